@@ -1,0 +1,89 @@
+"""The ``agent.*`` names, each written down once.
+
+The tables in ``docs/reference/conventions.md`` are checked against this file, and the reader (``fold.read``) and the
+helpers (``spanpost.agent``) import their names from here. Names are matched exactly, never by prefix, because
+``agent.*`` is not ours alone: OpenInference already gave ``agent.name`` its meaning, which we keep.
+
+This module imports nothing, so that an agent which uses the helpers pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- a task -------------------------------------------------------------------------------------------------------
+TASK_ID: Final = "agent.task.id"
+TASK_NAME: Final = "agent.task.name"
+TASK_TYPE: Final = "agent.task.type"
+TASK_PARENT_ID: Final = "agent.task.parent_id"
+NAME: Final = "agent.name"
+ID: Final = "agent.id"
+VERSION: Final = "agent.version"
+REPO: Final = "agent.repo"
+TOPIC: Final = "agent.topic"
+REQUESTED_BY: Final = "agent.requested_by"
+RETRY_OF: Final = "agent.retry_of"
+LINK_PREFIX: Final = "agent.link."
+RESULT_PREFIX: Final = "agent.result."
+
+# --- progress -----------------------------------------------------------------------------------------------------
+STATUS: Final = "agent.status"
+PROGRESS: Final = "agent.progress"
+ACTION: Final = "agent.action"
+STEP_NAME: Final = "agent.step.name"
+STEP_INDEX: Final = "agent.step.index"
+STEP_COUNT: Final = "agent.step.count"
+CONTEXT_USED: Final = "agent.context.used_tokens"
+CONTEXT_WINDOW: Final = "agent.context.window_tokens"
+COST_USD: Final = "agent.cost_usd"
+
+# --- events -------------------------------------------------------------------------------------------------------
+EVENT_CHECKPOINT: Final = "agent.checkpoint"
+CHECKPOINT_MESSAGE: Final = "agent.checkpoint.message"
+
+EVENT_ARTIFACT: Final = "agent.artifact"
+ARTIFACT_NAME: Final = "agent.artifact.name"
+ARTIFACT_URI: Final = "agent.artifact.uri"
+ARTIFACT_KIND: Final = "agent.artifact.kind"
+
+EVENT_APPROVAL_REQUESTED: Final = "agent.approval.requested"
+EVENT_APPROVAL_RESOLVED: Final = "agent.approval.resolved"
+APPROVAL_ID: Final = "agent.approval.id"
+APPROVAL_QUESTION: Final = "agent.approval.question"
+APPROVAL_DETAIL: Final = "agent.approval.detail"
+APPROVAL_OPTIONS: Final = "agent.approval.options"
+APPROVAL_RISK: Final = "agent.approval.risk"
+APPROVAL_EXPIRES_AT: Final = "agent.approval.expires_at"
+APPROVAL_DECISION: Final = "agent.approval.decision"
+APPROVAL_BY: Final = "agent.approval.by"
+APPROVAL_COMMENT: Final = "agent.approval.comment"
+
+EVENT_ERROR: Final = "agent.error"
+EVENT_EXCEPTION: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+ERROR_LOG_TAIL: Final = "agent.error.log_tail"
+
+# --- live, over the wire ------------------------------------------------------------------------------------------
+EVENT_SPAN_STARTED: Final = "agent.span.started"
+EVENT_SPAN_INTERRUPTED: Final = "agent.span.interrupted"
+EVENT_HEARTBEAT: Final = "agent.heartbeat"
+PRODUCER: Final = "agent.producer"
+SEQ: Final = "agent.seq"
+SPAN_NAME: Final = "span.name"
+
+# --- the nine statuses --------------------------------------------------------------------------------------------
+STARTING: Final = "starting"
+WORKING: Final = "working"
+WAITING: Final = "waiting"
+PAUSED: Final = "paused"
+STALLED: Final = "stalled"
+CONTEXT_WARNING: Final = "context_warning"
+ERROR: Final = "error"
+COMPLETE: Final = "complete"
+CANCELLED: Final = "cancelled"
+
+STATUSES: Final = (STARTING, WORKING, WAITING, PAUSED, STALLED, CONTEXT_WARNING, ERROR, COMPLETE, CANCELLED)
+#: A status that ends a run.
+FINAL_STATUSES: Final = frozenset({ERROR, COMPLETE, CANCELLED})

@@ -1,0 +1,55 @@
+"""News: what is told about a task."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class Kind(StrEnum):
+    """What a checkpoint tells. Public: rows, JSON, metric labels."""
+
+    START = "start"
+    CHECKPOINT = "checkpoint"
+    ARTIFACT = "artifact"
+    #: A part failed; the task's own failure is its END.
+    ERROR = "error"
+    APPROVAL_REQUESTED = "approval_requested"
+    APPROVAL_RESOLVED = "approval_resolved"
+    END = "end"
+    # judged
+    CONTEXT_WARNING = "context_warning"
+    COMPACTION = "compaction"
+    STALLED = "stalled"
+
+
+#: Told because something said so; the rest is judged by spanpost.
+TOLD = frozenset({Kind.START, Kind.CHECKPOINT, Kind.ARTIFACT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.END})
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of news. Its id is derived from what caused it, so telling twice is the same telling.
+
+    An END is revised in place when a later fact changes the verdict: same id, other `status` and `text`.
+    """
+
+    id: UUID
+    tenant: str
+    #: Internal identity of the task (`Task.uid`).
+    task_uid: UUID
+    kind: Kind
+    #: One of the nine statuses, as of this occurrence.
+    status: str
+    #: One line, as the agent or spanpost said it: untrusted text.
+    text: str
+    at: datetime
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    progress: float | None = None
+    #: Longer text behind it (an error's log tail, an approval's detail).
+    detail: str = ""
+    #: Approval id, artifact key, error type or context threshold, by kind.
+    ref: str = ""

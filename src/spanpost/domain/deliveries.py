@@ -1,0 +1,67 @@
+"""A letter: one checkpoint or state on its way to one sink, and what came back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.tasks import Task
+
+
+class Mode(StrEnum):
+    """How deliveries of one lane relate: each matters, or only the newest."""
+
+    #: Each is delivered, in order.
+    NEWS = "news"
+    #: Only the newest matters; a newer one replaces a waiting one.
+    STATE = "state"
+
+
+class Urgency(StrEnum):
+    """What goes first when the pump must choose, most urgent first: approval, end, error, then the rest."""
+
+    APPROVAL = "approval"
+    END = "end"
+    ERROR = "error"
+    NORMAL = "normal"
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sink brings back. `ref` is what it needs to edit next time (Slack: team, channel, ts)."""
+
+    ref: dict[str, Any] = {}
+    #: The sink did nothing on purpose (an unchanged rendering, a muted route) and says why.
+    skipped: str = ""
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A letter to one sink. One delivery per lane is under way at a time, which keeps order."""
+
+    #: Ledger's number; 0 before it is stored.
+    id: int = 0
+    tenant: str
+    sink: str
+    #: Where the route sends it; the sink's own address (Slack: "workspace/#channel"); empty: the sink's default.
+    address: str = ""
+    #: What is delivered in order: sink, address and root task.
+    lane: str
+    mode: Mode
+    #: Unique per (sink, key): what makes telling twice the same telling.
+    key: str
+    urgency: Urgency = Urgency.NORMAL
+    #: The task as known when the delivery was claimed (its newest state), with its child tasks beside.
+    task: Task
+    children: tuple[Task, ...] = ()
+    #: News carries its checkpoint; state does not.
+    checkpoint: Checkpoint | None = None
+    attempt: int = 1
+    born_at: datetime
+    not_before: datetime | None = None
+    #: Receipt of the lane's state (the root message) and of this very delivery, where there was one.
+    lane_receipt: Receipt | None = None
+    receipt: Receipt | None = None

@@ -1,0 +1,54 @@
+"""Errors that say what to do next.
+
+    SpanpostError
+    ├── ConfigError            settings are wrong: field, reason, next step; the program does not start
+    └── DeliveryError          a sink could not deliver
+        ├── Throttled          not before `retry_after`; nothing happened
+        ├── Unavailable        not now; nothing happened, retry with backoff
+        ├── Unknown            it may have happened: reconcile first
+        └── Rejected           never: the same letter will be refused again
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class SpanpostError(Exception):
+    """Root of everything that spanpost raises on purpose."""
+
+
+class ConfigError(SpanpostError):
+    """Settings are wrong. The message names the field, the reason and the next step; the caller mends them and starts again."""
+
+
+class LedgerUnavailable(SpanpostError):
+    """The ledger cannot be reached or refuses for now. Nothing was recorded; the caller keeps the batch and tries again."""
+
+
+class DeliveryError(SpanpostError):
+    """A sink could not deliver. `reason` is a short word from a closed list of the sink, for metrics and rows."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or type(self).__name__.lower()
+
+
+class Throttled(DeliveryError):
+    """The far side asks for patience. Nothing happened; try again after `retry_after`."""
+
+    def __init__(self, message: str, *, retry_after: timedelta, reason: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after = retry_after
+
+
+class Unavailable(DeliveryError):
+    """The far side cannot be reached or failed before doing anything. Try again with backoff."""
+
+
+class Unknown(DeliveryError):
+    """It may have happened (a time-out, a reset, a 5xx after sending). Reconcile before trying again."""
+
+
+class Rejected(DeliveryError):
+    """The far side will never take this letter. Bury it."""

@@ -1,0 +1,126 @@
+"""What a door saw: one span, span event, link or log record, as a value."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+
+
+class Part(IntEnum):
+    """Which part of a span an observation tells of. The number is part of the wire identity: never renumber."""
+
+    ENDED = 0
+    #: The span is known and has not ended: a live start, a later look at its attributes, a pending span, end time 0.
+    STARTED = 1
+    EVENT = 2
+    LINK = 3
+    LOG = 4
+
+
+class Status(IntEnum):
+    """The span status code as OTLP numbers it."""
+
+    UNSET = 0
+    OK = 1
+    ERROR = 2
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=True):
+    """Who sent it: resource and instrumentation scope, shared by the observations of one batch."""
+
+    resource: dict[str, Any] = {}
+    scope: str = ""
+    scope_version: str = ""
+
+
+NO_ORIGIN = Origin()
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One span, span event, link or log record, as a door saw it.
+
+    Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record
+    outside any span has empty ids. `index` is the position among the span's events or links; for a log record a 128-bit
+    hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it has ended, else its start; an event's
+    timestamp; a record's timestamp or else its observed time.
+    """
+
+    part: Part
+    trace_id: bytes
+    span_id: bytes
+    tenant: str = "default"
+    index: int = 0
+    parent_id: bytes = b""
+    #: Span name, event name, or the log record's event name ("" for a plain log line).
+    name: str = ""
+    #: OTLP span kind, 0 to 5.
+    kind: int = 0
+    at_ns: int = 0
+    start_ns: int = 0
+    end_ns: int = 0
+    status: Status = Status.UNSET
+    status_message: str = ""
+    attributes: dict[str, Any] = {}
+    origin: Origin = NO_ORIGIN
+    #: (trace id, span id) of each link of a span.
+    links: tuple[tuple[bytes, bytes], ...] = ()
+    #: How many exception events the ended span carries: its ERROR status is then told by them, not twice.
+    exceptions: int = 0
+    #: A log record's body (text, map or null) and severity number.
+    body: Any = None
+    severity: int = 0
+    #: Live records only: who produced it (one per process, again after fork) and the number it gave it.
+    producer: str = ""
+    seq: int = 0
+    #: Bits of `Repair`: what a door had to mend to keep it.
+    repairs: int = 0
+
+
+class Repair:
+    """Bits of `Observation.repairs`: a value was mended, nothing was thrown away."""
+
+    SYNTHETIC_ID = 1
+    TEXT = 2
+    NUMBER = 4
+    TRUNCATED = 8
+    TIME = 16
+    DEPTH = 32
+    NOT_UTF8 = 64
+
+
+def event_id(observation: Observation) -> UUID:
+    """Return the wire identity (tenant, trace, span, part, index) as one 128-bit key: the audit row's."""
+    h = blake2b(digest_size=16)
+    h.update(observation.tenant.encode("utf-8", "replace"))
+    h.update(b"\0")
+    h.update(observation.trace_id.rjust(16, b"\0"))
+    h.update(observation.span_id.rjust(8, b"\0"))
+    h.update(bytes((observation.part,)))
+    h.update(observation.index.to_bytes(16, "big"))
+    return UUID(bytes=h.digest())
+
+
+_UNCOMPARED = ("agent.seq", "agent.producer")
+_encode = msgspec.msgpack.Encoder(order="deterministic", enc_hook=repr).encode
+
+
+def content_hash(observation: Observation) -> bytes:
+    """Return 16 bytes that are equal for equal content: resource and scope left out, because Collectors enrich them."""
+    o = observation
+    attributes = o.attributes
+    if any(k in attributes for k in _UNCOMPARED):
+        attributes = {k: v for k, v in attributes.items() if k not in _UNCOMPARED}
+    return blake2b(
+        _encode((o.parent_id, o.name, o.kind, o.at_ns, o.start_ns, o.end_ns, int(o.status), o.status_message, attributes, o.links, o.body)),
+        digest_size=16,
+    ).digest()
+
+
+def log_index(observation: Observation) -> int:
+    """Return the 128-bit index of a log record: a hash of time, event name, body and attributes (without seq and producer)."""
+    return int.from_bytes(content_hash(observation), "big")

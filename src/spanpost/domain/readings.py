@@ -1,0 +1,201 @@
+"""What an observation means, in one vocabulary for all dialects: the reader's answer."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from spanpost.domain.usage import Usage
+
+
+class Role(IntEnum):
+    """What a span is. Stored in cells: never renumber."""
+
+    #: Not of an agent (HTTP, database, user code): transparent, its edge alone is kept.
+    OTHER = 0
+    #: A part of an agent's machinery: a turn, a node, a cycle. Transparent for placement.
+    STEP = 1
+    #: A model call.
+    LLM = 2
+    TOOL = 3
+    #: Boxes: they own what lies below them.
+    AGENT = 4
+    WORKFLOW = 5
+    #: A span that says so itself, by ``agent.task.id`` or ``agent.task.name``.
+    TASK = 6
+    #: Set-up and message plumbing of frameworks: ignored, its edge and links are kept.
+    PLUMBING = 7
+    HANDOFF = 8
+
+    @property
+    def is_box(self) -> bool:
+        """True for spans that own what lies below them."""
+        return self in (Role.AGENT, Role.WORKFLOW, Role.TASK)
+
+
+class Finish(IntEnum):
+    """Why a model stopped."""
+
+    UNKNOWN = 0
+    STOP = 1
+    #: It asks for tools.
+    TOOLS = 2
+    LENGTH = 3
+    FILTER = 4
+    ERROR = 5
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong. `log_tail` only when the agent gave it."""
+
+    type: str = ""
+    message: str = ""
+    log_tail: str = ""
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was made."""
+
+    name: str
+    uri: str = ""
+    kind: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it is known by: its uri, else its name."""
+        return self.uri or self.name
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to a person (`decision` empty) or the answer to it."""
+
+    id: str
+    question: str = ""
+    detail: str = ""
+    options: tuple[str, ...] = ()
+    risk: str = ""
+    #: As the agent wrote it (RFC 3339 text or Unix seconds), not trusted to be a time.
+    expires_at: str = ""
+    decision: str = ""
+    by: str = ""
+    comment: str = ""
+
+
+class Tells(IntEnum):
+    """What an event says that is worth telling at once."""
+
+    NOTHING = 0
+    CHECKPOINT = 1
+    ARTIFACT = 2
+    ERROR = 3
+    APPROVAL_REQUESTED = 4
+    APPROVAL_RESOLVED = 5
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one observation means. Everything not said is `None` or empty; nothing is guessed here.
+
+    A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading (`EVENT`, `LOG`) says
+    what happened on a span and has role OTHER unless the record stands for a span of its own (`stands_for`).
+    """
+
+    role: Role = Role.OTHER
+    #: The rule that decided the role, e.g. ``gen_ai.operation.name``; shown by ``replay --explain``.
+    rule: str = ""
+
+    # --- identity -----------------------------------------------------------------------------------------------
+    #: Explicit task id: identity across traces (``agent.task.id``, a coding session's ``session.id``).
+    task_id: str | None = None
+    #: A public id that ranks below the explicit one and above the span ids (``gen_ai.agent.call.id``).
+    task_alias: str | None = None
+    task_name: str | None = None
+    task_type: str | None = None
+    task_parent_id: str | None = None
+    #: The agent's name *when the span is that agent's box*, cleaned; of child spans see `agent_label`.
+    agent_name: str | None = None
+    agent_id: str | None = None
+    agent_version: str | None = None
+    #: Name of the agent that a non-box span says it belongs to.
+    agent_label: str | None = None
+    repo: str | None = None
+    topic: str | None = None
+    requested_by: str | None = None
+    retry_of: str | None = None
+    conversation_id: str | None = None
+    #: The service or environment, for routing: ``service.name``, ``deployment.environment.name``.
+    service: str | None = None
+    environment: str | None = None
+    #: A segment's good end leaves the task waiting for its next prompt (an interactive coding session).
+    is_session: bool = False
+
+    # --- a model call -------------------------------------------------------------------------------------------
+    usage: Usage | None = None
+    #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
+    aggregate: Usage | None = None
+    response_id: str | None = None
+    #: Model that answered, else the one asked for, as sent.
+    model: str | None = None
+    finish: Finish = Finish.UNKNOWN
+
+    # --- a tool call --------------------------------------------------------------------------------------------
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    #: The tool call is known to have given no result (it waits for a person). Unknown is False.
+    has_no_result: bool = False
+
+    # --- progress -----------------------------------------------------------------------------------------------
+    #: One of the nine statuses, as the agent said it.
+    status: str | None = None
+    progress: float | None = None
+    action: str | None = None
+    step_name: str | None = None
+    step_index: int | None = None
+    step_count: int | None = None
+    context_used: int | None = None
+    context_window: int | None = None
+    links: dict[str, str] = {}
+    results: dict[str, Any] = {}
+
+    # --- what happened ------------------------------------------------------------------------------------------
+    #: The span or event failed.
+    failure: Failure | None = None
+    #: What looks like a failure is a wait for a person (GraphInterrupt, WaitingForEvent, finish_reason interrupt).
+    is_interrupt: bool = False
+    #: The run was stopped on purpose (cancelled), however it says so.
+    is_cancelled: bool = False
+    tells: Tells = Tells.NOTHING
+    message: str | None = None
+    artifact: Artifact | None = None
+    approval: Approval | None = None
+    #: Occurrence key within the span (exceptions) or task (artifacts, approvals); empty: name, time and ordinal are used.
+    occurrence: str = ""
+    #: Set by live records: the span is gone with its process (``agent.span.interrupted``).
+    is_gone: bool = False
+    #: A heartbeat names its process's open roots: (trace id, span id).
+    open_roots: tuple[tuple[bytes, bytes], ...] = ()
+    #: A record without a span that stands for one (Claude Code's logs): (trace id, span id, parent id, start ns).
+    stands_for: tuple[bytes, bytes, bytes, int] | None = None
+
+    @property
+    def is_of_agent(self) -> bool:
+        """True when the observation is worth recording; False for a span of which the edge alone is kept."""
+        return self.role not in (Role.OTHER, Role.PLUMBING) or self.says_something
+
+    @property
+    def says_something(self) -> bool:
+        """True when an ``agent.*`` name was read, whatever the role."""
+        return bool(
+            self.tells
+            or self.task_id
+            or self.status
+            or self.action
+            or self.step_name
+            or self.progress is not None
+            or self.context_used is not None
+            or self.links
+            or self.results
+            or self.is_gone
+            or self.open_roots
+        )

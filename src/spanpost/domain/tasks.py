@@ -1,0 +1,108 @@
+"""A task as people see it: the row, the message, the line in a list."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.readings import Approval, Artifact, Failure
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a plan, by its index (from 1) where the agent gave one."""
+
+    name: str
+    index: int | None = None
+    at: datetime | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of an agent on one piece of work, as known now.
+
+    Figures are the task's own calls, not its child tasks'; `None` is unknown. `status` is one of the nine; what was
+    concluded rather than said is marked by `is_inferred`, with the rule in `rule`.
+    """
+
+    uid: UUID
+    tenant: str
+    #: The public id: the highest-ranked alias known.
+    task_id: str
+    aliases: tuple[str, ...] = ()
+    parent_uid: UUID | None = None
+    parent_task_id: str | None = None
+    #: Root of its trace of tasks: the task whose Slack message carries it.
+    root_uid: UUID | None = None
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    name: str = ""
+    type: str | None = None
+    agent_name: str | None = None
+    agent_id: str | None = None
+    agent_version: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    repo: str | None = None
+    topic: str | None = None
+    requested_by: str | None = None
+    retry_of: str | None = None
+    session_id: str | None = None
+
+    status: str = "working"
+    end_reason: str | None = None
+    is_inferred: bool = False
+    rule: str = ""
+    #: False for what is recorded and not announced (a lone model call, a trace not settled yet).
+    is_announced: bool = True
+    progress: float | None = None
+    action: str | None = None
+    step_name: str | None = None
+    step_index: int | None = None
+    step_count: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: The newest time that anything of the task told of itself (the sender's clock).
+    last_event_at: datetime | None = None
+    segments: int = 1
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    context_used_tokens: int | None = None
+    context_window_tokens: int | None = None
+    #: How the window is known: given, table, default; empty when unknown.
+    context_window_source: str = ""
+    model: str | None = None
+    llm_calls: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
+    error_count: int = 0
+    #: Direct child tasks, and how many of them failed.
+    child_count: int = 0
+    child_failed: int = 0
+
+    steps: tuple[Step, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    #: Requested approvals with their decision when there is one.
+    approvals: tuple[Approval, ...] = ()
+    links: dict[str, str] = {}
+    results: dict[str, Any] = {}
+    error: Failure | None = None
+
+    @property
+    def open_approvals(self) -> tuple[Approval, ...]:
+        """Questions that nobody has answered yet."""
+        return tuple(a for a in self.approvals if not a.decision)
+
+    @property
+    def context_share(self) -> float | None:
+        """Used share of the context window, 0 to 1 (above 1 when the window is wrong); None when unknown."""
+        if self.context_used_tokens is None or not self.context_window_tokens:
+            return None
+        return self.context_used_tokens / self.context_window_tokens

@@ -1,0 +1,26 @@
+"""What model calls used: tokens and money."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one model call, or of many. `None` is *unknown*, which is never 0.
+
+    `input` includes what was read from and written to the cache; `output` includes reasoning.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+    cost_usd: Decimal | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """True when the call said anything about its tokens."""
+        return self.input is not None or self.output is not None

@@ -1,0 +1,48 @@
+"""The table at which the fold works: records fetched by key, changed in place, put back by the ledger.
+
+The fold never asks a database. It reads and writes *records* (small mutable documents) through `Work.get` and `Work.put`;
+a ledger decides where they live. Every key has a *domain* (16 bytes: a trace, an explicit task, a response id). All that a
+transaction touches is covered by its domains, so locking the domains, sorted, is the whole of locking.
+
+A ledger that keeps everything at hand (memory) answers at once. One that must fetch (Postgres) prefetches what
+`walk.trail` names; when the fold meets a key that was not fetched it raises `Missing`, the ledger fetches, throws the
+half-done work away and folds again: the fold changes nothing but records, so that is safe.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import msgspec
+
+#: domain (16 bytes) + kind (1 byte) + rest. Sorted by domain, so that one trace's records lie together.
+Key = bytes
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Missing(Exception):
+    """The fold needs a record that was not fetched. The ledger fetches `key` (and locks its domain) and folds again."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__(key.hex())
+        self.key = key
+
+
+class Work(Protocol):
+    """**Protocol:** the records of one transaction.
+
+    `get` returns the stored record or None, and the same object when asked again; raises `Missing` when it was not
+    fetched. A record that was changed in place must be `put`, else the change is lost. `drop` forgets a record.
+    """
+
+    def get(self, key: Key, kind: type[R]) -> R | None: ...
+
+    def put(self, key: Key, record: msgspec.Struct) -> None: ...
+
+    def drop(self, key: Key) -> None: ...
+
+
+def domain(key: Key) -> bytes:
+    """Return the 16 bytes whose lock covers the key."""
+    return key[:16]

@@ -1,0 +1,37 @@
+"""The contract of a window: what every sink does, ours and strangers'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from spanpost.domain.deliveries import Delivery, Receipt
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """**Protocol:** shows a delivery somewhere and returns a receipt.
+
+    A sink does not queue, retry, batch, pace or count: the ledger's pump does, for all of them. It raises one of
+    `spanpost.domain.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `Unknown`, `Rejected`; any
+    other exception counts as `Unavailable` with the reason ``bug``. `deliver` may be called again with the same
+    `Delivery.key` after `Unknown`; `reconcile` is asked first.
+    """
+
+    #: The name under which deliveries are addressed, e.g. ``console``.
+    name: str
+
+    async def deliver(self, delivery: Delivery) -> Receipt: ...
+
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
+        """Settle deliveries whose outcome is unknown, by `Delivery.id`: a receipt when it had arrived, None when it had not.
+
+        Ids left out stay unknown and are asked again later.
+        """
+        ...
+
+    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
+        """Name the buckets that a call draws on (``slack:T1:chat.update``), so that the pump can pace. Often ``()``."""
+        ...
+
+    async def close(self) -> None: ...
