@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where people come in."""

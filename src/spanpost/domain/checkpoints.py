@@ -27,7 +27,9 @@ class Kind(StrEnum):
 
 
 #: Told because something said so; the rest is judged by spanpost.
-TOLD = frozenset({Kind.START, Kind.CHECKPOINT, Kind.ARTIFACT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.END})
+TOLD = frozenset(
+    {Kind.START, Kind.CHECKPOINT, Kind.ARTIFACT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.END}
+)
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,12 +1,12 @@
 """Errors that say what to do next.
 
-    SpanpostError
-    ├── ConfigError            settings are wrong: field, reason, next step; the program does not start
-    └── DeliveryError          a sink could not deliver
-        ├── Throttled          not before `retry_after`; nothing happened
-        ├── Unavailable        not now; nothing happened, retry with backoff
-        ├── Unknown            it may have happened: reconcile first
-        └── Rejected           never: the same letter will be refused again
+SpanpostError
+├── ConfigError            settings are wrong: field, reason, next step; the program does not start
+└── DeliveryError          a sink could not deliver
+    ├── Throttled          not before `retry_after`; nothing happened
+    ├── Unavailable        not now; nothing happened, retry with backoff
+    ├── Unknown            it may have happened: reconcile first
+    └── Rejected           never: the same letter will be refused again
 """
 
 from __future__ import annotations

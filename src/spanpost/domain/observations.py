@@ -10,7 +10,6 @@ from uuid import UUID
 import msgspec
 
 
-
 class Part(IntEnum):
     """Which part of a span an observation tells of. The number is part of the wire identity: never renumber."""
 
@@ -116,7 +115,21 @@ def content_hash(observation: Observation) -> bytes:
     if any(k in attributes for k in _UNCOMPARED):
         attributes = {k: v for k, v in attributes.items() if k not in _UNCOMPARED}
     return blake2b(
-        _encode((o.parent_id, o.name, o.kind, o.at_ns, o.start_ns, o.end_ns, int(o.status), o.status_message, attributes, o.links, o.body)),
+        _encode(
+            (
+                o.parent_id,
+                o.name,
+                o.kind,
+                o.at_ns,
+                o.start_ns,
+                o.end_ns,
+                int(o.status),
+                o.status_message,
+                attributes,
+                o.links,
+                o.body,
+            )
+        ),
         digest_size=16,
     ).digest()
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""For plugin authors and our own tests."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What observations mean."""

@@ -1,0 +1,1 @@
+"""spanpost posts an agent's OpenTelemetry spans where people look."""

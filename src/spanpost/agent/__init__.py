@@ -1,0 +1,1 @@
+"""What an agent imports. Needs opentelemetry-api and spanpost.conventions alone."""
