@@ -72,6 +72,12 @@ EVENT_HEARTBEAT: Final = "agent.heartbeat"
 PRODUCER: Final = "agent.producer"
 SEQ: Final = "agent.seq"
 SPAN_NAME: Final = "span.name"
+#: OTLP number or name of the kind, parent span id (hex), start in Unix nanoseconds: what a started span's record carries.
+SPAN_KIND: Final = "span.kind"
+SPAN_PARENT_ID: Final = "span.parent_id"
+SPAN_START: Final = "span.start_unix_nano"
+#: On a heartbeat: its process's open roots, each "<trace id>-<span id>" in hex.
+OPEN_ROOTS: Final = "agent.open_roots"
 
 # --- the nine statuses --------------------------------------------------------------------------------------------
 STARTING: Final = "starting"

@@ -1,0 +1,278 @@
+"""What a payload held, and the rules by which a raw span or record becomes an observation that every room can keep."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from spanpost import conventions as c
+from spanpost.domain.errors import SpanpostError
+from spanpost.domain.observations import NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
+from spanpost.fold.mend import mend, mend_text, mend_value
+
+MAX_EVENTS = 128
+MAX_LINKS = 32
+#: Above this a signed 64-bit column overflows; nothing honest happens after the year 2262.
+MAX_NS = 2**63 - 1
+_STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
+_KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
+
+
+class Undecodable(SpanpostError, ValueError):
+    """The payload as a whole cannot be read: the message says why. Sending it again will not help."""
+
+
+class Decoded(msgspec.Struct, kw_only=True):
+    """The observations of one payload, and what of it could not be read, by reason."""
+
+    observations: list[Observation] = []
+    lost: dict[str, int] = {}
+    #: Metric data points: recognised, counted, not read.
+    metric_points: int = 0
+
+    def lose(self, reason: str, count: int = 1) -> None:
+        """Count what could not be read."""
+        self.lost[reason] = self.lost.get(reason, 0) + count
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """A span event as sent."""
+
+    name: str = ""
+    at_ns: int = 0
+    attributes: dict[str, Any] = {}
+
+
+class Span(msgspec.Struct, kw_only=True):
+    """A span as sent, nothing mended."""
+
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    parent_id: bytes = b""
+    name: str = ""
+    kind: int = 0
+    start_ns: int = 0
+    end_ns: int = 0
+    status: int = 0
+    status_message: str = ""
+    attributes: dict[str, Any] = {}
+    events: list[Event] = []
+    #: Events beyond `MAX_EVENTS` that the door did not even read.
+    more_events: int = 0
+    links: list[tuple[bytes, bytes]] = []
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """A log record as sent, nothing mended."""
+
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    name: str = ""
+    at_ns: int = 0
+    observed_ns: int = 0
+    severity: int = 0
+    body: Any = None
+    attributes: dict[str, Any] = {}
+
+
+def origin_of(resource: dict[str, Any], scope: str, version: str) -> Origin:
+    """Return resource and scope, mended."""
+    if not resource and not scope:
+        return NO_ORIGIN
+    return Origin(resource=mend(resource)[0], scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
+
+
+def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs: int = 0) -> None:
+    """Append the observations of a span: itself, then one for each of its events."""
+    attributes, mended = mend(span.attributes)
+    repairs |= mended
+    name, mended = mend_text(span.name, 1024)
+    repairs |= mended
+    message = ""
+    if span.status_message:
+        message, mended = mend_text(span.status_message)
+        repairs |= mended
+    part = Part.ENDED
+    start, end = span.start_ns, span.end_ns
+    trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
+    if attributes.get("logfire.span_type") == "pending_span":
+        # Logfire's early copy has an id of its own; its parent is the span that was started.
+        part, end = Part.STARTED, 0
+        span_id, parent_id = parent_id, _unhex(attributes.get("logfire.pending_parent_id"), 8)
+    elif end == 0:
+        part = Part.STARTED
+    if not 0 < start <= MAX_NS or not 0 <= end <= MAX_NS or (end and end < start):
+        repairs |= Repair.TIME
+        start, end = min(max(start, 0), MAX_NS), min(max(end, 0), MAX_NS)
+    if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        repairs |= Repair.SYNTHETIC_ID
+        seed = _seed(name, str(start), str(end), message, trace_id.hex(), span_id.hex(), parent_id.hex(), attributes)
+        trace_id, span_id = _id(trace_id, 16, seed), _id(span_id, 8, seed)
+    if parent_id:
+        if len(parent_id) != 8:
+            repairs |= Repair.SYNTHETIC_ID
+            parent_id = _id(parent_id, 8, b"")
+        elif parent_id == _NO_SPAN:
+            parent_id = b""
+    links: tuple[tuple[bytes, bytes], ...] = ()
+    if span.links:
+        links = tuple(link for link in span.links[:MAX_LINKS] if len(link[0]) == 16 and len(link[1]) == 8)
+        if len(links) < len(span.links):
+            repairs |= Repair.TRUNCATED
+    events = span.events
+    if len(events) > MAX_EVENTS or span.more_events:
+        repairs |= Repair.TRUNCATED
+        decoded.lose("too_many_events", span.more_events + max(len(events) - MAX_EVENTS, 0))
+        events = events[:MAX_EVENTS]
+    decoded.observations.append(
+        Observation(
+            part=part,
+            trace_id=trace_id,
+            span_id=span_id,
+            tenant=tenant,
+            parent_id=parent_id,
+            name=name,
+            kind=span.kind if 0 <= span.kind <= 5 else 0,
+            at_ns=end or start,
+            start_ns=start,
+            end_ns=end,
+            status=_STATUSES[span.status] if 0 <= span.status <= 2 else Status.UNSET,
+            status_message=message,
+            attributes=attributes,
+            origin=origin,
+            links=links,
+            exceptions=sum(1 for e in events if e.name == c.EVENT_EXCEPTION) if events else 0,
+            repairs=repairs,
+        )
+    )
+    for index, event in enumerate(events):
+        try:
+            decoded.observations.append(_event(event, index, trace_id, span_id, end or start, origin, tenant))
+        except Exception:
+            decoded.lose("bad_event")
+
+
+def _event(event: Event, index: int, trace_id: bytes, span_id: bytes, span_ns: int, origin: Origin, tenant: str) -> Observation:
+    attributes, repairs = mend(event.attributes)
+    name, mended = mend_text(event.name, 1024)
+    repairs |= mended
+    at_ns = event.at_ns
+    if not 0 < at_ns <= MAX_NS:
+        repairs |= Repair.TIME
+        at_ns = min(at_ns, MAX_NS) if at_ns > 0 else span_ns
+    return Observation(
+        part=Part.EVENT,
+        trace_id=trace_id,
+        span_id=span_id,
+        tenant=tenant,
+        index=index,
+        name=name,
+        at_ns=at_ns,
+        attributes=attributes,
+        origin=origin,
+        repairs=repairs,
+    )
+
+
+def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, repairs: int = 0) -> None:
+    """Append the observation of a log record; the record of a started span becomes that span's STARTED observation."""
+    attributes, mended = mend(record.attributes)
+    repairs |= mended
+    name = record.name or attributes.get("event.name") or attributes.get("event_name") or ""
+    name, mended = mend_text(name if isinstance(name, str) else "", 1024)
+    repairs |= mended
+    at_ns = record.at_ns or record.observed_ns
+    if not 0 < at_ns <= MAX_NS:
+        repairs |= Repair.TIME
+        at_ns = min(max(at_ns, 0), MAX_NS)
+    trace_id, span_id = record.trace_id, record.span_id
+    if trace_id or span_id:
+        if trace_id == _NO_TRACE[: len(trace_id)] or span_id == _NO_SPAN[: len(span_id)]:
+            # Zeros are how some senders say "outside any span"; half a context is none.
+            trace_id = span_id = b""
+        elif len(trace_id) != 16 or len(span_id) != 8:
+            repairs |= Repair.SYNTHETIC_ID
+            trace_id, span_id = _id(trace_id, 16, b""), _id(span_id, 8, b"")
+    producer, seq = attributes.get(c.PRODUCER), attributes.get(c.SEQ)
+    live: dict[str, Any] = {
+        "producer": producer[:256] if isinstance(producer, str) else "",
+        "seq": seq if type(seq) is int and 0 <= seq <= MAX_NS else 0,
+    }
+    if name == c.EVENT_SPAN_STARTED and span_id:
+        decoded.observations.append(_started(trace_id, span_id, at_ns, attributes, origin, tenant, repairs, live))
+        return
+    body, mended = mend_value(record.body) if record.body is not None else (None, 0)
+    observation = Observation(
+        part=Part.LOG,
+        trace_id=trace_id,
+        span_id=span_id,
+        tenant=tenant,
+        name=name,
+        at_ns=at_ns,
+        attributes=attributes,
+        origin=origin,
+        body=body,
+        severity=record.severity if 0 <= record.severity <= 24 else 0,
+        repairs=repairs | mended,
+        **live,
+    )
+    decoded.observations.append(msgspec.structs.replace(observation, index=log_index(observation)))
+
+
+def _started(
+    trace_id: bytes,
+    span_id: bytes,
+    at_ns: int,
+    attributes: dict[str, Any],
+    origin: Origin,
+    tenant: str,
+    repairs: int,
+    live: dict[str, Any],
+) -> Observation:
+    name, kind, start = attributes.get(c.SPAN_NAME), attributes.get(c.SPAN_KIND, 0), attributes.get(c.SPAN_START)
+    if isinstance(kind, str):
+        kind = _KINDS.get(kind.lower().removeprefix("span_kind_"), 0)
+    if isinstance(start, str) and start.isascii() and start.isdigit() and len(start) < 20:
+        start = int(start)
+    start_ns = start if type(start) is int and 0 < start <= MAX_NS else at_ns
+    return Observation(
+        part=Part.STARTED,
+        trace_id=trace_id,
+        span_id=span_id,
+        tenant=tenant,
+        parent_id=_unhex(attributes.get(c.SPAN_PARENT_ID), 8),
+        name=name if isinstance(name, str) else "",
+        kind=kind if type(kind) is int and 0 <= kind <= 5 else 0,
+        at_ns=start_ns,
+        start_ns=start_ns,
+        attributes={k: v for k, v in attributes.items() if k not in _ENVELOPE},
+        origin=origin,
+        repairs=repairs,
+        **live,
+    )
+
+
+_ENVELOPE = frozenset({c.SPAN_NAME, c.SPAN_KIND, c.SPAN_PARENT_ID, c.SPAN_START, "event.name", "event_name"})
+_NO_TRACE = b"\0" * 16
+_NO_SPAN = b"\0" * 8
+
+
+def _unhex(text: Any, size: int) -> bytes:
+    try:
+        raw = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return b""
+    return raw if len(raw) == size and any(raw) else b""
+
+
+def _seed(*parts: Any) -> bytes:
+    return blake2b(msgspec.msgpack.encode(parts, order="deterministic"), digest_size=16).digest()
+
+
+def _id(sent: bytes, size: int, seed: bytes) -> bytes:
+    # A wrong length keeps its meaning (equal ids stay equal); nothing at all becomes an id of the content.
+    if len(sent) == size and any(sent):
+        return sent
+    return blake2b(sent if any(sent) else seed + bytes((size,)), digest_size=size).digest()

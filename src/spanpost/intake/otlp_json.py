@@ -1,0 +1,289 @@
+"""OTLP/JSON bodies into spans and records, as lenient as the specification asks (OTLP 1.11, "JSON Protobuf Encoding").
+
+Ids are hex in any case, 64-bit integers are numbers or strings, enums numbers or names, unknown fields are ignored, missing
+wrappers are empty. Whatever msgspec refuses as a document (lone surrogates, invalid UTF-8, integers of thousands of digits,
+NaN literals) is given to the slower and milder parser of the standard library before the body is called undecodable.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64decode
+from typing import Any
+
+import msgspec
+
+from spanpost.domain.observations import Repair
+from spanpost.intake.decoded import (
+    MAX_EVENTS,
+    MAX_LINKS,
+    Decoded,
+    Event,
+    Record,
+    Span,
+    Undecodable,
+    add_record,
+    add_span,
+    origin_of,
+)
+
+_BOM = b"\xef\xbb\xbf"
+_KINDS = {"UNSPECIFIED": 0, "INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
+_STATUSES = {"UNSET": 0, "OK": 1, "ERROR": 2}
+_SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
+#: Far below the interpreter's recursion limit, far above what the mending keeps.
+_DEPTH = 200
+
+
+def parse(body: bytes) -> tuple[dict[str, Any], int]:
+    """Return the document and the repairs that reading it took; raises `Undecodable`."""
+    body = body.removeprefix(_BOM)
+    repairs = 0
+    if not body.strip():
+        return {}, 0
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as refusal:
+        try:
+            text = body.decode("utf-8", "replace")
+            if "\ufffd" in text:
+                repairs = Repair.NOT_UTF8
+            document = json.loads(text, parse_int=_integer)
+        except (ValueError, RecursionError):
+            raise Undecodable(f"not OTLP/JSON: {refusal}") from None
+    if not isinstance(document, dict):
+        raise Undecodable(f"not OTLP/JSON: an object was expected, this is {_word(document)}")
+    return document, repairs
+
+
+def decode_traces(body: bytes, tenant: str) -> Decoded:
+    """Return the observations of a traces request."""
+    return read_traces(*parse(body), tenant)
+
+
+def decode_logs(body: bytes, tenant: str) -> Decoded:
+    """Return the observations of a logs request."""
+    return read_logs(*parse(body), tenant)
+
+
+def decode_metrics(body: bytes) -> Decoded:
+    """Count the data points of a metrics request."""
+    return read_metrics(parse(body)[0])
+
+
+def read_traces(document: dict[str, Any], repairs: int, tenant: str) -> Decoded:
+    """Return the observations of a parsed traces request."""
+    decoded = Decoded()
+    for resource_spans in _list(document, "resourceSpans", decoded):
+        resource = _attributes(_map(resource_spans, "resource").get("attributes"))
+        for scope_spans in _list(resource_spans, "scopeSpans", decoded):
+            origin = origin_of(resource, *_scope(scope_spans))
+            for span in _list(scope_spans, "spans", decoded):
+                try:
+                    add_span(decoded, _span(span), origin, tenant, repairs)
+                except Exception:
+                    decoded.lose("bad_span")
+    return decoded
+
+
+def read_logs(document: dict[str, Any], repairs: int, tenant: str) -> Decoded:
+    """Return the observations of a parsed logs request."""
+    decoded = Decoded()
+    for resource_logs in _list(document, "resourceLogs", decoded):
+        resource = _attributes(_map(resource_logs, "resource").get("attributes"))
+        for scope_logs in _list(resource_logs, "scopeLogs", decoded):
+            origin = origin_of(resource, *_scope(scope_logs))
+            for record in _list(scope_logs, "logRecords", decoded):
+                try:
+                    add_record(decoded, _record(record), origin, tenant, repairs)
+                except Exception:
+                    decoded.lose("bad_record")
+    return decoded
+
+
+def read_metrics(document: dict[str, Any]) -> Decoded:
+    """Count the data points of a parsed metrics request."""
+    decoded = Decoded()
+    for resource_metrics in _list(document, "resourceMetrics", decoded):
+        for scope_metrics in _list(resource_metrics, "scopeMetrics", decoded):
+            for metric in _list(scope_metrics, "metrics", decoded):
+                for kind in ("gauge", "sum", "histogram", "exponentialHistogram", "summary"):
+                    decoded.metric_points += len(_list(_map(metric, kind), "dataPoints", decoded))
+    return decoded
+
+
+def _span(span: dict[str, Any]) -> Span:
+    get = span.get
+    status = _map(span, "status")
+    events = get("events") or ()
+    return Span(
+        trace_id=_hex(get("traceId")),
+        span_id=_hex(get("spanId")),
+        parent_id=_hex(get("parentSpanId")),
+        name=_text(get("name")),
+        kind=_enum(get("kind"), _KINDS),
+        start_ns=_int(get("startTimeUnixNano")),
+        end_ns=_int(get("endTimeUnixNano")),
+        status=_enum(status.get("code"), _STATUSES),
+        status_message=_text(status.get("message")),
+        attributes=_attributes(get("attributes")),
+        events=[
+            Event(name=_text(e.get("name")), at_ns=_int(e.get("timeUnixNano")), attributes=_attributes(e.get("attributes")))
+            for e in events[:MAX_EVENTS]
+            if isinstance(e, dict)
+        ],
+        more_events=max(len(events) - MAX_EVENTS, 0),
+        links=[
+            (_hex(link.get("traceId")), _hex(link.get("spanId")))
+            for link in (get("links") or ())[: MAX_LINKS + 1]
+            if isinstance(link, dict)
+        ],
+    )
+
+
+def _record(record: dict[str, Any]) -> Record:
+    get = record.get
+    return Record(
+        trace_id=_hex(get("traceId")),
+        span_id=_hex(get("spanId")),
+        name=_text(get("eventName")),
+        at_ns=_int(get("timeUnixNano")),
+        observed_ns=_int(get("observedTimeUnixNano")),
+        severity=_severity(get("severityNumber")),
+        body=_value(get("body"), 0),
+        attributes=_attributes(get("attributes")),
+    )
+
+
+def _scope(holder: dict[str, Any]) -> tuple[str, str]:
+    scope = _map(holder, "scope")
+    return _text(scope.get("name")), _text(scope.get("version"))
+
+
+def _list(holder: dict[str, Any], key: str, decoded: Decoded) -> list[Any]:
+    found = holder.get(key)
+    if not found:
+        return []
+    if not isinstance(found, list):
+        decoded.lose("bad_shape")
+        return []
+    good = [item for item in found if isinstance(item, dict)]
+    if len(good) < len(found):
+        decoded.lose("bad_shape", len(found) - len(good))
+    return good
+
+
+def _map(holder: dict[str, Any], key: str) -> dict[str, Any]:
+    found = holder.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    if isinstance(pairs, list):
+        for pair in pairs:
+            if isinstance(pair, dict):
+                attributes[_text(pair.get("key"))] = _value(pair.get("value"), 0)
+    return attributes
+
+
+def _value(value: Any, depth: int) -> Any:
+    if not isinstance(value, dict):
+        return value  # a sender that forgot the wrapper: what it meant is plain
+    if "stringValue" in value:
+        return value["stringValue"]
+    for kind, content in value.items():
+        if kind == "intValue":
+            return _wide(content)
+        if kind == "doubleValue":
+            return _double(content)
+        if kind == "boolValue":
+            return content if isinstance(content, bool) else str(content).lower() == "true"
+        if kind == "bytesValue":
+            return _bytes(content)
+        if depth < _DEPTH and isinstance(content, dict):
+            if kind == "arrayValue":
+                values = content.get("values")
+                return [_value(v, depth + 1) for v in values] if isinstance(values, list) else []
+            if kind == "kvlistValue":
+                pairs = content.get("values")
+                return {
+                    _text(p.get("key")): _value(p.get("value"), depth + 1)
+                    for p in (pairs if isinstance(pairs, list) else ())
+                    if isinstance(p, dict)
+                }
+    return None
+
+
+def _hex(text: Any) -> bytes:
+    if not isinstance(text, str):
+        return b""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        # Not hex: it is still somebody's id. The wrong length makes it a synthetic one, equal for equal text.
+        return b"?" + text.encode("utf-8", "replace")[:255]
+
+
+def _int(number: Any) -> int:
+    wide = _wide(number)
+    return wide if type(wide) is int else 0
+
+
+def _wide(number: Any) -> Any:
+    """Return the integer of a number or of its text; what is no integer comes back as it is."""
+    if type(number) is int:
+        return number
+    if isinstance(number, str):
+        try:
+            return _integer(number.strip())
+        except ValueError:
+            return number
+    if isinstance(number, float):
+        return int(number) if math.isfinite(number) and number.is_integer() else number
+    return number
+
+
+def _integer(digits: str) -> int | str:
+    # Beyond 4,300 digits CPython refuses, and before that it is slow: kept as text.
+    return int(digits) if len(digits) < 100 else digits
+
+
+def _double(number: Any) -> Any:
+    if isinstance(number, str):
+        try:
+            return float(number)
+        except ValueError:
+            return number
+    return number
+
+
+def _bytes(text: Any) -> Any:
+    try:
+        return b64decode(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def _text(text: Any) -> str:
+    return text if isinstance(text, str) else "" if text is None else str(text)
+
+
+def _enum(value: Any, names: dict[str, int]) -> int:
+    if isinstance(value, str):
+        return names.get(value.rpartition("_")[2].upper(), 0) if not value.isdecimal() else _int(value)
+    return _int(value)
+
+
+def _severity(value: Any) -> int:
+    if isinstance(value, str) and not value.isdecimal():
+        word = value.rpartition("_")[2].upper()
+        level = word.rstrip("0123456789")
+        rest = word[len(level) :]
+        return _SEVERITIES[level] + (int(rest) - 1 if rest else 0) if level in _SEVERITIES and len(rest) < 3 else 0
+    return _int(value)
+
+
+def _word(value: Any) -> str:
+    return {list: "a list", str: "text", int: "a number", float: "a number", bool: "a boolean"}.get(type(value), "null")
