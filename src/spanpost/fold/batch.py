@@ -28,8 +28,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     warn_at: tuple[int, ...] = (700, 850)
     #: How long a trace without a known root is given before it is announced after all.
     settle: timedelta = timedelta(seconds=10)
-    #: News older than this is recorded and not posted.
-    max_age: timedelta = timedelta(minutes=15)
 
 
 class Placed(msgspec.Struct, frozen=True):

@@ -58,7 +58,9 @@ def window_of(model: str | None, table: Mapping[str, int]) -> int | None:
     return known
 
 
-def judge(lane: Lane, at_ns: int, key: bytes, used: int, window: int | None, conversation: str, warn_at: tuple[int, ...]) -> list[Judged]:
+def judge(
+    lane: Lane, at_ns: int, key: bytes, used: int, window: int | None, conversation: str, warn_at: tuple[int, ...]
+) -> list[Judged]:
     """Take a call into its lane, in place, and return what is to be told. `warn_at` is in per mille, ascending."""
     if (at_ns, key) <= (lane.newest_ns, lane.newest_key):
         return []

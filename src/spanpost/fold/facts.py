@@ -15,9 +15,6 @@ from typing import Any
 
 import msgspec
 
-from spanpost.domain.observations import Observation, Part, Status
-from spanpost.domain.readings import Finish, Reading, Role, Tells
-
 #: (priority, time in ns, tie-break) of a fact.
 Rank = tuple[int, int, bytes]
 #: A fact: rank and value.

@@ -12,7 +12,7 @@ from spanpost.domain.usage import Usage
 
 Flow = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
 
-ZERO: Flow = (0,) * 13  # type: ignore[assignment]  # a tuple of 13 zeros
+ZERO: Flow = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 ONE_CALL: Flow = (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _NANO = Decimal(10) ** 9
 #: Sums stay far inside 64 bits for any honest telemetry; a hostile figure is cut here.

@@ -106,6 +106,8 @@ class Groups:
             unit.role = cell.role
             unit.up, unit.is_via_tool = kin.above(cell)
             unit.is_top = cell.state != 0 and not cell.parent
+            if cell.closed is not None:
+                unit.facts.ending.merge(Ending(closed=cell.closed))
         kin.put_unit(span_id, unit)
         if unit.up:
             self.need_unit(kin, unit.up, trace_id, tenant)
@@ -124,6 +126,8 @@ class Groups:
             kin.drop_kid(old_up, span_id)
         unit.up, unit.is_via_tool, unit.role = up, via_tool, cell.role
         unit.is_top = cell.state != 0 and not cell.parent
+        if cell.closed is not None:
+            unit.facts.ending.merge(Ending(closed=cell.closed))
         kin.put_unit(span_id, unit)
         if up:
             self.need_unit(kin, up, unit.trace_id, unit.tenant)
@@ -133,6 +137,9 @@ class Groups:
         if up:
             self._recount(kin, up)
         self.regroup(kin, span_id)
+        group = self.group(unit.group)
+        if group is not None:
+            self.enter(kin, span_id, unit, group)
 
     def dissolve(self, kin: Kin, span_id: bytes, unit: Unit) -> None:
         """Hand over what a boundary owned, because it turned out to be no box: to the boundary above it."""
@@ -141,6 +148,8 @@ class Groups:
         up, _ = kin.above(cell)
         heir = self.need_unit(kin, up, unit.trace_id, unit.tenant)
         heir.facts.merge(unit.facts)
+        heir.errors += unit.errors
+        heir.doubtful = [*heir.doubtful, *unit.doubtful]
         kin.put_unit(up, heir)
         if unit.up:
             kin.drop_kid(unit.up, span_id)
@@ -153,6 +162,7 @@ class Groups:
         heir_group = self.group(heir.group)
         if heir_group is not None and heir.group != unit.group:
             heir_group.facts.merge(unit.facts)
+            heir_group.errors += unit.errors
             self._seg(heir_group, heir, unit_key(kin.domain, up), kin.domain, up)
             self.touch(heir.group, heir_group)
         for kid in moved:
@@ -297,6 +307,7 @@ class Groups:
         if unit.role.is_box:
             group.has_box = True
         group.facts.merge(unit.facts)
+        group.errors += unit.errors
         cell = kin.cell(span_id)
         if cell is not None:
             flow, tools = amount(cell)
@@ -340,23 +351,71 @@ class Groups:
         if group is None:
             return
         above_id, above, _ = self.box_above(kin, unit)
-        parent = b""
-        if above is not None:
-            parent = self.place(kin, above_id, above)[0]
-            if parent == unit.group:
+        parent = self.place(kin, above_id, above)[0] if above is not None else b""
+        if parent == unit.group:
+            parent = b""
+        rank = (unit.start_ns, unit.root)
+        has_changed, unit.parent_group = unit.parent_group != parent, parent
+        if has_changed:
+            self.work.put(unit.root, unit)
+        if group.parent and group.parent_rank[1] == unit.root and (has_changed or group.parent_rank != rank):
+            self._hang(unit.group, group, *self._earliest_parent(unit.group))
+        elif parent and (not group.parent or rank < group.parent_rank):
+            self._hang(unit.group, group, parent, rank)
+
+    def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
+        """Return the parent that the earliest segment with one says, and that segment's rank."""
+        found: tuple[tuple[int, Key], Key] | None = None
+        for domain, span_id in self.members(key).units:
+            own = unit_key(domain, span_id)
+            unit = self.work.get(own, Unit)
+            if unit is not None and unit.root == own and unit.parent_group:
+                rank = (unit.start_ns, own)
+                if found is None or rank < found[0]:
+                    found = (rank, unit.parent_group)
+        return (found[1], found[0]) if found is not None else (b"", (0, b""))
+
+    def _hang(self, key: Key, group: Group, parent: Key, rank: tuple[int, Key]) -> None:
+        group.parent_rank = rank
+        if parent != group.parent:
+            if group.parent:
+                siblings = self.offspring(group.parent)
+                if siblings.tasks.pop(key, None) is not None:
+                    self.work.put(offspring_key(group.parent), siblings)
+                    self.touched[group.parent] = None
+            group.parent = parent
+            if parent:
+                siblings = self.offspring(parent)
+                siblings.tasks[key] = group.is_failed
+                self.work.put(offspring_key(parent), siblings)
+                self.touched[parent] = None
+        self.touch(key, group)
+        self.touch_below(key)
+
+    def root(self, key: Key, group: Group) -> tuple[Key, Group]:
+        """Return the topmost task above; where tasks hang in a circle, the one whose key sorts first."""
+        seen = {key: group}
+        while group.parent and len(seen) < DEPTH:
+            if group.parent in seen:
+                key = min(seen)
+                return key, seen[key]
+            above = self.group(group.parent)
+            if above is None:
+                break
+            key, group = group.parent, above
+            seen[key] = group
+        return key, group
+
+    def touch_below(self, key: Key) -> None:
+        """Have the rows of a task's child tasks made anew: what they say of their root has changed."""
+        waiting = [key]
+        for at in waiting:
+            for child in self.offspring(at).tasks:
+                if child not in self.touched:
+                    self.touched[child] = None
+                waiting.append(child)
+            if len(waiting) > 10_000:
                 return
-        if group.parent == parent or (group.parent and not parent):
-            return
-        if group.parent:
-            siblings = self.offspring(group.parent)
-            siblings.tasks.pop(unit.group, None)
-            self.work.put(offspring_key(group.parent), siblings)
-        group.parent = parent
-        siblings = self.offspring(parent)
-        siblings.tasks[unit.group] = group.is_failed
-        self.work.put(offspring_key(parent), siblings)
-        self.touch(unit.group, group)
-        self.touched[parent] = None
 
     def _seg(self, group: Group, unit: Unit, own: Key, domain: bytes, span_id: bytes) -> None:
         """Enter what a unit knows of its segment's beginning and end."""
@@ -365,7 +424,7 @@ class Groups:
             segment = group.segments[unit.root] = Segment()
         is_root = unit.root == own or not group.has_box
         if is_root:
-            begins = unit.start_ns or unit.facts.first_ns
+            begins = unit.start_ns if unit.role.is_box else unit.facts.first_ns
             if begins and (not segment.start_ns or begins < segment.start_ns):
                 segment.start_ns = begins
             segment.ending.merge(unit.facts.ending)
@@ -407,6 +466,7 @@ class Groups:
                 continue
             old_segments = group.segments
             group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, {}, {}, False
+            group.errors = 0
             units: list[tuple[bytes, bytes, Unit]] = []
             for domain, span_id in members.units:
                 kin = kin_of.setdefault(domain, Kin(self.work, domain))
@@ -417,6 +477,7 @@ class Groups:
                 group.has_box = group.has_box or unit.role.is_box
             for domain, span_id, unit in units:
                 group.facts.merge(unit.facts)
+                group.errors += unit.errors
                 cell = kin_of[domain].cell(span_id)
                 if cell is not None:
                     flow, tools = amount(cell)

@@ -15,10 +15,10 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import context, tell
 from spanpost.fold.absorb import absorb
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
+from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import ZERO, Flow, minus, of_call
 from spanpost.fold.groups import Groups, Move, newest_segment
 from spanpost.fold.kin import Kin, Tools, amount, claim, passes, winners
-from spanpost.fold.letters import Letter
 from spanpost.fold.records import (
     DEPTH,
     ENDED,
@@ -43,6 +43,8 @@ from spanpost.fold.work import Key, Work
 
 #: News held back for a task that is not announced yet; older news gives way.
 HELD_CAP = 50
+#: Exceptions in doubt kept of one unit, the earliest.
+DOUBTFUL_CAP = 16
 
 
 class House:
@@ -55,8 +57,8 @@ class House:
         self.groups = Groups(work)
         self.kins: dict[bytes, Kin] = {}
         self.out = Folded()
-        #: Tellings of this batch: (checkpoint, domain). Their task is known when the batch is placed.
-        self.news: list[tuple[Checkpoint, bytes]] = []
+        #: Tellings of this batch: (checkpoint, domain, whether it may be of no task at all). Their task is known when the batch is placed.
+        self.news: list[tuple[Checkpoint, bytes, bool]] = []
         #: Calls to be judged in order of time: (time, key, domain, boundary, observation, reading).
         self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading]] = []
         #: Where each recorded observation lies: position -> (domain, boundary).
@@ -85,9 +87,6 @@ class House:
         assert cell is not None
         boundary = kin.boundary(span_id)
         if cell.role in (Role.OTHER, Role.PLUMBING) and not r.is_of_agent:
-            self.groups.add_changes(kin)
-            if o.part is Part.ENDED and o.status is Status.ERROR and kin.unit(span_id) is not None:
-                self._absorb(kin, p, boundary, cell)
             return
         self.where[position] = (p.domain, boundary)
         self._absorb(kin, p, boundary, cell)
@@ -101,7 +100,7 @@ class House:
 
     def _adopt(self, kin: Kin, p: Placed, cell: Cell | None, state: int, rank: tuple[int, int, bytes]) -> None:
         """Make this copy of the span the one that counts."""
-        o, r, span_id = p.observation, p.reading, p.span_id
+        r, span_id = p.reading, p.span_id
         known = cell is not None
         cell = cell if cell is not None else Cell()
         was_boundary = known and cell.is_boundary
@@ -115,19 +114,15 @@ class House:
         cell.state, cell.rank, cell.role = state, rank, r.role
         cell.tool_name = (r.tool_name or "") if r.role is Role.TOOL else ""
         cell.failed = r.failure is not None and not r.is_interrupt
-        if r.role is Role.LLM:
-            cell.own = of_call(r.usage)
-        elif r.usage is not None and r.usage.cost_usd is not None and not r.role.is_box:
-            cell.own = None
-        else:
-            cell.own = None
+        cell.own = of_call(r.usage) if r.role is Role.LLM else None
         if parent:
             self._link(kin, span_id, cell, parent)
+        cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
         self._claim_slot(kin, p, cell, span_id)
         kin.recast(span_id, cell, old, before)
+        self._settle_boundary(kin, p, cell, span_id, was_boundary)
         if cell.errors and cell.role is not Role.OTHER:
             self._take_back(kin, cell, span_id)
-        self._settle_boundary(kin, p, cell, span_id, was_boundary)
         self.groups.add_changes(kin)
 
     def _link(self, kin: Kin, span_id: bytes, cell: Cell, parent: bytes) -> None:
@@ -160,11 +155,10 @@ class House:
             is_new = unit is None
             unit = unit if unit is not None else Unit(trace_id=p.trace_id, tenant=o.tenant)
             if cell.is_box:
-                unit.role = cell.role
                 unit.agent_name = r.agent_name or unit.agent_name
                 unit.task_id = r.task_id or unit.task_id
-            begins = r.stands_for[3] if r.stands_for is not None else o.start_ns
-            unit.start_ns = min(unit.start_ns, begins) if unit.start_ns else begins
+                begins = r.stands_for[3] if r.stands_for is not None else o.start_ns
+                unit.start_ns = min(unit.start_ns, begins) if unit.start_ns else begins
             unit.is_live = unit.is_live or (o.part is Part.STARTED and cell.is_box)
             kin.put_unit(span_id, unit)
             self.groups.update(kin, span_id, unit)
@@ -228,10 +222,6 @@ class House:
             is_known = cell is not None and cell.state == PLACEHOLDER
             if not r.is_of_agent and r.tells is Tells.NOTHING and not is_known and not r.is_interrupt:
                 return
-            if r.tells is Tells.ERROR and not r.task_id and cell is not None and kin.boundary(span_id) == span_id and not cell.parent:
-                unit = kin.unit(span_id)
-                if unit is None and cell.state != PLACEHOLDER:
-                    return  # an exception on a span that has nothing to do with agents
         if not span_id and not r.task_id:
             self.out.lost["no task"] = self.out.lost.get("no task", 0) + 1
             return
@@ -264,11 +254,12 @@ class House:
         if kind is None:
             return
         id = tell.occurrence_id(o, r, kind)
-        key = seen_key(p.domain, id.bytes)
-        if self.work.get(key, Seen) is not None:
+        key = seen_key(p.domain, id.bytes, kind)
+        seen = self.work.get(key, Seen)
+        if seen is not None and (seen.at_ns, seen.key) <= (o.at_ns, p.content_hash):
             return
-        self.work.put(key, Seen())
-        if kind is Kind.ERROR:
+        self.work.put(key, Seen(o.at_ns, p.content_hash))
+        if kind is Kind.ERROR and seen is None:
             if o.name == c.EVENT_EXCEPTION and o.part is not Part.ENDED and len(cell.errors) < 16:
                 cell.errors.append(id.bytes)
                 kin.put_cell(p.span_id, cell)
@@ -276,13 +267,16 @@ class House:
         unit = kin.unit(boundary)
         assert unit is not None
         uid = self._uid(unit)
-        self.news.append((tell.told(o, r, kind, id, uid, boundary), kin.domain))
+        is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
+        self.news.append((tell.told(o, r, kind, id, uid, boundary), kin.domain, is_doubtful))
 
     def _count_error(self, kin: Kin, boundary: bytes, by: int) -> None:
         unit = kin.unit(boundary)
         group = self.groups.group(unit.group) if unit is not None else None
         if unit is not None and group is not None:
-            group.errors = max(0, group.errors + by)
+            unit.errors += by
+            kin.put_unit(boundary, unit)
+            group.errors += by
             self.groups.touch(unit.group, group)
 
     def _take_back(self, kin: Kin, cell: Cell, span_id: bytes) -> None:
@@ -291,6 +285,9 @@ class House:
             uid = UUID(bytes=id)
             self.retracted.append(uid)
             self.news = [n for n in self.news if n[0].id != uid]
+            unit = kin.unit(kin.boundary(span_id))
+            if unit is not None:
+                unit.doubtful = [d for d in unit.doubtful if d.id != uid]
             self._count_error(kin, kin.boundary(span_id), -1)
         cell.errors = []
         kin.put_cell(span_id, cell)
@@ -309,6 +306,7 @@ class House:
         group.is_settling = False
         if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
             group.is_announced = True
+            self.groups.touch_below(key)
         self.groups.touch(key, group)
 
     # --- closing --------------------------------------------------------------------------------------------------------
@@ -340,15 +338,33 @@ class House:
         return out
 
     def _resolved_news(self) -> list[tuple[Checkpoint, Key]]:
-        """Return this batch's tellings with the task in which they finally lie."""
+        """Return this batch's tellings with the task in which they finally lie, and those no longer in doubt."""
         news = []
-        for checkpoint, domain in self.news:
+        for checkpoint, domain, is_doubtful in self.news:
             kin = self.kin(domain)
             boundary = kin.boundary(checkpoint.unit)
             unit = kin.unit(boundary)
-            if unit is None:
+            group = self.groups.group(unit.group) if unit is not None else None
+            if unit is None or group is None:
                 continue
-            news.append((_with(checkpoint, self._uid(unit), boundary), unit.group))
+            checkpoint = _with(checkpoint, self._uid(unit), boundary)
+            if is_doubtful and not group.has_box:
+                known = [c for c in unit.doubtful if c.id != checkpoint.id]
+                unit.doubtful = sorted([*known, checkpoint], key=lambda c: (c.at, c.id))[:DOUBTFUL_CAP]
+                kin.put_unit(boundary, unit)
+            else:
+                news.append((checkpoint, unit.group))
+        for _, _, unit_to, group_key in self.groups.moves:
+            group = self.groups.group(group_key)
+            if group is None or not group.has_box:
+                continue
+            for domain in {m[0] for m in self.groups.members(group_key).units}:
+                kin = self.kin(domain)
+                unit = kin.unit(unit_to)
+                if unit is not None and unit.doubtful and unit.group == group_key:
+                    news += [(_with(c, self._uid(unit), unit_to), group_key) for c in unit.doubtful]
+                    unit.doubtful = []
+                    kin.put_unit(unit_to, unit)
         return news
 
     def _context(self) -> list[tuple[Checkpoint, Key]]:
@@ -407,7 +423,7 @@ class House:
                     if group.parent not in groups.touched:
                         groups.touched[group.parent] = None
                         waiting.append(group.parent)
-            self._announce(key, group)
+            self._announce(key, group, waiting)
             self.work.put(key, group)
         for key, verdict in verdicts.items():
             group = groups.group(key)
@@ -415,9 +431,9 @@ class House:
                 self._segments(key, group, verdict, news)
         self._address(verdicts, news)
 
-    def _announce(self, key: Key, group: Group) -> None:
+    def _announce(self, key: Key, group: Group, waiting: list[Key]) -> None:
         """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle."""
-        if group.is_announced or group.parent:
+        if group.is_announced:
             return
         is_sure = bool(group.task_id)
         if group.has_box and not is_sure:
@@ -425,25 +441,22 @@ class House:
             is_sure = unit is not None and (unit.is_live or unit.is_top)
         if is_sure:
             group.is_announced = True
+            known = len(self.groups.touched)
+            self.groups.touch_below(key)
+            waiting.extend(list(self.groups.touched)[known:])
             if group.is_settling:
                 group.is_settling = False
                 self.out.cancelled_timers.append(key)
-        elif not group.is_settling and self._is_shown(group):
+        elif not group.parent and not group.is_settling and self._is_shown(group):
             group.is_settling = True
             self.out.timers.append(Timer(key, self.now + self.rules.settle))
 
     @staticmethod
     def _is_shown(group: Group) -> bool:
         """A task without a box is shown when something was done in it that counts."""
-        return group.has_box or group.flow[0] > 0 or bool(group.tools) or bool(group.facts.maps) or group.facts.value("status") is not None
-
-    def _root(self, key: Key, group: Group) -> tuple[Key, Group]:
-        for _ in range(DEPTH):
-            above = self.groups.group(group.parent) if group.parent else None
-            if above is None:
-                break
-            key, group = group.parent, above
-        return key, group
+        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps:
+            return True
+        return group.facts.value("status") is not None
 
     def _segments(self, key: Key, group: Group, verdict: Verdict, news: list[tuple[Checkpoint, Key]]) -> None:
         """Tell the start and the end of each segment, and revise what was told when the verdict changed."""
@@ -457,7 +470,8 @@ class House:
             span_id = segment.span_id
             if segment.told_start != name:
                 segment.told_start = name
-                news.append((self._news(start_id, group, uid, Kind.START, c.STARTING, f"Started: {name}", segment.start_ns, span_id), key))
+                start = f"Started: {name}"
+                news.append((self._news(start_id, group, uid, Kind.START, c.STARTING, start, segment.start_ns, span_id), key))
             own = verdict if segment is newest else _past(segment)
             if own is not None and own.is_over:
                 text = tell.end_text(own, name, segment.start_ns)
@@ -498,10 +512,10 @@ class House:
             if group is None:
                 return None
             verdict = verdicts.get(key) or judge(group, self.rules.windows, self.rules.warn_at)
-            _, root = self._root(key, group)
+            _, root = self.groups.root(key, group)
             parent = self.groups.group(group.parent) if group.parent else None
             offspring = self.groups.offspring(key).tasks
-            tasks[key] = as_task(group, verdict, self.rules.windows, parent=parent, root_uid=root.message_uid, children=offspring)
+            tasks[key] = as_task(group, verdict, self.rules.windows, parent=parent, root=root, children=offspring)
             return tasks[key]
 
         roots: dict[Key, Group] = {}
@@ -521,16 +535,16 @@ class House:
                 group.status = task.status
                 self.work.put(key, group)
             out.tasks.append(task)
-            root_key, root = self._root(key, group)
+            root_key, root = self.groups.root(key, group)
             roots[root_key] = root
         for checkpoint, key in news:
             out.checkpoints.append(checkpoint)
             group = self.groups.group(key)
             if group is None:
                 continue
-            root_key, root = self._root(key, group)
+            root_key, root = self.groups.root(key, group)
             if root.is_announced:
-                self._letters(row(key), root_key, root, checkpoint)
+                self._letters(row(key), row(root_key), checkpoint)
             else:
                 root.held = [*root.held, checkpoint][-HELD_CAP:]
                 self.work.put(root_key, root)
@@ -541,22 +555,12 @@ class House:
                 held, root.held = root.held, []
                 self.work.put(root_key, root)
                 for checkpoint in held:
-                    self._letters(row(root_key), root_key, root, checkpoint)
-            self._letters(row(root_key), root_key, root, None)
+                    self._letters(row(root_key), row(root_key), checkpoint)
+            self._letters(row(root_key), row(root_key), None)
 
-    def _letters(self, task: Task | None, root_key: Key, root: Group, checkpoint: Checkpoint | None) -> None:
-        if task is None:
-            return
-        if checkpoint is not None and checkpoint.kind is not Kind.APPROVAL_REQUESTED and self.now - checkpoint.at > self.rules.max_age:
-            return  # a drained backlog pages nobody; the row and the root message still show it
-        self.out.letters.extend(self._stamp(letter) for letter in letters(task, checkpoint, self.rules.routes))
-
-    def _stamp(self, letter: Letter) -> Letter:
-        return letter if letter.born_at != EPOCH else _born(letter, self.now)
-
-
-def _born(letter: Letter, now: datetime) -> Letter:
-    return msgspec.structs.replace(letter, born_at=now)
+    def _letters(self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None) -> None:
+        if task is not None and root is not None:
+            self.out.letters.extend(letters(task, checkpoint, self.rules.routes, root=root, now=self.now))
 
 
 def _with(checkpoint: Checkpoint, uid: UUID, unit: bytes) -> Checkpoint:
@@ -568,6 +572,14 @@ def _with(checkpoint: Checkpoint, uid: UUID, unit: bytes) -> Checkpoint:
 def _negative(amounts: tuple[Flow, Flow, Tools]) -> tuple[Flow, Flow, Tools]:
     flow_c, flow_b, tools = amounts
     return minus(ZERO, flow_c), minus(ZERO, flow_b), {n: (-a, -b) for n, (a, b) in tools.items()}
+
+
+def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:
+    """Return how a span ended, for the ending of what lies below it."""
+    o, failure = p.observation, p.reading.failure
+    outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
+    kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)
+    return o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP]
 
 
 def _past(segment: Segment) -> Verdict | None:

@@ -12,9 +12,10 @@ msgpack: add fields with defaults only, so that an older version can read what a
 from __future__ import annotations
 
 from hashlib import blake2b
+
 import msgspec
 
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.readings import Role
 from spanpost.fold.facts import Ending, Facts
 from spanpost.fold.flow import ZERO, Flow
@@ -60,14 +61,9 @@ def slot_key(tenant: str, response_id: str) -> Key:
     return blake2b(f"{tenant}\0response\0{response_id}".encode("utf-8", "replace"), digest_size=16).digest() + b"s"
 
 
-def seen_key(domain: bytes, occurrence: bytes) -> Key:
-    return domain + b"o" + occurrence
-
-
-class Tools(msgspec.Struct):
-    """Tool calls below a cell, by name: how many, how many failed. A tool call inside one of the same name is that call."""
-
-    calls: dict[str, list[int]] = {}
+def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
+    """Return the key of a told occurrence. An approval is one in whatever trace it is spoken of: its own domain."""
+    return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
 
 
 class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
@@ -94,6 +90,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
     slot: Key = b""
     #: The parent edge was cut because it closed a circle.
     is_cut: bool = False
+    #: How a span that is not of an agent ended, kept where it is the top of its trace: the end of what lies below it.
+    closed: tuple[int, bytes, str, str, str] | None = None
 
     @property
     def is_box(self) -> bool:
@@ -133,6 +131,12 @@ class Unit(msgspec.Struct, omit_defaults=True):
     is_top: bool = False
     #: The boxes directly below are of more than one agent.
     is_of_many: bool = False
+    #: Errors of parts that were told below.
+    errors: int = 0
+    #: Exceptions of spans that are not an agent's: told when this turns out to lie in a task, else never.
+    doubtful: list[Checkpoint] = []
+    #: The task above, when this unit leads a segment.
+    parent_group: Key = b""
 
 
 class Kid(msgspec.Struct, array_like=True):
@@ -193,8 +197,9 @@ class Group(msgspec.Struct, omit_defaults=True):
     flow: Flow = ZERO
     tools: dict[str, tuple[int, int]] = {}
     segments: dict[Key, Segment] = {}
-    #: The task above, by key.
+    #: The task above, by key; of several segments the earliest that has one says it.
     parent: Key = b""
+    parent_rank: tuple[int, Key] = (0, b"")
     lanes: dict[str, Lane] = {}
     is_announced: bool = False
     #: A timer runs, at whose end the task is announced after all.
@@ -240,6 +245,7 @@ class Slot(msgspec.Struct):
 
 
 class Seen(msgspec.Struct, omit_defaults=True):
-    """An occurrence that was told."""
+    """An occurrence that was told, and by which of its copies: the earliest stands, so that any order tells the same."""
 
-    is_retracted: bool = False
+    at_ns: int = 0
+    key: bytes = b""

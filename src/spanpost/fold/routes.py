@@ -95,9 +95,10 @@ def letters(
     if not (task.is_announced and carrier.is_announced):
         return []
     root_uid = (task.root_uid or task.uid) if root is None else root.uid
+    message_uid = carrier.message_uid or root_uid
     answer: dict[tuple[str, str], Letter] = {}
     for route in _chosen(carrier, routes):
-        lane = f"{route.sink}|{route.address}|{root_uid}"
+        lane = f"{route.sink}|{route.address}|{message_uid}"
         news = checkpoint if checkpoint is not None and _passes(task, checkpoint, route, now) else None
         urgency = _urgency(news)
         if (

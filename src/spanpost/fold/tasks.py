@@ -37,7 +37,18 @@ from spanpost.fold.records import Group, Segment
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
-_CLOSING = ("final_answer", "final_result", "final_output", "finish", "handoff", "transfer", "submit", "return_", "complete_task", "attempt_completion")
+_CLOSING = (
+    "final_answer",
+    "final_result",
+    "final_output",
+    "finish",
+    "handoff",
+    "transfer",
+    "submit",
+    "return_",
+    "complete_task",
+    "attempt_completion",
+)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -159,7 +170,7 @@ def _has_failed_turn_only(facts: Facts) -> bool:
     if not facts.value("turn"):
         return False
     call = facts.value("call")
-    return call is None or facts.at("turn") >= facts.at("call") and facts.at("turn") >= facts.at("tool")
+    return call is None or (facts.at("turn") >= facts.at("call") and facts.at("turn") >= facts.at("tool"))
 
 
 def _is_unresolved(facts: Facts) -> bool:
@@ -197,7 +208,7 @@ def context_of(facts: Facts, windows: Mapping[str, int]) -> tuple[int | None, in
 
 
 def as_task(
-    group: Group, verdict: Verdict, windows: Mapping[str, int], *, parent: Group | None, root_uid: bytes, children: Mapping[bytes, bool]
+    group: Group, verdict: Verdict, windows: Mapping[str, int], *, parent: Group | None, root: Group, children: Mapping[bytes, bool]
 ) -> Task:
     """Return the row of a task."""
     facts = group.facts
@@ -219,7 +230,8 @@ def as_task(
         aliases=_aliases(group),
         parent_uid=UUID(bytes=parent.uid) if parent is not None else None,
         parent_task_id=parent_id,
-        root_uid=UUID(bytes=root_uid),
+        root_uid=UUID(bytes=root.uid),
+        message_uid=UUID(bytes=root.message_uid),
         trace_id=segment.trace_id or group.trace_id,
         span_id=segment.span_id or group.span_id,
         name=name,
@@ -238,7 +250,7 @@ def as_task(
         end_reason=verdict.end_reason,
         is_inferred=verdict.is_inferred,
         rule=verdict.rule,
-        is_announced=group.is_announced,
+        is_announced=root.is_announced,
         progress=facts.value("progress"),
         action=facts.value("action"),
         step_name=step[0],
@@ -283,7 +295,9 @@ def _span_id(group: Group) -> str:
 
 
 def _aliases(group: Group) -> tuple[str, ...]:
-    known = (group.task_id, group.facts.value("alias"), _span_id(group))
+    newest = newest_segment(group)
+    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if group.task_id and newest is not None else _span_id(group)
+    known = (group.task_id, group.facts.value("alias"), span)
     return tuple(dict.fromkeys(a for a in known if a))
 
 

@@ -11,7 +11,7 @@ from spanpost.domain.observations import Observation, content_hash, event_id
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.groups import explicit_uid
 from spanpost.fold.house import House
-from spanpost.fold.read import read
+from spanpost.fold.read import read  # type: ignore[attr-defined]
 from spanpost.fold.records import (
     DEPTH,
     Cell,
@@ -55,7 +55,7 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(slot_key(p.observation.tenant, r.response_id)[:16])
         if r.task_id:
             out.add(explicit_uid(p.observation.tenant, r.task_id).bytes)
-    return out
+    return out | {key[:16] for key in seen_keys(batch)}
 
 
 def trail(loaded: Mapping[Key, msgspec.Struct | None], batch: Sequence[Placed]) -> set[Key]:
@@ -110,7 +110,7 @@ def seen_keys(batch: Sequence[Placed]) -> set[Key]:
     for p in batch:
         kind = possible_telling(p.observation, p.reading)
         if kind is not None:
-            out.add(seen_key(p.domain, occurrence_id(p.observation, p.reading, kind).bytes))
+            out.add(seen_key(p.domain, occurrence_id(p.observation, p.reading, kind).bytes, kind))
     return out
 
 
