@@ -32,7 +32,7 @@ class Role(IntEnum):
     @property
     def is_box(self) -> bool:
         """True for spans that own what lies below them."""
-        return self in (Role.AGENT, Role.WORKFLOW, Role.TASK)
+        return 4 <= self <= 6  # naming three members would cost a microsecond: an enum's members are looked up slowly
 
 
 class Finish(IntEnum):

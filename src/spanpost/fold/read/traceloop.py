@@ -9,6 +9,12 @@ from spanpost.domain.readings import Role
 from spanpost.fold.read.dialect import Dialect, Look
 from spanpost.fold.read.values import name
 
+#: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
+_STEP = Role.STEP
+_TOOL = Role.TOOL
+_AGENT = Role.AGENT
+_WORKFLOW = Role.WORKFLOW
+
 _AGENT_OF = "traceloop.association.properties.lc_agent_name"
 
 
@@ -17,15 +23,15 @@ def _refine(look: Look) -> None:
         return
     entity = name(look.attributes.get("traceloop.entity.name"))
     label = name(look.attributes.get(_AGENT_OF))
-    if look.role is Role.AGENT and entity is not None:
+    if look.role is _AGENT and entity is not None:
         look.inner.setdefault("agent", entity)
-    elif look.role is Role.WORKFLOW and entity is not None:
+    elif look.role is _WORKFLOW and entity is not None:
         look.inner.setdefault("workflow", entity)
-    elif look.role is Role.TOOL and entity is not None:
+    elif look.role is _TOOL and entity is not None:
         look.said.setdefault("tool_name", entity)
-    elif look.role is Role.STEP and label is not None:
+    elif look.role is _STEP and label is not None:
         if label == entity:
-            look.role, look.rule = Role.AGENT, _AGENT_OF
+            look.role, look.rule = _AGENT, _AGENT_OF
         look.inner["agent"] = label
 
 
