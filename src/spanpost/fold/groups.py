@@ -137,6 +137,12 @@ class Groups:
         if up:
             self._recount(kin, up)
         self.regroup(kin, span_id)
+        shape = (int(unit.role), unit.agent_name, unit.task_id, up, via_tool)
+        if unit.shape != shape:
+            unit.shape = shape
+            kin.put_unit(span_id, unit)
+            for kid in list(kin.kids(span_id).units):
+                self.regroup(kin, kid)
         group = self.group(unit.group)
         if group is not None:
             self.enter(kin, span_id, unit, group)

@@ -20,7 +20,6 @@ from spanpost.fold.flow import ZERO, Flow, minus, of_call
 from spanpost.fold.groups import Groups, Move, newest_segment
 from spanpost.fold.kin import Kin, Tools, amount, claim, passes, winners
 from spanpost.fold.records import (
-    DEPTH,
     ENDED,
     PLACEHOLDER,
     STARTED,
@@ -57,7 +56,7 @@ class House:
         self.groups = Groups(work)
         self.kins: dict[bytes, Kin] = {}
         self.out = Folded()
-        #: Tellings of this batch: (checkpoint, domain, whether it may be of no task at all). Their task is known when the batch is placed.
+        #: Tellings of this batch: (checkpoint, domain, whether it may be of no task at all). Their task is known at the close.
         self.news: list[tuple[Checkpoint, bytes, bool]] = []
         #: Calls to be judged in order of time: (time, key, domain, boundary, observation, reading).
         self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading]] = []
@@ -101,41 +100,43 @@ class House:
     def _adopt(self, kin: Kin, p: Placed, cell: Cell | None, state: int, rank: tuple[int, int, bytes]) -> None:
         """Make this copy of the span the one that counts."""
         r, span_id = p.reading, p.span_id
+        parent = p.parent_id if p.parent_id != span_id else b""
+        is_cut = bool(parent) and self._link(kin, span_id, parent)
+        cell = kin.cell(span_id)  # a cut may have changed it
         known = cell is not None
         cell = cell if cell is not None else Cell()
         was_boundary = known and cell.is_boundary
         old = passes(cell) if known else (ZERO, ZERO, {})
         before = amount(cell) if was_boundary else None
-        parent = p.parent_id if p.parent_id != span_id else b""
         if parent and cell.parent and parent != cell.parent and not cell.is_cut:
             kin.push(cell.parent, *_negative(old))
             old = (ZERO, ZERO, {})
         cell.parent = parent or cell.parent
+        cell.is_cut = cell.is_cut or is_cut
         cell.state, cell.rank, cell.role = state, rank, r.role
         cell.tool_name = (r.tool_name or "") if r.role is Role.TOOL else ""
         cell.failed = r.failure is not None and not r.is_interrupt
         cell.own = of_call(r.usage) if r.role is Role.LLM else None
-        if parent:
-            self._link(kin, span_id, cell, parent)
         cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
-        self._claim_slot(kin, p, cell, span_id)
+        contests = self._claim_slot(p, cell, cell_key(kin.domain, span_id))
         kin.recast(span_id, cell, old, before)
+        for contest in contests:
+            self._crown(contest)
         self._settle_boundary(kin, p, cell, span_id, was_boundary)
         if cell.errors and cell.role is not Role.OTHER:
             self._take_back(kin, cell, span_id)
         self.groups.add_changes(kin)
 
-    def _link(self, kin: Kin, span_id: bytes, cell: Cell, parent: bytes) -> None:
-        above = kin.cell(parent)
-        if above is None:
+    def _link(self, kin: Kin, span_id: bytes, parent: bytes) -> bool:
+        """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
+        if kin.cell(parent) is None:
             kin.put_cell(parent, Cell())
-            return
+            return False
         cut = kin.circle(span_id, parent)
         if not cut:
-            return
+            return False
         if cut == span_id:
-            cell.is_cut = True
-            return
+            return True
         other = kin.cell(cut)
         if other is not None and not other.is_cut:
             old, before = passes(other), amount(other) if other.is_boundary else None
@@ -145,6 +146,7 @@ class House:
             unit = kin.unit(cut)
             if unit is not None:
                 self.groups.update(kin, cut, unit)
+        return False
 
     def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, was_boundary: bool) -> None:
         o, r = p.observation, p.reading
@@ -172,41 +174,36 @@ class House:
             unit = self.groups.need_unit(kin, span_id, p.trace_id, o.tenant)
             self.groups.dissolve(kin, span_id, unit)
 
-    def _claim_slot(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes) -> None:
-        """Enter the race for the response id: of its copies one counts."""
-        r, own_key = p.reading, cell_key(kin.domain, span_id)
-        key = slot_key(p.observation.tenant, r.response_id) if r.response_id and r.role is Role.LLM else b""
-        contenders: list[Key] = []
+    def _claim_slot(self, p: Placed, cell: Cell, own: Key) -> list[Key]:
+        """Enter the race for the response id, of whose copies one counts; return the races whose outcome may have changed."""
+        o, r = p.observation, p.reading
+        key = slot_key(o.tenant, r.response_id) if r.response_id and r.role is Role.LLM else b""
+        contests = []
         if cell.slot and cell.slot != key:
-            contenders += claim(self.work, cell.slot, own_key, None)
-            self._crown(cell.slot, contenders, own_key)
-            contenders = []
-        cell.slot = key
-        if not key:
-            cell.wins = True
-            return
-        o = p.observation
-        claimant = Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, (1 if cell.parent else 0, 1 if r.usage else 0, own_key))
-        contenders = claim(self.work, key, own_key, claimant)
-        slot = self.work.get(key, Slot)
-        cell.wins = slot is None or own_key not in slot.claimants or own_key in winners(slot)
-        self._crown(key, contenders, own_key)
+            claim(self.work, cell.slot, own, None)
+            contests.append(cell.slot)
+        cell.slot, cell.wins = key, True
+        if key:
+            ranks = (1 if cell.parent else 0, 1 if r.usage is not None and r.usage.is_known else 0, own)
+            claim(self.work, key, own, Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks))
+            slot = self.work.get(key, Slot)
+            cell.wins = slot is None or own not in slot.claimants or own in winners(slot)
+            contests.append(key)
+        return contests
 
-    def _crown(self, slot_key_: Key, contenders: list[Key], but: Key) -> None:
-        """Tell the other holders of a response id whether they count."""
-        slot = self.work.get(slot_key_, Slot)
+    def _crown(self, key: Key) -> None:
+        """Have the holders of a response id count, or not."""
+        slot = self.work.get(key, Slot)
         if slot is None:
             return
         won = winners(slot)
-        for key in contenders:
-            if key == but:
-                continue
-            kin, span_id = self.kin(key[:16]), key[17:]
+        for holder in sorted(slot.claimants):
+            kin, span_id = self.kin(holder[:16]), holder[17:]
             cell = kin.cell(span_id)
-            if cell is None or cell.wins == (key in won):
+            if cell is None or cell.slot != key or cell.wins == (holder in won):
                 continue
             old, before = passes(cell), amount(cell) if cell.is_boundary else None
-            cell.wins = key in won
+            cell.wins = holder in won
             kin.recast(span_id, cell, old, before)
             self.groups.add_changes(kin)
 

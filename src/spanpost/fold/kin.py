@@ -15,7 +15,7 @@ learned; a boundary's facts are a merge of the facts below it. Both are therefor
 from __future__ import annotations
 
 from spanpost.domain.readings import Role
-from spanpost.fold.flow import ONE_CALL, ZERO, Flow, minus, plus
+from spanpost.fold.flow import ZERO, Flow, minus, plus
 from spanpost.fold.records import (
     DEPTH,
     PLACEHOLDER,
@@ -33,6 +33,8 @@ from spanpost.fold.work import Key, Work
 
 Tools = dict[str, tuple[int, int]]
 _NO_TOOLS: Tools = {}
+#: Spans that may carry one response id; more is no honest telemetry, and they count by themselves.
+CLAIMANT_CAP = 64
 
 
 def passes(cell: Cell) -> tuple[Flow, Flow, Tools]:
@@ -223,17 +225,14 @@ class Kin:
         return b""
 
 
-def claim(work: Work, slot_key: Key, cell_key: Key, claimant: Claimant | None) -> list[Key]:
-    """Enter, change or withdraw (None) a span's claim to a response id; return the cells whose winning may have changed."""
+def claim(work: Work, slot_key: Key, cell_key: Key, claimant: Claimant | None) -> None:
+    """Enter, change or withdraw (None) a span's claim to a response id."""
     slot = work.get(slot_key, Slot) or Slot()
     if claimant is None:
         slot.claimants.pop(cell_key, None)
-    elif cell_key not in slot.claimants and len(slot.claimants) >= 64:
-        return [cell_key]
-    else:
+    elif cell_key in slot.claimants or len(slot.claimants) < CLAIMANT_CAP:
         slot.claimants[cell_key] = claimant
     work.put(slot_key, slot)
-    return list(slot.claimants)
 
 
 def winners(slot: Slot) -> set[Key]:
@@ -244,7 +243,3 @@ def winners(slot: Slot) -> set[Key]:
             won.append((key, c))
     return {key for key, _ in won}
 
-
-def one_call(own: Flow | None) -> Flow:
-    """Return the flow of a model call of which nothing is known but that it was made."""
-    return own if own is not None else ONE_CALL

@@ -131,6 +131,8 @@ class Unit(msgspec.Struct, omit_defaults=True):
     is_top: bool = False
     #: The boxes directly below are of more than one agent.
     is_of_many: bool = False
+    #: What the placement of the boundaries below went by: role, name, task id, boundary above, tool between.
+    shape: tuple[int, str, str, bytes, bool] | None = None
     #: Errors of parts that were told below.
     errors: int = 0
     #: Exceptions of spans that are not an agent's: told when this turns out to lie in a task, else never.

@@ -11,7 +11,7 @@ from spanpost.domain.observations import Observation, content_hash, event_id
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.groups import explicit_uid
 from spanpost.fold.house import House
-from spanpost.fold.read import read  # type: ignore[attr-defined]
+from spanpost.fold.read import read
 from spanpost.fold.records import (
     DEPTH,
     Cell,

@@ -37,7 +37,7 @@ def _request(signal: str) -> Any:
         module = import_module(f"opentelemetry.proto.collector.{_PACKAGES[signal]}_pb2")
     except ImportError as error:
         raise ConfigError(
-            "OTLP protobuf cannot be read: the package opentelemetry-proto is missing. Install it with: pip install 'spanpost[otlp]'"
+            "OTLP protobuf cannot be read: opentelemetry-proto is missing. Install it: pip install 'spanpost[otlp]'"
         ) from error
     return getattr(module, _REQUESTS[signal])
 

@@ -1,0 +1,150 @@
+"""What a dialect declares, and how declarations become look-up tables.
+
+Rules. A dialect is data: which attribute holds which field, which attribute says what a span is and by which words, and for
+what data cannot say one `refine` function. Dialects are ordered; of two that say the same field, or what a span is, the
+earlier wins. A dialect with `scopes` speaks only for spans of instrumentation scopes that begin so, and comes before the
+general ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spanpost.domain.observations import Observation
+from spanpost.domain.readings import Finish, Role
+from spanpost.fold.read import values as v
+
+Coerce = Callable[[Any], Any]
+
+#: Fields of `Reading` that are said by attributes as they are, and how each is taken.
+DIRECT: dict[str, Coerce] = {
+    "task_id": v.identifier,
+    "task_alias": v.identifier,
+    "task_name": v.text,
+    "task_type": v.text,
+    "task_parent_id": v.identifier,
+    "agent_id": v.agent_id,
+    "agent_version": v.text,
+    "repo": v.text,
+    "topic": v.text,
+    "requested_by": v.text,
+    "retry_of": v.identifier,
+    "conversation_id": v.conversation,
+    "tool_name": v.text,
+    "tool_call_id": v.identifier,
+    "status": v.status,
+    "progress": v.percent,
+    "action": v.text,
+    "step_name": v.text,
+    "step_index": v.count,
+    "step_count": v.count,
+    "context_used": v.count,
+    "context_window": v.count,
+}
+#: Fields that the interpreter puts together.
+INNER: dict[str, Coerce] = {
+    "agent": v.name,
+    "workflow": v.name,
+    "model_answered": v.text,
+    "model_asked": v.text,
+    "response": v.response,
+    "finish": v.finish,
+    "input": v.count,
+    "output": v.count,
+    "cache_read": v.count,
+    "cache_write": v.count,
+    "reasoning": v.count,
+    "cost": v.money,
+    "total_input": v.count,
+    "total_output": v.count,
+    "total_cache_read": v.count,
+    "total_cache_write": v.count,
+    "total_reasoning": v.count,
+    "error_type": v.text,
+    "error_message": v.long_text,
+}
+
+
+#: Short text and plain numbers, which most values are, are taken without a call.
+SHORT_TEXT, PLAIN_NUMBER = 1, 2
+_SHORTCUTS: dict[Coerce, int] = {v.text: SHORT_TEXT, v.identifier: SHORT_TEXT, v.count: PLAIN_NUMBER}
+
+
+@dataclass(slots=True)
+class Look:
+    """A span while it is being read. `refine` functions change role, rule, `said` (fields of the reading) and `inner`."""
+
+    observation: Observation
+    attributes: Mapping[str, Any]
+    said: dict[str, Any]
+    inner: dict[str, Any]
+    role: Role = Role.OTHER
+    rule: str = ""
+    finish: Finish = Finish.UNKNOWN
+    #: A STEP that is the top of its trace is a workflow (rule R1.7), unless its kind says that it is a leaf.
+    is_leaf: bool = False
+    #: `input` leaves out what came from and went to the cache.
+    excludes_cache: bool = False
+
+
+Refine = Callable[[Look], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One vocabulary. `fields` maps a field of `DIRECT` or `INNER` to attribute names, best first."""
+
+    name: str
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The attribute that says what a span is, its words, and the role of any other word (None: it says nothing).
+    kind: str = ""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    otherwise: Role | None = None
+    #: Prefixes of the instrumentation scopes for which alone this dialect speaks; empty: for all.
+    scopes: tuple[str, ...] = ()
+    #: Attributes that do not make a span an agent's by themselves (HTTP spans carry them too).
+    weak: frozenset[str] = frozenset()
+    #: Asked when the dialect's word decided; of a dialect with scopes, for each of their spans.
+    refine: Refine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The dialects that speak for one scope, compiled."""
+
+    #: attribute → (field, rank, how to take it, is it a field of the reading, shortcut); None: known to say nothing.
+    keys: dict[str, tuple[str, int, Coerce, bool, int] | None]
+    #: Attributes of which one at least makes a span worth reading.
+    marks: frozenset[str]
+    #: (attribute, its words, role of other words, what refines the dialect's answer)
+    kinds: tuple[tuple[str, Mapping[str, Role], Role | None, Refine | None], ...]
+    #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
+    refines: tuple[Refine, ...]
+    is_vendor: bool
+
+
+def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
+    """Return the tables for a scope."""
+    own = [d for d in dialects if d.scopes and scope.startswith(d.scopes)]
+    speaking = [dialects[0], *own, *(d for d in dialects[1:] if not d.scopes)]
+    keys: dict[str, tuple[str, int, Coerce, bool, int] | None] = {}
+    marks: set[str] = set()
+    for order, dialect in enumerate(speaking):
+        for name, attributes in dialect.fields.items():
+            is_direct = name in DIRECT
+            coerce = DIRECT[name] if is_direct else INNER[name]
+            for place, attribute in enumerate(attributes):
+                keys.setdefault(attribute, (name, order * 32 + place, coerce, is_direct, _SHORTCUTS.get(coerce, 0)))
+                if attribute not in dialect.weak:
+                    marks.add(attribute)
+        if dialect.kind:
+            marks.add(dialect.kind)
+    return Tables(
+        keys=keys,
+        marks=frozenset(marks),
+        kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
+        refines=tuple(d.refine for d in own if d.refine is not None),
+        is_vendor=bool(own),
+    )

@@ -1,0 +1,136 @@
+"""OpenInference: ``openinference.span.kind`` and ``llm.*``, as openinference-semantic-conventions 0.1.42 has them.
+
+Seen with instrumentors of openai-agents 2.6.0, langchain 0.1.80, anthropic 3.1.0, crewai 1.1.21, llama-index 4.6.1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from spanpost.domain.observations import Part, Status
+from spanpost.domain.readings import Finish, Role
+from spanpost.fold.read.dialect import Dialect, Look
+from spanpost.fold.read.values import identifier, name, name_of_span
+
+#: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
+_STEP = Role.STEP
+_LLM = Role.LLM
+_TOOL = Role.TOOL
+_AGENT = Role.AGENT
+_WORKFLOW = Role.WORKFLOW
+_HANDOFF = Role.HANDOFF
+_STATUS_ERROR = Status.ERROR
+_PART_ENDED = Part.ENDED
+_FINISH_STOP = Finish.STOP
+_FINISH_TOOLS = Finish.TOOLS
+
+_OPENAI_AGENTS = "openinference.instrumentation.openai_agents"
+_LANGCHAIN = "openinference.instrumentation.langchain"
+_LEAVES = frozenset({"EMBEDDING", "RETRIEVER", "RERANKER", "GUARDRAIL", "EVALUATOR", "PROMPT"})
+_AGENT_OF = re.compile(r'"lc_agent_name": ?"((?:[^"\\]|\\.){1,200})"')
+_THREAD_OF = re.compile(r'"thread_id": ?"([^"\\]{1,200})"')
+#: A provider's id of a response, in the JSON of ``output.value``.
+_RESPONSE = re.compile(r'"id": ?"((?:chatcmpl-|resp_|msg_|cmpl-)[\w.-]{4,120})"')
+#: How much of a long output is looked at, from either end.
+_GLANCE = 4096
+_ASKS_FOR_TOOLS = (
+    "llm.output_messages.0.message.tool_calls.0.tool_call.function.name",
+    "llm.output_messages.0.message.tool_calls.0.tool_call.id",
+    "llm.output_messages.1.message.tool_calls.0.tool_call.function.name",
+)
+
+
+def _refine(look: Look) -> None:
+    if look.rule != "openinference.span.kind":
+        return
+    attributes, scope, role = look.attributes, look.observation.origin.scope, look.role
+    if role is _LLM:
+        _refine_call(look, scope)
+    elif role is _TOOL:
+        if scope == _OPENAI_AGENTS and look.observation.name.startswith("handoff to "):
+            look.role = _HANDOFF
+        elif (
+            # These two always write what a tool gave; nothing means that it waits for a person.
+            scope in (_OPENAI_AGENTS, _LANGCHAIN)
+            and "output.value" not in attributes
+            and look.observation.part is _PART_ENDED
+            and look.observation.status is not _STATUS_ERROR
+        ):
+            look.said["has_no_result"] = True
+    elif attributes.get("openinference.span.kind") in _LEAVES:
+        look.is_leaf = True
+    elif role is _AGENT and scope == _OPENAI_AGENTS and "agent" not in look.inner:
+        look.role, look.rule = _WORKFLOW, "openai_agents: AGENT without agent.name"
+    metadata = attributes.get("metadata")
+    if type(metadata) is str:
+        _refine_langchain(look, metadata[:65536])
+    if look.role is _AGENT and "agent" not in look.inner:
+        found = name(attributes.get("graph.node.id")) or name_of_span(look.observation.name)
+        if found is not None:
+            look.inner["agent"] = found
+
+
+def _refine_langchain(look: Look, metadata: str) -> None:
+    found = _AGENT_OF.search(metadata)
+    if found is not None:
+        agent = found.group(1)
+        is_it = look.observation.name == agent
+        if is_it and look.role is _STEP:
+            look.role, look.rule = _AGENT, "metadata.lc_agent_name"
+        elif not is_it and look.role is _AGENT:
+            # The kind is guessed from the name: a graph node that is called "agent" is a node.
+            look.role, look.rule = _STEP, "metadata.lc_agent_name of another"
+        clean = name(agent)
+        if clean is not None:
+            look.inner["agent"] = clean
+    if "conversation_id" not in look.said:
+        thread = _THREAD_OF.search(metadata)
+        if thread is not None:
+            look.said["conversation_id"] = identifier(thread.group(1))
+
+
+def _refine_call(look: Look, scope: str) -> None:
+    attributes, inner = look.attributes, look.inner
+    if look.observation.name.endswith("_prepare_chat_with_tools"):
+        look.role, look.is_leaf = _STEP, True
+        return
+    output = attributes.get("output.value")
+    if type(output) is not str:
+        output = ""
+    if "response" not in inner and output:
+        found = _RESPONSE.search(output, 0, _GLANCE)
+        if found is None and len(output) > _GLANCE:
+            found = _RESPONSE.search(output, len(output) - _GLANCE)
+        if found is not None:
+            inner["response"] = found.group(1)
+    # openai-agents says "stop" whatever happened, so the answer itself is asked.
+    if inner.get("finish", _FINISH_STOP) is _FINISH_STOP and (
+        any(key in attributes for key in _ASKS_FOR_TOOLS)
+        or (scope == _OPENAI_AGENTS and ('"type":"function_call"' in output or '"type": "function_call"' in output))
+    ):
+        inner["finish"] = _FINISH_TOOLS
+
+
+OPENINFERENCE = Dialect(
+    name="openinference",
+    kind="openinference.span.kind",
+    roles={"AGENT": Role.AGENT, "CHAIN": Role.STEP, "LLM": Role.LLM, "TOOL": Role.TOOL},
+    otherwise=Role.STEP,
+    fields={
+        "agent": ("graph.node.name",),
+        "conversation_id": ("session.id",),
+        "model_answered": ("llm.response.model_name", "llm.model_name"),
+        "model_asked": ("llm.request.model_name",),
+        "finish": ("llm.finish_reason",),
+        "tool_name": ("tool.name", "tool_call.function.name"),
+        "tool_call_id": ("tool.id", "tool_call.id"),
+        "input": ("llm.token_count.prompt",),
+        "output": ("llm.token_count.completion",),
+        "cache_read": ("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
+        "cache_write": ("llm.token_count.prompt_details.cache_write",),
+        "reasoning": ("llm.token_count.completion_details.reasoning",),
+        "cost": ("llm.cost.total",),
+    },
+    weak=frozenset({"session.id"}),
+    refine=_refine,
+)

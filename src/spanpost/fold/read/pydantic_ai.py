@@ -1,0 +1,25 @@
+"""pydantic-ai before format 3 (1.0.0, and 2.x with ``version=2``): old span names, no operation on agents and tools.
+
+Its ``agent run`` spans carry the same ``gen_ai.usage.*`` as its calls; as boxes, they are totals.
+"""
+
+from __future__ import annotations
+
+from spanpost.domain.readings import Role
+from spanpost.fold.read.dialect import Dialect, Look
+
+_NAMES = {"agent run": Role.AGENT, "running tools": Role.STEP, "running tool": Role.TOOL}
+
+
+def _refine(look: Look) -> None:
+    role = _NAMES.get(look.observation.name)
+    if role is not None and "gen_ai.operation.name" not in look.attributes:
+        look.role, look.rule = role, "pydantic-ai: span name"
+
+
+PYDANTIC_AI = Dialect(
+    name="pydantic-ai",
+    scopes=("pydantic-ai",),
+    fields={"agent": ("agent_name",), "model_asked": ("model_name",)},
+    refine=_refine,
+)

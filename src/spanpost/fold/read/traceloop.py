@@ -1,0 +1,50 @@
+"""Traceloop (OpenLLMetry): ``traceloop.span.kind``, as opentelemetry-semantic-conventions-ai 0.5.1 has it.
+
+Its workflow and task spans also say ``gen_ai.operation.name = invoke_agent``; the kind must be asked first.
+"""
+
+from __future__ import annotations
+
+from spanpost.domain.readings import Role
+from spanpost.fold.read.dialect import Dialect, Look
+from spanpost.fold.read.values import name
+
+#: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
+_STEP = Role.STEP
+_TOOL = Role.TOOL
+_AGENT = Role.AGENT
+_WORKFLOW = Role.WORKFLOW
+
+_AGENT_OF = "traceloop.association.properties.lc_agent_name"
+
+
+def _refine(look: Look) -> None:
+    if look.rule != "traceloop.span.kind":
+        return
+    entity = name(look.attributes.get("traceloop.entity.name"))
+    label = name(look.attributes.get(_AGENT_OF))
+    if look.role is _AGENT and entity is not None:
+        look.inner.setdefault("agent", entity)
+    elif look.role is _WORKFLOW and entity is not None:
+        look.inner.setdefault("workflow", entity)
+    elif look.role is _TOOL and entity is not None:
+        look.said.setdefault("tool_name", entity)
+    elif look.role is _STEP and label is not None:
+        if label == entity:
+            look.role, look.rule = _AGENT, _AGENT_OF
+        look.inner["agent"] = label
+
+
+TRACELOOP = Dialect(
+    name="traceloop",
+    kind="traceloop.span.kind",
+    roles={"workflow": Role.WORKFLOW, "agent": Role.AGENT, "tool": Role.TOOL, "task": Role.STEP},
+    fields={
+        "workflow": ("traceloop.workflow.name",),
+        "conversation_id": (
+            "traceloop.association.properties.thread_id",
+            "traceloop.association.properties.session_id",
+        ),
+    },
+    refine=_refine,
+)
