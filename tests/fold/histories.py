@@ -27,7 +27,7 @@ NOW = datetime(2026, 9, 21, tzinfo=UTC)
 
 
 def placed(o: Observation, r: Reading) -> Placed:
-    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id))
+    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o)
 
 
 class Packed:

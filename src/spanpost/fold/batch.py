@@ -31,36 +31,23 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """An observation with its meaning and its keys."""
+    """An observation with its meaning and its keys.
+
+    `observation` is what is folded: for a record that stands for a span, that span. `source` is what a door saw, which is
+    what an audit row keeps and what the keys are made of.
+    """
 
     observation: Observation
     reading: Reading
     event_id: UUID
     content_hash: bytes
     domain: bytes
-
-    @property
-    def span_id(self) -> bytes:
-        """The span it is of, or stands for."""
-        stands = self.reading.stands_for
-        return stands[1] if stands is not None else self.observation.span_id
-
-    @property
-    def trace_id(self) -> bytes:
-        """The trace it is of, or stands for."""
-        stands = self.reading.stands_for
-        return stands[0] if stands is not None else self.observation.trace_id
-
-    @property
-    def parent_id(self) -> bytes:
-        """The parent it names, empty for none."""
-        stands = self.reading.stands_for
-        return stands[2] if stands is not None else self.observation.parent_id
+    source: Observation
 
     @property
     def is_span(self) -> bool:
         """True when it says what a span is, not what happened on one."""
-        return self.observation.part in (Part.ENDED, Part.STARTED) or self.reading.stands_for is not None
+        return self.observation.part <= Part.STARTED
 
 
 class Timer(msgspec.Struct, frozen=True):

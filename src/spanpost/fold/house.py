@@ -74,11 +74,12 @@ class House:
 
     def span(self, position: int, p: Placed) -> None:
         """Take in a span: started, looked at again, or ended."""
-        kin, o, r, span_id = self.kin(p.domain), p.observation, p.reading, p.span_id
+        kin, o, r = self.kin(p.domain), p.observation, p.reading
+        span_id = o.span_id
         if not span_id:
             return
         cell = kin.cell(span_id)
-        state = ENDED if o.part is Part.ENDED or (r.stands_for is not None and r.role is Role.LLM) else STARTED
+        state = ENDED if o.part is Part.ENDED else STARTED
         rank = (o.end_ns if state == ENDED else 0, len(o.attributes), p.content_hash)
         if cell is None or (state, rank) > (cell.state, cell.rank):
             self._adopt(kin, p, cell, state, rank)
@@ -99,8 +100,9 @@ class House:
 
     def _adopt(self, kin: Kin, p: Placed, cell: Cell | None, state: int, rank: tuple[int, int, bytes]) -> None:
         """Make this copy of the span the one that counts."""
-        r, span_id = p.reading, p.span_id
-        parent = p.parent_id if p.parent_id != span_id else b""
+        o, r = p.observation, p.reading
+        span_id = o.span_id
+        parent = o.parent_id if o.parent_id != span_id else b""
         is_cut = bool(parent) and self._link(kin, span_id, parent)
         cell = kin.cell(span_id)  # a cut may have changed it
         known = cell is not None
@@ -155,12 +157,12 @@ class House:
             if unit is None and not cell.is_box and not kin.kids(span_id).units:
                 return  # nothing to own yet
             is_new = unit is None
-            unit = unit if unit is not None else Unit(trace_id=p.trace_id, tenant=o.tenant)
+            unit = unit if unit is not None else Unit(trace_id=o.trace_id, tenant=o.tenant)
             if cell.is_box:
                 unit.agent_name = r.agent_name or unit.agent_name
                 unit.task_id = r.task_id or unit.task_id
-                begins = r.stands_for[3] if r.stands_for is not None else o.start_ns
-                unit.start_ns = min(unit.start_ns, begins) if unit.start_ns else begins
+                if o.start_ns and (not unit.start_ns or o.start_ns < unit.start_ns):
+                    unit.start_ns = o.start_ns
             unit.is_live = unit.is_live or (o.part is Part.STARTED and cell.is_box)
             kin.put_unit(span_id, unit)
             self.groups.update(kin, span_id, unit)
@@ -171,7 +173,7 @@ class House:
         elif unit is not None:
             self.groups.dissolve(kin, span_id, unit)
         elif kin.kids(span_id).units:
-            unit = self.groups.need_unit(kin, span_id, p.trace_id, o.tenant)
+            unit = self.groups.need_unit(kin, span_id, o.trace_id, o.tenant)
             self.groups.dissolve(kin, span_id, unit)
 
     def _claim_slot(self, p: Placed, cell: Cell, own: Key) -> list[Key]:
@@ -211,7 +213,8 @@ class House:
 
     def event(self, position: int, p: Placed) -> None:
         """Take in something that happened on a span."""
-        kin, o, r, span_id = self.kin(p.domain), p.observation, p.reading, p.span_id
+        kin, o, r = self.kin(p.domain), p.observation, p.reading
+        span_id = o.span_id
         if r.open_roots:
             return  # a heartbeat is of a process, not of a task
         cell = kin.cell(span_id) if span_id else None
@@ -236,7 +239,7 @@ class House:
 
     def _absorb(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell) -> None:
         o, r = p.observation, p.reading
-        unit = self.groups.need_unit(kin, boundary, p.trace_id, o.tenant)
+        unit = self.groups.need_unit(kin, boundary, o.trace_id, o.tenant)
         is_ending = p.is_span and (cell.is_box or not cell.parent)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
         kin.put_unit(boundary, unit)
@@ -259,7 +262,7 @@ class House:
         if kind is Kind.ERROR and seen is None:
             if o.name == c.EVENT_EXCEPTION and o.part is not Part.ENDED and len(cell.errors) < 16:
                 cell.errors.append(id.bytes)
-                kin.put_cell(p.span_id, cell)
+                kin.put_cell(o.span_id, cell)
             self._count_error(kin, boundary, 1)
         unit = kin.unit(boundary)
         assert unit is not None
@@ -336,7 +339,25 @@ class House:
 
     def _resolved_news(self) -> list[tuple[Checkpoint, Key]]:
         """Return this batch's tellings with the task in which they finally lie, and those no longer in doubt."""
-        news = []
+        told: dict[UUID, tuple[Checkpoint, Key]] = {}
+
+        def keep(checkpoint: Checkpoint, key: Key) -> None:
+            known = told.get(checkpoint.id)
+            if known is None or checkpoint.at < known[0].at:
+                told[checkpoint.id] = (checkpoint, key)
+
+        for _, _, unit_to, group_key in self.groups.moves:
+            group = self.groups.group(group_key)
+            if group is None or not group.has_box:
+                continue
+            for domain in {m[0] for m in self.groups.members(group_key).units}:
+                kin = self.kin(domain)
+                unit = kin.unit(unit_to)
+                if unit is not None and unit.doubtful and unit.group == group_key:
+                    for checkpoint in unit.doubtful:
+                        keep(_with(checkpoint, self._uid(unit), unit_to), group_key)
+                    unit.doubtful = []
+                    kin.put_unit(unit_to, unit)
         for checkpoint, domain, is_doubtful in self.news:
             kin = self.kin(domain)
             boundary = kin.boundary(checkpoint.unit)
@@ -350,19 +371,8 @@ class House:
                 unit.doubtful = sorted([*known, checkpoint], key=lambda c: (c.at, c.id))[:DOUBTFUL_CAP]
                 kin.put_unit(boundary, unit)
             else:
-                news.append((checkpoint, unit.group))
-        for _, _, unit_to, group_key in self.groups.moves:
-            group = self.groups.group(group_key)
-            if group is None or not group.has_box:
-                continue
-            for domain in {m[0] for m in self.groups.members(group_key).units}:
-                kin = self.kin(domain)
-                unit = kin.unit(unit_to)
-                if unit is not None and unit.doubtful and unit.group == group_key:
-                    news += [(_with(c, self._uid(unit), unit_to), group_key) for c in unit.doubtful]
-                    unit.doubtful = []
-                    kin.put_unit(unit_to, unit)
-        return news
+                keep(checkpoint, unit.group)
+        return list(told.values())
 
     def _context(self) -> list[tuple[Checkpoint, Key]]:
         """Judge this batch's calls, in order of time."""

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from spanpost.domain.observations import Observation, content_hash, event_id
+from spanpost.domain.observations import Observation, Part, content_hash, event_id
+from spanpost.domain.readings import Reading
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.groups import explicit_uid
 from spanpost.fold.house import House
@@ -36,14 +37,29 @@ def prepare(batch: Sequence[Observation]) -> list[Placed]:
     """Read a batch and name what it is known by. Pure; nothing is dropped."""
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
-    for o in batch:
-        r = read(o)
-        trace = r.stands_for[0] if r.stands_for is not None else o.trace_id
-        domain = domains.get((o.tenant, trace))
+    for source in batch:
+        reading = read(source)
+        o = _stand_in(source, reading) if reading.stands_for is not None else source
+        domain = domains.get((o.tenant, o.trace_id))
         if domain is None:
-            domain = domains[(o.tenant, trace)] = domain_of(o.tenant, trace)
-        placed.append(Placed(o, r, event_id(o), content_hash(o), domain))
+            domain = domains[(o.tenant, o.trace_id)] = domain_of(o.tenant, o.trace_id)
+        placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, source))
     return placed
+
+
+def _stand_in(record: Observation, reading: Reading) -> Observation:
+    """Return the span for which a log record stands."""
+    assert reading.stands_for is not None
+    trace_id, span_id, parent_id, start_ns = reading.stands_for
+    return msgspec.structs.replace(
+        record,
+        part=Part.STARTED if reading.is_open else Part.ENDED,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=parent_id,
+        start_ns=start_ns,
+        end_ns=0 if reading.is_open else record.at_ns,
+    )
 
 
 def domains(batch: Sequence[Placed]) -> set[bytes]:
@@ -65,7 +81,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], batch: Sequence[Placed]) 
     fold finds out by raising `Missing`.
     """
     wanted: set[Key] = set()
-    parents = {(p.domain, p.span_id): p.parent_id for p in batch if p.is_span}
+    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.is_span}
 
     def look(key: Key) -> msgspec.Struct | None:
         if key in loaded:
@@ -83,7 +99,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], batch: Sequence[Placed]) 
             wanted.add(parent)
 
     for p in batch:
-        domain, span_id = p.domain, p.span_id
+        domain, span_id = p.domain, p.observation.span_id
         group_of(group_key(domain))
         if p.reading.response_id:
             look(slot_key(p.observation.tenant, p.reading.response_id))
@@ -144,4 +160,4 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
 
 def _begins(p: Placed) -> tuple[int, int, bytes, bytes]:
     o = p.observation
-    return (o.start_ns or o.at_ns, 0 if p.reading.role.is_box else 1, p.span_id, p.content_hash)
+    return (o.start_ns or o.at_ns, 0 if p.reading.role.is_box else 1, o.span_id, p.content_hash)
