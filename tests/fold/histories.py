@@ -158,7 +158,9 @@ def _trace(random: Random, size: int) -> list[Placed]:
             "attributes": {"i": i},
         }
         if random.random() < 0.4:
-            early = Reading(role=Role.OTHER) if random.random() < 0.4 else msgspec.structs.replace(reading, usage=None, failure=None)
+            early = msgspec.structs.replace(reading, usage=None, failure=None)
+            if random.random() < 0.4:
+                early = Reading(role=Role.OTHER)
             out.append(placed(Observation(part=Part.STARTED, at_ns=begins, **common), early))  # type: ignore[arg-type]
         if random.random() < 0.93:  # else it is open for ever
             status = Status.ERROR if has_failed else random.choice((Status.OK, Status.UNSET))
@@ -181,7 +183,8 @@ def _span_reading(random: Random, role: Role, responses: list[str], task_ids: li
         values["model"] = random.choice(("gpt-x", "gpt-y"))
         values["finish"] = random.choice((Finish.STOP, Finish.TOOLS, Finish.UNKNOWN))
         if random.random() < 0.8:
-            values["usage"] = Usage(input=random.randrange(1, 1000), output=random.randrange(100), cache_read=random.choice((None, 5)))
+            cached = random.choice((None, 5))
+            values["usage"] = Usage(input=random.randrange(1, 1000), output=random.randrange(100), cache_read=cached)
         if random.random() < 0.4:
             values["response_id"] = random.choice(responses)
     elif role is Role.TOOL:

@@ -107,8 +107,10 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     elif role is Role.TOOL:
         facts.active_ns = max(facts.active_ns, at)
         facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
-    elif role is Role.STEP and not is_ending:
-        facts.note("turn", 0, at, key, has_failed)
+    elif role is Role.HANDOFF:
+        facts.note("tool", 0, at, key, ("handoff", has_failed, False))
+    elif role is Role.STEP and has_failed and not is_ending:
+        facts.note("failed_turn", 0, at, key, True)
     if has_failed:
         facts.note("failure", 1 if is_ending else 0, at, key, _failure(failure, o))
     if is_ending:

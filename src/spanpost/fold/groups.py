@@ -20,8 +20,8 @@ import msgspec
 
 from spanpost.domain.readings import Role
 from spanpost.fold.facts import Ending, Facts
-from spanpost.fold.flow import ZERO, Flow, plus
-from spanpost.fold.kin import Kin, Tools, amount, tools_plus
+from spanpost.fold.flow import ZERO, plus
+from spanpost.fold.kin import Kin, tools_plus, total
 from spanpost.fold.records import (
     DEPTH,
     Group,
@@ -316,7 +316,7 @@ class Groups:
         group.errors += unit.errors
         cell = kin.cell(span_id)
         if cell is not None:
-            flow, tools = amount(cell)
+            flow, tools = total(cell)
             kin.changed.pop(span_id, None)
             group.flow = plus(group.flow, flow)
             group.tools = tools_plus(group.tools, tools)
@@ -486,7 +486,7 @@ class Groups:
                 group.errors += unit.errors
                 cell = kin_of[domain].cell(span_id)
                 if cell is not None:
-                    flow, tools = amount(cell)
+                    flow, tools = total(cell)
                     group.flow, group.tools = plus(group.flow, flow), tools_plus(group.tools, tools)
                 self._seg(group, unit, unit_key(domain, span_id), domain, span_id)
             for root, segment in old_segments.items():
@@ -526,12 +526,6 @@ class Groups:
 
 def _kid(unit: Unit) -> Kid:
     return Kid(role=unit.role, agent_name=unit.agent_name, task_id=unit.task_id, is_via_tool=unit.is_via_tool)
-
-
-def flow_of(group: Group) -> tuple[Flow, Tools, Ending | None]:
-    """Return a task's own figures and the ending of its newest segment."""
-    newest = newest_segment(group)
-    return group.flow, group.tools, newest.ending if newest is not None else None
 
 
 def newest_segment(group: Group) -> Segment | None:

@@ -16,9 +16,9 @@ from spanpost.fold import context, tell
 from spanpost.fold.absorb import absorb
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.facts import TEXT_CAP
-from spanpost.fold.flow import ZERO, Flow, minus, of_call
+from spanpost.fold.flow import of_call
 from spanpost.fold.groups import Groups, Move, newest_segment
-from spanpost.fold.kin import Kin, Tools, amount, claim, passes, winners
+from spanpost.fold.kin import NOTHING, Kin, claim, passes, total, winners
 from spanpost.fold.records import (
     ENDED,
     PLACEHOLDER,
@@ -108,11 +108,11 @@ class House:
         known = cell is not None
         cell = cell if cell is not None else Cell()
         was_boundary = known and cell.is_boundary
-        old = passes(cell) if known else (ZERO, ZERO, {})
-        before = amount(cell) if was_boundary else None
+        old = passes(cell) if known else NOTHING
+        before = total(cell) if was_boundary else None
         if parent and cell.parent and parent != cell.parent and not cell.is_cut:
-            kin.push(cell.parent, *_negative(old))
-            old = (ZERO, ZERO, {})
+            kin.push(cell.parent, NOTHING.minus(old))
+            old = NOTHING
         cell.parent = parent or cell.parent
         cell.is_cut = cell.is_cut or is_cut
         cell.state, cell.rank, cell.role = state, rank, r.role
@@ -141,10 +141,10 @@ class House:
             return True
         other = kin.cell(cut)
         if other is not None and not other.is_cut:
-            old, before = passes(other), amount(other) if other.is_boundary else None
-            kin.push(other.parent, *_negative(old))
+            old, before = passes(other), total(other) if other.is_boundary else None
+            kin.push(other.parent, NOTHING.minus(old))
             other.is_cut = True
-            kin.recast(cut, other, (ZERO, ZERO, {}), before)
+            kin.recast(cut, other, NOTHING, before)
             unit = kin.unit(cut)
             if unit is not None:
                 self.groups.update(kin, cut, unit)
@@ -204,7 +204,7 @@ class House:
             cell = kin.cell(span_id)
             if cell is None or cell.slot != key or cell.wins == (holder in won):
                 continue
-            old, before = passes(cell), amount(cell) if cell.is_boundary else None
+            old, before = passes(cell), total(cell) if cell.is_boundary else None
             cell.wins = holder in won
             kin.recast(span_id, cell, old, before)
             self.groups.add_changes(kin)
@@ -574,11 +574,6 @@ def _with(checkpoint: Checkpoint, uid: UUID, unit: bytes) -> Checkpoint:
     if checkpoint.task_uid == uid and checkpoint.unit == unit:
         return checkpoint
     return msgspec.structs.replace(checkpoint, task_uid=uid, unit=unit)
-
-
-def _negative(amounts: tuple[Flow, Flow, Tools]) -> tuple[Flow, Flow, Tools]:
-    flow_c, flow_b, tools = amounts
-    return minus(ZERO, flow_c), minus(ZERO, flow_b), {n: (-a, -b) for n, (a, b) in tools.items()}
 
 
 def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:

@@ -14,11 +14,12 @@ learned; a boundary's facts are a merge of the facts below it. Both are therefor
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from spanpost.domain.readings import Role
 from spanpost.fold.flow import ZERO, Flow, minus, plus
 from spanpost.fold.records import (
     DEPTH,
-    PLACEHOLDER,
     Cell,
     Claimant,
     Kid,
@@ -33,39 +34,69 @@ from spanpost.fold.work import Key, Work
 
 Tools = dict[str, tuple[int, int]]
 _NO_TOOLS: Tools = {}
+
+
+class Amount(NamedTuple):
+    """What lies below: model calls that an outer call covers (`slotted`: those that hold a response id), what a tool call
+    bars from that, and tool calls by name."""
+
+    plain: Flow
+    slotted: Flow
+    barred: Flow
+    tools: Tools
+
+    def minus(self, other: Amount) -> Amount:
+        """Return the difference."""
+        return Amount(
+            minus(self.plain, other.plain),
+            minus(self.slotted, other.slotted),
+            minus(self.barred, other.barred),
+            tools_minus(self.tools, other.tools),
+        )
+
+    @property
+    def is_nothing(self) -> bool:
+        """True when there is nothing in it."""
+        return self.plain is ZERO and self.slotted is ZERO and self.barred is ZERO and not self.tools
+
+
+NOTHING = Amount(ZERO, ZERO, ZERO, _NO_TOOLS)
 #: Spans that may carry one response id; more is no honest telemetry, and they count by themselves.
 CLAIMANT_CAP = 64
 
 
-def passes(cell: Cell) -> tuple[Flow, Flow, Tools]:
-    """Return what a cell hands to its parent: coverable, barred, tool calls."""
-    if cell.is_boundary:
-        return ZERO, ZERO, _NO_TOOLS
-    return hands(cell)
+def passes(cell: Cell) -> Amount:
+    """Return what a cell hands to its parent."""
+    return NOTHING if cell.is_boundary else hands(cell)
 
 
-def hands(cell: Cell) -> tuple[Flow, Flow, Tools]:
-    """Return what a cell amounts to with all below it, were it not a boundary."""
-    role = cell.role
+def hands(cell: Cell) -> Amount:
+    """Return what a cell amounts to with all below it, were it not a boundary.
+
+    A model call covers the calls within it. A copy that lost its response id to another span counts nothing and still
+    covers those within, but not the holders of response ids: one of them may be the copy that won.
+    """
+    role, own = cell.role, cell.own
     if role is Role.TOOL:
-        tools = {n: t for n, t in cell.tools.items() if n != cell.tool_name}
-        inner = cell.tools.get(cell.tool_name, (0, 0))
-        tools[cell.tool_name] = (1, 1 if cell.failed or inner[1] else 0)
-        return ZERO, plus(cell.coverable, cell.barred), tools
-    if role is Role.LLM and cell.own is not None:
-        if cell.own[1] or cell.own[3]:  # it says its tokens: it covers the calls within
-            return (cell.own if cell.wins else ZERO), cell.barred, cell.tools
-        if cell.coverable[0] == 0:  # nothing within either: one call, tokens unknown
-            return (cell.own if cell.wins else ZERO), cell.barred, cell.tools
-    return cell.coverable, cell.barred, cell.tools
+        # A tool call inside one of the same name, or without a name, is the same call told by another layer.
+        tools = {n: t for n, t in cell.tools.items() if n and n != cell.tool_name}
+        inner = cell.tools.get(cell.tool_name, (0, 0))[1] or cell.tools.get("", (0, 0))[1]
+        tools[cell.tool_name] = (1, 1 if cell.failed or inner else 0)
+        return Amount(ZERO, ZERO, plus(plus(cell.plain, cell.slotted), cell.barred), tools)
+    if role is Role.LLM and own is not None:
+        if not cell.wins:
+            return Amount(ZERO, cell.slotted, cell.barred, cell.tools)
+        if own[1] or own[3] or not (cell.plain[0] or cell.slotted[0]):
+            return Amount(ZERO, own, cell.barred, cell.tools) if cell.slot else Amount(own, ZERO, cell.barred, cell.tools)
+    return Amount(cell.plain, cell.slotted, cell.barred, cell.tools)
 
 
-def amount(cell: Cell) -> tuple[Flow, Tools]:
+def total(cell: Cell) -> tuple[Flow, Tools]:
     """Return the figures of the unit that this boundary cell heads."""
-    if cell.is_box or cell.state == PLACEHOLDER or cell.is_open_question:
-        return plus(cell.coverable, cell.barred), cell.tools
-    coverable, barred, tools = hands(cell)  # the top of a trace that is no box counts itself
-    return plus(coverable, barred), tools
+    if cell.is_box or cell.is_open_question:
+        return plus(plus(cell.plain, cell.slotted), cell.barred), cell.tools
+    top = hands(cell)  # the top of a trace that is no box counts itself
+    return plus(plus(top.plain, top.slotted), top.barred), top.tools
 
 
 def tools_minus(a: Tools, b: Tools) -> Tools:
@@ -164,38 +195,37 @@ class Kin:
 
     # --- sums -------------------------------------------------------------------------------------------------------
 
-    def push(self, span_id: bytes, flow_c: Flow, flow_b: Flow, tools: Tools) -> None:
+    def push(self, span_id: bytes, change: Amount) -> None:
         """Add a difference to a cell's sums and carry what changes upward."""
         for _ in range(DEPTH):
             cell = self.cell(span_id)
             if cell is None:  # every parent has its placeholder
                 return
             is_boundary = cell.is_boundary
-            before = amount(cell) if is_boundary else (ZERO, _NO_TOOLS)
+            before = total(cell) if is_boundary else None
             old = passes(cell)
-            cell.coverable = plus(cell.coverable, flow_c)
-            cell.barred = plus(cell.barred, flow_b)
-            cell.tools = tools_plus(cell.tools, tools)
+            cell.plain = plus(cell.plain, change.plain)
+            cell.slotted = plus(cell.slotted, change.slotted)
+            cell.barred = plus(cell.barred, change.barred)
+            cell.tools = tools_plus(cell.tools, change.tools)
             self.put_cell(span_id, cell)
-            if is_boundary:
-                self._note_change(span_id, before, amount(cell))
+            if before is not None:
+                self._note_change(span_id, before, total(cell))
                 return
-            new = passes(cell)
-            flow_c, flow_b, tools = minus(new[0], old[0]), minus(new[1], old[1]), tools_minus(new[2], old[2])
-            if flow_c is ZERO and flow_b is ZERO and not tools:
+            change = passes(cell).minus(old)
+            if change.is_nothing:
                 return
             span_id = cell.parent
 
-    def recast(self, span_id: bytes, cell: Cell, old: tuple[Flow, Flow, Tools], before: tuple[Flow, Tools] | None) -> None:
+    def recast(self, span_id: bytes, cell: Cell, old: Amount, before: tuple[Flow, Tools] | None) -> None:
         """After a cell changed: carry the difference of what it passes up. `old` and `before` are of the time before."""
         self.put_cell(span_id, cell)
         if cell.is_boundary or before is not None:
-            now = amount(cell) if cell.is_boundary else (ZERO, _NO_TOOLS)
+            now = total(cell) if cell.is_boundary else (ZERO, _NO_TOOLS)
             self._note_change(span_id, before or (ZERO, _NO_TOOLS), now)
-        new = passes(cell)
-        flow_c, flow_b, tools = minus(new[0], old[0]), minus(new[1], old[1]), tools_minus(new[2], old[2])
-        if cell.parent and not cell.is_cut and not (flow_c is ZERO and flow_b is ZERO and not tools):
-            self.push(cell.parent, flow_c, flow_b, tools)
+        change = passes(cell).minus(old)
+        if cell.parent and not cell.is_cut and not change.is_nothing:
+            self.push(cell.parent, change)
 
     def _note_change(self, span_id: bytes, before: tuple[Flow, Tools], now: tuple[Flow, Tools]) -> None:
         flow, tools = minus(now[0], before[0]), tools_minus(now[1], before[1])

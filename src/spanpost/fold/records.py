@@ -77,8 +77,10 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
     #: A model call's own figures, and whether they count (its response id may be another span's).
     own: Flow | None = None
     wins: bool = True
-    #: Sums of what lies below: what an outer model call would cover, and what is barred from that by a tool.
-    coverable: Flow = ZERO
+    #: Sums of the model calls below: those that an outer call covers, the holders of response ids among them apart, and
+    #: those that a tool call bars from being covered.
+    plain: Flow = ZERO
+    slotted: Flow = ZERO
     barred: Flow = ZERO
     #: Tool calls below, by name: (calls, failed).
     tools: dict[str, tuple[int, int]] = {}

@@ -7,7 +7,7 @@ Rules. The newest segment decides. Within it, the greatest authority stands:
     approval     a question is open
     root         the root's error, or its cancellation
     inner box    the last box within it ended in error (roots that say OK over failed runs)
-    last call    the last thing was a model call that failed
+    last call    the last thing was a model call that failed, or a turn after it
     unresolved   it closed on a tool call that nobody answered: waiting, probably
     root OK      complete
     root UNSET   complete, inferred
@@ -111,8 +111,6 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         if ending.gone is not None:
             shown = ("", "The process ended with the task open.", "")
             return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0], shown)
-        if not group.has_box and _has_failed_call_last(facts):
-            return None
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
@@ -128,9 +126,9 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
     if _has_failed_call_last(facts):
         return Verdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
-    if _has_failed_turn_only(facts):
+    if _has_failed_turn_last(facts):
         return Verdict(c.ERROR, "turn failed", "error", True, True, at, facts.value("failure"))
-    if _is_unresolved(facts):
+    if group.has_box and _is_unresolved(facts):
         return Verdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
     if facts.value("is_session"):
         return Verdict(c.WAITING, "session between prompts", "waiting", True, True, at)
@@ -165,12 +163,10 @@ def _has_failed_call_last(facts: Facts) -> bool:
     return call is not None and call[3] and facts.at("tool") <= facts.at("call")
 
 
-def _has_failed_turn_only(facts: Facts) -> bool:
-    """The last turn failed although neither model nor tool did: a guardrail stopped it."""
-    if not facts.value("turn"):
-        return False
-    call = facts.value("call")
-    return call is None or (facts.at("turn") >= facts.at("call") and facts.at("turn") >= facts.at("tool"))
+def _has_failed_turn_last(facts: Facts) -> bool:
+    """A turn failed after all that models and tools did: a guardrail stopped it, whatever the root says."""
+    at = facts.at("failed_turn")
+    return bool(at) and at >= facts.at("call") and at >= facts.at("tool")
 
 
 def _is_unresolved(facts: Facts) -> bool:
@@ -220,7 +216,7 @@ def as_task(
     step = facts.value("step") or (None, None, None)
     parent_id = public_id(parent) if parent is not None else facts.value("parent_id")
     task_id = public_id(group)
-    name = facts.value("name") or facts.value("agent_label") or ""
+    name = next((n for n in map(facts.value, ("name", "agent_label", "service", "model")) if n), "")
     failure = verdict.failure if verdict.status == c.ERROR else None
     started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
     return Task(
