@@ -58,6 +58,10 @@ class DatabaseSettings(Room):
         description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`). `DATABASE_URL` is read too. "
         "Without one, `attach()` keeps nothing and the command line uses the embedded PostgreSQL.",
     )
+    embedded: bool = Field(
+        default=False,
+        description="Without a URL, use the embedded PostgreSQL in `attach()` too; the command line always does.",
+    )
     pool_size: int = Field(default=4, ge=1, le=100, description="Connections that one process holds at most.")
     statement_cache: int = Field(
         default=100, ge=0, description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction."
