@@ -107,8 +107,8 @@ class ConsoleSettings(Room):
     """Messages in the terminal, as Slack would show them."""
 
     enabled: bool = Field(default=True, description="Show them; a room that is named at all is on.")
-    mode: Literal["auto", "live", "lines", "json"] = Field(
-        default="auto", description="`live` redraws, `lines` appends, `json` writes JSON lines; `auto` is live in a terminal."
+    form: Literal["auto", "live", "plain", "json"] = Field(
+        default="auto", description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal."
     )
 
 

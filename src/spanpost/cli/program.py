@@ -248,6 +248,25 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
+@db.command("query")
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a reading SQL statement; the tables are described in docs/how-to/read-the-audit-rows.md."""
+    from spanpost.cli import query as sql_query
+
+    columns, rows = sql_query.query(_settings(database_url, data_dir), sql)
+    if as_json:
+        _print_json({"rows": [dict(zip(columns, row, strict=True)) for row in rows]})
+    else:
+        from spanpost.cli import tables
+
+        tables.print_rows(columns, rows)
+
+
 def _settings(
     database_url: str | None = None, data_dir: Path | None = None, metrics_port: int | None = None, *, serve_metrics: bool = False
 ) -> Settings:
@@ -295,4 +314,13 @@ def _say_count(what: str, count: int, *, as_json: bool) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: object) -> object:
+    from datetime import datetime
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

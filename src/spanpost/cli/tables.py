@@ -12,31 +12,12 @@ from rich.text import Text
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.tasks import Task
+from spanpost.fold.redact import line
 from spanpost.ledger.base import DeliveryRow
+from spanpost.sinks.words import look
 
-_MARKS = {
-    "starting": ("🚀", "blue"),
-    "working": ("⚙️", "green"),
-    "waiting": ("✋", "yellow"),
-    "paused": ("⏸️", "bright_black"),
-    "stalled": ("🐢", "yellow"),
-    "context_warning": ("⚠️", "yellow"),
-    "error": ("❌", "red"),
-    "complete": ("✅", "green"),
-    "cancelled": ("🛑", "bright_black"),
-}
-
-# Text from agents must not move the cursor, colour the terminal or turn the direction of reading.
-_UNPRINTABLE = {
-    **dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " "),
-    **dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
-}
-
-
-def literal(text: str, *, limit: int = 120) -> str:
-    """Return the text on one line without anything that a terminal would act upon."""
-    text = text.translate(_UNPRINTABLE).strip()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+#: Where the terminal's word is another.
+_COLOURS = {"grey": "bright_black"}
 
 
 def out() -> Console:
@@ -50,12 +31,12 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
     if explain:
         table.add_column("decided by")
     for depth, task in _as_tree(tasks):
-        mark, colour = _MARKS.get(task.status, ("", ""))
-        status = f"{mark} {task.status}" + (" (inferred)" if task.is_inferred else "")
+        shown = look(task.status)
+        status = f"{shown.emoji} {task.status}" + (" (inferred)" if task.is_inferred else "")
         tools = f"{task.tool_calls}" + (f" ({task.tool_errors} failed)" if task.tool_errors else "")
         row = [
-            Text("  " * depth + literal(task.name or task.agent_name or "(unnamed)", limit=48)),
-            Text(status, style=colour),
+            Text("  " * depth + line(task.name or task.agent_name or "(unnamed)", 48)),
+            Text(status, style=_COLOURS.get(shown.colour, shown.colour)),
             Text("" if task.progress is None else f"{task.progress:.0f} %"),
             Text(str(task.llm_calls)),
             Text(tools),
@@ -64,7 +45,7 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
             Text("?" if task.context_share is None else f"{task.context_share:.0%}"),
             Text(_time(task.started_at)),
             Text(_took(task)),
-            Text(literal(task.task_id, limit=52)),
+            Text(line(task.task_id, 52)),
         ]
         if explain:
             row.append(Text(task.rule))
@@ -76,13 +57,13 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
     """Print checkpoints in order of time."""
     table = _table("at", "kind", "status", "task", "text")
     for one in checkpoints:
-        mark, colour = _MARKS.get(one.status, ("", ""))
+        shown = look(one.status)
         table.add_row(
             Text(_time(one.at)),
             Text(str(one.kind)),
-            Text(f"{mark} {one.status}", style=colour),
-            Text(literal(names.get(one.task_uid, ""), limit=32)),
-            Text(literal(one.text)),
+            Text(f"{shown.emoji} {one.status}", style=_COLOURS.get(shown.colour, shown.colour)),
+            Text(line(names.get(one.task_uid, ""), 32)),
+            Text(line(one.text, 120)),
         )
     out().print(table)
 
@@ -97,14 +78,14 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
                 for cell in (
                     str(row.id),
                     row.sink,
-                    literal(row.address),
+                    line(row.address, 120),
                     row.state,
                     row.kind,
                     str(row.attempt),
                     _time(row.born_at),
                     _time(row.not_before),
-                    literal(row.task_id),
-                    literal(row.error),
+                    line(row.task_id, 120),
+                    line(row.error, 120),
                 )
             )
         )
@@ -115,6 +96,14 @@ def print_lost(lost: Mapping[str, int]) -> None:
     """Print what could not be read, by reason."""
     for reason, count in sorted(lost.items()):
         out().print(Text(f"lost: {count} ({reason})", style="yellow"))
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print the rows that a query gave."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else line(str(cell), 200)) for cell in row))
+    out().print(table)
 
 
 def _table(*columns: str) -> Table:
