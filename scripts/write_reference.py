@@ -81,12 +81,7 @@ def _command(command: Any, name: str) -> list[str]:
 
 
 def _metavar(option: Any) -> str:
-    if option.is_flag:
-        return ""
-    if option.metavar:
-        return str(option.metavar)
-    choices = getattr(option.type, "choices", None)
-    return "/".join(str(getattr(one, "value", one)) for one in choices) if choices else str(option.name).upper()
+    return "" if option.is_flag else str(option.metavar)
 
 
 def _type(annotation: Any) -> str:

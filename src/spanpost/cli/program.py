@@ -157,10 +157,10 @@ def replay(
 @program.command()
 def tasks(
     as_json: Json = False,
-    status: Annotated[str | None, typer.Option("--status", help="Only tasks in this status.")] = None,
-    agent: Annotated[str | None, typer.Option("--agent", help="Only tasks of the agent with this name.")] = None,
-    task_id: Annotated[str | None, typer.Option("--id", help="Only the task with this id.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most, newest first.")] = 50,
+    status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")] = None,
+    task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -188,9 +188,12 @@ def tasks(
 @deliveries.command("list")
 def list_deliveries(
     as_json: Json = False,
-    state: Annotated[DeliveryState | None, typer.Option("--state", help="Only deliveries in this state.")] = None,
+    state: Annotated[
+        DeliveryState | None,
+        typer.Option("--state", metavar="STATE", help="Only deliveries that are waiting, sending, delivered or dead."),
+    ] = None,
     sink: Sink = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")] = 100,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
