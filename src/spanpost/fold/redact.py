@@ -20,6 +20,8 @@ MOST = 65_536
 #: Marks that one letter may carry; more is "zalgo", which paints over the lines above and below.
 MARKS = 3
 
+#: What terminals obey (ECMA-48 control sequences, operating system commands): dropped whole, not only its first character.
+_ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,16}[@-~]|\x1b\][^\x07\x1b]{0,2048}(?:\x07|\x1b\\)")
 _ZWJ = "\u200d"
 _KEYED = (
     r"(?:password|passwd|passphrase|secret|api[_-]?key|apikey|access[_-]?key|auth[_-]?token|access[_-]?token|client[_-]?secret)"
@@ -74,12 +76,14 @@ def scrub(text: str) -> str:
 def strip(text: str) -> str:
     """Drop what a reader cannot see and a terminal or a chat might obey.
 
-    Control characters (line feeds stay), bidirectional and zero-width characters, tags, more than three marks on a
-    letter. A joiner stays between two emoji. Lone surrogates become U+FFFD. Safe to repeat.
+    Control characters (line feeds stay) and terminal sequences, bidirectional and zero-width characters, tags, more than
+    three marks on a letter. A joiner stays between two emoji. Lone surrogates become U+FFFD. Safe to repeat.
     """
     text = text[:MOST]
     if text.isascii() and text.isprintable():
         return text
+    if "\x1b" in text or "\x9b" in text:
+        text = _ESCAPES.sub("", text)
     return "".join(_kept(text.replace("\r\n", "\n")))
 
 

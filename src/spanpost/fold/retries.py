@@ -49,3 +49,10 @@ def backoff(attempt: int, jitter: float, policy: Policy) -> timedelta:
     # 2**32 s is longer than any cap; larger exponents only overflow.
     grown = min(policy.cap.total_seconds(), policy.base.total_seconds() * 2.0 ** min(max(attempt - 1, 0), 32))
     return max(policy.floor, timedelta(seconds=grown * min(max(jitter, 0.0), 1.0)))
+
+
+def from_seconds(value: float | None, default: float) -> timedelta:
+    """Return a far side's ``Retry-After`` as a duration; what is no sensible number gives the default."""
+    if value is None or not 0 <= value <= 86_400 * 366:  # not a number compares false
+        return timedelta(seconds=default)
+    return timedelta(seconds=value)

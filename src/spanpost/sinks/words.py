@@ -224,7 +224,7 @@ def figures(task: Task, now: datetime | None = None, *, context: bool = True) ->
     parts = []
     share = task.context_share
     if context and share is not None and task.context_window_tokens:
-        parts.append(f"context {share:.0%} of {count(task.context_window_tokens)}")
+        parts.append(f"context {100 * share:.0f} % of {count(task.context_window_tokens)}")
     if said := tokens(task):
         parts.append(said)
     if task.cost_usd is not None:
