@@ -2,7 +2,7 @@
 
 Rules, in order; the first that decides what a span is wins (R1).
 1. Set-up and message plumbing of frameworks is known by operation, MCP method or name.
-2. Each dialect's own word for the kind, in the order of `DIALECTS`: vendors by scope, Traceloop, LangSmith, gen_ai,
+2. Each dialect's own word for the kind, in the order of `DIALECTS`: vendors by scope, MCP, Traceloop, LangSmith, gen_ai,
    OpenInference. What words cannot say, the dialect's `refine` corrects.
 3. No word: a span with a model or tokens is a model call, with a tool's name a tool call; a named agent is one.
 4. A span that says ``agent.task.id`` or ``agent.task.name`` and is nothing else is a task; one that says any other
@@ -28,6 +28,7 @@ from spanpost.fold.read.dialect import DIRECT, PLAIN_NUMBER, SHORT_TEXT, Coerce,
 from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event, speaks
 from spanpost.fold.read.genai import GENAI
 from spanpost.fold.read.langsmith import LANGSMITH
+from spanpost.fold.read.mcp import MCP
 from spanpost.fold.read.openinference import OPENINFERENCE
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
 from spanpost.fold.read.strands import STRANDS
@@ -49,12 +50,11 @@ _PART_LINK = Part.LINK
 __all__ = ["DIALECTS", "read"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
-DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, TRACELOOP, LANGSMITH, GENAI, OPENINFERENCE)
+DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, MCP, TRACELOOP, LANGSMITH, GENAI, OPENINFERENCE)
 
 #: autogen, semantic-kernel (which shares its runtime), MS agent-framework, mcp, litellm.
 _PLUMBING_NAMES = ("autogen ", "agent_runtime ", "workflow.build", "edge_group.", "message.send", "MCP send ", "raw_gen_ai_request")
 _HEADS = frozenset(name[:4] for name in _PLUMBING_NAMES)
-_MCP_METHOD = "mcp.method.name"
 _INT64 = 2**63 - 1
 _UNSAID = 1 << 20
 
@@ -154,8 +154,7 @@ def _decide_role(look: Look, tables: Tables) -> None:
     for refine in tables.refines:
         refine(look)
     name = look.observation.name
-    method = attributes.get(_MCP_METHOD)
-    if (method is not None and method != "tools/call") or (name[:4] in _HEADS and name.startswith(_PLUMBING_NAMES)):
+    if name[:4] in _HEADS and name.startswith(_PLUMBING_NAMES):
         look.role, look.rule = _PLUMBING, "plumbing"
         return
     is_guess = look.role is _OTHER

@@ -1,0 +1,14 @@
+"""The Model Context Protocol: ``mcp.method.name``, as mcp 2.3 and fastmcp write it. Only ``tools/call`` is work of an agent."""
+
+from __future__ import annotations
+
+from spanpost.domain.readings import Role
+from spanpost.fold.read.dialect import Dialect
+
+MCP = Dialect(
+    name="mcp",
+    kind="mcp.method.name",
+    roles={"tools/call": Role.TOOL},
+    otherwise=Role.PLUMBING,
+    fields={"tool_name": ("mcp.tool.name",)},
+)
