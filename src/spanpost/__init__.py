@@ -1,1 +1,90 @@
-"""spanpost posts an agent's OpenTelemetry spans where people look."""
+"""spanpost posts an agent's OpenTelemetry spans where people look.
+
+    import spanpost
+    spanpost.attach()
+
+Names are loaded when they are first used, so that an agent that imports `spanpost.agent` alone pays for nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spanpost.app import Pipeline, attach, replay
+    from spanpost.domain.checkpoints import Checkpoint
+    from spanpost.domain.deliveries import Delivery, Receipt
+    from spanpost.domain.errors import (
+        ConfigError,
+        DeliveryError,
+        LedgerUnavailable,
+        Rejected,
+        SpanpostError,
+        Throttled,
+        Unavailable,
+        Unknown,
+    )
+    from spanpost.domain.observations import Observation
+    from spanpost.domain.tasks import Task
+    from spanpost.intake.sdk import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
+    from spanpost.sinks.base import Sink
+
+_HOMES = {
+    "AgentLogProcessor": "spanpost.intake.sdk",
+    "AgentSpanExporter": "spanpost.intake.sdk",
+    "AgentSpanProcessor": "spanpost.intake.sdk",
+    "Checkpoint": "spanpost.domain.checkpoints",
+    "ConfigError": "spanpost.domain.errors",
+    "Delivery": "spanpost.domain.deliveries",
+    "DeliveryError": "spanpost.domain.errors",
+    "LedgerUnavailable": "spanpost.domain.errors",
+    "Observation": "spanpost.domain.observations",
+    "Pipeline": "spanpost.app",
+    "Receipt": "spanpost.domain.deliveries",
+    "Rejected": "spanpost.domain.errors",
+    "Sink": "spanpost.sinks.base",
+    "SpanpostError": "spanpost.domain.errors",
+    "Task": "spanpost.domain.tasks",
+    "Throttled": "spanpost.domain.errors",
+    "Unavailable": "spanpost.domain.errors",
+    "Unknown": "spanpost.domain.errors",
+    "attach": "spanpost.app",
+    "replay": "spanpost.app",
+}
+
+__all__ = [
+    "AgentLogProcessor",
+    "AgentSpanExporter",
+    "AgentSpanProcessor",
+    "Checkpoint",
+    "ConfigError",
+    "Delivery",
+    "DeliveryError",
+    "LedgerUnavailable",
+    "Observation",
+    "Pipeline",
+    "Receipt",
+    "Rejected",
+    "Sink",
+    "SpanpostError",
+    "Task",
+    "Throttled",
+    "Unavailable",
+    "Unknown",
+    "attach",
+    "replay",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'spanpost' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spanpost.domain.errors import LedgerUnavailable, SpanpostError
@@ -19,30 +17,11 @@ class BadQuery(SpanpostError):
 
 def query(settings: Settings, sql: str) -> tuple[list[str], list[list[Any]]]:
     """Return the columns' names and the rows. Raises `BadQuery` with PostgreSQL's own words."""
-    with reachable(settings) as dsn:
+    from spanpost.ledger.local import reachable
+
+    database = settings.database
+    with reachable(settings.dsn, database.data_dir, database.pg_bin) as dsn:
         return asyncio.run(_query(dsn, sql))
-
-
-@contextmanager
-def reachable(settings: Settings) -> Iterator[str]:
-    """Lend the address of the database, starting the embedded one for as long as that, or joining it where it runs."""
-    if settings.dsn:
-        yield settings.dsn
-        return
-    from spanpost.ledger.embedded import AlreadyOpen, EmbeddedPostgres
-
-    server = EmbeddedPostgres(settings.database.data_dir, pg_bin=settings.database.pg_bin)
-    try:
-        dsn = server.start()
-    except AlreadyOpen as running:
-        if running.dsn is None:
-            raise
-        yield running.dsn
-        return
-    try:
-        yield dsn
-    finally:
-        server.stop()
 
 
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:

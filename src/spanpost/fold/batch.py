@@ -28,6 +28,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     warn_at: tuple[int, ...] = (700, 850)
     #: How long a trace without a known root is given before it is announced after all.
     settle: timedelta = timedelta(seconds=10)
+    #: Keep prompts, completions and tool arguments in the audit rows.
+    keeps_content: bool = False
 
 
 class Placed(msgspec.Struct, frozen=True):

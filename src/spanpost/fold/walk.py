@@ -10,6 +10,7 @@ import msgspec
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
 from spanpost.domain.readings import Reading
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
+from spanpost.fold.content import without_content
 from spanpost.fold.groups import explicit_uid
 from spanpost.fold.house import House
 from spanpost.fold.read import read
@@ -33,8 +34,8 @@ from spanpost.fold.work import Key, Work
 __all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "prepare", "seen_keys", "trail"]
 
 
-def prepare(batch: Sequence[Observation]) -> list[Placed]:
-    """Read a batch and name what it is known by. Pure; nothing is dropped."""
+def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
+    """Read a batch and name what it is known by. Pure; nothing is dropped but content, where it is not to be kept."""
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
     for source in batch:
@@ -43,7 +44,7 @@ def prepare(batch: Sequence[Observation]) -> list[Placed]:
         domain = domains.get((o.tenant, o.trace_id))
         if domain is None:
             domain = domains[(o.tenant, o.trace_id)] = domain_of(o.tenant, o.trace_id)
-        placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, source))
+        placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, source if keeps_content else without_content(source)))
     return placed
 
 

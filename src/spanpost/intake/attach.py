@@ -12,7 +12,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from spanpost.domain.errors import ConfigError
-from spanpost.intake.feed import MAX_CLOSE, MAX_FLUSH, Feed, Receive
+from spanpost.intake.feed import LOOK_EVERY, MAX_CLOSE, MAX_FLUSH, Feed, Receive
+from spanpost.intake.queue import CAPACITY
 from spanpost.intake.sdk import AgentLogProcessor, AgentSpanProcessor
 
 _log = logging.getLogger("spanpost.intake")
@@ -60,6 +61,8 @@ def join(
     receive: Receive | Feed,
     *,
     tenant: str = "default",
+    capacity: int = CAPACITY,
+    look_every: float = LOOK_EVERY,
     tracer_provider: Any = None,
     logger_provider: Any = None,
 ) -> Attachment:
@@ -86,7 +89,7 @@ def join(
     if (there := _attachment_of(provider)) is not None:
         return there
 
-    feed = receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant)
+    feed = receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
     attachment = Attachment(feed)
     processor = AgentSpanProcessor(feed)
     provider.add_span_processor(processor)

@@ -30,7 +30,7 @@ MAX_CLOSE = 3.0
 
 _BATCH = 512
 _NAP = 0.01
-_LOOK_EVERY = 1.0
+LOOK_EVERY = 1.0
 _IDLE = 60.0
 #: Conversions between two offers of the interpreter lock, so that the agent never waits long for it.
 _SLICE = 64
@@ -82,7 +82,7 @@ class Feed:
         tenant: str = "default",
         capacity: int = CAPACITY,
         chatter_capacity: int = CHATTER_CAPACITY,
-        look_every: float = _LOOK_EVERY,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self._receive = receive
         self.tenant = tenant

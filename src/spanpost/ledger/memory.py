@@ -107,7 +107,7 @@ class MemoryLedger:
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
         """Fold a batch without an event loop."""
-        placed = walk.prepare(batch)
+        placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
         new: list[Placed] = []
         for p in placed:
             identity = (p.event_id, p.content_hash)

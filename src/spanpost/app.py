@@ -1,0 +1,425 @@
+"""The only file that knows every room: it opens the ledger, joins the doors, lights the windows.
+
+`attach` is what an agent calls, `Pipeline` what stands behind it and behind the command line, `replay` the same rooms without
+doors and windows. Everything asynchronous runs in one loop in one daemon thread, so that the agent's own loop and threads
+are never used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
+from spanpost.domain.observations import Observation
+from spanpost.domain.tasks import Task
+from spanpost.fold.batch import Rules
+from spanpost.fold.routes import Match, Route, Routes, Verbosity
+from spanpost.settings import Settings, load
+from spanpost.windows import load_windows
+
+if TYPE_CHECKING:
+    from spanpost.intake.attach import Attachment
+    from spanpost.ledger.base import Ledger
+    from spanpost.ledger.pump import Pump
+    from spanpost.metrics import Metrics
+    from spanpost.sinks.base import Sink
+
+log = logging.getLogger("spanpost")
+T = TypeVar("T")
+
+#: What a replay folds at once: observations.
+_REPLAY_BATCH = 2000
+#: Between two tries to record while the database is away: first and longest, seconds.
+_OUTAGE = (0.2, 5.0)
+
+
+class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the house would have made of a recording."""
+
+    tasks: list[Task]
+    checkpoints: list[Checkpoint]
+    lost: dict[str, int]
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return what the fold goes by."""
+    sinks = enabled_sinks(settings)
+    max_age = settings.news.max_age
+    routes = [
+        Route(
+            sink=route.sink,
+            address=route.address,
+            match=Match(
+                tenant=route.tenant, agent=route.agent, topic=route.topic, environment=route.environment, status=route.status
+            ),
+            verbosity=Verbosity(route.verbosity),
+            max_age=max_age,
+        )
+        for route in settings.routes
+    ]
+    unknown = sorted({route.sink for route in routes} - set(sinks))
+    if unknown:
+        known = ", ".join(sinks) or "none"
+        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
+    routes += [Route(sink=sink, max_age=max_age) for sink in sinks]
+    return Rules(
+        routes=Routes(sinks=sinks, routes=tuple(routes)),
+        windows=load_windows(settings.context.windows),
+        warn_at=tuple(round(share * 1000) for share in settings.context.warn_at),
+        keeps_content=settings.intake.capture_content,
+    )
+
+
+def enabled_sinks(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the sinks that are on."""
+    on = []
+    if settings.console is not None and settings.console.enabled:
+        on.append("console")
+    if settings.slack is not None:
+        on.append("slack")
+    return tuple(on)
+
+
+def open_sinks(settings: Settings) -> dict[str, Sink]:
+    """Make the sinks that are on."""
+    sinks: dict[str, Sink] = {}
+    if settings.console is not None and settings.console.enabled:
+        try:
+            from spanpost.sinks.console.sink import ConsoleSink, Form
+        except ImportError as error:
+            raise ConfigError(f"console: {error.name} is missing; install it with: pip install 'spanpost[console]'") from error
+        sinks["console"] = ConsoleSink(form=Form(settings.console.form))
+    if settings.slack is not None:
+        from spanpost.sinks.slack.sink import Preview, SlackSink
+
+        file = settings.slack.preview_file
+        try:
+            out = file.open("a", encoding="utf-8") if file is not None else None
+        except OSError as error:
+            raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
+        sinks["slack"] = SlackSink(channel=settings.slack.channel, transport=Preview(out))
+    return sinks
+
+
+def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
+    """Return the ledger that the settings name, not opened yet: PostgreSQL, the embedded one, or memory."""
+    rules = rules if rules is not None else rules_of(settings)
+    database = settings.database
+    if settings.dsn is None and not database.embedded:
+        from spanpost.ledger.memory import MemoryLedger
+
+        return MemoryLedger(rules)
+    try:
+        from spanpost.ledger.postgres import PostgresLedger
+    except ImportError as error:
+        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[postgres]'") from error
+    if settings.dsn is not None:
+        return PostgresLedger(
+            settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0
+        )
+    from spanpost.ledger.local import LocalLedger
+
+    return LocalLedger(database.data_dir, pg_bin=database.pg_bin, rules=rules, pool_size=database.pool_size)
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Bring the schema to this version; return its revision."""
+    from spanpost.ledger.local import reachable
+    from spanpost.ledger.sql import schema
+
+    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
+        return asyncio.run(schema.upgrade(dsn))[1]
+
+
+class Pipeline:
+    """The house in one process: a ledger, a pump, sinks and metrics, in a loop of their own.
+
+    `start` raises `ConfigError` when something cannot be had; afterwards nothing raises. After a fork the child opens a
+    ledger of its own at its first batch.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.attachment: Attachment | None = None
+        self.metrics_url: str | None = None
+        self._rules = rules_of(settings)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._ledger: Ledger | None = None
+        self._pump: Pump | None = None
+        self._sinks: dict[str, Sink] = {}
+        self._metrics: Metrics | None = None
+        self._is_shut = False
+        self._starting = threading.Lock()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the ledger, start the pump, serve the metrics."""
+        with self._starting:
+            if self._loop is not None:
+                return
+            self._sinks = open_sinks(self.settings)
+            self._ledger = open_ledger(self.settings, self._rules)
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=self._run, args=(loop,), name="spanpost-pipeline", daemon=True)
+            thread.start()
+            self._loop, self._thread = loop, thread
+            try:
+                self._ask(self._open())
+                self._serve_metrics()
+            except BaseException:
+                self._stop()
+                raise
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        if self.attachment is not None and self.attachment.feed is not None:
+            self.attachment.feed.disown_thread()
+        loop.run_forever()
+
+    async def _open(self) -> None:
+        from spanpost.ledger.pump import Pump
+
+        assert self._ledger is not None
+        await self._ledger.open()
+        self._metrics = self._make_metrics()
+        self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
+        self._pump.start()
+
+    @staticmethod
+    def _make_metrics() -> Metrics | None:
+        try:
+            from spanpost.metrics import Metrics
+        except ImportError:
+            return None
+        return Metrics()
+
+    def _serve_metrics(self) -> None:
+        room = self.settings.metrics
+        if room is None or not room.enabled:
+            return
+        if self._metrics is None:
+            raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
+        port = self._metrics.serve(room.host, room.port)
+        host = f"[{room.host}]" if ":" in room.host else room.host
+        self.metrics_url = f"http://{host}:{port}/metrics"
+
+    def _ask(self, question: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(question, self._loop).result(timeout)
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def receive(self, batch: Sequence[Observation]) -> None:
+        """Record a batch, from a worker thread of a door. While the ledger is away it waits and tries again."""
+        if self._pid != os.getpid():
+            self._begin()
+        if self._loop is None:
+            self.start()
+        pause = _OUTAGE[0]
+        while True:
+            try:
+                self._ask(self._record(batch))
+                return
+            except LedgerUnavailable as error:
+                if self._is_shut:
+                    raise
+                log.warning("the ledger is away, trying again: %s", error)
+                time.sleep(pause)
+                pause = min(pause * 2, _OUTAGE[1])
+
+    async def _record(self, batch: Sequence[Observation]) -> None:
+        assert self._ledger is not None
+        recorded = await self._ledger.record(batch)
+        if self._metrics is not None:
+            self._metrics.recorded(recorded)
+            if self.attachment is not None:
+                self._metrics.lost_all("intake", self.attachment.lost)
+        if self._pump is not None:
+            self._pump.wake()
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def force_flush(self, timeout: float = 2.0) -> bool:
+        """Wait until what was told before is recorded and what is due is delivered; False when that took longer."""
+        until = time.monotonic() + timeout
+        if self._pid != os.getpid() or self._is_shut:
+            return False
+        while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.01)  # an earlier flush is still under way; asking again is not waiting for time to pass
+        if self._pump is None:
+            return True
+        try:
+            left = max(0.0, until - time.monotonic())
+            return self._ask(self._pump.drain(left), left + 1.0)
+        except (TimeoutError, SpanpostError):
+            return False
+
+    def shutdown(self, timeout: float = 3.0) -> bool:
+        """Record and deliver what is left, within about `timeout` seconds and half of that again, and let go of everything."""
+        if self._is_shut or self._pid != os.getpid():
+            return True
+        is_done = self.attachment is None or self.attachment.shutdown(timeout)
+        self._is_shut = True
+        atexit.unregister(self.shutdown)
+        _forget(self)
+        if self._loop is not None:
+            if self._pump is not None:
+                try:
+                    is_done = self._ask(self._pump.drain(timeout / 2), timeout / 2 + 1.0) and is_done
+                except (TimeoutError, SpanpostError):
+                    is_done = False
+            self._stop()
+        return is_done
+
+    def _stop(self) -> None:
+        loop, thread = self._loop, self._thread
+        assert loop is not None
+        assert thread is not None
+        try:
+            self._ask(self._close(), 5.0)
+        except Exception as error:
+            log.warning("not everything could be closed: %s", error)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(2.0)
+        if not thread.is_alive():
+            loop.close()
+        self._loop = None
+        if self._metrics is not None:
+            self._metrics.close()
+
+    async def _close(self) -> None:
+        if self._pump is not None:
+            await self._pump.close(1.0)
+        for sink in self._sinks.values():
+            await sink.close()
+        if self._ledger is not None:
+            await self._ledger.close()
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, for those who look; it lives in the pipeline's loop (`ask`)."""
+        if self._ledger is None:
+            raise SpanpostError("the pipeline has not started")
+        return self._ledger
+
+    def ask(self, question: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
+        """Await something in the pipeline's loop, from another thread."""
+        return self._ask(question, timeout)
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """What could not be taken in, by reason."""
+        return self.attachment.lost if self.attachment is not None else {}
+
+
+_current: Pipeline | None = None
+_attaching = threading.Lock()
+
+
+def attach(
+    settings: Settings | None = None,
+    *,
+    tracer_provider: Any = None,
+    logger_provider: Any = None,
+    **rooms: Any,
+) -> Pipeline:
+    """Follow this process's agents: put spanpost on the current tracer and logger providers, beside whatever is there.
+
+    Settings come from the environment and ``spanpost.toml``; `rooms` override them, by room::
+
+        spanpost.attach(database={"url": "postgresql://..."}, console={})
+
+    Attached already, the pipeline that is there comes back. Without a database the tasks are followed in memory and audit
+    rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
+    later. The providers' shutdown and the interpreter's exit flush and close it.
+    """
+    global _current
+    from spanpost.intake.attach import join
+
+    with _attaching:
+        there = _current
+        if there is not None and there._pid == os.getpid() and not there._is_shut:
+            return there
+        settings = settings if settings is not None else load(**rooms)
+        pipeline = Pipeline(settings)
+        if settings.dsn is None and not settings.database.embedded:
+            log.warning(
+                "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
+                "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
+            )
+        pipeline.start()
+        try:
+            pipeline.attachment = join(
+                pipeline.receive,
+                tenant=settings.intake.tenant,
+                capacity=settings.intake.queue_size,
+                look_every=settings.intake.poll_interval.total_seconds(),
+                tracer_provider=tracer_provider,
+                logger_provider=logger_provider,
+            )
+        except BaseException:
+            pipeline.shutdown()
+            raise
+        if pipeline.attachment.feed is not None and pipeline._loop is not None:
+            pipeline._loop.call_soon_threadsafe(pipeline.attachment.feed.disown_thread)
+        atexit.register(pipeline.shutdown)
+        _current = pipeline
+        return pipeline
+
+
+def _forget(pipeline: Pipeline) -> None:
+    global _current
+    if _current is pipeline:
+        _current = None
+
+
+def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayResult:
+    """Lead recordings through the same rooms with the memory ledger.
+
+    All files are read first and sorted by the time of what happened: what is judged is then exact, and neither the order of
+    the files nor repeats make a difference. Raises `ConfigError` for a file that cannot be read as telemetry.
+    """
+    from spanpost.intake.recordings import read_recording
+    from spanpost.ledger.base import TaskQuery
+    from spanpost.ledger.memory import MemoryLedger
+
+    settings = settings if settings is not None else load()
+    observations: list[Observation] = []
+    lost: dict[str, int] = {}
+    for path in paths:
+        for decoded in read_recording(path):
+            observations += decoded.observations
+            for reason, count in decoded.lost.items():
+                lost[reason] = lost.get(reason, 0) + count
+    observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
+    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1)
+    for start in range(0, len(observations), _REPLAY_BATCH):
+        recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
+        for reason, count in recorded.lost.items():
+            lost[reason] = lost.get(reason, 0) + count
+    ledger.elapse_now(datetime.now(UTC) + timedelta(days=1))
+    tasks = ledger.tasks_now(TaskQuery(limit=10**9))
+    tasks.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id))
+    return ReplayResult(tasks=tasks, checkpoints=ledger.checkpoints_now(limit=10**9), lost=lost)
