@@ -1,1 +1,16 @@
-"""What an agent imports. Needs opentelemetry-api and spanpost.conventions alone."""
+"""What an agent imports. Emits plain OpenTelemetry, and needs opentelemetry-api and `spanpost.conventions` alone.
+
+    from spanpost.agent import agent_task, artifact, checkpoint
+
+    with agent_task("Review pull request 7", agent="reviewer", repo="acme/shop") as task:
+        task.checkpoint("read the diff", progress=20)
+        artifact("review.md", kind="file")
+
+Where nothing receives (no SDK, telemetry off) every call does nothing.
+"""
+
+from __future__ import annotations
+
+from spanpost.agent.task import AgentTask, Task, agent_task, artifact, checkpoint, current_task, step
+
+__all__ = ["AgentTask", "Task", "agent_task", "artifact", "checkpoint", "current_task", "step"]

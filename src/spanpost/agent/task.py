@@ -1,0 +1,276 @@
+"""A task as a span: `agent_task` and what can be said of it while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, StatusCode, Tracer
+
+from spanpost import conventions as c
+from spanpost.agent.decorate import decorate
+from spanpost.agent.progress import StatusWord, progress_attributes, without_none
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SCOPE = "spanpost.agent"
+_TASK_KEY = otel_context.create_key("spanpost-agent-task")
+
+
+class Task:
+    """A running task: say what it does, makes and needs. Every method is safe after its end and where nothing receives."""
+
+    def __init__(self, span: Span, task_id: str | None = None) -> None:
+        self.span = span
+        #: The id that was given; without one, the task is known by its trace and span ids.
+        self.task_id = task_id
+        self._status: str | None = None
+        self._is_finished = False
+
+    def checkpoint(
+        self,
+        message: str,
+        *,
+        progress: float | None = None,
+        status: StatusWord | None = None,
+        action: str | None = None,
+        step: str | None = None,
+        step_index: int | None = None,
+        step_count: int | None = None,
+        context_used: int | None = None,
+        context_window: int | None = None,
+        **attributes: Any,
+    ) -> None:
+        """Tell something worth telling now; `progress` is percent done, `step_index` counts from 1.
+
+        What it says of progress stays on the task too. Further attributes go on the event as they are.
+
+            task.checkpoint("tests pass", progress=80, step="verify", step_index=3, step_count=4)
+        """
+        said = progress_attributes(
+            progress=progress,
+            status=status,
+            action=action,
+            step=step,
+            step_index=step_index,
+            step_count=step_count,
+            context_used=context_used,
+            context_window=context_window,
+        )
+        _tell_checkpoint(self.span, self, message, said, attributes)
+
+    def artifact(self, name: str, uri: str | None = None, kind: str | None = None, **attributes: Any) -> None:
+        """Tell that something was made: ``task.artifact("PR 12", "https://…/pull/12", "pr")``."""
+        _tell_artifact(self.span, name, uri, kind, attributes)
+
+    def step(self, name: str, index: int | None = None, count: int | None = None) -> None:
+        """Say which step of its plan the task is at; `index` counts from 1."""
+        self._keep(progress_attributes(step=name, step_index=index, step_count=count))
+
+    def result(self, name: str, value: str | bool | int | float) -> None:
+        """Keep a figure or word worth showing at the end: ``task.result("tests", "42 passed")``."""
+        self._keep({c.RESULT_PREFIX + name: value})
+
+    def link(self, name: str, url: str) -> None:
+        """Keep an http(s) link worth showing: ``task.link("logs", "https://…")``."""
+        self._keep({c.LINK_PREFIX + name: url})
+
+    def context(self, used: int, window: int | None = None) -> None:
+        """Say how many tokens of its context window the agent uses, when it knows better than the model's figures."""
+        self._keep(progress_attributes(context_used=used, context_window=window))
+
+    def set(
+        self,
+        *,
+        status: StatusWord | None = None,
+        progress: float | None = None,
+        action: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Set what is so now, without telling a checkpoint. A final `status` said here is kept at the end."""
+        self._keep({**progress_attributes(progress=progress, status=status, action=action), **without_none(attributes)})
+
+    def _keep(self, attributes: Mapping[str, Any]) -> None:
+        self._status = attributes.get(c.STATUS, self._status)
+        if attributes and self.span.is_recording():
+            self.span.set_attributes(dict(attributes))
+
+    @contextmanager
+    def _as_current(self) -> Iterator[None]:
+        token = otel_context.attach(self._context())
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def _context(self) -> otel_context.Context:
+        return otel_context.set_value(_TASK_KEY, self, trace.set_span_in_context(self.span))
+
+    def _finish(self, error: BaseException | None) -> None:
+        """End the span with the status that `error` means; once."""
+        if self._is_finished:
+            return
+        self._is_finished = True
+        span = self.span
+        status = _final_status(self._status, error)
+        if span.is_recording():
+            span.set_attribute(c.STATUS, status)
+            if status == c.ERROR:
+                if isinstance(error, Exception):
+                    span.record_exception(error)
+                span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}" if error is not None else None)
+        span.end()
+
+
+def _final_status(said: str | None, error: BaseException | None) -> str:
+    """Return how a task ended: what raised beats a good end that was said, and a bad end that was said stays."""
+    if said in (c.ERROR, c.CANCELLED):
+        return str(said)
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return c.COMPLETE
+    # CancelledError, KeyboardInterrupt, a generator that is closed early: stopped, not failed.
+    return c.ERROR if isinstance(error, (Exception, SystemExit)) else c.CANCELLED
+
+
+class AgentTask:
+    """A task to be run: a context manager (sync and async) or a decorator. Made by `agent_task`."""
+
+    def __init__(self, name: str, attributes: Mapping[str, Any], task_id: str | None, tracer: Tracer | None) -> None:
+        self._name = name
+        self._attributes = attributes
+        self._task_id = task_id
+        self._tracer = tracer
+        self._entered: list[tuple[Task, Any]] = []
+
+    def _start(self) -> Task:
+        tracer = self._tracer or trace.get_tracer(_SCOPE)
+        return Task(tracer.start_span(self._name, attributes=dict(self._attributes)), self._task_id)
+
+    def __enter__(self) -> Task:
+        task = self._start()
+        self._entered.append((task, otel_context.attach(task._context())))
+        return task
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        task, token = self._entered.pop()
+        otel_context.detach(token)
+        task._finish(error)
+
+    async def __aenter__(self) -> Task:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Run each call of `function` (sync, async, generator, async generator) as a task of its own."""
+        return decorate(self._start, function)
+
+
+def agent_task(
+    name: str,
+    *,
+    task_id: str | None = None,
+    agent: str | None = None,
+    repo: str | None = None,
+    topic: str | None = None,
+    type: str | None = None,
+    requested_by: str | None = None,
+    parent_id: str | None = None,
+    retry_of: str | None = None,
+    links: Mapping[str, str] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    tracer: Tracer | None = None,
+) -> AgentTask:
+    """Run an agent's piece of work as a task: one span, current while it runs.
+
+    It ends ``complete``; ``error`` when an exception leaves it (recorded once, and raised on); ``cancelled`` when it was
+    cancelled or interrupted. `name` is the title that a person reads. Give `task_id` to continue a task in another process.
+
+        with agent_task("Fix the build", agent="builder", repo="acme/shop", topic="ci") as task:
+            task.checkpoint("found the failing test", progress=30)
+
+        @agent_task("Nightly triage")
+        async def triage() -> None: ...
+    """
+    said = {
+        c.TASK_NAME: name,
+        c.TASK_ID: task_id,
+        c.TASK_TYPE: type,
+        c.TASK_PARENT_ID: parent_id,
+        c.NAME: agent,
+        c.REPO: repo,
+        c.TOPIC: topic,
+        c.REQUESTED_BY: requested_by,
+        c.RETRY_OF: retry_of,
+        **{c.LINK_PREFIX + k: v for k, v in (links or {}).items()},
+        **(attributes or {}),
+    }
+    return AgentTask(name, without_none(said), task_id, tracer)
+
+
+def current_task() -> Task | None:
+    """Return the innermost task that runs here, or None."""
+    task = otel_context.get_value(_TASK_KEY)
+    return task if isinstance(task, Task) else None
+
+
+def checkpoint(
+    message: str,
+    *,
+    progress: float | None = None,
+    status: StatusWord | None = None,
+    action: str | None = None,
+    step: str | None = None,
+    step_index: int | None = None,
+    step_count: int | None = None,
+    context_used: int | None = None,
+    context_window: int | None = None,
+    **attributes: Any,
+) -> None:
+    """Tell something worth telling now, on the current span; what it says of progress stays on the task's span.
+
+    For example ``checkpoint("indexed 3 of 9 repositories", progress=33)``.
+    """
+    said = progress_attributes(
+        progress=progress,
+        status=status,
+        action=action,
+        step=step,
+        step_index=step_index,
+        step_count=step_count,
+        context_used=context_used,
+        context_window=context_window,
+    )
+    _tell_checkpoint(trace.get_current_span(), current_task(), message, said, attributes)
+
+
+def artifact(name: str, uri: str | None = None, kind: str | None = None, **attributes: Any) -> None:
+    """Tell on the current span that something was made: ``artifact("report.md", kind="file")``."""
+    _tell_artifact(trace.get_current_span(), name, uri, kind, attributes)
+
+
+def step(name: str, index: int | None = None, count: int | None = None) -> None:
+    """Say which step of its plan the current task (else the current span) is at; `index` counts from 1."""
+    said = progress_attributes(step=name, step_index=index, step_count=count)
+    (current_task() or Task(trace.get_current_span()))._keep(said)
+
+
+def _tell_checkpoint(span: Span, task: Task | None, message: str, said: dict[str, Any], more: Mapping[str, Any]) -> None:
+    if said:
+        (task or Task(span))._keep(said)
+    if span.is_recording():
+        span.add_event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: str(message), **said, **without_none(more)})
+
+
+def _tell_artifact(span: Span, name: str, uri: str | None, kind: str | None, more: Mapping[str, Any]) -> None:
+    if span.is_recording():
+        made = {c.ARTIFACT_NAME: str(name), c.ARTIFACT_URI: uri, c.ARTIFACT_KIND: kind, **more}
+        span.add_event(c.EVENT_ARTIFACT, without_none(made))
