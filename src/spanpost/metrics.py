@@ -40,6 +40,8 @@ LOST = (
     "bug",
     OTHER,
 )
+#: Open tasks that are followed; of more, those heard of longest ago are let go.
+MOST_OPEN = 100_000
 #: Seconds. Runs last from moments to days.
 _RUNS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _LETTERS = (0.01, 0.05, 0.25, 1, 5, 30, 120, 900, 3600)
@@ -192,6 +194,8 @@ class Metrics:
         if before is not None:
             self.tasks_open.labels(before).dec()
         if status not in FINAL_STATUSES and status in STATUSES:
+            if len(self._statuses) >= MOST_OPEN:  # tasks that never said how they ended
+                self.tasks_open.labels(self._statuses.pop(next(iter(self._statuses)))).dec()
             self._statuses[uid] = status
             self.tasks_open.labels(status).inc()
 

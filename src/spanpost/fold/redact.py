@@ -17,6 +17,8 @@ REDACTED = "[redacted]"
 ELLIPSIS = "…"
 #: More of one text is not looked at. No sink shows a tenth of it.
 MOST = 65_536
+#: A secret is hardly longer (a private key is, but a part of one is known by its first line).
+LONGEST = 1_024
 #: Marks that one letter may carry; more is "zalgo", which paints over the lines above and below.
 MARKS = 3
 
@@ -58,15 +60,17 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"(?i)({_KEYED}=)(?!\[redacted)[^\s\"'&,;]{{4,}}+"), rf"\1{REDACTED}"),
 )
 #: No pattern can match a text without one of these: most texts are let through after one look.
-_HINT = re.compile(
-    r"(?i)-----BEGIN|xox|xapp-|hooks\.slack|[srp]k[-_]|gh[pousr]_|github_pat|glpat|hf_|npm_|pypi-|AIza|SG\."
-    r"|AKIA|ASIA|ABIA|ACCA|eyJ|bearer|basic|://|passw|passphrase|secret|key|token"
+_HINTS = (
+    *("-----begin", "xox", "xapp-", "hooks.slack", "sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+    *("github_pat", "glpat", "hf_", "npm_", "pypi-", "aiza", "sg.", "akia", "asia", "abia", "acca", "eyj", "bearer", "basic"),
+    *("://", "passw", "passphrase", "secret", "key", "token"),
 )
 
 
 def scrub(text: str) -> str:
     """Replace what looks like a secret. Safe to repeat."""
-    if _HINT.search(text) is None:
+    lowered = text.lower()
+    if not any(hint in lowered for hint in _HINTS):
         return text
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
@@ -158,7 +162,12 @@ def _is_flag(ch: str) -> bool:
 
 def line(text: str, limit: int) -> str:
     """Return one line fit to be shown: stripped, scrubbed, white space folded, cut."""
-    return cut(" ".join(scrub(strip(text)).split()), limit)
+    # Long texts are read as far as they can be seen; a secret at the border of what was read lies behind the cut.
+    read = limit + LONGEST
+    whole = " ".join(scrub(strip(text[:read])).split())
+    if len(text) > read and len(whole) <= limit + LONGEST // 2:
+        whole = " ".join(scrub(strip(text)).split())
+    return cut(whole, limit)
 
 
 def paragraph(text: str, limit: int, *, keep: str = "head") -> str:

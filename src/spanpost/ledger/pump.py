@@ -177,7 +177,7 @@ class Pump:
             except Exception as error:  # a bug of the ledger's must not end all deliveries
                 self._bug("ledger", error)
                 wait = self._outage()
-            await self._sleep(wait)
+            await self._sleep(min(wait, self._pace.longest))
 
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:
@@ -212,10 +212,10 @@ class Pump:
                 self._empty_rounds = 0
                 return 0.0
             if due is None:
-                return self._pace.longest
+                return float("inf")
             if due > 0:
                 self._empty_rounds = 0
-                return min(due, self._pace.longest)
+                return due
             # Something is due and cannot be had: its lane or its sink is busy. An end of ours wakes us; others' we must look for.
             first, last = self._pace.idle
             self._empty_rounds += 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from threading import Lock
+from time import monotonic
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -78,6 +79,7 @@ class ConsoleSink:
         self._out: list[RenderableType] = []
         self._live: Live | None = None
         self._closed = False
+        self._shown_at = float("-inf")
 
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Show it. A closed terminal is `Unavailable`."""
@@ -193,20 +195,24 @@ class ConsoleSink:
                 vertical_overflow="ellipsis",
             )
             self._live.start()
-        self._live.refresh()
+        # In between, the thread of `Live` draws four times a second anyway.
+        if (now := monotonic()) - self._shown_at >= 0.08:
+            self._shown_at = now
+            self._live.refresh()
 
     def _open_cards(self) -> RenderableType:
         """Draw what is under way, newest last, as much as the terminal is high."""
         with self._lock:
             cards = [c for c in self._cards.values() if not c.is_printed and c.task is not None]
             room = max(self._console.height - 2, 8)
+            left_out = max(len(cards) - room // 2, 0)
+            cards = cards[left_out:]
             # Threads are shortened first, then cards to their essentials, then the oldest are only counted.
             for news, roomy in ((render.NEWS, True), (3, True), (1, False), (0, False)):
                 drawn = [self._draw(c, news, roomy) for c in cards]
                 heights = [len(self._console.render_lines(d, pad=False)) for d in drawn]
-                if sum(heights) <= room:
+                if not left_out and sum(heights) <= room:
                     return Group(*drawn)
-            left_out = 0
             while drawn and sum(heights) + 1 > room:
                 drawn.pop(0)
                 heights.pop(0)

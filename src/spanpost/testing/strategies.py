@@ -1,0 +1,96 @@
+"""Any task, any checkpoint: what a renderer must bear. Needs hypothesis."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from spanpost.conventions import STATUSES
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.domain.tasks import Step, Task
+
+_TRICKS = [
+    "<!channel>",
+    "<@U1>",
+    "<https://e.example|x>",
+    "```",
+    "\x1b[31m",
+    "\u202e",
+    "\ud800",
+    "[bold]",
+    "[/]",
+    "&",
+    "https://a.example/" + "p" * 400,
+]
+texts = st.one_of(
+    st.text(st.characters(), max_size=60),
+    st.sampled_from(_TRICKS),
+    st.builds(lambda a, b, n: (a + b) * n, st.text(max_size=5), st.sampled_from(_TRICKS), st.integers(1, 700)),
+)
+_maybe = st.one_of(st.none(), texts)
+_counts = st.one_of(st.none(), st.integers(-5, 2**63))
+_times = st.one_of(st.none(), st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))
+_floats = st.one_of(st.none(), st.floats())
+_uris = st.one_of(texts, st.just("https://files.example.com/report.pdf"), st.just("https://e.example/" + "x" * 250))
+
+tasks = st.builds(
+    Task,
+    uid=st.integers(0, 2**128 - 1).map(lambda n: UUID(int=n)),
+    tenant=st.just("default"),
+    task_id=texts,
+    name=texts,
+    agent_name=_maybe,
+    repo=_maybe,
+    requested_by=_maybe,
+    status=st.sampled_from([*STATUSES, "odd"]),
+    progress=_floats,
+    action=_maybe,
+    step_name=_maybe,
+    step_index=_counts,
+    step_count=_counts,
+    started_at=_times,
+    ended_at=_times,
+    last_event_at=_times,
+    input_tokens=_counts,
+    output_tokens=_counts,
+    cost_usd=st.one_of(st.none(), st.decimals(allow_nan=False, allow_infinity=False, min_value=-10, max_value=Decimal(10) ** 12)),
+    context_used_tokens=_counts,
+    context_window_tokens=_counts,
+    tool_calls=st.integers(0, 10**9),
+    tool_errors=st.integers(0, 10**9),
+    child_count=st.integers(0, 500),
+    child_failed=st.integers(0, 500),
+    steps=st.lists(st.builds(Step, name=texts, index=st.one_of(st.none(), st.integers(-1, 99))), max_size=80).map(tuple),
+    artifacts=st.lists(st.builds(Artifact, name=texts, uri=_uris, kind=texts), max_size=30).map(tuple),
+    approvals=st.lists(
+        st.builds(
+            Approval,
+            id=texts,
+            question=texts,
+            options=st.lists(texts, max_size=8).map(tuple),
+            risk=texts,
+            decision=st.sampled_from(["", "deny"]),
+        ),
+        max_size=6,
+    ).map(tuple),
+    links=st.dictionaries(texts, _uris, max_size=10),
+    results=st.dictionaries(texts, st.one_of(texts, st.integers(), st.floats(), st.booleans()), max_size=20),
+    error=st.one_of(st.none(), st.builds(Failure, type=texts, message=texts, log_tail=texts)),
+)
+checkpoints = st.builds(
+    Checkpoint,
+    id=st.integers(0, 2**128 - 1).map(lambda n: UUID(int=n)),
+    tenant=st.just("default"),
+    task_uid=st.just(UUID(int=1)),
+    kind=st.sampled_from(Kind),
+    status=st.sampled_from([*STATUSES, "odd"]),
+    text=texts,
+    at=st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
+    progress=_floats,
+    detail=texts,
+    ref=st.one_of(texts, _uris),
+)

@@ -1,0 +1,158 @@
+"""Routes: who is told what, where."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Mode, Urgency
+from spanpost.domain.readings import Approval
+from spanpost.fold.routes import Match, Route, Routes, Verbosity, letters
+from spanpost.testing.nouns import NOON, a_checkpoint, a_task
+
+BOTH = Routes(sinks=("console", "slack"))
+
+
+def test_without_routes_every_enabled_sink_gets_the_state():
+    """A change without news is one state letter per sink, in the root task's lane, keyed by the lane."""
+    task = a_task()
+    told = letters(task, None, BOTH)
+    assert [(x.sink, x.mode, x.lane, x.key, x.task_uid) for x in told] == [
+        (s, Mode.STATE, f"{s}||{task.uid}", f"{s}||{task.uid}", task.uid) for s in ("console", "slack")
+    ]
+
+
+def test_news_comes_with_its_state_and_is_keyed_by_its_checkpoint():
+    """A checkpoint is a state letter and a news letter of one lane; telling it twice is the same key."""
+    task, checkpoint = a_task(), a_checkpoint()
+    state, news = letters(task, checkpoint, Routes(sinks=("slack",)))
+    assert (state.mode, news.mode, news.key, news.checkpoint_id) == (Mode.STATE, Mode.NEWS, str(checkpoint.id), checkpoint.id)
+    assert state.lane == news.lane
+    assert letters(task, checkpoint, Routes(sinks=("slack",))) == [state, news]
+
+
+def test_the_first_matching_route_is_taken():
+    """Routes are asked in order; the default is not taken beside a match."""
+    routes = Routes(
+        sinks=("slack",),
+        routes=(
+            Route(sink="slack", address="#legal", match=Match(topic="legal")),
+            Route(sink="slack", address="#reporters", match=Match(agent="reporter")),
+            Route(sink="slack", address="#all"),
+        ),
+    )
+    assert [x.address for x in letters(a_task(), None, routes)] == ["#reporters"]
+    assert [x.address for x in letters(a_task(topic="legal"), None, routes)] == ["#legal"]
+    assert [x.address for x in letters(a_task(agent_name="x"), None, routes)] == ["#all"]
+
+
+def test_a_status_route_is_taken_beside_the_others():
+    """A failing task is told to the alarm channel also, and its message stays where it was."""
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#alarms", match=Match(status="error")),))
+    before = {x.address for x in letters(a_task(), None, routes)}
+    after = {x.address for x in letters(a_task(status="error"), None, routes)}
+    assert (before, after) == ({""}, {"", "#alarms"})
+
+
+def test_two_addresses_of_one_sink_get_two_keys():
+    """(sink, key) is unique in the ledger, so one checkpoint told to two channels has two keys."""
+    routes = Routes(
+        sinks=("slack",), routes=(Route(sink="slack", address="#a", match=Match(status="error")), Route(sink="slack", address="#b"))
+    )
+    task = a_task(status="error")
+    keys = [(x.sink, x.key) for x in letters(task, a_checkpoint(task, kind=Kind.END), routes)]
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_a_childs_news_stands_in_its_roots_thread():
+    """A sub-agent is routed by its root task; the state letter is the root's, the news letter the child's."""
+    root = a_task()
+    child = a_task("child", root_uid=root.uid, agent_name="other")
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#r", match=Match(agent="reporter")),))
+    state, news = letters(child, a_checkpoint(child), routes, root=root)
+    assert (state.lane, news.lane) == (f"slack|#r|{root.uid}",) * 2
+    assert (state.task_uid, news.task_uid) == (root.uid, child.uid)
+
+
+def test_what_is_not_announced_is_not_told():
+    """A lone model call is recorded and no letter is written."""
+    assert letters(a_task(is_announced=False), a_checkpoint(), BOTH) == []
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "kinds"),
+    [
+        (Verbosity.LIVE, set(Kind)),
+        (Verbosity.MILESTONES, set(Kind) - {Kind.START}),
+        (Verbosity.FINAL, {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED}),
+        (Verbosity.MUTE, set()),
+    ],
+)
+def test_verbosity_says_which_news_passes(verbosity, kinds):
+    """Each verbosity lets exactly its kinds through."""
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", verbosity=verbosity),))
+    passed = {k for k in Kind for x in letters(a_task(), a_checkpoint(kind=k), routes) if x.mode is Mode.NEWS}
+    assert passed == kinds
+
+
+def test_final_only_posts_nothing_before_the_end():
+    """A route that wants the end alone has no message while the task works, and one when it ended or asks."""
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", verbosity=Verbosity.FINAL),))
+    assert letters(a_task(), a_checkpoint(), routes) == []
+    assert [x.mode for x in letters(a_task(status="complete"), None, routes)] == [Mode.STATE]
+    assert [x.mode for x in letters(a_task(approvals=(Approval(id="a"),)), None, routes)] == [Mode.STATE]
+
+
+@pytest.mark.parametrize(
+    ("kind", "urgency"),
+    [
+        (Kind.APPROVAL_REQUESTED, Urgency.APPROVAL),
+        (Kind.END, Urgency.END),
+        (Kind.ERROR, Urgency.ERROR),
+        (Kind.CHECKPOINT, Urgency.NORMAL),
+    ],
+)
+def test_urgency_follows_the_kind(kind, urgency):
+    """Approvals go before ends, ends before errors, errors before the rest; the state goes along."""
+    assert [x.urgency for x in letters(a_task(), a_checkpoint(kind=kind), Routes(sinks=("slack",)))] == [urgency, urgency]
+
+
+def test_old_news_is_not_told_but_the_message_is_brought_up_to_date():
+    """A drained backlog pages nobody; an approval that is still open goes out whatever its age."""
+    routes, late = Routes(sinks=("slack",)), NOON + timedelta(hours=1)
+    assert [x.mode for x in letters(a_task(), a_checkpoint(), routes, now=late)] == [Mode.STATE]
+    asked = a_checkpoint(kind=Kind.APPROVAL_REQUESTED, ref="a")
+    is_open = a_task(approvals=(Approval(id="a"),))
+    is_closed = a_task(approvals=(Approval(id="a", decision="deny"),))
+    assert [x.mode for x in letters(is_open, asked, routes, now=late)] == [Mode.STATE, Mode.NEWS]
+    assert [x.mode for x in letters(is_closed, asked, routes, now=late)] == [Mode.STATE]
+
+
+_match = st.builds(
+    Match,
+    agent=st.sampled_from([None, "reporter", "x"]),
+    topic=st.sampled_from([None, "legal"]),
+    status=st.sampled_from([None, "working", "error"]),
+)
+_routes = st.builds(
+    Routes,
+    sinks=st.sampled_from([(), ("slack",), ("slack", "console")]),
+    routes=st.lists(
+        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), match=_match,
+                  verbosity=st.sampled_from(Verbosity)),
+        max_size=6,
+    ).map(tuple),
+)  # fmt: skip
+
+
+@given(_routes, st.sampled_from(["working", "error"]), st.sampled_from([None, "legal"]), st.sampled_from(Kind))
+def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
+    """For any table: no two letters share (sink, key), none goes to a sink that is off, news never goes without state."""
+    told = letters(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
+    assert len({(x.sink, x.key) for x in told}) == len(told)
+    assert {x.sink for x in told} <= set(routes.sinks)
+    assert {x.lane for x in told if x.mode is Mode.NEWS} <= {x.lane for x in told if x.mode is Mode.STATE}

@@ -1,0 +1,225 @@
+"""The console: what Slack would show, in a terminal, a log or a pipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import textwrap
+import unicodedata
+from datetime import UTC, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.sinks.console import render
+from spanpost.sinks.console.sink import ConsoleSink, Form
+from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+from spanpost.testing.strategies import checkpoints, tasks
+
+
+def drawn(renderable, width=100, **console) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, height=50, markup=False, emoji=False, highlight=False, **console).print(renderable)
+    return out.getvalue()
+
+
+def a_busy_task():
+    return a_task(
+        progress=60.0,
+        step_name="Fetch data",
+        step_index=2,
+        step_count=5,
+        action="reading 12 pages",
+        context_used_tokens=144_000,
+        context_window_tokens=200_000,
+        tool_calls=7,
+        tool_errors=1,
+        artifacts=(Artifact(name="outline.md", uri="https://files.example.com/outline.md", kind="file"),),
+    )
+
+
+def test_a_card_says_it_all():
+    """A card shows status, name, agent, bar and percent, step, action, context, tokens, cost, time, artifacts, agents, news."""
+    child = a_task("c", name="Check sources", status="complete")
+    news = [render.News(a_checkpoint(text="Fetched 12 pages")), render.News(a_checkpoint(text="checked"), "Check sources")]
+    text = drawn(render.card(a_busy_task(), (child, a_task("d", name="Collect")), news, now=NOON + timedelta(seconds=134)))
+    head, *rows = text.splitlines()
+    # How wide an emoji is counted changes with the version of rich.
+    assert head.split() == ["┃", "⚙️", "Quarterly", "report", "reporter", "working", "2m", "14s"]
+    assert rows == [
+        "┃ ████████████░░░░░░░░  60 %   2/5 Fetch data",
+        "┃ ▸ reading 12 pages",
+        "┃ context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k   18.4k in · 1.2k out   $0.04   7 tool calls, 1 failed",
+        "┃ 1 of 2 agents at work",
+        "┃ ├ ✅ Check sources  complete",
+        "┃ └ ⚙️ Collect  working  2m 14s",
+        "┃ 📎 outline.md  file  https://files.example.com/outline.md",
+        "  │ 12:00:30 📍 Fetched 12 pages",
+        "  ╰ 12:00:30 📍 Check sources  checked",
+    ]
+
+
+def test_a_failed_card_shows_the_end_of_its_log():
+    """A failure shows its type, its message and the last lines, secrets scrubbed."""
+    error = Failure(
+        type="TimeoutError", message="no answer with xoxb-123456789012-abcdefghijkl", log_tail="\n".join(f"l{i}" for i in range(30))
+    )
+    text = drawn(render.card(a_task(status="error", error=error)))
+    assert "TimeoutError: no answer with [redacted]" in text
+    assert "│ l29" in text
+    assert "│ l23" not in text
+
+
+def test_an_open_question_stands_on_the_card():
+    """A waiting task shows what is asked, the options and the risk."""
+    asked = Approval(id="a", question="Publish?", options=("approve", "deny"), risk="medium")
+    assert "✋ Publish?  risk medium  [approve]  [deny]" in drawn(render.card(a_task(status="waiting", approvals=(asked,))))
+
+
+def test_markup_is_literal():
+    """What looks like rich markup is shown as it was written."""
+    assert "[bold red]x[/] [/nonsense]" in drawn(render.card(a_task(name="[bold red]x[/] [/nonsense]")))
+
+
+@settings(max_examples=80, deadline=None)
+@given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
+def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
+    """Any text in any field at any width: no exception, no control or invisible character, no line wider than the terminal."""
+    text = drawn(render.card(task, children, [render.News(c, "who") for c in news]), width=width)
+    assert not [ch for ch in text if ch != "\n" and ch != "\u200d" and unicodedata.category(ch) in ("Cc", "Cf", "Cs")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(tasks, checkpoints)
+def test_any_news_is_one_plain_line_and_one_json_line(task, checkpoint):
+    """A line of news has no line feed; its JSON is ASCII and can be read back."""
+    assert "\n" not in render.plain(render.News(checkpoint), task.name)
+    said = json.dumps(render.record(a_delivery(task, checkpoint)), allow_nan=True)
+    assert said.isascii()
+    assert json.loads(said)["checkpoint"]["id"] == str(checkpoint.id)
+
+
+async def _told(form: Form) -> str:
+    out = io.StringIO()
+    sink = ConsoleSink(form=form, file=out, zone=UTC, clock=lambda: NOON)
+    root = a_task()
+    child = a_task("c", root_uid=root.uid, name="Check sources")
+    ended = a_task(status="complete", progress=100.0, ended_at=NOON + timedelta(seconds=60))
+    lane = f"console||{root.uid}"
+    for d in (
+        a_delivery(root),
+        a_delivery(root, a_checkpoint(root, "1")),
+        a_delivery(child, a_checkpoint(child, "2", text="checked"), lane=lane),
+        a_delivery(ended),
+        a_delivery(ended, a_checkpoint(ended, "3", kind=Kind.END, status="complete", text="written")),
+        a_delivery(ended, a_checkpoint(ended, "3", kind=Kind.END, status="complete", text="written")),
+    ):
+        await sink.deliver(d)
+    await sink.close()
+    return out.getvalue()
+
+
+async def test_plain_lines_name_the_task_and_end_with_one_card():
+    """Without a terminal each news is a line once, and the ended task's card is printed once."""
+    lines = (await _told(Form.PLAIN)).splitlines()
+    assert lines[:3] == [
+        "12:00:30 [Quarterly report] 📍 Fetched 12 pages",
+        "12:00:30 [Quarterly report › Check sources] 📍 checked",
+        "12:00:30 [Quarterly report] ✅ written",
+    ]
+    assert sum("████████████████████ 100 %" in x for x in lines) == 1
+
+
+async def test_json_lines_are_one_object_each():
+    """The JSON form writes each delivery as one object and nothing else."""
+    records = [json.loads(x) for x in (await _told(Form.JSON)).splitlines()]
+    assert [(r["mode"], r["task"]["status"]) for r in records] == [
+        ("state", "working"),
+        ("news", "working"),
+        ("news", "working"),
+        ("state", "complete"),
+        ("news", "complete"),
+        ("news", "complete"),
+    ]
+
+
+async def test_an_unfinished_card_is_printed_at_close():
+    """What was still under way when the house closed is shown as it was."""
+    out = io.StringIO()
+    sink = ConsoleSink(form=Form.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
+    await sink.deliver(a_delivery(a_busy_task()))
+    assert out.getvalue() == ""
+    await sink.close()
+    assert "60 %" in out.getvalue()
+
+
+async def test_a_resumed_task_gets_a_new_card():
+    """An ended task whose next segment ends is printed again."""
+    out = io.StringIO()
+    sink = ConsoleSink(form=Form.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
+    for segment in (1, 2):
+        task = a_task(status="complete", segments=segment, progress=100.0)
+        await sink.deliver(a_delivery(task))
+        await sink.deliver(a_delivery(task, a_checkpoint(task, f"end{segment}", kind=Kind.END)))
+    await sink.close()
+    assert out.getvalue().count("100 %") == 2
+
+
+async def test_a_long_lived_console_forgets_ended_cards():
+    """Memory does not grow with the number of tasks that have ended."""
+    sink = ConsoleSink(form=Form.JSON, file=io.StringIO())
+    for i in range(ConsoleSink.KEPT * 2):
+        task = a_task(f"t{i}", status="complete")
+        await sink.deliver(a_delivery(task))
+        await sink.deliver(a_delivery(task, a_checkpoint(task, kind=Kind.END)))
+    assert len(sink._cards) <= ConsoleSink.KEPT + 1
+
+
+def test_live_in_a_real_terminal():
+    """On a pseudo-terminal the cards are live: edited in place while working, printed once when ended, cursor given back."""
+    program = textwrap.dedent("""
+        import asyncio
+        from spanpost.sinks.console.sink import ConsoleSink, Form
+        from spanpost.domain.checkpoints import Kind
+        from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
+        async def main():
+            sink = ConsoleSink()
+            assert sink.form is Form.LIVE
+            for p in (10.0, 50.0):
+                await sink.deliver(a_delivery(a_task(progress=p)))
+            await asyncio.to_thread(input)  # until the test has seen it
+            done = a_task(status="complete", progress=100.0)
+            await sink.deliver(a_delivery(done))
+            await sink.deliver(a_delivery(done, a_checkpoint(done, kind=Kind.END, status="complete", text="written")))
+            await sink.close()
+        asyncio.run(main())
+    """)
+    master, slave = pty.openpty()
+    env = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=slave, stderr=subprocess.PIPE, env=env)
+    os.close(slave)
+    shown = b""
+    while select.select([master], [], [], 30)[0]:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the child closed its end
+            break
+        shown += part
+        if child.stdin and not child.stdin.closed and b" 50 %" in shown:
+            child.stdin.write(b"\n")
+            child.stdin.close()
+    assert child.wait(30) == 0, child.stderr.read()
+    text = shown.decode()
+    assert " 10 %" in text
+    assert " 50 %" in text
+    assert text.count("100 %") >= 1
+    assert text.rindex("written") < text.rindex("\x1b[?25h")  # the cursor comes back last
+    os.close(master)

@@ -1,0 +1,84 @@
+"""Our sinks, held to the suite that strangers' are held to; and the suite, held to sinks that misbehave."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from spanpost.domain.deliveries import Receipt
+from spanpost.sinks.console.sink import ConsoleSink, Form
+from spanpost.sinks.slack.sink import Preview, SlackSink
+from spanpost.testing.exercise_sink import CHECKS, exercise_sink
+
+SINKS = {
+    "console-plain": lambda: ConsoleSink(form=Form.PLAIN, file=io.StringIO()),
+    "console-json": lambda: ConsoleSink(form=Form.JSON, file=io.StringIO()),
+    "console-live": lambda: ConsoleSink(form=Form.LIVE, file=io.StringIO()),
+    "slack-preview": lambda: SlackSink(transport=Preview(io.StringIO())),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("make", SINKS.values(), ids=SINKS.keys())
+async def test_our_sinks_pass(make, check):
+    """Each of our sinks, in each form, passes each check."""
+    await check(make)
+
+
+class _Bare:
+    name = "bare"
+
+    async def deliver(self, delivery):
+        return Receipt()
+
+    async def reconcile(self, deliveries):
+        return {}
+
+    def budgets(self, delivery):
+        return ()
+
+    async def close(self):
+        pass
+
+
+class _Nothing(_Bare):
+    async def deliver(self, delivery):
+        return None
+
+
+class _Chokes(_Bare):
+    async def deliver(self, delivery):
+        return Receipt(ref={"n": delivery.task.name.encode().decode("ascii")})
+
+
+class _MakesUp(_Bare):
+    async def reconcile(self, deliveries):
+        return {-1: None}
+
+
+class _Unstorable(_Bare):
+    async def deliver(self, delivery):
+        return Receipt(ref={"at": delivery.born_at})
+
+
+class _Unnamed(_Bare):
+    name = "My|Sink"
+
+
+async def test_the_least_sink_passes():
+    """The suite asks for no more than the protocol says."""
+    await exercise_sink(_Bare)
+
+
+@pytest.mark.parametrize("make", [_Nothing, _MakesUp, _Unstorable, _Unnamed], ids=lambda c: c.__name__)
+async def test_a_bad_sink_is_found(make):
+    """A sink that breaks the contract fails the suite."""
+    with pytest.raises(AssertionError):
+        await exercise_sink(make)
+
+
+async def test_a_sink_that_chokes_on_text_is_found():
+    """Anything but a DeliveryError for a hostile text shows itself."""
+    with pytest.raises(UnicodeError):
+        await exercise_sink(_Chokes)

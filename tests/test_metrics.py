@@ -1,0 +1,166 @@
+"""Metrics: counted once, capped, served."""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Receipt
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.outcomes import GiveUp, RetryAt
+from spanpost.domain.records import Recorded, Settled
+from spanpost.domain.usage import Usage
+from spanpost.metrics import LOST, Metrics
+from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_a_run_is_counted_from_what_was_recorded():
+    """Start, end, duration, tokens, cost, checkpoints, events and repeats each have their series."""
+    metrics = Metrics()
+    task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90))
+    usage = Usage(input=1000, output=50, cache_read=400, cost_usd=Decimal("0.25"))
+    metrics.recorded(
+        Recorded(
+            events=3,
+            parts={"ended": 2, "event": 1},
+            repeats=4,
+            passed_over=5,
+            tasks=[task],
+            started=[task.uid],
+            ended=[task.uid],
+            checkpoints=[a_checkpoint(kind=Kind.END)],
+            settled=[Settled(agent_name="reporter", model="m-1", usage=usage)],
+            lost={"unfoldable": 2, "never heard of": 1},
+        )
+    )
+    who = {"agent": "reporter", "model": "m-1"}
+    assert value(metrics, "spanpost_tasks_started_total", agent="reporter") == 1
+    assert value(metrics, "spanpost_tasks_ended_total", agent="reporter", status="complete") == 1
+    assert value(metrics, "spanpost_task_duration_seconds_sum", agent="reporter", status="complete") == 90
+    assert value(metrics, "spanpost_tokens_total", kind="input", **who) == 1000
+    assert value(metrics, "spanpost_tokens_total", kind="cache_read", **who) == 400
+    assert value(metrics, "spanpost_tokens_total", kind="reasoning", **who) is None  # unknown is not 0
+    assert value(metrics, "spanpost_cost_usd_total", **who) == 0.25
+    assert value(metrics, "spanpost_checkpoints_total", kind="end") == 1
+    assert value(metrics, "spanpost_events_total", part="ended") == 2
+    assert value(metrics, "spanpost_repeats_total") == 4
+    assert value(metrics, "spanpost_passed_over_total") == 5
+    assert value(metrics, "spanpost_lost_total", room="fold", reason="unfoldable") == 2
+    assert value(metrics, "spanpost_lost_total", room="fold", reason="other") == 1
+
+
+def test_open_tasks_follow_their_status():
+    """A task counts once, where it was seen last, and not at all when it has ended."""
+    metrics = Metrics()
+    seen = []
+    for status in ("starting", "working", "waiting", "complete"):
+        metrics.recorded(Recorded(tasks=[a_task(status=status)]))
+        seen.append({s: value(metrics, "spanpost_tasks_open", status=s) for s in ("starting", "working", "waiting")})
+    assert [sum(s.values()) for s in seen] == [1, 1, 1, 0]
+    assert seen[2]["waiting"] == 1
+
+
+def test_label_values_are_capped():
+    """After so many distinct agents the rest is other, and those known stay known."""
+    metrics = Metrics(most=3)
+    for i in range(10):
+        task = a_task(f"t{i}", agent_name=f"agent-{i}")
+        metrics.recorded(Recorded(tasks=[task], started=[task.uid]))
+    metrics.recorded(Recorded(tasks=[a_task()], started=[a_task("unheard").uid]))
+    assert value(metrics, "spanpost_tasks_started_total", agent="agent-2") == 1
+    assert value(metrics, "spanpost_tasks_started_total", agent="other") == 7
+    assert value(metrics, "spanpost_tasks_started_total", agent="unknown") == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "label"),
+    [
+        (Receipt(), "delivered"),
+        (Receipt(skipped="unchanged"), "skipped"),
+        (RetryAt(at=NOON, reason="x"), "retried"),
+        (RetryAt(at=NOON, reason="x", reconcile=True), "unknown"),
+        (GiveUp(reason="x"), "buried"),
+    ],
+)
+def test_deliveries_are_counted_by_outcome(outcome, label):
+    """Each outcome has its word; only what was delivered has an age, and what was buried is a loss."""
+    metrics = Metrics()
+    metrics.delivered(a_delivery(), outcome, timedelta(seconds=2))
+    assert value(metrics, "spanpost_deliveries_total", sink="console", outcome=label) == 1
+    assert value(metrics, "spanpost_delivery_age_seconds_sum", sink="console") == (2 if label == "delivered" else None)
+    assert value(metrics, "spanpost_lost_total", room="sinks", reason="buried") == (1 if label == "buried" else None)
+
+
+def test_hostile_figures_do_not_break_counters():
+    """Negative tokens, a cost that is no number and an end before its start are not counted as such; nothing raises."""
+    metrics = Metrics()
+    task = a_task(status="error", ended_at=NOON - timedelta(days=1), agent_name='a"\n\x00')
+    usage = Usage(input=-5, output=7, cost_usd=Decimal("NaN"))
+    metrics.recorded(Recorded(tasks=[task], ended=[task.uid], settled=[Settled(agent_name=None, model=None, usage=usage)]))
+    assert value(metrics, "spanpost_tokens_total", kind="output", agent="unknown", model="unknown") == 7
+    assert value(metrics, "spanpost_tokens_total", kind="input", agent="unknown", model="unknown") is None
+    assert value(metrics, "spanpost_task_duration_seconds_sum", agent='a"', status="error") == 0
+
+
+def test_reasons_of_losses_are_a_closed_list():
+    """A reason is one of the list or other; so is a room."""
+    metrics = Metrics()
+    for reason in (*LOST, "made up"):
+        metrics.lost("intake", reason)
+    metrics.lost("cellar", "bug")
+    assert value(metrics, "spanpost_lost_total", room="intake", reason="other") == 2
+    assert value(metrics, "spanpost_lost_total", room="other", reason="bug") == 1
+
+
+def test_two_houses_do_not_share_a_registry():
+    """Each instance counts for itself; a second one in a process is no clash."""
+    one, other = Metrics(), Metrics()
+    one.lost("intake", "bug")
+    assert value(other, "spanpost_lost_total", room="intake", reason="bug") is None
+
+
+def test_metrics_are_served_and_read_by_prometheus():
+    """Port 0 gives a real port; what is served there parses, every name is ours and every sample a number."""
+    metrics = Metrics()
+    metrics.recorded(Recorded(tasks=[a_task(agent_name='ev"il\\ \n')], started=[a_task().uid]))
+    port = metrics.serve("127.0.0.1", 0)
+    try:
+        assert port > 0
+        assert metrics.serve() == port  # serving twice is serving once
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            families = list(text_string_to_metric_families(response.read().decode()))
+    finally:
+        metrics.close()
+        metrics.close()
+    assert {f.name.split("_")[0] for f in families} == {"spanpost"}
+    assert all(f.documentation for f in families)
+    assert all(math.isfinite(s.value) for f in families for s in f.samples)
+    assert any(f.name == "spanpost_build_info" for f in families)
+
+
+def test_a_busy_port_is_a_clear_error():
+    """The error names address, port and the setting to change; the port is free again after close."""
+    first, second = Metrics(), Metrics()
+    port = first.serve("127.0.0.1", 0)
+    with pytest.raises(ConfigError, match=rf"127\.0\.0\.1 port {port}.*SPANPOST_METRICS__PORT"):
+        second.serve("127.0.0.1", port)
+    first.close()
+    assert second.serve("127.0.0.1", port) == port
+    second.close()
+
+
+@pytest.mark.parametrize(("address", "port"), [("127.0.0.1", 70_000), ("no.such.host.invalid", 0), ("127.0.0.1", -1)])
+def test_an_impossible_address_is_a_clear_error(address, port):
+    """A port out of range or a host that does not exist is a ConfigError, no traceback of sockets."""
+    with pytest.raises(ConfigError):
+        Metrics().serve(address, port)
