@@ -50,6 +50,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     trace_id: bytes = b""
     span_id: bytes = b""
+    #: Span id of the boundary under which it was told: where it moves, the checkpoint moves.
+    unit: bytes = b""
     progress: float | None = None
     #: Longer text behind it (an error's log tail, an approval's detail).
     detail: str = ""

@@ -59,6 +59,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     #: News carries its checkpoint; state does not.
     checkpoint: Checkpoint | None = None
     attempt: int = 1
+    #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.
+    is_unknown: bool = False
     born_at: datetime
     not_before: datetime | None = None
     #: Receipt of the lane's state (the root message) and of this very delivery, where there was one.

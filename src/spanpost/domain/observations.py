@@ -54,6 +54,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     span_id: bytes
     tenant: str = "default"
     index: int = 0
+    #: Number among the span's events of the same name and time, from 0: what keeps equals apart.
+    ordinal: int = 0
     parent_id: bytes = b""
     #: Span name, event name, or the log record's event name ("" for a plain log line).
     name: str = ""

@@ -22,8 +22,9 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 class Recorded(msgspec.Struct, kw_only=True):
     """What was new in a batch: metrics are fed by this and by nothing else."""
 
-    #: Audit rows that were new, by part name.
+    #: Audit rows that were new, and the same by part (``ended``, ``started``, ``event``, ``link``, ``log``).
     events: int = 0
+    parts: dict[str, int] = {}
     repeats: int = 0
     #: Spans that are not an agent's: passed over.
     passed_over: int = 0
@@ -32,6 +33,8 @@ class Recorded(msgspec.Struct, kw_only=True):
     started: list[UUID] = []
     ended: list[UUID] = []
     checkpoints: list[Checkpoint] = []
+    #: Model calls whose figures settled in this batch, each told once.
+    settled: list[Settled] = []
     deliveries: int = 0
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}

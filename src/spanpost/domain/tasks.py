@@ -36,6 +36,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     parent_task_id: str | None = None
     #: Root of its trace of tasks: the task whose Slack message carries it.
     root_uid: UUID | None = None
+    #: The lane of that message: the root's own uid, or that of a provisional task whose message it took over.
+    message_uid: UUID | None = None
     trace_id: bytes = b""
     span_id: bytes = b""
     name: str = ""

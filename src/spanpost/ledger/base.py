@@ -10,29 +10,13 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery, Receipt
+from spanpost.domain.deliveries import Delivery
 from spanpost.domain.observations import Observation
+from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 
-
-class RetryAt(msgspec.Struct, frozen=True, kw_only=True):
-    """The letter waits until then. `reconcile` when it may already have arrived."""
-
-    at: datetime
-    reason: str
-    error: str = ""
-    reconcile: bool = False
-
-
-class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
-    """The letter is buried: kept with its error, listed by ``spanpost deliveries list``."""
-
-    reason: str
-    error: str = ""
-
-
-Outcome = Receipt | RetryAt | GiveUp
+__all__ = ["DeliveryRow", "GiveUp", "Ledger", "Outcome", "RetryAt", "TaskQuery"]
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,44 @@
+# Two commands are enough: `make demo` shows spanpost at work, `make test` tests it. Both make .venv first, once.
+VENV  := .venv
+PY    := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint bench reference lock clean
+help:
+	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
+	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
+	@echo "make lint       ruff, mypy and import-linter alone"
+	@echo "make bench      the benchmarks in bench/"
+	@echo "make reference  write the generated pages of docs/reference again"
+	@echo "make lock       write requirements-dev.lock again (needs uv)"
+	@echo "make clean      remove .venv and caches"
+
+$(READY): pyproject.toml requirements-dev.lock scripts/make-venv
+	@scripts/make-venv $(VENV)
+
+demo: $(READY)
+	@$(VENV)/bin/spanpost demo $(ARGS)
+
+test: $(READY)
+	@$(PY) -m pytest -q -n auto --dist loadscope $(ARGS)
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	@set -e; for file in bench/bench_*.py; do \
+	  if [ ! -e "$$file" ]; then echo "there are no benchmarks in bench/ yet"; exit 0; fi; \
+	  echo "== $$file"; $(PY) "$$file"; \
+	done
+
+reference: $(READY)
+	@$(PY) scripts/write_reference.py
+
+lock:
+	@uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes --quiet \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements-dev.lock
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

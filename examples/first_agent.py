@@ -1,0 +1,1 @@
+../src/spanpost/demo/first_agent.py

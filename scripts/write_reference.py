@@ -1,0 +1,118 @@
+"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands.
+
+``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from spanpost.cli.program import program
+from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
+
+PAGES = Path(__file__).parent.parent / "docs" / "reference"
+
+
+def settings_page() -> str:
+    """Return the reference of all settings."""
+    parts = [
+        "# Settings",
+        "*Made from `src/spanpost/settings.py` by `make reference`.*",
+        "A setting is read from `spanpost.toml` in the working directory "
+        f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
+        "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
+        "A room without settings is off. Lists and tables are written as JSON in the environment; a time span is a number "
+        "of seconds or ISO 8601 (`PT15M`). A name that does not exist is refused at the start, with the name that was "
+        "probably meant. `OTEL_SDK_DISABLED=true` turns spanpost off with everything else.",
+        '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, 0.9]\n\n'
+        '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
+    ]
+    for room in Settings.model_fields:
+        model = room_model(room)
+        parts.append(f"## {room}\n\n{(model.__doc__ or '').strip()}")
+        in_list = room == "routes"
+        if in_list:
+            parts.append("`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`.")
+        rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
+        for name, field in model.model_fields.items():
+            cells = (f"`{name}`", "" if in_list else f"`{variable(room, name)}`", _type(field.annotation), _default(name, field))
+            rows.append(f"| {' | '.join(cells)} | {field.description} |")
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def cli_page() -> str:
+    """Return the reference of all commands."""
+    parts = [
+        "# Command line",
+        "*Made from `src/spanpost/cli/program.py` by `make reference`.*",
+        "Data goes to stdout, talk to stderr. Exit 0: done, nothing found wrong. Exit 1: something was found wrong, or did "
+        "not work. Exit 2: a mistake in the command or in the settings, told in one line each with the next step. "
+        "An option wins over its environment variable.",
+    ]
+    parts.extend(_command(typer.main.get_command(program), "spanpost"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _command(command: Any, name: str) -> list[str]:
+    children = getattr(command, "commands", None)
+    if children is not None:
+        return [part for child_name, child in children.items() for part in _command(child, f"{name} {child_name}")]
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    usage = " ".join([name, *(str(one.metavar) for one in arguments)])
+    parts = [f"## {name}\n\n`{usage}`\n\n{command.help}"]
+    rows = [f"| `{one.metavar}` | {one.help} |" for one in arguments]
+    rows += [
+        f"| `{' '.join(filter(None, (one.opts[-1], _metavar(one))))}` | {one.help} |"
+        for one in command.params
+        if one.param_type_name == "option"
+    ]
+    if rows:
+        parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
+    return parts
+
+
+def _metavar(option: Any) -> str:
+    return "" if option.is_flag else str(option.metavar)
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(one) for one in arguments if one is not type(None))
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return "table"
+    if arguments and all(isinstance(one, str) for one in arguments):
+        return ", ".join(f"`{one}`" for one in arguments)
+    if hasattr(annotation, "__metadata__"):
+        return _type(arguments[0])
+    names = {"str": "text", "int": "whole number", "bool": "true or false", "SecretStr": "secret", "timedelta": "time span"}
+    name = getattr(annotation, "__name__", str(annotation))
+    return {**names, "Path": "path", "float": "number"}.get(name, name)
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "see right"
+    if field.default is PydanticUndefined:
+        return "required"
+    if field.default is None or field.default == "":
+        return ""
+    if isinstance(field.default, timedelta):
+        return f"`{field.default.total_seconds():g}`"
+    return f"`{json.dumps(field.default)}`"
+
+
+if __name__ == "__main__":
+    (PAGES / "settings.md").write_text(settings_page())
+    (PAGES / "cli.md").write_text(cli_page())

@@ -1,0 +1,5 @@
+"""``python -m spanpost`` is ``spanpost``."""
+
+from spanpost.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""``spanpost check``: what is found, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from spanpost.domain.errors import SpanpostError
+from spanpost.settings import config_path, is_sdk_disabled
+
+if TYPE_CHECKING:
+    from spanpost.settings import Settings
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    finding: str
+    next_step: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything that can be wrong before the start; the settings themselves were accepted already."""
+    return [*_settings(), _database(settings), *_metrics(settings), *_slack(settings)]
+
+
+def _settings() -> Iterator[Finding]:
+    path = config_path()
+    yield Finding("settings", True, f"read from {path} and the environment" if path else "read from the environment")
+    if is_sdk_disabled():
+        yield Finding("otel", False, "OTEL_SDK_DISABLED is true: agents send nothing", "unset it to be followed")
+
+
+def _database(settings: Settings) -> Finding:
+    if settings.dsn:
+        where = "PostgreSQL"
+    else:
+        where = f"embedded PostgreSQL in {settings.database.data_dir}"
+        url = os.environ.get("DATABASE_URL", "")
+        if url:
+            where += f" (DATABASE_URL names a {url.partition(':')[0]} database and is not used)"
+    try:
+        counts = asyncio.run(_counts(settings))
+    except SpanpostError as error:
+        return Finding("database", False, str(error), "" if settings.dsn is None else "see SPANPOST_DATABASE__URL or DATABASE_URL")
+    rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
+    return Finding("database", True, f"{where}: reachable, schema current; {rows}")
+
+
+async def _counts(settings: Settings) -> dict[str, object]:
+    from spanpost import app
+
+    ledger = app.open_ledger(settings)
+    await ledger.open()
+    try:
+        return await ledger.counts()
+    finally:
+        await ledger.close()
+
+
+def _metrics(settings: Settings) -> Iterator[Finding]:
+    room = settings.metrics
+    if room is None or not room.enabled:
+        return
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(room.host, room.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        yield Finding(
+            "metrics",
+            False,
+            f"cannot listen on {room.host}:{room.port}: {error.strerror or error}",
+            "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT",
+        )
+    else:
+        yield Finding("metrics", True, f"{room.host}:{room.port} is free")
+
+
+def _slack(settings: Settings) -> Iterator[Finding]:
+    room = settings.slack
+    if room is not None and room.token is not None:
+        yield Finding("slack", True, "the token was read; this version writes previews and does not post yet")

@@ -1,0 +1,329 @@
+"""The commands. Each reads its settings, asks `app`, and prints; rooms are imported where they are needed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from spanpost.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spanpost.ledger.base import Ledger
+    from spanpost.settings import Settings
+
+T = TypeVar("T")
+
+program = typer.Typer(
+    name="spanpost",
+    help="Posts an agent's OpenTelemetry spans where people look.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+deliveries = typer.Typer(help="List, retry and bury deliveries.", no_args_is_help=True)
+db = typer.Typer(help="Look after the database.", no_args_is_help=True)
+program.add_typer(deliveries, name="deliveries")
+program.add_typer(db, name="db")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        metavar="URL",
+        help="PostgreSQL to use; DATABASE_URL is read too; the embedded one without any. [env var: SPANPOST_DATABASE__URL]",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Directory of the embedded PostgreSQL. [env var: SPANPOST_DATABASE__DATA_DIR]"),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Port of the metrics, 0 for a free one. [env var: SPANPOST_METRICS__PORT]",
+    ),
+]
+Sink = Annotated[str | None, typer.Option("--sink", metavar="SINK", help="Only deliveries to this sink.")]
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"spanpost {version('spanpost')}")
+        raise typer.Exit
+
+
+@program.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Posts an agent's OpenTelemetry spans where people look."""
+
+
+@program.command()
+def demo(
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    metrics_port: MetricsPort = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not pause between the agent's actions.")] = False,
+) -> None:
+    """Run a small agent, offline, and show it as Slack would; its audit rows are kept in PostgreSQL."""
+    from spanpost.demo.show import show
+
+    show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast)
+
+
+@program.command()
+def run(database_url: DatabaseUrl = None, data_dir: DataDir = None, metrics_port: MetricsPort = None) -> None:
+    """Deliver what waits in the database and serve metrics, until Ctrl-C. It does not receive OTLP yet."""
+    from spanpost.cli.service import serve
+
+    serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True))
+
+
+@program.command()
+def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Examine settings, database and ports, and say what to do about each finding. Exit 1 when something is wrong."""
+    from spanpost.cli.examination import examine
+
+    findings = examine(_settings(database_url, data_dir))
+    if as_json:
+        _print_json({"findings": [finding._asdict() for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<10} {finding.finding}")
+            if finding.next_step:
+                print(f"     {'':<10} -> {finding.next_step}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@program.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
+    as_json: Json = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Name the rule that decided each task's status.")] = False,
+) -> None:
+    """Read recorded telemetry and print what would have been made of it. Nothing is stored or posted."""
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file}: there is no such file; name recorded OTLP bodies")
+    from spanpost import app
+
+    result = app.replay(files)
+    if as_json:
+        from spanpost.fold.report import report
+
+        _print_json(report(result.tasks, result.checkpoints, result.lost, explain=explain))
+        return
+    from spanpost.cli import tables
+
+    if not result.tasks:
+        print("no tasks: nothing in these files is an agent's", file=sys.stderr)
+    else:
+        tables.print_tasks(result.tasks, explain=explain)
+    if result.checkpoints:
+        print()
+        tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
+    tables.print_lost(result.lost)
+
+
+@program.command()
+def tasks(
+    as_json: Json = False,
+    status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")] = None,
+    task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List tasks, newest first."""
+    from spanpost.conventions import STATUSES
+    from spanpost.ledger.base import TaskQuery
+
+    if status is not None and status not in STATUSES:
+        raise ConfigError(f"--status {status}: there is no such status; use one of {', '.join(STATUSES)}")
+    query = TaskQuery(task_id=task_id, status=status, agent_name=agent, limit=limit)
+    found = _ask(_settings(database_url, data_dir), lambda ledger: ledger.tasks(query))
+    if as_json:
+        from spanpost.fold.report import task_json
+
+        _print_json({"tasks": [task_json(task) for task in found]})
+        return
+    if not found:
+        print("no tasks yet: run `spanpost demo`, or attach spanpost to an agent", file=sys.stderr)
+        return
+    from spanpost.cli import tables
+
+    tables.print_tasks(found)
+
+
+@deliveries.command("list")
+def list_deliveries(
+    as_json: Json = False,
+    state: Annotated[
+        DeliveryState | None,
+        typer.Option("--state", metavar="STATE", help="Only deliveries that are waiting, sending, delivered or dead."),
+    ] = None,
+    sink: Sink = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")] = 100,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List deliveries; the dead ones are those that were given up."""
+    wanted = str(state) if state else None
+    rows = _ask(_settings(database_url, data_dir), lambda ledger: ledger.deliveries(state=wanted, sink=sink, limit=limit))
+    if as_json:
+        import msgspec
+
+        _print_json({"deliveries": msgspec.to_builtins(rows)})
+    elif not rows:
+        print("no deliveries", file=sys.stderr)
+    else:
+        from spanpost.cli import tables
+
+        tables.print_deliveries(rows)
+
+
+@deliveries.command("retry")
+def retry_deliveries(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Deliveries by their number.")] = None,
+    sink: Annotated[str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")] = None,
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Set dead deliveries waiting again."""
+    if not ids and not sink:
+        raise ConfigError("deliveries retry: name deliveries by number, or all dead ones of a sink with --sink")
+    done = _ask(_settings(database_url, data_dir), lambda ledger: ledger.retry_deliveries(ids or None, sink=sink))
+    _say_count("retried", done, as_json=as_json)
+
+
+@deliveries.command("bury")
+def bury_deliveries(
+    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Deliveries by their number.")],
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Give deliveries up: they are kept and not tried again."""
+    done = _ask(_settings(database_url, data_dir), lambda ledger: ledger.bury_deliveries(ids))
+    _say_count("buried", done, as_json=as_json)
+
+
+@db.command("upgrade")
+def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """Bring the database's tables to this version, without downtime. Safe to repeat."""
+    from spanpost import app
+
+    revision = app.upgrade_database(_settings(database_url, data_dir))
+    if as_json:
+        _print_json({"revision": revision})
+    else:
+        print(f"the database is at revision {revision}")
+
+
+@db.command("query")
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a reading SQL statement; the tables are described in docs/how-to/read-the-audit-rows.md."""
+    from spanpost.cli import query as sql_query
+
+    columns, rows = sql_query.query(_settings(database_url, data_dir), sql)
+    if as_json:
+        _print_json({"rows": [dict(zip(columns, row, strict=True)) for row in rows]})
+    else:
+        from spanpost.cli import tables
+
+        tables.print_rows(columns, rows)
+
+
+def _settings(
+    database_url: str | None = None, data_dir: Path | None = None, metrics_port: int | None = None, *, serve_metrics: bool = False
+) -> Settings:
+    """Read the settings; the command line uses the embedded database where no other is named."""
+    from spanpost import settings
+
+    database: dict[str, Any] = {"embedded": True}
+    if database_url is not None:
+        database["url"] = database_url
+    if data_dir is not None:
+        database["data_dir"] = data_dir
+    overrides: dict[str, Any] = {"database": database}
+    if metrics_port is not None:
+        overrides["metrics"] = {"port": metrics_port}
+    elif serve_metrics:
+        overrides["metrics"] = {}
+    return settings.load(**overrides)
+
+
+def _ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:
+    async def ask() -> T:
+        async with _opened(settings) as ledger:
+            return await question(ledger)
+
+    return asyncio.run(ask())
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Ledger]:
+    from spanpost import app
+
+    ledger = app.open_ledger(settings)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+def _say_count(what: str, count: int, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({what: count})
+    else:
+        print(f"{what}: {count}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: object) -> object:
+    from datetime import datetime
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

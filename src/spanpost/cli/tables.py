@@ -1,0 +1,146 @@
+"""What people see of tasks, checkpoints and deliveries in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.tasks import Task
+from spanpost.fold.redact import line
+from spanpost.ledger.base import DeliveryRow
+from spanpost.sinks.words import look
+
+#: Where the terminal's word is another.
+_COLOURS = {"grey": "bright_black"}
+
+
+def out() -> Console:
+    """Return the console for data: stdout, as wide as the terminal, never cut where it is piped."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
+    """Print tasks as a tree: child tasks stand below their parents."""
+    table = _table("task", "status", "progress", "calls", "tools", "tokens in/out", "cost", "context", "started", "took", "id")
+    if explain:
+        table.add_column("decided by")
+    for depth, task in _as_tree(tasks):
+        shown = look(task.status)
+        status = f"{shown.emoji} {task.status}" + (" (inferred)" if task.is_inferred else "")
+        tools = f"{task.tool_calls}" + (f" ({task.tool_errors} failed)" if task.tool_errors else "")
+        row = [
+            Text("  " * depth + line(task.name or task.agent_name or "(unnamed)", 48)),
+            Text(status, style=_COLOURS.get(shown.colour, shown.colour)),
+            Text("" if task.progress is None else f"{task.progress:.0f} %"),
+            Text(str(task.llm_calls)),
+            Text(tools),
+            Text(f"{_number(task.input_tokens)} / {_number(task.output_tokens)}"),
+            Text("?" if task.cost_usd is None else f"${task.cost_usd:.4f}"),
+            Text("?" if task.context_share is None else f"{task.context_share:.0%}"),
+            Text(_time(task.started_at)),
+            Text(_took(task)),
+            Text(line(task.task_id, 52)),
+        ]
+        if explain:
+            row.append(Text(task.rule))
+        table.add_row(*row)
+    out().print(table)
+
+
+def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, str]) -> None:
+    """Print checkpoints in order of time."""
+    table = _table("at", "kind", "status", "task", "text")
+    for one in checkpoints:
+        shown = look(one.status)
+        table.add_row(
+            Text(_time(one.at)),
+            Text(str(one.kind)),
+            Text(f"{shown.emoji} {one.status}", style=_COLOURS.get(shown.colour, shown.colour)),
+            Text(line(names.get(one.task_uid, ""), 32)),
+            Text(line(one.text, 120)),
+        )
+    out().print(table)
+
+
+def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
+    """Print deliveries as an operator lists them."""
+    table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "error")
+    for row in rows:
+        table.add_row(
+            *(
+                Text(cell)
+                for cell in (
+                    str(row.id),
+                    row.sink,
+                    line(row.address, 120),
+                    row.state,
+                    row.kind,
+                    str(row.attempt),
+                    _time(row.born_at),
+                    _time(row.not_before),
+                    line(row.task_id, 120),
+                    line(row.error, 120),
+                )
+            )
+        )
+    out().print(table)
+
+
+def print_lost(lost: Mapping[str, int]) -> None:
+    """Print what could not be read, by reason."""
+    for reason, count in sorted(lost.items()):
+        out().print(Text(f"lost: {count} ({reason})", style="yellow"))
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print the rows that a query gave."""
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else line(str(cell), 200)) for cell in row))
+    out().print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold" if column in ("id", "text", "error") else "ellipsis")
+    return table
+
+
+def _as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:
+    known = {task.uid for task in tasks}
+    below: dict[object, list[Task]] = {}
+    for task in tasks:
+        parent = task.parent_uid if task.parent_uid in known and task.parent_uid != task.uid else None
+        below.setdefault(parent, []).append(task)
+    told: set[object] = set()
+
+    waiting = [(0, task) for task in reversed(below.get(None, []))]
+    while waiting:
+        depth, task = waiting.pop()
+        told.add(task.uid)
+        yield depth, task
+        waiting.extend((depth + 1, child) for child in reversed(below.get(task.uid, [])))
+    # A ring of parents has no top; its tasks are told all the same.
+    yield from ((0, task) for task in tasks if task.uid not in told)
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _took(task: Task) -> str:
+    if task.started_at is None or task.ended_at is None:
+        return ""
+    seconds = (task.ended_at - task.started_at).total_seconds()
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,1 @@
+"""``spanpost demo``: a small agent, and the house that follows it."""

@@ -1,0 +1,178 @@
+"""Turn one understood observation into facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanpost.conventions import FINAL_STATUSES
+from spanpost.domain.observations import Observation, Part, Status
+from spanpost.domain.readings import Failure, Reading, Role, Tells
+from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+
+#: Identity that a box says of its task, and the attribute of `Reading` that holds it.
+_IDENTITY = (
+    ("type", "task_type"),
+    ("agent_name", "agent_name"),
+    ("agent_id", "agent_id"),
+    ("agent_version", "agent_version"),
+    ("repo", "repo"),
+    ("topic", "topic"),
+    ("requested_by", "requested_by"),
+    ("retry_of", "retry_of"),
+    ("alias", "task_alias"),
+    ("parent_id", "task_parent_id"),
+)
+
+
+def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, is_ending: bool) -> None:
+    """Add to `facts` what the observation says.
+
+    `key` breaks ties between facts of one time (the content hash). `role` is the span's role as its cell knows it;
+    `is_ending` says that the span is a box or the top of its trace, so that its end is the end of something.
+    """
+    at = o.at_ns
+    begins = o.start_ns or at
+    if begins and (not facts.first_ns or begins < facts.first_ns):
+        facts.first_ns = begins
+    if at > facts.last_ns:
+        facts.last_ns = at
+    is_span = o.part in (Part.ENDED, Part.STARTED)
+    if is_span:
+        _identity(facts, o, r, key, begins, role)
+        if o.part is Part.ENDED:
+            _ended(facts, o, r, key, role, is_ending)
+        elif role in (Role.LLM, Role.TOOL) and begins > facts.active_ns:
+            facts.active_ns = begins
+        if role is Role.TOOL and r.tool_name:
+            facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
+    elif at > facts.active_ns:
+        facts.active_ns = at
+    if r.says_something:
+        _progress(facts, o, r, key)
+    if r.is_interrupt:
+        facts.note("interrupt", 0, at, key, True)
+    if r.approval is not None:
+        _approval(facts, r, at, key)
+    if r.is_gone:
+        _gone(facts.ending, at, key)
+
+
+def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
+    """Keep who is at work. Among equals the earliest stands, so that a name does not change under its readers."""
+    earliest = -begins
+    if role.is_box:
+        name = r.task_name
+        if name:
+            facts.note("name", 3, earliest, key, name[:TEXT_CAP])
+        elif r.agent_name:
+            facts.note("name", 2 if role is Role.AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
+        elif o.name:
+            facts.note("name", 0, earliest, key, o.name[:TEXT_CAP])
+        for field, attribute in _IDENTITY:
+            value = getattr(r, attribute)
+            if value:
+                facts.note(field, 0, earliest, key, value)
+        if r.is_session:
+            facts.note("is_session", 0, earliest, key, True)
+        if r.aggregate is not None and o.part is Part.ENDED:
+            facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+    elif r.agent_label:
+        facts.note("agent_label", 0, earliest, key, r.agent_label)
+    if r.conversation_id:
+        facts.note("conversation", 1 if role.is_box else 0, earliest, key, r.conversation_id)
+    if r.service:
+        facts.note("service", 0, earliest, key, r.service)
+    if r.environment:
+        facts.note("environment", 0, earliest, key, r.environment)
+
+
+def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
+    at = o.at_ns
+    failure = r.failure
+    has_failed = (failure is not None or o.status is Status.ERROR) and not r.is_interrupt
+    if role is Role.LLM:
+        usage = r.usage
+        facts.active_ns = max(facts.active_ns, at)
+        facts.note(
+            "call",
+            0,
+            at,
+            key,
+            (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
+        )
+        if r.model:
+            facts.note("model", 0, at, key, r.model)
+        if usage is not None and usage.input is not None:
+            facts.note("context_call", 0, at, key, (r.model, usage.input))
+    elif role is Role.TOOL:
+        facts.active_ns = max(facts.active_ns, at)
+        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
+    elif role is Role.HANDOFF:
+        facts.note("tool", 0, at, key, ("handoff", has_failed, False))
+    elif role is Role.STEP and has_failed and not is_ending:
+        facts.note("failed_turn", 0, at, key, True)
+    if has_failed:
+        facts.note("failure", 1 if is_ending else 0, at, key, _failure(failure, o))
+    if is_ending:
+        shown = _failure(failure, o) if has_failed else ("", "", "")
+        outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is Status.OK else "unset"
+        closed = (at, key, outcome, shown[0], shown[1])
+        if facts.ending.closed is None or closed > facts.ending.closed:
+            facts.ending.closed = closed
+
+
+def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
+    if failure is None:
+        return "", o.status_message[:TEXT_CAP], ""
+    return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], failure.log_tail[-TEXT_CAP:]
+
+
+def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
+    at = o.at_ns
+    if r.status is not None:
+        if r.status in FINAL_STATUSES:
+            said = (-at, key, r.status)
+            if facts.ending.said is None or said > facts.ending.said:
+                facts.ending.said = said
+            if r.failure is not None:
+                facts.note("failure", 1, at, key, _failure(r.failure, o))
+        else:
+            facts.note("status", 0, at, key, r.status)
+    if r.progress is not None:
+        facts.note("progress", 0, at, key, r.progress)
+    if r.action:
+        facts.note("action", 1, at, key, r.action[:TEXT_CAP])
+    if r.step_name or r.step_index is not None:
+        name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
+        facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
+        entry = f"{r.step_index:09d}" if r.step_index is not None and 0 <= r.step_index < 10**9 else f"~{name}"
+        # The earliest mention of a step stands: that is when it began.
+        facts.enter("steps", entry, 0, -(o.start_ns or at), key, (name, r.step_index, o.start_ns or at))
+    if r.context_used is not None:
+        facts.note("context_used", 0, at, key, r.context_used)
+    if r.context_window is not None:
+        facts.note("context_window", 0, at, key, r.context_window)
+    for name, url in r.links.items():
+        facts.enter("links", name, 0, at, key, url)
+    for name, value in r.results.items():
+        facts.enter("results", name, 0, at, key, value)
+    if r.artifact is not None:
+        a = r.artifact
+        facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
+    if r.tells is Tells.ERROR and r.failure is not None:
+        facts.note("failure", 0, at, key, _failure(r.failure, o))
+
+
+def _approval(facts: Facts, r: Reading, at: int, key: bytes) -> None:
+    a: Any = r.approval
+    if a.decision or r.tells is Tells.APPROVAL_RESOLVED:
+        # First decision wins.
+        facts.enter("answered", a.id[:TEXT_CAP], 0, -at, key, (a.decision, a.by, a.comment))
+    else:
+        facts.enter("asked", a.id[:TEXT_CAP], 0, at, key, (a.question, a.detail, list(a.options), a.risk, a.expires_at))
+
+
+def _gone(ending: Ending, at: int, key: bytes) -> None:
+    gone = (at, key)
+    if ending.gone is None or gone > ending.gone:
+        ending.gone = gone

@@ -1,0 +1,77 @@
+"""The values that go into the fold and come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.observations import Observation, Part
+from spanpost.domain.readings import Reading
+from spanpost.domain.tasks import Task
+from spanpost.fold.groups import Move
+from spanpost.fold.letters import Letter
+from spanpost.fold.routes import Routes
+from spanpost.fold.work import Key
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the fold is told to go by. Values, no behaviour."""
+
+    routes: Routes = msgspec.field(default_factory=Routes)
+    #: Context window by canonical model name, tokens.
+    windows: Mapping[str, int] = {}
+    #: Warn when this share of the window is used, per mille, ascending.
+    warn_at: tuple[int, ...] = (700, 850)
+    #: How long a trace without a known root is given before it is announced after all.
+    settle: timedelta = timedelta(seconds=10)
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """An observation with its meaning and its keys.
+
+    `observation` is what is folded: for a record that stands for a span, that span. `source` is what a door saw, which is
+    what an audit row keeps and what the keys are made of.
+    """
+
+    observation: Observation
+    reading: Reading
+    event_id: UUID
+    content_hash: bytes
+    domain: bytes
+    source: Observation
+
+    @property
+    def is_span(self) -> bool:
+        """True when it says what a span is, not what happened on one."""
+        return self.observation.part <= Part.STARTED
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """Ask again about a task at that time. One per task; a later one replaces an earlier."""
+
+    key: Key
+    at: datetime
+
+
+class Folded(msgspec.Struct):
+    """What a batch came to: what the ledger writes beside the records."""
+
+    #: By position in the batch: the task and the unit under which it is recorded. Others are passed over.
+    recorded: dict[int, tuple[UUID | None, bytes]] = {}
+    checkpoints: list[Checkpoint] = []
+    #: Checkpoints that are taken back: what they told of turned out to be part of something else.
+    retracted: list[UUID] = []
+    tasks: list[Task] = []
+    #: Tasks that are no more, and the task that took them over, if one did.
+    gone: list[tuple[UUID, UUID | None]] = []
+    moves: list[Move] = []
+    letters: list[Letter] = []
+    timers: list[Timer] = []
+    cancelled_timers: list[Key] = []
+    started: list[UUID] = []
+    ended: list[UUID] = []
+    lost: dict[str, int] = {}

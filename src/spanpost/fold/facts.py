@@ -1,0 +1,103 @@
+"""What is known of a task, as values that merge in any order to the same result.
+
+Rules. A fact is kept by *rank*: the greatest (priority, time, key) stands. Maps merge by key, each entry by rank; where a
+map is bounded, the entries that sort first stay. Nothing is ever appended, counted or overwritten here: sums live in
+cells, where they can be taken back.
+
+Theory. Every operation is commutative, associative and idempotent, so facts form a semilattice: any order and any
+repetition of the same observations gives the same facts. That is the whole proof behind "any order gives the same task",
+and the property tests hold it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+#: (priority, time in ns, tie-break) of a fact.
+Rank = tuple[int, int, bytes]
+#: A fact: rank and value.
+Fact = tuple[int, int, bytes, Any]
+
+#: Entries kept of each map. A task with more is told by its counts.
+MAP_CAP = 100
+#: Text of people and agents kept in facts, characters.
+TEXT_CAP = 2000
+
+
+class Ending(msgspec.Struct, omit_defaults=True):
+    """How a box ended: each field by rank, so that it merges in any order.
+
+    `said` is an explicit final status: the earliest stands, because final is final. `closed` is the box's own end.
+    """
+
+    #: (-time, key, status, reason)
+    said: tuple[int, bytes, str] | None = None
+    #: (end ns, key, outcome, failure type, failure message); outcome: error, cancelled, ok, unset
+    closed: tuple[int, bytes, str, str, str] | None = None
+    #: The process is gone with the span open: (time, key).
+    gone: tuple[int, bytes] | None = None
+
+    def merge(self, other: Ending) -> None:
+        """Take in what the other knows."""
+        if other.said is not None and (self.said is None or other.said > self.said):
+            self.said = other.said
+        if other.closed is not None and (self.closed is None or other.closed > self.closed):
+            self.closed = other.closed
+        if other.gone is not None and (self.gone is None or other.gone > self.gone):
+            self.gone = other.gone
+
+
+class Facts(msgspec.Struct, omit_defaults=True):
+    """Facts by name, bounded maps by name, and the ending."""
+
+    first_ns: int = 0
+    last_ns: int = 0
+    #: Newest sign of work (a call, a tool, an event), as opposed to a start.
+    active_ns: int = 0
+    latest: dict[str, Fact] = {}
+    maps: dict[str, dict[str, Fact]] = {}
+    ending: Ending = msgspec.field(default_factory=Ending)
+
+    def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
+        """Keep the value if it ranks above what is known under the name."""
+        known = self.latest.get(name)
+        if known is None or (priority, at_ns, key) > known[:3]:
+            self.latest[name] = (priority, at_ns, key, value)
+
+    def enter(self, map_name: str, entry: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
+        """Keep the value in the map if it ranks above what is known under the entry."""
+        entries = self.maps.get(map_name)
+        if entries is None:
+            entries = self.maps[map_name] = {}
+        known = entries.get(entry)
+        if known is None:
+            entries[entry] = (priority, at_ns, key, value)
+            if len(entries) > MAP_CAP:
+                del entries[max(entries)]
+        elif (priority, at_ns, key) > known[:3]:
+            entries[entry] = (priority, at_ns, key, value)
+
+    def merge(self, other: Facts) -> None:
+        """Take in what the other knows."""
+        if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
+            self.first_ns = other.first_ns
+        self.last_ns = max(self.last_ns, other.last_ns)
+        self.active_ns = max(self.active_ns, other.active_ns)
+        for name, fact in other.latest.items():
+            self.note(name, *fact)
+        for map_name, entries in other.maps.items():
+            for entry, fact in entries.items():
+                self.enter(map_name, entry, *fact)
+        self.ending.merge(other.ending)
+
+    def value(self, name: str) -> Any:
+        """Return the value under the name, or None."""
+        known = self.latest.get(name)
+        return known[3] if known is not None else None
+
+    def at(self, name: str) -> int:
+        """Return when the fact was (ns), 0 when unknown."""
+        known = self.latest.get(name)
+        return known[1] if known is not None else 0

@@ -1,0 +1,255 @@
+"""The documents that the fold keeps: cells, units, groups, and what ties them.
+
+    cell    one per span: role, parent, what it used, what lies below it
+    unit    one per *boundary*: a box, a span not yet known, one that has not ended and may still become a box.
+            It owns the facts of what lies below it, down to the next boundary
+    group   one per task: the units that are shown together, and their facts merged
+
+Cells count; units collect; groups are a projection of units that can change as more arrives. Records are stored as
+msgpack: add fields with defaults only, so that an older version can read what a newer one wrote.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.readings import Role
+from spanpost.fold.facts import Ending, Facts
+from spanpost.fold.flow import ZERO, Flow
+from spanpost.fold.work import Key
+
+#: How far up a walk goes. Deeper trees are cut: what lies deeper is its own.
+DEPTH = 256
+
+PLACEHOLDER, STARTED, ENDED = 0, 1, 2
+
+
+def domain_of(tenant: str, trace_id: bytes) -> bytes:
+    """Return the 16 bytes under which a trace's records lie and are locked."""
+    return blake2b(trace_id + tenant.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def cell_key(domain: bytes, span_id: bytes) -> Key:
+    return domain + b"c" + span_id
+
+
+def unit_key(domain: bytes, span_id: bytes) -> Key:
+    return domain + b"u" + span_id
+
+
+def kids_key(domain: bytes, span_id: bytes) -> Key:
+    return domain + b"k" + span_id
+
+
+def group_key(domain: bytes, span_id: bytes = b"") -> Key:
+    """Return the key of a task: of a box, of a trace without a known box (no span), of an explicit id (its own domain)."""
+    return domain + b"g" + span_id
+
+
+def members_key(group: Key) -> Key:
+    return group[:16] + b"m" + group[17:]
+
+
+def offspring_key(group: Key) -> Key:
+    return group[:16] + b"n" + group[17:]
+
+
+def slot_key(tenant: str, response_id: str) -> Key:
+    return blake2b(f"{tenant}\0response\0{response_id}".encode("utf-8", "replace"), digest_size=16).digest() + b"s"
+
+
+def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
+    """Return the key of a told occurrence. An approval is one in whatever trace it is spoken of: its own domain."""
+    return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
+
+
+class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
+    """One span: what it is and what it passes up. Made as a placeholder by the first child that names it."""
+
+    parent: bytes = b""
+    role: Role = Role.OTHER
+    state: int = PLACEHOLDER
+    #: Rank of the copy in use: end time, number of attributes, hash. A greater copy replaces a smaller.
+    rank: tuple[int, int, bytes] = (0, 0, b"")
+    #: A model call's own figures, and whether they count (its response id may be another span's).
+    own: Flow | None = None
+    wins: bool = True
+    #: Sums of the model calls below: those that an outer call covers, the holders of response ids among them apart, and
+    #: those that a tool call bars from being covered.
+    plain: Flow = ZERO
+    slotted: Flow = ZERO
+    barred: Flow = ZERO
+    #: Tool calls below, by name: (calls, failed).
+    tools: dict[str, tuple[int, int]] = {}
+    tool_name: str = ""
+    failed: bool = False
+    #: Checkpoint ids of errors told on this very span; taken back when the span turns out to be a box.
+    errors: list[bytes] = []
+    #: Slot of the response id, to be left when a greater copy names another.
+    slot: Key = b""
+    #: The parent edge was cut because it closed a circle.
+    is_cut: bool = False
+    #: How a span that is not of an agent ended, kept where it is the top of its trace: the end of what lies below it.
+    closed: tuple[int, bytes, str, str, str] | None = None
+
+    @property
+    def is_box(self) -> bool:
+        return self.role.is_box
+
+    @property
+    def is_open_question(self) -> bool:
+        """True while the span may still turn out to be a box."""
+        return self.state == PLACEHOLDER or (self.state == STARTED and self.role in (Role.OTHER, Role.STEP, Role.PLUMBING))
+
+    @property
+    def is_boundary(self) -> bool:
+        """True for a span that owns what lies below it, for now or for good."""
+        return self.is_box or self.is_open_question or not self.parent or self.is_cut
+
+
+class Unit(msgspec.Struct, omit_defaults=True):
+    """What lies below one boundary, down to the next: facts, and where it is shown."""
+
+    trace_id: bytes = b""
+    tenant: str = ""
+    #: The nearest boundary above, empty when none is known.
+    up: bytes = b""
+    #: A tool call lies between this and the boundary above.
+    is_via_tool: bool = False
+    role: Role = Role.OTHER
+    agent_name: str = ""
+    task_id: str = ""
+    start_ns: int = 0
+    facts: Facts = msgspec.field(default_factory=Facts)
+    #: The task it is shown in, and the root of its segment there.
+    group: Key = b""
+    root: Key = b""
+    #: Seen while it was running, by a live start.
+    is_live: bool = False
+    #: Without a parent: the top of its trace.
+    is_top: bool = False
+    #: The boxes directly below are of more than one agent.
+    is_of_many: bool = False
+    #: What the placement of the boundaries below went by: role, name, task id, boundary above, tool between.
+    shape: tuple[int, str, str, bytes, bool] | None = None
+    #: Errors of parts that were told below.
+    errors: int = 0
+    #: Exceptions of spans that are not an agent's: told when this turns out to lie in a task, else never.
+    doubtful: list[Checkpoint] = []
+    #: The task above, when this unit leads a segment.
+    parent_group: Key = b""
+
+
+class Kid(msgspec.Struct, array_like=True):
+    """A boundary directly below another."""
+
+    role: Role
+    agent_name: str
+    task_id: str
+    is_via_tool: bool
+
+
+class Kids(msgspec.Struct):
+    """The boundaries directly below one, by span id. Written only when the structure changes."""
+
+    units: dict[bytes, Kid] = {}
+
+
+class Segment(msgspec.Struct, omit_defaults=True):
+    """One run within a task: its root box and how it ended."""
+
+    start_ns: int = 0
+    ending: Ending = msgspec.field(default_factory=Ending)
+    #: Ends of boxes shown within the segment that are not its root.
+    inner: Ending = msgspec.field(default_factory=Ending)
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    #: What was told of its start and its end, to tell only changes.
+    told_start: str = ""
+    told_end: str = ""
+
+
+class Lane(msgspec.Struct, omit_defaults=True):
+    """Context use of one model within a task, in order of time."""
+
+    newest_ns: int = 0
+    newest_key: bytes = b""
+    used: int = 0
+    #: Thresholds already warned of in this climb, in per mille.
+    warned: list[int] = []
+    #: How often the lane was re-armed: part of a warning's id.
+    climb: int = 0
+    #: A drop that the next call may confirm as a compaction: (before, after).
+    drop: tuple[int, int] | None = None
+    conversation: str = ""
+
+
+class Group(msgspec.Struct, omit_defaults=True):
+    """One task: the merged facts of its units, its segments, and what was told of it."""
+
+    uid: bytes = b""
+    tenant: str = ""
+    #: The leader's trace and span; of the newest segment for a task with an explicit id.
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    task_id: str = ""
+    has_box: bool = False
+    facts: Facts = msgspec.field(default_factory=Facts)
+    flow: Flow = ZERO
+    tools: dict[str, tuple[int, int]] = {}
+    segments: dict[Key, Segment] = {}
+    #: The task above, by key; of several segments the earliest that has one says it.
+    parent: Key = b""
+    parent_rank: tuple[int, Key] = (0, b"")
+    lanes: dict[str, Lane] = {}
+    is_announced: bool = False
+    #: A timer runs, at whose end the task is announced after all.
+    is_settling: bool = False
+    #: Uid whose lane (message) this task uses: its own, or that of a provisional task it took over.
+    message_uid: bytes = b""
+    #: News held back until the task is announced.
+    held: list[Checkpoint] = []
+    #: Told errors of parts.
+    errors: int = 0
+    is_failed: bool = False
+    is_over: bool = False
+    has_started: bool = False
+    #: The status as last shown.
+    status: str = ""
+
+
+class Members(msgspec.Struct):
+    """The units of a task: (domain, span id)."""
+
+    units: list[tuple[bytes, bytes]] = []
+
+
+class Offspring(msgspec.Struct):
+    """Child tasks of a task, by key, and whether each has failed."""
+
+    tasks: dict[Key, bool] = {}
+
+
+class Claimant(msgspec.Struct, array_like=True):
+    """A span that carries a response id: when it ran and how it ranks."""
+
+    start_ns: int
+    end_ns: int
+    #: (has a parent, has tokens, span key): the greatest wins.
+    rank: tuple[int, int, bytes]
+
+
+class Slot(msgspec.Struct):
+    """The spans that carry one response id, by cell key. Of those that overlap in time one counts."""
+
+    claimants: dict[Key, Claimant] = {}
+
+
+class Seen(msgspec.Struct, omit_defaults=True):
+    """An occurrence that was told, and by which of its copies: the earliest stands, so that any order tells the same."""
+
+    at_ns: int = 0
+    key: bytes = b""

@@ -1,0 +1,110 @@
+"""The public JSON form of tasks and checkpoints, as ``spanpost replay --json`` and ``spanpost tasks --json`` print it.
+
+Keys stand in a fixed order; a time is RFC 3339 in UTC, a cost a JSON number; what is not known is null, never 0 or "".
+The page docs/reference/replay-format.md describes it; changing it is a matter for the changelog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.domain.tasks import Step, Task
+
+
+def report(
+    tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], lost: Mapping[str, int], *, explain: bool = False
+) -> dict[str, Any]:
+    """Return the whole of a replay as one JSON-ready object. `explain` adds to each task the rule that decided its status."""
+    tasks = list(tasks)
+    ids = {task.uid: task.task_id for task in tasks}
+    return {
+        "tasks": [task_json(task, explain=explain) for task in tasks],
+        "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
+        "lost": dict(sorted(lost.items())),
+    }
+
+
+def task_json(task: Task, *, explain: bool = False) -> dict[str, Any]:
+    """Return one task."""
+    told: dict[str, Any] = {
+        "task_id": task.task_id,
+        "parent_task_id": task.parent_task_id,
+        "name": task.name or None,
+        "agent_name": task.agent_name,
+        "status": task.status,
+        "end_reason": task.end_reason,
+        "inferred": task.is_inferred,
+        "progress": task.progress,
+        "started_at": rfc3339(task.started_at),
+        "ended_at": rfc3339(task.ended_at),
+        "input_tokens": task.input_tokens,
+        "output_tokens": task.output_tokens,
+        "cache_read_tokens": task.cache_read_tokens,
+        "reasoning_tokens": task.reasoning_tokens,
+        "cost_usd": None if task.cost_usd is None else float(task.cost_usd),
+        "context_used_tokens": task.context_used_tokens,
+        "context_window_tokens": task.context_window_tokens,
+        "model": task.model,
+        "llm_calls": task.llm_calls,
+        "tool_calls": task.tool_calls,
+        "tool_errors": task.tool_errors,
+        "steps": [_step(one) for one in task.steps],
+        "artifacts": [_artifact(one) for one in task.artifacts],
+        "approvals": [_approval(one) for one in task.approvals],
+        "error": _failure(task.error),
+        "session_id": task.session_id,
+    }
+    if explain:
+        told["rule"] = task.rule or None
+    return told
+
+
+def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
+    """Return one checkpoint of the task with that public id."""
+    return {
+        "id": str(checkpoint.id),
+        "task_id": task_id,
+        "kind": str(checkpoint.kind),
+        "status": checkpoint.status,
+        "text": checkpoint.text,
+        "at": rfc3339(checkpoint.at),
+    }
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """Return the time in UTC, with as many digits of a second as it has."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {"name": step.name, "index": step.index, "at": rfc3339(step.at)}
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    return {"name": artifact.name, "uri": artifact.uri or None, "kind": artifact.kind or None}
+
+
+def _approval(approval: Approval) -> dict[str, Any]:
+    return {
+        "id": approval.id,
+        "question": approval.question or None,
+        "detail": approval.detail or None,
+        "options": list(approval.options),
+        "risk": approval.risk or None,
+        "expires_at": approval.expires_at or None,
+        "decision": approval.decision or None,
+        "by": approval.by or None,
+        "comment": approval.comment or None,
+    }
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {"type": failure.type or None, "message": failure.message or None, "log_tail": failure.log_tail or None}

@@ -1,0 +1,156 @@
+"""What is told: one checkpoint per occurrence, with an id that any order and any repetition finds again.
+
+An id is made of the occurrence alone (tenant, trace, span, what happened), not of the task: a span's task may be learned
+later, and news that was posted must keep its name.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid5
+
+from spanpost import conventions as c
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.observations import Observation, Part
+from spanpost.domain.readings import Reading, Role, Tells
+from spanpost.fold.context import Judged
+from spanpost.fold.facts import TEXT_CAP
+from spanpost.fold.groups import NAMESPACE
+from spanpost.fold.records import Group
+from spanpost.fold.tasks import EPOCH, Verdict, moment
+
+_KINDS = {
+    Tells.CHECKPOINT: Kind.CHECKPOINT,
+    Tells.ARTIFACT: Kind.ARTIFACT,
+    Tells.ERROR: Kind.ERROR,
+    Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
+    Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
+}
+
+
+def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
+    """Return the id of what happened, equal in its live form, its log form and its final form."""
+    trace, span = o.trace_id.hex(), o.span_id.hex()
+    if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) and r.approval is not None:
+        what = f"{kind}\0{r.approval.id}"
+    elif kind is Kind.ARTIFACT and r.artifact is not None:
+        what = f"{trace}\0{kind}\0{r.artifact.key}"
+    elif r.occurrence:
+        what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
+    elif o.part is Part.ENDED:
+        what = f"{trace}\0{span}\0{kind}\0ended"
+    else:
+        what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
+    return uuid5(NAMESPACE, f"{o.tenant}\0{what}")
+
+
+def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
+    """Return what kind of news the observation is, if any.
+
+    A failed call is told by its span's end, where its name is known; an exception event is told on spans that are no call,
+    no step and no box, because there it would be the same failure on its way up.
+    """
+    if r.tells is not Tells.NOTHING:
+        if r.tells is Tells.ERROR and o.name == c.EVENT_EXCEPTION and role is not Role.OTHER:
+            return None
+        return _KINDS[r.tells]
+    if o.part is Part.ENDED and role in (Role.TOOL, Role.LLM) and r.failure is not None and not r.is_interrupt:
+        return Kind.ERROR
+    return None
+
+
+def possible_telling(o: Observation, r: Reading) -> Kind | None:
+    """Return the kind of news that the observation may be, whatever its span turns out to be."""
+    return _KINDS[r.tells] if r.tells is not Tells.NOTHING else telling(o, r, r.role)
+
+
+def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit: bytes) -> Checkpoint:
+    """Return the checkpoint of an occurrence."""
+    status, text, detail, ref = c.WORKING, "", "", ""
+    if kind is Kind.CHECKPOINT:
+        status = r.status or c.WORKING
+        text = r.message or r.action or r.step_name or o.name
+    elif kind is Kind.ARTIFACT and r.artifact is not None:
+        text, ref = r.artifact.name, r.artifact.uri
+    elif kind is Kind.ERROR and r.failure is not None:
+        what = r.tool_name or r.model if o.part is Part.ENDED else ""
+        text = ": ".join(part for part in (what, r.failure.type, r.failure.message) if part) or "failed"
+        detail, ref = r.failure.log_tail, r.failure.type
+    elif r.approval is not None:
+        a = r.approval
+        ref = a.id
+        if kind is Kind.APPROVAL_REQUESTED:
+            status, text, detail = c.WAITING, a.question or "A decision is needed", a.detail
+        else:
+            text = f"{a.decision or 'resolved'}{f' by {a.by}' if a.by else ''}{f': {a.comment}' if a.comment else ''}"
+    return Checkpoint(
+        id=id,
+        tenant=o.tenant,
+        task_uid=task_uid,
+        kind=kind,
+        status=status,
+        text=text[:TEXT_CAP],
+        at=moment(o.at_ns) or EPOCH,
+        trace_id=o.trace_id,
+        span_id=o.span_id,
+        unit=unit,
+        progress=r.progress,
+        detail=detail,
+        ref=ref[:TEXT_CAP],
+    )
+
+
+def segment_ids(domain_and_span: bytes) -> tuple[UUID, UUID]:
+    """Return the ids of a segment's start and end, from its root's unit key."""
+    return uuid5(NAMESPACE, f"start\0{domain_and_span.hex()}"), uuid5(NAMESPACE, f"end\0{domain_and_span.hex()}")
+
+
+def end_text(verdict: Verdict, name: str, started_ns: int) -> str:
+    """Return the line that tells how a segment ended."""
+    if verdict.status == c.ERROR:
+        failure = verdict.failure or ("", "", "")
+        why = ": ".join(part for part in failure[:2] if part)
+        return f"Failed: {why}"[:TEXT_CAP] if why else "Failed"
+    if verdict.status == c.WAITING:
+        return "Waiting for its next prompt" if verdict.rule.startswith("session") else "Waiting for a person"
+    word = {c.COMPLETE: "Complete", c.CANCELLED: "Cancelled"}.get(verdict.status, verdict.status.capitalize())
+    seconds = (verdict.ended_ns - started_ns) / 1e9 if started_ns and verdict.ended_ns > started_ns else 0
+    return f"{word} in {duration(seconds)}" if seconds else word
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def context_news(judged: Judged, group: Group, lane: str, o: Observation, unit: bytes) -> Checkpoint:
+    """Return the checkpoint of a context warning or a compaction."""
+    uid = UUID(bytes=group.uid)
+    if judged.threshold:
+        kind, status = Kind.CONTEXT_WARNING, c.CONTEXT_WARNING
+        share = judged.used * 100 // judged.window
+        text = f"Context {share} % full: {judged.used:,} of {judged.window:,} tokens{f' ({lane})' if lane != 'agent' else ''}"
+        ref = f"{judged.threshold / 10:g}"
+    else:
+        kind, status = Kind.COMPACTION, c.WORKING
+        text = f"Context compacted: {judged.before:,} → {judged.used:,} tokens"
+        ref = ""
+    return Checkpoint(
+        id=uuid5(NAMESPACE, f"{uid}\0{kind}\0{lane}\0{judged.threshold}\0{judged.climb}"),
+        tenant=group.tenant,
+        task_uid=uid,
+        kind=kind,
+        status=status,
+        text=text,
+        at=moment(o.at_ns) or EPOCH,
+        trace_id=o.trace_id,
+        span_id=o.span_id,
+        unit=unit,
+        ref=ref,
+    )

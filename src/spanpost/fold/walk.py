@@ -1,0 +1,163 @@
+"""Lead a batch through the fold: read, place, judge, tell, address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from spanpost.domain.observations import Observation, Part, content_hash, event_id
+from spanpost.domain.readings import Reading
+from spanpost.fold.batch import Folded, Placed, Rules, Timer
+from spanpost.fold.groups import explicit_uid
+from spanpost.fold.house import House
+from spanpost.fold.read import read
+from spanpost.fold.records import (
+    DEPTH,
+    Cell,
+    Unit,
+    cell_key,
+    domain_of,
+    group_key,
+    kids_key,
+    members_key,
+    offspring_key,
+    seen_key,
+    slot_key,
+    unit_key,
+)
+from spanpost.fold.tell import occurrence_id, possible_telling
+from spanpost.fold.work import Key, Work
+
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "prepare", "seen_keys", "trail"]
+
+
+def prepare(batch: Sequence[Observation]) -> list[Placed]:
+    """Read a batch and name what it is known by. Pure; nothing is dropped."""
+    placed = []
+    domains: dict[tuple[str, bytes], bytes] = {}
+    for source in batch:
+        reading = read(source)
+        o = _stand_in(source, reading) if reading.stands_for is not None else source
+        domain = domains.get((o.tenant, o.trace_id))
+        if domain is None:
+            domain = domains[(o.tenant, o.trace_id)] = domain_of(o.tenant, o.trace_id)
+        placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, source))
+    return placed
+
+
+def _stand_in(record: Observation, reading: Reading) -> Observation:
+    """Return the span for which a log record stands."""
+    assert reading.stands_for is not None
+    trace_id, span_id, parent_id, start_ns = reading.stands_for
+    return msgspec.structs.replace(
+        record,
+        part=Part.STARTED if reading.is_open else Part.ENDED,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=parent_id,
+        start_ns=start_ns,
+        end_ns=0 if reading.is_open else record.at_ns,
+    )
+
+
+def domains(batch: Sequence[Placed]) -> set[bytes]:
+    """Return the lock domains that are known to be touched before anything is fetched."""
+    out = {p.domain for p in batch}
+    for p in batch:
+        r = p.reading
+        if r.response_id:
+            out.add(slot_key(p.observation.tenant, r.response_id)[:16])
+        if r.task_id:
+            out.add(explicit_uid(p.observation.tenant, r.task_id).bytes)
+    return out | {key[:16] for key in seen_keys(batch)}
+
+
+def trail(loaded: Mapping[Key, msgspec.Struct | None], batch: Sequence[Placed]) -> set[Key]:
+    """Return the keys that the fold of this batch will ask for and that are not fetched yet.
+
+    Call again with what was fetched until nothing is wanted: each round climbs one level of parents. What it misses, the
+    fold finds out by raising `Missing`.
+    """
+    wanted: set[Key] = set()
+    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.is_span}
+
+    def look(key: Key) -> msgspec.Struct | None:
+        if key in loaded:
+            return loaded[key]
+        wanted.add(key)
+        return None
+
+    def group_of(key: Key) -> None:
+        look(key)
+        look(members_key(key))
+        look(offspring_key(key))
+        group = loaded.get(key)
+        parent = getattr(group, "parent", b"")
+        if parent and parent not in loaded:
+            wanted.add(parent)
+
+    for p in batch:
+        domain, span_id = p.domain, p.observation.span_id
+        group_of(group_key(domain))
+        if p.reading.response_id:
+            look(slot_key(p.observation.tenant, p.reading.response_id))
+        if p.reading.task_id:
+            group_of(group_key(explicit_uid(p.observation.tenant, p.reading.task_id).bytes))
+        for _ in range(DEPTH):
+            cell = look(cell_key(domain, span_id))
+            unit = look(unit_key(domain, span_id))
+            look(kids_key(domain, span_id))
+            if isinstance(unit, Unit) and unit.group:
+                group_of(unit.group)
+            elif p.reading.role.is_box:
+                group_of(group_key(domain, span_id))
+            above = cell.parent if isinstance(cell, Cell) else b""
+            span_id = above or parents.get((domain, span_id), b"")
+            if not span_id:
+                break
+    return wanted
+
+
+def seen_keys(batch: Sequence[Placed]) -> set[Key]:
+    """Return the keys by which the fold will ask whether an occurrence was told before."""
+    out = set()
+    for p in batch:
+        kind = possible_telling(p.observation, p.reading)
+        if kind is not None:
+            out.add(seen_key(p.domain, occurrence_id(p.observation, p.reading, kind).bytes, kind))
+    return out
+
+
+def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Folded:
+    """Fold a batch of new observations into the records and return what it came to.
+
+    `now` is the ledger's clock: it stamps letters and timers and decides nothing else. Total: whatever the observations
+    hold, nothing raises but `Missing`.
+    """
+    house = House(work, rules, now)
+    # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
+    order = sorted(range(len(batch)), key=lambda i: _begins(batch[i]))
+    for i in order:
+        p = batch[i]
+        if p.is_span:
+            house.span(i, p)
+    for i in order:
+        p = batch[i]
+        if not p.is_span:
+            house.event(i, p)
+    return house.close()
+
+
+def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folded:
+    """Fold that time has passed: announce the tasks (by key) whose settling is over."""
+    house = House(work, rules, now)
+    for key in due:
+        house.settled(key)
+    return house.close()
+
+
+def _begins(p: Placed) -> tuple[int, int, bytes, bytes]:
+    o = p.observation
+    return (o.start_ns or o.at_ns, 0 if p.reading.role.is_box else 1, o.span_id, p.content_hash)

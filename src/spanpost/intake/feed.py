@@ -1,0 +1,305 @@
+"""The worker behind the in-process doors: takes the queue's items, turns them into observations, hands them on.
+
+The agent's thread only appends to the queue and, when the worker sleeps, wakes it. The worker is a daemon thread, started by
+the first item (not at import: gunicorn preloads, uWSGI forks). After work it naps before it sleeps, so that a busy agent
+wakes it a hundred times a second at most.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+from uuid import uuid4
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+
+from spanpost.domain.observations import Observation
+from spanpost.intake.hooks import hook, remove_hook
+from spanpost.intake.live import Follower
+from spanpost.intake.queue import CAPACITY, CHATTER_CAPACITY, Item, Loss, Queue, What
+
+#: Bounds on what a caller may wait, whatever it asks for (a framework flushes at every span's end).
+MAX_FLUSH = 2.0
+MAX_CLOSE = 3.0
+
+_BATCH = 512
+_NAP = 0.01
+_LOOK_EVERY = 1.0
+_IDLE = 60.0
+#: Conversions between two offers of the interpreter lock, so that the agent never waits long for it.
+_SLICE = 64
+_MARKERS = (What.FLUSH, What.CLOSE)
+
+
+class Receive(Protocol):
+    """**Protocol:** takes observations from a door. Called in the worker's thread, one batch at a time.
+
+    Returns when the batch is as safe as it will be: `flush` answers by it. It may block; meanwhile the queue fills and then
+    loses by count. What it raises is counted (``receive``) and the batch is gone: a receiver that can try again keeps it.
+    """
+
+    def __call__(self, batch: list[Observation], /) -> object: ...
+
+
+class _Waiter:
+    """Somebody waits until everything queued before has been handed on."""
+
+    __slots__ = ("_done", "is_ok")
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self.is_ok = False
+
+    def settle(self, is_ok: bool) -> None:
+        self.is_ok = is_ok
+        self._done.set()
+
+    @property
+    def is_settled(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        return self._done.wait(timeout) and self.is_ok
+
+
+class Feed:
+    """A queue, its worker and a receiver. Span and log processors of one attachment share one.
+
+    `live` (span id to live span) and `is_asleep` belong to the processors' callbacks as much as to the feed: they are read
+    and written there without a call.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        tenant: str = "default",
+        capacity: int = CAPACITY,
+        chatter_capacity: int = CHATTER_CAPACITY,
+        look_every: float = _LOOK_EVERY,
+    ) -> None:
+        self._receive = receive
+        self.tenant = tenant
+        self._look_every = look_every
+        self._capacities = (capacity, chatter_capacity)
+        #: Span ids that a parent process had open at fork: theirs to end, not ours.
+        self.inherited: frozenset[int] = frozenset()
+        self.is_closed = False
+        self._doors = 0
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            weak = weakref.WeakMethod(self._after_fork)
+
+            def after_in_child() -> None:
+                if (method := weak()) is not None:
+                    method()
+
+            os.register_at_fork(after_in_child=after_in_child)
+
+    def _begin(self) -> None:
+        """Set up what belongs to this process alone."""
+        self.pid = os.getpid()
+        self.producer = uuid4().hex
+        self.queue = Queue(*self._capacities)
+        self.losses = self.queue.losses
+        self.live: dict[int, Any] = {}
+        self.hear = hook(self)
+        self._follower = Follower(self.tenant, self.producer, self.losses)
+        #: True also before the first start, so that the same check starts the worker.
+        self.is_asleep = True
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._starting = threading.Lock()
+        self._worker: threading.Thread | None = None
+        #: Threads whose spans are never followed: the worker's, and those that a receiver names.
+        self.own_threads: set[int] = set()
+        #: The flush that timed out last: until the worker has come to it, further ones are answered at once.
+        self._overdue: _Waiter | None = None
+        self._refused = 0
+        self._end_of_worker: _Waiter | None = None
+
+    def _after_fork(self) -> None:
+        """Begin anew in a forked child: the parent's spans, queue, worker and locks are the parent's."""
+        try:
+            inherited = self.live
+            self.inherited = self.inherited.union(inherited)
+            self._begin()
+            for span in list(inherited.values()):
+                remove_hook(span)
+        except Exception:
+            self.losses.count(Loss.CALLBACK)
+
+    # --- in the agent's thread ----------------------------------------------------------------------------------
+
+    def put(self, item: Item) -> bool:
+        """Queue news and wake the worker; False when it was lost (and counted)."""
+        if self.is_closed:
+            self.losses.count(Loss.CLOSED)
+            return False
+        is_kept = self.queue.put(item)
+        if self.is_asleep or not is_kept:
+            self.wake()
+        return is_kept
+
+    def put_chatter(self, item: Item) -> None:
+        if self.is_closed:
+            return
+        self.queue.put_chatter(item)
+        if self.is_asleep:
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the worker; start it when there is none in this process. Never blocks on anything that the worker holds."""
+        if self.pid != os.getpid():  # a fork that ran no hooks
+            self._after_fork()
+        if self._worker is None:
+            self._start()
+        self.is_asleep = False
+        with suppress(RuntimeError):  # somebody else woke it in this moment
+            self._wake.release()
+
+    def _start(self) -> None:
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._worker is None:
+                worker = threading.Thread(target=self._run, name="spanpost-intake", daemon=True)
+                worker.start()
+                self._worker = worker
+        except RuntimeError:
+            self.losses.count(Loss.NO_WORKER)
+        finally:
+            self._starting.release()
+
+    def flush(self, timeout: float = MAX_FLUSH) -> bool:
+        """Wait until all that was queued is handed on; False when that took longer or the receiver refused some of it.
+
+        Waits at most `timeout` and never more than 2 s; not at all while an earlier flush that timed out is still not done.
+        """
+        if self._worker is None and not len(self.queue):
+            return True
+        if self.is_closed or threading.current_thread() is self._worker:
+            return not len(self.queue)
+        if self._overdue is not None and not self._overdue.is_settled:
+            return False
+        waiter = _Waiter()
+        self.queue.put_marker((What.FLUSH, waiter, None))
+        self.wake()
+        if waiter.wait(max(0.0, min(timeout, MAX_FLUSH))):
+            return True
+        self._overdue = waiter
+        return False
+
+    def close(self, timeout: float = MAX_CLOSE) -> bool:
+        """Say of open spans that they are interrupted, hand on what is queued, and end; at most 3 s, once.
+
+        True when all was handed on. A second call waits for the same end.
+        """
+        waiter = self._end_of_worker
+        if waiter is None:
+            waiter = self._end_of_worker = _Waiter()
+            self.is_closed = True
+            for span in list(self.live.values()):
+                remove_hook(span)
+            self.live.clear()
+            if self._worker is None and not len(self.queue):
+                waiter.settle(True)
+                return True
+            self.queue.put_marker((What.CLOSE, waiter, None))
+            self.wake()
+        if threading.current_thread() is self._worker:
+            return False
+        return waiter.wait(max(0.0, min(timeout, MAX_CLOSE)))
+
+    def disown_thread(self) -> None:
+        """Never follow spans started in the calling thread, and tell instrumentations to make none: it works for spanpost."""
+        self.own_threads.add(threading.get_ident())
+        otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+
+    def open_door(self) -> None:
+        """Count one more processor that feeds this."""
+        self._doors += 1
+
+    def close_door(self, timeout: float = MAX_CLOSE) -> bool:
+        """Count one processor less; the last one closes the feed, the others flush it."""
+        self._doors -= 1
+        return self.close(timeout) if self._doors <= 0 else self.flush(timeout)
+
+    # --- in the worker's thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self.disown_thread()
+        try:
+            self._loop(self._wake, self._follower)
+        finally:
+            # Should it ever fail, the next item starts another one.
+            self._worker = None
+            self.is_asleep = True
+
+    def _loop(self, wake: threading.Lock, follower: Follower) -> None:
+        look_at = time.monotonic() + self._look_every
+        while True:
+            worked, waiter, is_close = self._work(follower)
+            if is_close:
+                return
+            now = time.monotonic()
+            if now >= look_at:
+                look_at = now + self._look_every
+                self._hand_on(follower.look())
+            if waiter is not None or len(self.queue) >= _BATCH:
+                continue
+            if worked:
+                wake.acquire(timeout=_NAP)
+                continue
+            self.is_asleep = True
+            if not len(self.queue):
+                wake.acquire(timeout=max(0.0, look_at - now) if len(follower) else _IDLE)
+            self.is_asleep = False
+
+    def _work(self, follower: Follower) -> tuple[int, _Waiter | None, bool]:
+        """Take at most one batch, up to the first marker, and hand it on. Returns (items, marker's waiter, is it the close)."""
+        batch: list[Observation] = []
+        worked = 0
+        marker: Item | None = None
+        while worked < _BATCH and (item := self.queue.take_chatter()) is not None:
+            batch.extend(follower.convert(item))
+            worked += 1
+        while worked < _BATCH * 2:
+            item = self.queue.take()
+            if item is None:
+                break
+            worked += 1
+            if type(item) is tuple and item[0] in _MARKERS:
+                marker = item
+                break
+            batch.extend(follower.convert(item))
+            item = None  # or the last span taken would live until the next one
+            if not worked % _SLICE:
+                time.sleep(0)
+            if len(batch) >= _BATCH:
+                break
+        is_close = marker is not None and marker[0] == What.CLOSE
+        if is_close:
+            batch.extend(follower.interrupt())
+        self._hand_on(batch)
+        if marker is None:
+            return worked, None, False
+        waiter: _Waiter = marker[1]
+        waiter.settle(self._refused == 0)
+        self._refused = 0
+        return worked, waiter, is_close
+
+    def _hand_on(self, batch: Sequence[Observation]) -> None:
+        for start in range(0, len(batch), _BATCH):
+            part = list(batch[start : start + _BATCH])
+            try:
+                self._receive(part)
+            except BaseException:
+                self._refused += len(part)
+                self.losses.count(Loss.RECEIVE, len(part))

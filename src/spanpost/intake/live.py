@@ -1,0 +1,238 @@
+"""What the worker knows of the spans it follows: what was told of each, so that each occurrence is told once.
+
+Rules
+- An event's index is its position among all events of its span, dropped ones included: the same live and at the end.
+- Every index below `_Followed.count` has been told (or was lost and counted). Whoever looks further than the item in hand
+  (a poll, an end, an event whose predecessors were lost) tells all that is there and remembers it in `told_ahead`, so that
+  the items still queued for those events tell nothing twice.
+- A span is told as started when its item is taken and again when a look finds it changed. One that has ended by then is not:
+  its end says all of it, at half the rows.
+
+Runs in the worker's thread only; nothing here is locked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from opentelemetry.sdk.trace import Span
+
+from spanpost import conventions as c
+from spanpost.domain.observations import Observation, Part
+from spanpost.intake.queue import Item, Loss, Losses, What
+from spanpost.intake.spans import (
+    Origins,
+    attributes_of,
+    observe_event,
+    observe_log,
+    observe_span,
+    ring_of,
+    span_key,
+    with_log_index,
+)
+
+#: Scopes that are never followed: what spanpost itself would trace. The helpers' scope is an agent's own.
+HELPERS_SCOPE = "spanpost.agent"
+
+
+def is_ours(scope_name: str | None) -> bool:
+    """True for the scopes of spanpost itself."""
+    name = scope_name or ""
+    return name == "spanpost" or (name.startswith("spanpost.") and not name.startswith(HELPERS_SCOPE))
+
+
+def is_plumbing(scope_name: str | None) -> bool:
+    """True for loggers whose records would feed back: spanpost's own and the SDK's."""
+    name = scope_name or ""
+    return is_ours(name) or name == "opentelemetry" or name.startswith("opentelemetry.")
+
+
+class _Followed:
+    """One live span."""
+
+    __slots__ = ("count", "has_ended", "key", "span", "told", "told_ahead")
+
+    def __init__(self, span: Any) -> None:
+        self.span = span
+        self.key = span_key(span)
+        #: Events told so far: the index of the next.
+        self.count = 0
+        #: What the last STARTED observation showed: (name, attributes, status); None before the first.
+        self.told: tuple[Any, ...] | None = None
+        #: Events told before their item was taken, by identity; holds them, so that no id is used again.
+        self.told_ahead: dict[int, Any] = {}
+        #: A look found it ended although its END item has not come.
+        self.has_ended = False
+
+
+class Follower:
+    """Turns the queue's items, and looks at living spans, into observations."""
+
+    def __init__(self, tenant: str, producer: str, losses: Losses) -> None:
+        self.tenant = tenant
+        self.producer = producer
+        self.losses = losses
+        self._origins = Origins()
+        self._followed: dict[int, _Followed] = {}
+        self._seq = 0
+
+    def __len__(self) -> int:
+        return len(self._followed)
+
+    def convert(self, item: Item) -> list[Observation]:
+        """Return what an item tells; nothing, and one loss counted, when it cannot be read."""
+        try:
+            if type(item) is tuple:
+                if len(item) == 2:
+                    return list(self._event(*item))
+                what, thing, extra = item
+                if what == What.LOG:
+                    return [observe_log(thing, self._origins, self.tenant)]
+                if what == What.START:
+                    return list(self._start(thing))
+                if what == What.END:
+                    return list(self._end(thing, bool(extra)))
+                return list(self._ended(thing))
+            if isinstance(item, Span):
+                return list(self._start(item))
+            return list(self._end(item, False))
+        except Exception:
+            self.losses.count(Loss.CONVERT)
+            return []
+
+    def look(self) -> list[Observation]:
+        """Look at every living span: attributes set late, a new name, events that no hook told, an end whose item was lost."""
+        seen: list[Observation] = []
+        for span_id, followed in list(self._followed.items()):
+            try:
+                if followed.span.end_time is not None:
+                    if followed.has_ended:  # its item should have come since the last look
+                        del self._followed[span_id]
+                        seen.extend(self._finish(followed, followed.span, is_cancelled=False))
+                    followed.has_ended = True
+                    continue
+                seen.extend(self._changed(followed))
+                seen.extend(self._catch_up(followed, remember=True))
+            except Exception:
+                self.losses.count(Loss.CONVERT)
+        return seen
+
+    def interrupt(self) -> list[Observation]:
+        """Say of every span still open that it is gone with its process, after all that is known of it; forget them."""
+        told: list[Observation] = []
+        now = time.time_ns()
+        for followed in list(self._followed.values()):
+            try:
+                span = followed.span
+                if span.end_time is not None:
+                    told.extend(self._finish(followed, span, is_cancelled=False))
+                    continue
+                told.extend(self._changed(followed))
+                told.extend(self._catch_up(followed, remember=False))
+                told.append(
+                    with_log_index(
+                        Observation(
+                            part=Part.LOG,
+                            trace_id=followed.key[0],
+                            span_id=followed.key[1],
+                            tenant=self.tenant,
+                            name=c.EVENT_SPAN_INTERRUPTED,
+                            at_ns=now,
+                            attributes={c.SPAN_NAME: str(span.name)},
+                            origin=self._origins.of(span.resource, span.instrumentation_scope),
+                            producer=self.producer,
+                            seq=self._next(),
+                        )
+                    )
+                )
+            except Exception:
+                self.losses.count(Loss.CONVERT)
+        self._followed.clear()
+        return told
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _start(self, span: Any) -> Iterable[Observation]:
+        scope = span.instrumentation_scope
+        if scope is not None and is_ours(scope.name):
+            return ()
+        followed = self._followed[span.get_span_context().span_id] = _Followed(span)
+        return self._changed(followed)
+
+    def _changed(self, followed: _Followed) -> Iterator[Observation]:
+        """Tell a span as it is now, unless that was told or it has ended."""
+        span = followed.span
+        state = (span.name, attributes_of(span), span.status)
+        if state == followed.told or span.end_time is not None:
+            return
+        followed.told = state
+        yield observe_span(span, Part.STARTED, self._origins, self.tenant, producer=self.producer, seq=self._next())
+
+    def _event(self, span: Any, event: Any) -> Iterator[Observation]:
+        span_id = span.get_span_context().span_id
+        followed = self._followed.get(span_id)
+        if followed is None:
+            # Its START item was lost, or its end was told (and this event with it), or it is ours.
+            if span.end_time is not None or is_ours(getattr(span.instrumentation_scope, "name", None)):
+                return
+            followed = self._followed[span_id] = _Followed(span)
+            yield from self._changed(followed)
+        if followed.told_ahead.pop(id(event), None) is not None:
+            return
+        dropped, ring = ring_of(span)
+        position = followed.count - dropped
+        if not (0 <= position < len(ring) and ring[position] is event):
+            position = next((i for i, other in enumerate(ring) if other is event), -1)
+            # Not there: dropped by the SDK before it was told. What is queued comes in order, so it is the next.
+            index = position + dropped if position >= 0 else followed.count
+            if index > followed.count:
+                yield from self._catch_up(followed, remember=True, until=index)
+            followed.count = max(followed.count, index)
+        yield self._tell(followed, event, followed.count)
+        followed.count += 1
+
+    def _catch_up(
+        self, followed: _Followed, *, remember: bool, until: int | None = None, ended: Any = None
+    ) -> Iterator[Observation]:
+        """Tell the events from `count` on that nobody has told yet."""
+        dropped, ring = ring_of(ended if ended is not None else followed.span)
+        total = dropped + len(ring) if until is None else until
+        for index in range(max(followed.count, dropped), total):
+            event = ring[index - dropped]
+            if remember:
+                followed.told_ahead[id(event)] = event
+            yield self._tell(followed, event, index)
+        followed.count = max(followed.count, total)
+
+    def _tell(self, followed: _Followed, event: Any, index: int) -> Observation:
+        span = followed.span
+        origin = self._origins.of(span.resource, span.instrumentation_scope)
+        return observe_event(event, index, followed.key, origin, self.tenant, producer=self.producer, seq=self._next())
+
+    def _end(self, readable: Any, is_cancelled: bool) -> Iterator[Observation]:
+        followed = self._followed.pop(readable.get_span_context().span_id, None)
+        if followed is None:
+            if not is_ours(getattr(readable.instrumentation_scope, "name", None)):
+                yield from self._ended(readable, is_cancelled)
+            return
+        yield from self._finish(followed, readable, is_cancelled=is_cancelled)
+
+    def _finish(self, followed: _Followed, readable: Any, *, is_cancelled: bool) -> Iterator[Observation]:
+        yield from self._catch_up(followed, remember=False, ended=readable)
+        yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)
+
+    def _ended(self, readable: Any, is_cancelled: bool = False) -> Iterator[Observation]:
+        """Tell an ended span and its events without having followed it."""
+        scope = readable.instrumentation_scope
+        if scope is not None and is_ours(scope.name):
+            return
+        origin = self._origins.of(readable.resource, scope)
+        key = span_key(readable)
+        dropped, ring = ring_of(readable)
+        for position, event in enumerate(ring):
+            yield observe_event(event, dropped + position, key, origin, self.tenant)
+        yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)

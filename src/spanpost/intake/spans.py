@@ -1,0 +1,195 @@
+"""OpenTelemetry's span and log objects into observations. Runs in the worker's thread, never in the agent's.
+
+Snapshots read the SDK's private containers where they are there: ``span._attributes._dict.copy()`` is atomic under the
+interpreter lock and five times cheaper than the public view, which is a live one besides (measured with 1.45.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from spanpost import conventions as c
+from spanpost.domain.observations import NO_ORIGIN, Observation, Origin, Part, Status, log_index
+from spanpost.intake.mending import mend, mend_text, mend_value
+
+#: Put on an ended span when a cancellation was in flight at its end and the agent set no status of its own.
+CANCELLED = "spanpost.cancelled"
+
+_MAX_NAME = 1024
+_MAX_MESSAGE = 16 * 1024
+_MAX_ORIGINS = 256
+_NO_ATTRIBUTES: dict[str, Any] = {}
+
+
+class Origins:
+    """Remembers the origin of each (resource, scope), so that the observations of one tracer share it."""
+
+    def __init__(self) -> None:
+        # Keyed by identity because Resource.__hash__ serialises the whole resource; the value keeps the resource alive.
+        self._known: dict[tuple[int, str, str], tuple[Any, Origin]] = {}
+
+    def of(self, resource: Any, scope: Any) -> Origin:
+        name = (getattr(scope, "name", None) or "") if scope is not None else ""
+        version = (getattr(scope, "version", None) or "") if scope is not None else ""
+        key = (id(resource), name, version)
+        known = self._known.get(key)
+        if known is not None:
+            return known[1]
+        attributes = getattr(resource, "attributes", None)
+        if not attributes and not name:
+            return NO_ORIGIN
+        origin = Origin(resource=mend(dict(attributes or {}))[0], scope=name, scope_version=version)
+        if len(self._known) >= _MAX_ORIGINS:
+            self._known.clear()
+        self._known[key] = (resource, origin)
+        return origin
+
+
+def attributes_of(thing: Any) -> dict[str, Any]:
+    """Return a copy of the attributes of a span, an event or a log record, as they are now."""
+    held = getattr(thing, "_attributes", None)
+    if held is None:
+        held = getattr(thing, "attributes", None)
+    if not held:
+        return _NO_ATTRIBUTES
+    inner = getattr(held, "_dict", held)
+    if type(inner) is dict:
+        return inner.copy()
+    for _ in range(3):
+        try:
+            return dict(inner)
+        except RuntimeError:  # changed while it was copied: on builds without the interpreter lock
+            continue
+    return dict(list(inner.items()))
+
+
+def ring_of(span: Any) -> tuple[int, Sequence[Any]]:
+    """Return how many events a span has dropped, and those it still has. Position + dropped is an event's index."""
+    held = span._events if hasattr(span, "_events") else span.events
+    dropped = getattr(held, "dropped", 0)
+    inner = getattr(held, "_dq", held)
+    for _ in range(3):
+        ring = tuple(inner)
+        now_dropped = getattr(held, "dropped", 0)
+        if now_dropped == dropped:
+            break
+        dropped = now_dropped
+    return dropped, ring
+
+
+def span_key(span: Any) -> tuple[bytes, bytes]:
+    """Return (trace id, span id)."""
+    return context_key(span.get_span_context())
+
+
+def context_key(context: Any) -> tuple[bytes, bytes]:
+    """Return (trace id, span id) of a span context."""
+    return context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")
+
+
+def observe_span(
+    span: Any, part: Part, origins: Origins, tenant: str, *, is_cancelled: bool = False, producer: str = "", seq: int = 0
+) -> Observation:
+    """Return a span as it is now: not yet ended (`Part.STARTED`) or ended (`Part.ENDED`)."""
+    trace_id, span_id = span_key(span)
+    parent = span.parent
+    raw = attributes_of(span)
+    if is_cancelled and c.STATUS not in raw:
+        raw = {**raw, CANCELLED: True}
+    attributes, repairs = mend(raw)
+    name, bits = mend_text(span.name if type(span.name) is str else str(span.name), _MAX_NAME)
+    repairs |= bits
+    start = span.start_time or 0
+    end = (span.end_time or 0) if part is Part.ENDED else 0
+    status = span.status
+    message, bits = mend_text(status.description or "", _MAX_MESSAGE)
+    repairs |= bits
+    exceptions = 0
+    if part is Part.ENDED:
+        exceptions = sum(1 for event in ring_of(span)[1] if event.name == c.EVENT_EXCEPTION)
+    links = span.links
+    return Observation(
+        part=part,
+        trace_id=trace_id,
+        span_id=span_id,
+        tenant=tenant,
+        parent_id=parent.span_id.to_bytes(8, "big") if parent is not None and parent.span_id else b"",
+        name=name,
+        kind=span.kind.value + 1,  # the SDK counts from INTERNAL = 0, OTLP from INTERNAL = 1
+        at_ns=end or start,
+        start_ns=start,
+        end_ns=end,
+        status=Status(status.status_code.value),
+        status_message=message,
+        attributes=attributes,
+        origin=origins.of(span.resource, span.instrumentation_scope),
+        links=tuple(context_key(link.context) for link in links if link.context is not None) if links else (),
+        exceptions=exceptions,
+        producer=producer,
+        seq=seq,
+        repairs=repairs,
+    )
+
+
+def observe_event(
+    event: Any, index: int, key: tuple[bytes, bytes], origin: Origin, tenant: str, *, producer: str = "", seq: int = 0
+) -> Observation:
+    """Return a span event; its own timestamp is copied verbatim, because the occurrence is known by it."""
+    attributes, repairs = mend(attributes_of(event))
+    name, bits = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)
+    return Observation(
+        part=Part.EVENT,
+        trace_id=key[0],
+        span_id=key[1],
+        tenant=tenant,
+        index=index,
+        name=name,
+        at_ns=event.timestamp or 0,
+        attributes=attributes,
+        origin=origin,
+        producer=producer,
+        seq=seq,
+        repairs=repairs | bits,
+    )
+
+
+def event_name_of(record: Any) -> str:
+    """Return a log record's event name: its own field, or the attribute that older instrumentations use."""
+    name = getattr(record, "event_name", None)
+    if not name:
+        attributes = record.attributes
+        name = attributes.get("event.name") if attributes else None
+    return name if type(name) is str else ""
+
+
+def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
+    """Return a log record; its trace and span ids are copied, whatever they are."""
+    record = data.log_record
+    resource = getattr(data, "resource", None) or getattr(record, "resource", None)
+    attributes, repairs = mend(attributes_of(record))
+    name, bits = mend_text(event_name_of(record), _MAX_NAME)
+    body, more = mend_value(record.body)
+    severity = getattr(record.severity_number, "value", 0)
+    return with_log_index(
+        Observation(
+            part=Part.LOG,
+            trace_id=record.trace_id.to_bytes(16, "big") if record.trace_id else b"",
+            span_id=record.span_id.to_bytes(8, "big") if record.span_id else b"",
+            tenant=tenant,
+            name=name,
+            at_ns=record.timestamp or record.observed_timestamp or 0,
+            attributes=attributes,
+            origin=origins.of(resource, data.instrumentation_scope),
+            body=body,
+            severity=severity if type(severity) is int and 0 <= severity <= 24 else 0,
+            repairs=repairs | bits | more,
+        )
+    )
+
+
+def with_log_index(observation: Observation) -> Observation:
+    """Return the log observation with its index, the hash of its own content."""
+    return msgspec.structs.replace(observation, index=log_index(observation))

@@ -1,0 +1,409 @@
+"""The ledger in PostgreSQL (14 to 18): one transaction for events, kin, tasks, checkpoints and letters.
+
+Locks, in one order for everybody: the domains of a batch (as advisory locks on 1,024 stripes, sorted, in one statement), rows
+of events, kin, tasks and checkpoints (sorted by key), lanes (sorted), letters. All advisory locks end with the transaction, so
+that a pooler in transaction mode does no harm. Nothing depends on the caller's clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+from zlib import crc32
+
+import asyncpg
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.deliveries import Delivery
+from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.observations import Observation
+from spanpost.domain.outcomes import Outcome
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
+from spanpost.fold import walk
+from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.work import Missing
+from spanpost.ledger import outbox, rows
+from spanpost.ledger.base import DeliveryRow, TaskQuery
+from spanpost.ledger.kin import Records
+from spanpost.ledger.quarantine import bury, mended
+from spanpost.ledger.sql import schema
+from spanpost.ledger.transactions import is_of_data, transact
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: First key of the advisory locks (arbitrary, fixed); the second is the stripe.
+_LOCKS = 0x5350
+STRIPES = 1024
+#: How often a batch is begun anew because it touched more than was locked.
+WIDENINGS = 5
+#: Timers folded in one transaction.
+_DUE = 200
+
+_LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
+
+
+class _Wider(Exception):
+    """The fold touched a domain that is not locked."""
+
+    def __init__(self, domain: bytes) -> None:
+        super().__init__(domain.hex())
+        self.domain = domain
+
+
+class PostgresLedger:
+    """A `Ledger` in PostgreSQL.
+
+    `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody
+    else looks after (the embedded one): its schema is upgraded when the ledger opens.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        rules: Rules | None = None,
+        lease: timedelta = timedelta(seconds=60),
+        pool_size: int = 4,
+        pgbouncer: bool = False,
+        is_own: bool = False,
+    ) -> None:
+        self.rules = rules if rules is not None else Rules()
+        self._dsn = dsn
+        self._lease = lease
+        self._pool_size = pool_size
+        self._pgbouncer = pgbouncer
+        self._is_own = is_own
+        self._pool: Any = None
+        #: Fences what this process claimed.
+        self._owner = uuid4()
+        self._months_kept_at: datetime | None = None
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect and check the schema."""
+        if self._pool is not None:
+            return
+        if self._is_own:
+            await schema.upgrade(self._dsn)
+        try:
+            pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._pool_size,
+                timeout=10,
+                command_timeout=30,
+                statement_cache_size=0 if self._pgbouncer else 200,
+                server_settings={"application_name": "spanpost"},
+            )
+        except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ConfigError(
+                f"the database cannot be reached ({type(error).__name__}: {error}): check DATABASE_URL and that the server runs, "
+                "or leave DATABASE_URL out to use the embedded PostgreSQL"
+            ) from error
+        async with pool.acquire() as connection, connection.transaction():
+            misfit = await schema.check(connection)
+        if misfit is not None:
+            await pool.close()
+            raise ConfigError(misfit)
+        self._pool = pool
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        if self._pool is None:
+            raise LedgerUnavailable("the ledger is not open")
+
+        async def once(connection: Any) -> T:
+            # Read committed whatever the database's default: each statement must see what the locks waited for.
+            async with connection.transaction(isolation="read_committed"):
+                return await work(connection)
+
+        return await transact(self._pool, once)
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    async def record(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch. See `Ledger.record`.
+
+        When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
+        siblings are recorded, all in one transaction.
+        """
+        if not batch:
+            return Recorded()
+        try:
+            placed = walk.prepare(batch)
+            return await self._widening(lambda c, locked: self._take(c, placed, locked), walk.domains(placed))
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+            log.warning("a batch of %d is mended and taken apart: %s: %s", len(batch), type(error).__name__, error)
+        kept = [mended(o) for o in batch]
+        known: set[bytes] = set()
+        for o in kept:
+            with contextlib.suppress(Exception):
+                known |= walk.domains(walk.prepare([o]))
+        return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked), known)
+
+    async def elapse(self) -> Recorded:
+        """Fold what has fallen due by the database's clock."""
+        keys = await self._run(
+            lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE)
+        )
+        await self._keep_months()
+        if not keys:
+            return Recorded()
+        asked = [row[0] for row in keys]
+
+        async def work(connection: Any, locked: set[bytes]) -> Recorded:
+            now = await self._lock(connection, locked)
+            due = await connection.fetch("DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", asked, now)
+            names = sorted(row[0] for row in due)
+            if not names:
+                return Recorded()
+            records = Records()
+            await records.fetch(connection, names)
+            folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
+            return await self._write(connection, records, [], folded)
+
+        return await self._widening(work, {key[:16] for key in asked})
+
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[Recorded]], domains: Iterable[bytes]) -> Recorded:
+        locked = set(domains)
+        for _ in range(WIDENINGS):
+            try:
+                return await self._run(lambda connection: work(connection, locked))
+            except _Wider as wider:
+                locked = locked | {wider.domain}
+        raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
+
+    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+        stripes = sorted({_stripe(d) for d in domains})
+        now: datetime = await connection.fetchval(_LOCK, _LOCKS, stripes)
+        return now
+
+    async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes]) -> Recorded:
+        now = await self._lock(connection, locked)
+        return await self._take_locked(connection, placed, locked, now)
+
+    async def _take_locked(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime) -> Recorded:
+        new = await self._unknown(connection, placed)
+        repeats = len(placed) - len(new)
+        if not new:
+            return Recorded(repeats=repeats)
+        records = Records()
+        wanted = walk.trail(records, new) | walk.seen_keys(new)
+        while wanted:
+            await records.fetch(connection, wanted)
+            wanted = walk.trail(records, new)
+        folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
+        recorded = await self._write(connection, records, new, folded)
+        recorded.repeats = repeats
+        recorded.passed_over = len(new) - len(folded.recorded)
+        return recorded
+
+    async def _unknown(self, connection: Any, placed: Sequence[Placed]) -> list[Placed]:
+        distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
+        known = await connection.fetch(
+            rows.KNOWN_EVENTS,
+            [rows.event_at(p.observation) for p in distinct],
+            [p.event_id for p in distinct],
+            [p.content_hash for p in distinct],
+        )
+        if not known:
+            return distinct
+        gone = {row[0] - 1 for row in known}
+        return [p for i, p in enumerate(distinct) if i not in gone]
+
+    async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
+        stripes = {_stripe(d) for d in locked}
+        while True:
+            try:
+                return fold()
+            except Missing as missing:
+                domain = missing.key[:16]
+                if _stripe(domain) not in stripes:
+                    raise _Wider(domain) from None
+                records.reset()
+                await records.fetch_around(connection, missing.key)
+
+    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
+        if folded.moves:
+            await rows.write_moves(connection, folded.moves)
+        parts: Counter[str] = Counter()
+        if folded.recorded:
+            await connection.execute(rows.INSERT_EVENTS, *rows.event_arrays(placed, folded.recorded))
+            parts.update(placed[i].observation.part.name.lower() for i in folded.recorded)
+        await records.save(connection)
+        if folded.gone:
+            await rows.write_gone(connection, folded.gone)
+        new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
+        if folded.tasks:
+            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone))
+        if folded.cancelled_timers:
+            await connection.execute("DELETE FROM timers WHERE key = ANY($1::bytea[])", folded.cancelled_timers)
+        if folded.timers:
+            timers = sorted({t.key: t.at for t in folded.timers}.items())
+            await connection.execute(
+                "INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[])"
+                " ON CONFLICT (key) DO UPDATE SET at = excluded.at",
+                [key for key, _ in timers],
+                [at for _, at in timers],
+            )
+        count = 0
+        if folded.letters or folded.retracted:
+            count = await outbox.put(connection, folded.letters, folded.retracted)
+        return Recorded(
+            events=sum(parts.values()),
+            parts=dict(parts),
+            tasks=folded.tasks,
+            started=folded.started,
+            ended=folded.ended,
+            checkpoints=[c for c in folded.checkpoints if c.id in new],
+            deliveries=count,
+            lost=folded.lost,
+        )
+
+    async def _bisect(
+        self, connection: Any, batch: Sequence[Observation], kept: Sequence[Observation], locked: set[bytes]
+    ) -> Recorded:
+        now = await self._lock(connection, locked)
+        total = Recorded()
+        waiting = [(0, len(kept))]
+        while waiting:
+            first, end = waiting.pop()
+            try:
+                async with connection.transaction():
+                    part = await self._take_locked(connection, walk.prepare(kept[first:end]), locked, now)
+            except Exception as error:
+                if not is_of_data(error) or isinstance(error, _Wider):
+                    raise
+                if end - first > 1:
+                    middle = (first + end) // 2
+                    waiting += [(middle, end), (first, middle)]
+                else:
+                    await bury(connection, batch[first], error)
+                    total.lost = dict(Counter(total.lost) + Counter({"dead letter": 1}))
+                continue
+            total = _sum(total, part)
+        return total
+
+    async def _keep_months(self) -> None:
+        # Best effort: a role that may not make tables goes on in agent_events_rest.
+        now = await self._run(lambda c: c.fetchval("SELECT clock_timestamp()"))
+        if self._months_kept_at is not None and now - self._months_kept_at < timedelta(hours=12):
+            return
+        self._months_kept_at = now
+        try:
+            await self._run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
+        except LedgerUnavailable as error:
+            log.info("partitions of agent_events could not be made ahead, new rows go to agent_events_rest: %s", error)
+
+    # --- letters ----------------------------------------------------------------------------------------------------
+
+    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
+        """Lease what is due. See `Ledger.claim`."""
+        return await self._run(lambda c: outbox.claim(c, sinks, limit, self._owner, self._lease))
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""
+        if not await self._run(lambda c: outbox.settle(c, delivery, outcome, self._owner)):
+            log.info("delivery %d was taken over before it was settled", delivery.id)
+
+    async def due_in(self) -> float | None:
+        """Seconds until something can be done; None when nothing waits."""
+        at = await self._run(
+            lambda c: c.fetchval(
+                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes WHERE due_at IS NOT NULL OR lease_until"
+                " IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
+            )
+        )
+        return None if at is None else max(0.0, float(at))
+
+    async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
+        """List deliveries, oldest first."""
+        return await self._run(lambda c: outbox.listed(c, state, sink, limit))
+
+    async def retry_deliveries(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
+        """Set dead deliveries waiting again."""
+        return await self._run(lambda c: outbox.revive(c, ids, sink))
+
+    async def bury_deliveries(self, ids: Sequence[int]) -> int:
+        """Give up waiting deliveries by hand."""
+        return await self._run(lambda c: outbox.give_up(c, ids))
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def tasks(self, query: TaskQuery) -> list[Task]:
+        """Return tasks, newest first."""
+        found = await self._run(
+            lambda c: c.fetch(
+                "SELECT doc FROM agent_tasks WHERE ($1::text IS NULL OR tenant = $1)"
+                " AND ($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text))"
+                " AND ($3::text IS NULL OR status = $3) AND ($4::text IS NULL OR agent_name = $4)"
+                " AND ($5::boolean IS NULL OR announced = $5) ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
+                query.tenant,
+                query.task_id,
+                query.status,
+                query.agent_name,
+                query.is_announced,
+                query.limit,
+            )
+        )
+        return [rows.task_of(row[0]) for row in found]
+
+    async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
+        """Return checkpoints in order of time."""
+        found = await self._run(
+            lambda c: c.fetch(
+                f"SELECT {rows.CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
+                task_uid,
+                limit,
+            )
+        )
+        return [rows.checkpoint_of(row) for row in found]
+
+    async def counts(self) -> dict[str, Any]:
+        """Return what is kept."""
+
+        async def work(connection: Any) -> dict[str, Any]:
+            tables = ("agent_events", "agent_tasks", "agent_checkpoints", "dead_letters")
+            found: dict[str, Any] = {t: await connection.fetchval(f"SELECT count(*) FROM {t}") for t in tables}
+            states = await connection.fetch("SELECT state, count(*) FROM deliveries GROUP BY state")
+            return {**found, "deliveries": {row[0]: row[1] for row in states}}
+
+        return await self._run(work)
+
+
+def _stripe(domain: bytes) -> int:
+    return crc32(domain) % STRIPES
+
+
+def _sum(a: Recorded, b: Recorded) -> Recorded:
+    """Return two parts of one batch as one."""
+    newest = {t.uid: t for t in (*a.tasks, *b.tasks)}
+    return msgspec.structs.replace(
+        a,
+        events=a.events + b.events,
+        parts=dict(Counter(a.parts) + Counter(b.parts)),
+        repeats=a.repeats + b.repeats,
+        passed_over=a.passed_over + b.passed_over,
+        tasks=list(newest.values()),
+        started=a.started + b.started,
+        ended=a.ended + b.ended,
+        checkpoints=a.checkpoints + b.checkpoints,
+        settled=a.settled + b.settled,
+        deliveries=a.deliveries + b.deliveries,
+        lost=dict(Counter(a.lost) + Counter(b.lost)),
+    )

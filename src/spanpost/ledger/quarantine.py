@@ -1,0 +1,71 @@
+"""Observations that a ledger cannot take: mended where that is possible, else kept with their bytes."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from spanpost.domain.observations import Observation, Origin, Repair
+from spanpost.fold.mend import mend, mend_text, mend_value
+
+_INT64 = 2**63 - 1
+_encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
+
+_BURY = """
+INSERT INTO dead_letters AS known (key, tenant, source, reason, error, bytes) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (key) DO UPDATE SET attempts = known.attempts + 1, last_at = now(), error = excluded.error, reason = excluded.reason"""
+
+
+def mended(o: Observation) -> Observation:
+    """Return the observation with every value as PostgreSQL takes it, flagged in `repairs`; the very one when it was fine.
+
+    The same observation is mended the same way each time, so that its repeats are recognised.
+    """
+    flags = 0
+    changes: dict[str, Any] = {}
+    for field in ("name", "status_message", "tenant", "producer"):
+        text, bits = mend_text(getattr(o, field))
+        if bits:
+            changes[field] = text
+            flags |= bits
+    for field in ("at_ns", "start_ns", "end_ns"):
+        if not 0 <= getattr(o, field) <= _INT64:
+            changes[field] = 0
+            flags |= Repair.TIME
+    for field, most in (("severity", 32767), ("kind", 32767), ("seq", _INT64), ("repairs", 2**31 - 1)):
+        if not 0 <= getattr(o, field) <= most:
+            changes[field] = 0
+            flags |= Repair.NUMBER
+    attributes, bits = mend(o.attributes)
+    if bits:
+        changes["attributes"] = attributes
+        flags |= bits
+    if o.body is not None:
+        body, bits = mend_value(o.body)
+        if bits:
+            changes["body"] = body
+            flags |= bits
+    resource, bits = mend(o.origin.resource)
+    scope, more = mend_text(o.origin.scope)
+    version, most_bits = mend_text(o.origin.scope_version)
+    if bits | more | most_bits:
+        changes["origin"] = Origin(resource=resource, scope=scope, scope_version=version)
+        flags |= bits | more | most_bits
+    if not flags:
+        return o
+    changes["repairs"] = changes.get("repairs", o.repairs) | flags
+    return msgspec.structs.replace(o, **changes)
+
+
+async def bury(connection: Any, o: Observation, error: BaseException, source: str = "record") -> None:
+    """Keep an observation that cannot be recorded, with why."""
+    try:
+        kept = _encode(o)
+    except Exception:
+        kept = repr(o).encode("utf-8", "backslashreplace")
+    tenant, _ = mend_text(o.tenant)
+    said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
+    reason = str(getattr(error, "sqlstate", None) or type(error).__name__)
+    await connection.execute(_BURY, blake2b(kept, digest_size=16).digest(), tenant, source, reason, said, kept)

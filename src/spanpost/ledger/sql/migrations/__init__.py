@@ -1,0 +1,1 @@
+"""Alembic migrations, forwards only: `spanpost.ledger.sql.schema.upgrade` runs them."""

@@ -1,0 +1,30 @@
+"""DDL in which a column cannot be without its comment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+#: name, type with constraints, what it means
+Column = tuple[str, str, str]
+
+
+def table(name: str, comment: str, columns: Sequence[Column], *, rules: Sequence[str] = (), options: str = "") -> list[str]:
+    """Return the statements that make a table with every column documented in the database."""
+    body = ",\n  ".join([f"{column} {kind}" for column, kind, _ in columns] + list(rules))
+    return [f"CREATE TABLE {name} (\n  {body}\n) {options}".strip(), *comments("TABLE", name, comment, columns)]
+
+
+def view(name: str, comment: str, columns: Sequence[Column], source: str) -> list[str]:
+    """Return the statements that make a view. A column's second part is its expression."""
+    body = ",\n  ".join(f"{expression} AS {column}" for column, expression, _ in columns)
+    return [f"CREATE VIEW {name} AS SELECT\n  {body}\n{source}", *comments("VIEW", name, comment, columns)]
+
+
+def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> list[str]:
+    """Return the COMMENT statements of a table or view and its columns."""
+    told = [f"COMMENT ON {kind} {name} IS {_quote(comment)}"]
+    return told + [f"COMMENT ON COLUMN {name}.{column} IS {_quote(text)}" for column, _, text in columns]
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

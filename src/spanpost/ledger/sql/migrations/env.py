@@ -1,0 +1,14 @@
+"""Alembic's door: runs on the connection that `schema.upgrade` hands over, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    # A name of our own: the database may be shared with an application that uses alembic too.
+    version_table="spanpost_version",
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,84 @@
+"""The schema's version: upgrading it, and refusing what does not fit.
+
+Revisions are ``major.minor``. A minor only adds (columns with defaults, tables, indexes), so that this version of spanpost
+goes on working on it while a newer one runs beside; a major does not, and is refused by what is older.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spanpost.domain.errors import ConfigError
+
+#: The newest revision in `migrations/versions`.
+HEAD = "1.0"
+#: Advisory lock that a migration holds to its commit. The number is arbitrary and fixed.
+_LOCK = 5_791_443_902
+_NEXT_STEP = "run `spanpost db upgrade`"
+
+
+async def upgrade(dsn: str) -> tuple[str | None, str]:
+    """Bring the schema to `HEAD`; return the revision before and after. Safe to repeat, and from many processes at once.
+
+    Raises `ConfigError` when the database refuses. A newer schema is left as it is.
+    """
+    import asyncpg
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    async def connect() -> Any:
+        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings={"application_name": "spanpost-migrate"})
+
+    # The DSN goes to asyncpg as it is, because SQLAlchemy's URL would not understand all of it.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, connect_args={"prepared_statement_cache_size": 0}
+    )
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(_upgrade)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise ConfigError(
+            f"the schema could not be upgraded: {cause}. The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} "
+            "with one that has it"
+        ) from error
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Any) -> tuple[str | None, str]:
+    from alembic import command
+    from alembic.config import Config
+
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    before: str | None = None
+    if connection.exec_driver_sql("SELECT to_regclass('spanpost_version') IS NOT NULL").scalar():
+        before = connection.exec_driver_sql("SELECT max(version_num) FROM spanpost_version").scalar()
+    if before is not None and number(before) >= number(HEAD):
+        return before, before
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return before, HEAD
+
+
+def number(revision: str) -> tuple[int, int]:
+    """Return a revision as numbers that compare."""
+    major, _, minor = revision.partition(".")
+    return int(major), int(minor or 0)
+
+
+async def check(connection: Any) -> str | None:
+    """Return why the database's schema does not fit this version of spanpost, or None when it does."""
+    if not await connection.fetchval("SELECT to_regclass('spanpost_version') IS NOT NULL"):
+        return f"the database has no spanpost schema yet: {_NEXT_STEP}"
+    found = await connection.fetchval("SELECT max(version_num) FROM spanpost_version")
+    if found is None or number(found) < number(HEAD):
+        return f"the database's schema is {found}, this spanpost needs {HEAD}: {_NEXT_STEP}"
+    if number(found)[0] > number(HEAD)[0]:
+        return f"the database's schema is {found}, made by a newer spanpost than this one (which knows {HEAD}): upgrade spanpost"
+    return None

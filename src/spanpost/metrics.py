@@ -1,0 +1,254 @@
+"""Prometheus, fed by what a ledger newly recorded and by what the pump carried; by nothing else.
+
+Counters count what this process saw happen; repeats do not count again, because a ledger tells of them as repeats. Label
+values come from agents and are capped: after `most` distinct values of a label, the rest is ``other``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from socketserver import ThreadingMixIn
+from threading import Lock, Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import make_wsgi_app
+
+from spanpost.conventions import FINAL_STATUSES, STATUSES
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Delivery, Receipt
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
+from spanpost.domain.records import Recorded
+from spanpost.fold.redact import line
+
+OTHER = "other"
+UNKNOWN = "unknown"
+ROOMS = ("intake", "fold", "ledger", "sinks", "desk")
+#: The closed list of reasons of `spanpost_lost_total`; anything else is counted as ``other``.
+LOST = (
+    "queue_full",
+    "closed",
+    "undecodable",
+    "too_large",
+    "too_deep",
+    "unfoldable",
+    "ledger_unavailable",
+    "buried",
+    "bug",
+    OTHER,
+)
+#: Seconds. Runs last from moments to days.
+_RUNS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+_LETTERS = (0.01, 0.05, 0.25, 1, 5, 30, 120, 900, 3600)
+
+
+class _Capped:
+    """Label values, at most so many distinct ones; text from agents made fit to be shown."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: dict[str, str] = {}
+
+    def __call__(self, value: str | None) -> str:
+        if not value:
+            return UNKNOWN
+        known = self._seen.get(value)
+        if known is None:
+            if len(self._seen) >= self._most:
+                return OTHER
+            known = self._seen[value] = line(value, 100) or UNKNOWN
+        return known
+
+
+class Metrics:
+    """The metrics of one house, in a registry of its own. Give it to the pump as `watch`; call `recorded` after each batch.
+
+    Safe to call from any thread.
+    """
+
+    def __init__(self, *, most: int = 200) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=True)
+        self._lock = Lock()
+        self._agent, self._model, self._sink, self._part = _Capped(most), _Capped(most), _Capped(most), _Capped(16)
+        self._server: Server | None = None
+
+        def counter(name: str, says: str, *labels: str) -> Counter:
+            return Counter(f"spanpost_{name}", says, labels, registry=registry)
+
+        self.tasks_started = counter("tasks_started", "Tasks that came into being.", "agent")
+        self.tasks_ended = counter("tasks_ended", "Runs of tasks that ended, by final status.", "agent", "status")
+        self.tasks_open = Gauge(
+            "spanpost_tasks_open", "Tasks under way, as this process saw them last.", ["status"], registry=registry
+        )
+        self.task_duration = Histogram(
+            "spanpost_task_duration_seconds",
+            "Time from a task's start to its end.",
+            ["agent", "status"],
+            buckets=_RUNS,
+            registry=registry,
+        )
+        self.tokens = counter("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", "agent", "model")
+        self.cost = counter("cost_usd", "Cost of model calls in US dollars.", "agent", "model")
+        self.model_calls = counter("model_calls", "Model calls that settled.", "agent", "model")
+        self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
+        self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
+        self.repeats = counter("repeats", "Observations that had been recorded before.")
+        self.passed_over = counter("passed_over", "Spans that are not an agent's.")
+        self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
+        self.deliveries = counter("deliveries", "Attempts to deliver, by outcome.", "sink", "outcome")
+        self.delivery_age = Histogram(
+            "spanpost_delivery_age_seconds",
+            "Age of letters when they were delivered.",
+            ["sink"],
+            buckets=_LETTERS,
+            registry=registry,
+        )
+        build = Gauge("spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
+        build.labels(_version()).set(1)
+        self._statuses: dict[bytes, str] = {}
+        # Series that exist from the first moment have a rate from the first moment.
+        for kind in Kind:
+            self.checkpoints.labels(str(kind))
+        for status in STATUSES:
+            if status not in FINAL_STATUSES:
+                self.tasks_open.labels(status).set(0)
+
+    def recorded(self, recorded: Recorded) -> None:
+        """Count what a batch brought."""
+        with self._lock:
+            parts = recorded.parts or ({OTHER: recorded.events} if recorded.events else {})
+            for part, n in parts.items():
+                self.events.labels(self._part(part)).inc(n)
+            self.repeats.inc(recorded.repeats)
+            self.passed_over.inc(recorded.passed_over)
+            for reason, n in recorded.lost.items():
+                self._lost("fold", reason, n)
+            for checkpoint in recorded.checkpoints:
+                self.checkpoints.labels(str(checkpoint.kind)).inc()
+            tasks = {task.uid: task for task in recorded.tasks}
+            for uid in recorded.started:
+                self.tasks_started.labels(self._agent(tasks[uid].agent_name if uid in tasks else None)).inc()
+            for uid in recorded.ended:
+                if (task := tasks.get(uid)) is None:
+                    self.tasks_ended.labels(UNKNOWN, UNKNOWN).inc()
+                    continue
+                labels = self._agent(task.agent_name), task.status if task.status in STATUSES else OTHER
+                self.tasks_ended.labels(*labels).inc()
+                if task.started_at is not None and task.ended_at is not None:
+                    self.task_duration.labels(*labels).observe(max((task.ended_at - task.started_at).total_seconds(), 0.0))
+            for task in recorded.tasks:
+                self._follow(task.uid.bytes, task.status)
+            for call in recorded.settled:
+                labels = self._agent(call.agent_name), self._model(call.model)
+                self.model_calls.labels(*labels).inc()
+                usage = call.usage
+                for kind, n_tokens in (
+                    ("input", usage.input),
+                    ("output", usage.output),
+                    ("cache_read", usage.cache_read),
+                    ("cache_write", usage.cache_write),
+                    ("reasoning", usage.reasoning),
+                ):
+                    if n_tokens is not None and n_tokens > 0:
+                        self.tokens.labels(kind, *labels).inc(n_tokens)
+                if usage.cost_usd is not None and usage.cost_usd.is_finite() and usage.cost_usd > 0:
+                    self.cost.labels(*labels).inc(float(usage.cost_usd))
+
+    def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None:
+        """Count what became of an attempt."""
+        with self._lock:
+            sink = self._sink(delivery.sink)
+            match outcome:
+                case Receipt(skipped=""):
+                    self.deliveries.labels(sink, "delivered").inc()
+                    self.delivery_age.labels(sink).observe(max(age.total_seconds(), 0.0))
+                case Receipt():
+                    self.deliveries.labels(sink, "skipped").inc()
+                case RetryAt():
+                    self.deliveries.labels(sink, "unknown" if outcome.reconcile else "retried").inc()
+                case GiveUp():
+                    self.deliveries.labels(sink, "buried").inc()
+                    self._lost("sinks", "buried", 1)
+
+    def lost(self, room: str, reason: str, n: int = 1) -> None:
+        """Count losses. A reason outside the closed list is ``other``."""
+        with self._lock:
+            self._lost(room, reason, n)
+
+    def lost_all(self, room: str, by_reason: Mapping[str, int]) -> None:
+        """Count losses by reason."""
+        for reason, n in by_reason.items():
+            self.lost(room, reason, n)
+
+    def _lost(self, room: str, reason: str, n: int) -> None:
+        self.lost_total.labels(room if room in ROOMS else OTHER, reason if reason in LOST else OTHER).inc(n)
+
+    def _follow(self, uid: bytes, status: str) -> None:
+        """Keep the gauge of open tasks: a task counts where it was seen last, and not at all once it has ended."""
+        before = self._statuses.pop(uid, None)
+        if before is not None:
+            self.tasks_open.labels(before).dec()
+        if status not in FINAL_STATUSES and status in STATUSES:
+            self._statuses[uid] = status
+            self.tasks_open.labels(status).inc()
+
+    # --- serving ------------------------------------------------------------------------------------------------
+    def serve(self, address: str = "127.0.0.1", port: int = 9464) -> int:
+        """Serve ``/metrics`` from a thread; return the port, which is the system's choice when 0 was asked for.
+
+        9464 is the port that OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when it cannot be had.
+        """
+        if self._server is not None:
+            return self._server.port
+        self._server = Server(self.registry, address, port)
+        return self._server.port
+
+    def close(self) -> None:
+        """Stop serving. Safe to repeat."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+
+class _Threading(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    #: A scraper that says nothing must not hold a thread for ever.
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not news."""
+
+
+class Server:
+    """A small HTTP server of a registry, in a daemon thread."""
+
+    def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
+        try:
+            self._http = make_server(address, port, make_wsgi_app(registry), _Threading, handler_class=_Quiet)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"metrics: cannot listen on {address} port {port}: {error}. "
+                "Set SPANPOST_METRICS__PORT to a free port, or to 0 to have one chosen."
+            ) from error
+        self.port: int = self._http.server_port
+        self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.5}, name="spanpost-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop and free the port."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join(timeout=5)
+
+
+def _version() -> str:
+    try:
+        return version("spanpost")
+    except PackageNotFoundError:
+        return UNKNOWN

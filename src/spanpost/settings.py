@@ -1,0 +1,376 @@
+"""Settings: one model per room, from the environment and ``spanpost.toml``, refused at start when something is wrong.
+
+What is said later wins: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SPANPOST_<ROOM>__<FIELD>``, arguments. A room
+without settings is off. The reference page is made from these models (``make reference``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from spanpost.domain.errors import ConfigError
+
+PREFIX: Final = "SPANPOST_"
+CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
+CONFIG_FILE: Final = "spanpost.toml"
+REFERENCE: Final = "docs/reference/settings.md"
+
+_POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
+# Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
+_KUBERNETES = re.compile(r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+
+
+class Room(BaseModel):
+    """A room's settings. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+#: Seconds as a number, or ISO 8601 (``PT15M``).
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+
+
+class DatabaseSettings(Room):
+    """Where the audit rows are kept."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`). `DATABASE_URL` is read too. "
+        "Without one, `attach()` keeps nothing and the command line uses the embedded PostgreSQL.",
+    )
+    embedded: bool = Field(
+        default=False,
+        description="Without a URL, use the embedded PostgreSQL in `attach()` too; the command line always does.",
+    )
+    pool_size: int = Field(default=4, ge=1, le=100, description="Connections that one process holds at most.")
+    statement_cache: int = Field(
+        default=100, ge=0, description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction."
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: default_data_dir(),
+        description="Directory of the embedded PostgreSQL. By default `$XDG_DATA_HOME/spanpost` "
+        "(`~/.local/share/spanpost`), as root `/var/lib/spanpost`.",
+    )
+    pg_bin: Path | None = Field(default=None, description="Directory of other server binaries, e.g. `/usr/lib/postgresql/17/bin`.")
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _is_postgres(cls, value: object) -> object:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is None or text == "":
+            return None
+        if not isinstance(text, str) or not _POSTGRES.match(text):
+            raise ValueError("must begin with postgresql://; other databases are not supported")
+        # SQLAlchemy's way of naming a driver (postgresql+psycopg://) means the same server.
+        return _POSTGRES.sub("postgresql://", text)
+
+    @field_validator("data_dir", "pg_bin")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
+
+
+class IntakeSettings(Room):
+    """What is taken in from an agent's process."""
+
+    tenant: str = Field(default="default", min_length=1, max_length=200, description="Whose tasks these are in a shared database.")
+    queue_size: int = Field(
+        default=65_536, ge=64, description="Observations that wait in memory at most; what comes on top is lost and counted."
+    )
+    poll_interval: Duration = Field(
+        default=timedelta(seconds=0.25), gt=timedelta(0), description="How often open spans are looked at for late attributes."
+    )
+    capture_content: bool = Field(default=False, description="Keep prompts, completions and tool arguments in the audit rows.")
+
+
+class ConsoleSettings(Room):
+    """Messages in the terminal, as Slack would show them."""
+
+    enabled: bool = Field(default=True, description="Show them; a room that is named at all is on.")
+    form: Literal["auto", "live", "plain", "json"] = Field(
+        default="auto", description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal."
+    )
+
+
+class SlackSettings(Room):
+    """Messages in Slack. Posting for real is not built yet: what would be posted is written to `preview_file`."""
+
+    token: SecretStr | None = Field(default=None, description="Bot token (`xoxb-...`). Never printed.")
+    channel: str = Field(default="", description="Channel where no route names another, e.g. `#agents`.")
+    preview_file: Path | None = Field(default=None, description="Write payloads here as JSON lines instead of posting.")
+
+
+class MetricsSettings(Room):
+    """Prometheus metrics over HTTP. Off in `attach()` unless set; on in `run` and `demo`."""
+
+    enabled: bool = Field(default=True, description="Serve them; a room that is named at all is on.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=9464, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+
+
+class RouteSettings(Room):
+    """Where news of some tasks goes: the first route of a sink whose conditions are all met. Not given: takes any."""
+
+    sink: str = Field(min_length=1, description="Sink that it leads to: `console` or `slack`.")
+    address: str = Field(default="", description="Where in the sink, e.g. `#deploys`; empty: the sink's own default.")
+    tenant: str | None = Field(default=None, description="Takes tasks of this tenant.")
+    agent: str | None = Field(default=None, description="Takes tasks of the agent with this name.")
+    topic: str | None = Field(default=None, description="Takes tasks with this `agent.topic`.")
+    environment: str | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
+    status: str | None = Field(default=None, description="Takes tasks in this status, beside other routes.")
+    verbosity: Literal["live", "milestones", "final", "mute"] = Field(default="live", description="How much is let through.")
+
+
+class LogSettings(Room):
+    """What spanpost says of itself on stderr."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severity that is written.")
+    json_lines: bool = Field(default=False, description="Write JSON lines instead of text.")
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ContextSettings(Room):
+    """When a filling context window is warned of."""
+
+    warn_at: tuple[Share, ...] = Field(default=(0.70, 0.85), description="Shares of the window at which to warn, ascending.")
+    windows: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        default={}, description='Window in tokens by model name, over what spanpost knows: `{"my-model": 32000}`.'
+    )
+
+    @field_validator("warn_at")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("must be ascending, without repeats")
+        return value
+
+
+class NewsSettings(Room):
+    """What is still news."""
+
+    max_age: Duration = Field(
+        default=timedelta(minutes=15),
+        gt=timedelta(0),
+        description="News older than this is recorded and not posted. Seconds, or ISO 8601 (`PT15M`).",
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Make it with `load`, which also refuses misspelt names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
+    intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
+    console: ConsoleSettings | None = None
+    slack: SlackSettings | None = None
+    metrics: MetricsSettings | None = None
+    routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
+    log: LogSettings = Field(default_factory=lambda: LogSettings())
+    context: ContextSettings = Field(default_factory=lambda: ContextSettings())
+    news: NewsSettings = Field(default_factory=lambda: NewsSettings())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return who is asked, most important first."""
+        return (init_settings, env_settings, _Toml(settings_cls), _DatabaseUrl(settings_cls))
+
+    @property
+    def dsn(self) -> str | None:
+        """The database's URL in the clear, for those who connect; None without one."""
+        return self.database.url.get_secret_value() if self.database.url else None
+
+
+class _DatabaseUrl(PydanticBaseSettingsSource):
+    """``DATABASE_URL``, where it names a PostgreSQL: an application's MySQL is not meant for us."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        url = os.environ.get("DATABASE_URL", "")
+        return {"database": {"url": url}} if _POSTGRES.match(url) else {}
+
+
+class _Toml(PydanticBaseSettingsSource):
+    """The configuration file, where there is one."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return read_config_file()
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` by room win over all else. Raises `ConfigError` with every mistake and its next step."""
+    mistakes = list(_misspelt_variables(os.environ))
+    mistakes += _misspelt_keys(read_config_file())
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item) for item in error.errors(include_input=False, include_url=False))) from None
+    except SettingsError:
+        raise ConfigError(f"{_not_json(os.environ)}: this is not JSON; write it so, or set it in {CONFIG_FILE}") from None
+
+
+def is_sdk_disabled() -> bool:
+    """Say whether ``OTEL_SDK_DISABLED`` is set: OpenTelemetry then does nothing, and neither do we."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def default_data_dir() -> Path:
+    """Return where the embedded PostgreSQL lives when nobody says so."""
+    named = os.environ.get("XDG_DATA_HOME", "")
+    if os.path.isabs(named):
+        return Path(named) / "spanpost"
+    # PostgreSQL never runs as root, and the user it steps down to cannot look into root's home.
+    if os.geteuid() == 0:
+        return Path("/var/lib/spanpost")
+    return Path(os.path.expanduser("~")) / ".local" / "share" / "spanpost"
+
+
+def config_path() -> Path | None:
+    """Return the configuration file in use, or None. Raises `ConfigError` when the one that was named is missing."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"{CONFIG_VARIABLE}: there is no file {path}; name an existing file or unset it")
+        return path
+    path = Path(CONFIG_FILE)
+    return path if path.is_file() else None
+
+
+def read_config_file() -> dict[str, Any]:
+    """Return what the configuration file says; empty without one."""
+    path = config_path()
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: this is not TOML: {error}; mend that line") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; mend the file or unset {CONFIG_VARIABLE}") from None
+
+
+def room_model(name: str) -> type[Room]:
+    """Return the model behind a room's name."""
+    annotation = Settings.model_fields[name].annotation
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, Room):
+            return candidate
+    raise KeyError(name)
+
+
+def variable_names() -> tuple[str, ...]:
+    """Return every environment variable that is read, sorted."""
+    names = {CONFIG_VARIABLE, PREFIX + "ROUTES"}
+    for room in Settings.model_fields:
+        if room != "routes":
+            names.update(variable(room, field) for field in room_model(room).model_fields)
+    return tuple(sorted(names))
+
+
+def variable(room: str, field: str) -> str:
+    """Return the environment variable of a room's field."""
+    return f"{PREFIX}{room}__{field}".upper()
+
+
+def _misspelt_variables(environment: Mapping[str, str]) -> Iterable[str]:
+    known = variable_names()
+    for name, value in sorted(environment.items()):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in known or _KUBERNETES.match(upper):
+            continue
+        if upper.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://")):
+            continue
+        yield f"{name}: there is no such setting{_nearest(upper, known)}; rename or unset it ({REFERENCE} lists all)"
+
+
+def _misspelt_keys(document: Mapping[str, Any]) -> Iterable[str]:
+    rooms = tuple(Settings.model_fields)
+    for room, fields in document.items():
+        if room not in rooms:
+            near = _nearest(room, rooms)
+            yield f"{CONFIG_FILE}: [{room}]: there is no such room{near}; rename or remove it ({REFERENCE} lists all)"
+            continue
+        known = tuple(room_model(room).model_fields)
+        for table in fields if isinstance(fields, list) else [fields]:
+            for key in table if isinstance(table, dict) else ():
+                if key not in known:
+                    yield (
+                        f"{CONFIG_FILE}: {room}.{key}: there is no such setting{_nearest(key, known)}; "
+                        f"rename or remove it ({REFERENCE} lists all)"
+                    )
+
+
+def _not_json(environment: Mapping[str, str]) -> str:
+    compound = [PREFIX + "ROUTES", variable("context", "warn_at"), variable("context", "windows")]
+    for name, value in sorted(environment.items()):
+        if name.upper() in compound:
+            try:
+                json.loads(value)
+            except ValueError:
+                return name
+    return " or ".join(compound)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    # "_" for "__" is the commonest slip: compared without underscores, the right name comes first.
+    squeezed = {one.replace("_", ""): one for one in known}
+    found = difflib.get_close_matches(name.replace("_", ""), squeezed, n=1, cutoff=0.6)
+    return f" (did you mean {squeezed[found[0]]}?)" if found else ""
+
+
+def _explain(item: Any) -> str:
+    error = cast("dict[str, Any]", item)
+    where = [str(part) for part in error["loc"]]
+    name = ".".join(where) or "settings"
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if error["type"] == "extra_forbidden":
+        reason = f"there is no such setting{_nearest(where[-1], room_model(where[0]).model_fields)}"
+    if len(where) >= 2 and where[0] != "routes":
+        return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
+    return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"

@@ -1,0 +1,277 @@
+"""How a task looks in a terminal. Pure: tasks and checkpoints in, something to print out.
+
+A card has a bar of the status's colour at its left, as a Slack message has, and no right edge: emoji are one cell wide in
+one terminal and two in the next, and an edge that jumps is worse than none. Text from agents only ever becomes
+`rich.text.Text`, never markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import msgspec
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.deliveries import Delivery, Mode
+from spanpost.domain.tasks import Task
+from spanpost.fold.redact import line, link, paragraph
+from spanpost.sinks import words
+
+#: Slack's own attachment colours, as Grafana OnCall uses them, a little brighter for dark terminals.
+COLOURS = {"red": "#e5534b", "green": "#2eb886", "yellow": "#daa038", "blue": "#4d9de0", "grey": "#8b949e"}
+CHILDREN, ARTIFACTS, NEWS, TAIL = 8, 5, 8, 6
+BAR = 20
+
+
+class News(msgspec.Struct, frozen=True):
+    """A line of a thread. `who` names the sub-agent whose news it is."""
+
+    checkpoint: Checkpoint
+    who: str = ""
+
+
+class Barred:
+    """What stands in it, with a coloured bar at its left."""
+
+    def __init__(self, inner: RenderableType, colour: str) -> None:
+        self.inner = inner
+        self.style = Style(color=colour)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        edge = Segment("┃ ", self.style)
+        for row in console.render_lines(self.inner, options.update(width=max(options.max_width - 2, 10)), pad=False):
+            yield edge
+            yield from row
+            yield Segment.line()
+
+
+def card(
+    task: Task,
+    children: Sequence[Task] = (),
+    thread: Sequence[News] = (),
+    *,
+    now: datetime | None = None,
+    hidden: int = 0,
+    zone: tzinfo = UTC,
+    roomy: bool = True,
+) -> RenderableType:
+    """Draw a task's message with its thread beneath. `hidden` counts older news that is left out."""
+    shown = words.task_look(task)
+    colour = COLOURS[shown.colour]
+    rows: list[RenderableType] = [_head(task, shown, colour, now)]
+    if progress := _progress(task, colour):
+        rows.append(progress)
+    if (doing := line(task.action or "", 200)) and not words.is_final(task):
+        rows.append(_line(("▸ ", "dim"), (doing, "italic")))
+    rows += [_question(a.question, a.options, a.risk) for a in task.open_approvals[:3]]
+    if facts := _facts(task):
+        rows.append(facts)
+    if task.error and task.status == "error":
+        rows += _failure(task)
+    if roomy:
+        rows += _children(children, now)
+        rows += [_artifact(a.name, a.uri, a.kind) for a in task.artifacts[:ARTIFACTS]]
+        if len(task.artifacts) > ARTIFACTS:
+            rows.append(_line((f"   and {len(task.artifacts) - ARTIFACTS} more", "dim")))
+        rows += [_line(("🔗 ", ""), (f"{name} ", "dim"), (url, f"underline link {url}")) for name, url in words.links(task, 4)]
+        if task.results and words.is_final(task):
+            rows.append(_line(*_joined([(f"{k} ", "dim", v, "bold") for k, v in words.results(task)])))
+    message = Barred(Group(*rows), colour)
+    return Group(message, *_thread(thread, hidden, zone)) if thread else message
+
+
+def _head(task: Task, shown: words.Look, colour: str, now: datetime | None) -> RenderableType:
+    left = _line((f"{shown.emoji} ", ""), (words.title(task), "bold"))
+    for part in words.byline(task):
+        left.append(f"  {part}", "dim")
+    right = Text(shown.word, style=f"bold {colour}")
+    if (span := words.age(task, now)) is not None:
+        right.append(f"  {words.elapsed(span)}", "not bold default")
+    grid = Table.grid(expand=True, padding=0)
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    grid.add_column(justify="right", no_wrap=True)
+    # A margin for terminals that draw an emoji wider than it is counted.
+    grid.add_row(left, right + Text("  "))
+    return grid
+
+
+def _progress(task: Task, colour: str) -> Text | None:
+    done, step = words.percent(task), words.step(task)
+    if done is None:
+        return _line((step, "")) if step else None
+    drawn = words.bar(done / 100, BAR)
+    full = drawn.count("█")
+    text = _line((drawn[:full], colour), (drawn[full:], "bright_black"), (f" {done:3.0f} %", "bold"))
+    if step and not words.is_final(task):
+        text.append(f"   {step}")
+    return text
+
+
+def _facts(task: Task) -> Text | None:
+    text = Text()
+    share = task.context_share
+    if share is not None and task.context_window_tokens:
+        heat = COLOURS["red" if share >= words.HOT else "yellow" if share >= words.WARM else "green"]
+        drawn = words.bar(share, 10, full="▰", empty="▱")
+        text.append("context ", "dim")
+        text.append(drawn.rstrip("▱"), heat)
+        text.append(drawn[len(drawn.rstrip("▱")) :], "bright_black")
+        text.append(f" {100 * share:.0f} %", heat)
+        text.append(f" of {words.count(task.context_window_tokens)}", "dim")
+    figures = [words.tokens(task)]
+    if task.cost_usd is not None:
+        figures.append(words.money(task.cost_usd))
+    if task.tool_calls:
+        failed = f", {task.tool_errors} failed" if task.tool_errors else ""
+        figures.append(f"{task.tool_calls} tool call{'s' if task.tool_calls != 1 else ''}{failed}")
+    for figure in filter(None, figures):
+        text.append("   " if text else "")
+        text.append(figure, "dim")
+    return text or None
+
+
+def _failure(task: Task) -> list[RenderableType]:
+    assert task.error is not None
+    rows: list[RenderableType] = []
+    kind, why = line(task.error.type, 80), line(task.error.message, 300)
+    if kind or why:
+        rows.append(_line((kind, f"bold {COLOURS['red']}"), (": " if kind and why else "", "dim"), (why, "")))
+    tail = paragraph(task.error.log_tail, 1200, keep="tail")
+    rows += [_line(("  │ ", "dim"), (part, "dim")) for part in tail.splitlines()[-TAIL:]]
+    return rows
+
+
+def _question(question: str, options: Sequence[str], risk: str) -> RenderableType:
+    text = _line(("✋ ", ""), (line(question, 300) or "A person must decide.", f"bold {COLOURS['yellow']}"))
+    if said := line(risk, 40):
+        text.append(f"  risk {said}", "dim")
+    for option in options[:5]:
+        text.append(f"  [{line(option, 40)}]", "bold")
+    return text
+
+
+def _children(children: Sequence[Task], now: datetime | None) -> list[RenderableType]:
+    if not children:
+        return []
+    rows: list[RenderableType] = [_line((f"{words.at_work(children)}", "dim"))]
+    shown = children[:CHILDREN]
+    for i, child in enumerate(shown):
+        looks = words.task_look(child)
+        last = i == len(shown) - 1 and len(children) <= CHILDREN
+        text = _line(("└ " if last else "├ ", "bright_black"), (f"{looks.emoji} ", ""), (words.title(child, 60), ""))
+        doing = line(child.action or "", 80) or words.step(child, 60)
+        done = words.percent(child)
+        if words.is_final(child):
+            text.append(f"  {looks.word}", COLOURS[looks.colour])
+        else:
+            text.append(f"  {done:.0f} %" if done is not None else f"  {looks.word}", COLOURS[looks.colour])
+            if doing:
+                text.append(f"  {doing}", "italic dim")
+        if (span := words.age(child, now)) is not None:
+            text.append(f"  {words.elapsed(span)}", "dim")
+        rows.append(text)
+    if len(children) > CHILDREN:
+        rows.append(_line(("└ ", "bright_black"), (f"and {len(children) - CHILDREN} more", "dim")))
+    return rows
+
+
+def _artifact(name: str, uri: str, kind: str) -> Text:
+    text = _line(("📎 ", ""), (line(name, 80) or line(uri, 80), ""))
+    if said := line(kind, 20):
+        text.append(f"  {said}", "dim")
+    if uri and (safe := link(uri)):
+        text.append("  ").append(safe, f"underline dim link {safe}")
+    elif uri and uri != name:
+        text.append(f"  {line(uri, 120)}", "dim")
+    return text
+
+
+def _thread(thread: Sequence[News], hidden: int, zone: tzinfo) -> list[RenderableType]:
+    rows: list[RenderableType] = []
+    if hidden:
+        rows.append(_line(("  │ ", "bright_black"), (f"{hidden} earlier", "dim")))
+    for i, news in enumerate(thread):
+        edge = "  ╰ " if i == len(thread) - 1 else "  │ "
+        row = Table.grid(padding=0)
+        row.add_column(no_wrap=True)
+        row.add_column(overflow="ellipsis", no_wrap=True)
+        row.add_row(Text(edge, "bright_black"), news_line(news, zone))
+        rows.append(row)
+    return rows
+
+
+def news_line(news: News, zone: tzinfo = UTC) -> Text:
+    """Draw one line of a thread: when, what, who."""
+    checkpoint = news.checkpoint
+    looks = words.news_look(checkpoint)
+    text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{looks.emoji} ", ""))
+    if who := line(news.who, 40):
+        text.append(f"{who}  ", "bold dim")
+    loud = checkpoint.kind in (Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.CONTEXT_WARNING, Kind.STALLED, Kind.END)
+    text.append(words.news_text(checkpoint), COLOURS[looks.colour] if loud else "")
+    if checkpoint.progress is not None:
+        text.append(f"  {checkpoint.progress:.0f} %", "dim")
+    return text
+
+
+def plain(news: News, title: str, zone: tzinfo = UTC) -> str:
+    """Write one line of news for a log: no colours, the task named."""
+    named = f"{title} › {news.who}" if news.who else title
+    looks = words.news_look(news.checkpoint)
+    at = f"{news.checkpoint.at.astimezone(zone):%H:%M:%S}"
+    done = f" ({news.checkpoint.progress:.0f} %)" if news.checkpoint.progress is not None else ""
+    return f"{at} [{line(named, 80)}] {looks.emoji} {words.news_text(news.checkpoint)}{done}"
+
+
+def record(delivery: Delivery) -> dict[str, Any]:
+    """Return a delivery as one JSON object of a log: public names, texts scrubbed."""
+    task, checkpoint = delivery.task, delivery.checkpoint
+    shown: dict[str, Any] = {
+        "mode": str(delivery.mode),
+        "lane": delivery.lane,
+        "task": {
+            "task_id": line(task.task_id, 200),
+            "name": words.title(task),
+            "agent_name": line(task.agent_name or "", 80) or None,
+            "status": task.status,
+            "progress": words.percent(task),
+            "action": line(task.action or "", 200) or None,
+            "step": words.step(task) or None,
+            "context_used_tokens": task.context_used_tokens,
+            "context_window_tokens": task.context_window_tokens,
+            "input_tokens": task.input_tokens,
+            "output_tokens": task.output_tokens,
+            "cost_usd": None if task.cost_usd is None else float(task.cost_usd),
+            "children": len(delivery.children) or task.child_count,
+        },
+    }
+    if delivery.mode is Mode.NEWS and checkpoint is not None:
+        shown["checkpoint"] = {
+            "id": str(checkpoint.id),
+            "kind": str(checkpoint.kind),
+            "status": checkpoint.status,
+            "text": line(checkpoint.text, 1000),
+            "at": checkpoint.at.isoformat(),
+        }
+    return shown
+
+
+def _line(*parts: tuple[str, str]) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for part, style in parts:
+        text.append(part, style)
+    return text
+
+
+def _joined(parts: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, str]]:
+    spread: list[tuple[str, str]] = []
+    for name, dim, value, bold in parts:
+        spread += [("   " if spread else "", ""), (name, dim), (value, bold)]
+    return spread

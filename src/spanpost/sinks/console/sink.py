@@ -1,0 +1,234 @@
+"""The terminal as a window: live cards for people, plain lines for logs, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+from threading import Lock
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.errors import Unavailable
+from spanpost.domain.tasks import Task
+from spanpost.sinks import words
+from spanpost.sinks.console import render
+
+
+class Form(StrEnum):
+    """How it is shown. AUTO: live where a person watches, plain elsewhere."""
+
+    AUTO = "auto"
+    LIVE = "live"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+class _Card:
+    """One root task with its thread."""
+
+    __slots__ = ("children", "hidden", "is_printed", "keys", "task", "thread")
+
+    def __init__(self, task: Task) -> None:
+        self.task: Task | None = task
+        self.children: tuple[Task, ...] = ()
+        self.thread: list[render.News] = []
+        self.keys: set[str] = set()
+        self.hidden = 0
+        self.is_printed = False
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ConsoleSink:
+    """Shows what Slack would show: one card per root task, edited in place, its news beneath.
+
+    Live cards stay at the bottom of the terminal; a card whose task has ended is printed once for good and scrolls away.
+    At most `KEPT` ended cards are remembered, so that a long-lived process does not grow.
+    """
+
+    name = "console"
+    KEPT = 200
+
+    def __init__(
+        self,
+        *,
+        form: Form = Form.AUTO,
+        file: TextIO | None = None,
+        console: Console | None = None,
+        clock: Callable[[], datetime] = _now,
+        zone: tzinfo | None = None,
+    ) -> None:
+        self._console = console or Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+        watched = self._console.is_terminal and not self._console.is_dumb_terminal
+        self.form = (Form.LIVE if watched else Form.PLAIN) if form is Form.AUTO else form
+        self._clock = clock
+        self._zone = zone or datetime.now().astimezone().tzinfo or UTC
+        self._cards: dict[str, _Card] = {}
+        self._lock = Lock()
+        self._out: list[RenderableType] = []
+        self._live: Live | None = None
+        self._closed = False
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Show it. A closed terminal is `Unavailable`."""
+        try:
+            with self._lock:
+                self._take(delivery)
+            self._write_out()
+            if self.form is Form.LIVE:
+                self._show()
+        except (OSError, ValueError) as error:  # a pipe that was closed; a file that was closed
+            raise Unavailable(f"cannot write to the terminal: {error}", reason="closed") from error
+        return Receipt(ref={"lane": delivery.lane})
+
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
+        """Answer by what this process has shown. Another process's terminal is gone: show it again."""
+        with self._lock:
+            return {
+                d.id: Receipt(ref={"lane": d.lane}) if (card := self._cards.get(d.lane)) and d.key in card.keys else None
+                for d in deliveries
+            }
+
+    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
+        return ()
+
+    async def close(self) -> None:
+        """Print the cards that are still open and leave the terminal as it was."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+            with self._lock:
+                for card in self._cards.values():
+                    if not card.is_printed:
+                        self._print(card)
+            self._write_out()
+        except (OSError, ValueError):
+            pass  # the terminal went first
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+    def _take(self, delivery: Delivery) -> None:
+        """Put a delivery on its card and write what the form writes at once."""
+        if self.form is Form.JSON:
+            # ASCII only: nothing in it can steer the terminal that it may be printed on.
+            self._out.append(json.dumps(render.record(delivery)))
+        card = self._cards.get(delivery.lane)
+        if card is None:
+            card = self._cards[delivery.lane] = _Card(delivery.task)
+            card.task = None
+            self._forget()
+        if delivery.key in card.keys and delivery.mode is Mode.NEWS:
+            return
+        card.keys.add(delivery.key)
+        is_root = delivery.mode is Mode.STATE or _is_root(delivery)
+        if is_root:
+            if card.is_printed and card.task is not None and _run(card.task) != _run(delivery.task):
+                card.is_printed = False  # resumed, or judged anew
+            card.task = delivery.task
+            card.children = delivery.children or card.children
+        checkpoint = delivery.checkpoint
+        if delivery.mode is Mode.NEWS and checkpoint is not None:
+            self._tell(card, delivery, render.News(checkpoint, "" if is_root else words.title(delivery.task, 40)))
+            if is_root and checkpoint.kind is Kind.END and not card.is_printed:
+                self._print(card)
+
+    def _tell(self, card: _Card, delivery: Delivery, news: render.News) -> None:
+        if self.form is Form.PLAIN:
+            title = words.title(card.task or delivery.task, 60)
+            self._out.append(render.plain(news, title, self._zone))
+        elif card.is_printed:
+            text = Text(f"  {words.title(card.task or delivery.task, 40)}  ", style="dim")
+            self._out.append(text + render.news_line(news, self._zone))
+        else:
+            card.thread.append(news)
+            if len(card.thread) > 40:  # more than a live card ever shows
+                del card.thread[0]
+                card.hidden += 1
+
+    def _print(self, card: _Card) -> None:
+        """Print a card for good."""
+        card.is_printed = True
+        if self.form is Form.JSON or card.task is None:
+            return
+        thread = card.thread if self.form is Form.LIVE else ()
+        now = None if words.is_final(card.task) else self._clock()
+        drawn = render.card(card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone)
+        self._out.append(Group(drawn, Text("")))
+        card.thread, card.hidden = [], 0
+
+    def _write_out(self) -> None:
+        # Not under our lock: printing takes the lock of `Live`, whose thread takes ours when it draws.
+        out, self._out = self._out, []
+        for each in out:
+            if isinstance(each, str):
+                self._console.file.write(each + "\n")
+            else:
+                self._console.print(each, no_wrap=True, overflow="ellipsis")
+        if out:
+            self._console.file.flush()
+
+    def _show(self) -> None:
+        if self._closed:
+            return
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._open_cards,
+                auto_refresh=self._console.is_terminal,
+                refresh_per_second=4,
+                transient=True,
+                vertical_overflow="ellipsis",
+            )
+            self._live.start()
+        self._live.refresh()
+
+    def _open_cards(self) -> RenderableType:
+        """Draw what is under way, newest last, as much as the terminal is high."""
+        with self._lock:
+            cards = [c for c in self._cards.values() if not c.is_printed and c.task is not None]
+            room = max(self._console.height - 2, 8)
+            # Threads are shortened first, then cards to their essentials, then the oldest are only counted.
+            for news, roomy in ((render.NEWS, True), (3, True), (1, False), (0, False)):
+                drawn = [self._draw(c, news, roomy) for c in cards]
+                heights = [len(self._console.render_lines(d, pad=False)) for d in drawn]
+                if sum(heights) <= room:
+                    return Group(*drawn)
+            left_out = 0
+            while drawn and sum(heights) + 1 > room:
+                drawn.pop(0)
+                heights.pop(0)
+                left_out += 1
+            return Group(Text(f"{left_out} more under way", style="dim"), *drawn)
+
+    def _draw(self, card: _Card, news: int, roomy: bool) -> RenderableType:
+        assert card.task is not None
+        thread = card.thread[-news:] if news else []
+        hidden = card.hidden + len(card.thread) - len(thread) if thread else 0
+        drawn = render.card(card.task, card.children, thread, now=self._clock(), hidden=hidden, zone=self._zone, roomy=roomy)
+        return Group(drawn, Text("")) if roomy else drawn
+
+    def _forget(self) -> None:
+        if len(self._cards) > self.KEPT:
+            for lane in [lane for lane, card in self._cards.items() if card.is_printed][: len(self._cards) - self.KEPT]:
+                del self._cards[lane]
+
+
+def _is_root(delivery: Delivery) -> bool:
+    return delivery.task.root_uid is None or delivery.task.root_uid == delivery.task.uid
+
+
+def _run(task: Task) -> tuple[str, int]:
+    return task.status, task.segments

@@ -1,0 +1,61 @@
+"""What all tests share: real components, asked for by name."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def _postgres() -> str | None:
+    found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
+    newest = max(found, key=lambda path: int(path.split("/")[4]), default=None)
+    path = newest or shutil.which("postgres")
+    return str(Path(path).parent) if path else None
+
+
+#: How each component is found, and how it is had where it is missing.
+COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
+    "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
+    "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
+    "bash": (lambda: shutil.which("bash"), "bash"),
+}
+
+
+def find(component: str) -> str:
+    """Return where the component is. Missing, it skips the test on a laptop and fails it in CI."""
+    look, cure = COMPONENTS[component]
+    path = look()
+    if path is not None:
+        return path
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"missing in CI: {cure}", pytrace=False)
+    pytest.skip(f"missing: {cure}")
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[[str], str]:
+    """Lend the function that finds a component: ``bin_dir = needs("postgres")``."""
+    return find
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip or fail a test marked ``needs(component)`` where the component is missing."""
+    for mark in item.iter_markers("needs"):
+        for component in mark.args:
+            find(component)
+
+
+@pytest.fixture
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Leave a process without any settings, in an empty directory with an empty home; return that directory."""
+    for name in list(os.environ):
+        if name.upper().startswith("SPANPOST_") or name in ("DATABASE_URL", "OTEL_SDK_DISABLED", "XDG_DATA_HOME"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

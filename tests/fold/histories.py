@@ -1,0 +1,241 @@
+"""Random histories of agents for the property tests: trees of spans, told live and at their end, stacked and torn.
+
+Histories are made of readings, not of attributes: the reader has tests of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.checkpoints import TOLD, Checkpoint
+from spanpost.domain.observations import Observation, Part, Status, content_hash, event_id
+from spanpost.domain.readings import Approval, Artifact, Failure, Finish, Reading, Role, Tells
+from spanpost.domain.tasks import Task
+from spanpost.domain.usage import Usage
+from spanpost.fold import walk
+from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.records import domain_of
+from spanpost.fold.work import Key, R
+
+SECOND = 10**9
+BASE = 1_790_000_000 * SECOND
+NOW = datetime(2026, 9, 21, tzinfo=UTC)
+
+
+def placed(o: Observation, r: Reading) -> Placed:
+    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o)
+
+
+class Packed:
+    """A `Work` that stores every record as bytes, as a database does."""
+
+    def __init__(self) -> None:
+        self.docs: dict[Key, bytes] = {}
+        self.open: dict[Key, msgspec.Struct | None] = {}
+        self.dirty: set[Key] = set()
+
+    def get(self, key: Key, kind: type[R]) -> R | None:
+        if key not in self.open:
+            doc = self.docs.get(key)
+            self.open[key] = None if doc is None else msgspec.msgpack.decode(doc, type=kind)
+        return self.open[key]  # type: ignore[return-value]
+
+    def put(self, key: Key, record: msgspec.Struct) -> None:
+        self.open[key] = record
+        self.dirty.add(key)
+
+    def drop(self, key: Key) -> None:
+        self.open[key] = None
+        self.dirty.add(key)
+
+    def commit(self) -> None:
+        for key in self.dirty:
+            record = self.open[key]
+            if record is None:
+                self.docs.pop(key, None)
+            else:
+                self.docs[key] = msgspec.msgpack.encode(record)
+        self.open.clear()
+        self.dirty.clear()
+
+
+class Twin:
+    """The smallest ledger: folds batches and keeps what they came to."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.work = Packed()
+        self.rules = rules or Rules(windows={"gpt-x": 1000})
+        self.seen: set[tuple[UUID, bytes]] = set()
+        self.tasks: dict[UUID, Task] = {}
+        self.checkpoints: dict[UUID, Checkpoint] = {}
+        self.judged: list[UUID] = []
+        self.timers: dict[Key, datetime] = {}
+
+    def record(self, batch: list[Placed]) -> Folded:
+        new = []
+        for p in batch:
+            if (p.event_id, p.content_hash) not in self.seen:
+                self.seen.add((p.event_id, p.content_hash))
+                new.append(p)
+        return self._keep(walk.fold(self.work, new, self.rules, NOW))
+
+    def settle(self) -> None:
+        due = sorted(self.timers)
+        self.timers.clear()
+        self._keep(walk.elapse(self.work, due, self.rules, NOW + timedelta(hours=1)))
+
+    def _keep(self, folded: Folded) -> Folded:
+        self.work.commit()
+        for timer in folded.timers:
+            self.timers[timer.key] = timer.at
+        for move in folded.moves:
+            for c in list(self.checkpoints.values()):
+                if c.unit == move.unit_from and c.trace_id == move.trace_id:
+                    self.checkpoints[c.id] = msgspec.structs.replace(c, unit=move.unit_to, task_uid=move.task_uid)
+        for id in folded.retracted:
+            self.checkpoints.pop(id, None)
+        for c in folded.checkpoints:
+            if c.kind not in TOLD:
+                self.judged.append(c.id)
+            self.checkpoints[c.id] = c
+        for uid, _ in folded.gone:
+            self.tasks.pop(uid, None)
+        for task in folded.tasks:
+            self.tasks[task.uid] = task
+        return folded
+
+    def outcome(self) -> tuple[list[Task], list[tuple[object, ...]]]:
+        """What must not depend on the order: the tasks, and what was told with the task of which it was told."""
+        told = sorted(
+            (str(c.id), c.kind, c.status, c.text, c.at, self.tasks[c.task_uid].task_id if c.task_uid in self.tasks else "?")
+            for c in self.checkpoints.values()
+            if c.kind in TOLD
+        )
+        rows = (msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values())  # which message carries it may differ
+        return sorted(rows, key=lambda t: str(t.uid)), told  # type: ignore[return-value]
+
+
+def history(random: Random, *, size: int = 14) -> list[Placed]:
+    """Return one history, in order of time."""
+    out: list[Placed] = []
+    for _ in range(random.choice((1, 1, 1, 2))):
+        out += _trace(random, size)
+    out.sort(key=lambda p: (p.observation.at_ns, p.content_hash))
+    return out
+
+
+def _trace(random: Random, size: int) -> list[Placed]:
+    trace = random.randbytes(16)
+    n = random.randint(1, size)
+    spans = [random.randbytes(8) for _ in range(n)]
+    out: list[Placed] = []
+    responses = [f"resp-{i}-{trace.hex()[:4]}" for i in range(3)]
+    task_ids = ["job-1", "job-2"]
+    start = BASE + random.randrange(100) * SECOND
+    ends = start + (n + 2) * 10 * SECOND
+    for i, span in enumerate(spans):
+        parent = b"" if i == 0 else spans[max(0, i - random.randint(1, 3))]
+        if random.random() < 0.04:
+            parent = random.randbytes(8)  # a parent that never comes
+        role = random.choice((Role.TASK, Role.AGENT, Role.WORKFLOW)) if i == 0 else _role(random)
+        begins, finishes = start + i * SECOND, ends - i * SECOND + random.randrange(5)
+        reading = _span_reading(random, role, responses, task_ids)
+        if i == 0 and random.random() < 0.2:
+            reading = msgspec.structs.replace(reading, role=Role.OTHER)
+        has_failed = random.random() < 0.12 and reading.role is not Role.OTHER
+        if has_failed:
+            reading = msgspec.structs.replace(reading, failure=Failure(type="ValueError", message=f"bad {i}"))
+        common = {
+            "trace_id": trace,
+            "span_id": span,
+            "parent_id": parent,
+            "name": f"span {i}",
+            "start_ns": begins,
+            "attributes": {"i": i},
+        }
+        if random.random() < 0.4:
+            early = msgspec.structs.replace(reading, usage=None, failure=None)
+            if random.random() < 0.4:
+                early = Reading(role=Role.OTHER)
+            out.append(placed(Observation(part=Part.STARTED, at_ns=begins, **common), early))  # type: ignore[arg-type]
+        if random.random() < 0.93:  # else it is open for ever
+            status = Status.ERROR if has_failed else random.choice((Status.OK, Status.UNSET))
+            out.append(placed(Observation(part=Part.ENDED, at_ns=finishes, end_ns=finishes, status=status, **common), reading))  # type: ignore[arg-type]
+        for k in range(random.choice((0, 0, 1, 2))):
+            out.append(_event(random, trace, span, begins + k * 1000, k))
+    return out
+
+
+def _role(random: Random) -> Role:
+    return random.choices(
+        (Role.LLM, Role.TOOL, Role.STEP, Role.OTHER, Role.AGENT, Role.WORKFLOW, Role.TASK, Role.PLUMBING),
+        (8, 5, 4, 3, 3, 1, 1, 1),
+    )[0]
+
+
+def _span_reading(random: Random, role: Role, responses: list[str], task_ids: list[str]) -> Reading:
+    values: dict[str, object] = {"role": role}
+    if role is Role.LLM:
+        values["model"] = random.choice(("gpt-x", "gpt-y"))
+        values["finish"] = random.choice((Finish.STOP, Finish.TOOLS, Finish.UNKNOWN))
+        if random.random() < 0.8:
+            cached = random.choice((None, 5))
+            values["usage"] = Usage(input=random.randrange(1, 1000), output=random.randrange(100), cache_read=cached)
+        if random.random() < 0.4:
+            values["response_id"] = random.choice(responses)
+    elif role is Role.TOOL:
+        values["tool_name"] = random.choice(("search", "write"))
+    elif role is Role.AGENT:
+        values["agent_name"] = random.choice(("ann", "bob"))
+    elif role is Role.TASK:
+        if random.random() < 0.5:
+            values["task_id"] = random.choice(task_ids)
+        values["task_name"] = "the job"
+    if role.is_box and random.random() < 0.2:
+        values["status"] = random.choice(("complete", "error", "paused"))
+    if role is not Role.OTHER and random.random() < 0.2:
+        values["progress"] = float(random.randrange(100))
+    if role is not Role.OTHER and random.random() < 0.1:
+        values["step_name"], values["step_index"] = f"step {random.randrange(3)}", random.randrange(1, 4)
+    return Reading(**values)  # type: ignore[arg-type]
+
+
+def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Placed:
+    o = Observation(part=Part.EVENT, trace_id=trace, span_id=span, name="agent.checkpoint", at_ns=at, index=index)
+    what = random.randrange(6)
+    if what <= 1:
+        r = Reading(tells=Tells.CHECKPOINT, message=f"news {at}", progress=float(random.randrange(100)))
+    elif what == 2:
+        o = msgspec.structs.replace(o, name="agent.artifact")
+        r = Reading(tells=Tells.ARTIFACT, artifact=Artifact(name=random.choice("ab"), uri="file:///x"))
+    elif what == 3:
+        o = msgspec.structs.replace(o, name="exception")
+        r = Reading(tells=Tells.ERROR, failure=Failure(type="KeyError", message="k"), occurrence=f"KeyError {random.randrange(2)}")
+    elif what == 4:
+        o = msgspec.structs.replace(o, name="agent.approval.requested")
+        r = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id=random.choice(("q1", "q2")), question="sure?"))
+    else:
+        o = msgspec.structs.replace(o, name="agent.approval.resolved")
+        r = Reading(tells=Tells.APPROVAL_RESOLVED, approval=Approval(id=random.choice(("q1", "q2")), decision="approve"))
+    return placed(o, r)
+
+
+def feed(batch: list[Placed], random: Random | None) -> Twin:
+    """Fold a history: in order and whole, or shuffled, with repeats, in random batches; then let the trace settle."""
+    twin = Twin()
+    if random is None:
+        twin.record(list(batch))
+    else:
+        mixed = [*batch, *random.choices(batch, k=random.randrange(1 + len(batch)))] if batch else []
+        random.shuffle(mixed)
+        while mixed:
+            k = random.choice((1, 1, 2, 5, len(mixed)))
+            twin.record(mixed[:k])
+            mixed = mixed[k:]
+    twin.settle()
+    twin.settle()
+    return twin

@@ -1,0 +1,89 @@
+"""The project's own promises: style, types, the direction of imports, what is public."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.timeout(300)
+def test_types() -> None:
+    """The whole package passes mypy in strict mode."""
+    _run(sys.executable, "-m", "mypy")
+
+
+def test_style() -> None:
+    """Code, tests and scripts pass ruff."""
+    _run(sys.executable, "-m", "ruff", "check", ".")
+
+
+def test_imports_go_one_way() -> None:
+    """Rooms import downwards only, do not know one another, and the fold is pure."""
+    _run(str(BIN / "lint-imports"), "--no-cache")
+
+
+def test_typed() -> None:
+    """The package says that it is typed."""
+    assert (ROOT / "src" / "spanpost" / "py.typed").is_file()
+
+
+def test_public_names() -> None:
+    """What `spanpost` offers is sorted, without repeats, and all there."""
+    import spanpost
+
+    names = list(getattr(spanpost, "__all__", []))
+    assert names == sorted(set(names))
+    assert [name for name in names if not hasattr(spanpost, name)] == []
+
+
+def test_the_lock_names_no_host() -> None:
+    """The lock file holds versions and hashes, and no address of any registry."""
+    lock = (ROOT / "requirements-dev.lock").read_text()
+    assert re.findall(r"https?://|--index-url|--find-links|--extra-index", lock) == []
+    packages = re.findall(r"^[a-z0-9._-]+(?:\[.*\])?==", lock, re.MULTILINE)
+    assert len(packages) > 30
+    assert len(re.findall("--hash=sha256:", lock)) > len(packages)
+
+
+def test_the_lock_covers_what_is_declared() -> None:
+    """Every dependency and extra of pyproject.toml is locked."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = list(project["project"]["dependencies"]) + project["dependency-groups"]["dev"]
+    for extra in project["project"]["optional-dependencies"].values():
+        declared += extra
+    names = {re.split(r"[\[<>=~! ]", one)[0].lower().replace("_", "-") for one in declared} - {"spanpost"}
+    locked = set(re.findall(r"^([a-z0-9.-]+)(?:\[.*\])?==", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
+    assert names - locked == set()
+
+
+def test_the_example_is_the_demo() -> None:
+    """examples/first_agent.py and the agent of `spanpost demo` are one text."""
+    shipped = ROOT / "src" / "spanpost" / "demo" / "first_agent.py"
+    assert (ROOT / "examples" / "first_agent.py").read_text() == shipped.read_text()
+
+
+def test_an_agent_imports_little() -> None:
+    """`spanpost.agent` brings neither the SDK nor any room of ours into an agent's process."""
+    code = (
+        "import json, sys, spanpost.agent;"
+        "print(json.dumps(sorted(m for m in sys.modules if m.split('.')[0] in ('spanpost', 'pydantic', 'msgspec', 'asyncpg')"
+        " or m.startswith('opentelemetry.sdk'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    brought = {name for name in json.loads(done.stdout) if not name.startswith("spanpost.agent")}
+    assert brought <= {"spanpost", "spanpost.conventions"}
