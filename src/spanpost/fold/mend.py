@@ -58,7 +58,7 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
                     break
             elif t is not bool and value is not None:
                 break
-            if type(key) is not str or not key.isascii() or len(key) > MAX_KEY or "\0" in key:
+            if type(key) is not str or (key not in _good_keys and not _is_good_key(key)):
                 break
         else:
             return attributes, 0
@@ -68,6 +68,18 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         return {}, Repair.TRUNCATED
 
 
+#: Keys that were looked at before; there are few, and asking them again would be a third of the cost.
+_good_keys: set[str] = set()
+
+
+def _is_good_key(key: str) -> bool:
+    if not key.isascii() or len(key) > MAX_KEY or "\0" in key:
+        return False
+    if len(_good_keys) < 8192 and len(key) <= 64:
+        _good_keys.add(key)
+    return True
+
+
 def _is_clean(values: list[Any]) -> bool:
     # The lists that are everywhere are short and of short words (finish reasons).
     return len(values) <= 16 and all(type(v) is str and len(v) <= 256 and v.isascii() and "\0" not in v for v in values)
@@ -75,6 +87,8 @@ def _is_clean(values: list[Any]) -> bool:
 
 def mend_text(text: str, limit: int = MAX_VALUE) -> tuple[str, int]:
     """Return text without NUL and lone surrogates, at most `limit` bytes of UTF-8, and the bits of what was repaired."""
+    if text.isascii() and len(text) <= limit and len(text) <= _SHORT and "\0" not in text:
+        return text, 0
     pot = _Pot()
     return pot.text(text, limit), pot.repairs
 
