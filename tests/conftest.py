@@ -11,6 +11,8 @@ import pytest
 
 from spanpost.domain.errors import ConfigError
 
+pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
+
 
 def missing(reason: str) -> None:
     """Skip for want of a component; where CI is set, fail: there the component should be."""
