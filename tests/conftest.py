@@ -17,6 +17,8 @@ def _postgres() -> str | None:
     path = newest or shutil.which("postgres")
     return str(Path(path).parent) if path else None
 
+pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
+
 
 #: How each component is found, and how it is had where it is missing.
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {

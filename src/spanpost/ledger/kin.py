@@ -36,8 +36,8 @@ _SAVE = (
 _DROP = "DELETE FROM kin WHERE key = ANY($1::bytea[])"
 
 
-class Records(Mapping[Key, "msgspec.Struct | None"]):
-    """A `Work` over what was fetched, and the mapping that `walk.trail` reads.
+class Records:
+    """A `Work` over what was fetched. `loaded` is the same as `walk.trail` reads it.
 
     `reset` throws away what the fold did, not what was fetched.
     """
@@ -84,26 +84,23 @@ class Records(Mapping[Key, "msgspec.Struct | None"]):
         self._live[key] = record
         return record
 
-    # --- what the trail sees ------------------------------------------------------------------------------------------
+    def has(self, key: Key) -> bool:
+        """Tell whether the record, or that there is none, is known."""
+        return key in self._raw or key in self._live or key[:16] in self._whole
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._raw or key in self._live or (isinstance(key, bytes) and key[:16] in self._whole)
+    def fetched(self) -> tuple[Key, ...]:
+        """Return the keys that were fetched."""
+        return tuple(self._raw)
 
-    def __getitem__(self, key: Key) -> msgspec.Struct | None:
-        found: msgspec.Struct | None = self.get(key)
-        return found
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
+    @property
+    def loaded(self) -> Mapping[Key, msgspec.Struct | None]:
+        return _Loaded(self)
 
     # --- what the database sees ---------------------------------------------------------------------------------------
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key; those that are not there are known to be absent."""
-        wanted = sorted(k for k in keys if k not in self)
+        wanted = sorted(k for k in keys if not self.has(k))
         if not wanted:
             return
         for key in wanted:
@@ -139,3 +136,23 @@ class Records(Mapping[Key, "msgspec.Struct | None"]):
             await connection.execute(_DROP, gone)
 
 
+class _Loaded(Mapping[Key, "msgspec.Struct | None"]):
+    """What was fetched: a key that was not is a key that is not in here."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and self._records.has(key)
+
+    def __getitem__(self, key: Key) -> msgspec.Struct | None:
+        if not self._records.has(key):
+            raise KeyError(key)
+        found: msgspec.Struct | None = self._records.get(key)
+        return found
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._records.fetched())
+
+    def __len__(self) -> int:
+        return len(self._records.fetched())

