@@ -144,7 +144,7 @@ class PostgresLedger:
             return Recorded()
         try:
             with unfoldable():
-                placed = walk.prepare(batch)
+                placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
             return await self._widening(lambda c, locked: self._take(c, placed, locked), walk.domains(placed))
         except Exception as error:
             if not is_of_data(error):
@@ -154,7 +154,7 @@ class PostgresLedger:
         known: set[bytes] = set()
         for o in kept:
             with contextlib.suppress(Exception):
-                known |= walk.domains(walk.prepare([o]))
+                known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content))
         return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked), known)
 
     async def elapse(self) -> Recorded:
@@ -287,7 +287,7 @@ class PostgresLedger:
             first, end = waiting.pop()
             try:
                 with unfoldable():
-                    placed = walk.prepare(kept[first:end])
+                    placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content)
                 async with connection.transaction():
                     part = await self._take_locked(connection, placed, locked, now)
             except Exception as error:
