@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-import recorded_runs as rec
 
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Finish, Reading, Role
 from spanpost.fold.read import read
+from tests.fold import recorded_runs as rec
 
 #: What is not on the wire, or is wrong there: upstream's, each looked at in the recording.
 NOT_ON_THE_WIRE = {

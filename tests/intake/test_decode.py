@@ -81,7 +81,7 @@ def test_json_and_protobuf_logs_say_the_same() -> None:
 
 
 def test_a_span_its_events_and_links() -> None:
-    """A span is one observation, each event another by its position; links stay on the span."""
+    """A span is one observation, each event another by its position and its number among equals; links stay on the span."""
     events = [
         {"name": "a", "timeUnixNano": AT + 1},
         {"name": "exception", "timeUnixNano": AT + 2},
@@ -92,10 +92,10 @@ def test_a_span_its_events_and_links() -> None:
     assert (span.part, span.kind, span.status, span.exceptions) == (Part.ENDED, 3, Status.ERROR, 1)
     assert span.links == ((bytes.fromhex(TRACE), bytes.fromhex(PARENT)),)
     assert (span.at_ns, span.parent_id, span.origin.scope) == (AT + 5, bytes.fromhex(PARENT), "s")
-    assert [(e.part, e.index, e.name, e.at_ns - AT) for e in told] == [
-        (Part.EVENT, 0, "a", 1),
-        (Part.EVENT, 1, "exception", 2),
-        (Part.EVENT, 2, "a", 1),
+    assert [(e.part, e.index, e.ordinal, e.name, e.at_ns - AT) for e in told] == [
+        (Part.EVENT, 0, 0, "a", 1),
+        (Part.EVENT, 1, 0, "exception", 2),
+        (Part.EVENT, 2, 1, "a", 1),
     ]
     assert len({event_id(o) for o in decoded.observations}) == 4
 

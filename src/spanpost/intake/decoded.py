@@ -147,9 +147,12 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
             repairs=repairs,
         )
     )
+    equals: dict[tuple[str, int], int] = {}
     for index, event in enumerate(events):
         try:
-            decoded.observations.append(_event(event, index, trace_id, span_id, end or start, origin, tenant))
+            seen = _event(event, index, trace_id, span_id, end or start, origin, tenant)
+            ordinal = equals[seen.name, seen.at_ns] = equals.get((seen.name, seen.at_ns), -1) + 1
+            decoded.observations.append(msgspec.structs.replace(seen, ordinal=ordinal) if ordinal else seen)
         except Exception:
             decoded.lose("bad_event")
 
