@@ -24,6 +24,13 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _row(d: Delivery, state: str) -> DeliveryRow:
+    mode = str(d.mode)
+    return DeliveryRow(
+        id=d.id, sink=d.sink, address="", lane=d.lane, mode=mode, state=state, task_id="", kind="", attempt=1, born_at=d.born_at
+    )
+
+
 class Hall:
     """A ledger of deliveries alone that behaves: one per lane, state first, not before its time, leases, outages."""
 
@@ -89,14 +96,7 @@ class Hall:
     async def deliveries(self, *, state=None, sink=None, limit=100):
         self._check()
         rows = [("waiting", d) for d in self.waiting] + [("sending", d) for d in self.sending.values()]
-        return [
-            DeliveryRow(
-                **{"id": d.id, "sink": d.sink, "address": "", "lane": d.lane, "mode": str(d.mode), "state": s},
-                **{"task_id": "", "kind": "", "attempt": 1, "born_at": d.born_at},
-            )
-            for s, d in rows
-            if state in (None, s) and sink in (None, d.sink)
-        ][:limit]
+        return [_row(d, s) for s, d in rows if state in (None, s) and sink in (None, d.sink)][:limit]
 
     async def until(self, n: int) -> None:
         async with asyncio.timeout(10):

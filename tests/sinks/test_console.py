@@ -15,6 +15,7 @@ from datetime import UTC, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from spanpost.domain.checkpoints import Kind
@@ -95,6 +96,7 @@ def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
     """Any text in any field at any width: no exception, no control or invisible character, no line wider than the terminal."""
     text = drawn(render.card(task, children, [render.News(c, "who") for c in news]), width=width)
     assert not [ch for ch in text if ch != "\n" and ch != "\u200d" and unicodedata.category(ch) in ("Cc", "Cf", "Cs")]
+    assert max(cell_len(row) for row in text.splitlines()) <= width
 
 
 @settings(max_examples=60, deadline=None)
