@@ -1,0 +1,86 @@
+"""The property of the fold: any order and any repetition gives the same tasks and the same told checkpoints."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spanpost.domain.observations import Part
+from spanpost.domain.readings import Role
+from tests.fold.histories import feed, history, placed
+from tests.fold.oracle import figures
+
+#: Histories tried. A laptop tries fewer; the property was run over 10,000 (SPANPOST_HISTORIES=10000).
+HISTORIES = int(os.environ.get("SPANPOST_HISTORIES", "150"))
+seeds = st.integers(min_value=0, max_value=2**32)
+trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
+    """A shuffled, repeated history in random batches comes to the same as the history in order and whole."""
+    told = history(Random(seed))
+    in_order, mixed = feed(told, None), feed(told, Random(order))
+    tasks, checkpoints = in_order.outcome()
+    assert mixed.outcome() == (tasks, checkpoints)
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_no_order_tells_a_judged_checkpoint_twice(seed: int, order: int) -> None:
+    """Whatever the order, each context warning and each compaction is told once at most."""
+    mixed = feed(history(Random(seed)), Random(order))
+    assert len(mixed.judged) == len(set(mixed.judged))
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_figures_are_those_of_a_plain_walk_over_the_finished_tree(seed: int, order: int) -> None:
+    """Calls, tokens and tool calls, folded in any order, equal what a recursive walk over the whole history counts."""
+    told = history(Random(seed))
+    twin = feed(told, Random(order))
+    tasks = twin.tasks.values()
+    assert {
+        "calls": sum(t.llm_calls for t in tasks),
+        "input": sum(t.input_tokens or 0 for t in tasks),
+        "output": sum(t.output_tokens or 0 for t in tasks),
+        "tools": sum(t.tool_calls for t in tasks),
+    } == figures(told)
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
+    """Folding everything a second time changes no task and tells nothing."""
+    told = history(Random(seed))
+    twin = feed(told, Random(order))
+    before = twin.outcome()
+    again = twin.record(told)
+    assert (again.tasks, again.checkpoints) == ([], [])
+    assert twin.outcome() == before
+
+
+def test_histories_hold_what_the_property_is_about() -> None:
+    """The random histories have what makes placement hard: stacked calls, shared response ids, lost parents, late boxes."""
+    seen: set[str] = set()
+    for seed in range(200):
+        told = history(Random(seed))
+        spans = {p.observation.span_id: p for p in told if p.observation.part is Part.ENDED}
+        for p in told:
+            o, r = p.observation, p.reading
+            if o.part is Part.STARTED and r.role is Role.OTHER and o.span_id in spans and spans[o.span_id].reading.role.is_box:
+                seen.add("late box")
+            if o.part is Part.ENDED and r.role is Role.LLM:
+                above = spans.get(o.parent_id)
+                if above is not None and above.reading.role is Role.LLM:
+                    seen.add("stacked")
+                if r.response_id and sum(q.reading.response_id == r.response_id for q in spans.values()) > 1:
+                    seen.add("shared response id")
+            if o.parent_id and o.parent_id not in {q.observation.span_id for q in told}:
+                seen.add("lost parent")
+    assert seen == {"late box", "stacked", "shared response id", "lost parent"}
+    assert placed(told[0].observation, told[0].reading) == told[0]
