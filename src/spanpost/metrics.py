@@ -95,6 +95,7 @@ class Metrics:
         self.tokens = counter("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", "agent", "model")
         self.cost = counter("cost_usd", "Cost of model calls in US dollars.", "agent", "model")
         self.model_calls = counter("model_calls", "Model calls that settled.", "agent", "model")
+        self.corrections = counter("usage_corrections", "Times that figures added to counters proved too high; the tables are right.")
         self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
         self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
         self.repeats = counter("repeats", "Observations that had been recorded before.")
@@ -143,9 +144,10 @@ class Metrics:
                     self.task_duration.labels(*labels).observe(max((task.ended_at - task.started_at).total_seconds(), 0.0))
             for task in recorded.tasks:
                 self._follow(task.uid.bytes, task.status)
+            self.corrections.inc(recorded.corrections)
             for call in recorded.settled:
                 labels = self._agent(call.agent_name), self._model(call.model)
-                self.model_calls.labels(*labels).inc()
+                self.model_calls.labels(*labels).inc(call.calls)
                 usage = call.usage
                 for kind, n_tokens in (
                     ("input", usage.input),

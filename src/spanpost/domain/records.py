@@ -12,10 +12,16 @@ from spanpost.domain.usage import Usage
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """A model call's figures, ready to be added to counters once."""
+    """Figures of a task's model calls that will hardly change any more, ready to be added to counters once.
+
+    Counters cannot take back, so a task's calls are counted when its run has ended, or half a minute after they were seen;
+    a later correction downwards changes the tables and is counted as a correction.
+    """
 
     agent_name: str | None
+    #: The model of the task's last call.
     model: str | None
+    calls: int
     usage: Usage
 
 
@@ -33,8 +39,9 @@ class Recorded(msgspec.Struct, kw_only=True):
     started: list[UUID] = []
     ended: list[UUID] = []
     checkpoints: list[Checkpoint] = []
-    #: Model calls whose figures settled in this batch, each told once.
+    #: Figures of model calls that settled in this batch, each told once, and how often counted figures proved too high.
     settled: list[Settled] = []
+    corrections: int = 0
     deliveries: int = 0
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}

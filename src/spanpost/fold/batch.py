@@ -11,6 +11,7 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
+from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold.groups import Move
 from spanpost.fold.letters import Letter
@@ -28,6 +29,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     warn_at: tuple[int, ...] = (700, 850)
     #: How long a trace without a known root is given before it is announced after all.
     settle: timedelta = timedelta(seconds=10)
+    #: How long a model call's figures may change before they are added to counters.
+    usage_settles: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
 
@@ -73,7 +76,8 @@ class Folded(msgspec.Struct):
     moves: list[Move] = []
     letters: list[Letter] = []
     timers: list[Timer] = []
-    cancelled_timers: list[Key] = []
     started: list[UUID] = []
     ended: list[UUID] = []
+    settled: list[Settled] = []
+    corrections: int = 0
     lost: dict[str, int] = {}

@@ -163,6 +163,8 @@ class Groups:
         moved = list(kids.units)
         self.work.drop(kids_key(kin.domain, span_id))
         self._leave(kin, span_id, unit, heir.group)
+        if heir.group != unit.group:
+            self._move_counted(kin, span_id, unit.group, heir.group)
         self.work.drop(unit_key(kin.domain, span_id))
         self.moves.append((unit.trace_id, span_id, up, heir.group))
         heir_group = self.group(heir.group)
@@ -275,6 +277,7 @@ class Groups:
             kin.put_unit(span_id, unit)
             if old != group:
                 self._join(kin, span_id, unit)
+                self._move_counted(kin, span_id, old, group)
             for kid in list(kin.kids(span_id).units):
                 self.regroup(kin, kid)
         elif is_leader:
@@ -422,6 +425,16 @@ class Groups:
                 waiting.append(child)
             if len(waiting) > 10_000:
                 return
+
+    def _move_counted(self, kin: Kin, span_id: bytes, old: Key, new: Key) -> None:
+        """What was added to counters of a unit's figures stays counted in the task it moves to."""
+        before, after, cell = self.group(old) if old else None, self.group(new), kin.cell(span_id)
+        if before is None or before.counted is ZERO or after is None or cell is None:
+            return
+        share: Flow = tuple(map(min, total(cell)[0], before.counted))  # type: ignore[assignment]
+        before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
+        self.work.put(old, before)
+        self.work.put(new, after)
 
     def _seg(self, group: Group, unit: Unit, own: Key, domain: bytes, span_id: bytes) -> None:
         """Enter what a unit knows of its segment's beginning and end."""

@@ -11,12 +11,13 @@ from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Reading, Role, Tells
+from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold import context, tell
 from spanpost.fold.absorb import absorb
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.facts import TEXT_CAP
-from spanpost.fold.flow import of_call
+from spanpost.fold.flow import ZERO, as_usage, minus, of_call
 from spanpost.fold.groups import Groups, Move, newest_segment
 from spanpost.fold.kin import NOTHING, Kin, claim, passes, total, winners
 from spanpost.fold.records import (
@@ -301,13 +302,37 @@ class House:
     def settled(self, key: Key) -> None:
         """The settling time of a task is over: announce it if there is something to announce."""
         group = self.groups.group(key)
-        if group is None or group.is_announced:
+        if group is None:
             return
-        group.is_settling = False
-        if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
-            group.is_announced = True
-            self.groups.touch_below(key)
+        if group.is_settling and not group.is_announced:
+            if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
+                group.is_announced = True
+                self.groups.touch_below(key)
+        elif group.is_counting:
+            self._count_usage(group)
+        group.is_settling = group.is_counting = False
         self.groups.touch(key, group)
+
+    def _count_usage(self, group: Group) -> None:
+        """Hand what the figures grew by to the counters."""
+        grown = minus(group.flow, group.counted)
+        if grown is ZERO:
+            return
+        group.counted = group.flow
+        if min(grown) < 0:
+            self.out.corrections += 1
+            grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
+        facts = group.facts
+        agent = facts.value("agent_name") or facts.value("agent_label")
+        self.out.settled.append(Settled(agent_name=agent, model=facts.value("model"), calls=grown[0], usage=as_usage(grown)))
+
+    def _watch_usage(self, key: Key, group: Group) -> None:
+        """Have the figures counted: now when the run has ended, else in a while."""
+        if group.is_over:
+            self._count_usage(group)
+        elif group.flow != group.counted and not (group.is_counting or group.is_settling):
+            group.is_counting = True
+            self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
 
     # --- closing --------------------------------------------------------------------------------------------------------
 
@@ -431,6 +456,7 @@ class House:
                         groups.touched[group.parent] = None
                         waiting.append(group.parent)
             self._announce(key, group, waiting)
+            self._watch_usage(key, group)
             self.work.put(key, group)
         for key, verdict in verdicts.items():
             group = groups.group(key)
@@ -451,9 +477,6 @@ class House:
             known = len(self.groups.touched)
             self.groups.touch_below(key)
             waiting.extend(list(self.groups.touched)[known:])
-            if group.is_settling:
-                group.is_settling = False
-                self.out.cancelled_timers.append(key)
         elif not group.parent and not group.is_settling and self._is_shown(group):
             group.is_settling = True
             self.out.timers.append(Timer(key, self.now + self.rules.settle))

@@ -214,6 +214,9 @@ class Group(msgspec.Struct, omit_defaults=True):
     held: list[Checkpoint] = []
     #: Told errors of parts.
     errors: int = 0
+    #: What was added to counters of the figures, and whether a timer runs for the rest.
+    counted: Flow = ZERO
+    is_counting: bool = False
     is_failed: bool = False
     is_over: bool = False
     has_started: bool = False

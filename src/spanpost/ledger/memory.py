@@ -140,8 +140,6 @@ class MemoryLedger:
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
             self._timers[timer.key] = timer.at
-        for key in folded.cancelled_timers:
-            self._timers.pop(key, None)
         for move in folded.moves:
             for checkpoint in list(self._checkpoints.values()):
                 if checkpoint.unit == move.unit_from and checkpoint.trace_id == move.trace_id:
@@ -165,6 +163,8 @@ class MemoryLedger:
             started=folded.started,
             ended=folded.ended,
             checkpoints=new,
+            settled=folded.settled,
+            corrections=folded.corrections,
             deliveries=len(folded.letters),
             lost=folded.lost,
         )

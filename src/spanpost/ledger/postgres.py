@@ -253,8 +253,6 @@ class PostgresLedger:
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
         if folded.tasks:
             await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone))
-        if folded.cancelled_timers:
-            await connection.execute("DELETE FROM timers WHERE key = ANY($1::bytea[])", folded.cancelled_timers)
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -273,6 +271,8 @@ class PostgresLedger:
             started=folded.started,
             ended=folded.ended,
             checkpoints=[c for c in folded.checkpoints if c.id in new],
+            settled=folded.settled,
+            corrections=folded.corrections,
             deliveries=count,
             lost=folded.lost,
         )
@@ -408,6 +408,7 @@ def _sum(a: Recorded, b: Recorded) -> Recorded:
         ended=a.ended + b.ended,
         checkpoints=a.checkpoints + b.checkpoints,
         settled=a.settled + b.settled,
+        corrections=a.corrections + b.corrections,
         deliveries=a.deliveries + b.deliveries,
         lost=dict(Counter(a.lost) + Counter(b.lost)),
     )
