@@ -20,7 +20,7 @@ import msgspec
 
 from spanpost.domain.readings import Role
 from spanpost.fold.facts import Ending, Facts
-from spanpost.fold.flow import ZERO, plus
+from spanpost.fold.flow import ZERO, Flow, minus, plus
 from spanpost.fold.kin import Kin, tools_plus, total
 from spanpost.fold.records import (
     DEPTH,
@@ -141,8 +141,7 @@ class Groups:
         if unit.shape != shape:
             unit.shape = shape
             kin.put_unit(span_id, unit)
-            for kid in list(kin.kids(span_id).units):
-                self.regroup(kin, kid)
+            self._regroup_below(kin, span_id)
         group = self.group(unit.group)
         if group is not None:
             self.enter(kin, span_id, unit, group)
@@ -299,8 +298,16 @@ class Groups:
         if is_of_one == unit.is_of_many:
             unit.is_of_many = not is_of_one
             kin.put_unit(span_id, unit)
-            for kid in list(kin.kids(span_id).units):
-                self.regroup(kin, kid)
+            self._regroup_below(kin, span_id)
+
+    def _regroup_below(self, kin: Kin, span_id: bytes) -> None:
+        """Regroup the boxes directly below a boundary, and what is no box on the way to them."""
+        waiting = [span_id]
+        for at in waiting:
+            for kid_id, kid in list(kin.kids(at).units.items()):
+                self.regroup(kin, kid_id)
+                if not kid.role.is_box:
+                    waiting.append(kid_id)
 
     def _join(self, kin: Kin, span_id: bytes, unit: Unit) -> None:
         key = unit.group

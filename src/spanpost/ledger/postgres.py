@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
@@ -184,7 +185,7 @@ class PostgresLedger:
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
-                return await self._run(lambda connection: work(connection, locked))
+                return await self._run(partial(_swapped, work, locked))
             except _Wider as wider:
                 locked = locked | {wider.domain}
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
@@ -392,6 +393,10 @@ class PostgresLedger:
 
 def _stripe(domain: bytes) -> int:
     return crc32(domain) % STRIPES
+
+
+async def _swapped(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
+    return await work(connection, locked)
 
 
 def _sum(a: Recorded, b: Recorded) -> Recorded:

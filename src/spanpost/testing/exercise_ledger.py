@@ -324,7 +324,7 @@ class ExerciseLedger:
         ledger = await make_ledger()
         await ledger.record(_steps(2))
         out = await drain(ledger, lambda d: Receipt(skipped="muted") if d.mode is Mode.STATE else POSTED)
-        assert [d.mode for d in out][0] is Mode.STATE
+        assert out[0].mode is Mode.STATE
         assert sum(d.mode is Mode.NEWS for d in out) >= 2
         assert all(d.lane_receipt is None for d in out)
 
