@@ -12,7 +12,9 @@ Only models that are talked with are taken. Entries that `canonical_model` calls
    down to 8k must not warn everybody else at 6k, and one that boasts must not silence the warning.
 4. A dated name whose window differs from the canonical one is kept beside it (mistral-large-2402): as the maker says it, or
    by rule 3 where the maker no longer lists it. Fine-tuned models are left out: they have the window of their base.
-5. GitHub Copilot's entries are left out: it cuts most models to a window of its own.
+5. Some entries give input and output together (gpt-5.1-codex: 400,000 with 128,000 out). Where another provider gives
+   exactly the difference (272,000), that is the most input.
+6. GitHub Copilot's entries are left out: it cuts most models to a window of its own.
 
 `max_input_tokens` is the most that a call may send, smaller than what some makers call the window (gpt-5: 272,000 of 400,000).
 """
@@ -71,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("source", type=Path, help="litellm's wheel, or the JSON file out of it")
     parser.add_argument("--version", help="litellm's version; told by the name of a wheel, required for a JSON file")
-    parser.add_argument("--date", type=date.fromisoformat, default=datetime.now(UTC).date(), help="date of the list; default: today")
+    today = datetime.now(UTC).date()
+    parser.add_argument("--date", type=date.fromisoformat, default=today, help="date of the list; default: today")
     parser.add_argument("--target", type=Path, default=TARGET)
     options = parser.parse_args(arguments)
     listed, version = read_list(options.source)
@@ -110,19 +113,21 @@ def collapse(listed: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | No
         by_canon[canon].append(entry)
     models: dict[str, tuple[int, int | None]] = {}
     for canon, entries in by_canon.items():
-        makers = [entry for entry in entries if entry.is_makers]
-        models[canon] = figures(entries, canon)
-        for name in {entry.name for entry in entries} - {canon}:
-            dated = figures([entry for entry in entries if entry.name == name], canon)
+        models[canon] = figures(entries, canon, entries)
+        for name in {entry.name for entry in entries if entry.is_makers or entry.name[-1].isdigit()} - {canon}:
+            dated = figures([entry for entry in entries if entry.name == name], canon, entries)
             if dated[0] != models[canon][0]:
                 models[name] = dated
     return models
 
 
-def figures(entries: list[Entry], canon: str) -> tuple[int, int | None]:
-    """Return the maker's figures, else those that others settle on."""
+def figures(entries: list[Entry], canon: str, peers: list[Entry]) -> tuple[int, int | None]:
+    """Return the maker's figures, else those that others settle on; without the output where peers show that it is in them."""
     makers = [entry for entry in entries if entry.is_makers]
-    return choose(makers, canon) if makers else settle(entries)
+    window, output = choose(makers, canon) if makers else settle(entries)
+    if output is not None and any(entry.window == window - output for entry in peers):
+        window -= output
+    return window, output
 
 
 def is_makers(canon: str, provider: str) -> bool:

@@ -26,8 +26,8 @@ from spanpost.fold.records import Lane
 #: A drop to this share of the former use, or below, may be a compaction.
 DROP = 0.7
 
-#: A longer name than this is nobody's model; it is compared as it is.
-_LONGEST = 200
+#: A longer name, or one with more suffixes, is nobody's model; it is compared as it is.
+_LONGEST, _MOST_SUFFIXES = 200, 8
 
 #: Who serves it, before a colon. What could as well be an Ollama model with its tag (`mistral:7b`) is not taken for that.
 _SERVICE = re.compile(
@@ -52,15 +52,16 @@ _SUFFIX = re.compile(
     rf"-{_YEAR}-?{_MONTH}-?{_DAY}|-{_MONTH}-{_YEAR}|-2\d{_MONTH}{_DAY}|-{_MONTH}{_DAY}|-2[3-9]{_MONTH}"
     rf"|(?:(?<=-preview)|(?<=-exp))-{_MONTH}-{_DAY}"
     r"|[-:]latest|-preview|-maas|:(?:free|beta|nitro|floor|online|exacto)"
-    r"|@[\w.-]+"  # Vertex: what follows the at sign is a version
+    r"|@[\w.-]+"  # Vertex: what follows the at sign is a version, `default` or a number
     r"|(?<!claude)(?<!instant)-v?\d+:\d+"  # Bedrock without its maker
     rf"|(?<={_YEAR}\d{{4}})-v\d"
     r")$"
 )
+_VERTEX_DATE = re.compile(r"(?<=.)@(\d{4,8}|latest)$")
 _GEMINI_VERSION = re.compile(r"^(gemini-.+)-00\d$")
 _CLAUDE_DOT = re.compile(r"(?<=\d)\.(?=\d)")
 #: A size of window that the name itself tells: Claude Code's `[1m]`, Bedrock's `:200k`.
-_SIZE = re.compile(r"(?:\[(\d{1,4})([km])\]|(?<=:\d):(\d{1,4})(k))$")
+_SIZE = re.compile(r"(?:(?<=.)\[(\d{1,4})([km])\]|(?<=:\d):(\d{1,4})(k))$")
 _FINE_TUNED = re.compile(r"^ft:([^:]+)")
 _QUANTISED = re.compile(r"(?<=\db)(?:-(?:instruct|chat|text|it))?(?:-(?:i?q\d\w*|fp?16|bf16|fp8))?$")
 
@@ -95,13 +96,19 @@ def model_names(model: str) -> tuple[str, ...]:
     if len(name) > _LONGEST:
         return (name,)
     size = _SIZE.search(name)
-    if size is not None and size.start() > 0:
+    if size is not None:
         told = f"[{size[1] or size[3]}{size[2] or size[4]}]"
+        if _SIZE.search(name[: size.start()].rstrip()):
+            return (name,)
         return tuple(shorter + told for shorter in model_names(name[: size.start()]))
     names: list[str] = []
     while True:
         name = _bare(name)
+        if _SIZE.search(name):  # it stood before a suffix
+            return (*names, *model_names(name))
         names.append(name)
+        if len(names) > _MOST_SUFFIXES:
+            return tuple(names[:1])
         own = _OWN_NAME.get(name)
         if own is not None:
             return (*names, own) if own != name else tuple(names)
@@ -125,6 +132,7 @@ def _bare(name: str) -> str:
         name = _HYPHENATED.sub("", name).strip()
         if name == former:
             break
+    name = _VERTEX_DATE.sub(r"-\1", name)
     if name.startswith("claude-"):
         return _CLAUDE_DOT.sub("-", name)  # OpenRouter and Copilot write claude-sonnet-4.5
     if name.startswith("gpt-35-"):
