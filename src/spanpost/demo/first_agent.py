@@ -74,11 +74,11 @@ class Agent:
 def run(pace: float = 1.0) -> None:
     """Do the whole piece of work; about 15 seconds at the pace of 1."""
     agent = Agent(pace)
-    with agent_task("Make the checkout page fast again", agent_name="pilot"):
-        checkpoint("Planning", progress=5, step_name="plan", step_index=1, step_count=4)
+    with agent_task("Make the checkout page fast again", agent="pilot", repo="acme/shop", topic="performance") as task:
+        checkpoint("Planning", progress=5, step="plan", step_index=1, step_count=4)
         agent.think(1.6, input_tokens=3_200, output_tokens=310)
 
-        checkpoint("Looking for the slow query", progress=20, step_name="find the cause", step_index=2, step_count=4)
+        checkpoint("Looking for the slow query", progress=20, step="find the cause", step_index=2, step_count=4)
         with agent.tool("read_traces"):
             agent.wait(1.0)
         agent.think(1.2, input_tokens=9_400, output_tokens=420)
@@ -94,21 +94,22 @@ def run(pace: float = 1.0) -> None:
         checkpoint("Found it: orders.customer_id has no index", progress=45)
 
         agent.think(1.4, input_tokens=17_800, output_tokens=900)
-        checkpoint("Writing the migration", progress=60, step_name="mend it", step_index=3, step_count=4)
+        checkpoint("Writing the migration", progress=60, step="mend it", step_index=3, step_count=4)
         with agent.tool("write_file"):
             agent.wait(0.8)
         agent.think(1.2, input_tokens=23_900, output_tokens=640)  # 75 % of the window
         artifact("Add an index on orders.customer_id", uri="https://git.example.com/shop/pull/1042", kind="pr")
 
-        checkpoint("Asking for a review", progress=80, step_name="review", step_index=4, step_count=4)
-        with agent_task("Review the migration", agent_name="reviewer"):
+        checkpoint("Asking for a review", progress=80, step="review", step_index=4, step_count=4)
+        with agent_task("Review the migration", agent="reviewer"):
             agent.think(1.4, input_tokens=2_100, output_tokens=260)
             with agent.tool("run_tests"):
                 agent.wait(1.2)
             checkpoint("All 214 tests pass; the index is built concurrently", progress=100)
 
         agent.think(1.0, input_tokens=25_100, output_tokens=180)
-        checkpoint("p95 of /checkout fell from 2.4 s to 180 ms", progress=100)
+        task.result("p95 of /checkout", "2.4 s before, 180 ms after")
+        checkpoint("The checkout page is fast again", progress=100)
 
 
 if __name__ == "__main__":
