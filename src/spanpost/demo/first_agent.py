@@ -44,7 +44,6 @@ class Agent:
                     "gen_ai.operation.name": "chat",
                     "gen_ai.provider.name": "openai",
                     "gen_ai.request.model": MODEL,
-                    "agent.context.window_tokens": WINDOW,
                 }
             )
             self.wait(seconds)
@@ -75,7 +74,7 @@ def run(pace: float = 1.0) -> None:
     """Do the whole piece of work; about 15 seconds at the pace of 1."""
     agent = Agent(pace)
     with agent_task("Make the checkout page fast again", agent="pilot", repo="acme/shop", topic="performance") as task:
-        checkpoint("Planning", progress=5, step="plan", step_index=1, step_count=4)
+        checkpoint("Planning", progress=5, step="plan", step_index=1, step_count=4, context_window=WINDOW)
         agent.think(1.6, input_tokens=3_200, output_tokens=310)
 
         checkpoint("Looking for the slow query", progress=20, step="find the cause", step_index=2, step_count=4)
