@@ -40,8 +40,8 @@ def show(settings: Settings, *, fast: bool = False) -> None:
         if pipeline.metrics_url and not watched:
             _scrape(pipeline.metrics_url)
         if watched:
-            _say("\nserving until Ctrl-C")
             with suppress(KeyboardInterrupt):
+                _say("\nserving until Ctrl-C")
                 threading.Event().wait()
     finally:
         pipeline.shutdown()
