@@ -1,4 +1,5 @@
-"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands.
+"""Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands,
+metrics.md from the metrics.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
 """
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import typer
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from spanpost.cli.program import program
+from spanpost.metrics import Metrics
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
@@ -60,6 +63,24 @@ def cli_page() -> str:
     ]
     parts.extend(_command(typer.main.get_command(program), "spanpost"))
     return "\n\n".join(parts) + "\n"
+
+
+def metrics_page() -> str:
+    """Return the reference of all metrics."""
+    parts = [
+        "# Metrics",
+        "*Made from `src/spanpost/metrics.py` by `make reference`.*",
+        "Served in Prometheus' text format at `http://127.0.0.1:9464/metrics` where the room `metrics` of the "
+        "[settings](settings.md) is on; `spanpost demo` and `spanpost run` turn it on. Counters count what the process saw newly "
+        "recorded: a repeated span counts once. After 200 distinct values of a label the rest is `other`. "
+        "Names and labels may still change before 1.0.",
+    ]
+    rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for one in sorted((one for one in vars(Metrics()).values() if isinstance(one, MetricWrapperBase)), key=lambda one: one._name):
+        name = one._name + ("_total" if one._type == "counter" else "")
+        rows.append(f"| `{name}` | {one._type} | {', '.join(f'`{label}`' for label in one._labelnames)} | {one._documentation} |")
+    rows.append("| `spanpost_build_info` | gauge | `version` | Always 1; the version is a label. |")
+    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 
 def _command(command: Any, name: str) -> list[str]:
@@ -116,3 +137,4 @@ def _default(name: str, field: FieldInfo) -> str:
 if __name__ == "__main__":
     (PAGES / "settings.md").write_text(settings_page())
     (PAGES / "cli.md").write_text(cli_page())
+    (PAGES / "metrics.md").write_text(metrics_page())

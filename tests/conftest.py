@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def find(component: str) -> str:
 def needs() -> Callable[[str], str]:
     """Lend the function that finds a component: ``bin_dir = needs("postgres")``."""
     return find
+
+
+@pytest.fixture(scope="session")
+def open_dir() -> Iterator[Callable[[], Path]]:
+    """Lend new empty directories that the embedded PostgreSQL can reach as root too: pytest's own are closed to others."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="spanpost-test-")))
+        made[-1].chmod(0o755)
+        return made[-1]
+
+    yield make
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

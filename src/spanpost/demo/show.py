@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
@@ -34,14 +35,19 @@ def show(settings: Settings, *, fast: bool = False) -> None:
     try:
         _say("an agent is at work; it emits OpenTelemetry and nothing else. This is what Slack would show:\n")
         run(pace=1.0 if watched and not fast else 0.05)
-        if not pipeline.force_flush(PATIENCE):
+        until = time.monotonic() + PATIENCE
+        # A flush may give up early, on what it takes to be due later; only time says that it is too late.
+        while not pipeline.force_flush(max(0.0, until - time.monotonic())):
+            if time.monotonic() < until:
+                time.sleep(0.1)
+                continue
             raise SpanpostError(f"not everything was recorded within {PATIENCE:.0f} s; see the messages above")
         _say_next(pipeline.metrics_url)
         if pipeline.metrics_url and not watched:
             _scrape(pipeline.metrics_url)
         if watched:
-            _say("\nserving until Ctrl-C")
             with suppress(KeyboardInterrupt):
+                _say("\nserving until Ctrl-C")
                 threading.Event().wait()
     finally:
         pipeline.shutdown()

@@ -1,0 +1,62 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanpost import conventions
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.tasks import Task
+from spanpost.fold.report import task_json
+
+ROOT = Path(__file__).parent.parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, Any]:
+    """Lend the functions that write the generated pages."""
+    return runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
+
+
+@pytest.mark.parametrize("page", ["settings", "cli", "metrics"])
+def test_generated_pages_are_current(pages: dict[str, Any], page: str) -> None:
+    """A generated page is what `make reference` would write now."""
+    assert (REFERENCE / f"{page}.md").read_text() == pages[f"{page}_page"]()
+
+
+def test_every_convention_is_documented() -> None:
+    """Each name of conventions.py stands in the page, and each agent.* name of the page in conventions.py."""
+    page = (REFERENCE / "conventions.md").read_text()
+    names = {value for key, value in vars(conventions).items() if key.isupper() and isinstance(value, str)}
+    told = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.?)(?:<name>)?`", page))
+    assert names - told == set()
+    examples = {"agent.link.pr", "agent.link.logs"}
+    assert {name for name in told if name.startswith("agent.")} - names - examples == set()
+
+
+def test_the_replay_format_is_documented() -> None:
+    """The page lists a task's keys in their order, and all kinds of checkpoints."""
+    page = (REFERENCE / "replay-format.md").read_text()
+    section = page.split("## A task")[1].split("## A checkpoint")[0]
+    from uuid import UUID
+
+    assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == list(task_json(Task(uid=UUID(int=1), tenant="t", task_id="t")))
+    assert {kind for kind in Kind if f"`{kind}`" not in page} == set()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of README and docs names a file that is there."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+        if not target.startswith(("http:", "https:", "mailto:")) and not (page.parent / target).exists()
+    ]
+    assert broken == []

@@ -1,0 +1,198 @@
+"""The command line, as processes: what stands on stdout, what on stderr, how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CAPTURES = ROOT / "tests" / "captures"
+Spanpost = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def home(open_dir: Callable[[], Path]) -> Path:
+    """Lend an empty home."""
+    return open_dir()
+
+
+@pytest.fixture(scope="module")
+def spanpost(home: Path) -> Spanpost:
+    """Lend the command, run without a terminal in an empty home."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "spanpost", *arguments],
+            cwd=home,
+            env={
+                "HOME": str(home),
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT / "src"),
+                "SPANPOST_DATABASE__DATA_DIR": str(home / "data"),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def demo(spanpost: Spanpost) -> subprocess.CompletedProcess[str]:
+    """Lend what the demo said; its data stays in the home."""
+    return spanpost("demo", "--metrics-port", "0")
+
+
+def _json(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    for word in says:
+        assert word in done.stderr
+
+
+def test_version(spanpost: Spanpost) -> None:
+    """`--version` is data."""
+    done = spanpost("--version")
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "spanpost", "")
+
+
+def test_a_misspelt_setting_is_one_message(spanpost: Spanpost) -> None:
+    """A misspelt setting gives one line with the name that was meant, and exit 2."""
+    done = spanpost("tasks", SPANPOST_DATABSE__URL="x")
+    _refused(done, "did you mean SPANPOST_DATABASE__URL?")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_misspelt_command_or_option_is_explained(spanpost: Spanpost) -> None:
+    """What is wrong with the command itself exits 2, without a traceback."""
+    _refused(spanpost("taks"), "taks")
+    _refused(spanpost("tasks", "--limit", "many"), "--limit")
+    _refused(spanpost("tasks", "--status", "done"), "--status done", "complete")
+    _refused(spanpost("deliveries", "retry"), "--sink")
+
+
+def test_an_unreachable_database_is_one_message(spanpost: Spanpost) -> None:
+    """A database that is not there is told with the next step and without its password."""
+    done = spanpost("tasks", DATABASE_URL="postgresql://user:hunter2@127.0.0.1:1/name")
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "cannot be reached" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_bad_file_is_one_message(spanpost: Spanpost, tmp_path: Path) -> None:
+    """A missing file, and one that is no telemetry, are named."""
+    _refused(spanpost("replay", "nowhere.pb"), "nowhere.pb: there is no such file")
+    (tmp_path / "noise.bin").write_bytes(b"\x00\xff not telemetry")
+    _refused(spanpost("replay", str(tmp_path / "noise.bin")), "noise.bin")
+
+
+def test_replay_prints_the_public_format(spanpost: Spanpost) -> None:
+    """A recording gives the same object whatever the order and repetition of its files."""
+    files = [str(file) for file in sorted((CAPTURES / "pydantic-ai" / "ok").glob("*.pb"))]
+    assert files
+    once = _json(spanpost("replay", "--json", *files))
+    assert list(once) == ["tasks", "checkpoints", "lost"]
+    assert once["lost"] == {}
+    assert _json(spanpost("replay", "--json", *reversed(files), *files)) == once
+    truth = json.loads((CAPTURES / "pydantic-ai" / "ok" / "truth.json").read_text())
+    assert sum(task["input_tokens"] or 0 for task in once["tasks"]) == sum(call["input_total"] for call in truth["calls"])
+
+
+def test_replay_explains(spanpost: Spanpost) -> None:
+    """`--explain` names the rule behind each status, in both forms."""
+    files = [str(file) for file in (CAPTURES / "pydantic-ai" / "ok").glob("*.pb")]
+    rules = [task["rule"] for task in _json(spanpost("replay", "--json", "--explain", *files))["tasks"]]
+    assert all(rules)
+    table = spanpost("replay", "--explain", *files)
+    assert table.returncode == 0
+    assert rules[0] in table.stdout
+
+
+def test_the_demo_shows_the_agent(demo: subprocess.CompletedProcess[str]) -> None:
+    """Without a terminal the demo shows the news, scrapes its own metrics once and leaves with 0."""
+    assert demo.returncode == 0, demo.stderr
+    assert "Make the checkout page fast again" in demo.stdout
+    assert "the replica did not answer" in demo.stdout
+    assert 'spanpost_tasks_ended_total{agent="pilot",status="complete"} 1.0' in demo.stderr
+    assert "spanpost.attach()" in demo.stderr
+
+
+def test_the_demo_is_kept(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """What the demo's agent did is read by `tasks` afterwards: the tree, the figures, each call once."""
+    tasks = {task["agent_name"]: task for task in _json(spanpost("tasks", "--json"))["tasks"]}
+    pilot, reviewer = tasks["pilot"], tasks["reviewer"]
+    assert reviewer["parent_task_id"] == pilot["task_id"]
+    assert (pilot["status"], pilot["llm_calls"], pilot["tool_calls"], pilot["tool_errors"]) == ("complete", 5, 4, 1)
+    assert (pilot["input_tokens"], pilot["output_tokens"], reviewer["input_tokens"]) == (79_400, 2_450, 2_100)
+    assert pilot["artifacts"] == [
+        {"name": "Add an index on orders.customer_id", "uri": "https://git.example.com/shop/pull/1042", "kind": "pr"}
+    ]
+
+
+def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """Each query that the demo suggests runs; the context warning is among the checkpoints; writing is refused."""
+    suggested = [line.split('"')[1] for line in demo.stderr.splitlines() if "spanpost db query" in line]
+    assert len(suggested) == 2
+    rows = [_json(spanpost("db", "query", "--json", sql))["rows"] for sql in suggested]
+    assert [row["name"] for row in rows[0]] == ["Make the checkout page fast again", "Review the migration"]
+    assert [row["kind"] for row in rows[1]].count("context_warning") == 1
+    refused = spanpost("db", "query", "DELETE FROM agent_tasks")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "read-only" in refused.stderr
+
+
+def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """The demo's letters are listed as delivered, none is dead."""
+    assert {row["state"] for row in _json(spanpost("deliveries", "list", "--json"))["deliveries"]} == {"delivered"}
+    assert _json(spanpost("deliveries", "list", "--state", "dead", "--json")) == {"deliveries": []}
+    assert _json(spanpost("deliveries", "retry", "--sink", "console", "--json")) == {"retried": 0}
+
+
+def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """All well is exit 0; a port that is taken is found, exit 1, with what to do."""
+    assert all(finding["ok"] for finding in _json(spanpost("check", "--json"))["findings"])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = spanpost("check", "--json", SPANPOST_METRICS__PORT=port)
+    assert done.returncode == 1
+    [bad] = [finding for finding in json.loads(done.stdout)["findings"] if not finding["ok"]]
+    assert bad["name"] == "metrics"
+    assert "SPANPOST_METRICS__PORT" in bad["next_step"]
+
+
+def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """`db upgrade` on a current database says the revision and changes nothing."""
+    first = _json(spanpost("db", "upgrade", "--json"))
+    assert first["revision"]
+    assert _json(spanpost("db", "upgrade", "--json")) == first
+
+
+def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:
+    """`spanpost ... | head -1` leaves no traceback."""
+    files = " ".join(str(file) for file in (CAPTURES / "pydantic-ai" / "ok").glob("*.pb"))
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -m spanpost replay --json {files} | head -1"],
+        env={"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
