@@ -33,7 +33,7 @@ def test_both_providers_are_joined(providers: tuple[TracerProvider, LoggerProvid
     seen = Seen()
     attachment = join(seen, tenant="acme", tracer_provider=tracers, logger_provider=logs)
     tracers.get_tracer("t").start_span("task").end()
-    logs.get_logger("l").emit(LogRecord(event_name="agent.checkpoint"))
+    logs.get_logger("l").emit(LogRecord(attributes={"event.name": "agent.checkpoint"}))
     assert attachment.flush()
     assert [o.tenant for o in seen.of(Part.ENDED) + seen.of(Part.LOG)] == ["acme", "acme"]
     assert [s.name for s in there.get_finished_spans()] == ["task"]

@@ -122,7 +122,7 @@ early = trace.get_tracer("early")
 handle = join(receive)
 assert join(receive) is handle
 early.start_span("task").end()
-_logs.get_logger("l").emit(LogRecord(event_name="agent.checkpoint"))
+_logs.get_logger("l").emit(LogRecord(attributes={"event.name": "agent.checkpoint"}))
 assert handle.flush()
 assert type(trace.get_tracer_provider()).__module__ == "opentelemetry.sdk.trace"
 """,
