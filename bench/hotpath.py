@@ -1,7 +1,13 @@
 """What spanpost costs the agent's thread, beside no processor and the SDK's BatchSpanProcessor, in one run.
 
-Interleaved rounds, median of each; the table's figures are CPU time of the agent's own thread (what it pays) and of the
-whole process (what the worker's conversion costs beside it). A span has six attributes, an event two.
+Interleaved rounds, median of each. Three things are measured:
+
+- callbacks: `on_start` and `on_end` called on one standing span, nothing else: what their code costs (over a no-op processor);
+- span: start and end, six attributes, as fast as they can be made. Besides the callbacks this pays for keeping spans alive
+  until another thread has read them (memory, garbage collection), and for that thread's share of the interpreter lock;
+- event: `add_event` with two attributes, on a span that stays open.
+
+Figures are CPU time of the agent's own thread (what it pays) and of the whole process (what the worker costs beside it).
 
     python bench/hotpath.py [--rounds 15] [--spans 2000] [--json]
 """
@@ -55,6 +61,12 @@ def spanpost() -> SpanProcessor:
     return AgentSpanProcessor(Feed(lambda batch: None, capacity=65_536))
 
 
+def callbacks(processor: SpanProcessor, span: Any, readable: ReadableSpan, number: int) -> None:
+    for _ in range(number):
+        processor.on_start(span, parent_context=None)
+        processor.on_end(readable)
+
+
 def spans(provider: TracerProvider, number: int) -> None:
     tracer = provider.get_tracer("bench")
     for _ in range(number):
@@ -74,7 +86,14 @@ def measure(what: str, make: Callable[[], SpanProcessor | None], number: int) ->
         provider.add_span_processor(processor)
     run: Callable[[], Any]
     spans(provider, 50)  # the first span starts the worker
-    if what == "span":
+    if what == "callbacks":
+        span: Any = TracerProvider(shutdown_on_exit=False).get_tracer("bench").start_span("chat gpt-5", attributes=ATTRIBUTES)
+        readable = span._readable_span()
+        called = processor or SpanProcessor()
+
+        def run() -> None:
+            callbacks(called, span, readable, number)
+    elif what == "span":
 
         def run() -> None:
             spans(provider, number)
@@ -107,7 +126,9 @@ def main() -> None:
     arguments.add_argument("--spans", type=int, default=2000)
     arguments.add_argument("--json", action="store_true")
     given = arguments.parse_args()
-    figures: dict[str, dict[str, list[tuple[float, float, float]]]] = {w: {n: [] for n in WAYS} for w in ("span", "event")}
+    figures: dict[str, dict[str, list[tuple[float, float, float]]]] = {
+        w: {n: [] for n in WAYS} for w in ("callbacks", "span", "event")
+    }
     for done in range(given.rounds):
         if sys.stderr.isatty():
             print(f"\rround {done + 1} of {given.rounds}", end="", file=sys.stderr)

@@ -124,14 +124,23 @@ class Feed:
         self._refused = 0
         self._end_of_worker: _Waiter | None = None
 
-    def _after_fork(self) -> None:
-        """Begin anew in a forked child: the parent's spans, queue, worker and locks are the parent's."""
+    def _after_fork(self, is_late: bool = False) -> None:
+        """Begin anew in a forked child: the parent's spans, queue, worker and locks are the parent's.
+
+        `is_late`: noticed by the pid, with the first item of the child queued already. A sleeping worker had left none.
+        """
         try:
-            inherited = self.live
-            self.inherited = self.inherited.union(inherited)
+            queued = list(self.queue.news) if is_late else []
+            ours = {id(item) for item in queued}
+            before = self.live
             self._begin()
-            for span in list(inherited.values()):
-                remove_hook(span)
+            for span_id, span in list(before.items()):
+                if id(span) in ours:
+                    self.live[span_id] = span
+                else:
+                    remove_hook(span)
+            self.inherited = self.inherited.union(before.keys() - self.live.keys())
+            self.queue.news.extend(queued)
         except Exception:
             self.losses.count(Loss.CALLBACK)
 
@@ -157,7 +166,7 @@ class Feed:
     def wake(self) -> None:
         """Wake the worker; start it when there is none in this process. Never blocks on anything that the worker holds."""
         if self.pid != os.getpid():  # a fork that ran no hooks
-            self._after_fork()
+            self._after_fork(is_late=True)
         if self._worker is None:
             self._start()
         self.is_asleep = False

@@ -166,8 +166,10 @@ class Follower:
     def _changed(self, followed: _Followed) -> Iterator[Observation]:
         """Tell a span as it is now, unless that was told or it has ended."""
         span = followed.span
+        if span.end_time is not None:
+            return
         state = (span.name, attributes_of(span), span.status)
-        if state == followed.told or span.end_time is not None:
+        if state == followed.told:
             return
         followed.told = state
         yield observe_span(span, Part.STARTED, self._origins, self.tenant, producer=self.producer, seq=self._next())

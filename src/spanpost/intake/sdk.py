@@ -175,7 +175,7 @@ class AgentLogProcessor(_LogRecordProcessor):
             feed.losses.count(Loss.CALLBACK)
 
     def emit(self, log_data: Any) -> None:
-        """Do what `on_emit` does, by its name in SDKs before 1.36."""
+        """Do what `on_emit` does, by the name it has in older SDKs (1.33)."""
         self.on_emit(log_data)
 
     def shutdown(self) -> None:

@@ -71,6 +71,8 @@ def ring_of(span: Any) -> tuple[int, Sequence[Any]]:
     held = span._events if hasattr(span, "_events") else span.events
     dropped = getattr(held, "dropped", 0)
     inner = getattr(held, "_dq", held)
+    if not inner:
+        return dropped, ()
     for _ in range(3):
         ring = tuple(inner)
         now_dropped = getattr(held, "dropped", 0)
