@@ -165,7 +165,7 @@ class ExerciseLedger:
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": "a\0b",
             "x": float("nan"),
-            "y": 2**70,
+            "y": 2**64 - 1,
             "z": "\0",
             "\0key": ["\0", {"deep": "\0"}],
         }

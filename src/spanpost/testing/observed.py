@@ -118,7 +118,7 @@ def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False
     status = Status.ERROR if is_failed else Status.OK
     return [
         ended(trace=trace, span=1, name="agent", attributes=box, at=at, seconds=10.0, status=status, tenant=tenant),
-        ended(trace=trace, span=2, parent=1, name="chat", attributes=call, at=at + 1, seconds=2.0, tenant=tenant),
-        ended(trace=trace, span=3, parent=1, name="tool", attributes=tool, at=at + 4, seconds=1.0, tenant=tenant),
+        ended(trace=trace, span=2, parent=1, name="chat", attributes=call, at=at + 4, seconds=2.0, tenant=tenant),
+        ended(trace=trace, span=3, parent=1, name="tool", attributes=tool, at=at + 1, seconds=2.0, tenant=tenant),
         an_event(trace=trace, span=1, name="agent.artifact", attributes=made, index=0, at=at + 6, tenant=tenant),
     ]
