@@ -324,7 +324,7 @@ def test_the_batch_is_ordered_by_key() -> None:
 
     batch: list[Observation] = a_run("sorted")
     placed = walk.prepare(batch)
-    arrays = event_arrays(placed, {i: (None, b"") for i in range(len(placed))})
+    arrays = event_arrays(placed, dict.fromkeys(range(len(placed)), (None, b"")))
     keys = list(zip(arrays[11], arrays[0], strict=True))
     assert keys == sorted(keys)
     assert len(keys) == len(batch)

@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -280,11 +281,16 @@ class EmbeddedPostgres:
         if not home.exists():
             log.info("copying PostgreSQL's binaries to %s, because user %s cannot reach %s", home, self.runs_as, bin_dir)
             new = Path(tempfile.mkdtemp(prefix="binaries.", dir=self.data_dir))
+            package = bin_dir.parent.parent
             for part in ("bin", "lib", "share"):
-                shutil.copytree(bin_dir.parent / part, new / part, symlinks=True)
+                shutil.copytree(bin_dir.parent / part, new / package.name / bin_dir.parent.name / part, symlinks=True)
+            # A wheel's shared libraries lie beside its package, and its programs look for them there.
+            libraries = package.parent / f"{package.name}.libs"
+            if libraries.is_dir():
+                shutil.copytree(libraries, new / libraries.name)
             new.chmod(0o755)
             new.rename(home)
-        return home / bin_dir.name
+        return home / bin_dir.parent.parent.name / bin_dir.parent.name / bin_dir.name
 
     def _initdb(self, bin_dir: Path, pg: Path) -> None:
         new = self.data_dir / "pg.new"
@@ -303,6 +309,7 @@ class EmbeddedPostgres:
                 bin_dir / "initdb",
                 "--pgdata", new, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256",
                 "--encoding", "UTF8", "--locale", "C", "--no-instructions",
+                *(["--no-sync"] if self._options.get("fsync") == "off" else []),
             ],
             cwd=self.data_dir, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
             user=self._uid, group=self._gid, extra_groups=[] if self._uid is not None else None,
@@ -313,7 +320,8 @@ class EmbeddedPostgres:
 
     def _make_socket_dir(self) -> None:
         near = self.data_dir / "run"
-        if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR:
+        # In a DSN a comma parts hosts, and other marks have their meanings too.
+        if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR and re.fullmatch(r"[\w/. +=~-]+", str(near)):
             near.mkdir(mode=0o700, exist_ok=True)
             self._socket_dir = near
         else:
