@@ -46,7 +46,7 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
-    from tests.conftest import missing
+    from tests.ledger.conftest import missing
 
     try:
         binaries()
@@ -104,7 +104,8 @@ def gone(pid: int, timeout: float = 20.0) -> bool:
 
 def an_owner(data: Path, *words: str) -> tuple[subprocess.Popen[str], int]:
     """Start a real process that owns an embedded server; return it and the server's pid."""
-    owner = subprocess.Popen([sys.executable, "-c", _OWNER, str(data), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", _OWNER, str(data), *words]
+    owner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     return owner, int(owner.stdout.readline())
 
@@ -138,7 +139,7 @@ def test_a_password_is_asked_for(home: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("worker",)], ids=["main thread", "worker thread that ended"])
 def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) -> None:
-    """When Python is killed the server shuts down by itself, and lives as long as its owner when a short-lived thread started it."""
+    """When Python is killed the server ends by itself; until then it lives, though a short-lived thread started it."""
     owner, server = an_owner(home / "db", *words)
     assert server in working_in(home / "db" / "pg")
     os.kill(server, 0)
@@ -166,7 +167,8 @@ def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         ask(dsn, "CREATE TABLE kept AS SELECT 1 AS x")
         uid = (home / "db" / "pg").stat().st_uid
-    command = [binaries() / "postgres", "-D", home / "db" / "pg", "-c", "listen_addresses=", "-c", f"unix_socket_directories={home / 'db' / 'run'}"]
+    sockets = f"unix_socket_directories={home / 'db' / 'run'}"
+    command = [binaries() / "postgres", "-D", home / "db" / "pg", "-c", "listen_addresses=", "-c", sockets]
     left = subprocess.Popen(command, cwd=home / "db" / "pg", user=uid, stderr=subprocess.DEVNULL, start_new_session=True)
     with EmbeddedPostgres(home / "db", options=FAST) as dsn:
         assert left.wait(timeout=20) is not None
@@ -230,7 +232,8 @@ if long == 0:
 print(server._server.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
-    parent = subprocess.Popen([sys.executable, "-c", code, str(home / "db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(home / "db")]
+    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     server = int(parent.stdout.readline())
     assert parent.wait(timeout=20) == -signal.SIGKILL
@@ -284,7 +287,7 @@ def test_binaries_that_only_root_reaches_are_copied(home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)
     package = binaries().parent.parent
-    shutil.copytree(binaries().parent, closed / package.name / "pg" , symlinks=True)
+    shutil.copytree(binaries().parent, closed / package.name / "pg", symlinks=True)
     shutil.copytree(package.parent / f"{package.name}.libs", closed / f"{package.name}.libs")
     with EmbeddedPostgres(home / "db", pg_bin=closed / package.name / "pg" / "bin", options=FAST) as dsn:
         assert ask(dsn, "SELECT 1") == 1

@@ -300,7 +300,7 @@ async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
 
 
 async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, ledger: PostgresLedger, database: Any) -> None:
-    """When each connection is cut at once, the batch comes through on another; when none is to be had, the caller learns it soon."""
+    """When connections are cut the batch comes through on another; when none is to be had, the caller learns it soon."""
     await ledger.record(a_run("before"))
     await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
     assert (await ledger.record(a_run("after", trace=2))).events == 4

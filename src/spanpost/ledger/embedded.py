@@ -176,9 +176,7 @@ class EmbeddedPostgres:
         dsn = self._dsn(DATABASE)
         self._launch(bin_dir, pg)
         self._wait_ready()
-        log.info(
-            "embedded PostgreSQL %s runs in %s%s", version, self.data_dir, f" as user {self.runs_as}" if self.runs_as else ""
-        )
+        log.info("embedded PostgreSQL %s runs in %s%s", version, self.data_dir, f" as user {self.runs_as}" if self.runs_as else "")
         return dsn
 
     # --- steps ------------------------------------------------------------------------------------------------------
@@ -206,11 +204,14 @@ class EmbeddedPostgres:
                 self.data_dir.mkdir(mode=0o700)
                 self._give(self.data_dir)
         except OSError as error:
-            raise ConfigError(f"the embedded database cannot be made at {self.data_dir}: {error}; name another data directory") from error
+            raise ConfigError(
+                f"the embedded database cannot be made at {self.data_dir}: {error}; name another data directory"
+            ) from error
         if self._uid is None:
             if not os.access(self.data_dir, os.W_OK | os.X_OK):
                 raise ConfigError(
-                    f"the embedded database at {self.data_dir} belongs to another user: run as that user or name another data directory"
+                    f"the embedded database at {self.data_dir} belongs to another user: "
+                    "run as that user or name another data directory"
                 )
         elif self._gid is not None and not reachable(self.data_dir, self._uid, self._gid):
             raise ConfigError(
@@ -260,13 +261,17 @@ class EmbeddedPostgres:
         else:
             bin_dir = self._pg_bin
             if not (bin_dir / "postgres").exists():
-                raise ConfigError(f"there is no postgres in {bin_dir}: name the directory of the server's binaries, such as /usr/lib/postgresql/17/bin")
+                raise ConfigError(
+                    f"there is no postgres in {bin_dir}: name the directory of the server's binaries, such as /usr/lib/postgresql/17/bin"
+                )
         if self._uid is not None and self._gid is not None and not reachable(bin_dir, self._uid, self._gid):
             bin_dir = self._copy_binaries(bin_dir)
         words = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False).stdout.split()
         version = words[2] if len(words) > 2 else ""
         if not version:
-            raise ConfigError(f"{bin_dir / 'postgres'} does not run on this machine: set DATABASE_URL, or point pg_bin to a PostgreSQL that does")
+            raise ConfigError(
+                f"{bin_dir / 'postgres'} does not run on this machine: set DATABASE_URL, or point pg_bin to a PostgreSQL that does"
+            )
         if has and has != version.split(".")[0]:
             raise ConfigError(
                 f"{self.data_dir} was made by PostgreSQL {has} and these binaries are {version}: "
@@ -275,7 +280,7 @@ class EmbeddedPostgres:
         return version, bin_dir
 
     def _copy_binaries(self, bin_dir: Path) -> Path:
-        # The environment may lie where only root can go (/root/project/.venv): modes of directories that are not ours stay as they are.
+        # The environment may lie where only root can go (/root/project/.venv). Modes of what is not ours stay as they are.
         stamp = (bin_dir / "postgres").stat()
         home = self.data_dir / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
         if not home.exists():
@@ -383,7 +388,8 @@ class EmbeddedPostgres:
                     raise ConfigError(f"the embedded PostgreSQL in {self.data_dir} did not start:\n{end}") from error
                 if isinstance(error, asyncpg.InvalidPasswordError):
                     raise ConfigError(
-                        f"the password in {self.data_dir / 'password'} is not the server's: put it back, or name a new data directory"
+                        f"the password in {self.data_dir / 'password'} is not the server's: "
+                        "put it back, or name a new data directory"
                     ) from error
                 if time.monotonic() > deadline:
                     raise ConfigError(

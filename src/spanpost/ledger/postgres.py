@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
@@ -159,9 +160,7 @@ class PostgresLedger:
 
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the database's clock."""
-        keys = await self._run(
-            lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE)
-        )
+        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
         await self._keep_months()
         if not keys:
             return Recorded()
@@ -184,7 +183,7 @@ class PostgresLedger:
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
-                return await self._run(lambda connection: work(connection, locked))
+                return await self._run(partial(_with, work, locked))
             except _Wider as wider:
                 locked = locked | {wider.domain}
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
@@ -329,8 +328,8 @@ class PostgresLedger:
         """Seconds until something can be done; None when nothing waits."""
         at = await self._run(
             lambda c: c.fetchval(
-                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes WHERE due_at IS NOT NULL OR lease_until"
-                " IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
+                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes"
+                " WHERE due_at IS NOT NULL OR lease_until IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
             )
         )
         return None if at is None else max(0.0, float(at))
@@ -371,7 +370,8 @@ class PostgresLedger:
         """Return checkpoints in order of time."""
         found = await self._run(
             lambda c: c.fetch(
-                f"SELECT {rows.CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
+                f"SELECT {rows.CHECKPOINT_COLUMNS} FROM agent_checkpoints"
+                " WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
                 task_uid,
                 limit,
             )
@@ -388,6 +388,10 @@ class PostgresLedger:
             return {**found, "deliveries": {row[0]: row[1] for row in states}}
 
         return await self._run(work)
+
+
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
+    return await work(connection, locked)
 
 
 def _stripe(domain: bytes) -> int:

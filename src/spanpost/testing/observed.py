@@ -113,8 +113,9 @@ def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False
         "gen_ai.usage.output_tokens": 20,
         "gen_ai.response.id": f"r-{trace}-{tenant}",
     }
-    tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep", "gen_ai.tool.call.result": "3 lines"}
-    made: dict[str, Any] = {"agent.artifact.name": "patch", "agent.artifact.uri": f"https://example.org/{trace}", "agent.artifact.kind": "pr"}
+    tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    made: dict[str, Any] = {"agent.artifact.name": "patch", "agent.artifact.kind": "pr"}
+    made["agent.artifact.uri"] = f"https://example.org/{trace}"
     status = Status.ERROR if is_failed else Status.OK
     return [
         ended(trace=trace, span=1, name="agent", attributes=box, at=at, seconds=10.0, status=status, tenant=tenant),

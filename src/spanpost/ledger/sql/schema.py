@@ -29,7 +29,8 @@ async def upgrade(dsn: str) -> tuple[str | None, str]:
     from sqlalchemy.pool import NullPool
 
     async def connect() -> Any:
-        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings={"application_name": "spanpost-migrate"})
+        settings = {"application_name": "spanpost-migrate"}
+        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=settings)
 
     # The DSN goes to asyncpg as it is, because SQLAlchemy's URL would not understand all of it.
     engine = create_async_engine(
@@ -41,8 +42,8 @@ async def upgrade(dsn: str) -> tuple[str | None, str]:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
         raise ConfigError(
-            f"the schema could not be upgraded: {cause}. The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} "
-            "with one that has it"
+            f"the schema could not be upgraded: {cause}. The role in DATABASE_URL needs the right to create tables in its schema; "
+            f"{_NEXT_STEP} with one that has it"
         ) from error
     finally:
         await engine.dispose()
