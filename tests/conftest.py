@@ -18,6 +18,7 @@ def _postgres() -> str | None:
     path = newest or shutil.which("postgres")
     return str(Path(path).parent) if path else None
 
+
 pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
 
 

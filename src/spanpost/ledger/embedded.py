@@ -23,6 +23,7 @@ import json
 import logging
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -39,7 +40,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spanpost.domain.errors import ConfigError, SpanpostError
-from spanpost.ledger.leftovers import binaries, left_behind, reachable, tail, unlink_sockets
+from spanpost.ledger.leftovers import binaries, copied, left_behind, reachable, tail, unlink_sockets
 
 log = logging.getLogger(__name__)
 
@@ -175,9 +176,7 @@ class EmbeddedPostgres:
         dsn = self._dsn(DATABASE)
         self._launch(bin_dir, pg)
         self._wait_ready()
-        log.info(
-            "embedded PostgreSQL %s runs in %s%s", version, self.data_dir, f" as user {self.runs_as}" if self.runs_as else ""
-        )
+        log.info("embedded PostgreSQL %s runs in %s%s", version, self.data_dir, f" as user {self.runs_as}" if self.runs_as else "")
         return dsn
 
     # --- steps ------------------------------------------------------------------------------------------------------
@@ -205,11 +204,14 @@ class EmbeddedPostgres:
                 self.data_dir.mkdir(mode=0o700)
                 self._give(self.data_dir)
         except OSError as error:
-            raise ConfigError(f"the embedded database cannot be made at {self.data_dir}: {error}; name another data directory") from error
+            raise ConfigError(
+                f"the embedded database cannot be made at {self.data_dir}: {error}; name another data directory"
+            ) from error
         if self._uid is None:
             if not os.access(self.data_dir, os.W_OK | os.X_OK):
                 raise ConfigError(
-                    f"the embedded database at {self.data_dir} belongs to another user: run as that user or name another data directory"
+                    f"the embedded database at {self.data_dir} belongs to another user: "
+                    "run as that user or name another data directory"
                 )
         elif self._gid is not None and not reachable(self.data_dir, self._uid, self._gid):
             raise ConfigError(
@@ -259,32 +261,23 @@ class EmbeddedPostgres:
         else:
             bin_dir = self._pg_bin
             if not (bin_dir / "postgres").exists():
-                raise ConfigError(f"there is no postgres in {bin_dir}: name the directory of the server's binaries, such as /usr/lib/postgresql/17/bin")
+                raise ConfigError(
+                    f"there is no postgres in {bin_dir}: name the directory of the server's binaries, such as /usr/lib/postgresql/17/bin"
+                )
         if self._uid is not None and self._gid is not None and not reachable(bin_dir, self._uid, self._gid):
-            bin_dir = self._copy_binaries(bin_dir)
+            bin_dir = copied(bin_dir, self.data_dir)
         words = subprocess.run([bin_dir / "postgres", "--version"], capture_output=True, text=True, check=False).stdout.split()
         version = words[2] if len(words) > 2 else ""
         if not version:
-            raise ConfigError(f"{bin_dir / 'postgres'} does not run on this machine: set DATABASE_URL, or point pg_bin to a PostgreSQL that does")
+            raise ConfigError(
+                f"{bin_dir / 'postgres'} does not run on this machine: set DATABASE_URL, or point pg_bin to a PostgreSQL that does"
+            )
         if has and has != version.split(".")[0]:
             raise ConfigError(
                 f"{self.data_dir} was made by PostgreSQL {has} and these binaries are {version}: "
                 f"point pg_bin to a PostgreSQL {has}, or name a new data directory"
             )
         return version, bin_dir
-
-    def _copy_binaries(self, bin_dir: Path) -> Path:
-        # The environment may lie where only root can go (/root/project/.venv): modes of directories that are not ours stay as they are.
-        stamp = (bin_dir / "postgres").stat()
-        home = self.data_dir / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
-        if not home.exists():
-            log.info("copying PostgreSQL's binaries to %s, because user %s cannot reach %s", home, self.runs_as, bin_dir)
-            new = Path(tempfile.mkdtemp(prefix="binaries.", dir=self.data_dir))
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(bin_dir.parent / part, new / part, symlinks=True)
-            new.chmod(0o755)
-            new.rename(home)
-        return home / bin_dir.name
 
     def _initdb(self, bin_dir: Path, pg: Path) -> None:
         new = self.data_dir / "pg.new"
@@ -303,6 +296,7 @@ class EmbeddedPostgres:
                 bin_dir / "initdb",
                 "--pgdata", new, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256",
                 "--encoding", "UTF8", "--locale", "C", "--no-instructions",
+                *(["--no-sync"] if self._options.get("fsync") == "off" else []),
             ],
             cwd=self.data_dir, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
             user=self._uid, group=self._gid, extra_groups=[] if self._uid is not None else None,
@@ -313,7 +307,8 @@ class EmbeddedPostgres:
 
     def _make_socket_dir(self) -> None:
         near = self.data_dir / "run"
-        if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR:
+        # In a DSN a comma parts hosts, and other marks have their meanings too.
+        if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR and re.fullmatch(r"[\w/. +=~-]+", str(near)):
             near.mkdir(mode=0o700, exist_ok=True)
             self._socket_dir = near
         else:
@@ -375,7 +370,8 @@ class EmbeddedPostgres:
                     raise ConfigError(f"the embedded PostgreSQL in {self.data_dir} did not start:\n{end}") from error
                 if isinstance(error, asyncpg.InvalidPasswordError):
                     raise ConfigError(
-                        f"the password in {self.data_dir / 'password'} is not the server's: put it back, or name a new data directory"
+                        f"the password in {self.data_dir / 'password'} is not the server's: "
+                        "put it back, or name a new data directory"
                     ) from error
                 if time.monotonic() > deadline:
                     raise ConfigError(

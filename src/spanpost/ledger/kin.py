@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -37,89 +37,74 @@ _DROP = "DELETE FROM kin WHERE key = ANY($1::bytea[])"
 
 
 class Records:
-    """A `Work` over what was fetched. `loaded` is the same as `walk.trail` reads it.
+    """A `Work` over what was fetched; `loaded` is what `walk.trail` reads.
 
     `reset` throws away what the fold did, not what was fetched.
     """
 
     def __init__(self) -> None:
+        #: Records by key as they stand, None where there is none. A plain dict: the trail looks at it a dozen times a span.
+        self.loaded: dict[Key, msgspec.Struct | None] = {}
         self._raw: dict[Key, bytes | None] = {}
-        self._live: dict[Key, msgspec.Struct | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}
         self._dropped: set[Key] = set()
+        #: Domains that were fetched whole, and those that are too large for that.
         self._whole: set[bytes] = set()
-        #: Domains too large to be fetched whole.
         self._large: set[bytes] = set()
 
     # --- what the fold sees -------------------------------------------------------------------------------------------
 
     def get(self, key: Key, kind: Any = None) -> Any:
         try:
-            return self._live[key]
+            return self.loaded[key]
         except KeyError:
-            return self._find(key)
+            if key[:16] in self._whole:
+                return None
+            raise Missing(key) from None
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
-        self._live[key] = self._put[key] = record
+        self.loaded[key] = self._put[key] = record
         self._dropped.discard(key)
 
     def drop(self, key: Key) -> None:
-        self._live[key] = None
+        self.loaded[key] = None
         self._put.pop(key, None)
         self._dropped.add(key)
 
     def reset(self) -> None:
-        self._live.clear()
         self._put.clear()
         self._dropped.clear()
-
-    def _find(self, key: Key) -> msgspec.Struct | None:
-        try:
-            raw = self._raw[key]
-        except KeyError:
-            if key[:16] not in self._whole:
-                raise Missing(key) from None
-            raw = None
-        record = None if raw is None else _decoders[key[16]](raw)
-        self._live[key] = record
-        return record
-
-    def has(self, key: Key) -> bool:
-        """Tell whether the record, or that there is none, is known."""
-        return key in self._raw or key in self._live or key[:16] in self._whole
-
-    def fetched(self) -> tuple[Key, ...]:
-        """Return the keys that were fetched."""
-        return tuple(self._raw)
-
-    @property
-    def loaded(self) -> Mapping[Key, msgspec.Struct | None]:
-        return _Loaded(self)
+        self.loaded.clear()
+        for key, raw in self._raw.items():
+            self.loaded[key] = None if raw is None else _decoders[key[16]](raw)
 
     # --- what the database sees ---------------------------------------------------------------------------------------
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key; those that are not there are known to be absent."""
-        wanted = sorted(k for k in keys if not self.has(k))
-        if not wanted:
-            return
-        for key in wanted:
-            self._raw[key] = None
-        for key, doc in await connection.fetch(_FETCH, wanted):
-            self._raw[key] = doc
+        wanted = sorted(k for k in keys if k not in self.loaded)
+        if wanted:
+            absent = dict.fromkeys(wanted)
+            self._raw.update(absent)
+            self.loaded.update(absent)
+            self._take(await connection.fetch(_FETCH, wanted))
 
     async def fetch_around(self, connection: Any, key: Key) -> None:
         """Fetch a record that nobody foresaw, and with it its whole domain unless that is large."""
         domain = key[:16]
         if domain not in self._large:
             rows = await connection.fetch(_FETCH_DOMAIN, domain, domain + b"\xff" * 64, WHOLE + 1)
-            for found, doc in rows:
-                self._raw.setdefault(found, doc)
+            self._take(row for row in rows if row[0] not in self._raw)
             if len(rows) <= WHOLE:
                 self._whole.add(domain)
                 return
             self._large.add(domain)
         await self.fetch(connection, (key,))
+
+    def _take(self, rows: Iterable[Any]) -> None:
+        for key, doc in rows:
+            self._raw[key] = doc
+            self.loaded[key] = _decoders[key[16]](doc)
 
     async def save(self, connection: Any) -> None:
         """Write what was put and differs from what was fetched; delete what was dropped."""
@@ -134,25 +119,3 @@ class Records:
         gone = sorted(k for k in self._dropped if self._raw.get(k) is not None)
         if gone:
             await connection.execute(_DROP, gone)
-
-
-class _Loaded(Mapping[Key, "msgspec.Struct | None"]):
-    """What was fetched: a key that was not is a key that is not in here."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, bytes) and self._records.has(key)
-
-    def __getitem__(self, key: Key) -> msgspec.Struct | None:
-        if not self._records.has(key):
-            raise KeyError(key)
-        found: msgspec.Struct | None = self._records.get(key)
-        return found
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._records.fetched())
-
-    def __len__(self) -> int:
-        return len(self._records.fetched())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 from spanpost.domain.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 def binaries(version: str = "") -> Path:
@@ -28,6 +33,28 @@ def binaries(version: str = "") -> Path:
     raise ConfigError(
         "the embedded PostgreSQL is not installed: pip install 'spanpost[embedded]', or set DATABASE_URL to a PostgreSQL of yours"
     )
+
+
+def copied(bin_dir: Path, into: Path) -> Path:
+    """Copy server binaries below `into`, once, and return where they are then.
+
+    An environment may lie where only root can go (/root/project/.venv), and modes of what is not ours stay as they are.
+    """
+    stamp = (bin_dir / "postgres").stat()
+    home = into / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
+    package = bin_dir.parent.parent
+    if not home.exists():
+        log.info("copying PostgreSQL's binaries to %s: the user that runs them cannot reach %s", home, bin_dir)
+        new = Path(tempfile.mkdtemp(prefix="binaries.", dir=into))
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(bin_dir.parent / part, new / package.name / bin_dir.parent.name / part, symlinks=True)
+        # A wheel's shared libraries lie beside its package, and its programs look for them there.
+        libraries = package.parent / f"{package.name}.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, new / libraries.name)
+        new.chmod(0o755)
+        new.rename(home)
+    return home / package.name / bin_dir.parent.name / bin_dir.name
 
 
 def reachable(path: Path, uid: int, gid: int) -> bool:

@@ -36,7 +36,8 @@ _LANES = """
 INSERT INTO lanes AS known (sink, lane, due_at, rank)
 SELECT sink, lane, now(), rank FROM unnest($1::text[], $2::text[], $3::int2[]) AS g(sink, lane, rank)
 ON CONFLICT (sink, lane) DO UPDATE
-SET due_at = least(known.due_at, excluded.due_at), rank = CASE WHEN known.due_at IS NULL THEN excluded.rank ELSE least(known.rank, excluded.rank) END"""
+SET due_at = least(known.due_at, excluded.due_at),
+    rank = CASE WHEN known.due_at IS NULL THEN excluded.rank ELSE least(known.rank, excluded.rank) END"""
 _NEWS = f"""
 INSERT INTO deliveries (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'news', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp() {_GIVEN} ORDER BY i
@@ -60,7 +61,8 @@ WHERE d.sink = l.sink AND d.lane = l.lane AND d.state = 'waiting'
 ORDER BY CASE WHEN d.mode = 'news' THEN 1 WHEN l.receipt IS NULL THEN 0 ELSE 2 END, d.id"""
 #: Brings the lanes named by $1, $2 up to date: when each has something to deliver, and how urgent.
 _REFRESH = f"""
-UPDATE lanes AS target SET due_at = coalesce(head.not_before, CASE WHEN head.id IS NOT NULL THEN now() END), rank = coalesce(head.most, 3)
+UPDATE lanes AS target SET due_at = coalesce(head.not_before, CASE WHEN head.id IS NOT NULL THEN now() END),
+  rank = coalesce(head.most, 3)
 FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
 JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
 LEFT JOIN LATERAL (
@@ -79,14 +81,15 @@ FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
 WHERE d.sink = g.sink AND d.lane = g.lane AND d.state = 'sending'"""
 _CLAIM = f"""
 UPDATE deliveries AS claimed
-SET state = 'sending', attempt = attempt + 1, owner = $3, lease_until = clock_timestamp() + $4::interval, claimed_revision = revision
+SET state = 'sending', attempt = attempt + 1, owner = $3, lease_until = clock_timestamp() + $4::interval,
+    claimed_revision = revision
 FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
 JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
 CROSS JOIN LATERAL ({_OF_LANE} LIMIT 1) AS head
 WHERE claimed.id = head.id AND (head.not_before IS NULL OR head.not_before <= clock_timestamp())
 RETURNING claimed.id, claimed.tenant, claimed.sink, claimed.address, claimed.lane, claimed.mode, claimed.key, claimed.urgency,
-  claimed.task_uid, claimed.checkpoint_id, claimed.attempt, claimed.unsure, claimed.born_at, claimed.not_before, claimed.receipt::text,
-  claimed.lease_until, l.rank AS lane_rank"""
+  claimed.task_uid, claimed.checkpoint_id, claimed.attempt, claimed.unsure, claimed.born_at, claimed.not_before,
+  claimed.receipt::text, claimed.lease_until, l.rank AS lane_rank"""
 _LEASE = """
 UPDATE lanes SET lease_until = g.until FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS g(sink, lane, until)
 WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
@@ -112,9 +115,14 @@ WHERE id = $1"""
 _DEAD = """
 UPDATE deliveries SET state = 'dead', reason = $2, error = $3, owner = NULL, lease_until = NULL, settled_at = clock_timestamp()
 WHERE id = $1"""
+_WITHDRAW = "DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting'"
+_OF_NOTHING = """
+UPDATE deliveries SET state = 'dead', error = 'what it told of is no more', reason = 'gone', owner = NULL, lease_until = NULL
+WHERE id = ANY($1::bigint[])"""
+_LANE_RECEIPT = "UPDATE lanes SET receipt = $3::text::jsonb WHERE sink = $1 AND lane = $2"
 _LIST = """
-SELECT d.id, d.sink, d.address, d.lane, d.mode, d.state, coalesce(t.task_id, '') AS task_id, coalesce(c.kind, 'state') AS kind, d.attempt,
-  d.born_at, d.not_before, d.error
+SELECT d.id, d.sink, d.address, d.lane, d.mode, d.state, coalesce(t.task_id, '') AS task_id, coalesce(c.kind, 'state') AS kind,
+  d.attempt, d.born_at, d.not_before, d.error
 FROM deliveries d
 LEFT JOIN task_redirects r ON r.uid = d.task_uid
 LEFT JOIN agent_tasks t ON t.uid = coalesce(r.merged_into, d.task_uid)
@@ -150,7 +158,7 @@ async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UU
             ]  # fmt: skip
             count += _affected(await connection.execute(statement, *columns))
     if retracted:
-        await connection.execute("DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting'", list(retracted))
+        await connection.execute(_WITHDRAW, list(retracted))
     return count
 
 
@@ -168,8 +176,7 @@ async def claim(connection: Any, sinks: Sequence[str], limit: int, owner: UUID, 
     lost = [r["id"] for r in rows if r["id"] not in {d.id for d in deliveries}]
     if lost:
         await connection.execute(
-            "UPDATE deliveries SET state = 'dead', error = 'what it told of is no more', reason = 'gone', owner = NULL, lease_until = NULL"
-            " WHERE id = ANY($1::bigint[])",
+            _OF_NOTHING,
             lost,
         )
         freed = [(r["sink"], r["lane"]) for r in rows if r["id"] in lost]
@@ -232,9 +239,7 @@ async def settle(connection: Any, delivery: Delivery, outcome: Outcome, owner: U
             is_behind = delivery.mode is Mode.STATE and held["is_behind"]
             await connection.execute(_DELIVERED, delivery.id, receipt, is_behind)
             if is_kept and delivery.mode is Mode.STATE:
-                await connection.execute(
-                    "UPDATE lanes SET receipt = $3::text::jsonb WHERE sink = $1 AND lane = $2", delivery.sink, delivery.lane, receipt
-                )
+                await connection.execute(_LANE_RECEIPT, delivery.sink, delivery.lane, receipt)
         case RetryAt():
             # A moment of the caller's clock becomes a distance, so that clocks that differ change nothing.
             wait = max(outcome.at - datetime.now(UTC), timedelta(0))
@@ -266,8 +271,8 @@ async def revive(connection: Any, ids: Sequence[int] | None, sink: str | None) -
 async def give_up(connection: Any, ids: Sequence[int]) -> int:
     """Bury waiting letters by hand."""
     rows = await connection.fetch(
-        "UPDATE deliveries SET state = 'dead', error = 'buried by hand', reason = 'buried' WHERE state = 'waiting' AND id = ANY($1::bigint[])"
-        " RETURNING sink, lane",
+        "UPDATE deliveries SET state = 'dead', error = 'buried by hand', reason = 'buried'"
+        " WHERE state = 'waiting' AND id = ANY($1::bigint[]) RETURNING sink, lane",
         list(ids),
     )
     return await _changed(connection, rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -85,7 +86,7 @@ class PostgresLedger:
         self._pool: Any = None
         #: Fences what this process claimed.
         self._owner = uuid4()
-        self._months_kept_at: datetime | None = None
+        self._months_due = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -106,10 +107,7 @@ class PostgresLedger:
                 server_settings={"application_name": "spanpost"},
             )
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise ConfigError(
-                f"the database cannot be reached ({type(error).__name__}: {error}): check DATABASE_URL and that the server runs, "
-                "or leave DATABASE_URL out to use the embedded PostgreSQL"
-            ) from error
+            raise ConfigError(schema.unreachable(error)) from None
         async with pool.acquire() as connection, connection.transaction():
             misfit = await schema.check(connection)
         if misfit is not None:
@@ -160,9 +158,7 @@ class PostgresLedger:
 
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the database's clock."""
-        keys = await self._run(
-            lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE)
-        )
+        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
         await self._keep_months()
         if not keys:
             return Recorded()
@@ -185,7 +181,7 @@ class PostgresLedger:
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
-                return await self._run(partial(_swapped, work, locked))
+                return await self._run(partial(_with, work, locked))
             except _Wider as wider:
                 locked = locked | {wider.domain}
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
@@ -306,10 +302,9 @@ class PostgresLedger:
 
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.
-        now = await self._run(lambda c: c.fetchval("SELECT clock_timestamp()"))
-        if self._months_kept_at is not None and now - self._months_kept_at < timedelta(hours=12):
+        if time.monotonic() < self._months_due:
             return
-        self._months_kept_at = now
+        self._months_due = time.monotonic() + 12 * 3600.0
         try:
             await self._run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
         except LedgerUnavailable as error:
@@ -330,8 +325,8 @@ class PostgresLedger:
         """Seconds until something can be done; None when nothing waits."""
         at = await self._run(
             lambda c: c.fetchval(
-                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes WHERE due_at IS NOT NULL OR lease_until"
-                " IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
+                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes"
+                " WHERE due_at IS NOT NULL OR lease_until IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
             )
         )
         return None if at is None else max(0.0, float(at))
@@ -372,7 +367,8 @@ class PostgresLedger:
         """Return checkpoints in order of time."""
         found = await self._run(
             lambda c: c.fetch(
-                f"SELECT {rows.CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
+                f"SELECT {rows.CHECKPOINT_COLUMNS} FROM agent_checkpoints"
+                " WHERE ($1::uuid IS NULL OR task_uid = $1) ORDER BY at, id LIMIT $2",
                 task_uid,
                 limit,
             )
@@ -391,12 +387,12 @@ class PostgresLedger:
         return await self._run(work)
 
 
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
+    return await work(connection, locked)
+
+
 def _stripe(domain: bytes) -> int:
     return crc32(domain) % STRIPES
-
-
-async def _swapped(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
-    return await work(connection, locked)
 
 
 def _sum(a: Recorded, b: Recorded) -> Recorded:

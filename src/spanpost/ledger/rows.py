@@ -54,11 +54,11 @@ def tidy(record: S) -> S:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 _EVENT_COLUMNS = {
-    "event_id": "uuid", "content_hash": "bytea", "tenant": "text", "trace_id": "bytea", "span_id": "bytea", "parent_span_id": "bytea",
-    "part": "int2", "idx": "int8", "name": "text", "kind": "int2", "role": "int2", "occurred_at": "timestamptz", "start_ns": "int8",
+    "event_id": "uuid", "content_hash": "bytea", "tenant": "text", "trace_id": "bytea", "span_id": "bytea",
+    "parent_span_id": "bytea", "part": "int2", "idx": "int8", "name": "text", "kind": "int2", "role": "int2", "occurred_at": "timestamptz", "start_ns": "int8",
     "end_ns": "int8", "status": "int2", "status_message": "text", "attributes": "jsonb", "resource": "jsonb", "scope": "text",
-    "links": "jsonb", "body": "jsonb", "severity": "int2", "repairs": "int4", "task_uid": "uuid", "unit": "bytea", "producer": "text",
-    "seq": "int8",
+    "links": "jsonb", "body": "jsonb", "severity": "int2", "repairs": "int4", "task_uid": "uuid", "unit": "bytea",
+    "producer": "text", "seq": "int8",
 }  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def event_arrays(placed: Sequence[Placed], recorded: dict[int, tuple[UUID | None
         rows.append(
             (
                 event_at(o), p.event_id, p.content_hash, o.tenant, span.trace_id, span.span_id, span.parent_id or None, int(o.part),
-                o.index if o.part is not Part.LOG else None, o.name, o.kind, int(p.reading.role), o.start_ns or None, o.end_ns or None,
-                int(o.status), o.status_message, json_text(o.attributes) if o.attributes else "{}", kept[1], kept[2],
+                o.index if o.part is not Part.LOG else None, o.name, o.kind, int(p.reading.role), o.start_ns or None,
+                o.end_ns or None, int(o.status), o.status_message, json_text(o.attributes) if o.attributes else "{}", kept[1], kept[2],
                 json_text([(t.hex(), s.hex()) for t, s in o.links]) if o.links else "[]",
                 json_text(o.body) if o.body is not None else None, o.severity, o.repairs, task_uid, unit, o.producer, o.seq,
             )
@@ -114,8 +114,8 @@ _TASK_COLUMNS = (
     "session_id", "status", "end_reason", "inferred", "rule", "announced", "progress", "action", "step_name", "step_index",
     "step_count", "started_at", "ended_at", "last_event_at", "segments", "input_tokens", "output_tokens", "cache_read_tokens",
     "cache_write_tokens", "reasoning_tokens", "cost_usd", "context_used_tokens", "context_window_tokens", "context_window_source",
-    "model", "llm_calls", "tool_calls", "tool_errors", "error_count", "child_count", "child_failed", "steps", "artifacts", "approvals",
-    "links", "results", "error",
+    "model", "llm_calls", "tool_calls", "tool_errors", "error_count", "child_count", "child_failed", "steps", "artifacts",
+    "approvals", "links", "results", "error",
 )  # fmt: skip
 _TASK_PLACES = ", ".join(f"${i}::text::jsonb" if c in _TASK_JSON else f"${i}" for i, c in enumerate((*_TASK_COLUMNS, "doc"), 1))
 UPSERT_TASK = (

@@ -113,12 +113,13 @@ def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False
         "gen_ai.usage.output_tokens": 20,
         "gen_ai.response.id": f"r-{trace}-{tenant}",
     }
-    tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep", "gen_ai.tool.call.result": "3 lines"}
-    made: dict[str, Any] = {"agent.artifact.name": "patch", "agent.artifact.uri": f"https://example.org/{trace}", "agent.artifact.kind": "pr"}
+    tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    made: dict[str, Any] = {"agent.artifact.name": "patch", "agent.artifact.kind": "pr"}
+    made["agent.artifact.uri"] = f"https://example.org/{trace}"
     status = Status.ERROR if is_failed else Status.OK
     return [
         ended(trace=trace, span=1, name="agent", attributes=box, at=at, seconds=10.0, status=status, tenant=tenant),
-        ended(trace=trace, span=2, parent=1, name="chat", attributes=call, at=at + 1, seconds=2.0, tenant=tenant),
-        ended(trace=trace, span=3, parent=1, name="tool", attributes=tool, at=at + 4, seconds=1.0, tenant=tenant),
+        ended(trace=trace, span=2, parent=1, name="chat", attributes=call, at=at + 4, seconds=2.0, tenant=tenant),
+        ended(trace=trace, span=3, parent=1, name="tool", attributes=tool, at=at + 1, seconds=2.0, tenant=tenant),
         an_event(trace=trace, span=1, name="agent.artifact", attributes=made, index=0, at=at + 6, tenant=tenant),
     ]

@@ -29,7 +29,8 @@ async def upgrade(dsn: str) -> tuple[str | None, str]:
     from sqlalchemy.pool import NullPool
 
     async def connect() -> Any:
-        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings={"application_name": "spanpost-migrate"})
+        settings = {"application_name": "spanpost-migrate"}
+        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=settings)
 
     # The DSN goes to asyncpg as it is, because SQLAlchemy's URL would not understand all of it.
     engine = create_async_engine(
@@ -38,11 +39,13 @@ async def upgrade(dsn: str) -> tuple[str | None, str]:
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(_upgrade)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError) as error:
+    except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError) as error:
+        raise ConfigError(unreachable(error)) from None
+    except (asyncpg.PostgresError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
         raise ConfigError(
-            f"the schema could not be upgraded: {cause}. The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} "
-            "with one that has it"
+            f"the schema could not be upgraded: {cause}. The role in DATABASE_URL needs the right to create tables in its schema; "
+            f"{_NEXT_STEP} with one that has it"
         ) from error
     finally:
         await engine.dispose()
@@ -64,6 +67,16 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     return before, HEAD
+
+
+def unreachable(error: BaseException) -> str:
+    """Say that a database cannot be reached, why, and what to do. Never the URL: it holds the password."""
+    # What cannot be parsed is quoted by the parser, and may be the password.
+    why = "it is not the URL of a PostgreSQL" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return (
+        f"the database cannot be reached ({why}): check DATABASE_URL and that the server runs, "
+        "or leave DATABASE_URL out to use the embedded PostgreSQL"
+    )
 
 
 def number(revision: str) -> tuple[int, int]:

@@ -1,0 +1,160 @@
+"""Spans per second through the Postgres ledger, beside a bare `unnest` insert of the same rows in the same run.
+
+    python bench/bench_ledger.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
+
+fsync and synchronous_commit are on. The load: traces of an agent with model and tool calls, each trace in one batch (whole) or
+spread over several (split, children first). Rounds of the two designs alternate; the median is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import pstats
+import resource
+import statistics
+import time
+from collections.abc import Sequence
+
+import asyncpg
+
+from spanpost.domain.observations import Observation
+from spanpost.fold import walk
+from spanpost.fold.batch import Rules
+from spanpost.fold.routes import Routes
+from spanpost.ledger import rows
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.ledger.sql.schema import upgrade
+from spanpost.testing.observed import ended
+from spanpost.testing.postgres import system_binaries, throwaway_postgres
+
+#: Spans in a trace: a box, then model and tool calls by turns. About 440 B each on the wire.
+IN_TRACE = 16
+
+
+def traces(first: int, count: int) -> list[list[Observation]]:
+    """Return traces as an exporter sends them: children before their box."""
+    out = []
+    for trace in range(first, first + count):
+        spans = []
+        for i in range(2, IN_TRACE + 1):
+            if i % 2:
+                more = {
+                    "gen_ai.operation.name": "execute_tool",
+                    "gen_ai.tool.name": f"tool {i % 5}",
+                    "gen_ai.tool.call.id": f"c{trace}-{i}",
+                }
+            else:
+                more = {
+                    "gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.response.model": "gpt-4o-2024-08-06",
+                    "gen_ai.response.id": f"r{trace}-{i}", "gen_ai.usage.input_tokens": 100 * i, "gen_ai.usage.output_tokens": 20,
+                    "gen_ai.system": "openai", "server.address": "api.openai.com",
+                }  # fmt: skip
+            spans.append(ended(trace=trace, span=i, parent=1, name="work", attributes=more, at=float(i), seconds=0.5))
+        box = {"agent.task.name": f"task {trace}", "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
+        out.append([*spans, ended(trace=trace, span=1, name="agent", attributes=box, seconds=60.0)])
+    return out
+
+
+def whole(found: Sequence[list[Observation]], size: int) -> list[list[Observation]]:
+    """Return batches in which traces lie whole."""
+    flat = [o for trace in found for o in trace]
+    return [flat[i : i + size] for i in range(0, len(flat), size)]
+
+
+def split(found: Sequence[list[Observation]], size: int) -> list[list[Observation]]:
+    """Return batches over which each trace is spread: the first spans of many traces, then the next of the same."""
+    out = []
+    per = max(1, size // 4)
+    for i in range(0, len(found), per):
+        for part in range(4):
+            out.append([o for trace in found[i : i + per] for o in trace[part::4]])
+    return out
+
+
+async def bare(dsn: str, batches: Sequence[Sequence[Observation]]) -> float:
+    """Insert the same rows with one unnest a batch, prepared beforehand: nothing but the database."""
+    ready = []
+    for batch in batches:
+        placed = walk.prepare(batch)
+        ready.append(rows.event_arrays(placed, {i: (p.event_id, b"12345678") for i, p in enumerate(placed)}))
+    connection = await asyncpg.connect(dsn)
+    began = time.perf_counter()
+    for arrays in ready:
+        async with connection.transaction():
+            await connection.execute(rows.INSERT_EVENTS, *arrays)
+    took = time.perf_counter() - began
+    await connection.close()
+    return took
+
+
+async def through(ledger: PostgresLedger, batches: Sequence[Sequence[Observation]], at_once: int) -> float:
+    """Record the batches, so many at once."""
+    waiting = list(reversed(batches))
+    began = time.perf_counter()
+
+    async def feed() -> None:
+        while waiting:
+            recorded = await ledger.record(waiting.pop())
+            assert not recorded.lost, recorded.lost
+
+    await asyncio.gather(*(feed() for _ in range(at_once)))
+    return time.perf_counter() - began
+
+
+async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> None:
+    await upgrade(dsn)
+    ledger = PostgresLedger(dsn, rules=Rules(routes=Routes(sinks=("console",))))
+    await ledger.open()
+    number = 1
+    speeds: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    count = spans // IN_TRACE
+
+    for _ in range(rounds):
+        for name, shape, at_once in (
+            ("bare unnest", whole, 0),
+            ("ledger, whole traces, 1 at once", whole, 1),
+            ("ledger, whole traces, 2 at once", whole, 2),
+            ("ledger, split traces, 1 at once", split, 1),
+        ):
+            batches = shape(traces(number, count), size)
+            number += count
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+            profile = cProfile.Profile() if profiled and at_once == 1 else None
+            if profile is not None:
+                profile.enable()
+            took = await (through(ledger, batches, at_once) if at_once else bare(dsn, batches))
+            if profile is not None:
+                profile.disable()
+                pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+            speeds.setdefault(name, []).append(spans / took)
+            cpu.setdefault(name, []).append((resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / spans * 1e6)
+    again = whole(traces(1 + count, count), size)
+    took = await through(ledger, again, 1)
+    speeds["ledger, all repeats"] = [spans / took]
+    cpu["ledger, all repeats"] = [0.0]
+    print(f"{spans} spans, batches of {size}, {rounds} rounds, median (least, most)")
+    for name, found in speeds.items():
+        middle = statistics.median(found)
+        print(
+            f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {statistics.median(cpu[name]):6.1f} µs of Python a span"
+        )
+    size_of = await ledger._run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
+    kept = (await ledger.counts())["agent_events"]
+    kin = await ledger._run(lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('kin') FROM kin"))
+    print(f"  {size_of / kept:,.0f} B an event with its indexes; {kin[0] / kept:.2f} kin records an event, {kin[1] / kept:,.0f} B")
+    await ledger.close()
+
+
+if __name__ == "__main__":
+    asker = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    asker.add_argument("--spans", type=int, default=20_000)
+    asker.add_argument("--batch", type=int, default=512)
+    asker.add_argument("--rounds", type=int, default=3)
+    asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
+    asker.add_argument("--profile", action="store_true")
+    asked = asker.parse_args()
+    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as address:
+        asyncio.run(main(address, asked.spans, asked.batch, asked.rounds, asked.profile))

@@ -1,0 +1,339 @@
+"""What only the Postgres ledger does: rows, partitions, replicas, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.observations import Observation
+from spanpost.domain.outcomes import GiveUp
+from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.ledger.sql import schema
+from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING
+from spanpost.testing.observed import a_run, an_event, ended, started
+from spanpost.testing.postgres import with_database
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
+    """A ledger on a fresh database."""
+    made = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[Any]:
+    """A connection to the same database."""
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+async def test_every_event_is_a_row_under_its_task(ledger: PostgresLedger, database: Any) -> None:
+    """Children that came before their box are moved to its task: rows, checkpoints and artifacts agree in the end."""
+    for observation in reversed(a_run("late box")):
+        await ledger.record([observation])
+    [task] = await ledger.tasks(TaskQuery())
+    assert await database.fetchval("SELECT array_agg(DISTINCT task_uid) FROM agent_events") == [task.uid]
+    assert await database.fetchval("SELECT array_agg(DISTINCT task_uid) FROM agent_checkpoints") == [task.uid]
+    artifact = await database.fetchrow("SELECT task_uid, uri, kind, checkpoint_id FROM task_artifacts")
+    told = await database.fetchval("SELECT id FROM agent_checkpoints WHERE kind = 'artifact'")
+    assert tuple(artifact) == (task.uid, "https://example.org/1", "pr", told)
+
+
+async def test_a_task_reads_back_as_it_was_told(ledger: PostgresLedger, database: Any) -> None:
+    """The task that a batch told is the task that is read, and its public columns say the same."""
+    recorded = await ledger.record(a_run("same"))
+    assert await ledger.tasks(TaskQuery()) == recorded.tasks
+    row = await database.fetchrow("SELECT name, status, input_tokens, llm_calls, announced, artifacts->0->>'kind' FROM agent_tasks")
+    assert tuple(row) == ("same", "complete", 100, 1, True, "pr")
+
+
+async def test_a_question_and_its_answer_are_rows(ledger: PostgresLedger, database: Any) -> None:
+    """An approval that is requested and resolved is two rows of human_interventions."""
+    asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?", "agent.approval.risk": "high"}
+    answered = {"agent.approval.id": "a1", "agent.approval.decision": "approve", "agent.approval.by": "ada"}
+    await ledger.record(
+        [
+            started(trace=1, span=1, name="agent", attributes={"agent.task.name": "asking"}),
+            an_event(trace=1, span=1, name="agent.approval.requested", attributes=asked, index=0),
+        ]
+    )
+    await ledger.record([an_event(trace=1, span=1, name="agent.approval.resolved", attributes=answered, index=1, at=2.0)])
+    found = await database.fetch("SELECT approval_id, action, question, risk, decision, actor FROM human_interventions ORDER BY at")
+    assert [tuple(row)[:2] for row in found] == [("a1", "requested"), ("a1", "resolved")]
+    assert (found[0]["question"], found[0]["risk"], found[0]["decision"]) == ("deploy?", "high", "")
+    assert (found[1]["decision"], found[1]["actor"]) == ("approve", "ada")
+
+
+async def test_the_views_read_well(ledger: PostgresLedger, database: Any) -> None:
+    """The views show hex ids, roles as words and the task's name."""
+    await ledger.record(a_run("viewed"))
+    row = await database.fetchrow("SELECT task, role, trace_id, span_id, duration_ms FROM agent_spans WHERE name = 'chat'")
+    assert tuple(row)[:4] == ("viewed", "llm", "0" * 31 + "1", "0" * 15 + "2")
+    assert float(row["duration_ms"]) == 2000.0
+    assert set(await database.fetchval("SELECT array_agg(task) FROM agent_timeline")) == {"viewed"}
+
+
+async def test_other_content_under_one_identity_is_kept_beside(ledger: PostgresLedger, database: Any) -> None:
+    """The same span with other content is another row; the same content again is not."""
+    [box, *_] = a_run("copies")
+    other = msgspec.structs.replace(box, attributes={**box.attributes, "more": 1})
+    for observation in (box, other, box, other):
+        await ledger.record([observation])
+    assert await database.fetchval("SELECT count(*) FROM agent_events") == 2
+    assert await database.fetchval("SELECT count(DISTINCT event_id) FROM agent_events") == 1
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_column_is_documented_in_the_database(database: Any) -> None:
+    """Each column of each table, partition and view has a comment, and so has each table and view."""
+    bare = await database.fetch(
+        "SELECT c.relname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p', 'v') AND c.relname <> 'spanpost_version'"
+        " AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)"
+    )
+    assert bare == []
+
+
+async def test_many_starts_migrate_once(postgres_server: str) -> None:
+    """Six processes that start at once on an empty database upgrade it once, and all succeed."""
+    connection = await asyncpg.connect(postgres_server)
+    await connection.execute("CREATE DATABASE fresh")
+    try:
+        answers = await asyncio.gather(*(schema.upgrade(with_database(postgres_server, "fresh")) for _ in range(6)))
+    finally:
+        await connection.execute("DROP DATABASE fresh WITH (FORCE)")
+        await connection.close()
+    assert sorted(before or "" for before, _ in answers) == ["", *[schema.HEAD] * 5]
+    assert {after for _, after in answers} == {schema.HEAD}
+
+
+@pytest.mark.parametrize(("found", "is_refused"), [("0.9", True), ("1.0", False), ("1.7", False), ("2.0", True)])
+async def test_a_schema_that_does_not_fit_is_refused(postgres_dsn: str, database: Any, found: str, is_refused: bool) -> None:
+    """An older schema names the command to run, a newer major is refused, a newer minor is worked with."""
+    await database.execute("UPDATE spanpost_version SET version_num = $1", found)
+    ledger = PostgresLedger(postgres_dsn)
+    if is_refused:
+        with pytest.raises(ConfigError, match="spanpost db upgrade" if found == "0.9" else "upgrade spanpost"):
+            await ledger.open()
+    else:
+        await ledger.open()
+        assert (await ledger.record(a_run("fits"))).events > 0
+    await ledger.close()
+
+
+async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -> None:
+    """A database that was never upgraded is refused with the command; one that is ours alone is upgraded."""
+    connection = await asyncpg.connect(postgres_server)
+    await connection.execute("CREATE DATABASE bare")
+    dsn = with_database(postgres_server, "bare")
+    try:
+        with pytest.raises(ConfigError, match="spanpost db upgrade"):
+            await PostgresLedger(dsn).open()
+        own = PostgresLedger(dsn, is_own=True)
+        await own.open()
+        assert (await own.record(a_run("ours"))).events == 4
+        await own.close()
+    finally:
+        await connection.execute("DROP DATABASE bare WITH (FORCE)")
+        await connection.close()
+
+
+async def test_months_take_their_rows_out_of_the_rest(ledger: PostgresLedger, database: Any) -> None:
+    """Events of a month that nobody foresaw are recorded; when the month is made they move; repeats stay repeats throughout."""
+    years = 3 * 365 * 86400.0
+    batch = a_run("long ago", at=-years)
+    await ledger.record(batch)
+    assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == len(batch)
+    assert (await ledger.record(batch)).repeats == len(batch)
+    at = datetime.now(UTC) - timedelta(seconds=years)
+    assert await database.fetchval("SELECT spanpost_add_month($1)", at) is True
+    assert await database.fetchval("SELECT spanpost_add_month($1)", at) is False
+    assert await database.fetchval("SELECT count(*) FROM agent_events_rest") == 0
+    assert (await ledger.record(batch)).repeats == len(batch)
+    assert await database.fetchval("SELECT count(*) FROM agent_events") == len(batch)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_cannot_be_encoded_is_mended(ledger: PostgresLedger, database: Any) -> None:
+    """Lone surrogates and endless numbers are mended and flagged; a repeat of them is a repeat."""
+    worst = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "a\ud800", "y": 2**70}
+    batch = [*a_run("siblings"), ended(trace=1, span=77, parent=1, name="bad\ud83d", attributes=worst)]
+    assert (await ledger.record(batch)).events == len(batch)
+    assert (await ledger.record(batch)).repeats == len(batch)
+    assert await database.fetchval("SELECT repairs <> 0 FROM agent_events WHERE span_id = $1", (77).to_bytes(8, "big"))
+
+
+async def test_what_cannot_be_mended_is_kept_aside(ledger: PostgresLedger, database: Any) -> None:
+    """One observation that nobody can read goes to dead_letters with its bytes, in one transaction with its siblings' rows."""
+    broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
+    batch = [*a_run("a"), broken, *a_run("b", trace=2)]
+    recorded = await ledger.record(batch)
+    assert (recorded.events, recorded.lost) == (len(batch) - 1, {"dead letter": 1})
+    assert len(await ledger.tasks(TaskQuery())) == 2
+    again = await ledger.record([broken])
+    assert again.lost == {"dead letter": 1}
+    row = await database.fetchrow("SELECT attempts, source, tenant, bytes, txid_current() > 0 FROM dead_letters")
+    assert tuple(row)[:3] == (2, "record", "default")
+    assert msgspec.msgpack.decode(row["bytes"])["name"] == broken.name
+
+
+async def test_an_id_of_any_length_is_taken(ledger: PostgresLedger) -> None:
+    """A task id longer than any index page is recorded and found."""
+    long = "t" * 20_000
+    await ledger.record([started(trace=1, span=1, name="agent", attributes={"agent.task.id": long, "agent.task.name": "long"})])
+    [task] = await ledger.tasks(TaskQuery())
+    assert [t.uid for t in await ledger.tasks(TaskQuery(task_id=task.task_id))] == [task.uid]
+
+
+# --- replicas ---------------------------------------------------------------------------------------------------------
+
+
+async def test_replicas_come_to_the_same(postgres_dsn: str, ledger: PostgresLedger, database: Any) -> None:
+    """Three replicas fed shuffled, repeated, overlapping batches make one row per event and each task's own figures."""
+    others = [PostgresLedger(postgres_dsn, rules=TELLING, pool_size=2) for _ in range(2)]
+    for other in others:
+        await other.open()
+    replicas = [ledger, *others]
+    dice = random.Random(7)
+    runs = [o for trace in range(1, 21) for o in a_run(f"run {trace}", trace=trace)]
+
+    async def feed(replica: PostgresLedger, seed: int) -> None:
+        pile = [*runs, *runs]
+        random.Random(seed).shuffle(pile)
+        while pile:
+            size = dice.randint(1, 12)
+            batch, pile = pile[:size], pile[size:]
+            await replica.record(batch)
+
+    await asyncio.gather(*(feed(replica, seed) for seed, replica in enumerate(replicas)))
+    assert await database.fetchval("SELECT count(*) FROM agent_events") == len(runs)
+    tasks = await ledger.tasks(TaskQuery(limit=100))
+    assert sorted(t.name for t in tasks) == sorted(f"run {trace}" for trace in range(1, 21))
+    assert {(t.status, t.llm_calls, t.tool_calls, t.input_tokens, t.output_tokens) for t in tasks} == {("complete", 1, 1, 100, 20)}
+    assert await database.fetchval("SELECT count(*) FROM deliveries WHERE mode = 'state'") == len(tasks)
+    for other in others:
+        await other.close()
+
+
+async def test_two_pumps_never_hold_one_lane(postgres_dsn: str, ledger: PostgresLedger) -> None:
+    """Processes that claim at once get different lanes, and each letter goes out once."""
+    other = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
+    await other.open()
+    await ledger.record([o for trace in range(1, 31) for o in a_run(f"run {trace}", trace=trace)])
+    sent: list[int] = []
+
+    async def pump(who: PostgresLedger) -> None:
+        while claimed := await who.claim([SINK], 3):
+            lanes = [d.lane for d in claimed]
+            assert len(set(lanes)) == len(lanes)
+            for delivery in claimed:
+                assert delivery.lane not in held
+                held.add(delivery.lane)
+            for delivery in claimed:
+                held.discard(delivery.lane)
+                await who.settle(delivery, POSTED)
+                sent.append(delivery.id)
+
+    held: set[str] = set()
+    while await ledger.due_in() is not None:
+        await asyncio.gather(pump(ledger), pump(other), pump(ledger), pump(other))
+    assert len(sent) == len(set(sent))
+    assert {r.state for r in await ledger.deliveries(limit=1000)} == {"delivered"}
+    assert len(sent) == len(await ledger.deliveries(limit=1000))
+    await other.close()
+
+
+async def test_another_process_cannot_settle(postgres_dsn: str, ledger: PostgresLedger) -> None:
+    """What one process claimed another cannot settle: it holds no lease."""
+    other = PostgresLedger(postgres_dsn, rules=TELLING)
+    await other.open()
+    await ledger.record(a_run("fenced"))
+    [delivery] = await ledger.claim([SINK], 1)
+    await other.settle(delivery, GiveUp(reason="stranger"))
+    assert [r.state for r in await ledger.deliveries() if r.id == delivery.id] == ["sending"]
+    await other.close()
+
+
+async def test_without_prepared_statements(postgres_dsn: str) -> None:
+    """The setting for poolers in transaction mode keeps no statement prepared and does the same work."""
+    ledger = PostgresLedger(postgres_dsn, rules=TELLING, pgbouncer=True, pool_size=1)
+    await ledger.open()
+    assert (await ledger.record(a_run("pooled"))).events == 4
+    [delivery] = await ledger.claim([SINK], 1)
+    await ledger.settle(delivery, POSTED)
+    assert await ledger._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
+    await ledger.close()
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+async def test_no_server_is_a_clear_error(tmp_path: Any) -> None:
+    """A database that cannot be reached is told with the next step, without the password."""
+    with pytest.raises(ConfigError, match="DATABASE_URL") as refused:
+        await PostgresLedger(f"postgresql://someone:s3cret@/none?host={tmp_path}").open()
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:s3cret:x@h:s3cret/db", "mysql://u:s3cret@h/db", "s3cret"])
+async def test_an_unreadable_url_is_not_shown(url: str) -> None:
+    """A URL that cannot be read is refused without being quoted, when opening and when upgrading."""
+    for refused in (PostgresLedger(url).open(), schema.upgrade(url)):
+        with pytest.raises(ConfigError, match="DATABASE_URL") as told:
+            await refused
+        assert "s3cret" not in str(told.value)
+
+
+async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, ledger: PostgresLedger, database: Any) -> None:
+    """When connections are cut the batch comes through on another; when none is to be had, the caller learns it soon."""
+    await ledger.record(a_run("before"))
+    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
+    assert (await ledger.record(a_run("after", trace=2))).events == 4
+    name = await database.fetchval("SELECT current_database()")
+    elsewhere = await asyncpg.connect(postgres_server)
+    await elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    await database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'spanpost'")
+    began = time.monotonic()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.record(a_run("lost", trace=3))
+    assert time.monotonic() - began < 10
+    await elsewhere.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    await elsewhere.close()
+    assert (await ledger.record(a_run("lost", trace=3))).events == 4
+
+
+def test_the_batch_is_ordered_by_key() -> None:
+    """Rows go in by key, so that two writers cannot wait for each other."""
+    from spanpost.fold import walk
+    from spanpost.ledger.rows import event_arrays
+
+    batch: list[Observation] = a_run("sorted")
+    placed = walk.prepare(batch)
+    arrays = event_arrays(placed, dict.fromkeys(range(len(placed)), (None, b"")))
+    keys = list(zip(arrays[11], arrays[0], strict=True))
+    assert keys == sorted(keys)
+    assert len(keys) == len(batch)
