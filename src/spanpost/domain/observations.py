@@ -116,24 +116,12 @@ def content_hash(observation: Observation) -> bytes:
     attributes = o.attributes
     if any(k in attributes for k in _UNCOMPARED):
         attributes = {k: v for k, v in attributes.items() if k not in _UNCOMPARED}
-    return blake2b(
-        _encode(
-            (
-                o.parent_id,
-                o.name,
-                o.kind,
-                o.at_ns,
-                o.start_ns,
-                o.end_ns,
-                int(o.status),
-                o.status_message,
-                attributes,
-                o.links,
-                o.body,
-            )
-        ),
-        digest_size=16,
-    ).digest()
+    content = (o.parent_id, o.name, o.kind, o.at_ns, o.start_ns, o.end_ns, int(o.status), o.status_message, attributes, o.links, o.body)
+    try:
+        packed = _encode(content)
+    except (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError):
+        packed = repr(content).encode("utf-8", "backslashreplace")  # what no door should let in is told apart all the same
+    return blake2b(packed, digest_size=16).digest()
 
 
 def log_index(observation: Observation) -> int:

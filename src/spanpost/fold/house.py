@@ -415,7 +415,7 @@ class House:
                 window = r.context_window or given or context.window_of(r.model or group.facts.value("model"), self.rules.windows)
             elif r.usage is not None and r.usage.input is not None and group.facts.value("context_used") is None:
                 used, name = r.usage.input, context.canonical_model(r.model or "model")
-                window = given or context.window_of(r.model, self.rules.windows)
+                window = r.context_window or given or context.window_of(r.model, self.rules.windows)
             else:
                 continue
             lane = group.lanes.get(name)
@@ -567,7 +567,7 @@ class House:
             out.tasks.append(task)
             root_key, root = self.groups.root(key, group)
             roots[root_key] = root
-        for checkpoint, key in news:
+        for checkpoint, key in sorted(news, key=_in_order):
             out.checkpoints.append(checkpoint)
             group = self.groups.group(key)
             if group is None:
@@ -591,6 +591,12 @@ class House:
     def _letters(self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None) -> None:
         if task is not None and root is not None:
             self.out.letters.extend(letters(task, checkpoint, self.rules.routes, root=root, now=self.now))
+
+
+def _in_order(news: tuple[Checkpoint, Key]) -> tuple[datetime, int, UUID]:
+    """Sort news by time; of one moment a start comes first and an end last."""
+    checkpoint = news[0]
+    return checkpoint.at, {Kind.START: 0, Kind.END: 2}.get(checkpoint.kind, 1), checkpoint.id
 
 
 def _with(checkpoint: Checkpoint, uid: UUID, unit: bytes) -> Checkpoint:

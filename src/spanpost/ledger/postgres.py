@@ -94,8 +94,6 @@ class PostgresLedger:
         """Connect and check the schema."""
         if self._pool is not None:
             return
-        if self._is_own:
-            await schema.upgrade(self._dsn)
         try:
             pool = await asyncpg.create_pool(
                 self._dsn,
@@ -110,6 +108,11 @@ class PostgresLedger:
             raise ConfigError(schema.unreachable(error)) from None
         async with pool.acquire() as connection, connection.transaction():
             misfit = await schema.check(connection)
+        if misfit is not None and self._is_own:
+            # Only now: the migration tool takes a second to import.
+            await schema.upgrade(self._dsn)
+            async with pool.acquire() as connection, connection.transaction():
+                misfit = await schema.check(connection)
         if misfit is not None:
             await pool.close()
             raise ConfigError(misfit)

@@ -134,6 +134,7 @@ class Pump:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        is_far = False
         while True:
             look = asyncio.create_task(self._look(), name="spanpost-drain")
             self._rounds.add(look)
@@ -146,9 +147,13 @@ class Pump:
             left = deadline - loop.time()
             if is_empty:
                 return True
-            if left <= 0 or (not self._under_way and wait > left):
+            if left <= 0:
                 return False
-            await self._sleep(min(wait, left))
+            # A lane that was busy when the round claimed may be free since: a far wait is believed the second time only.
+            is_far, was_far = not self._under_way and wait > left, is_far
+            if is_far and was_far:
+                return False
+            await self._sleep(0 if is_far else min(wait, left))
 
     async def _look(self) -> tuple[bool, float]:
         try:

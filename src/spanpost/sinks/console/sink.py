@@ -174,6 +174,8 @@ class ConsoleSink:
     def _write_out(self) -> None:
         # Not under our lock: printing takes the lock of `Live`, whose thread takes ours when it draws.
         out, self._out = self._out, []
+        if out and self._live is not None:
+            self._live.refresh()  # or the printed card would stand beside its live self for a moment
         for each in out:
             if isinstance(each, str):
                 self._console.file.write(each + "\n")
