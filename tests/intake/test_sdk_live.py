@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from spanpost.intake import hooks
 from spanpost.intake.feed import Feed
 from spanpost.intake.sdk import AgentSpanExporter, AgentSpanProcessor
 from spanpost.intake.spans import CANCELLED
-from spanpost.testing.receivers import Seen
+from spanpost.testing.receivers import Seen, Stuck
 
 
 @pytest.fixture
@@ -311,3 +312,49 @@ def test_the_exporter_tells_ended_spans(seen: Seen) -> None:
     provider.shutdown()
     assert exporter.export([span._readable_span()]) is SpanExportResult.FAILURE  # type: ignore[attr-defined]
     assert exporter.feed.losses.totals() == {"closed": 1}
+
+
+def test_events_of_many_threads_are_told_once_each(seen: Seen) -> None:
+    """Events that threads add to the same spans, faster than the SDK keeps them and between looks, are each told once."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    processor = AgentSpanProcessor(Feed(seen, capacity=100_000, look_every=0.002))
+    provider.add_span_processor(processor)
+    spans = [provider.get_tracer("t").start_span(f"s{n}") for n in range(2)]
+
+    def work(worker: int) -> None:
+        for number in range(1_000):
+            spans[number % 2].add_event(f"{worker}-{number}")
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for span in spans:
+        span.end()
+    assert provider.force_flush()
+    assert processor.feed.losses.totals() == {}
+    told = seen.of(Part.EVENT)
+    assert len({e.name for e in told}) == len(told) == 4_000
+    for span in spans:
+        span_id = span.get_span_context().span_id.to_bytes(8, "big")
+        assert sorted(e.index for e in told if e.span_id == span_id) == list(range(2_000))
+    provider.shutdown()
+
+
+def test_an_end_is_told_once_while_the_receiver_is_slow() -> None:
+    """Looks that come while ends and events are still queued tell none of them twice and lose none."""
+    stuck = Stuck()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(AgentSpanProcessor(Feed(stuck, look_every=0.0)))
+    tracer = provider.get_tracer("t")
+    spans = [tracer.start_span(f"s{n}") for n in range(50)]
+    assert stuck.is_entered.wait(10)
+    for span in spans:
+        span.add_event(f"in {span.name}")  # type: ignore[attr-defined]
+        span.end()
+    stuck.released.set()
+    assert provider.force_flush()
+    assert sorted(e.name for e in stuck.of(Part.EVENT)) == sorted(f"in s{n}" for n in range(50))
+    assert sorted(e.name for e in stuck.of(Part.ENDED)) == sorted(f"s{n}" for n in range(50))
+    provider.shutdown()

@@ -260,7 +260,7 @@ class Feed:
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + self._look_every
-                self._hand_on(follower.look())
+                self._hand_on(follower.look(is_drained=not len(self.queue)))
             if waiter is not None or len(self.queue) >= _BATCH:
                 continue
             if worked:

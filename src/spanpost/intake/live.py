@@ -2,9 +2,12 @@
 
 Rules
 - An event's index is its position among all events of its span, dropped ones included: the same live and at the end.
-- Every index below `_Followed.count` has been told (or was lost and counted). Whoever looks further than the item in hand
-  (a poll, an end, an event whose predecessors were lost) tells all that is there and remembers it in `told_ahead`, so that
-  the items still queued for those events tell nothing twice.
+- Every index below `_Followed.count` has been told, or is in `gaps`: the SDK dropped that event before anybody looked, and its
+  item is still to come (or was lost and counted). Whoever looks further than the item in hand (a look, an end, an event that
+  overtook another thread's) tells all that is there and remembers it in `told_ahead`, so that the items still queued for those
+  events tell nothing twice.
+- An event that is in no ring any more has the oldest gap, else the next index: exact where one thread adds a span's events, and
+  in any case unique.
 - A span is told as started when its item is taken and again when a look finds it changed. One that has ended by then is not:
   its end says all of it, at half the rows.
 
@@ -14,7 +17,8 @@ Runs in the worker's thread only; nothing here is locked.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import Span
@@ -36,6 +40,8 @@ from spanpost.intake.spans import (
 #: Scopes that are never followed: what spanpost itself would trace. The helpers' scope is an agent's own.
 HELPERS_SCOPE = "spanpost.agent"
 
+_MAX_GAPS = 4096
+
 
 def is_ours(scope_name: str | None) -> bool:
     """True for the scopes of spanpost itself."""
@@ -52,18 +58,19 @@ def is_plumbing(scope_name: str | None) -> bool:
 class _Followed:
     """One live span."""
 
-    __slots__ = ("count", "has_ended", "key", "span", "told", "told_ahead")
+    __slots__ = ("count", "gaps", "has_ended", "key", "span", "told", "told_ahead")
 
     def __init__(self, span: Any) -> None:
         self.span = span
         self.key = span_key(span)
         #: Events told so far: the index of the next.
         self.count = 0
+        self.gaps: deque[int] = deque(maxlen=_MAX_GAPS)
         #: What the last STARTED observation showed: (name, attributes, status); None before the first.
         self.told: tuple[Any, ...] | None = None
         #: Events told before their item was taken, by identity; holds them, so that no id is used again.
         self.told_ahead: dict[int, Any] = {}
-        #: A look found it ended although its END item has not come.
+        #: A look found it ended, with nothing queued any more that could say so.
         self.has_ended = False
 
 
@@ -102,19 +109,22 @@ class Follower:
             self.losses.count(Loss.CONVERT)
             return []
 
-    def look(self) -> list[Observation]:
-        """Look at every living span: attributes set late, a new name, events that no hook told, an end whose item was lost."""
+    def look(self, *, is_drained: bool) -> list[Observation]:
+        """Look at every living span: attributes set late, a new name, events that no hook told, an end whose item was lost.
+
+        `is_drained`: nothing was queued just before, so that an end which was queued has been told.
+        """
         seen: list[Observation] = []
         for span_id, followed in list(self._followed.items()):
             try:
                 if followed.span.end_time is not None:
-                    if followed.has_ended:  # its item should have come since the last look
+                    if is_drained and followed.has_ended:  # since the last look, too
                         del self._followed[span_id]
                         seen.extend(self._finish(followed, followed.span, is_cancelled=False))
-                    followed.has_ended = True
+                    followed.has_ended = is_drained
                     continue
                 seen.extend(self._changed(followed))
-                seen.extend(self._catch_up(followed, remember=True))
+                seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
             except Exception:
                 self.losses.count(Loss.CONVERT)
         return seen
@@ -130,7 +140,7 @@ class Follower:
                     told.extend(self._finish(followed, span, is_cancelled=False))
                     continue
                 told.extend(self._changed(followed))
-                told.extend(self._catch_up(followed, remember=False))
+                told.extend(self._catch_up(followed, *ring_of(followed.span), remember=False))
                 told.append(
                     with_log_index(
                         Observation(
@@ -187,22 +197,24 @@ class Follower:
             return
         dropped, ring = ring_of(span)
         position = followed.count - dropped
-        if not (0 <= position < len(ring) and ring[position] is event):
-            position = next((i for i, other in enumerate(ring) if other is event), -1)
-            # Not there: dropped by the SDK before it was told. What is queued comes in order, so it is the next.
-            index = position + dropped if position >= 0 else followed.count
-            if index > followed.count:
-                yield from self._catch_up(followed, remember=True, until=index)
-            followed.count = max(followed.count, index)
-        yield self._tell(followed, event, followed.count)
-        followed.count += 1
+        if 0 <= position < len(ring) and ring[position] is event:
+            index = followed.count
+            followed.count += 1
+        elif (position := next((i for i, other in enumerate(ring) if other is event), -1)) >= 0:
+            index = dropped + position
+            yield from self._catch_up(followed, dropped, ring[:position], remember=True)
+            followed.count = max(followed.count, index + 1)
+        elif followed.gaps:
+            index = followed.gaps.popleft()
+        else:
+            index = followed.count
+            followed.count += 1
+        yield self._tell(followed, event, index)
 
-    def _catch_up(
-        self, followed: _Followed, *, remember: bool, until: int | None = None, ended: Any = None
-    ) -> Iterator[Observation]:
-        """Tell the events from `count` on that nobody has told yet."""
-        dropped, ring = ring_of(ended if ended is not None else followed.span)
-        total = dropped + len(ring) if until is None else until
+    def _catch_up(self, followed: _Followed, dropped: int, ring: Sequence[Any], *, remember: bool) -> Iterator[Observation]:
+        """Tell the events from `count` on that are in the ring; what the ring has dropped unseen becomes a gap."""
+        followed.gaps.extend(range(followed.count, dropped))
+        total = dropped + len(ring)
         for index in range(max(followed.count, dropped), total):
             event = ring[index - dropped]
             if remember:
@@ -224,7 +236,7 @@ class Follower:
         yield from self._finish(followed, readable, is_cancelled=is_cancelled)
 
     def _finish(self, followed: _Followed, readable: Any, *, is_cancelled: bool) -> Iterator[Observation]:
-        yield from self._catch_up(followed, remember=False, ended=readable)
+        yield from self._catch_up(followed, *ring_of(readable), remember=False)
         yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)
 
     def _ended(self, readable: Any, is_cancelled: bool = False) -> Iterator[Observation]:
