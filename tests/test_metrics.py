@@ -39,7 +39,7 @@ def test_a_run_is_counted_from_what_was_recorded():
             started=[task.uid],
             ended=[task.uid],
             checkpoints=[a_checkpoint(kind=Kind.END)],
-            settled=[Settled(agent_name="reporter", model="m-1", usage=usage)],
+            settled=[Settled(agent_name="reporter", model="m-1", calls=1, usage=usage)],
             lost={"unfoldable": 2, "never heard of": 1},
         )
     )
@@ -106,7 +106,7 @@ def test_hostile_figures_do_not_break_counters():
     metrics = Metrics()
     task = a_task(status="error", ended_at=NOON - timedelta(days=1), agent_name='a"\n\x00')
     usage = Usage(input=-5, output=7, cost_usd=Decimal("NaN"))
-    metrics.recorded(Recorded(tasks=[task], ended=[task.uid], settled=[Settled(agent_name=None, model=None, usage=usage)]))
+    metrics.recorded(Recorded(tasks=[task], ended=[task.uid], settled=[Settled(agent_name=None, model=None, calls=1, usage=usage)]))
     assert value(metrics, "spanpost_tokens_total", kind="output", agent="unknown", model="unknown") == 7
     assert value(metrics, "spanpost_tokens_total", kind="input", agent="unknown", model="unknown") is None
     assert value(metrics, "spanpost_task_duration_seconds_sum", agent='a"', status="error") == 0

@@ -13,7 +13,7 @@ import msgspec
 
 from spanpost import conventions as c
 from spanpost.domain.observations import NO_ORIGIN, Observation, Origin, Part, Status, log_index
-from spanpost.intake.mending import mend, mend_text, mend_value
+from spanpost.fold.mend import mend, mend_text, mend_value
 
 #: Put on an ended span when a cancellation was in flight at its end and the agent set no status of its own.
 CANCELLED = "spanpost.cancelled"
