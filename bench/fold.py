@@ -36,7 +36,10 @@ def root(trace: bytes, *, is_open: bool, children: int) -> Observation:
 def child(trace: bytes, i: int) -> list[Observation]:
     start = BASE + i * SECOND
     if i % 2:
-        name, attributes = "execute_tool shell", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell", "gen_ai.tool.call.id": f"call_{i}"}
+        name, attributes = (
+            "execute_tool shell",
+            {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "shell", "gen_ai.tool.call.id": f"call_{i}"},
+        )
     else:
         name = "chat gpt-x"
         attributes = {
@@ -52,7 +55,17 @@ def child(trace: bytes, i: int) -> list[Observation]:
     ]  # fmt: skip
     if i % 4 == 0:
         event = {"agent.checkpoint.message": f"step {i}", "agent.progress": i % 100}
-        out.append(Observation(part=Part.EVENT, trace_id=trace, span_id=span_id, name="agent.checkpoint", at_ns=start, attributes=event, origin=ORIGIN))
+        out.append(
+            Observation(
+                part=Part.EVENT,
+                trace_id=trace,
+                span_id=span_id,
+                name="agent.checkpoint",
+                at_ns=start,
+                attributes=event,
+                origin=ORIGIN,
+            )
+        )
     return out
 
 
@@ -96,7 +109,9 @@ def spread(tasks: int, per_task: int) -> None:
         ledger.record_now(observations[start : start + 512])
     took = time.process_time() - t0
     spans = tasks * per_task
-    print(f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, {spans / took:,.0f} spans/s (read and fold)")
+    print(
+        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, {spans / took:,.0f} spans/s (read and fold)"
+    )
 
 
 def memory(tasks: int) -> None:

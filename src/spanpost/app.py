@@ -126,9 +126,7 @@ def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
     except ImportError as error:
         raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[postgres]'") from error
     if settings.dsn is not None:
-        return PostgresLedger(
-            settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0
-        )
+        return PostgresLedger(settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0)
     from spanpost.ledger.local import LocalLedger
 
     return LocalLedger(database.data_dir, pg_bin=database.pg_bin, rules=rules, pool_size=database.pool_size)

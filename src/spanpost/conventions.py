@@ -72,6 +72,8 @@ EVENT_HEARTBEAT: Final = "agent.heartbeat"
 PRODUCER: Final = "agent.producer"
 SEQ: Final = "agent.seq"
 SPAN_NAME: Final = "span.name"
+#: Set by the live span processor alone: something that is no `Exception` ended the span (a cancellation, a Ctrl-C).
+SPAN_CANCELLED: Final = "spanpost.cancelled"
 #: OTLP number or name of the kind, parent span id (hex), start in Unix nanoseconds: what a started span's record carries.
 SPAN_KIND: Final = "span.kind"
 SPAN_PARENT_ID: Final = "span.parent_id"

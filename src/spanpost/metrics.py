@@ -95,7 +95,9 @@ class Metrics:
         self.tokens = counter("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", "agent", "model")
         self.cost = counter("cost_usd", "Cost of model calls in US dollars.", "agent", "model")
         self.model_calls = counter("model_calls", "Model calls that settled.", "agent", "model")
-        self.corrections = counter("usage_corrections", "Times that figures added to counters proved too high; the tables are right.")
+        self.corrections = counter(
+            "usage_corrections", "Times that figures added to counters proved too high; the tables are right."
+        )
         self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
         self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
         self.repeats = counter("repeats", "Observations that had been recorded before.")

@@ -11,11 +11,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import Event, Span, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from spanpost.conventions import SPAN_CANCELLED
 from spanpost.domain.observations import Part, Status
 from spanpost.intake import hooks
 from spanpost.intake.feed import Feed
 from spanpost.intake.sdk import AgentSpanExporter, AgentSpanProcessor
-from spanpost.intake.spans import CANCELLED
 from spanpost.testing.receivers import Seen, Stuck
 
 
@@ -201,7 +201,7 @@ def test_cancellation_is_marked(seen: Seen, provider: TracerProvider, tracer: tr
 
     asyncio.run(main())
     assert provider.force_flush()
-    marks = {o.name: o.attributes.get(CANCELLED) for o in seen.of(Part.ENDED)}
+    marks = {o.name: o.attributes.get(SPAN_CANCELLED) for o in seen.of(Part.ENDED)}
     assert marks == {"stopped": True, "said": None, "cleaning up": None}
 
 
@@ -213,7 +213,7 @@ def test_what_counts_as_cancellation(
     with pytest.raises(type(error)), tracer.start_as_current_span("task"):
         raise error
     assert provider.force_flush()
-    assert (CANCELLED in seen.of(Part.ENDED)[0].attributes) is is_marked
+    assert (SPAN_CANCELLED in seen.of(Part.ENDED)[0].attributes) is is_marked
 
 
 def test_links_are_told(seen: Seen, provider: TracerProvider, tracer: trace.Tracer) -> None:

@@ -116,7 +116,19 @@ def content_hash(observation: Observation) -> bytes:
     attributes = o.attributes
     if any(k in attributes for k in _UNCOMPARED):
         attributes = {k: v for k, v in attributes.items() if k not in _UNCOMPARED}
-    content = (o.parent_id, o.name, o.kind, o.at_ns, o.start_ns, o.end_ns, int(o.status), o.status_message, attributes, o.links, o.body)
+    content = (
+        o.parent_id,
+        o.name,
+        o.kind,
+        o.at_ns,
+        o.start_ns,
+        o.end_ns,
+        int(o.status),
+        o.status_message,
+        attributes,
+        o.links,
+        o.body,
+    )
     try:
         packed = _encode(content)
     except (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError):

@@ -272,4 +272,3 @@ def winners(slot: Slot) -> set[Key]:
         if not any(c.start_ns <= w.end_ns and w.start_ns <= c.end_ns for _, w in won):
             won.append((key, c))
     return {key for key, _ in won}
-

@@ -44,7 +44,9 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
         domain = domains.get((o.tenant, o.trace_id))
         if domain is None:
             domain = domains[(o.tenant, o.trace_id)] = domain_of(o.tenant, o.trace_id)
-        placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, source if keeps_content else without_content(source)))
+        placed.append(
+            Placed(o, reading, event_id(source), content_hash(source), domain, source if keeps_content else without_content(source))
+        )
     return placed
 
 

@@ -15,9 +15,6 @@ from spanpost import conventions as c
 from spanpost.domain.observations import NO_ORIGIN, Observation, Origin, Part, Status, log_index
 from spanpost.fold.mend import mend, mend_text, mend_value
 
-#: Put on an ended span when a cancellation was in flight at its end and the agent set no status of its own.
-CANCELLED = "spanpost.cancelled"
-
 _MAX_NAME = 1024
 _MAX_MESSAGE = 16 * 1024
 _MAX_ORIGINS = 256
@@ -100,7 +97,7 @@ def observe_span(
     parent = span.parent
     raw = attributes_of(span)
     if is_cancelled and c.STATUS not in raw:
-        raw = {**raw, CANCELLED: True}
+        raw = {**raw, c.SPAN_CANCELLED: True}
     attributes, repairs = mend(raw)
     name, bits = mend_text(span.name if type(span.name) is str else str(span.name), _MAX_NAME)
     repairs |= bits

@@ -208,7 +208,7 @@ def _reading(look: Look) -> Reading:
             _as_call(look)
     if o.status is _STATUS_ERROR:
         _as_failed(look)
-    if said.get("status") == c.CANCELLED:
+    if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
         said["is_cancelled"] = True
     return Reading(role=role, rule=look.rule, **said)
 
