@@ -66,6 +66,11 @@ def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
     return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
 
 
+#: State and rank of one copy of a span.
+Copy = tuple[int, tuple[int, int, bytes]]
+NO_COPY: Copy = (0, (0, 0, b""))
+
+
 class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
     """One span: what it is and what it passes up. Made as a placeholder by the first child that names it."""
 
@@ -123,6 +128,9 @@ class Unit(msgspec.Struct, omit_defaults=True):
     agent_name: str = ""
     task_id: str = ""
     start_ns: int = 0
+    #: The copies of the box that said its agent's name and its task's id: of several the greatest stands.
+    named_by: Copy = NO_COPY
+    identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
     #: The task it is shown in, and the root of its segment there.
     group: Key = b""
