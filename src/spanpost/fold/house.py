@@ -82,7 +82,7 @@ class House:
             return
         cell = kin.cell(span_id)
         state = ENDED if o.part is Part.ENDED else STARTED
-        rank = (o.end_ns if state == ENDED else 0, len(o.attributes), p.content_hash)
+        rank = (o.end_ns if state == ENDED else o.at_ns, len(o.attributes), p.content_hash)
         if cell is None or (state, rank) > (cell.state, cell.rank):
             self._adopt(kin, p, cell, state, rank)
         elif cell.is_box and r.role.is_box:

@@ -77,7 +77,7 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
     parent: bytes = b""
     role: Role = Role.OTHER
     state: int = PLACEHOLDER
-    #: Rank of the copy in use: end time, number of attributes, hash. A greater copy replaces a smaller.
+    #: Rank of the copy in use: its end (of one that is open, the time of the look), number of attributes, hash. A greater copy replaces a smaller.
     rank: tuple[int, int, bytes] = (0, 0, b"")
     #: A model call's own figures, and whether they count (its response id may be another span's).
     own: Flow | None = None
