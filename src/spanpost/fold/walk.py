@@ -11,8 +11,8 @@ from spanpost.domain.observations import Observation, Part, content_hash, event_
 from spanpost.domain.readings import Reading
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.content import without_content
-from spanpost.fold.groups import explicit_uid
 from spanpost.fold.house import House
+from spanpost.fold.ids import explicit_uid
 from spanpost.fold.read import read
 from spanpost.fold.records import (
     DEPTH,
@@ -73,7 +73,7 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
         if r.response_id:
             out.add(slot_key(p.observation.tenant, r.response_id)[:16])
         if r.task_id:
-            out.add(explicit_uid(p.observation.tenant, r.task_id).bytes)
+            out.add(explicit_uid(p.observation.tenant, r.task_id))
     return out | {key[:16] for key in seen_keys(batch)}
 
 
@@ -107,7 +107,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], batch: Sequence[Placed]) 
         if p.reading.response_id:
             look(slot_key(p.observation.tenant, p.reading.response_id))
         if p.reading.task_id:
-            group_of(group_key(explicit_uid(p.observation.tenant, p.reading.task_id).bytes))
+            group_of(group_key(explicit_uid(p.observation.tenant, p.reading.task_id)))
         for _ in range(DEPTH):
             cell = look(cell_key(domain, span_id))
             unit = look(unit_key(domain, span_id))

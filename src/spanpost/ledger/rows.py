@@ -15,8 +15,7 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.domain.tasks import Task
-from spanpost.fold.batch import Folded, Placed
-from spanpost.fold.groups import Move
+from spanpost.fold.batch import Folded, Move, Placed
 from spanpost.fold.mend import mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
