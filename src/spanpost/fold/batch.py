@@ -43,7 +43,7 @@ class Placed(msgspec.Struct, frozen=True):
 
     observation: Observation
     reading: Reading
-    event_id: UUID
+    event_id: bytes
     content_hash: bytes
     domain: bytes
     source: Observation

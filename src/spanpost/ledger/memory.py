@@ -81,7 +81,7 @@ class MemoryLedger:
         self._lease = lease
         self._remember = remember
         self._records = _Records()
-        self._identities: dict[tuple[UUID, bytes], None] = {}
+        self._identities: dict[bytes, None] = {}
         self._tasks: dict[UUID, Task] = {}
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
@@ -110,7 +110,7 @@ class MemoryLedger:
         placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
         new: list[Placed] = []
         for p in placed:
-            identity = (p.event_id, p.content_hash)
+            identity = p.event_id + p.content_hash
             if identity not in self._identities:
                 self._identities[identity] = None
                 new.append(p)
