@@ -11,7 +11,7 @@ from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Reading, Role, Tells
-from spanpost.domain.records import Settled
+from spanpost.domain.records import NO_TASK, Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold import context, tell
 from spanpost.fold.absorb import absorb
@@ -227,7 +227,7 @@ class House:
             if not r.is_of_agent and r.tells is Tells.NOTHING and not is_known and not r.is_interrupt:
                 return
         if not span_id and not r.task_id:
-            self.out.lost["no task"] = self.out.lost.get("no task", 0) + 1
+            self.out.lost[NO_TASK] = self.out.lost.get(NO_TASK, 0) + 1
             return
         if cell is None:
             cell = Cell()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -31,7 +31,7 @@ from spanpost.fold.records import (
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "prepare", "seen_keys", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "seen_keys", "trail"]
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
@@ -158,6 +158,21 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
     house = House(work, rules, now)
     for key in due:
         house.settled(key)
+    return house.close()
+
+
+def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Folded:
+    """Build the tasks anew of which records were changed by a fold that did not come to its end.
+
+    For a ledger that cannot throw half-done work away: what cells and units hold is whole after each observation, what
+    their tasks add up may not be.
+    """
+    house = House(work, rules, now)
+    for key in changed:
+        unit = work.get(key, Unit) if key[16:17] == b"u" else None
+        group = unit.group if unit is not None else key if key[16:17] == b"g" else b""
+        if group:
+            house.groups.stale.add(group)
     return house.close()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +18,7 @@ from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery, Mode, Receipt, Urgency
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
-from spanpost.domain.records import Recorded
+from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -24,6 +26,7 @@ from spanpost.fold.letters import Letter
 from spanpost.fold.work import Key, R
 from spanpost.ledger.base import DeliveryRow, TaskQuery
 
+log = logging.getLogger("spanpost.ledger.memory")
 _URGENCY = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
 
 
@@ -32,12 +35,15 @@ class _Records:
 
     def __init__(self) -> None:
         self.by_key: dict[Key, msgspec.Struct] = {}
+        #: Keys put in the batch at hand.
+        self.changed: set[Key] = set()
 
     def get(self, key: Key, kind: type[R]) -> R | None:
         return self.by_key.get(key)  # type: ignore[return-value]  # a key names its kind
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.by_key[key] = record
+        self.changed.add(key)
 
     def drop(self, key: Key) -> None:
         self.by_key.pop(key, None)
@@ -107,7 +113,12 @@ class MemoryLedger:
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
         """Fold a batch without an event loop."""
-        placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+        try:
+            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+        except Exception:
+            if len(batch) == 1:
+                return self._lose(batch[0])
+            return self._apart(batch)
         new: list[Placed] = []
         for p in placed:
             identity = (p.event_id, p.content_hash)
@@ -116,7 +127,16 @@ class MemoryLedger:
                 new.append(p)
         while len(self._identities) > self._remember:
             del self._identities[next(iter(self._identities))]
-        folded = walk.fold(self._records, new, self.rules, self._clock())
+        self._records.changed.clear()
+        try:
+            folded = walk.fold(self._records, new, self.rules, self._clock())
+        except Exception:
+            for p in new:
+                self._identities.pop((p.event_id, p.content_hash), None)
+            mended = self._mended(list(self._records.changed))
+            total = mended.plus(self._lose(new[0].source) if len(new) == 1 else self._apart([p.source for p in new]))
+            total.repeats += len(batch) - len(new)
+            return total
         recorded = self._write(folded)
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.events = sum(parts.values())
@@ -125,6 +145,26 @@ class MemoryLedger:
         recorded.passed_over = len(new) - len(folded.recorded)
         self._events += recorded.events
         return recorded
+
+    def _apart(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch one by one, because one of it spoils the rest."""
+        total = Recorded()
+        for o in batch:
+            total = total.plus(self.record_now([o]))
+        return total
+
+    def _mended(self, changed: Sequence[Key]) -> Recorded:
+        """Make good what a fold left half done."""
+        total = Recorded()
+        for key in changed:
+            with suppress(Exception):  # the task that cannot be folded: it stays as it was
+                total = total.plus(self._write(walk.mend(self._records, [key], self.rules, self._clock())))
+        return total
+
+    @staticmethod
+    def _lose(o: Observation) -> Recorded:
+        log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
+        return Recorded(lost={UNFOLDABLE: 1})
 
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""
