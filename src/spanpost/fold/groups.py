@@ -41,6 +41,8 @@ from spanpost.fold.work import Key, Work
 NAMESPACE = uuid5(NAMESPACE_URL, "https://spanpost.dev/task")
 #: Segments kept of a task, the newest; older ones are settled and only counted.
 SEGMENT_CAP = 16
+#: Boxes within boxes that are followed upward; deeper ones are tasks of their own.
+BOX_DEPTH = 1024
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -245,14 +247,14 @@ class Groups:
 
     def place(self, kin: Kin, span_id: bytes, unit: Unit) -> tuple[Key, Key]:
         """Return the task in which a unit is shown, and the root of its segment there."""
-        above_id, above, via_tool = self.box_above(kin, unit)
-        if not unit.role.is_box:
-            if above is None:
+        for _ in range(BOX_DEPTH):
+            above_id, above, via_tool = self.box_above(kin, unit)
+            if above is None and not unit.role.is_box:
                 provisional = group_key(kin.domain)
                 return provisional, provisional
-            return self.place(kin, above_id, above)
-        if above is not None and self.is_within(kin, unit, above_id, above, via_tool):
-            return self.place(kin, above_id, above)
+            if above is None or (unit.role.is_box and not self.is_within(kin, unit, above_id, above, via_tool)):
+                break
+            span_id, unit = above_id, above
         own = unit_key(kin.domain, span_id)
         if unit.task_id:
             return group_key(explicit_uid(unit.tenant, unit.task_id).bytes), own
@@ -260,27 +262,32 @@ class Groups:
 
     def regroup(self, kin: Kin, span_id: bytes) -> None:
         """Show a unit, and what depends on it, where it now belongs."""
-        unit = kin.unit(span_id)
-        if unit is None:
-            return
+        waiting = [span_id]
+        while waiting:
+            span_id = waiting.pop()
+            unit = kin.unit(span_id)
+            if unit is not None and self._put_in_place(kin, span_id, unit):
+                waiting.extend(kin.kids(span_id).units)
+
+    def _put_in_place(self, kin: Kin, span_id: bytes, unit: Unit) -> bool:
+        """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
         group, root = self.place(kin, span_id, unit)
-        is_leader = root == unit_key(kin.domain, span_id)
-        if (group, root) != (unit.group, unit.root):
-            old = unit.group
-            if old and old != group:
-                self._leave(kin, span_id, unit, group)
-                self.moves.append((kin.domain, unit.trace_id, span_id, span_id, group))
-            elif old:
-                self.stale.add(old)
-            unit.group, unit.root = group, root
-            kin.put_unit(span_id, unit)
-            if old != group:
-                self._join(kin, span_id, unit)
-                self._move_counted(kin, span_id, old, group)
-            for kid in list(kin.kids(span_id).units):
-                self.regroup(kin, kid)
-        elif is_leader:
-            self._relate(kin, unit)
+        if (group, root) == (unit.group, unit.root):
+            if root == unit_key(kin.domain, span_id):
+                self._relate(kin, unit)
+            return False
+        old = unit.group
+        if old and old != group:
+            self._leave(kin, span_id, unit, group)
+            self.moves.append((kin.domain, unit.trace_id, span_id, span_id, group))
+        elif old:
+            self.stale.add(old)
+        unit.group, unit.root = group, root
+        kin.put_unit(span_id, unit)
+        if old != group:
+            self._join(kin, span_id, unit)
+            self._move_counted(kin, span_id, old, group)
+        return True
 
     def _recount(self, kin: Kin, span_id: bytes) -> None:
         """Regroup the boxes below the nearest box when its being "of one agent" changed."""

@@ -131,7 +131,7 @@ class House:
         kin.recast(span_id, cell, old, before)
         for contest in contests:
             self._crown(contest)
-        self._settle_boundary(kin, p, cell, span_id, was_boundary)
+        self._settle_boundary(kin, p, cell, span_id, known, was_boundary)
         if cell.errors and cell.role is not Role.OTHER:
             self._take_back(kin, cell, span_id)
         self.groups.add_changes(kin)
@@ -157,7 +157,7 @@ class House:
                 self.groups.update(kin, cut, unit)
         return False
 
-    def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, was_boundary: bool) -> None:
+    def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, known: bool, was_boundary: bool) -> None:
         o, r = p.observation, p.reading
         unit = kin.unit(span_id)
         if cell.is_boundary:
@@ -170,7 +170,7 @@ class House:
             unit.is_live = unit.is_live or (o.part is Part.STARTED and cell.is_box)
             kin.put_unit(span_id, unit)
             self.groups.update(kin, span_id, unit)
-            if is_new and not was_boundary:
+            if is_new and known and not was_boundary:  # nothing lies below a span that nobody has named yet
                 up = unit.up
                 if up:
                     self.groups.adopt_kids(kin, span_id, up)
