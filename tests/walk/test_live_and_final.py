@@ -120,9 +120,14 @@ def odd_times(run: Run) -> None:
 
 def failure(run: Run) -> None:
     """Fail by an exception that leaves the task."""
-    with pytest.raises(ValueError), agent_task("Fail", tracer=run.tracer):
+
+    @agent_task("Fail", tracer=run.tracer)
+    def fail() -> None:
         call(run)
         raise ValueError("bad input")
+
+    with pytest.raises(ValueError, match="bad input"):
+        fail()
 
 
 def same_id_nested(run: Run) -> None:
