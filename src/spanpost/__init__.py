@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     )
     from spanpost.domain.observations import Observation
     from spanpost.domain.tasks import Task
-    from spanpost.intake.sdk import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
+    from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
     from spanpost.sinks.base import Sink
 
 _HOMES = {
-    "AgentLogProcessor": "spanpost.intake.sdk",
-    "AgentSpanExporter": "spanpost.intake.sdk",
-    "AgentSpanProcessor": "spanpost.intake.sdk",
+    "AgentLogProcessor": "spanpost.processors",
+    "AgentSpanExporter": "spanpost.processors",
+    "AgentSpanProcessor": "spanpost.processors",
     "Checkpoint": "spanpost.domain.checkpoints",
     "ConfigError": "spanpost.domain.errors",
     "Delivery": "spanpost.domain.deliveries",

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ from spanpost.windows import load_windows
 
 if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
+    from spanpost.intake.feed import Feed
     from spanpost.ledger.base import Ledger
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
@@ -151,12 +153,21 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.attachment: Attachment | None = None
+        self._feed: Feed | None = None
         self.metrics_url: str | None = None
         self._rules = rules_of(settings)
         self._begin()
+        if hasattr(os, "register_at_fork"):
+            weak = weakref.WeakMethod(self._begin)
+
+            def after_in_child() -> None:
+                if (method := weak()) is not None:
+                    method()
+
+            os.register_at_fork(after_in_child=after_in_child)
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        """Set up what belongs to this process alone; in a forked child what the parent opened is the parent's."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ledger: Ledger | None = None
@@ -188,8 +199,8 @@ class Pipeline:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        if self.attachment is not None and self.attachment.feed is not None:
-            self.attachment.feed.disown_thread()
+        if self._feed is not None:
+            self._feed.disown_thread()
         loop.run_forever()
 
     async def _open(self) -> None:
@@ -227,8 +238,6 @@ class Pipeline:
 
     def receive(self, batch: Sequence[Observation]) -> None:
         """Record a batch, from a worker thread of a door. While the ledger is away it waits and tries again."""
-        if self._pid != os.getpid():
-            self._begin()
         if self._loop is None:
             self.start()
         pause = _OUTAGE[0]
@@ -253,12 +262,31 @@ class Pipeline:
         if self._pump is not None:
             self._pump.wake()
 
+    @property
+    def feed(self) -> Feed:
+        """What the doors of this process lead into: a queue, and a worker that hands on to `receive`."""
+        if self._feed is None:
+            from spanpost.intake.attach import Attachment
+            from spanpost.intake.feed import Feed
+
+            intake = self.settings.intake
+            self._feed = Feed(
+                self.receive,
+                tenant=intake.tenant,
+                capacity=intake.queue_size,
+                look_every=intake.poll_interval.total_seconds(),
+            )
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._feed.disown_thread)
+            self.attachment = Attachment(self._feed)
+        return self._feed
+
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def force_flush(self, timeout: float = 2.0) -> bool:
         """Wait until what was told before is recorded and what is due is delivered; False when that took longer."""
         until = time.monotonic() + timeout
-        if self._pid != os.getpid() or self._is_shut:
+        if self._is_shut:
             return False
         while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
             if time.monotonic() >= until:
@@ -274,7 +302,7 @@ class Pipeline:
 
     def shutdown(self, timeout: float = 3.0) -> bool:
         """Record and deliver what is left, within about `timeout` seconds and half of that again, and let go of everything."""
-        if self._is_shut or self._pid != os.getpid():
+        if self._is_shut:
             return True
         is_done = self.attachment is None or self.attachment.shutdown(timeout)
         self._is_shut = True
@@ -357,34 +385,45 @@ def attach(
     from spanpost.intake.attach import join
 
     with _attaching:
-        there = _current
-        if there is not None and there._pid == os.getpid() and not there._is_shut:
+        there = _living()
+        if there is not None:
+            join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
             return there
-        settings = settings if settings is not None else load(**rooms)
-        pipeline = Pipeline(settings)
-        if settings.dsn is None and not settings.database.embedded:
-            log.warning(
-                "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
-                "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
-            )
-        pipeline.start()
+        pipeline = _started(settings if settings is not None else load(**rooms))
         try:
-            pipeline.attachment = join(
-                pipeline.receive,
-                tenant=settings.intake.tenant,
-                capacity=settings.intake.queue_size,
-                look_every=settings.intake.poll_interval.total_seconds(),
-                tracer_provider=tracer_provider,
-                logger_provider=logger_provider,
-            )
+            pipeline.attachment = join(pipeline.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)
         except BaseException:
             pipeline.shutdown()
             raise
-        if pipeline.attachment.feed is not None and pipeline._loop is not None:
-            pipeline._loop.call_soon_threadsafe(pipeline.attachment.feed.disown_thread)
-        atexit.register(pipeline.shutdown)
         _current = pipeline
         return pipeline
+
+
+def current() -> Pipeline:
+    """Return this process's pipeline, started from the settings when there is none yet."""
+    global _current
+    with _attaching:
+        there = _living()
+        if there is None:
+            there = _current = _started(load())
+        return there
+
+
+def _living() -> Pipeline | None:
+    there = _current
+    return there if there is not None and not there._is_shut else None
+
+
+def _started(settings: Settings) -> Pipeline:
+    pipeline = Pipeline(settings)
+    if settings.dsn is None and not settings.database.embedded:
+        log.warning(
+            "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
+            "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
+        )
+    pipeline.start()
+    atexit.register(pipeline.shutdown)
+    return pipeline
 
 
 def _forget(pipeline: Pipeline) -> None:
@@ -412,7 +451,9 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1)
+    ledger = MemoryLedger(
+        msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=len(observations) + 1
+    )
     for start in range(0, len(observations), _REPLAY_BATCH):
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():

@@ -275,6 +275,7 @@ def _settings(
 ) -> Settings:
     """Read the settings; the command line uses the embedded database where no other is named."""
     from spanpost import settings
+    from spanpost.cli import logs
 
     database: dict[str, Any] = {"embedded": True}
     if database_url is not None:
@@ -286,7 +287,9 @@ def _settings(
         overrides["metrics"] = {"port": metrics_port}
     elif serve_metrics:
         overrides["metrics"] = {}
-    return settings.load(**overrides)
+    loaded = settings.load(**overrides)
+    logs.configure(loaded.log)
+    return loaded
 
 
 def _ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:

@@ -134,7 +134,8 @@ class Follower:
                     followed.has_ended = is_drained
                     continue
                 seen.extend(self._changed(followed))
-                seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
+                if is_drained:  # or an event would be told before what is queued of the time before it
+                    seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
             except Exception:
                 self.losses.count(Loss.CONVERT)
         return seen

@@ -1,0 +1,49 @@
+"""What the command line says of itself on stderr: text for people, JSON lines for programs.
+
+The library adds no handlers: an application's logging is the application's. Whatever is written passes the redaction, as the
+last line of defence against a secret in a message.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spanpost.settings import LogSettings
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        from spanpost.fold.redact import scrub
+
+        return scrub(f"{record.levelname.lower()}: {super().format(record)}")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        from spanpost.fold.redact import scrub
+
+        told = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": scrub(super().format(record)),
+        }
+        return json.dumps(told, ensure_ascii=True)
+
+
+def configure(settings: LogSettings) -> None:
+    """Write the library's log to stderr. Safe to repeat: the newest settings hold."""
+    logger = logging.getLogger("spanpost")
+    for handler in [h for h in logger.handlers if getattr(h, "is_of_command_line", False)]:
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.is_of_command_line = True  # type: ignore[attr-defined]
+    handler.setFormatter(_Json("%(message)s") if settings.json_lines else _Text("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(settings.level)
+    logger.propagate = False

@@ -1,0 +1,141 @@
+"""The app: attach, the doors by hand, and replay, each in a process of its own where it is about a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import spanpost
+from spanpost import app
+from spanpost.domain.errors import ConfigError
+from spanpost.settings import load
+
+HEAD = """
+import spanpost
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from spanpost.ledger.base import TaskQuery
+
+def agent(provider, name):
+    attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+    with provider.get_tracer("test").start_as_current_span(f"invoke_agent {name}", attributes=attributes):
+        pass
+
+def tasks(pipeline):
+    assert pipeline.force_flush(10)
+    return sorted((t.name, t.status) for t in pipeline.ask(pipeline.ledger.tasks(TaskQuery())))
+"""
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a clean process."""
+    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("SPANPOST_", "OTEL_")) and k != "DATABASE_URL"}
+    return subprocess.run(
+        [sys.executable, "-c", HEAD + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**kept, **environment},
+        check=False,
+    )
+
+
+def test_doors_made_by_hand_lead_into_one_pipeline() -> None:
+    """A processor and an exporter without arguments, and attach on top, fill one ledger."""
+    done = run("""
+        p, q = TracerProvider(), TracerProvider()
+        p.add_span_processor(spanpost.AgentSpanProcessor())
+        q.add_span_processor(SimpleSpanProcessor(spanpost.AgentSpanExporter()))
+        agent(p, "a"); agent(q, "b")
+        pipeline = spanpost.attach()
+        agent(trace.get_tracer_provider(), "c")
+        print(tasks(pipeline))
+    """)
+    assert done.stdout.strip() == str([(n, "complete") for n in "abc"]), done.stderr
+
+
+def test_attaching_twice_is_attaching_once_and_a_second_provider_is_joined() -> None:
+    """The same pipeline comes back, a span is seen once, and another provider is joined to it."""
+    done = run("""
+        first = spanpost.attach()
+        mine = TracerProvider()
+        second = spanpost.attach(tracer_provider=mine)
+        assert first is second is spanpost.attach()
+        agent(trace.get_tracer_provider(), "a"); agent(mine, "b")
+        print(tasks(first))
+    """)
+    assert done.stdout.strip() == str([("a", "complete"), ("b", "complete")]), done.stderr
+
+
+def test_without_a_database_it_is_said_once_that_rows_are_not_kept() -> None:
+    """The one line names what is missing and what to set; nothing else is printed."""
+    done = run("""
+        spanpost.attach(); spanpost.attach()
+        agent(trace.get_tracer_provider(), "a")
+    """)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert "audit rows are not kept" in lines[0]
+    assert "DATABASE_URL" in lines[0]
+    assert done.returncode == 0
+
+
+def test_a_misspelt_setting_raises_with_the_right_name() -> None:
+    """`attach` refuses to start and names the setting that was meant."""
+    done = run("spanpost.attach()", SPANPOST_DATABSE__URL="x")
+    assert "ConfigError" in done.stderr
+    assert "SPANPOST_DATABASE__URL" in done.stderr
+
+
+def test_an_unreachable_database_raises_without_its_password() -> None:
+    """The error says what to check, and never the URL."""
+    done = run("spanpost.attach()", DATABASE_URL="postgresql://me:canary-secret@127.0.0.1:1/nowhere")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "canary-secret" not in done.stderr + done.stdout
+
+
+def test_a_route_to_a_sink_that_is_off_is_refused() -> None:
+    """A route names its sink, which must be on; else the start says which are."""
+    settings = load(routes=[{"sink": "slack"}], console={})
+    with pytest.raises(ConfigError, match=r"'slack' is not on \(on: console\)"):
+        app.Pipeline(settings)
+
+
+def test_a_forked_child_records_in_a_ledger_of_its_own() -> None:
+    """After a fork both processes are followed: each opens its own ledger, and neither disturbs the other."""
+    done = run("""
+        import os, sys
+        pipeline = spanpost.attach()
+        agent(trace.get_tracer_provider(), "before")
+        print("parent", tasks(pipeline), flush=True)
+        pid = os.fork()
+        if pid == 0:
+            agent(trace.get_tracer_provider(), "child")
+            print("child", tasks(pipeline), flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        agent(trace.get_tracer_provider(), "after")
+        print("parent", tasks(pipeline), flush=True)
+    """)
+    assert done.stdout.splitlines() == [
+        f"parent {[('before', 'complete')]}",
+        f"child {[('child', 'complete')]}",
+        f"parent {[('after', 'complete'), ('before', 'complete')]}",
+    ], done.stderr
+
+
+def test_replay_comes_to_the_same_for_any_order_of_files() -> None:
+    """A recording is read as a whole: the order of its files and repeats make no difference."""
+    files = sorted((Path(__file__).parent / "captures").glob("pydantic-ai/ok/*.pb"))
+    assert files
+    forward, backward = spanpost.replay(files), spanpost.replay([*reversed(files), *files])
+    assert forward.tasks == backward.tasks
+    assert forward.checkpoints == backward.checkpoints
+    assert [(t.status, t.llm_calls) for t in forward.tasks] == [("complete", 3)]
