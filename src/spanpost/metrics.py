@@ -49,6 +49,7 @@ LOST = (
     "too_many_events",
     # fold and ledger
     "no_task",
+    "memory",
     "unfoldable",
     "memory",
     "ledger_unavailable",
