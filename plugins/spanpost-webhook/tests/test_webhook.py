@@ -12,10 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 pytest.importorskip("spanpost_webhook", reason="plugins/spanpost-webhook is not installed")
 standardwebhooks = pytest.importorskip("standardwebhooks")
 
+import spanpost  # noqa: E402
 from spanpost import ConfigError, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown  # noqa: E402
 from spanpost.domain.checkpoints import Kind  # noqa: E402
 from spanpost.settings import load  # noqa: E402
@@ -197,6 +199,27 @@ async def test_what_may_have_arrived_is_posted_again():
     sink = _sink("https://hooks.example.com")
     assert await sink.reconcile([_news(id=3), _news("c2", id=4)]) == {3: None, 4: None}
     await sink.close()
+
+
+@pytest.mark.usefixtures("settings_alone")
+async def test_a_lost_answer_loses_no_news():
+    """Behind a real pipeline whose receiver breaks off, fails and throttles, each piece of news is taken once, in order."""
+    answers = [Answer(resets=True), Answer(status=500), Answer(status=429, headers={"retry-after": "0"}), Answer()]
+
+    def work(url: str) -> bool:
+        provider = TracerProvider()
+        pipeline = spanpost.attach(tracer_provider=provider, webhook={"url": url, "secret": NEW})
+        with provider.get_tracer("test").start_as_current_span("invoke_agent", attributes={"agent.task.name": "Upgrade"}) as span:
+            span.add_event("agent.checkpoint", {"agent.action": "Reading"})
+        is_told = pipeline.force_flush(30)
+        return pipeline.shutdown(5) and is_told
+
+    async with HttpReceiver(answers) as receiver:
+        assert await asyncio.to_thread(work, receiver.url)
+    first, *rest = [(post.headers["webhook-id"], json.loads(post.body)["type"]) for post in receiver.posted]
+    assert [first] * 3 == rest[:3]
+    assert [kind for _, kind in [first, *rest[3:]]] == ["task.start", "task.checkpoint", "task.end"]
+    assert len({one for one, _ in [first, *rest]}) == 3
 
 
 @pytest.mark.parametrize(
