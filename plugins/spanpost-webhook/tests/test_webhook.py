@@ -264,6 +264,13 @@ def test_wrong_settings_are_refused(fields, says):
     assert "canary" not in str(refused.value)
 
 
+def test_what_only_the_client_refuses():
+    """An address that the HTTP client cannot read stops the start, untold."""
+    with pytest.raises(ConfigError, match=r"^webhook\.url: is not a URL; mend") as refused:
+        _sink("https://hooks.example.com/canary\x7f")
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize("url", ["https://hooks.example.com/a", "http://localhost:8000", "http://127.8.0.1/", "http://[::1]:9/x"])
 def test_https_or_this_machine(url):
     """Plain http is for this machine alone."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from spanpost import Delivery, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown
+from spanpost import ConfigError, Delivery, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown
 from spanpost_webhook.payload import body_of, id_of
 from spanpost_webhook.settings import WebhookSettings
 from spanpost_webhook.signature import key_of, sign
@@ -36,6 +36,10 @@ class WebhookSink:
         self._settings = settings
         self._clock = clock
         secrets = [secret for secret in (settings.secret, settings.old_secret) if secret is not None]
+        try:
+            self._url = httpx.URL(settings.url.get_secret_value())
+        except httpx.InvalidURL:
+            raise ConfigError("webhook.url: is not a URL; mend SPANPOST_WEBHOOK__URL or [webhook] in spanpost.toml") from None
         self._keys = [key_of(secret.get_secret_value()) for secret in secrets]
         # The transport below httpx's client: it follows no redirect, and logs no URL.
         self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=8))
@@ -78,8 +82,7 @@ class WebhookSink:
         return headers
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, httpx.Headers]:
-        url = self._settings.url.get_secret_value()
-        request = httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": self._timeouts})
+        request = httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeouts})
         seconds = self._settings.timeout.total_seconds()
         # Of an error only the type is told: its text may hold the address.
         try:
