@@ -90,6 +90,19 @@ class DatabaseSettings(Room):
         return value.expanduser() if value else None
 
 
+class AttachSettings(Room):
+    """How an agent's process is joined: by `attach()`, and when OpenTelemetry loads spanpost by itself."""
+
+    enabled: bool = Field(
+        default=True, description="`false` switches spanpost off: it is installed and attached, and does nothing at all."
+    )
+    flush_on_sigterm: bool = Field(
+        default=False,
+        description="Flush at SIGTERM, then let the handler that was there go on. Without it a process that has no handler "
+        "dies of the signal at once, with what was queued.",
+    )
+
+
 class IntakeSettings(Room):
     """What is taken in from an agent's process."""
 
@@ -190,6 +203,7 @@ class Settings(BaseSettings):
     )
 
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
+    attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     console: ConsoleSettings | None = None
     slack: SlackSettings | None = None
