@@ -384,7 +384,8 @@ def _explain(item: Any) -> str:
     reason = str(error["msg"]).removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if error["type"] == "extra_forbidden":
-        reason = f"there is no such setting{_nearest(where[-1], room_model(where[0]).model_fields)}"
+        known = room_model(where[0]).model_fields if len(where) > 1 else Settings.model_fields
+        reason = f"there is no such {'setting' if len(where) > 1 else 'room'}{_nearest(where[-1], known)}"
     if len(where) >= 2 and where[0] != "routes":
         return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
     return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"
