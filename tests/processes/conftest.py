@@ -143,7 +143,7 @@ def start(installed: str, tmp_path: Path) -> Iterator[Start]:
     """Lend ``start(code_or_command, **environment)``: a child in a clean environment and an empty directory."""
     with ExitStack() as stack:
 
-        def go(what: str | list[str], **environment: str) -> Child:
+        def go(what: str | list[str], keep_open: int | None = None, **environment: str) -> Child:
             if isinstance(what, str):
                 script = tmp_path / "agent.py"
                 script.write_text(PRELUDE + textwrap.dedent(what))
@@ -162,6 +162,7 @@ def start(installed: str, tmp_path: Path) -> Iterator[Start]:
                 cwd=tmp_path,
                 env={**kept, "PYTHONPATH": installed, "HOME": str(tmp_path), **environment},
                 start_new_session=True,
+                pass_fds=() if keep_open is None else (keep_open,),
             )
             stack.callback(_kill, process)
             return Child(process)

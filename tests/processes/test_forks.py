@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import urllib.request
 from pathlib import Path
@@ -142,17 +143,18 @@ def test_uvicorn_that_reloads(start: Start, tmp_path: Path, database: Database) 
     """Each reload is a new process that attaches anew; what the lifespan flushes before the end is kept."""
     needs_package("uvicorn")
     (tmp_path / "web.py").write_text(ASGI.replace("VERSION", "one"))
-    command = [sys.executable, "-m", "uvicorn", "--reload", "--reload-delay", "0.05", "--port", "0", "web:app"]
-    server = start(command, DATABASE_URL=database.dsn)
-    assert server.process.stderr is not None
-    said = iter(server.process.stderr)
-    address = next(line for line in said if "running on" in line).split("running on ")[1].split(" ")[0]
-    next(line for line in said if "startup complete" in line)
-    get(address)
-    (tmp_path / "web.py").write_text(ASGI.replace("VERSION", "number two"))
-    next(line for line in said if "startup complete" in line)
-    get(address)
-    server.send(signal.SIGTERM)
-    server.process.communicate(timeout=60)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        command = [sys.executable, "-m", "uvicorn", "--reload", "--reload-delay", "0.05", "web:app"]
+        command += ["--fd", str(listening.fileno())]
+        server = start(command, keep_open=listening.fileno(), DATABASE_URL=database.dsn)
+        assert server.process.stderr is not None
+        get(address)
+        (tmp_path / "web.py").write_text(ASGI.replace("VERSION", "number two"))
+        next(line for line in server.process.stderr if "Reloading" in line)
+        next(line for line in server.process.stderr if "startup complete" in line)
+        get(address)
+        server.send(signal.SIGTERM)
+        server.process.communicate(timeout=60)
     runs = [("leaving", "complete"), ("loading", "complete")]
     assert database.tasks == sorted([*runs, *runs, ("request number two", "complete"), ("request one", "complete")])
