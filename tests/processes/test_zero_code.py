@@ -16,7 +16,9 @@ SPAN = """
 from opentelemetry._logs import LogRecord, get_logger
 with trace.use_span(agent("gardener"), end_on_exit=True) as span:
     span.add_event("agent.checkpoint", {"agent.checkpoint.message": "half way"})
-    get_logger("test").emit(LogRecord(event_name="agent.checkpoint", attributes={"agent.checkpoint.message": "nearly"}))
+    said = {"event.name": "agent.checkpoint", "agent.checkpoint.message": "nearly"}
+    get_logger("test").emit(LogRecord(attributes=said, trace_id=span.get_span_context().trace_id,
+        span_id=span.get_span_context().span_id, trace_flags=span.get_span_context().trace_flags))
 trace.get_tracer_provider().force_flush()
 """
 
