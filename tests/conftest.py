@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,44 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def made_server(pg_bin: Path | None) -> Iterator[str]:
+    """Run a throw-away server with a migrated database ``made``; `pg_bin` None takes the embedded binaries."""
+    import asyncpg
+
+    from spanpost.ledger.sql.schema import upgrade
+    from spanpost.testing.postgres import throwaway_postgres, with_database
+
+    async def make(dsn: str) -> None:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("CREATE DATABASE made")
+        await connection.close()
+        await upgrade(with_database(dsn, "made"))
+
+    with throwaway_postgres(pg_bin=pg_bin) as dsn:
+        asyncio.run(make(dsn))
+        yield dsn
+
+
+@contextmanager
+def fresh_database(server: str) -> Iterator[str]:
+    """Lend a fresh database with the schema."""
+    import asyncpg
+
+    from spanpost.testing.postgres import with_database
+
+    name = f"test_{next(_numbers)}"
+
+    async def run(statement: str) -> None:
+        connection = await asyncpg.connect(server)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run(f"CREATE DATABASE {name} TEMPLATE made"))
+    yield with_database(server, name)
+    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))

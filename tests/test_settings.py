@@ -165,3 +165,9 @@ def test_every_setting_is_described_and_reachable(monkeypatch: pytest.MonkeyPatc
         for name, field in model.model_fields.items():
             assert field.description, f"{room}.{name}"
             assert room == "routes" or variable(room, name) in variable_names()
+
+
+def test_a_misspelt_room_in_an_argument_is_refused() -> None:
+    """A room that an argument misspells is named, with the one that was meant."""
+    with pytest.raises(ConfigError, match=r"databse: there is no such room \(did you mean database\?\)"):
+        load(databse={"url": "x"})

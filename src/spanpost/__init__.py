@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spanpost.app import Pipeline, attach, replay
+    from spanpost.app import Pipeline, attach, flush, replay
     from spanpost.domain.checkpoints import Checkpoint
     from spanpost.domain.deliveries import Delivery, Receipt
     from spanpost.domain.errors import (
@@ -53,6 +53,7 @@ _HOMES = {
     "Unavailable": "spanpost.domain.errors",
     "Unknown": "spanpost.domain.errors",
     "attach": "spanpost.app",
+    "flush": "spanpost.app",
     "replay": "spanpost.app",
 }
 
@@ -78,6 +79,7 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "attach",
+    "flush",
     "replay",
 ]
 

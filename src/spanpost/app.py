@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from opentelemetry import context as otel_context
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
@@ -27,7 +27,8 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
-from spanpost.settings import Settings, load
+from spanpost.process import Sigterm, after_fork, at_child_end
+from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
 from spanpost.windows import load_windows
 
@@ -46,6 +47,16 @@ T = TypeVar("T")
 _REPLAY_BATCH = 2000
 #: Between two tries to record while the database is away: first and longest, seconds.
 _OUTAGE = (0.2, 5.0)
+#: What an answer from the loop may take beyond the time that the question itself was given: seconds.
+_GRACE = 0.5
+#: Losses that are no news: plain log lines that gave way, and what came after the end.
+_NO_NEWS = ("superseded", "closed")
+
+
+async def _unseen(question: Coroutine[Any, Any, T]) -> T:
+    """Await in a context without the caller's span, where instrumentations make none: our own work is never traced."""
+    otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, otel_context.Context()))
+    return await question
 
 
 class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,16 +147,18 @@ class Pipeline:
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
         self.metrics_url: str | None = None
+        #: Set in a process that is not to be followed: nothing is opened, started or recorded.
+        self.is_off = False
         self._rules = rules_of(settings)
+        self._sigterm: Sigterm | None = None
+        #: What a parent process had open: held, so that nothing of it is closed from here.
+        self._of_parent: list[Any] = []
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            weak = weakref.WeakMethod(self._begin)
+        after_fork(self._begin_in_child)
 
-            def after_in_child() -> None:
-                if (method := weak()) is not None:
-                    method()
-
-            os.register_at_fork(after_in_child=after_in_child)
+    def _begin_in_child(self) -> None:
+        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics))
+        self._begin()
 
     def _begin(self) -> None:
         """Set up what belongs to this process alone; in a forked child what the parent opened is the parent's."""
@@ -156,6 +169,7 @@ class Pipeline:
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
         self._is_shut = False
+        self._lost_before = 0
         self._starting = threading.Lock()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -163,7 +177,7 @@ class Pipeline:
     def start(self) -> None:
         """Open the ledger, start the pump, serve the metrics."""
         with self._starting:
-            if self._loop is not None:
+            if self._loop is not None or self.is_off:
                 return
             self._sinks = open_sinks(self.settings)
             self._ledger = open_ledger(self.settings, self._rules)
@@ -183,6 +197,8 @@ class Pipeline:
         if self._feed is not None:
             self._feed.disown_thread()
         loop.run_forever()
+        if self._feed is not None:
+            self._feed.return_thread()
 
     async def _open(self) -> None:
         from spanpost.ledger.pump import Pump
@@ -207,26 +223,37 @@ class Pipeline:
             return
         if self._metrics is None:
             raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
-        port = self._metrics.serve(room.host, room.port)
+        try:
+            port = self._metrics.serve(room.host, room.port)
+        except ConfigError as error:
+            if not self._of_parent:
+                raise
+            # The parent process serves there; what is told here is worth more than its numbers.
+            log.warning("this process serves no metrics: %s", error)
+            return
         host = f"[{room.host}]" if ":" in room.host else room.host
         self.metrics_url = f"http://{host}:{port}/metrics"
 
     def _ask(self, question: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(question, self._loop).result(timeout)
+        return asyncio.run_coroutine_threadsafe(_unseen(question), self._loop).result(timeout)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
     def receive(self, batch: Sequence[Observation]) -> None:
         """Record a batch, from a worker thread of a door. While the ledger is away it waits and tries again."""
-        if self._loop is None:
-            self.start()
+        if self.is_off:
+            return
         pause = _OUTAGE[0]
         while True:
             try:
+                if self._is_shut and self._loop is None:
+                    raise LedgerUnavailable("it was shut down")
+                if self._loop is None:  # a forked child's first batch: its ledger may be away as the parent's may
+                    self.start()
                 self._ask(self._record(batch))
                 return
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, ConfigError) as error:
                 if self._is_shut:
                     raise
                 log.warning("the ledger is away, trying again: %s", error)
@@ -265,49 +292,67 @@ class Pipeline:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def force_flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was told before is recorded and what is due is delivered; False when that took longer."""
+        """Wait until what was told before is recorded and what is due is delivered.
+
+        False when that took longer than `timeout` seconds, or when something told since the last flush was lost.
+        """
         until = time.monotonic() + timeout
         if self._is_shut:
             return False
         while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
-            if time.monotonic() >= until:
+            if self._has_lost() or time.monotonic() >= until:
                 return False
             time.sleep(0.01)  # an earlier flush is still under way; asking again is not waiting for time to pass
-        if self._pump is None:
+        return self._drain(until - time.monotonic()) and not self._has_lost()
+
+    def _has_lost(self) -> bool:
+        """Say whether news was lost since this was asked last."""
+        lost = sum(count for reason, count in self.lost.items() if reason not in _NO_NEWS)
+        before, self._lost_before = self._lost_before, lost
+        return lost != before
+
+    def _drain(self, timeout: float) -> bool:
+        if self._pump is None or self._loop is None:
             return True
+        timeout = max(0.0, timeout)
         try:
-            left = max(0.0, until - time.monotonic())
-            return self._ask(self._pump.drain(left), left + 1.0)
+            return self._ask(self._pump.drain(timeout), timeout + _GRACE)
         except (TimeoutError, SpanpostError):
             return False
 
     def shutdown(self, timeout: float = 3.0) -> bool:
-        """Record and deliver what is left, within about `timeout` seconds and half of that again, and let go of everything."""
+        """Record and deliver what is left and let go of everything, within about `timeout` seconds and half of that again.
+
+        False, and a line in the log, when not everything could be. Safe to repeat.
+        """
         if self._is_shut:
             return True
+        until = time.monotonic() + timeout * 1.5
         is_done = self.attachment is None or self.attachment.shutdown(timeout)
         self._is_shut = True
         atexit.unregister(self.shutdown)
         _forget(self)
+        if self._sigterm is not None:
+            self._sigterm.remove()
         if self._loop is not None:
-            if self._pump is not None:
-                try:
-                    is_done = self._ask(self._pump.drain(timeout / 2), timeout / 2 + 1.0) and is_done
-                except (TimeoutError, SpanpostError):
-                    is_done = False
-            self._stop()
+            is_done = self._drain(min(timeout / 2, until - time.monotonic())) and is_done
+            self._stop(until - time.monotonic())
+        if not is_done and not self.is_off:
+            log.warning("not everything was recorded and delivered before the end (%d losses counted)", sum(self.lost.values()))
         return is_done
 
-    def _stop(self) -> None:
+    def _stop(self, timeout: float = 3.0) -> None:
         loop, thread = self._loop, self._thread
         assert loop is not None
         assert thread is not None
         try:
-            self._ask(self._close(), 5.0)
+            self._ask(self._close(), max(timeout, _GRACE))
+        except TimeoutError:
+            log.warning("not everything could be closed in time")
         except Exception as error:
             log.warning("not everything could be closed: %s", error)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(2.0)
+        thread.join(_GRACE)
         if not thread.is_alive():
             loop.close()
         self._loop = None
@@ -321,6 +366,12 @@ class Pipeline:
             await sink.close()
         if self._ledger is not None:
             await self._ledger.close()
+
+    def flush_on_sigterm(self) -> bool:
+        """Flush at SIGTERM from now on, before what would be done without it; False where that cannot be. Main thread only."""
+        if self._sigterm is None:
+            self._sigterm = Sigterm(self.force_flush, self.shutdown)
+        return self._sigterm.install()
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -350,6 +401,7 @@ def attach(
     *,
     tracer_provider: Any = None,
     logger_provider: Any = None,
+    flush_on_sigterm: bool | None = None,
     **rooms: Any,
 ) -> Pipeline:
     """Follow this process's agents: put spanpost on the current tracer and logger providers, beside whatever is there.
@@ -358,9 +410,10 @@ def attach(
 
         spanpost.attach(database={"url": "postgresql://..."}, console={})
 
-    Attached already, the pipeline that is there comes back. Without a database the tasks are followed in memory and audit
+    `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that is there comes back. Without a database the tasks are followed in memory and audit
     rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
-    later. The providers' shutdown and the interpreter's exit flush and close it.
+    later. The providers' shutdown and the interpreter's exit flush and close it. Where ``OTEL_SDK_DISABLED`` or
+    ``SPANPOST_ATTACH__ENABLED=false`` says so, nothing is opened or followed, and the pipeline that comes back does nothing.
     """
     global _current
     from spanpost.intake.attach import join
@@ -371,23 +424,37 @@ def attach(
             join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
             return there
         pipeline = _started(settings if settings is not None else load(**rooms))
+        if pipeline.is_off:
+            return pipeline
         try:
             pipeline.attachment = join(pipeline.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)
         except BaseException:
             pipeline.shutdown()
             raise
+        if flush_on_sigterm if flush_on_sigterm is not None else pipeline.settings.attach.flush_on_sigterm:
+            pipeline.flush_on_sigterm()
         _current = pipeline
         return pipeline
 
 
-def current() -> Pipeline:
+def current(**rooms: Any) -> Pipeline:
     """Return this process's pipeline, started from the settings when there is none yet."""
     global _current
     with _attaching:
         there = _living()
         if there is None:
-            there = _current = _started(load())
+            there = _current = _started(load(**rooms))
         return there
+
+
+def flush(timeout: float = 2.0) -> bool:
+    """Wait until all that this process told before is recorded and what is due is delivered; for before it is frozen.
+
+    A serverless platform stops a process between two requests: call this at the end of each. False when it took longer than
+    `timeout` seconds or something was lost; True, at once, where nothing is attached.
+    """
+    there = _living()
+    return there is None or there.force_flush(timeout)
 
 
 def _living() -> Pipeline | None:
@@ -397,6 +464,10 @@ def _living() -> Pipeline | None:
 
 def _started(settings: Settings) -> Pipeline:
     pipeline = Pipeline(settings)
+    if is_sdk_disabled() or not settings.attach.enabled:
+        log.info("%s: spanpost follows nothing", "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false")
+        pipeline.is_off = True
+        return pipeline
     if settings.dsn is None and not settings.database.embedded:
         log.warning(
             "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
@@ -404,6 +475,7 @@ def _started(settings: Settings) -> Pipeline:
         )
     pipeline.start()
     atexit.register(pipeline.shutdown)
+    at_child_end(pipeline, pipeline.shutdown)
     return pipeline
 
 

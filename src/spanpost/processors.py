@@ -10,7 +10,7 @@ share it: with each other and with `spanpost.attach`.
 from __future__ import annotations
 
 from spanpost import app
-from spanpost.intake import sdk
+from spanpost.intake import export, sdk
 from spanpost.intake.feed import Feed, Receive
 
 __all__ = ["AgentLogProcessor", "AgentSpanExporter", "AgentSpanProcessor"]
@@ -38,7 +38,7 @@ class AgentLogProcessor(sdk.AgentLogProcessor):
         super().__init__(_target(receive), tenant=tenant)
 
 
-class AgentSpanExporter(sdk.AgentSpanExporter):
+class AgentSpanExporter(export.AgentSpanExporter):
     """Takes ended spans from a batch or simple processor, and so sees nothing of a span until it ends.
 
     `receive` as for `AgentSpanProcessor`, which sees spans while they run: prefer it where you can.

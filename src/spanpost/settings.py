@@ -96,6 +96,19 @@ class DatabaseSettings(Room):
         return value.expanduser() if value else None
 
 
+class AttachSettings(Room):
+    """How an agent's process is joined: by `attach()`, and when OpenTelemetry loads spanpost by itself."""
+
+    enabled: bool = Field(
+        default=True, description="`false` switches spanpost off: it is installed and attached, and does nothing at all."
+    )
+    flush_on_sigterm: bool = Field(
+        default=False,
+        description="Flush at SIGTERM, then let the handler that was there go on. Without it a process that has no handler "
+        "dies of the signal at once, with what was queued.",
+    )
+
+
 class IntakeSettings(Room):
     """What is taken in from an agent's process."""
 
@@ -181,6 +194,7 @@ class Settings(BaseSettings):
     )
 
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
+    attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
@@ -399,7 +413,8 @@ def _explain(item: Any, sinks: Models) -> str:
     reason = str(error["msg"]).removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if error["type"] == "extra_forbidden":
-        reason = f"there is no such setting{_nearest(where[-1], _fields_of(where[0], sinks))}"
+        known = _fields_of(where[0], sinks) if len(where) > 1 else Settings.model_fields
+        reason = f"there is no such {'setting' if len(where) > 1 else 'room'}{_nearest(where[-1], known)}"
     if len(where) >= 2 and where[0] != "routes":
         return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
     return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"

@@ -14,8 +14,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from spanpost.conventions import SPAN_CANCELLED
 from spanpost.domain.observations import Part, Status
 from spanpost.intake import hooks
+from spanpost.intake.export import AgentSpanExporter
 from spanpost.intake.feed import Feed
-from spanpost.intake.sdk import AgentSpanExporter, AgentSpanProcessor
+from spanpost.intake.sdk import AgentSpanProcessor
 from spanpost.testing.receivers import Seen, Stuck
 
 

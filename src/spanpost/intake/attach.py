@@ -87,6 +87,8 @@ def join(
             "pass one that has add_span_processor, as opentelemetry.sdk.trace.TracerProvider does"
         )
     if (there := _attachment_of(provider)) is not None:
+        if there.feed is not None and there.feed is receive:  # ours: what is still missing of it is added
+            _join_logs(there, there.feed, provider, logger_provider)
         return there
 
     feed = receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
@@ -128,15 +130,25 @@ def _join_logs(attachment: Attachment, feed: Feed, tracer_provider: Any, logger_
     if not hasattr(provider, "add_log_record_processor"):
         _log.info("logger provider %s takes no processors: only spans are followed", type(provider).__qualname__)
         return
+    if _hears(provider, feed):
+        return
     processor = AgentLogProcessor(feed)
     provider.add_log_record_processor(processor)
     attachment._joined.append((provider, processor))
 
 
+def _hears(logger_provider: Any, feed: Feed) -> bool:
+    """Say whether a logger provider was joined, by this or by hand."""
+    held = getattr(_real(logger_provider), "_multi_log_record_processor", None)
+    there = getattr(held, "_log_record_processors", ())
+    return any(isinstance(p, AgentLogProcessor) and p.feed is feed for p in there)
+
+
 def _real(provider: Any) -> Any:
     """Return the SDK's provider behind a wrapper (Logfire's keeps it as `provider`)."""
     inner = getattr(provider, "provider", None)
-    return inner if hasattr(inner, "add_span_processor") else provider
+    is_provider = hasattr(inner, "add_span_processor") or hasattr(inner, "add_log_record_processor")
+    return inner if is_provider else provider
 
 
 def _mark(provider: Any, attachment: Attachment) -> None:

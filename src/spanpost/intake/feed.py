@@ -92,6 +92,7 @@ class Feed:
         self.inherited: frozenset[int] = frozenset()
         self.is_closed = False
         self._doors = 0
+        self._remembers_ends = False
         self._begin()
         if hasattr(os, "register_at_fork"):
             weak = weakref.WeakMethod(self._after_fork)
@@ -111,6 +112,8 @@ class Feed:
         self.live: dict[int, Any] = {}
         self.hear = hook(self)
         self._follower = Follower(self.tenant, self.producer, self.losses)
+        if self._remembers_ends:
+            self._follower.remember_ends()
         #: True also before the first start, so that the same check starts the worker.
         self.is_asleep = True
         self._wake = threading.Lock()
@@ -123,6 +126,7 @@ class Feed:
         self._overdue: _Waiter | None = None
         self._refused = 0
         self._end_of_worker: _Waiter | None = None
+        self._end_by = 0.0
 
     def _after_fork(self, is_late: bool = False) -> None:
         """Begin anew in a forked child: the parent's spans, queue, worker and locks are the parent's.
@@ -193,8 +197,10 @@ class Feed:
         """
         if self._worker is None and not len(self.queue):
             return True
-        if self.is_closed or threading.current_thread() is self._worker:
+        if threading.current_thread() is self._worker:
             return not len(self.queue)
+        if (end := self._end_of_worker) is not None:
+            return end.wait(max(0.0, min(timeout, MAX_FLUSH, self._end_by - time.monotonic())))
         if self._overdue is not None and not self._overdue.is_settled:
             return False
         waiter = _Waiter()
@@ -208,11 +214,15 @@ class Feed:
     def close(self, timeout: float = MAX_CLOSE) -> bool:
         """Say of open spans that they are interrupted, hand on what is queued, and end; at most 3 s, once.
 
-        True when all was handed on. A second call waits for the same end.
+        True when all was handed on. A second call waits for the same end, and no longer than the first: at the exit several
+        providers shut us down, one after the other.
         """
+        timeout = max(0.0, min(timeout, MAX_CLOSE))
         waiter = self._end_of_worker
         if waiter is None:
-            waiter = self._end_of_worker = _Waiter()
+            waiter = _Waiter()
+            self._end_by = time.monotonic() + timeout
+            self._end_of_worker = waiter
             self.is_closed = True
             for span in list(self.live.values()):
                 remove_hook(span)
@@ -224,12 +234,21 @@ class Feed:
             self.wake()
         if threading.current_thread() is self._worker:
             return False
-        return waiter.wait(max(0.0, min(timeout, MAX_CLOSE)))
+        return waiter.wait(max(0.0, min(timeout, self._end_by - time.monotonic())))
 
     def disown_thread(self) -> None:
         """Never follow spans started in the calling thread, and tell instrumentations to make none: it works for spanpost."""
         self.own_threads.add(threading.get_ident())
         otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+
+    def return_thread(self) -> None:
+        """Take back `disown_thread`, before the calling thread ends: the system gives its number to another one."""
+        self.own_threads.discard(threading.get_ident())
+
+    def remember_ends(self) -> None:
+        """Tell a span's end once, although an exporter hands it in beside a processor."""
+        self._remembers_ends = True
+        self._follower.remember_ends()
 
     def open_door(self) -> None:
         """Count one more processor that feeds this."""
@@ -250,6 +269,7 @@ class Feed:
             # Should it ever fail, the next item starts another one.
             self._worker = None
             self.is_asleep = True
+            self.return_thread()
 
     def _loop(self, wake: threading.Lock, follower: Follower) -> None:
         look_at = time.monotonic() + self._look_every

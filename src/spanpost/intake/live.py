@@ -43,6 +43,9 @@ from spanpost.intake.spans import (
 HELPERS_SCOPE = "spanpost.agent"
 
 _MAX_GAPS = 4096
+#: Ends remembered where an exporter may hand them in again: more than wait between a span's end and its export (2,048, unless
+#: ``OTEL_BSP_MAX_QUEUE_SIZE`` says otherwise). One that is forgotten is told twice, and is still one when it is recorded.
+_MAX_ENDS = 16_384
 #: What a span says of the moment: the newest stands, whichever span or event says it.
 _NOW = (c.STATUS, c.PROGRESS, c.ACTION, c.STEP_NAME, c.STEP_INDEX, c.STEP_COUNT, c.CONTEXT_USED, c.CONTEXT_WINDOW)
 
@@ -94,6 +97,13 @@ class Follower:
         self._origins = Origins()
         self._followed: dict[int, _Followed] = {}
         self._seq = 0
+        #: Spans whose end was told, the latest ones, by id; None where no exporter hands ends in again.
+        self._ends: dict[int, None] | None = None
+
+    def remember_ends(self) -> None:
+        """Remember from now on whose end was told."""
+        if self._ends is None:
+            self._ends = {}
 
     def __len__(self) -> int:
         return len(self._followed)
@@ -111,7 +121,7 @@ class Follower:
                     return list(self._start(thing))
                 if what == What.END:
                     return list(self._end(thing, bool(extra)))
-                return list(self._ended(thing))
+                return list(self._exported(thing))
             if isinstance(item, Span):
                 return list(self._start(item))
             return list(self._end(item, False))
@@ -272,13 +282,33 @@ class Follower:
         followed = self._followed.pop(readable.get_span_context().span_id, None)
         if followed is None:
             if not is_ours(getattr(readable.instrumentation_scope, "name", None)):
+                self._is_told(readable.get_span_context().span_id)
                 yield from self._ended(readable, is_cancelled)
             return
         yield from self._finish(followed, readable, is_cancelled=is_cancelled)
 
     def _finish(self, followed: _Followed, readable: Any, *, is_cancelled: bool) -> Iterator[Observation]:
+        self._is_told(readable.get_span_context().span_id)
         yield from self._catch_up(followed, *ring_of(readable), remember=False)
         yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)
+
+    def _exported(self, readable: Any) -> Iterator[Observation]:
+        """Tell what an exporter was handed, unless a processor of ours told of it, or will: that one knows more."""
+        span_id = readable.get_span_context().span_id
+        if span_id not in self._followed and not self._is_told(span_id):
+            yield from self._ended(readable)
+
+    def _is_told(self, span_id: int) -> bool:
+        """Say whether a span's end was told before; from now on it was."""
+        ends = self._ends
+        if ends is None:
+            return False
+        if span_id in ends:
+            return True
+        ends[span_id] = None
+        if len(ends) > _MAX_ENDS:
+            del ends[next(iter(ends))]
+        return False
 
     def _ended(self, readable: Any, is_cancelled: bool = False) -> Iterator[Observation]:
         """Tell an ended span and its events without having followed it."""

@@ -1,4 +1,4 @@
-"""The in-process door: the live span processor, the log processor and the exporter.
+"""The in-process door: the live span processor and the log processor. (The exporters: `spanpost.intake.export`.)
 
 Everything here runs in the agent's thread, where the SDK guards nothing: what a processor raises is raised in the agent's
 code, what it waits for the agent waits for. So a callback does three things: remember the span, leave one tuple in a bounded
@@ -14,16 +14,14 @@ through here, and is the agent's: swallowing it would lose it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from sys import exception
 from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanpost.intake.feed import MAX_CLOSE, Feed, Receive
+from spanpost.intake.feed import Feed, Receive
 from spanpost.intake.hooks import KNOWN_ADD, set_hook
 from spanpost.intake.live import is_plumbing
 from spanpost.intake.queue import Loss, What
@@ -41,7 +39,6 @@ else:
 
 # As plain ints: an enum member costs the agent a look-up that a constant does not.
 _END = int(What.END)
-_ENDED = int(What.ENDED)
 _LOG = int(What.LOG)
 
 
@@ -188,41 +185,6 @@ class AgentLogProcessor(_LogRecordProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until all that was emitted before is handed on: at most 2 s; False when it is not."""
-        try:
-            return self.feed.flush(timeout_millis / 1000)
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-            return False
-
-
-class AgentSpanExporter(SpanExporter):
-    """Takes ended spans from a batch or simple processor. Sees nothing of a span until it ends; prefer the processor."""
-
-    def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
-        self.feed = _feed(sink, tenant)
-        self.feed.open_door()
-        self._is_shut = False
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Queue ended spans; FAILURE when one was lost (and counted)."""
-        try:
-            kept = [self.feed.put((_ENDED, span, None)) for span in spans]
-            return SpanExportResult.SUCCESS if all(kept) else SpanExportResult.FAILURE
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-            return SpanExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        """Hand on what is queued; at most 3 s, safe to repeat."""
-        try:
-            if not self._is_shut:
-                self._is_shut = True
-                self.feed.close_door(MAX_CLOSE)
-        except Exception:
-            self.feed.losses.count(Loss.CALLBACK)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all that was exported before is handed on: at most 2 s; False when it is not."""
         try:
             return self.feed.flush(timeout_millis / 1000)
         except Exception:

@@ -1,0 +1,98 @@
+"""What OpenTelemetry loads by itself: the hook after its own set-up, and the exporters that can be named.
+
+    opentelemetry-instrument python agent.py
+    OTEL_TRACES_EXPORTER=otlp,spanpost OTEL_LOGS_EXPORTER=otlp,spanpost opentelemetry-instrument python agent.py
+
+With spanpost installed the hook (entry point ``opentelemetry_post_instrument``) is always called, also under
+``OTEL_CONFIG_FILE``. It follows spans live; what the named exporters are handed besides is then known already and told once.
+Where something is wrong, one line says so and spanpost stays out: an exception here would cost the application all of its
+telemetry.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter as _SpanExporter
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from spanpost.intake.export import AgentLogExporter, AgentSpanExporter, LogExporterBase, LogExportResult
+
+if TYPE_CHECKING:
+    from spanpost.intake.feed import Feed
+
+_log = logging.getLogger("spanpost")
+_is_out = False
+
+
+def attach() -> None:
+    """Attach with the settings from the environment, once, after OpenTelemetry's own set-up. Never raises."""
+    if _is_out:
+        return
+    try:
+        from spanpost import app
+
+        app.attach()
+    except Exception as error:
+        _stay_out(error)
+
+
+def _stay_out(error: Exception) -> None:
+    global _is_out
+    _is_out = True
+    _log.error("spanpost stays out: %s", "; ".join(str(error).splitlines()) or type(error).__name__)
+
+
+def _feed(rooms: dict[str, Any]) -> Feed | None:
+    """Return the feed of this process's pipeline, begun with these rooms where it has none; None when it stays out."""
+    if _is_out:
+        return None
+    try:
+        from spanpost import app
+
+        return app.current(**rooms).feed
+    except Exception as error:
+        _stay_out(error)
+        return None
+
+
+class SpanExporter(_SpanExporter):
+    """``OTEL_TRACES_EXPORTER=spanpost``: takes ended spans, those that are not followed live.
+
+    In a declarative configuration its keys are rooms of settings: ``spanpost: {console: {form: plain}}``.
+    """
+
+    def __init__(self, **rooms: Any) -> None:
+        feed = _feed(rooms)
+        self._to = AgentSpanExporter(feed) if feed is not None else None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._to.export(spans) if self._to is not None else SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        if self._to is not None:
+            self._to.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._to is None or self._to.force_flush(timeout_millis)
+
+
+class LogExporter(LogExporterBase):
+    """``OTEL_LOGS_EXPORTER=spanpost``: takes log records that are events. Keys as for `SpanExporter`."""
+
+    def __init__(self, **rooms: Any) -> None:
+        feed = _feed(rooms)
+        self._to = AgentLogExporter(feed) if feed is not None else None
+
+    def export(self, batch: Sequence[Any]) -> Any:
+        return self._to.export(batch) if self._to is not None else LogExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        if self._to is not None:
+            self._to.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._to is None or self._to.force_flush(timeout_millis)

@@ -1,0 +1,187 @@
+"""Real child processes with spanpost installed in them, and a PostgreSQL that says afterwards what survived."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import find, fresh_database, made_server
+
+ROOT = Path(__file__).parents[2]
+
+#: What most children begin with.
+PRELUDE = """
+import os, sys
+from opentelemetry import trace
+import spanpost
+
+def agent(name, provider=trace):
+    attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
+    return provider.get_tracer("test").start_span(f"invoke_agent {name}", attributes=attributes)
+
+def say(*words):
+    print(*words, flush=True)
+
+def pause():
+    os.read(0, 1)
+"""
+
+
+def needs_package(name: str) -> None:
+    """Skip for want of a package of the dev group; in CI it should be there."""
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        reason = f"{name} is not installed: it comes with the dev group (requirements-dev.lock)"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """PYTHONPATH under which spanpost is installed as pyproject.toml says now, entry points and all."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    site = tmp_path_factory.mktemp("site")
+    info = site / f"spanpost-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: spanpost\nVersion: {project['version']}\n")
+    groups = project["entry-points"]
+    lines = [f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in found.items()) for group, found in groups.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return os.pathsep.join([str(site), str(ROOT / "src")])
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """DSN of a throw-away server."""
+    with made_server(Path(find("postgres"))) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[Database]:
+    """Lend a fresh database that is asked what survived."""
+    with fresh_database(server) as dsn:
+        yield Database(dsn)
+
+
+class Database:
+    """A database, asked from outside what is in it."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+        import asyncpg
+
+        async def ask() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                return [tuple(row) for row in await connection.fetch(query)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    @property
+    def tasks(self) -> list[tuple[str, str]]:
+        """Name and status of each task, sorted."""
+        return sorted(self.fetch("SELECT name, status FROM agent_tasks"))
+
+
+class Child:
+    """A running child process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def hear(self, word: str) -> str:
+        """Wait for a line that begins with `word`; return the rest of it."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(word):
+                return line.removeprefix(word).strip()
+        raise AssertionError(f"it ended without saying {word!r}: {self.process.communicate()[1]}")
+
+    def go_on(self) -> None:
+        """Let a child go on that waits in `pause()`."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self, code: int = 0) -> str:
+        """Wait for the end; return what it said on stderr."""
+        _, said = self.process.communicate(timeout=60)
+        assert self.process.returncode == code, said
+        return said
+
+
+Start = Callable[..., Child]
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def start(installed: str, tmp_path: Path) -> Iterator[Start]:
+    """Lend ``start(code_or_command, **environment)``: a child in a clean environment and an empty directory."""
+    with ExitStack() as stack:
+
+        def go(what: str | list[str], keep_open: int | None = None, **environment: str) -> Child:
+            if isinstance(what, str):
+                script = tmp_path / "agent.py"
+                script.write_text(PRELUDE + textwrap.dedent(what))
+                what = [sys.executable, "-W", "ignore", str(script)]
+            kept = {
+                name: value
+                for name, value in os.environ.items()
+                if not name.upper().startswith(("SPANPOST_", "OTEL_", "PYTHONPATH")) and name != "DATABASE_URL"
+            }
+            process = subprocess.Popen(
+                what,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=tmp_path,
+                env={**kept, "PYTHONPATH": installed, "HOME": str(tmp_path), **environment},
+                start_new_session=True,
+                pass_fds=() if keep_open is None else (keep_open,),
+            )
+            stack.callback(_kill, process)
+            return Child(process)
+
+        yield go
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End what is left of a child and its own children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Lend ``run(code, code=exit code, **environment)``: run a child to its end and return what it said on stderr."""
+
+    def go(what: str | list[str], exit_code: int = 0, **environment: str) -> str:
+        return start(what, **environment).end(exit_code)
+
+    return go

@@ -1,0 +1,67 @@
+"""Flush and shutdown while the database hangs: they come to an end, and do not claim what is not so."""
+
+from __future__ import annotations
+
+from tests.processes.conftest import Database, Run
+
+#: A transaction of somebody else's, against which nothing can be recorded until it is let go.
+HANG = """
+import asyncio, asyncpg, threading
+class Lock:
+    def __init__(self):
+        self.is_held = threading.Event()
+        threading.Thread(target=lambda: asyncio.run(self.hold()), daemon=True).start()
+        self.is_held.wait()
+    async def hold(self):
+        self.loop, self.released = asyncio.get_running_loop(), asyncio.Event()
+        connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE agent_events, agent_tasks IN ACCESS EXCLUSIVE MODE")
+            self.is_held.set()
+            await self.released.wait()
+        await connection.close()
+    def release(self):
+        self.loop.call_soon_threadsafe(self.released.set)
+"""
+
+
+def test_a_flush_while_the_database_hangs(run: Run, database: Database) -> None:
+    """A flush gives up while the database still hangs, whatever time it was given; once it answers, all is there."""
+    code = HANG + """
+house = spanpost.attach()
+lock = Lock()
+agent("a").end()
+assert not spanpost.flush(0.2)
+assert not trace.get_tracer_provider().force_flush(10**9)
+assert not house.force_flush()
+lock.release()
+assert spanpost.flush(20)
+"""
+    assert run(code, DATABASE_URL=database.dsn) == ""
+    assert database.tasks == [("a", "complete")]
+
+
+def test_a_shutdown_while_the_database_hangs(run: Run, database: Database) -> None:
+    """The process ends while the database still hangs, and says that not everything was recorded."""
+    code = HANG + """
+spanpost.attach()
+lock = Lock()
+agent("a").end(); left = agent("b")
+"""
+    assert "not everything was recorded" in run(code, DATABASE_URL=database.dsn)
+    assert database.tasks == []
+
+
+def test_a_flush_does_not_claim_what_was_lost(run: Run) -> None:
+    """What overflowed the queue makes the next flush answer False, and the one after it True."""
+    code = """
+        import threading
+        house = spanpost.attach(intake={"queue_size": 64})
+        held = threading.Event()
+        house._loop.call_soon_threadsafe(held.wait)  # as a slow ledger would hold it up
+        for n in range(2000): agent(str(n)).end()
+        held.set()
+        assert house.lost["queue_full"]
+        assert (spanpost.flush(20), spanpost.flush(20)) == (False, True)
+    """
+    run(code)
