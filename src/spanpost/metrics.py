@@ -51,6 +51,7 @@ LOST = (
     "no_task",
     "memory",
     "unfoldable",
+    "memory",
     "ledger_unavailable",
     # sinks
     "buried",

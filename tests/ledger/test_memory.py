@@ -1,4 +1,4 @@
-"""What only the memory ledger does: it lives in an agent's process, stays small, and makes good a fold that broke off."""
+"""What only the memory ledger does: it lives in an agent's process, stays small, and makes good a fold that failed."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ def show(settings: Settings, *, fast: bool = False) -> None:
     """Run the agent, followed by a pipeline of these settings; serve until Ctrl-C where a person is watching."""
     import spanpost
     from spanpost.demo.first_agent import run
-    from spanpost.settings import ConsoleSettings
+    from spanpost.sinks.console.settings import ConsoleSettings
 
     watched = sys.stdout.isatty()
-    if settings.console is None:
+    if "console" not in settings.sinks:
         settings = settings.model_copy(update={"console": ConsoleSettings()})
     where = "your PostgreSQL" if settings.dsn else f"the embedded PostgreSQL in {settings.database.data_dir}"
     _say(f"starting {where} ...")

@@ -36,9 +36,6 @@ class _Records:
 
     def __init__(self) -> None:
         self.by_key: dict[Key, msgspec.Struct] = {}
-        #: Keys put in the batch at hand.
-        self.changed: set[Key] = set()
-
         #: Keys by domain, to let go of a trace as a whole; the domain touched last stands last.
         self.domains: dict[bytes, list[Key]] = {}
 
@@ -49,7 +46,6 @@ class _Records:
         if key not in self.by_key:
             self.domains.setdefault(key[:16], []).append(key)
         self.by_key[key] = record
-        self.changed.add(key)
 
     def drop(self, key: Key) -> None:
         self.by_key.pop(key, None)
@@ -114,7 +110,7 @@ class MemoryLedger:
         self._remember = remember
         self._keep = keep
         self._records = _Records()
-        self._identities: dict[tuple[UUID, bytes], None] = {}
+        self._identities: dict[bytes, None] = {}
         self._tasks: dict[UUID, Task] = {}
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
@@ -148,19 +144,18 @@ class MemoryLedger:
             return self._apart(batch)
         new: list[Placed] = []
         for p in placed:
-            identity = (p.event_id, p.content_hash)
+            identity = p.event_id + p.content_hash
             if identity not in self._identities:
                 self._identities[identity] = None
                 new.append(p)
         while len(self._identities) > self._remember:
             del self._identities[next(iter(self._identities))]
-        self._records.changed.clear()
         try:
             folded = walk.fold(self._records, new, self.rules, self._clock())
         except Exception:
             for p in new:
-                self._identities.pop((p.event_id, p.content_hash), None)
-            mended = self._mended(list(self._records.changed))
+                self._identities.pop(p.event_id + p.content_hash, None)
+            mended = self._mended(walk.domains(new))
             total = mended.plus(self._lose(new[0].source) if len(new) == 1 else self._apart([p.source for p in new]))
             total.repeats += len(batch) - len(new)
             return total
@@ -177,26 +172,6 @@ class MemoryLedger:
             if forgotten:
                 recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
         return recorded
-
-    def _apart(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a batch one by one, because one of it spoils the rest."""
-        total = Recorded()
-        for o in batch:
-            total = total.plus(self.record_now([o]))
-        return total
-
-    def _mended(self, changed: Sequence[Key]) -> Recorded:
-        """Make good what a fold left half done."""
-        total = Recorded()
-        for key in changed:
-            with suppress(Exception):  # the task that cannot be folded: it stays as it was
-                total = total.plus(self._write(walk.mend(self._records, [key], self.rules, self._clock())))
-        return total
-
-    @staticmethod
-    def _lose(o: Observation) -> Recorded:
-        log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
-        return Recorded(lost={UNFOLDABLE: 1})
 
     def _let_go(self) -> int:
         """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
@@ -222,6 +197,26 @@ class MemoryLedger:
                 self._letter_ids.pop((row.letter.sink, row.letter.key), None)
                 self._lane_receipts.pop((row.letter.sink, row.letter.lane), None)
         return sum(task.ended_at is None for task in dropped.values())
+
+    def _apart(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch one by one, because one of it spoils the rest."""
+        total = Recorded()
+        for o in batch:
+            total = total.plus(self.record_now([o]))
+        return total
+
+    def _mended(self, domains: Iterable[bytes]) -> Recorded:
+        """Make good what a fold left half done in these domains."""
+        total = Recorded()
+        for key in [key for domain in domains for key in self._records.domains.get(domain, ())]:
+            with suppress(Exception):  # the task that cannot be folded: it stays as it was
+                total = total.plus(self._write(walk.mend(self._records, [key], self.rules, self._clock())))
+        return total
+
+    @staticmethod
+    def _lose(o: Observation) -> Recorded:
+        log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
+        return Recorded(lost={UNFOLDABLE: 1})
 
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""
