@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from spanpost.domain.errors import LedgerUnavailable, SpanpostError
 from spanpost.ledger.embedded import AlreadyOpen, EmbeddedPostgres
 from spanpost.ledger.postgres import PostgresLedger
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @contextmanager
@@ -36,11 +41,17 @@ def _start(server: EmbeddedPostgres) -> str:
 
 
 class LocalLedger(PostgresLedger):
-    """A `PostgresLedger` that brings its server along. Opened second on one machine, it joins the first one's server."""
+    """A `PostgresLedger` that brings its server along. Opened second on one machine, it joins the first one's server.
+
+    A server lives as long as the process that started it. When that is gone, or the server has fallen over, the next process
+    that needs it starts it again: what was committed is there.
+    """
 
     def __init__(self, data_dir: Path, *, pg_bin: Path | None = None, **options: Any) -> None:
         super().__init__("", is_own=True, **options)
         self._server = EmbeddedPostgres(data_dir, pg_bin=pg_bin)
+        self._is_open = False
+        self._returning = asyncio.Lock()
 
     async def open(self) -> None:
         """Start or join the server, then connect."""
@@ -50,8 +61,45 @@ class LocalLedger(PostgresLedger):
         except BaseException:
             await asyncio.to_thread(self._server.stop)
             raise
+        self._is_open = True
 
     async def close(self) -> None:
         """Let go of the connections, and stop the server if it is ours."""
+        self._is_open = False
         await super().close()
         await asyncio.to_thread(self._server.stop)
+
+    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        pool = self._pool
+        try:
+            return await super()._run(work)
+        except LedgerUnavailable:
+            if not await self._return(pool):
+                raise
+        return await super()._run(work)
+
+    async def _return(self, lost: Any) -> bool:
+        """Bring the server back after its owner left or it fell over; False when nothing could be done about it now."""
+        async with self._returning:
+            if not self._is_open:
+                return False
+            if self._pool is not lost:
+                return True  # somebody else was here before
+            if self._server.is_running:
+                return False  # it lives and is ours: the trouble lies elsewhere
+            try:
+                await asyncio.to_thread(self._server.stop)
+                dsn = await asyncio.to_thread(_start, self._server)
+                if not self._server.is_running and dsn == self._dsn:
+                    return False  # another process has it: ending, or starting it
+                self._dsn, self._pool = dsn, None
+                await super().open()
+            except SpanpostError as error:
+                log.warning("the embedded database cannot be brought back yet: %s", error)
+                self._pool = lost
+                return False
+            if lost is not None:
+                lost.terminate()
+            whose = "started again" if self._server.is_running else "joined again"
+            log.warning("the process that ran the embedded database is gone: it was %s", whose)
+            return True

@@ -96,17 +96,17 @@ class PostgresLedger:
         try:
             pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                min_size=0,  # a floor would be restored behind our back, with a traceback for each try while the database is away
                 max_size=self._pool_size,
                 timeout=10,
                 command_timeout=30,
                 statement_cache_size=0 if self._pgbouncer else 200,
                 server_settings={"application_name": "spanpost"},
             )
+            async with pool.acquire() as connection, connection.transaction():
+                misfit = await schema.check(connection)
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ConfigError(schema.unreachable(error)) from None
-        async with pool.acquire() as connection, connection.transaction():
-            misfit = await schema.check(connection)
         if misfit is not None and self._is_own:
             # Only now: the migration tool takes a second to import.
             await schema.upgrade(self._dsn)
