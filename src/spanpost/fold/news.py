@@ -39,11 +39,9 @@ class News:
         #: Lane and window of models, as they were asked for.
         self._models: dict[str, tuple[str, int | None]] = {}
 
-    def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell) -> None:
+    def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell, kind: Kind) -> None:
+        """Tell an occurrence, unless an earlier copy of it was told."""
         o, r = p.observation, p.reading
-        kind = tell.telling(o, r, cell.role)
-        if kind is None:
-            return
         id = tell.occurrence_id(o, r, kind)
         key = seen_key(p.domain, id.bytes, kind)
         seen = self.seen.get(key)

@@ -52,7 +52,7 @@ _CLOSING = (
 )
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A status, why, and whether it was concluded rather than said."""
 
     status: str
