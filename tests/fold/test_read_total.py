@@ -84,6 +84,7 @@ def test_no_rule_raises(observation: Observation) -> None:
         origin=Origin(scope=observation.origin.scope, resource=mend(observation.origin.resource)[0]),
     )
     if mended.part <= Part.STARTED:
-        rules._read_span(mended, rules._tables_for(mended.origin.scope))
+        tables = rules._tables_for(mended.origin.scope)
+        rules._read_span(mended, tables, rules.plan_for(tables, mended.attributes))
     elif mended.part is not Part.LINK:
         rules.read_event(mended)

@@ -32,7 +32,7 @@ TOLD = frozenset(
 )
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One piece of news. Its id is derived from what caused it, so telling twice is the same telling.
 
     An END is revised in place when a later fact changes the verdict: same id, other `status` and `text`.

@@ -31,7 +31,7 @@ class Status(IntEnum):
     ERROR = 2
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=True):
+class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=True, gc=False):
     """Who sent it: resource and instrumentation scope, shared by the observations of one batch."""
 
     resource: dict[str, Any] = {}
@@ -42,7 +42,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=True):
 NO_ORIGIN = Origin()
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One span, span event, link or log record, as a door saw it.
 
     Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record

@@ -47,7 +47,7 @@ class Finish(IntEnum):
     ERROR = 5
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What went wrong. `log_tail` only when the agent gave it."""
 
     type: str = ""
@@ -55,7 +55,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     log_tail: str = ""
 
 
-class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+class Artifact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something that was made."""
 
     name: str
@@ -68,7 +68,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
         return self.uri or self.name
 
 
-class Approval(msgspec.Struct, frozen=True, kw_only=True):
+class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question to a person (`decision` empty) or the answer to it."""
 
     id: str
@@ -94,7 +94,7 @@ class Tells(IntEnum):
     APPROVAL_RESOLVED = 5
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
+class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one observation means. Everything not said is `None` or empty; nothing is guessed here.
 
     A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading (`EVENT`, `LOG`) says

@@ -12,7 +12,7 @@ import msgspec
 from spanpost.domain.readings import Approval, Artifact, Failure
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of a plan, by its index (from 1) where the agent gave one."""
 
     name: str
@@ -20,7 +20,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One run of an agent on one piece of work, as known now.
 
     Figures are the task's own calls, not its child tasks'; `None` is unknown. `status` is one of the nine; what was

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one model call, or of many. `None` is *unknown*, which is never 0.
 
     `input` includes what was read from and written to the cache; `output` includes reasoning.

@@ -34,7 +34,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     keeps_content: bool = False
 
 
-class Placed(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """An observation with its meaning and its keys.
 
     `observation` is what is folded: for a record that stands for a span, that span. `source` is what a door saw, which is
@@ -54,14 +54,14 @@ class Placed(msgspec.Struct, frozen=True):
         return self.observation.part <= Part.STARTED
 
 
-class Timer(msgspec.Struct, frozen=True):
+class Timer(msgspec.Struct, frozen=True, gc=False):
     """Ask again about a task at that time. One per task; a later one replaces an earlier."""
 
     key: Key
     at: datetime
 
 
-class Move(msgspec.Struct, frozen=True):
+class Move(msgspec.Struct, frozen=True, gc=False):
     """What was known under one unit is now under another, and shown in the task `task_uid`."""
 
     trace_id: bytes

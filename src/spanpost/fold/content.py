@@ -45,10 +45,24 @@ def is_content(name: str) -> bool:
     return _WORDS.search(lowered) is not None
 
 
+#: Names that were looked at and hold no content; there are few, and a span of such names alone is let through at once.
+_harmless: set[str] = set()
+
+
+def _holds_content(attributes: dict[str, Any]) -> bool:
+    found = False
+    for name in attributes:
+        if is_content(name):
+            found = True
+        elif len(_harmless) < 4096 and len(name) <= 64:
+            _harmless.add(name)
+    return found
+
+
 def without_content(o: Observation) -> Observation:
     """Return the observation with content left out: of its attributes, and of a log record's body."""
     attributes = o.attributes
-    if any(is_content(name) for name in attributes):
+    if not attributes.keys() <= _harmless and _holds_content(attributes):
         attributes = {name: _left_out(value) if is_content(name) else value for name, value in attributes.items()}
     body = o.body
     if o.part is Part.LOG and body is not None and not (isinstance(body, str) and not o.name):

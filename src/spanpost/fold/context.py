@@ -74,7 +74,7 @@ _OWN_NAME = {
 }
 
 
-class Judged(msgspec.Struct, frozen=True):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """What a call made us conclude: a threshold crossed (per mille), or a compaction (0)."""
 
     threshold: int

@@ -26,7 +26,7 @@ MAP_CAP = 100
 TEXT_CAP = 2000
 
 
-class Ending(msgspec.Struct, omit_defaults=True):
+class Ending(msgspec.Struct, omit_defaults=True, gc=False):
     """How a box ended: each field by rank, so that it merges in any order.
 
     `said` is an explicit final status: the earliest stands, because final is final. `closed` is the box's own end.
@@ -49,7 +49,7 @@ class Ending(msgspec.Struct, omit_defaults=True):
             self.gone = other.gone
 
 
-class Facts(msgspec.Struct, omit_defaults=True):
+class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     """Facts by name, bounded maps by name, and the ending."""
 
     first_ns: int = 0

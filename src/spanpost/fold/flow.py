@@ -7,6 +7,7 @@ cache write, reasoning, cost in nano-dollars. Counting who said it keeps "unknow
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import add, neg, sub
 from typing import NamedTuple
 
 from spanpost.domain.usage import Usage
@@ -41,7 +42,7 @@ def plus(a: Flow, b: Flow) -> Flow:
         return b
     if b is ZERO:
         return a
-    return tuple(map(int.__add__, a, b))  # type: ignore[return-value]
+    return tuple(map(add, a, b))
 
 
 def minus(a: Flow, b: Flow) -> Flow:
@@ -51,8 +52,8 @@ def minus(a: Flow, b: Flow) -> Flow:
     if a is b or a == b:
         return ZERO
     if a is ZERO:
-        return tuple(map(int.__neg__, b))  # type: ignore[return-value]
-    difference: Flow = tuple(map(int.__sub__, a, b))  # type: ignore[assignment]
+        return tuple(map(neg, b))  # type: ignore[return-value]
+    difference: Flow = tuple(map(sub, a, b))
     return difference
 
 

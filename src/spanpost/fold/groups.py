@@ -212,7 +212,7 @@ class Groups(Family):
         cell = kin.cells.get(span_id)
         if cell is not None:
             flow, tools = total(cell)
-            kin.changed.pop(span_id, None)
+            kin.former.pop(span_id, None)
             group.flow = plus(group.flow, flow)
             group.tools = tools_plus(group.tools, tools)
         enter_segment(group, unit, unit_key(kin.domain, span_id), span_id)
@@ -238,7 +238,7 @@ class Groups(Family):
         member = (kin.domain, span_id)
         if member in members.units:
             members.units.remove(member)
-        kin.changed.pop(span_id, None)
+        kin.former.pop(span_id, None)
         self.put_members(key, members)
         if not members.units:
             self.gone[key] = heir

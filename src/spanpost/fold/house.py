@@ -24,6 +24,7 @@ from spanpost.fold.news import News
 from spanpost.fold.rebuild import gather, rebuild
 from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell
 from spanpost.fold.spans import Spans
+from spanpost.fold.tell import telling
 from spanpost.fold.work import Key, Work
 
 #: Bound once: an enum's members are looked up slowly.
@@ -95,14 +96,15 @@ class House:
     def _record(self, position: int, kin: Kin, p: Placed, cell: Cell, *, is_ending: bool) -> bytes:
         """Enter what the observation teaches and tells under its boundary, and return that."""
         o, r = p.observation, p.reading
-        boundary = kin.boundary(o.span_id)
+        boundary = o.span_id if cell.is_boundary else kin.boundary(cell.parent)
         unit = kin.units.get(boundary)
         if unit is None:
             unit = self.groups.need_unit(kin, boundary, o.trace_id, o.tenant)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
-        kin.learned[boundary] = None
         kin.recorded.setdefault(boundary, []).append(position)
-        self.news.tell(kin, p, boundary, cell)
+        kind = telling(o, r, cell.role)
+        if kind is not None:
+            self.news.tell(kin, p, boundary, cell, kind)
         return boundary
 
     def settled(self, key: Key) -> None:

@@ -14,8 +14,10 @@ learned; a boundary's facts are a merge of the facts below it. Both are therefor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from spanpost.domain.readings import Role
-from spanpost.fold.flow import NO_TOOLS, NOTHING, ZERO, Amount, Flow, Tools, minus, plus, tools_minus, tools_plus
+from spanpost.fold.flow import NO_TOOLS, NOTHING, ZERO, Amount, Flow, Tools, minus, tools_minus
 from spanpost.fold.records import (
     DEPTH,
     Cell,
@@ -79,9 +81,9 @@ class Kin:
         self.cells = Shelf(work, Cell, domain + b"c")
         self.units = Shelf(work, Unit, domain + b"u")
         self._kids = Shelf(work, Kids, domain + b"k")
-        #: Boundaries whose figures changed: (flow, tools) to add to the task that shows them.
-        self.changed: dict[bytes, tuple[Flow, Tools]] = {}
-        #: Boundaries whose facts grew: their tasks take them in when the batch closes.
+        #: Figures of boundaries that change, as the tasks that show them know them: of the time before.
+        self.former: dict[bytes, tuple[Flow, Tools]] = {}
+        #: Boundaries that changed: their tasks take in what they know when the batch closes.
         self.learned: dict[bytes, None] = {}
         #: Positions of the batch that are recorded, by the boundary under which they were met.
         self.recorded: dict[bytes, list[int]] = {}
@@ -147,21 +149,14 @@ class Kin:
             cell = self.cells.get(span_id)
             if cell is None:  # every parent has its placeholder
                 return
-            is_linear = cell.is_box or cell.is_open_question  # its figures are the plain sum of what lies below
             old: Amount | None = None
-            before: tuple[Flow, Tools] | None = None
-            if not is_linear:
-                if cell.is_boundary:
-                    before = total(cell)
-                else:
-                    old = hands(cell)
+            if not cell.is_boundary:
+                old = hands(cell)
+            elif span_id not in self.former:
+                self.former[span_id] = total(cell)
             cell.below = change if cell.below is None else cell.below.plus(change)
             self.cells.put(span_id, cell)
             if old is None:
-                if before is None:
-                    self._add_change(span_id, change.calls, change.tools)
-                else:
-                    self._note_change(span_id, before, total(cell))
                 return
             change = hands(cell).minus(old)
             if change.is_nothing:
@@ -172,24 +167,21 @@ class Kin:
         """After a cell changed: carry the difference of what it passes up. `old` and `before` are of the time before."""
         self.cells.put(span_id, cell)
         is_boundary = cell.is_boundary
-        if is_boundary or before is not None:
-            now = total(cell) if is_boundary else (ZERO, NO_TOOLS)
-            self._note_change(span_id, before or (ZERO, NO_TOOLS), now)
+        if (is_boundary or before is not None) and span_id not in self.former:
+            self.former[span_id] = before or (ZERO, NO_TOOLS)
         if cell.parent and not cell.is_cut:
             change = (NOTHING if is_boundary else hands(cell)).minus(old)
             if not change.is_nothing:
                 self.push(cell.parent, change)
 
-    def _note_change(self, span_id: bytes, before: tuple[Flow, Tools], now: tuple[Flow, Tools]) -> None:
-        self._add_change(span_id, minus(now[0], before[0]), tools_minus(now[1], before[1]))
-
-    def _add_change(self, span_id: bytes, flow: Flow, tools: Tools) -> None:
-        if flow is ZERO and not tools:
-            return
-        known = self.changed.get(span_id)
-        if known is not None:
-            flow, tools = plus(known[0], flow), tools_plus(known[1], tools)
-        self.changed[span_id] = (flow, tools)
+    def changes(self) -> Iterator[tuple[bytes, Flow, Tools]]:
+        """Yield the boundaries whose figures changed, and by what."""
+        for span_id, (flow, tools) in self.former.items():
+            cell = self.cells.get(span_id)
+            now = total(cell) if cell is not None and cell.is_boundary else (ZERO, NO_TOOLS)
+            flow, tools = minus(now[0], flow), tools_minus(now[1], tools)
+            if flow is not ZERO or tools:
+                yield span_id, flow, tools
 
     # --- circles ----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import msgspec
 from spanpost.domain.deliveries import Mode, Urgency
 
 
-class Letter(msgspec.Struct, frozen=True, kw_only=True):
+class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who is told what, where. A ledger stores it as a delivery, unique by (sink, key)."""
 
     sink: str

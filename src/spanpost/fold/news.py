@@ -36,12 +36,12 @@ class News:
         #: Calls to be judged in order of time: (time, key, domain, boundary, observation, reading).
         self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading]] = []
         self.retracted: list[UUID] = []
+        #: Lane and window of models, as they were asked for.
+        self._models: dict[str, tuple[str, int | None]] = {}
 
-    def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell) -> None:
+    def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell, kind: Kind) -> None:
+        """Tell an occurrence, unless an earlier copy of it was told."""
         o, r = p.observation, p.reading
-        kind = tell.telling(o, r, cell.role)
-        if kind is None:
-            return
         id = tell.occurrence_id(o, r, kind)
         key = seen_key(p.domain, id.bytes, kind)
         seen = self.seen.get(key)
@@ -134,8 +134,8 @@ class News:
                 used, name = r.context_used, "agent"
                 window = r.context_window or given or context.window_of(r.model or group.facts.value("model"), self.rules.windows)
             elif r.usage is not None and r.usage.input is not None and group.facts.value("context_used") is None:
-                used, name = r.usage.input, context.canonical_model(r.model or "model")
-                window = r.context_window or given or context.window_of(r.model, self.rules.windows)
+                used, (name, size) = r.usage.input, self._model(r.model or "")
+                window = r.context_window or given or size
             else:
                 continue
             lane = group.lanes.get(name)
@@ -147,6 +147,13 @@ class News:
                 news.append((tell.context_news(judged, group, name, o, boundary), unit.group))
             self.groups.touch(unit.group, group)
         return news
+
+    def _model(self, model: str) -> tuple[str, int | None]:
+        known = self._models.get(model)
+        if known is None:
+            known = context.canonical_model(model or "model"), context.window_of(model, self.rules.windows)
+            self._models[model] = known
+        return known
 
     def _uid(self, unit: Unit) -> UUID:
         group = self.groups.group(unit.group)

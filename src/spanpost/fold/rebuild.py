@@ -18,15 +18,15 @@ from spanpost.fold.work import Key
 def gather(groups: Groups) -> None:
     """Have tasks take in what the batch taught their units, and what their figures changed by."""
     for kin in list(groups.kins.values()):
-        for span_id, (flow, tools) in kin.changed.items():
+        for span_id, flow, tools in kin.changes():
             unit = kin.units.get(span_id)
             group = groups.group(unit.group) if unit is not None and unit.group else None
             if unit is not None and group is not None:
                 group.flow = plus(group.flow, flow)
                 group.tools = tools_plus(group.tools, tools)
                 groups.touch(unit.group, group)
-        kin.changed.clear()
-        for span_id in kin.learned:
+        kin.former.clear()
+        for span_id in {**kin.learned, **dict.fromkeys(kin.recorded)}:
             unit = kin.units.get(span_id)
             if unit is None:  # dissolved: its heir has learned what it knew
                 continue

@@ -73,7 +73,7 @@ Copy = tuple[int, tuple[int, int, bytes]]
 NO_COPY: Copy = (0, (0, 0, b""))
 
 
-class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
+class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     """One span: what it is and what it passes up. Made as a placeholder by the first child that names it."""
 
     parent: bytes = b""
@@ -116,7 +116,7 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
         return state == STARTED and role in _UNDECIDED
 
 
-class Unit(msgspec.Struct, omit_defaults=True):
+class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     """What lies below one boundary, down to the next: facts, and where it is shown."""
 
     trace_id: bytes = b""
@@ -156,7 +156,7 @@ class Unit(msgspec.Struct, omit_defaults=True):
         return 4 <= self.role <= 6
 
 
-class Kid(msgspec.Struct, array_like=True):
+class Kid(msgspec.Struct, array_like=True, gc=False):
     """A boundary directly below another."""
 
     role: Role
@@ -169,13 +169,13 @@ class Kid(msgspec.Struct, array_like=True):
         return 4 <= self.role <= 6
 
 
-class Kids(msgspec.Struct):
+class Kids(msgspec.Struct, gc=False):
     """The boundaries directly below one, by span id. Written only when the structure changes."""
 
     units: dict[bytes, Kid] = {}
 
 
-class Segment(msgspec.Struct, omit_defaults=True):
+class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     """One run within a task: its root box and how it ended."""
 
     start_ns: int = 0
@@ -189,7 +189,7 @@ class Segment(msgspec.Struct, omit_defaults=True):
     told_end: str = ""
 
 
-class Lane(msgspec.Struct, omit_defaults=True):
+class Lane(msgspec.Struct, omit_defaults=True, gc=False):
     """Context use of one model within a task, in order of time."""
 
     newest_ns: int = 0
@@ -204,7 +204,7 @@ class Lane(msgspec.Struct, omit_defaults=True):
     conversation: str = ""
 
 
-class Group(msgspec.Struct, omit_defaults=True):
+class Group(msgspec.Struct, omit_defaults=True, gc=False):
     """One task: the merged facts of its units, its segments, and what was told of it."""
 
     uid: bytes = b""
@@ -241,19 +241,19 @@ class Group(msgspec.Struct, omit_defaults=True):
     status: str = ""
 
 
-class Members(msgspec.Struct):
+class Members(msgspec.Struct, gc=False):
     """The units of a task: (domain, span id)."""
 
     units: list[tuple[bytes, bytes]] = []
 
 
-class Offspring(msgspec.Struct):
+class Offspring(msgspec.Struct, gc=False):
     """Child tasks of a task, by key, and whether each has failed."""
 
     tasks: dict[Key, bool] = {}
 
 
-class Claimant(msgspec.Struct, array_like=True):
+class Claimant(msgspec.Struct, array_like=True, gc=False):
     """A span that carries a response id: when it ran and how it ranks."""
 
     start_ns: int
@@ -262,13 +262,13 @@ class Claimant(msgspec.Struct, array_like=True):
     rank: tuple[int, int, bytes]
 
 
-class Slot(msgspec.Struct):
+class Slot(msgspec.Struct, gc=False):
     """The spans that carry one response id, by cell key. Of those that overlap in time one counts."""
 
     claimants: dict[Key, Claimant] = {}
 
 
-class Seen(msgspec.Struct, omit_defaults=True):
+class Seen(msgspec.Struct, omit_defaults=True, gc=False):
     """An occurrence that was told, and by which of its copies: the earliest stands, so that any order tells the same."""
 
     at_ns: int = 0

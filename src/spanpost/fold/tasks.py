@@ -20,8 +20,9 @@ Theory. Every input is a merged fact, so the status is a function of what is kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -51,7 +52,7 @@ _CLOSING = (
 )
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """A status, why, and whether it was concluded rather than said."""
 
     status: str
@@ -225,15 +226,16 @@ def as_task(
 ) -> Task:
     """Return the row of a task."""
     facts = group.facts
+    known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
     usage = as_usage(group.flow)
-    aggregate = facts.value("aggregate")
+    aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     used, window, source = context_of(facts, windows)
-    step = facts.value("step") or (None, None, None)
-    parent_id = public_id(parent) if parent is not None else facts.value("parent_id")
+    step = known("step") or (None, None, None)
+    parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
-    name = next((n for n in map(facts.value, ("name", "agent_label", "service", "model")) if n), "")
+    name = next((n for n in map(known, ("name", "agent_label", "service", "model")) if n), "")
     failure = verdict.failure if verdict.status == c.ERROR else None
     started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
     return Task(
@@ -248,24 +250,24 @@ def as_task(
         trace_id=segment.trace_id or group.trace_id,
         span_id=segment.span_id or group.span_id,
         name=name,
-        type=facts.value("type"),
-        agent_name=facts.value("agent_name") or facts.value("agent_label"),
-        agent_id=facts.value("agent_id"),
-        agent_version=facts.value("agent_version"),
-        service=facts.value("service"),
-        environment=facts.value("environment"),
-        repo=facts.value("repo"),
-        topic=facts.value("topic"),
-        requested_by=facts.value("requested_by"),
-        retry_of=facts.value("retry_of"),
-        session_id=facts.value("conversation"),
+        type=known("type"),
+        agent_name=known("agent_name") or known("agent_label"),
+        agent_id=known("agent_id"),
+        agent_version=known("agent_version"),
+        service=known("service"),
+        environment=known("environment"),
+        repo=known("repo"),
+        topic=known("topic"),
+        requested_by=known("requested_by"),
+        retry_of=known("retry_of"),
+        session_id=known("conversation"),
         status=verdict.status,
         end_reason=verdict.end_reason,
         is_inferred=verdict.is_inferred,
         rule=verdict.rule,
         is_announced=root.is_announced,
-        progress=facts.value("progress"),
-        action=facts.value("action"),
+        progress=known("progress"),
+        action=known("action"),
         step_name=step[0],
         step_index=step[1],
         step_count=step[2],
@@ -282,7 +284,7 @@ def as_task(
         context_used_tokens=used,
         context_window_tokens=window,
         context_window_source=source,
-        model=facts.value("model"),
+        model=known("model"),
         llm_calls=group.flow[0],
         tool_calls=sum(t[0] for t in group.tools.values()),
         tool_errors=sum(t[1] for t in group.tools.values()),

@@ -24,8 +24,19 @@ from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
 from spanpost.fold.read.claude_code import CLAUDE_CODE
-from spanpost.fold.read.dialect import DIRECT, PLAIN_NUMBER, SHORT_TEXT, Coerce, Dialect, Look, Tables, compile_tables
-from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event, speaks
+from spanpost.fold.read.dialect import (
+    DIRECT,
+    PLAIN_NUMBER,
+    SHORT_TEXT,
+    Coerce,
+    Dialect,
+    Look,
+    Plan,
+    Tables,
+    compile_tables,
+    plan_for,
+)
+from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event
 from spanpost.fold.read.genai import GENAI
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
@@ -59,16 +70,9 @@ _INT64 = 2**63 - 1
 _UNSAID = 1 << 20
 
 
-def _silent(value: Any) -> None:
-    """Take nothing from a value."""
-
-
-#: A key that no table knows yet: ranked so that it is never taken.
-_UNSEEN = ("", _UNSAID, _silent, False, 0)
-
 _tables: dict[str, Tables] = {}
 _resources: dict[int, tuple[Origin, dict[str, Any]]] = {}
-#: What is remembered between calls is bounded: scopes, keys that say nothing, resources.
+#: What is remembered between calls is bounded: scopes, resources.
 _MEMO = 1024
 _SCOPES = 256
 
@@ -82,9 +86,10 @@ def read(observation: Observation) -> Reading:
         attributes = observation.attributes
         scope = observation.origin.scope
         tables = _tables.get(scope) or _tables_for(scope)
-        if tables.marks.isdisjoint(attributes) and not tables.is_vendor and not speaks(attributes):
+        plan = tables.plans.get(tuple(attributes)) or plan_for(tables, attributes)
+        if plan.is_silent:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation)
-        return _read_span(observation, tables)
+        return _read_span(observation, tables, plan)
     except Exception:
         # Attributes are a stranger's: whatever was overlooked costs this reading, never the batch.
         return NOTHING
@@ -102,18 +107,14 @@ def _by_name(o: Observation) -> Reading:
     return _PLUMBING_READING if o.name.startswith(_PLUMBING_NAMES) else NOTHING
 
 
-def _read_span(o: Observation, tables: Tables) -> Reading:
+def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
     attributes = o.attributes
     said: dict[str, Any] = {}
     inner: dict[str, Any] = {}
     ranks: dict[str, int] = {}
-    keys = tables.keys
-    for key, value in attributes.items():
-        hit = keys.get(key, _UNSEEN)
-        if hit is None:
-            continue
-        field, rank, coerce, is_direct, shortcut = hit
+    for key, field, rank, coerce, is_direct, shortcut in plan.takes:
         if rank < ranks.get(field, _UNSAID):
+            value = attributes[key]
             kind = type(value)
             if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
                 shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
@@ -128,22 +129,19 @@ def _read_span(o: Observation, tables: Tables) -> Reading:
                 said[field] = found
             else:
                 inner[field] = found
-        elif rank == _UNSAID:
-            if key[:6] == "agent.":
-                note_extra(said, key, value)
-            elif len(keys) < _MEMO and len(key) <= 64:
-                keys[key] = None
+    for key in plan.extras:
+        note_extra(said, key, attributes[key])
     look = Look(o, attributes, said, inner)
-    _decide_role(look, tables)
+    _decide_role(look, tables, plan)
     if look.role is _OTHER or look.role is _PLUMBING:
         return _outside(look)
     return _reading(look)
 
 
-def _decide_role(look: Look, tables: Tables) -> None:
+def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
     attributes, said, inner = look.attributes, look.said, look.inner
-    for kind, roles, otherwise, refine in tables.kinds:
-        word = attributes.get(kind)
+    for kind, roles, otherwise, refine in plan.kinds:
+        word = attributes[kind]
         if type(word) is str:
             role = roles.get(word, otherwise)
             if role is not None:

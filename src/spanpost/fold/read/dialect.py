@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from spanpost.domain.observations import Observation
 from spanpost.domain.readings import Finish, Role
@@ -110,12 +110,25 @@ class Dialect:
     refine: Refine | None = None
 
 
+class Plan(NamedTuple):
+    """What to do with spans that have the same attributes, in the same order."""
+
+    #: Nothing in them is said by an agent: what is left is the span's name.
+    is_silent: bool
+    #: (attribute, field, rank, how to take it, is it a field of the reading, shortcut)
+    takes: tuple[tuple[str, str, int, Coerce, bool, int], ...]
+    #: ``agent.*`` attributes that are no fields: links and results.
+    extras: tuple[str, ...]
+    #: Of the tables' kinds those that the span has.
+    kinds: tuple[tuple[str, Mapping[str, Role], Role | None, Refine | None], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Tables:
     """The dialects that speak for one scope, compiled."""
 
-    #: attribute → (field, rank, how to take it, is it a field of the reading, shortcut); None: known to say nothing.
-    keys: dict[str, tuple[str, int, Coerce, bool, int] | None]
+    #: attribute → (field, rank, how to take it, is it a field of the reading, shortcut)
+    keys: Mapping[str, tuple[str, int, Coerce, bool, int]]
     #: Attributes of which one at least makes a span worth reading.
     marks: frozenset[str]
     #: (attribute, its words, role of other words, what refines the dialect's answer)
@@ -123,13 +136,15 @@ class Tables:
     #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
     refines: tuple[Refine, ...]
     is_vendor: bool
+    #: Plans by the names of the attributes: a program makes the same few sorts of spans over and over.
+    plans: dict[tuple[str, ...], Plan]
 
 
 def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
     """Return the tables for a scope."""
     own = [d for d in dialects if d.scopes and scope.startswith(d.scopes)]
     speaking = [dialects[0], *own, *(d for d in dialects[1:] if not d.scopes)]
-    keys: dict[str, tuple[str, int, Coerce, bool, int] | None] = {}
+    keys: dict[str, tuple[str, int, Coerce, bool, int]] = {}
     marks: set[str] = set()
     for order, dialect in enumerate(speaking):
         for name, attributes in dialect.fields.items():
@@ -147,4 +162,26 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
         kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
         refines=tuple(d.refine for d in own if d.refine is not None),
         is_vendor=bool(own),
+        plans={},
     )
+
+
+#: Plans remembered of one scope.
+_PLANS = 1024
+
+
+def plan_for(tables: Tables, attributes: Mapping[str, Any]) -> Plan:
+    """Return the plan for spans with these attributes."""
+    keys = tables.keys
+    takes = tuple((key, *keys[key]) for key in attributes if key in keys)
+    extras = tuple(key for key in attributes if key[:6] == "agent." and key not in keys)
+    plan = Plan(
+        is_silent=not tables.is_vendor and not extras and tables.marks.isdisjoint(attributes),
+        takes=takes,
+        extras=extras,
+        kinds=tuple(kind for kind in tables.kinds if kind[0] in attributes),
+    )
+    if len(tables.plans) >= _PLANS:
+        tables.plans.clear()
+    tables.plans[tuple(attributes)] = plan
+    return plan
