@@ -17,7 +17,8 @@ $(READY): pyproject.toml requirements-dev.lock scripts/make-venv
 	@scripts/make-venv $(VENV)
 
 demo: $(READY)
-	@$(VENV)/bin/spanpost demo $(ARGS)
+# With job control, Ctrl-C goes to the demo and not to make too, which would call it an error.
+	@if [ -t 0 ]; then set -m; fi; $(VENV)/bin/spanpost demo $(ARGS) || exit $$?
 
 test: $(READY)
 	@$(PY) -m pytest -q -n auto --dist loadscope $(ARGS)

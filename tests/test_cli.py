@@ -149,7 +149,7 @@ def test_the_demo_is_kept(spanpost: Spanpost, demo: subprocess.CompletedProcess[
 
 def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
     """Each query that the demo suggests runs; the context warning is among the checkpoints; writing is refused."""
-    suggested = [line.split('"')[1] for line in demo.stderr.splitlines() if "spanpost db query" in line]
+    suggested = [line.split('"')[1] for line in demo.stderr.splitlines() if " db query " in line]
     assert len(suggested) == 2
     rows = [_json(spanpost("db", "query", "--json", sql))["rows"] for sql in suggested]
     assert [row["name"] for row in rows[0]] == ["Make the checkout page fast again", "Review the migration"]

@@ -96,7 +96,10 @@ def demo(
     """Run a small agent, offline, and show it as Slack would; its audit rows are kept in PostgreSQL."""
     from spanpost.demo.show import show
 
-    show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast)
+    # A URL may hold a password: its place is shown, not its words.
+    again = ["--database-url", "URL"] if database_url is not None else []
+    again += ["--data-dir", str(data_dir)] if data_dir is not None else []
+    show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
 
 
 @program.command()
@@ -329,4 +332,6 @@ def _plain(value: object) -> object:
 
     if isinstance(value, Decimal):
         return float(value)
+    if isinstance(value, bytes):
+        return value.hex()
     return value.isoformat() if isinstance(value, datetime) else str(value)

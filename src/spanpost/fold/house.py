@@ -308,10 +308,11 @@ class House:
             if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
                 group.is_announced = True
                 self.groups.touch_below(key)
+            self.groups.touch(key, group)
         elif group.is_counting:
-            self._count_usage(group)
+            self._count_usage(group)  # for the counters alone: nothing that anybody is shown has changed
         group.is_settling = group.is_counting = False
-        self.groups.touch(key, group)
+        self.work.put(key, group)
 
     def _count_usage(self, group: Group) -> None:
         """Hand what the figures grew by to the counters."""
