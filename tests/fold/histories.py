@@ -162,12 +162,38 @@ def _trace(random: Random, size: int) -> list[Placed]:
             if random.random() < 0.4:
                 early = Reading(role=Role.OTHER)
             out.append(placed(Observation(part=Part.STARTED, at_ns=begins, **common), early))  # type: ignore[arg-type]
+            for k in range(random.choice((0, 0, 1, 2))):
+                at = begins + (finishes - begins) * (k + 1) // 4
+                out.append(_look(random, Observation(part=Part.STARTED, at_ns=at, **common), reading, k))  # type: ignore[arg-type]
         if random.random() < 0.93:  # else it is open for ever
             status = Status.ERROR if has_failed else random.choice((Status.OK, Status.UNSET))
-            out.append(placed(Observation(part=Part.ENDED, at_ns=finishes, end_ns=finishes, status=status, **common), reading))  # type: ignore[arg-type]
+            end = Observation(part=Part.ENDED, at_ns=finishes, end_ns=finishes, status=status, **common)  # type: ignore[arg-type]
+            out.append(placed(end, reading))
+            if random.random() < 0.1:
+                out.append(_copy(random, end, reading))
         for k in range(random.choice((0, 0, 1, 2))):
             out.append(_event(random, trace, span, begins + k * 1000, k))
     return out
+
+
+def _look(random: Random, o: Observation, final: Reading, number: int) -> Placed:
+    """A later look at a span that goes on: more is known of it, perhaps under another name, and its progress is the newest."""
+    seen = msgspec.structs.replace(final, usage=None, failure=None, status=None, progress=float(random.randrange(100)))
+    if final.role is Role.AGENT and random.random() < 0.3:
+        seen = msgspec.structs.replace(seen, agent_name=random.choice(("", "cid")))
+    if final.role is Role.OTHER:
+        seen = final
+    return placed(msgspec.structs.replace(o, attributes={**o.attributes, "look": number}), seen)
+
+
+def _copy(random: Random, o: Observation, reading: Reading) -> Placed:
+    """The same span told with other content, as by an exporter that enriches it, or one that does not know its start."""
+    changed = msgspec.structs.replace(o, attributes={**o.attributes, "enriched": random.randrange(3)})
+    if random.random() < 0.3:
+        changed = msgspec.structs.replace(changed, start_ns=0)
+    if reading.role is Role.AGENT and random.random() < 0.5:
+        reading = msgspec.structs.replace(reading, agent_name=random.choice(("", "dan")))
+    return placed(changed, reading)
 
 
 def _role(random: Random) -> Role:

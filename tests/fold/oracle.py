@@ -16,7 +16,7 @@ def figures(history: list[Placed]) -> Sum:
         o = p.observation
         if o.part in (Part.ENDED, Part.STARTED):
             key = (o.trace_id, o.span_id)
-            if key not in copies or o.part is Part.ENDED:
+            if key not in copies or _rank(p) > _rank(copies[key]):
                 copies[key] = p
     children: dict[tuple[bytes, bytes], list[tuple[bytes, bytes]]] = {}
     for key, p in copies.items():
@@ -31,6 +31,12 @@ def figures(history: list[Placed]) -> Sum:
         if p.reading.role.is_box or not p.observation.parent_id or parent not in copies or _is_open(copies[parent]):
             _collect(key, copies, children, winners, total)
     return total
+
+
+def _rank(p: Placed) -> tuple[bool, int, int, bytes]:
+    """Return how a copy of a span ranks: ended, newest, most said."""
+    o = p.observation
+    return o.part is Part.ENDED, o.at_ns, len(o.attributes), p.content_hash
 
 
 def _is_open(p: Placed) -> bool:

@@ -65,8 +65,6 @@ def test_half_a_last_line_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "empty"),
-        (b"  \n", "empty"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "neither OTLP"),
         (b"hello world, this is text", "neither OTLP"),
         (b'{"a": 1}', "not OTLP: none of resourceSpans"),
@@ -84,6 +82,14 @@ def test_bad_files_are_named_with_the_reason(tmp_path: Path, content: bytes, rea
     with pytest.raises(UnreadableRecording, match=reason) as caught:
         list(read_recording(path))
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", gzip.compress(b"")])
+def test_an_empty_body_is_an_empty_request(tmp_path: Path, content: bytes) -> None:
+    """Nothing in it is nothing read, and no error: OTLP's empty request has no bytes."""
+    path = tmp_path / "empty.pb"
+    path.write_bytes(content)
+    assert list(read_recording(path)) == []
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+#: Above this a signed 64-bit column overflows; nothing honest happens after the year 2262.
+MAX_NS = 2**63 - 1
+
 
 class Part(IntEnum):
     """Which part of a span an observation tells of. The number is part of the wire identity: never renumber."""
@@ -45,8 +48,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record
     outside any span has empty ids. `index` is the position among the span's events or links; for a log record a 128-bit
-    hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it has ended, else its start; an event's
-    timestamp; a record's timestamp or else its observed time.
+    hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it has ended, else its start or, when it
+    was looked at again, the time of that look; an event's timestamp; a record's timestamp or else its observed time.
     """
 
     part: Part

@@ -71,8 +71,8 @@ class Groups:
         self.touched: dict[Key, None] = {}
         #: Tasks to be built anew from their units.
         self.stale: set[Key] = set()
-        #: (trace id, unit from, unit to, group key)
-        self.moves: list[tuple[bytes, bytes, bytes, Key]] = []
+        #: (domain, trace id, unit from, unit to, group key)
+        self.moves: list[tuple[bytes, bytes, bytes, bytes, Key]] = []
         #: Tasks that lost their last unit, and where it went.
         self.gone: dict[Key, Key] = {}
         #: Segments that are no longer their task's: their start and end are taken back.
@@ -165,7 +165,7 @@ class Groups:
         if heir.group != unit.group:
             self._move_counted(kin, span_id, unit.group, heir.group)
         self.work.drop(unit_key(kin.domain, span_id))
-        self.moves.append((unit.trace_id, span_id, up, heir.group))
+        self.moves.append((kin.domain, unit.trace_id, span_id, up, heir.group))
         heir_group = self.group(heir.group)
         if heir_group is not None and heir.group != unit.group:
             heir_group.facts.merge(unit.facts)
@@ -269,7 +269,7 @@ class Groups:
             old = unit.group
             if old and old != group:
                 self._leave(kin, span_id, unit, group)
-                self.moves.append((unit.trace_id, span_id, span_id, group))
+                self.moves.append((kin.domain, unit.trace_id, span_id, span_id, group))
             elif old:
                 self.stale.add(old)
             unit.group, unit.root = group, root

@@ -26,6 +26,7 @@ from spanpost.fold.records import (
     STARTED,
     Cell,
     Claimant,
+    Copy,
     Group,
     Lane,
     Seen,
@@ -81,9 +82,14 @@ class House:
             return
         cell = kin.cell(span_id)
         state = ENDED if o.part is Part.ENDED else STARTED
-        rank = (o.end_ns if state == ENDED else 0, len(o.attributes), p.content_hash)
+        rank = (o.end_ns if state == ENDED else o.at_ns, len(o.attributes), p.content_hash)
         if cell is None or (state, rank) > (cell.state, cell.rank):
             self._adopt(kin, p, cell, state, rank)
+        elif cell.is_box and r.role.is_box:
+            unit = kin.unit(span_id)
+            if unit is not None and _identify(unit, o, r, (state, rank)):
+                kin.put_unit(span_id, unit)
+                self.groups.update(kin, span_id, unit)
         cell = kin.cell(span_id)
         assert cell is not None
         boundary = kin.boundary(span_id)
@@ -160,10 +166,7 @@ class House:
             is_new = unit is None
             unit = unit if unit is not None else Unit(trace_id=o.trace_id, tenant=o.tenant)
             if cell.is_box:
-                unit.agent_name = r.agent_name or unit.agent_name
-                unit.task_id = r.task_id or unit.task_id
-                if o.start_ns and (not unit.start_ns or o.start_ns < unit.start_ns):
-                    unit.start_ns = o.start_ns
+                _identify(unit, o, r, (cell.state, cell.rank))
             unit.is_live = unit.is_live or (o.part is Part.STARTED and cell.is_box)
             kin.put_unit(span_id, unit)
             self.groups.update(kin, span_id, unit)
@@ -257,9 +260,10 @@ class House:
         id = tell.occurrence_id(o, r, kind)
         key = seen_key(p.domain, id.bytes, kind)
         seen = self.work.get(key, Seen)
-        if seen is not None and (seen.at_ns, seen.key) <= (o.at_ns, p.content_hash):
+        copy = p.content_hash + o.trace_id + o.span_id  # two spans may say the very same of one approval
+        if seen is not None and (seen.at_ns, seen.key) <= (o.at_ns, copy):
             return
-        self.work.put(key, Seen(o.at_ns, p.content_hash))
+        self.work.put(key, Seen(o.at_ns, copy))
         if kind is Kind.ERROR and seen is None:
             if o.name == c.EVENT_EXCEPTION and o.part is not Part.ENDED and len(cell.errors) < 16:
                 cell.errors.append(id.bytes)
@@ -292,6 +296,12 @@ class House:
             self._count_error(kin, kin.boundary(span_id), -1)
         cell.errors = []
         kin.put_cell(span_id, cell)
+
+    def _group_of(self, domain: bytes, span_id: bytes) -> Group | None:
+        """Return the task in which a span is shown now."""
+        kin = self.kin(domain)
+        unit = kin.unit(kin.boundary(span_id))
+        return self.groups.group(unit.group) if unit is not None else None
 
     def _uid(self, unit: Unit) -> UUID:
         group = self.groups.group(unit.group)
@@ -346,8 +356,9 @@ class House:
             if groups.group(key) is None and key in uids_before:
                 heir = groups.group(heir_key) if heir_key else None
                 out.gone.append((UUID(bytes=uids_before[key]), UUID(bytes=heir.uid) if heir is not None else None))
-        for trace_id, unit_from, unit_to, group_key_ in groups.moves:
-            group = groups.group(group_key_)
+        for domain, trace_id, unit_from, unit_to, group_key_ in groups.moves:
+            # A task that was met only on the way is gone by now: what was recorded goes where the move went on to.
+            group = groups.group(group_key_) or self._group_of(domain, unit_to)
             if group is not None:
                 out.moves.append(Move(trace_id, unit_from, unit_to, UUID(bytes=group.uid)))
         news = self._resolved_news()
@@ -369,10 +380,10 @@ class House:
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
             known = told.get(checkpoint.id)
-            if known is None or checkpoint.at < known[0].at:
+            if known is None or checkpoint.at <= known[0].at:  # of one time the later telling was found to rank before
                 told[checkpoint.id] = (checkpoint, key)
 
-        for _, _, unit_to, group_key in self.groups.moves:
+        for _, _, _, unit_to, group_key in self.groups.moves:
             group = self.groups.group(group_key)
             if group is None or not group.has_box:
                 continue
@@ -499,13 +510,14 @@ class House:
         for root, segment in group.segments.items():
             start_id, end_id = tell.segment_ids(root)
             span_id = segment.span_id
-            if segment.told_start != name:
-                segment.told_start = name
+            started_ns = segment.start_ns or group.facts.first_ns
+            if segment.told_start != f"{name}\0{started_ns}":
+                segment.told_start = f"{name}\0{started_ns}"
                 start = f"Started: {name}"
-                news.append((self._news(start_id, group, uid, Kind.START, c.STARTING, start, segment.start_ns, span_id), key))
+                news.append((self._news(start_id, group, uid, Kind.START, c.STARTING, start, started_ns, span_id), key))
             own = verdict if segment is newest else _past(segment)
             if own is not None and own.is_over:
-                text = tell.end_text(own, name, segment.start_ns)
+                text = tell.end_text(own, name, started_ns)
                 said = f"{own.status}\0{text}\0{own.ended_ns}"
                 if segment.told_end != said:
                     segment.told_end = said
@@ -612,6 +624,21 @@ def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:
     outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
     kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)
     return o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP]
+
+
+def _identify(unit: Unit, o: Observation, r: Reading, copy: Copy) -> bool:
+    """Take in what one copy of a box says of itself; return whether that changed the unit.
+
+    Of each word the greatest copy that says it stands, and the earliest start: the same for any order of the copies.
+    """
+    before = (unit.agent_name, unit.task_id, unit.start_ns)
+    if r.agent_name and copy > unit.named_by:
+        unit.agent_name, unit.named_by = r.agent_name, copy
+    if r.task_id and copy > unit.identified_by:
+        unit.task_id, unit.identified_by = r.task_id, copy
+    if o.start_ns and (not unit.start_ns or o.start_ns < unit.start_ns):
+        unit.start_ns = o.start_ns
+    return before != (unit.agent_name, unit.task_id, unit.start_ns)
 
 
 def _past(segment: Segment) -> Verdict | None:

@@ -66,13 +66,18 @@ def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
     return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
 
 
+#: State and rank of one copy of a span.
+Copy = tuple[int, tuple[int, int, bytes]]
+NO_COPY: Copy = (0, (0, 0, b""))
+
+
 class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
     """One span: what it is and what it passes up. Made as a placeholder by the first child that names it."""
 
     parent: bytes = b""
     role: Role = Role.OTHER
     state: int = PLACEHOLDER
-    #: Rank of the copy in use: end time, number of attributes, hash. A greater copy replaces a smaller.
+    #: Rank of the copy in use: its end (of one that is open, the time of the look), number of attributes, hash. A greater copy replaces a smaller.
     rank: tuple[int, int, bytes] = (0, 0, b"")
     #: A model call's own figures, and whether they count (its response id may be another span's).
     own: Flow | None = None
@@ -123,6 +128,9 @@ class Unit(msgspec.Struct, omit_defaults=True):
     agent_name: str = ""
     task_id: str = ""
     start_ns: int = 0
+    #: The copies of the box that said its agent's name and its task's id: of several the greatest stands.
+    named_by: Copy = NO_COPY
+    identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
     #: The task it is shown in, and the root of its segment there.
     group: Key = b""

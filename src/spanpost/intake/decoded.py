@@ -9,13 +9,11 @@ import msgspec
 
 from spanpost import conventions as c
 from spanpost.domain.errors import SpanpostError
-from spanpost.domain.observations import NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
+from spanpost.domain.observations import MAX_NS, NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
 from spanpost.fold.mend import mend, mend_text, mend_value
 
 MAX_EVENTS = 128
 MAX_LINKS = 32
-#: Above this a signed 64-bit column overflows; nothing honest happens after the year 2262.
-MAX_NS = 2**63 - 1
 _STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
 _KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 
@@ -150,7 +148,7 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
     equals: dict[tuple[str, int], int] = {}
     for index, event in enumerate(events):
         try:
-            seen = _event(event, index, trace_id, span_id, end or start, origin, tenant)
+            seen = _event(event, index, trace_id, span_id, start or end, origin, tenant)
             ordinal = equals[seen.name, seen.at_ns] = equals.get((seen.name, seen.at_ns), -1) + 1
             decoded.observations.append(msgspec.structs.replace(seen, ordinal=ordinal) if ordinal else seen)
         except Exception:

@@ -27,6 +27,7 @@ from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Part
 from spanpost.intake.queue import Item, Loss, Losses, What
 from spanpost.intake.spans import (
+    Equals,
     Origins,
     attributes_of,
     observe_event,
@@ -34,6 +35,7 @@ from spanpost.intake.spans import (
     observe_span,
     ring_of,
     span_key,
+    time_of,
     with_log_index,
 )
 
@@ -41,6 +43,8 @@ from spanpost.intake.spans import (
 HELPERS_SCOPE = "spanpost.agent"
 
 _MAX_GAPS = 4096
+#: What a span says of the moment: the newest stands, whichever span or event says it.
+_NOW = (c.STATUS, c.PROGRESS, c.ACTION, c.STEP_NAME, c.STEP_INDEX, c.STEP_COUNT, c.CONTEXT_USED, c.CONTEXT_WINDOW)
 
 
 def is_ours(scope_name: str | None) -> bool:
@@ -55,10 +59,14 @@ def is_plumbing(scope_name: str | None) -> bool:
     return is_ours(name) or name == "opentelemetry" or name.startswith("opentelemetry.")
 
 
+def _is_same(before: Any, now: Any) -> bool:
+    return type(before) is type(now) and bool(before == now)
+
+
 class _Followed:
     """One live span."""
 
-    __slots__ = ("count", "gaps", "has_ended", "key", "span", "told", "told_ahead")
+    __slots__ = ("count", "equals", "gaps", "has_ended", "key", "span", "told", "told_ahead")
 
     def __init__(self, span: Any) -> None:
         self.span = span
@@ -70,6 +78,8 @@ class _Followed:
         self.told: tuple[Any, ...] | None = None
         #: Events told before their item was taken, by identity; holds them, so that no id is used again.
         self.told_ahead: dict[int, Any] = {}
+        #: Numbers of events that are equal in name and time; made with the first event.
+        self.equals: Equals | None = None
         #: A look found it ended, with nothing queued any more that could say so.
         self.has_ended = False
 
@@ -124,7 +134,8 @@ class Follower:
                     followed.has_ended = is_drained
                     continue
                 seen.extend(self._changed(followed))
-                seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
+                if is_drained:  # or an event would be told before what is queued of the time before it
+                    seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
             except Exception:
                 self.losses.count(Loss.CONVERT)
         return seen
@@ -178,11 +189,29 @@ class Follower:
         span = followed.span
         if span.end_time is not None:
             return
-        state = (span.name, attributes_of(span), span.status)
-        if state == followed.told:
+        attributes = attributes_of(span)
+        state = (span.name, attributes, span.status)
+        before = followed.told
+        if state == before:
             return
         followed.told = state
-        yield observe_span(span, Part.STARTED, self._origins, self.tenant, producer=self.producer, seq=self._next())
+        seen_ns = 0
+        unsaid: tuple[str, ...] = ()
+        if before is not None:
+            # What is new was set about now. Progress that is not new must not seem so: an event may have said more since.
+            seen_ns = time.time_ns()
+            known = before[1]
+            unsaid = tuple(name for name in _NOW if name in attributes and _is_same(known.get(name), attributes[name]))
+        yield observe_span(
+            span,
+            Part.STARTED,
+            self._origins,
+            self.tenant,
+            producer=self.producer,
+            seq=self._next(),
+            seen_ns=seen_ns,
+            unsaid=unsaid,
+        )
 
     def _event(self, span: Any, event: Any) -> Iterator[Observation]:
         span_id = span.get_span_context().span_id
@@ -225,7 +254,19 @@ class Follower:
     def _tell(self, followed: _Followed, event: Any, index: int) -> Observation:
         span = followed.span
         origin = self._origins.of(span.resource, span.instrumentation_scope)
-        return observe_event(event, index, followed.key, origin, self.tenant, producer=self.producer, seq=self._next())
+        if followed.equals is None:
+            followed.equals = Equals()
+        return observe_event(
+            event,
+            index,
+            followed.key,
+            origin,
+            self.tenant,
+            equals=followed.equals,
+            span_ns=time_of(span.start_time)[0],
+            producer=self.producer,
+            seq=self._next(),
+        )
 
     def _end(self, readable: Any, is_cancelled: bool) -> Iterator[Observation]:
         followed = self._followed.pop(readable.get_span_context().span_id, None)
@@ -247,6 +288,7 @@ class Follower:
         origin = self._origins.of(readable.resource, scope)
         key = span_key(readable)
         dropped, ring = ring_of(readable)
+        equals, span_ns = Equals(), time_of(readable.start_time)[0]
         for position, event in enumerate(ring):
-            yield observe_event(event, dropped + position, key, origin, self.tenant)
+            yield observe_event(event, dropped + position, key, origin, self.tenant, equals=equals, span_ns=span_ns)
         yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)

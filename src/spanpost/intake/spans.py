@@ -6,18 +6,19 @@ interpreter lock and five times cheaper than the public view, which is a live on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from spanpost import conventions as c
-from spanpost.domain.observations import NO_ORIGIN, Observation, Origin, Part, Status, log_index
+from spanpost.domain.observations import MAX_NS, NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
 from spanpost.fold.mend import mend, mend_text, mend_value
 
 _MAX_NAME = 1024
 _MAX_MESSAGE = 16 * 1024
 _MAX_ORIGINS = 256
+_MAX_EQUALS = 256
 _NO_ATTRIBUTES: dict[str, Any] = {}
 
 
@@ -89,20 +90,49 @@ def context_key(context: Any) -> tuple[bytes, bytes]:
     return context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")
 
 
+def time_of(value: Any, otherwise: int = 0) -> tuple[int, int]:
+    """Return a time in ns and repair bits: whatever an agent gave as a timestamp, as OTLP could hold it."""
+    if type(value) is int and 0 < value <= MAX_NS:
+        return value, 0
+    if value is None:
+        return otherwise, 0
+    try:
+        whole = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return otherwise, Repair.TIME
+    return (min(whole, MAX_NS) if whole > 0 else otherwise), Repair.TIME
+
+
 def observe_span(
-    span: Any, part: Part, origins: Origins, tenant: str, *, is_cancelled: bool = False, producer: str = "", seq: int = 0
+    span: Any,
+    part: Part,
+    origins: Origins,
+    tenant: str,
+    *,
+    is_cancelled: bool = False,
+    producer: str = "",
+    seq: int = 0,
+    seen_ns: int = 0,
+    unsaid: Collection[str] = (),
 ) -> Observation:
-    """Return a span as it is now: not yet ended (`Part.STARTED`) or ended (`Part.ENDED`)."""
+    """Return a span as it is now: not yet ended (`Part.STARTED`) or ended (`Part.ENDED`).
+
+    `seen_ns` is the time of a later look at a living span, `unsaid` the attributes that this look leaves out.
+    """
     trace_id, span_id = span_key(span)
     parent = span.parent
     raw = attributes_of(span)
+    if unsaid:
+        raw = {k: v for k, v in raw.items() if k not in unsaid}
     if is_cancelled and c.STATUS not in raw:
         raw = {**raw, c.SPAN_CANCELLED: True}
     attributes, repairs = mend(raw)
     name, bits = mend_text(span.name if type(span.name) is str else str(span.name), _MAX_NAME)
     repairs |= bits
-    start = span.start_time or 0
-    end = (span.end_time or 0) if part is Part.ENDED else 0
+    start, bits = time_of(span.start_time)
+    repairs |= bits
+    end, bits = time_of(span.end_time, start) if part is Part.ENDED else (0, 0)
+    repairs |= bits
     status = span.status
     message, bits = mend_text(status.description or "", _MAX_MESSAGE)
     repairs |= bits
@@ -118,7 +148,7 @@ def observe_span(
         parent_id=parent.span_id.to_bytes(8, "big") if parent is not None and parent.span_id else b"",
         name=name,
         kind=span.kind.value + 1,  # the SDK counts from INTERNAL = 0, OTLP from INTERNAL = 1
-        at_ns=end or start,
+        at_ns=end or max(start, seen_ns),
         start_ns=start,
         end_ns=end,
         status=Status(status.status_code.value),
@@ -133,11 +163,43 @@ def observe_span(
     )
 
 
+class Equals:
+    """Numbers the events of one span that have the same name and time, from 0: the same live and at the end."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        self._next: dict[tuple[str, int], int] = {}
+
+    def ordinal(self, name: str, at_ns: int) -> int:
+        """Return the number of an event among its equals. Asked once for each event, in the order of the span."""
+        key = (name, at_ns)
+        number = self._next.pop(key, 0)
+        self._next[key] = number + 1
+        if len(self._next) > _MAX_EQUALS:
+            del self._next[next(iter(self._next))]  # equals are neighbours: those not met for longest are over
+        return number
+
+
 def observe_event(
-    event: Any, index: int, key: tuple[bytes, bytes], origin: Origin, tenant: str, *, producer: str = "", seq: int = 0
+    event: Any,
+    index: int,
+    key: tuple[bytes, bytes],
+    origin: Origin,
+    tenant: str,
+    *,
+    equals: Equals,
+    span_ns: int,
+    producer: str = "",
+    seq: int = 0,
 ) -> Observation:
-    """Return a span event; its own timestamp is copied verbatim, because the occurrence is known by it."""
+    """Return a span event; its own timestamp is copied verbatim, because the occurrence is known by it.
+
+    `span_ns` is the start of its span: the time of an event that has none.
+    """
     attributes, repairs = mend(attributes_of(event))
+    at_ns, bits = time_of(event.timestamp or 0, span_ns)
+    repairs |= bits
     name, bits = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)
     return Observation(
         part=Part.EVENT,
@@ -145,8 +207,9 @@ def observe_event(
         span_id=key[1],
         tenant=tenant,
         index=index,
+        ordinal=equals.ordinal(name, at_ns),
         name=name,
-        at_ns=event.timestamp or 0,
+        at_ns=at_ns,
         attributes=attributes,
         origin=origin,
         producer=producer,
@@ -170,6 +233,8 @@ def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
     resource = getattr(data, "resource", None) or getattr(record, "resource", None)
     attributes, repairs = mend(attributes_of(record))
     name, bits = mend_text(event_name_of(record), _MAX_NAME)
+    repairs |= bits
+    at_ns, bits = time_of(record.timestamp or record.observed_timestamp)
     body, more = mend_value(record.body)
     severity = getattr(record.severity_number, "value", 0)
     return with_log_index(
@@ -179,7 +244,7 @@ def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
             span_id=record.span_id.to_bytes(8, "big") if record.span_id else b"",
             tenant=tenant,
             name=name,
-            at_ns=record.timestamp or record.observed_timestamp or 0,
+            at_ns=at_ns,
             attributes=attributes,
             origin=origins.of(resource, data.instrumentation_scope),
             body=body,
