@@ -13,10 +13,11 @@ import textwrap
 import unicodedata
 from datetime import UTC, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from tests.thorough import thorough
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.readings import Approval, Artifact, Failure
@@ -90,7 +91,7 @@ def test_markup_is_literal():
     assert "[bold red]x[/] [/nonsense]" in drawn(render.card(a_task(name="[bold red]x[/] [/nonsense]")))
 
 
-@settings(max_examples=80, deadline=None)
+@thorough(80)
 @given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
 def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
     """Any text in any field at any width: no exception, no control or invisible character, no line wider than the terminal."""
@@ -99,7 +100,7 @@ def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
     assert max(cell_len(row) for row in text.splitlines()) <= width
 
 
-@settings(max_examples=60, deadline=None)
+@thorough(60)
 @given(tasks, checkpoints)
 def test_any_news_is_one_plain_line_and_one_json_line(task, checkpoint):
     """A line of news has no line feed; its JSON is ASCII and can be read back."""
