@@ -164,3 +164,11 @@ def test_an_impossible_address_is_a_clear_error(address, port):
     """A port out of range or a host that does not exist is a ConfigError, no traceback of sockets."""
     with pytest.raises(ConfigError):
         Metrics().serve(address, port)
+
+
+def test_every_reason_of_the_in_process_door_has_a_label():
+    """A loss that a door counts is shown under its own reason, not under "other"."""
+    from spanpost.intake.queue import Loss
+    from spanpost.metrics import LOST
+
+    assert {loss.value for loss in Loss} <= set(LOST)

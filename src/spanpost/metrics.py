@@ -30,7 +30,14 @@ ROOMS = ("intake", "fold", "ledger", "sinks", "desk")
 #: The closed list of reasons of `spanpost_lost_total`; anything else is counted as ``other``.
 LOST = (
     "queue_full",
+    "superseded",
     "closed",
+    "callback",
+    "convert",
+    "receive",
+    "no_worker",
+    "no_task",
+    "memory",
     "undecodable",
     "too_large",
     "too_deep",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.fold.redact import ELLIPSIS, MARKS, MOST, REDACTED, cut, line, link, paragraph, scrub, strip
+from spanpost.fold.redact import ELLIPSIS, MARKS, REDACTED, cut, line, link, paragraph, scrub, strip
 
 # Written in halves, so that no scanner takes this file for a leak.
 SECRETS = [
@@ -180,18 +179,9 @@ def test_a_safe_address_is_itself():
         *('"secret": "', "bearer ", "a\u0301", "-", "\x1b[", "\x1b]", "\u200b"),
     ],
 )
-def test_time_is_linear(seed):
-    """Eight times the text takes about eight times as long, not sixty-four: no pattern backtracks over its input."""
-
-    def cost(n: int) -> float:
-        text = (seed * (n // len(seed) + 1))[:n]
-        best = float("inf")
-        for _ in range(3):
-            begin = time.perf_counter()
-            scrub(text)
-            strip(text)
-            best = min(best, time.perf_counter() - begin)
-        return best
-
-    small, large = cost(MOST // 8), cost(MOST)
-    assert large < max(small, 1e-4) * 8 * 4
+@pytest.mark.timeout(60)
+def test_no_pattern_backtracks_over_its_input(seed):
+    """A text of 300,000 characters that begins a secret again and again is done with: a quadratic pattern would take half an hour."""
+    text = (seed * (300_000 // len(seed) + 1))[:300_000]
+    assert scrub(text)
+    assert isinstance(strip(text), str)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -206,20 +205,16 @@ async def test_a_hanging_sink_does_not_hold_up_another():
     await pump.close(timeout=0.01)
 
 
-async def test_wake_delivers_within_milliseconds():
-    """From wake to a settled delivery the median is under 20 ms (idle machine: 0.2 ms): nothing is polled."""
+async def test_wake_delivers_at_once():
+    """A pump that would look again in an hour delivers when it is woken: nothing is polled."""
     hall, window = Hall(), Window()
-    pump = a_pump(hall, window)
+    pump = Pump(hall, {"console": window}, FAST, now, pace=Pace(longest=3600.0))
     pump.start()
-    waits = []
     for i in range(30):
-        begin = time.perf_counter()
         hall.post(a_delivery(a_task(f"t{i}")))
         pump.wake()
         await hall.until(i + 1)
-        waits.append(time.perf_counter() - begin)
     await pump.close()
-    assert sorted(waits)[15] < 0.020
 
 
 async def test_an_idle_pump_looks_seldom():
@@ -270,9 +265,7 @@ async def test_drain_is_honest_about_what_waits():
     """A letter that may not go before the time-out is reported as left, without waiting for the time-out."""
     hall, window = Hall(), Window(Throttled("later", retry_after=timedelta(hours=1)))
     hall.post(a_delivery())
-    begin = time.perf_counter()
-    assert await a_pump(hall, window).drain(30) is False
-    assert time.perf_counter() - begin < 5
+    assert await a_pump(hall, window).drain(3600) is False  # it would run into the test's time-out
 
 
 async def test_drain_keeps_its_time():

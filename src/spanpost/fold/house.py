@@ -227,7 +227,7 @@ class House:
             if not r.is_of_agent and r.tells is Tells.NOTHING and not is_known and not r.is_interrupt:
                 return
         if not span_id and not r.task_id:
-            self.out.lost["no task"] = self.out.lost.get("no task", 0) + 1
+            self.out.lost["no_task"] = self.out.lost.get("no_task", 0) + 1
             return
         if cell is None:
             cell = Cell()

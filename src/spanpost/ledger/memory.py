@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.letters import Letter
+from spanpost.fold.records import domain_of
 from spanpost.fold.work import Key, R
 from spanpost.ledger.base import DeliveryRow, TaskQuery
 
@@ -32,15 +33,36 @@ class _Records:
 
     def __init__(self) -> None:
         self.by_key: dict[Key, msgspec.Struct] = {}
+        #: Keys by domain, to let go of a trace as a whole; the domain touched last stands last.
+        self.domains: dict[bytes, list[Key]] = {}
 
     def get(self, key: Key, kind: type[R]) -> R | None:
         return self.by_key.get(key)  # type: ignore[return-value]  # a key names its kind
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
+        if key not in self.by_key:
+            self.domains.setdefault(key[:16], []).append(key)
         self.by_key[key] = record
 
     def drop(self, key: Key) -> None:
         self.by_key.pop(key, None)
+
+    def touch(self, domains: Iterable[bytes]) -> None:
+        """Put domains last in the order of being let go."""
+        for domain in domains:
+            keys = self.domains.pop(domain, None)
+            if keys is not None:
+                self.domains[domain] = keys
+
+    def forget(self, domain: bytes) -> None:
+        """Let go of all records of a domain."""
+        for key in self.domains.pop(domain, ()):
+            self.by_key.pop(key, None)
+
+
+def _domains_of(task: Task) -> tuple[bytes, bytes]:
+    """Return the domains under which a task's records lie: its trace's, and its explicit id's."""
+    return domain_of(task.tenant, task.trace_id), task.uid.bytes
 
 
 class _Letter(msgspec.Struct):
@@ -65,7 +87,9 @@ class _Letter(msgspec.Struct):
 class MemoryLedger:
     """A `Ledger` without a database. Audit rows are not kept: only their identities, `remember` of them, the newest.
 
-    `clock` stands in for the database's clock.
+    It lives as long as an agent's process, so it is bounded: beyond `keep` traces those that were quiet longest are let go,
+    with their tasks, checkpoints and finished deliveries; tasks under way are let go only beyond ten times as many (counted as
+    lost, ``memory``). `clock` stands in for the database's clock.
     """
 
     def __init__(
@@ -75,11 +99,13 @@ class MemoryLedger:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         lease: timedelta = timedelta(seconds=60),
         remember: int = 200_000,
+        keep: int = 2_000,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._clock = clock
         self._lease = lease
         self._remember = remember
+        self._keep = keep
         self._records = _Records()
         self._identities: dict[tuple[UUID, bytes], None] = {}
         self._tasks: dict[UUID, Task] = {}
@@ -124,7 +150,37 @@ class MemoryLedger:
         recorded.repeats = len(batch) - len(new)
         recorded.passed_over = len(new) - len(folded.recorded)
         self._events += recorded.events
+        self._records.touch(walk.domains(new))
+        if len(self._records.domains) > self._keep * 5 // 4:
+            forgotten = self._let_go()
+            if forgotten:
+                recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
         return recorded
+
+    def _let_go(self) -> int:
+        """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
+        under_way = {d for task in self._tasks.values() if task.ended_at is None for d in _domains_of(task)}
+        gone: set[bytes] = set()
+        for hard in (False, True):
+            limit = self._keep * 10 if hard else self._keep
+            for domain in list(self._records.domains):
+                if len(self._records.domains) <= limit:
+                    break
+                if hard or domain not in under_way:
+                    self._records.forget(domain)
+                    gone.add(domain)
+        dropped = {uid: task for uid, task in self._tasks.items() if not gone.isdisjoint(_domains_of(task))}
+        for uid in dropped:
+            del self._tasks[uid]
+        self._heirs = {uid: heir for uid, heir in self._heirs.items() if heir in self._tasks}
+        self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
+        self._timers = {key: at for key, at in self._timers.items() if key[:16] not in gone}
+        for number, row in list(self._letters.items()):
+            if row.letter.task_uid in dropped and row.state in ("delivered", "dead"):
+                del self._letters[number]
+                self._letter_ids.pop((row.letter.sink, row.letter.key), None)
+                self._lane_receipts.pop((row.letter.sink, row.letter.lane), None)
+        return sum(task.ended_at is None for task in dropped.values())
 
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""

@@ -1,0 +1,43 @@
+"""What only the memory ledger does: it lives in an agent's process, and stays small."""
+
+from __future__ import annotations
+
+from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.testing.observed import a_run, started
+
+
+async def test_finished_traces_are_let_go_oldest_first() -> None:
+    """A thousand finished runs leave the newest tasks and nothing that grows."""
+    ledger = MemoryLedger(keep=50)
+    for i in range(1, 1001):
+        recorded = await ledger.record(a_run(f"run {i}", trace=i))
+        assert recorded.lost == {}
+    tasks = await ledger.tasks(TaskQuery(limit=1000))
+    assert 20 <= len(tasks) <= 63  # a run with an id of its own counts as two: its trace and its task
+    assert "run 1000" in {t.name for t in tasks}
+    assert len(ledger._records.by_key) < 50 * 30
+    counts = await ledger.counts()
+    assert counts["agent_checkpoints"] < 50 * 12
+
+
+async def test_a_task_under_way_is_kept_while_others_come_and_go() -> None:
+    """A long task is not forgotten because many short ones ended since; its late end is still its own."""
+    ledger = MemoryLedger(keep=20)
+    await ledger.record([started(trace=9_999, span=1, name="long", attributes={"agent.task.name": "the long one"})])
+    for i in range(1, 200):
+        await ledger.record(a_run(f"short {i}", trace=i))
+    names = {t.name for t in await ledger.tasks(TaskQuery(limit=1000))}
+    assert "the long one" in names
+
+
+async def test_beyond_all_bounds_what_is_let_go_is_counted() -> None:
+    """Tasks that never end are let go at ten times the bound, and said to be lost."""
+    ledger = MemoryLedger(keep=5)
+    lost = 0
+    for i in range(1, 120):
+        recorded = await ledger.record([started(trace=i, span=1, name="endless", attributes={"agent.task.name": f"endless {i}"})])
+        lost += recorded.lost.get("memory", 0)
+    tasks = await ledger.tasks(TaskQuery(limit=1000))
+    assert len(tasks) <= 63
+    assert lost == 119 - len(tasks)
