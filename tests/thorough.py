@@ -6,7 +6,6 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-
 IN_CI = os.environ.get("CI") == "true"
 #: What tests go by that do not say how hard they try. A busy machine is no failure: there are no deadlines.
 settings.register_profile("thorough", max_examples=100, deadline=None)
