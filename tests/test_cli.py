@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -232,3 +234,49 @@ def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_a_url_that_no_driver_takes_is_one_message(spanpost: Spanpost) -> None:
+    """A port that cannot be is told like any other mistake in the URL, by each command that connects."""
+    for command in (("tasks",), ("db", "query", "SELECT 1"), ("db", "upgrade")):
+        _refused(spanpost(*command, DATABASE_URL="postgresql://user:hunter2@127.0.0.1:99999/name"), "cannot be reached")
+
+
+def test_rows_that_are_too_wide_stand_one_below_the_other() -> None:
+    """A table wider than the terminal becomes one line a value; bytes are shown as hex digits."""
+    from rich.console import Console
+
+    from spanpost.cli.tables import print_rows
+
+    drawn = {}
+    for width in (40, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_rows(["trace_id", "text", "none"], [[b"\x08\x55", "x" * 60, None]], console)
+        drawn[width] = [line.rstrip() for line in console.export_text().splitlines()]
+    assert drawn[200] == ["trace_id  text" + " " * 58 + "none", f"0855      {'x' * 60}"]
+    assert drawn[40] == ["row 1", "  trace_id  0855", "  text", "x" * 40, "x" * 20]
+
+
+@pytest.mark.parametrize("moment", ["at work", "serving"])
+def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.CompletedProcess[str]) -> None:
+    """In a terminal Ctrl-C is how the demo is left, at work or serving: exit 0, no traceback, the data stays."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(home)
+        environment = _environment(home) | {"TERM": "xterm"}
+        command = [sys.executable, "-m", "spanpost", "demo", "--metrics-port", "0", *(["--fast"] if moment == "serving" else [])]
+        os.execve(sys.executable, command, environment)
+    said = b""
+    wanted = b"serving until Ctrl-C" if moment == "serving" else b"Started: Make"
+    try:
+        while wanted not in said:
+            said += os.read(terminal, 65536)
+        os.write(terminal, b"\x03")
+        while chunk := os.read(terminal, 65536):
+            said += chunk
+    except OSError:
+        pass  # the other end is closed: Linux says so by an error
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
+    assert b"stopped; what was recorded is kept" in said
+    assert b"Traceback" not in said

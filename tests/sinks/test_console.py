@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import textwrap
 import unicodedata
 from datetime import UTC, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -226,3 +228,14 @@ def test_live_in_a_real_terminal():
     assert text.count("100 %") >= 1
     assert text.rindex("written") < text.rindex("\x1b[?25h")  # the cursor comes back last
     os.close(master)
+
+
+@pytest.mark.parametrize("form", [Form.LIVE, Form.PLAIN])
+def test_what_ended_elsewhere_is_not_shown_again(form):
+    """A last edit of a task that another process's terminal told of shows nothing; news of it does."""
+    out = io.StringIO()
+    sink = ConsoleSink(form=form, console=Console(file=out, width=100))
+    task = a_task(name="Old work", status="complete")
+    asyncio.run(sink.deliver(a_delivery(task)))
+    asyncio.run(sink.close())
+    assert "Old work" not in out.getvalue()

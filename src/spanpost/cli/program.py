@@ -86,7 +86,7 @@ def options(
     """Posts an agent's OpenTelemetry spans where people look."""
 
 
-@program.command()
+@program.command(short_help="Run a small agent and show it as Slack would.")
 def demo(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -102,7 +102,7 @@ def demo(
     show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
 
 
-@program.command()
+@program.command(short_help="Deliver what waits, serve metrics.")
 def run(database_url: DatabaseUrl = None, data_dir: DataDir = None, metrics_port: MetricsPort = None) -> None:
     """Deliver what waits in the database and serve metrics, until Ctrl-C. It does not receive OTLP yet."""
     from spanpost.cli.service import serve
@@ -110,7 +110,7 @@ def run(database_url: DatabaseUrl = None, data_dir: DataDir = None, metrics_port
     serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True))
 
 
-@program.command()
+@program.command(short_help="Examine settings, database and ports.")
 def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Examine settings, database and ports, and say what to do about each finding. Exit 1 when something is wrong."""
     from spanpost.cli.examination import examine
@@ -127,9 +127,9 @@ def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Dat
         raise typer.Exit(1)
 
 
-@program.command()
+@program.command(short_help="Print what would be made of recordings.")
 def replay(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
     as_json: Json = False,
     explain: Annotated[bool, typer.Option("--explain", help="Name the rule that decided each task's status.")] = False,
 ) -> None:
@@ -181,7 +181,9 @@ def tasks(
         _print_json({"tasks": [task_json(task) for task in found]})
         return
     if not found:
-        print("no tasks yet: run `spanpost demo`, or attach spanpost to an agent", file=sys.stderr)
+        asked = status or agent or task_id
+        none = "no such tasks" if asked else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
+        print(none, file=sys.stderr)
         return
     from spanpost.cli import tables
 
@@ -217,7 +219,7 @@ def list_deliveries(
 
 @deliveries.command("retry")
 def retry_deliveries(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Deliveries by their number.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="Deliveries by their number.")] = None,
     sink: Annotated[str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")] = None,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
@@ -232,7 +234,7 @@ def retry_deliveries(
 
 @deliveries.command("bury")
 def bury_deliveries(
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Deliveries by their number.")],
+    ids: Annotated[list[int], typer.Argument(metavar="ID", help="Deliveries by their number.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -242,7 +244,7 @@ def bury_deliveries(
     _say_count("buried", done, as_json=as_json)
 
 
-@db.command("upgrade")
+@db.command("upgrade", short_help="Bring the tables to this version.")
 def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Bring the database's tables to this version, without downtime. Safe to repeat."""
     from spanpost import app
@@ -254,7 +256,7 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
-@db.command("query")
+@db.command("query", short_help="Run SQL that reads.")
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
     as_json: Json = False,

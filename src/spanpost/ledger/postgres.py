@@ -104,7 +104,7 @@ class PostgresLedger:
                 statement_cache_size=0 if self._pgbouncer else 200,
                 server_settings={"application_name": "spanpost"},
             )
-        except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ConfigError(schema.unreachable(error)) from None
         async with pool.acquire() as connection, connection.transaction():
             misfit = await schema.check(connection)
