@@ -111,6 +111,8 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
             out = file.open("a", encoding="utf-8") if file is not None else None
         except OSError as error:
             raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
+        if settings.slack.token is not None:
+            log.warning("slack: this version does not post yet; what it would post is written to %s", file or "stderr")
         sinks["slack"] = SlackSink(channel=settings.slack.channel, transport=Preview(out))
     return sinks
 
@@ -126,7 +128,8 @@ def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
     try:
         from spanpost.ledger.postgres import PostgresLedger
     except ImportError as error:
-        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[postgres]'") from error
+        extra = "postgres" if settings.dsn is not None else "embedded"
+        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
     if settings.dsn is not None:
         return PostgresLedger(settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0)
     from spanpost.ledger.local import LocalLedger

@@ -113,7 +113,7 @@ class ConsoleSettings(Room):
 
 
 class SlackSettings(Room):
-    """Messages in Slack. Posting for real is not built yet: what would be posted is written to `preview_file`."""
+    """Messages in Slack. Posting for real is not built yet: what would be posted is written to `preview_file`, else to stderr."""
 
     token: SecretStr | None = Field(default=None, description="Bot token (`xoxb-...`). Never printed.")
     channel: str = Field(default="", description="Channel where no route names another, e.g. `#agents`.")

@@ -69,7 +69,7 @@ class Twin:
     def __init__(self, rules: Rules | None = None) -> None:
         self.work = Packed()
         self.rules = rules or Rules(windows={"gpt-x": 1000})
-        self.seen: set[tuple[UUID, bytes]] = set()
+        self.seen: set[tuple[bytes, bytes]] = set()
         self.tasks: dict[UUID, Task] = {}
         self.checkpoints: dict[UUID, Checkpoint] = {}
         self.judged: list[UUID] = []

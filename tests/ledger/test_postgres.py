@@ -329,11 +329,11 @@ async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, l
 def test_the_batch_is_ordered_by_key() -> None:
     """Rows go in by key, so that two writers cannot wait for each other."""
     from spanpost.fold import walk
-    from spanpost.ledger.rows import event_arrays
+    from spanpost.ledger.rows import events
 
     batch: list[Observation] = a_run("sorted")
     placed = walk.prepare(batch)
-    arrays = event_arrays(placed, dict.fromkeys(range(len(placed)), (None, b"")))
-    keys = list(zip(arrays[11], arrays[0], strict=True))
+    rows = msgspec.json.decode(events(placed, dict.fromkeys(range(len(placed)), (None, b""))))
+    keys = [(row["occurred_at"], row["event_id"]) for row in rows]
     assert keys == sorted(keys)
     assert len(keys) == len(batch)

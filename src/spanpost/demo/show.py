@@ -24,7 +24,7 @@ PATIENCE = 20.0
 
 #: What is worth asking of the rows, with the words that announce it.
 QUERIES = (
-    ("what it cost", "SELECT name, status, llm_calls, tool_errors, input_tokens, cost_usd FROM agent_tasks"),
+    ("what it cost", "SELECT name, status, llm_calls, input_tokens, cost_usd FROM agent_tasks ORDER BY started_at"),
     ("the news", "SELECT at, kind, text FROM agent_checkpoints ORDER BY at"),
 )
 

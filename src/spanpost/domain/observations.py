@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -97,19 +96,19 @@ class Repair:
     NOT_UTF8 = 64
 
 
-def event_id(observation: Observation) -> UUID:
+_FIRST = bytes(16)
+
+
+def event_id(observation: Observation) -> bytes:
     """Return the wire identity (tenant, trace, span, part, index) as one 128-bit key: the audit row's."""
-    h = blake2b(digest_size=16)
-    h.update(observation.tenant.encode("utf-8", "replace"))
-    h.update(b"\0")
-    h.update(observation.trace_id.rjust(16, b"\0"))
-    h.update(observation.span_id.rjust(8, b"\0"))
-    h.update(bytes((observation.part,)))
-    h.update(observation.index.to_bytes(16, "big"))
-    return UUID(bytes=h.digest())
+    o = observation
+    index = o.index.to_bytes(16, "big") if o.index else _FIRST
+    whole = b"%b\0%b%b%c%b" % (
+        o.tenant.encode("utf-8", "replace"), o.trace_id.rjust(16, b"\0"), o.span_id.rjust(8, b"\0"), o.part, index,
+    )  # fmt: skip
+    return blake2b(whole, digest_size=16).digest()
 
 
-_UNCOMPARED = ("agent.seq", "agent.producer")
 _encode = msgspec.msgpack.Encoder(order="deterministic", enc_hook=repr).encode
 
 
@@ -117,8 +116,8 @@ def content_hash(observation: Observation) -> bytes:
     """Return 16 bytes that are equal for equal content: resource and scope left out, because Collectors enrich them."""
     o = observation
     attributes = o.attributes
-    if any(k in attributes for k in _UNCOMPARED):
-        attributes = {k: v for k, v in attributes.items() if k not in _UNCOMPARED}
+    if "agent.producer" in attributes or "agent.seq" in attributes:
+        attributes = {k: v for k, v in attributes.items() if k != "agent.producer" and k != "agent.seq"}
     content = (
         o.parent_id,
         o.name,

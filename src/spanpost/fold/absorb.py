@@ -9,6 +9,11 @@ from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 
+#: Bound once: an enum's members are looked up slowly.
+_STARTED, _ENDED = Part.STARTED, Part.ENDED
+_OK, _ERROR = Status.OK, Status.ERROR
+_STEP, _LLM, _TOOL, _AGENT, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.HANDOFF
+
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
 _IDENTITY = (
     ("type", "task_type"),
@@ -36,14 +41,14 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         facts.first_ns = begins
     if at > facts.last_ns:
         facts.last_ns = at
-    is_span = o.part in (Part.ENDED, Part.STARTED)
+    is_span = o.part <= _STARTED
     if is_span:
         _identity(facts, o, r, key, begins, role)
-        if o.part is Part.ENDED:
+        if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif role in (Role.LLM, Role.TOOL) and begins > facts.active_ns:
+        elif (role is _LLM or role is _TOOL) and begins > facts.active_ns:
             facts.active_ns = begins
-        if role is Role.TOOL and r.tool_name:
+        if role is _TOOL and r.tool_name:
             facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
     elif at > facts.active_ns:
         facts.active_ns = at
@@ -60,12 +65,12 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
 def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
     """Keep who is at work. Among equals the earliest stands, so that a name does not change under its readers."""
     earliest = -begins
-    if role.is_box:
+    if 4 <= role <= 6:
         name = r.task_name
         if name:
             facts.note("name", 3, earliest, key, name[:TEXT_CAP])
         elif r.agent_name:
-            facts.note("name", 2 if role is Role.AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
+            facts.note("name", 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
         elif o.name:
             facts.note("name", 0, earliest, key, o.name[:TEXT_CAP])
         for field, attribute in _IDENTITY:
@@ -74,12 +79,12 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.note(field, 0, earliest, key, value)
         if r.is_session:
             facts.note("is_session", 0, earliest, key, True)
-        if r.aggregate is not None and o.part is Part.ENDED:
+        if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
     if r.conversation_id:
-        facts.note("conversation", 1 if role.is_box else 0, earliest, key, r.conversation_id)
+        facts.note("conversation", 1 if 4 <= role <= 6 else 0, earliest, key, r.conversation_id)
     if r.service:
         facts.note("service", 0, earliest, key, r.service)
     if r.environment:
@@ -89,8 +94,8 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
     at = o.at_ns
     failure = r.failure
-    has_failed = (failure is not None or o.status is Status.ERROR) and not r.is_interrupt
-    if role is Role.LLM:
+    has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
+    if role is _LLM:
         usage = r.usage
         facts.active_ns = max(facts.active_ns, at)
         facts.note(
@@ -104,18 +109,18 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             facts.note("model", 0, at, key, r.model)
         if usage is not None and usage.input is not None:
             facts.note("context_call", 0, at, key, (r.model, usage.input))
-    elif role is Role.TOOL:
+    elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
         facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
-    elif role is Role.HANDOFF:
+    elif role is _HANDOFF:
         facts.note("tool", 0, at, key, ("handoff", has_failed, False))
-    elif role is Role.STEP and has_failed and not is_ending:
+    elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
     if has_failed:
         facts.note("failure", 1 if is_ending else 0, at, key, _failure(failure, o))
     if is_ending:
         shown = _failure(failure, o) if has_failed else ("", "", "")
-        outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is Status.OK else "unset"
+        outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
         closed = (at, key, outcome, shown[0], shown[1])
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed

@@ -13,7 +13,6 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
-from spanpost.fold.groups import Move
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
 from spanpost.fold.work import Key
@@ -44,7 +43,7 @@ class Placed(msgspec.Struct, frozen=True):
 
     observation: Observation
     reading: Reading
-    event_id: UUID
+    event_id: bytes
     content_hash: bytes
     domain: bytes
     source: Observation
@@ -60,6 +59,15 @@ class Timer(msgspec.Struct, frozen=True):
 
     key: Key
     at: datetime
+
+
+class Move(msgspec.Struct, frozen=True):
+    """What was known under one unit is now under another, and shown in the task `task_uid`."""
+
+    trace_id: bytes
+    unit_from: bytes
+    unit_to: bytes
+    task_uid: UUID
 
 
 class Folded(msgspec.Struct):

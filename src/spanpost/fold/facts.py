@@ -63,21 +63,26 @@ class Facts(msgspec.Struct, omit_defaults=True):
     def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value if it ranks above what is known under the name."""
         known = self.latest.get(name)
-        if known is None or (priority, at_ns, key) > known[:3]:
+        if known is None or (
+            at_ns > known[1] if priority == known[0] and at_ns != known[1] else (priority, at_ns, key) > known[:3]
+        ):
             self.latest[name] = (priority, at_ns, key, value)
 
     def enter(self, map_name: str, entry: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value in the map if it ranks above what is known under the entry."""
+        self._enter(map_name, entry, (priority, at_ns, key, value))
+
+    def _enter(self, map_name: str, entry: str, fact: Fact) -> None:
         entries = self.maps.get(map_name)
         if entries is None:
             entries = self.maps[map_name] = {}
         known = entries.get(entry)
         if known is None:
-            entries[entry] = (priority, at_ns, key, value)
+            entries[entry] = fact
             if len(entries) > MAP_CAP:
                 del entries[max(entries)]
-        elif (priority, at_ns, key) > known[:3]:
-            entries[entry] = (priority, at_ns, key, value)
+        elif fact[:3] > known[:3]:
+            entries[entry] = fact
 
     def merge(self, other: Facts) -> None:
         """Take in what the other knows."""
@@ -85,11 +90,16 @@ class Facts(msgspec.Struct, omit_defaults=True):
             self.first_ns = other.first_ns
         self.last_ns = max(self.last_ns, other.last_ns)
         self.active_ns = max(self.active_ns, other.active_ns)
+        latest = self.latest
         for name, fact in other.latest.items():
-            self.note(name, *fact)
+            known = latest.get(name)
+            if known is None or (known is not fact and fact[:3] > known[:3]):
+                latest[name] = fact
         for map_name, entries in other.maps.items():
+            mine = self.maps.get(map_name, {})
             for entry, fact in entries.items():
-                self.enter(map_name, entry, *fact)
+                if mine.get(entry) is not fact:
+                    self._enter(map_name, entry, fact)
         self.ending.merge(other.ending)
 
     def value(self, name: str) -> Any:

@@ -7,14 +7,19 @@ cache write, reasoning, cost in nano-dollars. Counting who said it keeps "unknow
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import NamedTuple
 
 from spanpost.domain.usage import Usage
 
 Flow = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
 
+#: Tool calls by name: (calls, failed).
+Tools = dict[str, tuple[int, int]]
+
 ZERO: Flow = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 ONE_CALL: Flow = (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _NANO = Decimal(10) ** 9
+NO_TOOLS: Tools = {}
 #: Sums stay far inside 64 bits for any honest telemetry; a hostile figure is cut here.
 _CAP = 10**15
 
@@ -43,8 +48,12 @@ def minus(a: Flow, b: Flow) -> Flow:
     """Return the difference; ZERO itself when nothing is left."""
     if b is ZERO:
         return a
+    if a is b or a == b:
+        return ZERO
+    if a is ZERO:
+        return tuple(map(int.__neg__, b))  # type: ignore[return-value]
     difference: Flow = tuple(map(int.__sub__, a, b))  # type: ignore[assignment]
-    return difference if any(difference) else ZERO
+    return difference
 
 
 def as_usage(flow: Flow) -> Usage:
@@ -58,3 +67,73 @@ def as_usage(flow: Flow) -> Usage:
         reasoning=s_rs if n_rs else None,
         cost_usd=(Decimal(s_cost) / _NANO).normalize() if n_cost else None,
     )
+
+
+def tools_minus(a: Tools, b: Tools) -> Tools:
+    """Return the difference by name, without names that did not change."""
+    if a is b or a == b:
+        return NO_TOOLS
+    out: Tools = {}
+    for name in a.keys() | b.keys():
+        x, y = a.get(name, (0, 0)), b.get(name, (0, 0))
+        if x != y:
+            out[name] = (x[0] - y[0], x[1] - y[1])
+    return out
+
+
+def tools_plus(a: Tools, delta: Tools) -> Tools:
+    """Return the sum by name, without names that came to nothing."""
+    if not delta:
+        return a
+    out = dict(a)
+    for name, (calls, failed) in delta.items():
+        known = out.get(name, (0, 0))
+        total = (known[0] + calls, known[1] + failed)
+        if total == (0, 0):
+            out.pop(name, None)
+        else:
+            out[name] = total
+    return out
+
+
+class Amount(NamedTuple):
+    """What lies below a span: model calls that an outer call covers (`slotted`: those that hold a response id), those that
+    a tool call bars from that, and tool calls by name."""
+
+    plain: Flow
+    slotted: Flow
+    barred: Flow
+    tools: Tools
+
+    def minus(self, other: Amount) -> Amount:
+        """Return the difference."""
+        if other is NOTHING:
+            return self
+        return Amount(
+            minus(self.plain, other.plain),
+            minus(self.slotted, other.slotted),
+            minus(self.barred, other.barred),
+            tools_minus(self.tools, other.tools),
+        )
+
+    def plus(self, other: Amount) -> Amount:
+        """Return the sum."""
+        return Amount(
+            plus(self.plain, other.plain),
+            plus(self.slotted, other.slotted),
+            plus(self.barred, other.barred),
+            tools_plus(self.tools, other.tools),
+        )
+
+    @property
+    def calls(self) -> Flow:
+        """All model calls in it."""
+        return plus(plus(self.plain, self.slotted), self.barred)
+
+    @property
+    def is_nothing(self) -> bool:
+        """True when there is nothing in it."""
+        return self.plain is ZERO and self.slotted is ZERO and self.barred is ZERO and not self.tools
+
+
+NOTHING = Amount(ZERO, ZERO, ZERO, NO_TOOLS)

@@ -18,13 +18,15 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.readings import Role
 from spanpost.fold.facts import Ending, Facts
-from spanpost.fold.flow import ZERO, Flow
+from spanpost.fold.flow import ZERO, Amount, Flow
 from spanpost.fold.work import Key
 
 #: How far up a walk goes. Deeper trees are cut: what lies deeper is its own.
 DEPTH = 256
 
 PLACEHOLDER, STARTED, ENDED = 0, 1, 2
+#: Roles of a running span that may still become a box.
+_UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
 
 def domain_of(tenant: str, trace_id: bytes) -> bytes:
@@ -82,13 +84,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
     #: A model call's own figures, and whether they count (its response id may be another span's).
     own: Flow | None = None
     wins: bool = True
-    #: Sums of the model calls below: those that an outer call covers, the holders of response ids among them apart, and
-    #: those that a tool call bars from being covered.
-    plain: Flow = ZERO
-    slotted: Flow = ZERO
-    barred: Flow = ZERO
-    #: Tool calls below, by name: (calls, failed).
-    tools: dict[str, tuple[int, int]] = {}
+    #: Sums of what lies below; None, as for most spans, when nothing does.
+    below: Amount | None = None
     tool_name: str = ""
     failed: bool = False
     #: Checkpoint ids of errors told on this very span; taken back when the span turns out to be a box.
@@ -102,17 +99,21 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True):
 
     @property
     def is_box(self) -> bool:
-        return self.role.is_box
+        return 4 <= self.role <= 6  # not by way of `Role.is_box`: this is asked a dozen times a span
 
     @property
     def is_open_question(self) -> bool:
         """True while the span may still turn out to be a box."""
-        return self.state == PLACEHOLDER or (self.state == STARTED and self.role in (Role.OTHER, Role.STEP, Role.PLUMBING))
+        state = self.state
+        return state == PLACEHOLDER or (state == STARTED and self.role in _UNDECIDED)
 
     @property
     def is_boundary(self) -> bool:
         """True for a span that owns what lies below it, for now or for good."""
-        return self.is_box or self.is_open_question or not self.parent or self.is_cut
+        role, state = self.role, self.state
+        if not self.parent or self.is_cut or 4 <= role <= 6 or state == PLACEHOLDER:
+            return True
+        return state == STARTED and role in _UNDECIDED
 
 
 class Unit(msgspec.Struct, omit_defaults=True):
@@ -150,6 +151,10 @@ class Unit(msgspec.Struct, omit_defaults=True):
     #: The task above, when this unit leads a segment.
     parent_group: Key = b""
 
+    @property
+    def is_box(self) -> bool:
+        return 4 <= self.role <= 6
+
 
 class Kid(msgspec.Struct, array_like=True):
     """A boundary directly below another."""
@@ -158,6 +163,10 @@ class Kid(msgspec.Struct, array_like=True):
     agent_name: str
     task_id: str
     is_via_tool: bool
+
+    @property
+    def is_box(self) -> bool:
+        return 4 <= self.role <= 6
 
 
 class Kids(msgspec.Struct):

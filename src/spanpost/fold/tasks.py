@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import msgspec
 
@@ -32,8 +31,9 @@ from spanpost.domain.tasks import Step, Task
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Facts
 from spanpost.fold.flow import as_usage
-from spanpost.fold.groups import newest_segment
+from spanpost.fold.ids import uuid_of
 from spanpost.fold.records import Group, Segment
+from spanpost.fold.segments import newest_segment
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
@@ -97,6 +97,23 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
     if not facts.active_ns and facts.value("step") is None and facts.value("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
+
+
+def of_past_segment(segment: Segment) -> Verdict | None:
+    """Return how a segment ended that is not the newest: from its own end alone."""
+    ending, inner = segment.ending, segment.inner
+    said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
+    closed = ending.closed
+    if said is not None:
+        return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
+    if closed is None:
+        return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0]) if ending.gone is not None else None
+    outcome = closed[2]
+    if outcome == "unset" and inner.closed is not None and inner.closed[2] != "unset":
+        outcome = inner.closed[2]
+    status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
+    failure = (closed[3], closed[4], "") if status == c.ERROR else None
+    return Verdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
 
 
 def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
@@ -220,14 +237,14 @@ def as_task(
     failure = verdict.failure if verdict.status == c.ERROR else None
     started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
     return Task(
-        uid=UUID(bytes=group.uid),
+        uid=uuid_of(group.uid),
         tenant=group.tenant,
         task_id=task_id,
         aliases=_aliases(group),
-        parent_uid=UUID(bytes=parent.uid) if parent is not None else None,
+        parent_uid=uuid_of(parent.uid) if parent is not None else None,
         parent_task_id=parent_id,
-        root_uid=UUID(bytes=root.uid),
-        message_uid=UUID(bytes=root.message_uid),
+        root_uid=uuid_of(root.uid),
+        message_uid=uuid_of(root.message_uid),
         trace_id=segment.trace_id or group.trace_id,
         span_id=segment.span_id or group.span_id,
         name=name,

@@ -6,7 +6,7 @@ later, and news that was posted must keep its name.
 
 from __future__ import annotations
 
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
@@ -14,9 +14,14 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.fold.context import Judged
 from spanpost.fold.facts import TEXT_CAP
-from spanpost.fold.groups import NAMESPACE
+from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.records import Group
 from spanpost.fold.tasks import EPOCH, Verdict, moment
+
+#: Bound once: an enum's members are looked up slowly.
+_NOTHING, _ERROR = Tells.NOTHING, Tells.ERROR
+_OTHER, _LLM, _TOOL = Role.OTHER, Role.LLM, Role.TOOL
+_ENDED = Part.ENDED
 
 _KINDS = {
     Tells.CHECKPOINT: Kind.CHECKPOINT,
@@ -40,7 +45,7 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
         what = f"{trace}\0{span}\0{kind}\0ended"
     else:
         what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
-    return uuid5(NAMESPACE, f"{o.tenant}\0{what}")
+    return uuid_of(named(f"{o.tenant}\0{what}"))
 
 
 def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
@@ -49,18 +54,19 @@ def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
     A failed call is told by its span's end, where its name is known; an exception event is told on spans that are no call,
     no step and no box, because there it would be the same failure on its way up.
     """
-    if r.tells is not Tells.NOTHING:
-        if r.tells is Tells.ERROR and o.name == c.EVENT_EXCEPTION and role is not Role.OTHER:
+    tells = r.tells
+    if tells is not _NOTHING:
+        if tells is _ERROR and o.name == c.EVENT_EXCEPTION and role is not _OTHER:
             return None
-        return _KINDS[r.tells]
-    if o.part is Part.ENDED and role in (Role.TOOL, Role.LLM) and r.failure is not None and not r.is_interrupt:
+        return _KINDS[tells]
+    if r.failure is not None and (role is _TOOL or role is _LLM) and o.part is _ENDED and not r.is_interrupt:
         return Kind.ERROR
     return None
 
 
 def possible_telling(o: Observation, r: Reading) -> Kind | None:
     """Return the kind of news that the observation may be, whatever its span turns out to be."""
-    return _KINDS[r.tells] if r.tells is not Tells.NOTHING else telling(o, r, r.role)
+    return _KINDS[r.tells] if r.tells is not _NOTHING else telling(o, r, r.role)
 
 
 def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit: bytes) -> Checkpoint:
@@ -99,11 +105,6 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
     )
 
 
-def segment_ids(domain_and_span: bytes) -> tuple[UUID, UUID]:
-    """Return the ids of a segment's start and end, from its root's unit key."""
-    return uuid5(NAMESPACE, f"start\0{domain_and_span.hex()}"), uuid5(NAMESPACE, f"end\0{domain_and_span.hex()}")
-
-
 def end_text(verdict: Verdict, name: str, started_ns: int) -> str:
     """Return the line that tells how a segment ended."""
     if verdict.status == c.ERROR:
@@ -131,7 +132,7 @@ def duration(seconds: float) -> str:
 
 def context_news(judged: Judged, group: Group, lane: str, o: Observation, unit: bytes) -> Checkpoint:
     """Return the checkpoint of a context warning or a compaction."""
-    uid = UUID(bytes=group.uid)
+    uid = uuid_of(group.uid)
     if judged.threshold:
         kind, status = Kind.CONTEXT_WARNING, c.CONTEXT_WARNING
         share = judged.used * 100 // judged.window
@@ -142,7 +143,7 @@ def context_news(judged: Judged, group: Group, lane: str, o: Observation, unit: 
         text = f"Context compacted: {judged.before:,} → {judged.used:,} tokens"
         ref = ""
     return Checkpoint(
-        id=uuid5(NAMESPACE, f"{uid}\0{kind}\0{lane}\0{judged.threshold}\0{judged.climb}"),
+        id=uuid_of(named(f"{uid}\0{kind}\0{lane}\0{judged.threshold}\0{judged.climb}")),
         tenant=group.tenant,
         task_uid=uid,
         kind=kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -11,12 +11,13 @@ from spanpost.domain.observations import Observation, Part, content_hash, event_
 from spanpost.domain.readings import Reading
 from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.content import without_content
-from spanpost.fold.groups import explicit_uid
 from spanpost.fold.house import House
+from spanpost.fold.ids import explicit_uid
 from spanpost.fold.read import read
 from spanpost.fold.records import (
     DEPTH,
     Cell,
+    Group,
     Unit,
     cell_key,
     domain_of,
@@ -73,49 +74,52 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
         if r.response_id:
             out.add(slot_key(p.observation.tenant, r.response_id)[:16])
         if r.task_id:
-            out.add(explicit_uid(p.observation.tenant, r.task_id).bytes)
+            out.add(explicit_uid(p.observation.tenant, r.task_id))
     return out | {key[:16] for key in seen_keys(batch)}
 
 
-def trail(loaded: Mapping[Key, msgspec.Struct | None], batch: Sequence[Placed]) -> set[Key]:
+def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes], batch: Sequence[Placed]) -> set[Key]:
     """Return the keys that the fold of this batch will ask for and that are not fetched yet.
 
-    Call again with what was fetched until nothing is wanted: each round climbs one level of parents. What it misses, the
-    fold finds out by raising `Missing`.
+    Of the domains in `whole` everything is fetched. Call again with what was fetched until nothing is wanted: each round
+    climbs one level of parents. What it misses, the fold finds out by raising `Missing`.
     """
     wanted: set[Key] = set()
-    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.is_span}
 
     def look(key: Key) -> msgspec.Struct | None:
         if key in loaded:
             return loaded[key]
-        wanted.add(key)
+        if key[:16] not in whole:
+            wanted.add(key)
         return None
 
     def group_of(key: Key) -> None:
         look(key)
         look(members_key(key))
         look(offspring_key(key))
-        group = loaded.get(key)
-        parent = getattr(group, "parent", b"")
-        if parent and parent not in loaded:
-            wanted.add(parent)
 
+    for record in loaded.values():
+        if type(record) is Unit:
+            if record.group[:16] not in whole:
+                group_of(record.group)
+        elif type(record) is Group and record.parent:
+            look(record.parent)
+    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.is_span and p.domain not in whole}
     for p in batch:
         domain, span_id = p.domain, p.observation.span_id
-        group_of(group_key(domain))
         if p.reading.response_id:
             look(slot_key(p.observation.tenant, p.reading.response_id))
         if p.reading.task_id:
-            group_of(group_key(explicit_uid(p.observation.tenant, p.reading.task_id).bytes))
+            group_of(group_key(explicit_uid(p.observation.tenant, p.reading.task_id)))
+        if domain in whole:
+            continue
+        group_of(group_key(domain))
+        if p.reading.role.is_box:
+            group_of(group_key(domain, span_id))
         for _ in range(DEPTH):
             cell = look(cell_key(domain, span_id))
-            unit = look(unit_key(domain, span_id))
+            look(unit_key(domain, span_id))
             look(kids_key(domain, span_id))
-            if isinstance(unit, Unit) and unit.group:
-                group_of(unit.group)
-            elif p.reading.role.is_box:
-                group_of(group_key(domain, span_id))
             above = cell.parent if isinstance(cell, Cell) else b""
             span_id = above or parents.get((domain, span_id), b"")
             if not span_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,8 +27,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 #: Up to so many records of one domain are fetched at once when the fold meets a key that was not foreseen.
 WHOLE = 1000
+#: A domain with at most so many records is fetched whole, beforehand: most traces are small, and one question answers all.
+SMALL = 100
 
 _FETCH = "SELECT key, doc FROM kin WHERE key = ANY($1::bytea[])"
+_FETCH_DOMAINS = (
+    "SELECT found.key, found.doc FROM unnest($1::bytea[]) AS domain CROSS JOIN LATERAL ("
+    "SELECT key, doc FROM kin WHERE key >= domain AND key < domain || '\\xff'::bytea ORDER BY key LIMIT $2) AS found"
+)
 _FETCH_DOMAIN = "SELECT key, doc FROM kin WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"
 _SAVE = (
     "INSERT INTO kin (key, doc) SELECT * FROM unnest($1::bytea[], $2::bytea[])"
@@ -49,7 +56,7 @@ class Records:
         self._put: dict[Key, msgspec.Struct] = {}
         self._dropped: set[Key] = set()
         #: Domains that were fetched whole, and those that are too large for that.
-        self._whole: set[bytes] = set()
+        self.whole: set[bytes] = set()
         self._large: set[bytes] = set()
 
     # --- what the fold sees -------------------------------------------------------------------------------------------
@@ -58,7 +65,7 @@ class Records:
         try:
             return self.loaded[key]
         except KeyError:
-            if key[:16] in self._whole:
+            if key[:16] in self.whole:
                 return None
             raise Missing(key) from None
 
@@ -80,6 +87,14 @@ class Records:
 
     # --- what the database sees ---------------------------------------------------------------------------------------
 
+    async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
+        """Fetch small domains whole, and of larger ones a part."""
+        wanted = sorted(domains)
+        rows = await connection.fetch(_FETCH_DOMAINS, wanted, SMALL + 1)
+        self._take(rows)
+        counts = Counter(row[0][:16] for row in rows)
+        self.whole.update(domain for domain in wanted if counts[domain] <= SMALL)
+
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key; those that are not there are known to be absent."""
         wanted = sorted(k for k in keys if k not in self.loaded)
@@ -96,7 +111,7 @@ class Records:
             rows = await connection.fetch(_FETCH_DOMAIN, domain, domain + b"\xff" * 64, WHOLE + 1)
             self._take(row for row in rows if row[0] not in self._raw)
             if len(rows) <= WHOLE:
-                self._whole.add(domain)
+                self.whole.add(domain)
                 return
             self._large.add(domain)
         await self.fetch(connection, (key,))

@@ -54,4 +54,7 @@ class LocalLedger(PostgresLedger):
     async def close(self) -> None:
         """Let go of the connections, and stop the server if it is ours."""
         await super().close()
-        await asyncio.to_thread(self._server.stop)
+        try:
+            await asyncio.to_thread(self._server.stop)
+        except RuntimeError:  # the interpreter is on its way out and lends no threads any more
+            self._server.stop()

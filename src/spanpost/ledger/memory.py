@@ -107,7 +107,7 @@ class MemoryLedger:
         self._remember = remember
         self._keep = keep
         self._records = _Records()
-        self._identities: dict[tuple[UUID, bytes], None] = {}
+        self._identities: dict[bytes, None] = {}
         self._tasks: dict[UUID, Task] = {}
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
@@ -136,7 +136,7 @@ class MemoryLedger:
         placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
         new: list[Placed] = []
         for p in placed:
-            identity = (p.event_id, p.content_hash)
+            identity = p.event_id + p.content_hash
             if identity not in self._identities:
                 self._identities[identity] = None
                 new.append(p)

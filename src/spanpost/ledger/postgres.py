@@ -204,10 +204,11 @@ class PostgresLedger:
         if not new:
             return Recorded(repeats=repeats)
         records = Records()
-        wanted = walk.trail(records.loaded, new) | walk.seen_keys(new)
+        await records.fetch_domains(connection, walk.domains(new))
+        wanted = walk.trail(records.loaded, records.whole, new) | walk.seen_keys(new)
         while wanted:
             await records.fetch(connection, wanted)
-            wanted = walk.trail(records.loaded, new)
+            wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
         recorded = await self._write(connection, records, new, folded)
         recorded.repeats = repeats
@@ -216,15 +217,10 @@ class PostgresLedger:
 
     async def _unknown(self, connection: Any, placed: Sequence[Placed]) -> list[Placed]:
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
-        known = await connection.fetch(
-            rows.KNOWN_EVENTS,
-            [rows.event_at(p.source) for p in distinct],
-            [p.event_id for p in distinct],
-            [p.content_hash for p in distinct],
-        )
+        known = await connection.fetch(rows.KNOWN_EVENTS, rows.identities(distinct))
         if not known:
             return distinct
-        gone = {row[0] - 1 for row in known}
+        gone = {row[0] for row in known}
         return [p for i, p in enumerate(distinct) if i not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
@@ -245,7 +241,7 @@ class PostgresLedger:
             await rows.write_moves(connection, folded.moves)
         parts: Counter[str] = Counter()
         if folded.recorded:
-            await connection.execute(rows.INSERT_EVENTS, *rows.event_arrays(placed, folded.recorded))
+            await connection.execute(rows.INSERT_EVENTS, rows.events(placed, folded.recorded))
             parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
         await records.save(connection)
         if folded.gone:

@@ -1,6 +1,6 @@
 """Spans per second through the Postgres ledger, beside a bare `unnest` insert of the same rows in the same run.
 
-    python bench/bench_ledger.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
+    python bench/ledger.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
 
 fsync and synchronous_commit are on. The load: traces of an agent with model and tool calls, each trace in one batch (whole) or
 spread over several (split, children first). Rounds of the two designs alternate; the median is told.
@@ -16,6 +16,8 @@ import resource
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -73,17 +75,39 @@ def split(found: Sequence[list[Observation]], size: int) -> list[list[Observatio
     return out
 
 
+#: The bare way: one array for each column.
+_COLUMNS = rows._EVENT_COLUMNS
+_ARRAYS = ", ".join(f"${i}::{'text' if t == 'jsonb' else t}[]" for i, t in enumerate(_COLUMNS.values(), 1))
+_VALUES = ", ".join(f"{c}::jsonb" if t == "jsonb" else c for c, t in _COLUMNS.items())
+BARE = (
+    f"INSERT INTO agent_events ({', '.join(_COLUMNS)}) SELECT {_VALUES} FROM unnest({_ARRAYS}) AS given({', '.join(_COLUMNS)})"
+    " ON CONFLICT DO NOTHING"
+)
+
+
+def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
+    """Return the audit rows of a batch, one array for each column."""
+    found = []
+    for p in walk.prepare(batch):
+        o = p.source
+        found.append(
+            (
+                UUID(bytes=p.event_id), p.content_hash, o.tenant, o.trace_id, o.span_id, o.parent_id or None, int(o.part), o.index, o.name, o.kind,
+                int(p.reading.role), rows.event_at(o), o.start_ns, o.end_ns, int(o.status), o.status_message, rows.json_text(o.attributes),
+                rows.json_text(o.origin.resource), o.origin.scope, "[]", None, 0, 0, UUID(bytes=p.event_id), b"12345678", "", 0,
+            )
+        )  # fmt: skip
+    return [list(column) for column in zip(*found, strict=True)]
+
+
 async def bare(dsn: str, batches: Sequence[Sequence[Observation]]) -> float:
     """Insert the same rows with one unnest a batch, prepared beforehand: nothing but the database."""
-    ready = []
-    for batch in batches:
-        placed = walk.prepare(batch)
-        ready.append(rows.event_arrays(placed, {i: (p.event_id, b"12345678") for i, p in enumerate(placed)}))
+    ready = [arrays_of(batch) for batch in batches]
     connection = await asyncpg.connect(dsn)
     began = time.perf_counter()
     for arrays in ready:
         async with connection.transaction():
-            await connection.execute(rows.INSERT_EVENTS, *arrays)
+            await connection.execute(BARE, *arrays)
     took = time.perf_counter() - began
     await connection.close()
     return took

@@ -1,0 +1,249 @@
+"""How a batch closes: every task that was touched is judged, its segments told, its row made and its news addressed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from spanpost import conventions as c
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.records import Settled
+from spanpost.domain.tasks import Task
+from spanpost.fold import tell
+from spanpost.fold.batch import Folded, Rules, Timer
+from spanpost.fold.flow import ZERO, as_usage, minus
+from spanpost.fold.groups import Groups
+from spanpost.fold.ids import end_id, start_id, uuid_of
+from spanpost.fold.records import Group
+from spanpost.fold.routes import letters
+from spanpost.fold.segments import newest_segment
+from spanpost.fold.tasks import EPOCH, Verdict, as_task, judge, moment, of_past_segment
+from spanpost.fold.work import Key
+
+#: News held back for a task that is not announced yet; older news gives way.
+HELD_CAP = 50
+#: Of one moment a start comes first and an end last.
+_TURN = {Kind.START: 0, Kind.END: 2}
+
+#: News and the task that it is of.
+Item = tuple[Checkpoint, Key]
+
+
+class Closing:
+    """The judging of one batch's tasks."""
+
+    def __init__(self, groups: Groups, rules: Rules, now: datetime, out: Folded) -> None:
+        self.groups = groups
+        self.rules = rules
+        self.now = now
+        self.out = out
+
+    def judge(self, news: list[Item]) -> None:
+        """Judge every task that was touched, and those above them; then address the news."""
+        groups, out = self.groups, self.out
+        verdicts: dict[Key, Verdict] = {}
+        waiting = list(groups.touched)
+        for key in waiting:  # grows while it is walked: a child's failure touches its parent
+            group = groups.group(key)
+            if group is None:
+                continue
+            verdict = verdicts[key] = judge(group, self.rules.windows, self.rules.warn_at)
+            if not group.has_started and group.has_box:
+                group.has_started = True
+                out.started.append(uuid_of(group.uid))
+            is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
+            if is_final and not group.is_over:
+                out.ended.append(uuid_of(group.uid))
+            group.is_over = is_final
+            has_failed = verdict.status == c.ERROR and verdict.is_over
+            if has_failed != group.is_failed:
+                group.is_failed = has_failed
+                if group.parent:
+                    siblings = groups.offspring(group.parent)
+                    siblings.tasks[key] = has_failed
+                    groups.put_offspring(group.parent, siblings)
+                    if group.parent not in groups.touched:
+                        groups.touched[group.parent] = None
+                        waiting.append(group.parent)
+            self._announce(key, group, waiting)
+            self._watch_usage(key, group)
+            self.groups.groups.put(key, group)
+        for key, verdict in verdicts.items():
+            group = groups.group(key)
+            if group is not None and self._is_shown(group):
+                self._segments(key, group, verdict, news)
+        self._address(verdicts, news)
+
+    def _announce(self, key: Key, group: Group, waiting: list[Key]) -> None:
+        """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle."""
+        if group.is_announced:
+            return
+        is_sure = bool(group.task_id)
+        if group.has_box and not is_sure:
+            unit = self.groups.unit(key)
+            is_sure = unit is not None and (unit.is_live or unit.is_top)
+        if is_sure:
+            group.is_announced = True
+            known = len(self.groups.touched)
+            self.groups.touch_below(key)
+            waiting.extend(list(self.groups.touched)[known:])
+        elif not group.parent and not group.is_settling and self._is_shown(group):
+            group.is_settling = True
+            self.out.timers.append(Timer(key, self.now + self.rules.settle))
+
+    @staticmethod
+    def _is_shown(group: Group) -> bool:
+        """A task without a box is shown when something was done in it that counts."""
+        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps:
+            return True
+        return group.facts.value("status") is not None
+
+    def _segments(self, key: Key, group: Group, verdict: Verdict, news: list[Item]) -> None:
+        """Tell the start and the end of each segment, and revise what was told when the verdict changed."""
+        if not group.has_box and not group.is_announced:
+            return
+        newest = newest_segment(group)
+        name = group.facts.value("name") or group.facts.value("agent_label") or "task"
+        uid = uuid_of(group.uid)
+        for root, segment in group.segments.items():
+            span_id = segment.span_id
+            started_ns = segment.start_ns or group.facts.first_ns
+            if segment.told_start != f"{name}\0{started_ns}":
+                segment.told_start = f"{name}\0{started_ns}"
+                start = f"Started: {name}"
+                news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, span_id), key))
+            own = verdict if segment is newest else of_past_segment(segment)
+            if own is not None and own.is_over:
+                text = tell.end_text(own, name, started_ns)
+                said = f"{own.status}\0{text}\0{own.ended_ns}"
+                if segment.told_end != said:
+                    segment.told_end = said
+                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, text, own.ended_ns, span_id), key))
+            elif segment.told_end:
+                segment.told_end = ""
+                self.out.retracted.append(end_id(root))
+        self.groups.groups.put(key, group)
+
+    @staticmethod
+    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, text: str, at_ns: int, span_id: bytes) -> Checkpoint:
+        return Checkpoint(
+            id=id,
+            tenant=group.tenant,
+            task_uid=uid,
+            kind=kind,
+            status=status,
+            text=text,
+            at=moment(at_ns) or EPOCH,
+            trace_id=group.trace_id,
+            span_id=span_id,
+            unit=span_id,
+        )
+
+    def _address(self, verdicts: dict[Key, Verdict], news: list[Item]) -> None:
+        """Make the rows of the tasks and the letters that carry them."""
+        out = self.out
+        tasks: dict[Key, Task] = {}
+
+        def row(key: Key) -> Task | None:
+            known = tasks.get(key)
+            if known is not None:
+                return known
+            group = self.groups.group(key)
+            if group is None:
+                return None
+            verdict = verdicts.get(key) or judge(group, self.rules.windows, self.rules.warn_at)
+            _, root = self.groups.root(key, group)
+            parent = self.groups.group(group.parent) if group.parent else None
+            offspring = self.groups.offspring(key).tasks
+            tasks[key] = as_task(group, verdict, self.rules.windows, parent=parent, root=root, children=offspring)
+            return tasks[key]
+
+        roots: dict[Key, Group] = {}
+        for key in verdicts:
+            group = self.groups.group(key)
+            if group is None:
+                continue
+            if not self._is_shown(group):
+                if group.status:
+                    group.status = ""
+                    self.groups.groups.put(key, group)
+                    out.gone.append((uuid_of(group.uid), None))
+                continue
+            task = row(key)
+            assert task is not None
+            if group.status != task.status:
+                group.status = task.status
+                self.groups.groups.put(key, group)
+            out.tasks.append(task)
+            root_key, root = self.groups.root(key, group)
+            roots[root_key] = root
+        for checkpoint, key in sorted(news, key=_in_order):
+            out.checkpoints.append(checkpoint)
+            group = self.groups.group(key)
+            if group is None:
+                continue
+            root_key, root = self.groups.root(key, group)
+            if root.is_announced:
+                self._letters(row(key), row(root_key), checkpoint)
+            else:
+                root.held = [*root.held, checkpoint][-HELD_CAP:]
+                self.groups.groups.put(root_key, root)
+        for root_key, root in roots.items():
+            if not root.is_announced:
+                continue
+            if root.held:
+                held, root.held = root.held, []
+                self.groups.groups.put(root_key, root)
+                for checkpoint in held:
+                    self._letters(row(root_key), row(root_key), checkpoint)
+            self._letters(row(root_key), row(root_key), None)
+
+    def _letters(self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None) -> None:
+        if task is not None and root is not None:
+            self.out.letters.extend(letters(task, checkpoint, self.rules.routes, root=root, now=self.now))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def settled(self, key: Key) -> None:
+        """The settling time of a task is over: announce it if there is something to announce."""
+        group = self.groups.group(key)
+        if group is None:
+            return
+        if group.is_settling and not group.is_announced:
+            if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
+                group.is_announced = True
+                self.groups.touch_below(key)
+            self.groups.touch(key, group)
+        elif group.is_counting:
+            self._count_usage(group)  # for the counters alone: nothing that anybody is shown has changed
+        group.is_settling = group.is_counting = False
+        self.groups.groups.put(key, group)
+
+    # --- figures for counters -----------------------------------------------------------------------------------------
+
+    def _count_usage(self, group: Group) -> None:
+        """Hand what the figures grew by to the counters."""
+        grown = minus(group.flow, group.counted)
+        if grown is ZERO:
+            return
+        group.counted = group.flow
+        if min(grown) < 0:
+            self.out.corrections += 1
+            grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
+        facts = group.facts
+        agent = facts.value("agent_name") or facts.value("agent_label")
+        self.out.settled.append(Settled(agent_name=agent, model=facts.value("model"), calls=grown[0], usage=as_usage(grown)))
+
+    def _watch_usage(self, key: Key, group: Group) -> None:
+        """Have the figures counted: now when the run has ended, else in a while."""
+        if group.is_over:
+            self._count_usage(group)
+        elif group.flow != group.counted and not (group.is_counting or group.is_settling):
+            group.is_counting = True
+            self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
+
+
+def _in_order(news: Item) -> tuple[datetime, int, UUID]:
+    """Sort news by time; of one moment a start comes first and an end last."""
+    checkpoint = news[0]
+    return checkpoint.at, _TURN.get(checkpoint.kind, 1), checkpoint.id

@@ -1,0 +1,153 @@
+"""The tasks of a batch and their units, and which task hangs below which.
+
+Rules. A task hangs below the task of the box above its leader. Where several segments say another, the earliest that has a
+parent stands.
+"""
+
+from __future__ import annotations
+
+from spanpost.fold.kin import Kin
+from spanpost.fold.placing import box_above, place
+from spanpost.fold.records import DEPTH, Group, Members, Offspring, Unit, members_key, offspring_key, unit_key
+from spanpost.fold.work import Key, Shelf, Work
+
+
+class Family:
+    """The records of the tasks that one transaction touches, and how they are related."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.kins: dict[bytes, Kin] = {}
+        self.groups = Shelf(work, Group)
+        self._members = Shelf(work, Members)
+        self._offspring = Shelf(work, Offspring)
+        #: Tasks whose row may have changed.
+        self.touched: dict[Key, None] = {}
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def kin(self, domain: bytes) -> Kin:
+        kin = self.kins.get(domain)
+        if kin is None:
+            kin = self.kins[domain] = Kin(self.work, domain)
+        return kin
+
+    def unit(self, key: Key) -> Unit | None:
+        """Return a unit by its whole key."""
+        return self.kin(key[:16]).units.get(key[17:])
+
+    def group(self, key: Key) -> Group | None:
+        return self.groups.get(key)
+
+    def group_of(self, domain: bytes, span_id: bytes) -> Group | None:
+        """Return the task in which a span is shown now."""
+        kin = self.kin(domain)
+        unit = kin.units.get(kin.boundary(span_id))
+        return self.group(unit.group) if unit is not None else None
+
+    def members(self, key: Key) -> Members:
+        return self._members.get(members_key(key)) or Members()
+
+    def put_members(self, key: Key, members: Members) -> None:
+        """Keep a task's units; a task without units has no such record."""
+        if members.units:
+            self._members.put(members_key(key), members)
+        else:
+            self._members.drop(members_key(key))
+
+    def offspring(self, key: Key) -> Offspring:
+        return self._offspring.get(offspring_key(key)) or Offspring()
+
+    def put_offspring(self, key: Key, offspring: Offspring) -> None:
+        self._offspring.put(offspring_key(key), offspring)
+
+    def touch(self, key: Key, group: Group) -> None:
+        self.groups.put(key, group)
+        self.touched[key] = None
+
+    def forget(self, key: Key) -> None:
+        """Drop a task that is no more."""
+        self.groups.drop(key)
+        self._offspring.drop(offspring_key(key))
+        self.touched.pop(key, None)
+
+    def flush(self) -> None:
+        """Hand all that changed to the work."""
+        for kin in self.kins.values():
+            kin.flush()
+        for shelf in (self.groups, self._members, self._offspring):
+            shelf.flush()
+
+    # --- who hangs below whom -----------------------------------------------------------------------------------------
+
+    def relate(self, kin: Kin, unit: Unit) -> None:
+        """Hang a leader's task below the task of the box above it."""
+        group = self.group(unit.group)
+        if group is None:
+            return
+        above_id, above, _ = box_above(kin, unit)
+        parent = place(kin, above_id, above)[0] if above is not None else b""
+        if parent == unit.group:
+            parent = b""
+        rank = (unit.start_ns, unit.root)
+        has_changed, unit.parent_group = unit.parent_group != parent, parent
+        if has_changed:
+            self.kin(unit.root[:16]).units.put(unit.root[17:], unit)
+        if group.parent and group.parent_rank[1] == unit.root and (has_changed or group.parent_rank != rank):
+            self._hang(unit.group, group, *self._earliest_parent(unit.group))
+        elif parent and (not group.parent or rank < group.parent_rank):
+            self._hang(unit.group, group, parent, rank)
+
+    def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
+        """Return the parent that the earliest segment with one says, and that segment's rank."""
+        found: tuple[tuple[int, Key], Key] | None = None
+        for domain, span_id in self.members(key).units:
+            own = unit_key(domain, span_id)
+            unit = self.unit(own)
+            if unit is not None and unit.root == own and unit.parent_group:
+                rank = (unit.start_ns, own)
+                if found is None or rank < found[0]:
+                    found = (rank, unit.parent_group)
+        return (found[1], found[0]) if found is not None else (b"", (0, b""))
+
+    def _hang(self, key: Key, group: Group, parent: Key, rank: tuple[int, Key]) -> None:
+        group.parent_rank = rank
+        if parent != group.parent:
+            if group.parent:
+                siblings = self.offspring(group.parent)
+                if siblings.tasks.pop(key, None) is not None:
+                    self.put_offspring(group.parent, siblings)
+                    self.touched[group.parent] = None
+            group.parent = parent
+            if parent:
+                siblings = self.offspring(parent)
+                siblings.tasks[key] = group.is_failed
+                self.put_offspring(parent, siblings)
+                self.touched[parent] = None
+        self.touch(key, group)
+        self.touch_below(key)
+
+    def root(self, key: Key, group: Group) -> tuple[Key, Group]:
+        """Return the topmost task above; where tasks hang in a circle, the one whose key sorts first."""
+        seen = {key: group}
+        while group.parent and len(seen) < DEPTH:
+            if group.parent in seen:
+                key = min(seen)
+                return key, seen[key]
+            above = self.group(group.parent)
+            if above is None:
+                break
+            key, group = group.parent, above
+            seen[key] = group
+        return key, group
+
+    def touch_below(self, key: Key) -> None:
+        """Have the rows of a task's child tasks made anew: what they say of their root has changed."""
+        waiting = [key]
+        for at in waiting:
+            for child in self.offspring(at).tasks:
+                if child not in self.touched:
+                    self.touched[child] = None
+                waiting.append(child)
+            if len(waiting) > 10_000:
+                return

@@ -1,0 +1,102 @@
+"""What happens to tasks when a batch closes: they take in what their units learned, or are built anew from them.
+
+Theory. Facts merge in any order and any number of times to the same, so that a unit's facts may be handed to its task once
+per batch, whole, instead of each by each. Figures are sums: what they changed by is added, once.
+"""
+
+from __future__ import annotations
+
+from spanpost.fold.facts import Facts
+from spanpost.fold.flow import ZERO, plus, tools_plus
+from spanpost.fold.groups import Groups
+from spanpost.fold.kin import total
+from spanpost.fold.records import Group, Unit, unit_key
+from spanpost.fold.segments import enter_segment
+from spanpost.fold.work import Key
+
+
+def gather(groups: Groups) -> None:
+    """Have tasks take in what the batch taught their units, and what their figures changed by."""
+    for kin in list(groups.kins.values()):
+        for span_id, (flow, tools) in kin.changed.items():
+            unit = kin.units.get(span_id)
+            group = groups.group(unit.group) if unit is not None and unit.group else None
+            if unit is not None and group is not None:
+                group.flow = plus(group.flow, flow)
+                group.tools = tools_plus(group.tools, tools)
+                groups.touch(unit.group, group)
+        kin.changed.clear()
+        for span_id in kin.learned:
+            unit = kin.units.get(span_id)
+            if unit is None:  # dissolved: its heir has learned what it knew
+                continue
+            kin.units.put(span_id, unit)
+            group = groups.group(unit.group)
+            if group is not None and unit.group not in groups.stale:
+                group.facts.merge(unit.facts)
+                enter_segment(group, unit, unit_key(kin.domain, span_id), span_id)
+                groups.touch(unit.group, group)
+        kin.learned.clear()
+
+
+def rebuild(groups: Groups) -> None:
+    """Build stale tasks anew from their units; drop those that have none."""
+    for key in sorted(groups.stale):
+        group = groups.group(key)
+        if group is None:
+            continue
+        members = groups.members(key)
+        if not members.units:
+            _drop(groups, key, group)
+            continue
+        old_segments = group.segments
+        group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, {}, {}, False
+        group.errors = 0
+        units: list[tuple[bytes, bytes, Unit]] = []
+        for domain, span_id in members.units:
+            kin = groups.kin(domain)
+            unit = kin.units.get(span_id)
+            if unit is None or unit.group != key:
+                continue
+            units.append((domain, span_id, unit))
+            group.has_box = group.has_box or unit.is_box
+        for domain, span_id, unit in units:
+            group.facts.merge(unit.facts)
+            group.errors += unit.errors
+            cell = groups.kin(domain).cells.get(span_id)
+            if cell is not None:
+                flow, tools = total(cell)
+                group.flow, group.tools = plus(group.flow, flow), tools_plus(group.tools, tools)
+            enter_segment(group, unit, unit_key(domain, span_id), span_id)
+        for root, segment in old_segments.items():
+            if root in group.segments:
+                group.segments[root].told_start = segment.told_start
+                group.segments[root].told_end = segment.told_end
+            elif segment.told_start or segment.told_end:
+                groups.retracted.add(root)
+        groups.touch(key, group)
+    groups.stale.clear()
+
+
+def _drop(groups: Groups, key: Key, group: Group) -> None:
+    for root, segment in group.segments.items():
+        if segment.told_start or segment.told_end:
+            groups.retracted.add(root)
+    heir_key = groups.gone.get(key, b"")
+    heir = groups.group(heir_key) if heir_key else None
+    if heir is not None:
+        if group.is_announced and not heir.has_started:
+            heir.message_uid = group.message_uid
+            heir.is_announced = True
+        heir.held = [*group.held, *heir.held]
+        for name, lane in group.lanes.items():
+            known = heir.lanes.get(name)
+            if known is None or (lane.newest_ns, lane.newest_key) > (known.newest_ns, known.newest_key):
+                heir.lanes[name] = lane
+        groups.touch(heir_key, heir)
+    if group.parent:
+        siblings = groups.offspring(group.parent)
+        if siblings.tasks.pop(key, None) is not None:
+            groups.put_offspring(group.parent, siblings)
+            groups.touched[group.parent] = None
+    groups.forget(key)

@@ -1,0 +1,37 @@
+"""A task's segments: its runs, each with its beginning and its end."""
+
+from __future__ import annotations
+
+from spanpost.fold.records import Group, Segment, Unit
+from spanpost.fold.work import Key
+
+#: Segments kept of a task, the newest; older ones are settled and only counted.
+SEGMENT_CAP = 16
+
+
+def newest_segment(group: Group) -> Segment | None:
+    """Return the segment that started last."""
+    segments = group.segments
+    if len(segments) <= 1:
+        return next(iter(segments.values()), None)
+    return max(segments.items(), key=lambda item: (item[1].start_ns, item[0]))[1]
+
+
+def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:
+    """Enter what a unit knows of its segment's beginning and end."""
+    segment = group.segments.get(unit.root)
+    if segment is None:
+        segment = group.segments[unit.root] = Segment()
+    is_root = unit.root == own or not group.has_box
+    if is_root:
+        begins = unit.start_ns if unit.is_box else unit.facts.first_ns
+        if begins and (not segment.start_ns or begins < segment.start_ns):
+            segment.start_ns = begins
+        segment.ending.merge(unit.facts.ending)
+        if unit.root == own:
+            segment.trace_id, segment.span_id = unit.trace_id, span_id
+    else:
+        segment.inner.merge(unit.facts.ending)
+    if len(group.segments) > SEGMENT_CAP:
+        oldest = min(group.segments, key=lambda k: (group.segments[k].start_ns, k))
+        del group.segments[oldest]

@@ -1,0 +1,174 @@
+"""Spans as they become known: which copy counts, where it hangs, which of the holders of a response id counts.
+
+A span is told in several copies (its start, a later look, its end, repeats with other content). The greatest by (state, end
+time, number of attributes, hash) stands; a greater copy takes the place of a smaller, and what the smaller one passed up is
+taken back. All of it is carried out in the kin of the span's domain.
+"""
+
+from __future__ import annotations
+
+from spanpost.domain.observations import Observation, Part, Status
+from spanpost.domain.readings import Reading, Role
+from spanpost.fold.batch import Placed
+from spanpost.fold.facts import TEXT_CAP
+from spanpost.fold.flow import NOTHING, of_call
+from spanpost.fold.groups import Groups
+from spanpost.fold.kin import Kin, claim, passes, total, winners
+from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key, slot_key
+from spanpost.fold.work import Key, Shelf
+
+_LLM, _TOOL = Role.LLM, Role.TOOL
+_STARTED = Part.STARTED
+
+#: A span's copies are ranked by this: end time, number of attributes, hash.
+Rank = tuple[int, int, bytes]
+
+
+class Spans:
+    """The spans of one batch."""
+
+    def __init__(self, groups: Groups) -> None:
+        self.groups = groups
+        self.slots = Shelf(groups.work, Slot)
+
+    def adopt(self, kin: Kin, p: Placed, cell: Cell | None, state: int, rank: Rank) -> Cell:
+        """Make this copy of the span the one that counts."""
+        o, r = p.observation, p.reading
+        span_id, role = o.span_id, r.role
+        parent = o.parent_id if o.parent_id != span_id else b""
+        is_cut = bool(parent) and self._link(kin, span_id, parent, is_new=cell is None)
+        is_new = cell is None
+        old, before, was_boundary = NOTHING, None, False
+        if cell is None:
+            cell = Cell()
+        else:  # only now: a cut may have changed it
+            was_boundary = cell.is_boundary
+            old = passes(cell)
+            before = total(cell) if was_boundary else None
+            if parent and cell.parent and parent != cell.parent and not cell.is_cut:
+                kin.push(cell.parent, NOTHING.minus(old))
+                old = NOTHING
+        cell.parent = parent or cell.parent
+        cell.is_cut = cell.is_cut or is_cut
+        cell.state, cell.rank, cell.role = state, rank, role
+        cell.tool_name = (r.tool_name or "") if role is _TOOL else ""
+        cell.failed = r.failure is not None and not r.is_interrupt
+        cell.own = of_call(r.usage) if role is _LLM else None
+        cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
+        contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (role is _LLM and r.response_id) else ()
+        kin.recast(span_id, cell, old, before)
+        for contest in contests:
+            self._crown(contest)
+        if not is_new or cell.is_boundary:  # nothing can be known below a span that nobody named
+            self._settle_boundary(kin, p, cell, span_id, was_boundary)
+        return cell
+
+    def _link(self, kin: Kin, span_id: bytes, parent: bytes, *, is_new: bool) -> bool:
+        """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
+        if kin.cells.get(parent) is None:
+            kin.cells.put(parent, Cell())
+            return False
+        if is_new:  # no parent leads back to a span that nobody named
+            return False
+        cut = kin.circle(span_id, parent)
+        if not cut:
+            return False
+        if cut == span_id:
+            return True
+        other = kin.cells.get(cut)
+        if other is not None and not other.is_cut:
+            old, before = passes(other), total(other) if other.is_boundary else None
+            kin.push(other.parent, NOTHING.minus(old))
+            other.is_cut = True
+            kin.recast(cut, other, NOTHING, before)
+            unit = kin.units.get(cut)
+            if unit is not None:
+                self.groups.update(kin, cut, unit)
+        return False
+
+    def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, was_boundary: bool) -> None:
+        o, r = p.observation, p.reading
+        unit = kin.units.get(span_id)
+        if cell.is_boundary:
+            if unit is None and not cell.is_box and not kin.kids(span_id).units:
+                return  # nothing to own yet
+            is_new = unit is None
+            unit = unit if unit is not None else Unit(trace_id=o.trace_id, tenant=o.tenant)
+            if cell.is_box:
+                _identify(unit, o, r, (cell.state, cell.rank))
+            unit.is_live = unit.is_live or (o.part is _STARTED and cell.is_box)
+            kin.units.put(span_id, unit)
+            self.groups.update(kin, span_id, unit)
+            if is_new and not was_boundary:
+                up = unit.up
+                if up:
+                    self.groups.adopt_kids(kin, span_id, up)
+        elif unit is not None:
+            self.groups.dissolve(kin, span_id, unit)
+        elif kin.kids(span_id).units:
+            unit = self.groups.need_unit(kin, span_id, o.trace_id, o.tenant)
+            self.groups.dissolve(kin, span_id, unit)
+
+    def identify(self, kin: Kin, p: Placed, copy: Copy) -> None:
+        """Take in what a smaller copy of a box says of itself and the greater ones do not."""
+        span_id = p.observation.span_id
+        unit = kin.units.get(span_id)
+        if unit is not None and _identify(unit, p.observation, p.reading, copy):
+            kin.units.put(span_id, unit)
+            self.groups.update(kin, span_id, unit)
+
+    def _claim_slot(self, p: Placed, cell: Cell, domain: bytes) -> list[Key]:
+        """Enter the race for the response id, of whose copies one counts; return the races whose outcome may have changed."""
+        o, r = p.observation, p.reading
+        own = cell_key(domain, o.span_id)
+        key = slot_key(o.tenant, r.response_id) if r.response_id and r.role is _LLM else b""
+        contests = []
+        if cell.slot and cell.slot != key:
+            claim(self.slots, cell.slot, own, None)
+            contests.append(cell.slot)
+        cell.slot, cell.wins = key, True
+        if key:
+            ranks = (1 if cell.parent else 0, 1 if r.usage is not None and r.usage.is_known else 0, own)
+            claim(self.slots, key, own, Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks))
+            slot = self.slots.get(key)
+            cell.wins = slot is None or own not in slot.claimants or own in winners(slot)
+            contests.append(key)
+        return contests
+
+    def _crown(self, key: Key) -> None:
+        """Have the holders of a response id count, or not."""
+        slot = self.slots.get(key)
+        if slot is None:
+            return
+        won = winners(slot)
+        for holder in sorted(slot.claimants):
+            kin, span_id = self.groups.kin(holder[:16]), holder[17:]
+            cell = kin.cells.get(span_id)
+            if cell is None or cell.slot != key or cell.wins == (holder in won):
+                continue
+            old, before = passes(cell), total(cell) if cell.is_boundary else None
+            cell.wins = holder in won
+            kin.recast(span_id, cell, old, before)
+
+
+def _identify(unit: Unit, o: Observation, r: Reading, copy: Copy) -> bool:
+    """Take in what one copy of a box says of itself; return whether that changed the unit.
+
+    Of each word the greatest copy that says it stands, and the earliest start: the same for any order of the copies.
+    """
+    before = (unit.agent_name, unit.task_id, unit.start_ns)
+    if r.agent_name and copy > unit.named_by:
+        unit.agent_name, unit.named_by = r.agent_name, copy
+    if r.task_id and copy > unit.identified_by:
+        unit.task_id, unit.identified_by = r.task_id, copy
+    if o.start_ns and (not unit.start_ns or o.start_ns < unit.start_ns):
+        unit.start_ns = o.start_ns
+    return before != (unit.agent_name, unit.task_id, unit.start_ns)
+
+
+def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:
+    """Return how a span ended, for the ending of what lies below it."""
+    o, failure = p.observation, p.reading.failure
+    outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
+    kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)
+    return o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP]
