@@ -14,7 +14,7 @@ help:
 	@echo "make lock       write requirements-dev.lock again (needs uv)"
 	@echo "make clean      remove .venv and caches"
 
-$(READY): pyproject.toml requirements-dev.lock scripts/make-venv
+$(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) requirements-dev.lock scripts/make-venv
 	@scripts/make-venv $(VENV)
 
 demo: $(READY)

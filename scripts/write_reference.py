@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from spanpost.cli.program import program
 from spanpost.metrics import Metrics
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
+from spanpost.sinks import registry
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -38,7 +39,12 @@ def settings_page() -> str:
         '```toml\n[slack]\nchannel = "#agents"\npreview_file = "slack.jsonl"\n\n[context]\nwarn_at = [0.6, 0.8, 0.9]\n\n'
         '[[routes]]\nsink = "slack"\naddress = "#deploys"\ntopic = "deploy"\nverbosity = "milestones"\n```',
     ]
-    for room in Settings.model_fields:
+    ours = [name for name in registry.names() if registry.distribution(name).split()[0] == "spanpost"]
+    parts[2] += (
+        " A sink that is installed beside spanpost is a room too, and has its settings in its own README; "
+        "`spanpost check` lists what is on."
+    )
+    for room in (*Settings.model_fields, *ours):
         model = room_model(room)
         parts.append(f"## {room}\n\n{(model.__doc__ or '').strip()}")
         in_list = room == "routes"

@@ -15,6 +15,7 @@ from tests import thorough
 
 assert thorough  # how hard tests of properties try, for all of them
 
+
 def _postgres() -> str | None:
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
     newest = max(found, key=lambda path: int(path.split("/")[4]), default=None)

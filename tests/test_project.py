@@ -59,13 +59,15 @@ def test_the_lock_names_no_host() -> None:
 
 
 def test_the_lock_covers_what_is_declared() -> None:
-    """Every dependency and extra of pyproject.toml is locked."""
+    """Every dependency and extra of pyproject.toml, and of the plugins', is locked."""
     import tomllib
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    declared = list(project["project"]["dependencies"]) + project["dependency-groups"]["dev"]
-    for extra in project["project"]["optional-dependencies"].values():
-        declared += extra
+    declared = []
+    for path in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")):
+        project = tomllib.loads(path.read_text())
+        declared += project["project"]["dependencies"] + project.get("dependency-groups", {}).get("dev", [])
+        for extra in project["project"].get("optional-dependencies", {}).values():
+            declared += extra
     names = {re.split(r"[\[<>=~! ]", one)[0].lower().replace("_", "-") for one in declared} - {"spanpost"}
     locked = set(re.findall(r"^([a-z0-9.-]+)(?:\[.*\])?==", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
     assert names - locked == set()

@@ -9,14 +9,15 @@ import pytest
 
 from spanpost.domain.errors import ConfigError
 from spanpost.settings import Settings, is_sdk_disabled, load, room_model, variable, variable_names
+from spanpost.sinks import registry
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def test_without_settings_optional_rooms_are_off() -> None:
-    """Nothing set: no console, no Slack, no metrics, no database."""
+    """Nothing set: no sink, no metrics, no database."""
     settings = load()
-    assert (settings.console, settings.slack, settings.metrics, settings.dsn, settings.routes) == (None, None, None, None, ())
+    assert (settings.sinks, settings.metrics, settings.dsn, settings.routes) == ({}, None, None, ())
 
 
 def test_a_room_that_is_named_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +160,7 @@ def test_otel_sdk_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_is_described_and_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each field has a description and a variable among the known names."""
-    for room in Settings.model_fields:
+    for room in (*Settings.model_fields, *registry.names()):
         model = room_model(room)
         for name, field in model.model_fields.items():
             assert field.description, f"{room}.{name}"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spanpost.domain.tasks import Task
     from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
     from spanpost.sinks.base import Sink
+    from spanpost.sinks.plugin import SinkPlugin, SinkSettings
 
 _HOMES = {
     "AgentLogProcessor": "spanpost.processors",
@@ -44,6 +45,8 @@ _HOMES = {
     "Receipt": "spanpost.domain.deliveries",
     "Rejected": "spanpost.domain.errors",
     "Sink": "spanpost.sinks.base",
+    "SinkPlugin": "spanpost.sinks.plugin",
+    "SinkSettings": "spanpost.sinks.plugin",
     "SpanpostError": "spanpost.domain.errors",
     "Task": "spanpost.domain.tasks",
     "Throttled": "spanpost.domain.errors",
@@ -67,6 +70,8 @@ __all__ = [
     "Receipt",
     "Rejected",
     "Sink",
+    "SinkPlugin",
+    "SinkSettings",
     "SpanpostError",
     "Task",
     "Throttled",

@@ -28,6 +28,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
 from spanpost.settings import Settings, load
+from spanpost.sinks import registry
 from spanpost.windows import load_windows
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def rules_of(settings: Settings) -> Rules:
             match=Match(
                 tenant=route.tenant, agent=route.agent, topic=route.topic, environment=route.environment, status=route.status
             ),
-            verbosity=Verbosity(route.verbosity),
+            # A route to a sink that is not on is refused below.
+            verbosity=Verbosity(route.verbosity or (settings.sinks[route.sink].verbosity if route.sink in sinks else "live")),
             max_age=max_age,
         )
         for route in settings.routes
@@ -75,7 +77,7 @@ def rules_of(settings: Settings) -> Rules:
     if unknown:
         known = ", ".join(sinks) or "none"
         raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
-    routes += [Route(sink=sink, max_age=max_age) for sink in sinks]
+    routes += [Route(sink=sink, verbosity=Verbosity(settings.sinks[sink].verbosity), max_age=max_age) for sink in sinks]
     return Rules(
         routes=Routes(sinks=sinks, routes=tuple(routes)),
         windows=load_windows(settings.context.windows),
@@ -86,35 +88,12 @@ def rules_of(settings: Settings) -> Rules:
 
 def enabled_sinks(settings: Settings) -> tuple[str, ...]:
     """Return the names of the sinks that are on."""
-    on = []
-    if settings.console is not None and settings.console.enabled:
-        on.append("console")
-    if settings.slack is not None:
-        on.append("slack")
-    return tuple(on)
+    return tuple(name for name, room in settings.sinks.items() if room.enabled)
 
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Make the sinks that are on."""
-    sinks: dict[str, Sink] = {}
-    if settings.console is not None and settings.console.enabled:
-        try:
-            from spanpost.sinks.console.sink import ConsoleSink, Form
-        except ImportError as error:
-            raise ConfigError(f"console: {error.name} is missing; install it with: pip install 'spanpost[console]'") from error
-        sinks["console"] = ConsoleSink(form=Form(settings.console.form))
-    if settings.slack is not None:
-        from spanpost.sinks.slack.sink import Preview, SlackSink
-
-        file = settings.slack.preview_file
-        try:
-            out = file.open("a", encoding="utf-8") if file is not None else None
-        except OSError as error:
-            raise ConfigError(f"slack.preview_file: {file}: {error.strerror}; name a file that can be written") from error
-        if settings.slack.token is not None:
-            log.warning("slack: this version does not post yet; what it would post is written to %s", file or "stderr")
-        sinks["slack"] = SlackSink(channel=settings.slack.channel, transport=Preview(out))
-    return sinks
+    return {name: registry.open_sink(name, settings.sinks[name]) for name in enabled_sinks(settings)}
 
 
 def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
@@ -454,7 +433,9 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=len(observations) + 1)
+    ledger = MemoryLedger(
+        msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=len(observations) + 1
+    )
     for start in range(0, len(observations), _REPLAY_BATCH):
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():

@@ -29,6 +29,7 @@ UNKNOWN = "unknown"
 ROOMS = ("intake", "fold", "ledger", "sinks", "desk")
 #: The closed list of reasons of `spanpost_lost_total`; anything else is counted as ``other``.
 LOST = (
+    # intake: the queue of the in-process door
     "queue_full",
     "superseded",
     "closed",
@@ -36,13 +37,23 @@ LOST = (
     "convert",
     "receive",
     "no_worker",
-    "no_task",
-    "memory",
+    # intake: what was received or read
     "undecodable",
     "too_large",
     "too_deep",
+    "bad_span",
+    "bad_event",
+    "bad_record",
+    "bad_shape",
+    "bad_line",
+    "too_many_events",
+    # fold and ledger
+    "no_task",
+    "memory",
     "unfoldable",
+    "memory",
     "ledger_unavailable",
+    # sinks
     "buried",
     "bug",
     OTHER,

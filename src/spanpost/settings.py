@@ -12,14 +12,20 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from spanpost.domain.errors import ConfigError
+from spanpost.sinks import registry
+from spanpost.sinks.plugin import SinkSettings
+
+#: Settings of sinks, by the sink's name.
+Models: TypeAlias = Mapping[str, type[SinkSettings]]
 
 PREFIX: Final = "SPANPOST_"
 CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
@@ -103,23 +109,6 @@ class IntakeSettings(Room):
     capture_content: bool = Field(default=False, description="Keep prompts, completions and tool arguments in the audit rows.")
 
 
-class ConsoleSettings(Room):
-    """Messages in the terminal, as Slack would show them."""
-
-    enabled: bool = Field(default=True, description="Show them; a room that is named at all is on.")
-    form: Literal["auto", "live", "plain", "json"] = Field(
-        default="auto", description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal."
-    )
-
-
-class SlackSettings(Room):
-    """Messages in Slack. Posting for real is not built yet: what would be posted is written to `preview_file`, else to stderr."""
-
-    token: SecretStr | None = Field(default=None, description="Bot token (`xoxb-...`). Never printed.")
-    channel: str = Field(default="", description="Channel where no route names another, e.g. `#agents`.")
-    preview_file: Path | None = Field(default=None, description="Write payloads here as JSON lines instead of posting.")
-
-
 class MetricsSettings(Room):
     """Prometheus metrics over HTTP. Off in `attach()` unless set; on in `run` and `demo`."""
 
@@ -131,14 +120,16 @@ class MetricsSettings(Room):
 class RouteSettings(Room):
     """Where news of some tasks goes: the first route of a sink whose conditions are all met. Not given: takes any."""
 
-    sink: str = Field(min_length=1, description="Sink that it leads to: `console` or `slack`.")
+    sink: str = Field(min_length=1, description="Sink that it leads to, e.g. `console` or `slack`.")
     address: str = Field(default="", description="Where in the sink, e.g. `#deploys`; empty: the sink's own default.")
     tenant: str | None = Field(default=None, description="Takes tasks of this tenant.")
     agent: str | None = Field(default=None, description="Takes tasks of the agent with this name.")
     topic: str | None = Field(default=None, description="Takes tasks with this `agent.topic`.")
     environment: str | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
     status: str | None = Field(default=None, description="Takes tasks in this status, beside other routes.")
-    verbosity: Literal["live", "milestones", "final", "mute"] = Field(default="live", description="How much is let through.")
+    verbosity: Literal["live", "milestones", "final", "mute"] | None = Field(
+        default=None, description="How much is let through; not given: as the sink's own settings say."
+    )
 
 
 class LogSettings(Room):
@@ -183,7 +174,7 @@ class NewsSettings(Room):
 
 
 class Settings(BaseSettings):
-    """All settings. Make it with `load`, which also refuses misspelt names."""
+    """All settings. Make it with `load`, which adds a room for each sink that is set and refuses misspelt names."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
@@ -191,8 +182,6 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
-    console: ConsoleSettings | None = None
-    slack: SlackSettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
@@ -215,6 +204,11 @@ class Settings(BaseSettings):
     def dsn(self) -> str | None:
         """The database's URL in the clear, for those who connect; None without one."""
         return self.database.url.get_secret_value() if self.database.url else None
+
+    @property
+    def sinks(self) -> dict[str, SinkSettings]:
+        """The sinks of which anything is set, by name, sorted."""
+        return {name: room for name, room in sorted(self.__dict__.items()) if isinstance(room, SinkSettings)}
 
 
 class _DatabaseUrl(PydanticBaseSettingsSource):
@@ -240,16 +234,45 @@ class _Toml(PydanticBaseSettingsSource):
 
 def load(**overrides: Any) -> Settings:
     """Read the settings; `overrides` by room win over all else. Raises `ConfigError` with every mistake and its next step."""
-    mistakes = list(_misspelt_variables(os.environ))
-    mistakes += _misspelt_keys(read_config_file())
+    document = read_config_file()
+    sinks = _sinks_set(os.environ, document, overrides)
+    mistakes = [*_misspelt_variables(os.environ, sinks), *_misspelt_keys(document, sinks)]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+    fields: dict[str, Any] = {name: (model | None, None) for name, model in sinks.items()}
+    model = create_model("Settings", __base__=Settings, **fields) if fields else Settings
     try:
-        return Settings(**overrides)
+        return model(**overrides)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item) for item in error.errors(include_input=False, include_url=False))) from None
+        items = error.errors(include_input=False, include_url=False)
+        raise ConfigError("\n".join(_explain(item, sinks) for item in items)) from None
     except SettingsError:
-        raise ConfigError(f"{_not_json(os.environ)}: this is not JSON; write it so, or set it in {CONFIG_FILE}") from None
+        raise ConfigError(f"{_not_json(os.environ, sinks)}: this is not JSON; write it so, or set it in {CONFIG_FILE}") from None
+
+
+def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) -> Models:
+    """Return the models of the sinks of which anything is said. Nothing of the others is imported."""
+    said = {room.lower() for document in documents for room in document}
+    for name in environment:
+        room, parted, _ = name.upper().removeprefix(PREFIX).partition("__")
+        if parted and name.upper().startswith(PREFIX):
+            said.add(room.lower())
+    said -= set(Settings.model_fields)
+    # The installed packages are looked through only where something is left to be found there.
+    found = sorted(said & set(registry.names())) if said else []
+    for name in found:
+        if hasattr(Settings, name):
+            raise ConfigError(f"sink plugin {name!r} (of {registry.distribution(name)}): the name is taken; its author must rename it")
+    return {name: registry.find(name).settings for name in found}
+
+
+def _models_installed() -> Models:
+    """Return the models of every sink that can be had, to say which name was meant."""
+    models: dict[str, type[SinkSettings]] = {}
+    for name in registry.names():
+        with suppress(ConfigError):
+            models[name] = registry.find(name).settings
+    return models
 
 
 def is_sdk_disabled() -> bool:
@@ -294,8 +317,10 @@ def read_config_file() -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error}; mend the file or unset {CONFIG_VARIABLE}") from None
 
 
-def room_model(name: str) -> type[Room]:
-    """Return the model behind a room's name."""
+def room_model(name: str) -> type[BaseModel]:
+    """Return the model behind a room's name, a sink's among them. Raises `ConfigError` for a sink that cannot be had."""
+    if name not in Settings.model_fields:
+        return registry.find(name).settings
     annotation = Settings.model_fields[name].annotation
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, Room):
@@ -303,12 +328,12 @@ def room_model(name: str) -> type[Room]:
     raise KeyError(name)
 
 
-def variable_names() -> tuple[str, ...]:
-    """Return every environment variable that is read, sorted."""
+def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
+    """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
     names = {CONFIG_VARIABLE, PREFIX + "ROUTES"}
-    for room in Settings.model_fields:
-        if room != "routes":
-            names.update(variable(room, field) for field in room_model(room).model_fields)
+    rooms: dict[str, type[BaseModel]] = {room: room_model(room) for room in Settings.model_fields if room != "routes"}
+    for room, model in (rooms | dict(_models_installed() if sinks is None else sinks)).items():
+        names.update(variable(room, field) for field in model.model_fields)
     return tuple(sorted(names))
 
 
@@ -317,25 +342,24 @@ def variable(room: str, field: str) -> str:
     return f"{PREFIX}{room}__{field}".upper()
 
 
-def _misspelt_variables(environment: Mapping[str, str]) -> Iterable[str]:
-    known = variable_names()
+def _misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:
+    known = variable_names(sinks)
     for name, value in sorted(environment.items()):
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in known or _KUBERNETES.match(upper):
             continue
         if upper.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://")):
             continue
-        yield f"{name}: there is no such setting{_nearest(upper, known)}; rename or unset it ({REFERENCE} lists all)"
+        yield f"{name}: there is no such setting{_nearest(upper, variable_names())}; rename or unset it ({REFERENCE} lists all)"
 
 
-def _misspelt_keys(document: Mapping[str, Any]) -> Iterable[str]:
-    rooms = tuple(Settings.model_fields)
+def _misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
     for room, fields in document.items():
-        if room not in rooms:
-            near = _nearest(room, rooms)
+        if room not in Settings.model_fields and room not in sinks:
+            near = _nearest(room, (*Settings.model_fields, *registry.names()))
             yield f"{CONFIG_FILE}: [{room}]: there is no such room{near}; rename or remove it ({REFERENCE} lists all)"
             continue
-        known = tuple(room_model(room).model_fields)
+        known = tuple((sinks.get(room) or room_model(room)).model_fields)
         for table in fields if isinstance(fields, list) else [fields]:
             for key in table if isinstance(table, dict) else ():
                 if key not in known:
@@ -345,15 +369,20 @@ def _misspelt_keys(document: Mapping[str, Any]) -> Iterable[str]:
                     )
 
 
-def _not_json(environment: Mapping[str, str]) -> str:
-    compound = [PREFIX + "ROUTES", variable("context", "warn_at"), variable("context", "windows")]
+def _not_json(environment: Mapping[str, str], sinks: Models) -> str:
+    """Return which variable was at fault: pydantic-settings names the room alone."""
+    compound = {PREFIX + "ROUTES"}
+    for room in (*Settings.model_fields, *sinks):
+        for field, info in (sinks.get(room) or room_model(room)).model_fields.items():
+            if re.search(r"\b(tuple|list|dict|set|frozenset|Sequence|Mapping)\[", str(info.annotation)):
+                compound.add(variable(room, field))
     for name, value in sorted(environment.items()):
         if name.upper() in compound:
             try:
                 json.loads(value)
             except ValueError:
                 return name
-    return " or ".join(compound)
+    return " or ".join(sorted(compound))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -363,14 +392,22 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {squeezed[found[0]]}?)" if found else ""
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, sinks: Models) -> str:
     error = cast("dict[str, Any]", item)
     where = [str(part) for part in error["loc"]]
     name = ".".join(where) or "settings"
     reason = str(error["msg"]).removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if error["type"] == "extra_forbidden":
-        reason = f"there is no such setting{_nearest(where[-1], room_model(where[0]).model_fields)}"
+        reason = f"there is no such setting{_nearest(where[-1], _fields_of(where[0], sinks))}"
     if len(where) >= 2 and where[0] != "routes":
         return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
     return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"
+
+
+def _fields_of(room: str, sinks: Models) -> tuple[str, ...]:
+    if room in sinks:
+        return tuple(sinks[room].model_fields)
+    if room in Settings.model_fields:
+        return tuple(room_model(room).model_fields)
+    return (*Settings.model_fields, *registry.names())

@@ -1,4 +1,4 @@
-"""Every python, bash and toml block of README and docs runs, page by page, as a reader would run them.
+"""Every python, bash and toml block of README, docs and the plugins' READMEs runs, page by page, as a reader would run them.
 
 The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language leaves a
 block out; a bash block's ``export`` lasts for the page. A block that fails fails its page. The embedded PostgreSQL runs
@@ -20,7 +20,7 @@ from spanpost.ledger.embedded import EmbeddedPostgres
 from spanpost.testing.postgres import FAST
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")])
 _BLOCK = re.compile(r"^```(\w+)(?: +no-run: *([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _RUN = ("python", "bash", "console", "sh", "toml")
 

@@ -52,7 +52,7 @@ def test_the_replay_format_is_documented() -> None:
 
 def test_links_lead_somewhere() -> None:
     """Every relative link of README and docs names a file that is there."""
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("plugins/*/README.md")]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages
@@ -60,3 +60,40 @@ def test_links_lead_somewhere() -> None:
         if not target.startswith(("http:", "https:", "mailto:")) and not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def _quotes(page: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```\w+ no-run: quoted from (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md"])
+def test_quotes_are_verbatim(page: str) -> None:
+    """What a page quotes from a plugin stands there, letter by letter."""
+    found = _quotes((ROOT / "docs" / page).read_text())
+    assert found
+    for name, quote in found:
+        (path,) = (one for one in ROOT.glob("plugins/**/*") if one.is_file() and str(one).endswith(f"/{name}"))
+        assert quote in path.read_text(), f"{page}: {quote}"
+
+
+def test_the_contract_of_sinks_is_on_one_page() -> None:
+    """The page names every field, method and error of the contract in its tables, and no others."""
+    import inspect
+    from dataclasses import fields
+
+    from spanpost import DeliveryError, Sink, SinkPlugin, SinkSettings
+    from spanpost.sinks.plugin import GROUP
+
+    page = (REFERENCE / "sink-plugins.md").read_text()
+    assert f'[project.entry-points."{GROUP}"]' in page
+    rows = {
+        head: set(re.findall(r"^\| `(?:async )?(\w+)", table, re.MULTILINE))
+        for head, table in re.findall(r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S)
+    }
+    methods = {name for name, one in vars(Sink).items() if inspect.isfunction(one) and not name.startswith("_")}
+    assert rows == {
+        "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},
+        "spanpost.SinkSettings": set(SinkSettings.model_fields),
+        "spanpost.Sink": methods,
+        "raised": {one.__name__ for one in DeliveryError.__subclasses__()},
+    }

@@ -26,7 +26,9 @@ def _rules() -> set[tuple[str, str | None]]:
 
 def test_the_page_names_every_rule() -> None:
     """Each rule of the machine stands in the page with its status, and the page names no other."""
-    told = {(rule, status) for rule, cell in re.findall(r"^\| `([^`]+)` \| (.+?) \| ", PAGE, re.MULTILINE) for status in _statuses(cell)}
+    told = {
+        (rule, status) for rule, cell in re.findall(r"^\| `([^`]+)` \| (.+?) \| ", PAGE, re.MULTILINE) for status in _statuses(cell)
+    }
     rules = _rules()
     assert len(rules) > 12
     assert {(rule, status) for rule, status in rules if status is not None} - told == set()

@@ -1,7 +1,8 @@
-"""What only the memory ledger does: it lives in an agent's process, and stays small."""
+"""What only the memory ledger does: it lives in an agent's process, stays small, and makes good a fold that failed."""
 
 from __future__ import annotations
 
+from spanpost.fold.batch import Rules
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.testing.observed import a_run, started
@@ -41,3 +42,28 @@ async def test_beyond_all_bounds_what_is_let_go_is_counted() -> None:
     tasks = await ledger.tasks(TaskQuery(limit=1000))
     assert len(tasks) <= 63
     assert lost == 119 - len(tasks)
+
+
+class Broken(dict[str, int]):
+    """A table of windows that cannot be read once: stands for a fault of ours in the midst of a fold."""
+
+    def __init__(self) -> None:
+        self.faults = 1
+
+    def get(self, key: object, default: object = None) -> int:  # type: ignore[override]
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("a fault")
+        return 1000
+
+
+def test_a_fold_that_fails_half_way_is_made_good() -> None:
+    """After a fault in the midst of a batch nothing is lost, doubled or half counted."""
+    batch = [*a_run("a"), *a_run("b", trace=2)]
+    whole, broken = MemoryLedger(Rules(windows={})), MemoryLedger(Rules(windows=Broken()))
+    whole.record_now(batch)
+    recorded = broken.record_now(batch)
+    assert (recorded.events, recorded.lost) == (len(batch), {})
+    figures = [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in whole.tasks_now(TaskQuery())]
+    assert figures == [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in broken.tasks_now(TaskQuery())]
+    assert broken.record_now(batch).events == 0

@@ -192,10 +192,10 @@ async def test_what_cannot_be_mended_is_kept_aside(ledger: PostgresLedger, datab
     broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
     batch = [*a_run("a"), broken, *a_run("b", trace=2)]
     recorded = await ledger.record(batch)
-    assert (recorded.events, recorded.lost) == (len(batch) - 1, {"dead letter": 1})
+    assert (recorded.events, recorded.lost) == (len(batch) - 1, {"unfoldable": 1})
     assert len(await ledger.tasks(TaskQuery())) == 2
     again = await ledger.record([broken])
-    assert again.lost == {"dead letter": 1}
+    assert again.lost == {"unfoldable": 1}
     row = await database.fetchrow("SELECT attempts, source, tenant, bytes, txid_current() > 0 FROM dead_letters")
     assert tuple(row)[:3] == (2, "record", "default")
     assert msgspec.msgpack.decode(row["bytes"])["name"] == broken.name

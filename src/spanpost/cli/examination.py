@@ -8,8 +8,9 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from spanpost.domain.errors import SpanpostError
+from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.settings import config_path, is_sdk_disabled
+from spanpost.sinks import registry
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
@@ -26,7 +27,7 @@ class Finding(NamedTuple):
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything that can be wrong before the start; the settings themselves were accepted already."""
-    return [*_settings(), _database(settings), *_metrics(settings), *_slack(settings)]
+    return [*_settings(), _database(settings), *_metrics(settings), *_sinks(settings)]
 
 
 def _settings() -> Iterator[Finding]:
@@ -83,7 +84,14 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
         yield Finding("metrics", True, f"{room.host}:{room.port} is free")
 
 
-def _slack(settings: Settings) -> Iterator[Finding]:
-    room = settings.slack
-    if room is not None and room.token is not None:
-        yield Finding("slack", True, "the token was read; this version writes previews and does not post yet")
+def _sinks(settings: Settings) -> Iterator[Finding]:
+    for name in registry.names():
+        whose = registry.distribution(name)
+        try:
+            registry.find(name)
+        except ConfigError as error:
+            yield Finding(name, False, str(error), f"upgrade or uninstall {whose}")
+            continue
+        room = settings.sinks.get(name)
+        if room is not None and room.enabled:
+            yield Finding(name, True, f"on; of {whose}")

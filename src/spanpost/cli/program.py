@@ -107,7 +107,7 @@ def run(database_url: DatabaseUrl = None, data_dir: DataDir = None, metrics_port
     """Deliver what waits in the database and serve metrics, until Ctrl-C. It does not receive OTLP yet."""
     from spanpost.cli.service import serve
 
-    serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True))
+    serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True, is_service=True))
 
 
 @program.command(short_help="Examine settings, database and ports.")
@@ -276,7 +276,12 @@ def query(
 
 
 def _settings(
-    database_url: str | None = None, data_dir: Path | None = None, metrics_port: int | None = None, *, serve_metrics: bool = False
+    database_url: str | None = None,
+    data_dir: Path | None = None,
+    metrics_port: int | None = None,
+    *,
+    serve_metrics: bool = False,
+    is_service: bool = False,
 ) -> Settings:
     """Read the settings; the command line uses the embedded database where no other is named."""
     from spanpost import settings
@@ -293,7 +298,7 @@ def _settings(
     elif serve_metrics:
         overrides["metrics"] = {}
     loaded = settings.load(**overrides)
-    logs.configure(loaded.log)
+    logs.configure(loaded.log, quiet=not is_service)
     return loaded
 
 

@@ -35,10 +35,10 @@ def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -
     `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at any time.
     """
     import spanpost
-    from spanpost.settings import ConsoleSettings
+    from spanpost.sinks.console.settings import ConsoleSettings
 
     watched = sys.stdout.isatty()
-    if settings.console is None:
+    if "console" not in settings.sinks:
         settings = settings.model_copy(update={"console": ConsoleSettings()})
     where = "your PostgreSQL" if settings.dsn else f"the embedded PostgreSQL in {settings.database.data_dir}"
     _say(f"starting {where} ...")

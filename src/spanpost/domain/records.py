@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import UUID
 
 import msgspec
@@ -9,6 +10,11 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
+
+#: Reasons of `Recorded.lost`: an observation that neither span nor task claims, and one that no ledger can take (PostgreSQL
+#: keeps it in ``dead_letters``).
+NO_TASK = "no_task"
+UNFOLDABLE = "unfoldable"
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,3 +51,21 @@ class Recorded(msgspec.Struct, kw_only=True):
     deliveries: int = 0
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}
+
+    def plus(self, other: Recorded) -> Recorded:
+        """Return this and another part of one batch as one."""
+        newest = {t.uid: t for t in (*self.tasks, *other.tasks)}
+        return Recorded(
+            events=self.events + other.events,
+            parts=dict(Counter(self.parts) + Counter(other.parts)),
+            repeats=self.repeats + other.repeats,
+            passed_over=self.passed_over + other.passed_over,
+            tasks=list(newest.values()),
+            started=self.started + other.started,
+            ended=self.ended + other.ended,
+            checkpoints=self.checkpoints + other.checkpoints,
+            settled=self.settled + other.settled,
+            corrections=self.corrections + other.corrections,
+            deliveries=self.deliveries + other.deliveries,
+            lost=dict(Counter(self.lost) + Counter(other.lost)),
+        )

@@ -28,7 +28,7 @@ _WORDS = re.compile(
 )
 #: Names of figures and identities that those words also stand in.
 _SPARED = re.compile(
-    r"token|usage|count|length|size|(?:^|[._])id$|_id$|\.ids$|model|finish|reason|\.type$|_type$|mime|version|"
+    r"token|usage|count|length|size|(?:^|[._])id$|_id$|\.ids$|(?:^|[._])model$|finish|reasons?$|\.type$|_type$|mime|version|"
     r"tier|fingerprint|uuid|index|first_chunk|source|class$|"
     r"temperature|max_|top_p|duration|_ms$|\.name$|_name$|status|cost|role$|\.kind$|schema_url|encoding_format|choice\.count"
 )

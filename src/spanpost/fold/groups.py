@@ -140,27 +140,32 @@ class Groups(Family):
 
     def regroup(self, kin: Kin, span_id: bytes) -> None:
         """Show a unit, and what depends on it, where it now belongs."""
-        unit = kin.units.get(span_id)
-        if unit is None:
-            return
+        waiting = [span_id]
+        while waiting:
+            span_id = waiting.pop()
+            unit = kin.units.get(span_id)
+            if unit is not None and self._put_in_place(kin, span_id, unit):
+                waiting.extend(kin.kids(span_id).units)
+
+    def _put_in_place(self, kin: Kin, span_id: bytes, unit: Unit) -> bool:
+        """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
         group, root = place(kin, span_id, unit)
-        is_leader = root == unit_key(kin.domain, span_id)
-        if (group, root) != (unit.group, unit.root):
-            old = unit.group
-            if old and old != group:
-                self._leave(kin, span_id, unit, group)
-                self.moves.append((kin.domain, unit.trace_id, span_id, span_id, group))
-            elif old:
-                self.stale.add(old)
-            unit.group, unit.root = group, root
-            kin.units.put(span_id, unit)
-            if old != group:
-                self._join(kin, span_id, unit)
-                self._move_counted(kin, span_id, old, group)
-            for kid in list(kin.kids(span_id).units):
-                self.regroup(kin, kid)
-        elif is_leader:
-            self.relate(kin, unit)
+        if (group, root) == (unit.group, unit.root):
+            if root == unit_key(kin.domain, span_id):
+                self.relate(kin, unit)
+            return False
+        old = unit.group
+        if old and old != group:
+            self._leave(kin, span_id, unit, group)
+            self.moves.append((kin.domain, unit.trace_id, span_id, span_id, group))
+        elif old:
+            self.stale.add(old)
+        unit.group, unit.root = group, root
+        kin.units.put(span_id, unit)
+        if old != group:
+            self._join(kin, span_id, unit)
+            self._move_counted(kin, span_id, old, group)
+        return True
 
     def _recount(self, kin: Kin, span_id: bytes) -> None:
         """Regroup the boxes below the nearest box when its being "of one agent" changed."""

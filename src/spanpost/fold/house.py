@@ -13,6 +13,7 @@ from datetime import datetime
 
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role, Tells
+from spanpost.domain.records import NO_TASK
 from spanpost.fold.absorb import absorb
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
@@ -82,7 +83,7 @@ class House:
             if not r.is_of_agent and r.tells is _NOTHING and not is_known and not r.is_interrupt:
                 return
         if not span_id and not r.task_id:
-            self.out.lost["no_task"] = self.out.lost.get("no_task", 0) + 1
+            self.out.lost[NO_TASK] = self.out.lost.get(NO_TASK, 0) + 1
             return
         if cell is None:
             cell = Cell()
@@ -135,6 +136,10 @@ class House:
                 place = (uuid_of(group.uid) if group is not None else None, boundary)
                 for position in positions:
                     out.recorded[position] = place
-        for shelf in (groups, self.spans.slots, self.news.seen):
-            shelf.flush()
+        self.keep()
         return out
+
+    def keep(self) -> None:
+        """Hand all records that changed to the work."""
+        for shelf in (self.groups, self.spans.slots, self.news.seen):
+            shelf.flush()

@@ -22,6 +22,8 @@ from spanpost.fold.records import DEPTH, Kid, Unit, group_key, unit_key
 from spanpost.fold.work import Key
 
 _WORKFLOW = Role.WORKFLOW
+#: Boxes within boxes that are followed upward; deeper ones are tasks of their own.
+BOX_DEPTH = 1024
 
 
 def box_above(kin: Kin, unit: Unit) -> tuple[bytes, Unit | None, bool]:
@@ -79,14 +81,14 @@ def is_within(kin: Kin, unit: Unit, above_id: bytes, above: Unit, via_tool: bool
 
 def place(kin: Kin, span_id: bytes, unit: Unit) -> tuple[Key, Key]:
     """Return the task in which a unit is shown, and the root of its segment there."""
-    above_id, above, via_tool = box_above(kin, unit)
-    if not unit.is_box:
-        if above is None:
+    for _ in range(BOX_DEPTH):
+        above_id, above, via_tool = box_above(kin, unit)
+        if above is None and not unit.is_box:
             provisional = group_key(kin.domain)
             return provisional, provisional
-        return place(kin, above_id, above)
-    if above is not None and is_within(kin, unit, above_id, above, via_tool):
-        return place(kin, above_id, above)
+        if above is None or (unit.is_box and not is_within(kin, unit, above_id, above, via_tool)):
+            break
+        span_id, unit = above_id, above
     own = unit_key(kin.domain, span_id)
     if unit.task_id:
         return group_key(explicit_uid(unit.tenant, unit.task_id)), own

@@ -60,7 +60,7 @@ class Spans:
         for contest in contests:
             self._crown(contest)
         if not is_new or cell.is_boundary:  # nothing can be known below a span that nobody named
-            self._settle_boundary(kin, p, cell, span_id, was_boundary)
+            self._settle_boundary(kin, p, cell, span_id, is_new, was_boundary)
         return cell
 
     def _link(self, kin: Kin, span_id: bytes, parent: bytes, *, is_new: bool) -> bool:
@@ -86,20 +86,20 @@ class Spans:
                 self.groups.update(kin, cut, unit)
         return False
 
-    def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, was_boundary: bool) -> None:
+    def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, is_new: bool, was_boundary: bool) -> None:
         o, r = p.observation, p.reading
         unit = kin.units.get(span_id)
         if cell.is_boundary:
             if unit is None and not cell.is_box and not kin.kids(span_id).units:
                 return  # nothing to own yet
-            is_new = unit is None
+            is_first = unit is None
             unit = unit if unit is not None else Unit(trace_id=o.trace_id, tenant=o.tenant)
             if cell.is_box:
                 _identify(unit, o, r, (cell.state, cell.rank))
             unit.is_live = unit.is_live or (o.part is _STARTED and cell.is_box)
             kin.units.put(span_id, unit)
             self.groups.update(kin, span_id, unit)
-            if is_new and not was_boundary:
+            if is_first and not is_new and not was_boundary:  # nothing lies below a span that nobody has named yet
                 up = unit.up
                 if up:
                     self.groups.adopt_kids(kin, span_id, up)

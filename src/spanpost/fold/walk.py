@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -30,9 +30,9 @@ from spanpost.fold.records import (
     unit_key,
 )
 from spanpost.fold.tell import occurrence_id, possible_telling
-from spanpost.fold.work import Key, Work
+from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "prepare", "seen_keys", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "seen_keys", "trail"]
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
@@ -146,15 +146,19 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     house = House(work, rules, now)
     # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
     order = sorted(range(len(batch)), key=lambda i: _begins(batch[i]))
-    for i in order:
-        p = batch[i]
-        if p.is_span:
-            house.span(i, p)
-    for i in order:
-        p = batch[i]
-        if not p.is_span:
-            house.event(i, p)
-    return house.close()
+    try:
+        for i in order:
+            if batch[i].is_span:
+                house.span(i, batch[i])
+        for i in order:
+            if not batch[i].is_span:
+                house.event(i, batch[i])
+        return house.close()
+    except Missing:
+        raise
+    except Exception:
+        house.keep()  # a fault of ours: a ledger that cannot throw half-done work away must have it whole, to `mend` it
+        raise
 
 
 def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folded:
@@ -162,6 +166,21 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
     house = House(work, rules, now)
     for key in due:
         house.settled(key)
+    return house.close()
+
+
+def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Folded:
+    """Build the tasks anew of which records were changed by a fold that did not come to its end.
+
+    For a ledger that cannot throw half-done work away: what cells and units hold is whole after each observation, what
+    their tasks add up may not be.
+    """
+    house = House(work, rules, now)
+    for key in changed:
+        unit = work.get(key, Unit) if key[16:17] == b"u" else None
+        group = unit.group if unit is not None else key if key[16:17] == b"g" else b""
+        if group:
+            house.groups.stale.add(group)
     return house.close()
 
 

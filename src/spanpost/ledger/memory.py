@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,7 +18,7 @@ from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery, Mode, Receipt, Urgency
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
-from spanpost.domain.records import Recorded
+from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -25,6 +27,7 @@ from spanpost.fold.records import domain_of
 from spanpost.fold.work import Key, R
 from spanpost.ledger.base import DeliveryRow, TaskQuery
 
+log = logging.getLogger("spanpost.ledger.memory")
 _URGENCY = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
 
 
@@ -133,7 +136,12 @@ class MemoryLedger:
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
         """Fold a batch without an event loop."""
-        placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+        try:
+            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+        except Exception:
+            if len(batch) == 1:
+                return self._lose(batch[0])
+            return self._apart(batch)
         new: list[Placed] = []
         for p in placed:
             identity = p.event_id + p.content_hash
@@ -142,7 +150,15 @@ class MemoryLedger:
                 new.append(p)
         while len(self._identities) > self._remember:
             del self._identities[next(iter(self._identities))]
-        folded = walk.fold(self._records, new, self.rules, self._clock())
+        try:
+            folded = walk.fold(self._records, new, self.rules, self._clock())
+        except Exception:
+            for p in new:
+                self._identities.pop(p.event_id + p.content_hash, None)
+            mended = self._mended(walk.domains(new))
+            total = mended.plus(self._lose(new[0].source) if len(new) == 1 else self._apart([p.source for p in new]))
+            total.repeats += len(batch) - len(new)
+            return total
         recorded = self._write(folded)
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.events = sum(parts.values())
@@ -181,6 +197,26 @@ class MemoryLedger:
                 self._letter_ids.pop((row.letter.sink, row.letter.key), None)
                 self._lane_receipts.pop((row.letter.sink, row.letter.lane), None)
         return sum(task.ended_at is None for task in dropped.values())
+
+    def _apart(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch one by one, because one of it spoils the rest."""
+        total = Recorded()
+        for o in batch:
+            total = total.plus(self.record_now([o]))
+        return total
+
+    def _mended(self, domains: Iterable[bytes]) -> Recorded:
+        """Make good what a fold left half done in these domains."""
+        total = Recorded()
+        for key in [key for domain in domains for key in self._records.domains.get(domain, ())]:
+            with suppress(Exception):  # the task that cannot be folded: it stays as it was
+                total = total.plus(self._write(walk.mend(self._records, [key], self.rules, self._clock())))
+        return total
+
+    @staticmethod
+    def _lose(o: Observation) -> Recorded:
+        log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
+        return Recorded(lost={UNFOLDABLE: 1})
 
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""

@@ -19,14 +19,13 @@ from uuid import UUID, uuid4
 from zlib import crc32
 
 import asyncpg
-import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Outcome
-from spanpost.domain.records import Recorded
+from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -294,9 +293,9 @@ class PostgresLedger:
                     waiting += [(middle, end), (first, middle)]
                 else:
                     await bury(connection, batch[first], error)
-                    total.lost = dict(Counter(total.lost) + Counter({"dead letter": 1}))
+                    total.lost = dict(Counter(total.lost) + Counter({UNFOLDABLE: 1}))
                 continue
-            total = _sum(total, part)
+            total = total.plus(part)
         return total
 
     async def _keep_months(self) -> None:
@@ -392,23 +391,3 @@ async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: 
 
 def _stripe(domain: bytes) -> int:
     return crc32(domain) % STRIPES
-
-
-def _sum(a: Recorded, b: Recorded) -> Recorded:
-    """Return two parts of one batch as one."""
-    newest = {t.uid: t for t in (*a.tasks, *b.tasks)}
-    return msgspec.structs.replace(
-        a,
-        events=a.events + b.events,
-        parts=dict(Counter(a.parts) + Counter(b.parts)),
-        repeats=a.repeats + b.repeats,
-        passed_over=a.passed_over + b.passed_over,
-        tasks=list(newest.values()),
-        started=a.started + b.started,
-        ended=a.ended + b.ended,
-        checkpoints=a.checkpoints + b.checkpoints,
-        settled=a.settled + b.settled,
-        corrections=a.corrections + b.corrections,
-        deliveries=a.deliveries + b.deliveries,
-        lost=dict(Counter(a.lost) + Counter(b.lost)),
-    )

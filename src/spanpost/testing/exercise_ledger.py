@@ -157,6 +157,17 @@ class ExerciseLedger:
         assert {c.task_uid for c in await ledger.checkpoints(task_uid=uid)} == {uid}
         assert len(await ledger.checkpoints(limit=1)) == 1
 
+    async def test_one_bad_observation_does_not_spoil_its_batch(self, make_ledger: MakeLedger) -> None:
+        """What no ledger can take is lost alone and counted; its siblings are recorded, the repeated batch is a repeat."""
+        ledger = await make_ledger()
+        broken = msgspec.structs.replace(a_run("x")[0], trace_id=None)
+        batch = [*a_run("a"), broken, *a_run("b", trace=2)]
+        recorded = await ledger.record(batch)
+        assert (recorded.events, recorded.lost) == (len(batch) - 1, {"unfoldable": 1})
+        assert len(await ledger.tasks(TaskQuery())) == 2
+        again = await ledger.record(batch)
+        assert (again.events, again.repeats) == (0, len(batch) - 1)
+
     async def test_hostile_text_loses_nothing(self, make_ledger: MakeLedger) -> None:
         """NUL, NaN and huge numbers in one observation neither raise nor take its siblings along."""
         ledger = await make_ledger()

@@ -76,7 +76,11 @@ UNREACHABLE = (OSError, TimeoutError, ValueError, OverflowError)
 def unreachable(error: BaseException) -> str:
     """Say that a database cannot be reached, why, and what to do. Never the URL: it holds the password."""
     # What cannot be parsed is quoted by the parser, and may be the password.
-    why = "it is not the URL of a PostgreSQL" if isinstance(error, (ValueError, OverflowError)) else f"{type(error).__name__}: {error}"
+    why = (
+        "it is not the URL of a PostgreSQL"
+        if isinstance(error, (ValueError, OverflowError))
+        else f"{type(error).__name__}: {error}"
+    )
     return (
         f"the database cannot be reached ({why}): check DATABASE_URL and that the server runs, "
         "or leave DATABASE_URL out to use the embedded PostgreSQL"

@@ -1,5 +1,19 @@
 """What Slack would show, in the terminal."""
 
-from spanpost.sinks.console.sink import ConsoleSink
+from __future__ import annotations
 
-__all__ = ["ConsoleSink"]
+from spanpost.domain.errors import ConfigError
+from spanpost.sinks.base import Sink
+from spanpost.sinks.console.settings import ConsoleSettings
+from spanpost.sinks.plugin import SinkPlugin
+
+
+def _open(settings: ConsoleSettings) -> Sink:
+    try:
+        from spanpost.sinks.console.sink import ConsoleSink, Form
+    except ImportError as error:
+        raise ConfigError(f"console: {error.name} is missing; install it with: pip install 'spanpost[console]'") from error
+    return ConsoleSink(form=Form(settings.form))
+
+
+plugin = SinkPlugin(name="console", settings=ConsoleSettings, open=_open)

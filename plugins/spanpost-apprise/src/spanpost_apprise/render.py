@@ -1,0 +1,54 @@
+"""A piece of news as a notification: a title and a few lines. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from spanpost import Checkpoint, Task
+from spanpost.domain.checkpoints import Kind
+from spanpost.fold.redact import line
+from spanpost.sinks import words
+
+# "@everyone", "<!channel>": some services would ring everybody for them. A space without width parts them.
+_MENTION = re.compile(r"(?<!\w)@(?=\w)|<(?=[!@#])")
+
+
+class Notification(NamedTuple):
+    """What is shown, and how urgent it looks: ``info``, ``success``, ``warning`` or ``failure``."""
+
+    title: str
+    body: str
+    type: str
+
+
+def notification(task: Task, news: Checkpoint) -> Notification:
+    """Return the news as people read it. Text from agents is cut, scrubbed, and mentions nobody."""
+    look = words.task_look(task) if news.kind is Kind.END and news.status == task.status else words.news_look(news)
+    lines = [words.news_text(news)]
+    if news.detail and (detail := line(news.detail, 500)):
+        lines.append(detail)
+    if news.kind is Kind.END:
+        if task.error is not None and (why := line(task.error.message or task.error.type, 300)) and why not in lines:
+            lines.append(why)
+        lines += [f"{name}: {value}" for name, value in words.results(task)]
+    lines += [f"{label}: {url}" for label, url in words.links(task, 3)]
+    if about := " · ".join([*words.byline(task), *words.figures(task, context=False)]):
+        lines.append(about)
+    return Notification(_harmless(f"{look.emoji} {words.title(task, 100)}: {look.word}"), _harmless("\n".join(lines)), _type(news))
+
+
+def _type(news: Checkpoint) -> str:
+    match news.kind:
+        case Kind.END:
+            return {"complete": "success", "error": "failure"}.get(news.status, "warning")
+        case Kind.ERROR:
+            return "failure"
+        case Kind.APPROVAL_REQUESTED | Kind.STALLED | Kind.CONTEXT_WARNING:
+            return "warning"
+        case _:
+            return "info"
+
+
+def _harmless(text: str) -> str:
+    return _MENTION.sub(lambda found: found[0] + "\u200b", text)

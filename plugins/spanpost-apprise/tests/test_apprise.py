@@ -1,0 +1,155 @@
+"""The apprise sink with apprise's own json:// service, against a real server on this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("spanpost_apprise", reason="plugins/spanpost-apprise is not installed")
+
+from spanpost import ConfigError, DeliveryError, Rejected, Unknown
+from spanpost.app import open_sinks, rules_of
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.readings import Failure
+from spanpost.fold.routes import Verbosity
+from spanpost.settings import load
+from spanpost.testing.exercise_sink import CHECKS
+from spanpost.testing.http import Answer, HttpReceiver
+from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+from spanpost_apprise.render import notification
+from spanpost_apprise.settings import AppriseSettings
+from spanpost_apprise.sink import AppriseSink
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def _url(receiver: HttpReceiver, path: str = "") -> str:
+    return receiver.url.replace("http://", "json://") + path
+
+
+def _sink(**urls: str) -> AppriseSink:
+    return AppriseSink(AppriseSettings(urls=urls))
+
+
+def _end(**fields: object):
+    task = a_task(status="error", ended_at=NOON + timedelta(minutes=3), error=Failure(type="Timeout", message="no answer"))
+    return a_delivery(task, a_checkpoint(task, kind=Kind.END, status="error", text="It failed"), sink="apprise", **fields)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+async def test_it_behaves_as_a_sink(check):
+    """The sink passes the suite that every sink is held to."""
+    async with HttpReceiver() as receiver:
+        await check(lambda: _sink(ops=_url(receiver)))
+
+
+async def test_a_person_reads_what_happened():
+    """An end arrives with a title, the reason, figures and the type that colours it."""
+    async with HttpReceiver() as receiver:
+        await _sink(ops=_url(receiver, "/in")).deliver(_end())
+    (post,) = receiver.posted
+    told = json.loads(post.body)
+    assert (post.path, told["title"], told["type"]) == ("/in", "❌ Quarterly report: failed", "failure")
+    assert told["message"].splitlines() == ["It failed", "no answer", "reporter · 18.4k in · 1.2k out · $0.04 · 3m 00s"]
+
+
+async def test_a_state_is_not_sent():
+    """What cannot be edited is not sent at each change."""
+    async with HttpReceiver() as receiver:
+        receipt = await _sink(ops=_url(receiver)).deliver(a_delivery(sink="apprise"))
+    assert receipt.skipped
+    assert receiver.posted == []
+
+
+async def test_an_address_names_a_service():
+    """A route's address notifies that service alone; without one all are; an unknown one is refused for good."""
+    async with HttpReceiver() as receiver:
+        sink = _sink(ops=_url(receiver, "/ops"), dev=_url(receiver, "/dev"))
+        await sink.deliver(_end(address="dev"))
+        assert [post.path for post in receiver.posted] == ["/dev"]
+        await sink.deliver(_end(key="another"))
+        assert sorted(post.path for post in receiver.posted[1:]) == ["/dev", "/ops"]
+        with pytest.raises(Rejected) as refused:
+            await sink.deliver(_end(address="nobody"))
+    assert refused.value.reason == "address"
+
+
+async def test_a_retry_spares_those_that_have_it():
+    """After a partial failure the next try notifies only who has not taken it."""
+    async with HttpReceiver([Answer(status=500)]) as bad, HttpReceiver() as good:
+        sink = _sink(bad=_url(bad), good=_url(good))
+        with pytest.raises(Unknown, match="not taken by bad"):
+            await sink.deliver(_end())
+        assert await sink.reconcile([_end(id=7)]) == {7: None}
+        await sink.deliver(_end(attempt=2))
+    assert (len(bad.posted), len(good.posted)) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("@everyone look", "@\u200beveryone look"),
+        ("<!channel> <@U1> <#C1>", "<\u200b!channel> <\u200b@\u200bU1> <\u200b#C1>"),
+        ("a@example.com 1 < 2", "a@example.com 1 < 2"),
+    ],
+)
+def test_nobody_is_mentioned(said, shown):
+    """Text from an agent rings nobody; an address stays whole."""
+    told = notification(a_task(name=said), a_checkpoint(text=said))
+    assert told.body.splitlines()[0] == shown
+    assert told.title.endswith(f"{shown}: checkpoint")
+
+
+@pytest.mark.usefixtures("settings_alone")
+def test_it_is_quiet_by_default():
+    """Without a route only ends and questions go out; a route without a word on it inherits that, another says so."""
+    urls = {"ops": "json://localhost"}
+    route = {"sink": "apprise", "topic": "deploy"}
+    settings = load(apprise={"urls": urls}, routes=[route, route | {"verbosity": "live"}])
+    assert [one.verbosity for one in rules_of(settings).routes.routes] == [Verbosity.FINAL, Verbosity.LIVE, Verbosity.FINAL]
+
+
+@pytest.mark.usefixtures("settings_alone")
+@pytest.mark.parametrize("url", ["canary://host", "canary", "tgram://canary"])
+def test_an_unknown_service_is_refused(url):
+    """What apprise cannot make sense of stops the start, by its name and without its address."""
+    with pytest.raises(ConfigError, match=r"apprise\.urls\.ops: apprise knows no such service") as refused:
+        open_sinks(load(apprise={"urls": {"ops": url}}))
+    assert "canary" not in str(refused.value)
+
+
+async def test_no_address_is_told(caplog):
+    """No part of an address stands in any log record down to DEBUG, in an error or in the settings' text."""
+    caplog.set_level(logging.DEBUG)
+    async with HttpReceiver([Answer(), Answer(status=500), Answer(resets=True)]) as receiver:
+        url = _url(receiver, "/canary-path?+X-Key=canary-header")
+        told = [repr(AppriseSettings(urls={"ops": url})), AppriseSettings(urls={"ops": url}).model_dump_json()]
+        sink = _sink(ops=url)
+        for n in range(3):
+            try:
+                await sink.deliver(_end(key=str(n)))
+            except DeliveryError as error:
+                told.append(repr(error))
+    assert len(receiver.posted) == 3
+    told += [f"{record.getMessage()} {record.args!r}" for record in caplog.records]
+    assert [text for text in told if "canary" in text] == []
+
+
+async def test_others_may_log(caplog):
+    """What the application itself logs through the same loggers is left alone."""
+    caplog.set_level(logging.DEBUG)
+    _sink(ops="json://localhost")
+    logging.getLogger("urllib3.connectionpool").debug("the application's own")
+    assert "the application's own" in caplog.text
+
+
+def test_every_setting_stands_in_the_readme():
+    """The README's table names each setting with its variable, and no other."""
+    told = re.findall(r"^\| `(\w+)` \| `SPANPOST_APPRISE__(\w+)`", README.read_text(), re.MULTILINE)
+    assert {name for name, _ in told} == set(AppriseSettings.model_fields)
+    assert [variable.lower() for _, variable in told] == [name for name, _ in told]

@@ -1,0 +1,17 @@
+"""The console's settings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from spanpost.sinks.plugin import SinkSettings
+
+
+class ConsoleSettings(SinkSettings):
+    """Messages in the terminal, as Slack would show them."""
+
+    form: Literal["auto", "live", "plain", "json"] = Field(
+        default="auto", description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal."
+    )

@@ -1,0 +1,41 @@
+"""The contract of a sink's plugin: what the entry point group ``spanpost.sinks`` leads to. docs/reference/sink-plugins.md is its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from spanpost.sinks.base import Sink
+
+GROUP: Final = "spanpost.sinks"
+
+
+class SinkSettings(BaseModel):
+    """What every sink can be told; a sink's own settings derive from it. Unknown names are refused.
+
+    Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+    enabled: bool = Field(default=True, description="Use it; a sink of which anything is set is on.")
+    verbosity: Literal["live", "milestones", "final", "mute"] = Field(
+        default="live", description="How much is let through where no route says."
+    )
+
+
+S = TypeVar("S", bound=SinkSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkPlugin(Generic[S]):
+    """A kind of sink, as a value. Its module is imported once anything of the sink is set, and must be cheap to import."""
+
+    #: Of the entry point, the sink, the room in ``spanpost.toml`` and the variables: ``SPANPOST_<NAME>__<FIELD>``.
+    name: str
+    settings: type[S]
+    #: Makes the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with the next step.
+    open: Callable[[S], Sink]

@@ -1,0 +1,274 @@
+"""Recorded runs of real frameworks through replay: the same for any order and form of the bodies, and what they really were.
+
+The recordings are looked for in ``shared/captures`` beside the checkout, or where `SPANPOST_CAPTURES` says.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spanpost import app
+from spanpost.domain.checkpoints import TOLD
+from spanpost.domain.observations import Observation
+from spanpost.fold.report import report
+from spanpost.intake.recordings import read_recording, tell_signal
+from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.settings import load
+from tests.fold.recorded_runs import SIX, shared
+from tests.fold.recorded_runs import runs as runs_in
+
+CAPTURES = shared()
+RUNS = list(runs_in(CAPTURES)) if CAPTURES is not None else []
+
+# What each run came to, as its telemetry and its framework's manners say (one word for each task, in order of start).
+# By the name of the run; SDK loops without a framework are one task for each call, judged by `LOOPS`.
+BY_RUN = {
+    "llmfail": "error",
+    "maxturns": "error",
+    "recursion": "error",
+    "teamfail": "error",
+    "toolfailhard": "error",
+    "approval": "waiting complete",
+}
+#: Of these the last call alone failed.
+LOOPS = ("anthropic-openinference", "anthropic-traceloop", "openai-v2", "openai-v2-latest")
+EXCEPTIONS = {
+    # The tool's exception left the run: the framework does not hand it to the model.
+    "google-adk/toolfail": "error",
+    "langgraph-openinference/toolfail": "error",
+    "langgraph-traceloop/toolfail": "error",
+    "pydantic-ai/toolfail": "error",
+    "pydantic-ai-1.0.0/toolfail": "error",
+    "pydantic-ai-v4/toolfail": "error",
+    # The root never arrived: the process was gone before its queue drained.
+    "langgraph-langsmith-noflush/ok": "working",
+    "langgraph-langsmith-noflush/toolfail": "working",
+    # It waits and goes on within one trace.
+    "llama-index/approval": "complete",
+    # The resumed run was never reported.
+    "openai-agents-openinference/approval": "waiting",
+    # No model calls are reported: nothing shows the turn that is missing.
+    "openai-agents-genai/approval": "complete complete",
+}
+#: Whose task hangs below whose, where a run has several agents.
+TREES = {
+    "agenttool": {("weather_expert", "triage_agent")},
+    "pydantic-ai/handoff": {("weather_expert", "triage_agent")},
+    "openai-agents-genai/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
+    "openai-agents-openinference/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
+    "openai-agents-otelv2/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
+    "langgraph-openinference/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
+    "langgraph-traceloop/handoff": {("triage_agent", "weather_desk"), ("weather_expert", "weather_desk")},
+    "google-adk/handoff": {("triage_agent", "triage_agent"), ("weather_expert", "triage_agent")},
+    "strands/handoff": {("triage_agent", "invoke_swarm"), ("weather_expert", "invoke_swarm")},
+    "strands/graph": {("researcher", "invoke_graph"), ("writer", "invoke_graph")},
+    "crewai-openinference/two": {("Researcher", "two"), ("Writer", "two")},
+}
+#: Runs of the six dialects whose tokens are not, or not all, on the wire.
+UNSAID = {"langgraph-openinference/streamnousage", "openai-agents-openinference/approval"}
+
+every_run = pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
+
+
+@pytest.fixture(autouse=True)
+def recordings(clean_environment: Path) -> None:
+    """Ask for the recordings: missing, they skip on a laptop and fail in CI."""
+    if CAPTURES is None:
+        missing = "the recordings are missing: put them into ../shared/captures or name their place in SPANPOST_CAPTURES"
+        pytest.fail(missing, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(missing)
+
+
+def files_of(run: str) -> list[Path]:
+    assert CAPTURES is not None
+    return sorted((CAPTURES / run).glob("*.pb"))
+
+
+def comparable(tasks: Any, checkpoints: Any) -> dict[str, Any]:
+    """Return the whole public form, in an order of its own."""
+    whole = report(sorted(tasks, key=lambda t: t.task_id), checkpoints, {})
+    whole["checkpoints"].sort(key=lambda c: c["id"])
+    return whole
+
+
+def replayed(files: list[Path]) -> dict[str, Any]:
+    result = app.replay(files)
+    assert not result.lost
+    return comparable(result.tasks, result.checkpoints)
+
+
+@cache
+def made_of(run: str) -> dict[str, Any]:
+    """Return what replay makes of a run as it was recorded; not to be changed."""
+    return replayed(files_of(run))
+
+
+def told(batches: list[list[Observation]]) -> dict[str, Any]:
+    """Return what a ledger makes of batches as they come; what is told, without what is judged."""
+    ledger = MemoryLedger(app.rules_of(load()))
+    for batch in batches:
+        assert not ledger.record_now(batch).lost
+    ledger.elapse_now(datetime.now(UTC) + timedelta(days=1))
+    return comparable(ledger.tasks_now(TaskQuery(limit=10**9)), [c for c in ledger.checkpoints_now(limit=10**9) if c.kind in TOLD])
+
+
+def without_judged(whole: dict[str, Any]) -> dict[str, Any]:
+    return {**whole, "checkpoints": [c for c in whole["checkpoints"] if c["kind"] in TOLD]}
+
+
+def single_bodies(files: list[Path]) -> Iterator[bytes]:
+    """Yield each span and log record as a body of its own."""
+    for file in files:
+        body = file.read_bytes()
+        signal = tell_signal(body)
+        if signal == "traces":
+            traces = ExportTraceServiceRequest.FromString(body)
+            for resource in traces.resource_spans:
+                for scope in resource.scope_spans:
+                    for span in scope.spans:
+                        one = ExportTraceServiceRequest()
+                        holder = one.resource_spans.add(resource=resource.resource, schema_url=resource.schema_url)
+                        holder.scope_spans.add(scope=scope.scope, schema_url=scope.schema_url, spans=[span])
+                        yield one.SerializeToString()
+        elif signal == "logs":
+            logs = ExportLogsServiceRequest.FromString(body)
+            for resource_logs in logs.resource_logs:
+                for scope_logs in resource_logs.scope_logs:
+                    for record in scope_logs.log_records:
+                        lone = ExportLogsServiceRequest()
+                        above = lone.resource_logs.add(resource=resource_logs.resource)
+                        above.scope_logs.add(scope=scope_logs.scope, log_records=[record])
+                        yield lone.SerializeToString()
+
+
+def as_json(body: bytes) -> str | None:
+    """Return a body as the Collector's file exporter writes it: ids in hex, one line."""
+    signal = tell_signal(body)
+    if signal == "metrics":
+        return None
+    request: Any = ExportTraceServiceRequest if signal == "traces" else ExportLogsServiceRequest
+    return json.dumps(_hex_ids(MessageToDict(request.FromString(body), use_integers_for_enums=True)))
+
+
+def _hex_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            k: base64.b64decode(v).hex() if k in ("traceId", "spanId", "parentSpanId") and isinstance(v, str) else _hex_ids(v)
+            for k, v in value.items()
+        }
+    return [_hex_ids(v) for v in value] if isinstance(value, list) else value
+
+
+@every_run
+def test_every_form_and_order_comes_to_the_same(run: str, tmp_path: Path) -> None:
+    """Files in any order and repeated, each span in a file of its own, JSON lines, gzip: all give the very same output."""
+    files, random = files_of(run), Random(run)
+    expected = made_of(run)
+    assert replayed([*reversed(files), *random.sample(files, len(files) // 2)]) == expected
+
+    singles = []
+    for number, body in enumerate(single_bodies(files)):
+        singles.append(tmp_path / f"{number}.pb")
+        singles[-1].write_bytes(body)
+    random.shuffle(singles)
+    assert replayed(singles) == expected
+
+    lines = [line for file in files if (line := as_json(file.read_bytes())) is not None]
+    random.shuffle(lines)
+    (tmp_path / "lines.jsonl").write_text("\n".join(lines))
+    assert replayed([tmp_path / "lines.jsonl"]) == expected
+
+    packed = []
+    for file in files:
+        packed.append(tmp_path / f"{file.name}.gz")
+        packed[-1].write_bytes(gzip.compress(file.read_bytes()))
+    assert replayed(packed) == expected
+
+
+@every_run
+def test_spans_fed_one_at_a_time_come_to_the_same(run: str) -> None:
+    """Observations in any order, each a batch of its own and some repeated, give the same tasks and told checkpoints."""
+    files = files_of(run)
+    observations = [o for file in files for decoded in read_recording(file) for o in decoded.observations]
+    expected = without_judged(made_of(run))
+    for seed in range(2):
+        random = Random(seed)
+        mixed = [*observations, *random.sample(observations, len(observations) // 3)]
+        random.shuffle(mixed)
+        assert told([[o] for o in mixed]) == expected
+
+
+@every_run
+def test_statuses_are_what_the_run_was(run: str) -> None:
+    """Each task of each run has the status that its telemetry supports, and nothing that ended well looks failed."""
+    dialect, _, name = run.partition("/")
+    tasks = sorted(made_of(run)["tasks"], key=lambda t: t["started_at"])
+    statuses = [t["status"] for t in tasks]
+    if run in EXCEPTIONS:
+        assert statuses == EXCEPTIONS[run].split()
+    elif dialect in LOOPS and name == "llmfail":
+        assert statuses[0] == "complete"
+        assert set(statuses[1:]) == {"error"}
+    elif name in BY_RUN:
+        assert statuses == BY_RUN[name].split()
+    else:
+        assert set(statuses) <= {"complete"}
+        assert statuses or dialect == "mcp-native"
+
+
+@every_run
+def test_agents_hang_below_those_that_called_them(run: str) -> None:
+    """In runs with several agents each child task names its parent; in all others there are no child tasks."""
+    tasks = made_of(run)["tasks"]
+    names = {t["task_id"]: t["name"] for t in tasks}
+    found = {(t["name"], names[t["parent_task_id"]]) for t in tasks if t["parent_task_id"] is not None}
+    assert found == TREES.get(run, TREES.get(run.partition("/")[2], set()))
+
+
+@every_run
+def test_tokens_are_what_the_model_served(run: str) -> None:
+    """The tasks' own tokens add up to what the model's stub really served, wherever they are on the wire."""
+    if run.partition("/")[0] not in SIX or run in UNSAID:
+        return
+    assert CAPTURES is not None
+    served = json.loads((CAPTURES / run / "truth.json").read_text())["totals"]
+    tasks = made_of(run)["tasks"]
+    for field, name in (("input_tokens", "input"), ("output_tokens", "output"), ("cache_read_tokens", "cached_read")):
+        assert sum(t[field] or 0 for t in tasks) == served[name], field
+
+
+def test_the_command_prints_what_the_rooms_made(tmp_path: Path) -> None:
+    """``spanpost replay --json`` prints one object, the same for any order of the files, for a run of each dialect."""
+    for dialect in sorted({run.partition("/")[0] for run in RUNS}):
+        run = next(run for run in RUNS if run.startswith(f"{dialect}/"))
+        files = files_of(run)
+        Random(dialect).shuffle(files)
+        done = subprocess.run(
+            [sys.executable, "-m", "spanpost", "replay", "--json", *map(str, files)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        printed = json.loads(done.stdout)
+        assert list(printed) == ["tasks", "checkpoints", "lost"]
+        printed["tasks"].sort(key=lambda t: t["task_id"])
+        printed["checkpoints"].sort(key=lambda c: c["id"])
+        assert printed == replayed(files)

@@ -1,0 +1,38 @@
+"""What people and models said stays out of what is kept, in every recorded dialect, unless settings ask for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from spanpost.domain.observations import Observation
+from spanpost.fold import walk
+from tests.acceptance.test_captures import RUNS, files_of, made_of, recordings
+from tests.fold.recorded_runs import observations
+
+__all__ = ["recordings"]
+
+#: Phrases of the recorded prompts, answers, tool arguments and results.
+SAID = ("What is the weather", "weather in", "Oslo", "Lisbon", "sunny", "You are", "degrees")
+
+
+def text_of(o: Observation) -> str:
+    return json.dumps(msgspec.to_builtins((o.name, o.attributes, o.body, o.status_message)), default=str)
+
+
+def phrases(value: Any) -> set[str]:
+    return {phrase for phrase in SAID if phrase in value}
+
+
+@pytest.mark.parametrize("run", RUNS or [pytest.param("", id="no recordings")])
+def test_nothing_that_was_said_is_kept(run: str) -> None:
+    """No audit row and no checkpoint holds a phrase of the conversation; with `capture_content` the rows do hold them."""
+    seen = observations(files_of(run)[0].parent)
+    kept = "".join(text_of(p.source) for p in walk.prepare(seen))
+    assert phrases(kept) == set()
+    assert phrases(json.dumps(made_of(run)["checkpoints"])) == set()
+    whole = "".join(text_of(p.source) for p in walk.prepare(seen, keeps_content=True))
+    assert phrases(whole) == phrases("".join(map(text_of, seen)))

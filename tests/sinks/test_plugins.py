@@ -1,0 +1,222 @@
+"""Sinks are found by their entry points: a stranger's as ours, and those that break the contract are refused by name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spanpost.app import enabled_sinks, open_sinks
+from spanpost.cli.examination import _sinks
+from spanpost.domain.errors import ConfigError
+from spanpost.settings import load
+from spanpost.sinks import registry
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+ROOT = Path(__file__).parent.parent.parent
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+
+TICKER = """
+from pathlib import Path
+from spanpost import Receipt, SinkPlugin, SinkSettings
+
+class TickerSettings(SinkSettings):
+    file: Path
+
+class Ticker:
+    name = "ticker"
+    def __init__(self, settings):
+        self.file = settings.file
+    async def deliver(self, delivery):
+        if delivery.checkpoint is not None:
+            with self.file.open("a") as file:
+                print(delivery.checkpoint.kind, delivery.task.name, file=file)
+        return Receipt()
+    async def reconcile(self, deliveries):
+        return {}
+    def budgets(self, delivery):
+        return ()
+    async def close(self):
+        pass
+
+plugin = SinkPlugin(name="ticker", settings=TickerSettings, open=Ticker)
+"""
+
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Lend what installs a distribution with one module and one sink, as pip would."""
+
+    def install(code: str = TICKER, *, name: str = "ticker", dist: str = "strange-ticker", value: str = "") -> Path:
+        site = tmp_path / f"site-{dist}"
+        module = dist.replace("-", "_")
+        info = site / f"{module}-1.2.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[spanpost.sinks]\n{name} = {value or f'{module}:plugin'}\n")
+        (site / f"{module}.py").write_text(code)
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        return site
+
+    return install
+
+
+def test_ours_are_registered_as_a_strangers() -> None:
+    """Console and Slack stand in pyproject.toml's entry points, and nowhere else in the code that opens sinks."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][registry.GROUP]
+    assert set(declared) <= set(registry.names())
+    for name in declared:
+        assert registry.find(name).name == name
+        assert registry.distribution(name).split()[0] == "spanpost"
+        for room in ("app.py", "settings.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py"):
+            assert f'"{name}"' not in (ROOT / "src" / "spanpost" / room).read_text()
+
+
+def test_a_stranger_is_told_everything(install: Install, tmp_path: Path) -> None:
+    """In a process of its own, a stranger's sink that one variable turns on is told an agent's news in order."""
+    site = install()
+    code = (
+        "import spanpost; from spanpost.agent import agent_task, checkpoint\n"
+        "spanpost.attach()\n"
+        "with agent_task('Upgrade', agent='mechanic'): checkpoint('Reading')\n"
+        "assert spanpost.attach().shutdown(10)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")]), "SPANPOST_TICKER__FILE": "told.txt"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "told.txt").read_text().splitlines() == ["start Upgrade", "checkpoint Upgrade", "end Upgrade"]
+
+
+def test_settings_come_from_everywhere(install: Install, monkeypatch: pytest.MonkeyPatch, clean_environment: Path) -> None:
+    """A stranger's room is read from the file, the environment and arguments, which win in this order."""
+    install()
+    (clean_environment / "spanpost.toml").write_text('[ticker]\nfile = "from-toml"\n')
+    assert load().sinks["ticker"].file == Path("from-toml")
+    monkeypatch.setenv("SPANPOST_TICKER__FILE", "from-env")
+    assert load().sinks["ticker"].file == Path("from-env")
+    settings = load(ticker={"file": "from-argument"})
+    assert settings.sinks["ticker"].file == Path("from-argument")
+    assert enabled_sinks(settings) == ("ticker",)
+    assert enabled_sinks(load(ticker={"enabled": False})) == ()
+
+
+def test_a_sink_without_settings_is_off(install: Install) -> None:
+    """An installed sink of which nothing is set is not even imported."""
+    install("raise SystemError('imported')")
+    assert load().sinks == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SPANPOST_TICKER__FIEL", "SPANPOST_TICKER__FILE"),
+        ("SPANPOST_TICKER_FILE", "SPANPOST_TICKER__FILE"),
+        ("SPANPOST_TIKER__FILE", "SPANPOST_TICKER__FILE"),
+    ],
+)
+def test_misspelt_names_are_refused(install: Install, monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    """A slip in a stranger's variable stops the start, and what was meant is told."""
+    install()
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=rf"^{name}: there is no such setting \(did you mean {meant}\?\)"):
+        load()
+
+
+def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) -> None:
+    """So does a slip in the file, in the room or in a key, and in an argument."""
+    install()
+    (clean_environment / "spanpost.toml").write_text('[ticker]\nfiel = "x"\n[tickr]\nfile = "x"\n')
+    with pytest.raises(ConfigError) as refused:
+        load()
+    assert [line.split(";")[0] for line in str(refused.value).splitlines()] == [
+        "spanpost.toml: ticker.fiel: there is no such setting (did you mean file?)",
+        "spanpost.toml: [tickr]: there is no such room (did you mean ticker?)",
+    ]
+    (clean_environment / "spanpost.toml").unlink()
+    with pytest.raises(ConfigError, match=r"tickr: there is no such setting \(did you mean ticker\?\)"):
+        load(tickr={})
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "import nothing_of_that_name",
+            "strange_ticker:plugin cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
+        ("", "cannot be imported: AttributeError: .*'plugin'"),
+        ("def plugin(): ...", "strange_ticker:plugin is a function, not a spanpost.SinkPlugin"),
+        ("from spanpost import SinkPlugin\nplugin = SinkPlugin(name='ticker')", "missing 2 required .*'settings' and 'open'"),
+        (TICKER.replace('name="ticker"', 'name="other"'), "it calls itself 'other', its entry point 'ticker'"),
+        (
+            TICKER.replace("settings=TickerSettings", "settings=dict"),
+            "its settings must be a class derived from spanpost.SinkSettings",
+        ),
+        (TICKER.replace("open=Ticker", "open=None"), "its open cannot be called"),
+        (TICKER.replace("open=Ticker", "open=lambda settings: 1 / 0"), "it could not be opened: ZeroDivisionError"),
+        (
+            TICKER.replace("open=Ticker", "open=lambda settings: None"),
+            "what it opens is no sink: deliver, reconcile, budgets, close missing",
+        ),
+        (TICKER.replace("async def reconcile", "async def reconcil"), "what it opens is no sink: reconcile missing"),
+        (TICKER.replace('    name = "ticker"', '    name = "other"'), "its sink is named 'other', must be 'ticker'"),
+    ],
+)
+def test_what_breaks_the_contract_is_refused(install: Install, code: str, says: str) -> None:
+    """The error names the plugin, its distribution and what is missing."""
+    install(code)
+    with pytest.raises(
+        ConfigError, match=rf"^sink plugin 'ticker' \(of strange-ticker 1\.2\): .*{says}.*docs/reference/sink-plugins\.md"
+    ):
+        open_sinks(load(ticker={"file": "x"}))
+
+
+@pytest.mark.parametrize("name", ["My|Sink", "two__parts", "9lives"])
+def test_a_name_unfit_for_variables_is_refused(install: Install, name: str) -> None:
+    """A name must fit a variable, a lane and a metric's label."""
+    install(name=name)
+    with pytest.raises(ConfigError, match="lower-case words"):
+        registry.find(name)
+
+
+def test_a_taken_name_is_refused(install: Install) -> None:
+    """A sink cannot be named as something that settings have, nor as another distribution's sink."""
+    install(name="dsn", dist="strange-dsn")
+    with pytest.raises(ConfigError, match=r"sink plugin 'dsn' \(of strange-dsn 1\.2\): the name is taken"):
+        load(dsn={})
+    install(dist="one-ticker")
+    install(dist="two-ticker")
+    with pytest.raises(ConfigError, match=r"'ticker': brought by one-ticker 1\.2 and two-ticker 1\.2; uninstall all but one"):
+        load(ticker={})
+
+
+def test_check_tells_of_plugins(install: Install) -> None:
+    """`spanpost check` says whose the sinks are that are on, and finds the installed one that is broken though off."""
+    install("raise RuntimeError('broken')")
+    found = {finding.name: finding for finding in _sinks(load(slack={}))}
+    assert (found["slack"].ok, found["slack"].finding.split()[:3]) == (True, ["on;", "of", "spanpost"])
+    assert not found["ticker"].ok
+    assert "RuntimeError: broken" in found["ticker"].finding
+    assert found["ticker"].next_step == "upgrade or uninstall strange-ticker 1.2"
+    assert "console" not in found
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
+def test_our_plugins_are_installed(plugin: Path) -> None:
+    """In CI nothing in plugins/ can go untested because it is not installed."""
+    project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
+    missing = set(project["entry-points"][registry.GROUP]) - set(registry.names())
+    if missing and os.environ.get("CI") != "true":
+        pytest.skip(f"{plugin.name} is not installed: pip install -e {plugin.relative_to(ROOT)}")
+    assert missing == set()
+    assert project["version"] == "0.1.0"
+    assert {path.name for path in plugin.iterdir()} >= {"README.md", "src", "tests"}
