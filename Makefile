@@ -3,10 +3,11 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench reference lock clean
+.PHONY: help demo test test-fast lint bench reference lock clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
+	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
@@ -17,10 +18,14 @@ $(READY): pyproject.toml $(wildcard plugins/*/pyproject.toml) requirements-dev.l
 	@scripts/make-venv $(VENV)
 
 demo: $(READY)
-	@$(VENV)/bin/spanpost demo $(ARGS)
+# With job control, Ctrl-C goes to the demo and not to make too, which would call it an error.
+	@if [ -t 0 ]; then set -m; fi; $(VENV)/bin/spanpost demo $(ARGS) || exit $$?
 
 test: $(READY)
 	@$(PY) -m pytest -q -n auto --dist loadscope $(ARGS)
+
+test-fast: $(READY)
+	@$(PY) -m pytest -q -n auto --dist loadscope -m "not slow and not acceptance" $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .

@@ -94,9 +94,9 @@ def _command(command: Any, name: str) -> list[str]:
     if children is not None:
         return [part for child_name, child in children.items() for part in _command(child, f"{name} {child_name}")]
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    usage = " ".join([name, *(str(one.metavar) for one in arguments)])
+    usage = " ".join([name, *(_argument(one) for one in arguments)])
     parts = [f"## {name}\n\n`{usage}`\n\n{command.help}"]
-    rows = [f"| `{one.metavar}` | {one.help} |" for one in arguments]
+    rows = [f"| `{_argument(one)}` | {one.help} |" for one in arguments]
     rows += [
         f"| `{' '.join(filter(None, (one.opts[-1], _metavar(one))))}` | {one.help} |"
         for one in command.params
@@ -105,6 +105,11 @@ def _command(command: Any, name: str) -> list[str]:
     if rows:
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows]))
     return parts
+
+
+def _argument(argument: Any) -> str:
+    repeated = f"{argument.metavar}..." if argument.nargs == -1 else str(argument.metavar)
+    return repeated if argument.required else f"[{repeated}]"
 
 
 def _metavar(option: Any) -> str:

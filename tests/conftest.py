@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import thorough
+
+assert thorough  # how hard tests of properties try, for all of them
+
 
 def _postgres() -> str | None:
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_without_a_database_it_is_said_once_that_rows_are_not_kept() -> None:
     assert "audit rows are not kept" in lines[0]
     assert "DATABASE_URL" in lines[0]
     assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_embedded_database_is_left_quietly_and_keeps_the_rows(open_dir: Callable[[], Path]) -> None:
+    """A plain script that never flushes: its exit records what is left, stops the server without a word, keeps the rows."""
+    data = str(open_dir() / "data")
+    first = run(
+        'spanpost.attach(); agent(trace.get_tracer_provider(), "a")',
+        SPANPOST_DATABASE__EMBEDDED="true",
+        SPANPOST_DATABASE__DATA_DIR=data,
+    )
+    assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
+    assert not (Path(data) / "pg" / "postmaster.pid").exists()
+    then = run("print(tasks(spanpost.attach()))", SPANPOST_DATABASE__EMBEDDED="true", SPANPOST_DATABASE__DATA_DIR=data)
+    assert then.stdout.strip() == str([("a", "complete")]), then.stderr
 
 
 def test_a_misspelt_setting_raises_with_the_right_name() -> None:

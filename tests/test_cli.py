@@ -1,18 +1,25 @@
-"""The command line, as processes: what stands on stdout, what on stderr, how it exits."""
+"""The command line: what stands on stdout, what on stderr, how it exits."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from spanpost.cli import main
+from spanpost.ledger.embedded import EmbeddedPostgres
+from spanpost.testing.postgres import FAST
+
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 CAPTURES = ROOT / "tests" / "captures"
 Spanpost = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -24,21 +31,24 @@ def home(open_dir: Callable[[], Path]) -> Path:
     return open_dir()
 
 
+def _environment(home: Path) -> dict[str, str]:
+    return {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "src"),
+        "SPANPOST_DATABASE__DATA_DIR": str(home / "data"),
+    }
+
+
 @pytest.fixture(scope="module")
-def spanpost(home: Path) -> Spanpost:
-    """Lend the command, run without a terminal in an empty home."""
+def process(home: Path) -> Spanpost:
+    """Lend the command as a process, without a terminal, in an empty home."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "spanpost", *arguments],
             cwd=home,
-            env={
-                "HOME": str(home),
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT / "src"),
-                "SPANPOST_DATABASE__DATA_DIR": str(home / "data"),
-                **environment,
-            },
+            env=_environment(home) | environment,
             capture_output=True,
             text=True,
             timeout=120,
@@ -48,10 +58,38 @@ def spanpost(home: Path) -> Spanpost:
     return run
 
 
+@pytest.fixture
+def spanpost(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Spanpost:
+    """Lend the command within this process, in the same home: what it prints and its exit code are the same, sooner."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name in list(os.environ):
+                if name.upper().startswith(("SPANPOST_", "OTEL_")) or name == "DATABASE_URL":
+                    patch.delenv(name)
+            for name, value in (_environment(home) | environment).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["spanpost", *arguments])
+            patch.chdir(home)
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as left:
+                main()
+        said = capsys.readouterr()
+        code = left.value.code
+        assert code is None or isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code or 0, said.out, said.err)
+
+    return run
+
+
 @pytest.fixture(scope="module")
-def demo(spanpost: Spanpost) -> subprocess.CompletedProcess[str]:
-    """Lend what the demo said; its data stays in the home."""
-    return spanpost("demo", "--metrics-port", "0")
+def demo(process: Spanpost, home: Path) -> Iterator[subprocess.CompletedProcess[str]]:
+    """Lend what the demo said; its data stays in the home, where its server goes on for those who look."""
+    done = process("demo", "--metrics-port", "0")
+    server = EmbeddedPostgres(home / "data", options=FAST)
+    server.start()
+    yield done
+    server.stop()
 
 
 def _json(done: subprocess.CompletedProcess[str]) -> Any:
@@ -67,15 +105,15 @@ def _refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
         assert word in done.stderr
 
 
-def test_version(spanpost: Spanpost) -> None:
+def test_version(process: Spanpost) -> None:
     """`--version` is data."""
-    done = spanpost("--version")
+    done = process("--version")
     assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "spanpost", "")
 
 
-def test_a_misspelt_setting_is_one_message(spanpost: Spanpost) -> None:
+def test_a_misspelt_setting_is_one_message(process: Spanpost) -> None:
     """A misspelt setting gives one line with the name that was meant, and exit 2."""
-    done = spanpost("tasks", SPANPOST_DATABSE__URL="x")
+    done = process("tasks", SPANPOST_DATABSE__URL="x")
     _refused(done, "did you mean SPANPOST_DATABASE__URL?")
     assert len(done.stderr.splitlines()) == 1
 
@@ -149,7 +187,7 @@ def test_the_demo_is_kept(spanpost: Spanpost, demo: subprocess.CompletedProcess[
 
 def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
     """Each query that the demo suggests runs; the context warning is among the checkpoints; writing is refused."""
-    suggested = [line.split('"')[1] for line in demo.stderr.splitlines() if "spanpost db query" in line]
+    suggested = [line.split('"')[1] for line in demo.stderr.splitlines() if " db query " in line]
     assert len(suggested) == 2
     rows = [_json(spanpost("db", "query", "--json", sql))["rows"] for sql in suggested]
     assert [row["name"] for row in rows[0]] == ["Make the checkout page fast again", "Review the migration"]
@@ -196,3 +234,49 @@ def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_a_url_that_no_driver_takes_is_one_message(spanpost: Spanpost) -> None:
+    """A port that cannot be is told like any other mistake in the URL, by each command that connects."""
+    for command in (("tasks",), ("db", "query", "SELECT 1"), ("db", "upgrade")):
+        _refused(spanpost(*command, DATABASE_URL="postgresql://user:hunter2@127.0.0.1:99999/name"), "cannot be reached")
+
+
+def test_rows_that_are_too_wide_stand_one_below_the_other() -> None:
+    """A table wider than the terminal becomes one line a value; bytes are shown as hex digits."""
+    from rich.console import Console
+
+    from spanpost.cli.tables import print_rows
+
+    drawn = {}
+    for width in (40, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_rows(["trace_id", "text", "none"], [[b"\x08\x55", "x" * 60, None]], console)
+        drawn[width] = [line.rstrip() for line in console.export_text().splitlines()]
+    assert drawn[200] == ["trace_id  text" + " " * 58 + "none", f"0855      {'x' * 60}"]
+    assert drawn[40] == ["row 1", "  trace_id  0855", "  text", "x" * 40, "x" * 20]
+
+
+@pytest.mark.parametrize("moment", ["at work", "serving"])
+def test_ctrl_c_ends_the_demo_quietly(home: Path, moment: str, demo: subprocess.CompletedProcess[str]) -> None:
+    """In a terminal Ctrl-C is how the demo is left, at work or serving: exit 0, no traceback, the data stays."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(home)
+        environment = _environment(home) | {"TERM": "xterm"}
+        command = [sys.executable, "-m", "spanpost", "demo", "--metrics-port", "0", *(["--fast"] if moment == "serving" else [])]
+        os.execve(sys.executable, command, environment)
+    said = b""
+    wanted = b"serving until Ctrl-C" if moment == "serving" else b"Started: Make"
+    try:
+        while wanted not in said:
+            said += os.read(terminal, 65536)
+        os.write(terminal, b"\x03")
+        while chunk := os.read(terminal, 65536):
+            said += chunk
+    except OSError:
+        pass  # the other end is closed: Linux says so by an error
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, said.decode()
+    assert b"stopped; what was recorded is kept" in said
+    assert b"Traceback" not in said

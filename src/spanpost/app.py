@@ -118,7 +118,8 @@ def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
     try:
         from spanpost.ledger.postgres import PostgresLedger
     except ImportError as error:
-        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[postgres]'") from error
+        extra = "postgres" if settings.dsn is not None else "embedded"
+        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
     if settings.dsn is not None:
         return PostgresLedger(settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0)
     from spanpost.ledger.local import LocalLedger

@@ -1,7 +1,8 @@
 """Every python, bash and toml block of README, docs and the plugins' READMEs runs, page by page, as a reader would run them.
 
 The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language leaves a
-block out; a bash block's ``export`` lasts for the page. A block that fails fails its page.
+block out; a bash block's ``export`` lasts for the page. A block that fails fails its page. The embedded PostgreSQL runs
+throughout, so that commands join it instead of starting it each time; that they start it is `tests/test_cli.py`'s to prove.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from spanpost.ledger.embedded import EmbeddedPostgres
+from spanpost.testing.postgres import FAST
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")])
@@ -45,16 +49,27 @@ def test_every_fence_is_closed_and_known() -> None:
         assert len(fences) == 2 * len(blocks(page.read_text())), page
 
 
+@pytest.fixture(scope="module")
+def data_dir(open_dir: Callable[[], Path]) -> Iterator[Path]:
+    """Lend the directory of an embedded PostgreSQL that runs."""
+    path = open_dir() / "data"
+    server = EmbeddedPostgres(path, options=FAST)
+    server.start()
+    yield path
+    server.stop()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: str(page.relative_to(ROOT)))
-def test_page(page: Path, open_dir: Callable[[], Path]) -> None:
+def test_page(page: Path, open_dir: Callable[[], Path], data_dir: Path) -> None:
     """The page's blocks run one after the other."""
     tmp_path = open_dir()
     environment = {
         "HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
-        "SPANPOST_DATABASE__DATA_DIR": str(tmp_path / "data"),
+        "SPANPOST_DATABASE__DATA_DIR": str(data_dir),
     }
     kept = tmp_path / "environment"
     for language, code in runnable(page):

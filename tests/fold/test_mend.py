@@ -8,11 +8,12 @@ from collections import OrderedDict
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.domain.observations import Repair
 from spanpost.fold.mend import DROPPED, MAX_ATTRIBUTES, MAX_VALUE, mend, mend_text
+from tests.thorough import thorough
 
 
 class Rude:
@@ -113,7 +114,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@thorough(200)
 @given(st.dictionaries(st.text(st.characters(codec=None)) | st.integers() | st.binary(), anything, max_size=8))
 def test_whatever_comes_is_plain_afterwards(attributes: dict[Any, Any]) -> None:
     """The result is strict JSON of valid text without NUL and 64-bit numbers; mending it again changes nothing."""

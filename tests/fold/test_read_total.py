@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.domain.observations import Observation, Origin, Part, Status
 from spanpost.domain.readings import Reading
 from spanpost.fold.read import DIALECTS, read
 from spanpost.fold.read.events import _EVENTS
+from tests.thorough import thorough
 
 KEYS = sorted(
     {a for d in DIALECTS for names in d.fields.values() for a in names}
@@ -52,7 +53,7 @@ def anything(draw: st.DrawFn) -> Observation:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@thorough(300)
 @given(anything())
 def test_read_answers_whatever_the_attributes_hold(observation: Observation) -> None:
     """Any attributes give a reading of the declared types, and the same one when asked again."""
@@ -70,7 +71,7 @@ def test_read_answers_whatever_the_attributes_hold(observation: Observation) -> 
             assert all(type(figure) is int and figure >= 0 for figure in figures if figure is not None)
 
 
-@settings(max_examples=300, deadline=None)
+@thorough(300)
 @given(anything())
 def test_no_rule_raises(observation: Observation) -> None:
     """What `read` guards against does not happen: the guard hides no error of ours on values that a door lets in."""

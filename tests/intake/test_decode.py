@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Part, Repair, Status, event_id
 from spanpost.intake.decode import Decoded, Undecodable, decode_logs, decode_metrics, decode_traces
+from tests.thorough import thorough
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 TRACE, SPAN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
@@ -273,7 +274,7 @@ JSON_BODIES = [
 ]
 
 
-@settings(max_examples=250, deadline=None)
+@thorough(250)
 @given(st.data())
 def test_mutated_bodies_are_read_or_refused(data: st.DataObject) -> None:
     """Bytes flipped, cut, repeated or inserted give observations that can be kept, or `Undecodable`; nothing else."""

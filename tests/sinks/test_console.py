@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -13,10 +14,12 @@ import textwrap
 import unicodedata
 from datetime import UTC, timedelta
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from tests.thorough import thorough
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.readings import Approval, Artifact, Failure
@@ -90,7 +93,7 @@ def test_markup_is_literal():
     assert "[bold red]x[/] [/nonsense]" in drawn(render.card(a_task(name="[bold red]x[/] [/nonsense]")))
 
 
-@settings(max_examples=80, deadline=None)
+@thorough(80)
 @given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
 def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
     """Any text in any field at any width: no exception, no control or invisible character, no line wider than the terminal."""
@@ -99,7 +102,7 @@ def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
     assert max(cell_len(row) for row in text.splitlines()) <= width
 
 
-@settings(max_examples=60, deadline=None)
+@thorough(60)
 @given(tasks, checkpoints)
 def test_any_news_is_one_plain_line_and_one_json_line(task, checkpoint):
     """A line of news has no line feed; its JSON is ASCII and can be read back."""
@@ -225,3 +228,14 @@ def test_live_in_a_real_terminal():
     assert text.count("100 %") >= 1
     assert text.rindex("written") < text.rindex("\x1b[?25h")  # the cursor comes back last
     os.close(master)
+
+
+@pytest.mark.parametrize("form", [Form.LIVE, Form.PLAIN])
+def test_what_ended_elsewhere_is_not_shown_again(form):
+    """A last edit of a task that another process's terminal told of shows nothing; news of it does."""
+    out = io.StringIO()
+    sink = ConsoleSink(form=form, console=Console(file=out, width=100))
+    task = a_task(name="Old work", status="complete")
+    asyncio.run(sink.deliver(a_delivery(task)))
+    asyncio.run(sink.close())
+    assert "Old work" not in out.getvalue()

@@ -8,9 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
+from tests.thorough import thorough
 
 from spanpost.conventions import STATUSES
 from spanpost.domain.checkpoints import Kind
@@ -88,14 +89,14 @@ def check(message: Message) -> None:
     assert message.metadata["event_type"] == "spanpost_message"
 
 
-@settings(max_examples=80, deadline=None)
+@thorough(80)
 @given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style))
 def test_any_root_is_within_limits_and_literal(task, children, style):
     """Any task with any children, in both styles: every limit kept, nothing parsed, JSON without NaN."""
     check(render.root(task, children, key="k", style=style))
 
 
-@settings(max_examples=80, deadline=None)
+@thorough(80)
 @given(tasks, checkpoints, st.booleans(), st.sampled_from(Style))
 def test_any_reply_is_within_limits_and_literal(task, checkpoint, is_root, style):
     """Any news of any task, in both styles: every limit kept, nothing parsed."""

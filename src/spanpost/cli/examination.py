@@ -48,7 +48,7 @@ def _database(settings: Settings) -> Finding:
     try:
         counts = asyncio.run(_counts(settings))
     except SpanpostError as error:
-        return Finding("database", False, str(error), "" if settings.dsn is None else "see SPANPOST_DATABASE__URL or DATABASE_URL")
+        return Finding("database", False, str(error))  # it says what to do itself
     rows = ", ".join(f"{name} {value}" for name, value in counts.items() if isinstance(value, int))
     return Finding("database", True, f"{where}: reachable, schema current; {rows}")
 

@@ -36,8 +36,11 @@ class _Json(logging.Formatter):
         return json.dumps(told, ensure_ascii=True)
 
 
-def configure(settings: LogSettings) -> None:
-    """Write the library's log to stderr. Safe to repeat: the newest settings hold."""
+def configure(settings: LogSettings, *, quiet: bool = False) -> None:
+    """Write the library's log to stderr. Safe to repeat: the newest settings hold.
+
+    `quiet` is for commands that answer and leave: they say nothing that is no problem, unless a level was asked for.
+    """
     logger = logging.getLogger("spanpost")
     for handler in [h for h in logger.handlers if getattr(h, "is_of_command_line", False)]:
         logger.removeHandler(handler)
@@ -45,5 +48,5 @@ def configure(settings: LogSettings) -> None:
     handler.is_of_command_line = True  # type: ignore[attr-defined]
     handler.setFormatter(_Json("%(message)s") if settings.json_lines else _Text("%(message)s"))
     logger.addHandler(handler)
-    logger.setLevel(settings.level)
+    logger.setLevel("WARNING" if quiet and "level" not in settings.model_fields_set else settings.level)
     logger.propagate = False

@@ -86,7 +86,7 @@ def options(
     """Posts an agent's OpenTelemetry spans where people look."""
 
 
-@program.command()
+@program.command(short_help="Run a small agent and show it as Slack would.")
 def demo(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -96,18 +96,21 @@ def demo(
     """Run a small agent, offline, and show it as Slack would; its audit rows are kept in PostgreSQL."""
     from spanpost.demo.show import show
 
-    show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast)
+    # A URL may hold a password: its place is shown, not its words.
+    again = ["--database-url", "URL"] if database_url is not None else []
+    again += ["--data-dir", str(data_dir)] if data_dir is not None else []
+    show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
 
 
-@program.command()
+@program.command(short_help="Deliver what waits, serve metrics.")
 def run(database_url: DatabaseUrl = None, data_dir: DataDir = None, metrics_port: MetricsPort = None) -> None:
     """Deliver what waits in the database and serve metrics, until Ctrl-C. It does not receive OTLP yet."""
     from spanpost.cli.service import serve
 
-    serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True))
+    serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True, is_service=True))
 
 
-@program.command()
+@program.command(short_help="Examine settings, database and ports.")
 def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Examine settings, database and ports, and say what to do about each finding. Exit 1 when something is wrong."""
     from spanpost.cli.examination import examine
@@ -124,9 +127,9 @@ def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Dat
         raise typer.Exit(1)
 
 
-@program.command()
+@program.command(short_help="Print what would be made of recordings.")
 def replay(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
     as_json: Json = False,
     explain: Annotated[bool, typer.Option("--explain", help="Name the rule that decided each task's status.")] = False,
 ) -> None:
@@ -178,7 +181,9 @@ def tasks(
         _print_json({"tasks": [task_json(task) for task in found]})
         return
     if not found:
-        print("no tasks yet: run `spanpost demo`, or attach spanpost to an agent", file=sys.stderr)
+        asked = status or agent or task_id
+        none = "no such tasks" if asked else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
+        print(none, file=sys.stderr)
         return
     from spanpost.cli import tables
 
@@ -214,7 +219,7 @@ def list_deliveries(
 
 @deliveries.command("retry")
 def retry_deliveries(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Deliveries by their number.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="Deliveries by their number.")] = None,
     sink: Annotated[str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")] = None,
     as_json: Json = False,
     database_url: DatabaseUrl = None,
@@ -229,7 +234,7 @@ def retry_deliveries(
 
 @deliveries.command("bury")
 def bury_deliveries(
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="Deliveries by their number.")],
+    ids: Annotated[list[int], typer.Argument(metavar="ID", help="Deliveries by their number.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
@@ -239,7 +244,7 @@ def bury_deliveries(
     _say_count("buried", done, as_json=as_json)
 
 
-@db.command("upgrade")
+@db.command("upgrade", short_help="Bring the tables to this version.")
 def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Bring the database's tables to this version, without downtime. Safe to repeat."""
     from spanpost import app
@@ -251,7 +256,7 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
-@db.command("query")
+@db.command("query", short_help="Run SQL that reads.")
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
     as_json: Json = False,
@@ -271,7 +276,12 @@ def query(
 
 
 def _settings(
-    database_url: str | None = None, data_dir: Path | None = None, metrics_port: int | None = None, *, serve_metrics: bool = False
+    database_url: str | None = None,
+    data_dir: Path | None = None,
+    metrics_port: int | None = None,
+    *,
+    serve_metrics: bool = False,
+    is_service: bool = False,
 ) -> Settings:
     """Read the settings; the command line uses the embedded database where no other is named."""
     from spanpost import settings
@@ -288,7 +298,7 @@ def _settings(
     elif serve_metrics:
         overrides["metrics"] = {}
     loaded = settings.load(**overrides)
-    logs.configure(loaded.log)
+    logs.configure(loaded.log, quiet=not is_service)
     return loaded
 
 
@@ -329,4 +339,6 @@ def _plain(value: object) -> object:
 
     if isinstance(value, Decimal):
         return float(value)
+    if isinstance(value, bytes):
+        return value.hex()
     return value.isoformat() if isinstance(value, datetime) else str(value)

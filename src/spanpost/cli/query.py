@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from spanpost.domain.errors import LedgerUnavailable, SpanpostError
+from spanpost.domain.errors import ConfigError, SpanpostError
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
@@ -27,10 +27,12 @@ def query(settings: Settings, sql: str) -> tuple[list[str], list[list[Any]]]:
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
     import asyncpg
 
+    from spanpost.ledger.sql import schema
+
     try:
         connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise LedgerUnavailable(f"the database cannot be reached: {error}; see `spanpost check`") from None
+    except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise ConfigError(schema.unreachable(error)) from None
     try:
         async with connection.transaction(readonly=True):
             statement = await connection.prepare(sql)

@@ -22,7 +22,7 @@ _COLOURS = {"grey": "bright_black"}
 
 def out() -> Console:
     """Return the console for data: stdout, as wide as the terminal, never cut where it is piped."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 4000)
 
 
 def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
@@ -98,12 +98,30 @@ def print_lost(lost: Mapping[str, int]) -> None:
         out().print(Text(f"lost: {count} ({reason})", style="yellow"))
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print the rows that a query gave."""
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], console: Console | None = None) -> None:
+    """Print the rows that a query gave: as a table, or one below the other where a table is too wide for the terminal."""
+    console = console or out()
+    cells = [[line(_cell(value), 200) for value in row] for row in rows]
     table = _table(*columns)
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else line(str(cell), 200)) for cell in row))
-    out().print(table)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    if not cells or table.__rich_measure__(console, console.options.update(max_width=100_000)).maximum <= console.width:
+        console.print(table)
+        return
+    wide = max(map(len, columns))
+    for number, row in enumerate(cells, 1):
+        console.print(Text(f"row {number}", style="bold"))
+        for column, cell in zip(columns, row, strict=True):
+            if cell:
+                console.print(Text(f"  {column:<{wide}}  ", style="dim") + Text(cell, style="not dim"), overflow="fold")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.isoformat(" ") if isinstance(value, datetime) else str(value)
 
 
 def _table(*columns: str) -> Table:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 from spanpost.domain.errors import SpanpostError
 
 if TYPE_CHECKING:
+    from spanpost.app import Pipeline
     from spanpost.settings import Settings
 
 #: Seconds that the last messages and rows may take.
 PATIENCE = 20.0
 
-SQL = "SELECT name, status, llm_calls, tool_errors, input_tokens, cost_usd FROM agent_tasks ORDER BY started_at"
+#: What is worth asking of the rows, with the words that announce it.
+QUERIES = (
+    ("what it cost", "SELECT name, status, llm_calls, input_tokens, cost_usd FROM agent_tasks ORDER BY started_at"),
+    ("the news", "SELECT at, kind, text FROM agent_checkpoints ORDER BY at"),
+)
 
 
-def show(settings: Settings, *, fast: bool = False) -> None:
-    """Run the agent, followed by a pipeline of these settings; serve until Ctrl-C where a person is watching."""
+def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -> None:
+    """Run the agent, followed by a pipeline of these settings; serve until Ctrl-C where a person is watching.
+
+    `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at any time.
+    """
     import spanpost
-    from spanpost.demo.first_agent import run
     from spanpost.sinks.console.settings import ConsoleSettings
 
     watched = sys.stdout.isatty()
@@ -31,37 +42,57 @@ def show(settings: Settings, *, fast: bool = False) -> None:
         settings = settings.model_copy(update={"console": ConsoleSettings()})
     where = "your PostgreSQL" if settings.dsn else f"the embedded PostgreSQL in {settings.database.data_dir}"
     _say(f"starting {where} ...")
-    pipeline = spanpost.attach(settings=settings)
     try:
-        _say("an agent is at work; it emits OpenTelemetry and nothing else. This is what Slack would show:\n")
-        run(pace=1.0 if watched and not fast else 0.05)
-        until = time.monotonic() + PATIENCE
-        # A flush may give up early, on what it takes to be due later; only time says that it is too late.
-        while not pipeline.force_flush(max(0.0, until - time.monotonic())):
-            if time.monotonic() < until:
-                time.sleep(0.1)
-                continue
-            raise SpanpostError(f"not everything was recorded within {PATIENCE:.0f} s; see the messages above")
-        _say_next(pipeline.metrics_url)
-        if pipeline.metrics_url and not watched:
-            _scrape(pipeline.metrics_url)
-        if watched:
-            with suppress(KeyboardInterrupt):
+        pipeline = spanpost.attach(settings=settings)
+        try:
+            _follow(pipeline, pace=1.0 if watched and not fast else 0.05)
+            _say_next(pipeline.metrics_url, again)
+            if watched:
                 _say("\nserving until Ctrl-C")
                 threading.Event().wait()
-    finally:
-        pipeline.shutdown()
+            elif pipeline.metrics_url:
+                _scrape(pipeline.metrics_url)
+        finally:
+            pipeline.shutdown()
+    except KeyboardInterrupt:
+        _say("\nstopped; what was recorded is kept")
 
 
-def _say_next(metrics_url: str | None) -> None:
-    _say("\nWhat to look at next")
-    _say("  the tasks           spanpost tasks")
-    _say(f'  the audit rows      spanpost db query "{SQL}"')
-    _say('                      spanpost db query "SELECT * FROM agent_checkpoints ORDER BY at"')
+def _follow(pipeline: Pipeline, pace: float) -> None:
+    from spanpost.demo.first_agent import run
+
+    _say("an agent is at work; it emits OpenTelemetry and nothing else. This is what Slack would show:\n")
+    run(pace=pace)
+    until = time.monotonic() + PATIENCE
+    # A flush may give up early, on what it takes to be due later; only time says that it is too late.
+    while not pipeline.force_flush(max(0.0, until - time.monotonic())):
+        if time.monotonic() >= until:
+            raise SpanpostError(f"not everything was recorded within {PATIENCE:.0f} s; see the messages above")
+        time.sleep(0.1)
+
+
+def command() -> str:
+    """Return how a reader starts spanpost from the directory where this process was started."""
+    path = Path(sys.argv[0])
+    if path.name != "spanpost":
+        return f"{shlex.quote(os.path.relpath(sys.executable))} -m spanpost"
+    found = shutil.which("spanpost")
+    if found is not None and Path(found).samefile(path):
+        return "spanpost"
+    near = os.path.relpath(path)
+    return shlex.quote(str(path) if near.startswith("..") else near)
+
+
+def _say_next(metrics_url: str | None, again: Sequence[str]) -> None:
+    start, options = command(), "".join(f" {shlex.quote(one)}" for one in again)
+    _say("What to look at next\n")
+    _say(f"  {'the tasks':<15}{start} tasks{options}")
+    for what, sql in QUERIES:
+        _say(f'  {what:<15}{start} db query{options} "{sql}"')
     if metrics_url:
-        _say(f"  the metrics         {metrics_url}")
-    _say("  your own agent      import spanpost")
-    _say("                      spanpost.attach()")
+        _say(f"  {'the metrics':<15}{metrics_url}")
+    _say(f"  {'your own agent':<15}import spanpost")
+    _say(f"  {'':<15}spanpost.attach()")
 
 
 def _scrape(url: str) -> None:
@@ -69,8 +100,9 @@ def _scrape(url: str) -> None:
         lines = answer.read().decode().splitlines()
     samples = [one for one in lines if one.startswith("spanpost_")]
     _say(f"\nscraped {url}: {len(samples)} samples, among them")
+    shown = ("spanpost_tasks_ended_total{", "spanpost_checkpoints_total{", "spanpost_tokens_total{", "spanpost_cost_usd_total{")
     for one in samples:
-        if one.startswith(("spanpost_tasks_ended_total", "spanpost_checkpoints_total", "spanpost_tokens_total")):
+        if one.startswith(shown) and not one.endswith(" 0.0"):
             _say(f"  {one}")
 
 

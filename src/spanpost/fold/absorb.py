@@ -151,8 +151,11 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
         facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
         entry = f"{r.step_index:09d}" if r.step_index is not None and 0 <= r.step_index < 10**9 else f"~{name}"
-        # The earliest mention of a step stands: that is when it began.
-        facts.enter("steps", entry, 0, -(o.start_ns or at), key, (name, r.step_index, o.start_ns or at))
+        # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
+        # set late, so that its start is only the second best answer.
+        is_span = o.part in (Part.ENDED, Part.STARTED)
+        began = (o.start_ns or at) if is_span else at
+        facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
     if r.context_window is not None:

@@ -213,10 +213,11 @@ class Closing:
             if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
                 group.is_announced = True
                 self.groups.touch_below(key)
+            self.groups.touch(key, group)
         elif group.is_counting:
-            self._count_usage(group)
+            self._count_usage(group)  # for the counters alone: nothing that anybody is shown has changed
         group.is_settling = group.is_counting = False
-        self.groups.touch(key, group)
+        self.groups.groups.put(key, group)
 
     # --- figures for counters -----------------------------------------------------------------------------------------
 

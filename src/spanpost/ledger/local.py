@@ -67,7 +67,10 @@ class LocalLedger(PostgresLedger):
         """Let go of the connections, and stop the server if it is ours."""
         self._is_open = False
         await super().close()
-        await asyncio.to_thread(self._server.stop)
+        try:
+            await asyncio.to_thread(self._server.stop)
+        except RuntimeError:  # the interpreter is on its way out and lends no threads any more
+            self._server.stop()
 
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         pool = self._pool

@@ -105,7 +105,7 @@ class PostgresLedger:
             )
             async with pool.acquire() as connection, connection.transaction():
                 misfit = await schema.check(connection)
-        except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ConfigError(schema.unreachable(error)) from None
         if misfit is not None and self._is_own:
             # Only now: the migration tool takes a second to import.

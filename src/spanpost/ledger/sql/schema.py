@@ -39,7 +39,7 @@ async def upgrade(dsn: str) -> tuple[str | None, str]:
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(_upgrade)
-    except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError) as error:
+    except (*UNREACHABLE, asyncpg.InterfaceError) as error:
         raise ConfigError(unreachable(error)) from None
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
@@ -69,10 +69,18 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
     return before, HEAD
 
 
+#: What a connection attempt raises beside the driver's own errors; a port beyond 65535 overflows.
+UNREACHABLE = (OSError, TimeoutError, ValueError, OverflowError)
+
+
 def unreachable(error: BaseException) -> str:
     """Say that a database cannot be reached, why, and what to do. Never the URL: it holds the password."""
     # What cannot be parsed is quoted by the parser, and may be the password.
-    why = "it is not the URL of a PostgreSQL" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    why = (
+        "it is not the URL of a PostgreSQL"
+        if isinstance(error, (ValueError, OverflowError))
+        else f"{type(error).__name__}: {error}"
+    )
     return (
         f"the database cannot be reached ({why}): check DATABASE_URL and that the server runs, "
         "or leave DATABASE_URL out to use the embedded PostgreSQL"

@@ -200,7 +200,8 @@ def _thread(thread: Sequence[News], hidden: int, zone: tzinfo) -> list[Renderabl
     for i, news in enumerate(thread):
         edge = "  ╰ " if i == len(thread) - 1 else "  │ "
         row = Table.grid(padding=0)
-        row.add_column(no_wrap=True)
+        # As wide as it is: rich would take room from both columns where a line is too long for the terminal.
+        row.add_column(no_wrap=True, min_width=len(edge))
         row.add_column(overflow="ellipsis", no_wrap=True)
         row.add_row(Text(edge, "bright_black"), news_line(news, zone))
         rows.append(row)

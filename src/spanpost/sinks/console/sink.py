@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -22,6 +23,9 @@ from spanpost.domain.tasks import Task
 from spanpost.sinks import words
 from spanpost.sinks.console import render
 
+#: Columns where there is no terminal to ask: a log is read in wider windows than a terminal's default of 80.
+WIDTH = 120
+
 
 class Form(StrEnum):
     """How it is shown. AUTO: live where a person watches, plain elsewhere."""
@@ -35,7 +39,7 @@ class Form(StrEnum):
 class _Card:
     """One root task with its thread."""
 
-    __slots__ = ("children", "hidden", "is_printed", "keys", "task", "thread")
+    __slots__ = ("children", "has_news", "hidden", "is_printed", "keys", "task", "thread")
 
     def __init__(self, task: Task) -> None:
         self.task: Task | None = task
@@ -44,6 +48,12 @@ class _Card:
         self.keys: set[str] = set()
         self.hidden = 0
         self.is_printed = False
+        self.has_news = False
+
+    @property
+    def is_open(self) -> bool:
+        """True while it is to be shown: not of a task that ended in another process, whose terminal told of it."""
+        return not self.is_printed and self.task is not None and (self.has_news or not words.is_final(self.task))
 
 
 def _now() -> datetime:
@@ -69,7 +79,9 @@ class ConsoleSink:
         clock: Callable[[], datetime] = _now,
         zone: tzinfo | None = None,
     ) -> None:
-        self._console = console or Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+        file = file or sys.stdout
+        width = None if file.isatty() or "COLUMNS" in os.environ else WIDTH
+        self._console = console or Console(file=file, width=width, highlight=False, markup=False, emoji=False)
         watched = self._console.is_terminal and not self._console.is_dumb_terminal
         self.form = (Form.LIVE if watched else Form.PLAIN) if form is Form.AUTO else form
         self._clock = clock
@@ -115,7 +127,7 @@ class ConsoleSink:
                 self._live = None
             with self._lock:
                 for card in self._cards.values():
-                    if not card.is_printed:
+                    if card.is_open:
                         self._print(card)
             self._write_out()
         except (OSError, ValueError):
@@ -143,6 +155,7 @@ class ConsoleSink:
             card.children = delivery.children or card.children
         checkpoint = delivery.checkpoint
         if delivery.mode is Mode.NEWS and checkpoint is not None:
+            card.has_news = True
             self._tell(card, delivery, render.News(checkpoint, "" if is_root else words.title(delivery.task, 40)))
             if is_root and checkpoint.kind is Kind.END and not card.is_printed:
                 self._print(card)
@@ -205,7 +218,7 @@ class ConsoleSink:
     def _open_cards(self) -> RenderableType:
         """Draw what is under way, newest last, as much as the terminal is high."""
         with self._lock:
-            cards = [c for c in self._cards.values() if not c.is_printed and c.task is not None]
+            cards = [c for c in self._cards.values() if c.is_open]
             room = max(self._console.height - 2, 8)
             left_out = max(len(cards) - room // 2, 0)
             cards = cards[left_out:]

@@ -10,7 +10,7 @@ from spanpost.sinks.plugin import SinkSettings
 
 
 class SlackSettings(SinkSettings):
-    """Messages in Slack. Posting for real is not built yet: what would be posted is written to `preview_file`."""
+    """Messages in Slack. Posting for real is not built yet: what would be posted is written to `preview_file`, else to stderr."""
 
     token: SecretStr | None = Field(default=None, description="Bot token (`xoxb-...`). Never printed.")
     channel: str = Field(default="", description="Channel where no route names another, e.g. `#agents`.")

@@ -1,0 +1,47 @@
+"""The page on placement names every rule of the task machine, with the status that it gives."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+from spanpost import conventions
+from spanpost.fold import tasks
+
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "placement-and-counting.md").read_text()
+
+
+def _rules() -> set[tuple[str, str | None]]:
+    """Return (rule, status) of every verdict in the machine's source; None where the status is not a constant."""
+    found = set()
+    for node in ast.walk(ast.parse(inspect.getsource(tasks))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Verdict":
+            status, rule = node.args[:2]
+            assert isinstance(rule, ast.Constant)
+            found.add((rule.value, getattr(conventions, status.attr) if isinstance(status, ast.Attribute) else None))
+    return found
+
+
+def test_the_page_names_every_rule() -> None:
+    """Each rule of the machine stands in the page with its status, and the page names no other."""
+    told = {
+        (rule, status) for rule, cell in re.findall(r"^\| `([^`]+)` \| (.+?) \| ", PAGE, re.MULTILINE) for status in _statuses(cell)
+    }
+    rules = _rules()
+    assert len(rules) > 12
+    assert {(rule, status) for rule, status in rules if status is not None} - told == set()
+    assert {rule for rule, status in rules if status is None} - {rule for rule, _ in told} == {"segment ended"}
+    assert {rule for rule, _ in told} - {rule for rule, _ in rules} == set()
+
+
+def test_the_diagram_has_the_nine_statuses() -> None:
+    """The state diagram shows each status of the conventions and no other."""
+    diagram = PAGE.split("```mermaid")[1].split("```")[0]
+    shown = {name for pair in re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE) for name in pair} - {"[*]"}
+    assert shown == set(conventions.STATUSES)
+
+
+def _statuses(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell) or ["said"]
