@@ -505,9 +505,7 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    ledger = MemoryLedger(
-        msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=len(observations) + 1
-    )
+    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _REPLAY_BATCH):
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():

@@ -276,7 +276,9 @@ def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) ->
     found = sorted(said & set(registry.names())) if said else []
     for name in found:
         if hasattr(Settings, name):
-            raise ConfigError(f"sink plugin {name!r} (of {registry.distribution(name)}): the name is taken; its author must rename it")
+            raise ConfigError(
+                f"sink plugin {name!r} (of {registry.distribution(name)}): the name is taken; its author must rename it"
+            )
     return {name: registry.find(name).settings for name in found}
 
 

@@ -88,7 +88,9 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     assert f'[project.entry-points."{GROUP}"]' in page
     rows = {
         head: set(re.findall(r"^\| `(?:async )?(\w+)", table, re.MULTILINE))
-        for head, table in re.findall(r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S)
+        for head, table in re.findall(
+            r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S
+        )
     }
     methods = {name for name, one in vars(Sink).items() if inspect.isfunction(one) and not name.startswith("_")}
     assert rows == {

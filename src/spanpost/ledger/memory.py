@@ -92,7 +92,7 @@ class MemoryLedger:
 
     It lives as long as an agent's process, so it is bounded: beyond `keep` traces those that were quiet longest are let go,
     with their tasks, checkpoints and finished deliveries; tasks under way are let go only beyond ten times as many (counted as
-    lost, ``memory``). `clock` stands in for the database's clock.
+    lost, ``memory``). With `keep` None nothing is let go. `clock` stands in for the database's clock.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class MemoryLedger:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         lease: timedelta = timedelta(seconds=60),
         remember: int = 200_000,
-        keep: int = 2_000,
+        keep: int | None = 2_000,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._clock = clock
@@ -166,19 +166,19 @@ class MemoryLedger:
         recorded.repeats = len(batch) - len(new)
         recorded.passed_over = len(new) - len(folded.recorded)
         self._events += recorded.events
-        self._records.touch(walk.domains(new))
-        if len(self._records.domains) > self._keep * 5 // 4:
-            forgotten = self._let_go()
+        self._records.touch(sorted(walk.domains(new)))
+        if self._keep is not None and len(self._records.domains) > self._keep * 5 // 4:
+            forgotten = self._let_go(self._keep)
             if forgotten:
                 recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
         return recorded
 
-    def _let_go(self) -> int:
+    def _let_go(self, keep: int) -> int:
         """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
         under_way = {d for task in self._tasks.values() if task.ended_at is None for d in _domains_of(task)}
         gone: set[bytes] = set()
         for hard in (False, True):
-            limit = self._keep * 10 if hard else self._keep
+            limit = keep * 10 if hard else keep
             for domain in list(self._records.domains):
                 if len(self._records.domains) <= limit:
                     break

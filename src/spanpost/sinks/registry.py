@@ -45,7 +45,9 @@ def find(name: str) -> SinkPlugin[Any]:
     """Return the plugin of that name. Raises `ConfigError` with the plugin, its distribution and what is missing."""
     found = _entries(name)
     if not found:
-        raise ConfigError(f"sink plugin {name!r}: not installed (installed: {', '.join(names()) or 'none'}); install what brings it")
+        raise ConfigError(
+            f"sink plugin {name!r}: not installed (installed: {', '.join(names()) or 'none'}); install what brings it"
+        )
     if len(found) > 1:
         raise ConfigError(f"sink plugin {name!r}: brought by {distribution(name)}; uninstall all but one")
     entry = found[0]
