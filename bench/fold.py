@@ -3,7 +3,7 @@
     python bench/fold.py            everything, a minute or two
     python bench/fold.py --quick    a tenth of it
 
-Processor time of this process (time.process_time), the memory ledger, one thread. Histories are agent-shaped: a root, model
+Processor time of this process (time.process_time), the memory ledger, one thread; in yards as well (`yardstick.py`). Histories are agent-shaped: a root, model
 calls and tool calls below it, a checkpoint event on every fourth span.
 """
 
@@ -14,6 +14,8 @@ import gc
 import sys
 import time
 import tracemalloc
+
+from yardstick import yard
 
 from spanpost.domain.observations import Observation, Origin, Part, Status
 from spanpost.fold import walk
@@ -71,7 +73,7 @@ def child(trace: bytes, i: int) -> list[Observation]:
 
 def growth(sizes: list[int]) -> None:
     print("cost per event of one task as it grows (batches of 512; reading apart from folding)")
-    print(f"{'events':>10} {'read µs':>9} {'fold µs':>9}")
+    print(f"{'events':>10} {'read µs':>9} {'fold µs':>9} {'yards':>7}")
     for size in sizes:
         trace = b"\1" * 16
         observations = [root(trace, is_open=True, children=0)]
@@ -93,7 +95,9 @@ def growth(sizes: list[int]) -> None:
                 read += t1 - t0
                 fold += (t2 - t1) - (t1 - t0)
                 counted += len(batch)
-        print(f"{size:>10,} {read / counted * 1e6:>9.1f} {fold / counted * 1e6:>9.1f}")
+        print(
+            f"{size:>10,} {read / counted * 1e6:>9.1f} {fold / counted * 1e6:>9.1f} {(read + fold) / counted * 1e6 / yard():>7.1f}"
+        )
 
 
 def spread(tasks: int, per_task: int) -> None:
@@ -110,7 +114,8 @@ def spread(tasks: int, per_task: int) -> None:
     took = time.process_time() - t0
     spans = tasks * per_task
     print(
-        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, {spans / took:,.0f} spans/s (read and fold)"
+        f"{tasks:,} tasks of {per_task} spans, children first: {took / spans * 1e6:.1f} µs per span, {took / spans * 1e6 / yard():.1f} yards, "
+        f"{spans / took:,.0f} spans/s (read and fold)"
     )
 
 

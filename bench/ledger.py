@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from yardstick import yard
 
 from spanpost.domain.observations import Observation
 from spanpost.fold import walk
@@ -100,9 +101,8 @@ def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
     return [list(column) for column in zip(*found, strict=True)]
 
 
-async def bare(dsn: str, batches: Sequence[Sequence[Observation]]) -> float:
+async def bare(dsn: str, ready: Sequence[list[list[Any]]]) -> float:
     """Insert the same rows with one unnest a batch, prepared beforehand: nothing but the database."""
-    ready = [arrays_of(batch) for batch in batches]
     connection = await asyncpg.connect(dsn)
     began = time.perf_counter()
     for arrays in ready:
@@ -145,25 +145,29 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
         ):
             batches = shape(traces(number, count), size)
             number += count
+            ready = [] if at_once else [arrays_of(batch) for batch in batches]
             before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
             profile = cProfile.Profile() if profiled and at_once == 1 else None
             if profile is not None:
                 profile.enable()
-            took = await (through(ledger, batches, at_once) if at_once else bare(dsn, batches))
+            took = await (through(ledger, batches, at_once) if at_once else bare(dsn, ready))
             if profile is not None:
                 profile.disable()
                 pstats.Stats(profile).sort_stats("tottime").print_stats(25)
             speeds.setdefault(name, []).append(spans / took)
             cpu.setdefault(name, []).append((resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / spans * 1e6)
     again = whole(traces(1 + count, count), size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     took = await through(ledger, again, 1)
     speeds["ledger, all repeats"] = [spans / took]
-    cpu["ledger, all repeats"] = [0.0]
+    cpu["ledger, all repeats"] = [(resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / spans * 1e6]
     print(f"{spans} spans, batches of {size}, {rounds} rounds, median (least, most)")
+    one = yard()
+    base = statistics.median(speeds["bare unnest"])
     for name, found in speeds.items():
         middle = statistics.median(found)
         print(
-            f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {statistics.median(cpu[name]):6.1f} µs of Python a span"
+            f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {middle / base:5.2f} of the bare  {statistics.median(cpu[name]):6.1f} µs of Python a span, {statistics.median(cpu[name]) / one:.1f} yards"
         )
     size_of = await ledger._run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
     kept = (await ledger.counts())["agent_events"]

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from time import process_time
 
+from yardstick import yard
+
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.fold.mend import mend
 from spanpost.fold.read import read
@@ -61,13 +63,13 @@ def cost(observations: list[Observation]) -> float:
 
 def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent / "tests" / "captures"
-    print(f"{'spans of':36} {'spans':>6} {'read, µs':>9} {'mean attributes':>16}")
+    print(f"{'spans of':36} {'spans':>6} {'read, µs':>9} {'yards':>6} {'mean attributes':>16}")
     for title, observation in (
         ("(HTTP, 10 attributes)", span("GET", HTTP, "opentelemetry.instrumentation.requests")),
         ("(database, 6 attributes)", span("SELECT shop", DB, "opentelemetry.instrumentation.asyncpg")),
         ("(user code, none)", span("work", {}, "app")),
     ):
-        print(f"{title:36} {1:6} {cost([observation]):9.2f} {len(observation.attributes):16}")
+        print(f"{title:36} {1:6} {(took := cost([observation])):9.2f} {took / yard():6.2f} {len(observation.attributes):16}")
     for dialect in sorted(p for p in root.iterdir() if p.is_dir()):
         observations = [
             o
@@ -78,11 +80,7 @@ def main() -> None:
         ]
         if observations:
             mean = sum(len(o.attributes) for o in observations) / len(observations)
-            print(f"{dialect.name:36} {len(observations):6} {cost(observations):9.2f} {mean:16.1f}")
-    begin, known, key, rounds = process_time(), {"key": 1}, "key", 1_000_000
-    for _ in range(rounds):
-        known.get(key)
-    print(f"this machine, now: {(process_time() - begin) / rounds * 1e9:.0f} ns for a dict look-up in a loop (idle: about 30)")
+            print(f"{dialect.name:36} {len(observations):6} {(took := cost(observations)):9.2f} {took / yard():6.2f} {mean:16.1f}")
     begin, rounds = process_time(), 20000
     for _ in range(rounds):
         mend(HTTP)

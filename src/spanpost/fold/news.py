@@ -51,7 +51,7 @@ class News:
         self.seen.put(key, Seen(o.at_ns, copy))
         if kind is _ERROR and seen is None:
             if o.name == c.EVENT_EXCEPTION and o.part is not _ENDED and len(cell.errors) < 16:
-                cell.errors.append(id.bytes)
+                cell.errors = (*cell.errors, id.bytes)
                 kin.cells.put(o.span_id, cell)
             self._count_error(kin, boundary, 1)
         unit = kin.units.get(boundary)
@@ -79,7 +79,7 @@ class News:
             if unit is not None:
                 unit.doubtful = [d for d in unit.doubtful if d.id != uid]
             self._count_error(kin, kin.boundary(span_id), -1)
-        cell.errors = []
+        cell.errors = ()
         kin.cells.put(span_id, cell)
 
     def resolved(self) -> list[tuple[Checkpoint, Key]]:

@@ -89,7 +89,7 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     tool_name: str = ""
     failed: bool = False
     #: Checkpoint ids of errors told on this very span; taken back when the span turns out to be a box.
-    errors: list[bytes] = []
+    errors: tuple[bytes, ...] = ()
     #: Slot of the response id, to be left when a greater copy names another.
     slot: Key = b""
     #: The parent edge was cut because it closed a circle.
