@@ -142,7 +142,7 @@ def test_misspelt_keys_are_refused(install: Install, clean_environment: Path) ->
         "spanpost.toml: [tickr]: there is no such room (did you mean ticker?)",
     ]
     (clean_environment / "spanpost.toml").unlink()
-    with pytest.raises(ConfigError, match=r"tickr: there is no such setting \(did you mean ticker\?\)"):
+    with pytest.raises(ConfigError, match=r"tickr: there is no such room \(did you mean ticker\?\)"):
         load(tickr={})
 
 
