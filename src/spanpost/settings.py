@@ -415,7 +415,7 @@ def _explain(item: Any, sinks: Models) -> str:
     reason = str(error["msg"]).removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if error["type"] == "extra_forbidden":
-        known = _fields_of(where[0], sinks) if len(where) > 1 else (*Settings.model_fields, *sinks)
+        known = _fields_of(where[0], sinks) if len(where) > 1 else (*Settings.model_fields, *_models_installed())
         reason = f"there is no such {'setting' if len(where) > 1 else 'room'}{_nearest(where[-1], known)}"
     if len(where) >= 2 and where[0] != "routes":
         return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
