@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spanpost.app import Pipeline, attach, flush, replay
     from spanpost.domain.checkpoints import Checkpoint
-    from spanpost.domain.deliveries import Delivery, Receipt
+    from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
     from spanpost.domain.errors import (
         ConfigError,
         DeliveryError,
         LedgerUnavailable,
+        Refused,
         Rejected,
         SpanpostError,
         Throttled,
@@ -35,6 +36,8 @@ _HOMES = {
     "AgentLogProcessor": "spanpost.processors",
     "AgentSpanExporter": "spanpost.processors",
     "AgentSpanProcessor": "spanpost.processors",
+    "Budget": "spanpost.domain.deliveries",
+    "Call": "spanpost.domain.deliveries",
     "Checkpoint": "spanpost.domain.checkpoints",
     "ConfigError": "spanpost.domain.errors",
     "Delivery": "spanpost.domain.deliveries",
@@ -43,6 +46,7 @@ _HOMES = {
     "Observation": "spanpost.domain.observations",
     "Pipeline": "spanpost.app",
     "Receipt": "spanpost.domain.deliveries",
+    "Refused": "spanpost.domain.errors",
     "Rejected": "spanpost.domain.errors",
     "Sink": "spanpost.sinks.base",
     "SinkPlugin": "spanpost.sinks.plugin",
@@ -61,6 +65,8 @@ __all__ = [
     "AgentLogProcessor",
     "AgentSpanExporter",
     "AgentSpanProcessor",
+    "Budget",
+    "Call",
     "Checkpoint",
     "ConfigError",
     "Delivery",
@@ -69,6 +75,7 @@ __all__ = [
     "Observation",
     "Pipeline",
     "Receipt",
+    "Refused",
     "Rejected",
     "Sink",
     "SinkPlugin",

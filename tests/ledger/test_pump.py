@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.deliveries import Budget, Delivery, Mode, Receipt
 from spanpost.domain.errors import LedgerUnavailable, Rejected, Throttled, Unavailable, Unknown
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
@@ -146,8 +146,8 @@ class Window:
             raise self.known
         return {d.id: self.known[d.id] for d in deliveries if d.id in self.known}
 
-    def budgets(self, delivery):
-        return ("bucket",)
+    def budgets(self, address, call):
+        return (Budget(key="bucket"),)
 
     async def close(self):
         pass

@@ -35,7 +35,7 @@ class _Bare:
     async def reconcile(self, deliveries):
         return {}
 
-    def budgets(self, delivery):
+    def budgets(self, address, call):
         return ()
 
     async def close(self):

@@ -40,7 +40,7 @@ class Ticker:
         return Receipt()
     async def reconcile(self, deliveries):
         return {}
-    def budgets(self, delivery):
+    def budgets(self, address, call):
         return ()
     async def close(self):
         pass

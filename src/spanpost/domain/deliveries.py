@@ -30,6 +30,36 @@ class Urgency(StrEnum):
     NORMAL = "normal"
 
 
+class Call(StrEnum):
+    """What a sink will be asked to do with a letter: the kind of call it makes at the far side."""
+
+    #: Show something new.
+    POST = "post"
+    #: Change what is shown: a state whose lane has a receipt.
+    EDIT = "edit"
+    #: Look whether an earlier attempt arrived (`Sink.reconcile`).
+    LOOK = "look"
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket of calls, shared through the ledger by every process that draws on `key`.
+
+    It can be *paced* (`rate`), it is *closed* while the far side asks for patience or refuses, and with `is_breaker` it closes
+    by itself when calls fail in a row.
+    """
+
+    #: Names what is limited, for all processes alike: ``slack:default:chat.update``.
+    key: str
+    #: Calls gained per second; None: as many as one likes while it is open.
+    rate: float | None = None
+    #: Calls that may be saved up, one at least.
+    burst: float = 1.0
+    #: Of the burst, what only approvals, ends and errors may draw.
+    reserve: float = 0.0
+    #: Failures in a row (`Unavailable`, `Unknown`) of calls that draw on it close it, and one probe at a time opens it again.
+    is_breaker: bool = False
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What a sink brings back. `ref` is what it needs to edit next time (Slack: team, channel, ts)."""
 
@@ -66,3 +96,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     #: Receipt of the lane's state (the root message) and of this very delivery, where there was one.
     lane_receipt: Receipt | None = None
     receipt: Receipt | None = None
+    #: By the ledger's clock: when this was claimed, and when an attempt to send it was claimed last before (None: never).
+    claimed_at: datetime | None = None
+    sent_at: datetime | None = None
+    #: Since `sent_at`: how often a look (`Sink.reconcile`) found nothing yet and left it out.
+    looks: int = 0
+    #: Keys of the budgets that the call drew on.
+    drawn: tuple[str, ...] = ()

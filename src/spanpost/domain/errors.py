@@ -5,6 +5,7 @@ SpanpostError
 └── DeliveryError          a sink could not deliver
     ├── Throttled          not before `retry_after`; nothing happened
     ├── Unavailable        not now; nothing happened, retry with backoff
+    ├── Refused            not until a person mends something; nothing happened, the budget closes for a while
     ├── Unknown            it may have happened: reconcile first
     └── Rejected           never: the same letter will be refused again
 """
@@ -27,23 +28,40 @@ class LedgerUnavailable(SpanpostError):
 
 
 class DeliveryError(SpanpostError):
-    """A sink could not deliver. `reason` is a short word from a closed list of the sink, for metrics and rows."""
+    """A sink could not deliver.
 
-    def __init__(self, message: str, *, reason: str = "") -> None:
+    `reason` is a short word from a closed list of the sink, for metrics and rows. `closes` is the key of the budget that the
+    answer was about, for `Throttled` and `Refused`; empty: all that the call drew on.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", closes: str = "") -> None:
         super().__init__(message)
         self.reason = reason or type(self).__name__.lower()
+        self.closes = closes
 
 
 class Throttled(DeliveryError):
     """The far side asks for patience. Nothing happened; try again after `retry_after`."""
 
-    def __init__(self, message: str, *, retry_after: timedelta, reason: str = "") -> None:
-        super().__init__(message, reason=reason)
+    def __init__(self, message: str, *, retry_after: timedelta, reason: str = "", closes: str = "") -> None:
+        super().__init__(message, reason=reason, closes=closes)
         self.retry_after = retry_after
 
 
 class Unavailable(DeliveryError):
     """The far side cannot be reached or failed before doing anything. Try again with backoff."""
+
+
+class Refused(DeliveryError):
+    """Not until a person mends something (a token, a scope, a channel); nothing happened.
+
+    The letter and all that draw on the budget wait, and are tried seldom. `cure` is the next step for that person: it is
+    logged once, not with every letter.
+    """
+
+    def __init__(self, message: str, *, cure: str, reason: str = "", closes: str = "") -> None:
+        super().__init__(message, reason=reason, closes=closes)
+        self.cure = cure
 
 
 class Unknown(DeliveryError):

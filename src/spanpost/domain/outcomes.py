@@ -16,6 +16,20 @@ class RetryAt(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     error: str = ""
     reconcile: bool = False
+    #: Keys of budgets that nobody draws on until then: the far side asked for patience, or refuses.
+    closes: tuple[str, ...] = ()
+    #: The far side failed: budgets that are breakers count it.
+    is_failure: bool = False
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A look found what an earlier attempt sent. News is delivered with that; a state is edited next, because its text may be old."""
+
+    receipt: Receipt
+
+
+class Absent(msgspec.Struct, frozen=True, kw_only=True):
+    """A look found that nothing arrived: the letter may be sent."""
 
 
 class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,4 +39,4 @@ class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-Outcome = Receipt | RetryAt | GiveUp
+Outcome = Receipt | RetryAt | GiveUp | Found | Absent

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import DeliveryError, LedgerUnavailable, Throttled, Unknown
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
@@ -36,7 +36,7 @@ class Carries(Protocol):
 
     async def reconcile(self, deliveries: list[Delivery]) -> dict[int, Receipt | None]: ...
 
-    def budgets(self, delivery: Delivery) -> tuple[str, ...]: ...
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]: ...
 
 
 class Watches(Protocol):
@@ -295,7 +295,8 @@ class Pump:
 
     def _buckets(self, sink: Carries, delivery: Delivery) -> tuple[str, ...]:
         try:
-            return sink.budgets(delivery)
+            is_edit = delivery.mode is Mode.STATE and delivery.lane_receipt is not None
+            return tuple(b.key for b in sink.budgets(delivery.address, Call.EDIT if is_edit else Call.POST))
         except Exception as error:
             self._bug(delivery.sink, error)
             return ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from spanpost.domain.deliveries import Delivery, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 
 
 @runtime_checkable
@@ -13,7 +13,7 @@ class Sink(Protocol):
     """**Protocol:** shows a delivery somewhere and returns a receipt.
 
     A sink does not queue, retry, batch, pace or count: the ledger's pump does, for all of them. It raises one of
-    `spanpost.domain.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `Unknown`, `Rejected`; any
+    `spanpost.domain.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `Refused`, `Unknown`, `Rejected`; any
     other exception counts as `Unavailable` with the reason ``bug``. `deliver` may be called again with the same
     `Delivery.key` after `Unknown`; `reconcile` is asked first.
     """
@@ -26,12 +26,16 @@ class Sink(Protocol):
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
         """Settle deliveries whose outcome is unknown, by `Delivery.id`: a receipt when it had arrived, None when it had not.
 
-        Ids left out stay unknown and are asked again later.
+        Ids left out stay unknown and are asked again later; `Delivery.sent_at` and `looks` say for how long that goes on.
         """
         ...
 
-    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
-        """Name the buckets that a call draws on (``slack:T1:chat.update``), so that the pump can pace. Often ``()``."""
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name the budgets that a call to that address draws on, the widest first. Often ``()``.
+
+        Pure and cheap: it is asked for every round of the pump. The ledger hands a letter out only when each of them has a
+        call left, so that the sink need not pace.
+        """
         ...
 
     async def close(self) -> None: ...

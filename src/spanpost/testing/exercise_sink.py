@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from spanpost.conventions import STATUSES
 from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.errors import DeliveryError
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
@@ -150,12 +150,13 @@ async def it_takes_hostile_text(make: MakeSink) -> None:
 
 
 async def it_names_its_budgets(make: MakeSink) -> None:
-    """Budgets are a tuple of names, for posts and for edits."""
+    """Budgets are a tuple of different ones, for each kind of call."""
     async with _open(make) as sink:
-        for receipt in (None, Receipt(ref={"ts": "1.0", "channel": "C1"})):
-            budgets = sink.budgets(_of(sink, a_task(), lane_receipt=receipt))
+        for call in Call:
+            budgets = sink.budgets("", call)
             assert isinstance(budgets, tuple)
-            assert all(isinstance(b, str) and b for b in budgets)
+            assert all(isinstance(b, Budget) and b.key for b in budgets)
+            assert len({b.key for b in budgets}) == len(budgets), "a budget is named twice: a call would be counted twice"
 
 
 async def it_reconciles_or_leaves_out(make: MakeSink) -> None:

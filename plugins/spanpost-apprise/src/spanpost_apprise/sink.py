@@ -12,7 +12,7 @@ from typing import Final
 
 from apprise import Apprise, AppriseAsset, NotifyBase, NotifyFormat, NotifyType
 
-from spanpost import ConfigError, Delivery, Receipt, Rejected, Throttled, Unknown
+from spanpost import Budget, Call, ConfigError, Delivery, Receipt, Rejected, Throttled, Unknown
 from spanpost_apprise.render import Notification, notification
 from spanpost_apprise.settings import AppriseSettings
 
@@ -75,8 +75,9 @@ class AppriseSink:
         """Have all of them sent again: no service can be asked what it has."""
         return {delivery.id: None for delivery in deliveries}
 
-    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
-        return tuple(f"apprise:{name}" for name in ([delivery.address] if delivery.address else self._services))
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name the services: where one is throttled or away, what goes to it waits."""
+        return tuple(Budget(key=f"apprise:{name}", is_breaker=True) for name in ([address] if address else self._services))
 
     async def close(self) -> None: ...
 

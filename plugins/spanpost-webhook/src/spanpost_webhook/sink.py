@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from spanpost import ConfigError, Delivery, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown
+from spanpost import Budget, Call, ConfigError, Delivery, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown
 from spanpost_webhook.payload import body_of, id_of
 from spanpost_webhook.settings import WebhookSettings
 from spanpost_webhook.signature import key_of, sign
@@ -61,9 +61,9 @@ class WebhookSink:
         """Have all of them posted again: the receiver drops those that it has."""
         return {delivery.id: None for delivery in deliveries}
 
-    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
-        """Name the one receiver: where one letter is throttled, all wait."""
-        return (self.name,)
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name the one receiver: where one letter is throttled, all wait, and while it fails it is probed alone."""
+        return (Budget(key=self.name, is_breaker=True),)
 
     async def close(self) -> None:
         await self._transport.aclose()

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import Unavailable
 from spanpost.domain.tasks import Task
 from spanpost.sinks import words
@@ -113,7 +113,7 @@ class ConsoleSink:
                 for d in deliveries
             }
 
-    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
         return ()
 
     async def close(self) -> None:

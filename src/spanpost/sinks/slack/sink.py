@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import Unavailable
 from spanpost.sinks.slack import flow
 from spanpost.sinks.slack.flow import Request, Response
@@ -72,12 +72,10 @@ class SlackSink:
         """Say what had arrived. Of a preview nothing had: writing it twice costs nothing."""
         return {d.id: None for d in deliveries} if isinstance(self._transport, Preview) else {}
 
-    def budgets(self, delivery: Delivery) -> tuple[str, ...]:
-        """Name the buckets: a method in a workspace, and the channel for posts."""
-        is_edit = delivery.mode is Mode.STATE and delivery.lane_receipt is not None
-        if is_edit:
-            return (f"slack:{self._workspace}:chat.update",)
-        return (f"slack:{self._workspace}:chat.postMessage", f"slack:{self._workspace}:{self._address(delivery)}")
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name the method of the workspace."""
+        method = "chat.update" if call is Call.EDIT else "chat.postMessage"
+        return (Budget(key=f"slack:{self._workspace}:{method}"),)
 
     async def close(self) -> None:
         await self._transport.close()
