@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.errors import Unavailable
 from spanpost.sinks.slack import flow
 from spanpost.sinks.slack.flow import Request, Response
