@@ -21,15 +21,16 @@ BREAKER = Budget(key=KEY, is_breaker=True)
 _budgets = st.builds(
     lambda rate, burst, share, is_breaker: Budget(key=KEY, rate=rate, burst=burst, reserve=burst * share, is_breaker=is_breaker),
     st.floats(0.01, 50),
-    st.floats(1, 20),
+    st.integers(1, 4) | st.floats(1, 20),
     st.floats(0, 2),
     st.booleans(),
 )
-#: Seconds until the next thing happens, and what: a call of either urgency, an outcome of an earlier call, or a refusal.
+#: Time until the next thing happens, in times in which half a call is gained, or any; and what: a call of either urgency, or the
+#: outcome of an earlier one.
 _steps = st.lists(
     st.tuples(
-        st.floats(0, 2) | st.floats(0, 200),
-        st.sampled_from(["call", "call", "urgent", "skipped", "answered", "failed", "throttled", "refused"]),
+        st.integers(0, 4) | st.floats(0, 200),
+        st.sampled_from(["call", "call", "urgent", "urgent", "skipped", "skipped", "answered", "failed", "throttled", "refused"]),
         st.integers(0, 5),
     ),
     max_size=80,
@@ -63,8 +64,8 @@ class Run:
         self.budget, self.bucket, self.now = budget, paces.full(budget, NOON), NOON
         self.calls, self.under_way, self.denied = [], [], 0
 
-    def step(self, seconds, what, which):
-        self.now += timedelta(seconds=seconds)
+    def step(self, time, what, which):
+        self.now += timedelta(seconds=time / 2 / self.budget.rate if isinstance(time, int) else time)
         if what in ("call", "urgent"):
             self.call(is_urgent=what == "urgent")
         elif self.under_way:
@@ -125,6 +126,16 @@ def test_it_opens_when_it_says(budget, steps, is_urgent, share):
     before = run.now + (at - run.now) * share
     if before < at - timedelta(milliseconds=1):
         assert granted(run.bucket, before, budget=budget, is_urgent=is_urgent) is None
+
+
+def test_what_is_given_back_makes_no_burst():
+    """A call that was not made is given back at once; later only as far as the bucket, being full, gained nothing for it."""
+    slow = Budget(key=KEY, rate=1.0)
+    drawn = granted(paces.full(slow, NOON), NOON, budget=slow)
+    skipped = Receipt(skipped="unchanged")
+    assert granted(after(drawn, skipped, NOON, budget=slow, claimed_at=NOON), NOON, budget=slow) is not None
+    again = granted(drawn, later(1), budget=slow)
+    assert granted(after(again, skipped, later(1), budget=slow, claimed_at=NOON), later(1), budget=slow) is None
 
 
 def test_the_reserve_is_for_the_urgent():
