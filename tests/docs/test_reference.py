@@ -81,7 +81,7 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     import inspect
     from dataclasses import fields
 
-    from spanpost import DeliveryError, Sink, SinkPlugin, SinkSettings
+    from spanpost import Budget, DeliveryError, Sink, SinkPlugin, SinkSettings
     from spanpost.sinks.plugin import GROUP
 
     page = (REFERENCE / "sink-plugins.md").read_text()
@@ -97,5 +97,6 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},
         "spanpost.SinkSettings": set(SinkSettings.model_fields),
         "spanpost.Sink": methods,
+        "spanpost.Budget": set(Budget.__struct_fields__),
         "raised": {one.__name__ for one in DeliveryError.__subclasses__()},
     }
