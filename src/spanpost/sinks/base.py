@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 
 
@@ -39,3 +41,21 @@ class Sink(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that ``spanpost check`` looked at."""
+
+    ok: bool
+    found: str
+    #: The next step for a person; empty when there is none.
+    cure: str = ""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """**Protocol:** a sink that can look whether its far side would take letters. Optional."""
+
+    async def check(self) -> Sequence[Finding]:
+        """Look, and change nothing. Raises nothing: what fails is a finding."""
+        ...
