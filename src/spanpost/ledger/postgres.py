@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from zlib import crc32
 import asyncpg
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery
+from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Outcome
@@ -29,9 +30,10 @@ from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.paces import Closed
 from spanpost.fold.work import Missing
-from spanpost.ledger import outbox, rows
-from spanpost.ledger.base import DeliveryRow, TaskQuery
+from spanpost.ledger import buckets, claims, outbox, rows
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, mended
 from spanpost.ledger.sql import schema
@@ -52,11 +54,11 @@ _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM
 
 
 class _Wider(Exception):
-    """The fold touched a domain that is not locked."""
+    """The fold touched domains that are not locked."""
 
-    def __init__(self, domain: bytes) -> None:
-        super().__init__(domain.hex())
-        self.domain = domain
+    def __init__(self, domains: set[bytes]) -> None:
+        super().__init__(f"{len(domains)} domains more")
+        self.domains = domains
 
 
 class PostgresLedger:
@@ -75,16 +77,20 @@ class PostgresLedger:
         pool_size: int = 4,
         pgbouncer: bool = False,
         is_own: bool = False,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._dsn = dsn
-        self._lease = lease
+        self.lease = lease
         self._pool_size = pool_size
         self._pgbouncer = pgbouncer
         self._is_own = is_own
         self._pool: Any = None
         #: Fences what this process claimed.
         self._owner = uuid4()
+        #: As the sinks named them last, by key.
+        self._budgets: dict[str, Budget] = {}
+        self._jitter = jitter
         self._months_due = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -185,7 +191,7 @@ class PostgresLedger:
             try:
                 return await self._run(partial(_with, work, locked))
             except _Wider as wider:
-                locked = locked | {wider.domain}
+                locked = locked | wider.domains
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
     async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
@@ -224,16 +230,26 @@ class PostgresLedger:
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
         stripes = {_stripe(d) for d in locked}
+        wider: set[bytes] = set()
         while True:
             try:
                 with unfoldable():
-                    return fold()
+                    folded = fold()
+                break
             except Missing as missing:
                 domain = missing.key[:16]
                 if _stripe(domain) not in stripes:
-                    raise _Wider(domain) from None
+                    # Read without its lock, to learn what else the fold will ask for. Nothing of this fold is written.
+                    wider.add(domain)
                 records.reset()
                 await records.fetch_around(connection, missing.key)
+            except Unfoldable:
+                if not wider:
+                    raise
+                break  # what is read without a lock may contradict itself
+        if wider:
+            raise _Wider(wider)
+        return folded
 
     async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
         if folded.moves:
@@ -310,24 +326,35 @@ class PostgresLedger:
 
     # --- letters ----------------------------------------------------------------------------------------------------
 
-    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
+    async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
         """Lease what is due. See `Ledger.claim`."""
-        return await self._run(lambda c: outbox.claim(c, sinks, limit, self._owner, self._lease))
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        def asked(sink: str, address: str, call: Call) -> tuple[Budget, ...]:
+            found = budgets(sink, address, call)
+            self._budgets.update((b.key, b) for b in found)
+            return found
+
+        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked))
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""
-        if not await self._run(lambda c: outbox.settle(c, delivery, outcome, self._owner)):
+        jitter = self._jitter()
+        is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._budgets, jitter))
+        if not is_held:
             log.info("delivery %d was taken over before it was settled", delivery.id)
+        return closed
 
-    async def due_in(self) -> float | None:
+    async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
-        at = await self._run(
-            lambda c: c.fetchval(
-                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes"
-                " WHERE due_at IS NOT NULL OR lease_until IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
-            )
-        )
-        return None if at is None else max(0.0, float(at))
+        return await self._run(lambda c: claims.due_in(c, sinks, budgets))
+
+    async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
+        """List budgets."""
+        return await self._run(lambda c: buckets.listed(c, is_closed=is_closed))
+
+    async def reopen_budgets(self, keys: Sequence[str]) -> int:
+        """Open closed budgets at once."""
+        return await self._run(lambda c: buckets.reopen(c, keys))
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
