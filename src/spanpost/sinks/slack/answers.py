@@ -108,18 +108,17 @@ def meaning(response: Response, request: Request, place: Place) -> DeliveryError
 
 
 def _refusal(error: str, told: str, response: Response, request: Request, place: Place) -> DeliveryError:
-    shape = _by_shape(error)
-    if error in _LETTER:
-        return Rejected(told, reason=error)
-    if error in _WORKSPACE or shape == "workspace":
+    about = "letter" if error in _LETTER else "workspace" if error in _WORKSPACE else "channel" if error in _CHANNEL else ""
+    about = about or _by_shape(error)
+    if about == "workspace":
         needed = line(str(response.body.get("needed") or "that it lacks"), 200)
         cure = _WORKSPACE.get(error, f"Slack answers {error}: look at the app in api.slack.com/apps, or install it again")
         return Refused(told, cure=cure.format(needed=needed), reason=error, closes=place.whole)
-    if error in _CHANNEL or shape == "channel":
+    if about == "channel":
         cure = _CHANNEL.get(error, "Slack answers {error} for {channel}: look at its settings, or route to another channel")
         named = line(place.channel, 100)
         return Refused(f"{told} ({named})", cure=cure.format(channel=named, error=error), reason=error, closes=place.address)
-    if shape == "unknown":
+    if about == "unknown":
         return Unavailable(told, reason=error) if request.is_reading else Unknown(told, reason=error)
     return Rejected(told, reason=error)
 

@@ -60,7 +60,9 @@ def _state(delivery: Delivery, place: Place) -> Talk[Receipt]:
     if "ts" not in known:
         return (yield from _post_root(delivery, place, 0))
     if known.get("ended"):
-        return (yield from _beyond_the_end(delivery, place, known))
+        if revives(delivery, known):
+            return (yield from _post_anew(delivery, place, known))
+        return Receipt(ref=known, skipped=WHY.get(str(known["ended"]), "nothing more can be shown"))
     style = Style.PLAIN if known.get("style") else Style.RICH
     generation = int(known.get("g", 0))
 
@@ -70,19 +72,17 @@ def _state(delivery: Delivery, place: Place) -> Talk[Receipt]:
     if known.get("mark") == fingerprint(draw(style)) and not delivery.is_unknown:
         return Receipt(ref=known, skipped="unchanged")
     request, response, drawn = yield from _try(EDIT, {"channel": known["channel"], "ts": known["ts"]}, draw, style)
-    if response.error in GONE:
-        return (yield from _beyond_the_end(delivery, place, known | {"ended": DELETED}))
-    if response.error in CLOSED:
-        return (yield from _beyond_the_end(delivery, place, known | {"ended": CLOSED_FOR_EDITS}))
+    if response.error in GONE and revives(delivery, known):
+        return (yield from _post_anew(delivery, place, known))
+    if response.error in GONE | CLOSED:
+        # Not `skipped`: a call was made. All that follow are.
+        return Receipt(ref=known | {"ended": DELETED if response.error in GONE else CLOSED_FOR_EDITS})
     _demand(response, request, place)
     return Receipt(ref=known | _seen(drawn))
 
 
-def _beyond_the_end(delivery: Delivery, place: Place, known: dict[str, Any]) -> Talk[Receipt]:
-    """Its message can show nothing more: post it anew where that is worth a person's attention, else leave it."""
-    if revives(delivery, known):
-        return (yield from _post_root(delivery, place, int(known.get("g", 0)) + 1))
-    return Receipt(ref=known, skipped=WHY.get(known["ended"], known["ended"]))
+def _post_anew(delivery: Delivery, place: Place, known: dict[str, Any]) -> Talk[Receipt]:
+    return (yield from _post_root(delivery, place, int(known.get("g", 0)) + 1))
 
 
 def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
@@ -123,13 +123,13 @@ def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
     arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(delivery.key, 0)} | _QUIET
     request, response, drawn = yield from _try(POST, arguments, draw, style)
     if response.error in GONE:
-        return Receipt(skipped=WHY[DELETED])
+        return Receipt(ref={"ended": DELETED})
     _demand(response, request, place)
     posted = _posted(response, known["channel"])
     if is_stray(response):
         # Best effort: what cannot be deleted stands in the channel, once.
         yield Request(method="chat.delete", arguments={"channel": posted["channel"], "ts": posted["ts"]})
-        return Receipt(skipped=WHY[DELETED])
+        return Receipt(ref={"ended": DELETED})
     return Receipt(ref=posted | {"mark": fingerprint(drawn)})
 
 

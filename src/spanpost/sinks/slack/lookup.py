@@ -5,8 +5,7 @@ Without a network, like `flow`. One look settles all doubtful letters of a chann
 - An edit needs no look. Editing again is harmless, so the known message is the answer, without its mark.
 - Found: the answer is where. Found more than once: the oldest stays, the others are deleted.
 - Not found, `settle` after it was sent and looked for once before: it did not arrive. Before that: left out, asked again.
-- Looking is impossible (no scope, no id, allowed too seldom): `Rejected`, reason ``unverifiable``. Posting it then is a
-  person's decision.
+- Looking is impossible (no scope, no id, allowed too seldom): `Unverifiable`. Posting it then is a person's decision.
 
 Times: the ledger's clock only measures how long ago it was sent; where that is in Slack's history goes by Slack's clock.
 """
@@ -17,12 +16,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.errors import Refused, Rejected, Throttled, Unavailable
+from spanpost.domain.errors import DeliveryError, Refused, Throttled, Unavailable, Unverifiable
 from spanpost.sinks.slack import flow
 from spanpost.sinks.slack.answers import GONE, meaning
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
@@ -36,8 +35,9 @@ PAGE, PAGES = 200, 20
 PATIENCE: Final = timedelta(minutes=15)
 #: Channels are looked for by name in so many pages of a thousand.
 CHANNEL_PAGES: Final = 10
-UNVERIFIABLE: Final = "unverifiable"
 
+#: By the letter's number: where it is, None when it did not arrive, or why it is not known.
+Answers: TypeAlias = dict[int, Receipt | DeliveryError | None]
 _ID: Final = re.compile(r"[CGD][A-Z0-9]{6,}")
 
 
@@ -79,30 +79,29 @@ def groups(asked: Iterable[tuple[Delivery, Place]]) -> list[Group]:
     ]
 
 
-def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) -> Talk[dict[int, Receipt | None]]:
-    """Settle a group. Raises a `DeliveryError` when the look failed, and nothing is known."""
-    try:
-        return (yield from _settle(group, memory, patience, now))
-    except Refused as error:
-        if error.reason != "missing_scope":
-            raise
-        raise _impossible(group, "looking is not allowed", error.cure) from None
-    except Throttled:
-        if min(_elapsed(d, now) for d in group.deliveries) <= PATIENCE:
-            raise
-        cure = "install the app as an internal one: others may look once a minute"
-        raise _impossible(group, f"looking was not allowed for {PATIENCE}", cure) from None
+def unanswered(group: Group, error: DeliveryError, now: datetime) -> Answers:
+    """Return what is said of letters that could not be looked for."""
+    answers: Answers = {}
+    for delivery in group.deliveries:
+        answers[delivery.id] = error
+        if isinstance(error, Refused) and error.reason == "missing_scope":
+            answers[delivery.id] = _impossible(group, "looking is not allowed", error.cure)
+        elif isinstance(error, Throttled) and _elapsed(delivery, now) > PATIENCE:
+            cure = "install the app as an internal one: others may look once a minute"
+            lost = _impossible(group, f"looking was not allowed for {PATIENCE}", cure)
+            lost.closes, lost.retry_after = error.closes, error.retry_after
+            answers[delivery.id] = lost
+    return answers
 
 
-def _impossible(group: Group, why: str, cure: str) -> Rejected:
+def _impossible(group: Group, why: str, cure: str) -> Unverifiable:
     where = group.place.channel
-    return Rejected(
-        f"it may have arrived in {where}, {why}: {cure}; then look there, and retry what is missing", reason=UNVERIFIABLE
-    )
+    return Unverifiable(f"it may have arrived in {where}, {why}: {cure}; retry it when it is not there")
 
 
-def _settle(group: Group, memory: Memory, patience: timedelta, now: datetime) -> Talk[dict[int, Receipt | None]]:
-    answers: dict[int, Receipt | None] = {}
+def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) -> Talk[Answers]:
+    """Settle a group. Raises a `DeliveryError` when the look failed, and nothing is known."""
+    answers: Answers = {}
     doubtful: list[tuple[Delivery, int]] = []
     for delivery in group.deliveries:
         known = flow.known_of(delivery)
@@ -131,17 +130,17 @@ def _settle(group: Group, memory: Memory, patience: timedelta, now: datetime) ->
         mark = marked(message.get("metadata"))
         if mark is not None and (message.get("user") in mine or message.get("bot_id") in mine):
             seen.setdefault(mark, []).append(message)
-    lost = False
     for delivery, generation in doubtful:
         found = sorted(seen.get((delivery.key, generation), ()), key=lambda m: _seconds(m.get("ts")))
         if found:
             answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
         elif not is_whole:
-            lost = True
+            if _elapsed(delivery, now) > PATIENCE:
+                answers[delivery.id] = _impossible(
+                    group, "and too much was said there since", f"look in {group.place.channel} yourself"
+                )
         elif _elapsed(delivery, now) >= patience and delivery.looks >= 1:
             answers[delivery.id] = None
-    if lost and not answers and min(_elapsed(d, now) for d, _ in doubtful) > PATIENCE:
-        raise _impossible(group, "and too much was said there since", f"look for it in {group.place.channel} yourself")
     return answers
 
 
@@ -159,7 +158,7 @@ def _keep_one(
                 raise error
         memory.repeats += message is not kept
     if is_stray:
-        return Receipt(skipped=flow.WHY[flow.DELETED])
+        return Receipt(ref={"ended": flow.DELETED})
     ref = {"channel": channel, "ts": str(kept["ts"])}
     return Receipt(ref=ref | {"g": generation} if generation else ref)
 

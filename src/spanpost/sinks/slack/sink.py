@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import DeliveryError, Rejected, Throttled
+from spanpost.domain.errors import DeliveryError, Refused, Unverifiable
+from spanpost.fold.redact import line
 from spanpost.sinks.base import Finding
 from spanpost.sinks.slack import budgets, check, flow, lookup
 from spanpost.sinks.slack.budgets import Rates
@@ -46,9 +46,7 @@ class SlackSink:
         self._settle = settle
         self._clock = clock
         self._memory = lookup.Memory()
-        self._told: set[tuple[str, str]] = set()
-        #: Until when (the loop's clock) looking was forbidden, and by what.
-        self._no_look: tuple[float, Throttled] | None = None
+        self._told: set[str] = set()
 
     @property
     def repeats(self) -> int:
@@ -64,40 +62,33 @@ class SlackSink:
             self._memory.ids[place.channel] = str(channel)
         ended = receipt.ref.get("ended")
         if ended and not known.get("ended"):
-            log.warning("task %s: %s; nothing more is shown in it", delivery.task.task_id, receipt.skipped)
+            log.warning("task %s: %s; said once", line(delivery.task.task_id, 80), flow.WHY[str(ended)])
         elif known.get("ts") and receipt.ref.get("g", 0) != known.get("g", 0) and delivery.mode is Mode.STATE:
-            log.warning("task %s: its message was deleted in Slack and needs a person; posted anew", delivery.task.task_id)
+            log.warning(
+                "task %s: its message was deleted in Slack, and it needs a person: posted anew", line(delivery.task.task_id, 80)
+            )
         return receipt
 
-    async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
-        """Say what had arrived. Of a preview nothing had: writing it twice costs nothing.
-
-        Raises only when nothing was learned: what was learned of some is told, and the others stay in doubt.
-        """
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> lookup.Answers:
+        """Say what had arrived. Of a preview nothing had: writing it twice costs nothing."""
         if isinstance(self._transport, Preview):
             return {d.id: None for d in deliveries}
-        self._heed()
         now = datetime.fromtimestamp(self._clock(), UTC)
-        answers: dict[int, Receipt | None] = {}
-        failures: list[tuple[lookup.Group, DeliveryError]] = []
+        answers: lookup.Answers = {}
+        failed: DeliveryError | None = None
         for group in lookup.groups((d, self._place(d.address)) for d in deliveries):
             try:
+                if failed is not None:
+                    raise failed
                 answers |= await self._drive(lookup.settle(group, self._memory, patience=self._settle, now=now))
             except DeliveryError as error:
-                failures.append((group, error))
-                if isinstance(error, Rejected):
-                    self._tell_once(group.place, error)
-                    continue
-                if isinstance(error, Throttled):
-                    self._no_look = (asyncio.get_running_loop().time() + error.retry_after.total_seconds(), error)
-                break
-        if answers or not failures:
-            return answers
-        _, last = failures[-1]
-        if isinstance(last, Rejected) and sum(len(group.deliveries) for group, _ in failures) < len(deliveries):
-            # To raise would bury the others, too. These are asked again, until they are alone.
-            return {}
-        raise last
+                answers |= lookup.unanswered(group, error, now)
+                if not isinstance(error, (Unverifiable, Refused)) or error.closes == group.place.whole:
+                    failed = error  # of no use for the others either: Slack is away, asks for patience, or wants another token
+        for answer in answers.values():
+            if isinstance(answer, Unverifiable):
+                self._tell_once(answer)
+        return answers
 
     def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
         """Name the workspace, the method and the channel."""
@@ -127,23 +118,11 @@ class SlackSink:
             value: T = done.value
             return value
 
-    def _heed(self) -> None:
-        """Raise what forbade to look before, while it holds: the pump was not told when other answers came with it."""
-        if self._no_look is None:
-            return
-        until, error = self._no_look
-        left = until - asyncio.get_running_loop().time()
-        if left <= 0:
-            self._no_look = None
-        else:
-            raise Throttled(str(error), retry_after=timedelta(seconds=left), reason=error.reason, closes=error.closes)
-
-    def _tell_once(self, place: Place, error: DeliveryError) -> None:
+    def _tell_once(self, error: DeliveryError) -> None:
         if len(self._told) >= _TOLD:
             self._told.clear()
-        told = (place.address, str(error))
-        if told not in self._told:
-            self._told.add(told)
+        if str(error) not in self._told:
+            self._told.add(str(error))
             log.error("slack: a letter is given up, said once: %s", error)
 
     def _place(self, address: str) -> Place:
