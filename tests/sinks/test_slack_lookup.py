@@ -141,6 +141,7 @@ async def test_repeats_are_removed(slack, sink, caplog):
     assert answers[1].ref["ts"] == oldest
     assert [message["ts"] for message in slack.messages()] == [oldest]
     assert sink.repeats == 2
+    assert "2 messages" in caplog.text
 
 
 async def test_nobody_elses_message_is_taken_for_ours(slack, sink):
@@ -261,7 +262,7 @@ async def test_a_revoked_token_is_asked_once(slack, sink):
 @pytest.mark.parametrize("fault", [Fault.ERROR_AFTER, Fault.RESET_AFTER, Fault.TORN_AFTER, Fault.INTERNAL_AFTER])
 async def test_a_look_that_fails_changes_nothing(slack, sink, fault):
     """A look that Slack does not answer is tried again later; its letter stays in doubt."""
-    slack.faults.script("conversations.history", [fault, fault])  # a lost connection is tried once more at once: it only reads
+    slack.faults.script("conversations.history", [fault])
     answers = await sink.reconcile([unsure(sent=LONG, looks=3)])
     assert isinstance(answers[1], Unavailable)
 

@@ -75,6 +75,7 @@ class SlackSink:
             return {d.id: None for d in deliveries}
         now = datetime.fromtimestamp(self._clock(), UTC)
         answers: lookup.Answers = {}
+        repeats = self._memory.repeats
         failed: DeliveryError | None = None
         for group in lookup.groups((d, self._place(d.address)) for d in deliveries):
             try:
@@ -85,6 +86,8 @@ class SlackSink:
                 answers |= lookup.unanswered(group, error, now)
                 if not isinstance(error, (Unverifiable, Refused)) or error.closes == group.place.whole:
                     failed = error  # of no use for the others either: Slack is away, asks for patience, or wants another token
+        if self._memory.repeats > repeats:
+            log.warning("slack: %d messages stood twice and were deleted", self._memory.repeats - repeats)
         for answer in answers.values():
             if isinstance(answer, Unverifiable):
                 self._tell_once(answer)

@@ -77,7 +77,8 @@ class WebApi:
         _sending.set(sending)
         try:
             if request.is_reading:
-                answer = await client.api_call(request.method, http_verb="GET", params=_flat(request.arguments))
+                # Methods that read take forms, not JSON. By POST, which the HTTP client never sends twice.
+                answer = await client.api_call(request.method, data=_flat(request.arguments))
             else:
                 answer = await client.api_call(request.method, json=dict(request.arguments))
         except SlackApiError as error:
