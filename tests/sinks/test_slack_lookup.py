@@ -288,3 +288,22 @@ async def test_generations_are_told_apart(slack, sink):
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     gone = Receipt(ref={"channel": slack.workspace.channel("agents").id, "ts": "1.000000", "ended": DELETED})
     assert await sink.reconcile([replace(unsure(ASKING, looks=1), lane_receipt=gone)]) == {}
+
+
+async def test_a_post_that_slack_has_already_is_edited(slack, sink):
+    """Where Slack answers a repeat with the message of before, its old text is replaced at once."""
+    slack.workspace.dedupes = True
+    await lose_answer(slack, sink, a_delivery(sink="slack"))
+    slack.ahead += 60
+    receipt = await sink.deliver(a_delivery(a_task(status="complete"), sink="slack"))
+    [message] = slack.messages()
+    assert (message["ts"], message["edits"]) == (receipt.ref["ts"], 1)
+    assert (await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", lane_receipt=receipt))).skipped == "unchanged"
+
+
+async def test_a_preview_is_no_message(slack, sink):
+    """What was written down before there was a token is posted once there is one."""
+    previewed = Receipt(ref={"channel": "#agents", "ts": "0.000001", "mark": "m"})
+    receipt = await sink.deliver(a_delivery(sink="slack", lane_receipt=previewed))
+    assert receipt.ref["ts"] == slack.messages()[0]["ts"]
+    assert await sink.reconcile([unsure(a_task("b"), lane_receipt=previewed)]) == {}

@@ -37,6 +37,8 @@ from spanpost.sinks.slack.render import Message, Style
 _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
 #: The last generation of a task's message: it is posted anew once.
 LAST: Final = 1
+#: Seconds after which an answer's message was not made by the call that it answers.
+OLD: Final = 5.0
 #: Namespace of `client_msg_id`.
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
@@ -99,8 +101,14 @@ def _post_root(delivery: Delivery, place: Place, generation: int) -> Talk[Receip
     arguments = {"channel": place.channel, "client_msg_id": client_msg_id(delivery.key, generation)} | _QUIET
     request, response, drawn = yield from _try(POST, arguments, draw, Style.RICH)
     _demand(response, request, place)
-    posted = _posted(response, place.channel) | _seen(drawn)
-    return Receipt(ref=posted | {"g": generation} if generation else posted)
+    posted = _posted(response, place.channel) | ({"g": generation} if generation else {})
+    if _is_old(response):
+        # Slack knew the `client_msg_id` and answers with what arrived before, whose text may be old.
+        place_of = {"channel": posted["channel"], "ts": posted["ts"]}
+        request, response, drawn = yield from _try(EDIT, place_of, draw, drawn.style)
+        if meaning(response, request, place) is not None:
+            return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
+    return Receipt(ref=posted | _seen(drawn))
 
 
 def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
@@ -161,6 +169,14 @@ def _demand(response: Response, request: Request, place: Place) -> None:
     error = meaning(response, request, place)
     if error is not None:
         raise error
+
+
+def _is_old(response: Response) -> bool:
+    """Return whether a post is answered with a message that stood there before."""
+    try:
+        return response.date is not None and float(response.body.get("ts") or "nan") < response.date - OLD
+    except (TypeError, ValueError):
+        return False
 
 
 def _seen(drawn: Message) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Protocol, TextIO
+from typing import Final, Protocol, TextIO
 
 from spanpost.domain.errors import Unavailable
 from spanpost.sinks.slack.calls import Request, Response
+
+#: How the made-up `ts` of a preview begins, as none of Slack's does.
+PREVIEWED: Final = "0."
 
 
 class Transport(Protocol):
@@ -38,7 +41,7 @@ class Preview:
         ts = request.arguments.get("ts")
         if ts is None:
             self._posted += 1
-            ts = f"0.{self._posted:06d}"
+            ts = f"{PREVIEWED}{self._posted:06d}"
         return Response(body={"ok": True, "channel": request.arguments["channel"], "ts": ts})
 
     async def close(self) -> None: ...

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import msgspec
+
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import DeliveryError, Refused, Unverifiable
 from spanpost.fold.redact import line
@@ -15,7 +17,7 @@ from spanpost.sinks.base import Finding
 from spanpost.sinks.slack import budgets, check, flow, lookup
 from spanpost.sinks.slack.budgets import Rates
 from spanpost.sinks.slack.calls import Place, Talk
-from spanpost.sinks.slack.preview import Preview, Transport
+from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
 
 log = logging.getLogger("spanpost.slack")
 T = TypeVar("T")
@@ -55,7 +57,7 @@ class SlackSink:
 
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Make the calls that the flow asks for."""
-        place = self._place(delivery.address)
+        delivery, place = self._real(delivery), self._place(delivery.address)
         receipt = await self._drive(flow.deliver(delivery, place))
         known = flow.known_of(delivery)
         if channel := receipt.ref.get("channel"):
@@ -77,7 +79,7 @@ class SlackSink:
         answers: lookup.Answers = {}
         repeats = self._memory.repeats
         failed: DeliveryError | None = None
-        for group in lookup.groups((d, self._place(d.address)) for d in deliveries):
+        for group in lookup.groups((self._real(d), self._place(d.address)) for d in deliveries):
             try:
                 if failed is not None:
                     raise failed
@@ -127,6 +129,13 @@ class SlackSink:
         if str(error) not in self._told:
             self._told.add(str(error))
             log.error("slack: a letter is given up, said once: %s", error)
+
+    def _real(self, delivery: Delivery) -> Delivery:
+        """Forget a message that stands in a preview alone, once there is a token: it is posted now."""
+        is_preview = isinstance(self._transport, Preview)
+        if not is_preview and str(flow.known_of(delivery).get("ts", "")).startswith(PREVIEWED):
+            return msgspec.structs.replace(delivery, lane_receipt=None)
+        return delivery
 
     def _place(self, address: str) -> Place:
         # "workspace/#channel"; the workspace is chosen where several are set up.

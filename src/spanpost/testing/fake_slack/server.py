@@ -50,7 +50,9 @@ class FakeSlack:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self.clock: Callable[[], float] = lambda: time.time() + clock_ahead
+        #: Seconds by which its clock is ahead of this machine's.
+        self.ahead = clock_ahead
+        self.clock: Callable[[], float] = lambda: time.time() + self.ahead
         self.workspace = Workspace(self.clock)
         self.workspace.add_token(TOKEN)
         self.workspace.add_channel("agents")

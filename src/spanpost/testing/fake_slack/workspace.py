@@ -64,6 +64,8 @@ class Workspace:
         self.refused_blocks: frozenset[str] = frozenset()
         #: Messages a page at most; 15 for an app that is sold outside Slack's marketplace.
         self.page = 999
+        #: A post whose `client_msg_id` is known is answered with the message that has it, as Slack seems to do.
+        self.dedupes = False
         self._last = 0.0
 
     # --- people ---------------------------------------------------------------------------------------------------------
@@ -129,6 +131,9 @@ class Workspace:
         self._need(caller, "chat:write")
         channel = self._to_post(given, caller)
         shown = rules.content("chat.postMessage", given, self.refused_blocks)
+        known = [m for m in channel.messages.values() if self.dedupes and m.get("client_msg_id", "") == given.get("client_msg_id")]
+        if known:
+            return {"channel": channel.id, "ts": known[0]["ts"], "message": _public(known[0])}
         ts = self._ts()
         message: Message = {"type": "message", "user": caller.user_id, "bot_id": caller.bot_id, "ts": ts, "shown_at": self._clock()}
         message |= shown
