@@ -102,6 +102,17 @@ async def test_other_content_under_one_identity_is_kept_beside(ledger: PostgresL
     assert await database.fetchval("SELECT count(DISTINCT event_id) FROM agent_events") == 1
 
 
+async def test_a_batch_may_reach_into_any_number_of_tasks(ledger: PostgresLedger) -> None:
+    """Spans that name no task and hang below the boxes of forty named tasks, in forty traces, are recorded in one batch."""
+    boxes = range(1, 41)
+    for trace in boxes:
+        await ledger.record([started(trace=trace, span=1, name="agent", attributes={"agent.task.id": f"named {trace}"})])
+    call = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 1}
+    recorded = await ledger.record([ended(trace=t, span=2, parent=1, name="chat", attributes=call) for t in boxes])
+    assert recorded.events == 40
+    assert {(t.task_id, t.input_tokens) for t in await ledger.tasks(TaskQuery(limit=100))} == {(f"named {t}", 7) for t in boxes}
+
+
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 

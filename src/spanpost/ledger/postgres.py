@@ -53,11 +53,15 @@ _DUE = 200
 _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
 
 
+#: Of the stripes given those that could not be had at once. Who does not wait cannot deadlock, whatever the order.
+_TRY_LOCK = "SELECT stripe FROM unnest($2::int4[]) AS stripe WHERE NOT pg_try_advisory_xact_lock($1, stripe)"
+
+
 class _Wider(Exception):
-    """The fold touched domains that are not locked."""
+    """The fold touched domains that are not locked, and somebody else has them just now."""
 
     def __init__(self, domains: set[bytes]) -> None:
-        super().__init__(f"{len(domains)} domains more")
+        super().__init__(f"{len(domains)} domains")
         self.domains = domains
 
 
@@ -199,6 +203,14 @@ class PostgresLedger:
         now: datetime = await connection.fetchval(_LOCK, _LOCKS, stripes)
         return now
 
+    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+        """Lock further domains if nobody else has them; raises `_Wider`: begin anew with all of them locked in order."""
+        held = {_stripe(d) for d in locked}
+        more = sorted({_stripe(d) for d in domains} - held)
+        if more and await connection.fetch(_TRY_LOCK, _LOCKS, more):
+            raise _Wider(domains)
+        locked |= domains
+
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes]) -> Recorded:
         now = await self._lock(connection, locked)
         return await self._take_locked(connection, placed, locked, now)
@@ -210,8 +222,9 @@ class PostgresLedger:
             return Recorded(repeats=repeats)
         records = Records()
         await records.fetch_domains(connection, walk.domains(new))
-        wanted = walk.trail(records.loaded, records.whole, new) | walk.seen_keys(new)
+        wanted = walk.trail(records.loaded, records.whole, new)
         while wanted:
+            await self._lock_more(connection, locked, {key[:16] for key in wanted})
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
@@ -229,27 +242,14 @@ class PostgresLedger:
         return [p for i, p in enumerate(distinct) if i not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
-        stripes = {_stripe(d) for d in locked}
-        wider: set[bytes] = set()
         while True:
             try:
                 with unfoldable():
-                    folded = fold()
-                break
+                    return fold()
             except Missing as missing:
-                domain = missing.key[:16]
-                if _stripe(domain) not in stripes:
-                    # Read without its lock, to learn what else the fold will ask for. Nothing of this fold is written.
-                    wider.add(domain)
+                await self._lock_more(connection, locked, {missing.key[:16]})
                 records.reset()
                 await records.fetch_around(connection, missing.key)
-            except Unfoldable:
-                if not wider:
-                    raise
-                break  # what is read without a lock may contradict itself
-        if wider:
-            raise _Wider(wider)
-        return folded
 
     async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
         if folded.moves:
@@ -300,7 +300,8 @@ class PostgresLedger:
                 with unfoldable():
                     placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content)
                 async with connection.transaction():
-                    part = await self._take_locked(connection, placed, locked, now)
+                    # A copy: what is locked within goes when the part is rolled back.
+                    part = await self._take_locked(connection, placed, set(locked), now)
             except Exception as error:
                 if not is_of_data(error):
                     raise
