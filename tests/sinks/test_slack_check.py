@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from spanpost.domain.errors import ConfigError
 from spanpost.settings import load
 from spanpost.sinks import registry
 from spanpost.sinks.base import Finding
+from spanpost.sinks.slack.check import SCOPES
 from spanpost.sinks.slack.preview import Preview
 from spanpost.sinks.slack.settings import SlackSettings
 from spanpost.sinks.slack.sink import SlackSink
@@ -78,6 +81,36 @@ async def test_channels_that_cannot_be_posted_in(slack):
         assert nowhere.cure
 
 
+async def test_the_channels_of_routes_are_looked_at(slack):
+    """Each channel that a route leads to is looked at once; all names are found in one list."""
+    for i in range(5):
+        slack.workspace.add_channel(f"room{i}", members=("U0SPANPOST",) if i else ())
+    sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url))
+    findings = await sink.check(["", "#agents", "acme/#agents", *(f"#room{i}" for i in range(5))])
+    await sink.close()
+    [outside] = bad(findings)
+    assert "#room0" in outside.found
+    assert [f.found for f in findings if f.found.startswith("the app is in")] == [
+        f"the app is in #{name}" for name in ("agents", "room1", "room2", "room3", "room4")
+    ]
+    assert len(slack.calls("conversations.list")) == 1
+
+
+def test_the_command_passes_the_routes_addresses(clean_environment, monkeypatch):
+    """`spanpost check` asks a sink about the addresses of its own routes, and its default."""
+    asked = []
+
+    async def check(self, addresses=("",)):
+        asked.extend(addresses)
+        return [Finding(ok=False, found="x", cure="y")]
+
+    monkeypatch.setattr(SlackSink, "check", check)
+    routes = [{"sink": "slack", "address": "#b"}, {"sink": "slack", "address": "#a"}, {"sink": "console", "address": "c"}]
+    found = [f for f in _sinks(load(slack={"channel": "#x"}, console={}, routes=routes)) if f.name == "slack"]
+    assert asked == ["", "#a", "#b"]
+    assert (found[1].ok, found[1].finding, found[1].next_step) == (False, "x", "y")
+
+
 async def test_a_channel_that_may_not_be_looked_at(slack):
     """Without the scopes to read, posting may still work: said, and no failure."""
     slack.remove_scope("channels:read")
@@ -111,11 +144,11 @@ async def test_a_check_that_raises_or_has_none_ends_nothing():
     class Broken(Plain):
         name = "broken"
 
-        async def check(self):
+        async def check(self, addresses):
             raise RuntimeError("oops")
 
-    assert await _asked(Plain()) == ()
-    [finding] = await _asked(Broken())
+    assert await _asked(Plain(), [""]) == ()
+    [finding] = await _asked(Broken(), [""])
     assert not finding.ok
     assert "RuntimeError: oops" in finding.found
 
@@ -170,3 +203,10 @@ def test_settings_come_to_the_sink():
     keys = {budget.key: budget for budget in sink.budgets("", Call.EDIT)}
     assert keys["slack:default:chat.update"].rate == pytest.approx(0.2)
     assert "slack:default/C012345" in keys
+
+
+def test_the_manifest_asks_for_the_scopes_that_are_used():
+    """The app that the docs tell people to make has the scopes that the check looks for, and no other."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "post-to-slack.md").read_text()
+    manifest = page.split("```yaml")[1].split("```")[0]
+    assert re.findall(r"^ +- (\S+)$", manifest, re.MULTILINE) == [scope for scope, _ in SCOPES]

@@ -107,17 +107,18 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
             except ConfigError as error:
                 yield Finding(name, False, str(error))  # it says what to do itself
                 continue
-            for each in asyncio.run(_asked(sink)):
+            addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
+            for each in asyncio.run(_asked(sink, addresses)):
                 yield Finding(name, each.ok, each.found, each.cure)
 
 
-async def _asked(sink: Sink) -> Sequence[Found]:
+async def _asked(sink: Sink, addresses: Sequence[str]) -> Sequence[Found]:
     """Ask a sink what it finds, where it can look: a far side that hangs is a finding, too."""
     try:
         if not isinstance(sink, Checks):
             return ()
         async with asyncio.timeout(SINK_TIMEOUT):
-            return await sink.check()
+            return await sink.check(addresses)
     except TimeoutError:
         return (Found(ok=False, found=f"no answer within {SINK_TIMEOUT:g} s", cure="see whether its far side can be reached"),)
     except Exception as error:  # a stranger's sink must not end the examination of the others

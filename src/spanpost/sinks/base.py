@@ -59,6 +59,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Checks(Protocol):
     """**Protocol:** a sink that can look whether its far side would take letters. Optional."""
 
-    async def check(self) -> Sequence[Finding]:
-        """Look, and change nothing. Raises nothing: what fails is a finding."""
+    async def check(self, addresses: Sequence[str]) -> Sequence[Finding]:
+        """Look, and change nothing. Raises nothing: what fails is a finding.
+
+        `addresses` are those that routes lead to; empty is the sink's own default.
+        """
         ...

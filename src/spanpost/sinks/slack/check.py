@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from spanpost.domain.errors import DeliveryError, Refused
@@ -24,25 +25,31 @@ SCOPES: Final = (
 )
 
 
-def check(place: Place, memory: Memory) -> Talk[list[Finding]]:
-    """Look at the token, its scopes and the channel."""
+def check(places: Sequence[Place], memory: Memory) -> Talk[list[Finding]]:
+    """Look at the token, its scopes and the channels."""
     request = Request(method="auth.test")
     response = yield request
-    failed = meaning(response, request, place)
+    failed = meaning(response, request, places[0])
     if failed is not None:
         return [of_error(failed)]
     who = " of ".join(line(str(response.body.get(key) or "?"), 80) for key in ("user", "team"))
     findings = [Finding(ok=True, found=f"the token is {who}"), *_scopes(response)]
+    for place in dict.fromkeys(places):
+        findings.append((yield from _look(place, memory)))
+    return findings
+
+
+def _look(place: Place, memory: Memory) -> Talk[Finding]:
     try:
         channel = yield from channel_id(place, memory)
     except DeliveryError as error:
-        return [*findings, _unseen(place, error)]
+        return _unseen(place, error)
     if not channel:
         cure = "mend the name; of a private channel, invite the app and set the channel's id (C...)"
-        return [*findings, Finding(ok=False, found=f"no channel {place.channel} is known to the app", cure=cure)]
+        return Finding(ok=False, found=f"no channel {line(place.channel, 80)} is known to the app", cure=cure)
     request = Request(method="conversations.info", arguments={"channel": channel})
     response = yield request
-    return [*findings, _channel(response, request, place)]
+    return _channel(response, request, place)
 
 
 def _unseen(place: Place, error: DeliveryError) -> Finding:

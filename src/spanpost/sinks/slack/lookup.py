@@ -208,9 +208,10 @@ def channel_id(place: Place, memory: Memory) -> Talk[str]:
             continue
         body = _body(response, request, place)
         for channel in _list(body, "channels"):
-            if channel.get("name") == name.removeprefix("#") and isinstance(channel.get("id"), str):
-                memory.ids[name] = channel["id"]
-                return memory.ids[name]
+            if isinstance(channel.get("id"), str):
+                memory.ids |= dict.fromkeys((f"#{channel.get('name')}", str(channel.get("name"))), channel["id"])
+        if name in memory.ids:
+            return memory.ids[name]
         cursor = _cursor(body)
         if not cursor:
             break

@@ -99,12 +99,12 @@ class SlackSink:
         """Name the workspace, the method and the channel."""
         return budgets.budgets(self._place(address), call, self._rates)
 
-    async def check(self) -> list[Finding]:
-        """Look whether the token works, and whether it may post in the channel."""
+    async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
+        """Look whether the token works, and whether it may post in the channels."""
         if isinstance(self._transport, Preview):
             return [check.NO_TOKEN]
         try:
-            return await self._drive(check.check(self._place(""), self._memory))
+            return await self._drive(check.check([self._place(address) for address in addresses], self._memory))
         except DeliveryError as error:
             return [check.of_error(error)]
 
