@@ -76,6 +76,13 @@ def test_doubt(word):
     assert isinstance(refused(word, LOOK), Unavailable)
 
 
+def test_what_passes_by_itself_holds_up_one_channel():
+    """A channel that is being moved waits a little, alone; that is no failure of Slack's."""
+    error = refused("external_channel_migrating", EDIT)
+    assert isinstance(error, Throttled)
+    assert error.closes == PLACE.address
+
+
 def test_a_missing_scope_is_named():
     """The cure names the scope that Slack says is needed."""
     error = refused("missing_scope", LOOK, needed="channels:history,groups:history", provided="chat:write")

@@ -94,9 +94,9 @@ def test_each_attempt_has_the_same_id_of_its_own():
     assert len({first, news[0].arguments["client_msg_id"], anew[1].arguments["client_msg_id"]}) == 3
 
 
-def test_news_without_a_message_waits():
-    """There is no thread before the root message: nothing is posted, later it is tried again."""
-    with pytest.raises(Unavailable) as caught:
+def test_news_without_a_message_is_given_up():
+    """The state went first and came to nothing: there is no thread, and that is not held against Slack."""
+    with pytest.raises(Rejected) as caught:
         drive(a_delivery(a_task(), a_checkpoint()))
     assert caught.value.reason == "no_root"
 

@@ -172,6 +172,16 @@ async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
     assert (found.ref["ts"], found.ref["g"]) == (anew["ts"], 1)
 
 
+async def test_what_was_posted_anew_is_found_when_the_question_is_answered(slack, sink):
+    """Posted anew for a question that was answered before anybody looked: the new message is found, and not left behind."""
+    root = await sink.deliver(a_delivery(sink="slack"))
+    slack.delete(root.ref["ts"])
+    await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", lane_receipt=root))
+    answered = replace(ASKING, status="working", approvals=(Approval(id="a", question="Deploy?", decision="yes"),))
+    found = (await sink.reconcile([unsure(answered, lane_receipt=root)]))[1]
+    assert found.ref["ts"] == slack.messages()[0]["ts"]
+
+
 async def test_a_reply_that_landed_in_the_channel_is_taken_back(slack, sink):
     """A doubtful reply to a message that was deleted stands in the channel: it is deleted, and the letter is done."""
     root = await sink.deliver(a_delivery(sink="slack"))
@@ -230,12 +240,15 @@ async def test_patience_of_looks(slack, sink):
     slack.workspace.add_channel("other")
     slack.faults.script("conversations.history", [Fault.THROTTLE])
     asked = [unsure(id=1), unsure(a_task("b"), id=2, sent=timedelta(minutes=16)), unsure(a_task("c"), id=3, address="#other")]
+    edit = Receipt(ref={"channel": "C1", "ts": "1.1"})
+    asked.append(unsure(a_task("d"), id=4, lane_receipt=edit))  # needs no look
     answers = await sink.reconcile(asked)
     assert len(slack.calls("conversations.history")) == 1
     assert [type(answers[n]) for n in (1, 2, 3)] == [Throttled, Unverifiable, Throttled]
     for number in (1, 2, 3):
         assert answers[number].closes == "slack:default:conversations.history"
         assert answers[number].retry_after >= timedelta(seconds=1)
+    assert answers[4] == edit
     assert slack.tiers.early == []
 
 

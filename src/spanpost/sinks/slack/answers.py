@@ -35,7 +35,7 @@ _UNKNOWN: Final = frozenset(
     {"internal_error", "fatal_error", "request_timeout", "service_unavailable"}
     | {"duplicate_message_not_found", "duplicate_channel_not_found"}
 )
-#: Nothing happened, and it passes by itself.
+#: Nothing happened, and it passes by itself: of one channel, and no fault of Slack's.
 _PASSING: Final = frozenset({"external_channel_migrating", "streaming_state_conflict"})
 
 _INSTALL = "install the app in the workspace again and set SPANPOST_SLACK__TOKEN to its new bot token"
@@ -103,7 +103,7 @@ def meaning(response: Response, request: Request, place: Place) -> DeliveryError
     if not error:
         return _not_slack(response, request, place)
     if error in _PASSING:
-        return Unavailable(told, reason=error)
+        return Throttled(told, retry_after=timedelta(minutes=1), reason=error, closes=place.address)
     return _refusal(error, told, response, request, place)
 
 

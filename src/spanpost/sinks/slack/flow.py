@@ -4,7 +4,7 @@ The asynchronous sink, the preview and the tests drive the same generator. Rules
 
 1. State: the root message. Edited (`chat.update`) where a receipt says where it is, else posted (`chat.postMessage`).
 2. An unchanged rendering is not sent, unless there was doubt: what is seen may then be older than what we know.
-3. News: a reply in the root message's thread. Without a root message there is no thread: `Unavailable`, later.
+3. News: a reply in the root message's thread. The state goes first; where it was given up there is no thread: `Rejected`.
 4. The start of a root task is told by its root message.
 5. Refused blocks are tried once more in plain sections; a task whose message had to be plain stays plain.
 6. A deleted message stays deleted: a person did it. Only for an open question, or when the task failed, it is posted anew,
@@ -26,7 +26,7 @@ import msgspec
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.errors import Rejected, Unavailable, Unknown
+from spanpost.domain.errors import Rejected, Unknown
 from spanpost.sinks.slack import render
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
 from spanpost.sinks.slack.budgets import EDIT, POST
@@ -94,6 +94,14 @@ def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
     return bool(delivery.task.open_approvals) or delivery.task.status == "error"
 
 
+def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
+    """Return whether an earlier attempt of this letter may have posted the message anew, whatever the task is like by now."""
+    if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
+        return False
+    task = delivery.task
+    return bool(task.approvals) or task.error is not None or task.status == "error"
+
+
 def _post_root(delivery: Delivery, place: Place, generation: int) -> Talk[Receipt]:
     def draw(style: Style) -> Message:
         return render.root(delivery.task, delivery.children, key=delivery.key, generation=generation, style=style)
@@ -120,7 +128,8 @@ def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
         return Receipt(skipped="the root message says so")
     known = known_of(delivery)
     if "ts" not in known:
-        raise Unavailable("the task's message is not posted yet", reason="no_root")
+        # Not `Unavailable`, which would count against Slack: the lane's state went before, and came to nothing.
+        raise Rejected("there is no message to hang it below: retry the task's state first", reason="no_root")
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
 

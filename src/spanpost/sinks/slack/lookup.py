@@ -112,7 +112,7 @@ def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) 
                 answers[delivery.id] = None
         elif "ts" not in known:
             doubtful.append((delivery, 0))
-        elif not flow.revives(delivery, known) or (not known.get("ended") and (yield from _stands(group.place, known))):
+        elif not flow.may_have_revived(delivery, known) or (not known.get("ended") and (yield from _stands(group.place, known))):
             answers[delivery.id] = Receipt(ref={k: v for k, v in known.items() if k != "mark"})
         else:
             doubtful.append((delivery, int(known.get("g", 0)) + 1))
@@ -148,7 +148,7 @@ def _keep_one(
     delivery: Delivery, group: Group, channel: str, generation: int, found: Sequence[dict[str, Any]], memory: Memory
 ) -> Talk[Receipt]:
     kept, *repeats = found
-    is_stray = bool(group.thread) and kept.get("thread_ts") != group.thread
+    is_stray = bool(group.thread) and kept.get("thread_ts") in (None, "", kept["ts"])
     for message in [*repeats, *([kept] if is_stray else [])]:
         request = Request(method="chat.delete", arguments={"channel": channel, "ts": message["ts"]})
         response = yield request

@@ -60,7 +60,7 @@ class SlackSink:
         delivery, place = self._real(delivery), self._place(delivery.address)
         receipt = await self._drive(flow.deliver(delivery, place))
         known = flow.known_of(delivery)
-        if channel := receipt.ref.get("channel"):
+        if "ts" not in known and (channel := receipt.ref.get("channel")):
             self._memory.ids[place.channel] = str(channel)
         ended = receipt.ref.get("ended")
         if ended and not known.get("ended"):
@@ -81,9 +81,7 @@ class SlackSink:
         failed: DeliveryError | None = None
         for group in lookup.groups((self._real(d), self._place(d.address)) for d in deliveries):
             try:
-                if failed is not None:
-                    raise failed
-                answers |= await self._drive(lookup.settle(group, self._memory, patience=self._settle, now=now))
+                answers |= await self._drive(lookup.settle(group, self._memory, patience=self._settle, now=now), failed)
             except DeliveryError as error:
                 answers |= lookup.unanswered(group, error, now)
                 if not isinstance(error, (Unverifiable, Refused)) or error.closes == group.place.whole:
@@ -111,10 +109,13 @@ class SlackSink:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def _drive(self, talk: Talk[T]) -> T:
+    async def _drive(self, talk: Talk[T], forbidden: DeliveryError | None = None) -> T:
+        """Hold the talk with Slack; raise `forbidden` where it comes to a call."""
         try:
             request = next(talk)
             while True:
+                if forbidden is not None:
+                    raise forbidden
                 response = await self._transport.call(request)
                 if response.date is not None:
                     self._memory.ahead = response.date - self._clock()
