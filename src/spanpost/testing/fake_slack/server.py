@@ -24,7 +24,7 @@ TOKEN = "xoxb-fake-000000000000-spanpost"
 
 @dataclass(frozen=True)
 class Asked:
-    """A call as it arrived, and what became of it: ``ok``, Slack's word for an error, or the fault that was dealt."""
+    """A call as it arrived, blocks left out, and what became of it: ``ok``, Slack's word for an error, the fault that was dealt."""
 
     method: str
     arguments: dict[str, Any]
@@ -106,7 +106,7 @@ class FakeSlack:
     def state(self) -> dict[str, Any]:
         """Return all of it, for another process to judge."""
         return {
-            "channels": {c.name: list(c.messages.values()) for c in self.workspace.channels.values()},
+            "channels": {c.name: c.all() for c in self.workspace.channels.values()},
             "early": [asdict(early) for early in self.tiers.early],
             "faults": dict(self.faults.dealt),
             "calls": [{"method": a.method, "became": a.became, "at": a.at} for a in self.asked],
@@ -200,7 +200,9 @@ class FakeSlack:
         return web.json_response(body, status=status, headers={"Date": formatdate(self.clock(), usegmt=True), **(headers or {})})
 
     def _note(self, method: str, given: Mapping[str, Any], became: str) -> None:
-        self.asked.append(Asked(method, dict(given), became, self.clock()))
+        # Blocks stand in the messages, too, and are most of what is sent.
+        arguments = {key: value for key, value in given.items() if key not in ("blocks", "attachments")}
+        self.asked.append(Asked(method, arguments, became, self.clock()))
 
     async def _told(self, request: web.Request) -> web.Response:
         return web.json_response(self.state())

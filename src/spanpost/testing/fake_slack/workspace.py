@@ -29,24 +29,54 @@ class Token:
 
 @dataclass
 class Channel:
-    """A channel and all that was said in it, by `ts`; replies stand beside their parents."""
+    """A channel and all that was said in it, by `ts`: what stands in it, and the replies of each thread."""
 
     id: str
     name: str
     is_private: bool = False
     is_archived: bool = False
     members: set[str] = field(default_factory=set)
-    messages: dict[str, Message] = field(default_factory=dict)
     #: Slack's word for why nobody may post; empty while all may.
     restricted: str = ""
+    _top: dict[str, Message] = field(default_factory=dict)
+    _threads: dict[str, dict[str, Message]] = field(default_factory=dict)
+    _parents: dict[str, str] = field(default_factory=dict)
+
+    def add(self, message: Message) -> None:
+        """Put a message into the channel, or below its parent; a tombstone takes its message's place."""
+        ts = str(message["ts"])
+        parent = str(message.get("thread_ts") or ts)
+        if parent == ts:
+            self._top[ts] = message
+        else:
+            self._threads.setdefault(parent, {})[ts] = message
+            self._parents[ts] = parent
+
+    def get(self, ts: str) -> Message | None:
+        """Return a message or reply."""
+        return self._top.get(ts) or self._threads.get(self._parents.get(ts, ""), {}).get(ts)
+
+    def drop(self, ts: str) -> None:
+        """Take a message or reply away. One that has replies leaves a tombstone."""
+        if ts in self._parents:
+            del self._threads[self._parents.pop(ts)][ts]
+        elif self._threads.get(ts):
+            tombstone = {"type": "message", "subtype": "tombstone", "text": "This message was deleted.", "user": "USLACKBOT"}
+            self._top[ts] = tombstone | {"ts": ts, "thread_ts": ts}
+        else:
+            del self._top[ts]
 
     def top(self) -> list[Message]:
         """Return what stands in the channel itself, oldest first."""
-        return [m for m in self.messages.values() if m.get("thread_ts", m["ts"]) == m["ts"]]
+        return list(self._top.values())
 
     def replies(self, ts: str) -> list[Message]:
         """Return what stands in a thread below its first message, oldest first."""
-        return [m for m in self.messages.values() if m.get("thread_ts") == ts and m["ts"] != ts]
+        return list(self._threads.get(ts, {}).values())
+
+    def all(self) -> list[Message]:
+        """Return everything, threads after the channel."""
+        return [*self._top.values(), *(reply for thread in self._threads.values() for reply in thread.values())]
 
 
 class Workspace:
@@ -91,19 +121,13 @@ class Workspace:
 
     def remove(self, channel: str, ts: str) -> None:
         """Delete a message, as a person does. One that has replies leaves a tombstone."""
-        found = self.channel(channel)
-        message = found.messages.pop(ts)
-        if found.replies(ts):
-            tombstone = {"type": "message", "subtype": "tombstone", "text": "This message was deleted.", "user": "USLACKBOT"}
-            found.messages[ts] = tombstone | {"ts": ts, "thread_ts": ts}
-            found.messages = dict(sorted(found.messages.items(), key=lambda item: float(item[0])))
-        del message
+        self.channel(channel).drop(ts)
 
     def say(self, channel: str, text: str, *, user: str = "U0PERSON", metadata: Mapping[str, Any] | None = None) -> str:
         """Post as somebody else."""
         ts = self._ts()
         said: Message = {"type": "message", "user": user, "text": text, "ts": ts, "shown_at": self._clock()}
-        self.channel(channel).messages[ts] = said | ({"metadata": dict(metadata)} if metadata else {})
+        self.channel(channel).add(said | ({"metadata": dict(metadata)} if metadata else {}))
         return ts
 
     # --- the Web API ----------------------------------------------------------------------------------------------------
@@ -131,7 +155,7 @@ class Workspace:
         self._need(caller, "chat:write")
         channel = self._to_post(given, caller)
         shown = rules.content("chat.postMessage", given, self.refused_blocks)
-        known = [m for m in channel.messages.values() if self.dedupes and m.get("client_msg_id", "") == given.get("client_msg_id")]
+        known = [m for m in (channel.all() if self.dedupes else ()) if m.get("client_msg_id", "") == given.get("client_msg_id")]
         if known:
             return {"channel": channel.id, "ts": known[0]["ts"], "message": _public(known[0])}
         ts = self._ts()
@@ -139,11 +163,11 @@ class Workspace:
         message |= shown
         if "client_msg_id" in given:
             message["client_msg_id"] = given["client_msg_id"]
-        parent = channel.messages.get(str(given.get("thread_ts", "")))
+        parent = channel.get(str(given.get("thread_ts", "")))
         if parent is not None:
             # A reply to a reply goes into the reply's thread. To a message that is no more, it goes into the channel.
             message["thread_ts"] = parent.setdefault("thread_ts", parent["ts"])
-        channel.messages[ts] = message
+        channel.add(message)
         return {"channel": channel.id, "ts": ts, "message": _public(message)}
 
     def _chat_update(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
@@ -184,11 +208,11 @@ class Workspace:
 
     def _conversations_replies(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
         channel = self._to_read(given, caller)
-        parent = channel.messages.get(str(given["ts"]))
+        parent = channel.get(str(given["ts"]))
         if parent is None:
             raise SlackError("thread_not_found")
         root = str(parent.get("thread_ts", parent["ts"]))
-        thread = [m for m in (channel.messages.get(root),) if m is not None]
+        thread = [m for m in (channel.get(root),) if m is not None]
         return self._paged([*thread, *channel.replies(root)], given, always=1)
 
     def _paged(self, messages: list[Message], given: Mapping[str, Any], *, always: int = 0) -> dict[str, Any]:
@@ -281,7 +305,7 @@ class Workspace:
         return channel
 
     def _message(self, channel: Channel, ts: Any) -> Message:
-        message = channel.messages.get(str(ts))
+        message = channel.get(str(ts))
         if message is None or message.get("subtype") == "tombstone":
             raise SlackError("message_not_found")
         return message
