@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +38,7 @@ METHODS = ("chat.postMessage", "chat.update", "conversations.history", "conversa
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A breaker opens for moments, not for half a minute."""
     monkeypatch.setattr(paces, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
+    monkeypatch.setattr(paces, "REFUSALS", (timedelta(milliseconds=100), timedelta(milliseconds=400)))
 
 
 async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryLedger, SlackSink]:
@@ -114,3 +117,74 @@ async def test_a_bad_day(seed: int) -> None:
         ledger, _ = await walk(slack, 20)
         await judge(slack, ledger)
         assert sum(slack.faults.dealt.values()) > 20
+
+
+AILMENTS: dict[str, tuple[Callable[[FakeSlack], Any], Callable[[FakeSlack], Any], str]] = {
+    "a revoked token": (lambda s: s.refuse("token_revoked"), lambda s: s.refuse(""), "install the app"),
+    "an archived channel": (lambda s: s.archive(), lambda s: s.archive(archived=False), "unarchive"),
+    "an app that was removed": (lambda s: s.kick(), lambda s: s.invite(), "/invite"),
+    "a lost scope": (lambda s: s.remove_scope("chat:write"), lambda s: s.add_scope("chat:write"), "chat:write"),
+}
+
+
+@pytest.mark.parametrize("when", ["from the start", "in the middle"])
+@pytest.mark.parametrize("ailment", AILMENTS)
+async def test_what_a_person_must_mend(ailment: str, when: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once with its cure and tried seldom; nothing is lost, and once it is mended all is delivered."""
+    fall_ill, heal, cure = AILMENTS[ailment]
+    async with FakeSlack() as slack:
+        ledger = MemoryLedger(Rules(routes=Routes(sinks=("slack",))))
+        sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=MANY)
+        pump = Pump(ledger, {"slack": sink}, FAST)
+        for i in range(8):
+            ledger.record_now([started(trace=i + 1, span=1, name="agent", attributes=BOX)])
+        if when == "in the middle":
+            assert await pump.drain(10)
+        fall_ill(slack)
+        before = len(slack.asked)
+        for i in range(8):
+            ledger.record_now(a_run(f"task {i}", trace=i + 1))
+        assert not await pump.drain(1.0)
+        told = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert len(told) == 1
+        assert cure in told[0].getMessage()
+        # Eight were under way when the first was refused; then one at a time, ever more seldom.
+        assert len(slack.asked) - before <= 8 + 10
+        heal(slack)
+        assert await pump.drain(30)
+        await pump.close()
+        await sink.close()
+        await judge(slack, ledger)
+
+
+@pytest.mark.parametrize(
+    "script", [[], [Fault.RESET_AFTER] * 3, [Fault.ERROR_BEFORE, None, Fault.HANG_AFTER]], ids=["fair", "resets", "mixed"]
+)
+async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
+    """Deleted messages stay deleted and leave no strays; those of tasks that failed come back once, current, with later news."""
+    async with FakeSlack() as slack:
+        ledger = MemoryLedger(Rules(routes=Routes(sinks=("slack",))))
+        api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
+        sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.5))
+        pump = Pump(ledger, {"slack": sink}, FAST)
+        for i in range(6):
+            ledger.record_now([started(trace=i + 1, span=1, name="agent", attributes=BOX)])
+        assert await pump.drain(10)
+        for message in slack.messages():
+            slack.delete(message["ts"])
+        for method in ("chat.postMessage", "chat.update"):
+            slack.faults.script(method, script)
+        for i in range(6):
+            ledger.record_now(a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2))
+        assert await pump.drain(30)
+        await pump.close()
+        await sink.close()
+        assert {row.state for row in await ledger.deliveries()} == {"delivered"}
+        failed = {f"slack||{t.uid}": t for t in await ledger.tasks(TaskQuery(limit=100)) if t.status == "error"}
+        assert len(failed) == 2
+        standing = {m["metadata"]["event_payload"]["k"]: m for m in slack.messages()}
+        assert standing.keys() == failed.keys()
+        assert len(slack.messages()) == 2
+        for lane, message in standing.items():
+            assert message["metadata"]["event_payload"]["g"] == 1
+            assert message["text"] == render.root(failed[lane], key=lane).text

@@ -15,6 +15,7 @@ from spanpost.sinks.slack.lookup import Memory, channel_id
 NO_TOKEN: Final = Finding(
     ok=True, found="no token: what would be posted is written down as a preview", cure="to post, set SPANPOST_SLACK__TOKEN"
 )
+_LATER: Final = "see whether this machine reaches Slack (network, proxy, SPANPOST_SLACK__BASE_URL), and try again"
 #: Scopes, what each is for, and what happens without it. The first is needed, the others are worth having.
 SCOPES: Final = (
     ("chat:write", "nothing can be posted"),
@@ -87,4 +88,4 @@ def _channel(response: Response, request: Request, place: Place) -> Finding:
 
 def of_error(error: DeliveryError) -> Finding:
     """Return an error as what was found."""
-    return Finding(ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, Refused) else "try again later")
+    return Finding(ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, Refused) else _LATER)
