@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from spanpost.domain.deliveries import Budget, Delivery, Mode, Receipt
-from spanpost.domain.errors import ConfigError, LedgerUnavailable, Refused, Rejected, Throttled, Unavailable, Unknown
+from spanpost.domain.errors import ConfigError, LedgerUnavailable, Refused, Rejected, Throttled, Unavailable, Unknown, Unverifiable
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
 from spanpost.fold.batch import Rules
@@ -390,6 +390,25 @@ async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_fail
     looks = [o for _, o in hall.settled[1:]]
     assert all((o.has_looked, o.is_failure) == (has_looked, is_failure) for o in looks)
     assert hall.waiting[0].looks == (len(looks) if has_looked else 0)
+
+
+async def test_each_letter_of_a_look_has_its_own_outcome():
+    """A look may find one letter, miss another, and be throttled or impossible for others: each is settled by its own answer."""
+    found = Receipt(ref={"ts": "7"})
+    patience = Throttled("later", retry_after=timedelta(hours=1), closes="looks")
+    known = {1: found, 2: None, 3: patience, 4: Unverifiable("no scope")}
+    hall, window = Hall(), Window(Receipt(), known=known)
+    for name in "abcde":
+        hall.post(a_delivery(a_task(name), a_checkpoint(a_task(name)), is_unknown=True))
+    pump = a_pump(hall, window)
+    pump.start()
+    await hall.until(5)
+    await pump.close()
+    outcomes = {d.id: outcome for d, outcome in hall.settled[:5]}
+    assert (outcomes[1], outcomes[2]) == (Found(receipt=found), Absent())
+    assert outcomes[3].closes == ("looks",)
+    assert (type(outcomes[4]), outcomes[4].reason) == (GiveUp, "unverifiable")
+    assert [outcomes[n].has_looked for n in (3, 5)] == [False, True]
 
 
 async def test_a_look_that_never_answers_changes_nothing():

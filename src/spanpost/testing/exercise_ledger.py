@@ -18,7 +18,7 @@ import msgspec
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
 from spanpost.domain.observations import Observation
-from spanpost.domain.outcomes import GiveUp, RetryAt
+from spanpost.domain.outcomes import Absent, GiveUp, RetryAt
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Routes
 from spanpost.ledger.base import Ledger, TaskQuery
@@ -311,6 +311,22 @@ class ExerciseLedger:
         assert await ledger.retry_deliveries([dead.id]) == 1
         assert [d.id for d in await drain(ledger)] == [dead.id]
         assert await ledger.deliveries(state="dead") == []
+
+    async def test_what_nobody_could_look_up_is_sent_when_a_person_says_so(self, make_ledger: MakeLedger) -> None:
+        """Revived by hand a doubtful letter is looked up again, but one that could not be looked up is sent."""
+        ledger = await make_ledger()
+        await ledger.record(_steps(1))
+        for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
+            [letter] = await ledger.claim([SINK], 10)
+            await ledger.settle(letter, RetryAt(at=letter.claimed_at or letter.born_at, reason="reset", reconcile=True))
+            [doubtful] = await ledger.claim([SINK], 10)
+            assert doubtful.is_unknown
+            await ledger.settle(doubtful, GiveUp(reason=reason))
+            assert await ledger.retry_deliveries([doubtful.id]) == 1
+            [again] = await ledger.claim([SINK], 10)
+            assert again.is_unknown is is_looked_up
+            if is_looked_up:
+                await ledger.settle(again, Absent())
 
     async def test_waiting_letters_can_be_buried(self, make_ledger: MakeLedger) -> None:
         """Burying takes waiting letters out of their lane; all of a sink's dead can be revived at once."""
