@@ -179,7 +179,7 @@ class PostgresLedger:
             records = Records()
             await records.fetch(connection, names)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
-            return await self._write(connection, records, [], folded)
+            return await self._write(connection, records, [], folded, now)
 
         return await self._widening(work, {key[:16] for key in asked})
 
@@ -222,7 +222,7 @@ class PostgresLedger:
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
-        recorded = await self._write(connection, records, new, folded)
+        recorded = await self._write(connection, records, new, folded, now)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
         return recorded
@@ -245,12 +245,12 @@ class PostgresLedger:
                 records.reset()
                 await records.fetch_around(connection, missing.key)
 
-    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
+    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
         if folded.moves:
             await rows.write_moves(connection, folded.moves)
         parts: Counter[str] = Counter()
         if folded.recorded:
-            await connection.execute(rows.INSERT_EVENTS, rows.events(placed, folded.recorded))
+            await rows.write_events(connection, placed, folded.recorded, now)
             parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
         await records.save(connection)
         if folded.gone:
