@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from zlib import crc32
 import asyncpg
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery
+from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Outcome
@@ -29,9 +30,10 @@ from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.paces import Closed
 from spanpost.fold.work import Missing
-from spanpost.ledger import outbox, rows
-from spanpost.ledger.base import DeliveryRow, TaskQuery
+from spanpost.ledger import buckets, claims, outbox, rows
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, mended
 from spanpost.ledger.sql import schema
@@ -79,16 +81,20 @@ class PostgresLedger:
         pool_size: int = 4,
         pgbouncer: bool = False,
         is_own: bool = False,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._dsn = dsn
-        self._lease = lease
+        self.lease = lease
         self._pool_size = pool_size
         self._pgbouncer = pgbouncer
         self._is_own = is_own
         self._pool: Any = None
         #: Fences what this process claimed.
         self._owner = uuid4()
+        #: As the sinks named them last, by key.
+        self._budgets: dict[str, Budget] = {}
+        self._jitter = jitter
         self._months_due = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -321,24 +327,35 @@ class PostgresLedger:
 
     # --- letters ----------------------------------------------------------------------------------------------------
 
-    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
+    async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
         """Lease what is due. See `Ledger.claim`."""
-        return await self._run(lambda c: outbox.claim(c, sinks, limit, self._owner, self._lease))
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        def asked(sink: str, address: str, call: Call) -> tuple[Budget, ...]:
+            found = budgets(sink, address, call)
+            self._budgets.update((b.key, b) for b in found)
+            return found
+
+        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked))
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""
-        if not await self._run(lambda c: outbox.settle(c, delivery, outcome, self._owner)):
+        jitter = self._jitter()
+        is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._budgets, jitter))
+        if not is_held:
             log.info("delivery %d was taken over before it was settled", delivery.id)
+        return closed
 
-    async def due_in(self) -> float | None:
+    async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
-        at = await self._run(
-            lambda c: c.fetchval(
-                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes"
-                " WHERE due_at IS NOT NULL OR lease_until IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
-            )
-        )
-        return None if at is None else max(0.0, float(at))
+        return await self._run(lambda c: claims.due_in(c, sinks, budgets))
+
+    async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
+        """List budgets."""
+        return await self._run(lambda c: buckets.listed(c, is_closed=is_closed))
+
+    async def reopen_budgets(self, keys: Sequence[str]) -> int:
+        """Open closed budgets at once."""
+        return await self._run(lambda c: buckets.reopen(c, keys))
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
