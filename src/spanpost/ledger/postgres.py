@@ -199,9 +199,7 @@ class PostgresLedger:
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
     async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
-        stripes = sorted({_stripe(d) for d in domains})
-        now: datetime = await connection.fetchval(_LOCK, _LOCKS, stripes)
-        return now
+        return await lock(connection, domains)
 
     async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
         """Lock further domains if nobody else has them; raises `_Wider`: begin anew with all of them locked in order."""
@@ -415,6 +413,12 @@ class PostgresLedger:
 
 async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
     return await work(connection, locked)
+
+
+async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
+    """Lock domains until the transaction ends; return the database's time, once they are held."""
+    now: datetime = await connection.fetchval(_LOCK, _LOCKS, sorted({_stripe(d) for d in domains}))
+    return now
 
 
 def _stripe(domain: bytes) -> int:
