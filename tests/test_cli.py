@@ -264,6 +264,18 @@ def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedP
     assert _json(spanpost("db", "upgrade", "--json")) == first
 
 
+def test_prune_tells_before_it_does(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """`db prune` without --yes changes nothing; what is young stays with it; an age that is none is exit 2."""
+    told = _json(spanpost("db", "prune", "--older-than", "90d", "--json"))
+    assert (told["is_done"], told["events"], told["kin"], told["deliveries"]) == (False, 0, 0, 0)
+    before = _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json"))
+    assert spanpost("db", "prune", "--older-than", "1h", "--yes").returncode == 0
+    assert _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json")) == before
+    done = spanpost("db", "prune", "--older-than", "soon")
+    assert done.returncode == 2
+    assert "90d" in done.stderr
+
+
 def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:
     """`spanpost ... | head -1` leaves no traceback."""
     files = " ".join(str(file) for file in (CAPTURES / "pydantic-ai" / "ok").glob("*.pb"))

@@ -297,6 +297,33 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         print(f"the database is at revision {revision}")
 
 
+@db.command("prune", short_help="Let go of what is old.")
+def prune(
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="TIME", help="Age from which on things go: 90d, 12w or 36h.", show_default=False)
+    ],
+    is_done: Annotated[bool, typer.Option("--yes", help="Do it. Without, it is only said what would go.")] = False,
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let go of old audit rows, of what is remembered of closed traces, and of letters that arrived.
+
+    Nothing of a task goes that is not complete, failed or cancelled, or that changed since. Tasks and checkpoints stay.
+    """
+    from spanpost import app
+    from spanpost.cli import tables
+
+    age = tables.age(older_than)
+    pruned = app.prune_database(_settings(database_url, data_dir), age, is_done=is_done)
+    if as_json:
+        from msgspec import to_builtins
+
+        _print_json(to_builtins(pruned))
+    else:
+        tables.print_pruned(pruned)
+
+
 @db.command("query", short_help="Run SQL that reads.")
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],

@@ -315,7 +315,7 @@ class ExerciseLedger:
     async def test_what_nobody_could_look_up_is_sent_when_a_person_says_so(self, make_ledger: MakeLedger) -> None:
         """Revived by hand a doubtful letter is looked up again, but one that could not be looked up is sent."""
         ledger = await make_ledger()
-        await ledger.record(_steps(1))
+        await ledger.record(steps(1))
         for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
             [letter] = await ledger.claim([SINK], 10)
             await ledger.settle(letter, RetryAt(at=letter.claimed_at or letter.born_at, reason="reset", reconcile=True))
