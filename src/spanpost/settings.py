@@ -17,11 +17,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from spanpost.domain.errors import ConfigError
 from spanpost.sinks import registry
+from spanpost.sinks.plugin import Duration as Duration
 from spanpost.sinks.plugin import SinkSettings
 
 #: Settings of sinks, by the sink's name.
@@ -41,19 +42,6 @@ class Room(BaseModel):
     """A room's settings. Unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-#: Seconds as a number, or ISO 8601 (``PT15M``).
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class DatabaseSettings(Room):
