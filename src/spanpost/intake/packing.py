@@ -48,6 +48,8 @@ class Odd:
     SURROGATES = 3
     #: A packed list or map that was of a subclass of `list`, `tuple`, `set` or `dict`.
     CONTAINER = 4
+    #: A map as a packed list of pairs.
+    PAIRS = 5
 
 
 class Text(str):
@@ -74,6 +76,8 @@ def unpack_odd(code: int, data: memoryview) -> Any:
     if code == Odd.CONTAINER:
         inner = decode(raw)
         return Map(inner) if isinstance(inner, dict) else Sequence(inner)
+    if code == Odd.PAIRS:
+        return {key: value for key, value in decode(raw)}
     raise ValueError(f"extension type {code} is of a later version")
 
 
@@ -141,26 +145,33 @@ class _Tree:
             raise TooLarge
         return Ext(Odd.TEXT, str(mend_value(value)[0]).encode("utf-8", "replace"))
 
-    def map(self, value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+    def map(self, value: dict[Any, Any], depth: int) -> Any:
         if depth >= _DEEP:
             return {}
         packed = {}
+        pairs: list[Any] = []
         for key, item in list(dict.items(value)):
             if type(key) is str and key.isascii():
                 self.room -= len(key)
                 packed[key] = self.pack(item, depth + 1)
                 continue
-            # Two keys may mend to one; the later wins there as here.
-            odd = self.pack(key) if type(key) in _PLAIN else self.pack(Text(next(iter(mend({key: None})[0]))))
-            packed[odd] = self.pack(item, depth + 1)
-        return packed
+            odd = self.pack(key if type(key) in _PLAIN else Text(next(iter(mend({key: None})[0]))))
+            if type(odd) is Ext:  # which no map can have as a key: this one is written as pairs
+                pairs.append([odd, self.pack(item, depth + 1)])
+                packed[len(pairs), Ext] = None
+            else:
+                packed[odd] = self.pack(item, depth + 1)
+        if not pairs:
+            return packed
+        following = iter(pairs)
+        return Ext(Odd.PAIRS, encode([next(following) if type(k) is tuple else [k, v] for k, v in packed.items()]))
 
     @staticmethod
     def odd(value: Any) -> Any:
         return Ext(Odd.CONTAINER, encode(value))
 
 
-def _attributes(held: dict[str, Any]) -> dict[str, Any]:
+def _attributes(held: dict[str, Any]) -> Any:
     """Return attributes that the encoder takes: themselves, when they are as those of spans are."""
     room = MAX_RECORD
     for value in held.values():

@@ -13,7 +13,6 @@ Rules
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 import struct
@@ -24,6 +23,9 @@ from typing import NamedTuple
 from zlib import crc32
 
 from spanpost.domain.errors import ConfigError
+
+with contextlib.suppress(ImportError):  # Windows has none: `prepare` says so
+    import fcntl
 
 SUFFIX = ".spool"
 _NEW = ".new"
@@ -105,6 +107,8 @@ def _next_whole(data: bytes, at: int) -> int:
 
 def prepare(directory: Path) -> None:
     """Make the directory of a spool, ours alone. Raises `ConfigError` where that cannot be."""
+    if not hasattr(os, "register_at_fork"):
+        raise ConfigError("intake.durable: this system has no file locks that end with their process; unset it")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = os.stat(directory)

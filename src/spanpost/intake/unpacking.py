@@ -74,7 +74,7 @@ class _Record:
     def __init__(self, record: list[Any]) -> None:
         _, trace_id, span_id, self.event_name, self.timestamp, severity, self.body, self.attributes, _ = record
         self.trace_id, self.span_id = int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big")
-        self.observed_timestamp = None
+        self.observed_timestamp = self.timestamp
         self.severity_number = _Value(severity)
 
 
