@@ -23,7 +23,6 @@ from spanpost.intake.spool import Segment
 from spanpost.intake.unpacking import Unpacker
 from tests.thorough import thorough
 
-
 #: Set while the agent's thread is at work, which asks nobody for anything.
 _packing = threading.Event()
 
@@ -54,12 +53,23 @@ _texts = st.one_of(
     st.text(st.characters(), max_size=30),  # lone surrogates and NUL among them
     st.sampled_from(["", "\0", "\ud800", "long", "longer", "loud"]).map(lambda t: _LONG.get(t, t)),
 )
-_numbers = st.one_of(st.integers(), st.sampled_from([63, 64, 65, 1400, 40_000]).map(lambda n: 1 << n), st.sampled_from([2**63 - 1, -(2**63)]))
+_numbers = st.one_of(
+    st.integers(), st.sampled_from([63, 64, 65, 1400, 40_000]).map(lambda n: 1 << n), st.sampled_from([2**63 - 1, -(2**63)])
+)
 _scalars: st.SearchStrategy[Any] = st.one_of(
     _texts, _numbers, st.floats(), st.booleans(), st.none(), st.binary(max_size=20), st.binary(max_size=20).map(bytearray)
 )
 _foreign: st.SearchStrategy[Any] = st.sampled_from(
-    [Stranger(), Decimal("1.50"), datetime(2026, 1, 1, tzinfo=UTC), StatusCode.OK, {"b", "a"}, frozenset({1, 2}), memoryview(b"m"), 1j]
+    [
+        Stranger(),
+        Decimal("1.50"),
+        datetime(2026, 1, 1, tzinfo=UTC),
+        StatusCode.OK,
+        {"b", "a"},
+        frozenset({1, 2}),
+        memoryview(b"m"),
+        1j,
+    ]
 )
 _values: st.SearchStrategy[Any] = st.recursive(
     _scalars | _foreign,
@@ -150,7 +160,7 @@ def test_an_ended_span(span: ReadableSpan, is_cancelled: bool) -> None:
     expected = direct((What.END, span, is_cancelled))
     told = written.told()
     assert keys(told) == keys(expected)
-    assert repr([o for o in told]) == repr(expected)  # NaN equals nothing but its own name
+    assert repr(told) == repr(expected)  # NaN equals nothing but its own name
 
 
 class _Log:

@@ -77,7 +77,7 @@ def unpack_odd(code: int, data: memoryview) -> Any:
         inner = decode(raw)
         return Map(inner) if isinstance(inner, dict) else Sequence(inner)
     if code == Odd.PAIRS:
-        return {key: value for key, value in decode(raw)}
+        return dict(decode(raw))
     raise ValueError(f"extension type {code} is of a later version")
 
 

@@ -67,7 +67,7 @@ class Recovery:
         self._thread.start()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until the first look is over; False when it takes longer."""
+        """Wait until the first look is over and nothing of it waits for the ledger; False when it takes longer."""
         return self._has_looked.wait(max(0.0, timeout))
 
     def stop(self, timeout: float) -> None:
@@ -80,11 +80,12 @@ class Recovery:
         while True:
             try:
                 self.look()
+                self._has_looked.set()
             except LedgerUnavailable as error:
                 self._say("away", "the ledger is away, what is in the spool waits: %s", error)
             except Exception as error:
                 self._say("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
-            self._has_looked.set()
+                self._has_looked.set()
             if self._stop.wait(self._look_every):
                 return
 

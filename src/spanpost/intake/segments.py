@@ -78,7 +78,7 @@ def parse(data: bytes) -> Read:
             records.append(payload)
             at += _FRAME.size + len(payload)
             continue
-        following = _next_whole(data, at + 1)
+        following = _after(data, at)
         if following < 0:
             return Read(records, damaged, len(data) - at)
         damaged += 1
@@ -95,6 +95,16 @@ def _payload(data: bytes, at: int) -> bytes | None:
         return None
     payload = data[at + _FRAME.size : end]
     return payload if crc32(payload) == crc else None
+
+
+def _after(data: bytes, at: int) -> int:
+    """Return where to go on behind a damaged record: by its length where that leads to a mark, else at the next whole one."""
+    if at + _FRAME.size <= len(data):
+        mark, length, _ = _FRAME.unpack_from(data, at)
+        end = at + _FRAME.size + length
+        if mark == _MARK and (data[end : end + len(_MARK)] == _MARK or end == len(data)):
+            return end
+    return _next_whole(data, at + 1)
 
 
 def _next_whole(data: bytes, at: int) -> int:
