@@ -148,7 +148,7 @@ class _Tree:
     def map(self, value: dict[Any, Any], depth: int) -> Any:
         if depth >= _DEEP:
             return {}
-        packed = {}
+        packed: dict[Any, Any] = {}
         pairs: list[Any] = []
         for key, item in list(dict.items(value)):
             if type(key) is str and key.isascii():

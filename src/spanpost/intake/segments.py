@@ -101,7 +101,7 @@ def _after(data: bytes, at: int) -> int:
     """Return where to go on behind a damaged record: by its length where that leads to a mark, else at the next whole one."""
     if at + _FRAME.size <= len(data):
         mark, length, _ = _FRAME.unpack_from(data, at)
-        end = at + _FRAME.size + length
+        end = at + _FRAME.size + int(length)
         if mark == _MARK and (data[end : end + len(_MARK)] == _MARK or end == len(data)):
             return end
     return _next_whole(data, at + 1)

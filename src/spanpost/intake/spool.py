@@ -160,6 +160,8 @@ class Spool:
         #: The number of the latest segment when something last went past the file.
         self._past_at = -1
         self._latest = 0
+        #: Segments up to this number hold what was refused.
+        self._owed_until = 0
         self._is_said: set[str] = set()
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -326,6 +328,7 @@ class Spool:
             self._say(self.bypass, error)
             return False
         segment = Segment(fd, path, number)
+        segment.is_owed = number <= self._owed_until
         self._unsettled.append(segment)
         gap = self._gap
         if number > 1 or gap is not None:
@@ -359,11 +362,14 @@ class Spool:
 
     def owe(self) -> bool:
         """Say that a batch was refused: whatever is not settled has to be read. True when the spool holds all of it."""
+        # What was taken from the queue may be on its way to the next segment still.
+        self._owed_until = self._latest + 1
         unsettled = list(self._unsettled)
         for segment in unsettled:
             segment.is_owed = True
-        self._rouse()
-        return bool(unsettled) and min(s.number for s in unsettled) > self._past_at + 1
+        if unsettled:
+            self._rouse()
+        return min((s.number for s in unsettled), default=self._owed_until) > self._past_at + 1
 
     # --- in the worker's thread ---------------------------------------------------------------------------------
 
@@ -419,7 +425,9 @@ class Spool:
             log.warning("%d files in %s are recorded at the next start", len(self.owed), self.settings.directory)
         self._done += self.owed
         self._rouse()
-        if self._keeper is None:
+        if self._keeper is not None:
+            self._keeper.join(_HUNG)
+        if self._keeper is None or not self._keeper.is_alive():
             self._let_go()
         return is_done
 
@@ -444,7 +452,7 @@ class Spool:
                 self._is_idle = False
                 quiet = 0
             due = time.monotonic() + (SYNC_EVERY if self.bypass is None else pause)
-            time.sleep(max(0.0, due - time.monotonic()))
+            wake.acquire(timeout=max(0.0, due - time.monotonic()))
             now = time.monotonic()
             self._late = max(now - due, self._late * 0.8)
             self._patience = _SLOW + 4 * self._late
