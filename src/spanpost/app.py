@@ -35,6 +35,7 @@ from spanpost.windows import load_windows
 if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
+    from spanpost.intake.live import TellEnd
     from spanpost.ledger.base import Ledger
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
@@ -261,6 +262,9 @@ class Pipeline:
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
 
+    #: What is handed each ended span beside its observation, for those who need it.
+    _tell_end: TellEnd | None = None
+
     async def _record(self, batch: Sequence[Observation]) -> None:
         assert self._ledger is not None
         recorded = await self._ledger.record(batch)
@@ -284,6 +288,8 @@ class Pipeline:
                 tenant=intake.tenant,
                 capacity=intake.queue_size,
                 look_every=intake.poll_interval.total_seconds(),
+                beat_every=intake.heartbeat_interval.total_seconds(),
+                tell_end=self._tell_end,
             )
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._feed.disown_thread)
@@ -400,6 +406,7 @@ _attaching = threading.Lock()
 def attach(
     settings: Settings | None = None,
     *,
+    endpoint: str | None = None,
     tracer_provider: Any = None,
     logger_provider: Any = None,
     flush_on_sigterm: bool | None = None,
@@ -411,8 +418,9 @@ def attach(
 
         spanpost.attach(database={"url": "postgresql://..."}, console={})
 
-    `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that is there comes back. Without a database the tasks are followed in memory and audit
-    rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
+    With an `endpoint` (``http://collector:4318``) what happens is sent there over OTLP, live, and nothing is recorded in this
+    process: `spanpost.forwarding`. `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that
+    is there comes back. Without a database the tasks are followed in memory and audit rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
     later. The providers' shutdown and the interpreter's exit flush and close it. Where ``OTEL_SDK_DISABLED`` or
     ``SPANPOST_ATTACH__ENABLED=false`` says so, nothing is opened or followed, and the pipeline that comes back does nothing.
     """
@@ -422,8 +430,14 @@ def attach(
     with _attaching:
         there = _living()
         if there is not None:
-            join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            more = join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            if there.attachment is not None and more is not there.attachment:
+                there.attachment.joined += [pair for pair in more.joined if pair not in there.attachment.joined]
             return there
+        if endpoint is not None:
+            if settings is not None:
+                raise ConfigError("attach: settings and an endpoint were given; give one of them (settings have a room `forward`)")
+            rooms["forward"] = {**rooms.get("forward", {}), "endpoint": endpoint}
         pipeline = _started(settings if settings is not None else load(**rooms))
         if pipeline.is_off:
             return pipeline
@@ -464,12 +478,17 @@ def _living() -> Pipeline | None:
 
 
 def _started(settings: Settings) -> Pipeline:
-    pipeline = Pipeline(settings)
+    if settings.forward is not None:
+        from spanpost.forwarding import Forwarding
+
+        pipeline: Pipeline = Forwarding(settings)
+    else:
+        pipeline = Pipeline(settings)
     if is_sdk_disabled() or not settings.attach.enabled:
         log.info("%s: spanpost follows nothing", "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false")
         pipeline.is_off = True
         return pipeline
-    if settings.dsn is None and not settings.database.embedded:
+    if settings.forward is None and settings.dsn is None and not settings.database.embedded:
         log.warning(
             "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
             "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
