@@ -148,6 +148,8 @@ class Pipeline:
         self.settings = settings
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
+        #: What is handed each ended span beside its observation, for those who need it.
+        self._tell_end: TellEnd | None = None
         self.metrics_url: str | None = None
         #: Set in a process that is not to be followed: nothing is opened, started or recorded.
         self.is_off = False
@@ -261,9 +263,6 @@ class Pipeline:
                 log.warning("the ledger is away, trying again: %s", error)
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
-
-    #: What is handed each ended span beside its observation, for those who need it.
-    _tell_end: TellEnd | None = None
 
     async def _record(self, batch: Sequence[Observation]) -> None:
         assert self._ledger is not None

@@ -152,7 +152,8 @@ class ForwardSettings(Room):
     )
     token: SecretStr | None = Field(default=None, description="Bearer token, sent as `Authorization: Bearer …`.")
     headers: dict[str, SecretStr] = Field(
-        default={}, description='Further headers, as JSON: `{"x-tenant": "acme"}`. Those of `OTEL_EXPORTER_OTLP_HEADERS` are not sent.'
+        default={},
+        description='Further headers, as JSON: `{"x-tenant": "acme"}`. Those of `OTEL_EXPORTER_OTLP_HEADERS` are not sent.',
     )
     timeout: Duration = Field(
         default=timedelta(seconds=10), gt=timedelta(0), description="What one request may take, its tries included."

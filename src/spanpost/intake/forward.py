@@ -1,7 +1,8 @@
 """The forwarder: a receiver that sends what it is handed over OTLP, by the stock exporters, instead of recording it.
 
 It runs in the feed's worker thread, so whatever it waits for the agent does not. A batch that cannot be sent is tried again
-for `PATIENCE` seconds while the feed's queue fills; then it is lost, and counted by the feed.
+for `PATIENCE` seconds while the feed's queue fills; then, or at once when the other side will never take it, it is lost, and
+counted by the feed.
 
 Which finished spans are sent (`Spans`): *auto* leaves out those that an OTLP exporter of the application sends to the same
 place. It sends the rest: spans that the sampler keeps from exporters, and spans that a cancellation ended, because that is
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 from spanpost import conventions as c
 from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.domain.observations import Observation, Part
-from spanpost.intake.wire import Encoder, Record, names_events
+from spanpost.intake.wire import Encoder, names_events
 
 _log = logging.getLogger("spanpost.intake")
 
@@ -38,8 +39,20 @@ _DEPTH, _MOST = 6, 400
 _HEADERS_SENT = frozenset(
     {"accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "host", "user-agent"}
 )
+#: What another try may mend (OTLP specification 1.11, "Failures").
+_GRPC_RETRYABLE = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+)
+_CURES = {
+    401: "check forward.token or forward.headers",
+    403: "check forward.token or forward.headers",
+    404: "is it an OTLP receiver with a pipeline for logs and one for traces?",
+}
 _OTLP_PORTS = frozenset({4317, 4318})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"})
+
+
+_EXPORTERS = {"logs": ("_log_exporter", "OTLPLogExporter"), "traces": ("trace_exporter", "OTLPSpanExporter")}
 
 
 class Spans(StrEnum):
@@ -52,6 +65,52 @@ class Spans(StrEnum):
 
 class NotSent(SpanpostError):
     """A batch could not be sent in time."""
+
+
+class Hush(logging.Filter):
+    """Keeps what the exporters say in the worker's thread: why the last try failed, and whether another one is any use.
+
+    They would write a line for each try, and tell nobody but the log why. `Forwarder` says it once, in words of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the try before; hear the calling thread from now on."""
+        self._thread = threading.get_ident()
+        self.said = ""
+        self.status: int | None = None
+        self.is_final = False
+
+    def listen(self) -> None:
+        """Hear the exporters that are loaded by now."""
+        for name, logger in list(logging.root.manager.loggerDict.items()):
+            if name.startswith("opentelemetry.exporter.") and isinstance(logger, logging.Logger) and self not in logger.filters:
+                logger.filters.insert(0, self)  # before the SDK's own, which lets the same words through once a minute
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if threading.get_ident() != self._thread:
+            return True
+        self.said = record.getMessage()
+        arguments: tuple[Any, ...] = record.args if isinstance(record.args, tuple) else ()
+        for value in arguments:
+            if type(value).__name__ == "StatusCode":
+                self.is_final = value.name not in _GRPC_RETRYABLE
+        return False
+
+    def answered(self, response: Any, *args: Any, **kwargs: Any) -> None:
+        """Hear an HTTP response."""
+        self.status = int(response.status_code)
+        self.is_final = 400 <= self.status < 500 and self.status not in (408, 429)
+
+    def why(self) -> str:
+        """Return the reason in words, with what to do about it where that is known."""
+        cure = _CURES.get(self.status or 0, "")
+        return (self.said or (f"HTTP {self.status}" if self.status else "the exporter says no more")) + (
+            f"; {cure}" if cure else ""
+        )
 
 
 class Target:
@@ -78,24 +137,40 @@ class Target:
         self.client_certificate = client_certificate
         self.client_key = client_key
 
-    def open(self, signal: str) -> Any:
-        """Return the stock exporter for a signal (``logs`` or ``traces``). Raises `ConfigError` where it is not installed."""
-        path, name = {"logs": ("_log_exporter", "OTLPLogExporter"), "traces": ("trace_exporter", "OTLPSpanExporter")}[signal]
+    def check(self) -> None:
+        """Raise `ConfigError` when the exporters are not installed or a certificate cannot be read. Opens nothing."""
+        for signal in _EXPORTERS:
+            self._exporter(signal)
+        for path in (self.certificate, self.client_certificate, self.client_key):
+            try:
+                _read(path)
+            except OSError as error:
+                raise ConfigError(f"forward: {path}: cannot be read: {error.strerror or error}; mend the path") from error
+
+    def open(self, signal: str, hush: Hush) -> Any:
+        """Return the stock exporter for a signal (``logs`` or ``traces``); `hush` hears its answers and what it says of them."""
+        kind = self._exporter(signal)
+        exporter = self._http(kind, signal, hush) if self.protocol == "http" else self._grpc(kind)
+        hush.listen()
+        return exporter
+
+    def _exporter(self, signal: str) -> Any:
+        path, name = _EXPORTERS[signal]
         try:
-            kind = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{self.protocol}.{path}"), name)
+            return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{self.protocol}.{path}"), name)
         except ImportError as error:
             raise ConfigError(
                 f"forward: the OTLP exporter for {self.protocol} is missing ({error.name}); "
                 f"install it with: pip install 'spanpost[{'forward' if self.protocol == 'http' else 'forward-grpc'}]'"
             ) from error
-        return self._http(kind, signal) if self.protocol == "http" else self._grpc(kind)
 
-    def _http(self, kind: Any, signal: str) -> Any:
+    def _http(self, kind: Any, signal: str, hush: Hush) -> Any:
         import requests
         from opentelemetry.exporter.otlp.proto.http import Compression
 
         session = requests.Session()
         session.auth = self._only_ours  # asked last, and keeps requests from looking for others in ~/.netrc
+        session.hooks["response"].append(hush.answered)
         return kind(
             endpoint=f"{self.endpoint}/v1/{signal}",
             certificate_file=self.certificate,
@@ -150,33 +225,32 @@ class Forwarder:
     """
 
     def __init__(
-        self, target: Target, *, spans: Spans = Spans.AUTO, providers: Callable[[], Iterable[Any]] = tuple, patience: float = PATIENCE
+        self,
+        target: Target,
+        *,
+        spans: Spans = Spans.AUTO,
+        providers: Callable[[], Iterable[Any]] = tuple,
+        patience: float = PATIENCE,
     ) -> None:
         self.target = target
         self.spans = spans
         self._providers = providers
         self._patience = patience
         self._of_parent: list[Any] = []
-        self.check()
+        target.check()
         self._begin()
-
-    def check(self) -> None:
-        """Raise `ConfigError` when the exporters cannot be had or the certificates not be read."""
-        try:
-            for signal in ("logs", "traces"):
-                self.target.open(signal).shutdown()
-        except OSError as error:
-            raise ConfigError(f"forward: {error.filename}: cannot be read: {error.strerror or error}") from error
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._exporters: dict[str, Any] = {}
+        self._hush: Hush | None = None
         self._encoder = Encoder(names_events=names_events())
         self._ended: list[Any] = []
         self._stop = threading.Event()
         self._covers = False
         self._looked_at = 0.0
-        self._fails = False
+        #: Signals that could not be sent last time, and whether trying again is no use.
+        self._failing: dict[str, bool] = {}
 
     def _check_process(self) -> None:
         if self._pid != os.getpid():
@@ -194,12 +268,25 @@ class Forwarder:
         """Send a batch; returns when the other side has taken it. Raises `NotSent` after `PATIENCE`, or at the end at once."""
         self._check_process()
         spans, self._ended = self._ended, []
-        records = [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name]
+        news = {"logs": [self._encoder.record(o) for o in batch if o.part is not Part.ENDED and o.name], "traces": spans}
+        waiting = {signal: items for signal, items in news.items() if items}
+        refused: list[str] = []
         until = time.monotonic() + self._patience
-        news = {"logs": records, "traces": spans}
-        failed = [signal for signal, items in news.items() if items and not self._send(signal, items, until)]
-        if failed:
-            raise NotSent(f"{' and '.join(failed)} could not be sent to {self.target.endpoint}")
+        pause = _PAUSE[0]
+        while waiting:
+            # Neither waits for the other: a Collector without a pipeline for logs may have one for traces.
+            for signal in list(waiting):
+                is_taken, is_final = self._try(signal, waiting[signal])
+                if is_taken or is_final:
+                    del waiting[signal]
+                    refused += [signal] if is_final else []
+            if waiting:
+                if time.monotonic() + pause >= until or self._stop.wait(pause):
+                    refused += waiting
+                    break
+                pause = min(pause * 2, _PAUSE[1])
+        if refused:
+            raise NotSent(f"{' and '.join(refused)} could not be sent to {self.target.endpoint}")
 
     def close(self) -> None:
         """Let go of the exporters; what is still being tried is given up."""
@@ -216,31 +303,28 @@ class Forwarder:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
-    def _send(self, signal: str, items: Sequence[Any], until: float) -> bool:
-        pause = _PAUSE[0]
-        while True:
-            why = self._try(signal, items)
-            if why is None:
-                if self._fails:
-                    self._fails = False
-                    _log.info("forwarding to %s goes on", self.target.endpoint)
-                return True
-            if not self._fails:
-                self._fails = True
-                _log.warning("forwarding to %s fails (%s): trying again, spans wait in memory", self.target.endpoint, why)
-            if time.monotonic() + pause >= until or self._stop.wait(pause):
-                return False
-            pause = min(pause * 2, _PAUSE[1])
-
-    def _try(self, signal: str, items: Sequence[Any]) -> str | None:
-        """Return None when it was taken, else why not."""
+    def _try(self, signal: str, items: Sequence[Any]) -> tuple[bool, bool]:
+        """Return whether it was taken; and, when not, whether it never will be."""
+        hush = self._hush
+        if hush is None:
+            hush = self._hush = Hush()
+        hush.begin()
         try:
             exporter = self._exporters.get(signal)
             if exporter is None:
-                exporter = self._exporters[signal] = self.target.open(signal)
-            return None if exporter.export(items).name == "SUCCESS" else "the exporter says FAILURE"
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
+                exporter = self._exporters[signal] = self.target.open(signal, hush)
+            if exporter.export(items).name == "SUCCESS":
+                if self._failing.pop(signal, None) is not None:
+                    _log.info("forwarding %s to %s goes on", signal, self.target.endpoint)
+                return True, False
+            why, is_final = hush.why(), hush.is_final
+        except Exception as error:  # nothing that it is known to raise: what cannot be encoded, it will not encode later
+            why, is_final = f"{type(error).__name__}: {error}", True
+        if self._failing.get(signal) is not is_final:
+            self._failing[signal] = is_final
+            outcome = "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"
+            _log.warning("forwarding %s to %s fails: %s (%s)", signal, self.target.endpoint, why, outcome)
+        return False, is_final
 
     # --- which spans ------------------------------------------------------------------------------------------------
 
