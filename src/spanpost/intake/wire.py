@@ -3,7 +3,7 @@
 What comes back from `spanpost.intake.decode` is the observation that went in, but for an event, which comes back as the log
 form of the same occurrence. Values were mended when they were observed, so that no value can spoil a batch.
 
-The records are objects of our own with the names that every encoder since opentelemetry-sdk 1.33 reads; the SDK's class for
+The records are objects of our own with the names that every encoder since 1.35 (the first that knows event names) reads; the SDK's class for
 them has changed three times since.
 """
 
@@ -74,13 +74,9 @@ class Record:
 
 
 class Encoder:
-    """Makes records and spans of observations. One thread only: it shares the origins among them.
+    """Makes records and spans of observations. One thread only: it shares the origins among them."""
 
-    `names_events`: the OTLP encoder knows the field of that name (before 1.35 it did not; the name is then an attribute too).
-    """
-
-    def __init__(self, *, names_events: bool = True) -> None:
-        self._names_events = names_events
+    def __init__(self) -> None:
         self._origins: dict[int, tuple[Origin, Resource, Scope]] = {}
 
     def _origin(self, origin: Origin) -> tuple[Origin, Resource, Scope]:
@@ -103,8 +99,6 @@ class Encoder:
                 severity = _ERROR
             if o.ordinal:
                 attributes[c.ORDINAL] = o.ordinal
-        if not self._names_events:
-            attributes["event.name"] = o.name if o.part is not Part.STARTED else c.EVENT_SPAN_STARTED
         if o.producer:
             attributes[c.PRODUCER] = o.producer
             attributes[c.SEQ] = o.seq
@@ -147,16 +141,3 @@ def _event(event: Any, span_ns: int) -> Event:
     name = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)[0]
     # The time of an event that has none is its span's start, as it was when it was observed.
     return Event(name, mend(attributes_of(event))[0], time_of(event.timestamp or 0, span_ns)[0])
-
-
-def names_events() -> bool:
-    """Say whether the OTLP encoder that is installed writes a log record's event name."""
-    try:
-        from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-
-        probe = Observation(part=Part.LOG, trace_id=b"", span_id=b"", name="probe", at_ns=1)
-        # Older encoders take a list of other records; they read the same names of them.
-        request = encode_logs([Encoder().record(probe)])  # type: ignore[list-item]
-        return bool(request.resource_logs[0].scope_logs[0].log_records[0].event_name == "probe")
-    except Exception:
-        return False
