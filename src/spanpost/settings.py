@@ -41,6 +41,8 @@ Models: TypeAlias = Mapping[str, type[SinkSettings]]
 PREFIX: Final = "SPANPOST_"
 CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
 CONFIG_FILE: Final = "spanpost.toml"
+#: No setting: where a shell script keeps the task that `spanpost emit` tells of.
+TASK_VARIABLE: Final = "SPANPOST_TASK"
 REFERENCE: Final = "docs/reference/settings.md"
 
 _POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
@@ -433,7 +435,7 @@ def room_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
-    names = {CONFIG_VARIABLE, PREFIX + "ROUTES"}
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, PREFIX + "ROUTES"}
     rooms: dict[str, type[BaseModel]] = {room: room_model(room) for room in Settings.model_fields if room != "routes"}
     for room, model in (rooms | dict(_models_installed() if sinks is None else sinks)).items():
         names.update(variable(room, field) for field in model.model_fields)

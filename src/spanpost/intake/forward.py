@@ -67,6 +67,17 @@ class NotSent(SpanpostError):
     """A batch could not be sent in time."""
 
 
+def is_worth_another_try(status: int) -> bool:
+    """Say whether a request that was answered so may be taken later."""
+    return status in (408, 429) or status >= 500
+
+
+def cure_of(status: int) -> str:
+    """Return what to do about an HTTP status, to be appended to a sentence; empty where that is not known."""
+    cure = _CURES.get(status)
+    return f"; {cure}" if cure else ""
+
+
 class Hush(logging.Filter):
     """Keeps what the exporters say in the worker's thread: why the last try failed, and whether another one is any use.
 
@@ -103,7 +114,7 @@ class Hush(logging.Filter):
     def answered(self, response: Any, *args: Any, **kwargs: Any) -> None:
         """Hear an HTTP response."""
         self.status = int(response.status_code)
-        self.is_final = 400 <= self.status < 500 and self.status not in (408, 429)
+        self.is_final = self.status >= 300 and not is_worth_another_try(self.status)
 
     def why(self) -> str:
         """Return the reason in words, with what to do about it where that is known."""
@@ -176,6 +187,7 @@ class Target:
 
         session = requests.Session()
         session.auth = self._only_ours  # asked last, and keeps requests from looking for others in ~/.netrc
+        session.max_redirects = 0  # nobody else is to be told
         session.hooks["response"].append(hush.answered)
         return kind(
             endpoint=f"{self.endpoint}/v1/{signal}",
@@ -326,7 +338,7 @@ class Forwarder:
             why, is_final = hush.why(), hush.is_final
         except Exception as error:
             # Older exporters let a refused connection through; what else is raised (it cannot be encoded) would be raised again.
-            why, is_final = f"{type(error).__name__}: {error}", not isinstance(error, OSError)
+            why, is_final = f"{type(error).__name__}: {error}", hush.is_final or not isinstance(error, OSError)
         if self._failing.get(signal) is not is_final:
             self._failing[signal] = is_final
             outcome = "they are lost, and counted" if is_final else "trying again, what happens meanwhile waits in memory"
