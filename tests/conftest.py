@@ -19,6 +19,9 @@ from tests import thorough
 assert thorough  # how hard tests of properties try, for all of them
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def _postgres() -> str | None:
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
     newest = max(found, key=lambda path: int(path.split("/")[4]), default=None)

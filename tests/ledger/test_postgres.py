@@ -102,6 +102,17 @@ async def test_other_content_under_one_identity_is_kept_beside(ledger: PostgresL
     assert await database.fetchval("SELECT count(DISTINCT event_id) FROM agent_events") == 1
 
 
+async def test_a_batch_may_reach_into_any_number_of_tasks(ledger: PostgresLedger) -> None:
+    """Spans that name no task and hang below the boxes of forty named tasks, in forty traces, are recorded in one batch."""
+    boxes = range(1, 41)
+    for trace in boxes:
+        await ledger.record([started(trace=trace, span=1, name="agent", attributes={"agent.task.id": f"named {trace}"})])
+    call = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 1}
+    recorded = await ledger.record([ended(trace=t, span=2, parent=1, name="chat", attributes=call) for t in boxes])
+    assert recorded.events == 40
+    assert {(t.task_id, t.input_tokens) for t in await ledger.tasks(TaskQuery(limit=100))} == {(f"named {t}", 7) for t in boxes}
+
+
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 
@@ -129,13 +140,15 @@ async def test_many_starts_migrate_once(postgres_server: str) -> None:
     assert {after for _, after in answers} == {schema.HEAD}
 
 
-@pytest.mark.parametrize(("found", "is_refused"), [("0.9", True), ("1.0", False), ("1.7", False), ("2.0", True)])
+@pytest.mark.parametrize(
+    ("found", "is_refused"), [("0.9", True), ("1.0", True), (schema.HEAD, False), ("1.7", False), ("2.0", True)]
+)
 async def test_a_schema_that_does_not_fit_is_refused(postgres_dsn: str, database: Any, found: str, is_refused: bool) -> None:
     """An older schema names the command to run, a newer major is refused, a newer minor is worked with."""
     await database.execute("UPDATE spanpost_version SET version_num = $1", found)
     ledger = PostgresLedger(postgres_dsn)
     if is_refused:
-        with pytest.raises(ConfigError, match="spanpost db upgrade" if found == "0.9" else "upgrade spanpost"):
+        with pytest.raises(ConfigError, match="upgrade spanpost" if found == "2.0" else "spanpost db upgrade"):
             await ledger.open()
     else:
         await ledger.open()

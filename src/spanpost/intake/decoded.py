@@ -11,9 +11,13 @@ from spanpost import conventions as c
 from spanpost.domain.errors import SpanpostError
 from spanpost.domain.observations import MAX_NS, NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
 from spanpost.fold.mend import mend, mend_text, mend_value
+from spanpost.fold.read import is_silent
 
 MAX_EVENTS = 128
 MAX_LINKS = 32
+#: Bound once: an enum's members are looked up slowly.
+_ENDED, _STARTED, _EVENT, _UNSET = Part.ENDED, Part.STARTED, Part.EVENT, Status.UNSET
+_PENDING = "logfire.span_type"
 _STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
 _KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 
@@ -56,6 +60,10 @@ class Span(msgspec.Struct, kw_only=True):
     status: int = 0
     status_message: str = ""
     attributes: dict[str, Any] = {}
+    #: Attributes that the door did not even read; then `attributes` is empty.
+    unread: int = 0
+    #: The attributes are known to need no mending.
+    is_clean: bool = False
     events: list[Event] = []
     #: Events beyond `MAX_EVENTS` that the door did not even read.
     more_events: int = 0
@@ -82,29 +90,46 @@ def origin_of(resource: dict[str, Any], scope: str, version: str) -> Origin:
     return Origin(resource=mend(resource)[0], scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
 
 
+def is_strange(scope: str, keys: tuple[str, ...], trace_id: bytes, span_id: bytes) -> bool:
+    """Tell whether the attributes of a span need not be read: nothing that is recorded would come of their values.
+
+    Of a span without an id they are read all the same, because its id is made of its content.
+    """
+    return is_silent(scope, keys) and _PENDING not in keys and _is_whole(trace_id, span_id)
+
+
+def _is_whole(trace_id: bytes, span_id: bytes) -> bool:
+    return len(trace_id) == 16 and len(span_id) == 8 and trace_id != _NO_TRACE and span_id != _NO_SPAN
+
+
 def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs: int = 0) -> None:
     """Append the observations of a span: itself, then one for each of its events."""
-    attributes, mended = mend(span.attributes)
-    repairs |= mended
+    attributes, unread = span.attributes, span.unread
+    if not span.is_clean and not unread:
+        if is_strange(origin.scope, tuple(attributes), span.trace_id, span.span_id):
+            attributes, unread = {}, len(attributes)
+        else:
+            attributes, mended = mend(attributes)
+            repairs |= mended
     name, mended = mend_text(span.name, 1024)
     repairs |= mended
     message = ""
     if span.status_message:
         message, mended = mend_text(span.status_message)
         repairs |= mended
-    part = Part.ENDED
+    part = _ENDED
     start, end = span.start_ns, span.end_ns
     trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
-    if attributes.get("logfire.span_type") == "pending_span":
+    if attributes.get(_PENDING) == "pending_span":
         # Logfire's early copy has an id of its own; its parent is the span that was started.
-        part, end = Part.STARTED, 0
+        part, end = _STARTED, 0
         span_id, parent_id = parent_id, _unhex(attributes.get("logfire.pending_parent_id"), 8)
     elif end == 0:
-        part = Part.STARTED
+        part = _STARTED
     if not 0 < start <= MAX_NS or not 0 <= end <= MAX_NS or (end and end < start):
         repairs |= Repair.TIME
         start, end = min(max(start, 0), MAX_NS), min(max(end, 0), MAX_NS)
-    if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+    if not _is_whole(trace_id, span_id):
         repairs |= Repair.SYNTHETIC_ID
         seed = _seed(name, str(start), str(end), message, trace_id.hex(), span_id.hex(), parent_id.hex(), attributes)
         trace_id, span_id = _id(trace_id, 16, seed), _id(span_id, 8, seed)
@@ -136,15 +161,18 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
             at_ns=end or start,
             start_ns=start,
             end_ns=end,
-            status=_STATUSES[span.status] if 0 <= span.status <= 2 else Status.UNSET,
+            status=_STATUSES[span.status] if 0 <= span.status <= 2 else _UNSET,
             status_message=message,
             attributes=attributes,
             origin=origin,
             links=links,
             exceptions=sum(1 for e in events if e.name == c.EVENT_EXCEPTION) if events else 0,
             repairs=repairs,
+            unread=unread,
         )
     )
+    if not events:
+        return
     equals: dict[tuple[str, int], int] = {}
     for index, event in enumerate(events):
         try:
@@ -164,7 +192,7 @@ def _event(event: Event, index: int, trace_id: bytes, span_id: bytes, span_ns: i
         repairs |= Repair.TIME
         at_ns = min(at_ns, MAX_NS) if at_ns > 0 else span_ns
     return Observation(
-        part=Part.EVENT,
+        part=_EVENT,
         trace_id=trace_id,
         span_id=span_id,
         tenant=tenant,

@@ -1,6 +1,8 @@
 """OTLP protobuf bodies into spans and records. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
 
-Of the time that a body takes, parsing is a tenth and the walk over attributes the rest, so the walk asks for text first.
+Of the time that a body takes, parsing is a tenth and the walk over attributes the rest. So the names are looked at first:
+where none is an agent's, no value is read. And the walk asks for text first, and looks at each value once: what needs no
+mending is not looked at again.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import msgspec
 
 from spanpost.domain.errors import ConfigError
 from spanpost.domain.observations import Repair
+from spanpost.fold.mend import GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list
 from spanpost.intake.decoded import (
     MAX_EVENTS,
     MAX_LINKS,
@@ -23,6 +26,7 @@ from spanpost.intake.decoded import (
     Undecodable,
     add_record,
     add_span,
+    is_strange,
     origin_of,
 )
 
@@ -63,9 +67,10 @@ def decode_traces(body: bytes, tenant: str) -> Decoded:
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope
             origin = origin_of(resource, scope.name, scope.version)
+            name = origin.scope
             for span in scope_spans.spans:
                 try:
-                    read = _span(span)
+                    read = _span(span, name, repairs == 0)
                     add_span(decoded, read, origin, tenant, repairs and _not_utf8(read))
                 except Exception:
                     decoded.lose("bad_span")
@@ -111,12 +116,21 @@ def decode_metrics(body: bytes) -> Decoded:
     return Decoded(metric_points=points)
 
 
-def _span(span: Any) -> Span:
+def _span(span: Any, scope: str, is_utf8: bool) -> Span:
     events = span.events
     status = span.status
+    pairs = span.attributes
+    keys = tuple([pair.key for pair in pairs])
+    attributes: dict[str, Any] = {}
+    unread, is_clean = 0, False
+    trace_id, span_id = span.trace_id, span.span_id
+    if is_strange(scope, keys, trace_id, span_id):
+        unread = len(frozenset(keys))
+    else:
+        is_clean = _walk(keys, pairs, attributes) and is_utf8
     return Span(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
+        trace_id=trace_id,
+        span_id=span_id,
         parent_id=span.parent_span_id,
         name=span.name,
         kind=span.kind,
@@ -124,7 +138,9 @@ def _span(span: Any) -> Span:
         end_ns=span.end_time_unix_nano,
         status=status.code,
         status_message=status.message,
-        attributes=_attributes(span.attributes),
+        attributes=attributes,
+        unread=unread,
+        is_clean=is_clean,
         events=[
             Event(name=e.name, at_ns=e.time_unix_nano, attributes=_attributes(e.attributes))
             for e in (events if len(events) <= MAX_EVENTS else events[:MAX_EVENTS])
@@ -136,11 +152,35 @@ def _span(span: Any) -> Span:
     )
 
 
+def _walk(keys: tuple[str, ...], pairs: Any, attributes: dict[str, Any]) -> bool:
+    """Fill in the attributes; return whether `mend` would leave them as they are. The rules are `mend`'s."""
+    is_clean = len(keys) <= MAX_ATTRIBUTES and GOOD_KEYS.issuperset(keys)
+    for key, pair in zip(keys, pairs, strict=True):
+        value = pair.value
+        text = value.string_value
+        if text:
+            attributes[key] = text
+            if len(text) > SHORT or "\0" in text:
+                is_clean = False
+            continue
+        found = attributes[key] = value.int_value or _value(value)
+        kind = type(found)
+        if kind is int:
+            if found < -MAX_INT:
+                is_clean = False
+        elif kind is list:
+            if not is_clean_list(found):
+                is_clean = False
+        elif kind is not str and kind is not bool and found is not None:
+            is_clean = False
+    return is_clean
+
+
 def _attributes(pairs: Any) -> dict[str, Any]:
     attributes = {}
     for pair in pairs:
         value = pair.value
-        attributes[pair.key] = value.string_value or _value(value)
+        attributes[pair.key] = value.string_value or value.int_value or _value(value)
     return attributes
 
 
@@ -150,7 +190,7 @@ def _value(value: Any) -> Any:
         return None
     content = getattr(value, kind)
     if kind == "array_value":
-        return [v.string_value or _value(v) for v in content.values]
+        return [v.string_value or v.int_value or _value(v) for v in content.values]
     if kind == "kvlist_value":
         return _attributes(content.values)
     return content

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from zlib import crc32
 import asyncpg
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery
+from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Outcome
@@ -29,9 +30,10 @@ from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.paces import Closed
 from spanpost.fold.work import Missing
-from spanpost.ledger import outbox, rows
-from spanpost.ledger.base import DeliveryRow, TaskQuery
+from spanpost.ledger import buckets, claims, outbox, rows
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, mended
 from spanpost.ledger.sql import schema
@@ -51,12 +53,16 @@ _DUE = 200
 _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
 
 
-class _Wider(Exception):
-    """The fold touched a domain that is not locked."""
+#: Of the stripes given those that could not be had at once. Who does not wait cannot deadlock, whatever the order.
+_TRY_LOCK = "SELECT stripe FROM unnest($2::int4[]) AS stripe WHERE NOT pg_try_advisory_xact_lock($1, stripe)"
 
-    def __init__(self, domain: bytes) -> None:
-        super().__init__(domain.hex())
-        self.domain = domain
+
+class _Wider(Exception):
+    """The fold touched domains that are not locked, and somebody else has them just now."""
+
+    def __init__(self, domains: set[bytes]) -> None:
+        super().__init__(f"{len(domains)} domains")
+        self.domains = domains
 
 
 class PostgresLedger:
@@ -75,16 +81,20 @@ class PostgresLedger:
         pool_size: int = 4,
         pgbouncer: bool = False,
         is_own: bool = False,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._dsn = dsn
-        self._lease = lease
+        self.lease = lease
         self._pool_size = pool_size
         self._pgbouncer = pgbouncer
         self._is_own = is_own
         self._pool: Any = None
         #: Fences what this process claimed.
         self._owner = uuid4()
+        #: As the sinks named them last, by key.
+        self._budgets: dict[str, Budget] = {}
+        self._jitter = jitter
         self._months_due = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -185,13 +195,21 @@ class PostgresLedger:
             try:
                 return await self._run(partial(_with, work, locked))
             except _Wider as wider:
-                locked = locked | {wider.domain}
+                locked = locked | wider.domains
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
     async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
         stripes = sorted({_stripe(d) for d in domains})
         now: datetime = await connection.fetchval(_LOCK, _LOCKS, stripes)
         return now
+
+    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+        """Lock further domains if nobody else has them; raises `_Wider`: begin anew with all of them locked in order."""
+        held = {_stripe(d) for d in locked}
+        more = sorted({_stripe(d) for d in domains} - held)
+        if more and await connection.fetch(_TRY_LOCK, _LOCKS, more):
+            raise _Wider(domains)
+        locked |= domains
 
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes]) -> Recorded:
         now = await self._lock(connection, locked)
@@ -204,8 +222,9 @@ class PostgresLedger:
             return Recorded(repeats=repeats)
         records = Records()
         await records.fetch_domains(connection, walk.domains(new))
-        wanted = walk.trail(records.loaded, records.whole, new) | walk.seen_keys(new)
+        wanted = walk.trail(records.loaded, records.whole, new)
         while wanted:
+            await self._lock_more(connection, locked, {key[:16] for key in wanted})
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
@@ -223,15 +242,12 @@ class PostgresLedger:
         return [p for i, p in enumerate(distinct) if i not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
-        stripes = {_stripe(d) for d in locked}
         while True:
             try:
                 with unfoldable():
                     return fold()
             except Missing as missing:
-                domain = missing.key[:16]
-                if _stripe(domain) not in stripes:
-                    raise _Wider(domain) from None
+                await self._lock_more(connection, locked, {missing.key[:16]})
                 records.reset()
                 await records.fetch_around(connection, missing.key)
 
@@ -284,7 +300,8 @@ class PostgresLedger:
                 with unfoldable():
                     placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content)
                 async with connection.transaction():
-                    part = await self._take_locked(connection, placed, locked, now)
+                    # A copy: what is locked within goes when the part is rolled back.
+                    part = await self._take_locked(connection, placed, set(locked), now)
             except Exception as error:
                 if not is_of_data(error):
                     raise
@@ -310,24 +327,35 @@ class PostgresLedger:
 
     # --- letters ----------------------------------------------------------------------------------------------------
 
-    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
+    async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
         """Lease what is due. See `Ledger.claim`."""
-        return await self._run(lambda c: outbox.claim(c, sinks, limit, self._owner, self._lease))
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        def asked(sink: str, address: str, call: Call) -> tuple[Budget, ...]:
+            found = budgets(sink, address, call)
+            self._budgets.update((b.key, b) for b in found)
+            return found
+
+        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked))
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""
-        if not await self._run(lambda c: outbox.settle(c, delivery, outcome, self._owner)):
+        jitter = self._jitter()
+        is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._budgets, jitter))
+        if not is_held:
             log.info("delivery %d was taken over before it was settled", delivery.id)
+        return closed
 
-    async def due_in(self) -> float | None:
+    async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
-        at = await self._run(
-            lambda c: c.fetchval(
-                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes"
-                " WHERE due_at IS NOT NULL OR lease_until IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
-            )
-        )
-        return None if at is None else max(0.0, float(at))
+        return await self._run(lambda c: claims.due_in(c, sinks, budgets))
+
+    async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
+        """List budgets."""
+        return await self._run(lambda c: buckets.listed(c, is_closed=is_closed))
+
+    async def reopen_budgets(self, keys: Sequence[str]) -> int:
+        """Open closed budgets at once."""
+        return await self._run(lambda c: buckets.reopen(c, keys))
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""

@@ -16,7 +16,7 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Folded, Move, Placed
-from spanpost.fold.mend import mend_value
+from spanpost.fold.mend import DROPPED, mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -151,7 +151,7 @@ def events(placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, b
                 span_id=span.span_id, parent_span_id=span.parent_id or None, part=o.part,
                 idx=o.index if o.part is not _LOG else None, name=o.name, kind=o.kind, role=p.reading.role,
                 occurred_at=event_at(o), start_ns=o.start_ns or None, end_ns=o.end_ns or None, status=o.status,
-                status_message=o.status_message, attributes=o.attributes, resource=kept[1], scope=kept[2],
+                status_message=o.status_message, attributes=o.attributes if not o.unread else {DROPPED: o.unread}, resource=kept[1], scope=kept[2],
                 links=[(t.hex(), s.hex()) for t, s in o.links] if o.links else None, body=o.body, severity=o.severity,
                 repairs=o.repairs, task_uid=task_uid, unit=unit, producer=o.producer, seq=o.seq,
             )

@@ -58,7 +58,7 @@ _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "read"]
+__all__ = ["DIALECTS", "is_silent", "read"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, MCP, TRACELOOP, LANGSMITH, GENAI, OPENINFERENCE)
@@ -93,6 +93,12 @@ def read(observation: Observation) -> Reading:
     except Exception:
         # Attributes are a stranger's: whatever was overlooked costs this reading, never the batch.
         return NOTHING
+
+
+def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
+    """Tell by the names of its attributes alone that a span is not an agent's: `read` would find nothing in their values."""
+    tables = _tables.get(scope) or _tables_for(scope)
+    return (tables.plans.get(keys) or plan_for(tables, keys)).is_silent
 
 
 def _tables_for(scope: str) -> Tables:

@@ -8,7 +8,7 @@ general ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -170,8 +170,8 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
 _PLANS = 1024
 
 
-def plan_for(tables: Tables, attributes: Mapping[str, Any]) -> Plan:
-    """Return the plan for spans with these attributes."""
+def plan_for(tables: Tables, attributes: Collection[str]) -> Plan:
+    """Return the plan for spans with attributes of these names."""
     keys = tables.keys
     takes = tuple((key, *keys[key]) for key in attributes if key in keys)
     extras = tuple(key for key in attributes if key[:6] == "agent." and key not in keys)
