@@ -29,7 +29,7 @@ def _postgres() -> str | None:
     return str(Path(path).parent) if path else None
 
 
-pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
+pytest.register_assert_rewrite("spanpost.testing.exercise_ledger", "spanpost.testing.exercise_silence")
 
 
 #: How each component is found, and how it is had where it is missing.

@@ -27,6 +27,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
+from spanpost.fold.silence import NO_SILENCE, Patience
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
@@ -95,6 +96,9 @@ def rules_of(settings: Settings) -> Rules:
         windows=load_windows(settings.context.windows),
         warn_at=tuple(round(share * 1000) for share in settings.context.warn_at),
         keeps_content=settings.intake.capture_content,
+        patience=Patience(
+            stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
+        ),
     )
 
 
@@ -523,7 +527,9 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=None)
+    # What is replayed was long ago: nobody is silent in it.
+    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE)
+    ledger = MemoryLedger(rules, remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _REPLAY_BATCH):
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():

@@ -68,6 +68,9 @@ ERROR_LOG_TAIL: Final = "agent.error.log_tail"
 # --- live, over the wire ------------------------------------------------------------------------------------------
 EVENT_SPAN_STARTED: Final = "agent.span.started"
 EVENT_SPAN_INTERRUPTED: Final = "agent.span.interrupted"
+#: Recorded by spanpost itself where a process's heartbeats stopped, or came again.
+EVENT_SPAN_SILENT: Final = "agent.span.silent"
+EVENT_SPAN_HEARD: Final = "agent.span.heard"
 EVENT_HEARTBEAT: Final = "agent.heartbeat"
 PRODUCER: Final = "agent.producer"
 SEQ: Final = "agent.seq"

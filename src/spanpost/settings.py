@@ -274,6 +274,27 @@ class NewsSettings(Room):
     )
 
 
+class SilenceSettings(Room):
+    """How long silence is borne."""
+
+    stall_after: Duration = Field(
+        default=timedelta(minutes=5),
+        gt=timedelta(0),
+        description="A task of which nothing was heard for this long is shown as stalled.",
+    )
+    interrupt_after: Duration = Field(
+        default=timedelta(minutes=1),
+        gt=timedelta(0),
+        description="A process whose heartbeats stopped for this long (and three of its intervals) is gone: its open tasks are "
+        "interrupted, until something is heard of them again.",
+    )
+    open_call_after: Duration = Field(
+        default=timedelta(hours=1),
+        gt=timedelta(0),
+        description="How long a tool or model call that is known to be open explains a task's silence.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Make it with `load`, which adds a room for each sink that is set and refuses misspelt names."""
 
@@ -290,6 +311,7 @@ class Settings(BaseSettings):
     log: LogSettings = Field(default_factory=lambda: LogSettings())
     context: ContextSettings = Field(default_factory=lambda: ContextSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
+    silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
 
     @classmethod
     def settings_customise_sources(

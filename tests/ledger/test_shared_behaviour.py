@@ -12,10 +12,11 @@ from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
+from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
 
-class TestMemory(ExerciseLedger):
+class TestMemory(ExerciseLedger, ExerciseSilence):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -27,7 +28,7 @@ class TestMemory(ExerciseLedger):
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger):
+class TestPostgres(ExerciseLedger, ExerciseSilence):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

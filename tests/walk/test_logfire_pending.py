@@ -58,8 +58,10 @@ def recorded(*observations: Observation) -> MemoryLedger:
 
 def test_a_pending_span_is_a_start(logfire: Any, gateway: Gateway) -> None:
     """A task is followed from its pending span on, under the ids of the real span; in the end all comes to the same as without."""
-    with logfire.span("invoke_agent {name}", name="ann", **{"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}):
-        with logfire.span("execute_tool grep", **{"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}) as tool:
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+    call = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    with logfire.span("invoke_agent {name}", name="ann", **agent):  # noqa: SIM117
+        with logfire.span("execute_tool grep", **call) as tool:
             logfire.force_flush()
             assert gateway.wait_for(lambda seen: len([o for o in seen if o.part is Part.STARTED]) == 2)
             starts = {o.span_id: o for o in gateway.of(Part.STARTED)}
