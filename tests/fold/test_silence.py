@@ -18,7 +18,7 @@ from spanpost.fold import silence, walk
 from spanpost.fold.batch import Rules
 from spanpost.fold.silence import Patience, Producer
 from spanpost.testing.observed import an_event, ended, started
-from tests.fold.histories import NOW, Twin, placed
+from tests.fold.histories import NOW, Twin
 
 AGENT = {"agent.task.name": "job", "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
 BASE = 1_790_000_000 * 10**9
@@ -164,4 +164,3 @@ def test_activity_after_the_silence_takes_it_back_and_before_it_does_not() -> No
 def test_the_fold_needs_no_clock_for_it() -> None:
     """The records of one heartbeat are the same whoever makes them, whenever."""
     assert history() == history()
-    assert placed(history()[1], walk.prepare([history()[1]])[0].reading).event_id == walk.prepare([history()[1]])[0].event_id
