@@ -37,7 +37,9 @@ def _emulate() -> str | None:
     return str(found) if all(part.is_file() for part in parts) else None
 
 
-pytest.register_assert_rewrite("spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing")
+pytest.register_assert_rewrite(
+    "spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing", "spanpost.testing.exercise_silence"
+)
 
 
 #: How each component is found, and how it is had where it is missing.

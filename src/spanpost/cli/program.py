@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from spanpost.cli.emit import emit
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ deliveries = typer.Typer(help="List, retry and bury deliveries; see what holds t
 db = typer.Typer(help="Look after the database.", no_args_is_help=True)
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
+program.add_typer(emit, name="emit")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatabaseUrl = Annotated[
