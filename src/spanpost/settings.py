@@ -17,10 +17,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from spanpost.domain.errors import ConfigError
+from spanpost.gateway_settings import GatewaySettings
+from spanpost.room import Duration as Duration
+from spanpost.room import Room as Room
 from spanpost.sinks import registry
 from spanpost.sinks.plugin import SinkSettings
 
@@ -35,25 +38,6 @@ REFERENCE: Final = "docs/reference/settings.md"
 _POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 # Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
 _KUBERNETES = re.compile(r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
-
-
-class Room(BaseModel):
-    """A room's settings. Unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-#: Seconds as a number, or ISO 8601 (``PT15M``).
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class DatabaseSettings(Room):
@@ -196,6 +180,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
     attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
+    gateway: GatewaySettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
