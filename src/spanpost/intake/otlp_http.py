@@ -122,6 +122,7 @@ class OtlpHttp:
             extra = refused.headers
             if refused.retry_after:
                 extra["retry-after"] = str(refused.retry_after)
+            is_json = is_json or refused.status in (404, 405)  # nobody knows what was meant to be sent
             body = answers.status(refused.code, str(refused), refused.retry_after, is_json=is_json)
             answer = Page(refused.status, _JSON if is_json else content_type, body)
         except Exception as error:
