@@ -8,6 +8,7 @@ import socket
 import ssl
 from typing import Any, Final
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -37,6 +38,7 @@ class _Guarded(HttpToolsProtocol):
         self._header_bytes = 0
         self._body_bytes = 0
         self._is_in_headers = True
+        self._is_replaying = False
         if len(self.connections) > self.most:
             transport.write(_FULL)
             transport.close()
@@ -51,19 +53,63 @@ class _Guarded(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         was_in_headers = self._is_in_headers
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request.")
+            return
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+            return
         if self._is_in_headers and was_in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > _MOST_HEADERS:
                 self._close(_TOO_LONG)
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 where a client offered another protocol beside its request (Java's offers HTTP/2 with each).
+
+        The parser believes that the other protocol begins after the headers, and would take the body for it: another parser
+        is told how long the body is, and reads it.
+        """
+        headers = dict(self.headers)
+        if self.scope["method"] == "CONNECT":
+            self.cycle.keep_alive = False
+            return
+        chunked = headers.get(b"transfer-encoding")
+        framing = b"transfer-encoding: " + chunked if chunked else b"content-length: " + headers.get(b"content-length", b"0")
+        self.parser = httptools.HttpRequestParser(self)
+        self._is_replaying = True
+        try:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request.")
+            return
+        finally:
+            self._is_replaying = False
+        if rest:
+            self.data_received(rest)
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_replaying:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_replaying:
+            super().on_header(name, value)
+
     def on_message_begin(self) -> None:
+        if self._is_replaying:
+            return
         super().on_message_begin()
         self._is_in_headers = True
         self._header_bytes = 0
         self._set_timer(self.header_timeout)
 
     def on_headers_complete(self) -> None:
+        if self._is_replaying:
+            return
         self._is_in_headers = False
         self._body_bytes = 0
         super().on_headers_complete()
@@ -74,6 +120,8 @@ class _Guarded(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade() and self.scope["method"] != "CONNECT":
+            return  # it goes on, in another parser
         self._cancel_timer()
         super().on_message_complete()
 
@@ -93,7 +141,7 @@ class _Guarded(HttpToolsProtocol):
             self._body_bytes = 0
             self._set_timer(self.body_timeout)
             return
-        self._close(b"" if is_answered else _TOO_SLOW)
+        self._close(_TOO_SLOW if self._is_in_headers or not is_answered else b"")
 
     def _close(self, said: bytes) -> None:
         self._cancel_timer()

@@ -193,7 +193,10 @@ class OtlpHttp:
 
     async def _body(self, receive: Receive, seat: Seat, signal: str, tenant: str, encoding: str) -> bytes:
         try:
+            told = seat.size
             raw = await self._read(receive, seat)
+            if told and len(raw) != told:
+                raise Undecodable(f"the body has {len(raw)} of the {told} bytes that content-length tells")
             try:
                 return await self._inflated(raw, encoding, seat)
             except Undecodable as error:
