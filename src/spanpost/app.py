@@ -12,7 +12,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
@@ -176,8 +177,9 @@ class Pipeline:
     ledger of its own at its first batch.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
         self.settings = settings
+        self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
         #: What is handed each ended span beside its observation, for those who need it.
@@ -217,7 +219,7 @@ class Pipeline:
                 return
             self._sinks = open_sinks(self.settings)
             self._ledger = open_ledger(self.settings, self._rules)
-            loop = asyncio.new_event_loop()
+            loop = self._new_loop()
             thread = threading.Thread(target=self._run, args=(loop,), name="spanpost-pipeline", daemon=True)
             thread.start()
             self._loop, self._thread = loop, thread
@@ -287,7 +289,7 @@ class Pipeline:
                     raise LedgerUnavailable("it was shut down")
                 if self._loop is None:  # a forked child's first batch: its ledger may be away as the parent's may
                     self.start()
-                self._ask(self._record(batch))
+                self._ask(self.record(batch))
                 return
             except (LedgerUnavailable, ConfigError) as error:
                 if self._is_shut:
@@ -296,8 +298,10 @@ class Pipeline:
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
 
-    async def _record(self, batch: Sequence[Observation]) -> None:
-        assert self._ledger is not None
+    async def record(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
+        if self._ledger is None:
+            raise LedgerUnavailable("the pipeline has not started")
         recorded = await self._ledger.record(batch)
         if self._metrics is not None:
             self._metrics.recorded(recorded)
@@ -305,6 +309,7 @@ class Pipeline:
                 self._metrics.lost_all("intake", self.attachment.lost)
         if self._pump is not None:
             self._pump.wake()
+        return recorded
 
     @property
     def feed(self) -> Feed:
@@ -412,6 +417,24 @@ class Pipeline:
         return self._sigterm.install()
 
     # --- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The metrics, where their package is installed and the pipeline has started."""
+        return self._metrics
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
+
+        Routes, age of news, context windows and what is kept of contents are rules; sinks and databases are opened at start.
+        """
+        rules = rules_of(settings)
+        if enabled_sinks(settings) != enabled_sinks(self.settings):
+            raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        self._rules = rules
+        ledger = self._ledger
+        if ledger is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(setattr, ledger, "rules", rules)
 
     @property
     def ledger(self) -> Ledger:

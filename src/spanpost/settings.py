@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,8 +30,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from spanpost.domain.errors import ConfigError
+from spanpost.gateway_settings import GatewaySettings
+from spanpost.room import Duration as Duration
+from spanpost.room import Room as Room
 from spanpost.sinks import registry
-from spanpost.sinks.plugin import Duration as Duration
 from spanpost.sinks.plugin import SinkSettings
 
 #: Settings of sinks, by the sink's name.
@@ -50,12 +51,6 @@ _POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 _HEADER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 # Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
 _KUBERNETES = re.compile(r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
-
-
-class Room(BaseModel):
-    """A room's settings. Unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class DatabaseSettings(Room):
@@ -293,6 +288,7 @@ class Settings(BaseSettings):
     attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     forward: ForwardSettings | None = None
+    gateway: GatewaySettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())

@@ -36,7 +36,7 @@ from spanpost.fold.work import Missing
 from spanpost.ledger import buckets, claims, hearing, outbox, rows
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
-from spanpost.ledger.quarantine import bury, mended
+from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, is_of_data, transact, unfoldable
 
@@ -352,6 +352,10 @@ class PostgresLedger:
                 continue
             total = total.plus(part)
         return total
+
+    async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
+        """Keep a body that a door could not decode, in `dead_letters`. The same bytes again count on."""
+        await self._run(lambda c: bury_body(c, tenant, source, error, body))
 
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.
