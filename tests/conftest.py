@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +20,19 @@ from tests import thorough
 assert thorough  # how hard tests of properties try, for all of them
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def _postgres() -> str | None:
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
     newest = max(found, key=lambda path: int(path.split("/")[4]), default=None)
     path = newest or shutil.which("postgres")
     return str(Path(path).parent) if path else None
+
+
+def _collector() -> str | None:
+    found = subprocess.run([ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
@@ -33,6 +42,7 @@ pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
+    "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
 }
 
