@@ -52,11 +52,11 @@ _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM
 
 
 class _Wider(Exception):
-    """The fold touched a domain that is not locked."""
+    """The fold touched domains that are not locked."""
 
-    def __init__(self, domain: bytes) -> None:
-        super().__init__(domain.hex())
-        self.domain = domain
+    def __init__(self, domains: set[bytes]) -> None:
+        super().__init__(f"{len(domains)} domains more")
+        self.domains = domains
 
 
 class PostgresLedger:
@@ -185,7 +185,7 @@ class PostgresLedger:
             try:
                 return await self._run(partial(_with, work, locked))
             except _Wider as wider:
-                locked = locked | {wider.domain}
+                locked = locked | wider.domains
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
     async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
@@ -224,16 +224,26 @@ class PostgresLedger:
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
         stripes = {_stripe(d) for d in locked}
+        wider: set[bytes] = set()
         while True:
             try:
                 with unfoldable():
-                    return fold()
+                    folded = fold()
+                break
             except Missing as missing:
                 domain = missing.key[:16]
                 if _stripe(domain) not in stripes:
-                    raise _Wider(domain) from None
+                    # Read without its lock, to learn what else the fold will ask for. Nothing of this fold is written.
+                    wider.add(domain)
                 records.reset()
                 await records.fetch_around(connection, missing.key)
+            except Unfoldable:
+                if not wider:
+                    raise
+                break  # what is read without a lock may contradict itself
+        if wider:
+            raise _Wider(wider)
+        return folded
 
     async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
         if folded.moves:
