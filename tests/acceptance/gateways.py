@@ -53,7 +53,7 @@ class Gateway:
     def start(self) -> None:
         """Start, and wait until it is ready."""
         with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "spanpost.cli", "run"]
+            command = [sys.executable, "-c", "from spanpost.cli import main; main()", "run"]
             self.process = subprocess.Popen(command, env=self._environment, cwd=self._directory, stdout=log, stderr=log)
         for _ in range(1500):
             if self.process.poll() is not None:

@@ -182,7 +182,7 @@ def test_only_the_backend_is_sampled(database: Database, stack: ExitStack, open_
     counted: list[int] = []
 
     class Backend(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             import gzip
 
             from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
