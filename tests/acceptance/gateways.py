@@ -35,6 +35,7 @@ class Gateway:
             **kept,
             "PYTHONPATH": str(ROOT / "src"),
             "DATABASE_URL": dsn,
+            "SPANPOST_METRICS__PORT": "0",
             "SPANPOST_GATEWAY__HTTP_PORT": str(self.http),
             "SPANPOST_GATEWAY__GRPC_PORT": str(self.grpc),
             **environment,
