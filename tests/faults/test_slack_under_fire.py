@@ -168,7 +168,7 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
             kills += 1
         for sender in senders:
             sender.wait_recorded()
-        states = asyncio.run(settled(dsn, 600))
+        states = asyncio.run(settled(dsn, max(300, TASKS * 3)))
         for sender in senders:
             sender.end()
         state = slack.end()
