@@ -37,6 +37,9 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
+    "curl": (lambda: shutil.which("curl"), "curl"),
+    "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
+    "go": (lambda: shutil.which("go"), "Go"),
 }
 
 
