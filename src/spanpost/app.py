@@ -12,7 +12,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +24,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
     from spanpost.ledger.base import Ledger
+    from spanpost.ledger.prune import Pruned
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
     from spanpost.sinks.base import Sink
@@ -141,6 +143,33 @@ def upgrade_database(settings: Settings) -> str:
         return asyncio.run(schema.upgrade(dsn))[1]
 
 
+def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
+    """Let go of what is old in the database, or only say what would go."""
+    import asyncpg
+
+    from spanpost.ledger.local import reachable
+    from spanpost.ledger.prune import prune
+    from spanpost.ledger.sql import schema
+
+    async def work(dsn: str) -> Pruned:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+            try:
+                misfit = await schema.check(connection)
+                if misfit is None:
+                    return await prune(connection, older_than, is_done=is_done)
+            finally:
+                await connection.close()
+        except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
+            raise ConfigError(schema.unreachable(error)) from None
+        except asyncpg.PostgresError as error:
+            raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
+        raise ConfigError(misfit)
+
+    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
+        return asyncio.run(work(dsn))
+
+
 class Pipeline:
     """The house in one process: a ledger, a pump, sinks and metrics, in a loop of their own.
 
@@ -148,8 +177,9 @@ class Pipeline:
     ledger of its own at its first batch.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
         self.settings = settings
+        self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
         #: What is handed each ended span beside its observation, for those who need it.
@@ -189,7 +219,7 @@ class Pipeline:
                 return
             self._sinks = open_sinks(self.settings)
             self._ledger = open_ledger(self.settings, self._rules)
-            loop = asyncio.new_event_loop()
+            loop = self._new_loop()
             thread = threading.Thread(target=self._run, args=(loop,), name="spanpost-pipeline", daemon=True)
             thread.start()
             self._loop, self._thread = loop, thread
@@ -259,7 +289,7 @@ class Pipeline:
                     raise LedgerUnavailable("it was shut down")
                 if self._loop is None:  # a forked child's first batch: its ledger may be away as the parent's may
                     self.start()
-                self._ask(self._record(batch))
+                self._ask(self.record(batch))
                 return
             except (LedgerUnavailable, ConfigError) as error:
                 if self._is_shut:
@@ -268,8 +298,10 @@ class Pipeline:
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
 
-    async def _record(self, batch: Sequence[Observation]) -> None:
-        assert self._ledger is not None
+    async def record(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
+        if self._ledger is None:
+            raise LedgerUnavailable("the pipeline has not started")
         recorded = await self._ledger.record(batch)
         if self._metrics is not None:
             self._metrics.recorded(recorded)
@@ -277,6 +309,7 @@ class Pipeline:
                 self._metrics.lost_all("intake", self.attachment.lost)
         if self._pump is not None:
             self._pump.wake()
+        return recorded
 
     @property
     def feed(self) -> Feed:
@@ -384,6 +417,24 @@ class Pipeline:
         return self._sigterm.install()
 
     # --- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The metrics, where their package is installed and the pipeline has started."""
+        return self._metrics
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
+
+        Routes, age of news, context windows and what is kept of contents are rules; sinks and databases are opened at start.
+        """
+        rules = rules_of(settings)
+        if enabled_sinks(settings) != enabled_sinks(self.settings):
+            raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        self._rules = rules
+        ledger = self._ledger
+        if ledger is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(setattr, ledger, "rules", rules)
 
     @property
     def ledger(self) -> Ledger:

@@ -20,8 +20,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -32,6 +30,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from spanpost.domain.errors import ConfigError
+from spanpost.gateway_settings import GatewaySettings
+from spanpost.room import Duration as Duration
+from spanpost.room import Room as Room
 from spanpost.sinks import registry
 from spanpost.sinks.plugin import SinkSettings
 
@@ -50,25 +51,6 @@ _POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 _HEADER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 # Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
 _KUBERNETES = re.compile(r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
-
-
-class Room(BaseModel):
-    """A room's settings. Unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-#: Seconds as a number, or ISO 8601 (``PT15M``).
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class DatabaseSettings(Room):
@@ -306,6 +288,7 @@ class Settings(BaseSettings):
     attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     forward: ForwardSettings | None = None
+    gateway: GatewaySettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())

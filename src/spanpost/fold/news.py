@@ -147,7 +147,12 @@ class News:
                     continue
                 lane = group.lanes[name] = Lane()
             for judged in context.judge(lane, at, key, used, window, r.conversation_id or "", self.rules.warn_at):
-                news.append((tell.context_news(judged, group, name, o, boundary), unit.group))
+                checkpoint = tell.context_news(judged, group, name, o, boundary)
+                # A task that was part of another for a while has forgotten its lanes, not what was told of it.
+                told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)
+                if self.seen.get(told) is None:
+                    self.seen.put(told, Seen(at, key))
+                    news.append((checkpoint, unit.group))
             self.groups.touch(unit.group, group)
         return news
 

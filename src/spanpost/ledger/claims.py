@@ -71,7 +71,7 @@ UPDATE lanes SET lease_until = NULL FROM unnest($1::text[], $2::text[]) AS g(sin
 WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
 
 _OF_LANE = """
-SELECT d.id, d.not_before, d.rank, d.mode, d.unsure, d.address, d.sent_at FROM deliveries d
+SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, d.sent_at FROM deliveries d
 WHERE d.sink = l.sink AND d.lane = l.lane AND d.state = 'waiting'
 ORDER BY CASE WHEN d.mode = 'news' THEN 1 WHEN l.receipt IS NULL THEN 0 ELSE 2 END, d.id"""
 #: The first letter of each lane that is due.
@@ -83,7 +83,7 @@ WHERE head.not_before IS NULL OR head.not_before <= $3"""
 #: Brings the lanes named by $1, $2 up to date: when each may be claimed, how urgent it is, and which call comes next.
 REFRESH = f"""
 UPDATE lanes AS target SET
-  due_at = coalesce(l.lease_until, head.not_before, CASE WHEN head.id IS NOT NULL THEN now() END),
+  due_at = coalesce(l.lease_until, head.not_before, head.born_at),
   rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
   call = CASE WHEN l.lease_until IS NOT NULL OR head.unsure THEN 'look'
     WHEN l.receipt IS NOT NULL AND coalesce(head.mode, 'state') = 'state' THEN 'edit' ELSE 'post' END

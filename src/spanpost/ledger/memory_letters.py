@@ -354,6 +354,8 @@ class Letters:
         ]
         for row in chosen:
             row.attempt, row.not_before, row.born_at = 0, None, self._clock()
+            # What nobody could look up is sent without another look: that is what the person decided.
+            row.is_unknown = row.is_unknown and row.reason != "unverifiable"
             self._set(row, "waiting")
         return len(chosen)
 

@@ -36,7 +36,7 @@ from spanpost.fold.work import Missing
 from spanpost.ledger import buckets, claims, hearing, outbox, rows
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
-from spanpost.ledger.quarantine import bury, mended
+from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, is_of_data, transact, unfoldable
 
@@ -224,7 +224,7 @@ class PostgresLedger:
             records = Records()
             await records.fetch(connection, names)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
-            return await self._write(connection, records, [], folded)
+            return await self._write(connection, records, [], folded, now)
 
         return await self._widening(work, {key[:16] for key in asked})
 
@@ -238,9 +238,7 @@ class PostgresLedger:
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
     async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
-        stripes = sorted({_stripe(d) for d in domains})
-        now: datetime = await connection.fetchval(_LOCK, _LOCKS, stripes)
-        return now
+        return await lock(connection, domains)
 
     async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
         """Lock further domains if nobody else has them; raises `_Wider`: begin anew with all of them locked in order."""
@@ -267,7 +265,7 @@ class PostgresLedger:
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
-        recorded = await self._write(connection, records, new, folded)
+        recorded = await self._write(connection, records, new, folded, now)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
         return recorded
@@ -290,12 +288,12 @@ class PostgresLedger:
                 records.reset()
                 await records.fetch_around(connection, missing.key)
 
-    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
+    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
         if folded.moves:
             await rows.write_moves(connection, folded.moves)
         parts: Counter[str] = Counter()
         if folded.recorded:
-            await connection.execute(rows.INSERT_EVENTS, rows.events(placed, folded.recorded))
+            await rows.write_events(connection, placed, folded.recorded, now)
             parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
         await records.save(connection)
         if folded.gone:
@@ -354,6 +352,10 @@ class PostgresLedger:
                 continue
             total = total.plus(part)
         return total
+
+    async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
+        """Keep a body that a door could not decode, in `dead_letters`. The same bytes again count on."""
+        await self._run(lambda c: bury_body(c, tenant, source, error, body))
 
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.
@@ -461,6 +463,12 @@ class PostgresLedger:
 
 async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
     return await work(connection, locked)
+
+
+async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
+    """Lock domains until the transaction ends; return the database's time, once they are held."""
+    now: datetime = await connection.fetchval(_LOCK, _LOCKS, sorted({_stripe(d) for d in domains}))
+    return now
 
 
 def _stripe(domain: bytes) -> int:

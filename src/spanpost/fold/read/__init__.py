@@ -67,7 +67,6 @@ DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, MCP, 
 _PLUMBING_NAMES = ("autogen ", "agent_runtime ", "workflow.build", "edge_group.", "message.send", "MCP send ", "raw_gen_ai_request")
 _HEADS = frozenset(name[:4] for name in _PLUMBING_NAMES)
 _INT64 = 2**63 - 1
-_UNSAID = 1 << 20
 
 
 _tables: dict[str, Tables] = {}
@@ -117,24 +116,24 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
     attributes = o.attributes
     said: dict[str, Any] = {}
     inner: dict[str, Any] = {}
-    ranks: dict[str, int] = {}
-    for key, field, rank, coerce, is_direct, shortcut in plan.takes:
-        if rank < ranks.get(field, _UNSAID):
-            value = attributes[key]
-            kind = type(value)
-            if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
-                shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
-            ):
-                found = value
-            else:
-                found = coerce(value)
-                if found is None:
-                    continue
-            ranks[field] = rank
-            if is_direct:
-                said[field] = found
-            else:
-                inner[field] = found
+    has_rivals = plan.has_rivals
+    for key, field, coerce, is_direct, shortcut in plan.takes:
+        if has_rivals and (field in said or field in inner):
+            continue
+        value = attributes[key]
+        kind = type(value)
+        if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
+            shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
+        ):
+            found = value
+        else:
+            found = coerce(value)
+            if found is None:
+                continue
+        if is_direct:
+            said[field] = found
+        else:
+            inner[field] = found
     for key in plan.extras:
         note_extra(said, key, attributes[key])
     look = Look(o, attributes, said, inner)
