@@ -56,6 +56,9 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
+    "curl": (lambda: shutil.which("curl"), "curl"),
+    "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
+    "go": (lambda: shutil.which("go"), "Go"),
 }
 
 

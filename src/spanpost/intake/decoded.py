@@ -273,9 +273,8 @@ def _started(
     attributes, mended = mend({k: v for k, v in raw.items() if k not in _ENVELOPE} if envelope else raw)
     name, more = mend_text(_text(envelope.get(c.SPAN_NAME)), 1024)
     message, again = mend_text(_text(envelope.get(c.SPAN_STATUS_MESSAGE)))
-    kind, start = envelope.get(c.SPAN_KIND, 0), _number(envelope.get(c.SPAN_START))
-    if isinstance(kind, str):
-        kind = _KINDS.get(kind.lower().removeprefix("span_kind_"), 0)
+    said, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
+    kind = _KINDS.get(said.lower().removeprefix("span_kind_"), 0) if isinstance(said, str) else _number(said)
     status = _number(envelope.get(c.SPAN_STATUS))
     start_ns = start if 0 < start <= MAX_NS else at_ns
     return Observation(
@@ -285,7 +284,7 @@ def _started(
         tenant=tenant,
         parent_id=_unhex(envelope.get(c.SPAN_PARENT_ID), 8),
         name=name,
-        kind=kind if type(kind) is int and 0 <= kind <= 5 else 0,
+        kind=kind if 0 <= kind <= 5 else 0,
         # A look at a living span is of its own time; no look is before the start.
         at_ns=max(at_ns, start_ns),
         start_ns=start_ns,
@@ -322,6 +321,8 @@ def _number(value: Any) -> int:
     """Return an integer, from its text too (a shell has no others, and JSON holds nanoseconds badly); -1 for anything else."""
     if type(value) is int:
         return value
+    if type(value) is float:  # JavaScript has no others
+        return int(value) if value.is_integer() else -1
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else -1
 
 
