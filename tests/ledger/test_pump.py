@@ -10,13 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from spanpost.domain.deliveries import Budget, Delivery, Mode, Receipt
-from spanpost.domain.errors import ConfigError, LedgerUnavailable, Refused, Rejected, Throttled, Unavailable, Unknown
+from spanpost.domain.errors import ConfigError, LedgerUnavailable, Refused, Rejected, Throttled, Unavailable, Unknown, Unverifiable
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
+from spanpost.fold.batch import Rules
 from spanpost.fold.paces import Closed, call_of
 from spanpost.fold.retries import Policy
+from spanpost.fold.routes import Routes
 from spanpost.ledger.base import DeliveryRow
+from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.pump import Pace, Pump
+from spanpost.testing.exercise_ledger import steps
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
 
 
@@ -388,6 +392,25 @@ async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_fail
     assert hall.waiting[0].looks == (len(looks) if has_looked else 0)
 
 
+async def test_each_letter_of_a_look_has_its_own_outcome():
+    """A look may find one letter, miss another, and be throttled or impossible for others: each is settled by its own answer."""
+    found = Receipt(ref={"ts": "7"})
+    patience = Throttled("later", retry_after=timedelta(hours=1), closes="looks")
+    known = {1: found, 2: None, 3: patience, 4: Unverifiable("no scope")}
+    hall, window = Hall(), Window(Receipt(), known=known)
+    for name in "abcde":
+        hall.post(a_delivery(a_task(name), a_checkpoint(a_task(name)), is_unknown=True))
+    pump = a_pump(hall, window)
+    pump.start()
+    await hall.until(5)
+    await pump.close()
+    outcomes = {d.id: outcome for d, outcome in hall.settled[:5]}
+    assert (outcomes[1], outcomes[2]) == (Found(receipt=found), Absent())
+    assert outcomes[3].closes == ("looks",)
+    assert (type(outcomes[4]), outcomes[4].reason) == (GiveUp, "unverifiable")
+    assert [outcomes[n].has_looked for n in (3, 5)] == [False, True]
+
+
 async def test_a_look_that_never_answers_changes_nothing():
     """A look that hangs is tried again later; it is a failure of the far side and does not count as having seen nothing."""
 
@@ -550,3 +573,77 @@ async def test_close_is_safe_to_repeat_and_frees_what_hangs():
     assert not pump.is_busy
     assert hall.settled == []
     await a_pump(Hall(), Window()).close()
+
+
+# --- with a ledger that paces -----------------------------------------------------------------------------------------
+
+
+class Far(Window):
+    """A window before a far side that counts its calls, with budgets as given."""
+
+    def __init__(self, *answers, limits=(), **more) -> None:
+        super().__init__(*answers, **more)
+        self.limits = limits
+
+    def budgets(self, address, call):
+        return self.limits
+
+
+class Counting(MemoryLedger):
+    """A ledger that counts how often it is asked."""
+
+    claims = 0
+
+    async def claim(self, sinks, limit, budgets):
+        self.claims += 1
+        return await super().claim(sinks, limit, budgets)
+
+
+async def a_ledger_with(count: int) -> Counting:
+    ledger = Counting(Rules(routes=Routes(sinks=("console",))))
+    await ledger.record([o for trace in range(1, count + 1) for o in steps(0, trace=trace)])
+    return ledger
+
+
+async def test_a_paced_sink_is_called_at_its_pace():
+    """Of thirty lanes two go out, the rest waits for its time, and the pump neither calls nor asks meanwhile."""
+    ledger, far = await a_ledger_with(30), Far(limits=(Budget(key="slow", rate=1 / 3600, burst=2.0),))
+    pump = a_pump(ledger, far)
+    assert await pump.drain(10) is False
+    pump.start()
+    asked = ledger.claims
+    await asyncio.sleep(0.3)
+    await pump.close()
+    assert len(far.got) == 2
+    assert ledger.claims - asked <= 3
+
+
+async def test_a_far_side_that_is_down_is_left_alone():
+    """When every call fails, those under way are the last; thirty lanes wait for the one breaker that every sink has."""
+    ledger, far = await a_ledger_with(30), Far(Unavailable("down", reason="connect"))
+    pump = a_pump(ledger, far, pace=Pace(per_sink=8))
+    assert await pump.drain(10) is False
+    assert 5 <= len(far.got) <= 12
+    [row] = await ledger.budgets(is_closed=True)
+    assert (row.key, row.why, row.reason) == ("console", "failing", "connect")
+
+
+async def test_patience_is_kept_by_all_lanes():
+    """One answer that asks for an hour, and no lane calls again."""
+    ledger, far = await a_ledger_with(30), Far(Throttled("slow down", retry_after=timedelta(hours=1)))
+    assert await a_pump(ledger, far, pace=Pace(per_sink=1)).drain(10) is False
+    assert len(far.got) == 1
+
+
+async def test_doubt_is_settled_step_by_step():
+    """A post that hung is looked up, found, and its message edited; its news follows; nothing is posted twice."""
+    found = Receipt(ref={"ts": "7"})
+    ledger = await a_ledger_with(1)
+    far = Far(Unknown("reset", reason="reset"), Receipt(ref={"ts": "7", "edited": 1}), known={1: found})
+    assert await a_pump(ledger, far).drain(10) is True
+    assert far.asked == [[1]]
+    first, *rest = far.got
+    assert first.lane_receipt is None
+    assert rest != []
+    assert all(d.lane_receipt is not None and d.lane_receipt.ref["ts"] == "7" for d in rest)
+    assert {r.state for r in await ledger.deliveries()} == {"delivered"}

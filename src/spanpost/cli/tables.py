@@ -14,7 +14,7 @@ from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
-from spanpost.ledger.base import DeliveryRow
+from spanpost.ledger.base import BudgetRow, DeliveryRow
 from spanpost.ledger.prune import Pruned
 from spanpost.sinks.words import look
 
@@ -72,7 +72,7 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
 
 def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
     """Print deliveries as an operator lists them."""
-    table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "error")
+    table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
     for row in rows:
         table.add_row(
             *(
@@ -87,11 +87,24 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
                     _time(row.born_at),
                     _time(row.not_before),
                     line(row.task_id, 120),
+                    line(row.reason, 40),
                     line(row.error, 120),
                 )
             )
         )
     out().print(table)
+
+
+def print_budgets(rows: Sequence[BudgetRow]) -> None:
+    """Print a line for each budget: what it is, until when it is closed, why."""
+    for row in rows:
+        if row.state == "open":
+            pace = "as often as one likes" if row.rate is None else f"{row.rate:g} a second, {row.burst:g} at once"
+            said = f"{pace}, {row.reserve:g} of them for the urgent" if row.reserve else pace
+        else:
+            said = f"until {_time(row.until)}: {row.why}" if row.until is not None else row.why
+            said += "".join(f", {text}" for text in dict.fromkeys((line(row.reason, 60), line(row.error, 500))) if text)
+        out().print(Text(f"{row.state:<8}"), Text(line(row.key, 120), style="bold"), Text(said), soft_wrap=True)
 
 
 def print_lost(lost: Mapping[str, int]) -> None:

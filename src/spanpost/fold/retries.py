@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from spanpost.domain.errors import DeliveryError, Refused, Rejected, Throttled, Unknown
+from spanpost.domain.errors import DeliveryError, Refused, Rejected, Throttled, Unknown, Unverifiable
 from spanpost.domain.outcomes import GiveUp, RetryAt
 from spanpost.fold.redact import line
 
@@ -46,6 +46,9 @@ def decide(
     text = line(str(error) or type(error).__name__, 500)
     if not isinstance(error, DeliveryError):
         text = line(f"{type(error).__name__}: {text}", 500)
+    if isinstance(error, Unverifiable) and error.closes and error.retry_after is not None:
+        patience = min(max(error.retry_after, timedelta(0)), policy.max_age)
+        return GiveUp(reason=reason, error=text, closes=(error.closes,), until=now + patience)
     if isinstance(error, Rejected):
         return GiveUp(reason=reason, error=text)
     if isinstance(error, Refused):

@@ -33,6 +33,8 @@ class Knows(Protocol):
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
 
+    def shown(self, task: Task) -> Task: ...
+
 
 class _Letter(msgspec.Struct):
     """A delivery as it is kept."""
@@ -193,7 +195,7 @@ class Letters:
             mode=letter.mode,
             key=letter.key,
             urgency=letter.urgency,
-            task=task,
+            task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
             attempt=row.attempt,
@@ -352,6 +354,8 @@ class Letters:
         ]
         for row in chosen:
             row.attempt, row.not_before, row.born_at = 0, None, self._clock()
+            # What nobody could look up is sent without another look: that is what the person decided.
+            row.is_unknown = row.is_unknown and row.reason != "unverifiable"
             self._set(row, "waiting")
         return len(chosen)
 

@@ -109,7 +109,9 @@ async def listed(connection: Any, state: str | None, sink: str | None, limit: in
 async def revive(connection: Any, ids: Sequence[int] | None, sink: str | None) -> int:
     """Set dead letters waiting again."""
     rows = await connection.fetch(
-        "UPDATE deliveries SET state = 'waiting', attempt = 0, not_before = NULL, born_at = clock_timestamp()"
+        "UPDATE deliveries SET state = 'waiting', attempt = 0, not_before = NULL, born_at = clock_timestamp(),"
+        # What nobody could look up is sent without another look: that is what the person decided.
+        " unsure = unsure AND reason <> 'unverifiable'"
         " WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR sink = $2) RETURNING sink, lane",
         list(ids) if ids is not None else None,
         sink,

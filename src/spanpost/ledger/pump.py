@@ -38,7 +38,7 @@ class Carries(Protocol):
 
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
-    async def reconcile(self, deliveries: list[Delivery]) -> dict[int, Receipt | None]: ...
+    async def reconcile(self, deliveries: list[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]: ...
 
     def budgets(self, address: str, call: Call) -> tuple[Budget, ...]: ...
 
@@ -313,10 +313,12 @@ class Pump:
             outcomes = [self._decide(error, delivery) for delivery in deliveries]
         await asyncio.gather(*(self._settle(d, outcome) for d, outcome in zip(deliveries, outcomes, strict=True)))
 
-    def _seen(self, delivery: Delivery, known: Mapping[int, Receipt | None]) -> Outcome:
+    def _seen(self, delivery: Delivery, known: Mapping[int, Receipt | DeliveryError | None]) -> Outcome:
         if delivery.id in known:
-            receipt = known[delivery.id]
-            return Absent() if receipt is None else Found(receipt=receipt)
+            answer = known[delivery.id]
+            if isinstance(answer, DeliveryError):
+                return self._decide(answer, delivery)
+            return Absent() if answer is None else Found(receipt=answer)
         outcome = self._decide(Unknown("not known yet whether it arrived", reason="unreconciled"), delivery)
         # The far side answered; it only did not show the letter yet.
         if isinstance(outcome, RetryAt):

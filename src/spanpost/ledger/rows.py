@@ -230,6 +230,8 @@ UPSERT_TASKS = (
     f"INSERT INTO agent_tasks ({', '.join(_TASK_COLUMNS)}) {_given(_TASK_COLUMNS, names=_OF_TASK)}"
     " ON CONFLICT (uid) DO UPDATE SET " + ", ".join(f"{c} = excluded.{c}" for c in list(_TASK_COLUMNS)[1:]) + ", updated_at = now()"
 )
+UPSERT_SILENT_TASKS = UPSERT_TASKS
+UPSERT_TASKS += ", heard_at = now()"
 _COUNTS = (
     "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
@@ -355,10 +357,10 @@ async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) 
         await connection.executemany("UPDATE deliveries SET task_uid = $2 WHERE task_uid = $1", heirs)
 
 
-async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool) -> None:
-    """Write changed tasks, by uid, with their artifacts."""
+async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool, is_heard: bool = True) -> None:
+    """Write changed tasks, by uid, with their artifacts. `is_heard`: they changed by what was told of them, not by time."""
     tasks = sorted(map(tidy, tasks), key=lambda t: t.uid)
-    await connection.execute(UPSERT_TASKS, task_rows(tasks))
+    await connection.execute(UPSERT_TASKS if is_heard else UPSERT_SILENT_TASKS, task_rows(tasks))
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())
     columns = [[row[i] for row in made] for i in range(6)]
