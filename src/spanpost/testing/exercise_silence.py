@@ -163,6 +163,15 @@ class ExerciseSilence:
         await until(works_on, ledger)
         assert "stalled" not in (await status(ledger, "lead"), await status(ledger, "helper"))
 
+    async def test_a_door_that_opens_gives_everybody_a_full_patience(self, make_ledger: MakeLedger) -> None:
+        """Who could not be heard before is not stalled because of that."""
+        ledger = await make_ledger(rules(stall=SHORT))
+        await ledger.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
+        await until(lambda: _is(ledger, "job", "stalled"), ledger)
+        await ledger.listen_anew()
+        assert await status(ledger) == "starting"
+        await until(lambda: _is(ledger, "job", "stalled"), ledger)
+
     # --- heartbeats ---------------------------------------------------------------------------------------------------
 
     async def test_a_heartbeat_is_no_row_and_keeps_its_tasks_alive(self, make_ledger: MakeLedger) -> None:
