@@ -16,6 +16,7 @@ import resource
 import statistics
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 #: Spans in a trace: a box, then model and tool calls by turns. About 440 B each on the wire.
 IN_TRACE = 16
+NOW = datetime.now(UTC)
 
 
 def traces(first: int, count: int) -> list[list[Observation]]:
@@ -77,7 +79,7 @@ def split(found: Sequence[list[Observation]], size: int) -> list[list[Observatio
 
 
 #: The bare way: one array for each column.
-_COLUMNS = rows._EVENT_COLUMNS
+_COLUMNS = rows.EVENT_COLUMNS
 _ARRAYS = ", ".join(f"${i}::{'text' if t == 'jsonb' else t}[]" for i, t in enumerate(_COLUMNS.values(), 1))
 _VALUES = ", ".join(f"{c}::jsonb" if t == "jsonb" else c for c, t in _COLUMNS.items())
 BARE = (
@@ -95,7 +97,7 @@ def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
             (
                 UUID(bytes=p.event_id), p.content_hash, o.tenant, o.trace_id, o.span_id, o.parent_id or None, int(o.part), o.index, o.name, o.kind,
                 int(p.reading.role), rows.event_at(o), o.start_ns, o.end_ns, int(o.status), o.status_message, rows.json_text(o.attributes),
-                rows.json_text(o.origin.resource), o.origin.scope, "[]", None, 0, 0, UUID(bytes=p.event_id), b"12345678", "", 0,
+                rows.json_text(o.origin.resource), o.origin.scope, "[]", None, 0, 0, UUID(bytes=p.event_id), b"12345678", "", 0, NOW,
             )
         )  # fmt: skip
     return [list(column) for column in zip(*found, strict=True)]

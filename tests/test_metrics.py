@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Receipt
 from spanpost.domain.errors import ConfigError
-from spanpost.domain.outcomes import GiveUp, RetryAt
+from spanpost.domain.outcomes import Absent, Found, GiveUp, RetryAt
 from spanpost.domain.records import Recorded, Settled
 from spanpost.domain.usage import Usage
+from spanpost.fold.paces import Closed
 from spanpost.metrics import LOST, Metrics
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 
@@ -90,6 +91,8 @@ def test_label_values_are_capped():
         (RetryAt(at=NOON, reason="x"), "retried"),
         (RetryAt(at=NOON, reason="x", reconcile=True), "unknown"),
         (GiveUp(reason="x"), "buried"),
+        (Found(receipt=Receipt()), "found"),
+        (Absent(), "absent"),
     ],
 )
 def test_deliveries_are_counted_by_outcome(outcome, label):
@@ -99,6 +102,26 @@ def test_deliveries_are_counted_by_outcome(outcome, label):
     assert value(metrics, "spanpost_deliveries_total", sink="console", outcome=label) == 1
     assert value(metrics, "spanpost_delivery_age_seconds_sum", sink="console") == (2 if label == "delivered" else None)
     assert value(metrics, "spanpost_lost_total", room="sinks", reason="buried") == (1 if label == "buried" else None)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"is_failure": True}, "failed"),
+        ({"closes": ("k",)}, "throttled"),
+        ({"closes": ("k",), "is_refusal": True}, "refused"),
+        ({"reconcile": True, "is_failure": True}, "unknown"),
+        ({"reconcile": True, "has_looked": True}, "not_seen"),
+        ({"is_unsent": True}, "late"),
+    ],
+)
+def test_what_waits_again_is_counted_by_reason(more, reason):
+    """Each sort of waiting has its word from a closed list, whatever word the sink used; a budget that closes is counted too."""
+    metrics = Metrics()
+    metrics.delivered(a_delivery(), RetryAt(at=NOON, reason="the sink's own word", **more), timedelta(seconds=2))
+    assert value(metrics, "spanpost_deliveries_put_off_total", sink="console", reason=reason) == 1
+    metrics.closed("console", Closed(key="any key", why="failing", until=NOON, reason="the sink's own word"))
+    assert value(metrics, "spanpost_budget_closed_total", sink="console", reason="failing") == 1
 
 
 def test_hostile_figures_do_not_break_counters():

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
         Throttled,
         Unavailable,
         Unknown,
+        Unverifiable,
     )
     from spanpost.domain.observations import Observation
     from spanpost.domain.tasks import Task
     from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
-    from spanpost.sinks.base import Sink
+    from spanpost.sinks.base import Finding, Sink
     from spanpost.sinks.plugin import SinkPlugin, SinkSettings
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "ConfigError": "spanpost.domain.errors",
     "Delivery": "spanpost.domain.deliveries",
     "DeliveryError": "spanpost.domain.errors",
+    "Finding": "spanpost.sinks.base",
     "LedgerUnavailable": "spanpost.domain.errors",
     "Observation": "spanpost.domain.observations",
     "Pipeline": "spanpost.app",
@@ -56,6 +58,7 @@ _HOMES = {
     "Throttled": "spanpost.domain.errors",
     "Unavailable": "spanpost.domain.errors",
     "Unknown": "spanpost.domain.errors",
+    "Unverifiable": "spanpost.domain.errors",
     "attach": "spanpost.app",
     "flush": "spanpost.app",
     "replay": "spanpost.app",
@@ -71,6 +74,7 @@ __all__ = [
     "ConfigError",
     "Delivery",
     "DeliveryError",
+    "Finding",
     "LedgerUnavailable",
     "Observation",
     "Pipeline",
@@ -85,6 +89,7 @@ __all__ = [
     "Throttled",
     "Unavailable",
     "Unknown",
+    "Unverifiable",
     "attach",
     "flush",
     "replay",

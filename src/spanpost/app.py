@@ -28,6 +28,7 @@ from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
+from spanpost.fold.silence import NO_SILENCE, Patience
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
@@ -36,7 +37,9 @@ from spanpost.windows import load_windows
 if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
+    from spanpost.intake.live import TellEnd
     from spanpost.ledger.base import Ledger
+    from spanpost.ledger.prune import Pruned
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
     from spanpost.sinks.base import Sink
@@ -95,6 +98,9 @@ def rules_of(settings: Settings) -> Rules:
         windows=load_windows(settings.context.windows),
         warn_at=tuple(round(share * 1000) for share in settings.context.warn_at),
         keeps_content=settings.intake.capture_content,
+        patience=Patience(
+            stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
+        ),
     )
 
 
@@ -137,6 +143,33 @@ def upgrade_database(settings: Settings) -> str:
         return asyncio.run(schema.upgrade(dsn))[1]
 
 
+def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
+    """Let go of what is old in the database, or only say what would go."""
+    import asyncpg
+
+    from spanpost.ledger.local import reachable
+    from spanpost.ledger.prune import prune
+    from spanpost.ledger.sql import schema
+
+    async def work(dsn: str) -> Pruned:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+            try:
+                misfit = await schema.check(connection)
+                if misfit is None:
+                    return await prune(connection, older_than, is_done=is_done)
+            finally:
+                await connection.close()
+        except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
+            raise ConfigError(schema.unreachable(error)) from None
+        except asyncpg.PostgresError as error:
+            raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
+        raise ConfigError(misfit)
+
+    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
+        return asyncio.run(work(dsn))
+
+
 class Pipeline:
     """The house in one process: a ledger, a pump, sinks and metrics, in a loop of their own.
 
@@ -149,6 +182,8 @@ class Pipeline:
         self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
+        #: What is handed each ended span beside its observation, for those who need it.
+        self._tell_end: TellEnd | None = None
         self.metrics_url: str | None = None
         #: Set in a process that is not to be followed: nothing is opened, started or recorded.
         self.is_off = False
@@ -289,6 +324,8 @@ class Pipeline:
                 tenant=intake.tenant,
                 capacity=intake.queue_size,
                 look_every=intake.poll_interval.total_seconds(),
+                beat_every=intake.heartbeat_interval.total_seconds(),
+                tell_end=self._tell_end,
             )
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._feed.disown_thread)
@@ -423,6 +460,7 @@ _attaching = threading.Lock()
 def attach(
     settings: Settings | None = None,
     *,
+    endpoint: str | None = None,
     tracer_provider: Any = None,
     logger_provider: Any = None,
     flush_on_sigterm: bool | None = None,
@@ -434,8 +472,9 @@ def attach(
 
         spanpost.attach(database={"url": "postgresql://..."}, console={})
 
-    `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that is there comes back. Without a database the tasks are followed in memory and audit
-    rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
+    With an `endpoint` (``http://collector:4318``) what happens is sent there over OTLP, live, and nothing is recorded in this
+    process: `spanpost.forwarding`. `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that
+    is there comes back. Without a database the tasks are followed in memory and audit rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
     later. The providers' shutdown and the interpreter's exit flush and close it. Where ``OTEL_SDK_DISABLED`` or
     ``SPANPOST_ATTACH__ENABLED=false`` says so, nothing is opened or followed, and the pipeline that comes back does nothing.
     """
@@ -445,8 +484,14 @@ def attach(
     with _attaching:
         there = _living()
         if there is not None:
-            join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            more = join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            if there.attachment is not None and more is not there.attachment:
+                there.attachment.joined += [pair for pair in more.joined if pair not in there.attachment.joined]
             return there
+        if endpoint is not None:
+            if settings is not None:
+                raise ConfigError("attach: settings and an endpoint were given; give one of them (settings have a room `forward`)")
+            rooms["forward"] = {**rooms.get("forward", {}), "endpoint": endpoint}
         pipeline = _started(settings if settings is not None else load(**rooms))
         if pipeline.is_off:
             return pipeline
@@ -487,12 +532,17 @@ def _living() -> Pipeline | None:
 
 
 def _started(settings: Settings) -> Pipeline:
-    pipeline = Pipeline(settings)
+    if settings.forward is not None:
+        from spanpost.forwarding import Forwarding
+
+        pipeline: Pipeline = Forwarding(settings)
+    else:
+        pipeline = Pipeline(settings)
     if is_sdk_disabled() or not settings.attach.enabled:
         log.info("%s: spanpost follows nothing", "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false")
         pipeline.is_off = True
         return pipeline
-    if settings.dsn is None and not settings.database.embedded:
+    if settings.forward is None and settings.dsn is None and not settings.database.embedded:
         log.warning(
             "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
             "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
@@ -528,7 +578,9 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=None)
+    # What is replayed was long ago: nobody is silent in it.
+    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE)
+    ledger = MemoryLedger(rules, remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _REPLAY_BATCH):
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():

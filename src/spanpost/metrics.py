@@ -20,8 +20,9 @@ from spanpost.conventions import FINAL_STATUSES, STATUSES
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Receipt
 from spanpost.domain.errors import ConfigError
-from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
+from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
+from spanpost.fold.paces import Closed
 from spanpost.fold.redact import line
 
 OTHER = "other"
@@ -133,6 +134,8 @@ class Metrics:
             buckets=_LETTERS,
             registry=registry,
         )
+        self.put_off = counter("deliveries_put_off", "Attempts after which a letter waits again, by reason.", "sink", "reason")
+        self.budget_closed = counter("budget_closed", "Times that a budget of calls was closed, by reason.", "sink", "reason")
         build = Gauge("spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
         build.labels(_version()).set(1)
         self._statuses: dict[bytes, str] = {}
@@ -197,9 +200,19 @@ class Metrics:
                     self.deliveries.labels(sink, "skipped").inc()
                 case RetryAt():
                     self.deliveries.labels(sink, "unknown" if outcome.reconcile else "retried").inc()
+                    self.put_off.labels(sink, _why(outcome)).inc()
+                case Found():
+                    self.deliveries.labels(sink, "found").inc()
+                case Absent():
+                    self.deliveries.labels(sink, "absent").inc()
                 case GiveUp():
                     self.deliveries.labels(sink, "buried").inc()
                     self._lost("sinks", "buried", 1)
+
+    def closed(self, sink: str, closed: Closed) -> None:
+        """Count a budget that closed."""
+        with self._lock:
+            self.budget_closed.labels(self._sink(sink), closed.why).inc()
 
     def requested(self, door: str, signal: str, answer: str) -> None:
         """Count a request to a door (`http`, `grpc`) and what was answered."""
@@ -288,6 +301,19 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join(timeout=5)
+
+
+def _why(outcome: RetryAt) -> str:
+    """Return why a letter waits again, from a closed list; the sinks' own reasons are in `deliveries.reason`."""
+    if outcome.is_unsent:
+        return "late"
+    if outcome.has_looked:
+        return "not_seen"
+    if outcome.reconcile:
+        return "unknown"
+    if outcome.is_refusal:
+        return "refused"
+    return "failed" if outcome.is_failure else "throttled"
 
 
 def _version() -> str:

@@ -21,7 +21,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanpost.intake.tokens import hash_of, new_token
-from tests.acceptance.gateways import Gateway, query, request, said, spans
+from tests.acceptance.gateway_process import Gateway, query, request, said, spans
 from tests.conftest import find, fresh_database, made_server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]

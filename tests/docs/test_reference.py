@@ -81,7 +81,8 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     import inspect
     from dataclasses import fields
 
-    from spanpost import DeliveryError, Sink, SinkPlugin, SinkSettings
+    from spanpost import Budget, DeliveryError, Rejected, Sink, SinkPlugin, SinkSettings
+    from spanpost.sinks.base import Checks
     from spanpost.sinks.plugin import GROUP
 
     page = (REFERENCE / "sink-plugins.md").read_text()
@@ -92,10 +93,12 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
             r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S
         )
     }
-    methods = {name for name, one in vars(Sink).items() if inspect.isfunction(one) and not name.startswith("_")}
+    of_protocols = [*vars(Sink).items(), *vars(Checks).items()]
+    methods = {name for name, one in of_protocols if inspect.isfunction(one) and not name.startswith("_")}
     assert rows == {
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},
         "spanpost.SinkSettings": set(SinkSettings.model_fields),
         "spanpost.Sink": methods,
-        "raised": {one.__name__ for one in DeliveryError.__subclasses__()},
+        "spanpost.Budget": set(Budget.__struct_fields__),
+        "raised": {one.__name__ for one in (*DeliveryError.__subclasses__(), *Rejected.__subclasses__())},
     }

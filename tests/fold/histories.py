@@ -18,7 +18,7 @@ from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
-from spanpost.fold.records import domain_of
+from spanpost.fold.records import domain_of, slot_key
 from spanpost.fold.work import Key, R
 
 SECOND = 10**9
@@ -27,7 +27,8 @@ NOW = datetime(2026, 9, 21, tzinfo=UTC)
 
 
 def placed(o: Observation, r: Reading) -> Placed:
-    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o)
+    slot = slot_key(o.tenant, r.response_id) if r.response_id else b""
+    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, slot=slot)
 
 
 class Packed:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.domain.errors import Rejected, Throttled, Unavailable, Unknown
+from spanpost.domain.errors import Rejected, Throttled, Unavailable, Unknown, Unverifiable
 from spanpost.domain.outcomes import GiveUp, RetryAt
 from spanpost.fold.retries import Policy, backoff, decide, from_seconds
 from spanpost.testing.nouns import NOON
@@ -59,6 +59,16 @@ def test_rejected_is_buried_with_its_reason():
     """What will be refused again is not tried again."""
     assert decide(Rejected("is_archived", reason="is_archived"), 1, NOON, NOON, 0.5, POLICY) == GiveUp(
         reason="is_archived", error="is_archived"
+    )
+
+
+def test_unverifiable_is_buried_and_says_how_long_others_must_not_look():
+    """What nobody can look up is buried; where looking was throttled its budget is closed all the same."""
+    plain = Unverifiable("no scope")
+    assert decide(plain, 1, NOON, NOON, 0.5, POLICY) == GiveUp(reason="unverifiable", error="no scope")
+    throttled = Unverifiable("once a minute", retry_after=timedelta(seconds=60), closes="looks")
+    assert decide(throttled, 1, NOON, NOON, 0.5, POLICY) == GiveUp(
+        reason="unverifiable", error="once a minute", closes=("looks",), until=NOON + timedelta(seconds=60)
     )
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given
@@ -15,12 +16,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Part, Repair, Status, event_id
+from spanpost.fold.mend import mend
 from spanpost.intake.decode import Decoded, Undecodable, decode_logs, decode_metrics, decode_traces
 from tests.thorough import thorough
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 TRACE, SPAN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 AT = 1_790_000_000_000_000_000
+#: An attribute by whose name a span is known as an agent's, so that its values are read.
+AGENTS = ("gen_ai.operation.name", "chat")
 
 
 def a_span(**more: Any) -> dict[str, Any]:
@@ -120,6 +124,7 @@ def test_a_pending_span_is_its_parent() -> None:
 def test_the_json_dialects_of_senders() -> None:
     """Ids in capitals, numbers as text, enums as names, unknown fields, missing wrappers, null, BOM: all are read."""
     attributes = [
+        text(*AGENTS),
         {"key": "i", "value": {"intValue": "42"}},
         {"key": "d", "value": {"doubleValue": "NaN"}},
         {"key": "n", "value": {"arrayValue": {}}},
@@ -133,6 +138,7 @@ def test_the_json_dialects_of_senders() -> None:
     (seen,) = decode_traces(body, is_json=True).observations
     assert (seen.trace_id.hex(), seen.kind) == (TRACE, 3)
     assert seen.attributes == {
+        AGENTS[0]: AGENTS[1],
         "i": 42,
         "d": "NaN",
         "n": [],
@@ -210,10 +216,10 @@ def test_bad_text_in_json_is_salvaged(raw: str) -> None:
 def test_a_number_of_thousands_of_digits_is_kept_as_text() -> None:
     """Neither an error nor a float."""
     body = json.dumps(
-        {"resourceSpans": [{"scopeSpans": [{"spans": [a_span(attributes=[{"key": "k", "value": {"intValue": 123}}])]}]}]}
+        {"resourceSpans": [{"scopeSpans": [{"spans": [a_span(attributes=[{"key": "agent.k", "value": {"intValue": 123}}])]}]}]}
     )
     (span,) = decode_traces(body.replace("123}", "9" * 5000 + "}").encode(), is_json=True).observations
-    assert span.attributes["k"].startswith("9999")
+    assert span.attributes["agent.k"].startswith("9999")
 
 
 def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
@@ -223,12 +229,55 @@ def test_invalid_utf8_in_one_protobuf_string_is_salvaged() -> None:
     for name in ("good", "XXXX"):
         span = scope.spans.add(trace_id=bytes.fromhex(TRACE), span_id=bytes.fromhex(SPAN), name=name)
         span.start_time_unix_nano, span.end_time_unix_nano = AT, AT + 1
-        span.attributes.add(key="k").value.string_value = name
+        span.attributes.add(key="agent.k").value.string_value = name
     body = request.SerializeToString().replace(b"XXXX", b"b\xc3\x28d")
     good, bad = decode_traces(body).observations
-    assert (good.name, good.attributes, good.repairs) == ("good", {"k": "good"}, 0)
-    assert (bad.name, bad.attributes) == ("b\ufffd(d", {"k": "b\ufffd(d"})
+    assert (good.name, good.attributes, good.repairs) == ("good", {"agent.k": "good"}, 0)
+    assert (bad.name, bad.attributes) == ("b\ufffd(d", {"agent.k": "b\ufffd(d"})
     assert bad.repairs == Repair.NOT_UTF8
+
+
+def test_of_a_span_that_is_not_an_agents_no_value_is_read() -> None:
+    """Where no attribute has a name that an agent uses, they are counted and left; its edge and its end are as they were."""
+    strange = a_span(attributes=[text("http.route", "/x"), text("k", "\0")], status={"code": 2, "message": "boom"})
+    (seen,) = traces(strange).observations
+    assert (seen.attributes, seen.unread, seen.repairs) == ({}, 2, 0)
+    assert (seen.parent_id.hex(), seen.name, seen.status, seen.status_message) == (PARENT, "chat", Status.ERROR, "boom")
+    (nameless, other) = traces(*(a_span(traceId="", attributes=[text("k", v)]) for v in "ab")).observations
+    assert nameless.trace_id != other.trace_id  # without an id of its own it is known by its content
+
+
+VALUES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans(), st.binary(),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4) | st.integers(-9, 9), max_size=20),
+    st.sampled_from(["", "x" * 5000, "\0", "ä" * 4096]),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["agent.a", "b", "c" * 300, "d\0", "é"]), VALUES))
+@thorough(400)
+def test_values_read_from_protobuf_are_mended_as_all_others(attributes: dict[str, Any]) -> None:
+    """What the walk takes for clean is what mending would leave alone, twice over (names are remembered)."""
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, start_time_unix_nano=1)
+    for key, value in {AGENTS[0]: AGENTS[1], **attributes}.items():
+        set_value(span.attributes.add(key=key).value, value)
+    body = request.SerializeToString()
+    expected, repairs = mend({AGENTS[0]: AGENTS[1], **attributes})
+    for _ in range(2):
+        (seen,) = decode_traces(body).observations
+        assert msgspec.json.encode(seen.attributes) == msgspec.json.encode(expected)
+        assert seen.repairs == repairs
+
+
+def set_value(into: Any, value: Any) -> None:
+    if isinstance(value, list):
+        into.array_value.SetInParent()
+        for one in value:
+            set_value(into.array_value.values.add(), one)
+    else:
+        kinds = {str: "string_value", bool: "bool_value", int: "int_value", float: "double_value", bytes: "bytes_value"}
+        setattr(into, kinds[type(value)], value)
 
 
 def test_records_have_a_name_an_index_and_a_producer() -> None:

@@ -10,12 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from spanpost.domain.deliveries import Budget, Delivery, Mode, Receipt
-from spanpost.domain.errors import LedgerUnavailable, Rejected, Throttled, Unavailable, Unknown
-from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
+from spanpost.domain.errors import ConfigError, LedgerUnavailable, Refused, Rejected, Throttled, Unavailable, Unknown, Unverifiable
+from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
+from spanpost.fold.batch import Rules
+from spanpost.fold.paces import Closed, call_of
 from spanpost.fold.retries import Policy
+from spanpost.fold.routes import Routes
 from spanpost.ledger.base import DeliveryRow
+from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.pump import Pace, Pump
+from spanpost.testing.exercise_ledger import steps
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
 
 
@@ -33,6 +38,8 @@ def _row(d: Delivery, state: str) -> DeliveryRow:
 class Hall:
     """A ledger of deliveries alone that behaves: one per lane, state first, not before its time, leases, outages."""
 
+    lease = timedelta(seconds=60)
+
     def __init__(self) -> None:
         self.waiting: list[Delivery] = []
         self.sending: dict[int, Delivery] = {}
@@ -41,6 +48,7 @@ class Hall:
         self.claims = self.elapses = 0
         self.is_away = False
         self.due_at: datetime | None = None
+        self.closes: list[Closed] = []
         self.changed = asyncio.Event()
         self._id = 0
 
@@ -53,7 +61,7 @@ class Hall:
         if self.is_away:
             raise LedgerUnavailable("connection refused")
 
-    async def claim(self, sinks, limit):
+    async def claim(self, sinks, limit, budgets):
         self._check()
         self.claims += 1
         taken: list[Delivery] = []
@@ -65,7 +73,9 @@ class Hall:
         for d in taken:
             self.waiting.remove(d)
             self.sending[d.id] = d
-        return [replace(d, lane_receipt=self.lanes.get(d.lane)) for d in taken]
+        calls = [call_of(d.mode, d.is_unknown, d.lane in self.lanes) for d in taken]
+        drawn = [tuple(b.key for b in budgets(d.sink, d.address, call)) for d, call in zip(taken, calls, strict=True)]
+        return [replace(d, lane_receipt=self.lanes.get(d.lane), drawn=keys) for d, keys in zip(taken, drawn, strict=True)]
 
     async def settle(self, delivery, outcome):
         self._check()
@@ -73,14 +83,23 @@ class Hall:
         self.settled.append((delivery, outcome))
         if isinstance(outcome, Receipt) and delivery.mode is Mode.STATE:
             self.lanes[delivery.lane] = outcome
-        if isinstance(outcome, RetryAt):
-            again = replace(delivery, attempt=delivery.attempt + 1, not_before=outcome.at, is_unknown=outcome.reconcile)
-            self.waiting.insert(0, again)
+        again = replace(delivery, attempt=delivery.attempt + 1)
+        match outcome:
+            case RetryAt():
+                is_unknown = delivery.is_unknown or outcome.reconcile
+                looks = delivery.looks + outcome.has_looked
+                self.waiting.insert(0, replace(again, not_before=outcome.at, is_unknown=is_unknown, looks=looks))
+            case Absent():
+                self.waiting.insert(0, replace(again, not_before=None, is_unknown=False))
+            case Found() if delivery.mode is Mode.STATE:
+                self.lanes[delivery.lane] = outcome.receipt
+                self.waiting.insert(0, replace(again, not_before=None, is_unknown=False, receipt=outcome.receipt))
         self.changed.set()
+        return self.closes
 
-    async def due_in(self):
+    async def due_in(self, sinks, budgets):
         self._check()
-        times = [d.not_before or now() for d in self.waiting] + ([self.due_at] if self.due_at else [])
+        times = [d.not_before or now() for d in self.waiting if d.sink in sinks] + ([self.due_at] if self.due_at else [])
         return max((min(times) - now()).total_seconds(), 0.0) if times else None
 
     async def elapse(self):
@@ -278,60 +297,89 @@ async def test_drain_keeps_its_time():
     await pump.close(timeout=0.01)
 
 
-async def test_throttling_holds_for_the_bucket():
-    """What one letter was told is kept for the others of the bucket: no second call before its time."""
-    hall, window = Hall(), Window(Throttled("later", retry_after=timedelta(hours=1)), Receipt())
-    hall.post(a_delivery(a_task("a")))
-    pump = a_pump(hall, window)
-    await pump.drain(5)
-    hall.post(a_delivery(a_task("b")))
-    assert await pump.drain(5) is False
-    assert len(window.got) == 1
-    assert [o.reason for _, o in hall.settled] == ["throttled", "throttled"]
+async def test_throttled_closes_what_the_call_drew_on():
+    """Patience that a far side asks for closes all budgets of the call, or the one it names, for everybody."""
+    for closes, expected in (("", ("console", "bucket")), ("bucket", ("bucket",))):
+        hall, window = Hall(), Window(Throttled("later", retry_after=timedelta(hours=1), closes=closes))
+        hall.post(a_delivery())
+        assert await a_pump(hall, window).drain(5) is False
+        [(_, outcome)] = hall.settled
+        assert (outcome.closes, outcome.is_failure) == (expected, False)
 
 
-async def test_unknown_is_reconciled_before_it_is_sent_again():
-    """News that had arrived is not posted a second time."""
+async def test_a_sink_without_a_breaker_has_one():
+    """Every call draws on a breaker: the sink's own, or one with the sink's name; budgets that make no sense count as none."""
+
+    class Named(Window):
+        def budgets(self, address, call):
+            return self.named
+
+    own = Budget(key="own", is_breaker=True)
+    for named, drawn in (
+        ((), ("console",)),
+        ((own,), ("own",)),
+        ((Budget(key="x", rate=-1.0),), ("console",)),
+        (None, ("console",)),
+    ):
+        hall, window = Hall(), Named()
+        window.named = named
+        hall.post(a_delivery())
+        assert await a_pump(hall, window).drain(5) is True
+        assert window.got[0].drawn == drawn
+
+
+async def test_a_refusal_is_said_once_with_its_cure(caplog):
+    """What a person must mend is logged once for each budget and reason, and again only after a success in between."""
+    no = Refused("token revoked", cure="make a new token", reason="token_revoked")
+    hall, window = Hall(), Window(no, no, Receipt(), no, Receipt())
+    hall.post(a_delivery(a_task("a")), a_delivery(a_task("b")))
+    pump = a_pump(hall, window, pace=Pace(per_sink=1))
+    with caplog.at_level(logging.ERROR, "spanpost.pump"):
+        assert await pump.drain(10) is True
+        first = [r.getMessage() for r in caplog.records]
+        assert first == ["console refuses (token_revoked): token revoked. make a new token"] * 2
+    refused = [o for _, o in hall.settled if isinstance(o, RetryAt)]
+    assert all((o.is_refusal, o.is_failure, o.closes) == (True, False, ("console",)) for o in refused)
+
+
+async def test_unknown_is_looked_up_before_it_is_sent_again():
+    """News that had arrived is not posted a second time: what the look found is its outcome."""
     found = Receipt(ref={"ts": "7"})
     hall, window = Hall(), Window(Unknown("reset", reason="reset"), known={1: found})
     hall.post(a_delivery(a_task(), a_checkpoint()))
     assert await a_pump(hall, window).drain(10) is True
     assert len(window.got) == 1
     assert window.asked == [[1]]
-    assert hall.settled[-1][1] == found
+    assert hall.settled[-1][1] == Found(receipt=found)
 
 
 async def test_unknown_that_had_not_arrived_is_sent():
-    """None from reconcile means that nothing arrived: it is delivered now."""
+    """None from a look means that nothing arrived: that is settled first, then it is sent."""
     hall, window = Hall(), Window(Unknown("reset"), Receipt(), known={1: None})
     hall.post(a_delivery(a_task(), a_checkpoint()))
     assert await a_pump(hall, window).drain(10) is True
+    assert [type(o) for _, o in hall.settled] == [RetryAt, Absent, Receipt]
     assert len(window.got) == 2
 
 
 async def test_a_state_that_had_arrived_is_edited_once_more():
-    """The text that arrived may be old, so an edit follows with the receipt that was found."""
+    """The text that arrived may be old, so an edit follows with the receipt that was found; failing, it stays an edit."""
     found = Receipt(ref={"ts": "7"})
-    hall, window = Hall(), Window(Unknown("reset"), Receipt(ref={"ts": "7", "new": 1}), known={1: found})
+    hall, window = Hall(), Window(Unknown("reset"), Unavailable("down"), Receipt(ref={"ts": "7", "new": 1}), known={1: found})
     hall.post(a_delivery())
     assert await a_pump(hall, window).drain(10) is True
-    assert window.got[1].lane_receipt == found
+    assert [d.lane_receipt for d in window.got] == [None, found, found]
+    assert len(window.asked) == 1
     assert hall.settled[-1][1] == Receipt(ref={"ts": "7", "new": 1})
 
 
-async def test_a_failed_edit_after_doubt_stays_in_doubt():
-    """When the edit after reconciling fails, the found receipt is not lost: it is reconciled again, never posted anew."""
-    found = Receipt(ref={"ts": "7"})
-    hall, window = Hall(), Window(Unknown("reset"), Unavailable("down"), Receipt(), known={1: found})
-    hall.post(a_delivery())
-    assert await a_pump(hall, window).drain(10) is True
-    assert [len(window.asked), len(window.got)] == [2, 3]
-    assert all(d.lane_receipt == found for d in window.got[1:])
-
-
-@pytest.mark.parametrize("known", [{}, Unavailable("history is away"), ValueError("bug")], ids=["left-out", "unavailable", "bug"])
-async def test_what_cannot_be_reconciled_stays_unknown(known):
-    """Left out, or when looking fails, the letter waits and is asked again; it is not sent."""
+@pytest.mark.parametrize(
+    ("known", "has_looked", "is_failure"),
+    [({}, True, False), (Unavailable("history is away"), False, True), (ValueError("bug"), False, True)],
+    ids=["left-out", "unavailable", "bug"],
+)
+async def test_what_cannot_be_looked_up_stays_unknown(known, has_looked, is_failure):
+    """Left out, or when looking fails, the letter waits and is looked up again; it is not sent; only a look that saw counts."""
     hall, window = Hall(), Window(Unknown("reset"), known=known)
     hall.post(a_delivery(a_task(), a_checkpoint()))
     pump = a_pump(hall, window)
@@ -339,7 +387,99 @@ async def test_what_cannot_be_reconciled_stays_unknown(known):
     await hall.until(4)
     await pump.close()
     assert len(window.got) == 1
-    assert all(o.reconcile for _, o in hall.settled)
+    looks = [o for _, o in hall.settled[1:]]
+    assert all((o.has_looked, o.is_failure) == (has_looked, is_failure) for o in looks)
+    assert hall.waiting[0].looks == (len(looks) if has_looked else 0)
+
+
+async def test_each_letter_of_a_look_has_its_own_outcome():
+    """A look may find one letter, miss another, and be throttled or impossible for others: each is settled by its own answer."""
+    found = Receipt(ref={"ts": "7"})
+    patience = Throttled("later", retry_after=timedelta(hours=1), closes="looks")
+    known = {1: found, 2: None, 3: patience, 4: Unverifiable("no scope")}
+    hall, window = Hall(), Window(Receipt(), known=known)
+    for name in "abcde":
+        hall.post(a_delivery(a_task(name), a_checkpoint(a_task(name)), is_unknown=True))
+    pump = a_pump(hall, window)
+    pump.start()
+    await hall.until(5)
+    await pump.close()
+    outcomes = {d.id: outcome for d, outcome in hall.settled[:5]}
+    assert (outcomes[1], outcomes[2]) == (Found(receipt=found), Absent())
+    assert outcomes[3].closes == ("looks",)
+    assert (type(outcomes[4]), outcomes[4].reason) == (GiveUp, "unverifiable")
+    assert [outcomes[n].has_looked for n in (3, 5)] == [False, True]
+
+
+async def test_a_look_that_never_answers_changes_nothing():
+    """A look that hangs is tried again later; it is a failure of the far side and does not count as having seen nothing."""
+
+    class Blind(Window):
+        async def reconcile(self, deliveries):
+            self.asked.append([d.id for d in deliveries])
+            await asyncio.Event().wait()
+
+    hall, window = Hall(), Blind(Unknown("reset"))
+    hall.post(a_delivery(a_task(), a_checkpoint()))
+    pump = a_pump(hall, window, pace=Pace(timeout=0.02))
+    pump.start()
+    await hall.until(2)
+    await pump.close()
+    looked = hall.settled[1][1]
+    assert (looked.reason, looked.is_failure, looked.has_looked, looked.reconcile) == ("timeout", True, False, False)
+
+
+async def test_a_look_has_its_own_patience():
+    """A letter that was old when it was sent is not given up by the first look that finds nothing."""
+    hall, window = Hall(), Window(Receipt(), known={})
+    hall.post(a_delivery(a_task(), a_checkpoint(), is_unknown=True))
+    old = replace(hall.waiting[0], born_at=now() - timedelta(days=2), sent_at=now() - timedelta(seconds=5))
+    older = replace(old, sent_at=now() - timedelta(days=2))
+    for letter, outcome in ((old, RetryAt), (older, GiveUp)):
+        hall.waiting[:], hall.settled[:] = [letter], []
+        pump = a_pump(hall, window)
+        pump.start()
+        await hall.until(1)
+        await pump.close()
+        assert isinstance(hall.settled[0][1], outcome)
+    assert hall.settled[0][1].reconcile is True
+
+
+async def test_what_was_held_too_long_goes_back_unsent():
+    """When the lease is nearly over before the call (the process was frozen), the letter is not sent, and is told to be unsent."""
+    hall, window, clock = Hall(), Window(), iter([0.0, 26.0])
+    hall.post(a_delivery())
+    pump = a_pump(hall, window, monotonic=lambda: next(clock, 1000.0 if hall.settled == [] else 0.0))
+    assert await pump.drain(10) is True
+    [(_, first), (_, second)] = hall.settled
+    assert (first.is_unsent, first.reconcile, second) == (True, False, Receipt(ref={"ts": "1"}))
+    assert len(window.got) == 1
+
+
+async def test_a_lease_that_is_too_short_is_refused():
+    """A call that may take as long as the lease lasts would be taken over while it is made: the pump does not start so."""
+    with pytest.raises(ConfigError, match="lease"):
+        a_pump(Hall(), Window(), pace=Pace(timeout=60.0))
+
+
+async def test_a_budget_that_closes_is_told():
+    """What an outcome closed is told to who watches, with the sink."""
+
+    class Watch:
+        told: list[tuple[str, Closed]] = []  # noqa: RUF012
+
+        def recorded(self, recorded): ...
+
+        def delivered(self, delivery, outcome, age): ...
+
+        def closed(self, sink, closed):
+            self.told.append((sink, closed))
+
+    hall, window = Hall(), Window()
+    hall.closes = [Closed(key="bucket", why="failing", until=now() + timedelta(minutes=1), reason="down")]
+    hall.post(a_delivery())
+    assert await a_pump(hall, window, watch=Watch()).drain(10) is True
+    assert Watch.told == [("console", hall.closes[0])]
 
 
 async def test_a_call_that_never_answers_is_unknown():
@@ -405,6 +545,9 @@ async def test_who_watches_is_told_and_cannot_stop_it():
         def recorded(self, recorded):
             raise RuntimeError
 
+        def closed(self, sink, closed):
+            raise RuntimeError
+
         def delivered(self, delivery, outcome, age):
             self.told.append(outcome)
             assert timedelta(0) <= age < timedelta(seconds=10)
@@ -430,3 +573,77 @@ async def test_close_is_safe_to_repeat_and_frees_what_hangs():
     assert not pump.is_busy
     assert hall.settled == []
     await a_pump(Hall(), Window()).close()
+
+
+# --- with a ledger that paces -----------------------------------------------------------------------------------------
+
+
+class Far(Window):
+    """A window before a far side that counts its calls, with budgets as given."""
+
+    def __init__(self, *answers, limits=(), **more) -> None:
+        super().__init__(*answers, **more)
+        self.limits = limits
+
+    def budgets(self, address, call):
+        return self.limits
+
+
+class Counting(MemoryLedger):
+    """A ledger that counts how often it is asked."""
+
+    claims = 0
+
+    async def claim(self, sinks, limit, budgets):
+        self.claims += 1
+        return await super().claim(sinks, limit, budgets)
+
+
+async def a_ledger_with(count: int) -> Counting:
+    ledger = Counting(Rules(routes=Routes(sinks=("console",))))
+    await ledger.record([o for trace in range(1, count + 1) for o in steps(0, trace=trace)])
+    return ledger
+
+
+async def test_a_paced_sink_is_called_at_its_pace():
+    """Of thirty lanes two go out, the rest waits for its time, and the pump neither calls nor asks meanwhile."""
+    ledger, far = await a_ledger_with(30), Far(limits=(Budget(key="slow", rate=1 / 3600, burst=2.0),))
+    pump = a_pump(ledger, far)
+    assert await pump.drain(10) is False
+    pump.start()
+    asked = ledger.claims
+    await asyncio.sleep(0.3)
+    await pump.close()
+    assert len(far.got) == 2
+    assert ledger.claims - asked <= 3
+
+
+async def test_a_far_side_that_is_down_is_left_alone():
+    """When every call fails, those under way are the last; thirty lanes wait for the one breaker that every sink has."""
+    ledger, far = await a_ledger_with(30), Far(Unavailable("down", reason="connect"))
+    pump = a_pump(ledger, far, pace=Pace(per_sink=8))
+    assert await pump.drain(10) is False
+    assert 5 <= len(far.got) <= 12
+    [row] = await ledger.budgets(is_closed=True)
+    assert (row.key, row.why, row.reason) == ("console", "failing", "connect")
+
+
+async def test_patience_is_kept_by_all_lanes():
+    """One answer that asks for an hour, and no lane calls again."""
+    ledger, far = await a_ledger_with(30), Far(Throttled("slow down", retry_after=timedelta(hours=1)))
+    assert await a_pump(ledger, far, pace=Pace(per_sink=1)).drain(10) is False
+    assert len(far.got) == 1
+
+
+async def test_doubt_is_settled_step_by_step():
+    """A post that hung is looked up, found, and its message edited; its news follows; nothing is posted twice."""
+    found = Receipt(ref={"ts": "7"})
+    ledger = await a_ledger_with(1)
+    far = Far(Unknown("reset", reason="reset"), Receipt(ref={"ts": "7", "edited": 1}), known={1: found})
+    assert await a_pump(ledger, far).drain(10) is True
+    assert far.asked == [[1]]
+    first, *rest = far.got
+    assert first.lane_receipt is None
+    assert rest != []
+    assert all(d.lane_receipt is not None and d.lane_receipt.ref["ts"] == "7" for d in rest)
+    assert {r.state for r in await ledger.deliveries()} == {"delivered"}

@@ -27,7 +27,9 @@ class Lock:
 
 def test_a_flush_while_the_database_hangs(run: Run, database: Database) -> None:
     """A flush gives up while the database still hangs, whatever time it was given; once it answers, all is there."""
-    code = HANG + """
+    code = (
+        HANG
+        + """
 house = spanpost.attach()
 lock = Lock()
 agent("a").end()
@@ -37,17 +39,21 @@ assert not house.force_flush()
 lock.release()
 assert spanpost.flush(20)
 """
+    )
     assert run(code, DATABASE_URL=database.dsn) == ""
     assert database.tasks == [("a", "complete")]
 
 
 def test_a_shutdown_while_the_database_hangs(run: Run, database: Database) -> None:
     """The process ends while the database still hangs, and says that not everything was recorded."""
-    code = HANG + """
+    code = (
+        HANG
+        + """
 spanpost.attach()
 lock = Lock()
 agent("a").end(); left = agent("b")
 """
+    )
     assert "not everything was recorded" in run(code, DATABASE_URL=database.dsn)
     assert database.tasks == []
 

@@ -91,19 +91,27 @@ def test_a_pool(run: Run, database: Database) -> None:
     assert database.tasks == [(f"job {n}", "complete") for n in range(6)]
 
 
-WEB = PRELUDE + """
+WEB = (
+    PRELUDE
+    + """
 house = spanpost.attach()
 with trace.use_span(agent("loading"), end_on_exit=True): pass
 """
+)
 
-WSGI = WEB + """
+WSGI = (
+    WEB
+    + """
 def app(environ, start_response):
     agent("request").end()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
 """
+)
 
-ASGI = WEB + """
+ASGI = (
+    WEB
+    + """
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         while True:
@@ -117,6 +125,7 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"ok"})
 """
+)
 
 
 def get(address: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from spanpost.domain.deliveries import Receipt
 from spanpost.sinks.console.sink import ConsoleSink, Form
-from spanpost.sinks.slack.sink import Preview, SlackSink
+from spanpost.sinks.slack.preview import Preview
+from spanpost.sinks.slack.sink import SlackSink
 from spanpost.testing.exercise_sink import CHECKS, exercise_sink
 
 SINKS = {

@@ -10,27 +10,43 @@ from msgspec.structs import replace
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Receipt
-from spanpost.domain.errors import Rejected, Throttled, Unavailable, Unknown
+from spanpost.domain.errors import Refused, Rejected, Unavailable, Unknown
+from spanpost.domain.readings import Approval
 from spanpost.sinks.slack import flow
-from spanpost.sinks.slack.flow import Request, Response
-from spanpost.sinks.slack.sink import Preview, SlackSink
+from spanpost.sinks.slack.calls import Place, Request, Response
+from spanpost.sinks.slack.flow import CLOSED_FOR_EDITS, DELETED, WHY
+from spanpost.sinks.slack.preview import Preview
+from spanpost.sinks.slack.sink import SlackSink
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
 
 POSTED = Response(body={"ok": True, "channel": "C1", "ts": "1.1"})
+ANEW = Response(body={"ok": True, "channel": "C1", "ts": "7.7"})
 ROOT = Receipt(ref={"channel": "C1", "ts": "1.1", "mark": "old"})
+REPLIED = Response(body={"ok": True, "channel": "C1", "ts": "2.2", "message": {"thread_ts": "1.1"}})
+PLACE = Place(channel="#agents")
+ASKING = a_task(status="waiting", approvals=(Approval(id="a", question="Deploy?"),))
+FAILED = a_task(status="error")
+
+
+def refusal(error: str, **more) -> Response:
+    return Response(body={"ok": False, "error": error} | more)
 
 
 def drive(delivery, *answers: Response) -> tuple[list[Request], Receipt]:
     """Play Slack: answer each request with the next answer."""
     asked: list[Request] = []
-    steps = flow.deliver(delivery, channel="#agents")
+    steps = flow.deliver(delivery, PLACE)
     try:
         asked.append(next(steps))
         for answer in answers:
             asked.append(steps.send(answer))
     except StopIteration as done:
         return asked, done.value
-    raise AssertionError("the flow wants more answers")
+    raise AssertionError(f"the flow wants more answers: {[r.method for r in asked]}")
+
+
+def methods(asked: list[Request]) -> list[str]:
+    return [request.method for request in asked]
 
 
 def test_a_state_is_posted_first_and_edited_then():
@@ -42,7 +58,8 @@ def test_a_state_is_posted_first_and_edited_then():
     assert (receipt.ref["channel"], receipt.ref["ts"]) == ("C1", "1.1")
     asked, receipt = drive(a_delivery(a_task(status="complete"), lane_receipt=receipt), POSTED)
     assert [(r.method, r.arguments["channel"], r.arguments["ts"]) for r in asked] == [("chat.update", "C1", "1.1")]
-    assert "unfurl_links" not in asked[0].arguments  # chat.update has no such argument
+    for of_posts_alone in ("unfurl_links", "client_msg_id", "thread_ts"):
+        assert of_posts_alone not in asked[0].arguments
 
 
 def test_an_unchanged_state_is_not_sent_unless_in_doubt():
@@ -51,24 +68,35 @@ def test_an_unchanged_state_is_not_sent_unless_in_doubt():
     asked, again = drive(a_delivery(lane_receipt=receipt))
     assert (asked, again.ref, again.skipped) == ([], receipt.ref, "unchanged")
     asked, _ = drive(a_delivery(lane_receipt=receipt, is_unknown=True), POSTED)
-    assert [r.method for r in asked] == ["chat.update"]
+    assert methods(asked) == ["chat.update"]
+    found = Receipt(ref={k: v for k, v in receipt.ref.items() if k != "mark"})
+    asked, edited = drive(a_delivery(lane_receipt=found), POSTED)
+    assert methods(asked) == ["chat.update"]
+    assert edited.ref == receipt.ref
 
 
 def test_news_is_a_reply_in_the_thread():
     """News goes beneath the root message, marked with its own key."""
     checkpoint = a_checkpoint()
-    asked, receipt = drive(
-        a_delivery(a_task(), checkpoint, lane_receipt=ROOT), Response(body={"ok": True, "channel": "C1", "ts": "2.2"})
-    )
+    asked, receipt = drive(a_delivery(a_task(), checkpoint, lane_receipt=ROOT), REPLIED)
     arguments = asked[0].arguments
     assert (arguments["channel"], arguments["thread_ts"]) == ("C1", "1.1")
-    assert arguments["metadata"]["event_payload"] == {"k": str(checkpoint.id)}
+    assert arguments["metadata"]["event_payload"] == {"k": str(checkpoint.id), "g": 0}
     assert receipt.ref["ts"] == "2.2"
 
 
-def test_news_without_a_message_waits():
-    """There is no thread before the root message: nothing is posted, later it is tried again."""
-    with pytest.raises(Unavailable) as caught:
+def test_each_attempt_has_the_same_id_of_its_own():
+    """client_msg_id is the same for every attempt of one message, and another for another message or generation."""
+    first, again = (drive(a_delivery(attempt=n), POSTED)[0][0].arguments["client_msg_id"] for n in (1, 2))
+    assert first == again
+    news, _ = drive(a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT), REPLIED)
+    anew, _ = drive(a_delivery(ASKING, lane_receipt=ROOT), refusal("message_not_found"), ANEW)
+    assert len({first, news[0].arguments["client_msg_id"], anew[1].arguments["client_msg_id"]}) == 3
+
+
+def test_news_without_a_message_is_given_up():
+    """The state went first and came to nothing: there is no thread, and that is not held against Slack."""
+    with pytest.raises(Rejected) as caught:
         drive(a_delivery(a_task(), a_checkpoint()))
     assert caught.value.reason == "no_root"
 
@@ -80,48 +108,108 @@ def test_the_start_of_a_root_needs_no_reply():
     assert asked == []
     assert receipt.skipped
     child = a_task("c", root_uid=a_task().uid)
-    asked, _ = drive(a_delivery(child, start, lane_receipt=ROOT), POSTED)
-    assert [r.method for r in asked] == ["chat.postMessage"]
+    asked, _ = drive(a_delivery(child, start, lane_receipt=ROOT), REPLIED)
+    assert methods(asked) == ["chat.postMessage"]
 
 
-@pytest.mark.parametrize("delivery", [a_delivery(), a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT)], ids=["state", "news"])
+@pytest.mark.parametrize(
+    "delivery",
+    [a_delivery(), a_delivery(lane_receipt=ROOT), a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT)],
+    ids=["post", "edit", "news"],
+)
 def test_refused_blocks_are_tried_plain(delivery):
     """invalid_blocks is answered by the same message in plain sections, once, with the same marker and place."""
-    asked, _ = drive(delivery, Response(body={"ok": False, "error": "invalid_blocks"}), POSTED)
+    asked, _ = drive(delivery, refusal("invalid_blocks"), REPLIED)
     rich, plain = (r.arguments for r in asked)
     assert {b["type"] for b in plain["blocks"]} <= {"section", "context"}
     for same in ("channel", "metadata", "text"):
         assert rich[same] == plain[same]
     with pytest.raises(Rejected):
-        drive(delivery, *[Response(body={"ok": False, "error": "invalid_blocks"})] * 2)
+        drive(delivery, *[refusal("invalid_blocks")] * 2)
 
 
-@pytest.mark.parametrize(
-    ("answer", "error", "reason"),
-    [
-        (Response(status=429, retry_after=7), Throttled, "ratelimited"),
-        (Response(body={"ok": False, "error": "ratelimited"}), Throttled, "ratelimited"),
-        (Response(status=500), Unknown, "http_500"),
-        (Response(status=503, body={"ok": False, "error": "service_unavailable"}), Unknown, "service_unavailable"),
-        (Response(body={"ok": False, "error": "internal_error"}), Unknown, "internal_error"),
-        (Response(body={}), Unknown, "bad_answer"),
-        (Response(body={"ok": True}), Unknown, "bad_answer"),
-        (Response(body={"ok": False, "error": "token_revoked"}), Unavailable, "token_revoked"),
-        (Response(body={"ok": False, "error": "is_archived"}), Rejected, "is_archived"),
-    ],
-)
-def test_answers_become_what_to_do_next(answer, error, reason):
-    """Each kind of answer is the error that says what to do next, with Slack's own word as reason."""
-    with pytest.raises(error) as caught:
-        drive(a_delivery(), answer)
-    assert caught.value.reason == reason
+def test_a_message_that_had_to_be_plain_stays_plain():
+    """Once plain, its edits and its news are plain at once, and an unchanged one is known by its plain rendering."""
+    _, receipt = drive(a_delivery(), refusal("invalid_blocks"), POSTED)
+    assert receipt.ref["style"] == "plain"
+    assert drive(a_delivery(lane_receipt=receipt))[1].skipped == "unchanged"
+    for delivery in (a_delivery(FAILED, lane_receipt=receipt), a_delivery(a_task(), a_checkpoint(), lane_receipt=receipt)):
+        asked, _ = drive(delivery, REPLIED)
+        assert {b["type"] for b in asked[0].arguments["blocks"]} <= {"section", "context"}
 
 
-def test_patience_is_what_was_asked():
-    """Retry-After is carried to the pump as it was given."""
-    with pytest.raises(Throttled) as caught:
-        drive(a_delivery(), Response(status=429, retry_after=7))
-    assert caught.value.retry_after.total_seconds() == 7
+def test_a_deleted_message_stays_deleted():
+    """Nobody posts what a person has deleted: the state is skipped, and so is all that follows, without a call."""
+    asked, receipt = drive(a_delivery(lane_receipt=ROOT), refusal("message_not_found"))
+    assert methods(asked) == ["chat.update"]
+    assert (receipt.ref["ended"], receipt.skipped) == (DELETED, "")  # a call was made
+    for later in (
+        a_delivery(a_task(status="complete"), lane_receipt=receipt),
+        a_delivery(a_task(), a_checkpoint(kind=Kind.END), lane_receipt=receipt),
+    ):
+        asked, skipped = drive(later)
+        assert (asked, skipped.skipped) == ([], WHY[DELETED])
+
+
+@pytest.mark.parametrize("task", [ASKING, FAILED], ids=["open question", "failed"])
+def test_what_needs_a_person_is_posted_anew_once(task):
+    """With an open question or a failure a deleted message is posted anew, in its own generation; deleted again, never."""
+    asked, receipt = drive(a_delivery(task, lane_receipt=ROOT), refusal("message_not_found"), ANEW)
+    assert methods(asked) == ["chat.update", "chat.postMessage"]
+    assert asked[1].arguments["metadata"]["event_payload"]["g"] == 1
+    assert (receipt.ref["ts"], receipt.ref["g"]) == ("7.7", 1)
+    news, _ = drive(a_delivery(task, a_checkpoint(), lane_receipt=receipt), REPLIED)
+    assert news[0].arguments["thread_ts"] == "7.7"
+    edited, again = drive(a_delivery(replace(task, cost_usd=None), lane_receipt=receipt), refusal("message_not_found"))
+    assert methods(edited) == ["chat.update"]
+    assert again.ref["ended"] == DELETED
+    assert drive(a_delivery(task, lane_receipt=again))[0] == []
+
+
+def test_what_was_deleted_quietly_comes_back_for_a_question():
+    """A message that was left deleted is posted anew when a question comes up later."""
+    _, gone = drive(a_delivery(lane_receipt=ROOT), refusal("message_not_found"))
+    asked, receipt = drive(a_delivery(ASKING, lane_receipt=gone), ANEW)
+    assert methods(asked) == ["chat.postMessage"]
+    assert receipt.ref["ts"] == "7.7"
+    assert "ended" not in receipt.ref
+
+
+@pytest.mark.parametrize("error", ["edit_window_closed", "cant_update_message"])
+def test_where_no_edits_are_allowed_the_thread_goes_on(error):
+    """The message stays as it is, nothing is posted anew, and news and the end are told in its thread."""
+    asked, receipt = drive(a_delivery(ASKING, lane_receipt=ROOT), refusal(error))
+    assert methods(asked) == ["chat.update"]
+    assert receipt.ref["ended"] == CLOSED_FOR_EDITS
+    assert drive(a_delivery(ASKING, lane_receipt=receipt))[0] == []
+    asked, told = drive(a_delivery(a_task(), a_checkpoint(kind=Kind.END), lane_receipt=receipt), REPLIED)
+    assert asked[0].arguments["thread_ts"] == "1.1"
+    assert not told.skipped
+
+
+def test_a_reply_that_landed_in_the_channel_is_taken_back():
+    """Slack posts a reply to a deleted message in the channel; it is deleted there, whatever comes of that."""
+    stray = Response(body={"ok": True, "channel": "C1", "ts": "3.3", "message": {"text": "x"}})
+    for answer in (POSTED, refusal("cant_delete_message"), Response(status=500)):
+        asked, receipt = drive(a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT), stray, answer)
+        assert methods(asked) == ["chat.postMessage", "chat.delete"]
+        assert asked[1].arguments == {"channel": "C1", "ts": "3.3"}
+        assert receipt.ref == {"ended": DELETED}
+
+
+def test_a_ts_that_is_missing_is_doubt():
+    """An answer without a ts says neither where the message is nor that there is none."""
+    with pytest.raises(Unknown):
+        drive(a_delivery(), Response(body={"ok": True}))
+
+
+def test_a_refusal_closes_the_channel_as_it_was_addressed():
+    """What a person must mend carries the cure, and the key that `budgets` names for the same address."""
+    with pytest.raises(Refused) as caught:
+        drive(a_delivery(), refusal("not_in_channel"))
+    assert caught.value.closes == PLACE.address
+    assert "/invite" in caught.value.cure
+    assert "#agents" in caught.value.cure
 
 
 async def test_a_preview_writes_what_it_would_post():

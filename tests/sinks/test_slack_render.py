@@ -168,7 +168,7 @@ def test_the_root_says_it_all():
         assert part in text, part
     assert message.attachments[0]["color"] == render.COLOURS["green"]
     assert message.text == "⚙️ Quarterly report: working · 60 % · reading 12 pages"
-    assert message.metadata == {"event_type": "spanpost_message", "event_payload": {"k": "k"}}
+    assert message.metadata == {"event_type": "spanpost_message", "event_payload": {"k": "k", "g": 0}}
 
 
 def test_the_plain_style_uses_nothing_new():

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from spanpost.domain.errors import ConfigError, SpanpostError
+from spanpost.fold.redact import line
 from spanpost.settings import config_path, is_sdk_disabled
 from spanpost.sinks import registry
+from spanpost.sinks.base import Checks
+from spanpost.sinks.base import Finding as Found
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
+    from spanpost.sinks.base import Sink
+
+#: What a sink may take to look at its far side, seconds.
+SINK_TIMEOUT = 30.0
 
 
 class Finding(NamedTuple):
@@ -95,3 +102,28 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
         room = settings.sinks.get(name)
         if room is not None and room.enabled:
             yield Finding(name, True, f"on; of {whose}")
+            try:
+                sink = registry.open_sink(name, room)
+            except ConfigError as error:
+                yield Finding(name, False, str(error))  # it says what to do itself
+                continue
+            addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
+            for each in asyncio.run(_asked(sink, addresses)):
+                yield Finding(name, each.ok, each.found, each.cure)
+
+
+async def _asked(sink: Sink, addresses: Sequence[str]) -> Sequence[Found]:
+    """Ask a sink what it finds, where it can look: a far side that hangs is a finding, too."""
+    try:
+        if not isinstance(sink, Checks):
+            return ()
+        async with asyncio.timeout(SINK_TIMEOUT):
+            return await sink.check(addresses)
+    except TimeoutError:
+        return (Found(ok=False, found=f"no answer within {SINK_TIMEOUT:g} s", cure="see whether its far side can be reached"),)
+    except Exception as error:  # a stranger's sink must not end the examination of the others
+        return (
+            Found(ok=False, found=line(f"its check raised {type(error).__name__}: {error}", 300), cure="report it to who made it"),
+        )
+    finally:
+        await sink.close()

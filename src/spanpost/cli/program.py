@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from spanpost.cli.emit import emit
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.ledger.base import Ledger
+    from spanpost.ledger.base import BudgetRow, DeliveryRow, Ledger
     from spanpost.settings import Settings
 
 T = TypeVar("T")
@@ -29,10 +30,11 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-deliveries = typer.Typer(help="List, retry and bury deliveries.", no_args_is_help=True)
+deliveries = typer.Typer(help="List, retry and bury deliveries; see what holds them back.", no_args_is_help=True)
 db = typer.Typer(help="Look after the database.", no_args_is_help=True)
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
+program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 
@@ -259,19 +261,60 @@ def list_deliveries(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List deliveries; the dead ones are those that were given up."""
-    wanted = str(state) if state else None
-    rows = _ask(_settings(database_url, data_dir), lambda ledger: ledger.deliveries(state=wanted, sink=sink, limit=limit))
-    if as_json:
-        import msgspec
+    """List deliveries, and what holds them back; the dead ones are those that were given up."""
+    import msgspec
 
-        _print_json({"deliveries": msgspec.to_builtins(rows)})
-    elif not rows:
+    wanted = str(state) if state else None
+
+    async def look(ledger: Ledger) -> tuple[list[DeliveryRow], list[BudgetRow]]:
+        return await ledger.deliveries(state=wanted, sink=sink, limit=limit), await ledger.budgets(is_closed=True)
+
+    rows, closed = _ask(_settings(database_url, data_dir), look)
+    if as_json:
+        _print_json({"deliveries": msgspec.to_builtins(rows), "closed_budgets": msgspec.to_builtins(closed)})
+        return
+    from spanpost.cli import tables
+
+    if rows:
+        tables.print_deliveries(rows)
+    else:
         print("no deliveries", file=sys.stderr)
+    if closed:
+        print()
+        tables.print_budgets(closed)
+
+
+@deliveries.command("budgets")
+def list_budgets(
+    as_json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Those that are open too.")] = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List what is closed to all deliveries that draw on it: until when, and why."""
+    import msgspec
+
+    rows = _ask(_settings(database_url, data_dir), lambda ledger: ledger.budgets(is_closed=not every))
+    if as_json:
+        _print_json({"budgets": msgspec.to_builtins(rows)})
+    elif not rows:
+        print("no budgets were drawn on" if every else "nothing is closed", file=sys.stderr)
     else:
         from spanpost.cli import tables
 
-        tables.print_deliveries(rows)
+        tables.print_budgets(rows)
+
+
+@deliveries.command("reopen")
+def reopen_budgets(
+    keys: Annotated[list[str], typer.Argument(metavar="BUDGET", help="Budgets by name, as `deliveries budgets` lists them.")],
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Open closed budgets at once, when what was wrong has been mended; else they are tried again at their time."""
+    done = _ask(_settings(database_url, data_dir), lambda ledger: ledger.reopen_budgets(keys))
+    _say_count("reopened", done, as_json=as_json)
 
 
 @deliveries.command("retry")
@@ -311,6 +354,33 @@ def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: D
         _print_json({"revision": revision})
     else:
         print(f"the database is at revision {revision}")
+
+
+@db.command("prune", short_help="Let go of what is old.")
+def prune(
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="TIME", help="Age from which on things go: 90d, 12w or 36h.", show_default=False)
+    ],
+    is_done: Annotated[bool, typer.Option("--yes", help="Do it. Without, it is only said what would go.")] = False,
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let go of old audit rows, of what is remembered of closed traces, and of letters that arrived.
+
+    Nothing of a task goes that is not complete, failed or cancelled, or that changed since. Tasks and checkpoints stay.
+    """
+    from spanpost import app
+    from spanpost.cli import tables
+
+    age = tables.age(older_than)
+    pruned = app.prune_database(_settings(database_url, data_dir), age, is_done=is_done)
+    if as_json:
+        from msgspec import to_builtins
+
+        _print_json(to_builtins(pruned))
+    else:
+        tables.print_pruned(pruned)
 
 
 @db.command("query", short_help="Run SQL that reads.")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.errors import ConfigError
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
-from spanpost.ledger.base import DeliveryRow
+from spanpost.ledger.base import BudgetRow, DeliveryRow
+from spanpost.ledger.prune import Pruned
 from spanpost.sinks.words import look
 
 #: Where the terminal's word is another.
@@ -70,7 +72,7 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
 
 def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
     """Print deliveries as an operator lists them."""
-    table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "error")
+    table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
     for row in rows:
         table.add_row(
             *(
@@ -85,11 +87,24 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
                     _time(row.born_at),
                     _time(row.not_before),
                     line(row.task_id, 120),
+                    line(row.reason, 40),
                     line(row.error, 120),
                 )
             )
         )
     out().print(table)
+
+
+def print_budgets(rows: Sequence[BudgetRow]) -> None:
+    """Print a line for each budget: what it is, until when it is closed, why."""
+    for row in rows:
+        if row.state == "open":
+            pace = "as often as one likes" if row.rate is None else f"{row.rate:g} a second, {row.burst:g} at once"
+            said = f"{pace}, {row.reserve:g} of them for the urgent" if row.reserve else pace
+        else:
+            said = f"until {_time(row.until)}: {row.why}" if row.until is not None else row.why
+            said += "".join(f", {text}" for text in dict.fromkeys((line(row.reason, 60), line(row.error, 500))) if text)
+        out().print(Text(f"{row.state:<8}"), Text(line(row.key, 120), style="bold"), Text(said), soft_wrap=True)
 
 
 def print_lost(lost: Mapping[str, int]) -> None:
@@ -147,6 +162,30 @@ def _as_tree(tasks: Sequence[Task]) -> Iterable[tuple[int, Task]]:
         waiting.extend((depth + 1, child) for child in reversed(below.get(task.uid, [])))
     # A ring of parents has no top; its tasks are told all the same.
     yield from ((0, task) for task in tasks if task.uid not in told)
+
+
+def age(text: str) -> timedelta:
+    """Return the length of time of a word as 90d, 12w or 36h; raises `ConfigError`."""
+    number, unit = text[:-1], {"h": "hours", "d": "days", "w": "weeks"}.get(text[-1:])
+    if unit is None or not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) > 0):
+        raise ConfigError(f"--older-than {text}: a number and h, d or w is meant, as in 90d")
+    return timedelta(**{unit: int(number)})
+
+
+def print_pruned(pruned: Pruned) -> None:
+    """Print what went, or would go."""
+    table = _table("what", "gone" if pruned.is_done else "would go")
+    of_months = f" (months as a whole: {', '.join(pruned.months)})" if pruned.months else ""
+    table.add_row(f"audit rows{of_months}", _number(pruned.events))
+    table.add_row("records of closed traces", _number(pruned.kin))
+    table.add_row("deliveries that arrived", _number(pruned.deliveries))
+    table.add_row("lanes", _number(pruned.lanes))
+    out().print(table)
+    print(
+        f"older than {_time(pruned.before)}; kept whole: {pruned.kept_tasks} tasks that are open or changed since", file=sys.stderr
+    )
+    if not pruned.is_done:
+        print("nothing was changed: say --yes to do it", file=sys.stderr)
 
 
 def _number(value: int | None) -> str:

@@ -8,6 +8,7 @@ SpanpostError
     ├── Refused            not until a person mends something; nothing happened, the budget closes for a while
     ├── Unknown            it may have happened: reconcile first
     └── Rejected           never: the same letter will be refused again
+        └── Unverifiable   it may have happened, and nobody can look: a person decides
 """
 
 from __future__ import annotations
@@ -70,3 +71,15 @@ class Unknown(DeliveryError):
 
 class Rejected(DeliveryError):
     """The far side will never take this letter. Bury it."""
+
+
+class Unverifiable(Rejected):
+    """It may have happened, and whether it did cannot be looked up. Bury it: trying again is a person's decision.
+
+    Of a look (`Sink.reconcile`) only. The message names the cure; revived by hand the letter is sent without another look.
+    With `closes` and `retry_after` it also says, as `Throttled` does, how long others must not look.
+    """
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, reason: str = "", closes: str = "") -> None:
+        super().__init__(message, reason=reason, closes=closes)
+        self.retry_after = retry_after

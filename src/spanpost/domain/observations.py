@@ -82,6 +82,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int = 0
     #: Bits of `Repair`: what a door had to mend to keep it.
     repairs: int = 0
+    #: How many attributes a door left unread because none of their names is an agent's (`fold.read.is_silent`).
+    unread: int = 0
 
 
 class Repair:
@@ -127,7 +129,7 @@ def content_hash(observation: Observation) -> bytes:
         o.end_ns,
         int(o.status),
         o.status_message,
-        attributes,
+        attributes if not o.unread else o.unread,
         o.links,
         o.body,
     )

@@ -20,6 +20,12 @@ class RetryAt(msgspec.Struct, frozen=True, kw_only=True):
     closes: tuple[str, ...] = ()
     #: The far side failed: budgets that are breakers count it.
     is_failure: bool = False
+    #: A person must mend something: what it closes stays closed for longer each time, and is probed.
+    is_refusal: bool = False
+    #: No call was made: what the letter drew is given back, and the attempt does not count.
+    is_unsent: bool = False
+    #: A look found nothing yet: `Delivery.looks` counts it.
+    has_looked: bool = False
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +43,12 @@ class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     error: str = ""
+    #: It may have arrived: revived, it is looked up first.
+    reconcile: bool = False
+    #: As of `RetryAt`; the letter is too old, and what its last try taught holds for the others.
+    closes: tuple[str, ...] = ()
+    until: datetime | None = None
+    is_failure: bool = False
 
 
 Outcome = Receipt | RetryAt | GiveUp | Found | Absent

@@ -8,14 +8,17 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
+from spanpost.fold.silence import Patience
 from spanpost.fold.work import Key
+
+_STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +35,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     usage_settles: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
+    #: How long silence is borne.
+    patience: Patience = Patience()
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -47,11 +52,16 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     content_hash: bytes
     domain: bytes
     source: Observation
+    #: What it may tell, whatever its span turns out to be: kind, occurrence id, and the key under which that is remembered.
+    telling: tuple[Kind, UUID, Key] | None = None
+    #: The slot of its response id, and the identity of the task that it names; empty without.
+    slot: Key = b""
+    task_uid: bytes = b""
 
     @property
     def is_span(self) -> bool:
         """True when it says what a span is, not what happened on one."""
-        return self.observation.part <= Part.STARTED
+        return self.observation.part <= _STARTED
 
 
 class Timer(msgspec.Struct, frozen=True, gc=False):

@@ -87,9 +87,13 @@ class Closing:
             known = len(self.groups.touched)
             self.groups.touch_below(key)
             waiting.extend(list(self.groups.touched)[known:])
-        elif not group.parent and not group.is_settling and self._is_shown(group):
+        elif not group.is_settling and self._is_shown(group) and self._is_root(key, group):
             group.is_settling = True
             self.out.timers.append(Timer(key, self.now + self.rules.settle))
+
+    def _is_root(self, key: Key, group: Group) -> bool:
+        """Of tasks that hang in a circle one is the root too: else it would depend on the order whether it was ever announced."""
+        return not group.parent or self.groups.root(key, group)[0] == key
 
     @staticmethod
     def _is_shown(group: Group) -> bool:

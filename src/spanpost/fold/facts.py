@@ -38,6 +38,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
     closed: tuple[int, bytes, str, str, str] | None = None
     #: The process is gone with the span open: (time, key).
     gone: tuple[int, bytes] | None = None
+    #: Its process was silent until then: (time, key). It stands while nothing was heard since.
+    silent: tuple[int, bytes] | None = None
 
     def merge(self, other: Ending) -> None:
         """Take in what the other knows."""
@@ -47,6 +49,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
             self.closed = other.closed
         if other.gone is not None and (self.gone is None or other.gone > self.gone):
             self.gone = other.gone
+        if other.silent is not None and (self.silent is None or other.silent > self.silent):
+            self.silent = other.silent
 
 
 class Facts(msgspec.Struct, omit_defaults=True, gc=False):
@@ -63,10 +67,17 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value if it ranks above what is known under the name."""
         known = self.latest.get(name)
-        if known is None or (
-            at_ns > known[1] if priority == known[0] and at_ns != known[1] else (priority, at_ns, key) > known[:3]
-        ):
-            self.latest[name] = (priority, at_ns, key, value)
+        if known is not None:
+            # By turns, not as slices: this is asked half a dozen times a span.
+            if priority != known[0]:
+                if priority < known[0]:
+                    return
+            elif at_ns != known[1]:
+                if at_ns < known[1]:
+                    return
+            elif key <= known[2]:
+                return
+        self.latest[name] = (priority, at_ns, key, value)
 
     def enter(self, map_name: str, entry: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value in the map if it ranks above what is known under the entry."""
@@ -81,25 +92,31 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             entries[entry] = fact
             if len(entries) > MAP_CAP:
                 del entries[max(entries)]
-        elif fact[:3] > known[:3]:
+        elif _is_greater(fact, known):
             entries[entry] = fact
 
     def merge(self, other: Facts) -> None:
         """Take in what the other knows."""
         if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
             self.first_ns = other.first_ns
-        self.last_ns = max(self.last_ns, other.last_ns)
-        self.active_ns = max(self.active_ns, other.active_ns)
+        if other.last_ns > self.last_ns:
+            self.last_ns = other.last_ns
+        if other.active_ns > self.active_ns:
+            self.active_ns = other.active_ns
         latest = self.latest
-        for name, fact in other.latest.items():
-            known = latest.get(name)
-            if known is None or (known is not fact and fact[:3] > known[:3]):
-                latest[name] = fact
-        for map_name, entries in other.maps.items():
-            mine = self.maps.get(map_name, {})
-            for entry, fact in entries.items():
-                if mine.get(entry) is not fact:
-                    self._enter(map_name, entry, fact)
+        if not latest:
+            latest.update(other.latest)
+        else:
+            for name, fact in other.latest.items():
+                known = latest.get(name)
+                if known is None or (known is not fact and _is_greater(fact, known)):
+                    latest[name] = fact
+        if other.maps:
+            for map_name, entries in other.maps.items():
+                mine = self.maps.get(map_name, {})
+                for entry, fact in entries.items():
+                    if mine.get(entry) is not fact:
+                        self._enter(map_name, entry, fact)
         self.ending.merge(other.ending)
 
     def value(self, name: str) -> Any:
@@ -111,3 +128,12 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         """Return when the fact was (ns), 0 when unknown."""
         known = self.latest.get(name)
         return known[1] if known is not None else 0
+
+
+def _is_greater(fact: Fact, known: Fact) -> bool:
+    """Compare by rank alone: values need not be comparable."""
+    if fact[0] != known[0]:
+        return fact[0] > known[0]
+    if fact[1] != known[1]:
+        return fact[1] > known[1]
+    return fact[2] > known[2]

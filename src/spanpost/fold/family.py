@@ -132,7 +132,9 @@ class Family:
         seen = {key: group}
         while group.parent and len(seen) < DEPTH:
             if group.parent in seen:
-                key = min(seen)
+                # Of the circle alone: what hangs below it is no part of it, and has the same root.
+                way = list(seen)
+                key = min(way[way.index(group.parent) :])
                 return key, seen[key]
             above = self.group(group.parent)
             if above is None:

@@ -97,6 +97,10 @@ def tools_plus(a: Tools, delta: Tools) -> Tools:
     return out
 
 
+#: A named tuple's own constructor is a Python function, and sums are made by the dozen.
+_tuple = tuple.__new__
+
+
 class Amount(NamedTuple):
     """What lies below a span: model calls that an outer call covers (`slotted`: those that hold a response id), those that
     a tool call bars from that, and tool calls by name."""
@@ -110,31 +114,45 @@ class Amount(NamedTuple):
         """Return the difference."""
         if other is NOTHING:
             return self
-        return Amount(
-            minus(self.plain, other.plain),
-            minus(self.slotted, other.slotted),
-            minus(self.barred, other.barred),
-            tools_minus(self.tools, other.tools),
+        plain, slotted, barred, tools = self
+        o_plain, o_slotted, o_barred, o_tools = other
+        return _tuple(
+            Amount,
+            (
+                plain if o_plain is ZERO else minus(plain, o_plain),
+                slotted if o_slotted is ZERO else minus(slotted, o_slotted),
+                barred if o_barred is ZERO else minus(barred, o_barred),
+                tools_minus(tools, o_tools),
+            ),
         )
 
     def plus(self, other: Amount) -> Amount:
         """Return the sum."""
-        return Amount(
-            plus(self.plain, other.plain),
-            plus(self.slotted, other.slotted),
-            plus(self.barred, other.barred),
-            tools_plus(self.tools, other.tools),
+        plain, slotted, barred, tools = self
+        o_plain, o_slotted, o_barred, o_tools = other
+        return _tuple(
+            Amount,
+            (
+                plain if o_plain is ZERO else plus(plain, o_plain),
+                slotted if o_slotted is ZERO else plus(slotted, o_slotted),
+                barred if o_barred is ZERO else plus(barred, o_barred),
+                tools_plus(tools, o_tools) if o_tools else tools,
+            ),
         )
 
     @property
     def calls(self) -> Flow:
         """All model calls in it."""
-        return plus(plus(self.plain, self.slotted), self.barred)
+        plain, slotted, barred, _ = self
+        if slotted is not ZERO:
+            plain = plus(plain, slotted)
+        return plain if barred is ZERO else plus(plain, barred)
 
     @property
     def is_nothing(self) -> bool:
         """True when there is nothing in it."""
-        return self.plain is ZERO and self.slotted is ZERO and self.barred is ZERO and not self.tools
+        plain, slotted, barred, tools = self
+        return plain is ZERO and slotted is ZERO and barred is ZERO and not tools
 
 
 NOTHING = Amount(ZERO, ZERO, ZERO, NO_TOOLS)

@@ -52,7 +52,7 @@ class House:
         kin = self.groups.kin(p.domain)
         cell = kin.cells.get(span_id)
         state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
-        rank = (end_ns, len(o.attributes), p.content_hash)
+        rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
         if cell is None or (state, rank) > (cell.state, cell.rank):
             cell = self.spans.adopt(kin, p, cell, state, rank)
             if cell.errors and cell.role is not _OTHER:

@@ -28,11 +28,12 @@ MAX_KEY = 256
 #: How many attributes had to go, as an attribute of its own.
 DROPPED = "spanpost.dropped_attributes"
 
-_SHORT = 4096
+#: Text up to so many characters is never cut; integers are held within plus and minus `MAX_INT`.
+SHORT = 4096
 _ROOM = 1024 * 1024
 _NODES = 4096
 _FLAT_DEPTH = 48
-_INT64 = 2**63 - 1
+MAX_INT = 2**63 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _INDEXED = re.compile(r"\.\d+(\.|$)")
 #: Text by `str()`: types of the standard library whose `str` is theirs and short.
@@ -45,20 +46,20 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         for key, value in attributes.items():
             t = type(value)
             if t is str:
-                if len(value) > _SHORT or "\0" in value or not (value.isascii() or not _SURROGATES.search(value)):
+                if len(value) > SHORT or "\0" in value or not (value.isascii() or not _SURROGATES.search(value)):
                     break
             elif t is int:
-                if not -_INT64 <= value <= _INT64:
+                if not -MAX_INT <= value <= MAX_INT:
                     break
             elif t is float:
                 if value - value != 0.0:  # NaN or infinite
                     break
             elif t is list:
-                if not _is_clean(value):
+                if not is_clean_list(value):
                     break
             elif t is not bool and value is not None:
                 break
-            if type(key) is not str or (key not in _good_keys and not _is_good_key(key)):
+            if type(key) is not str or (key not in GOOD_KEYS and not _is_good_key(key)):
                 break
         else:
             return attributes, 0
@@ -69,25 +70,26 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 #: Keys that were looked at before; there are few, and asking them again would be a third of the cost.
-_good_keys: set[str] = set()
+GOOD_KEYS: set[str] = set()
 
 
 def _is_good_key(key: str) -> bool:
     if not key.isascii() or len(key) > MAX_KEY or "\0" in key:
         return False
-    if len(_good_keys) < 8192 and len(key) <= 64:
-        _good_keys.add(key)
+    if len(GOOD_KEYS) < 8192 and len(key) <= 64:
+        GOOD_KEYS.add(key)
     return True
 
 
-def _is_clean(values: list[Any]) -> bool:
+def is_clean_list(values: list[Any]) -> bool:
+    """Tell whether a list is sure to need no mending."""
     # The lists that are everywhere are short and of short words (finish reasons).
     return len(values) <= 16 and all(type(v) is str and len(v) <= 256 and v.isascii() and "\0" not in v for v in values)
 
 
 def mend_text(text: str, limit: int = MAX_VALUE) -> tuple[str, int]:
     """Return text without NUL and lone surrogates, at most `limit` bytes of UTF-8, and the bits of what was repaired."""
-    if text.isascii() and len(text) <= limit and len(text) <= _SHORT and "\0" not in text:
+    if text.isascii() and len(text) <= limit and len(text) <= SHORT and "\0" not in text:
         return text, 0
     pot = _Pot()
     return pot.text(text, limit), pot.repairs
@@ -148,7 +150,7 @@ class _Pot:
     def value(self, value: Any, depth: int) -> Any:
         t = type(value)
         if t is str:
-            if value.isascii() and len(value) <= _SHORT and depth == 1 and "\0" not in value:
+            if value.isascii() and len(value) <= SHORT and depth == 1 and "\0" not in value:
                 return value
             return self.text(value, MAX_VALUE)
         if t is bool or value is None:
@@ -175,9 +177,9 @@ class _Pot:
                 text = _SURROGATES.sub("\ufffd", text)
             if size > limit // 4:
                 size = len(text.encode())
-        if size > _SHORT:
+        if size > SHORT:
             if self.room < size:
-                limit = min(limit, max(self.room, _SHORT // 16))
+                limit = min(limit, max(self.room, SHORT // 16))
             self.room -= min(size, limit)
         if size <= limit:
             return text
@@ -188,11 +190,11 @@ class _Pot:
         return whole[:kept].decode("utf-8", "ignore") + mark
 
     def number(self, value: int) -> int | str:
-        if -_INT64 <= value <= _INT64:
+        if -MAX_INT <= value <= MAX_INT:
             return value
         self.repairs |= Repair.NUMBER
         # str() of a huge int is quadratic and refused above 4,300 digits; hex is linear.
-        return str(value) if value.bit_length() < 10_000 else self.text(hex(value), _SHORT)
+        return str(value) if value.bit_length() < 10_000 else self.text(hex(value), SHORT)
 
     def container(self, value: Any, depth: int) -> Any:
         if depth >= MAX_DEPTH:
@@ -222,7 +224,7 @@ class _Pot:
     def nested(self, value: Any, depth: int) -> Any:
         mended = self.value(value, depth)
         if type(mended) is str:
-            self.room -= min(len(mended), _SHORT)  # longer text has paid already
+            self.room -= min(len(mended), SHORT)  # longer text has paid already
         return mended
 
     def other(self, value: Any, depth: int) -> Any:
@@ -247,9 +249,9 @@ class _Pot:
             if isinstance(value, (tuple, set, frozenset)):
                 return self.container(tuple(value) if isinstance(value, tuple) else _sorted(value), depth)
             if type(value) in _PLAIN or isinstance(value, PurePath):
-                return self.text(str(value), _SHORT)
+                return self.text(str(value), SHORT)
             kind = type(value)
-            return self.text(f"<{type.__getattribute__(kind, '__module__')}.{type.__getattribute__(kind, '__qualname__')}>", _SHORT)
+            return self.text(f"<{type.__getattribute__(kind, '__module__')}.{type.__getattribute__(kind, '__qualname__')}>", SHORT)
         except Exception:
             return "<unreadable>"
 

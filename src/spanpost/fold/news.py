@@ -42,8 +42,11 @@ class News:
     def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell, kind: Kind) -> None:
         """Tell an occurrence, unless an earlier copy of it was told."""
         o, r = p.observation, p.reading
-        id = tell.occurrence_id(o, r, kind)
-        key = seen_key(p.domain, id.bytes, kind)
+        if p.telling is not None and p.telling[0] is kind:
+            _, id, key = p.telling
+        else:
+            id = tell.occurrence_id(o, r, kind)
+            key = seen_key(p.domain, id.bytes, kind)
         seen = self.seen.get(key)
         copy = p.content_hash + o.trace_id + o.span_id  # two spans may say the very same of one approval
         if seen is not None and (seen.at_ns, seen.key) <= (o.at_ns, copy):
@@ -144,7 +147,12 @@ class News:
                     continue
                 lane = group.lanes[name] = Lane()
             for judged in context.judge(lane, at, key, used, window, r.conversation_id or "", self.rules.warn_at):
-                news.append((tell.context_news(judged, group, name, o, boundary), unit.group))
+                checkpoint = tell.context_news(judged, group, name, o, boundary)
+                # A task that was part of another for a while has forgotten its lanes, not what was told of it.
+                told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)
+                if self.seen.get(told) is None:
+                    self.seen.put(told, Seen(at, key))
+                    news.append((checkpoint, unit.group))
             self.groups.touch(unit.group, group)
         return news
 

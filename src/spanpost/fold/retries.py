@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
-from spanpost.domain.errors import DeliveryError, Rejected, Throttled, Unknown
+from spanpost.domain.errors import DeliveryError, Refused, Rejected, Throttled, Unknown, Unverifiable
 from spanpost.domain.outcomes import GiveUp, RetryAt
 from spanpost.fold.redact import line
 
@@ -25,23 +26,47 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_age: timedelta = timedelta(hours=24)
 
 
-def decide(error: BaseException, attempt: int, born_at: datetime, now: datetime, jitter: float, policy: Policy) -> RetryAt | GiveUp:
+def decide(
+    error: BaseException,
+    attempt: int,
+    born_at: datetime,
+    now: datetime,
+    jitter: float,
+    policy: Policy,
+    drawn: Sequence[str] = (),
+) -> RetryAt | GiveUp:
     """Return what becomes of a letter that failed.
 
-    `attempt` counts from 1; `jitter` is drawn by the caller from [0, 1). `Throttled` waits exactly as long as it was told
-    to; `Unknown` is to be reconciled before anything is sent again; what no sink meant to raise counts as `Unavailable`.
+    `attempt` counts from 1; `jitter` is drawn by the caller from [0, 1); `drawn` are the budgets of the call, the widest first.
+    `Throttled` waits exactly as long as it was told to, and so do all others that draw on the same; `Refused` waits without
+    growing old, because the fault is not the letter's; `Unknown` is to be reconciled before anything is sent again; what no
+    sink meant to raise counts as `Unavailable`.
     """
     reason = error.reason if isinstance(error, DeliveryError) else BUG
     text = line(str(error) or type(error).__name__, 500)
     if not isinstance(error, DeliveryError):
         text = line(f"{type(error).__name__}: {text}", 500)
+    if isinstance(error, Unverifiable) and error.closes and error.retry_after is not None:
+        patience = min(max(error.retry_after, timedelta(0)), policy.max_age)
+        return GiveUp(reason=reason, error=text, closes=(error.closes,), until=now + patience)
     if isinstance(error, Rejected):
         return GiveUp(reason=reason, error=text)
-    delay = max(error.retry_after, timedelta(0)) if isinstance(error, Throttled) else backoff(attempt, jitter, policy)
+    if isinstance(error, Refused):
+        closes = (error.closes,) if error.closes else tuple(drawn[:1])
+        # What is closed holds the letter, and may be opened sooner by hand; else it waits by itself.
+        at = now + (backoff(attempt, jitter, policy) if closes else policy.cap)
+        return RetryAt(at=at, reason=reason, error=line(f"{text}: {error.cure}", 500), closes=closes, is_refusal=True)
+    closes, delay = (), backoff(attempt, jitter, policy)
+    if isinstance(error, Throttled):
+        delay = max(error.retry_after, timedelta(0))
+        closes = (error.closes,) if error.closes else tuple(drawn)
+    is_unknown, is_failure = isinstance(error, Unknown), not isinstance(error, Throttled)
     # Compared before it is added: a far side may ask for more years than a datetime holds.
     if delay > policy.max_age or now - born_at + delay > policy.max_age:
-        return GiveUp(reason="expired", error=line(f"not delivered within {policy.max_age}: {text}", 500))
-    return RetryAt(at=now + delay, reason=reason, error=text, reconcile=isinstance(error, Unknown))
+        said = line(f"not delivered within {policy.max_age}: {text}", 500)
+        until = now + min(delay, policy.max_age) if closes else None
+        return GiveUp(reason="expired", error=said, reconcile=is_unknown, closes=closes, until=until, is_failure=is_failure)
+    return RetryAt(at=now + delay, reason=reason, error=text, reconcile=is_unknown, closes=closes, is_failure=is_failure)
 
 
 def backoff(attempt: int, jitter: float, policy: Policy) -> timedelta:

@@ -14,7 +14,7 @@ from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import NOTHING, of_call
 from spanpost.fold.groups import Groups
 from spanpost.fold.kin import Kin, claim, passes, total, winners
-from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key, slot_key
+from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key
 from spanpost.fold.work import Key, Shelf
 
 _LLM, _TOOL = Role.LLM, Role.TOOL
@@ -121,7 +121,7 @@ class Spans:
         """Enter the race for the response id, of whose copies one counts; return the races whose outcome may have changed."""
         o, r = p.observation, p.reading
         own = cell_key(domain, o.span_id)
-        key = slot_key(o.tenant, r.response_id) if r.response_id and r.role is _LLM else b""
+        key = p.slot if r.role is _LLM else b""
         contests = []
         if cell.slot and cell.slot != key:
             claim(self.slots, cell.slot, own, None)

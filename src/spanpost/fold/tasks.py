@@ -12,6 +12,7 @@ Rules. The newest segment decides. Within it, the greatest authority stands:
     root OK      complete
     root UNSET   complete, inferred
     gone         its process ended with the span open: error, interrupted
+    silent       its process was not heard of any more, and nothing of it since: error, interrupted
 
 While nothing has ended it: waiting, paused, context_warning, working or starting, in this order of precedence.
 
@@ -30,7 +31,7 @@ from spanpost import conventions as c
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
 from spanpost.fold.context import window_of
-from spanpost.fold.facts import Facts
+from spanpost.fold.facts import Fact, Facts
 from spanpost.fold.flow import as_usage
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.records import Group, Segment
@@ -108,7 +109,8 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     if said is not None:
         return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
     if closed is None:
-        return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0]) if ending.gone is not None else None
+        gone = ending.gone or ending.silent
+        return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0]) if gone is not None else None
     outcome = closed[2]
     if outcome == "unset" and inner.closed is not None and inner.closed[2] != "unset":
         outcome = inner.closed[2]
@@ -129,6 +131,10 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         if ending.gone is not None:
             shown = ("", "The process ended with the task open.", "")
             return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0], shown)
+        silent = max((s for s in (ending.silent, inner.silent) if s is not None), default=None)
+        if silent is not None and silent[0] >= facts.last_ns:
+            shown = ("", "Its process is not heard of any more.", "")
+            return Verdict(c.ERROR, "process silent", "interrupted", True, True, silent[0], shown)
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
@@ -225,7 +231,7 @@ def as_task(
     group: Group, verdict: Verdict, windows: Mapping[str, int], *, parent: Group | None, root: Group, children: Mapping[bytes, bool]
 ) -> Task:
     """Return the row of a task."""
-    facts = group.facts
+    facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
     usage = as_usage(group.flow)
@@ -235,9 +241,12 @@ def as_task(
     step = known("step") or (None, None, None)
     parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
-    name = next((n for n in map(known, ("name", "agent_label", "service", "model")) if n), "")
+    name = known("name") or known("agent_label") or known("service") or known("model") or ""
     failure = verdict.failure if verdict.status == c.ERROR else None
-    started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
+    if len(group.segments) == 1:
+        started = segment.start_ns or facts.first_ns
+    else:
+        started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
     return Task(
         uid=uuid_of(group.uid),
         tenant=group.tenant,
@@ -286,18 +295,22 @@ def as_task(
         context_window_source=source,
         model=known("model"),
         llm_calls=group.flow[0],
-        tool_calls=sum(t[0] for t in group.tools.values()),
-        tool_errors=sum(t[1] for t in group.tools.values()),
+        tool_calls=sum([t[0] for t in group.tools.values()]),
+        tool_errors=sum([t[1] for t in group.tools.values()]),
         error_count=group.errors,
         child_count=len(children),
         child_failed=sum(children.values()),
-        steps=_steps(facts),
-        artifacts=_artifacts(facts),
-        approvals=_approvals(facts),
-        links={name: fact[3] for name, fact in sorted(facts.maps.get("links", {}).items())},
-        results={name: fact[3] for name, fact in sorted(facts.maps.get("results", {}).items())},
+        steps=_steps(facts) if maps else (),
+        artifacts=_artifacts(facts) if maps else (),
+        approvals=_approvals(facts) if maps else (),
+        links=_by_name(maps.get("links")),
+        results=_by_name(maps.get("results")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
+    return {name: fact[3] for name, fact in sorted(entries.items())} if entries else {}
 
 
 def public_id(group: Group) -> str:

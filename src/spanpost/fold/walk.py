@@ -32,7 +32,7 @@ from spanpost.fold.records import (
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "seen_keys", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "trail"]
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
@@ -41,12 +41,29 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
     domains: dict[tuple[str, bytes], bytes] = {}
     for source in batch:
         reading = read(source)
-        o = _stand_in(source, reading) if reading.stands_for is not None else source
-        domain = domains.get((o.tenant, o.trace_id))
+        o = source if reading.stands_for is None else _stand_in(source, reading)
+        tenant = o.tenant
+        at = (tenant, o.trace_id)
+        domain = domains.get(at)
         if domain is None:
-            domain = domains[(o.tenant, o.trace_id)] = domain_of(o.tenant, o.trace_id)
+            domain = domains[at] = domain_of(tenant, o.trace_id)
+        kind = possible_telling(o, reading)
+        telling = None
+        if kind is not None:
+            id = occurrence_id(o, reading, kind)
+            telling = (kind, id, seen_key(domain, id.bytes, kind))
         placed.append(
-            Placed(o, reading, event_id(source), content_hash(source), domain, source if keeps_content else without_content(source))
+            Placed(
+                o,
+                reading,
+                event_id(source),
+                content_hash(source),
+                domain,
+                source if keeps_content else without_content(source),
+                telling,
+                slot_key(tenant, reading.response_id) if reading.response_id else b"",
+                explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
+            )
         )
     return placed
 
@@ -70,12 +87,13 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
     """Return the lock domains that are known to be touched before anything is fetched."""
     out = {p.domain for p in batch}
     for p in batch:
-        r = p.reading
-        if r.response_id:
-            out.add(slot_key(p.observation.tenant, r.response_id)[:16])
-        if r.task_id:
-            out.add(explicit_uid(p.observation.tenant, r.task_id))
-    return out | {key[:16] for key in seen_keys(batch)}
+        if p.slot:
+            out.add(p.slot[:16])
+        if p.task_uid:
+            out.add(p.task_uid)
+        if p.telling is not None:
+            out.add(p.telling[2][:16])
+    return out
 
 
 def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes], batch: Sequence[Placed]) -> set[Key]:
@@ -104,15 +122,18 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
                 group_of(record.group)
         elif type(record) is Group and record.parent:
             look(record.parent)
-    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.is_span and p.domain not in whole}
+    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
     for p in batch:
-        domain, span_id = p.domain, p.observation.span_id
-        if p.reading.response_id:
-            look(slot_key(p.observation.tenant, p.reading.response_id))
-        if p.reading.task_id:
-            group_of(group_key(explicit_uid(p.observation.tenant, p.reading.task_id)))
+        domain = p.domain
+        if p.slot and p.slot[:16] not in whole:
+            look(p.slot)
+        if p.task_uid and p.task_uid not in whole:
+            group_of(group_key(p.task_uid))
+        if p.telling is not None and p.telling[2][:16] not in whole:
+            look(p.telling[2])
         if domain in whole:
             continue
+        span_id = p.observation.span_id
         group_of(group_key(domain))
         if p.reading.role.is_box:
             group_of(group_key(domain, span_id))
@@ -120,21 +141,11 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             cell = look(cell_key(domain, span_id))
             look(unit_key(domain, span_id))
             look(kids_key(domain, span_id))
-            above = cell.parent if isinstance(cell, Cell) else b""
+            above = cell.parent if type(cell) is Cell else b""
             span_id = above or parents.get((domain, span_id), b"")
             if not span_id:
                 break
     return wanted
-
-
-def seen_keys(batch: Sequence[Placed]) -> set[Key]:
-    """Return the keys by which the fold will ask whether an occurrence was told before."""
-    out = set()
-    for p in batch:
-        kind = possible_telling(p.observation, p.reading)
-        if kind is not None:
-            out.add(seen_key(p.domain, occurrence_id(p.observation, p.reading, kind).bytes, kind))
-    return out
 
 
 def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Folded:
@@ -145,14 +156,15 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     """
     house = House(work, rules, now)
     # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
-    order = sorted(range(len(batch)), key=lambda i: _begins(batch[i]))
+    order = sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__)
+    spans = [i for i in order if batch[i].is_span]
     try:
-        for i in order:
-            if batch[i].is_span:
-                house.span(i, batch[i])
-        for i in order:
-            if not batch[i].is_span:
-                house.event(i, batch[i])
+        for i in spans:
+            house.span(i, batch[i])
+        if len(spans) < len(order):
+            for i in order:
+                if not batch[i].is_span:
+                    house.event(i, batch[i])
         return house.close()
     except Missing:
         raise
@@ -186,4 +198,4 @@ def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Fol
 
 def _begins(p: Placed) -> tuple[int, int, bytes, bytes]:
     o = p.observation
-    return (o.start_ns or o.at_ns, 0 if p.reading.role.is_box else 1, o.span_id, p.content_hash)
+    return (o.start_ns or o.at_ns, 0 if 4 <= p.reading.role <= 6 else 1, o.span_id, p.content_hash)

@@ -11,9 +11,13 @@ from spanpost import conventions as c
 from spanpost.domain.errors import SpanpostError
 from spanpost.domain.observations import MAX_NS, NO_ORIGIN, Observation, Origin, Part, Repair, Status, log_index
 from spanpost.fold.mend import mend, mend_text, mend_value
+from spanpost.fold.read import is_silent
 
 MAX_EVENTS = 128
 MAX_LINKS = 32
+#: Bound once: an enum's members are looked up slowly.
+_ENDED, _STARTED, _EVENT, _UNSET = Part.ENDED, Part.STARTED, Part.EVENT, Status.UNSET
+_PENDING = "logfire.span_type"
 _STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
 _KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 
@@ -56,6 +60,10 @@ class Span(msgspec.Struct, kw_only=True):
     status: int = 0
     status_message: str = ""
     attributes: dict[str, Any] = {}
+    #: Attributes that the door did not even read; then `attributes` is empty.
+    unread: int = 0
+    #: The attributes are known to need no mending.
+    is_clean: bool = False
     events: list[Event] = []
     #: Events beyond `MAX_EVENTS` that the door did not even read.
     more_events: int = 0
@@ -82,29 +90,46 @@ def origin_of(resource: dict[str, Any], scope: str, version: str) -> Origin:
     return Origin(resource=mend(resource)[0], scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
 
 
+def is_strange(scope: str, keys: tuple[str, ...], trace_id: bytes, span_id: bytes) -> bool:
+    """Tell whether the attributes of a span need not be read: nothing that is recorded would come of their values.
+
+    Of a span without an id they are read all the same, because its id is made of its content.
+    """
+    return is_silent(scope, keys) and _PENDING not in keys and _is_whole(trace_id, span_id)
+
+
+def _is_whole(trace_id: bytes, span_id: bytes) -> bool:
+    return len(trace_id) == 16 and len(span_id) == 8 and trace_id != _NO_TRACE and span_id != _NO_SPAN
+
+
 def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs: int = 0) -> None:
     """Append the observations of a span: itself, then one for each of its events."""
-    attributes, mended = mend(span.attributes)
-    repairs |= mended
+    attributes, unread = span.attributes, span.unread
+    if not span.is_clean and not unread:
+        if is_strange(origin.scope, tuple(attributes), span.trace_id, span.span_id):
+            attributes, unread = {}, len(attributes)
+        else:
+            attributes, mended = mend(attributes)
+            repairs |= mended
     name, mended = mend_text(span.name, 1024)
     repairs |= mended
     message = ""
     if span.status_message:
         message, mended = mend_text(span.status_message)
         repairs |= mended
-    part = Part.ENDED
+    part = _ENDED
     start, end = span.start_ns, span.end_ns
     trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
-    if attributes.get("logfire.span_type") == "pending_span":
+    if attributes.get(_PENDING) == "pending_span":
         # Logfire's early copy has an id of its own; its parent is the span that was started.
-        part, end = Part.STARTED, 0
+        part, end = _STARTED, 0
         span_id, parent_id = parent_id, _unhex(attributes.get("logfire.pending_parent_id"), 8)
     elif end == 0:
-        part = Part.STARTED
+        part = _STARTED
     if not 0 < start <= MAX_NS or not 0 <= end <= MAX_NS or (end and end < start):
         repairs |= Repair.TIME
         start, end = min(max(start, 0), MAX_NS), min(max(end, 0), MAX_NS)
-    if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+    if not _is_whole(trace_id, span_id):
         repairs |= Repair.SYNTHETIC_ID
         seed = _seed(name, str(start), str(end), message, trace_id.hex(), span_id.hex(), parent_id.hex(), attributes)
         trace_id, span_id = _id(trace_id, 16, seed), _id(span_id, 8, seed)
@@ -136,15 +161,18 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
             at_ns=end or start,
             start_ns=start,
             end_ns=end,
-            status=_STATUSES[span.status] if 0 <= span.status <= 2 else Status.UNSET,
+            status=_STATUSES[span.status] if 0 <= span.status <= 2 else _UNSET,
             status_message=message,
             attributes=attributes,
             origin=origin,
             links=links,
             exceptions=sum(1 for e in events if e.name == c.EVENT_EXCEPTION) if events else 0,
             repairs=repairs,
+            unread=unread,
         )
     )
+    if not events:
+        return
     equals: dict[tuple[str, int], int] = {}
     for index, event in enumerate(events):
         try:
@@ -164,7 +192,7 @@ def _event(event: Event, index: int, trace_id: bytes, span_id: bytes, span_ns: i
         repairs |= Repair.TIME
         at_ns = min(at_ns, MAX_NS) if at_ns > 0 else span_ns
     return Observation(
-        part=Part.EVENT,
+        part=_EVENT,
         trace_id=trace_id,
         span_id=span_id,
         tenant=tenant,
@@ -179,9 +207,8 @@ def _event(event: Event, index: int, trace_id: bytes, span_id: bytes, span_ns: i
 
 def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, repairs: int = 0) -> None:
     """Append the observation of a log record; the record of a started span becomes that span's STARTED observation."""
-    attributes, mended = mend(record.attributes)
-    repairs |= mended
-    name = record.name or attributes.get("event.name") or attributes.get("event_name") or ""
+    raw = record.attributes
+    name = record.name or raw.get("event.name") or raw.get("event_name") or ""
     name, mended = mend_text(name if isinstance(name, str) else "", 1024)
     repairs |= mended
     at_ns = record.at_ns or record.observed_ns
@@ -196,14 +223,18 @@ def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, re
         elif len(trace_id) != 16 or len(span_id) != 8:
             repairs |= Repair.SYNTHETIC_ID
             trace_id, span_id = _id(trace_id, 16, b""), _id(span_id, 8, b"")
-    producer, seq = attributes.get(c.PRODUCER), attributes.get(c.SEQ)
-    live: dict[str, Any] = {
-        "producer": producer[:256] if isinstance(producer, str) else "",
-        "seq": seq if type(seq) is int and 0 <= seq <= MAX_NS else 0,
-    }
+    live: dict[str, Any] = {}
+    if c.PRODUCER in raw or c.SEQ in raw:
+        raw = dict(raw)
+        producer, seq = raw.pop(c.PRODUCER, None), _number(raw.pop(c.SEQ, None))
+        live["producer"] = mend_text(producer, 256)[0] if isinstance(producer, str) else ""
+        live["seq"] = seq if 0 <= seq <= MAX_NS else 0
     if name == c.EVENT_SPAN_STARTED and span_id:
-        decoded.observations.append(_started(trace_id, span_id, at_ns, attributes, origin, tenant, repairs, live))
+        decoded.observations.append(_started(trace_id, span_id, at_ns, raw, origin, tenant, repairs, live))
         return
+    attributes, mended = mend(raw)
+    repairs |= mended
+    ordinal = attributes.get(c.ORDINAL)
     body, mended = mend_value(record.body) if record.body is not None else (None, 0)
     observation = Observation(
         part=Part.LOG,
@@ -219,43 +250,91 @@ def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, re
         repairs=repairs | mended,
         **live,
     )
-    decoded.observations.append(msgspec.structs.replace(observation, index=log_index(observation)))
+    observation = msgspec.structs.replace(observation, index=log_index(observation))
+    if type(ordinal) is int and 0 < ordinal <= MAX_NS:
+        # It stays in the index, which tells equals apart; the rest of the content is the event's own.
+        rest = {k: v for k, v in attributes.items() if k != c.ORDINAL}
+        observation = msgspec.structs.replace(observation, ordinal=ordinal, attributes=rest)
+    decoded.observations.append(observation)
 
 
 def _started(
     trace_id: bytes,
     span_id: bytes,
     at_ns: int,
-    attributes: dict[str, Any],
+    raw: dict[str, Any],
     origin: Origin,
     tenant: str,
     repairs: int,
     live: dict[str, Any],
 ) -> Observation:
-    name, kind, start = attributes.get(c.SPAN_NAME), attributes.get(c.SPAN_KIND, 0), attributes.get(c.SPAN_START)
-    if isinstance(kind, str):
-        kind = _KINDS.get(kind.lower().removeprefix("span_kind_"), 0)
-    if isinstance(start, str) and start.isascii() and start.isdigit() and len(start) < 20:
-        start = int(start)
-    start_ns = start if type(start) is int and 0 < start <= MAX_NS else at_ns
+    # The envelope is taken out first: the span's own attributes are then mended as they would be in any other form.
+    envelope = {k: raw[k] for k in _ENVELOPE if k in raw}
+    attributes, mended = mend({k: v for k, v in raw.items() if k not in _ENVELOPE} if envelope else raw)
+    name, more = mend_text(_text(envelope.get(c.SPAN_NAME)), 1024)
+    message, again = mend_text(_text(envelope.get(c.SPAN_STATUS_MESSAGE)))
+    said, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
+    kind = _KINDS.get(said.lower().removeprefix("span_kind_"), 0) if isinstance(said, str) else _number(said)
+    status = _number(envelope.get(c.SPAN_STATUS))
+    start_ns = start if 0 < start <= MAX_NS else at_ns
     return Observation(
         part=Part.STARTED,
         trace_id=trace_id,
         span_id=span_id,
         tenant=tenant,
-        parent_id=_unhex(attributes.get(c.SPAN_PARENT_ID), 8),
-        name=name if isinstance(name, str) else "",
-        kind=kind if type(kind) is int and 0 <= kind <= 5 else 0,
-        at_ns=start_ns,
+        parent_id=_unhex(envelope.get(c.SPAN_PARENT_ID), 8),
+        name=name,
+        kind=kind if 0 <= kind <= 5 else 0,
+        # A look at a living span is of its own time; no look is before the start.
+        at_ns=max(at_ns, start_ns),
         start_ns=start_ns,
-        attributes={k: v for k, v in attributes.items() if k not in _ENVELOPE},
+        status=_STATUSES[status] if 0 <= status <= 2 else Status.UNSET,
+        status_message=message,
+        attributes=attributes,
+        links=_links(envelope.get(c.SPAN_LINKS)),
         origin=origin,
-        repairs=repairs,
+        repairs=repairs | mended | more | again,
         **live,
     )
 
 
-_ENVELOPE = frozenset({c.SPAN_NAME, c.SPAN_KIND, c.SPAN_PARENT_ID, c.SPAN_START, "event.name", "event_name"})
+_ENVELOPE = frozenset(
+    {
+        c.SPAN_NAME,
+        c.SPAN_KIND,
+        c.SPAN_PARENT_ID,
+        c.SPAN_START,
+        c.SPAN_LINKS,
+        c.SPAN_STATUS,
+        c.SPAN_STATUS_MESSAGE,
+        "event.name",
+        "event_name",
+    }
+)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int:
+    """Return an integer, from its text too (a shell has no others, and JSON holds nanoseconds badly); -1 for anything else."""
+    if type(value) is int:
+        return value
+    if type(value) is float:  # JavaScript has no others
+        return int(value) if value.is_integer() else -1
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else -1
+
+
+def _links(texts: Any) -> tuple[tuple[bytes, bytes], ...]:
+    found = []
+    for text in texts[:MAX_LINKS] if isinstance(texts, list) else ():
+        trace, _, span = text.partition("-") if isinstance(text, str) else ("", "", "")
+        if (trace_id := _unhex(trace, 16)) and (span_id := _unhex(span, 8)):
+            found.append((trace_id, span_id))
+    return tuple(found)
+
+
 _NO_TRACE = b"\0" * 16
 _NO_SPAN = b"\0" * 8
 

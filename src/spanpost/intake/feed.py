@@ -21,7 +21,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanpost.domain.observations import Observation
 from spanpost.intake.hooks import hook, remove_hook
-from spanpost.intake.live import Follower
+from spanpost.intake.live import Follower, TellEnd
 from spanpost.intake.queue import CAPACITY, CHATTER_CAPACITY, Item, Loss, Queue, What
 
 #: Bounds on what a caller may wait, whatever it asks for (a framework flushes at every span's end).
@@ -71,6 +71,9 @@ class _Waiter:
 class Feed:
     """A queue, its worker and a receiver. Span and log processors of one attachment share one.
 
+    With `beat_every` (seconds) a heartbeat is told while spans are open. `tell_end` is handed each ended span beside what was
+    observed of it, in the worker's thread.
+
     `live` (span id to live span) and `is_asleep` belong to the processors' callbacks as much as to the feed: they are read
     and written there without a call.
     """
@@ -83,8 +86,12 @@ class Feed:
         capacity: int = CAPACITY,
         chatter_capacity: int = CHATTER_CAPACITY,
         look_every: float = LOOK_EVERY,
+        beat_every: float | None = None,
+        tell_end: TellEnd | None = None,
     ) -> None:
         self._receive = receive
+        self._beat_every = beat_every
+        self._tell_end = tell_end
         self.tenant = tenant
         self._look_every = look_every
         self._capacities = (capacity, chatter_capacity)
@@ -111,7 +118,7 @@ class Feed:
         self.losses = self.queue.losses
         self.live: dict[int, Any] = {}
         self.hear = hook(self)
-        self._follower = Follower(self.tenant, self.producer, self.losses)
+        self._follower = Follower(self.tenant, self.producer, self.losses, self._tell_end)
         if self._remembers_ends:
             self._follower.remember_ends()
         #: True also before the first start, so that the same check starts the worker.
@@ -273,6 +280,7 @@ class Feed:
 
     def _loop(self, wake: threading.Lock, follower: Follower) -> None:
         look_at = time.monotonic() + self._look_every
+        beat_at = 0.0  # the first one with the first look that finds something open
         while True:
             worked, waiter, is_close = self._work(follower)
             if is_close:
@@ -281,6 +289,9 @@ class Feed:
             if now >= look_at:
                 look_at = now + self._look_every
                 self._hand_on(follower.look(is_drained=not len(self.queue)))
+                if self._beat_every is not None and now >= beat_at and len(follower):
+                    beat_at = now + self._beat_every
+                    self._hand_on([follower.beat(self._beat_every)])
             if waiter is not None or len(self.queue) >= _BATCH:
                 continue
             if worked:

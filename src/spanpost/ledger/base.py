@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery
+from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.fold import paces
+from spanpost.fold.paces import Bucket, Closed
 
-__all__ = ["DeliveryRow", "GiveUp", "Ledger", "Outcome", "RetryAt", "TaskQuery"]
+__all__ = ["BudgetRow", "Budgets", "DeliveryRow", "GiveUp", "Ledger", "Outcome", "RetryAt", "TaskQuery", "unlimited"]
+
+#: Names what a call of a sink to an address draws on: (sink, address, call).
+Budgets: TypeAlias = Callable[[str, str, Call], tuple[Budget, ...]]
+
+
+def unlimited(sink: str, address: str, call: Call) -> tuple[Budget, ...]:
+    """Name no budgets."""
+    return ()
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +44,25 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     born_at: datetime
     not_before: datetime | None = None
+    reason: str = ""
     error: str = ""
+
+
+class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget as an operator lists it."""
+
+    key: str
+    #: open, closed, or probing: one call at a time until one succeeds
+    state: str
+    #: throttled, refused or failing; empty while it is open.
+    why: str = ""
+    #: Closed: until then. Probing: until then the probe is waited for.
+    until: datetime | None = None
+    reason: str = ""
+    error: str = ""
+    rate: float | None = None
+    burst: float = 1.0
+    reserve: float = 0.0
 
 
 class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +84,9 @@ class Ledger(Protocol):
     `LedgerUnavailable` when it cannot be reached: the caller keeps what it had and tries again.
     """
 
+    #: How long a claimed delivery is the claimer's.
+    lease: timedelta
+
     async def open(self) -> None:
         """Make ready (connect, check the schema). Raises `ConfigError` with the next step when that is impossible."""
         ...
@@ -68,16 +99,19 @@ class Ledger(Protocol):
         """Ask what has fallen due by the ledger's clock (settling, expiry) and fold that."""
         ...
 
-    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
-        """Lease deliveries that are due: one per lane, urgent first, news before nothing else of its lane."""
+    async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
+        """Lease deliveries that are due: one per lane, urgent first, news before nothing else of its lane.
+
+        Each draws on all `budgets` of its call, in the same transaction; what they do not allow stays where it is.
+        """
         ...
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Say what became of a claimed delivery."""
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> Sequence[Closed]:
+        """Say what became of a claimed delivery; return the budgets that closed by it."""
         ...
 
-    async def due_in(self) -> float | None:
-        """Seconds until something waits to be delivered or has fallen due; 0 when now, None when nothing waits."""
+    async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
+        """Seconds until something of these sinks may be delivered or has fallen due; 0 when now, None when nothing waits."""
         ...
 
     async def tasks(self, query: TaskQuery) -> list[Task]: ...
@@ -94,6 +128,44 @@ class Ledger(Protocol):
 
     async def bury_deliveries(self, ids: Sequence[int]) -> int: ...
 
+    async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
+        """List the budgets that were drawn on or closed, those closed for longest first; `is_closed`: only what is not open."""
+        ...
+
+    async def reopen_budgets(self, keys: Sequence[str]) -> int:
+        """Open closed budgets at once: somebody mended what was wrong. Return how many were closed."""
+        ...
+
     async def counts(self) -> dict[str, Any]:
         """Rows by table and deliveries by state, for status displays and gauges."""
         ...
+
+
+def row_of(bucket: Bucket, budget: Budget, now: datetime) -> BudgetRow:
+    """Return a bucket as an operator lists it."""
+    is_blocked = bucket.blocked_until is not None and bucket.blocked_until > now
+    state = "closed" if is_blocked else "probing" if bucket.opened else "open"
+    return BudgetRow(
+        key=bucket.key,
+        state=state,
+        why=paces.why_closed(bucket) if state != "open" else "",
+        until=bucket.blocked_until if is_blocked else bucket.probe_until if bucket.opened else None,
+        reason=bucket.reason if state != "open" else "",
+        error=bucket.error if state != "open" else "",
+        rate=budget.rate,
+        burst=budget.burst,
+        reserve=budget.reserve,
+    )
+
+
+def has_sent(delivery: Delivery, outcome: Outcome) -> bool:
+    """Tell whether a claim whose lease was lost may have shown something: then it is looked up again."""
+    if delivery.is_unknown:
+        return False
+    return (isinstance(outcome, Receipt) and not outcome.skipped) or (isinstance(outcome, (RetryAt, GiveUp)) and outcome.reconcile)
+
+
+def wait_of(outcome: Outcome, now: datetime) -> timedelta:
+    """Return how far away the time is that an outcome names; by distance, so that clocks that differ change nothing."""
+    at = outcome.at if isinstance(outcome, RetryAt) else outcome.until if isinstance(outcome, GiveUp) else None
+    return max(at - now, timedelta(0)) if at is not None else timedelta(0)

@@ -23,6 +23,8 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("o"): records.Seen,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
+#: From these the trail leads on to other domains: units and groups.
+_LEADING = frozenset(b"ug")
 _encode = msgspec.msgpack.Encoder().encode
 
 #: Up to so many records of one domain are fetched at once when the fold meets a key that was not foreseen.
@@ -30,17 +32,32 @@ WHOLE = 1000
 #: A domain with at most so many records is fetched whole, beforehand: most traces are small, and one question answers all.
 SMALL = 100
 
-_FETCH = "SELECT key, doc FROM kin WHERE key = ANY($1::bytea[])"
+# Arrays of keys travel as their text, and documents one behind the other with their sizes beside, because the driver asks of each element of an array, twice, what sort of object it is.
+_FETCH = "SELECT key, doc FROM kin WHERE key = ANY($1::text::bytea[])"
 _FETCH_DOMAINS = (
-    "SELECT found.key, found.doc FROM unnest($1::bytea[]) AS domain CROSS JOIN LATERAL ("
+    "SELECT found.key, found.doc FROM unnest($1::text::bytea[]) AS domain CROSS JOIN LATERAL ("
     "SELECT key, doc FROM kin WHERE key >= domain AND key < domain || '\\xff'::bytea ORDER BY key LIMIT $2) AS found"
 )
 _FETCH_DOMAIN = "SELECT key, doc FROM kin WHERE key >= $1 AND key < $2 ORDER BY key LIMIT $3"
 _SAVE = (
-    "INSERT INTO kin (key, doc) SELECT * FROM unnest($1::bytea[], $2::bytea[])"
+    "INSERT INTO kin (key, doc)"
+    " SELECT substr($1::bytea, before + 1, key_size), substr($1::bytea, before + key_size + 1, doc_size) FROM ("
+    "SELECT key_size, doc_size, (sum(key_size + doc_size) OVER (ORDER BY i) - key_size - doc_size)::int AS before FROM ("
+    "SELECT given.k::int AS key_size, given.d::int AS doc_size, i"
+    " FROM unnest(string_to_array($2::text, ','), string_to_array($3::text, ',')) WITH ORDINALITY AS given(k, d, i)) AS sized"
+    " ORDER BY i) AS laid"
     " ON CONFLICT (key) DO UPDATE SET doc = excluded.doc, touched_at = excluded.touched_at"
 )
-_DROP = "DELETE FROM kin WHERE key = ANY($1::bytea[])"
+_DROP = "DELETE FROM kin WHERE key = ANY($1::text::bytea[])"
+
+
+def _array(items: Iterable[bytes]) -> str:
+    """Return a bytea[] as PostgreSQL writes it."""
+    return "{" + ",".join([r"\\x" + item.hex() for item in items]) + "}"
+
+
+def _sizes(items: Iterable[bytes]) -> str:
+    return ",".join([str(len(item)) for item in items])
 
 
 class Records:
@@ -50,7 +67,8 @@ class Records:
     """
 
     def __init__(self) -> None:
-        #: Records by key as they stand, None where there is none. A plain dict: the trail looks at it a dozen times a span.
+        #: Records by key as they stand, None where there is none. Of domains that were fetched whole a record stands here
+        #: once it was asked for (tasks and units always: the trail goes on from them), because most are never touched.
         self.loaded: dict[Key, msgspec.Struct | None] = {}
         self._raw: dict[Key, bytes | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}
@@ -65,9 +83,15 @@ class Records:
         try:
             return self.loaded[key]
         except KeyError:
+            pass
+        try:
+            raw = self._raw[key]
+        except KeyError:
             if key[:16] in self.whole:
                 return None
             raise Missing(key) from None
+        record = self.loaded[key] = None if raw is None else _decoders[key[16]](raw)
+        return record
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.loaded[key] = self._put[key] = record
@@ -82,18 +106,16 @@ class Records:
         self._put.clear()
         self._dropped.clear()
         self.loaded.clear()
-        for key, raw in self._raw.items():
-            self.loaded[key] = None if raw is None else _decoders[key[16]](raw)
 
     # --- what the database sees ---------------------------------------------------------------------------------------
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
         """Fetch small domains whole, and of larger ones a part."""
         wanted = sorted(domains)
-        rows = await connection.fetch(_FETCH_DOMAINS, wanted, SMALL + 1)
-        self._take(rows)
+        rows = await connection.fetch(_FETCH_DOMAINS, _array(wanted), SMALL + 1)
         counts = Counter(row[0][:16] for row in rows)
         self.whole.update(domain for domain in wanted if counts[domain] <= SMALL)
+        self._take(rows)
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key; those that are not there are known to be absent."""
@@ -102,24 +124,28 @@ class Records:
             absent = dict.fromkeys(wanted)
             self._raw.update(absent)
             self.loaded.update(absent)
-            self._take(await connection.fetch(_FETCH, wanted))
+            self._take(await connection.fetch(_FETCH, _array(wanted)))
 
     async def fetch_around(self, connection: Any, key: Key) -> None:
         """Fetch a record that nobody foresaw, and with it its whole domain unless that is large."""
         domain = key[:16]
         if domain not in self._large:
             rows = await connection.fetch(_FETCH_DOMAIN, domain, domain + b"\xff" * 64, WHOLE + 1)
-            self._take(row for row in rows if row[0] not in self._raw)
             if len(rows) <= WHOLE:
                 self.whole.add(domain)
+            self._take(row for row in rows if row[0] not in self._raw)
+            if domain in self.whole:
                 return
             self._large.add(domain)
         await self.fetch(connection, (key,))
 
     def _take(self, rows: Iterable[Any]) -> None:
+        raw, loaded, whole = self._raw, self.loaded, self.whole
         for key, doc in rows:
-            self._raw[key] = doc
-            self.loaded[key] = _decoders[key[16]](doc)
+            raw[key] = doc
+            kind = key[16]
+            if kind in _LEADING or key[:16] not in whole:
+                loaded[key] = _decoders[kind](doc)
 
     async def save(self, connection: Any) -> None:
         """Write what was put and differs from what was fetched; delete what was dropped."""
@@ -130,7 +156,8 @@ class Records:
                 keys.append(key)
                 docs.append(doc)
         if keys:
-            await connection.execute(_SAVE, keys, docs)
+            laid = b"".join([part for pair in zip(keys, docs, strict=True) for part in pair])
+            await connection.execute(_SAVE, laid, _sizes(keys), _sizes(docs))
         gone = sorted(k for k in self._dropped if self._raw.get(k) is not None)
         if gone:
-            await connection.execute(_DROP, gone)
+            await connection.execute(_DROP, _array(gone))

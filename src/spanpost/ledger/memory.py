@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,20 +15,23 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery, Mode, Receipt, Urgency
+from spanpost.domain.deliveries import Delivery
 from spanpost.domain.observations import Observation
-from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
+from spanpost.domain.outcomes import Outcome
+from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
-from spanpost.fold.letters import Letter
-from spanpost.fold.records import domain_of
+from spanpost.fold.paces import Closed
+from spanpost.fold.records import STARTED, Cell, domain_of
+from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R
-from spanpost.ledger.base import DeliveryRow, TaskQuery
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger.memory_hearing import Hearing
+from spanpost.ledger.memory_letters import Letters
 
 log = logging.getLogger("spanpost.ledger.memory")
-_URGENCY = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
 
 
 class _Records:
@@ -68,25 +71,6 @@ def _domains_of(task: Task) -> tuple[bytes, bytes]:
     return domain_of(task.tenant, task.trace_id), task.uid.bytes
 
 
-class _Letter(msgspec.Struct):
-    """A delivery as it is kept."""
-
-    id: int
-    letter: Letter
-    tenant: str
-    born_at: datetime
-    state: str = "waiting"
-    attempt: int = 0
-    not_before: datetime | None = None
-    lease_until: datetime | None = None
-    is_unknown: bool = False
-    receipt: Receipt | None = None
-    error: str = ""
-    #: Counts up when a state letter is replaced while it is under way: the newest is sent after.
-    revision: int = 0
-    sent_revision: int = -1
-
-
 class MemoryLedger:
     """A `Ledger` without a database. Audit rows are not kept: only their identities, `remember` of them, the newest.
 
@@ -103,10 +87,11 @@ class MemoryLedger:
         lease: timedelta = timedelta(seconds=60),
         remember: int = 200_000,
         keep: int | None = 2_000,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._clock = clock
-        self._lease = lease
+        self.lease = lease
         self._remember = remember
         self._keep = keep
         self._records = _Records()
@@ -115,10 +100,8 @@ class MemoryLedger:
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
         self._timers: dict[Key, datetime] = {}
-        self._letters: dict[int, _Letter] = {}
-        self._letter_ids: dict[tuple[str, str], int] = {}
-        self._lane_receipts: dict[tuple[str, str], Receipt] = {}
-        self._numbers = itertools.count(1)
+        self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
+        self._letters = Letters(self, clock, lease, jitter)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -136,6 +119,14 @@ class MemoryLedger:
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
         """Fold a batch without an event loop."""
+        self._hearing.pulse()
+        batch, beats = without_beats(batch)
+        recorded = self._record_now(batch) if batch else Recorded()
+        if beats and (back := self._hearing.hear(beats)):
+            recorded = recorded.plus(self._record_now(back))
+        return recorded
+
+    def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
             placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
         except Exception:
@@ -160,6 +151,7 @@ class MemoryLedger:
             total.repeats += len(batch) - len(new)
             return total
         recorded = self._write(folded)
+        self._hearing.recorded(folded.tasks, folded.started)
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.events = sum(parts.values())
         recorded.parts = dict(parts)
@@ -190,19 +182,17 @@ class MemoryLedger:
             del self._tasks[uid]
         self._heirs = {uid: heir for uid, heir in self._heirs.items() if heir in self._tasks}
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
-        self._timers = {key: at for key, at in self._timers.items() if key[:16] not in gone}
-        for number, row in list(self._letters.items()):
-            if row.letter.task_uid in dropped and row.state in ("delivered", "dead"):
-                del self._letters[number]
-                self._letter_ids.pop((row.letter.sink, row.letter.key), None)
-                self._lane_receipts.pop((row.letter.sink, row.letter.lane), None)
+        for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
+            del self._timers[key]
+        self._letters.forget(dropped.keys())
+        self._hearing.forget(dropped.keys())
         return sum(task.ended_at is None for task in dropped.values())
 
     def _apart(self, batch: Sequence[Observation]) -> Recorded:
         """Record a batch one by one, because one of it spoils the rest."""
         total = Recorded()
         for o in batch:
-            total = total.plus(self.record_now([o]))
+            total = total.plus(self._record_now([o]))
         return total
 
     def _mended(self, domains: Iterable[bytes]) -> Recorded:
@@ -227,7 +217,16 @@ class MemoryLedger:
         due = sorted(key for key, at in self._timers.items() if at <= now)
         for key in due:
             del self._timers[key]
-        return self._write(walk.elapse(self._records, due, self.rules, now)) if due else Recorded()
+        recorded = Recorded()
+        if folds := [key for key in due if key[16:17] == b"g"]:
+            recorded = self._write(walk.elapse(self._records, folds, self.rules, now))
+        if silent := self._hearing.overdue(key for key in due if key[16:] == b"p"):
+            recorded = recorded.plus(self._record_now(silent))
+        if quiet := [key for key in due if key[16:] == b"t"]:
+            fallen = self._hearing.look(quiet, self.rules.routes)
+            shown, fallen.tasks = fallen.tasks, []  # stored as they were: silence is computed when they are read
+            recorded = recorded.plus(msgspec.structs.replace(self._write(fallen), tasks=shown))
+        return recorded
 
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
@@ -244,12 +243,13 @@ class MemoryLedger:
             self._checkpoints[checkpoint.id] = checkpoint
         for uid, heir in folded.gone:
             self._tasks.pop(uid, None)
+            self._hearing.forget((uid,))
             if heir is not None:
                 self._heirs[uid] = heir
         for task in folded.tasks:
             self._tasks[task.uid] = task
         for letter in folded.letters:
-            self._post(letter)
+            self._letters.post(letter)
         return Recorded(
             tasks=folded.tasks,
             started=folded.started,
@@ -263,131 +263,49 @@ class MemoryLedger:
 
     # --- deliveries -----------------------------------------------------------------------------------------------------
 
-    def _post(self, letter: Letter) -> None:
-        now = self._clock()
-        task = self._tasks.get(letter.task_uid)
-        tenant = task.tenant if task is not None else "default"
-        known = self._letter_ids.get((letter.sink, letter.key))
-        if known is None:
-            number = next(self._numbers)
-            self._letter_ids[letter.sink, letter.key] = number
-            self._letters[number] = _Letter(number, letter, tenant, now)
-            return
-        row = self._letters[known]
-        if letter.mode is Mode.NEWS:
-            return  # told before
-        if _URGENCY[letter.urgency] > _URGENCY[row.letter.urgency] and row.state == "waiting":
-            letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
-        row.letter = letter
-        row.revision += 1
-        if row.state in ("delivered", "dead"):
-            row.state, row.attempt, row.born_at, row.not_before, row.error = "waiting", 0, now, None, ""
-
-    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
+    async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
         """Lease what is due: one per lane, the lane's state before its first news, then news in order."""
-        now = self._clock()
-        lanes: dict[tuple[str, str], list[_Letter]] = {}
-        busy: set[tuple[str, str]] = set()
-        for row in self._letters.values():
-            lane = (row.letter.sink, row.letter.lane)
-            if row.state == "sending" and row.lease_until is not None and row.lease_until <= now:
-                row.state, row.is_unknown = "waiting", True
-            if row.state == "sending":
-                busy.add(lane)
-            elif row.state == "waiting" and row.letter.sink in sinks:
-                lanes.setdefault(lane, []).append(row)
-        due = []
-        for lane, rows in lanes.items():
-            if lane in busy:
-                continue
-            first = min(rows, key=lambda r: self._turn(lane, r))
-            if first.not_before is None or first.not_before <= now:
-                due.append(first)
-        due.sort(key=lambda r: (min(_URGENCY[x.letter.urgency] for x in lanes[r.letter.sink, r.letter.lane]), r.born_at, r.id))
-        out = []
-        for row in due[:limit]:
-            delivery = self._delivery(row, now)
-            if delivery is not None:
-                out.append(delivery)
-        return out
+        return self._letters.claim(sinks, limit, budgets)
 
-    def _turn(self, lane: tuple[str, str], row: _Letter) -> tuple[int, int]:
-        is_state = row.letter.mode is Mode.STATE
-        if is_state:
-            return (0 if lane not in self._lane_receipts else 2, row.id)
-        return (1, row.id)
-
-    def _delivery(self, row: _Letter, now: datetime) -> Delivery | None:
-        letter = row.letter
-        task = self.task(letter.task_uid)
-        checkpoint = self._checkpoints.get(letter.checkpoint_id) if letter.checkpoint_id is not None else None
-        if task is None or (letter.mode is Mode.NEWS and checkpoint is None):
-            row.state, row.error = "dead", "what it told of is no more"
-            return None
-        row.state, row.lease_until, row.attempt = "sending", now + self._lease, row.attempt + 1
-        row.sent_revision = row.revision
-        return Delivery(
-            id=row.id,
-            tenant=row.tenant,
-            sink=letter.sink,
-            address=letter.address,
-            lane=letter.lane,
-            mode=letter.mode,
-            key=letter.key,
-            urgency=letter.urgency,
-            task=task,
-            children=tuple(t for t in self._tasks.values() if t.root_uid == task.uid and t.uid != task.uid),
-            checkpoint=checkpoint,
-            attempt=row.attempt,
-            born_at=row.born_at,
-            not_before=row.not_before,
-            lane_receipt=self._lane_receipts.get((letter.sink, letter.lane)),
-            receipt=row.receipt,
-            is_unknown=row.is_unknown,
-        )
-
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that another took over settles nothing."""
-        row = self._letters.get(delivery.id)
-        if row is None or row.state != "sending" or row.attempt != delivery.attempt:
-            return
-        row.lease_until = None
-        if isinstance(outcome, Receipt):
-            if not (outcome.skipped and not outcome.ref):
-                row.receipt = outcome
-                if row.letter.mode is Mode.STATE:
-                    self._lane_receipts[row.letter.sink, row.letter.lane] = outcome
-            row.state, row.error, row.is_unknown = "delivered", "", False
-            if row.letter.mode is Mode.STATE and row.revision > row.sent_revision:
-                row.state, row.attempt, row.born_at, row.not_before = "waiting", 0, self._clock(), None
-        elif isinstance(outcome, RetryAt):
-            row.state, row.not_before = "waiting", outcome.at
-            row.error = outcome.error or outcome.reason
-            row.is_unknown = row.is_unknown or outcome.reconcile
-        elif isinstance(outcome, GiveUp):
-            row.state, row.error = "dead", outcome.error or outcome.reason
+        return self._letters.settle(delivery, outcome)
 
-    async def due_in(self) -> float | None:
+    async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
-        now = self._clock()
-        # What waits behind another letter of its lane is due when that one is: else the pump would turn in a circle.
-        lanes: dict[tuple[str, str], list[_Letter]] = {}
-        leases: dict[tuple[str, str], datetime] = {}
-        for row in self._letters.values():
-            lane = (row.letter.sink, row.letter.lane)
-            if row.state == "sending" and row.lease_until is not None:
-                leases[lane] = row.lease_until
-            elif row.state == "waiting":
-                lanes.setdefault(lane, []).append(row)
-        times = list(leases.values())
-        for lane, rows in lanes.items():
-            if lane not in leases:
-                head = min(rows, key=lambda row, lane=lane: self._turn(lane, row))  # type: ignore[misc]
-                times.append(head.not_before or now)
-        times += self._timers.values()
-        return max(0.0, (min(times) - now).total_seconds()) if times else None
+        self._hearing.pulse()
+        waits = [] if (due := self._letters.due_in(sinks, budgets)) is None else [due]
+        if self._timers:
+            waits.append(max(0.0, (min(self._timers.values()) - self._clock()).total_seconds()))
+        return min(waits, default=None)
+
+    async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
+        """List budgets."""
+        return self._letters.budgets(is_closed=is_closed)
+
+    async def reopen_budgets(self, keys: Sequence[str]) -> int:
+        """Open closed budgets at once."""
+        return self._letters.reopen(keys)
 
     # --- looking --------------------------------------------------------------------------------------------------------
+
+    def stored(self) -> Collection[Task]:
+        """Return all tasks as they were folded."""
+        return self._tasks.values()
+
+    def has_open_call(self, task: Task, since: datetime) -> bool:
+        """Tell whether a tool or model call is open in the task's trace, begun since then."""
+        since_ns = int(since.timestamp() * 1e9)
+        keys = self._records.domains.get(domain_of(task.tenant, task.trace_id), ())
+        cells = (self._records.by_key.get(key) for key in keys if key[16:17] == b"c")
+        return any(
+            isinstance(cell, Cell) and cell.state == STARTED and cell.role in (Role.LLM, Role.TOOL) and cell.rank[0] > since_ns
+            for cell in cells
+        )
+
+    def shown(self, task: Task) -> Task:
+        """Return a task under its status of now."""
+        return self._hearing.shown(task)
 
     def task(self, uid: UUID) -> Task | None:
         """Return a task by its uid, or the one that took it over."""
@@ -406,7 +324,7 @@ class MemoryLedger:
         """Return tasks, newest first, without an event loop."""
         found = [
             t
-            for t in self._tasks.values()
+            for t in map(self._hearing.shown, self._tasks.values())
             if (query.tenant is None or t.tenant == query.tenant)
             and (query.task_id is None or query.task_id in (t.task_id, *t.aliases))
             and (query.status is None or t.status == query.status)
@@ -427,50 +345,25 @@ class MemoryLedger:
         found.sort(key=lambda c: (c.at, c.id))
         return found[:limit]
 
+    def checkpoint(self, id: UUID) -> Checkpoint | None:
+        """Return a checkpoint by its id."""
+        return self._checkpoints.get(id)
+
+    def below(self, root: Task) -> tuple[Task, ...]:
+        """Return the tasks below a root task."""
+        return tuple(self.shown(t) for t in self._tasks.values() if t.root_uid == root.uid and t.uid != root.uid)
+
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
-        rows = []
-        for row in self._letters.values():
-            if (state is not None and row.state != state) or (sink is not None and row.letter.sink != sink):
-                continue
-            task = self.task(row.letter.task_uid)
-            checkpoint = self._checkpoints.get(row.letter.checkpoint_id) if row.letter.checkpoint_id is not None else None
-            rows.append(
-                DeliveryRow(
-                    id=row.id,
-                    sink=row.letter.sink,
-                    address=row.letter.address,
-                    lane=row.letter.lane,
-                    mode=row.letter.mode,
-                    state=row.state,
-                    task_id=task.task_id if task is not None else "",
-                    kind=checkpoint.kind if checkpoint is not None else "state",
-                    attempt=row.attempt,
-                    born_at=row.born_at,
-                    not_before=row.not_before,
-                    error=row.error,
-                )
-            )
-        return rows[:limit]
+        return self._letters.listed(state, sink, limit)
 
     async def retry_deliveries(self, ids: Sequence[int] | None = None, *, sink: str | None = None) -> int:
         """Set dead deliveries waiting again."""
-        count = 0
-        for row in self._letters.values():
-            if row.state == "dead" and (ids is None or row.id in ids) and (sink is None or row.letter.sink == sink):
-                row.state, row.attempt, row.not_before, row.born_at = "waiting", 0, None, self._clock()
-                count += 1
-        return count
+        return self._letters.revive(ids, sink)
 
     async def bury_deliveries(self, ids: Sequence[int]) -> int:
         """Give up waiting deliveries by hand."""
-        count = 0
-        for number in ids:
-            row = self._letters.get(number)
-            if row is not None and row.state == "waiting":
-                row.state, row.error = "dead", "buried by hand"
-                count += 1
-        return count
+        return self._letters.bury(ids)
 
     async def counts(self) -> dict[str, Any]:
         """Return what is kept."""
@@ -478,5 +371,5 @@ class MemoryLedger:
             "agent_events": self._events,
             "agent_tasks": len(self._tasks),
             "agent_checkpoints": len(self._checkpoints),
-            "deliveries": dict(Counter(row.state for row in self._letters.values())),
+            "deliveries": self._letters.states(),
         }

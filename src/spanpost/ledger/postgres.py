@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from zlib import crc32
 import asyncpg
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Delivery
+from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Outcome
@@ -29,9 +30,11 @@ from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.paces import Closed
+from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import outbox, rows
-from spanpost.ledger.base import DeliveryRow, TaskQuery
+from spanpost.ledger import buckets, claims, hearing, outbox, rows
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
@@ -51,12 +54,16 @@ _DUE = 200
 _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
 
 
-class _Wider(Exception):
-    """The fold touched a domain that is not locked."""
+#: Of the stripes given those that could not be had at once. Who does not wait cannot deadlock, whatever the order.
+_TRY_LOCK = "SELECT stripe FROM unnest($2::int4[]) AS stripe WHERE NOT pg_try_advisory_xact_lock($1, stripe)"
 
-    def __init__(self, domain: bytes) -> None:
-        super().__init__(domain.hex())
-        self.domain = domain
+
+class _Wider(Exception):
+    """The fold touched domains that are not locked, and somebody else has them just now."""
+
+    def __init__(self, domains: set[bytes]) -> None:
+        super().__init__(f"{len(domains)} domains")
+        self.domains = domains
 
 
 class PostgresLedger:
@@ -75,16 +82,20 @@ class PostgresLedger:
         pool_size: int = 4,
         pgbouncer: bool = False,
         is_own: bool = False,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
         self._dsn = dsn
-        self._lease = lease
+        self.lease = lease
         self._pool_size = pool_size
         self._pgbouncer = pgbouncer
         self._is_own = is_own
         self._pool: Any = None
         #: Fences what this process claimed.
         self._owner = uuid4()
+        #: As the sinks named them last, by key.
+        self._budgets: dict[str, Budget] = {}
+        self._jitter = jitter
         self._months_due = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -116,6 +127,8 @@ class PostgresLedger:
             await pool.close()
             raise ConfigError(misfit)
         self._pool = pool
+        bears = self.rules.patience
+        await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -141,8 +154,11 @@ class PostgresLedger:
         When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
         siblings are recorded, all in one transaction.
         """
-        if not batch:
-            return Recorded()
+        batch, beats = without_beats(batch)
+        recorded = await self._record(batch) if batch else Recorded()
+        return recorded.plus(await self._hear(beats)) if beats else recorded
+
+    async def _record(self, batch: Sequence[Observation]) -> Recorded:
         try:
             with unfoldable():
                 placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
@@ -158,13 +174,46 @@ class PostgresLedger:
                 known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content))
         return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked), known)
 
+    async def _hear(self, beats: Sequence[Observation]) -> Recorded:
+        """Take heartbeats in; what was interrupted of a process that is heard again is taken back."""
+        try:
+            back = await self._run(lambda c: hearing.hear(c, [mended(beat) for beat in beats], self.rules.patience))
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+            log.warning("%d heartbeats are left out: %s", len(beats), error)
+            return Recorded(lost={UNFOLDABLE: len(beats)})
+        return await self._record(back) if back else Recorded()
+
     async def elapse(self) -> Recorded:
-        """Fold what has fallen due by the database's clock."""
+        """Fold what has fallen due by the database's clock, and say who has fallen silent."""
         keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
         await self._keep_months()
-        if not keys:
+        due: dict[bytes, list[bytes]] = {}
+        for row in keys:
+            due.setdefault(row[0][16:17], []).append(row[0])
+        recorded = await self._elapse(due.get(b"g", []))
+        if processes := due.get(b"p"):
+            gone, silent = await self._run(lambda c: hearing.overdue(c, processes, self.rules.patience))
+            # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
+            if silent:
+                recorded = recorded.plus(await self._record(silent))
+            back = await self._run(lambda c: hearing.give_up(c, gone))
+            if back:
+                recorded = recorded.plus(await self._record(back))
+        if tasks := due.get(b"t"):
+            recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+        return recorded
+
+    async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
+        folded = await hearing.look(connection, keys, self.rules.patience, self.rules.routes)
+        new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
+        count = await outbox.put(connection, folded.letters, []) if folded.letters else 0
+        return Recorded(tasks=folded.tasks, checkpoints=[c for c in folded.checkpoints if c.id in new], deliveries=count)
+
+    async def _elapse(self, asked: Sequence[bytes]) -> Recorded:
+        if not asked:
             return Recorded()
-        asked = [row[0] for row in keys]
 
         async def work(connection: Any, locked: set[bytes]) -> Recorded:
             now = await self._lock(connection, locked)
@@ -175,7 +224,7 @@ class PostgresLedger:
             records = Records()
             await records.fetch(connection, names)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
-            return await self._write(connection, records, [], folded)
+            return await self._write(connection, records, [], folded, now)
 
         return await self._widening(work, {key[:16] for key in asked})
 
@@ -185,13 +234,19 @@ class PostgresLedger:
             try:
                 return await self._run(partial(_with, work, locked))
             except _Wider as wider:
-                locked = locked | {wider.domain}
+                locked = locked | wider.domains
         raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
 
     async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
-        stripes = sorted({_stripe(d) for d in domains})
-        now: datetime = await connection.fetchval(_LOCK, _LOCKS, stripes)
-        return now
+        return await lock(connection, domains)
+
+    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+        """Lock further domains if nobody else has them; raises `_Wider`: begin anew with all of them locked in order."""
+        held = {_stripe(d) for d in locked}
+        more = sorted({_stripe(d) for d in domains} - held)
+        if more and await connection.fetch(_TRY_LOCK, _LOCKS, more):
+            raise _Wider(domains)
+        locked |= domains
 
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes]) -> Recorded:
         now = await self._lock(connection, locked)
@@ -204,12 +259,13 @@ class PostgresLedger:
             return Recorded(repeats=repeats)
         records = Records()
         await records.fetch_domains(connection, walk.domains(new))
-        wanted = walk.trail(records.loaded, records.whole, new) | walk.seen_keys(new)
+        wanted = walk.trail(records.loaded, records.whole, new)
         while wanted:
+            await self._lock_more(connection, locked, {key[:16] for key in wanted})
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
-        recorded = await self._write(connection, records, new, folded)
+        recorded = await self._write(connection, records, new, folded, now)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
         return recorded
@@ -223,31 +279,29 @@ class PostgresLedger:
         return [p for i, p in enumerate(distinct) if i not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
-        stripes = {_stripe(d) for d in locked}
         while True:
             try:
                 with unfoldable():
                     return fold()
             except Missing as missing:
-                domain = missing.key[:16]
-                if _stripe(domain) not in stripes:
-                    raise _Wider(domain) from None
+                await self._lock_more(connection, locked, {missing.key[:16]})
                 records.reset()
                 await records.fetch_around(connection, missing.key)
 
-    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded) -> Recorded:
+    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
         if folded.moves:
             await rows.write_moves(connection, folded.moves)
         parts: Counter[str] = Counter()
         if folded.recorded:
-            await connection.execute(rows.INSERT_EVENTS, rows.events(placed, folded.recorded))
+            await rows.write_events(connection, placed, folded.recorded, now)
             parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
         await records.save(connection)
         if folded.gone:
             await rows.write_gone(connection, folded.gone)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
         if folded.tasks:
-            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone))
+            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=bool(placed))
+            await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -284,7 +338,8 @@ class PostgresLedger:
                 with unfoldable():
                     placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content)
                 async with connection.transaction():
-                    part = await self._take_locked(connection, placed, locked, now)
+                    # A copy: what is locked within goes when the part is rolled back.
+                    part = await self._take_locked(connection, placed, set(locked), now)
             except Exception as error:
                 if not is_of_data(error):
                     raise
@@ -314,24 +369,40 @@ class PostgresLedger:
 
     # --- letters ----------------------------------------------------------------------------------------------------
 
-    async def claim(self, sinks: Sequence[str], limit: int) -> list[Delivery]:
+    async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
         """Lease what is due. See `Ledger.claim`."""
-        return await self._run(lambda c: outbox.claim(c, sinks, limit, self._owner, self._lease))
 
-    async def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        def asked(sink: str, address: str, call: Call) -> tuple[Budget, ...]:
+            found = budgets(sink, address, call)
+            self._budgets.update((b.key, b) for b in found)
+            return found
+
+        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked))
+
+    async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""
-        if not await self._run(lambda c: outbox.settle(c, delivery, outcome, self._owner)):
+        jitter = self._jitter()
+        is_held, closed = await self._run(lambda c: claims.settle(c, delivery, outcome, self._owner, self._budgets, jitter))
+        if not is_held:
             log.info("delivery %d was taken over before it was settled", delivery.id)
+        return closed
 
-    async def due_in(self) -> float | None:
+    async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
-        at = await self._run(
-            lambda c: c.fetchval(
-                "SELECT extract(epoch FROM least((SELECT min(greatest(due_at, lease_until)) FROM lanes"
-                " WHERE due_at IS NOT NULL OR lease_until IS NOT NULL), (SELECT min(at) FROM timers)) - clock_timestamp())::float8"
-            )
-        )
-        return None if at is None else max(0.0, float(at))
+
+        async def work(connection: Any) -> float | None:
+            await connection.execute(hearing.PULSE)
+            return await claims.due_in(connection, sinks, budgets)
+
+        return await self._run(work)
+
+    async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
+        """List budgets."""
+        return await self._run(lambda c: buckets.listed(c, is_closed=is_closed))
+
+    async def reopen_budgets(self, keys: Sequence[str]) -> int:
+        """Open closed budgets at once."""
+        return await self._run(lambda c: buckets.reopen(c, keys))
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""
@@ -351,9 +422,10 @@ class PostgresLedger:
         """Return tasks, newest first."""
         found = await self._run(
             lambda c: c.fetch(
-                "SELECT doc FROM agent_tasks WHERE ($1::text IS NULL OR tenant = $1)"
+                "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE ($1::text IS NULL OR tenant = $1)"
                 " AND ($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text))"
-                " AND ($3::text IS NULL OR status = $3) AND ($4::text IS NULL OR agent_name = $4)"
+                " AND ($3::text IS NULL OR (ended_at IS NULL OR status = $3) AND spanpost_phase(t) = $3)"
+                " AND ($4::text IS NULL OR agent_name = $4)"
                 " AND ($5::boolean IS NULL OR announced = $5) ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
                 query.tenant,
                 query.task_id,
@@ -363,7 +435,7 @@ class PostgresLedger:
                 query.limit,
             )
         )
-        return [rows.task_of(row[0]) for row in found]
+        return [hearing.shown(*row) for row in found]
 
     async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
         """Return checkpoints in order of time."""
@@ -391,6 +463,12 @@ class PostgresLedger:
 
 async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
     return await work(connection, locked)
+
+
+async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
+    """Lock domains until the transaction ends; return the database's time, once they are held."""
+    now: datetime = await connection.fetchval(_LOCK, _LOCKS, sorted({_stripe(d) for d in domains}))
+    return now
 
 
 def _stripe(domain: bytes) -> int:

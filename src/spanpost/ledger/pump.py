@@ -3,8 +3,9 @@
 One asyncio task. A round claims what is due, starts its deliveries and asks when to look again; between rounds it sleeps
 until that moment, until `wake()`, or until a delivery ends. It never looks more often than something can have changed.
 
-A letter whose outcome is unknown is reconciled before anything is sent again. A state that turns out to have arrived is
-edited once more, because the text that arrived may be an old one.
+How often a sink may call is kept in the ledger, for all pumps alike: the pump only names the budgets, and says in its outcomes
+what the far side answered. A letter whose outcome is unknown is looked up (`Sink.reconcile`) before anything is sent again; what a
+look finds is an outcome too, so that nothing of it is lost with the process.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import DeliveryError, LedgerUnavailable, Throttled, Unknown
-from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
+from spanpost.domain.errors import ConfigError, DeliveryError, LedgerUnavailable, Refused, Unavailable, Unknown
+from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
+from spanpost.fold import paces
+from spanpost.fold.paces import Closed
 from spanpost.fold.redact import line
 from spanpost.fold.retries import Policy, decide
 from spanpost.ledger.base import Ledger
@@ -34,7 +38,7 @@ class Carries(Protocol):
 
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
-    async def reconcile(self, deliveries: list[Delivery]) -> dict[int, Receipt | None]: ...
+    async def reconcile(self, deliveries: list[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]: ...
 
     def budgets(self, address: str, call: Call) -> tuple[Budget, ...]: ...
 
@@ -46,14 +50,18 @@ class Watches(Protocol):
 
     def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None: ...
 
+    def closed(self, sink: str, closed: Closed) -> None: ...
+
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How much at once, how long, how often. Seconds."""
 
     #: Deliveries under way per sink, each of another lane.
     per_sink: int = 8
-    #: One call of a sink. Shorter than the ledger's lease, else another pump takes the letter over.
+    #: One call of a sink. Shorter than the ledger's lease, else another pump takes the letter over while it is being sent.
     timeout: float = 30.0
+    #: What must be left of the lease beside that when a call begins; with less the letter goes back unsent.
+    margin: float = 5.0
     #: Between two looks that found something due and nothing to do (a lane busy elsewhere), growing from the first to the last.
     idle: tuple[float, float] = (0.02, 1.0)
     #: Between two tries to reach a ledger that is away, growing.
@@ -64,6 +72,12 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _uptime() -> float:
+    """Return seconds that only go forward, those included in which the machine slept, where the system can tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Pump:
@@ -79,6 +93,7 @@ class Pump:
         pace: Pace | None = None,
         watch: Watches | None = None,
         jitter: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = _uptime,
     ) -> None:
         self._ledger = ledger
         self._sinks = dict(sinks)
@@ -87,6 +102,7 @@ class Pump:
         self._pace = pace or Pace()
         self._watch = watch
         self._jitter = jitter
+        self._monotonic = monotonic
         self._task: asyncio.Task[None] | None = None
         self._under_way: dict[asyncio.Task[None], str] = {}
         self._news = asyncio.Event()
@@ -94,7 +110,13 @@ class Pump:
         self._empty_rounds = 0
         self._outages = 0
         self._elapsed_at = float("-inf")
-        self._not_before: dict[str, datetime] = {}
+        if self._pace.timeout + self._pace.margin >= ledger.lease.total_seconds():
+            raise ConfigError(
+                f"the ledger's lease ({ledger.lease.total_seconds():g} s) must be longer than a call may take"
+                f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
+            )
+        #: What a person was told to mend: (budget, reason), until a call of that budget succeeds.
+        self._refusals: set[tuple[str, str]] = set()
         self._bugs: set[tuple[str, str]] = set()
         self._rounds: set[asyncio.Task[tuple[bool, float]]] = set()
         self._closing = False
@@ -201,9 +223,10 @@ class Pump:
             free = {name: self._pace.per_sink - n for name, n in self._busy().items() if n < self._pace.per_sink}
             claimed: list[Delivery] = []
             if free:
-                claimed = await self._ledger.claim(list(free), min(free.values()))
-                self._begin(claimed)
-            due = await self._ledger.due_in()
+                asked_at = self._monotonic()
+                claimed = await self._ledger.claim(list(free), min(free.values()), self._budgets)
+                self._begin(claimed, asked_at + self._ledger.lease.total_seconds())
+            due = await self._ledger.due_in(list(free), self._budgets)
             loop_time = asyncio.get_running_loop().time()
             # Seldom while letters flow: what falls due (settling, expiry) is counted in seconds.
             if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
@@ -221,7 +244,7 @@ class Pump:
             if due > 0:
                 self._empty_rounds = 0
                 return due
-            # Something is due and cannot be had: its lane or its sink is busy. An end of ours wakes us; others' we must look for.
+            # Something is due and cannot be had: somebody else has its lane just now.
             first, last = self._pace.idle
             self._empty_rounds += 1
             return min(last, first * 2.0 ** min(self._empty_rounds - 1, 16))
@@ -240,13 +263,14 @@ class Pump:
         return min(last, first * 2.0 ** min(self._outages - 1, 16)) * (0.5 + self._jitter() / 2)
 
     # --- deliveries ---------------------------------------------------------------------------------------------
-    def _begin(self, claimed: Iterable[Delivery]) -> None:
+    def _begin(self, claimed: Iterable[Delivery], until: float) -> None:
+        """Start what was claimed; `until`: when its lease is over at the latest, by the monotonic clock."""
         unsure: dict[str, list[Delivery]] = {}
         for delivery in claimed:
             if delivery.is_unknown:
                 unsure.setdefault(delivery.sink, []).append(delivery)
             else:
-                self._spawn(delivery.sink, self._carry(delivery))
+                self._spawn(delivery.sink, self._carry(delivery, until))
         for name, deliveries in unsure.items():
             self._spawn(name, self._reconcile(name, deliveries))
 
@@ -261,88 +285,103 @@ class Pump:
             self._bug("pump", error)
         self.wake()
 
-    async def _carry(self, delivery: Delivery, *, doubt: bool = False) -> None:
-        """Deliver and settle. `doubt`: an earlier attempt had arrived, so that a failure now leaves it to be reconciled."""
-        await self._settle(delivery, await self._attempt(delivery, doubt))
+    async def _carry(self, delivery: Delivery, until: float) -> None:
+        await self._settle(delivery, await self._attempt(delivery, until))
 
-    async def _attempt(self, delivery: Delivery, doubt: bool) -> Outcome:
-        sink = self._sinks[delivery.sink]
+    async def _attempt(self, delivery: Delivery, until: float) -> Outcome:
+        # A process that was frozen between claiming and here must not send what another has taken over.
+        if until - self._monotonic() <= self._pace.timeout + self._pace.margin:
+            return RetryAt(at=self._clock(), reason="late", error="the lease was nearly over before the call", is_unsent=True)
         try:
-            if held := self._held(sink, delivery):
-                return RetryAt(at=held, reason="throttled", reconcile=doubt)
             async with asyncio.timeout(self._pace.timeout):
-                return await sink.deliver(delivery)
+                return await self._sinks[delivery.sink].deliver(delivery)
         except TimeoutError:
-            error: Exception = Unknown(f"no answer within {self._pace.timeout:g} s", reason="timeout")
-        except Exception as raised:
-            error = raised
-            if not isinstance(raised, DeliveryError):
-                self._bug(delivery.sink, raised)
-        outcome = self._decide(error, delivery)
-        if isinstance(error, Throttled) and isinstance(outcome, RetryAt):
-            for bucket in self._buckets(sink, delivery):
-                self._not_before[bucket] = max(outcome.at, self._not_before.get(bucket, outcome.at))
-        return _unsure(outcome) if doubt else outcome
-
-    def _held(self, sink: Carries, delivery: Delivery) -> datetime | None:
-        """Return until when a bucket of the call is closed: what one letter was told holds for its neighbours."""
-        if not self._not_before:
-            return None
-        now = self._clock()
-        self._not_before = {bucket: at for bucket, at in self._not_before.items() if at > now}
-        closed = [self._not_before[b] for b in self._buckets(sink, delivery) if b in self._not_before]
-        return max(closed, default=None)
-
-    def _buckets(self, sink: Carries, delivery: Delivery) -> tuple[str, ...]:
-        try:
-            is_edit = delivery.mode is Mode.STATE and delivery.lane_receipt is not None
-            return tuple(b.key for b in sink.budgets(delivery.address, Call.EDIT if is_edit else Call.POST))
+            return self._decide(Unknown(f"no answer within {self._pace.timeout:g} s", reason="timeout"), delivery)
         except Exception as error:
-            self._bug(delivery.sink, error)
-            return ()
+            return self._decide(error, delivery)
 
     async def _reconcile(self, name: str, deliveries: list[Delivery]) -> None:
+        """Look which of these had arrived, and settle them; what had not waits again, to be sent."""
         try:
             async with asyncio.timeout(self._pace.timeout):
                 known = await self._sinks[name].reconcile(deliveries)
+            outcomes = [self._seen(delivery, known) for delivery in deliveries]
+        except TimeoutError:
+            slow = Unavailable(f"no answer within {self._pace.timeout:g} s", reason="timeout")
+            outcomes = [self._decide(slow, delivery) for delivery in deliveries]
         except Exception as error:
-            if not isinstance(error, (DeliveryError, TimeoutError)):
-                self._bug(name, error)
-            doubt = error if isinstance(error, DeliveryError) else Unknown(f"could not look: {error}", reason="unreconciled")
-            for delivery in deliveries:
-                await self._settle(delivery, _unsure(self._decide(doubt, delivery)))
-            return
-        for delivery in deliveries:
-            if delivery.id not in known:
-                still = Unknown("not known yet whether it arrived", reason="unreconciled")
-                await self._settle(delivery, self._decide(still, delivery))
-            elif (receipt := known[delivery.id]) is None:
-                await self._carry(msgspec.structs.replace(delivery, is_unknown=False))
-            elif delivery.mode is Mode.STATE:
-                await self._carry(msgspec.structs.replace(delivery, lane_receipt=receipt, receipt=receipt), doubt=True)
-            else:
-                await self._settle(delivery, receipt)
+            outcomes = [self._decide(error, delivery) for delivery in deliveries]
+        await asyncio.gather(*(self._settle(d, outcome) for d, outcome in zip(deliveries, outcomes, strict=True)))
+
+    def _seen(self, delivery: Delivery, known: Mapping[int, Receipt | DeliveryError | None]) -> Outcome:
+        if delivery.id in known:
+            answer = known[delivery.id]
+            if isinstance(answer, DeliveryError):
+                return self._decide(answer, delivery)
+            return Absent() if answer is None else Found(receipt=answer)
+        outcome = self._decide(Unknown("not known yet whether it arrived", reason="unreconciled"), delivery)
+        # The far side answered; it only did not show the letter yet.
+        if isinstance(outcome, RetryAt):
+            return msgspec.structs.replace(outcome, has_looked=True, is_failure=False)
+        return msgspec.structs.replace(outcome, is_failure=False)
 
     def _decide(self, error: Exception, delivery: Delivery) -> RetryAt | GiveUp:
-        return decide(error, delivery.attempt, delivery.born_at, self._clock(), self._jitter(), self._policy)
+        if not isinstance(error, DeliveryError):
+            self._bug(delivery.sink, error)
+        attempt, since = delivery.attempt, delivery.born_at
+        if delivery.is_unknown:
+            # Its own patience: however old the letter was when it was sent, it is looked for as long as any other.
+            attempt, since = delivery.looks + 1, max(delivery.sent_at or since, since)
+        outcome = decide(error, attempt, since, self._clock(), self._jitter(), self._policy, delivery.drawn)
+        if isinstance(error, Refused) and outcome.closes:
+            self._refused(delivery.sink, outcome.closes[0], error)
+        return outcome
+
+    def _refused(self, sink: str, key: str, error: Refused) -> None:
+        """Say what is to be mended: once for each budget and reason, until a call of that budget succeeds."""
+        if (key, error.reason) not in self._refusals:
+            self._refusals.add((key, error.reason))
+            log.error("%s refuses (%s): %s. %s", sink, error.reason, line(str(error), 300), line(error.cure, 500))
+
+    def _budgets(self, sink: str, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name the budgets of a call; a sink that names no breaker has one for all its calls."""
+        try:
+            found = self._sinks[sink].budgets(address, call)
+            for budget in found:
+                paces.check(budget)
+        except Exception as error:
+            self._bug(sink, error)
+            found = ()
+        if any(b.is_breaker for b in found):
+            return found
+        return (Budget(key=sink, is_breaker=True), *(b for b in found if b.key != sink))
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Bring the outcome home, however long the ledger is away: a lost receipt is a message posted twice."""
         age = self._clock() - delivery.born_at
         self._tell(lambda watch: watch.delivered(delivery, outcome, age))
+        if isinstance(outcome, (Receipt, Found, Absent)) and not paces.is_uncalled(outcome):
+            self._refusals = {(key, reason) for key, reason in self._refusals if key not in delivery.drawn}
         if isinstance(outcome, GiveUp):
             log.warning("letter %d to %s is buried: %s: %s", delivery.id, delivery.sink, outcome.reason, outcome.error)
         first, last = self._pace.outage
         tries = 0
         while True:
             try:
-                await self._ledger.settle(delivery, outcome)
+                for closed in await self._ledger.settle(delivery, outcome):
+                    self._closed(delivery.sink, closed)
                 return
             except LedgerUnavailable as error:
                 if tries == 0 and self._outages == 0:
                     log.warning("the ledger is away, a receipt waits: %s", line(str(error), 300))
                 await asyncio.sleep(min(last, first * 2.0 ** min(tries, 16)))
                 tries += 1
+
+    def _closed(self, sink: str, closed: Closed) -> None:
+        seconds = (closed.until - self._clock()).total_seconds()
+        said = logging.INFO if closed.why == "throttled" else logging.WARNING
+        log.log(said, "%s: %s is closed for %.0f s: %s, %s", sink, closed.key, seconds, closed.why, closed.reason)
+        self._tell(lambda watch: watch.closed(sink, closed))
 
     def _tell(self, say: Callable[[Watches], None]) -> None:
         if self._watch is None:
@@ -357,10 +396,6 @@ class Pump:
         if kind not in self._bugs:
             self._bugs.add(kind)
             log.error("%s raised %s, said once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
-
-
-def _unsure(outcome: Outcome) -> Outcome:
-    return msgspec.structs.replace(outcome, reconcile=True) if isinstance(outcome, RetryAt) else outcome
 
 
 def _where(error: BaseException) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
+from spanpost.domain.errors import DeliveryError
 
 
 @runtime_checkable
@@ -23,10 +26,12 @@ class Sink(Protocol):
 
     async def deliver(self, delivery: Delivery) -> Receipt: ...
 
-    async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
         """Settle deliveries whose outcome is unknown, by `Delivery.id`: a receipt when it had arrived, None when it had not.
 
-        Ids left out stay unknown and are asked again later; `Delivery.sent_at` and `looks` say for how long that goes on.
+        Ids left out were looked for, stay unknown and are asked again later; `Delivery.sent_at` and `looks` say for how long
+        that goes on. An error in place of an answer is what became of looking for that one; raised, of all. `Unverifiable`:
+        looking is impossible.
         """
         ...
 
@@ -39,3 +44,24 @@ class Sink(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that ``spanpost check`` looked at."""
+
+    ok: bool
+    found: str
+    #: The next step for a person; empty when there is none.
+    cure: str = ""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """**Protocol:** a sink that can look whether its far side would take letters. Optional."""
+
+    async def check(self, addresses: Sequence[str]) -> Sequence[Finding]:
+        """Look, and change nothing. Raises nothing: what fails is a finding.
+
+        `addresses` are those that routes lead to; empty is the sink's own default.
+        """
+        ...

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeVar
+from datetime import timedelta
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from spanpost.sinks.base import Sink
 
 GROUP: Final = "spanpost.sinks"
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+#: Seconds as a number, or ISO 8601 (``PT15M``).
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 class SinkSettings(BaseModel):

@@ -18,14 +18,16 @@ import msgspec
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
 from spanpost.domain.observations import Observation
-from spanpost.domain.outcomes import GiveUp, RetryAt
+from spanpost.domain.outcomes import Absent, GiveUp, RetryAt
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Routes
+from spanpost.fold.silence import NO_SILENCE
 from spanpost.ledger.base import Ledger, TaskQuery
 from spanpost.testing.observed import a_run, an_event, ended, started
 
 SINK = "probe"
-TELLING = Rules(routes=Routes(sinks=(SINK,)))
+#: Nobody is silent unless a test is about that.
+TELLING = Rules(routes=Routes(sinks=(SINK,)), patience=NO_SILENCE)
 POSTED = Receipt(ref={"ts": "1.0"})
 _AT_ONCE = timedelta(0)
 
@@ -192,7 +194,7 @@ class ExerciseLedger:
     async def test_the_message_goes_first_then_news_in_order(self, make_ledger: MakeLedger) -> None:
         """Of a lane the state is delivered before any news, the news in the order it was told, each with the lane's receipt."""
         ledger = await make_ledger()
-        await ledger.record([*_steps(3)])
+        await ledger.record([*steps(3)])
         out = await drain(ledger)
         assert out[0].mode is Mode.STATE
         assert out[0].lane_receipt is None
@@ -208,10 +210,10 @@ class ExerciseLedger:
     async def test_one_letter_of_a_lane_is_under_way(self, make_ledger: MakeLedger) -> None:
         """While a letter of a lane is claimed no other of that lane is handed out; of other lanes it is."""
         ledger = await make_ledger()
-        await ledger.record(_steps(2))
+        await ledger.record(steps(2))
         [first] = await ledger.claim([SINK], 10)
         assert await ledger.claim([SINK], 10) == []
-        await ledger.record(_steps(1, trace=2))
+        await ledger.record(steps(1, trace=2))
         [other] = await ledger.claim([SINK], 10)
         assert other.lane != first.lane
         await ledger.settle(first, POSTED)
@@ -222,7 +224,7 @@ class ExerciseLedger:
         """Ten changes of a task that nobody delivered yet are one letter, which carries the newest."""
         ledger = await make_ledger()
         for i in range(10):
-            await ledger.record(_progress(i * 10.0, index=i))
+            await ledger.record(moved(i * 10.0, index=i))
         out = await drain(ledger)
         states = [d for d in out if d.mode is Mode.STATE]
         assert [d.task.progress for d in states] == [90.0]
@@ -230,9 +232,9 @@ class ExerciseLedger:
     async def test_what_changes_while_it_is_sent_is_sent_after(self, make_ledger: MakeLedger) -> None:
         """A state that changed while the former was under way is delivered once more, with the receipt to edit."""
         ledger = await make_ledger()
-        await ledger.record(_progress(10.0, index=0))
+        await ledger.record(moved(10.0, index=0))
         [first] = await ledger.claim([SINK], 10)
-        await ledger.record(_progress(50.0, index=1))
+        await ledger.record(moved(50.0, index=1))
         await ledger.settle(first, POSTED)
         states = [d for d in await drain(ledger) if d.mode is Mode.STATE]
         assert [(d.task.progress, d.receipt) for d in states] == [(50.0, POSTED)]
@@ -240,30 +242,30 @@ class ExerciseLedger:
     async def test_a_delivered_state_rests_until_something_changes(self, make_ledger: MakeLedger) -> None:
         """After everything was delivered nothing is due; the next change makes the lane's message due again."""
         ledger = await make_ledger()
-        await ledger.record(_progress(10.0, index=0))
+        await ledger.record(moved(10.0, index=0))
         await drain(ledger)
         assert await ledger.claim([SINK], 10) == []
-        await ledger.record(_progress(20.0, index=1))
+        await ledger.record(moved(20.0, index=1))
         assert [d.task.progress for d in await drain(ledger) if d.mode is Mode.STATE] == [20.0]
 
     async def test_the_most_urgent_lane_goes_first(self, make_ledger: MakeLedger) -> None:
         """Of two lanes that wait, the one that holds a question to a person goes first, though it came last."""
         ledger = await make_ledger()
-        await ledger.record(_steps(1, trace=1))
+        await ledger.record(steps(1, trace=1))
         asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?"}
         question = an_event(trace=2, span=1, name="agent.approval.requested", attributes=asked, index=50)
-        await ledger.record([*_steps(1, trace=2), question])
+        await ledger.record([*steps(1, trace=2), question])
         [first] = await ledger.claim([SINK], 1)
         assert first.task.name == "steps 2"
 
     async def test_news_that_is_retried_keeps_its_place(self, make_ledger: MakeLedger) -> None:
         """A letter that failed for now is due again at its time, counts its attempts, and nothing of its lane overtakes it."""
         ledger = await make_ledger()
-        await ledger.record(_steps(2))
+        await ledger.record(steps(2))
         [state] = await ledger.claim([SINK], 10)
         await ledger.settle(state, POSTED)
         [news] = await ledger.claim([SINK], 10)
-        await ledger.settle(news, RetryAt(at=_in(3600), reason="unavailable", error="down"))
+        await ledger.settle(news, RetryAt(at=in_seconds(3600), reason="unavailable", error="down"))
         assert await ledger.claim([SINK], 10) == []
         [row] = [r for r in await ledger.deliveries() if r.id == news.id]
         assert (row.state, row.error, row.attempt) == ("waiting", "down", 1)
@@ -274,9 +276,9 @@ class ExerciseLedger:
     async def test_a_retry_that_is_due_comes_again(self, make_ledger: MakeLedger) -> None:
         """A letter whose time has come is handed out again as the next attempt; a doubtful one says so."""
         ledger = await make_ledger()
-        await ledger.record(_steps(1))
+        await ledger.record(steps(1))
         [first] = await ledger.claim([SINK], 10)
-        await ledger.settle(first, RetryAt(at=_in(-1), reason="timeout", reconcile=True))
+        await ledger.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         [again] = await ledger.claim([SINK], 10)
         assert (again.id, again.key, again.attempt, again.is_unknown) == (first.id, first.key, first.attempt + 1, True)
         await ledger.settle(again, POSTED)
@@ -286,7 +288,7 @@ class ExerciseLedger:
     async def test_a_lease_that_ran_out_is_taken_over(self, make_ledger: MakeLedger) -> None:
         """A letter whose holder fell silent is handed out again, marked doubtful; the first holder's late answer changes nothing."""
         ledger = await make_ledger(lease=_AT_ONCE)
-        await ledger.record(_steps(1))
+        await ledger.record(steps(1))
         [lost] = await ledger.claim([SINK], 10)
         [found] = await ledger.claim([SINK], 10)
         assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt + 1)
@@ -298,7 +300,7 @@ class ExerciseLedger:
     async def test_dead_letters_are_kept_listed_and_revived(self, make_ledger: MakeLedger) -> None:
         """A letter that is given up is listed with its error, blocks nothing, and waits again when it is retried."""
         ledger = await make_ledger()
-        await ledger.record(_steps(2))
+        await ledger.record(steps(2))
         [state] = await ledger.claim([SINK], 10)
         await ledger.settle(state, POSTED)
         [news] = await ledger.claim([SINK], 10)
@@ -312,10 +314,26 @@ class ExerciseLedger:
         assert [d.id for d in await drain(ledger)] == [dead.id]
         assert await ledger.deliveries(state="dead") == []
 
+    async def test_what_nobody_could_look_up_is_sent_when_a_person_says_so(self, make_ledger: MakeLedger) -> None:
+        """Revived by hand a doubtful letter is looked up again, but one that could not be looked up is sent."""
+        ledger = await make_ledger()
+        await ledger.record(steps(1))
+        for reason, is_looked_up in (("expired", True), ("unverifiable", False)):
+            [letter] = await ledger.claim([SINK], 10)
+            await ledger.settle(letter, RetryAt(at=letter.claimed_at or letter.born_at, reason="reset", reconcile=True))
+            [doubtful] = await ledger.claim([SINK], 10)
+            assert doubtful.is_unknown
+            await ledger.settle(doubtful, GiveUp(reason=reason))
+            assert await ledger.retry_deliveries([doubtful.id]) == 1
+            [again] = await ledger.claim([SINK], 10)
+            assert again.is_unknown is is_looked_up
+            if is_looked_up:
+                await ledger.settle(again, Absent())
+
     async def test_waiting_letters_can_be_buried(self, make_ledger: MakeLedger) -> None:
         """Burying takes waiting letters out of their lane; all of a sink's dead can be revived at once."""
         ledger = await make_ledger()
-        await ledger.record(_steps(2))
+        await ledger.record(steps(2))
         waiting = [r.id for r in await ledger.deliveries(state="waiting", sink=SINK)]
         assert await ledger.bury_deliveries(waiting) == len(waiting)
         assert await ledger.claim([SINK], 10) == []
@@ -326,14 +344,14 @@ class ExerciseLedger:
     async def test_only_the_sinks_asked_for_are_served(self, make_ledger: MakeLedger) -> None:
         """A claim for other sinks finds nothing."""
         ledger = await make_ledger()
-        await ledger.record(_steps(1))
+        await ledger.record(steps(1))
         assert await ledger.claim(["another"], 10) == []
         assert len(await ledger.claim(["another", SINK], 10)) == 1
 
     async def test_a_skipped_state_lets_news_go(self, make_ledger: MakeLedger) -> None:
         """When a sink skips the state on purpose the lane's news is not held up for want of a message."""
         ledger = await make_ledger()
-        await ledger.record(_steps(2))
+        await ledger.record(steps(2))
         out = await drain(ledger, lambda d: Receipt(skipped="muted") if d.mode is Mode.STATE else POSTED)
         assert out[0].mode is Mode.STATE
         assert sum(d.mode is Mode.NEWS for d in out) >= 2
@@ -352,7 +370,7 @@ class ExerciseLedger:
         """Nothing waits: None. Something can be delivered: 0. Everything was delivered: None again."""
         ledger = await make_ledger()
         assert await ledger.due_in() is None
-        await ledger.record(_steps(1))
+        await ledger.record(steps(1))
         assert await ledger.due_in() == 0
         await drain(ledger)
         assert await ledger.due_in() is None
@@ -387,21 +405,24 @@ class ExerciseLedger:
         assert (await ledger.counts())["deliveries"] == {"delivered": len(out)}
 
 
-def _in(seconds: float) -> datetime:
+def in_seconds(seconds: float) -> datetime:
+    """Return a moment so many seconds from now."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-def _steps(count: int, trace: int = 1) -> list[Observation]:
+def steps(count: int, trace: int = 1) -> list[Observation]:
+    """Return a task that started and told so many checkpoints."""
     box: dict[str, Any] = {"agent.task.name": f"steps {trace}"}
     said = [{"agent.checkpoint.message": f"step {i}"} for i in range(count)]
     events = [an_event(trace=trace, span=1, name="agent.checkpoint", attributes=a, index=i, at=1.0 + i) for i, a in enumerate(said)]
     return [started(trace=trace, span=1, name="agent", attributes=box), *events]
 
 
-def _progress(percent: float, index: int) -> list[Observation]:
+def moved(percent: float, index: int, trace: int = 1) -> list[Observation]:
+    """Return a task that told how far it is."""
     box: dict[str, Any] = {"agent.task.name": "moving"}
-    moved = an_event(trace=1, span=1, name="moved", attributes={"agent.progress": percent}, index=index, at=1.0 + index)
-    return [started(trace=1, span=1, name="agent", attributes=box), moved]
+    told = an_event(trace=trace, span=1, name="moved", attributes={"agent.progress": percent}, index=index, at=1.0 + index)
+    return [started(trace=trace, span=1, name="agent", attributes=box), told]
 
 
 def _family() -> list[Observation]:
@@ -413,4 +434,4 @@ def _family() -> list[Observation]:
     ]
 
 
-__all__ = ["POSTED", "SINK", "TELLING", "ExerciseLedger", "MakeLedger", "drain"]
+__all__ = ["POSTED", "SINK", "TELLING", "ExerciseLedger", "MakeLedger", "drain", "in_seconds", "moved", "steps"]

@@ -58,7 +58,7 @@ _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "read"]
+__all__ = ["DIALECTS", "is_silent", "read"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, MCP, TRACELOOP, LANGSMITH, GENAI, OPENINFERENCE)
@@ -67,7 +67,6 @@ DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, MCP, 
 _PLUMBING_NAMES = ("autogen ", "agent_runtime ", "workflow.build", "edge_group.", "message.send", "MCP send ", "raw_gen_ai_request")
 _HEADS = frozenset(name[:4] for name in _PLUMBING_NAMES)
 _INT64 = 2**63 - 1
-_UNSAID = 1 << 20
 
 
 _tables: dict[str, Tables] = {}
@@ -95,6 +94,12 @@ def read(observation: Observation) -> Reading:
         return NOTHING
 
 
+def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
+    """Tell by the names of its attributes alone that a span is not an agent's: `read` would find nothing in their values."""
+    tables = _tables.get(scope) or _tables_for(scope)
+    return (tables.plans.get(keys) or plan_for(tables, keys)).is_silent
+
+
 def _tables_for(scope: str) -> Tables:
     tables = compile_tables(DIALECTS, scope)
     if len(_tables) >= _SCOPES:
@@ -111,24 +116,24 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
     attributes = o.attributes
     said: dict[str, Any] = {}
     inner: dict[str, Any] = {}
-    ranks: dict[str, int] = {}
-    for key, field, rank, coerce, is_direct, shortcut in plan.takes:
-        if rank < ranks.get(field, _UNSAID):
-            value = attributes[key]
-            kind = type(value)
-            if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
-                shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
-            ):
-                found = value
-            else:
-                found = coerce(value)
-                if found is None:
-                    continue
-            ranks[field] = rank
-            if is_direct:
-                said[field] = found
-            else:
-                inner[field] = found
+    has_rivals = plan.has_rivals
+    for key, field, coerce, is_direct, shortcut in plan.takes:
+        if has_rivals and (field in said or field in inner):
+            continue
+        value = attributes[key]
+        kind = type(value)
+        if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
+            shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
+        ):
+            found = value
+        else:
+            found = coerce(value)
+            if found is None:
+                continue
+        if is_direct:
+            said[field] = found
+        else:
+            inner[field] = found
     for key in plan.extras:
         note_extra(said, key, attributes[key])
     look = Look(o, attributes, said, inner)
@@ -279,7 +284,8 @@ def _as_failed(look: Look) -> None:
     o, said, inner = look.observation, look.said, look.inner
     kind = inner.get("error_type")
     message = o.status_message or inner.get("error_message")
-    failure = said.get("failure") or failure_of(kind, message)
+    tail = v.long_text(look.attributes.get(c.ERROR_LOG_TAIL)) or ""
+    failure = said.get("failure") or failure_of(kind, message, tail[-65536:])
     if is_interrupt(failure.type, failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)

@@ -8,7 +8,7 @@ general ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -115,8 +115,10 @@ class Plan(NamedTuple):
 
     #: Nothing in them is said by an agent: what is left is the span's name.
     is_silent: bool
-    #: (attribute, field, rank, how to take it, is it a field of the reading, shortcut)
-    takes: tuple[tuple[str, str, int, Coerce, bool, int], ...]
+    #: (attribute, field, how to take it, is it a field of the reading, shortcut), of one field the best first.
+    takes: tuple[tuple[str, str, Coerce, bool, int], ...]
+    #: Some field is said by more than one attribute: the best that can be used is taken.
+    has_rivals: bool
     #: ``agent.*`` attributes that are no fields: links and results.
     extras: tuple[str, ...]
     #: Of the tables' kinds those that the span has.
@@ -170,14 +172,16 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
 _PLANS = 1024
 
 
-def plan_for(tables: Tables, attributes: Mapping[str, Any]) -> Plan:
-    """Return the plan for spans with these attributes."""
+def plan_for(tables: Tables, attributes: Collection[str]) -> Plan:
+    """Return the plan for spans with attributes of these names."""
     keys = tables.keys
-    takes = tuple((key, *keys[key]) for key in attributes if key in keys)
+    ranked = sorted((keys[key][1], key) for key in attributes if key in keys)
+    takes = tuple((key, keys[key][0], *keys[key][2:]) for _, key in ranked)
     extras = tuple(key for key in attributes if key[:6] == "agent." and key not in keys)
     plan = Plan(
         is_silent=not tables.is_vendor and not extras and tables.marks.isdisjoint(attributes),
         takes=takes,
+        has_rivals=len({take[1] for take in takes}) < len(takes),
         extras=extras,
         kinds=tuple(kind for kind in tables.kinds if kind[0] in attributes),
     )

@@ -31,6 +31,8 @@ def long_text(value: Any) -> str | None:
 
 def identifier(value: Any) -> str | None:
     """Return an id of at most 256 bytes; a longer one is cut and told apart by a hash (an index row has a limit)."""
+    if type(value) is str and 0 < len(value) <= 64 and value.isascii() and not value.isspace():
+        return value  # as good as all are
     found = text(value)
     if found is None or (len(found) <= 64 and found.isascii()):
         return found

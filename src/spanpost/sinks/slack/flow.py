@@ -3,133 +3,211 @@
 The asynchronous sink, the preview and the tests drive the same generator. Rules:
 
 1. State: the root message. Edited (`chat.update`) where a receipt says where it is, else posted (`chat.postMessage`).
-2. An unchanged rendering is not sent.
-3. News: a reply in the root message's thread. Without a root message there is no thread: `Unavailable`, later.
+2. An unchanged rendering is not sent, unless there was doubt: what is seen may then be older than what we know.
+3. News: a reply in the root message's thread. The state goes first; where it was given up there is no thread: `Rejected`.
 4. The start of a root task is told by its root message.
-5. `invalid_blocks` is tried once more in plain sections.
+5. Refused blocks are tried once more in plain sections; a task whose message had to be plain stays plain.
+6. A deleted message stays deleted: a person did it. Only for an open question, or when the task failed, it is posted anew,
+   once; news then goes to the new thread.
+7. Where Slack allows no more edits, the message stays as it is; the thread goes on, and tells the end.
+
+What a receipt's `ref` holds: ``channel`` (its id), ``ts``, ``mark`` (a hash of what is shown; missing after doubt), ``g`` (the
+generation, from 0), ``style`` where it is plain, and ``ended`` (``deleted`` or ``closed``) where nothing more can be shown in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
+from uuid import UUID, uuid5
 
 import msgspec
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.errors import Rejected, Throttled, Unavailable, Unknown
-from spanpost.fold.retries import from_seconds
+from spanpost.domain.errors import Rejected, Unknown
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
+from spanpost.sinks.slack.budgets import EDIT, POST
+from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.render import Message, Style
 
 #: Grafana links unfurl noisily. Not arguments of `chat.update`.
-_QUIET = {"unfurl_links": False, "unfurl_media": False}
-#: Slack took offence at the blocks, not at us.
-_BLOCKS = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "block_mismatch", "invalid_attachments"})
-_THROTTLED = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
-#: It may have been posted: https://docs.slack.dev/reference/methods/chat.postMessage (errors, 2026-08).
-_UNKNOWN = frozenset({"internal_error", "fatal_error", "request_timeout", "service_unavailable"})
-#: Of a token or workspace, not of this letter: worth waiting for a person.
-_AWAY = frozenset(
-    {"account_inactive", "ekm_access_denied", "invalid_auth", "missing_scope", "not_authed", "team_access_not_granted"}
-    | {"token_expired", "token_revoked"}
-)
+_QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
+#: The last generation of a task's message: it is posted anew once.
+LAST: Final = 1
+#: Seconds after which an answer's message was not made by the call that it answers.
+OLD: Final = 5.0
+#: Namespace of `client_msg_id`.
+_SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
+
+DELETED, CLOSED_FOR_EDITS = "deleted", "closed"
+#: Why nothing was done: `Receipt.skipped`, in words for a person.
+WHY: Final = {
+    DELETED: "its message was deleted in Slack",
+    CLOSED_FOR_EDITS: "Slack allows no more edits of its message",
+}
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of the Web API."""
-
-    method: str
-    arguments: dict[str, Any]
-
-
-class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """What Slack answered: the HTTP status, the body, `Retry-After` in seconds."""
-
-    status: int = 200
-    body: dict[str, Any] = {}
-    retry_after: float | None = None
-
-
-Flow = Generator[Request, Response, Receipt]
-
-
-def deliver(delivery: Delivery, *, channel: str, style: Style = Style.RICH) -> Flow:
-    """Deliver one letter to a channel (an id, or for the first post a name)."""
+def deliver(delivery: Delivery, place: Place) -> Talk[Receipt]:
+    """Deliver one letter to a place (a channel's id, or for the first post its name)."""
     if delivery.mode is Mode.STATE:
-        return (yield from _state(delivery, channel, style))
-    return (yield from _news(delivery, style))
+        return (yield from _state(delivery, place))
+    return (yield from _news(delivery, place))
 
 
-def _state(delivery: Delivery, channel: str, style: Style) -> Flow:
-    known = delivery.lane_receipt.ref if delivery.lane_receipt is not None else {}
-    message = render.root(delivery.task, delivery.children, key=delivery.key, style=style)
-    mark = fingerprint(message)
+def _state(delivery: Delivery, place: Place) -> Talk[Receipt]:
+    known = known_of(delivery)
     if "ts" not in known:
-        body = yield from _call("chat.postMessage", {"channel": channel} | message.arguments() | _QUIET, delivery, style)
-        return _receipt(body, channel, mark)
-    if known.get("mark") == mark and not delivery.is_unknown:
+        return (yield from _post_root(delivery, place, 0))
+    if known.get("ended"):
+        if revives(delivery, known):
+            return (yield from _post_anew(delivery, place, known))
+        return Receipt(ref=known, skipped=WHY.get(str(known["ended"]), "nothing more can be shown"))
+    style = Style.PLAIN if known.get("style") else Style.RICH
+    generation = int(known.get("g", 0))
+
+    def draw(style: Style) -> Message:
+        return render.root(delivery.task, delivery.children, key=delivery.key, generation=generation, style=style)
+
+    if known.get("mark") == fingerprint(draw(style)) and not delivery.is_unknown:
         return Receipt(ref=known, skipped="unchanged")
-    place = {"channel": known["channel"], "ts": known["ts"]}
-    body = yield from _call("chat.update", place | message.arguments(), delivery, style)
-    return Receipt(ref=known | {"mark": mark})
+    request, response, drawn = yield from _try(EDIT, {"channel": known["channel"], "ts": known["ts"]}, draw, style)
+    if response.error in GONE and revives(delivery, known):
+        return (yield from _post_anew(delivery, place, known))
+    if response.error in GONE | CLOSED:
+        # Not `skipped`: a call was made. All that follow are.
+        return Receipt(ref=known | {"ended": DELETED if response.error in GONE else CLOSED_FOR_EDITS})
+    _demand(response, request, place)
+    return Receipt(ref=known | _seen(drawn))
 
 
-def _news(delivery: Delivery, style: Style) -> Flow:
+def _post_anew(delivery: Delivery, place: Place, known: dict[str, Any]) -> Talk[Receipt]:
+    return (yield from _post_root(delivery, place, int(known.get("g", 0)) + 1))
+
+
+def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
+    """Return whether a message that is deleted would be posted anew for this letter."""
+    if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
+        return False
+    return bool(delivery.task.open_approvals) or delivery.task.status == "error"
+
+
+def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
+    """Return whether an earlier attempt of this letter may have posted the message anew, whatever the task is like by now."""
+    if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
+        return False
+    task = delivery.task
+    return bool(task.approvals) or task.error is not None or task.status == "error"
+
+
+def _post_root(delivery: Delivery, place: Place, generation: int) -> Talk[Receipt]:
+    def draw(style: Style) -> Message:
+        return render.root(delivery.task, delivery.children, key=delivery.key, generation=generation, style=style)
+
+    arguments = {"channel": place.channel, "client_msg_id": client_msg_id(delivery.key, generation)} | _QUIET
+    request, response, drawn = yield from _try(POST, arguments, draw, Style.RICH)
+    _demand(response, request, place)
+    posted = _posted(response, place.channel) | ({"g": generation} if generation else {})
+    if _is_old(response):
+        # Slack knew the `client_msg_id` and answers with what arrived before, whose text may be old.
+        place_of = {"channel": posted["channel"], "ts": posted["ts"]}
+        request, response, drawn = yield from _try(EDIT, place_of, draw, drawn.style)
+        if meaning(response, request, place) is not None:
+            return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
+    return Receipt(ref=posted | _seen(drawn))
+
+
+def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
     checkpoint = delivery.checkpoint
     if checkpoint is None:
         raise Rejected("news without a checkpoint", reason="empty")
     is_root = delivery.task.root_uid in (None, delivery.task.uid)
     if checkpoint.kind is Kind.START and is_root:
         return Receipt(skipped="the root message says so")
-    known = delivery.lane_receipt.ref if delivery.lane_receipt is not None else {}
+    known = known_of(delivery)
     if "ts" not in known:
-        raise Unavailable("the task's message is not posted yet", reason="no_root")
-    message = render.reply(delivery.task, checkpoint, key=delivery.key, is_root=is_root, style=style)
-    place = {"channel": known["channel"], "thread_ts": known["ts"]}
-    body = yield from _call("chat.postMessage", place | message.arguments() | _QUIET, delivery, style)
-    return _receipt(body, known["channel"], fingerprint(message))
+        # Not `Unavailable`, which would count against Slack: the lane's state went before, and came to nothing.
+        raise Rejected("there is no message to hang it below: retry the task's state first", reason="no_root")
+    if known.get("ended") == DELETED:
+        return Receipt(skipped=WHY[DELETED])
+
+    def draw(style: Style) -> Message:
+        return render.reply(delivery.task, checkpoint, key=delivery.key, is_root=is_root, style=style)
+
+    style = Style.PLAIN if known.get("style") else Style.RICH
+    arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(delivery.key, 0)} | _QUIET
+    request, response, drawn = yield from _try(POST, arguments, draw, style)
+    if response.error in GONE:
+        return Receipt(ref={"ended": DELETED})
+    _demand(response, request, place)
+    posted = _posted(response, known["channel"])
+    if is_stray(response):
+        # Best effort: what cannot be deleted stands in the channel, once.
+        yield Request(method="chat.delete", arguments={"channel": posted["channel"], "ts": posted["ts"]})
+        return Receipt(ref={"ended": DELETED})
+    return Receipt(ref=posted | {"mark": fingerprint(drawn)})
 
 
-def _call(method: str, arguments: dict[str, Any], delivery: Delivery, style: Style) -> Generator[Request, Response, dict[str, Any]]:
-    response = yield Request(method=method, arguments=arguments)
-    error = str(response.body.get("error", ""))
-    if error in _BLOCKS and style is Style.RICH:
-        plainer = _plainer(delivery).arguments()
-        response = yield Request(method=method, arguments=arguments | plainer)
-    return read(response, method)
+def is_stray(response: Response) -> bool:
+    """Return whether a reply stands in the channel instead of its thread.
+
+    Slack posts a reply to a message that was deleted in the channel itself, and says so only by leaving `thread_ts` out
+    (slack-go/slack #1571).
+    """
+    message = response.body.get("message")
+    return isinstance(message, dict) and bool(message) and not message.get("thread_ts")
 
 
-def _plainer(delivery: Delivery) -> Message:
-    if delivery.mode is Mode.STATE or delivery.checkpoint is None:
-        return render.root(delivery.task, delivery.children, key=delivery.key, style=Style.PLAIN)
-    is_root = delivery.task.root_uid in (None, delivery.task.uid)
-    return render.reply(delivery.task, delivery.checkpoint, key=delivery.key, is_root=is_root, style=Style.PLAIN)
+def _try(
+    method: str, arguments: dict[str, Any], draw: Any, style: Style
+) -> Generator[Request, Response, tuple[Request, Response, Message]]:
+    """Make the call, once more in plain sections when the blocks are refused; return what was shown, too."""
+    drawn: Message = draw(style)
+    request = Request(method=method, arguments=arguments | drawn.arguments())
+    response = yield request
+    if response.error in BLOCKS and style is Style.RICH:
+        drawn = draw(Style.PLAIN)
+        request = Request(method=method, arguments=arguments | drawn.arguments())
+        response = yield request
+    return request, response, drawn
 
 
-def read(response: Response, method: str) -> dict[str, Any]:
-    """Return the body of a good answer; raise what a bad one asks to do next."""
-    error = str(response.body.get("error", ""))
-    if response.status == 429 or error in _THROTTLED:
-        raise Throttled(f"{method}: asked for patience", retry_after=from_seconds(response.retry_after, 30.0), reason="ratelimited")
-    if response.status >= 500 or error in _UNKNOWN:
-        raise Unknown(f"{method}: {error or response.status}", reason=error or f"http_{response.status}")
-    if response.body.get("ok") is True:
-        return response.body
-    if error in _AWAY:
-        raise Unavailable(f"{method}: {error}", reason=error)
-    if not error:
-        raise Unknown(f"{method}: an answer that is not Slack's (HTTP {response.status})", reason="bad_answer")
-    raise Rejected(f"{method}: {error}", reason=error)
+def _demand(response: Response, request: Request, place: Place) -> None:
+    error = meaning(response, request, place)
+    if error is not None:
+        raise error
 
 
-def _receipt(body: dict[str, Any], channel: str, mark: str) -> Receipt:
-    ts = body.get("ts")
+def _is_old(response: Response) -> bool:
+    """Return whether a post is answered with a message that stood there before."""
+    try:
+        return response.date is not None and float(response.body.get("ts") or "nan") < response.date - OLD
+    except (TypeError, ValueError):
+        return False
+
+
+def _seen(drawn: Message) -> dict[str, Any]:
+    seen = {"mark": fingerprint(drawn)}
+    return seen | {"style": Style.PLAIN.value} if drawn.style is Style.PLAIN else seen
+
+
+def _posted(response: Response, channel: str) -> dict[str, Any]:
+    ts = response.body.get("ts")
     if not ts:
         raise Unknown("posted, but the answer names no ts", reason="bad_answer")
-    return Receipt(ref={"channel": str(body.get("channel") or channel), "ts": str(ts), "mark": mark})
+    return {"channel": str(response.body.get("channel") or channel), "ts": str(ts)}
+
+
+def known_of(delivery: Delivery) -> dict[str, Any]:
+    """Return what is known of the lane's message; empty before it is posted."""
+    return delivery.lane_receipt.ref if delivery.lane_receipt is not None else {}
+
+
+def client_msg_id(key: str, generation: int) -> str:
+    """Return an id that is the same for every attempt. Slack seems to refuse repeats of it; no promise of ours rests on that."""
+    return str(uuid5(_SPACE, f"{key}|{generation}"))
 
 
 def fingerprint(message: Message) -> str:

@@ -61,14 +61,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     blocks: list[Block]
     attachments: list[dict[str, Any]] = []
     metadata: dict[str, Any] = {}
+    style: Style = Style.RICH
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the call, channel and place left out."""
         return {"text": self.text, "blocks": self.blocks, "attachments": self.attachments, "metadata": self.metadata}
 
 
-def root(task: Task, children: Sequence[Task] = (), *, key: str, style: Style = Style.RICH) -> Message:
-    """Render a task's root message. `key` is the delivery's: it marks the message, so that it can be found again."""
+def root(task: Task, children: Sequence[Task] = (), *, key: str, generation: int = 0, style: Style = Style.RICH) -> Message:
+    """Render a task's root message. `key` is the delivery's: with the generation it marks the message, so that it can be found again."""
     draw = _root_rich if style is Style.RICH else _root_plain
     # What fits is shown; what does not is left out from the bottom of a stated list, never cut in the middle of a block.
     for most in (1.0, 0.5, 0.25, 0.0):
@@ -79,7 +80,8 @@ def root(task: Task, children: Sequence[Task] = (), *, key: str, style: Style = 
         text=escape(cut(words.sentence(task), 700)),
         blocks=blocks,
         attachments=attachments,
-        metadata=_marker(key),
+        metadata=marker(key, generation),
+        style=style,
     )
 
 
@@ -105,7 +107,10 @@ def reply(task: Task, checkpoint: Checkpoint, *, key: str, is_root: bool = True,
         if facts:
             blocks.append(context("  ·  ".join(facts)))
     return Message(
-        text=escape(cut(f"{head} ({words.title(task, 80)})" if is_root else head, 900)), blocks=blocks, metadata=_marker(key)
+        text=escape(cut(f"{head} ({words.title(task, 80)})" if is_root else head, 900)),
+        blocks=blocks,
+        metadata=marker(key),
+        style=style,
     )
 
 
@@ -123,8 +128,20 @@ def _facts(task: Task, checkpoint: Checkpoint) -> list[str]:
     return [f"{checkpoint.progress:.0f} %"] if checkpoint.progress is not None else []
 
 
-def _marker(key: str) -> dict[str, Any]:
-    return {"event_type": EVENT_TYPE, "event_payload": {"k": key}}
+def marker(key: str, generation: int = 0) -> dict[str, Any]:
+    """Return the metadata by which a message is found again. Every app in the workspace can read it."""
+    return {"event_type": EVENT_TYPE, "event_payload": {"k": key, "g": generation}}
+
+
+def marked(metadata: Any) -> tuple[str, int] | None:
+    """Return key and generation of a message's metadata; None when it is not a marker of ours."""
+    if not isinstance(metadata, dict) or metadata.get("event_type") != EVENT_TYPE:
+        return None
+    payload = metadata.get("event_payload")
+    if not isinstance(payload, dict) or not isinstance(payload.get("k"), str):
+        return None
+    generation = payload.get("g", 0)
+    return payload["k"], generation if isinstance(generation, int) else 0
 
 
 def _progress(task: Task) -> str:

@@ -28,3 +28,10 @@ def comments(kind: str, name: str, comment: str, columns: Sequence[Column]) -> l
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def add_columns(table: str, columns: Sequence[Column]) -> list[str]:
+    """Return the statements that add documented columns. Each has a default or may be null: older code goes on beside."""
+    added = ", ".join(f"ADD COLUMN {column} {kind}" for column, kind, _ in columns)
+    told = [f"COMMENT ON COLUMN {table}.{column} IS {_quote(text)}" for column, _, text in columns]
+    return [f"ALTER TABLE {table} {added}", *told]

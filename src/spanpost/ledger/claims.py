@@ -1,0 +1,395 @@
+"""Letters under way: claimed as their budgets allow, settled by what became of them.
+
+A claim is one transaction. It asks which sorts of call wait (sink, address, call, urgency: few, however many lanes), leaves out
+those whose budgets are closed, locks the best lanes of the others, looks at the letter that each has first, locks the buckets and
+draws in the order of urgency. A lane that gets nothing is left as it was. Locks, as everywhere: lanes, letters, buckets by key;
+lanes that somebody else has are skipped.
+
+What a lane says of its next letter (`address`, `call`) only chooses; what is drawn is decided by the letter itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
+from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
+from spanpost.domain.tasks import Task
+from spanpost.fold import paces
+from spanpost.fold.mend import mend_text
+from spanpost.fold.paces import Closed
+from spanpost.fold.silence import now_shown
+from spanpost.ledger import buckets as bucket_rows
+from spanpost.ledger.base import Budgets, has_sent, wait_of
+from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
+
+#: Ranks below this are urgent: approval, end, error.
+URGENT = 3
+#: More lanes of a sort than there are calls for are looked at, because others may have locked the first.
+SPARE = 4
+
+#: The sorts of call that wait, by leaps through the index `lanes_heads`, each with when its first is due.
+_SORTS = """
+WITH RECURSIVE sort AS (
+  (SELECT sink, address, call, rank, due_at FROM lanes WHERE due_at IS NOT NULL ORDER BY sink, address, call, rank, due_at LIMIT 1)
+  UNION ALL
+  SELECT following.* FROM sort CROSS JOIN LATERAL (
+    SELECT l.sink, l.address, l.call, l.rank, l.due_at FROM lanes l
+    WHERE l.due_at IS NOT NULL AND (l.sink, l.address, l.call, l.rank) > (sort.sink, sort.address, sort.call, sort.rank)
+    ORDER BY l.sink, l.address, l.call, l.rank, l.due_at LIMIT 1
+  ) AS following
+)
+SELECT sink, address, call, rank, due_at, clock_timestamp() AS now FROM sort"""
+_PICK = """
+WITH best AS MATERIALIZED (
+  SELECT found.sink, found.lane, found.rank, found.due_at
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::int2[], $5::int4[]) AS sort(sink, address, call, rank, most)
+  CROSS JOIN LATERAL (
+    SELECT l.sink, l.lane, l.rank, l.due_at FROM lanes l
+    WHERE l.sink = sort.sink AND l.address = sort.address AND l.call = sort.call AND l.rank = sort.rank
+      AND l.due_at <= $6 AND (l.lease_until IS NULL OR l.lease_until <= $6)
+    ORDER BY l.due_at LIMIT sort.most
+  ) AS found
+  ORDER BY found.rank, found.due_at LIMIT $7 * 4
+)
+SELECT l.sink, l.lane, l.rank, l.address, l.call, l.receipt::text, l.lease_until IS NOT NULL AS is_lost
+FROM best JOIN lanes l USING (sink, lane)
+WHERE l.due_at <= $6 AND (l.lease_until IS NULL OR l.lease_until <= $6)
+ORDER BY l.rank, l.due_at, l.sink, l.lane LIMIT $7 FOR UPDATE OF l SKIP LOCKED"""
+_TAKE_OVER = """
+UPDATE deliveries d SET state = 'waiting', unsure = true, recheck = false, owner = NULL, lease_until = NULL
+FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+WHERE d.sink = g.sink AND d.lane = g.lane AND d.state = 'sending'"""
+_FREE = """
+UPDATE lanes SET lease_until = NULL FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
+
+_OF_LANE = """
+SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, d.sent_at FROM deliveries d
+WHERE d.sink = l.sink AND d.lane = l.lane AND d.state = 'waiting'
+ORDER BY CASE WHEN d.mode = 'news' THEN 1 WHEN l.receipt IS NULL THEN 0 ELSE 2 END, d.id"""
+#: The first letter of each lane that is due.
+_FIRST = f"""
+SELECT g.sink, g.lane, head.* FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
+CROSS JOIN LATERAL ({_OF_LANE} LIMIT 1) AS head
+WHERE head.not_before IS NULL OR head.not_before <= $3"""
+#: Brings the lanes named by $1, $2 up to date: when each may be claimed, how urgent it is, and which call comes next.
+REFRESH = f"""
+UPDATE lanes AS target SET
+  due_at = coalesce(l.lease_until, head.not_before, head.born_at),
+  rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
+  call = CASE WHEN l.lease_until IS NOT NULL OR head.unsure THEN 'look'
+    WHEN l.receipt IS NOT NULL AND coalesce(head.mode, 'state') = 'state' THEN 'edit' ELSE 'post' END
+FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
+LEFT JOIN LATERAL (
+  SELECT first.*, (SELECT min(d.rank) FROM deliveries d WHERE d.sink = l.sink AND d.lane = l.lane AND d.state = 'waiting') AS most
+  FROM ({_OF_LANE} LIMIT 1) AS first
+) AS head ON true
+WHERE target.sink = l.sink AND target.lane = l.lane"""
+_CLAIM = """
+UPDATE deliveries AS claimed
+SET state = 'sending', attempt = attempt + 1, owner = $3, claimed_at = $4, lease_until = $5, claimed_revision = revision,
+  sent_at = CASE WHEN g.is_sent THEN $4 ELSE claimed.sent_at END, looks = CASE WHEN g.is_sent THEN 0 ELSE claimed.looks END
+FROM unnest($1::bigint[], $2::boolean[]) AS g(id, is_sent)
+WHERE claimed.id = g.id AND claimed.state = 'waiting'
+RETURNING claimed.id, claimed.tenant, claimed.sink, claimed.address, claimed.lane, claimed.mode, claimed.key, claimed.urgency,
+  claimed.task_uid, claimed.checkpoint_id, claimed.attempt, claimed.unsure, claimed.born_at, claimed.not_before,
+  claimed.receipt::text, claimed.looks"""
+#: While it is under way a lane is due when its lease is over, to be looked up.
+_LEASE = """
+UPDATE lanes SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
+_OF_NOTHING = """
+UPDATE deliveries SET state = 'dead', error = 'what it told of is no more', reason = 'gone', owner = NULL, lease_until = NULL
+WHERE id = ANY($1::bigint[])"""
+
+_TASKS = """
+SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
+LEFT JOIN task_redirects r ON r.uid = asked.uid
+JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
+_BELOW = "SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
+
+#: Locks the lane, and tells whether a plain answer would change one of its buckets.
+_OPEN = f"""
+SELECT EXISTS (SELECT FROM buckets WHERE key = ANY($3::text[]) AND ({bucket_rows.TROUBLED}))
+FROM lanes WHERE sink = $1 AND lane = $2 FOR UPDATE"""
+_HELD = """
+SELECT state, owner, attempt, claimed_at, revision > claimed_revision AS is_behind FROM deliveries WHERE id = $1 FOR UPDATE"""
+_LEFT = "owner = NULL, lease_until = NULL, recheck = false, settled_at = clock_timestamp()"
+_DELIVERED = f"""
+UPDATE deliveries SET state = CASE WHEN $3 OR recheck THEN 'waiting' ELSE 'delivered' END,
+  attempt = CASE WHEN $3 OR recheck THEN 0 ELSE attempt END, born_at = CASE WHEN $3 THEN clock_timestamp() ELSE born_at END,
+  receipt = coalesce($2::text::jsonb, receipt), unsure = recheck, reason = '', error = '', not_before = NULL, {_LEFT}
+WHERE id = $1"""
+#: What a look found of a state may be old text: the newest is sent after it.
+_SEEN = f"""
+UPDATE deliveries SET state = 'waiting', attempt = 0, receipt = $2::text::jsonb, unsure = recheck, reason = '', error = '',
+  not_before = NULL, {_LEFT}
+WHERE id = $1"""
+#: News that has a receipt was delivered, whatever a look cannot see; it was looked up once more on suspicion.
+_ABSENT = f"""
+UPDATE deliveries SET state = CASE WHEN mode = 'news' AND receipt IS NOT NULL AND NOT recheck THEN 'delivered' ELSE 'waiting' END,
+  unsure = recheck, not_before = NULL, {_LEFT}
+WHERE id = $1"""
+_LATER = f"""
+UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::interval, reason = $3, error = $4,
+  unsure = unsure OR $5 OR recheck, looks = looks + $6, {_LEFT}
+WHERE id = $1"""
+_UNSENT = f"""
+UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::interval, reason = $3, error = $4,
+  unsure = unsure OR recheck, attempt = greatest(attempt - 1, 0), sent_at = $5, {_LEFT}
+WHERE id = $1"""
+_DEAD = f"""
+UPDATE deliveries SET state = CASE WHEN recheck THEN 'waiting' ELSE 'dead' END, reason = $2, error = $3,
+  unsure = unsure OR $4 OR recheck, not_before = NULL, {_LEFT}
+WHERE id = $1"""
+#: Somebody sent it after its lease was over: whoever has it now, it is looked up again.
+_RECHECK = """
+UPDATE deliveries SET recheck = state = 'sending', unsure = unsure OR state <> 'sending',
+  not_before = CASE WHEN state = 'sending' THEN not_before END, state = CASE WHEN state = 'sending' THEN state ELSE 'waiting' END
+WHERE id = $1"""
+_LANE_RECEIPT = "UPDATE lanes SET receipt = $3::text::jsonb WHERE sink = $1 AND lane = $2"
+
+
+async def claim(
+    connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, budgets: Budgets
+) -> list[Delivery]:
+    """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
+    sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]
+    if not sorts:
+        return []
+    now: datetime = sorts[0]["now"]
+    limits = {at: budgets(*at) for at in {_at(sort) for sort in sorts}}
+    known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
+    chosen = []
+    for sort in sorts:
+        left = paces.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
+        if left > 0:
+            chosen.append((sort["sink"], sort["address"], sort["call"], sort["rank"], min(left, limit) + SPARE))
+    if not chosen:
+        return []
+    picked = await connection.fetch(_PICK, *(list(column) for column in zip(*chosen, strict=True)), now, limit + SPARE)
+    if not picked:
+        return []
+    lanes = {(row["sink"], row["lane"]): row for row in picked}
+    lost = [at for at, row in lanes.items() if row["is_lost"]]
+    if lost:
+        await connection.execute(_TAKE_OVER, *lane_columns(lost))
+        await connection.execute(_FREE, *lane_columns(lost))
+    first = {(row["sink"], row["lane"]): row for row in await connection.fetch(_FIRST, *lane_columns(lanes), now)}
+    calls = {
+        at: (row["address"], paces.call_of(row["mode"], row["unsure"], lanes[at]["receipt"] is not None))
+        for at, row in first.items()
+    }
+    wanted = {at: budgets(at[0], *call) for at, call in calls.items()}
+    drawn, changed, now = await _draw(connection, {at: wanted[at] for at in lanes if at in wanted}, lanes, limit, lease, now)
+    rows, until = [], now + lease
+    if drawn:
+        ids, is_sent = [first[at]["id"] for at in drawn], [calls[at][1] is not Call.LOOK for at in drawn]
+        rows = await connection.fetch(_CLAIM, ids, is_sent, owner, now, until)
+        await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
+    deliveries = [
+        msgspec.structs.replace(d, claimed_at=now, sent_at=first[d.sink, d.lane]["sent_at"], drawn=drawn[d.sink, d.lane])
+        for d in await _deliveries(connection, rows, {at: receipt_of(row["receipt"]) for at, row in lanes.items()}, list(drawn))
+    ]
+    gone = [row["id"] for row in rows if row["id"] not in {d.id for d in deliveries}]
+    if gone:
+        await connection.execute(_OF_NOTHING, gone)
+    leased = [(d.sink, d.lane) for d in deliveries]
+    if leased:
+        await connection.execute(_LEASE, *lane_columns(leased), until)
+    hinted = {at: (row["address"], row["call"]) for at, row in lanes.items()}
+    wrong = [at for at in lanes if at not in leased and (at in drawn or hinted[at] != calls.get(at))]
+    if wrong or lost:
+        await connection.execute(REFRESH, *lane_columns([*wrong, *(at for at in lost if at not in leased and at not in wrong)]))
+    return deliveries
+
+
+async def _draw(
+    connection: Any,
+    wanted: Mapping[tuple[str, str], tuple[Budget, ...]],
+    lanes: Mapping[tuple[str, str], Any],
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+) -> tuple[dict[tuple[str, str], tuple[str, ...]], dict[str, paces.Bucket], datetime]:
+    """Draw for as many lanes as their budgets allow, in order; return the keys drawn by lane, and the buckets as changed."""
+    budgets = {b.key: b for found in wanted.values() for b in found}
+    buckets = await bucket_rows.read(connection, budgets)
+    # Buckets that only count failures, and have none to count, are not locked: else all calls of a sink would queue there.
+    held = {
+        key: b for key, b in budgets.items() if b.rate is not None or (key in buckets and not paces.is_quiet(buckets[key], now))
+    }
+    if held:
+        locked, now = await bucket_rows.lock(connection, held, buckets)
+        buckets.update(locked)
+    drawn: dict[tuple[str, str], tuple[str, ...]] = {}
+    changed: dict[str, paces.Bucket] = {}
+    for at, found in wanted.items():
+        if len(drawn) >= limit:
+            break
+        new = paces.draw(buckets, found, now, is_urgent=lanes[at]["rank"] < URGENT, lease=lease)
+        if new is not None:
+            drawn[at] = tuple(b.key for b in found)
+            buckets.update(new)
+            changed.update(new)
+    return drawn, changed, now
+
+
+async def due_in(connection: Any, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
+    """Seconds until a letter may be claimed or a timer falls due; None when nothing waits."""
+    timer = await connection.fetchval("SELECT extract(epoch FROM min(at) - clock_timestamp())::float8 FROM timers")
+    waits = [] if timer is None else [float(timer)]
+    sorts = [sort for sort in await connection.fetch(_SORTS) if sinks is None or sort["sink"] in sinks]
+    if sorts:
+        limits = {at: budgets(*at) for at in {_at(sort) for sort in sorts}}
+        known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
+        for sort in sorts:
+            now = sort["now"]
+            opens = paces.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
+            waits.append((max(sort["due_at"], opens) - now).total_seconds())
+    return max(0.0, min(waits)) if waits else None
+
+
+async def _deliveries(
+    connection: Any, rows: Sequence[Any], receipts: Mapping[tuple[str, str], Receipt | None], order: Sequence[tuple[str, str]]
+) -> list[Delivery]:
+    if not rows:
+        return []
+    uids = list({r["task_uid"] for r in rows})
+    tasks: dict[UUID, Task] = {uid: now_shown(task_of(doc), phase) for uid, doc, phase in await connection.fetch(_TASKS, uids)}
+    children: dict[UUID, list[Task]] = {}
+    for root_uid, doc, phase in await connection.fetch(_BELOW, [t.uid for t in tasks.values()]):
+        children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
+    told: dict[UUID, Checkpoint] = {}
+    ids = [r["checkpoint_id"] for r in rows if r["checkpoint_id"] is not None]
+    if ids:
+        for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
+            told[row["id"]] = checkpoint_of(row)
+    out = []
+    for r in sorted(rows, key=lambda r: order.index((r["sink"], r["lane"]))):
+        task, checkpoint = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])
+        if task is None or (r["mode"] == Mode.NEWS and checkpoint is None):
+            continue
+        out.append(
+            Delivery(
+                id=r["id"],
+                tenant=r["tenant"],
+                sink=r["sink"],
+                address=r["address"],
+                lane=r["lane"],
+                mode=Mode(r["mode"]),
+                key=r["key"],
+                urgency=Urgency(r["urgency"]),
+                task=task,
+                children=tuple(children.get(task.uid, ())),
+                checkpoint=checkpoint,
+                attempt=r["attempt"],
+                is_unknown=r["unsure"],
+                born_at=r["born_at"],
+                not_before=r["not_before"],
+                lane_receipt=receipts[r["sink"], r["lane"]],
+                receipt=receipt_of(r["receipt"]),
+                looks=r["looks"],
+            )
+        )
+    return out
+
+
+async def settle(
+    connection: Any, delivery: Delivery, outcome: Outcome, owner: UUID, budgets: Mapping[str, Budget], jitter: float
+) -> tuple[bool, list[Closed]]:
+    """Write down what became of a claimed letter; return whether its lease held, and the budgets that closed.
+
+    A lease that was lost to another settles nothing of the letter. When it was sent nevertheless it is looked up once more.
+    """
+    lane = ([delivery.sink], [delivery.lane])
+    is_troubled = await connection.fetchval(_OPEN, delivery.sink, delivery.lane, list(delivery.drawn))
+    row = await connection.fetchrow(_HELD, delivery.id)
+    is_same = row is not None and (row["claimed_at"], row["attempt"]) == (delivery.claimed_at, delivery.attempt)
+    is_held = row is not None and is_same and row["owner"] == owner and row["state"] == "sending"
+    if is_held:
+        await _write(connection, delivery, outcome, is_behind=row["is_behind"])
+        await connection.execute(_FREE, *lane)
+    elif row is not None and row["claimed_at"] != delivery.claimed_at and has_sent(delivery, outcome):
+        await connection.execute(_RECHECK, delivery.id)
+    await connection.execute(REFRESH, *lane)
+    closed: list[Closed] = []
+    # Settled before: its answer was lost on the way to us, and is not counted twice.
+    is_repeat = is_same and not is_held
+    if not is_repeat and (is_troubled or not paces.is_plain(outcome)) and (is_held or not paces.is_uncalled(outcome)):
+        closed = await _answer(connection, delivery, outcome, budgets, jitter)
+    return is_held, closed
+
+
+async def _answer(
+    connection: Any, delivery: Delivery, outcome: Outcome, budgets: Mapping[str, Budget], jitter: float
+) -> list[Closed]:
+    """Bring what the far side answered to the buckets of the call."""
+    concerned = {key: budgets.get(key) or Budget(key=key) for key in paces.concerned(delivery.drawn, outcome)}
+    known = await bucket_rows.read(connection, concerned)
+    said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
+    made = {key for key, b in concerned.items() if said is not None and (key in said.closes or (said.is_failure and b.is_breaker))}
+    concerned = {key: b for key, b in concerned.items() if key in known or key in made}
+    locked, now = await bucket_rows.lock(connection, concerned, known)
+    changed, closed = paces.settled(
+        locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait_of(outcome, datetime.now(UTC)), jitter=jitter
+    )
+    await bucket_rows.write(connection, changed, concerned)
+    return closed
+
+
+async def _write(connection: Any, delivery: Delivery, outcome: Outcome, *, is_behind: bool) -> None:
+    is_state = delivery.mode is Mode.STATE
+    match outcome:
+        case Receipt():
+            is_kept = bool(outcome.ref) or not outcome.skipped
+            receipt = json_text(outcome) if is_kept else None
+            await connection.execute(_DELIVERED, delivery.id, receipt, is_state and is_behind)
+            if is_kept and is_state:
+                await connection.execute(_LANE_RECEIPT, delivery.sink, delivery.lane, receipt)
+        case Found():
+            receipt = json_text(outcome.receipt)
+            if is_state:
+                await connection.execute(_SEEN, delivery.id, receipt)
+                await connection.execute(_LANE_RECEIPT, delivery.sink, delivery.lane, receipt)
+            else:
+                await connection.execute(_DELIVERED, delivery.id, receipt, False)
+        case Absent():
+            await connection.execute(_ABSENT, delivery.id)
+        case RetryAt():
+            said = delivery.id, wait_of(outcome, datetime.now(UTC)), _clean(outcome.reason), _clean(outcome.error or outcome.reason)
+            if outcome.is_unsent:
+                await connection.execute(_UNSENT, *said, delivery.sent_at)
+            else:
+                await connection.execute(_LATER, *said, outcome.reconcile, int(outcome.has_looked))
+        case GiveUp():
+            said_of = _clean(outcome.reason), _clean(outcome.error or outcome.reason)
+            await connection.execute(_DEAD, delivery.id, *said_of, outcome.reconcile)
+
+
+def lane_columns(lanes: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return lanes as two parameters: their sinks, their names."""
+    lanes = list(lanes)
+    return [sink for sink, _ in lanes], [lane for _, lane in lanes]
+
+
+def receipt_of(text: str | None) -> Receipt | None:
+    """Return a receipt as it was written."""
+    return msgspec.json.decode(text, type=Receipt) if text is not None else None
+
+
+def _at(sort: Any) -> tuple[str, str, Call]:
+    return sort["sink"], sort["address"], Call(sort["call"])
+
+
+def _clean(text: str) -> str:
+    return mend_text(text, 4000)[0]

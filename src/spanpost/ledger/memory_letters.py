@@ -1,0 +1,386 @@
+"""The letters of the memory ledger: the same rules as `outbox` and `claims`, over dictionaries."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
+from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
+from spanpost.domain.tasks import Task
+from spanpost.fold import paces
+from spanpost.fold.letters import Letter
+from spanpost.fold.paces import Bucket, Closed
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
+
+RANK = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
+Lane = tuple[str, str]
+
+
+class Knows(Protocol):
+    """**Protocol:** what letters ask of the ledger that keeps their tasks."""
+
+    def task(self, uid: UUID) -> Task | None: ...
+
+    def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def below(self, root: Task) -> tuple[Task, ...]: ...
+
+    def shown(self, task: Task) -> Task: ...
+
+
+class _Letter(msgspec.Struct):
+    """A delivery as it is kept."""
+
+    id: int
+    letter: Letter
+    tenant: str
+    born_at: datetime
+    state: str = "waiting"
+    attempt: int = 0
+    not_before: datetime | None = None
+    lease_until: datetime | None = None
+    claimed_at: datetime | None = None
+    sent_at: datetime | None = None
+    looks: int = 0
+    is_unknown: bool = False
+    #: While sending: somebody whose lease was over sent it too.
+    recheck: bool = False
+    receipt: Receipt | None = None
+    reason: str = ""
+    error: str = ""
+    #: Counts up when a state letter is replaced while it is under way: the newest is sent after.
+    revision: int = 0
+    sent_revision: int = -1
+
+    @property
+    def lane(self) -> Lane:
+        return self.letter.sink, self.letter.lane
+
+    @property
+    def is_state(self) -> bool:
+        return self.letter.mode is Mode.STATE
+
+
+class Letters:
+    """Letters, lanes and buckets of one process."""
+
+    def __init__(self, knows: Knows, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]) -> None:
+        self._knows = knows
+        self._clock = clock
+        self._lease = lease
+        self._jitter = jitter
+        self._letters: dict[int, _Letter] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+        #: Letters that wait or are under way.
+        self._open: dict[Lane, dict[int, _Letter]] = {}
+        self._receipts: dict[Lane, Receipt] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._budgets: dict[str, Budget] = {}
+        self._numbers = itertools.count(1)
+
+    # --- putting ------------------------------------------------------------------------------------------------------
+
+    def post(self, letter: Letter) -> None:
+        """Put a letter into its lane; news that was told before is nothing new, a state replaces the one that waits."""
+        now = self._clock()
+        known = self._ids.get((letter.sink, letter.key))
+        if known is None:
+            task = self._knows.task(letter.task_uid)
+            row = _Letter(next(self._numbers), letter, task.tenant if task is not None else "default", now)
+            self._ids[letter.sink, letter.key] = row.id
+            self._letters[row.id] = row
+            self._set(row, "waiting")
+            return
+        row = self._letters[known]
+        if letter.mode is Mode.NEWS:
+            return
+        if RANK[letter.urgency] > RANK[row.letter.urgency] and row.state == "waiting":
+            letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
+        row.letter = letter
+        row.revision += 1
+        if row.state in ("delivered", "dead"):
+            row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, now, None, "", ""
+            self._set(row, "waiting")
+
+    def forget(self, tasks: Collection[UUID]) -> None:
+        """Let go of what was delivered or given up of these tasks."""
+        for number, row in list(self._letters.items()):
+            if row.letter.task_uid in tasks and row.state in ("delivered", "dead"):
+                del self._letters[number]
+                self._ids.pop((row.letter.sink, row.letter.key), None)
+                self._receipts.pop(row.lane, None)
+
+    def _set(self, row: _Letter, state: str) -> None:
+        row.state = state
+        if state in ("waiting", "sending"):
+            self._open.setdefault(row.lane, {})[row.id] = row
+        elif row.lane in self._open:
+            self._open[row.lane].pop(row.id, None)
+            if not self._open[row.lane]:
+                del self._open[row.lane]
+
+    # --- claiming -----------------------------------------------------------------------------------------------------
+
+    def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets) -> list[Delivery]:
+        """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
+        now = self._clock()
+        due: list[tuple[int, datetime, int, _Letter]] = []
+        for lane, rows in self._open.items():
+            if lane[0] not in sinks:
+                continue
+            for row in rows.values():
+                if row.state == "sending" and row.lease_until is not None and row.lease_until <= now:
+                    row.is_unknown, row.recheck = True, False
+                    row.state = "waiting"
+            head, rank = self._head(lane)
+            if head is not None and (head.not_before is None or head.not_before <= now):
+                due.append((rank, head.not_before or head.born_at, head.id, head))
+        due.sort(key=lambda each: each[:3])
+        out: list[Delivery] = []
+        for rank, _, _, row in due:
+            if len(out) >= limit:
+                break
+            call = self._call(row)
+            limits = budgets(row.letter.sink, row.letter.address, call)
+            self._budgets.update((b.key, b) for b in limits)
+            drawn = paces.draw(self._buckets, limits, now, is_urgent=rank < RANK[Urgency.NORMAL], lease=self._lease)
+            if drawn is None:
+                continue
+            delivery = self._lend(row, call, tuple(b.key for b in limits), now)
+            if delivery is not None:
+                self._buckets.update(drawn)
+                out.append(delivery)
+        return out
+
+    def _head(self, lane: Lane) -> tuple[_Letter | None, int]:
+        """Return the letter of a lane that goes first and the rank of the most urgent; None while one is under way."""
+        rows = self._open[lane].values()
+        if any(row.state == "sending" for row in rows):
+            return None, 3
+        has_receipt = lane in self._receipts
+        head = min(rows, key=lambda row: ((2 if has_receipt else 0) if row.is_state else 1, row.id))
+        return head, min(RANK[row.letter.urgency] for row in rows)
+
+    def _call(self, row: _Letter) -> Call:
+        return paces.call_of(row.letter.mode, row.is_unknown, row.lane in self._receipts)
+
+    def _lend(self, row: _Letter, call: Call, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
+        letter = row.letter
+        task = self._knows.task(letter.task_uid)
+        checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
+        if task is None or (letter.mode is Mode.NEWS and checkpoint is None):
+            row.reason, row.error = "gone", "what it told of is no more"
+            self._set(row, "dead")
+            return None
+        sent_before = row.sent_at
+        row.lease_until, row.attempt, row.claimed_at = now + self._lease, row.attempt + 1, now
+        row.sent_revision = row.revision
+        if call is not Call.LOOK:
+            row.sent_at, row.looks = now, 0
+        self._set(row, "sending")
+        return Delivery(
+            id=row.id,
+            tenant=row.tenant,
+            sink=letter.sink,
+            address=letter.address,
+            lane=letter.lane,
+            mode=letter.mode,
+            key=letter.key,
+            urgency=letter.urgency,
+            task=self._knows.shown(task),
+            children=self._knows.below(task),
+            checkpoint=checkpoint,
+            attempt=row.attempt,
+            born_at=row.born_at,
+            not_before=row.not_before,
+            lane_receipt=self._receipts.get(row.lane),
+            receipt=row.receipt,
+            is_unknown=row.is_unknown,
+            claimed_at=now,
+            sent_at=sent_before,
+            looks=row.looks,
+            drawn=drawn,
+        )
+
+    def due_in(self, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
+        """Seconds until a letter may be claimed; None when nothing waits."""
+        now = self._clock()
+        waits: list[datetime] = []
+        opens: dict[tuple[str, str, Call, bool], datetime] = {}
+        for lane, rows in self._open.items():
+            if sinks is not None and lane[0] not in sinks:
+                continue
+            # What waits behind another letter of its lane is due when that one is: else the pump would turn in a circle.
+            head, rank = self._head(lane)
+            if head is None:
+                waits += [row.lease_until for row in rows.values() if row.lease_until is not None and row.state == "sending"]
+                continue
+            at = (*lane[:1], head.letter.address, self._call(head), rank < RANK[Urgency.NORMAL])
+            if at not in opens:
+                opens[at] = paces.all_open_at(self._buckets, budgets(*at[:3]), now, is_urgent=at[3])
+            waits.append(max(head.not_before or now, opens[at]))
+        return max(0.0, (min(waits) - now).total_seconds()) if waits else None
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
+        """Say what became of a claimed letter. A lease that another took over settles nothing of it."""
+        row = self._letters.get(delivery.id)
+        is_same = row is not None and (row.claimed_at, row.attempt) == (delivery.claimed_at, delivery.attempt)
+        is_held = row is not None and is_same and row.state == "sending"
+        if row is not None and is_held:
+            self._write(row, delivery, outcome)
+        elif row is not None and row.claimed_at != delivery.claimed_at and has_sent(delivery, outcome):
+            if row.state == "sending":
+                row.recheck = True
+            else:
+                row.is_unknown, row.not_before = True, None
+                self._set(row, "waiting")
+        if (is_same and not is_held) or (paces.is_uncalled(outcome) and not is_held):
+            return []
+        now = self._clock()
+        concerned: dict[str, Bucket] = {}
+        said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
+        for key in paces.concerned(delivery.drawn, outcome):
+            budget = self._budgets.get(key) or Budget(key=key)
+            bucket = self._buckets.get(key)
+            if bucket is None and said is not None and (key in said.closes or (said.is_failure and budget.is_breaker)):
+                bucket = paces.full(budget, now)
+            if bucket is not None:
+                concerned[key] = bucket
+        changed, closed = paces.settled(
+            concerned,
+            self._budgets,
+            outcome,
+            now,
+            claimed_at=delivery.claimed_at,
+            wait=wait_of(outcome, now),
+            jitter=self._jitter(),
+        )
+        self._buckets.update(changed)
+        return closed
+
+    def _write(self, row: _Letter, delivery: Delivery, outcome: Outcome) -> None:
+        row.lease_until = None
+        is_rechecked, row.recheck = row.recheck, False
+        was_unknown, row.is_unknown = row.is_unknown, is_rechecked
+        state = "waiting"
+        match outcome:
+            case Receipt():
+                if outcome.ref or not outcome.skipped:
+                    self._keep(row, outcome)
+                row.reason, row.error, row.not_before = "", "", None
+                if row.is_state and row.revision > row.sent_revision:
+                    row.attempt, row.born_at = 0, self._clock()
+                elif is_rechecked:
+                    row.attempt = 0
+                else:
+                    state = "delivered"
+            case Found():
+                self._keep(row, outcome.receipt)
+                row.reason, row.error, row.not_before = "", "", None
+                if row.is_state or is_rechecked:
+                    row.attempt = 0
+                else:
+                    state = "delivered"
+            case Absent():
+                row.not_before = None
+                # News that has a receipt was delivered, whatever a look cannot see.
+                if not row.is_state and row.receipt is not None and not is_rechecked:
+                    state = "delivered"
+            case RetryAt():
+                row.not_before, row.reason, row.error = outcome.at, outcome.reason, outcome.error or outcome.reason
+                row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
+                row.looks += outcome.has_looked
+                if outcome.is_unsent:
+                    row.attempt, row.sent_at = max(row.attempt - 1, 0), delivery.sent_at
+            case GiveUp():
+                row.not_before, row.reason, row.error = None, outcome.reason, outcome.error or outcome.reason
+                row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
+                if not is_rechecked:
+                    state = "dead"
+        self._set(row, state)
+
+    def _keep(self, row: _Letter, receipt: Receipt) -> None:
+        row.receipt = receipt
+        if row.is_state:
+            self._receipts[row.lane] = receipt
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def listed(self, state: str | None, sink: str | None, limit: int) -> list[DeliveryRow]:
+        """List letters, oldest first."""
+        rows = []
+        for row in self._letters.values():
+            if (state is not None and row.state != state) or (sink is not None and row.letter.sink != sink):
+                continue
+            task = self._knows.task(row.letter.task_uid)
+            checkpoint = self._knows.checkpoint(row.letter.checkpoint_id) if row.letter.checkpoint_id is not None else None
+            rows.append(
+                DeliveryRow(
+                    id=row.id,
+                    sink=row.letter.sink,
+                    address=row.letter.address,
+                    lane=row.letter.lane,
+                    mode=row.letter.mode,
+                    state=row.state,
+                    task_id=task.task_id if task is not None else "",
+                    kind=checkpoint.kind if checkpoint is not None else "state",
+                    attempt=row.attempt,
+                    born_at=row.born_at,
+                    not_before=row.not_before,
+                    reason=row.reason,
+                    error=row.error,
+                )
+            )
+            if len(rows) >= limit:
+                break
+        return rows
+
+    def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
+        """Set dead letters waiting again."""
+        chosen = [
+            row
+            for row in self._letters.values()
+            if row.state == "dead" and (ids is None or row.id in ids) and (sink is None or row.letter.sink == sink)
+        ]
+        for row in chosen:
+            row.attempt, row.not_before, row.born_at = 0, None, self._clock()
+            # What nobody could look up is sent without another look: that is what the person decided.
+            row.is_unknown = row.is_unknown and row.reason != "unverifiable"
+            self._set(row, "waiting")
+        return len(chosen)
+
+    def bury(self, ids: Sequence[int]) -> int:
+        """Give up waiting letters by hand."""
+        chosen = [row for number in ids if (row := self._letters.get(number)) is not None and row.state == "waiting"]
+        for row in chosen:
+            row.reason, row.error = "buried", "buried by hand"
+            self._set(row, "dead")
+        return len(chosen)
+
+    def states(self) -> dict[str, int]:
+        """Count letters by state."""
+        return dict(Counter(row.state for row in self._letters.values()))
+
+    def budgets(self, *, is_closed: bool) -> list[BudgetRow]:
+        """List budgets, those that are closed for longest first."""
+        now = self._clock()
+        found = [(b, self._budgets.get(b.key) or Budget(key=b.key)) for b in self._buckets.values()]
+        rows = [row_of(bucket, budget, now) for bucket, budget in found]
+        rows.sort(key=lambda row: (row.state == "open", -(row.until or now).timestamp(), row.key))
+        return [row for row in rows if not is_closed or row.state != "open"]
+
+    def reopen(self, keys: Iterable[str]) -> int:
+        """Open closed budgets by hand."""
+        closed = {row.key for row in self.budgets(is_closed=True)} & set(keys)
+        self._buckets.update({key: paces.reopened(self._buckets[key]) for key in closed})
+        return len(closed)

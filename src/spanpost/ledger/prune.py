@@ -1,0 +1,175 @@
+"""Let go of what is old: audit rows, the fold's records of closed traces, letters that arrived.
+
+Rules. A task is *kept* while it, or any task that hangs together with it, is not final or has changed since; nothing of a kept
+task goes, however old. Of the rest goes what is older than the time given: a month of `agent_events` as a whole where no kept
+task has a row in it, else row by row; a trace's records when none of them was touched since; a lane with all its letters when
+all were delivered. Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
+
+Theory. What is gone is forgotten: a span of a closed task that is sent again after that is taken for new. So the time should be
+longer than any sender keeps things back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from spanpost.conventions import FINAL_STATUSES
+from spanpost.fold.records import Members, Slot, domain_of, group_key, members_key
+from spanpost.ledger.postgres import lock
+
+#: Rows of one transaction, so that none holds back the vacuum or those who record.
+CHUNK = 10_000
+#: Domains of one transaction: their locks hold back whoever records in them.
+_DOMAINS = 200
+
+# Tasks that hang together have one root; those that merely share a message are told apart by nothing that is deleted here.
+_KEPT = """
+SELECT t.uid, t.tenant, t.trace_id, t.span_id FROM agent_tasks t
+WHERE coalesce(t.root_uid, t.uid) IN (
+  SELECT coalesce(k.root_uid, k.uid) FROM agent_tasks k WHERE NOT (k.status = ANY($1::text[]) AND k.updated_at < $2))"""
+_MONTHS = """
+SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT' AS is_rest,
+  substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
+_OLD = "occurred_at < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
+# 115: the s of a slot's key.
+_KIN = (
+    "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) = 115 THEN doc END AS slot"
+    " FROM kin WHERE key > $1 ORDER BY key LIMIT $3"
+)
+# Asked once more under the locks: somebody may have come back meanwhile.
+_DROP_DOMAINS = """
+WITH old AS (SELECT domain FROM unnest($1::bytea[]) AS domain WHERE NOT EXISTS (
+  SELECT FROM kin WHERE key >= domain AND key < domain || '\\xff'::bytea AND touched_at >= $2))
+DELETE FROM kin USING old WHERE key >= domain AND key < domain || '\\xff'::bytea"""
+_DROP_TIMERS = (
+    "DELETE FROM timers WHERE substr(key, 1, 16) = ANY($1::bytea[]) AND NOT EXISTS (SELECT FROM kin WHERE kin.key = timers.key)"
+)
+_LANES = """
+SELECT d.sink, d.lane, count(*) AS letters FROM deliveries d JOIN lanes l ON l.sink = d.sink AND l.lane = d.lane
+WHERE l.due_at IS NULL AND l.lease_until IS NULL GROUP BY d.sink, d.lane
+HAVING bool_and(d.state = 'delivered' AND coalesce(d.settled_at, d.born_at) < $1 AND d.task_uid <> ALL($2::uuid[]))
+ORDER BY d.sink, d.lane"""
+_LOCK_LANES = """
+SELECT l.sink, l.lane FROM lanes l JOIN unnest($1::text[], $2::text[]) AS g(sink, lane) ON g.sink = l.sink AND g.lane = l.lane
+WHERE l.due_at IS NULL AND l.lease_until IS NULL ORDER BY l.sink, l.lane FOR UPDATE OF l"""
+_GIVEN = "USING unnest($1::text[], $2::text[]) AS g(sink, lane)"
+_DROP_LETTERS = f"DELETE FROM deliveries d {_GIVEN} WHERE d.sink = g.sink AND d.lane = g.lane"
+_DROP_LANES = f"DELETE FROM lanes l {_GIVEN} WHERE l.sink = g.sink AND l.lane = g.lane"
+
+
+class Pruned(msgspec.Struct, kw_only=True):
+    """What went, or what would go."""
+
+    before: datetime
+    is_done: bool
+    #: Months of agent_events that went as a whole.
+    months: list[str] = []
+    events: int = 0
+    kin: int = 0
+    lanes: int = 0
+    deliveries: int = 0
+    #: Tasks of which nothing goes.
+    kept_tasks: int = 0
+
+
+async def prune(connection: Any, older_than: timedelta, *, is_done: bool) -> Pruned:
+    """Let go of what is older, by the database's clock; with `is_done` False only say what would go. Safe to repeat and to stop."""
+    before = await connection.fetchval("SELECT clock_timestamp() - $1::interval", older_than)
+    pruned = Pruned(before=before, is_done=is_done)
+    kept = await connection.fetch(_KEPT, sorted(FINAL_STATUSES), before)
+    uids = [row["uid"] for row in kept]
+    pruned.kept_tasks = len(uids)
+    await _events(connection, pruned, uids)
+    await _kin(connection, pruned, await _domains(connection, kept))
+    await _letters(connection, pruned, uids)
+    return pruned
+
+
+async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
+    for name, is_rest, ends in await connection.fetch(_MONTHS):
+        whole = not is_rest and ends is not None and ends <= pruned.before
+        if whole and not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {name} WHERE task_uid = ANY($1::uuid[]))", kept):
+            pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name}")
+            pruned.months.append(name)
+            if pruned.is_done:
+                await connection.execute(f"DROP TABLE {name}")
+        elif not pruned.is_done:
+            pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name} WHERE {_OLD}", pruned.before, kept)
+        else:
+            some = f"SELECT ctid FROM {name} WHERE {_OLD} LIMIT {CHUNK}"
+            while count := _affected(
+                await connection.execute(f"DELETE FROM {name} WHERE ctid = ANY(ARRAY({some}))", pruned.before, kept)
+            ):
+                pruned.events += count
+
+
+async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
+    """Return the domains in which records of kept tasks lie: their traces, their explicit ids, and the traces of all their units."""
+    domains, members = set(), []
+    for row in kept:
+        trace, own = domain_of(row["tenant"], row["trace_id"]), row["uid"].bytes
+        domains |= {trace, own}
+        members += [members_key(key) for key in (group_key(own), group_key(trace), group_key(trace, row["span_id"]))]
+    for start in range(0, len(members), CHUNK):
+        for (doc,) in await connection.fetch("SELECT doc FROM kin WHERE key = ANY($1::bytea[])", members[start : start + CHUNK]):
+            domains |= {domain for domain, _ in msgspec.msgpack.decode(doc, type=Members).units}
+    return domains
+
+
+async def _kin(connection: Any, pruned: Pruned, kept: set[bytes]) -> None:
+    after, at, count, is_old = b"", b"", 0, False
+    waiting: list[bytes] = []
+    while True:
+        rows = await connection.fetch(_KIN, after, pruned.before, CHUNK)
+        for key, is_untouched, slot in rows:
+            if key[:16] != at:
+                waiting += _closed(pruned, at, count, is_old)
+                at, count, is_old = key[:16], 0, key[:16] not in kept
+            count += 1
+            is_old = is_old and is_untouched and not (slot is not None and _holds(slot, kept))
+        if len(rows) < CHUNK:
+            waiting += _closed(pruned, at, count, is_old)
+        else:
+            after = rows[-1][0]
+        while pruned.is_done and waiting:
+            chunk, waiting = waiting[:_DOMAINS], waiting[_DOMAINS:]
+            async with connection.transaction():
+                await lock(connection, chunk)
+                pruned.kin += _affected(await connection.execute(_DROP_DOMAINS, chunk, pruned.before))
+                await connection.execute(_DROP_TIMERS, chunk)
+        if len(rows) < CHUNK:
+            return
+
+
+def _closed(pruned: Pruned, domain: bytes, count: int, is_old: bool) -> Iterator[bytes]:
+    if is_old:
+        if not pruned.is_done:
+            pruned.kin += count
+        yield domain
+
+
+def _holds(doc: bytes, kept: set[bytes]) -> bool:
+    return any(key[:16] in kept for key in msgspec.msgpack.decode(doc, type=Slot).claimants)
+
+
+async def _letters(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
+    found = await connection.fetch(_LANES, pruned.before, kept)
+    if not pruned.is_done:
+        pruned.lanes, pruned.deliveries = len(found), sum(row["letters"] for row in found)
+        return
+    for start in range(0, len(found), CHUNK):
+        chunk = found[start : start + CHUNK]
+        async with connection.transaction():
+            held = await connection.fetch(_LOCK_LANES, [r["sink"] for r in chunk], [r["lane"] for r in chunk])
+            sinks, lanes = [r["sink"] for r in held], [r["lane"] for r in held]
+            pruned.deliveries += _affected(await connection.execute(_DROP_LETTERS, sinks, lanes))
+            pruned.lanes += _affected(await connection.execute(_DROP_LANES, sinks, lanes))
+
+
+def _affected(tag: str) -> int:
+    return int(tag.rpartition(" ")[2])

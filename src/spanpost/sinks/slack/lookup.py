@@ -1,0 +1,266 @@
+"""Whether a doubtful letter arrived: looked up in the channel by its marker, before anything is posted again.
+
+Without a network, like `flow`. One look settles all doubtful letters of a channel, or of a thread:
+
+- An edit needs no look. Editing again is harmless, so the known message is the answer, without its mark.
+- Found: the answer is where. Found more than once: the oldest stays, the others are deleted.
+- Not found, `settle` after it was sent and looked for once before: it did not arrive. Before that: left out, asked again.
+- Looking is impossible (no scope, no id, allowed too seldom): `Unverifiable`. Posting it then is a person's decision.
+
+Times: the ledger's clock only measures how long ago it was sent; where that is in Slack's history goes by Slack's clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.errors import DeliveryError, Refused, Throttled, Unavailable, Unverifiable
+from spanpost.sinks.slack import flow
+from spanpost.sinks.slack.answers import GONE, meaning
+from spanpost.sinks.slack.calls import Place, Request, Response, Talk
+from spanpost.sinks.slack.render import marked
+
+#: What is looked at: from so long before it was sent.
+BEFORE: Final = timedelta(seconds=60)
+#: Messages a page (Slack recommends no more than 200), and pages of one look.
+PAGE, PAGES = 200, 20
+#: A look that is not allowed for longer than this is impossible.
+PATIENCE: Final = timedelta(minutes=15)
+#: Channels are looked for by name in so many pages of a thousand.
+CHANNEL_PAGES: Final = 10
+
+#: By the letter's number: where it is, None when it did not arrive, or why it is not known.
+Answers: TypeAlias = dict[int, Receipt | DeliveryError | None]
+_ID: Final = re.compile(r"[CGD][A-Z0-9]{6,}")
+
+
+@dataclass
+class Memory:
+    """What one process has learned of a workspace."""
+
+    #: User and bot that our messages are of.
+    me: tuple[str, str] | None = None
+    #: Ids of channels by the name that they were addressed by.
+    ids: dict[str, str] = field(default_factory=dict)
+    #: Seconds by which Slack's clock is ahead of ours.
+    ahead: float = 0.0
+    #: Messages that were there twice and were deleted.
+    repeats: int = 0
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Doubtful letters that one look settles."""
+
+    place: Place
+    #: Id of the channel, where a receipt knows it.
+    channel: str = ""
+    #: The thread that they are in; empty: the channel itself.
+    thread: str = ""
+    deliveries: tuple[Delivery, ...]
+
+
+def groups(asked: Iterable[tuple[Delivery, Place]]) -> list[Group]:
+    """Return the letters by the look that settles them."""
+    found: dict[tuple[str, str, str], list[tuple[Delivery, Place]]] = {}
+    for delivery, place in asked:
+        known = flow.known_of(delivery)
+        thread = str(known.get("ts", "")) if delivery.mode is Mode.NEWS else ""
+        found.setdefault((place.address, str(known.get("channel", "")), thread), []).append((delivery, place))
+    return [
+        Group(place=members[0][1], channel=channel, thread=thread, deliveries=tuple(d for d, _ in members))
+        for (_, channel, thread), members in found.items()
+    ]
+
+
+def unanswered(group: Group, error: DeliveryError, now: datetime) -> Answers:
+    """Return what is said of letters that could not be looked for."""
+    answers: Answers = {}
+    for delivery in group.deliveries:
+        answers[delivery.id] = error
+        if isinstance(error, Refused) and error.reason == "missing_scope":
+            answers[delivery.id] = _impossible(group, "looking is not allowed", error.cure)
+        elif isinstance(error, Throttled) and _elapsed(delivery, now) > PATIENCE:
+            cure = "install the app as an internal one: others may look once a minute"
+            lost = _impossible(group, f"looking was not allowed for {PATIENCE}", cure)
+            lost.closes, lost.retry_after = error.closes, error.retry_after
+            answers[delivery.id] = lost
+    return answers
+
+
+def _impossible(group: Group, why: str, cure: str) -> Unverifiable:
+    where = group.place.channel
+    return Unverifiable(f"it may have arrived in {where}, {why}: {cure}; retry it when it is not there")
+
+
+def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) -> Talk[Answers]:
+    """Settle a group. Raises a `DeliveryError` when the look failed, and nothing is known."""
+    answers: Answers = {}
+    doubtful: list[tuple[Delivery, int]] = []
+    for delivery in group.deliveries:
+        known = flow.known_of(delivery)
+        if delivery.mode is Mode.NEWS:
+            # Without a thread it was never sent.
+            doubtful += [(delivery, 0)] if "ts" in known else []
+            if "ts" not in known:
+                answers[delivery.id] = None
+        elif "ts" not in known:
+            doubtful.append((delivery, 0))
+        elif not flow.may_have_revived(delivery, known) or (not known.get("ended") and (yield from _stands(group.place, known))):
+            answers[delivery.id] = Receipt(ref={k: v for k, v in known.items() if k != "mark"})
+        else:
+            doubtful.append((delivery, int(known.get("g", 0)) + 1))
+    if not doubtful:
+        return answers
+    # Also tells Slack's clock, before it is needed.
+    mine = memory.me or (yield from _me(group.place, memory))
+    channel = group.channel or (yield from channel_id(group.place, memory))
+    if not channel:
+        raise _impossible(group, "and no channel of that name is known", "set the channel by its id (C...) in place of its name")
+    oldest = now.timestamp() + memory.ahead - max(_elapsed(d, now) for d, _ in doubtful).total_seconds() - BEFORE.total_seconds()
+    messages, is_whole = yield from _messages(group.place, channel, group.thread, oldest)
+    seen: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for message in messages:
+        mark = marked(message.get("metadata"))
+        if mark is not None and (message.get("user") in mine or message.get("bot_id") in mine):
+            seen.setdefault(mark, []).append(message)
+    for delivery, generation in doubtful:
+        found = sorted(seen.get((delivery.key, generation), ()), key=lambda m: _seconds(m.get("ts")))
+        if found:
+            answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
+        elif not is_whole:
+            if _elapsed(delivery, now) > PATIENCE:
+                answers[delivery.id] = _impossible(
+                    group, "and too much was said there since", f"look in {group.place.channel} yourself"
+                )
+        elif _elapsed(delivery, now) >= patience and delivery.looks >= 1:
+            answers[delivery.id] = None
+    return answers
+
+
+def _keep_one(
+    delivery: Delivery, group: Group, channel: str, generation: int, found: Sequence[dict[str, Any]], memory: Memory
+) -> Talk[Receipt]:
+    kept, *repeats = found
+    is_stray = bool(group.thread) and kept.get("thread_ts") in (None, "", kept["ts"])
+    for message in [*repeats, *([kept] if is_stray else [])]:
+        request = Request(method="chat.delete", arguments={"channel": channel, "ts": message["ts"]})
+        response = yield request
+        if response.error not in GONE and response.error != "cant_delete_message":
+            error = meaning(response, request, group.place)
+            if error is not None:
+                raise error
+        memory.repeats += message is not kept
+    if is_stray:
+        return Receipt(ref={"ended": flow.DELETED})
+    ref = {"channel": channel, "ts": str(kept["ts"])}
+    return Receipt(ref=ref | {"g": generation} if generation else ref)
+
+
+def _stands(place: Place, known: dict[str, Any]) -> Talk[bool]:
+    """Return whether a message is still there."""
+    one = {"latest": known["ts"], "oldest": known["ts"], "inclusive": True, "limit": 1}
+    body = yield from _ask(Request(method="conversations.history", arguments={"channel": known["channel"]} | one), place)
+    return any(m.get("ts") == known["ts"] and m.get("subtype") != "tombstone" for m in _list(body, "messages"))
+
+
+def _messages(place: Place, channel: str, thread: str, oldest: float) -> Talk[tuple[list[dict[str, Any]], bool]]:
+    """Return the messages since then, and whether that is all of them."""
+    method = "conversations.replies" if thread else "conversations.history"
+    arguments: dict[str, Any] = {"channel": channel, "oldest": f"{max(oldest, 0):.6f}", "limit": PAGE, "include_all_metadata": True}
+    if thread:
+        arguments["ts"] = thread
+    found: list[dict[str, Any]] = []
+    for _ in range(PAGES):
+        request = Request(method=method, arguments=arguments)
+        response = yield request
+        if thread and response.error in GONE:
+            # Its thread is gone: if it arrived, it stands in the channel.
+            return (yield from _messages(place, channel, "", oldest))
+        body = _body(response, request, place)
+        found += _list(body, "messages")
+        cursor = _cursor(body)
+        if not cursor:
+            return found, not body.get("has_more")
+        arguments = arguments | {"cursor": cursor}
+    return found, False
+
+
+def channel_id(place: Place, memory: Memory) -> Talk[str]:
+    """Return the id of a place's channel; empty when none of that name is known."""
+    name = place.channel
+    if is_id(name):
+        return name
+    if name in memory.ids:
+        return memory.ids[name]
+    arguments: dict[str, Any] = {"types": "public_channel,private_channel", "exclude_archived": True, "limit": 999}
+    for _ in range(CHANNEL_PAGES):
+        request = Request(method="conversations.list", arguments=arguments)
+        response = yield request
+        if response.error == "missing_scope" and "private_channel" in arguments["types"]:
+            arguments = arguments | {"types": "public_channel"}
+            continue
+        body = _body(response, request, place)
+        for channel in _list(body, "channels"):
+            if isinstance(channel.get("id"), str):
+                memory.ids |= dict.fromkeys((f"#{channel.get('name')}", str(channel.get("name"))), channel["id"])
+        if name in memory.ids:
+            return memory.ids[name]
+        cursor = _cursor(body)
+        if not cursor:
+            break
+        arguments = arguments | {"cursor": cursor}
+    return ""
+
+
+def is_id(channel: str) -> bool:
+    """Return whether a channel is given by its id."""
+    return _ID.fullmatch(channel) is not None
+
+
+def _me(place: Place, memory: Memory) -> Talk[tuple[str, str]]:
+    body = yield from _ask(Request(method="auth.test"), place)
+    me = tuple(value for key in ("user_id", "bot_id") if isinstance(value := body.get(key), str) and value)
+    if not me:
+        raise Unavailable("auth.test does not say who we are", reason="bad_answer")
+    memory.me = (me[0], me[-1])
+    return memory.me
+
+
+def _ask(request: Request, place: Place) -> Talk[dict[str, Any]]:
+    response = yield request
+    return _body(response, request, place)
+
+
+def _body(response: Response, request: Request, place: Place) -> dict[str, Any]:
+    error = meaning(response, request, place)
+    if error is not None:
+        raise error
+    return response.body
+
+
+def _list(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    values = body.get(name)
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _cursor(body: dict[str, Any]) -> str:
+    more = body.get("response_metadata")
+    cursor = more.get("next_cursor") if isinstance(more, dict) else None
+    return cursor if isinstance(cursor, str) else ""
+
+
+def _elapsed(delivery: Delivery, now: datetime) -> timedelta:
+    """Return how long ago it was sent, by the ledger's clock alone."""
+    return max((delivery.claimed_at or now) - (delivery.sent_at or delivery.born_at), timedelta(0))
+
+
+def _seconds(ts: Any) -> tuple[int, int]:
+    whole, _, rest = str(ts).partition(".")
+    return (int(whole), int(rest or 0)) if whole.isdigit() and (not rest or rest.isdigit()) else (0, 0)

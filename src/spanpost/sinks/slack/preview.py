@@ -1,0 +1,47 @@
+"""What stands in for Slack where there is no token: each call is written down, and answered as Slack would."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Final, Protocol, TextIO
+
+from spanpost.domain.errors import Unavailable
+from spanpost.sinks.slack.calls import Request, Response
+
+#: How the made-up `ts` of a preview begins, as none of Slack's does.
+PREVIEWED: Final = "0."
+
+
+class Transport(Protocol):
+    """**Protocol:** makes a call of the Web API. Raises `Unavailable` when nothing was sent, `Unknown` when it may have been."""
+
+    async def call(self, request: Request) -> Response: ...
+
+    async def close(self) -> None: ...
+
+
+class Preview:
+    """Writes each call as a line of JSON and answers as Slack would: for people without a token."""
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file
+        self._posted = 0
+
+    async def call(self, request: Request) -> Response:
+        """Write the call; posts get a made-up `ts`."""
+        file = self._file or sys.stderr
+        # ASCII only: nothing in it can steer a terminal that it may be shown on.
+        said = json.dumps({"method": request.method, "arguments": request.arguments})
+        try:
+            file.write(said + "\n")
+            file.flush()
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"cannot write the preview: {error}", reason="closed") from error
+        ts = request.arguments.get("ts")
+        if ts is None:
+            self._posted += 1
+            ts = f"{PREVIEWED}{self._posted:06d}"
+        return Response(body={"ok": True, "channel": request.arguments["channel"], "ts": ts})
+
+    async def close(self) -> None: ...

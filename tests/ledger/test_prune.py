@@ -1,0 +1,175 @@
+"""What pruning lets go of, and what it must not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from spanpost.domain.deliveries import Receipt
+from spanpost.domain.observations import Observation
+from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.ledger.prune import prune
+from spanpost.testing.exercise_ledger import SINK, TELLING
+from spanpost.testing.observed import a_run, ended, started
+
+pytestmark = pytest.mark.acceptance
+AGE = timedelta(days=90)
+LONG_AGO = timedelta(days=200)
+CALL = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.usage.input_tokens": 7,
+    "gen_ai.usage.output_tokens": 1,
+    "gen_ai.response.id": "r1",
+}
+
+
+@pytest.fixture
+async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
+    """A ledger on a fresh database."""
+    made = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[Any]:
+    """A connection to the same database."""
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()
+
+
+def back(observations: list[Observation], by: timedelta = LONG_AGO) -> list[Observation]:
+    """Return observations as of that long ago."""
+    ns = int(by.total_seconds()) * 10**9
+    times = ("at_ns", "start_ns", "end_ns")
+    return [msgspec.structs.replace(o, **{t: getattr(o, t) - ns for t in times if getattr(o, t)}) for o in observations]
+
+
+async def age(database: Any) -> None:
+    """Make all that the database's clock has stamped until now long ago."""
+    for table, column in (
+        ("kin", "touched_at"),
+        ("agent_tasks", "updated_at"),
+        ("deliveries", "settled_at"),
+        ("deliveries", "born_at"),
+    ):
+        await database.execute(f"UPDATE {table} SET {column} = {column} - $1::interval", LONG_AGO)
+
+
+async def deliver(ledger: PostgresLedger) -> None:
+    """Deliver what waits."""
+    while claimed := await ledger.claim([SINK], 50):
+        for delivery in claimed:
+            await ledger.settle(delivery, Receipt(ref={"ts": str(delivery.id)}))
+
+
+async def counts(database: Any) -> dict[str, int]:
+    tables = ("agent_events", "kin", "deliveries", "lanes", "agent_tasks", "agent_checkpoints")
+    return {t: await database.fetchval(f"SELECT count(*) FROM {t}") for t in tables}
+
+
+async def test_what_is_old_and_closed_goes_and_the_history_stays(ledger: PostgresLedger, database: Any) -> None:
+    """Told first without a change, then done: audit rows, records and letters of a closed run go, its task and news stay."""
+    await ledger.record(back(a_run("old")))
+    await deliver(ledger)
+    await age(database)
+    before = await counts(database)
+    told = await prune(database, AGE, is_done=False)
+    assert await counts(database) == before
+    done = await prune(database, AGE, is_done=True)
+    assert (done.events, done.kin, done.lanes, done.deliveries) == (told.events, told.kin, told.lanes, told.deliveries)
+    after = await counts(database)
+    assert {t: after[t] for t in ("agent_events", "kin", "deliveries", "lanes")} == {
+        "agent_events": 0,
+        "kin": 0,
+        "deliveries": 0,
+        "lanes": 0,
+    }
+    assert (after["agent_tasks"], after["agent_checkpoints"]) == (before["agent_tasks"], before["agent_checkpoints"])
+    assert (await prune(database, AGE, is_done=True)).events == 0
+
+
+async def test_of_open_and_of_young_tasks_nothing_goes(ledger: PostgresLedger, database: Any) -> None:
+    """A task that never ended keeps all it has, in whatever trace; so does one that ended lately."""
+    box = {"agent.task.id": "endless", "agent.task.name": "endless"}
+    await ledger.record(
+        back(
+            [
+                started(trace=1, span=1, name="agent", attributes=box),
+                ended(trace=1, span=2, parent=1, name="chat", attributes=CALL),
+                ended(trace=2, span=3, name="again", attributes=box),
+                started(trace=3, span=1, name="agent", attributes=box),
+            ]
+        )
+    )
+    await deliver(ledger)
+    await age(database)
+    await ledger.record(a_run("young", trace=9))
+    before = await counts(database)
+    assert await database.fetchval("SELECT count(*) FROM agent_tasks WHERE ended_at IS NULL") == 1
+    done = await prune(database, AGE, is_done=True)
+    assert (done.events, done.kin, done.lanes) == (0, 0, 0)
+    assert await counts(database) == before
+    # It goes on as if nothing had been: a repeat is none, a copy with the same response id counts no second time.
+    again = back(
+        [
+            ended(trace=1, span=2, parent=1, name="chat", attributes=CALL),
+            ended(trace=1, span=5, parent=1, name="chat", attributes=CALL),
+        ]
+    )
+    assert (await ledger.record(again)).repeats == 1
+    [task] = await ledger.tasks(TaskQuery(task_id="endless"))
+    assert (task.llm_calls, task.input_tokens) == (1, 7)
+
+
+async def test_an_open_child_keeps_its_parents(ledger: PostgresLedger, database: Any) -> None:
+    """Tasks hang together: while one is open, its closed parent is remembered."""
+    await ledger.record(
+        back(
+            [
+                ended(trace=1, span=1, name="agent", attributes={"agent.task.id": "above"}),
+                started(trace=1, span=2, parent=1, name="agent", attributes={"agent.task.id": "below"}),
+            ]
+        )
+    )
+    await age(database)
+    before = await counts(database)
+    assert (await prune(database, AGE, is_done=True)).kept_tasks == 2
+    assert await counts(database) == before
+
+
+async def test_a_month_goes_as_a_whole_where_it_can(ledger: PostgresLedger, database: Any) -> None:
+    """A month older than the age is dropped as a table; one in which an open task has a row is not."""
+    moment = datetime.now(UTC) - LONG_AGO
+    assert await database.fetchval("SELECT spanpost_add_month($1)", moment)
+    await ledger.record(back(a_run("old")))
+    await age(database)
+    done = await prune(database, AGE, is_done=True)
+    assert done.months == [f"agent_events_{moment:%Y_%m}"]
+    assert done.events > 0
+    assert await database.fetchval("SELECT to_regclass($1)", done.months[0]) is None
+    assert await database.fetchval("SELECT spanpost_add_month($1)", moment)
+    await ledger.record(
+        back([*a_run("other", trace=5), started(trace=6, span=1, name="agent", attributes={"agent.task.id": "open"})])
+    )
+    await age(database)
+    done = await prune(database, AGE, is_done=True)
+    assert (done.months, await database.fetchval("SELECT count(*) FROM agent_events")) == ([], 1)
+
+
+async def test_letters_on_their_way_stay(ledger: PostgresLedger, database: Any) -> None:
+    """A lane in which a letter waits is not touched, however old."""
+    await ledger.record(back(a_run("old")))
+    await age(database)
+    before = await counts(database)
+    done = await prune(database, AGE, is_done=True)
+    assert (done.deliveries, done.lanes) == (0, 0)
+    assert (await counts(database))["deliveries"] == before["deliveries"] > 0

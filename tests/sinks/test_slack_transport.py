@@ -1,0 +1,244 @@
+"""The wire to Slack, over real sockets to a fake Slack that fails as it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from datetime import timedelta
+
+import pytest
+
+from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Throttled, Unavailable, Unknown
+from spanpost.sinks.slack.calls import Place, Request
+from spanpost.sinks.slack.sink import SlackSink
+from spanpost.sinks.slack.transport import WebApi, proxy_for
+from spanpost.testing.exercise_sink import CHECKS
+from spanpost.testing.fake_slack import FakeSlack, Fault
+from spanpost.testing.http import Answer, HttpReceiver
+from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
+
+SECRET = "xoxb-1234567890-canary-of-this-test"
+SHORT = timedelta(seconds=0.4)
+POST = Request(method="chat.postMessage", arguments={"channel": "#agents", "text": "hello"})
+
+
+def sink_of(slack: FakeSlack, timeout: timedelta = timedelta(seconds=5), **fields) -> SlackSink:
+    return SlackSink(transport=WebApi(slack.token, base_url=slack.url, timeout=timeout), **fields)
+
+
+@pytest.fixture
+async def slack():
+    async with FakeSlack() as fake:
+        yield fake
+
+
+async def failure(sink: SlackSink, delivery=None) -> DeliveryError:
+    with pytest.raises(DeliveryError) as caught:
+        await sink.deliver(delivery or a_delivery(sink="slack"))
+    return caught.value
+
+
+async def test_a_task_is_posted_edited_and_told_of(slack):
+    """One root message, edited in place, its news in its thread, all of it marked."""
+    sink = sink_of(slack)
+    root = await sink.deliver(a_delivery(sink="slack"))
+    news = await sink.deliver(a_delivery(a_task(), a_checkpoint(), sink="slack", lane_receipt=root))
+    await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", lane_receipt=root))
+    await sink.close()
+    [message] = slack.messages()
+    assert message["ts"] == root.ref["ts"]
+    assert message["edits"] == 1
+    assert message["metadata"]["event_payload"] == {"k": "slack||" + str(a_task().uid), "g": 0}
+    [reply] = slack.thread(message["ts"])
+    assert reply["ts"] == news.ref["ts"]
+    assert {asked.became for asked in slack.asked} == {"ok"}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+async def test_it_is_a_sink(slack, check):
+    """Posting for real it passes the suite that every sink passes, and all that it sends is such as Slack takes."""
+    await check(lambda: sink_of(slack))
+    assert {asked.became for asked in slack.asked} <= {"ok", "thread_not_found"}
+
+
+@pytest.mark.parametrize("method", ["chat.postMessage", "chat.update"])
+@pytest.mark.parametrize("fault", [f for f in Fault if f is not Fault.THROTTLE])
+async def test_each_fault_is_doubt_and_is_sent_once(slack, fault, method):
+    """Whatever happens once the request has left, before or after Slack acted: doubt, and one request on the wire."""
+    sink = sink_of(slack, SHORT)
+    root = await sink.deliver(a_delivery(sink="slack")) if method == "chat.update" else None
+    slack.faults.script(method, [fault])
+    before = len(slack.calls(method))
+    error = await failure(sink, a_delivery(a_task(status="complete"), sink="slack", lane_receipt=root))
+    await sink.close()
+    assert type(error) is Unknown
+    assert error.reason
+    assert len(slack.calls(method)) == before + 1
+    if method == "chat.postMessage":
+        assert len(slack.messages()) == fault.is_after
+
+
+async def test_patience_is_told(slack):
+    """429 is Throttled with the seconds that Slack asked for and the method's budget; nothing happened."""
+    slack.retry_after = 3
+    slack.faults.script("chat.postMessage", [Fault.THROTTLE])
+    sink = sink_of(slack)
+    error = await failure(sink)
+    await sink.close()
+    assert isinstance(error, Throttled)
+    assert error.retry_after == timedelta(seconds=3)
+    assert error.closes == Place(channel="#agents").method("chat.postMessage")
+    assert slack.messages() == []
+
+
+@pytest.mark.parametrize("retry_after", ["2.5", "soon", "", "99999999999999999999999999999999999999"])
+async def test_any_retry_after_is_taken(retry_after):
+    """A fraction is taken as it is; what is no number counts as none."""
+    async with HttpReceiver([Answer(status=429, headers={"retry-after": retry_after})]) as receiver:
+        api = WebApi(SECRET, base_url=receiver.url)
+        response = await api.call(POST)
+        await api.close()
+    assert response.status == 429
+    assert response.retry_after == (2.5 if retry_after == "2.5" else None)
+
+
+async def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:{port}/", "http://no-such-host.invalid/", "https://127.0.0.1:{plain}/"])
+async def test_what_never_left_is_no_doubt(base_url):
+    """A refused connection, a name that nobody has, a TLS handshake with no TLS behind it: nothing was sent."""
+    async with HttpReceiver() as receiver:
+        url = base_url.format(port=await unused_port(), plain=receiver.url.rpartition(":")[2])
+        api = WebApi(SECRET, base_url=url, timeout=timedelta(seconds=5))
+        with pytest.raises(Unavailable) as caught:
+            await api.call(POST)
+        await api.close()
+    assert caught.value.reason == "connect"
+    assert receiver.posted == []
+
+
+async def test_a_connection_that_is_never_made_is_no_doubt():
+    """A server that accepts nobody: the time to connect is over before anything was sent."""
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        # The backlog is filled, so that further connections hang as behind a firewall.
+        waiting = [socket.socket() for _ in range(8)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(deaf.getsockname())
+        api = WebApi(SECRET, base_url=f"http://127.0.0.1:{deaf.getsockname()[1]}/", timeout=SHORT)
+        with pytest.raises(Unavailable) as caught:
+            await api.call(POST)
+        await api.close()
+        for each in waiting:
+            each.close()
+    assert caught.value.reason == "connect"
+
+
+async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
+    """What wakes up after its time, and before the first byte was written, is held back."""
+    api = WebApi(slack.token, base_url=slack.url)
+    await api.call(Request(method="auth.test"))  # connected
+    loop = asyncio.get_running_loop()
+    times = iter([loop.time(), loop.time() + 11])
+    started = loop.time
+    monkeypatch.setattr(loop, "time", lambda: next(times, started() + 11))
+    with pytest.raises(Unavailable):
+        await api.call(POST)
+    monkeypatch.undo()
+    await api.close()
+    assert slack.messages() == []
+
+
+async def test_a_redirect_is_not_followed():
+    """Slack redirects nobody: the token and the text stay here, and a person is told where to look."""
+    async with HttpReceiver() as other, HttpReceiver([Answer(status=307, headers={"location": f"{other.url}/x"})]) as receiver:
+        api = WebApi(SECRET, base_url=receiver.url)
+        with pytest.raises(Refused) as caught:
+            await api.call(POST)
+        await api.close()
+    assert "SPANPOST_SLACK__BASE_URL" in caught.value.cure
+    assert other.posted == []
+
+
+async def test_no_log_holds_a_token_or_a_text(slack, caplog):
+    """At every level, of every logger: neither the token nor what is posted, and no error holds the token."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("slack_sdk", "slack_sdk.web.async_client", "slack_sdk.web.async_slack_response", "aiohttp.client", "spanpost"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    slack.workspace.add_token(SECRET)
+    slack.faults.script("chat.postMessage", [None, *[f for f in Fault if "hang" not in f.value]])
+    sink = SlackSink(transport=WebApi(SECRET, base_url=slack.url, timeout=SHORT))
+    told = []
+    for i in range(len(Fault)):
+        try:
+            await sink.deliver(a_delivery(a_task(f"t{i}", name="CANARY-TEXT"), sink="slack"))
+        except DeliveryError as error:
+            told += [str(error), repr(error.__cause__), repr(error.__context__)]
+    await sink.close()
+    said = [record.getMessage() for record in caplog.records] + told
+    assert len(told) > 8
+    assert [line for line in said if SECRET in line or "CANARY-TEXT" in line] == []
+
+
+async def test_the_session_belongs_to_the_loop_that_runs():
+    """A sink is made outside any loop; closed, or in another loop, it connects anew."""
+    async with FakeSlack() as slack:
+        api = WebApi(slack.token, base_url=slack.url)
+        await api.call(POST)
+        await api.close()
+        await api.call(POST)
+        await api.close()
+        await api.close()
+        assert len(slack.messages()) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "proxy"),
+    [
+        ({}, "https://slack.com/api/", None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "https://slack.com/api/", "http://proxy:3128"),
+        ({"https_proxy": "proxy:3128"}, "https://slack.com/api/", "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "slack.com"}, "https://slack.com/api/", None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "localhost,127.0.0.1"}, "http://127.0.0.1:4100/api/", None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "https://slack.com/api/", None),
+        ({"ALL_PROXY": "http://proxy:3128"}, "https://slack.com/api/", "http://proxy:3128"),
+        ({"HTTPS_PROXY": " "}, "https://slack.com/api/", None),
+    ],
+)
+def test_the_proxy_of_the_environment(environment, url, proxy, monkeypatch):
+    """HTTPS_PROXY and its kin are taken for the scheme that they are for, and NO_PROXY is heeded."""
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(url) == proxy
+
+
+async def test_calls_go_through_the_proxy(monkeypatch):
+    """What is called is asked of the proxy."""
+    async with HttpReceiver([Answer(body=b'{"ok": true}', headers={"content-type": "application/json"})]) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setenv("no_proxy", "")
+        api = WebApi(SECRET, base_url="http://slack.invalid/api/")
+        response = await api.call(POST)
+        await api.close()
+    assert response.body == {"ok": True}
+    assert proxy.posted[0].path == "http://slack.invalid/api/chat.postMessage"
+
+
+def test_a_proxy_of_another_kind_is_refused(monkeypatch):
+    """A SOCKS proxy is told of at the start, without its password."""
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://user:hunter2@proxy:1080")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        WebApi(SECRET, base_url="https://slack.com/api/")
+    assert "hunter2" not in str(caught.value)
