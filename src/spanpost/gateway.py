@@ -116,7 +116,7 @@ class Gateway:
         """Open the ledger and the doors. Raises `ConfigError`, and then nothing is open."""
         if self.room.enabled:
             self.room.refuse_exposure()
-            _refuse_missing(self.room)
+            refuse_missing(self.room)
             self._context = tls_context(self.room)
         listener = self._bind_http()
         try:
@@ -331,7 +331,8 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _refuse_missing(room: GatewaySettings) -> None:
+def refuse_missing(room: GatewaySettings) -> None:
+    """Raise `ConfigError` where a package is missing that the doors need."""
     wanted = ["opentelemetry.proto", "uvicorn", "httptools"] + (["grpc"] if room.grpc_port >= 0 or room.grpc_socket else [])
     for name in wanted:
         try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
-from types import FrameType
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,26 +20,39 @@ def serve(read: Callable[[], Settings]) -> bool:
     """Run until SIGINT or SIGTERM; SIGHUP reads the settings again. False when not everything could be finished."""
     from spanpost.gateway import Gateway
 
-    heard: SimpleQueue[int] = SimpleQueue()
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.put(number)
-
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     gateway = Gateway(read(), read)
-    try:
+    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
         gateway.start()
         for line in lines(gateway):
             log.info("%s", line)
-        while heard.get() == signal.SIGHUP:
+        while next(heard) == signal.SIGHUP:
             gateway.reload()
         log.info("stopping: what is under way is answered and recorded")
         is_done = gateway.stop()
         log.info("stopped" if is_done else "stopped before everything was finished; what waits is taken up at the next start")
         return is_done
+
+
+@contextmanager
+def _signals(*numbers: int) -> Iterator[Iterator[int]]:
+    """Lend the signals as they come. They come through a pipe: nothing else wakes a waiting thread for certain."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    wakes_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def heard() -> Iterator[int]:
+        while True:
+            yield from (number for number in reader.recv(64) if number in numbers)
+
+    try:
+        yield heard()
     finally:
+        signal.set_wakeup_fd(wakes_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        reader.close()
+        writer.close()
 
 
 def lines(gateway: Gateway) -> Iterator[str]:
