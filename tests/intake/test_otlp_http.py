@@ -262,7 +262,7 @@ async def test_json_is_read_as_leniently_as_the_specification_asks(door: Door) -
     """Items 9, 10, 12: hex ids in any case, numbers as text, names of enums, unknown fields, NaN, a BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
         {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
-        {"key": "e", "value": {}},
+        {"key": "e", "value": {}}, {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
     ])  # fmt: skip
     body = json.dumps(document).replace('"unknown"', '"big": ' + "9" * 5000 + ', "unknown"').encode()
     assert (await door.post("/v1/traces", b"\xef\xbb\xbf" + body, JSON)).status == 200
@@ -285,10 +285,10 @@ async def test_a_refused_span_is_told_as_refused(door: Door, monkeypatch: pytest
     """A span that could not be read is told as rejected; its sibling is recorded."""
     read = otlp_protobuf._span
 
-    def fails_once(span: Any) -> Any:
+    def fails_once(span: Any, *more: Any) -> Any:
         if span.name == "chat 2":
             raise ValueError("no span")
-        return read(span)
+        return read(span, *more)
 
     monkeypatch.setattr(otlp_protobuf, "_span", fails_once)
     answer = await door.post("/v1/traces", traces(1, 2))
