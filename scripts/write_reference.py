@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin
 
 import typer
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -126,6 +127,8 @@ def _type(annotation: Any) -> str:
         return "table"
     if arguments and all(isinstance(one, str) for one in arguments):
         return ", ".join(f"`{one}`" for one in arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
     if hasattr(annotation, "__metadata__"):
         return _type(arguments[0])
     names = {"str": "text", "int": "whole number", "bool": "true or false", "SecretStr": "secret", "timedelta": "time span"}

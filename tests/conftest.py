@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ def _postgres() -> str | None:
     return str(Path(path).parent) if path else None
 
 
+def _collector() -> str | None:
+    found = subprocess.run([ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
 def _emulate() -> str | None:
     """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -37,7 +43,9 @@ def _emulate() -> str | None:
     return str(found) if all(part.is_file() for part in parts) else None
 
 
-pytest.register_assert_rewrite("spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing")
+pytest.register_assert_rewrite(
+    "spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing", "spanpost.testing.exercise_silence"
+)
 
 
 #: How each component is found, and how it is had where it is missing.
@@ -45,7 +53,12 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
+    "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
+    "curl": (lambda: shutil.which("curl"), "curl"),
+    "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
+    "go": (lambda: shutil.which("go"), "Go"),
 }
 
 

@@ -246,7 +246,7 @@ def test_what_is_closed_is_told_and_opened(spanpost: Spanpost, demo: subprocess.
 
 
 def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
-    """All well is exit 0; a port that is taken is found, exit 1, with what to do."""
+    """All well is exit 0; a port that is taken is found, of the metrics and of the gateway, exit 1, with what to do."""
     assert all(finding["ok"] for finding in _json(spanpost("check", "--json"))["findings"])
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -255,6 +255,17 @@ def test_check(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> No
     [bad] = [finding for finding in json.loads(done.stdout)["findings"] if not finding["ok"]]
     assert bad["name"] == "metrics"
     assert "SPANPOST_METRICS__PORT" in bad["next_step"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = spanpost(
+            "check",
+            "--json",
+            SPANPOST_GATEWAY__HTTP_PORT=port,
+            SPANPOST_GATEWAY__GRPC_PORT="-1",
+            SPANPOST_GATEWAY__HOST="127.0.0.1",
+        )
+    [bad] = [finding for finding in json.loads(done.stdout)["findings"] if not finding["ok"]]
+    assert (bad["name"], "SPANPOST_GATEWAY__HTTP_PORT" in bad["next_step"]) == ("gateway", True)
 
 
 def test_upgrade_may_be_repeated(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:

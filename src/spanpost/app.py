@@ -12,7 +12,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,10 +24,12 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.durable import open_spool, spool_settings
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
+from spanpost.fold.silence import NO_SILENCE, Patience
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
@@ -36,6 +38,7 @@ from spanpost.windows import load_windows
 if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
+    from spanpost.intake.live import TellEnd
     from spanpost.intake.recovery import Recovery
     from spanpost.intake.spool import Spool
     from spanpost.ledger.base import Ledger
@@ -100,6 +103,9 @@ def rules_of(settings: Settings) -> Rules:
         windows=load_windows(settings.context.windows),
         warn_at=tuple(round(share * 1000) for share in settings.context.warn_at),
         keeps_content=settings.intake.capture_content,
+        patience=Patience(
+            stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
+        ),
     )
 
 
@@ -176,10 +182,13 @@ class Pipeline:
     ledger of its own at its first batch.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
         self.settings = settings
+        self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
+        #: What is handed each ended span beside its observation, for those who need it.
+        self._tell_end: TellEnd | None = None
         self.metrics_url: str | None = None
         #: Set in a process that is not to be followed: nothing is opened, started or recorded.
         self.is_off = False
@@ -221,7 +230,7 @@ class Pipeline:
             self._ledger = open_ledger(self.settings, self._rules)
             if self._spools is not None and self._spool is None:
                 self._spool = open_spool(self._spools)
-            loop = asyncio.new_event_loop()
+            loop = self._new_loop()
             thread = threading.Thread(target=self._run, args=(loop,), name="spanpost-pipeline", daemon=True)
             thread.start()
             self._loop, self._thread = loop, thread
@@ -247,7 +256,7 @@ class Pipeline:
             return
         from spanpost.intake.recovery import Recovery
 
-        self._recovery = Recovery(self._spools, lambda batch: self._ask(self._record(batch), _IMPORT))
+        self._recovery = Recovery(self._spools, lambda batch: self._ask(self.record(batch), _IMPORT))
         self._recovery.start()
 
     async def _open(self) -> None:
@@ -301,7 +310,7 @@ class Pipeline:
                     raise LedgerUnavailable("it was shut down")
                 if self._loop is None:  # a forked child's first batch: its ledger may be away as the parent's may
                     self.start()
-                self._ask(self._record(batch))
+                self._ask(self.record(batch))
                 return
             except (LedgerUnavailable, ConfigError) as error:
                 if self._is_shut:
@@ -310,8 +319,10 @@ class Pipeline:
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
 
-    async def _record(self, batch: Sequence[Observation]) -> None:
-        assert self._ledger is not None
+    async def record(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
+        if self._ledger is None:
+            raise LedgerUnavailable("the pipeline has not started")
         recorded = await self._ledger.record(batch)
         if self._metrics is not None:
             self._metrics.recorded(recorded)
@@ -323,6 +334,7 @@ class Pipeline:
                 self._metrics.lost_so_far("spool", self._recovery.lost.totals())
         if self._pump is not None:
             self._pump.wake()
+        return recorded
 
     @property
     def feed(self) -> Feed:
@@ -338,6 +350,8 @@ class Pipeline:
                 capacity=intake.queue_size,
                 look_every=intake.poll_interval.total_seconds(),
                 spool=self._spool,
+                beat_every=intake.heartbeat_interval.total_seconds(),
+                tell_end=self._tell_end,
             )
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._feed.disown_thread)
@@ -435,6 +449,24 @@ class Pipeline:
     # --- looking ----------------------------------------------------------------------------------------------------
 
     @property
+    def metrics(self) -> Metrics | None:
+        """The metrics, where their package is installed and the pipeline has started."""
+        return self._metrics
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
+
+        Routes, age of news, context windows and what is kept of contents are rules; sinks and databases are opened at start.
+        """
+        rules = rules_of(settings)
+        if enabled_sinks(settings) != enabled_sinks(self.settings):
+            raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        self._rules = rules
+        ledger = self._ledger
+        if ledger is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(setattr, ledger, "rules", rules)
+
+    @property
     def ledger(self) -> Ledger:
         """The ledger, for those who look; it lives in the pipeline's loop (`ask`)."""
         if self._ledger is None:
@@ -458,6 +490,7 @@ _attaching = threading.Lock()
 def attach(
     settings: Settings | None = None,
     *,
+    endpoint: str | None = None,
     tracer_provider: Any = None,
     logger_provider: Any = None,
     flush_on_sigterm: bool | None = None,
@@ -469,8 +502,9 @@ def attach(
 
         spanpost.attach(database={"url": "postgresql://..."}, console={})
 
-    `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that is there comes back. Without a database the tasks are followed in memory and audit
-    rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
+    With an `endpoint` (``http://collector:4318``) what happens is sent there over OTLP, live, and nothing is recorded in this
+    process: `spanpost.forwarding`. `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that
+    is there comes back. Without a database the tasks are followed in memory and audit rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
     later. The providers' shutdown and the interpreter's exit flush and close it. Where ``OTEL_SDK_DISABLED`` or
     ``SPANPOST_ATTACH__ENABLED=false`` says so, nothing is opened or followed, and the pipeline that comes back does nothing.
     """
@@ -480,8 +514,14 @@ def attach(
     with _attaching:
         there = _living()
         if there is not None:
-            join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            more = join(there.feed, tracer_provider=tracer_provider, logger_provider=logger_provider)  # another provider, perhaps
+            if there.attachment is not None and more is not there.attachment:
+                there.attachment.joined += [pair for pair in more.joined if pair not in there.attachment.joined]
             return there
+        if endpoint is not None:
+            if settings is not None:
+                raise ConfigError("attach: settings and an endpoint were given; give one of them (settings have a room `forward`)")
+            rooms["forward"] = {**rooms.get("forward", {}), "endpoint": endpoint}
         pipeline = _started(settings if settings is not None else load(**rooms))
         if pipeline.is_off:
             return pipeline
@@ -522,12 +562,17 @@ def _living() -> Pipeline | None:
 
 
 def _started(settings: Settings) -> Pipeline:
-    pipeline = Pipeline(settings)
+    if settings.forward is not None:
+        from spanpost.forwarding import Forwarding
+
+        pipeline: Pipeline = Forwarding(settings)
+    else:
+        pipeline = Pipeline(settings)
     if is_sdk_disabled() or not settings.attach.enabled:
         log.info("%s: spanpost follows nothing", "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false")
         pipeline.is_off = True
         return pipeline
-    if settings.dsn is None and not settings.database.embedded:
+    if settings.forward is None and settings.dsn is None and not settings.database.embedded:
         log.warning(
             "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
             "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
@@ -563,7 +608,9 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    ledger = MemoryLedger(msgspec.structs.replace(rules_of(settings), routes=Routes()), remember=len(observations) + 1, keep=None)
+    # What is replayed was long ago: nobody is silent in it.
+    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE)
+    ledger = MemoryLedger(rules, remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _REPLAY_BATCH):
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():

@@ -68,6 +68,9 @@ ERROR_LOG_TAIL: Final = "agent.error.log_tail"
 # --- live, over the wire ------------------------------------------------------------------------------------------
 EVENT_SPAN_STARTED: Final = "agent.span.started"
 EVENT_SPAN_INTERRUPTED: Final = "agent.span.interrupted"
+#: Recorded by spanpost itself where a process's heartbeats stopped, or came again.
+EVENT_SPAN_SILENT: Final = "agent.span.silent"
+EVENT_SPAN_HEARD: Final = "agent.span.heard"
 EVENT_HEARTBEAT: Final = "agent.heartbeat"
 PRODUCER: Final = "agent.producer"
 SEQ: Final = "agent.seq"
@@ -78,8 +81,16 @@ SPAN_CANCELLED: Final = "spanpost.cancelled"
 SPAN_KIND: Final = "span.kind"
 SPAN_PARENT_ID: Final = "span.parent_id"
 SPAN_START: Final = "span.start_unix_nano"
+#: Where it has any: links, each "<trace id>-<span id>" in hex; the status code as OTLP numbers it, and its message.
+SPAN_LINKS: Final = "span.links"
+SPAN_STATUS: Final = "span.status_code"
+SPAN_STATUS_MESSAGE: Final = "span.status_message"
+#: On the record of a span event that has equals (same span, name and time) before it: how many.
+ORDINAL: Final = "agent.ordinal"
 #: On a heartbeat: its process's open roots, each "<trace id>-<span id>" in hex.
 OPEN_ROOTS: Final = "agent.open_roots"
+#: On a heartbeat: seconds until the next one.
+HEARTBEAT_INTERVAL: Final = "agent.heartbeat.interval"
 
 # --- the nine statuses --------------------------------------------------------------------------------------------
 STARTING: Final = "starting"

@@ -18,6 +18,11 @@ def spool_settings(settings: Settings) -> spool.Settings | None:
     intake = settings.intake
     if not intake.durable and intake.spool_dir is None:
         return None
+    if settings.forward is not None:
+        raise ConfigError(
+            "intake.durable: what is forwarded to a gateway is not kept here; let a Collector with a persistent queue stand in "
+            "between, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
+        )
     if settings.dsn is None and not settings.database.embedded:
         raise ConfigError(
             "intake.durable: there is no database, and without one nothing is kept that a spool could lead to; set DATABASE_URL or "

@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.exposition import choose_encoder, make_wsgi_app
 
 from spanpost.conventions import FINAL_STATUSES, STATUSES
 from spanpost.domain.checkpoints import Kind
@@ -127,6 +127,10 @@ class Metrics:
         self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
         self.repeats = counter("repeats", "Observations that had been recorded before.")
         self.passed_over = counter("passed_over", "Spans that are not an agent's.")
+        self.requests = counter("requests", "Requests of the gateway's doors, by what was answered.", "door", "signal", "answer")
+        self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
+        self.in_flight = Gauge("spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry)
+        self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
         self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
         self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
         self.spool_bytes = Gauge("spanpost_spool_bytes", "Size of the spool's directory.", registry=registry)
@@ -218,6 +222,19 @@ class Metrics:
         """Count a budget that closed."""
         with self._lock:
             self.budget_closed.labels(self._sink(sink), closed.why).inc()
+
+    def requested(self, door: str, signal: str, answer: str) -> None:
+        """Count a request to a door (`http`, `grpc`) and what was answered."""
+        self.requests.labels(door, signal, answer).inc()
+
+    def passed_points(self, n: int) -> None:
+        """Count data points that were accepted and not read."""
+        self.metric_points.inc(n)
+
+    def page(self, accept: str = "") -> tuple[str, bytes]:
+        """Return the content type and the page of all metrics, in the format that a scraper accepts."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self.registry)
 
     def lost(self, room: str, reason: str, n: int = 1) -> None:
         """Count losses. A reason outside the closed list is ``other``."""

@@ -16,13 +16,24 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from spanpost.domain.errors import ConfigError
+from spanpost.gateway_settings import GatewaySettings
+from spanpost.room import Duration as Duration
+from spanpost.room import Room as Room
 from spanpost.sinks import registry
-from spanpost.sinks.plugin import Duration as Duration
 from spanpost.sinks.plugin import SinkSettings
 
 #: Settings of sinks, by the sink's name.
@@ -31,17 +42,15 @@ Models: TypeAlias = Mapping[str, type[SinkSettings]]
 PREFIX: Final = "SPANPOST_"
 CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
 CONFIG_FILE: Final = "spanpost.toml"
+#: No setting: where a shell script keeps the task that `spanpost emit` tells of.
+TASK_VARIABLE: Final = "SPANPOST_TASK"
 REFERENCE: Final = "docs/reference/settings.md"
 
 _POSTGRES = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
+#: A header's name, as HTTP and gRPC both take it.
+_HEADER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 # Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
 _KUBERNETES = re.compile(r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
-
-
-class Room(BaseModel):
-    """A room's settings. Unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class DatabaseSettings(Room):
@@ -107,6 +116,11 @@ class IntakeSettings(Room):
     poll_interval: Duration = Field(
         default=timedelta(seconds=0.25), gt=timedelta(0), description="How often open spans are looked at for late attributes."
     )
+    heartbeat_interval: Duration = Field(
+        default=timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        description="How often a process with open spans says that it lives.",
+    )
     capture_content: bool = Field(default=False, description="Keep prompts, completions and tool arguments in the audit rows.")
     durable: bool = Field(
         default=False,
@@ -126,6 +140,74 @@ class IntakeSettings(Room):
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value else None
+
+
+class ForwardSettings(Room):
+    """Send what happens to a gateway over OTLP, live, instead of recording it in the agent's process."""
+
+    endpoint: str = Field(
+        description="Where to send it, a Collector or `spanpost run`: `http://collector:4318`, `https://…`, `unix:///run/otlp.sock`. "
+        "Set, the process has no database, sinks or metrics of its own.",
+    )
+    protocol: Literal["http", "grpc"] | None = Field(
+        default=None, description="OTLP's transport. Not given: `grpc` for port 4317 and Unix sockets, else `http`."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token, sent as `Authorization: Bearer …`.")
+    headers: dict[str, SecretStr] = Field(
+        default={},
+        description='Further headers, as JSON: `{"x-tenant": "acme"}`. Those of `OTEL_EXPORTER_OTLP_HEADERS` are not sent.',
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=10), gt=timedelta(0), description="What one request may take, its tries included."
+    )
+    spans: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application sends to the same "
+        "host (and port, or the standard ports 4317 and 4318).",
+    )
+    certificate: Path | None = Field(default=None, description="CA certificates by which the receiver is known, a PEM file.")
+    client_certificate: Path | None = Field(default=None, description="Certificate to show to the receiver, a PEM file.")
+    client_key: Path | None = Field(default=None, description="Private key of that certificate, a PEM file.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError as error:
+            raise ValueError(f"is no address ({error}); write http://host:4318") from None
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; give a token or headers")
+        if not (parts.scheme in ("http", "https") and has_host) and not (parts.scheme == "unix" and parts.path):
+            raise ValueError("must be http://host:port, https://host:port or unix:///path")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, content in value.items():
+            if not _HEADER.match(name):
+                raise ValueError(f"{name!r} is no name of a header")
+            if not content.get_secret_value().isprintable() or not content.get_secret_value().isascii():
+                raise ValueError(f"the value of {name} must be plain ASCII on one line")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _is_token(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else ""
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("must be plain ASCII without spaces (without the word Bearer)")
+        return value if text else None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ForwardSettings:
+        if self.endpoint.startswith("unix:") and self.protocol == "http":
+            raise ValueError("a Unix socket speaks gRPC here; leave protocol out, or give an http:// endpoint")
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("client_certificate and client_key belong together; give both or neither")
+        return self
 
 
 class MetricsSettings(Room):
@@ -192,6 +274,27 @@ class NewsSettings(Room):
     )
 
 
+class SilenceSettings(Room):
+    """How long silence is borne."""
+
+    stall_after: Duration = Field(
+        default=timedelta(minutes=5),
+        gt=timedelta(0),
+        description="A task of which nothing was heard for this long is shown as stalled.",
+    )
+    interrupt_after: Duration = Field(
+        default=timedelta(minutes=1),
+        gt=timedelta(0),
+        description="A process whose heartbeats stopped for this long (and three of its intervals) is gone: its open tasks are "
+        "interrupted, until something is heard of them again.",
+    )
+    open_call_after: Duration = Field(
+        default=timedelta(hours=1),
+        gt=timedelta(0),
+        description="How long a tool or model call that is known to be open explains a task's silence.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Make it with `load`, which adds a room for each sink that is set and refuses misspelt names."""
 
@@ -202,11 +305,14 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
     attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
+    forward: ForwardSettings | None = None
+    gateway: GatewaySettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
     context: ContextSettings = Field(default_factory=lambda: ContextSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
+    silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
 
     @classmethod
     def settings_customise_sources(
@@ -352,7 +458,7 @@ def room_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
-    names = {CONFIG_VARIABLE, PREFIX + "ROUTES"}
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, PREFIX + "ROUTES"}
     rooms: dict[str, type[BaseModel]] = {room: room_model(room) for room in Settings.model_fields if room != "routes"}
     for room, model in (rooms | dict(_models_installed() if sinks is None else sinks)).items():
         names.update(variable(room, field) for field in model.model_fields)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from spanpost.fold.batch import Rules
+from spanpost.fold.silence import Patience
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.testing.observed import a_run, started
@@ -67,3 +70,35 @@ def test_a_fold_that_fails_half_way_is_made_good() -> None:
     figures = [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in whole.tasks_now(TaskQuery())]
     assert figures == [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in broken.tasks_now(TaskQuery())]
     assert broken.record_now(batch).events == 0
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
+    """A process that was frozen for an hour calls nobody stalled at once, and everybody who stays silent after that."""
+    clock = Clock()
+    ledger = MemoryLedger(Rules(patience=Patience(stall=timedelta(minutes=5), outage=timedelta(seconds=30))), clock=clock)
+    await ledger.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
+    clock.now += timedelta(hours=1)
+    assert [t.status for t in await ledger.tasks(TaskQuery())] == ["starting"]
+    await ledger.due_in()  # the first look after the outage
+    await ledger.elapse()
+    for seconds in range(0, 290, 10):
+        clock.now += timedelta(seconds=10)
+        await ledger.due_in()
+        await ledger.elapse()
+        assert [t.status for t in await ledger.tasks(TaskQuery())] == ["starting"], seconds
+    for _ in range(2):
+        clock.now += timedelta(seconds=10)
+        await ledger.due_in()
+        await ledger.elapse()
+    assert [t.status for t in await ledger.tasks(TaskQuery())] == ["stalled"]
+    assert {c.kind for c in await ledger.checkpoints()} == {"start", "stalled"}

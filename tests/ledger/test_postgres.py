@@ -13,13 +13,16 @@ import asyncpg
 import msgspec
 import pytest
 
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp
+from spanpost.fold.silence import Patience
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql import schema
 from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING
+from spanpost.testing.exercise_silence import beat
 from spanpost.testing.observed import a_run, an_event, ended, started
 from spanpost.testing.postgres import with_database
 
@@ -342,14 +345,60 @@ async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, l
 def test_the_batch_is_ordered_by_key() -> None:
     """Rows go in by key, so that two writers cannot wait for each other."""
     from spanpost.fold import walk
-    from spanpost.ledger.rows import EVENT_COLUMNS, events
+    from spanpost.ledger.rows import events
 
     batch: list[Observation] = a_run("sorted")
     placed = walk.prepare(batch)
-    now = datetime.now(UTC)
-    rows = [
-        dict(zip(EVENT_COLUMNS, row, strict=True)) for row in events(placed, dict.fromkeys(range(len(placed)), (None, b"")), now)
-    ]
-    keys = [(row["occurred_at"], row["event_id"].bytes) for row in rows]
+    keys = [key for key, _ in events(placed, dict.fromkeys(range(len(placed)), (None, b"")), datetime.now(UTC))]
     assert keys == sorted(keys)
     assert len(keys) == len(batch)
+
+
+# --- silence ----------------------------------------------------------------------------------------------------------
+
+_AGO = "UPDATE agent_tasks SET heard_at = now() - interval '1 hour'"
+JOB = {"agent.task.name": "job"}
+
+
+async def test_after_an_outage_of_ours_a_full_patience_passes_first(postgres_dsn: str, database: Any) -> None:
+    """While nobody listened nobody was silent: neither during the outage nor at once after it."""
+    rules = msgspec.structs.replace(TELLING, patience=Patience(stall=timedelta(minutes=5)))
+    made = PostgresLedger(postgres_dsn, rules=rules, pool_size=2)
+    await made.open()
+    await made.record([started(trace=1, span=1, name="agent", attributes=JOB)])
+    await database.execute(_AGO)
+    await database.execute("UPDATE watch SET seen_at = now() - interval '50 min', resumed_at = now() - interval '2 hours'")
+    assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]  # the outage goes on
+    await made.due_in()  # it is over
+    assert [t.status for t in await made.tasks(TaskQuery())] == ["starting"]
+    await database.execute("UPDATE timers SET at = now()")
+    await made.elapse()
+    assert [c.kind for c in await made.checkpoints()] == ["start"]
+    await database.execute("UPDATE watch SET resumed_at = now() - interval '6 min'")  # a full patience later
+    assert [t.status for t in await made.tasks(TaskQuery())] == ["stalled"]
+    assert await database.fetchval("SELECT status FROM agent_tasks") == "starting"  # nothing of it is stored
+    assert await database.fetchval("SELECT status FROM agent_tasks_now") == "stalled"
+    await database.execute("UPDATE timers SET at = now()")
+    await made.elapse()
+    assert {c.kind for c in await made.checkpoints()} == {"start", "stalled"}
+    await made.close()
+
+
+async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, database: Any) -> None:
+    """Of several replicas that look at the same moment one tells, and one interrupts."""
+    rules = msgspec.structs.replace(TELLING, patience=Patience(stall=timedelta(minutes=5), gone=timedelta(milliseconds=1)))
+    ledgers = [PostgresLedger(postgres_dsn, rules=rules, pool_size=2) for _ in range(4)]
+    await asyncio.gather(*(one.open() for one in ledgers))
+    tasks = [started(trace=n, span=n, name="agent", attributes={"agent.task.name": f"job {n}"}) for n in range(1, 9)]
+    await ledgers[0].record(tasks)
+    await ledgers[1].record([beat((n, n), seq=1, producer=f"p{n}", interval=0) for n in range(1, 5)])
+    await database.execute(_AGO)
+    await database.execute("UPDATE watch SET resumed_at = now() - interval '1 hour'")
+    for _ in range(3):
+        await database.execute("UPDATE timers SET at = now()")
+        await asyncio.gather(*(one.elapse() for one in ledgers))
+    told = [c.kind for c in await ledgers[0].checkpoints()]
+    assert (told.count(Kind.STALLED), told.count(Kind.END)) == (4, 4)
+    found = await database.fetch("SELECT status, count(*) FROM agent_tasks_now GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in found] == [("error", 4), ("stalled", 4)]
+    await asyncio.gather(*(one.close() for one in ledgers))

@@ -13,6 +13,7 @@ from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
+from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
 #: A quarter of an hour later for all that is kept, who claimed what when excepted.
@@ -24,7 +25,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing):
+class TestMemory(ExerciseLedger, ExercisePacing, ExerciseSilence):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -42,7 +43,7 @@ class TestMemory(ExerciseLedger, ExercisePacing):
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExerciseSilence):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything that can be wrong before the start; the settings themselves were accepted already."""
-    return [*_settings(), _database(settings), *_metrics(settings), *_sinks(settings)]
+    return [*_settings(), _database(settings), *_metrics(settings), *_gateway(settings), *_sinks(settings)]
 
 
 def _settings() -> Iterator[Finding]:
@@ -75,20 +75,53 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
     room = settings.metrics
     if room is None or not room.enabled:
         return
+    trouble = _cannot_listen(room.host, room.port)
+    if trouble:
+        cure = "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
+        yield Finding("metrics", False, trouble, cure)
+    else:
+        yield Finding("metrics", True, f"{room.host}:{room.port} is free")
+
+
+def _cannot_listen(host: str, port: int) -> str:
+    """Return why a port cannot be had, empty when it can."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(room.host, room.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        yield Finding(
-            "metrics",
-            False,
-            f"cannot listen on {room.host}:{room.port}: {error.strerror or error}",
-            "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT",
-        )
-    else:
-        yield Finding("metrics", True, f"{room.host}:{room.port} is free")
+        return f"cannot listen on {host}:{port}: {error.strerror or error}"
+    return ""
+
+
+def _gateway(settings: Settings) -> Iterator[Finding]:
+    """Look at the doors of `spanpost run`, where anything is said of them."""
+    room = settings.gateway
+    if room is None or not room.enabled:
+        return
+    from spanpost.gateway import refuse_missing, tls_context
+    from spanpost.gateway_settings import GatewaySettings
+
+    for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
+        try:
+            look(room)
+        except ConfigError as error:
+            yield Finding("gateway", False, str(error))  # it says what to do itself
+    for field, port in (("http_port", room.http_port), ("grpc_port", room.grpc_port)):
+        if port < 0:
+            continue
+        trouble = _cannot_listen(room.host, port)
+        if trouble:
+            cure = f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
+            yield Finding("gateway", False, trouble, cure)
+        else:
+            yield Finding("gateway", True, f"{room.host}:{port} is free for {field}")
+    if room.is_exposed:
+        yield Finding("gateway", True, "anybody who reaches the port may write: allow_insecure is set")
+    for token in room.tokens:
+        if len(token.sha256) > 1:
+            yield Finding("gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced")
 
 
 def _sinks(settings: Settings) -> Iterator[Finding]:

@@ -33,6 +33,8 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": scrub(super().format(record)),
         }
+        if trace_id := getattr(record, "trace_id", ""):  # of the request that it is about
+            told["trace_id"] = trace_id
         return json.dumps(told, ensure_ascii=True)
 
 

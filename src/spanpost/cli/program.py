@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from spanpost.cli.emit import emit
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ deliveries = typer.Typer(help="List, retry and bury deliveries; see what holds t
 db = typer.Typer(help="Look after the database.", no_args_is_help=True)
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
+program.add_typer(emit, name="emit")
+token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
+program.add_typer(token, name="token")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatabaseUrl = Annotated[
@@ -102,12 +106,46 @@ def demo(
     show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
 
 
-@program.command(short_help="Deliver what waits, serve metrics.")
-def run(database_url: DatabaseUrl = None, data_dir: DataDir = None, metrics_port: MetricsPort = None) -> None:
-    """Deliver what waits in the database and serve metrics, until Ctrl-C. It does not receive OTLP yet."""
+@program.command(short_help="Receive OTLP, record, deliver, serve metrics.")
+def run(
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+    metrics_port: MetricsPort = None,
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="ADDRESS", help="Address to listen on. [env var: SPANPOST_GATEWAY__HOST]")
+    ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            "--http-port",
+            metavar="PORT",
+            min=-1,
+            max=65535,
+            help="Port of OTLP/HTTP, 0 for a free one, -1 for none. [env var: SPANPOST_GATEWAY__HTTP_PORT]",
+        ),
+    ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            "--grpc-port",
+            metavar="PORT",
+            min=-1,
+            max=65535,
+            help="Port of OTLP/gRPC, 0 for a free one, -1 for none. [env var: SPANPOST_GATEWAY__GRPC_PORT]",
+        ),
+    ] = None,
+) -> None:
+    """Receive OTLP over HTTP (4318) and gRPC (4317), record it, deliver what is due and serve metrics, until Ctrl-C.
+
+    A sender is answered when its spans are committed. SIGHUP reads routes, tokens and certificates again; SIGTERM answers
+    and records what is under way and leaves within ten seconds.
+    """
     from spanpost.cli.service import serve
 
-    serve(_settings(database_url, data_dir, metrics_port, serve_metrics=True, is_service=True))
+    gateway = {"host": host, "http_port": http_port, "grpc_port": grpc_port}
+    gateway = {name: value for name, value in gateway.items() if value is not None}
+    if not serve(lambda: _settings(database_url, data_dir, metrics_port, serve_metrics=True, gateway=gateway)):
+        raise typer.Exit(1)
 
 
 @program.command(short_help="Examine settings, database and ports.")
@@ -155,6 +193,27 @@ def replay(
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
     tables.print_lost(result.lost)
+
+
+@token.command("new")
+def new_token(
+    as_json: Json = False,
+    tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose token it will be.")] = "default",
+) -> None:
+    """Make a token for senders to a gateway, and print it with what the gateway's settings need of it. It is kept nowhere."""
+    from spanpost.intake.tokens import hash_of, new_token
+
+    made = new_token()
+    if as_json:
+        _print_json({"tenant": tenant, "token": made, "sha256": hash_of(made)})
+        return
+    print(f"token   {made}\nsha256  {hash_of(made)}")
+    print(
+        "\nThe sender is given the token: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'. It is shown this once.\n"
+        "The gateway is given the hash, in spanpost.toml:\n\n"
+        f'  [[gateway.tokens]]\n  tenant = {json.dumps(tenant)}\n  sha256 = ["{hash_of(made)}"]',
+        file=sys.stderr,
+    )
 
 
 @program.command()
@@ -349,7 +408,7 @@ def _settings(
     metrics_port: int | None = None,
     *,
     serve_metrics: bool = False,
-    is_service: bool = False,
+    gateway: dict[str, Any] | None = None,
 ) -> Settings:
     """Read the settings; the command line uses the embedded database where no other is named."""
     from spanpost import settings
@@ -365,8 +424,10 @@ def _settings(
         overrides["metrics"] = {"port": metrics_port}
     elif serve_metrics:
         overrides["metrics"] = {}
+    if gateway is not None:
+        overrides["gateway"] = gateway
     loaded = settings.load(**overrides)
-    logs.configure(loaded.log, quiet=not is_service)
+    logs.configure(loaded.log, quiet=gateway is None)
     return loaded
 
 

@@ -1,34 +1,83 @@
-"""``spanpost run``: deliver what waits and serve metrics, until a signal says stop."""
+"""``spanpost run``: receive, record, deliver and serve metrics, until a signal says stop."""
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
-import threading
-from types import FrameType
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spanpost.gateway import Gateway
     from spanpost.settings import Settings
 
+log = logging.getLogger("spanpost.gateway")
 
-def serve(settings: Settings) -> None:
-    """Run the pipeline's pump and metrics until SIGINT or SIGTERM."""
-    from spanpost import app
 
-    stopped = threading.Event()
+def serve(read: Callable[[], Settings]) -> bool:
+    """Run until SIGINT or SIGTERM; SIGHUP reads the settings again. False when not everything could be finished."""
+    from spanpost.gateway import Gateway
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.set()
+    gateway = Gateway(read(), read)
+    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
+        gateway.start()
+        for line in lines(gateway):
+            log.info("%s", line)
+        while next(heard) == signal.SIGHUP:
+            gateway.reload()
+        log.info("stopping: what is under way is answered and recorded")
+        is_done = gateway.stop()
+        log.info("stopped" if is_done else "stopped before everything was finished; what waits is taken up at the next start")
+        return is_done
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    pipeline = app.Pipeline(settings)
+
+@contextmanager
+def _signals(*numbers: int) -> Iterator[Iterator[int]]:
+    """Lend the signals as they come. They come through a pipe: nothing else wakes a waiting thread for certain."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    wakes_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+
+    def heard() -> Iterator[int]:
+        while True:
+            yield from (number for number in reader.recv(64) if number in numbers)
+
     try:
-        pipeline.start()
-        print(f"metrics: {pipeline.metrics_url or 'off'}", file=sys.stderr)
-        print("delivering what waits in the database; stop with Ctrl-C", file=sys.stderr)
-        stopped.wait()
+        yield heard()
     finally:
-        pipeline.shutdown()
+        signal.set_wakeup_fd(wakes_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        reader.close()
+        writer.close()
+
+
+def lines(gateway: Gateway) -> Iterator[str]:
+    """Yield what a person wants to know of a gateway that has started."""
+    from spanpost.app import enabled_sinks
+
+    settings, room = gateway.settings, gateway.room
+    if gateway.http_url:
+        yield f"receiving OTLP/HTTP on {gateway.http_url} (/v1/traces, /v1/logs, /v1/metrics)"
+    if gateway.grpc_url:
+        yield f"receiving OTLP/gRPC on {gateway.grpc_url}"
+    if room.enabled and room.grpc_socket is not None:
+        yield f"receiving OTLP/gRPC on unix://{room.grpc_socket}"
+    if not room.enabled:
+        yield "receiving nothing: gateway.enabled is false"
+    elif room.tokens:
+        tenants = ", ".join(sorted({token.tenant for token in room.tokens}))
+        yield f"tokens are asked for; tenants: {tenants}"
+    elif room.client_ca is not None:
+        yield f"client certificates are asked for; everybody is tenant {settings.intake.tenant}"
+    else:
+        beyond = "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if room.is_exposed else "no token is asked for"
+        yield f"{beyond}; everybody is tenant {settings.intake.tenant}"
+    # Never the URL: it holds the password.
+    yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"
+    yield f"news goes to {', '.join(enabled_sinks(settings)) or 'nowhere: no sink is on'}"
+    yield f"metrics: {gateway.pipeline.metrics_url or 'off'}" + (f", {gateway.http_url}/metrics" if gateway.http_url else "")
+    yield "stop with Ctrl-C; SIGHUP reads routes and tokens again"

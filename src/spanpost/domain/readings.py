@@ -173,6 +173,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     occurrence: str = ""
     #: Set by live records: the span is gone with its process (``agent.span.interrupted``).
     is_gone: bool = False
+    #: Its process was not heard of any more, up to this moment (``agent.span.silent``); or it was again (``agent.span.heard``).
+    is_silent: bool = False
+    is_heard: bool = False
     #: A heartbeat names its process's open roots: (trace id, span id).
     open_roots: tuple[tuple[bytes, bytes], ...] = ()
     #: A record without a span that stands for one (Claude Code's logs): (trace id, span id, parent id, start ns).
@@ -200,6 +203,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.links
             or self.results
             or self.is_gone
+            or self.is_silent
+            or self.is_heard
             or self.is_interrupt
             or self.is_cancelled
             or self.open_roots

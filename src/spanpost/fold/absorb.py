@@ -36,6 +36,11 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
     `is_ending` says that the span is a box or the top of its trace, so that its end is the end of something.
     """
     at = o.at_ns
+    if r.is_silent:  # nothing was heard: no fact of it but that
+        silent = (at, key)
+        if facts.ending.silent is None or silent > facts.ending.silent:
+            facts.ending.silent = silent
+        return
     begins = o.start_ns or at
     if begins and (not facts.first_ns or begins < facts.first_ns):
         facts.first_ns = begins

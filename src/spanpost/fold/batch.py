@@ -15,6 +15,7 @@ from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
+from spanpost.fold.silence import Patience
 from spanpost.fold.work import Key
 
 _STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
@@ -34,6 +35,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     usage_settles: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
+    #: How long silence is borne.
+    patience: Patience = Patience()
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):

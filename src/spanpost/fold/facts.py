@@ -38,6 +38,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
     closed: tuple[int, bytes, str, str, str] | None = None
     #: The process is gone with the span open: (time, key).
     gone: tuple[int, bytes] | None = None
+    #: Its process was silent until then: (time, key). It stands while nothing was heard since.
+    silent: tuple[int, bytes] | None = None
 
     def merge(self, other: Ending) -> None:
         """Take in what the other knows."""
@@ -47,6 +49,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
             self.closed = other.closed
         if other.gone is not None and (self.gone is None or other.gone > self.gone):
             self.gone = other.gone
+        if other.silent is not None and (self.silent is None or other.silent > self.silent):
+            self.silent = other.silent
 
 
 class Facts(msgspec.Struct, omit_defaults=True, gc=False):

@@ -12,6 +12,7 @@ Rules. The newest segment decides. Within it, the greatest authority stands:
     root OK      complete
     root UNSET   complete, inferred
     gone         its process ended with the span open: error, interrupted
+    silent       its process was not heard of any more, and nothing of it since: error, interrupted
 
 While nothing has ended it: waiting, paused, context_warning, working or starting, in this order of precedence.
 
@@ -108,7 +109,8 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     if said is not None:
         return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
     if closed is None:
-        return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0]) if ending.gone is not None else None
+        gone = ending.gone or ending.silent
+        return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0]) if gone is not None else None
     outcome = closed[2]
     if outcome == "unset" and inner.closed is not None and inner.closed[2] != "unset":
         outcome = inner.closed[2]
@@ -129,6 +131,10 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         if ending.gone is not None:
             shown = ("", "The process ended with the task open.", "")
             return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0], shown)
+        silent = max((s for s in (ending.silent, inner.silent) if s is not None), default=None)
+        if silent is not None and silent[0] >= facts.last_ns:
+            shown = ("", "Its process is not heard of any more.", "")
+            return Verdict(c.ERROR, "process silent", "interrupted", True, True, silent[0], shown)
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):

@@ -27,7 +27,7 @@ class Attachment:
 
     def __init__(self, feed: Feed | None = None) -> None:
         self.feed = feed
-        self._joined: list[tuple[Any, Any]] = []
+        self.joined: list[tuple[Any, Any]] = []
 
     @property
     def is_active(self) -> bool:
@@ -48,9 +48,9 @@ class Attachment:
         if self.feed is None:
             return True
         is_done = self.feed.close(timeout)
-        for provider, processor in self._joined:
+        for provider, processor in self.joined:
             _leave(provider, processor)
-        self._joined.clear()
+        self.joined.clear()
         atexit.unregister(self.shutdown)
         return is_done
 
@@ -95,7 +95,7 @@ def join(
     attachment = Attachment(feed)
     processor = AgentSpanProcessor(feed)
     provider.add_span_processor(processor)
-    attachment._joined.append((provider, processor))
+    attachment.joined.append((provider, processor))
     _mark(provider, attachment)
     _join_logs(attachment, feed, provider, logger_provider)
     if getattr(_real(provider), "_atexit_handler", None) is None:
@@ -134,7 +134,7 @@ def _join_logs(attachment: Attachment, feed: Feed, tracer_provider: Any, logger_
         return
     processor = AgentLogProcessor(feed)
     provider.add_log_record_processor(processor)
-    attachment._joined.append((provider, processor))
+    attachment.joined.append((provider, processor))
 
 
 def _hears(logger_provider: Any, feed: Feed) -> bool:

@@ -207,9 +207,8 @@ def _event(event: Event, index: int, trace_id: bytes, span_id: bytes, span_ns: i
 
 def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, repairs: int = 0) -> None:
     """Append the observation of a log record; the record of a started span becomes that span's STARTED observation."""
-    attributes, mended = mend(record.attributes)
-    repairs |= mended
-    name = record.name or attributes.get("event.name") or attributes.get("event_name") or ""
+    raw = record.attributes
+    name = record.name or raw.get("event.name") or raw.get("event_name") or ""
     name, mended = mend_text(name if isinstance(name, str) else "", 1024)
     repairs |= mended
     at_ns = record.at_ns or record.observed_ns
@@ -224,14 +223,18 @@ def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, re
         elif len(trace_id) != 16 or len(span_id) != 8:
             repairs |= Repair.SYNTHETIC_ID
             trace_id, span_id = _id(trace_id, 16, b""), _id(span_id, 8, b"")
-    producer, seq = attributes.get(c.PRODUCER), attributes.get(c.SEQ)
-    live: dict[str, Any] = {
-        "producer": producer[:256] if isinstance(producer, str) else "",
-        "seq": seq if type(seq) is int and 0 <= seq <= MAX_NS else 0,
-    }
+    live: dict[str, Any] = {}
+    if c.PRODUCER in raw or c.SEQ in raw:
+        raw = dict(raw)
+        producer, seq = raw.pop(c.PRODUCER, None), _number(raw.pop(c.SEQ, None))
+        live["producer"] = mend_text(producer, 256)[0] if isinstance(producer, str) else ""
+        live["seq"] = seq if 0 <= seq <= MAX_NS else 0
     if name == c.EVENT_SPAN_STARTED and span_id:
-        decoded.observations.append(_started(trace_id, span_id, at_ns, attributes, origin, tenant, repairs, live))
+        decoded.observations.append(_started(trace_id, span_id, at_ns, raw, origin, tenant, repairs, live))
         return
+    attributes, mended = mend(raw)
+    repairs |= mended
+    ordinal = attributes.get(c.ORDINAL)
     body, mended = mend_value(record.body) if record.body is not None else (None, 0)
     observation = Observation(
         part=Part.LOG,
@@ -247,43 +250,91 @@ def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, re
         repairs=repairs | mended,
         **live,
     )
-    decoded.observations.append(msgspec.structs.replace(observation, index=log_index(observation)))
+    observation = msgspec.structs.replace(observation, index=log_index(observation))
+    if type(ordinal) is int and 0 < ordinal <= MAX_NS:
+        # It stays in the index, which tells equals apart; the rest of the content is the event's own.
+        rest = {k: v for k, v in attributes.items() if k != c.ORDINAL}
+        observation = msgspec.structs.replace(observation, ordinal=ordinal, attributes=rest)
+    decoded.observations.append(observation)
 
 
 def _started(
     trace_id: bytes,
     span_id: bytes,
     at_ns: int,
-    attributes: dict[str, Any],
+    raw: dict[str, Any],
     origin: Origin,
     tenant: str,
     repairs: int,
     live: dict[str, Any],
 ) -> Observation:
-    name, kind, start = attributes.get(c.SPAN_NAME), attributes.get(c.SPAN_KIND, 0), attributes.get(c.SPAN_START)
-    if isinstance(kind, str):
-        kind = _KINDS.get(kind.lower().removeprefix("span_kind_"), 0)
-    if isinstance(start, str) and start.isascii() and start.isdigit() and len(start) < 20:
-        start = int(start)
-    start_ns = start if type(start) is int and 0 < start <= MAX_NS else at_ns
+    # The envelope is taken out first: the span's own attributes are then mended as they would be in any other form.
+    envelope = {k: raw[k] for k in _ENVELOPE if k in raw}
+    attributes, mended = mend({k: v for k, v in raw.items() if k not in _ENVELOPE} if envelope else raw)
+    name, more = mend_text(_text(envelope.get(c.SPAN_NAME)), 1024)
+    message, again = mend_text(_text(envelope.get(c.SPAN_STATUS_MESSAGE)))
+    said, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
+    kind = _KINDS.get(said.lower().removeprefix("span_kind_"), 0) if isinstance(said, str) else _number(said)
+    status = _number(envelope.get(c.SPAN_STATUS))
+    start_ns = start if 0 < start <= MAX_NS else at_ns
     return Observation(
         part=Part.STARTED,
         trace_id=trace_id,
         span_id=span_id,
         tenant=tenant,
-        parent_id=_unhex(attributes.get(c.SPAN_PARENT_ID), 8),
-        name=name if isinstance(name, str) else "",
-        kind=kind if type(kind) is int and 0 <= kind <= 5 else 0,
-        at_ns=start_ns,
+        parent_id=_unhex(envelope.get(c.SPAN_PARENT_ID), 8),
+        name=name,
+        kind=kind if 0 <= kind <= 5 else 0,
+        # A look at a living span is of its own time; no look is before the start.
+        at_ns=max(at_ns, start_ns),
         start_ns=start_ns,
-        attributes={k: v for k, v in attributes.items() if k not in _ENVELOPE},
+        status=_STATUSES[status] if 0 <= status <= 2 else Status.UNSET,
+        status_message=message,
+        attributes=attributes,
+        links=_links(envelope.get(c.SPAN_LINKS)),
         origin=origin,
-        repairs=repairs,
+        repairs=repairs | mended | more | again,
         **live,
     )
 
 
-_ENVELOPE = frozenset({c.SPAN_NAME, c.SPAN_KIND, c.SPAN_PARENT_ID, c.SPAN_START, "event.name", "event_name"})
+_ENVELOPE = frozenset(
+    {
+        c.SPAN_NAME,
+        c.SPAN_KIND,
+        c.SPAN_PARENT_ID,
+        c.SPAN_START,
+        c.SPAN_LINKS,
+        c.SPAN_STATUS,
+        c.SPAN_STATUS_MESSAGE,
+        "event.name",
+        "event_name",
+    }
+)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int:
+    """Return an integer, from its text too (a shell has no others, and JSON holds nanoseconds badly); -1 for anything else."""
+    if type(value) is int:
+        return value
+    if type(value) is float:  # JavaScript has no others
+        return int(value) if value.is_integer() else -1
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else -1
+
+
+def _links(texts: Any) -> tuple[tuple[bytes, bytes], ...]:
+    found = []
+    for text in texts[:MAX_LINKS] if isinstance(texts, list) else ():
+        trace, _, span = text.partition("-") if isinstance(text, str) else ("", "", "")
+        if (trace_id := _unhex(trace, 16)) and (span_id := _unhex(span, 8)):
+            found.append((trace_id, span_id))
+    return tuple(found)
+
+
 _NO_TRACE = b"\0" * 16
 _NO_SPAN = b"\0" * 8
 

@@ -22,7 +22,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost.conventions import SPAN_NAME
 from spanpost.domain.observations import Observation, Part
 from spanpost.intake.hooks import hook, remove_hook
-from spanpost.intake.live import Follower
+from spanpost.intake.live import Follower, TellEnd
 from spanpost.intake.queue import CAPACITY, CHATTER_CAPACITY, Item, Loss, Queue, What
 from spanpost.intake.recovery import read_own
 from spanpost.intake.spool import Segment, Spool
@@ -77,6 +77,9 @@ class _Waiter:
 class Feed:
     """A queue, its worker and a receiver. Span and log processors of one attachment share one.
 
+    With `beat_every` (seconds) a heartbeat is told while spans are open. `tell_end` is handed each ended span beside what was
+    observed of it, in the worker's thread.
+
     `live` (span id to live span) and `is_asleep` belong to the processors' callbacks as much as to the feed: they are read
     and written there without a call.
     """
@@ -90,8 +93,12 @@ class Feed:
         chatter_capacity: int = CHATTER_CAPACITY,
         look_every: float = LOOK_EVERY,
         spool: Spool | None = None,
+        beat_every: float | None = None,
+        tell_end: TellEnd | None = None,
     ) -> None:
         self._receive = receive
+        self._beat_every = beat_every
+        self._tell_end = tell_end
         self.tenant = tenant
         #: Where what is told is written before it is recorded; None unless asked for.
         self.spool = spool
@@ -125,7 +132,7 @@ class Feed:
             self.spool.begin()
             self.spool.bind(self._mark, lambda: list(self.live.values()), self.producer)
         self.hear = hook(self)
-        self._follower = Follower(self.tenant, self.producer, self.losses)
+        self._follower = Follower(self.tenant, self.producer, self.losses, self._tell_end)
         if self._remembers_ends:
             self._follower.remember_ends()
         #: True also before the first start, so that the same check starts the worker.
@@ -313,6 +320,7 @@ class Feed:
         look_at = time.monotonic() + self._look_every
         settle_at = 0.0
         spool = self.spool
+        beat_at = 0.0  # the first one with the first look that finds something open
         while True:
             worked, waiter, is_close = self._work(follower)
             if is_close:
@@ -321,6 +329,9 @@ class Feed:
             if now >= look_at:
                 look_at = now + self._look_every
                 self._hand_on(follower.look(is_drained=not len(self.queue)))
+                if self._beat_every is not None and now >= beat_at and len(follower):
+                    beat_at = now + self._beat_every
+                    self._hand_on([follower.beat(self._beat_every)])
             if spool is not None and spool.owed and now >= settle_at:
                 spool.settle(self._read)
                 settle_at = time.monotonic() + _SETTLE_EVERY

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import Span
 
 from spanpost import conventions as c
-from spanpost.domain.observations import Observation, Part
+from spanpost.domain.observations import NO_ORIGIN, Observation, Part
 from spanpost.intake.queue import Item, Loss, Losses, What
 from spanpost.intake.spans import (
     Equals,
@@ -37,6 +37,7 @@ from spanpost.intake.spans import (
     ring_of,
     span_key,
     time_of,
+    with_log_index,
 )
 
 #: Scopes that are never followed: what spanpost itself would trace. The helpers' scope is an agent's own.
@@ -66,6 +67,12 @@ def _is_same(before: Any, now: Any) -> bool:
     return type(before) is type(now) and bool(before == now)
 
 
+#: Is handed each ended span beside its observation.
+TellEnd = Callable[[Any, Observation], None]
+#: Open roots that a heartbeat names at most.
+_MAX_ROOTS = 1024
+
+
 class _Followed:
     """One live span."""
 
@@ -90,8 +97,9 @@ class _Followed:
 class Follower:
     """Turns the queue's items, and looks at living spans, into observations."""
 
-    def __init__(self, tenant: str, producer: str, losses: Losses) -> None:
+    def __init__(self, tenant: str, producer: str, losses: Losses, tell_end: TellEnd | None = None) -> None:
         self.tenant = tenant
+        self._tell_end = tell_end
         self.producer = producer
         self.losses = losses
         self._origins = Origins()
@@ -177,6 +185,33 @@ class Follower:
                 self.losses.count(Loss.CONVERT)
         self._followed.clear()
         return told
+
+    def beat(self, interval: float) -> Observation:
+        """Return the heartbeat of this process, with its open roots; the next comes in `interval` seconds."""
+        roots: list[str] = []
+        origin = NO_ORIGIN
+        for followed in list(self._followed.values()):
+            parent = followed.span.parent
+            if parent is None or parent.span_id not in self._followed:
+                trace_id, span_id = followed.key
+                roots.append(f"{trace_id.hex()}-{span_id.hex()}")
+                origin = self._origins.of(followed.span.resource, None)
+                if len(roots) >= _MAX_ROOTS:
+                    break
+        return with_log_index(
+            Observation(
+                part=Part.LOG,
+                trace_id=b"",
+                span_id=b"",
+                tenant=self.tenant,
+                name=c.EVENT_HEARTBEAT,
+                at_ns=time.time_ns(),
+                attributes={c.OPEN_ROOTS: roots, c.HEARTBEAT_INTERVAL: interval},
+                origin=origin,
+                producer=self.producer,
+                seq=self._next(),
+            )
+        )
 
     def _next(self) -> int:
         self._seq += 1
@@ -285,7 +320,13 @@ class Follower:
     def _finish(self, followed: _Followed, readable: Any, *, is_cancelled: bool) -> Iterator[Observation]:
         self._is_told(readable.get_span_context().span_id)
         yield from self._catch_up(followed, *ring_of(readable), remember=False)
-        yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)
+        yield self._observe_end(readable, is_cancelled)
+
+    def _observe_end(self, readable: Any, is_cancelled: bool) -> Observation:
+        ended = observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)
+        if self._tell_end is not None:
+            self._tell_end(readable, ended)
+        return ended
 
     def _exported(self, readable: Any) -> Iterator[Observation]:
         """Tell what an exporter was handed, unless a processor of ours told of it, or will: that one knows more."""
@@ -316,4 +357,4 @@ class Follower:
         equals, span_ns = Equals(), time_of(readable.start_time)[0]
         for position, event in enumerate(ring):
             yield observe_event(event, dropped + position, key, origin, self.tenant, equals=equals, span_ns=span_ns)
-        yield observe_span(readable, Part.ENDED, self._origins, self.tenant, is_cancelled=is_cancelled)
+        yield self._observe_end(readable, is_cancelled)

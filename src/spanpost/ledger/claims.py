@@ -24,6 +24,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.mend import mend_text
 from spanpost.fold.paces import Closed
+from spanpost.fold.silence import now_shown
 from spanpost.ledger import buckets as bucket_rows
 from spanpost.ledger.base import Budgets, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
@@ -111,10 +112,10 @@ UPDATE deliveries SET state = 'dead', error = 'what it told of is no more', reas
 WHERE id = ANY($1::bigint[])"""
 
 _TASKS = """
-SELECT asked.uid, t.doc FROM unnest($1::uuid[]) AS asked(uid)
+SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
 LEFT JOIN task_redirects r ON r.uid = asked.uid
 JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
-_BELOW = "SELECT root_uid, doc FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
+_BELOW = "SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
 
 #: Locks the lane, and tells whether a plain answer would change one of its buckets.
 _OPEN = f"""
@@ -264,10 +265,10 @@ async def _deliveries(
     if not rows:
         return []
     uids = list({r["task_uid"] for r in rows})
-    tasks: dict[UUID, Task] = {uid: task_of(doc) for uid, doc in await connection.fetch(_TASKS, uids)}
+    tasks: dict[UUID, Task] = {uid: now_shown(task_of(doc), phase) for uid, doc, phase in await connection.fetch(_TASKS, uids)}
     children: dict[UUID, list[Task]] = {}
-    for root_uid, doc in await connection.fetch(_BELOW, [t.uid for t in tasks.values()]):
-        children.setdefault(root_uid, []).append(task_of(doc))
+    for root_uid, doc, phase in await connection.fetch(_BELOW, [t.uid for t in tasks.values()]):
+        children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
     told: dict[UUID, Checkpoint] = {}
     ids = [r["checkpoint_id"] for r in rows if r["checkpoint_id"] is not None]
     if ids:

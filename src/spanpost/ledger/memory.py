@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,14 +18,17 @@ from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Outcome
+from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
-from spanpost.fold.records import domain_of
+from spanpost.fold.records import STARTED, Cell, domain_of
+from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
 
 log = logging.getLogger("spanpost.ledger.memory")
@@ -97,6 +100,7 @@ class MemoryLedger:
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
         self._timers: dict[Key, datetime] = {}
+        self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
         self._events = 0
         self._lock = asyncio.Lock()
@@ -115,6 +119,14 @@ class MemoryLedger:
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
         """Fold a batch without an event loop."""
+        self._hearing.pulse()
+        batch, beats = without_beats(batch)
+        recorded = self._record_now(batch) if batch else Recorded()
+        if beats and (back := self._hearing.hear(beats)):
+            recorded = recorded.plus(self._record_now(back))
+        return recorded
+
+    def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
             placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
         except Exception:
@@ -139,6 +151,7 @@ class MemoryLedger:
             total.repeats += len(batch) - len(new)
             return total
         recorded = self._write(folded)
+        self._hearing.recorded(folded.tasks, folded.started)
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.events = sum(parts.values())
         recorded.parts = dict(parts)
@@ -169,15 +182,17 @@ class MemoryLedger:
             del self._tasks[uid]
         self._heirs = {uid: heir for uid, heir in self._heirs.items() if heir in self._tasks}
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
-        self._timers = {key: at for key, at in self._timers.items() if key[:16] not in gone}
+        for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
+            del self._timers[key]
         self._letters.forget(dropped.keys())
+        self._hearing.forget(dropped.keys())
         return sum(task.ended_at is None for task in dropped.values())
 
     def _apart(self, batch: Sequence[Observation]) -> Recorded:
         """Record a batch one by one, because one of it spoils the rest."""
         total = Recorded()
         for o in batch:
-            total = total.plus(self.record_now([o]))
+            total = total.plus(self._record_now([o]))
         return total
 
     def _mended(self, domains: Iterable[bytes]) -> Recorded:
@@ -193,6 +208,10 @@ class MemoryLedger:
         log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
         return Recorded(lost={UNFOLDABLE: 1})
 
+    async def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        self._hearing.listen_anew()
+
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""
         return self.elapse_now(self._clock())
@@ -202,7 +221,16 @@ class MemoryLedger:
         due = sorted(key for key, at in self._timers.items() if at <= now)
         for key in due:
             del self._timers[key]
-        return self._write(walk.elapse(self._records, due, self.rules, now)) if due else Recorded()
+        recorded = Recorded()
+        if folds := [key for key in due if key[16:17] == b"g"]:
+            recorded = self._write(walk.elapse(self._records, folds, self.rules, now))
+        if silent := self._hearing.overdue(key for key in due if key[16:] == b"p"):
+            recorded = recorded.plus(self._record_now(silent))
+        if quiet := [key for key in due if key[16:] == b"t"]:
+            fallen = self._hearing.look(quiet, self.rules.routes)
+            shown, fallen.tasks = fallen.tasks, []  # stored as they were: silence is computed when they are read
+            recorded = recorded.plus(msgspec.structs.replace(self._write(fallen), tasks=shown))
+        return recorded
 
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
@@ -219,6 +247,7 @@ class MemoryLedger:
             self._checkpoints[checkpoint.id] = checkpoint
         for uid, heir in folded.gone:
             self._tasks.pop(uid, None)
+            self._hearing.forget((uid,))
             if heir is not None:
                 self._heirs[uid] = heir
         for task in folded.tasks:
@@ -248,6 +277,7 @@ class MemoryLedger:
 
     async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
+        self._hearing.pulse()
         waits = [] if (due := self._letters.due_in(sinks, budgets)) is None else [due]
         if self._timers:
             waits.append(max(0.0, (min(self._timers.values()) - self._clock()).total_seconds()))
@@ -262,6 +292,24 @@ class MemoryLedger:
         return self._letters.reopen(keys)
 
     # --- looking --------------------------------------------------------------------------------------------------------
+
+    def stored(self) -> Collection[Task]:
+        """Return all tasks as they were folded."""
+        return self._tasks.values()
+
+    def has_open_call(self, task: Task, since: datetime) -> bool:
+        """Tell whether a tool or model call is open in the task's trace, begun since then."""
+        since_ns = int(since.timestamp() * 1e9)
+        keys = self._records.domains.get(domain_of(task.tenant, task.trace_id), ())
+        cells = (self._records.by_key.get(key) for key in keys if key[16:17] == b"c")
+        return any(
+            isinstance(cell, Cell) and cell.state == STARTED and cell.role in (Role.LLM, Role.TOOL) and cell.rank[0] > since_ns
+            for cell in cells
+        )
+
+    def shown(self, task: Task) -> Task:
+        """Return a task under its status of now."""
+        return self._hearing.shown(task)
 
     def task(self, uid: UUID) -> Task | None:
         """Return a task by its uid, or the one that took it over."""
@@ -280,7 +328,7 @@ class MemoryLedger:
         """Return tasks, newest first, without an event loop."""
         found = [
             t
-            for t in self._tasks.values()
+            for t in map(self._hearing.shown, self._tasks.values())
             if (query.tenant is None or t.tenant == query.tenant)
             and (query.task_id is None or query.task_id in (t.task_id, *t.aliases))
             and (query.status is None or t.status == query.status)
@@ -307,7 +355,7 @@ class MemoryLedger:
 
     def below(self, root: Task) -> tuple[Task, ...]:
         """Return the tasks below a root task."""
-        return tuple(t for t in self._tasks.values() if t.root_uid == root.uid and t.uid != root.uid)
+        return tuple(self.shown(t) for t in self._tasks.values() if t.root_uid == root.uid and t.uid != root.uid)
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""

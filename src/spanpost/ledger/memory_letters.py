@@ -33,6 +33,8 @@ class Knows(Protocol):
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
 
+    def shown(self, task: Task) -> Task: ...
+
 
 class _Letter(msgspec.Struct):
     """A delivery as it is kept."""
@@ -193,7 +195,7 @@ class Letters:
             mode=letter.mode,
             key=letter.key,
             urgency=letter.urgency,
-            task=task,
+            task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
             attempt=row.attempt,

@@ -31,11 +31,12 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
+from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import buckets, claims, outbox, rows
+from spanpost.ledger import buckets, claims, hearing, outbox, rows
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
-from spanpost.ledger.quarantine import bury, mended
+from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, is_of_data, transact, unfoldable
 
@@ -126,6 +127,8 @@ class PostgresLedger:
             await pool.close()
             raise ConfigError(misfit)
         self._pool = pool
+        bears = self.rules.patience
+        await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -151,8 +154,11 @@ class PostgresLedger:
         When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
         siblings are recorded, all in one transaction.
         """
-        if not batch:
-            return Recorded()
+        batch, beats = without_beats(batch)
+        recorded = await self._record(batch) if batch else Recorded()
+        return recorded.plus(await self._hear(beats)) if beats else recorded
+
+    async def _record(self, batch: Sequence[Observation]) -> Recorded:
         try:
             with unfoldable():
                 placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
@@ -168,13 +174,50 @@ class PostgresLedger:
                 known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content))
         return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked), known)
 
+    async def _hear(self, beats: Sequence[Observation]) -> Recorded:
+        """Take heartbeats in; what was interrupted of a process that is heard again is taken back."""
+        try:
+            back = await self._run(lambda c: hearing.hear(c, [mended(beat) for beat in beats], self.rules.patience))
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+            log.warning("%d heartbeats are left out: %s", len(beats), error)
+            return Recorded(lost={UNFOLDABLE: len(beats)})
+        return await self._record(back) if back else Recorded()
+
     async def elapse(self) -> Recorded:
-        """Fold what has fallen due by the database's clock."""
+        """Fold what has fallen due by the database's clock, and say who has fallen silent."""
         keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
         await self._keep_months()
-        if not keys:
+        due: dict[bytes, list[bytes]] = {}
+        for row in keys:
+            due.setdefault(row[0][16:17], []).append(row[0])
+        recorded = await self._elapse(due.get(b"g", []))
+        if processes := due.get(b"p"):
+            gone, silent = await self._run(lambda c: hearing.overdue(c, processes, self.rules.patience))
+            # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
+            if silent:
+                recorded = recorded.plus(await self._record(silent))
+            back = await self._run(lambda c: hearing.give_up(c, gone))
+            if back:
+                recorded = recorded.plus(await self._record(back))
+        if tasks := due.get(b"t"):
+            recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+        return recorded
+
+    async def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        await self._run(lambda c: c.execute(hearing.ANEW))
+
+    async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
+        folded = await hearing.look(connection, keys, self.rules.patience, self.rules.routes)
+        new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
+        count = await outbox.put(connection, folded.letters, []) if folded.letters else 0
+        return Recorded(tasks=folded.tasks, checkpoints=[c for c in folded.checkpoints if c.id in new], deliveries=count)
+
+    async def _elapse(self, asked: Sequence[bytes]) -> Recorded:
+        if not asked:
             return Recorded()
-        asked = [row[0] for row in keys]
 
         async def work(connection: Any, locked: set[bytes]) -> Recorded:
             now = await self._lock(connection, locked)
@@ -261,7 +304,8 @@ class PostgresLedger:
             await rows.write_gone(connection, folded.gone)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
         if folded.tasks:
-            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone))
+            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=bool(placed))
+            await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -313,6 +357,10 @@ class PostgresLedger:
             total = total.plus(part)
         return total
 
+    async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
+        """Keep a body that a door could not decode, in `dead_letters`. The same bytes again count on."""
+        await self._run(lambda c: bury_body(c, tenant, source, error, body))
+
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.
         if time.monotonic() < self._months_due:
@@ -345,7 +393,12 @@ class PostgresLedger:
 
     async def due_in(self, sinks: Sequence[str] | None = None, budgets: Budgets = unlimited) -> float | None:
         """Seconds until something can be done; None when nothing waits."""
-        return await self._run(lambda c: claims.due_in(c, sinks, budgets))
+
+        async def work(connection: Any) -> float | None:
+            await connection.execute(hearing.PULSE)
+            return await claims.due_in(connection, sinks, budgets)
+
+        return await self._run(work)
 
     async def budgets(self, *, is_closed: bool = False) -> list[BudgetRow]:
         """List budgets."""
@@ -373,9 +426,10 @@ class PostgresLedger:
         """Return tasks, newest first."""
         found = await self._run(
             lambda c: c.fetch(
-                "SELECT doc FROM agent_tasks WHERE ($1::text IS NULL OR tenant = $1)"
+                "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE ($1::text IS NULL OR tenant = $1)"
                 " AND ($2::text IS NULL OR task_id = $2 OR aliases @> to_jsonb($2::text))"
-                " AND ($3::text IS NULL OR status = $3) AND ($4::text IS NULL OR agent_name = $4)"
+                " AND ($3::text IS NULL OR (ended_at IS NULL OR status = $3) AND spanpost_phase(t) = $3)"
+                " AND ($4::text IS NULL OR agent_name = $4)"
                 " AND ($5::boolean IS NULL OR announced = $5) ORDER BY started_at DESC NULLS LAST, task_id DESC LIMIT $6",
                 query.tenant,
                 query.task_id,
@@ -385,7 +439,7 @@ class PostgresLedger:
                 query.limit,
             )
         )
-        return [rows.task_of(row[0]) for row in found]
+        return [hearing.shown(*row) for row in found]
 
     async def checkpoints(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]:
         """Return checkpoints in order of time."""

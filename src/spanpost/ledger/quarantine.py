@@ -69,3 +69,9 @@ async def bury(connection: Any, o: Observation, error: BaseException, source: st
     said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
     reason = str(getattr(error, "sqlstate", None) or type(error).__name__)
     await connection.execute(_BURY, blake2b(kept, digest_size=16).digest(), tenant, source, reason, said, kept)
+
+
+async def bury_body(connection: Any, tenant: str, source: str, said: str, body: bytes) -> None:
+    """Keep a body that no door can decode, with why."""
+    key = blake2b(body, digest_size=16, person=source.encode()[:16]).digest()
+    await connection.execute(_BURY, key, mend_text(tenant)[0], source, "undecodable", mend_text(said, 2000)[0], body)

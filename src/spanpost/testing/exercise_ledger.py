@@ -21,11 +21,13 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Absent, GiveUp, RetryAt
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Routes
+from spanpost.fold.silence import NO_SILENCE
 from spanpost.ledger.base import Ledger, TaskQuery
 from spanpost.testing.observed import a_run, an_event, ended, started
 
 SINK = "probe"
-TELLING = Rules(routes=Routes(sinks=(SINK,)))
+#: Nobody is silent unless a test is about that.
+TELLING = Rules(routes=Routes(sinks=(SINK,)), patience=NO_SILENCE)
 POSTED = Receipt(ref={"ts": "1.0"})
 _AT_ONCE = timedelta(0)
 

@@ -284,7 +284,8 @@ def _as_failed(look: Look) -> None:
     o, said, inner = look.observation, look.said, look.inner
     kind = inner.get("error_type")
     message = o.status_message or inner.get("error_message")
-    failure = said.get("failure") or failure_of(kind, message)
+    tail = v.long_text(look.attributes.get(c.ERROR_LOG_TAIL)) or ""
+    failure = said.get("failure") or failure_of(kind, message, tail[-65536:])
     if is_interrupt(failure.type, failure.message):
         said["is_interrupt"] = True
         said.pop("failure", None)

@@ -169,6 +169,14 @@ def _gone(o: Observation, said: dict[str, Any]) -> None:
     said["is_gone"] = True
 
 
+def _silent(o: Observation, said: dict[str, Any]) -> None:
+    said["is_silent"] = True
+
+
+def _heard(o: Observation, said: dict[str, Any]) -> None:
+    said["is_heard"] = True
+
+
 def _heartbeat(o: Observation, said: dict[str, Any]) -> None:
     roots = o.attributes.get(c.OPEN_ROOTS)
     found = []
@@ -200,6 +208,8 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     "gen_ai.client.operation.exception": _error,
     "gen_ai.execute_tool.exception": _error,
     c.EVENT_SPAN_INTERRUPTED: _gone,
+    c.EVENT_SPAN_SILENT: _silent,
+    c.EVENT_SPAN_HEARD: _heard,
     c.EVENT_HEARTBEAT: _heartbeat,
     "gen_ai.choice": _choice,
 }

@@ -1,0 +1,349 @@
+"""``spanpost emit``: shell scripts and CI jobs tell what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spanpost import conventions as c
+from spanpost.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spanpost.intake import emit as wire
+
+emit = typer.Typer(
+    help="Tell of a task from a shell script: it begins, makes progress, asks, ends.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint", metavar="URL", help="Gateway or Collector to tell, over HTTP. [env var: SPANPOST_FORWARD__ENDPOINT]"
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, as OTLP/JSON, and send nothing.")]
+BestEffort = Annotated[
+    bool, typer.Option("--best-effort", help="Exit 0 when it cannot be sent: the script goes on whoever is away.")
+]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", metavar="TASK", help="The task, as `emit start` printed it. [env var: SPANPOST_TASK]")
+]
+Links = Annotated[list[str] | None, typer.Option("--link", metavar="NAME=URL", help="A link worth showing; may be repeated.")]
+Results = Annotated[
+    list[str] | None, typer.Option("--result", metavar="NAME=VALUE", help="A figure or word worth showing; may be repeated.")
+]
+
+
+class Form(StrEnum):
+    """How `start` prints what later commands need."""
+
+    SHELL = "shell"
+    ENV = "env"
+    JSON = "json"
+
+
+class Outcome(StrEnum):
+    """How a task ends."""
+
+    COMPLETE = "complete"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+@emit.command(short_help="Begin a task; print what the next commands need.")
+def start(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The title that a person reads.")],
+    task_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The task's own id; a repeated one goes on with it.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Who is working.")] = None,
+    repo: Annotated[str | None, typer.Option("--repo", metavar="REPO", help="Repository or scope of the work.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="What routes use to choose a channel.")] = None,
+    requested_by: Annotated[str | None, typer.Option("--requested-by", metavar="WHO", help="The person for whom it runs.")] = None,
+    retry_of: Annotated[str | None, typer.Option("--retry-of", metavar="ID", help="Id of the task that this one retries.")] = None,
+    link: Links = None,
+    child: Annotated[bool, typer.Option("--child", help="Begin it as a part of the task in SPANPOST_TASK.")] = False,
+    form: Annotated[
+        Form, typer.Option("--format", metavar="FORM", help="shell (for eval), env (for $GITHUB_ENV and its like) or json.")
+    ] = Form.SHELL,
+    endpoint: Endpoint = None,
+    dry_run: DryRun = False,
+    best_effort: BestEffort = False,
+) -> None:
+    """Begin a task: eval "$(spanpost emit start 'Nightly build')". It prints SPANPOST_TASK, by which the next commands know it,
+    and TRACEPARENT, by which programs that are instrumented join its trace."""
+    from spanpost.intake import emit as wire
+
+    about = {
+        c.TASK_ID: task_id,
+        c.NAME: agent,
+        c.REPO: repo,
+        c.TOPIC: topic,
+        c.REQUESTED_BY: requested_by,
+        c.RETRY_OF: retry_of,
+        **_named(c.LINK_PREFIX, "--link", link, are_links=True),
+    }
+    if not name.strip():
+        raise ConfigError("emit start: the name is empty; give a title that a person reads")
+    above = _task(None) if child else None
+    task = wire.begin(name, {key: value for key, value in about.items() if value is not None}, above)
+    _send([("records", wire.started(task))], endpoint, dry_run=dry_run, best_effort=best_effort)
+    if dry_run:
+        return
+    values = {wire.TASK_VARIABLE: task.token, "TRACEPARENT": task.traceparent}
+    if form is Form.JSON:
+        print(json.dumps({**values, "trace_id": task.trace_id, "span_id": task.span_id}))
+    else:
+        for variable, value in values.items():
+            print(f"export {variable}={value}" if form is Form.SHELL else f"{variable}={value}")
+
+
+@emit.command(short_help="Tell something worth telling: progress, a step, what it does now.")
+def checkpoint(
+    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="One line that a person reads.")] = None,
+    progress: Annotated[float | None, typer.Option("--progress", metavar="PERCENT", min=0, max=100, help="Percent done.")] = None,
+    action: Annotated[str | None, typer.Option("--action", metavar="TEXT", help="What it is doing now.")] = None,
+    step: Annotated[str | None, typer.Option("--step", metavar="NAME", help="The step it is in.")] = None,
+    step_index: Annotated[int | None, typer.Option("--step-index", metavar="N", min=1, help="Number of that step.")] = None,
+    step_count: Annotated[int | None, typer.Option("--step-count", metavar="N", min=1, help="How many steps there are.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="working, waiting, paused or another status of a living task.")
+    ] = None,
+    link: Links = None,
+    result: Results = None,
+    task: TaskOption = None,
+    endpoint: Endpoint = None,
+    dry_run: DryRun = False,
+    best_effort: BestEffort = False,
+) -> None:
+    """Tell something worth telling now."""
+    living = [known for known in c.STATUSES if known not in c.FINAL_STATUSES]
+    if status is not None and status not in living:
+        raise ConfigError(f"--status {status}: use one of {', '.join(living)}; a task is ended by: spanpost emit end --status ...")
+    said = {
+        c.CHECKPOINT_MESSAGE: message,
+        c.PROGRESS: progress,
+        c.ACTION: action,
+        c.STEP_NAME: step,
+        c.STEP_INDEX: step_index,
+        c.STEP_COUNT: step_count,
+        c.STATUS: status,
+        **_named(c.LINK_PREFIX, "--link", link, are_links=True),
+        **_named(c.RESULT_PREFIX, "--result", result),
+    }
+    _tell(c.EVENT_CHECKPOINT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+
+
+@emit.command(short_help="Tell that something was made.")
+def artifact(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called.")],
+    uri: Annotated[str | None, typer.Option("--uri", metavar="URI", help="Where it is.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help="pr, file, deploy or the like.")] = None,
+    task: TaskOption = None,
+    endpoint: Endpoint = None,
+    dry_run: DryRun = False,
+    best_effort: BestEffort = False,
+) -> None:
+    """Tell that something was made."""
+    said = {c.ARTIFACT_NAME: name, c.ARTIFACT_URI: uri, c.ARTIFACT_KIND: kind}
+    _tell(c.EVENT_ARTIFACT, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+
+
+@emit.command(short_help="Tell that a person must decide, or has decided.")
+def approval(
+    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="What is asked; left out with --decision.")] = None,
+    approval_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="The question's id, by which its answer finds it.")
+    ] = None,
+    detail: Annotated[str | None, typer.Option("--detail", metavar="TEXT", help="Longer text behind the question.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", metavar="WORD", help="An answer to offer; may be repeated.")
+    ] = None,
+    risk: Annotated[str | None, typer.Option("--risk", metavar="WORD", help="low, medium, high or the like.")] = None,
+    expires_at: Annotated[str | None, typer.Option("--expires-at", metavar="TIME", help="Until when, as RFC 3339.")] = None,
+    decision: Annotated[
+        str | None, typer.Option("--decision", metavar="WORD", help="The answer to the question with this id.")
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="WHO", help="Who answered.")] = None,
+    comment: Annotated[str | None, typer.Option("--comment", metavar="TEXT", help="What they said with it.")] = None,
+    task: TaskOption = None,
+    endpoint: Endpoint = None,
+    dry_run: DryRun = False,
+    best_effort: BestEffort = False,
+) -> None:
+    """Tell that a person must decide (QUESTION), or that one has decided (--decision)."""
+    if approval_id is None:
+        raise ConfigError("emit approval: --id is missing; any word that question and answer share will do")
+    if (question is None) == (decision is None):
+        raise ConfigError("emit approval: give a QUESTION to ask, or --decision to tell its answer")
+    said: dict[str, Any] = {c.APPROVAL_ID: approval_id}
+    if decision is None:
+        said |= {c.APPROVAL_QUESTION: question, c.APPROVAL_DETAIL: detail, c.APPROVAL_OPTIONS: option or None}
+        said |= {c.APPROVAL_RISK: risk, c.APPROVAL_EXPIRES_AT: expires_at}
+    else:
+        said |= {c.APPROVAL_DECISION: decision, c.APPROVAL_BY: by, c.APPROVAL_COMMENT: comment}
+    event = c.EVENT_APPROVAL_REQUESTED if decision is None else c.EVENT_APPROVAL_RESOLVED
+    _tell(event, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+
+
+@emit.command(short_help="Tell that a part of it failed; the task goes on.")
+def error(
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="What went wrong.")],
+    kind: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="The sort of error.")] = None,
+    log_tail: Annotated[
+        Path | None, typer.Option("--log-tail", metavar="FILE", help="A log of which the end is kept with it; - for stdin.")
+    ] = None,
+    task: TaskOption = None,
+    endpoint: Endpoint = None,
+    dry_run: DryRun = False,
+    best_effort: BestEffort = False,
+) -> None:
+    """Tell that a part of the task failed. The task goes on: `emit end --status error` ends it."""
+    said = {c.EXCEPTION_MESSAGE: message, c.EXCEPTION_TYPE: kind, c.ERROR_LOG_TAIL: _tail(log_tail)}
+    _tell(c.EVENT_ERROR, said, task, endpoint, dry_run=dry_run, best_effort=best_effort)
+
+
+@emit.command(short_help="End the task.")
+def end(
+    message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="Why it failed, or a last word.")] = None,
+    status: Annotated[Outcome | None, typer.Option("--status", metavar="STATUS", help="complete, error or cancelled.")] = None,
+    exit_code: Annotated[
+        int | None, typer.Option("--exit-code", metavar="CODE", help="Take the status from a program's exit code, as $? holds it.")
+    ] = None,
+    log_tail: Annotated[
+        Path | None, typer.Option("--log-tail", metavar="FILE", help="A log of which the end is kept with an error; - for stdin.")
+    ] = None,
+    link: Links = None,
+    result: Results = None,
+    task: TaskOption = None,
+    endpoint: Endpoint = None,
+    dry_run: DryRun = False,
+    best_effort: BestEffort = False,
+) -> None:
+    """End the task. In a script: trap 'spanpost emit end --exit-code $?' EXIT."""
+    from spanpost.intake import emit as wire
+
+    if status is not None and exit_code is not None:
+        raise ConfigError("emit end: give --status or --exit-code, not both")
+    if exit_code is not None:
+        # A shell says 128 + number of a program that a signal ended: Ctrl-C and the polite request are stops on purpose.
+        status = Outcome.COMPLETE if exit_code == 0 else Outcome.CANCELLED if exit_code in (130, 143) else Outcome.ERROR
+        message = message or (f"exit code {exit_code}" if exit_code else None)
+    status = status or Outcome.COMPLETE
+    current = _task(task)
+    said = {
+        c.STATUS: str(status),
+        **_named(c.LINK_PREFIX, "--link", link, are_links=True),
+        **_named(c.RESULT_PREFIX, "--result", result),
+    }
+    sent: list[tuple[str, dict[str, Any]]] = []
+    failed = status is Outcome.ERROR
+    if message and not failed:
+        sent.append(("records", wire.happened(current, c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: message})))
+    if failed and (tail := _tail(log_tail)) is not None:
+        said[c.ERROR_LOG_TAIL] = tail
+    sent.append(("spans", wire.ended(current, said, is_failed=failed, message=(message or "") if failed else "")))
+    _send(sent, endpoint, dry_run=dry_run, best_effort=best_effort)
+
+
+def _tell(event: str, said: dict[str, Any], task: str | None, endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
+    from spanpost.intake import emit as wire
+
+    said = {key: value for key, value in said.items() if value is not None}
+    if not said:
+        raise ConfigError("emit checkpoint: there is nothing to tell; give a message, --progress, --step or another option")
+    _send([("records", wire.happened(_task(task), event, said))], endpoint, dry_run=dry_run, best_effort=best_effort)
+
+
+def _task(given: str | None) -> wire.Task:
+    from spanpost.intake import emit as wire
+
+    token = given or os.environ.get(wire.TASK_VARIABLE, "")
+    if not token:
+        raise ConfigError(
+            f"{wire.TASK_VARIABLE} is not set: no task was begun here; begin one: eval \"$(spanpost emit start 'its name')\""
+        )
+    return wire.task_of(token)
+
+
+def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
+    """Send records and spans, one request for each; or print them."""
+    from spanpost.cli import complain
+    from spanpost.intake import emit as wire
+
+    resource = _resource()
+    requests = [
+        wire.request(resource, records=[one]) if kind == "records" else wire.request(resource, spans=[one]) for kind, one in parts
+    ]
+    if dry_run:
+        for _, body in requests:
+            print(json.dumps(body, ensure_ascii=False, indent=2))
+        return
+    from spanpost import settings
+    from spanpost.forwarding import target_of
+
+    room = settings.load(**({"forward": {"endpoint": endpoint}} if endpoint is not None else {})).forward
+    if room is None:
+        raise ConfigError("emit: whom to tell is not set; set SPANPOST_FORWARD__ENDPOINT=http://host:4318 or give --endpoint")
+    target = target_of(room)
+    try:
+        for signal, body in requests:
+            wire.post(target, signal, body)
+    except wire.NotTaken as error:
+        if not best_effort:
+            raise
+        complain(error)
+
+
+def _resource() -> dict[str, Any]:
+    """Return what OpenTelemetry's own variables say of this process; its service is the shell's where they do not."""
+    resource: dict[str, Any] = {"service.name": "shell"}
+    for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, is_pair, value = pair.partition("=")
+        if is_pair and key.strip():
+            resource[key.strip()] = _unquoted(value.strip())
+    if name := os.environ.get("OTEL_SERVICE_NAME"):
+        resource["service.name"] = name
+    return resource
+
+
+def _unquoted(text: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(text)
+
+
+def _named(prefix: str, option: str, pairs: list[str] | None, *, are_links: bool = False) -> dict[str, str]:
+    named = {}
+    for pair in pairs or ():
+        name, is_pair, value = pair.partition("=")
+        if not is_pair or not name or not value:
+            raise ConfigError(f"{option} {pair}: write NAME={'URL' if are_links else 'VALUE'}")
+        if are_links and not value.lower().startswith(("https://", "http://")):
+            raise ConfigError(f"{option} {pair}: a link begins with https:// or http://")
+        named[prefix + name] = value
+    return named
+
+
+def _tail(path: Path | None) -> str | None:
+    """Return the end of a log."""
+    if path is None:
+        return None
+    most = 48 * 1024  # what is no UTF-8 grows threefold, and a value has 64 KiB
+    if str(path) == "-":
+        return sys.stdin.buffer.read()[-most:].decode("utf-8", "replace")
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - most))
+            return file.read().decode("utf-8", "replace")
+    except OSError as error:
+        raise ConfigError(f"--log-tail {path}: cannot be read: {error.strerror or error}") from None

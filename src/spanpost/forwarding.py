@@ -1,0 +1,78 @@
+"""A pipeline that records nothing: what happens in this process is sent to a gateway over OTLP, live.
+
+It has a queue, a worker and two exporters; no ledger, pump, sinks or metrics. All of that is the gateway's
+(``spanpost run``), which may stand behind any Collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry import trace
+
+from spanpost.app import Pipeline, enabled_sinks, log
+from spanpost.domain.observations import Observation
+from spanpost.intake.forward import Forwarder, Spans, Target
+from spanpost.settings import ForwardSettings, Settings
+
+
+def target_of(room: ForwardSettings) -> Target:
+    """Return where the settings say that it is sent to."""
+    headers = {name: value.get_secret_value() for name, value in room.headers.items()}
+    if room.token is not None:
+        headers["authorization"] = f"Bearer {room.token.get_secret_value()}"
+    return Target(
+        room.endpoint,
+        protocol=room.protocol or "",
+        headers=headers,
+        timeout=room.timeout.total_seconds(),
+        certificate=_text(room.certificate),
+        client_certificate=_text(room.client_certificate),
+        client_key=_text(room.client_key),
+    )
+
+
+def _text(path: Any) -> str | None:
+    return str(path.expanduser()) if path is not None else None
+
+
+class Forwarding(Pipeline):
+    """What `attach` returns where an endpoint is set. `start` raises `ConfigError` when the exporters cannot be had."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.forward is not None
+        super().__init__(settings)
+        self._forwarder: Forwarder | None = None
+
+    def start(self) -> None:
+        """Make the exporters; connections are opened by the first batch."""
+        room = self.settings.forward
+        assert room is not None
+        if self.is_off or self._forwarder is not None:
+            return
+        self._forwarder = Forwarder(target_of(room), spans=Spans(room.spans), providers=self._providers)
+        self._tell_end = self._forwarder.tell_end
+        if sinks := enabled_sinks(self.settings):
+            log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
+
+    def receive(self, batch: Sequence[Observation]) -> None:
+        """Send a batch, from a worker thread of a door."""
+        if self._forwarder is not None and not self.is_off:
+            self._forwarder(batch)
+
+    def _providers(self) -> list[Any]:
+        joined = [provider for provider, _ in self.attachment.joined] if self.attachment is not None else []
+        # Processors that were added by hand do not say to what.
+        return [p for p in joined if hasattr(p, "add_span_processor")] or [trace.get_tracer_provider()]
+
+    def shutdown(self, timeout: float = 3.0) -> bool:
+        """Send what is left and let go of everything, within about `timeout` seconds. Safe to repeat."""
+        if self._is_shut:
+            return True
+        if self._forwarder is not None:
+            self._forwarder.give_up()
+        is_done = super().shutdown(timeout)
+        if self._forwarder is not None:
+            self._forwarder.close()
+        return is_done

@@ -1,0 +1,362 @@
+"""The house with its doors to the network: a pipeline, and servers of OTLP/HTTP and OTLP/gRPC in its loop.
+
+`start`, then `reload` at SIGHUP, then `stop` within ten seconds. All of it is called from one thread, the main one; the
+servers live in the pipeline's loop, where recording is, so that nothing is handed between threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import ssl
+import stat
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from spanpost.app import Pipeline, enabled_sinks
+from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
+from spanpost.gateway_settings import GatewaySettings
+from spanpost.intake.otlp_http import OtlpHttp, Page
+from spanpost.intake.receiver import Limits, Receiver
+from spanpost.intake.tokens import Doorkeeper
+
+if TYPE_CHECKING:
+    from spanpost.intake.http_server import HttpServer
+    from spanpost.intake.otlp_grpc import GrpcServer
+    from spanpost.settings import Settings
+
+log = logging.getLogger("spanpost.gateway")
+
+#: Of the ten seconds that a stop may take: answers under way, what waits to be recorded, sinks and connections.
+_GRACE: Final = 4.0
+_RECORD: Final = 1.5
+_CLOSE: Final = 2.0
+#: Bodies that are still being sent when the stop begins get this long of the grace.
+_BODIES: Final = 2.0
+#: How long one look at the database serves those who ask whether we are ready; and what it may take. Seconds.
+_LOOK_EVERY: Final = 1.0
+_LOOK: Final = 1.0
+
+
+class Certificates:
+    """Certificate, key and client authority of TLS, read from their files when asked."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+
+    @property
+    def chain(self) -> bytes:
+        assert self._settings.tls_certificate is not None
+        return self._settings.tls_certificate.read_bytes()
+
+    @property
+    def key(self) -> bytes:
+        assert self._settings.tls_key is not None
+        return self._settings.tls_key.read_bytes()
+
+    @property
+    def client_ca(self) -> bytes | None:
+        return self._settings.client_ca.read_bytes() if self._settings.client_ca else None
+
+
+def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
+    """Return the TLS of the HTTP door, None without; raises `ConfigError` for files that cannot be used."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        if settings.client_ca is not None:
+            context.load_verify_locations(settings.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"gateway: the certificates cannot be used ({error}): tls_certificate, tls_key and client_ca must be readable PEM "
+            "files, and the key must be the certificate's"
+        ) from None
+    return context
+
+
+def url(scheme: str, host: str, port: int) -> str:
+    """Return an address as people write it."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class Gateway:
+    """Receives, records and delivers, until it is stopped. `reread` returns the settings as they are now."""
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings] | None = None) -> None:
+        self.settings = settings
+        self.room = settings.gateway or GatewaySettings(enabled=False)
+        self._reread = reread
+        self.http_url = ""
+        self.grpc_url = ""
+        self._http: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+        self._app: OtlpHttp | None = None
+        self._receiver: Receiver | None = None
+        self._context: ssl.SSLContext | None = None
+        self._doorkeeper = Doorkeeper(settings.intake.tenant, *_hashes(self.room))
+        self._is_stopping = False
+        self._began = time.monotonic()
+        self._looked_at = float("-inf")
+        self._trouble = ""
+        self._look: asyncio.Task[str] | None = None
+        self.pipeline = Pipeline(settings, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the ledger and the doors. Raises `ConfigError`, and then nothing is open."""
+        if self.room.enabled:
+            self.room.refuse_exposure()
+            refuse_missing(self.room)
+            self._context = tls_context(self.room)
+        listener = self._bind_http()
+        try:
+            self.pipeline.start()
+            if self.room.enabled:
+                self.pipeline.ask(self._open(listener))
+                # Whoever sends to us could not be heard before.
+                self.pipeline.ask(self.pipeline.ledger.listen_anew())
+        except BaseException:
+            if listener is not None:
+                listener.close()
+            self.pipeline.shutdown(1.0)
+            raise
+
+    def _bind_http(self) -> socket.socket | None:
+        if not self.room.enabled or self.room.http_port < 0:
+            return None
+        from spanpost.intake.http_server import listen
+
+        try:
+            listener = listen(self.room.host, self.room.http_port)
+        except (OSError, OverflowError) as error:
+            raise _taken("http_port", self.room.host, self.room.http_port, error) from None
+        self.http_url = url("https" if self._context else "http", self.room.host, listener.getsockname()[1])
+        return listener
+
+    async def _open(self, listener: socket.socket | None) -> None:
+        room, metrics = self.room, self.pipeline.metrics
+        limits = Limits(body=room.max_body, in_flight=room.max_in_flight, group=room.group_size, writers=room.writers)
+        keep = getattr(self.pipeline.ledger, "keep_body", None)
+        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits)
+        if metrics is not None:
+            metrics.in_flight.set_function(lambda: receiver.in_flight)
+        if room.grpc_port >= 0 or room.grpc_socket is not None:
+            self._open_grpc(receiver)
+        receiver.start()
+        if self._grpc is not None:
+            await self._grpc.start()
+            if room.grpc_socket is not None:
+                room.grpc_socket.chmod(0o660)
+        if listener is not None:
+            from spanpost.intake.http_server import HttpServer
+
+            self._app = OtlpHttp(
+                receiver,
+                self._doorkeeper,
+                pages={"/health/live": self._live, "/health/ready": self._ready},
+                guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
+                watch=metrics,
+            )
+            self._http = HttpServer(self._app, listener, context=self._context, connections=room.max_connections, grace=_GRACE)
+            await self._http.start()
+
+    def _open_grpc(self, receiver: Receiver) -> None:
+        from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc
+
+        room = self.room
+        handlers = OtlpGrpc(receiver, self._doorkeeper, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics)
+        certificates = Certificates(room) if self._context is not None else None
+        self._grpc = GrpcServer(handlers, most_bytes=room.max_body, certificates=certificates)
+        if room.grpc_port >= 0:
+            host = f"[{room.host}]" if ":" in room.host else room.host
+            try:
+                port = self._grpc.listen(f"{host}:{room.grpc_port}")
+            except OSError as error:
+                raise _taken("grpc_port", room.host, room.grpc_port, error) from None
+            self.grpc_url = url("https" if certificates else "http", room.host, port)
+        if room.grpc_socket is not None:
+            try:
+                _refuse_foreign(room.grpc_socket)
+                self._grpc.listen_on_socket(room.grpc_socket)
+            except OSError as error:
+                raise ConfigError(
+                    f"gateway.grpc_socket: cannot listen on {room.grpc_socket}: {error}; its directory must exist and be ours to "
+                    "write, and the path have fewer than 100 bytes"
+                ) from None
+
+    def reload(self) -> bool:
+        """Read the settings again: routes, tokens and certificates hold from now on. False: all is as it was, and why is logged."""
+        try:
+            if self._reread is None:
+                return False
+            settings = self._reread()
+            room = settings.gateway or GatewaySettings(enabled=False)
+            if self._context is not None:
+                tls_context(room)  # a certificate that does not fit its key must not replace one that does
+            if room.enabled:
+                room.refuse_exposure()
+            self.pipeline.reload(settings)
+            if self._context is not None and room.tls_certificate and room.tls_key:
+                self._context.load_cert_chain(room.tls_certificate, room.tls_key)
+        except (SpanpostError, OSError) as error:
+            for each in str(error).splitlines():
+                log.error("the settings are not taken, what was goes on: %s", each)
+            self._count_reload("refused")
+            return False
+        self._doorkeeper.replace(settings.intake.tenant, *_hashes(room))
+        self._count_reload("taken")
+        log.info("settings read again: routes, tokens and certificates hold from now on; anything else at the next start")
+        return True
+
+    def _count_reload(self, outcome: str) -> None:
+        if self.pipeline.metrics is not None:
+            self.pipeline.metrics.reloads.labels(outcome).inc()
+
+    def stop(self) -> bool:
+        """Answer what is under way, record what waits, let go of everything; within ten seconds. True when all was done."""
+        self._is_stopping = True
+        is_done = True
+        if self._receiver is not None:
+            try:
+                is_done = self.pipeline.ask(self._close(), _GRACE + _RECORD + 1.0)
+            except (TimeoutError, SpanpostError):
+                is_done = False
+        return self.pipeline.shutdown(_CLOSE) and is_done
+
+    async def _close(self) -> bool:
+        doors = []
+        if self._http is not None:
+            doors.append(asyncio.create_task(self._http.stop()))
+        if self._grpc is not None:
+            doors.append(asyncio.create_task(self._grpc.stop(_GRACE)))
+        if doors:
+            _, late = await asyncio.wait(doors, timeout=_BODIES)
+            if late:
+                if self._app is not None:
+                    self._app.end()
+                _, late = await asyncio.wait(late, timeout=_GRACE - _BODIES)
+        assert self._receiver is not None
+        return await self._receiver.close(_RECORD)
+
+    # --- pages ------------------------------------------------------------------------------------------------------
+
+    def _why_not(self) -> str:
+        """Return why requests would be refused now, empty when they would not."""
+        if self._is_stopping:
+            return "stopping"
+        assert self._receiver is not None
+        return self._receiver.trouble or self._trouble
+
+    async def _look_at_database(self) -> None:
+        """Ask the database something small, at most once a second however many ask us."""
+        if time.monotonic() - self._looked_at < _LOOK_EVERY:
+            return
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._looked())
+        await asyncio.wait((self._look,), timeout=_LOOK)
+        self._trouble = self._look.result() if self._look.done() else "the database does not answer"
+        if self._look.done():
+            self._looked_at = time.monotonic()
+            if not self._trouble and self._receiver is not None:
+                self._receiver.trouble = ""  # nobody has sent anything since it came back
+
+    async def _looked(self) -> str:
+        try:
+            await self.pipeline.ledger.due_in()
+        except LedgerUnavailable:
+            return "the database cannot be reached"
+        return ""
+
+    async def _live(self, accept: str) -> Page:
+        return _json(200, {"status": "live"})
+
+    async def _ready(self, accept: str) -> Page:
+        if not self._is_stopping:
+            await self._look_at_database()
+        why = self._why_not()
+        return _json(503, {"status": "not ready", "reason": why}) if why else _json(200, {"status": "ready"})
+
+    async def _detailed(self, accept: str) -> Page:
+        await self._look_at_database()
+        receiver = self._receiver
+        assert receiver is not None
+        why = self._why_not()
+        told: dict[str, Any] = {
+            "status": "not ready" if why else "ready",
+            "reason": why,
+            "version": version("spanpost"),
+            "uptime_seconds": round(time.monotonic() - self._began),
+            "in_flight_bytes": receiver.in_flight,
+            "waiting_bytes": receiver.waiting,
+            "recorded_bytes_per_second": round(receiver.pace or 0),
+            "connections": self._http.connections if self._http is not None else 0,
+            "sinks": list(enabled_sinks(self.settings)),
+            "tenants": sorted({token.tenant for token in self.room.tokens}),
+        }
+        return _json(503 if why else 200, told)
+
+    async def _metrics(self, accept: str) -> Page:
+        metrics = self.pipeline.metrics
+        if metrics is None:
+            return _json(
+                404, {"code": 5, "message": "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'"}
+            )
+        content_type, page = metrics.page(accept)
+        return Page(200, content_type, page)
+
+
+def _json(status: int, told: dict[str, Any]) -> Page:
+    return Page(status, "application/json", json.dumps(told).encode())
+
+
+def _hashes(room: GatewaySettings) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
+    return [(token.tenant, digest) for token in room.tokens for digest in token.sha256], room.operator_tokens
+
+
+def _fast_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def refuse_missing(room: GatewaySettings) -> None:
+    """Raise `ConfigError` where a package is missing that the doors need."""
+    wanted = ["opentelemetry.proto", "uvicorn", "httptools"] + (["grpc"] if room.grpc_port >= 0 or room.grpc_socket else [])
+    for name in wanted:
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"gateway: {error.name or name} is missing; install it with: pip install 'spanpost[gateway]'"
+                " (or turn the gateway off: SPANPOST_GATEWAY__ENABLED=false)"
+            ) from None
+
+
+def _refuse_foreign(path: os.PathLike[str]) -> None:
+    """Raise OSError where something that is no socket stands in the socket's place: it would be removed."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError("there is something else, no socket")
+
+
+def _taken(field: str, host: str, port: int, error: BaseException) -> ConfigError:
+    why = getattr(error, "strerror", None) or str(error)
+    return ConfigError(
+        f"gateway.{field}: cannot listen on {host} port {port}: {why}; stop what listens there (a Collector takes 4317 and 4318 "
+        f"by default), or set SPANPOST_GATEWAY__{field.upper()} to another port, 0 for a free one, -1 for none"
+    )

@@ -1,0 +1,120 @@
+"""Settings of the room `gateway`: where it listens, who may send, and how much."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from spanpost.domain.errors import ConfigError
+from spanpost.room import Room
+
+_MIB = 1024 * 1024
+_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+
+
+def _digests(value: tuple[str, ...]) -> tuple[str, ...]:
+    found = tuple(one.strip().lower() for one in value)
+    if not all(_DIGEST.match(one) for one in found):
+        # Never the value: it may be the token itself.
+        raise ValueError("each must be the SHA-256 of a token in hex, 64 digits, as `spanpost token new` prints it")
+    return found
+
+
+class TokenSettings(Room):
+    """The tokens of one tenant."""
+
+    tenant: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    sha256: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+
+    _digests = field_validator("sha256")(_digests)
+
+
+class GatewaySettings(Room):
+    """The OTLP receiver of `spanpost run`, which turns it on with these defaults. `attach()` takes no notice of it."""
+
+    enabled: bool = Field(default=True, description="`false`: `spanpost run` receives nothing; it delivers and serves metrics.")
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Beyond loopback, tokens or client certificates are required.",
+    )
+    http_port: int = Field(default=4318, ge=-1, le=65_535, description="Port of OTLP/HTTP; 0 takes a free one, -1 turns it off.")
+    grpc_port: int = Field(default=4317, ge=-1, le=65_535, description="Port of OTLP/gRPC; 0 takes a free one, -1 turns it off.")
+    grpc_socket: Path | None = Field(
+        default=None, description="Unix socket of OTLP/gRPC beside the port; who may open the file may send."
+    )
+    tokens: tuple[TokenSettings, ...] = Field(
+        default=(),
+        description="Who may send, and as which tenant: a list of `tenant` and `sha256`, a list of one hash or, while a token is "
+        "replaced, two (`spanpost token new` makes them). Without any, everybody is `intake.tenant`.",
+    )
+    operator_tokens: tuple[str, ...] = Field(
+        default=(),
+        description="Hashes of the tokens that `/metrics` and `/health/detailed` ask for. Where `tokens` are set and these are "
+        "not, nobody reads them here; `metrics.port` serves metrics too.",
+    )
+    tls_certificate: Path | None = Field(default=None, description="Certificate and its chain, PEM. Read again at SIGHUP.")
+    tls_key: Path | None = Field(default=None, description="Private key of the certificate, PEM.")
+    client_ca: Path | None = Field(
+        default=None, description="Who must have signed the certificates of clients, PEM: mutual TLS. Needs `tls_certificate`."
+    )
+    allow_insecure: bool = Field(
+        default=False,
+        description="Listen beyond loopback although neither tokens nor client certificates are asked for: anybody who reaches "
+        "the port may write.",
+    )
+    max_body: int = Field(
+        default=64 * _MIB, ge=1024, le=1024 * _MIB, description="Bytes of one request after decompression; beyond it 413."
+    )
+    max_in_flight: int = Field(
+        default=64 * _MIB, ge=1024, description="Bytes of all requests under way; beyond it senders are asked to come back (503)."
+    )
+    max_connections: int = Field(default=1000, ge=1, le=100_000, description="HTTP connections at once.")
+    group_size: int = Field(default=1024, ge=1, le=10_000, description="Spans that are committed together at most.")
+    writers: int = Field(default=2, ge=1, le=16, description="Transactions under way at once; not more than `database.pool_size`.")
+
+    _digests = field_validator("operator_tokens")(_digests)
+
+    @field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
+
+    @model_validator(mode="after")
+    def _whole(self) -> GatewaySettings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together: set both or neither")
+        if self.client_ca is not None and self.tls_certificate is None:
+            raise ValueError("client_ca needs tls_certificate and tls_key")
+        seen: dict[str, str] = {}
+        for token in self.tokens:
+            for digest in token.sha256:
+                if seen.setdefault(digest, token.tenant) != token.tenant:
+                    raise ValueError(f"tenants {seen[digest]!r} and {token.tenant!r} have the same token: give each its own")
+        return self
+
+    @property
+    def is_exposed(self) -> bool:
+        """True where strangers could write: beyond loopback, and nothing is asked of them."""
+        return not is_loopback(self.host) and not self.tokens and self.client_ca is None
+
+    def refuse_exposure(self) -> None:
+        """Raise `ConfigError` for a gateway that anybody could write to, unless that was said in plain words."""
+        if self.is_exposed and not self.allow_insecure:
+            raise ConfigError(
+                f"gateway.host: {self.host} is reached from other machines, and neither tokens nor client certificates are asked "
+                'for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "127.0.0.1"; '
+                "`allow_insecure = true` lets anybody write"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is of this machine alone. A name is believed to be when it is ``localhost``."""
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() in ("localhost", "localhost.localdomain")

@@ -1,0 +1,143 @@
+"""Observations as OTLP again: live ones as log records with an event name, ended ones as spans.
+
+What comes back from `spanpost.intake.decode` is the observation that went in, but for an event, which comes back as the log
+form of the same occurrence. Values were mended when they were observed, so that no value can spoil a batch.
+
+The records are objects of our own with the names that every encoder since 1.35 (the first that knows event names) reads; the SDK's class for
+them has changed three times since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Status, StatusCode
+
+from spanpost import conventions as c
+from spanpost.domain.observations import Observation, Origin, Part
+from spanpost.fold.mend import mend, mend_text
+from spanpost.intake.spans import attributes_of, ring_of, time_of
+
+_MAX_ORIGINS = 256
+_MAX_NAME = 1024
+_SEVERITIES = {number.value: number for number in SeverityNumber}
+_INFO, _ERROR = SeverityNumber.INFO.value, SeverityNumber.ERROR.value
+
+
+class Resource:
+    """A resource as encoders read it; known by identity, because the SDK's own is serialised whole to be hashed."""
+
+    __slots__ = ("attributes", "schema_url")
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self.attributes = attributes
+        self.schema_url = ""
+
+
+class Scope:
+    """An instrumentation scope as encoders read it."""
+
+    __slots__ = ("attributes", "name", "schema_url", "version")
+
+    def __init__(self, name: str, version: str) -> None:
+        self.name = name
+        self.version = version
+        self.attributes: Mapping[str, Any] = {}
+        self.schema_url = ""
+
+
+class Record:
+    """A log record, and the envelope around it, as encoders read them."""
+
+    def __init__(self, o: Observation, attributes: dict[str, Any], severity: int, resource: Resource, scope: Scope) -> None:
+        self.timestamp = o.at_ns
+        self.observed_timestamp = time.time_ns()
+        self.trace_id = int.from_bytes(o.trace_id, "big")
+        self.span_id = int.from_bytes(o.span_id, "big")
+        self.trace_flags = 0
+        self.severity_number = _SEVERITIES.get(severity, SeverityNumber.UNSPECIFIED)
+        self.severity_text: str | None = None
+        self.body = o.body
+        self.event_name = o.name if o.part is not Part.STARTED else c.EVENT_SPAN_STARTED
+        self.attributes = attributes
+        self.dropped_attributes = 0
+        self.resource = resource
+        self.instrumentation_scope = scope
+
+    @property
+    def log_record(self) -> Record:
+        return self
+
+
+class Encoder:
+    """Makes records and spans of observations. One thread only: it shares the origins among them."""
+
+    def __init__(self) -> None:
+        self._origins: dict[int, tuple[Origin, Resource, Scope]] = {}
+
+    def _origin(self, origin: Origin) -> tuple[Origin, Resource, Scope]:
+        known = self._origins.get(id(origin))
+        if known is None:
+            if len(self._origins) >= _MAX_ORIGINS:
+                self._origins.clear()
+            known = origin, Resource(origin.resource), Scope(origin.scope, origin.scope_version)
+            self._origins[id(origin)] = known
+        return known
+
+    def record(self, o: Observation) -> Record:
+        """Return a started span, an event or a log record as a log record."""
+        attributes = dict(o.attributes)
+        severity = o.severity or _INFO
+        if o.part is Part.STARTED:
+            attributes.update(_envelope(o))
+        elif o.part is Part.EVENT:
+            if o.name == c.EVENT_EXCEPTION:
+                severity = _ERROR
+            if o.ordinal:
+                attributes[c.ORDINAL] = o.ordinal
+        if o.producer:
+            attributes[c.PRODUCER] = o.producer
+            attributes[c.SEQ] = o.seq
+        _, resource, scope = self._origin(o.origin)
+        return Record(o, attributes, severity, resource, scope)
+
+    def span(self, readable: Any, o: Observation) -> ReadableSpan:
+        """Return an ended span as it is exported: `o` is what was observed of it, `readable` has the rest."""
+        _, resource, scope = self._origin(o.origin)
+        return ReadableSpan(
+            name=o.name,
+            context=readable.get_span_context(),
+            parent=readable.parent,
+            resource=resource,  # type: ignore[arg-type]  # only read
+            attributes=o.attributes,
+            events=[_event(event, o.start_ns) for event in ring_of(readable)[1]],
+            links=readable.links,
+            kind=readable.kind,
+            instrumentation_scope=scope,  # type: ignore[arg-type]
+            status=Status(StatusCode(int(o.status)), o.status_message or None),
+            start_time=o.start_ns,
+            end_time=o.end_ns,
+        )
+
+
+def _envelope(o: Observation) -> dict[str, Any]:
+    envelope: dict[str, Any] = {c.SPAN_NAME: o.name, c.SPAN_KIND: o.kind, c.SPAN_START: o.start_ns}
+    if o.parent_id:
+        envelope[c.SPAN_PARENT_ID] = o.parent_id.hex()
+    if o.links:
+        envelope[c.SPAN_LINKS] = [f"{trace.hex()}-{span.hex()}" for trace, span in o.links]
+    if o.status:
+        envelope[c.SPAN_STATUS] = int(o.status)
+    if o.status_message:
+        envelope[c.SPAN_STATUS_MESSAGE] = o.status_message
+    return envelope
+
+
+def _event(event: Any, span_ns: int) -> Event:
+    name = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)[0]
+    # The time of an event that has none is its span's start, as it was when it was observed.
+    return Event(name, mend(attributes_of(event))[0], time_of(event.timestamp or 0, span_ns)[0])

@@ -1,0 +1,13 @@
+"""What all rooms' settings have in common."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from spanpost.sinks.plugin import Duration as Duration
+
+
+class Room(BaseModel):
+    """A room's settings. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

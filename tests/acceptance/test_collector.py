@@ -1,0 +1,279 @@
+"""The configurations in collector-config/, run by a real OpenTelemetry Collector in front of a real gateway."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gateways import Gateway, free_port, run_gateway
+from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.processes.conftest import Database
+
+CONFIGS = sorted(path for path in (ROOT / "collector-config").glob("*.yaml") if path.stem != "builder")
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """DSN of a throw-away server that loses nothing when a client dies."""
+    with made_server(Path(find("postgres"))) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[Database]:
+    with fresh_database(server) as dsn:
+        yield Database(dsn)
+
+
+class Collector:
+    """A Collector as a process that can be killed and started again on the same queue."""
+
+    def __init__(self, config: str, directory: Path, **environment: str) -> None:
+        self._command = [find("otelcol"), "--config", str(ROOT / "collector-config" / f"{config}.yaml")]
+        self._log = directory / "collector.log"
+        self.http, self.grpc = free_port(), free_port()
+        queue = directory / "queue"
+        self._environment = {
+            **os.environ,
+            "OTLP_HTTP": f"127.0.0.1:{self.http}",
+            "OTLP_GRPC": f"127.0.0.1:{self.grpc}",
+            "QUEUE_DIR": str(queue),
+            **environment,
+        }
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
+        import socket
+
+        for _ in range(600):
+            if self._process.poll() is not None:
+                raise AssertionError(self._log.read_text())
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.http)) == 0:
+                    return
+            time.sleep(0.02)  # it says nowhere that it listens
+        raise AssertionError(f"not listening: {self._log.read_text()}")
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+
+def send(endpoint: str, spans: Sequence[object]) -> bool:
+    """Send spans with OpenTelemetry's own exporter; return whether they were acknowledged."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import SpanExportResult
+
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=10)
+    try:
+        return exporter.export(spans) is SpanExportResult.SUCCESS  # type: ignore[arg-type]
+    finally:
+        exporter.shutdown()
+
+
+def make_spans(count: int, **attributes: str) -> list[object]:
+    """Return finished model calls of an agent, made by the SDK."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracer = provider.get_tracer("tests")
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
+    with tracer.start_as_current_span("invoke_agent coder", attributes=agent):
+        for _ in range(count - 1):
+            call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", **attributes}
+            tracer.start_span("chat gpt-4o", attributes=call).end()
+    return list(memory.get_finished_spans())
+
+
+def span_ids(spans: Sequence[object]) -> set[str]:
+    return {f"{span.context.span_id:016x}" for span in spans}  # type: ignore[attr-defined]
+
+
+def stored(database: Database) -> list[str]:
+    return [row[0] for row in database.fetch("SELECT encode(span_id, 'hex') FROM agent_events")]
+
+
+def until_stored(database: Database, wanted: set[str], seconds: float = 60) -> list[str]:
+    """Look until all that is wanted is there, or the time is over; return what is there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        rows = stored(database)
+        if wanted <= set(rows) or time.monotonic() > deadline:
+            return rows
+        time.sleep(0.05)  # between two looks at another process's work
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_collector_takes_the_configuration(config: Path, needs: Callable[[str], str], tmp_path: Path) -> None:
+    """The Collector finds every component of the configuration and no fault in it."""
+    said = subprocess.run(
+        [needs("otelcol"), "validate", "--config", str(config)],
+        env={**os.environ, "QUEUE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def start(stack: ExitStack, config: str, directory: Path, **environment: str) -> Collector:
+    collector = Collector(config, directory, **environment)
+    stack.callback(collector.stop)
+    return collector
+
+
+@pytest.mark.parametrize("config", ["minimal", "durable", "redacting", "sidecar"])
+def test_what_is_sent_arrives_once(config: str, database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+    """Spans of the stock exporter, through the Collector of the configuration, are rows, each once."""
+    directory = open_dir()
+    socket = directory / "otlp.sock"
+    gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_GATEWAY__GRPC_SOCKET=str(socket)))
+    collector = start(stack, config, directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}", SPANPOST_SOCKET=str(socket))
+    spans = make_spans(300)
+    assert send(f"http://127.0.0.1:{collector.http}", spans)
+    assert sorted(until_stored(database, span_ids(spans))) == sorted(span_ids(spans))
+
+
+def test_content_and_secrets_stay_out(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+    """Behind the redacting Collector not even a spanpost that keeps content has prompts or tokens; what it follows by stays."""
+    directory = open_dir()
+    gateway = stack.enter_context(run_gateway(database.dsn, directory, SPANPOST_INTAKE__CAPTURE_CONTENT="true"))
+    collector = start(stack, "redacting", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
+    said = {"gen_ai.input.messages": "my-own-words", "input.value": "my-own-words", "note": "xoxb-1234567890-abcdefghij"}
+    spans = make_spans(2, **said)
+    assert send(f"http://127.0.0.1:{collector.http}", spans)
+    until_stored(database, span_ids(spans))
+    [(attributes,)] = database.fetch("SELECT attributes::text FROM agent_events WHERE name LIKE 'chat%'")
+    assert "my-own-words" not in attributes
+    assert "xoxb" not in attributes
+    assert "gpt-4o" in attributes
+
+
+def test_only_the_backend_is_sampled(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+    """With tail sampling beside a backend every span is a row of spanpost's, and the backend gets fewer."""
+    counted: list[int] = []
+
+    class Backend(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            import gzip
+
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+            body = self.rfile.read(int(self.headers["content-length"]))
+            body = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
+            request = ExportTraceServiceRequest.FromString(body)
+            counted.append(sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    stack.callback(backend.shutdown)
+    directory = open_dir()
+    gateway = stack.enter_context(run_gateway(database.dsn, directory))
+    collector = start(
+        stack,
+        "beside-a-backend",
+        directory,
+        SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}",
+        BACKEND_ENDPOINT=f"http://127.0.0.1:{backend.server_port}",
+    )
+    batches = [make_spans(3) for _ in range(60)]
+    for spans in batches:
+        assert send(f"http://127.0.0.1:{collector.http}", spans)
+    sent = set().union(*map(span_ids, batches))
+    assert sorted(until_stored(database, sent)) == sorted(sent)
+    collector.stop()  # lets go of what it holds for the backend
+    assert sum(counted) < len(sent)
+
+
+def test_either_of_two_replicas_is_enough(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+    """Behind the load balancer, spans meant for a replica that was killed reach the database through the other or later."""
+    directories = open_dir(), open_dir()
+    first, second = (stack.enter_context(run_gateway(database.dsn, directory)) for directory in directories)
+    collector = start(
+        stack,
+        "scaled",
+        directories[0],
+        SPANPOST_ENDPOINT=f"127.0.0.1:{first.grpc}",
+        SPANPOST_ENDPOINT_2=f"127.0.0.1:{second.grpc}",
+    )
+    batches = [make_spans(5) for _ in range(60)]
+    for number, spans in enumerate(batches):
+        if number == 20:
+            second.kill()
+        assert send(f"http://127.0.0.1:{collector.http}", spans)
+    second.start()
+    sent = set().union(*map(span_ids, batches))
+    assert sorted(until_stored(database, sent, 90)) == sorted(sent)
+
+
+#: Spans that are sent while the two are killed.
+SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "5000"))
+
+
+def test_what_was_acknowledged_survives_every_kill(database: Database, stack: ExitStack, open_dir: Callable[[], Path]) -> None:
+    """While Collector and gateway are killed at random, whatever the durable Collector acknowledged is a row, exactly once."""
+    directory = open_dir()
+    gateway = stack.enter_context(run_gateway(database.dsn, directory))
+    collector = start(stack, "durable", directory, SPANPOST_ENDPOINT=f"127.0.0.1:{gateway.grpc}")
+    acknowledged: set[str] = set()
+    everything: set[str] = set()
+    is_over = threading.Event()
+
+    def sending() -> None:
+        for _ in range(SPANS // 50):
+            spans = make_spans(50)
+            everything.update(span_ids(spans))
+            if send(f"http://127.0.0.1:{collector.http}", spans):
+                acknowledged.update(span_ids(spans))
+        is_over.set()
+
+    sender = threading.Thread(target=sending)
+    sender.start()
+    chance = random.Random(7)
+    kills = 0
+    while not is_over.wait(chance.uniform(0.2, 1.0)):
+        victim: Collector | Gateway = collector if chance.random() < 0.5 else gateway
+        victim.kill()
+        victim.start()
+        kills += 1
+    sender.join()
+    rows = until_stored(database, acknowledged, 120)
+    assert kills >= 2
+    assert acknowledged
+    assert acknowledged - set(rows) == set()
+    assert len(rows) == len(set(rows))
+    assert set(rows) <= everything
+    print(f"{len(acknowledged)} of {len(everything)} acknowledged, {kills} kills, {len(rows)} rows")

@@ -1,0 +1,155 @@
+"""The examples of docs/how-to/live-over-the-wire.md, each run by its own runtime against a receiver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanpost.domain.observations import Part
+from spanpost.fold.batch import Rules
+from spanpost.fold.report import report
+from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.testing.gateway import Gateway
+from tests.conftest import find
+from tests.docs.test_code_blocks import ROOT, blocks
+
+PAGE = ROOT / "docs" / "how-to" / "live-over-the-wire.md"
+#: In place of the OpenTelemetry SDK, which is not here: a span as it hands it to processors.
+SPAN = """
+class Span {
+  constructor(name, parent, attributes) {
+    this.name = name; this.kind = 0; this.attributes = attributes; this.events = [];
+    this.startTime = [1_790_000_000, 123_456_789];
+    this.resource = { attributes: { "service.name": "node" } };
+    this.instrumentationScope = { name: "an.agent" };
+    this.parentSpanContext = parent?.spanContext();
+    this.ids = { traceId: parent?.ids.traceId ?? "0af7651916cd43dd8448eb211c80319c", spanId: parent ? "b7ad6b7169203331" : "00f067aa0ba902b7" };
+  }
+  spanContext() { return this.ids; }
+  addEvent(name, attributes) { this.events.push({ name, attributes, time: [1_790_000_001, 5] }); return this; }
+}
+const live = new LiveSpanProcessor();
+const task = new Span("task", null, { "agent.task.name": "Mow the lawn", "n": 2, "ok": true, "list": ["a", "b"] });
+live.onStart(task);
+const child = new Span("execute_tool mow", task, { "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "mow" });
+live.onStart(child);
+child.addEvent("agent.checkpoint", { "agent.checkpoint.message": "Half of it", "agent.progress": 50 });
+await live.forceFlush();
+live.onEnd(child); live.onEnd(task);
+live.beat(1);
+await live.shutdown();
+"""
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    with Gateway() as gateway:
+        yield gateway
+
+
+def code_of(language: str, holds: str = "") -> str:
+    """Return the one block of the page in that language that holds these words."""
+    [code] = [code for found, _, code in blocks(PAGE.read_text()) if found == language and holds in code]
+    return code
+
+
+def run(command: list[str], directory: Path, gateway: Gateway, **environment: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
+    kept |= {"PYTHONPATH": str(ROOT / "src"), "LIVE_ENDPOINT": gateway.url, "HOME": str(directory), **environment}
+    done = subprocess.run(command, cwd=directory, env=kept, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def told(gateway: Gateway) -> tuple[dict[str, Any], list[str]]:
+    """Return the one task that was made, and what was told of it."""
+    ledger = MemoryLedger(Rules())
+    for o in gateway.observations:
+        ledger.record_now([o])
+    whole = report(ledger.tasks_now(TaskQuery()), ledger.checkpoints_now(), {})
+    [task] = whole["tasks"]
+    return task, [f"{c['kind']}: {c['text']}" for c in whole["checkpoints"]]
+
+
+def bash(code: str, gateway: Gateway) -> list[str]:
+    return [find("bash"), "-euo", "pipefail", "-c", code.replace("http://localhost:4318", gateway.url)]
+
+
+def test_python(gateway: Gateway, tmp_path: Path) -> None:
+    """The two lines make a process forward."""
+    code = code_of("python").replace("http://localhost:4318", gateway.url)
+    code += "from spanpost.agent import agent_task\nwith agent_task('Rake the leaves') as task: task.checkpoint('Half of them')\n"
+    run([sys.executable, "-c", code], tmp_path, gateway)
+    task, news = told(gateway)
+    assert (task["name"], task["status"]) == ("Rake the leaves", "complete")
+    assert "checkpoint: Half of them" in news
+    assert gateway.of(Part.LOG, "agent.checkpoint")
+
+
+@pytest.mark.slow
+def test_shell(gateway: Gateway, tmp_path: Path) -> None:
+    """The script is followed from its start to its end."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    launcher = tmp_path / "spanpost"  # as the installed command
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m spanpost "$@"\n')
+    launcher.chmod(0o755)
+    run(bash(code_of("bash", "emit start"), gateway), tmp_path, gateway, PATH=f"{tmp_path}{os.pathsep}{path}")
+    task, news = told(gateway)
+    assert (task["name"], task["status"], task["progress"]) == ("Nightly build", "complete", 20.0)
+    assert [a["name"] for a in task["artifacts"]] == ["report"]
+    assert news[0] == "start: Started: Nightly build"
+
+
+@pytest.mark.needs("curl", "bash")
+def test_curl(gateway: Gateway, tmp_path: Path) -> None:
+    """Three requests by hand are a task that is followed live."""
+    run(bash(code_of("bash", "curl --fail"), gateway), tmp_path, gateway)
+    task, news = told(gateway)
+    assert (task["name"], task["status"], task["progress"]) == ("Water the plants", "complete", 50.0)
+    assert news[:2] == ["start: Started: Water the plants", "checkpoint: Half of them"]
+    assert [o.part.name for o in gateway.observations] == ["STARTED", "LOG", "ENDED"]
+
+
+@pytest.mark.needs("node")
+def test_typescript(gateway: Gateway, tmp_path: Path) -> None:
+    """The processor tells of starts, events with their own time, and of its process."""
+    file = tmp_path / "live.mjs"
+    file.write_text(code_of("typescript") + SPAN)
+    run([find("node"), str(file)], tmp_path, gateway)
+    task, news = told(gateway)
+    assert (task["name"], task["status"]) == ("Mow the lawn", "working")
+    assert "checkpoint: Half of it" in news
+    parent, child = gateway.of(Part.STARTED)
+    assert (child.parent_id, child.kind, child.start_ns) == (parent.span_id, 1, 1_790_000_000_123_456_789)
+    assert parent.attributes == {"agent.task.name": "Mow the lawn", "n": 2.0, "ok": True, "list": ["a", "b"]}
+    assert (parent.origin.scope, parent.origin.resource) == ("an.agent", {"service.name": "node"})
+    [event] = gateway.of(Part.LOG, "agent.checkpoint")
+    assert event.at_ns == 1_790_000_001_000_000_005
+    [beat] = gateway.of(Part.LOG, "agent.heartbeat")
+    assert beat.attributes["agent.open_roots"] == [f"{parent.trace_id.hex()}-{parent.span_id.hex()}"]
+    seqs = [o.seq for o in gateway.observations]
+    assert seqs == sorted(set(seqs))
+    assert len({o.producer for o in gateway.observations}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.needs("go")
+def test_go(gateway: Gateway, tmp_path: Path) -> None:
+    """The program, built from the standard library alone, is a task that is followed live."""
+    (tmp_path / "live.go").write_text(code_of("go"))
+    cache = {
+        "GOCACHE": os.environ.get("GOCACHE") or str(Path.home() / ".cache" / "go-build"),
+        "GOPROXY": "off",
+        "GO111MODULE": "off",
+    }
+    run([find("go"), "run", "live.go"], tmp_path, gateway, **cache)
+    task, news = told(gateway)
+    assert (task["name"], task["status"], task["progress"]) == ("Prune the roses", "complete", 75.0)
+    assert "checkpoint: Three are done" in news
+    assert gateway.of(Part.LOG, "agent.heartbeat")

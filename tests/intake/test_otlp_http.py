@@ -1,0 +1,437 @@
+"""The HTTP door, driven without a network: what it answers to good, bad and hostile requests."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import zstandard
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from spanpost.domain.observations import Repair
+from spanpost.intake import otlp_protobuf
+from spanpost.intake.receiver import KEPT, Limits
+from spanpost.intake.tokens import hash_of, new_token
+from tests.intake.doors import JSON, PROTOBUF, Door, away, opened, traces
+
+LIMIT = 200_000
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    """Lend a door that takes bodies of 200 kB."""
+    async with opened(Limits(body=LIMIT)) as lent:
+        yield lent
+
+
+def as_json(*numbers: int, **extra: Any) -> dict[str, Any]:
+    span = [
+        {
+            "traceId": f"{n:032x}",
+            "spanId": f"{n:016X}",
+            "name": f"chat {n}",
+            "kind": "SPAN_KIND_CLIENT",
+            "startTimeUnixNano": str(10**18 + n),
+            "endTimeUnixNano": 10**18 + n + 1000,
+            "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}],
+            **extra,
+        }
+        for n in numbers
+    ]
+    return {"resourceSpans": [{"scopeSpans": [{"spans": span}]}]}
+
+
+# --- what is taken --------------------------------------------------------------------------------------------------
+
+
+async def test_spans_are_recorded_in_both_forms(door: Door) -> None:
+    """Protobuf and JSON spans arrive; the answer is the empty response in the request's form."""
+    answer = await door.post("/v1/traces", traces(1))
+    assert (answer.status, answer.headers["content-type"], answer.body) == (200, PROTOBUF, b"")
+    answer = await door.post("/v1/traces", json.dumps(as_json(2)).encode(), "application/json; charset=utf-8")
+    assert (answer.status, answer.headers["content-type"], answer.body) == (200, JSON, b"{}")
+    assert door.hall.spans == [1, 2]
+    assert {o.at_ns for o in door.hall.recorded} == {10**18 + 1001, 10**18 + 1002}
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
+@pytest.mark.parametrize("content_type", [PROTOBUF, JSON])
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_an_empty_body_is_an_empty_request(door: Door, path: str, content_type: str, encoding: str) -> None:
+    """Item 6: nothing at all is a valid request that holds nothing, whatever it is said to be encoded with."""
+    assert (await door.post(path, b"", content_type, encoding)).status == 200
+    assert door.hall.batches == []
+
+
+async def test_logs_are_recorded_and_points_are_counted(door: Door) -> None:
+    """Log records arrive as observations; data points of metrics are accepted, counted and not kept."""
+    logs = ExportLogsServiceRequest()
+    record = logs.resource_logs.add().scope_logs.add().log_records.add(event_name="agent.checkpoint", time_unix_nano=10**18)
+    record.trace_id, record.span_id = b"\1" * 16, b"\1" * 8
+    assert (await door.post("/v1/logs", logs.SerializeToString())).status == 200
+    assert [o.name for o in door.hall.recorded] == ["agent.checkpoint"]
+    metrics = ExportMetricsServiceRequest()
+    metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="m")
+    metric.gauge.data_points.add(as_int=1)
+    metric.gauge.data_points.add(as_int=2)
+    assert (await door.post("/v1/metrics", metrics.SerializeToString())).status == 200
+    assert door.metrics.registry.get_sample_value("spanpost_metric_points_total") == 2
+    assert len(door.hall.batches) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        ("identity", bytes),
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body)[2:-4]),
+        ("zstd", zstandard.compress),
+    ],
+)
+async def test_encodings(door: Door, encoding: str, encode: Any) -> None:
+    """Each encoding that is announced is undone, zlib's deflate with and without its header."""
+    assert (await door.post("/v1/traces", encode(traces(7)), encoding=encoding)).status == 200
+    assert door.hall.spans == [7]
+
+
+@pytest.mark.parametrize(("encoding", "encode"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
+async def test_all_members_are_read(door: Door, encoding: str, encode: Any) -> None:
+    """Item 3: a body of several gzip members or zstd frames is read to its end, padding after it included."""
+    body = encode(traces(1)) + encode(traces(2))
+    assert (await door.post("/v1/traces", body, encoding=encoding)).status == 200
+    assert door.hall.spans == [1, 2]
+
+
+async def test_a_body_in_pieces_is_one_body(door: Door) -> None:
+    """A chunked body, of which nobody told the length, is put together."""
+    body = traces(1, 2, 3)
+    assert (await door.post("/v1/traces", [body[i : i + 7] for i in range(0, len(body), 7)])).status == 200
+    assert door.hall.spans == [1, 2, 3]
+
+
+# --- what is too large ----------------------------------------------------------------------------------------------
+
+
+async def test_a_length_beyond_the_limit_is_refused_unread(door: Door) -> None:
+    """Item 1: the length that is told is believed, and nothing of the body is read."""
+    headers = {"content-type": PROTOBUF, "content-length": str(LIMIT + 1)}
+    answer = await door.ask("POST", "/v1/traces", None, headers)
+    assert (answer.status, answer.headers["content-type"]) == (413, PROTOBUF)
+    assert str(LIMIT) in answer.said
+
+
+async def test_a_body_that_grows_beyond_the_limit_is_refused(door: Door) -> None:
+    """Item 1: without a length the limit is kept while reading; what was reserved for it is given back."""
+    answer = await door.post("/v1/traces", [b"x" * 60_000] * 10)
+    assert answer.status == 413
+    assert door.receiver.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"), [("gzip", gzip.compress), ("zstd", zstandard.compress), ("deflate", zlib.compress)]
+)
+async def test_bombs_are_refused(door: Door, encoding: str, encode: Any) -> None:
+    """Item 2: a small body that would become a large one is inflated as far as the limit, no further."""
+    bomb = encode(b"\0" * 50_000_000)
+    assert len(bomb) < LIMIT
+    answer = await door.post("/v1/traces", bomb, encoding=encoding)
+    assert answer.status == 413
+    assert door.receiver.in_flight == 0
+
+
+async def test_a_body_of_exactly_the_limit_is_taken() -> None:
+    """The limit itself is not beyond the limit, plain or encoded."""
+    body = traces(1, filler="x" * 5000)
+    async with opened(Limits(body=len(body))) as door:
+        assert (await door.post("/v1/traces", body)).status == 200
+        assert (await door.post("/v1/traces", gzip.compress(body), encoding="gzip")).status == 200
+        assert (await door.post("/v1/traces", body + b"\0")).status == 413
+
+
+# --- what cannot be decoded -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "encoding"),
+    [
+        pytest.param(gzip.compress(traces(1))[:-9], PROTOBUF, "gzip", id="3 truncated gzip"),
+        pytest.param(gzip.compress(traces(1)) + b"more", PROTOBUF, "gzip", id="3 garbage after gzip"),
+        pytest.param(zstandard.compress(traces(1))[:-3], PROTOBUF, "zstd", id="3 truncated zstd"),
+        pytest.param(zlib.compress(traces(1))[:-5], PROTOBUF, "deflate", id="3 truncated deflate"),
+        pytest.param(traces(1), PROTOBUF, "gzip", id="3 not gzip at all"),
+        pytest.param(traces(1), JSON, "", id="4 protobuf called JSON"),
+        pytest.param(json.dumps(as_json(1)).encode(), PROTOBUF, "", id="4 JSON called protobuf"),
+        pytest.param(b"\xff\xfe nonsense", PROTOBUF, "", id="5 garbage"),
+        pytest.param(traces(1)[:-3], PROTOBUF, "", id="5 truncated protobuf"),
+        pytest.param(b'{"resourceSpans":' + b"[" * 100_000, JSON, "", id="11 depth bomb"),
+        pytest.param(b'{"a":' * 30_000 + b"1" + b"}" * 30_000, JSON, "", id="11 deep and closed"),
+        pytest.param(b"[1, 2]", JSON, "", id="no object"),
+        pytest.param(b'"text"', JSON, "", id="text alone"),
+    ],
+)
+async def test_what_cannot_be_decoded_is_kept_and_refused(door: Door, body: bytes, content_type: str, encoding: str) -> None:
+    """Items 3, 4, 5, 11: 400 with a google.rpc.Status in the request's form; the body was put aside for those who look."""
+    answer = await door.post("/v1/traces", body, content_type, encoding)
+    assert (answer.status, answer.headers["content-type"]) == (400, content_type)
+    assert answer.said
+    assert "Traceback" not in answer.said
+    [(tenant, source, error, kept)] = door.hall.kept
+    assert (tenant, source, kept) == ("default", "otlp traces", body[:KEPT])
+    assert error == answer.said
+    assert door.hall.batches == []
+    assert door.receiver.in_flight == 0
+
+
+async def test_a_body_is_not_refused_for_good_before_it_is_kept(door: Door) -> None:
+    """While the ledger is away even garbage is asked to come back: nothing is lost that somebody might want to see."""
+    door.hall.fail = away
+    answer = await door.post("/v1/traces", b"\xff\xfe nonsense")
+    assert answer.status == 503
+    door.hall.fail = lambda batch: None
+    assert (await door.post("/v1/traces", b"\xff\xfe nonsense")).status == 400
+    assert len(door.hall.kept) == 1
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/grpc", "application/x-www-form-urlencoded", "x" * 5000])
+async def test_content_types_that_are_not_understood(door: Door, content_type: str) -> None:
+    """Item 4: 415, in JSON, naming what is understood."""
+    answer = await door.post("/v1/traces", traces(1), content_type)
+    assert (answer.status, answer.headers["content-type"]) == (415, JSON)
+    assert PROTOBUF in answer.said
+    assert len(answer.said) < 300
+
+
+@pytest.mark.parametrize("encoding", ["snappy", "br", "gzip, gzip", "x" * 5000])
+async def test_encodings_that_are_not_understood(door: Door, encoding: str) -> None:
+    """Item 2: 415 in the request's form, naming what is understood."""
+    answer = await door.post("/v1/traces", traces(1), encoding=encoding)
+    assert (answer.status, answer.headers["content-type"]) == (415, PROTOBUF)
+    assert "zstd" in answer.said
+
+
+# --- what is repaired -----------------------------------------------------------------------------------------------
+
+
+async def test_one_string_that_is_not_utf8_does_not_refuse_the_request(door: Door) -> None:
+    """Item 7: the text is repaired and flagged, its siblings are as they were."""
+    body = traces(1, text="good").replace(b"good", b"go\xff\xfe") + traces(2)
+    assert (await door.post("/v1/traces", body)).status == 200
+    flagged = {int.from_bytes(o.span_id, "big"): bool(o.repairs & Repair.NOT_UTF8) for o in door.hall.recorded}
+    assert flagged == {1: True, 2: False}
+
+
+def _field(number: int, value: bytes) -> bytes:
+    size, length = len(value), bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes((number << 3 | 2, *length, size)) + value
+
+
+@pytest.mark.parametrize("depth", [20, 40, 200])
+async def test_values_nested_deep_are_cut_or_the_body_is_kept(door: Door, depth: int) -> None:
+    """Item 8: what protobuf can read is cut to a depth that every room takes; what it cannot is put aside."""
+    value = AnyValue(string_value="deep").SerializeToString()
+    for _ in range(depth):  # written by hand: protobuf would not make what it cannot read
+        values = _field(1, value)  # ArrayValue.values
+        value = _field(5, values)  # AnyValue.array_value
+    attribute = _field(9, _field(1, b"nested") + _field(2, value))  # Span.attributes: KeyValue
+    span = ExportTraceServiceRequest.FromString(traces(1)).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
+    body = _field(1, _field(2, _field(2, span + attribute)))
+    answer = await door.post("/v1/traces", body)
+    if answer.status == 200:
+        [o] = door.hall.recorded
+        assert o.repairs & Repair.DEPTH
+    else:
+        assert answer.status == 400
+        assert len(door.hall.kept) == 1
+
+
+async def test_json_is_read_as_leniently_as_the_specification_asks(door: Door) -> None:
+    """Items 9, 10, 12: hex ids in any case, numbers as text, names of enums, unknown fields, NaN, a BOM, giant integers."""
+    document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
+        {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
+        {"key": "e", "value": {}}, {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+    ])  # fmt: skip
+    body = json.dumps(document).replace('"unknown"', '"big": ' + "9" * 5000 + ', "unknown"').encode()
+    assert (await door.post("/v1/traces", b"\xef\xbb\xbf" + body, JSON)).status == 200
+    [o] = door.hall.recorded
+    assert (o.trace_id, o.span_id) == ((255).to_bytes(16, "big"), (255).to_bytes(8, "big"))
+    assert o.attributes["i"] == 9007199254740993
+
+
+# --- partial success ------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_repaired_is_not_told_as_refused(door: Door) -> None:
+    """A span with bad ids is recorded under ids of its own: no partial success, which a sender would log."""
+    answer = await door.post("/v1/traces", traces(0, 1))
+    assert (answer.status, answer.body) == (200, b"")
+    assert len(door.hall.recorded) == 2
+
+
+async def test_a_refused_span_is_told_as_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span that could not be read is told as rejected; its sibling is recorded."""
+    read = otlp_protobuf._span
+
+    def fails_once(span: Any, *more: Any) -> Any:
+        if span.name == "chat 2":
+            raise ValueError("no span")
+        return read(span, *more)
+
+    monkeypatch.setattr(otlp_protobuf, "_span", fails_once)
+    answer = await door.post("/v1/traces", traces(1, 2))
+    assert answer.status == 200
+    partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
+    assert partial.rejected_spans == 1
+    assert partial.error_message
+    assert door.hall.spans == [1]
+
+
+# --- methods, paths, pages ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/traces/", "//v1/traces", "/v1/trace", "/v2/traces", "/v1/traces/../logs", "/\x00"])
+async def test_paths_that_are_not_there(door: Door, path: str) -> None:
+    """Item 15: 404 in JSON, naming what there is."""
+    answer = await door.post(path, traces(1))
+    assert (answer.status, answer.is_json) == (404, True)
+    assert "/v1/traces" in answer.said
+    assert door.hall.batches == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"])
+async def test_methods_that_are_not_taken(door: Door, method: str) -> None:
+    """Item 15: 405, naming the one that is."""
+    answer = await door.ask(method, "/v1/traces")
+    assert (answer.status, answer.headers["allow"], answer.is_json) == (405, "POST", True)
+    answer = await door.ask("POST", "/health/live")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_pages_are_read(door: Door) -> None:
+    """Pages are answered to GET, and to HEAD without a body."""
+    answer = await door.ask("GET", "/metrics", headers={"accept": "x"})
+    assert (answer.status, answer.body) == (200, b"x")
+    answer = await door.ask("HEAD", "/health/live", headers={"accept": "x"})
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "1")
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_says_whose_spans_they_are() -> None:
+    """Item 16: each valid token is its tenant's; two of one tenant hold at once; all others are 401 without a reason."""
+    one, other, foreign, operator = (new_token() for _ in range(4))
+    pairs = [("a", hash_of(one)), ("a", hash_of(other)), ("b", hash_of(foreign))]
+    async with opened(tokens=pairs, operators=[hash_of(operator)]) as door:
+        for number, token in enumerate((one, other, foreign), 1):
+            assert (await door.post("/v1/traces", traces(number), authorization=f"Bearer {token}")).status == 200
+        assert [(o.tenant, o.span_id[-1]) for o in door.hall.recorded] == [("a", 1), ("a", 2), ("b", 3)]
+        wrong = [
+            "",
+            "Bearer",
+            "Bearer ",
+            f"Basic {one}",
+            one,
+            f"Bearer {one}x",
+            "Bearer \xff\xfe",
+            "Bearer " + "x" * 10_000,
+            f"Bearer {operator}",
+        ]
+        answers = [await door.post("/v1/traces", traces(9), authorization=each) for each in wrong]
+        assert {(answer.status, answer.said) for answer in answers} == {(401, "a valid token is needed")}
+        assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
+        assert len(door.hall.recorded) == 3
+        assert (await door.ask("GET", "/health/live")).status == 200
+        statuses = [
+            (await door.ask("GET", "/metrics", headers={"authorization": each})).status
+            for each in ("", f"Bearer {one}", f"Bearer {operator}")
+        ]
+        assert statuses == [401, 401, 200]
+
+
+async def test_a_token_that_is_replaced_holds_no_longer(door: Door) -> None:
+    """Knowing other tokens, the door forgets the ones before."""
+    old, new = new_token(), new_token()
+    door.doorkeeper.replace("default", [("a", hash_of(old))])
+    assert (await door.post("/v1/traces", traces(1), authorization=f"Bearer {old}")).status == 200
+    door.doorkeeper.replace("default", [("a", hash_of(new))])
+    assert (await door.post("/v1/traces", traces(1), authorization=f"Bearer {old}")).status == 401
+    assert (await door.post("/v1/traces", traces(1), authorization=f"Bearer {new}")).status == 200
+
+
+@pytest.mark.parametrize("query", [b"token=x", b"a=1&access_token=x", b"API-KEY=x".replace(b"-", b"_"), b"authorization=x"])
+async def test_a_token_in_the_url_is_refused(door: Door, query: bytes) -> None:
+    """Item 16: it would stand in every log; the header is named instead."""
+    answer = await door.ask("POST", "/v1/traces", [traces(1)], {"content-type": PROTOBUF}, query=query)
+    assert answer.status == 400
+    assert "Authorization" in answer.said
+    assert door.hall.batches == []
+
+
+# --- ours to mend ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_fault_of_ours_is_no_500(door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever fails in here, the sender is asked to come back and is told nothing of it; the log has the request's trace."""
+
+    async def fails(*values: Any, **named: Any) -> None:
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(door.receiver, "take", fails)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    answer = await door.post("/v1/traces", traces(1), JSON, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+    assert (answer.status, answer.retry_delay, answer.headers["retry-after"]) == (503, 5, "5")
+    assert "secret" not in answer.said
+    assert [record.trace_id for record in caplog.records if "failed in here" in record.message] == [trace]
+
+
+async def test_a_sender_that_goes_away_is_let_go(door: Door) -> None:
+    """A connection closed in the middle of a body gets no answer and leaves nothing reserved."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", PROTOBUF.encode()), (b"content-length", b"1000")]
+    await door.app({"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers}, receive, send)
+    assert sent == []
+    assert door.receiver.in_flight == 0
+
+
+async def test_a_body_still_coming_at_the_end_is_asked_to_come_back(door: Door) -> None:
+    """Item 22 of the faults: at the stop a sender in the middle of its body is answered 503 and keeps what it has."""
+    sent: list[Any] = []
+    waits = asyncio.Event()
+
+    async def receive() -> Any:
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", PROTOBUF.encode()), (b"content-length", b"1000")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers}
+    asked = asyncio.create_task(door.app(scope, receive, send))
+    await waits.wait()
+    door.app.end()
+    await asked
+    assert sent[0]["status"] == 503
+    assert door.receiver.in_flight == 0
+    assert (await door.post("/v1/traces", traces(1))).status == 503
