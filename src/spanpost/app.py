@@ -26,6 +26,7 @@ from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.durable import open_spool, spool_settings
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
 from spanpost.fold.silence import NO_SILENCE, Patience
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
+    from spanpost.intake.recovery import Recovery
+    from spanpost.intake.spool import Spool
     from spanpost.ledger.base import Ledger
     from spanpost.ledger.prune import Pruned
     from spanpost.ledger.pump import Pump
@@ -51,6 +54,8 @@ T = TypeVar("T")
 _REPLAY_BATCH = 2000
 #: Between two tries to record while the database is away: first and longest, seconds.
 _OUTAGE = (0.2, 5.0)
+#: What recording a batch of a dead process may take, seconds: what is not recorded by then stays in the spool.
+_IMPORT = 60.0
 #: What an answer from the loop may take beyond the time that the question itself was given: seconds.
 _GRACE = 0.5
 #: Losses that are no news: plain log lines that gave way, and what came after the end.
@@ -188,6 +193,9 @@ class Pipeline:
         #: Set in a process that is not to be followed: nothing is opened, started or recorded.
         self.is_off = False
         self._rules = rules_of(settings)
+        self._spools = spool_settings(settings)
+        #: Made once: what it writes is its process's, and begins anew in a forked child with the feed.
+        self._spool: Spool | None = None
         self._sigterm: Sigterm | None = None
         #: What a parent process had open: held, so that nothing of it is closed from here.
         self._of_parent: list[Any] = []
@@ -206,6 +214,7 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
+        self._recovery: Recovery | None = None
         self._is_shut = False
         self._lost_before = 0
         self._starting = threading.Lock()
@@ -219,6 +228,8 @@ class Pipeline:
                 return
             self._sinks = open_sinks(self.settings)
             self._ledger = open_ledger(self.settings, self._rules)
+            if self._spools is not None and self._spool is None:
+                self._spool = open_spool(self._spools)
             loop = self._new_loop()
             thread = threading.Thread(target=self._run, args=(loop,), name="spanpost-pipeline", daemon=True)
             thread.start()
@@ -229,6 +240,7 @@ class Pipeline:
             except BaseException:
                 self._stop()
                 raise
+            self._recover()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
@@ -237,6 +249,15 @@ class Pipeline:
         loop.run_forever()
         if self._feed is not None:
             self._feed.return_thread()
+
+    def _recover(self) -> None:
+        """Have what dead processes left in the spool recorded, from now on."""
+        if self._spools is None:
+            return
+        from spanpost.intake.recovery import Recovery
+
+        self._recovery = Recovery(self._spools, lambda batch: self._ask(self.record(batch), _IMPORT))
+        self._recovery.start()
 
     async def _open(self) -> None:
         from spanpost.ledger.pump import Pump
@@ -306,7 +327,11 @@ class Pipeline:
         if self._metrics is not None:
             self._metrics.recorded(recorded)
             if self.attachment is not None:
-                self._metrics.lost_all("intake", self.attachment.lost)
+                self._metrics.lost_so_far("intake", self.attachment.lost)
+            if self._spool is not None:
+                self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
+            if self._recovery is not None:
+                self._metrics.lost_so_far("spool", self._recovery.lost.totals())
         if self._pump is not None:
             self._pump.wake()
         return recorded
@@ -324,6 +349,7 @@ class Pipeline:
                 tenant=intake.tenant,
                 capacity=intake.queue_size,
                 look_every=intake.poll_interval.total_seconds(),
+                spool=self._spool,
                 beat_every=intake.heartbeat_interval.total_seconds(),
                 tell_end=self._tell_end,
             )
@@ -335,7 +361,7 @@ class Pipeline:
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def force_flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was told before is recorded and what is due is delivered.
+        """Wait until what was told before is recorded and what is due is delivered; after a start, what a killed process left too.
 
         False when that took longer than `timeout` seconds, or when something told since the last flush was lost.
         """
@@ -346,6 +372,8 @@ class Pipeline:
             if self._has_lost() or time.monotonic() >= until:
                 return False
             time.sleep(0.01)  # an earlier flush is still under way; asking again is not waiting for time to pass
+        if self._recovery is not None and not self._recovery.wait(until - time.monotonic()):
+            return False
         return self._drain(until - time.monotonic()) and not self._has_lost()
 
     def _has_lost(self) -> bool:
@@ -377,6 +405,8 @@ class Pipeline:
         _forget(self)
         if self._sigterm is not None:
             self._sigterm.remove()
+        if self._recovery is not None:
+            self._recovery.stop(min(timeout / 2, until - time.monotonic()))
         if self._loop is not None:
             is_done = self._drain(min(timeout / 2, until - time.monotonic())) and is_done
             self._stop(until - time.monotonic())

@@ -123,6 +123,8 @@ class Gateway:
             self.pipeline.start()
             if self.room.enabled:
                 self.pipeline.ask(self._open(listener))
+                # Whoever sends to us could not be heard before.
+                self.pipeline.ask(self.pipeline.ledger.listen_anew())
         except BaseException:
             if listener is not None:
                 listener.close()

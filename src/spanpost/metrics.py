@@ -27,7 +27,7 @@ from spanpost.fold.redact import line
 
 OTHER = "other"
 UNKNOWN = "unknown"
-ROOMS = ("intake", "fold", "ledger", "sinks", "desk")
+ROOMS = ("intake", "spool", "fold", "ledger", "sinks", "desk")
 #: The closed list of reasons of `spanpost_lost_total`; anything else is counted as ``other``.
 LOST = (
     # intake: the queue of the in-process door
@@ -48,6 +48,10 @@ LOST = (
     "bad_shape",
     "bad_line",
     "too_many_events",
+    # spool: what was imported of a dead process
+    "damaged",
+    "refused",
+    "gap",
     # fold and ledger
     "no_task",
     "memory",
@@ -59,6 +63,8 @@ LOST = (
     "bug",
     OTHER,
 )
+#: The closed list of reasons of `spanpost_spool_bypassed_total`.
+BYPASSED = ("stalled", "full", "no_space", "failed", "too_large", "unpackable", OTHER)
 #: Open tasks that are followed; of more, those heard of longest ago are let go.
 MOST_OPEN = 100_000
 #: Seconds. Runs last from moments to days.
@@ -126,6 +132,8 @@ class Metrics:
         self.in_flight = Gauge("spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry)
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
         self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
+        self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
+        self.spool_bytes = Gauge("spanpost_spool_bytes", "Size of the spool's directory.", registry=registry)
         self.deliveries = counter("deliveries", "Attempts to deliver, by outcome.", "sink", "outcome")
         self.delivery_age = Histogram(
             "spanpost_delivery_age_seconds",
@@ -139,6 +147,7 @@ class Metrics:
         build = Gauge("spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
         build.labels(_version()).set(1)
         self._statuses: dict[bytes, str] = {}
+        self._told: dict[tuple[str, str], int] = {}
         # Series that exist from the first moment have a rate from the first moment.
         for kind in Kind:
             self.checkpoints.labels(str(kind))
@@ -232,10 +241,24 @@ class Metrics:
         with self._lock:
             self._lost(room, reason, n)
 
-    def lost_all(self, room: str, by_reason: Mapping[str, int]) -> None:
-        """Count losses by reason."""
-        for reason, n in by_reason.items():
-            self.lost(room, reason, n)
+    def lost_so_far(self, room: str, totals: Mapping[str, int]) -> None:
+        """Count what was lost since this was told last; `totals` are since the start, by reason."""
+        with self._lock:
+            for reason, n in totals.items():
+                more = n - self._told.get((room, reason), 0)
+                if more > 0:
+                    self._told[room, reason] = n
+                    self._lost(room, reason, more)
+
+    def spooled(self, bypassed: Mapping[str, int], size: int) -> None:
+        """Count what went past the spool (totals since the start, by reason), and show how large its directory is."""
+        with self._lock:
+            self.spool_bytes.set(size)
+            for reason, n in bypassed.items():
+                more = n - self._told.get(("bypassed", reason), 0)
+                if more > 0:
+                    self._told["bypassed", reason] = n
+                    self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
 
     def _lost(self, room: str, reason: str, n: int) -> None:
         self.lost_total.labels(room if room in ROOMS else OTHER, reason if reason in LOST else OTHER).inc(n)

@@ -122,6 +122,24 @@ class IntakeSettings(Room):
         description="How often a process with open spans says that it lives.",
     )
     capture_content: bool = Field(default=False, description="Keep prompts, completions and tool arguments in the audit rows.")
+    durable: bool = Field(
+        default=False,
+        description="Write what is told to a file before the agent goes on, so that a kill takes none of it. Needs a database. "
+        "Costs the agent's thread some microseconds a span, and the file holds prompts until they are recorded.",
+    )
+    spool_dir: Path | None = Field(
+        default=None,
+        description="Directory of those files, ours alone (mode 0700); setting it turns `durable` on. By default beside the "
+        "database's `data_dir`, with `-spool` at its end.",
+    )
+    spool_max_bytes: int = Field(
+        default=1024**3, ge=65_536, description="Size of that directory at most; beyond it nothing is written until there is room."
+    )
+
+    @field_validator("spool_dir")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
 
 
 class ForwardSettings(Room):

@@ -121,7 +121,9 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
         yield Finding("gateway", True, "anybody who reaches the port may write: allow_insecure is set")
     for token in room.tokens:
         if len(token.sha256) > 1:
-            yield Finding("gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced")
+            yield Finding(
+                "gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced"
+            )
 
 
 def _sinks(settings: Settings) -> Iterator[Finding]:

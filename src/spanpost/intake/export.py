@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanpost.intake.feed import MAX_CLOSE, Feed, Receive
-from spanpost.intake.live import is_plumbing
+from spanpost.intake.live import is_ours, is_plumbing
 from spanpost.intake.queue import Loss, What
+from spanpost.intake.sdk import put_log
 from spanpost.intake.spans import event_name_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ else:
         LogExportResult = SpanExportResult
 
 _ENDED = int(What.ENDED)
-_LOG = int(What.LOG)
 
 
 def _feed(sink: Receive | Feed, tenant: str) -> Feed:
@@ -78,11 +78,19 @@ class AgentSpanExporter(_Door, SpanExporter):
         """Queue ended spans; FAILURE when one was lost (and counted)."""
         try:
             inherited = self.feed.inherited  # a parent process's to tell
-            kept = [self.feed.put((_ENDED, span, None)) for span in spans if _id_of(span) not in inherited]
+            kept = [self._put(span) for span in spans if _id_of(span) not in inherited]
             return SpanExportResult.SUCCESS if all(kept) else SpanExportResult.FAILURE
         except Exception:
             self.feed.losses.count(Loss.CALLBACK)
             return SpanExportResult.FAILURE
+
+    def _put(self, span: Any) -> bool:
+        feed = self.feed
+        scope = span.instrumentation_scope
+        # What a processor follows it wrote at the span's end.
+        if (spool := feed.spool) is None or feed.follows or (scope is not None and is_ours(scope.name)):
+            return feed.put((_ENDED, span, None))
+        return feed.put_durably((_ENDED, span, None), spool.told_end, span, False)
 
 
 class AgentLogExporter(_Door, LogExporterBase):
@@ -94,7 +102,7 @@ class AgentLogExporter(_Door, LogExporterBase):
     def export(self, batch: Sequence[Any]) -> Any:
         """Queue the events among the records; FAILURE when one was lost (and counted)."""
         try:
-            kept = [self.feed.put((_LOG, data, None)) for data in batch if _is_event(data)]
+            kept = [put_log(self.feed, data) for data in batch if _is_event(data)]
             return LogExportResult.SUCCESS if all(kept) else LogExportResult.FAILURE
         except Exception:
             self.feed.losses.count(Loss.CALLBACK)

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 from uuid import uuid4
@@ -19,10 +19,14 @@ from uuid import uuid4
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanpost.domain.observations import Observation
+from spanpost.conventions import SPAN_NAME
+from spanpost.domain.observations import Observation, Part
 from spanpost.intake.hooks import hook, remove_hook
 from spanpost.intake.live import Follower, TellEnd
 from spanpost.intake.queue import CAPACITY, CHATTER_CAPACITY, Item, Loss, Queue, What
+from spanpost.intake.recovery import read_own
+from spanpost.intake.spool import Segment, Spool
+from spanpost.intake.unpacking import Unpacker
 
 #: Bounds on what a caller may wait, whatever it asks for (a framework flushes at every span's end).
 MAX_FLUSH = 2.0
@@ -34,7 +38,9 @@ LOOK_EVERY = 1.0
 _IDLE = 60.0
 #: Conversions between two offers of the interpreter lock, so that the agent never waits long for it.
 _SLICE = 64
-_MARKERS = (What.FLUSH, What.CLOSE)
+_MARKERS = (What.FLUSH, What.CLOSE, What.SPOOLED)
+#: Seconds between two tries to settle what the spool still holds.
+_SETTLE_EVERY = 1.0
 
 
 class Receive(Protocol):
@@ -86,6 +92,7 @@ class Feed:
         capacity: int = CAPACITY,
         chatter_capacity: int = CHATTER_CAPACITY,
         look_every: float = LOOK_EVERY,
+        spool: Spool | None = None,
         beat_every: float | None = None,
         tell_end: TellEnd | None = None,
     ) -> None:
@@ -93,6 +100,10 @@ class Feed:
         self._beat_every = beat_every
         self._tell_end = tell_end
         self.tenant = tenant
+        #: Where what is told is written before it is recorded; None unless asked for.
+        self.spool = spool
+        #: A processor follows spans: an exporter beside it need not write them.
+        self.follows = False
         self._look_every = look_every
         self._capacities = (capacity, chatter_capacity)
         #: Span ids that a parent process had open at fork: theirs to end, not ours.
@@ -117,6 +128,9 @@ class Feed:
         self.queue = Queue(*self._capacities)
         self.losses = self.queue.losses
         self.live: dict[int, Any] = {}
+        if self.spool is not None:
+            self.spool.begin()
+            self.spool.bind(self._mark, lambda: list(self.live.values()), self.producer)
         self.hear = hook(self)
         self._follower = Follower(self.tenant, self.producer, self.losses, self._tell_end)
         if self._remembers_ends:
@@ -166,6 +180,30 @@ class Feed:
         if self.is_asleep or not is_kept:
             self.wake()
         return is_kept
+
+    def put_durably(self, item: Item, write: Callable[..., bool], *what: Any) -> bool:
+        """Queue news and have the spool write it (``write(*what, is_queued)``); False when neither took it (and counted).
+
+        Queued first: whoever finds it in the spool's file knows that the queue had it before.
+        """
+        if self.is_closed:
+            self.losses.count(Loss.CLOSED)
+            return False
+        queue = self.queue
+        is_queued = len(queue.news) < queue.capacity
+        if is_queued:
+            queue.news.append(item)
+        if self.is_asleep or not is_queued:
+            self.wake()
+        if write(*what, is_queued) or is_queued:
+            return True
+        self.losses.count(Loss.QUEUE_FULL)
+        return False
+
+    def _mark(self, segment: Segment) -> None:
+        """Have the worker say when all that was queued so far is recorded."""
+        self.queue.put_marker((What.SPOOLED, segment, None))
+        self.wake()
 
     def put_chatter(self, item: Item) -> None:
         if self.is_closed:
@@ -235,8 +273,8 @@ class Feed:
                 remove_hook(span)
             self.live.clear()
             if self._worker is None and not len(self.queue):
-                waiter.settle(True)
-                return True
+                waiter.settle(self.spool is None or self.spool.close(self._read, ()))
+                return waiter.is_ok
             self.queue.put_marker((What.CLOSE, waiter, None))
             self.wake()
         if threading.current_thread() is self._worker:
@@ -280,6 +318,8 @@ class Feed:
 
     def _loop(self, wake: threading.Lock, follower: Follower) -> None:
         look_at = time.monotonic() + self._look_every
+        settle_at = 0.0
+        spool = self.spool
         beat_at = 0.0  # the first one with the first look that finds something open
         while True:
             worked, waiter, is_close = self._work(follower)
@@ -292,6 +332,9 @@ class Feed:
                 if self._beat_every is not None and now >= beat_at and len(follower):
                     beat_at = now + self._beat_every
                     self._hand_on([follower.beat(self._beat_every)])
+            if spool is not None and spool.owed and now >= settle_at:
+                spool.settle(self._read)
+                settle_at = time.monotonic() + _SETTLE_EVERY
             if waiter is not None or len(self.queue) >= _BATCH:
                 continue
             if worked:
@@ -299,7 +342,8 @@ class Feed:
                 continue
             self.is_asleep = True
             if not len(self.queue):
-                wake.acquire(timeout=max(0.0, look_at - now) if len(follower) else _IDLE)
+                due = look_at if len(follower) else now + _IDLE
+                wake.acquire(timeout=max(0.0, (min(due, settle_at) if spool is not None and spool.owed else due) - now))
             self.is_asleep = False
 
     def _work(self, follower: Follower) -> tuple[int, _Waiter | None, bool]:
@@ -325,21 +369,51 @@ class Feed:
             if len(batch) >= _BATCH:
                 break
         is_close = marker is not None and marker[0] == What.CLOSE
-        if is_close:
-            batch.extend(follower.interrupt())
-        self._hand_on(batch)
+        told = follower.interrupt() if is_close else []
+        is_taken = self._hand_on(batch) & self._hand_on(told)
         if marker is None:
             return worked, None, False
+        if marker[0] == What.SPOOLED:
+            assert self.spool is not None
+            self.spool.passed(marker[1])
+            return worked, None, False
         waiter: _Waiter = marker[1]
-        waiter.settle(self._refused == 0)
+        waiter.settle(self._settle(told if is_close and not is_taken else [], is_close) and self._refused == 0)
         self._refused = 0
         return worked, waiter, is_close
 
-    def _hand_on(self, batch: Sequence[Observation]) -> None:
+    def _settle(self, untold: Sequence[Observation], is_close: bool) -> bool:
+        """Have the spool's files read or deleted, as far as that can be; True when none of them is needed any more."""
+        spool = self.spool
+        if spool is None:
+            return True
+        if not is_close:
+            spool.seal_owed()
+            return spool.settle(self._read)
+        if len(self.queue):  # told while this was closing
+            spool.owe()
+        left = [
+            (o.trace_id, o.span_id, str(o.attributes.get(SPAN_NAME, "")), o.at_ns, o.origin) for o in untold if o.part is Part.LOG
+        ]
+        return spool.close(self._read, left)
+
+    def _read(self, segment: Segment) -> bool:
+        """Hand on what a segment holds; False when that was refused: it is left for another time."""
+        try:
+            read_own(segment, Unpacker(self.tenant, self.producer), self._receive)
+        except BaseException:
+            return False
+        return True
+
+    def _hand_on(self, batch: Sequence[Observation]) -> bool:
+        is_taken = True
         for start in range(0, len(batch), _BATCH):
             part = list(batch[start : start + _BATCH])
             try:
                 self._receive(part)
             except BaseException:
-                self._refused += len(part)
-                self.losses.count(Loss.RECEIVE, len(part))
+                is_taken = False
+                if self.spool is None or not self.spool.owe():
+                    self._refused += len(part)
+                    self.losses.count(Loss.RECEIVE, len(part))
+        return is_taken

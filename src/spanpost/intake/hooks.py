@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace import Span
 
 from spanpost.intake.queue import Loss
+from spanpost.intake.spans import ring_of
 
 if TYPE_CHECKING:
     from spanpost.intake.feed import Feed
@@ -65,7 +66,41 @@ def hook(feed: Feed) -> Hook:
         except Exception:
             feed.losses.count(Loss.CALLBACK)
 
-    return hear
+    def hear_durably(span: Any, event: Any) -> None:
+        index = -1
+        with span._lock:
+            is_open = span._end_time is None
+            if is_open:
+                events = span._events
+                events.append(event)
+                with suppress(AttributeError):  # a list of another SDK: the event is written with its span's end
+                    index = events.dropped + len(events._dq) - 1
+        if not is_open:
+            KNOWN_ADD(span, event)
+            return
+        try:
+            tell_durably(feed, span, event, index)
+        except Exception:
+            feed.losses.count(Loss.CALLBACK)
+
+    return hear if feed.spool is None else hear_durably
+
+
+def tell_durably(feed: Feed, span: Any, event: Any, index: int) -> None:
+    """Queue an event and write it to the spool; `index` below 0: it cannot be told, so that it is only queued."""
+    spool = feed.spool
+    if spool is None or index < 0:
+        feed.put((span, event))
+    else:
+        feed.put_durably((span, event), spool.told_event, span, event, index)
+
+
+def _index_of(span: Any, event: Any) -> int:
+    dropped, ring = ring_of(span)
+    for position in range(len(ring) - 1, -1, -1):
+        if ring[position] is event:
+            return dropped + position
+    return -1
 
 
 def set_hook(span: Any, feed: Feed) -> None:
@@ -81,7 +116,7 @@ def set_hook(span: Any, feed: Feed) -> None:
     def hear_beside(event: Any) -> None:
         add(event)
         try:
-            feed.put((span, event))
+            tell_durably(feed, span, event, -1 if feed.spool is None else _index_of(span, event))
         except Exception:
             feed.losses.count(Loss.CALLBACK)
 

@@ -31,6 +31,7 @@ from spanpost.intake.spans import (
     Origins,
     attributes_of,
     observe_event,
+    observe_interruption,
     observe_log,
     observe_span,
     ring_of,
@@ -170,19 +171,14 @@ class Follower:
                 told.extend(self._changed(followed))
                 told.extend(self._catch_up(followed, *ring_of(followed.span), remember=False))
                 told.append(
-                    with_log_index(
-                        Observation(
-                            part=Part.LOG,
-                            trace_id=followed.key[0],
-                            span_id=followed.key[1],
-                            tenant=self.tenant,
-                            name=c.EVENT_SPAN_INTERRUPTED,
-                            at_ns=now,
-                            attributes={c.SPAN_NAME: str(span.name)},
-                            origin=self._origins.of(span.resource, span.instrumentation_scope),
-                            producer=self.producer,
-                            seq=self._next(),
-                        )
+                    observe_interruption(
+                        *followed.key,
+                        str(span.name),
+                        now,
+                        self._origins.of(span.resource, span.instrumentation_scope),
+                        self.tenant,
+                        producer=self.producer,
+                        seq=self._next(),
                     )
                 )
             except Exception:

@@ -50,6 +50,8 @@ class What(IntEnum):
     #: (FLUSH, waiter, None); (CLOSE, waiter, None)
     FLUSH = 4
     CLOSE = 5
+    #: (SPOOLED, segment, None): all that this segment of the spool holds was queued before.
+    SPOOLED = 6
 
 
 #: What is queued. The frequent ones are bare, because each tuple is an allocation and a thing to collect in the agent's
@@ -58,22 +60,26 @@ class What(IntEnum):
 Item = Any
 
 
-class Losses:
-    """Counts losses by reason, from any thread, without a lock: each thread adds to a key of its own."""
+class Counts:
+    """Counts by reason, from any thread, without a lock: each thread adds to a key of its own."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Loss, int], int] = {}
+        self._counts: dict[tuple[str, int], int] = {}
 
-    def count(self, reason: Loss, number: int = 1) -> None:
+    def count(self, reason: str, number: int = 1) -> None:
         key = (reason, get_ident())
         self._counts[key] = self._counts.get(key, 0) + number
 
     def totals(self) -> dict[str, int]:
-        """Return the losses so far, by reason; reasons without a loss are left out."""
+        """Return the counts so far, by reason; reasons without any are left out."""
         totals: Counter[str] = Counter()
         for (reason, _), number in self._counts.copy().items():
-            totals[reason.value] += number
+            totals[str(reason)] += number
         return dict(totals)
+
+
+class Losses(Counts):
+    """Losses by reason (`Loss`)."""
 
 
 class Queue:

@@ -66,7 +66,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     writers: int = 2
     #: Seconds of work that may wait, at the pace of late, before more is sent away; and the bytes that may always wait.
     queue: float = 1.0
-    queue_bytes: int = 2 * 1024 * 1024
+    queue_bytes: int = 1024 * 1024
     #: Seconds without any commit after which those who wait are sent away. What they sent may be recorded all the same: its
     #: repeat is then nothing new.
     patience: float = 4.0

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from spanpost.intake.feed import Feed, Receive
 from spanpost.intake.hooks import KNOWN_ADD, set_hook
-from spanpost.intake.live import is_plumbing
+from spanpost.intake.live import is_ours, is_plumbing
 from spanpost.intake.queue import Loss, What
 from spanpost.intake.spans import event_name_of
 
@@ -42,6 +42,13 @@ _END = int(What.END)
 _LOG = int(What.LOG)
 
 
+def put_log(feed: Feed, data: Any) -> bool:
+    """Queue a log event, and write it to the spool where there is one; False when it was lost (and counted)."""
+    if (spool := feed.spool) is None:
+        return feed.put((_LOG, data, None))
+    return feed.put_durably((_LOG, data, None), spool.told_log, data)
+
+
 def _feed(sink: Receive | Feed, tenant: str) -> Feed:
     return sink if isinstance(sink, Feed) else Feed(sink, tenant=tenant)
 
@@ -58,6 +65,7 @@ class AgentSpanProcessor(SpanProcessor):
     def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
         self.feed = _feed(sink, tenant)
         self.feed.open_door()
+        self.feed.follows = True
         #: Spans that started while something other than an `Exception` was in flight (its id): that did not end them.
         self._in_flight: dict[int, int] = {}
         self._is_shut = False
@@ -74,7 +82,10 @@ class AgentSpanProcessor(SpanProcessor):
             if in_flight is not None and not isinstance(in_flight, Exception):
                 self._in_flight[span_id] = id(in_flight)
             queue = feed.queue
-            if len(queue.news) < queue.capacity:
+            if (spool := feed.spool) is not None:
+                if not is_ours(span.instrumentation_scope.name if span.instrumentation_scope is not None else None):
+                    feed.put_durably(span, spool.told_start, span)
+            elif len(queue.news) < queue.capacity:
                 queue.news.append(span)
                 if feed.is_asleep:
                     feed.wake()
@@ -105,7 +116,9 @@ class AgentSpanProcessor(SpanProcessor):
             if in_flight is not None and self._is_cancellation(span_id, in_flight):
                 item = (_END, span, True)
             queue = feed.queue
-            if len(queue.news) < queue.capacity:
+            if feed.spool is not None:
+                self._end_durably(item, span, item is not span)
+            elif len(queue.news) < queue.capacity:
                 queue.news.append(item)
                 if feed.is_asleep:
                     feed.wake()
@@ -120,7 +133,17 @@ class AgentSpanProcessor(SpanProcessor):
         if get_ident() in feed.own_threads or span_id in feed.inherited:
             return
         in_flight = exception()
-        feed.put((_END, span, in_flight is not None and self._is_cancellation(span_id, in_flight)))
+        is_cancelled = in_flight is not None and self._is_cancellation(span_id, in_flight)
+        self._end_durably((_END, span, is_cancelled), span, is_cancelled)
+
+    def _end_durably(self, item: Any, span: ReadableSpan, is_cancelled: bool) -> None:
+        """Queue an end, and write it to the spool where there is one."""
+        feed = self.feed
+        scope = span.instrumentation_scope
+        if (spool := feed.spool) is None or (scope is not None and is_ours(scope.name)):
+            feed.put(item)
+        else:
+            feed.put_durably(item, spool.told_end, span, is_cancelled)
 
     def _is_cancellation(self, span_id: int, in_flight: BaseException) -> bool:
         """True when a cancellation ends the span: not an error, not a generator or program that ends, not there at its start."""
@@ -165,7 +188,7 @@ class AgentLogProcessor(_LogRecordProcessor):
             if (scope is not None and is_plumbing(scope.name)) or get_ident() in feed.own_threads:
                 return
             if event_name_of(record):
-                feed.put((_LOG, log_record, None))
+                put_log(feed, log_record)
             elif record.span_id in feed.live:
                 feed.put_chatter((_LOG, log_record, None))
         except Exception:

@@ -254,6 +254,26 @@ def observe_log(data: Any, origins: Origins, tenant: str) -> Observation:
     )
 
 
+def observe_interruption(
+    trace_id: bytes, span_id: bytes, name: str, at_ns: int, origin: Origin, tenant: str, *, producer: str = "", seq: int = 0
+) -> Observation:
+    """Return that a span is gone with its process: it never ended."""
+    return with_log_index(
+        Observation(
+            part=Part.LOG,
+            trace_id=trace_id,
+            span_id=span_id,
+            tenant=tenant,
+            name=c.EVENT_SPAN_INTERRUPTED,
+            at_ns=at_ns,
+            attributes={c.SPAN_NAME: name},
+            origin=origin,
+            producer=producer,
+            seq=seq,
+        )
+    )
+
+
 def with_log_index(observation: Observation) -> Observation:
     """Return the log observation with its index, the hash of its own content."""
     return msgspec.structs.replace(observation, index=log_index(observation))

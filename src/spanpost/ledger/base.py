@@ -99,6 +99,10 @@ class Ledger(Protocol):
         """Ask what has fallen due by the ledger's clock (settling, expiry) and fold that."""
         ...
 
+    async def listen_anew(self) -> None:
+        """Say that a door was opened: who was not heard until now is given a full patience from now on."""
+        ...
+
     async def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets = unlimited) -> list[Delivery]:
         """Lease deliveries that are due: one per lane, urgent first, news before nothing else of its lane.
 

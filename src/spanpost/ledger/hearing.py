@@ -36,6 +36,7 @@ PULSE = """
 UPDATE watch SET resumed_at = CASE WHEN seen_at < clock_timestamp() - outage THEN clock_timestamp() ELSE resumed_at END,
   seen_at = clock_timestamp()
 WHERE seen_at < clock_timestamp() - interval '3 s'"""
+ANEW = "UPDATE watch SET resumed_at = clock_timestamp(), seen_at = clock_timestamp()"
 BEARS = """
 UPDATE watch SET stall = $1, call = $2, outage = $3 WHERE (stall, call, outage) IS DISTINCT FROM ($1, $2, $3)"""
 

@@ -208,6 +208,10 @@ class MemoryLedger:
         log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
         return Recorded(lost={UNFOLDABLE: 1})
 
+    async def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        self._hearing.listen_anew()
+
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""
         return self.elapse_now(self._clock())

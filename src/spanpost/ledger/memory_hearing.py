@@ -50,6 +50,10 @@ class Hearing:
             self._resumed_at = now
         self._seen_at = max(self._seen_at, now)
 
+    def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        self._seen_at = self._resumed_at = self._clock()
+
     # --- tasks --------------------------------------------------------------------------------------------------------
 
     def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:

@@ -205,6 +205,10 @@ class PostgresLedger:
             recorded = recorded.plus(await self._run(partial(self._look, tasks)))
         return recorded
 
+    async def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        await self._run(lambda c: c.execute(hearing.ANEW))
+
     async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
         folded = await hearing.look(connection, keys, self.rules.patience, self.rules.routes)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()

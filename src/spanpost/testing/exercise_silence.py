@@ -58,11 +58,11 @@ async def status(ledger: Ledger, name: str = "job") -> str:
     return task.status
 
 
-async def until(is_so: Callable[[], Awaitable[Any]], ledger: Ledger | None = None) -> None:
-    """Wait until it is so, letting time pass for the ledger where one is given."""
-    async with asyncio.timeout(30):
+async def until(is_so: Callable[[], Awaitable[Any]], ledger: Ledger) -> None:
+    """Wait until it is so, letting time pass for the ledger; asking it what is due is how somebody listens."""
+    async with asyncio.timeout(60):
         while not await is_so():
-            if ledger is not None and (await ledger.due_in()) == 0:
+            if (await ledger.due_in()) == 0:
                 await ledger.elapse()
             await asyncio.sleep(0.01)
 
@@ -139,10 +139,10 @@ class ExerciseSilence:
                 started(trace=2, span=3, parent=2, name="tool", attributes=TOOL),
             ]
         )
-        await until(lambda: _is(ledger, "job", "stalled"))
+        await until(lambda: _is(ledger, "job", "stalled"), ledger)
         assert await status(ledger, "busy") == "working"
         await ledger.record([ended(trace=2, span=3, parent=2, name="tool", attributes=TOOL)])
-        await until(lambda: _is(ledger, "busy", "stalled"))
+        await until(lambda: _is(ledger, "busy", "stalled"), ledger)
 
     async def test_a_task_is_heard_by_what_works_below_it(self, make_ledger: MakeLedger) -> None:
         """A task whose sub-agent works is not stalled, however silent it is itself."""
@@ -160,8 +160,17 @@ class ExerciseSilence:
             await ledger.record([an_event(trace=2, span=3, name="agent.checkpoint", index=index, at=index)])
             return await status(ledger) == "stalled"
 
-        await until(works_on)
+        await until(works_on, ledger)
         assert "stalled" not in (await status(ledger, "lead"), await status(ledger, "helper"))
+
+    async def test_a_door_that_opens_gives_everybody_a_full_patience(self, make_ledger: MakeLedger) -> None:
+        """Who could not be heard before is not stalled because of that."""
+        ledger = await make_ledger(rules(stall=SHORT))
+        await ledger.record([started(trace=1, span=1, name="agent", attributes=AGENT)])
+        await until(lambda: _is(ledger, "job", "stalled"), ledger)
+        await ledger.listen_anew()
+        assert await status(ledger) == "starting"
+        await until(lambda: _is(ledger, "job", "stalled"), ledger)
 
     # --- heartbeats ---------------------------------------------------------------------------------------------------
 
@@ -181,7 +190,7 @@ class ExerciseSilence:
             assert (recorded.events, recorded.repeats, recorded.lost) == (0, 0, {})
             return await status(ledger) == "stalled"
 
-        await until(beats_on)
+        await until(beats_on, ledger)
         assert await status(ledger, "lives") == "starting"
         assert (await ledger.counts())["agent_events"] == rows
 

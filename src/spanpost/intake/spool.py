@@ -1,0 +1,549 @@
+"""The spool: what the agent told, in a file of this process before the agent goes on, so that a kill takes none of it.
+
+Rules
+- One write(2) a record, in the agent's thread, after its item was queued and without any lock. The in-memory path goes on
+  beside it. A write that has returned survives the end of the process at once, and of the machine after `SYNC_EVERY`.
+- A segment is *sealed* by the keeper thread when it is full. Behind everything queued before, a marker then goes through the
+  queue; when the worker comes to it, all that the segment holds is recorded, and it is deleted. Whatever was in a segment and
+  did not go that way (the queue was full, a batch was refused) makes it *owed*: the worker reads the file instead.
+- The agent never waits for the disk twice. A file that fails or is slow is *bypassed*, by reason and counted, until the keeper
+  has opened another one; what went past it is as safe as without a spool. Slow is what takes 5 ms more than four times what
+  threads of this process have been waiting for the interpreter (which looks the same from here), thrice in a row, or 0.2 s.
+- A segment begins with the starts of the agents' spans that are open: the last one of a killed process names what it left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from spanpost import conventions as c
+from spanpost.intake import packing, segments
+from spanpost.intake.queue import Counts
+
+log = logging.getLogger("spanpost.intake")
+
+SYNC_EVERY = 0.05
+SEGMENT_SIZE = 4 * 1024 * 1024
+MAX_SIZE = 1024**3
+VERSION = 1
+
+_SLOW = 0.005
+_HUNG = 0.2
+_THRICE = 3
+_TRIES = 100
+#: Ticks without work after which the keeper sleeps until it is woken.
+_QUIET = 20
+#: Seconds for a MiB, beyond what any write may take.
+_PER_MIB = 0.02
+_RETRY = (SYNC_EVERY, 2.0)
+_MEASURE_EVERY = 1.0
+_MAX_OPEN = 1000
+_MOST = 4 * packing.MAX_RECORD
+
+#: Why something went past the file: the label ``reason`` of ``spanpost_spool_bypassed_total``. A closed list.
+STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE = "stalled", "full", "no_space", "failed", "too_large", "unpackable"
+REASONS = (STALLED, FULL, NO_SPACE, FAILED, TOO_LARGE, UNPACKABLE)
+_CURES = {
+    STALLED: "the disk is slow",
+    FULL: "it has reached SPANPOST_INTAKE__SPOOL_MAX_BYTES",
+    NO_SPACE: "the disk is full",
+    FAILED: "the file could not be written",
+}
+
+#: Attributes by which a span says at its start that it is an agent's, or a run's.
+_BOX = frozenset(
+    {c.TASK_ID, c.TASK_NAME, c.NAME, "gen_ai.agent.name", "gen_ai.agent.id", "traceloop.entity.name", "traceloop.workflow.name"}
+)
+_KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind")
+_BOX_KINDS = frozenset({"invoke_agent", "create_agent", "invoke_workflow", "AGENT", "CHAIN", "agent", "workflow"})
+
+
+class Settings(NamedTuple):
+    """Where a spool is kept, and for whom."""
+
+    directory: Path
+    #: What is recorded to, without secrets: segments for another one are not imported.
+    destination: str
+    tenant: str = "default"
+    max_size: int = MAX_SIZE
+    segment_size: int = SEGMENT_SIZE
+
+
+def is_box(span: Any, attributes: dict[str, Any]) -> bool:
+    """Say whether a span that starts is worth a record: a root, or an agent's as far as it says so now."""
+    parent = span.parent
+    if parent is None or parent.is_remote or not _BOX.isdisjoint(attributes):
+        return True
+    return any(type(kind := attributes.get(name)) is str and kind in _BOX_KINDS for name in _KINDS)
+
+
+class Segment:
+    """A file of this process, while it is written and until all it holds is recorded."""
+
+    def __init__(self, fd: int, path: Path, number: int) -> None:
+        self.fd = fd
+        self.path = path
+        self.number = number
+        self.is_sealed = False
+        #: It holds what the queue does not.
+        self.is_owed = False
+        self.is_dirty = True
+        #: When each write under way began. Appending, removing and asking for the first are atomic.
+        self.busy: deque[float] = deque()
+        self.origins: dict[tuple[int, str, str], int] = {}
+        self._kept: list[Any] = []
+        self._numbers = itertools.count(1)
+
+    def origin(self, resource: Any, scope: Any) -> tuple[int, bytes, Any]:
+        """Return the number of a resource and scope, and the record to write before where it is new (see `keep`)."""
+        name = (getattr(scope, "name", None) or "") if scope is not None else ""
+        version = (getattr(scope, "version", None) or "") if scope is not None else ""
+        key = (id(resource), name, version)
+        number = self.origins.get(key)
+        if number is not None:
+            return number, b"", None
+        number = next(self._numbers)
+        attributes = getattr(resource, "attributes", None)
+        return number, segments.frame(packing.pack_origin(number, attributes, name, version)), (key, number, resource)
+
+    def keep(self, fresh: Any) -> None:
+        """Use an origin's number from now on: it is in the file."""
+        key, number, resource = fresh
+        if len(self.origins) >= 4096:
+            self.origins.clear()
+            self._kept.clear()
+        self._kept.append(resource)  # or another one could have its id
+        self.origins[key] = number
+
+
+class Spool:
+    """The spool of one process. Made by the application; `bind` joins it to its feed. All of `told_*` runs in the agent's thread."""
+
+    def __init__(
+        self, settings: Settings, *, write: Callable[[int, bytes], int] = os.write, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.settings = settings
+        self._write, self._clock = write, clock
+        self._segment_size = max(4096, min(settings.segment_size, settings.max_size // 4))
+        self._bind: tuple[Callable[[Segment], None], Callable[[], Iterable[Any]], str] | None = None
+        self.bypassed = Counts()
+        self.begin()
+
+    def begin(self) -> None:
+        """Set up what belongs to this process alone; what a parent had open is the parent's, and closed by now."""
+        #: Why nothing is written now; None while all is well.
+        self.bypass: str | None = None
+        self._segment: Segment | None = None
+        self._unsettled: list[Segment] = []
+        #: Sealed, passed by their marker, and not recorded by it: to be read.
+        self.owed: list[Segment] = []
+        #: Settled: the keeper closes them, who alone uses a descriptor beside the writers.
+        self._done: deque[Segment] = deque()
+        self.is_closed = False
+        self._name = f"{segments.fingerprint(self.settings.destination)}.{os.getpid()}.{int(time.time())}.{token_hex(4)}"
+        self._numbers = itertools.count(1)
+        self._opening = threading.Lock()
+        self._slow = 0
+        self._patience = _SLOW * 5  # until it is known what threads wait for the interpreter
+        self._late = 0.0
+        self._gap: list[Any] | None = None
+        #: The number of the latest segment when something last went past the file.
+        self._past_at = -1
+        self._latest = 0
+        #: Segments up to this number hold what was refused.
+        self._owed_until = 0
+        self._is_said: set[str] = set()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._is_idle = True
+        self._keeper: threading.Thread | None = None
+        self.size = 0
+
+    def bind(self, mark: Callable[[Segment], None], living: Callable[[], Iterable[Any]], producer: str) -> None:
+        """Say who is told that a segment is sealed, which spans live, and who produces."""
+        self._bind = (mark, living, producer)
+
+    # --- in the agent's thread ----------------------------------------------------------------------------------
+
+    def told_start(self, span: Any, is_queued: bool) -> bool:
+        """Write a start that is worth it (or was not queued). True when it is in the file."""
+        try:
+            attributes = getattr(span, "_attributes", None)
+            if is_queued and not is_box(span, getattr(attributes, "_dict", attributes) or {}):
+                return False
+            return self._tell(
+                lambda n: packing.pack_span(span, n, is_end=False), span.resource, span.instrumentation_scope, is_queued
+            )
+        except Exception:
+            return self._past(UNPACKABLE)
+
+    def told_end(self, span: Any, is_cancelled: bool, is_queued: bool) -> bool:
+        """Write an ended span with its events. True when it is in the file."""
+        try:
+            return self._tell(
+                lambda n: packing.pack_span(span, n, is_end=True, is_cancelled=is_cancelled),
+                span.resource,
+                span.instrumentation_scope,
+                is_queued,
+            )
+        except Exception:
+            return self._past(UNPACKABLE)
+
+    def told_event(self, span: Any, event: Any, index: int, is_queued: bool) -> bool:
+        """Write an event of a living span. True when it is in the file."""
+        try:
+            return self._tell(
+                lambda n: packing.pack_event(span, event, index, n), span.resource, span.instrumentation_scope, is_queued
+            )
+        except Exception:
+            return self._past(UNPACKABLE)
+
+    def told_log(self, data: Any, is_queued: bool) -> bool:
+        """Write a log record. True when it is in the file."""
+        try:
+            resource = getattr(data, "resource", None) or getattr(data.log_record, "resource", None)
+            return self._tell(lambda n: packing.pack_log(data, n), resource, data.instrumentation_scope, is_queued)
+        except Exception:
+            return self._past(UNPACKABLE)
+
+    def _tell(self, pack: Callable[[int], bytes], resource: Any, scope: Any, is_queued: bool) -> bool:
+        tries = 0
+        while True:
+            if self.bypass is not None or self.is_closed:
+                return self._past(self.bypass or FAILED)
+            segment = self._segment or self._first()
+            if segment is None:  # another thread is at it, for a fraction of a millisecond
+                tries += 1
+                if tries > _TRIES:
+                    return self._past(STALLED)
+                time.sleep(_SLOW / 10)
+                continue
+            number, head, fresh = segment.origin(resource, scope)
+            try:
+                payload = pack(number)
+            except packing.TooLarge:
+                return self._past(TOO_LARGE)
+            if len(payload) > _MOST:
+                return self._past(TOO_LARGE)
+            data = head + segments.frame(payload)
+            busy = segment.busy
+            begun = self._clock()
+            with suppress(IndexError):
+                if busy and begun - busy[0] > self._patience + _SLOW * 10:
+                    self._fail(segment, STALLED)
+                    continue
+            busy.append(begun)
+            try:
+                if segment.is_sealed:  # in this moment: to the next one
+                    continue
+                if self._write(segment.fd, data) != len(data):
+                    self._fail(segment, NO_SPACE)
+                    continue
+            except OSError as error:
+                self._fail(segment, NO_SPACE if error.errno in (28, 122) else FAILED, error)
+                continue
+            finally:
+                # Still `busy` here: whoever finds a sealed segment idle can rely on these.
+                if not is_queued:
+                    segment.is_owed = True
+                busy.remove(begun)
+            segment.is_dirty = True
+            if fresh is not None:
+                segment.keep(fresh)
+            took = self._clock() - begun
+            if took > self._patience + len(data) * _PER_MIB / 2**20:
+                self._slow += 1
+                if self._slow >= _THRICE or took > _HUNG:
+                    self._fail(segment, STALLED)
+            else:
+                self._slow = 0
+            if self._is_idle:
+                self._rouse()
+            return True
+
+    def _past(self, reason: str) -> bool:
+        """Count what went past the file."""
+        self.bypassed.count(reason)
+        self._past_at = self._latest
+        gap, now = self._gap, time.time_ns()
+        if gap is None:
+            self._gap = [now, now, 1, reason]
+        else:
+            gap[1] = now
+            gap[2] += 1
+        return False
+
+    def _fail(self, segment: Segment, reason: str, error: Exception | None = None) -> None:
+        """Go past the file from now on; the keeper opens another one when it can."""
+        self.bypass = reason
+        segment.is_sealed = True
+        self._slow = 0
+        self._rouse()
+
+    def _first(self) -> Segment | None:
+        """Open this process's first segment, in the agent's thread: what it tells next is promised already."""
+        if self._opening.acquire(blocking=False):
+            try:
+                if self._segment is None and self.bypass is None:
+                    self._open()
+            finally:
+                self._opening.release()
+        return self._segment
+
+    def _rouse(self) -> None:
+        self._is_idle = False
+        if self._keeper is None and not self.is_closed:
+            keeper = threading.Thread(target=self._keep, name="spanpost-spool", daemon=True)
+            self._keeper = keeper
+            try:
+                keeper.start()
+            except RuntimeError:  # the interpreter is shutting down: what is written is written
+                self._keeper = None
+        with suppress(RuntimeError):  # somebody else did in this moment
+            self._wake.release()
+
+    # --- opening and sealing ------------------------------------------------------------------------------------
+
+    def _open(self) -> bool:
+        """Open the next segment; False, and bypassed, where that cannot be."""
+        assert self._bind is not None
+        _, living, producer = self._bind
+        number = self._latest = next(self._numbers)
+        head = packing.encode((packing.HEADER, VERSION, self.settings.tenant, producer, self.settings.destination, os.getpid()))
+        try:
+            fd, path = segments.create(self.settings.directory, f"{self._name}.{number:08}", segments.frame(head))
+        except OSError as error:
+            self._slow = 0
+            self.bypass = NO_SPACE if error.errno in (28, 122) else FAILED
+            self._say(self.bypass, error)
+            return False
+        segment = Segment(fd, path, number)
+        segment.is_owed = number <= self._owed_until
+        self._unsettled.append(segment)
+        gap = self._gap
+        if number > 1 or gap is not None:
+            self._write_head(segment, living, gap)
+        self._gap = None
+        self.bypass = None
+        self._segment = segment
+        return True
+
+    def _write_head(self, segment: Segment, living: Callable[[], Iterable[Any]], gap: list[Any] | None) -> None:
+        """Write what a later segment begins with: the gap before it, and the starts of the agents' spans that are open."""
+        with suppress(Exception):
+            if gap is not None:
+                self._write(segment.fd, segments.frame(packing.encode((packing.GAP, *gap))))
+            for span in itertools.islice(living(), _MAX_OPEN):
+                attributes = getattr(span, "_attributes", None)
+                if not is_box(span, getattr(attributes, "_dict", attributes) or {}):
+                    continue
+                origin, head, fresh = segment.origin(span.resource, span.instrumentation_scope)
+                self._write(segment.fd, head + segments.frame(packing.pack_span(span, origin, is_end=False)))
+                if fresh is not None:
+                    segment.keep(fresh)
+
+    def _seal(self, segment: Segment) -> None:
+        """End a segment: a marker follows what was queued before."""
+        segment.is_sealed = True
+        if self._segment is segment:
+            self._segment = None
+        assert self._bind is not None
+        self._bind[0](segment)
+
+    def owe(self) -> bool:
+        """Say that a batch was refused: whatever is not settled has to be read. True when the spool holds all of it."""
+        # What was taken from the queue may be on its way to the next segment still.
+        self._owed_until = self._latest + 1
+        unsettled = list(self._unsettled)
+        for segment in unsettled:
+            segment.is_owed = True
+        if unsettled:
+            self._rouse()
+        return min((s.number for s in unsettled), default=self._owed_until) > self._past_at + 1
+
+    # --- in the worker's thread ---------------------------------------------------------------------------------
+
+    def passed(self, segment: Segment) -> None:
+        """Take a sealed segment whose marker came through the queue: everything queued before it is recorded."""
+        if segment in self._unsettled and segment not in self.owed:
+            self.owed.append(segment)
+
+    def seal_owed(self) -> None:
+        """Take the segments that are owed although no marker came yet, the open one too: they are read, so none is needed."""
+        for segment in list(self._unsettled):
+            if segment.is_owed:
+                segment.is_sealed = True
+                if self._segment is segment:
+                    self._segment = None
+                self.passed(segment)
+
+    def settle(self, read: Callable[[Segment], bool]) -> bool:
+        """Delete the segments that were passed; those owed are read before. True when none is left behind."""
+        left = []
+        for segment in self.owed:
+            if segment.busy or (segment.is_owed and not read(segment)):
+                left.append(segment)
+                continue
+            segment.path.unlink(missing_ok=True)
+            with suppress(ValueError):
+                self._unsettled.remove(segment)
+            self._done.append(segment)
+        self.owed = left
+        return not left
+
+    def close(self, read: Callable[[Segment], bool], interrupted: Iterable[tuple[bytes, bytes, str, int, Any]]) -> bool:
+        """End: delete what is recorded, leave what is not for the next start. True when nothing is left.
+
+        `interrupted`: (trace id, span id, name, time, origin) of the spans that were open and could not be told of.
+        """
+        self.is_closed = True
+        told = list(interrupted)
+        with self._opening:
+            segment = self._segment
+            if segment is None and told and self.bypass is None and self._open():
+                segment = self._segment
+            self._segment = None
+        if segment is not None:
+            if told:
+                segment.is_owed = True
+            self._write_last(segment, told)
+            segment.is_sealed = True
+        for one in list(self._unsettled):
+            self.passed(one)
+        is_done = self.settle(read)
+        if self.owed:
+            log.warning("%d files in %s are recorded at the next start", len(self.owed), self.settings.directory)
+        self._done += self.owed
+        self._rouse()
+        if self._keeper is not None:
+            self._keeper.join(_HUNG)
+        if self._keeper is None or not self._keeper.is_alive():
+            self._let_go()
+        return is_done
+
+    def _write_last(self, segment: Segment, told: list[tuple[bytes, bytes, str, int, Any]]) -> None:
+        with suppress(Exception):
+            for trace_id, span_id, name, at_ns, origin in told:
+                number = next(segment._numbers)
+                head = segments.frame(packing.pack_origin(number, origin.resource, origin.scope, origin.scope_version))
+                self._write(segment.fd, head + segments.frame(packing.pack_interruption(trace_id, span_id, name, at_ns, number)))
+            self._write(segment.fd, segments.frame(packing.encode((packing.CLOSED,))))
+
+    # --- in the keeper's thread ---------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        wake = self._wake
+        pause, measure_at, quiet = _RETRY[0], 0.0, 0
+        while not self.is_closed:
+            if quiet >= _QUIET and self.bypass is None:
+                self._is_idle = True
+                if not ((segment := self._segment) is not None and segment.is_dirty):
+                    wake.acquire()
+                self._is_idle = False
+                quiet = 0
+            due = time.monotonic() + (SYNC_EVERY if self.bypass is None else pause)
+            wake.acquire(timeout=max(0.0, due - time.monotonic()))
+            now = time.monotonic()
+            self._late = max(now - due, self._late * 0.8)
+            self._patience = _SLOW + 4 * self._late
+            if now >= measure_at or self.bypass == FULL:
+                measure_at = now + _MEASURE_EVERY
+                self._measure()
+            try:
+                quiet = 0 if self._tick() else quiet + 1
+            except Exception as error:
+                self._say(FAILED, error)
+                quiet = 0
+            pause = min(pause * 2, _RETRY[1]) if self.bypass is not None else _RETRY[0]
+            self._let_go()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        while self._done:
+            segment = self._done.popleft()
+            if self.is_closed:
+                with suppress(OSError):
+                    os.fdatasync(segment.fd)
+            segments.release(segment.fd)
+
+    def _tick(self) -> bool:
+        """Sync, rotate, and come back from a bypass; False when there was nothing to do."""
+        segment = self._segment
+        if self.bypass is not None:
+            return self._come_back(segment)
+        if segment is None:
+            return False
+        worked = segment.is_dirty
+        if segment.is_dirty:
+            segment.is_dirty = False
+            self._sync(segment)
+        if self.bypass is None and (segment.is_owed or os.fstat(segment.fd).st_size >= self._segment_size):
+            with self._opening:
+                if self._segment is segment and not segment.is_sealed and self._open():  # the next one stands before this ends
+                    segment.is_sealed = True
+                    assert self._bind is not None
+                    self._bind[0](segment)
+            worked = True
+        return worked
+
+    def _sync(self, segment: Segment) -> None:
+        try:
+            os.fdatasync(segment.fd)
+        except OSError as error:
+            # What the kernel could not write it may have thrown away: not one more record into this file.
+            self._say(FAILED, error)
+            self._fail(segment, FAILED)
+
+    def _come_back(self, segment: Segment | None) -> bool:
+        reason = self.bypass
+        assert reason is not None
+        with self._opening:
+            if segment is not None:
+                self._seal(segment)
+            if reason == FULL and self.size >= self.settings.max_size:
+                return True
+            if not segments.has_room(self.settings.directory):
+                self._say(NO_SPACE, None)
+                return True
+            begun = self._clock()
+            is_open = self._open()
+        if is_open and (segment := self._segment) is not None:
+            self._sync(segment)
+            if self._clock() - begun > _HUNG:
+                self._fail(segment, STALLED)
+        if self.bypass is None:
+            log.info("the spool in %s is written again", self.settings.directory)
+            self._is_said.discard(reason)
+        else:
+            self._say(reason, None)
+        return True
+
+    def _measure(self) -> None:
+        with suppress(OSError):
+            self.size = segments.size(self.settings.directory)
+        segment = self._segment
+        if self.size >= self.settings.max_size and self.bypass is None and segment is not None:
+            self._fail(segment, FULL)
+            self._say(FULL, None)
+
+    def _say(self, reason: str, error: Exception | None) -> None:
+        if reason in self._is_said:
+            return
+        self._is_said.add(reason)
+        why = f": {error}" if error is not None else ""
+        log.error(
+            "the spool in %s is bypassed, %s%s; until that is mended a kill of this process loses what waits in memory",
+            self.settings.directory,
+            _CURES.get(reason, reason),
+            why,
+        )

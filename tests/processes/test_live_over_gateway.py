@@ -1,0 +1,69 @@
+"""Agents that forward to a real gateway: followed while they work, and found out when they are killed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gateways import Gateway
+from tests.processes.conftest import Database, Start
+
+pytestmark = pytest.mark.acceptance
+
+QUICK = {"SPANPOST_SILENCE__INTERRUPT_AFTER": "1", "SPANPOST_INTAKE__HEARTBEAT_INTERVAL": "1"}
+WORK = """
+    spanpost.attach()
+    one = agent("gardener")
+    one.add_event("agent.checkpoint", {"agent.checkpoint.message": "half way"})
+    assert spanpost.flush(20)
+    say("half way")
+    pause()
+    one.end()
+    assert spanpost.flush(20)
+"""
+
+
+@pytest.fixture
+def gateway(database: Database, tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(database.dsn, tmp_path, **QUICK)
+    try:
+        yield gateway
+    finally:
+        gateway.kill()
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_agent_is_followed_while_it_works(gateway: Gateway, database: Database, start: Start, protocol: str) -> None:
+    """What an agent tells is in the audit before its span has ended, and it is one task in the end, each thing told once."""
+    endpoint = gateway.url if protocol == "http" else f"http://127.0.0.1:{gateway.grpc}"
+    child = start(WORK, SPANPOST_FORWARD__ENDPOINT=endpoint, SPANPOST_FORWARD__PROTOCOL=protocol, **QUICK)
+    child.hear("half way")
+    assert database.tasks == [("gardener", "working")]
+    child.go_on()
+    child.end()
+    assert database.tasks == [("gardener", "complete")]
+    told = database.fetch("SELECT kind, text FROM agent_checkpoints ORDER BY at")
+    assert [kind for kind, _ in told] == ["start", "checkpoint", "end"]
+    assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.heartbeat'") == [(0,)]
+
+
+def test_an_agent_that_is_killed_is_found_out(gateway: Gateway, database: Database, start: Start) -> None:
+    """After kill -9 its heartbeats stop, and the gateway ends its task as interrupted."""
+    child = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
+    child.hear("half way")
+    until(lambda: database.fetch("SELECT 1 FROM producers"))
+    child.send(signal.SIGKILL)
+    until(lambda: database.tasks == [("gardener", "error")])
+    assert database.fetch("SELECT end_reason, inferred FROM agent_tasks") == [("interrupted", True)]
