@@ -1,7 +1,7 @@
 """What all doors of the gateway share: bodies become observations, observations are recorded in groups, and a sender is
 answered when its own are committed.
 
-Two writers take turns: while one's transaction is under way the other takes everything that has come in since. A request of
+A writer takes everything that waits into one transaction; what comes in meanwhile is decoded and waits for the next one. A request of
 many observations is recorded in several groups and answered after the last. What is refused, is refused before it was read
 where that is possible: by the bytes under way, by how long recording them would take at the pace of late, and at once while
 the ledger is known to be away.
@@ -62,8 +62,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Observations of one transaction; and the bytes whose requests it takes together.
     group: int = 1024
     group_bytes: int = 4 * 1024 * 1024
-    #: Groups recorded at once.
-    writers: int = 2
+    #: Groups recorded at once. With a commit of 0.2 ms a second writer only waits for the first one's locks (-13 %, 2026-11).
+    writers: int = 1
     #: Seconds of work that may wait, at the pace of late, before more is sent away; and the bytes that may always wait.
     queue: float = 1.0
     queue_bytes: int = 1024 * 1024
