@@ -6,9 +6,10 @@ Rules
 - A segment is *sealed* by the keeper thread when it is full. Behind everything queued before, a marker then goes through the
   queue; when the worker comes to it, all that the segment holds is recorded, and it is deleted. Whatever was in a segment and
   did not go that way (the queue was full, a batch was refused) makes it *owed*: the worker reads the file instead.
-- The agent never waits for the disk twice. A file that fails or is slow is *bypassed*, by reason and counted, until the keeper
-  has opened another one; what went past it is as safe as without a spool. Slow is what takes 5 ms more than four times what
-  threads of this process have been waiting for the interpreter (which looks the same from here), thrice in a row, or 0.2 s.
+- A file that fails or is slow is *bypassed*, by reason and counted, until the keeper has opened another one; what went past it
+  is as safe as without a spool. After a write that took 5 ms the keeper watches those under way, and calls the disk slow when
+  one waits for it for 20 ms: by the system's word, because a thread that waits for the interpreter looks the same by
+  the clock, and does so often.
 - A segment begins with the starts of the agents' spans that are open: the last one of a killed process names what it left.
 """
 
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from threading import get_native_id
 from typing import Any, NamedTuple
 
 from spanpost import conventions as c
@@ -38,13 +40,14 @@ MAX_SIZE = 1024**3
 VERSION = 1
 
 _SLOW = 0.005
+#: What a write may wait for the disk: a write that meets a sync waits as long as the disk takes for that, on honest disks too.
+_STALL = 0.02
 _HUNG = 0.2
-_THRICE = 3
+#: Seconds for which the keeper watches writes, and between two such watches that found nothing.
+_WATCH, _WATCH_AGAIN = 0.1, 0.5
 _TRIES = 100
 #: Ticks without work after which the keeper sleeps until it is woken.
 _QUIET = 20
-#: Seconds for a MiB, beyond what any write may take.
-_PER_MIB = 0.02
 _RETRY = (SYNC_EVERY, 2.0)
 _MEASURE_EVERY = 1.0
 _MAX_OPEN = 1000
@@ -87,6 +90,15 @@ def is_box(span: Any, attributes: dict[str, Any]) -> bool:
     return any(type(kind := attributes.get(name)) is str and kind in _BOX_KINDS for name in _KINDS)
 
 
+def waits_for_disk(thread: int) -> bool:
+    """Say whether one of this process's threads (by its native id) sleeps where nothing wakes it, which is how Linux waits for disks."""
+    try:
+        with open(f"/proc/self/task/{thread}/stat", "rb") as file:
+            return file.read(512).rpartition(b")")[2][1:2] == b"D"
+    except OSError:
+        return False
+
+
 class Segment:
     """A file of this process, while it is written and until all it holds is recorded."""
 
@@ -98,8 +110,8 @@ class Segment:
         #: It holds what the queue does not.
         self.is_owed = False
         self.is_dirty = True
-        #: When each write under way began. Appending, removing and asking for the first are atomic.
-        self.busy: deque[float] = deque()
+        #: When each write under way began, and in which of the system's threads. Appending, removing and asking for the first are atomic.
+        self.busy: deque[tuple[float, int]] = deque()
         self.origins: dict[tuple[int, str, str], int] = {}
         self._kept: list[Any] = []
         self._numbers = itertools.count(1)
@@ -130,10 +142,17 @@ class Spool:
     """The spool of one process. Made by the application; `bind` joins it to its feed. All of `told_*` runs in the agent's thread."""
 
     def __init__(
-        self, settings: Settings, *, write: Callable[[int, bytes], int] = os.write, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        *,
+        write: Callable[[int, bytes], int] = os.write,
+        clock: Callable[[], float] = time.monotonic,
+        waits_for_disk: Callable[[int], bool] | None = waits_for_disk,
     ) -> None:
         self.settings = settings
         self._write, self._clock = write, clock
+        #: Says of a thread whether it waits for a disk; None where nobody knows.
+        self._waits = waits_for_disk
         self._segment_size = max(4096, min(settings.segment_size, settings.max_size // 4))
         self._bind: tuple[Callable[[Segment], None], Callable[[], Iterable[Any]], str] | None = None
         self.bypassed = Counts()
@@ -153,9 +172,11 @@ class Spool:
         self._name = f"{segments.fingerprint(self.settings.destination)}.{os.getpid()}.{int(time.time())}.{token_hex(4)}"
         self._numbers = itertools.count(1)
         self._opening = threading.Lock()
-        self._slow = 0
-        self._patience = _SLOW * 5  # until it is known what threads wait for the interpreter
-        self._late = 0.0
+        #: A write was slow since the keeper looked last.
+        self._is_slow = False
+        #: When the sync under way began, and when the last slow one ended.
+        self._syncing: float | None = None
+        self._slow_sync_at = -1.0
         self._gap: list[Any] | None = None
         #: The number of the latest segment when something last went past the file.
         self._past_at = -1
@@ -239,10 +260,11 @@ class Spool:
             busy = segment.busy
             begun = self._clock()
             with suppress(IndexError):
-                if busy and begun - busy[0] > self._patience + _SLOW * 10:
+                if busy and begun - busy[0][0] > _HUNG and self._is_disk(busy[0][0]):
                     self._fail(segment, STALLED)
                     continue
-            busy.append(begun)
+            entry = begun, get_native_id()
+            busy.append(entry)
             try:
                 if segment.is_sealed:  # in this moment: to the next one
                     continue
@@ -256,17 +278,14 @@ class Spool:
                 # Still `busy` here: whoever finds a sealed segment idle can rely on these.
                 if not is_queued:
                     segment.is_owed = True
-                busy.remove(begun)
+                busy.remove(entry)
             segment.is_dirty = True
             if fresh is not None:
                 segment.keep(fresh)
-            took = self._clock() - begun
-            if took > self._patience + len(data) * _PER_MIB / 2**20:
-                self._slow += 1
-                if self._slow >= _THRICE or took > _HUNG:
+            if self._clock() - begun > _SLOW:
+                self._is_slow = True
+                if self._clock() - begun > _HUNG and self._is_disk(begun):
                     self._fail(segment, STALLED)
-            else:
-                self._slow = 0
             if self._is_idle:
                 self._rouse()
             return True
@@ -283,11 +302,15 @@ class Spool:
             gap[2] += 1
         return False
 
+    def _is_disk(self, since: float) -> bool:
+        """Say whether a long wait was for the disk, where the keeper could not watch: it waits as well, or cannot tell."""
+        syncing = self._syncing
+        return self._waits is None or self._slow_sync_at >= since or (syncing is not None and self._clock() - syncing > _HUNG)
+
     def _fail(self, segment: Segment, reason: str, error: Exception | None = None) -> None:
         """Go past the file from now on; the keeper opens another one when it can."""
         self.bypass = reason
         segment.is_sealed = True
-        self._slow = 0
         self._rouse()
 
     def _first(self) -> Segment | None:
@@ -323,7 +346,6 @@ class Spool:
         try:
             fd, path = segments.create(self.settings.directory, f"{self._name}.{number:08}", segments.frame(head))
         except OSError as error:
-            self._slow = 0
             self.bypass = NO_SPACE if error.errno in (28, 122) else FAILED
             self._say(self.bypass, error)
             return False
@@ -443,7 +465,7 @@ class Spool:
 
     def _keep(self) -> None:
         wake = self._wake
-        pause, measure_at, quiet = _RETRY[0], 0.0, 0
+        pause, measure_at, watch_at, quiet = _RETRY[0], 0.0, 0.0, 0
         while not self.is_closed:
             if quiet >= _QUIET and self.bypass is None:
                 self._is_idle = True
@@ -454,8 +476,11 @@ class Spool:
             due = time.monotonic() + (SYNC_EVERY if self.bypass is None else pause)
             wake.acquire(timeout=max(0.0, due - time.monotonic()))
             now = time.monotonic()
-            self._late = max(now - due, self._late * 0.8)
-            self._patience = _SLOW + 4 * self._late
+            if self._is_slow and now >= watch_at:
+                self._is_slow = False
+                if (segment := self._segment) is not None:
+                    self._watch(segment)
+                watch_at = time.monotonic() + _WATCH_AGAIN
             if now >= measure_at or self.bypass == FULL:
                 measure_at = now + _MEASURE_EVERY
                 self._measure()
@@ -496,17 +521,40 @@ class Spool:
             worked = True
         return worked
 
+    def _watch(self, segment: Segment) -> None:
+        """Look for a while whether a write under way waits for the disk, and for how long."""
+        if self._waits is None:
+            return
+        waiting: dict[tuple[float, int], float] = {}
+        now = self._clock()
+        until = now + _WATCH
+        while now < until and self.bypass is None:
+            for entry in list(segment.busy):
+                if not self._waits(entry[1]):
+                    waiting.pop(entry, None)
+                elif now - waiting.setdefault(entry, now) > _STALL:
+                    self._fail(segment, STALLED)
+                    return
+            time.sleep(_SLOW / 5)
+            now = self._clock()
+
     def _sync(self, segment: Segment) -> None:
+        begun = self._syncing = self._clock()
         try:
             os.fdatasync(segment.fd)
         except OSError as error:
             # What the kernel could not write it may have thrown away: not one more record into this file.
             self._say(FAILED, error)
             self._fail(segment, FAILED)
+        finally:
+            self._syncing = None
+            if self._clock() - begun > _HUNG:
+                self._slow_sync_at = self._clock()
 
     def _come_back(self, segment: Segment | None) -> bool:
         reason = self.bypass
         assert reason is not None
+        self._say(reason, None)
         with self._opening:
             if segment is not None:
                 self._seal(segment)

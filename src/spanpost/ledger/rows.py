@@ -6,9 +6,8 @@ jsonb travels as text with a cast: that needs no codec on the connection, so tha
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -103,7 +102,12 @@ async def write_events(
     """
     found = events(placed, recorded, now)
     whole = b"".join([_COPY_OPENS, *[row for _, row in found], _COPY_ENDS])
-    await connection.copy_to_table("agent_events", source=BytesIO(whole), columns=list(EVENT_COLUMNS), format="binary")
+    # Not as a file: the driver would read that in a thread, and a process on its way out lends none.
+    await connection.copy_to_table("agent_events", source=_once(whole), columns=list(EVENT_COLUMNS), format="binary")
+
+
+async def _once(whole: bytes) -> AsyncIterator[bytes]:
+    yield whole
 
 
 # COPY's binary form: for each row the number of its columns, for each column its size and bytes; a size of -1 is null. It is
