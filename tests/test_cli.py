@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import pty
 import socket
@@ -79,8 +80,14 @@ def spanpost(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             patch.setattr(sys, "argv", ["spanpost", *arguments])
             patch.chdir(home)
             capsys.readouterr()
-            with pytest.raises(SystemExit) as left:
-                main()
+            logger = logging.getLogger("spanpost")  # the command line makes it its own, which the tests after this are not to see
+            before = list(logger.handlers), logger.level, logger.propagate
+            try:
+                with pytest.raises(SystemExit) as left:
+                    main()
+            finally:
+                (logger.handlers, level, logger.propagate) = before
+                logger.setLevel(level)
         said = capsys.readouterr()
         code = left.value.code
         assert code is None or isinstance(code, int)

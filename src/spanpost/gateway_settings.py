@@ -75,7 +75,13 @@ class GatewaySettings(Room):
     )
     max_connections: int = Field(default=1000, ge=1, le=100_000, description="HTTP connections at once.")
     group_size: int = Field(default=1024, ge=1, le=10_000, description="Spans that are committed together at most.")
-    writers: int = Field(default=2, ge=1, le=16, description="Transactions under way at once; not more than `database.pool_size`.")
+    writers: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Transactions under way at once. More than one helps where a commit takes milliseconds (a slow disk, a database "
+        "far away); not more than `database.pool_size`.",
+    )
 
     _digests = field_validator("operator_tokens")(_digests)
 

@@ -26,7 +26,7 @@ from tests.conftest import ROOT, find, fresh_database, made_server
 from tests.faults.stream import EVENTS, task
 
 PROCESSES = 3
-TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "120"))
+TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
 #: What becomes of the calls: reliability.md, 3.6.
 FAULTS = {"throttle": 0.05, "500 before": 0.05, "reset before": 0.03, "reset after": 0.07, "500 after": 0.05, "hang after": 0.05}
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}

@@ -261,8 +261,8 @@ async def test_values_nested_deep_are_cut_or_the_body_is_kept(door: Door, depth:
 async def test_json_is_read_as_leniently_as_the_specification_asks(door: Door) -> None:
     """Items 9, 10, 12: hex ids in any case, numbers as text, names of enums, unknown fields, NaN, a BOM, giant integers."""
     document = as_json(255, unknown={"a": [1]}, kind=3, attributes=[
-        {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
-        {"key": "e", "value": {}}, {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+        {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}, {"key": "i", "value": {"intValue": "9007199254740993"}}, {"key": "f", "value": {"doubleValue": "NaN"}},
+        {"key": "e", "value": {}},
     ])  # fmt: skip
     body = json.dumps(document).replace('"unknown"', '"big": ' + "9" * 5000 + ', "unknown"').encode()
     assert (await door.post("/v1/traces", b"\xef\xbb\xbf" + body, JSON)).status == 200
@@ -283,20 +283,33 @@ async def test_what_was_repaired_is_not_told_as_refused(door: Door) -> None:
 
 async def test_a_refused_span_is_told_as_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """A span that could not be read is told as rejected; its sibling is recorded."""
-    read = otlp_protobuf._span
+    add = otlp_protobuf.add_span
 
-    def fails_once(span: Any, *more: Any) -> Any:
+    def fails_once(decoded: Any, span: Any, *rest: Any) -> None:
         if span.name == "chat 2":
             raise ValueError("no span")
-        return read(span, *more)
+        add(decoded, span, *rest)
 
-    monkeypatch.setattr(otlp_protobuf, "_span", fails_once)
+    monkeypatch.setattr(otlp_protobuf, "add_span", fails_once)
     answer = await door.post("/v1/traces", traces(1, 2))
     assert answer.status == 200
     partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
     assert partial.rejected_spans == 1
     assert partial.error_message
     assert door.hall.spans == [1]
+
+
+async def test_a_spoiled_span_is_kept_and_told(door: Door) -> None:
+    """Items 5, 8: of a body with one span that protobuf refuses the others are recorded; that one is put aside and told."""
+    good = traces(1, 2, 3)
+    broken = good.replace(b"chat 2", b"chat \xff", 1).replace(b"\x15gen_ai.", b"\x7fgen_ai.", 1)
+    answer = await door.post("/v1/traces", broken)
+    assert answer.status == 200
+    assert ExportTraceServiceResponse.FromString(answer.body).partial_success.rejected_spans == 1
+    assert door.hall.spans == [2, 3]
+    [(_, _, _, kept)] = door.hall.kept
+    assert b"chat 1" in kept
+    assert b"chat 3" not in kept
 
 
 # --- methods, paths, pages ------------------------------------------------------------------------------------------

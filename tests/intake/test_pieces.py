@@ -1,0 +1,110 @@
+"""Bodies cut into pieces hold what the whole held, and what is spoiled is spoiled alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spanpost.domain.observations import Observation
+from spanpost.intake import pieces as cutting
+from spanpost.intake.decode import decode_logs, decode_traces
+from spanpost.intake.decoded import Undecodable
+from spanpost.intake.pieces import cut, pieces
+from tests.thorough import thorough
+
+_text = st.text(max_size=20)
+_spans = st.lists(st.tuples(_text, st.integers(0, 2**63 - 1), st.binary(max_size=40)), max_size=12)
+_scopes = st.lists(st.tuples(_text, _spans), max_size=4)
+_resources = st.lists(st.tuples(_text, _scopes), max_size=4)
+
+
+def _traces(resources: list[tuple[str, list[tuple[str, list[tuple[str, int, bytes]]]]]]) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
+    for service, scopes in resources:
+        of_resource = request.resource_spans.add(schema_url=service)
+        of_resource.resource.attributes.add(key="service.name").value.string_value = service
+        for scope, spans in scopes:
+            of_scope = of_resource.scope_spans.add(schema_url=scope)
+            of_scope.scope.name = scope
+            for name, at, raw in spans:
+                span = of_scope.spans.add(name=name, trace_id=raw, span_id=raw[:8], end_time_unix_nano=at)
+                span.attributes.add(key="gen_ai.operation.name").value.string_value = "chat"
+    return request
+
+
+@thorough(60)
+@given(_resources, st.integers(0, 200))
+def test_pieces_hold_what_the_whole_held(
+    resources: list[tuple[str, list[tuple[str, list[tuple[str, int, bytes]]]]]], most: int
+) -> None:
+    """Wherever a request is cut, its pieces are decoded into the same observations in the same order, origins included."""
+    body = _traces(resources).SerializeToString()
+    found: list[Observation] = []
+    for piece in cut(body, most):
+        found += decode_traces(piece).observations
+    assert found == decode_traces(body).observations
+    if not most:
+        spans = sum(len(spans) for _, scopes in resources for _, spans in scopes)
+        assert sum(1 for _ in cut(body, 0)) == spans
+
+
+@thorough(60)
+@given(st.binary(max_size=300))
+def test_any_bytes_are_cut_or_refused(body: bytes) -> None:
+    """No bytes make the knife do anything else than cut or say that they are no message."""
+    try:
+        cuts = list(cut(body, 10))
+    except Undecodable:
+        return
+    assert b"".join(cuts) == b"" or all(list(cut(piece, 10)) == [piece] for piece in cuts)
+
+
+@thorough(60)
+@given(_resources, st.data())
+def test_a_body_cut_off_is_refused(
+    resources: list[tuple[str, list[tuple[str, list[tuple[str, int, bytes]]]]]], data: st.DataObject
+) -> None:
+    """A body that ends in the middle of a span says so, whatever came before it."""
+    body = _traces(resources).SerializeToString()
+    at = data.draw(st.integers(0, max(len(body) - 1, 0)))
+    try:
+        whole = ExportTraceServiceRequest.FromString(body[:at])
+    except Exception:
+        with pytest.raises(Undecodable):
+            list(pieces("traces", body[:at], "t", is_json=False))
+    else:
+        assert sum(len(p.decoded.observations) for p in pieces("traces", body[:at], "t", is_json=False)) == sum(
+            len(s.spans) for r in whole.resource_spans for s in r.scope_spans
+        )
+
+
+def test_a_spoiled_span_spoils_itself_alone() -> None:
+    """Of a body that protobuf refuses, each span that it can read is read, and the others are handed over, each with why."""
+    request = _traces([("s", [("a", [(f"n{i}", 10**18, bytes((i,)) * 16) for i in range(1, 6)])])])
+    body = request.SerializeToString()
+    good = request.resource_spans[0].scope_spans[0].spans[2].SerializeToString()
+    spoiled = good.replace(b"\x15gen_ai.", b"\x7fgen_ai.")  # a key that is longer than what holds it
+    broken = body.replace(good, spoiled)
+    [piece] = pieces("traces", broken, "t", is_json=False)
+    assert [o.name for o in piece.decoded.observations] == ["n1", "n2", "n4", "n5"]
+    [(single, error)] = piece.spoiled
+    assert spoiled in single
+    assert error
+
+
+def test_records_are_cut_like_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs have the same structure: a large request of records comes in pieces, none of them missing."""
+    monkeypatch.setattr(cutting, "WHOLE", 2000)
+    monkeypatch.setattr(cutting, "PIECE", 1000)
+    request = ExportLogsServiceRequest()
+    records = request.resource_logs.add().scope_logs.add().log_records
+    for i in range(200):
+        records.add(event_name=f"agent.checkpoint{i}", time_unix_nano=10**18 + i)
+    body = request.SerializeToString()
+    found = list(pieces("logs", body, "t", is_json=False))
+    assert len(found) > 3
+    assert max(piece.size for piece in found) < 1100
+    assert [o.name for p in found for o in p.decoded.observations] == [o.name for o in decode_logs(body).observations]
