@@ -7,6 +7,8 @@ Interleaved rounds, median of each. Three things are measured:
   until another thread has read them (memory, garbage collection), and for that thread's share of the interpreter lock;
 - event: `add_event` with two attributes, on a span that stays open.
 
+"durable" is spanpost with a spool (``intake.durable``), on the disk of the working directory.
+
 Figures are CPU time of the agent's own thread (what it pays) and of the whole process (what the worker costs beside it).
 
     python bench/hotpath.py [--rounds 15] [--spans 2000] [--json]
@@ -15,12 +17,16 @@ Figures are CPU time of the agent's own thread (what it pays) and of the whole p
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import json
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -29,6 +35,7 @@ from opentelemetry.trace import Span
 
 from spanpost.intake.feed import Feed
 from spanpost.intake.sdk import AgentSpanProcessor
+from spanpost.intake.spool import Settings, Spool
 
 ATTRIBUTES = {
     "gen_ai.operation.name": "chat",
@@ -59,6 +66,12 @@ def batch() -> SpanProcessor:
 
 def spanpost() -> SpanProcessor:
     return AgentSpanProcessor(Feed(lambda batch: None, capacity=65_536))
+
+
+def spooled() -> SpanProcessor:
+    directory = Path(tempfile.mkdtemp(prefix="spanpost-bench-", dir=Path.cwd()))  # a disk: where temporary files are may be memory
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return AgentSpanProcessor(Feed(lambda batch: None, capacity=65_536, spool=Spool(Settings(directory, "bench"))))
 
 
 def callbacks(processor: SpanProcessor, span: Any, readable: ReadableSpan, number: int) -> None:
@@ -112,12 +125,19 @@ def measure(what: str, make: Callable[[], SpanProcessor | None], number: int) ->
     process = time.process_time_ns() - process
     provider.shutdown()
     lost = processor.feed.losses.totals() if isinstance(processor, AgentSpanProcessor) else {}
+    if isinstance(processor, AgentSpanProcessor) and processor.feed.spool is not None:
+        lost |= processor.feed.spool.bypassed.totals()
     if lost:
         raise SystemExit(f"losses would make it look cheap: {lost}")
     return thread / number / 1e3, process / number / 1e3, wall / number / 1e3
 
 
-WAYS: dict[str, Callable[[], SpanProcessor | None]] = {"no processor": none, "BatchSpanProcessor": batch, "spanpost": spanpost}
+WAYS: dict[str, Callable[[], SpanProcessor | None]] = {
+    "no processor": none,
+    "BatchSpanProcessor": batch,
+    "spanpost": spanpost,
+    "spanpost, durable": spooled,
+}
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ def direct(item: Any) -> list[Observation]:
 def test_an_ended_span(span: ReadableSpan, is_cancelled: bool) -> None:
     """Any ended span with any attributes, events, links and status is the same from the file: identity, content, all fields."""
     written = Written()
-    written.write(span, lambda n: packing.pack_span(span, n, is_end=True, is_cancelled=is_cancelled))
+    written.write(span, lambda n: packing.pack_span(n, span, True, is_cancelled))
     expected = direct((What.END, span, is_cancelled))
     told = written.told()
     assert keys(told) == keys(expected)
@@ -191,7 +191,7 @@ _logs = st.builds(
 def test_a_log_record(data: Any) -> None:
     """So is any log record, its body whatever it is."""
     written = Written()
-    written.write(data, lambda n: packing.pack_log(data, n))
+    written.write(data, lambda n: packing.pack_log(n, data))
     expected = direct((What.LOG, data, None))
     assert keys(written.told()) == keys(expected)
     assert repr(written.told()) == repr(expected)
@@ -204,14 +204,14 @@ def test_a_living_span(attributes: dict[Any, Any], names: list[str], at: int) ->
     span: Any = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent").start_span("s")
     span._attributes = attributes
     written = Written()
-    written.write(span, lambda n: packing.pack_span(span, n, is_end=False))
+    written.write(span, lambda n: packing.pack_span(n, span, False))
     losses = Losses()
     follower = Follower("acme", "", losses)
     expected = follower.convert(span)
     for index, name in enumerate(names):
         event = _event(name, attributes, at)
         span._events.append(event)
-        written.write(span, lambda n, event=event, index=index: packing.pack_event(span, event, index, n))
+        written.write(span, lambda n, event=event, index=index: packing.pack_event(n, span, event, index))
         expected += follower.convert((span, event))
     told = written.told()
     assert keys(told) == keys(expected)
@@ -226,7 +226,7 @@ def test_what_is_too_large_is_refused() -> None:
     for value in ("x" * (packing.MAX_RECORD + 1), ["x" * 3_000_000] * 2, list(range(30_000)), 1 << (8 * packing.MAX_RECORD + 8)):
         span = ReadableSpan("s", SpanContext(1, 1, False), attributes={"v": value})  # type: ignore[dict-item]
         with pytest.raises(packing.TooLarge):
-            packing.pack_span(span, 1, is_end=True)
+            packing.pack_span(1, span, True)
 
 
 def test_a_start_is_left_out_where_its_end_is_there() -> None:
@@ -235,9 +235,9 @@ def test_a_start_is_left_out_where_its_end_is_there() -> None:
     done, left = tracer.start_span("done"), tracer.start_span("left")
     written = Written()
     for span in (done, left):
-        written.write(span, lambda n, span=span: packing.pack_span(span, n, is_end=False))
+        written.write(span, lambda n, span=span: packing.pack_span(n, span, False))
     done.end()
-    written.write(done, lambda n: packing.pack_span(done, n, is_end=True))
+    written.write(done, lambda n: packing.pack_span(n, done, True))
     unpacker = Unpacker("acme", "p")
     unpacked = unpacker.unpack(written.records)
     assert [(o.part, o.name) for o in unpacked.observations] == [(Part.STARTED, "left"), (Part.ENDED, "done")]

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanpost.intake.feed import MAX_CLOSE, Feed, Receive
-from spanpost.intake.live import is_ours, is_plumbing
+from spanpost.intake.live import is_plumbing
 from spanpost.intake.queue import Loss, What
 from spanpost.intake.sdk import put_log
 from spanpost.intake.spans import event_name_of
@@ -86,9 +86,8 @@ class AgentSpanExporter(_Door, SpanExporter):
 
     def _put(self, span: Any) -> bool:
         feed = self.feed
-        scope = span.instrumentation_scope
         # What a processor follows it wrote at the span's end.
-        if (spool := feed.spool) is None or feed.follows or (scope is not None and is_ours(scope.name)):
+        if (spool := feed.spool) is None or feed.follows:
             return feed.put((_ENDED, span, None))
         return feed.put_durably((_ENDED, span, None), spool.told_end, span, False)
 

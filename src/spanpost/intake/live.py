@@ -30,6 +30,7 @@ from spanpost.intake.spans import (
     Equals,
     Origins,
     attributes_of,
+    is_ours,
     observe_event,
     observe_interruption,
     observe_log,
@@ -40,21 +41,12 @@ from spanpost.intake.spans import (
     with_log_index,
 )
 
-#: Scopes that are never followed: what spanpost itself would trace. The helpers' scope is an agent's own.
-HELPERS_SCOPE = "spanpost.agent"
-
 _MAX_GAPS = 4096
 #: Ends remembered where an exporter may hand them in again: more than wait between a span's end and its export (2,048, unless
 #: ``OTEL_BSP_MAX_QUEUE_SIZE`` says otherwise). One that is forgotten is told twice, and is still one when it is recorded.
 _MAX_ENDS = 16_384
 #: What a span says of the moment: the newest stands, whichever span or event says it.
 _NOW = (c.STATUS, c.PROGRESS, c.ACTION, c.STEP_NAME, c.STEP_INDEX, c.STEP_COUNT, c.CONTEXT_USED, c.CONTEXT_WINDOW)
-
-
-def is_ours(scope_name: str | None) -> bool:
-    """True for the scopes of spanpost itself."""
-    name = scope_name or ""
-    return name == "spanpost" or (name.startswith("spanpost.") and not name.startswith(HELPERS_SCOPE))
 
 
 def is_plumbing(scope_name: str | None) -> bool:

@@ -214,30 +214,31 @@ def _time(value: Any) -> Any:
     raise TypeError("a time that is no number")
 
 
-def _events(span: Any) -> tuple[int, list[Any]]:
+def _events(span: Any) -> tuple[int, Any]:
     dropped, ring = ring_of(span)
+    if not ring:
+        return dropped, ()
     return dropped, [(_name(e.name), _time(e.timestamp), _attributes(attributes_of(e))) for e in ring]
 
 
-def pack_span(span: Any, origin: int, *, is_end: bool, is_cancelled: bool = False) -> bytes:
+def pack_span(origin: int, span: Any, is_end: bool, is_cancelled: bool = False) -> bytes:
     """Return the record of a span as it is now; of an ended one with all its events."""
-    trace_id, span_id = span._context[0], span._context[1]
-    parent = span.parent
-    status = span.status
-    links = span.links
-    dropped, events = _events(span) if is_end else (0, [])
+    # The SDK's own fields: its properties cost as much as all the rest.
+    context, parent, status, links, name = span._context, span._parent, span._status, span._links, span._name
+    start, end = span._start_time, span._end_time
+    dropped, events = _events(span) if is_end else (0, ())
     return _record(
         (
             END if is_end else START,
-            trace_id.to_bytes(16, "big"),
-            span_id.to_bytes(8, "big"),
+            context[0].to_bytes(16, "big"),
+            context[1].to_bytes(8, "big"),
             parent.span_id.to_bytes(8, "big") if parent is not None and parent.span_id else b"",
-            _name(span.name),
-            span.kind.value,
-            _time(span.start_time),
-            _time(span.end_time),
-            status.status_code.value,
-            status.description,
+            name if type(name) is str else _name(name),
+            span._kind.value,
+            start if type(start) is int else _time(start),
+            end if type(end) is int else _time(end),
+            status._status_code.value,
+            status._description,
             _attributes(attributes_of(span)),
             origin,
             is_cancelled,
@@ -250,7 +251,7 @@ def pack_span(span: Any, origin: int, *, is_end: bool, is_cancelled: bool = Fals
     )
 
 
-def pack_event(span: Any, event: Any, index: int, origin: int) -> bytes:
+def pack_event(origin: int, span: Any, event: Any, index: int) -> bytes:
     """Return the record of an event of a living span."""
     context = span._context
     return _record(
@@ -258,7 +259,7 @@ def pack_event(span: Any, event: Any, index: int, origin: int) -> bytes:
             EVENT,
             context[0].to_bytes(16, "big"),
             context[1].to_bytes(8, "big"),
-            _time(span.start_time),
+            _time(span._start_time),
             index,
             _name(event.name),
             _time(event.timestamp),
@@ -268,7 +269,7 @@ def pack_event(span: Any, event: Any, index: int, origin: int) -> bytes:
     )
 
 
-def pack_log(data: Any, origin: int) -> bytes:
+def pack_log(origin: int, data: Any) -> bytes:
     """Return the record of a log record."""
     record = data.log_record
     return _record(

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from spanpost.intake.feed import Feed, Receive
 from spanpost.intake.hooks import KNOWN_ADD, set_hook
-from spanpost.intake.live import is_ours, is_plumbing
+from spanpost.intake.live import is_plumbing
 from spanpost.intake.queue import Loss, What
 from spanpost.intake.spans import event_name_of
 
@@ -83,8 +83,7 @@ class AgentSpanProcessor(SpanProcessor):
                 self._in_flight[span_id] = id(in_flight)
             queue = feed.queue
             if (spool := feed.spool) is not None:
-                if not is_ours(span.instrumentation_scope.name if span.instrumentation_scope is not None else None):
-                    feed.put_durably(span, spool.told_start, span)
+                feed.put_durably(span, spool.told_start, span)
             elif len(queue.news) < queue.capacity:
                 queue.news.append(span)
                 if feed.is_asleep:
@@ -139,8 +138,7 @@ class AgentSpanProcessor(SpanProcessor):
     def _end_durably(self, item: Any, span: ReadableSpan, is_cancelled: bool) -> None:
         """Queue an end, and write it to the spool where there is one."""
         feed = self.feed
-        scope = span.instrumentation_scope
-        if (spool := feed.spool) is None or (scope is not None and is_ours(scope.name)):
+        if (spool := feed.spool) is None:
             feed.put(item)
         else:
             feed.put_durably(item, spool.told_end, span, is_cancelled)

@@ -22,6 +22,16 @@ _MAX_EQUALS = 256
 _NO_ATTRIBUTES: dict[str, Any] = {}
 
 
+#: Scopes that are never followed: what spanpost itself would trace. The helpers' scope is an agent's own.
+HELPERS_SCOPE = "spanpost.agent"
+
+
+def is_ours(scope_name: str | None) -> bool:
+    """True for the scopes of spanpost itself."""
+    name = scope_name or ""
+    return name == "spanpost" or (name.startswith("spanpost.") and not name.startswith(HELPERS_SCOPE))
+
+
 class Origins:
     """Remembers the origin of each (resource, scope), so that the observations of one tracer share it."""
 

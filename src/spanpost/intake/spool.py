@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from spanpost import conventions as c
 from spanpost.intake import packing, segments
 from spanpost.intake.queue import Counts
+from spanpost.intake.spans import is_ours
 
 log = logging.getLogger("spanpost.intake")
 
@@ -51,6 +52,8 @@ _QUIET = 20
 _RETRY = (SYNC_EVERY, 2.0)
 _MEASURE_EVERY = 1.0
 _MAX_OPEN = 1000
+_MAX_SCOPES = 1024
+OURS = -1
 _MOST = 4 * packing.MAX_RECORD
 
 #: Why something went past the file: the label ``reason`` of ``spanpost_spool_bypassed_total``. A closed list.
@@ -114,15 +117,26 @@ class Segment:
         self.busy: deque[tuple[float, int]] = deque()
         self.origins: dict[tuple[int, str, str], int] = {}
         self._kept: list[Any] = []
+        #: By identity of the scope: a tracer's spans share it.
+        self._scopes: dict[int, tuple[Any, Any, int]] = {}
         self._numbers = itertools.count(1)
 
     def origin(self, resource: Any, scope: Any) -> tuple[int, bytes, Any]:
-        """Return the number of a resource and scope, and the record to write before where it is new (see `keep`)."""
+        """Return the number of a resource and scope, and the record to write before where it is new (see `keep`).
+
+        `OURS` for a scope of spanpost itself, which is never written.
+        """
+        known = self._scopes.get(id(scope))
+        if known is not None and known[0] is scope and known[1] is resource:
+            return known[2], b"", None
         name = (getattr(scope, "name", None) or "") if scope is not None else ""
         version = (getattr(scope, "version", None) or "") if scope is not None else ""
         key = (id(resource), name, version)
-        number = self.origins.get(key)
+        number = OURS if is_ours(name) else self.origins.get(key)
         if number is not None:
+            if len(self._scopes) >= _MAX_SCOPES:
+                self._scopes.clear()
+            self._scopes[id(scope)] = (scope, resource, number)
             return number, b"", None
         number = next(self._numbers)
         attributes = getattr(resource, "attributes", None)
@@ -131,7 +145,7 @@ class Segment:
     def keep(self, fresh: Any) -> None:
         """Use an origin's number from now on: it is in the file."""
         key, number, resource = fresh
-        if len(self.origins) >= 4096:
+        if len(self.origins) >= _MAX_SCOPES:
             self.origins.clear()
             self._kept.clear()
         self._kept.append(resource)  # or another one could have its id
@@ -169,6 +183,8 @@ class Spool:
         #: Settled: the keeper closes them, who alone uses a descriptor beside the writers.
         self._done: deque[Segment] = deque()
         self.is_closed = False
+        #: The native id of each thread that writes: asking the system each time costs a microsecond.
+        self._this = threading.local()
         self._name = f"{segments.fingerprint(self.settings.destination)}.{os.getpid()}.{int(time.time())}.{token_hex(4)}"
         self._numbers = itertools.count(1)
         self._opening = threading.Lock()
@@ -202,30 +218,21 @@ class Spool:
             attributes = getattr(span, "_attributes", None)
             if is_queued and not is_box(span, getattr(attributes, "_dict", attributes) or {}):
                 return False
-            return self._tell(
-                lambda n: packing.pack_span(span, n, is_end=False), span.resource, span.instrumentation_scope, is_queued
-            )
+            return self._tell(packing.pack_span, (span, False), span._resource, span._instrumentation_scope, is_queued)
         except Exception:
             return self._past(UNPACKABLE)
 
     def told_end(self, span: Any, is_cancelled: bool, is_queued: bool) -> bool:
         """Write an ended span with its events. True when it is in the file."""
         try:
-            return self._tell(
-                lambda n: packing.pack_span(span, n, is_end=True, is_cancelled=is_cancelled),
-                span.resource,
-                span.instrumentation_scope,
-                is_queued,
-            )
+            return self._tell(packing.pack_span, (span, True, is_cancelled), span._resource, span._instrumentation_scope, is_queued)
         except Exception:
             return self._past(UNPACKABLE)
 
     def told_event(self, span: Any, event: Any, index: int, is_queued: bool) -> bool:
         """Write an event of a living span. True when it is in the file."""
         try:
-            return self._tell(
-                lambda n: packing.pack_event(span, event, index, n), span.resource, span.instrumentation_scope, is_queued
-            )
+            return self._tell(packing.pack_event, (span, event, index), span._resource, span._instrumentation_scope, is_queued)
         except Exception:
             return self._past(UNPACKABLE)
 
@@ -233,11 +240,11 @@ class Spool:
         """Write a log record. True when it is in the file."""
         try:
             resource = getattr(data, "resource", None) or getattr(data.log_record, "resource", None)
-            return self._tell(lambda n: packing.pack_log(data, n), resource, data.instrumentation_scope, is_queued)
+            return self._tell(packing.pack_log, (data,), resource, data.instrumentation_scope, is_queued)
         except Exception:
             return self._past(UNPACKABLE)
 
-    def _tell(self, pack: Callable[[int], bytes], resource: Any, scope: Any, is_queued: bool) -> bool:
+    def _tell(self, pack: Callable[..., bytes], what: tuple[Any, ...], resource: Any, scope: Any, is_queued: bool) -> bool:
         tries = 0
         while True:
             if self.bypass is not None or self.is_closed:
@@ -250,20 +257,25 @@ class Spool:
                 time.sleep(_SLOW / 10)
                 continue
             number, head, fresh = segment.origin(resource, scope)
+            if number == OURS:
+                return True
             try:
-                payload = pack(number)
+                payload = pack(number, *what)
             except packing.TooLarge:
                 return self._past(TOO_LARGE)
             if len(payload) > _MOST:
                 return self._past(TOO_LARGE)
-            data = head + segments.frame(payload)
+            data = head + segments.frame(payload) if head else segments.frame(payload)
             busy = segment.busy
             begun = self._clock()
-            with suppress(IndexError):
-                if busy and begun - busy[0][0] > _HUNG and self._is_disk(busy[0][0]):
-                    self._fail(segment, STALLED)
-                    continue
-            entry = begun, get_native_id()
+            if busy and self._is_behind(busy, begun):
+                self._fail(segment, STALLED)
+                continue
+            try:
+                entry = begun, self._this.thread
+            except AttributeError:
+                self._this.thread = get_native_id()
+                entry = begun, self._this.thread
             busy.append(entry)
             try:
                 if segment.is_sealed:  # in this moment: to the next one
@@ -282,9 +294,10 @@ class Spool:
             segment.is_dirty = True
             if fresh is not None:
                 segment.keep(fresh)
-            if self._clock() - begun > _SLOW:
+            took = self._clock() - begun
+            if took > _SLOW:
                 self._is_slow = True
-                if self._clock() - begun > _HUNG and self._is_disk(begun):
+                if took > _HUNG and self._is_disk(begun):
                     self._fail(segment, STALLED)
             if self._is_idle:
                 self._rouse()
@@ -301,6 +314,14 @@ class Spool:
             gap[1] = now
             gap[2] += 1
         return False
+
+    def _is_behind(self, busy: deque[tuple[float, int]], now: float) -> bool:
+        """Say whether another thread's write hangs in the disk: this one would too."""
+        try:
+            since = busy[0][0]
+        except IndexError:
+            return False
+        return now - since > _HUNG and self._is_disk(since)
 
     def _is_disk(self, since: float) -> bool:
         """Say whether a long wait was for the disk, where the keeper could not watch: it waits as well, or cannot tell."""
@@ -370,7 +391,9 @@ class Spool:
                 if not is_box(span, getattr(attributes, "_dict", attributes) or {}):
                     continue
                 origin, head, fresh = segment.origin(span.resource, span.instrumentation_scope)
-                self._write(segment.fd, head + segments.frame(packing.pack_span(span, origin, is_end=False)))
+                if origin == OURS:
+                    continue
+                self._write(segment.fd, head + segments.frame(packing.pack_span(origin, span, False)))
                 if fresh is not None:
                     segment.keep(fresh)
 
