@@ -146,12 +146,12 @@ def held(database: Database) -> Iterator[None]:
         holder.join()
 
 
-def killed(start: Start, code: str, **environment: str) -> None:
+def killed(start: Start, code: str, number: signal.Signals = signal.SIGKILL, **environment: str) -> None:
     """Run a child until it says that it has told all, and kill it."""
     child = start(code, **environment)
     child.hear("told")
-    child.send(signal.SIGKILL)
-    child.end(-signal.SIGKILL)
+    child.send(number)
+    child.end(-number)
 
 
 @pytest.fixture
@@ -164,9 +164,12 @@ def without_database(code: str) -> str:
     return LOCKED + code.replace("spanpost.attach()\n", "spanpost.attach()\nlock()\n", 1)
 
 
-def test_what_a_killed_process_left(start: Start, run: Run, database: Database, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_a_killed_process_left(
+    start: Start, run: Run, database: Database, environment: dict[str, str], number: signal.Signals
+) -> None:
     """A span, an event, a log event and an agent's start survive a kill; what was open is marked interrupted."""
-    killed(start, without_database(ONE), **environment)
+    killed(start, without_database(ONE), number, **environment)
     run(NEXT, **environment)
     assert database.tasks == [("done", "complete"), ("left", "error")]
     said = "SELECT text FROM agent_checkpoints WHERE text IN ('half way', 'nearly') ORDER BY text"
