@@ -3,11 +3,12 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-fast lint bench reference lock clean
+.PHONY: help demo test test-fast test-pythons lint bench reference lock clean
 help:
 	@echo "make demo       a real agent, followed live, with its own PostgreSQL (add ARGS=... for options)"
 	@echo "make test       all tests, with lint, types and import rules among them (ARGS=... for pytest)"
 	@echo "make test-fast  the tests that take no seconds each: no servers, no processes, no type check"
+	@echo "make test-pythons  the fast tests against the installed wheels, with every Python that is found here"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make bench      the benchmarks in bench/"
 	@echo "make reference  write the generated pages of docs/reference again"
@@ -26,6 +27,9 @@ test: $(READY)
 
 test-fast: $(READY)
 	@$(PY) -m pytest -q -n auto --dist loadscope -m "not slow and not acceptance" $(ARGS)
+
+test-pythons: $(READY)
+	@$(PY) scripts/test-pythons $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .
