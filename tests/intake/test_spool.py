@@ -21,7 +21,8 @@ from spanpost.intake.export import AgentSpanExporter
 from spanpost.intake.feed import Feed
 from spanpost.intake.recovery import Recovery
 from spanpost.intake.sdk import AgentSpanProcessor
-from spanpost.intake.spool import Segment, Settings, Spool
+from spanpost.intake.segment import Segment
+from spanpost.intake.spool import Settings, Spool
 from spanpost.testing.receivers import Seen
 from tests.thorough import thorough
 

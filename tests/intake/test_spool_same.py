@@ -19,7 +19,7 @@ from spanpost.domain.observations import Observation, Part, content_hash, event_
 from spanpost.intake import packing
 from spanpost.intake.live import Follower
 from spanpost.intake.queue import Losses, What
-from spanpost.intake.spool import Segment
+from spanpost.intake.segment import Segment
 from spanpost.intake.unpacking import Unpacker
 from tests.thorough import thorough
 

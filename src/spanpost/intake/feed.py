@@ -25,7 +25,8 @@ from spanpost.intake.hooks import hook, remove_hook
 from spanpost.intake.live import Follower, TellEnd
 from spanpost.intake.queue import CAPACITY, CHATTER_CAPACITY, Item, Loss, Queue, What
 from spanpost.intake.recovery import read_own
-from spanpost.intake.spool import Segment, Spool
+from spanpost.intake.segment import Segment
+from spanpost.intake.spool import Spool
 from spanpost.intake.unpacking import Unpacker
 
 #: Bounds on what a caller may wait, whatever it asks for (a framework flushes at every span's end).

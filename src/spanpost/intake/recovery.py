@@ -19,7 +19,8 @@ from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.intake import packing, segments
 from spanpost.intake.queue import Counts
-from spanpost.intake.spool import VERSION, Segment, Settings
+from spanpost.intake.segment import Segment
+from spanpost.intake.spool import VERSION, Settings
 from spanpost.intake.unpacking import Unpacked, Unpacker
 
 log = logging.getLogger("spanpost.intake")
