@@ -1,4 +1,8 @@
-"""How hard the tests of properties try: as told in CI, a quarter of it on a laptop."""
+"""How hard the tests of properties try: as told in CI, a quarter of it on a laptop.
+
+CI tries the same examples each time, so that a change is judged by what it changes; a laptop tries new ones, and keeps what fails.
+With SPANPOST_TEST_SEEDS=new CI's measure is tried with new ones.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from hypothesis import HealthCheck, settings
 
 IN_CI = os.environ.get("CI") == "true"
 #: What tests go by that do not say how hard they try. A busy machine is no failure: there are no deadlines.
-settings.register_profile("thorough", max_examples=100, deadline=None)
+#: Whether each run tries the same examples.
+IS_SAME = IN_CI and os.environ.get("SPANPOST_TEST_SEEDS") != "new"
+settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=IS_SAME)
 settings.register_profile("quick", max_examples=30, deadline=None)
 settings.load_profile("thorough" if IN_CI else "quick")
 

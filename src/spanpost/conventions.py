@@ -85,6 +85,10 @@ SPAN_START: Final = "span.start_unix_nano"
 SPAN_LINKS: Final = "span.links"
 SPAN_STATUS: Final = "span.status_code"
 SPAN_STATUS_MESSAGE: Final = "span.status_message"
+#: What belongs to a started span's record and not to the span: a span's own attributes of these names are not told live.
+ENVELOPE: Final = frozenset(
+    {SPAN_NAME, SPAN_KIND, SPAN_PARENT_ID, SPAN_START, SPAN_LINKS, SPAN_STATUS, SPAN_STATUS_MESSAGE, "event.name", "event_name"}
+)
 #: On the record of a span event that has equals (same span, name and time) before it: how many.
 ORDINAL: Final = "agent.ordinal"
 #: On a heartbeat: its process's open roots, each "<trace id>-<span id>" in hex.

@@ -12,12 +12,12 @@ from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
 from tests.fold.histories import feed, history, placed
 from tests.fold.oracle import figures
-from tests.thorough import IN_CI
+from tests.thorough import IN_CI, IS_SAME
 
 #: Histories tried. A laptop tries fewer; the property was run over 10,000 (SPANPOST_HISTORIES=10000).
 HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IN_CI else "100"))
 seeds = st.integers(min_value=0, max_value=2**32)
-trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
+trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=IS_SAME)
 
 
 @trying

@@ -269,8 +269,8 @@ def _started(
     live: dict[str, Any],
 ) -> Observation:
     # The envelope is taken out first: the span's own attributes are then mended as they would be in any other form.
-    envelope = {k: raw[k] for k in _ENVELOPE if k in raw}
-    attributes, mended = mend({k: v for k, v in raw.items() if k not in _ENVELOPE} if envelope else raw)
+    envelope = {k: raw[k] for k in c.ENVELOPE if k in raw}
+    attributes, mended = mend({k: v for k, v in raw.items() if k not in c.ENVELOPE} if envelope else raw)
     name, more = mend_text(_text(envelope.get(c.SPAN_NAME)), 1024)
     message, again = mend_text(_text(envelope.get(c.SPAN_STATUS_MESSAGE)))
     said, start = envelope.get(c.SPAN_KIND), _number(envelope.get(c.SPAN_START))
@@ -296,21 +296,6 @@ def _started(
         repairs=repairs | mended | more | again,
         **live,
     )
-
-
-_ENVELOPE = frozenset(
-    {
-        c.SPAN_NAME,
-        c.SPAN_KIND,
-        c.SPAN_PARENT_ID,
-        c.SPAN_START,
-        c.SPAN_LINKS,
-        c.SPAN_STATUS,
-        c.SPAN_STATUS_MESSAGE,
-        "event.name",
-        "event_name",
-    }
-)
 
 
 def _text(value: Any) -> str:

@@ -61,7 +61,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin(name: str, attributes: Mapping[str, Any], above: Task | None = None) -> Task:
-    """Return a new task; `above` has it as a part."""
+    """Return a new task; `above` has it as a part. Names in `conventions.ENVELOPE` belong to its records, not to `attributes`."""
     return Task(
         trace_id=above.trace_id if above is not None else os.urandom(16).hex(),
         span_id=os.urandom(8).hex(),
