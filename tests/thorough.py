@@ -11,9 +11,9 @@ import os
 from hypothesis import HealthCheck, settings
 
 IN_CI = os.environ.get("CI") == "true"
-#: What tests go by that do not say how hard they try. A busy machine is no failure: there are no deadlines.
 #: Whether each run tries the same examples.
 IS_SAME = IN_CI and os.environ.get("SPANPOST_TEST_SEEDS") != "new"
+#: What tests go by that do not say how hard they try. A busy machine is no failure: there are no deadlines.
 settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=IS_SAME)
 settings.register_profile("quick", max_examples=30, deadline=None)
 settings.load_profile("thorough" if IN_CI else "quick")
