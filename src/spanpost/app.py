@@ -58,6 +58,8 @@ _OUTAGE = (0.2, 5.0)
 _IMPORT = 60.0
 #: What an answer from the loop may take beyond the time that the question itself was given: seconds.
 _GRACE = 0.5
+#: What tasks that were cancelled are given to end in, and what cutting off a ledger that hangs may take: seconds.
+_CANCELLED, _CUT = 0.3, 1.5
 #: Losses that are no news: plain log lines that gave way, and what came after the end.
 _NO_NEWS = ("superseded", "closed")
 
@@ -419,7 +421,8 @@ class Pipeline:
         assert loop is not None
         assert thread is not None
         try:
-            self._ask(self._close(), max(timeout, _GRACE))
+            timeout = max(timeout, _GRACE)
+            self._ask(self._close(timeout), timeout + _CUT)
         except TimeoutError:
             log.warning("not everything could be closed in time")
         except Exception as error:
@@ -432,13 +435,25 @@ class Pipeline:
         if self._metrics is not None:
             self._metrics.close()
 
-    async def _close(self) -> None:
+    async def _close(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
         if self._pump is not None:
-            await self._pump.close(1.0)
-        for sink in self._sinks.values():
-            await sink.close()
+            await self._pump.close(timeout / 3)
+        closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
+        if closing:
+            done, late = await asyncio.wait(closing, timeout=timeout / 3)
+            for each in late:
+                each.cancel()
+            for each in done:
+                if (error := each.exception()) is not None:
+                    log.warning("a sink could not be closed: %s", error)
         if self._ledger is not None:
             await self._ledger.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_CANCELLED)
 
     def flush_on_sigterm(self) -> bool:
         """Flush at SIGTERM from now on, before what would be done without it; False where that cannot be. Main thread only."""

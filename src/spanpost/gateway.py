@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("spanpost.gateway")
 
 #: Of the ten seconds that a stop may take: answers under way, what waits to be recorded, sinks and connections.
-_GRACE: Final = 4.0
-_RECORD: Final = 1.5
-_CLOSE: Final = 2.0
+_GRACE: Final = 3.5
+_RECORD: Final = 1.0
+_CLOSE: Final = 1.0
 #: Bodies that are still being sent when the stop begins get this long of the grace.
 _BODIES: Final = 2.0
 #: How long one look at the database serves those who ask whether we are ready; and what it may take. Seconds.

@@ -7,6 +7,7 @@ that a pooler in transaction mode does no harm. Nothing depends on the caller's 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -48,6 +49,8 @@ _LOCKS = 0x5350
 STRIPES = 1024
 #: How often a batch is begun anew because it touched more than was locked.
 WIDENINGS = 5
+#: What giving the connections back may take, seconds, when the ledger closes.
+_CLOSE = 1.0
 #: Timers folded in one transaction.
 _DUE = 200
 
@@ -133,7 +136,9 @@ class PostgresLedger:
     async def close(self) -> None:
         if self._pool is not None:
             pool, self._pool = self._pool, None
-            await pool.close()
+            with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with asyncio.timeout(_CLOSE):  # beyond it the pool cuts its connections, whatever they wait for
+                    await pool.close()
 
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         if self._pool is None:
