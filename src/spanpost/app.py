@@ -287,10 +287,11 @@ class Pipeline:
         try:
             port = self._metrics.serve(room.host, room.port)
         except ConfigError as error:
-            if not self._of_parent:
+            # A port that was asked for must be had. Of the default one another spanpost of this host is the likely owner (the
+            # parent of a forked child is): what is told here is worth more than its numbers.
+            if not self._of_parent and "port" in room.model_fields_set:
                 raise
-            # The parent process serves there; what is told here is worth more than its numbers.
-            log.warning("this process serves no metrics: %s", error)
+            log.warning("this process serves no metrics on a port of their own: %s", error)
             return
         host = f"[{room.host}]" if ":" in room.host else room.host
         self.metrics_url = f"http://{host}:{port}/metrics"

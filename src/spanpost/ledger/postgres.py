@@ -51,6 +51,8 @@ STRIPES = 1024
 WIDENINGS = 5
 #: What giving the connections back may take, seconds, when the ledger closes.
 _CLOSE = 1.0
+#: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
+NEVER = timedelta(days=36_500)
 #: Timers folded in one transaction.
 _DUE = 200
 
@@ -131,7 +133,8 @@ class PostgresLedger:
             raise ConfigError(misfit)
         self._pool = pool
         bears = self.rules.patience
-        await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
+        if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
+            await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -220,13 +223,22 @@ class PostgresLedger:
         count = await outbox.put(connection, folded.letters, []) if folded.letters else 0
         return Recorded(tasks=folded.tasks, checkpoints=[c for c in folded.checkpoints if c.id in new], deliveries=count)
 
-    async def _elapse(self, asked: Sequence[bytes]) -> Recorded:
+    async def elapse_never(self) -> Recorded:
+        """Fold now what was put off for ever (`NEVER`), so that nobody else meets it."""
+        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER))
+        recorded = Recorded()
+        for start in range(0, len(keys), _DUE):
+            recorded = recorded.plus(await self._elapse([row[0] for row in keys[start : start + _DUE]], ahead=2 * NEVER))
+        return recorded
+
+    async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
         if not asked:
             return Recorded()
 
         async def work(connection: Any, locked: set[bytes]) -> Recorded:
             now = await self._lock(connection, locked)
-            due = await connection.fetch("DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", asked, now)
+            statement = "DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key"
+            due = await connection.fetch(statement, asked, now + ahead)
             names = sorted(row[0] for row in due)
             if not names:
                 return Recorded()
