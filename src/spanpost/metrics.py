@@ -106,7 +106,7 @@ class Metrics:
             return Counter(f"spanpost_{name}", says, labels, registry=registry)
 
         self.tasks_started = counter("tasks_started", "Tasks that came into being.", "agent")
-        self.tasks_ended = counter("tasks_ended", "Runs of tasks that ended, by final status.", "agent", "status")
+        self.tasks_ended = counter("tasks_ended", "Runs of tasks that ended, each once, by the status that it ended in first.", "agent", "status")
         self.tasks_open = Gauge(
             "spanpost_tasks_open", "Tasks under way, as this process saw them last.", ["status"], registry=registry
         )

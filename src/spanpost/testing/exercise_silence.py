@@ -253,6 +253,29 @@ class ExerciseSilence:
             task = await _task(ledger, "job")
             assert (task.status, task.end_reason) == ("error", "interrupted")
 
+    async def test_a_run_that_is_interrupted_and_ends_after_all_is_counted_once(self, make_ledger: MakeLedger) -> None:
+        """Counters cannot take back: interrupted, heard again and ended is one end; a run that begins anew ends once more."""
+        ledger = await make_ledger(rules(gone=SHORT))
+        counted = 0
+
+        async def is_interrupted() -> bool:
+            nonlocal counted
+            counted += len((await ledger.elapse()).ended)
+            return await _is(ledger, "job", "error")
+
+        box = AGENT | {"agent.task.id": "j"}
+        await ledger.record([started(trace=1, span=1, name="agent", attributes=box), beat((1, 1), seq=1)])
+        async with asyncio.timeout(60):
+            while not await is_interrupted():
+                await asyncio.sleep(0.01)
+        assert counted == 1
+        again = an_event(trace=1, span=1, name="agent.checkpoint", index=1, at=50_000)
+        for batch in ([again], [ended(trace=1, span=1, name="agent", attributes=box, seconds=60_000)]):
+            counted += len((await ledger.record(batch)).ended)
+        assert (await status(ledger), counted) == ("complete", 1)
+        more = ended(trace=2, span=1, name="agent", attributes=box, at=70_000)
+        assert len((await ledger.record([more])).ended) == 1
+
     async def test_a_heartbeat_that_comes_again_is_nothing_new(self, make_ledger: MakeLedger) -> None:
         """A batch of heartbeats of many processes, repeated and in any order, counts each process's newest."""
         ledger = await make_ledger(rules())
