@@ -163,6 +163,15 @@ class ExerciseSilence:
         await until(works_on, ledger)
         assert "stalled" not in (await status(ledger, "lead"), await status(ledger, "helper"))
 
+    async def test_a_call_that_is_open_elsewhere_explains_nothing(self, make_ledger: MakeLedger) -> None:
+        """Of two tasks in one trace, neither above the other, the one without an open call falls silent."""
+        ledger = await make_ledger(rules(stall=SHORT))
+        for span, name in ((2, "busy"), (3, "idle")):
+            await ledger.record([started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})])
+        await ledger.record([started(trace=1, span=4, parent=2, name="tool", attributes=TOOL)])
+        await until(lambda: _is(ledger, "idle", "stalled"), ledger)
+        assert await status(ledger, "busy") != "stalled"
+
     async def test_a_door_that_opens_gives_everybody_a_full_patience(self, make_ledger: MakeLedger) -> None:
         """Who could not be heard before is not stalled because of that."""
         ledger = await make_ledger(rules(stall=SHORT))
