@@ -125,6 +125,7 @@ class Gateway:
                 self.pipeline.ask(self._open(listener))
                 # Whoever sends to us could not be heard before.
                 self.pipeline.ask(self.pipeline.ledger.listen_anew())
+                self.pipeline.publish()
         except BaseException:
             if listener is not None:
                 listener.close()

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery
 from spanpost.domain.observations import Observation
@@ -334,6 +335,10 @@ class MemoryLedger:
                 return task
             uid = self._heirs[uid]
         return None
+
+    async def open_tasks(self) -> dict[str, int] | None:
+        """Count open tasks."""
+        return dict(Counter(self.shown(t).status for t in self._tasks.values() if t.status not in FINAL_STATUSES))
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Return tasks, newest first."""

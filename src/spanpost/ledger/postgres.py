@@ -34,7 +34,7 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import buckets, claims, hearing, outbox, rows
+from spanpost.ledger import buckets, claims, fleet, hearing, outbox, rows
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, bury_body, mended
@@ -102,6 +102,7 @@ class PostgresLedger:
         self._budgets: dict[str, Budget] = {}
         self._jitter = jitter
         self._months_due = 0.0
+        self._has_turn = False
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +139,10 @@ class PostgresLedger:
 
     async def close(self) -> None:
         if self._pool is not None:
+            if self._has_turn:
+                with contextlib.suppress(TimeoutError, LedgerUnavailable):
+                    async with asyncio.timeout(_CLOSE):
+                        await self._run(lambda c: fleet.leave(c, self._owner))
             pool, self._pool = self._pool, None
             with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 async with asyncio.timeout(_CLOSE):  # beyond it the pool cuts its connections, whatever they wait for
@@ -480,6 +485,12 @@ class PostgresLedger:
             return {**found, "deliveries": {row[0]: row[1] for row in states}}
 
         return await self._run(work)
+
+    async def open_tasks(self) -> dict[str, int] | None:
+        """Count open tasks, when it is this process's turn to tell of them."""
+        found = await self._run(lambda c: fleet.open_tasks(c, self._owner))
+        self._has_turn = found is not None
+        return found
 
 
 async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:

@@ -266,16 +266,13 @@ class ExerciseSilence:
         """Counters cannot take back: interrupted, heard again and ended is one end; a run that begins anew ends once more."""
         ledger = await make_ledger(rules(gone=SHORT))
         counted = 0
-
-        async def is_interrupted() -> bool:
-            nonlocal counted
-            counted += len((await ledger.elapse()).ended)
-            return await _is(ledger, "job", "error")
-
         box = AGENT | {"agent.task.id": "j"}
         await ledger.record([started(trace=1, span=1, name="agent", attributes=box), beat((1, 1), seq=1)])
         async with asyncio.timeout(60):
-            while not await is_interrupted():
+            while True:
+                counted += len((await ledger.elapse()).ended)
+                if await _is(ledger, "job", "error"):
+                    break
                 await asyncio.sleep(0.01)
         assert counted == 1
         again = an_event(trace=1, span=1, name="agent.checkpoint", index=1, at=50_000)
