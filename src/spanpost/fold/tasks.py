@@ -30,12 +30,13 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
+from spanpost.domain.usage import Usage
 from spanpost.fold.context import window_of
-from spanpost.fold.facts import Fact, Facts
-from spanpost.fold.flow import as_usage
+from spanpost.fold.facts import Ending, Fact, Facts
+from spanpost.fold.flow import ZERO, as_usage
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.records import Group, Segment
-from spanpost.fold.segments import newest_segment
+from spanpost.fold.segments import is_loose, newest_segment, runs
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
@@ -106,6 +107,8 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     ending, inner = segment.ending, segment.inner
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     closed = ending.closed
+    if closed is None and ending.rested is not None:
+        closed = (*ending.rested, "unset", "", "")
     if said is not None:
         return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
     if closed is None:
@@ -121,7 +124,9 @@ def of_past_segment(segment: Segment) -> Verdict | None:
 
 def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     ending, inner = segment.ending, segment.inner
-    closed = ending.closed
+    closed = ending.closed or _rested(group, facts, ending)
+    if closed is not None and facts.active_ns > closed[0] and any(map(is_loose, group.segments)) and group.has_box:
+        closed = None  # something goes on of which the box is not known yet
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     if said is not None:
         ended_ns = closed[0] if closed is not None else -said[0]
@@ -154,11 +159,23 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(c.ERROR, "turn failed", "error", True, True, at, facts.value("failure"))
     if group.has_box and _is_unresolved(facts):
         return Verdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
+    if closed[2] == "rested" and not facts.value("is_session"):
+        return Verdict(c.COMPLETE, "answered", "complete", True, True, at)
     if facts.value("is_session"):
         return Verdict(c.WAITING, "session between prompts", "waiting", True, True, at)
     if outcome == "ok":
         return Verdict(c.COMPLETE, "root OK", "complete", False, True, at)
     return Verdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)
+
+
+def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str, str, str] | None:
+    """Return the end of a run that has answered and did nothing since, as its root would tell it."""
+    rested = ending.rested
+    if rested is None or rested[0] < max(facts.active_ns, 0 if group.has_box else facts.at("metered")):
+        return None
+    if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
+        return None
+    return rested[0], rested[1], "rested", "", ""
 
 
 def _said_failure(facts: Facts, closed: tuple[int, bytes, str, str, str] | None) -> tuple[str, str, str] | None:
@@ -178,8 +195,7 @@ def _is_interrupted(facts: Facts) -> bool:
     at = facts.at("interrupt")
     if not at:
         return False
-    call_at = facts.at("call")
-    return call_at <= at
+    return facts.at("call") <= at and facts.at("begun") <= at
 
 
 def _has_failed_call_last(facts: Facts) -> bool:
@@ -234,7 +250,7 @@ def as_task(
     facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
-    usage = as_usage(group.flow)
+    usage = _used(group)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     used, window, source = context_of(facts, windows)
@@ -243,10 +259,11 @@ def as_task(
     task_id = public_id(group)
     name = known("name") or known("agent_label") or known("service") or known("model") or ""
     failure = verdict.failure if verdict.status == c.ERROR else None
-    if len(group.segments) == 1:
+    segments = runs(group)
+    if len(segments) == 1:
         started = segment.start_ns or facts.first_ns
     else:
-        started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
+        started = min((s.start_ns for s in segments.values() if s.start_ns), default=0) or facts.first_ns
     return Task(
         uid=uuid_of(group.uid),
         tenant=group.tenant,
@@ -283,7 +300,7 @@ def as_task(
         started_at=moment(started),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
-        segments=max(1, len(group.segments)),
+        segments=max(1, len(segments)),
         input_tokens=aggregate[0] if is_aggregate else usage.input,
         output_tokens=aggregate[1] if is_aggregate else usage.output,
         cache_read_tokens=usage.cache_read,
@@ -307,6 +324,17 @@ def as_task(
         results=_by_name(maps.get("results")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _used(group: Group) -> Usage:
+    """Return what a task used: as its calls tell, where they tell nothing as its data points do."""
+    usage, metered = as_usage(group.flow), group.metered
+    if metered == ZERO:
+        return usage
+    other = as_usage(metered)
+    if not usage.is_known:
+        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
+    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
