@@ -194,6 +194,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_key: str = ""
     #: What is open has answered, and rests unless something follows.
     rests: bool = False
+    #: No sign of work, whatever it says.
+    is_quiet: bool = False
     #: What a step is known by where names are not.
     step_key: str = ""
     #: A data point: counts where neither spans nor records tell.

@@ -58,9 +58,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 facts.note("begun", 0, begins, key, True)
         if role is _TOOL and r.tool_name:
             facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
-    elif r.rests or r.is_metered:  # no activity: the end of one
-        pass
-    elif at > facts.active_ns:
+    elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
     if r.rests:
         rested = (at, key)

@@ -149,7 +149,7 @@ class _Record:
 
 
 def read_session(cli: Cli, o: Observation) -> Reading | None:
-    """Return what a log record or data point of the CLI means; None for one that means nothing here."""
+    """Return what a log record or data point of the CLI means; None for one that is not of a session."""
     meter = cli.meters.get(o.name)
     if meter is not None:
         return _point(_Record(cli, o), meter)
@@ -157,13 +157,17 @@ def read_session(cli: Cli, o: Observation) -> Reading | None:
     event = rest if head in cli.heads else o.name
     what = cli.events.get(event)
     if what is None:
-        return None
+        return _QUIET
     if event in cli.only:
         attribute, value = cli.only[event]
         if o.attributes.get(attribute) != value:
-            return None
+            return _QUIET
     record = _Record(cli, o)
-    return _READERS[what](record) if record.session else None
+    return (_READERS[what](record) or _QUIET) if record.session else None
+
+
+#: A record that means nothing here: kept with its span, and no sign of work.
+_QUIET = Reading(is_quiet=True)
 
 
 def _prompt(r: _Record) -> Reading:
@@ -256,12 +260,14 @@ def approval_of(key: str, is_accepted: bool, source: str, what: str) -> dict[str
 
 
 def _answer(r: _Record) -> Reading:
-    return r.event(rests=True)
+    return r.event(rests=True, is_quiet=True)
 
 
-def _compaction(r: _Record) -> Reading | None:
+def _compaction(r: _Record) -> Reading:
     if v.truth(r.get("success")) is False:
-        return None
+        why = r.text("error_message")
+        failed = f"The context could not be compacted{f': {why}' if why else ''}"
+        return r.event(tells=Tells.CHECKPOINT, message=failed, is_quiet=True)
     before, after = r.count("before"), r.count("after")
     shown = f"Context compacted: {before:,} → {after:,} tokens" if before and after is not None else "Context compacted"
     return r.event(tells=Tells.COMPACTION, message=shown, occurrence=f"compaction\0{r.at_ns}")
@@ -279,7 +285,7 @@ def _hook(r: _Record) -> Reading | None:
     hook, name = r.text("hook"), r.text("hook_name")
     if hook == "PermissionRequest" or (hook == "Notification" and "permission" in name):
         return r.event(is_interrupt=True)
-    return r.event(rests=True) if hook == "Stop" else r.event(status=c.COMPLETE) if hook == "SessionEnd" else None
+    return r.event(rests=True, is_quiet=True) if hook == "Stop" else r.event(status=c.COMPLETE) if hook == "SessionEnd" else None
 
 
 _READERS: dict[What, Callable[[_Record], Reading | None]] = {
@@ -336,7 +342,7 @@ def _point(r: _Record, meter: Meter) -> Reading | None:
     if meter is Meter.WORKED:
         if r.attributes.get("type") != "cli":
             return None
-        return Reading(is_event=True, rests=True, stands_for=(trace, METERED, b"", r.o.at_ns), **common)
+        return Reading(is_event=True, rests=True, is_quiet=True, stands_for=(trace, METERED, b"", r.o.at_ns), **common)
     usage = None
     if meter is not Meter.SESSION:
         usage = _metered(r, meter)
