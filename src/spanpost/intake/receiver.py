@@ -34,7 +34,7 @@ KEPT: Final = 64 * 1024
 _RANDOM = random.Random()
 
 #: Losses that mean a whole span or record.
-_REJECTED: Final = ("bad_span", "bad_record")
+_REJECTED: Final = ("bad_span", "bad_record", "bad_point")
 
 
 class Busy(Exception):
@@ -85,7 +85,7 @@ class Keep(Protocol):
 
 
 class Watches(Protocol):
-    """**Protocol:** counts losses and data points; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counts losses, and data points that nobody reads; `spanpost.metrics.Metrics` is it."""
 
     def lost(self, room: str, reason: str, n: int = 1) -> None: ...
 
