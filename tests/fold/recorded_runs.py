@@ -60,7 +60,7 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             spans[o.span_id] = (o.parent_id, reading)
     used: dict[object, tuple[int | None, int | None]] = {}
     for span_id, (parent, reading) in spans.items():
-        if reading.role is not Role.LLM or reading.usage is None:
+        if reading.role is not Role.LLM or reading.usage is None or reading.is_metered:
             continue
         above, covered = parent, False
         while above in spans and not covered:

@@ -54,9 +54,7 @@ def made(batches: list[list[Observation]]) -> tuple[list[Task], dict[str, Any]]:
         assert not ledger.record_now(batch).lost
     ledger.elapse_now(datetime.now(UTC) + timedelta(days=1))
     tasks = ledger.tasks_now(TaskQuery(limit=1000))
-    whole = report(
-        sorted(tasks, key=lambda t: t.task_id), [c for c in ledger.checkpoints_now(limit=10**6) if c.kind in TOLD], {}
-    )
+    whole = report(sorted(tasks, key=lambda t: t.task_id), [c for c in ledger.checkpoints_now(limit=10**6) if c.kind in TOLD], {})
     whole["checkpoints"].sort(key=lambda c: c["id"])
     return tasks, whole
 

@@ -156,7 +156,7 @@ class Spans:
             old, before = passes(cell), total(cell) if cell.is_boundary else None
             cell.wins = holder in won
             if cell.lent != lent and cell.own is not None:
-                cell.own = (*cell.own[:11], 1 if lent else 0, lent)  # type: ignore[assignment]  # 13 as before
+                cell.own = (*cell.own[:11], 1 if lent else 0, lent)
                 cell.lent = lent
             kin.recast(span_id, cell, old, before)
 

@@ -371,5 +371,11 @@ def _metered(r: _Record, meter: Meter) -> Usage | None:
     if count is None or sort is None:
         return None
     # What came from and went to the cache is input too.
-    is_cache = sort.startswith("cache") and r.cli.excludes_cache
-    return Usage(**{sort: count}, input=count) if is_cache else Usage(**{sort: count})
+    is_input = sort == "input" or (sort.startswith("cache") and r.cli.excludes_cache)
+    return Usage(
+        input=count if is_input else None,
+        output=count if sort == "output" else None,
+        cache_read=count if sort == "cache_read" else None,
+        cache_write=count if sort == "cache_write" else None,
+        reasoning=count if sort == "reasoning" else None,
+    )
