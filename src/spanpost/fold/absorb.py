@@ -12,6 +12,7 @@ from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
 _OK, _ERROR = Status.OK, Status.ERROR
+_COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.HANDOFF
 
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
@@ -185,6 +186,8 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
     if r.artifact is not None:
         a = r.artifact
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
+    if r.tells is _COMPACTION:
+        facts.note("compacted", 0, at, key, True)
     if r.tells is Tells.ERROR and r.failure is not None:
         facts.note("failure", 0, at, key, _failure(r.failure, o))
 

@@ -94,10 +94,10 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
     if used is not None and window and warn_at and used * 1000 >= window * warn_at[0]:
         return Verdict(c.CONTEXT_WARNING, "context window")
     if said is not None:
-        if said[3] == c.STARTING and facts.active_ns > said[1]:
+        if said[3] == c.STARTING and _active(group, facts) > said[1]:
             return Verdict(c.WORKING, "activity")
         return Verdict(said[3], "agent.status")
-    if not facts.active_ns and facts.value("step") is None and facts.value("progress") is None:
+    if not _active(group, facts) and facts.value("step") is None and facts.value("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
 
@@ -168,10 +168,15 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     return Verdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)
 
 
+def _active(group: Group, facts: Facts) -> int:
+    """Return the newest sign of work; that of data points, which come late, only where nothing else tells."""
+    return facts.active_ns if group.has_box else max(facts.active_ns, facts.at("metered"))
+
+
 def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str, str, str] | None:
     """Return the end of a run that has answered and did nothing since, as its root would tell it."""
     rested = ending.rested
-    if rested is None or rested[0] < max(facts.active_ns, 0 if group.has_box else facts.at("metered")):
+    if rested is None or rested[0] < _active(group, facts):
         return None
     if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
         return None

@@ -123,6 +123,7 @@ CLAUDE_CODE_CLI = Cli(
         "user_prompt": What.PROMPT,
         "api_request": What.CALL,
         "api_error": What.CALL_FAILED,
+        "api_retries_exhausted": What.GAVE_UP,
         "tool_decision": What.DECISION,
         "tool_result": What.TOOL,
         "assistant_response": What.ANSWER,

@@ -37,6 +37,8 @@ class What(Enum):
     DECISION = auto()
     #: The model has answered in words: unless something follows, the prompt is done.
     ANSWER = auto()
+    #: Nothing more will be tried.
+    GAVE_UP = auto()
     #: The conversation was shortened.
     COMPACTION = auto()
     #: A part of the work was done by an agent of its own.
@@ -246,6 +248,8 @@ def _decision(r: _Record) -> Reading:
     key = r.o.span_id.hex() if r.cli.is_traced and r.o.span_id else r.identifier("tool_call_id")
     if key and decision:
         said |= approval_of(key, decision in _ACCEPTED, r.text("decided_by"), r.text("tool_name"))
+        # A person who says no is asked what to do instead.
+        said["rests"] = decision not in _ACCEPTED and r.text("decided_by").startswith("user")
     return _as_tool(r, **said)
 
 
@@ -295,6 +299,7 @@ _READERS: dict[What, Callable[[_Record], Reading | None]] = {
     What.TOOL: _tool,
     What.DECISION: _decision,
     What.ANSWER: _answer,
+    What.GAVE_UP: _answer,
     What.COMPACTION: _compaction,
     What.SUBAGENT: _subagent,
     What.HOOK: _hook,
