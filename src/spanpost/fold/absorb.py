@@ -174,7 +174,9 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
         # set late, so that its start is only the second best answer.
         is_span = o.part in (Part.ENDED, Part.STARTED)
         began = (o.start_ns or at) if is_span else at
-        facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
+        # Of a step that is a span, its end says last what it was.
+        best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
+        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
     if r.context_window is not None:

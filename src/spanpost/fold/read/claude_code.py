@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spanpost.domain.observations import Part
 from spanpost.domain.readings import Failure, Role
 from spanpost.fold.read import values as v
 from spanpost.fold.read.dialect import Dialect, Look
 from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key
 
+_PART_ENDED = Part.ENDED
 AGENT_NAME = "Claude Code"
 _REQUEST = ("request_id", "client_request_id")
 _USED = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "status_code")
@@ -70,7 +72,7 @@ def _refine(look: Look) -> None:
     elif kind == "tool.blocked_on_user":
         look.is_leaf = True
         decision = v.text(attributes.get("decision"))
-        if decision is not None:
+        if decision is not None and look.observation.part is _PART_ENDED:
             source = v.text(attributes.get("source")) or ""
             said.update(approval_of(look.observation.span_id.hex(), decision == "accept", source, ""))
     if has_failed:
