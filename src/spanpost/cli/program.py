@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from spanpost.cli.emit import emit
+from spanpost.cli.preview import preview
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
+program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatabaseUrl = Annotated[
