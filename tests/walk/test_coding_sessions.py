@@ -129,7 +129,8 @@ def test_a_session_at_work_and_between_prompts() -> None:
     [task], checkpoints = folded(*s.records)
     assert (task.status, task.rule, task.is_inferred) == ("waiting", "session between prompts", True)
     assert [c.kind for c in checkpoints if c.kind in TOLD] == [Kind.START, Kind.END, Kind.START, Kind.END]
-    assert [step.name for step in task.steps] == ["Prompt of 12 characters"] * 2
+    assert [step.name for step in task.steps] == ["1. Prompt of 12 characters", "2. Prompt of 12 characters"]
+    assert task.step_name == "2. Prompt of 12 characters"
     assert (task.llm_calls, task.input_tokens, task.cost_usd) == (3, 3000, Decimal("0.03"))
 
 

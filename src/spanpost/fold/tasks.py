@@ -259,7 +259,10 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     used, window, source = context_of(facts, windows)
+    steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
+    if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
+        step = (steps[-1].name, None, None)
     parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
     name = known("name") or known("agent_label") or known("service") or known("model") or ""
@@ -322,7 +325,7 @@ def as_task(
         error_count=group.errors,
         child_count=len(children),
         child_failed=sum(children.values()),
-        steps=_steps(facts) if maps else (),
+        steps=steps,
         artifacts=_artifacts(facts) if maps else (),
         approvals=_approvals(facts) if maps else (),
         links=_by_name(maps.get("links")),
@@ -365,7 +368,11 @@ def _aliases(group: Group) -> tuple[str, ...]:
 def _steps(facts: Facts) -> tuple[Step, ...]:
     entries = facts.maps.get("steps", {})
     order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
-    return tuple(Step(name=fact[3][0], index=fact[3][1], at=moment(fact[3][2])) for _, fact in order)
+    # Steps that are known by no name of theirs (prompts) are told apart by their number.
+    return tuple(
+        Step(name=f"{n}. {name}" if index is None and entry[0] != "~" else name, index=index, at=moment(at))
+        for n, (entry, (_, _, _, (name, index, at))) in enumerate(order, 1)
+    )
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
