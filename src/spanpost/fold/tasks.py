@@ -9,6 +9,7 @@ Rules. The newest segment decides. Within it, the greatest authority stands:
     inner box    the last box within it ended in error (roots that say OK over failed runs)
     last call    the last thing was a model call that failed, or a turn after it
     unresolved   it closed on a tool call that nobody answered: waiting, probably
+    rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
     root OK      complete
     root UNSET   complete, inferred
     gone         its process ended with the span open: error, interrupted
