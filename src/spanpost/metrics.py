@@ -45,6 +45,7 @@ LOST = (
     "bad_span",
     "bad_event",
     "bad_record",
+    "bad_point",
     "bad_shape",
     "bad_line",
     "too_many_events",

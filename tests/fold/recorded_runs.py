@@ -60,7 +60,7 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             spans[o.span_id] = (o.parent_id, reading)
     used: dict[object, tuple[int | None, int | None]] = {}
     for span_id, (parent, reading) in spans.items():
-        if reading.role is not Role.LLM or reading.usage is None:
+        if reading.role is not Role.LLM or reading.usage is None or reading.is_metered:
             continue
         above, covered = parent, False
         while above in spans and not covered:
@@ -68,7 +68,7 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             covered = outer.role is Role.LLM and outer.usage is not None and outer.usage.is_known
             above = up
         if not covered:
-            used[reading.response_id or span_id] = (reading.usage.input, reading.usage.output)
+            used[reading.call_key or reading.response_id or span_id] = (reading.usage.input, reading.usage.output)
     inputs = [i for i, _ in used.values() if i is not None]
     outputs = [o for _, o in used.values() if o is not None]
     return (sum(inputs) if inputs else None), (sum(outputs) if outputs else None)

@@ -16,7 +16,7 @@ from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.records import Group
 from spanpost.fold.routes import letters
-from spanpost.fold.segments import newest_segment
+from spanpost.fold.segments import newest_segment, runs
 from spanpost.fold.tasks import EPOCH, Verdict, as_task, judge, moment, of_past_segment
 from spanpost.fold.work import Key
 
@@ -107,7 +107,7 @@ class Closing:
     @staticmethod
     def _is_shown(group: Group) -> bool:
         """A task without a box is shown when something was done in it that counts."""
-        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps:
+        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps or group.metered != ZERO:
             return True
         return group.facts.value("status") is not None
 
@@ -118,7 +118,13 @@ class Closing:
         newest = newest_segment(group)
         name = group.facts.value("name") or group.facts.value("agent_label") or "task"
         uid = uuid_of(group.uid)
+        known = runs(group)
         for root, segment in group.segments.items():
+            if root not in known:
+                if segment.told_start or segment.told_end:
+                    segment.told_start = segment.told_end = ""
+                    self.out.retracted += [start_id(root), end_id(root)]
+                continue
             span_id = segment.span_id
             started_ns = segment.start_ns or group.facts.first_ns
             if segment.told_start != f"{name}\0{started_ns}":

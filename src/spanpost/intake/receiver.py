@@ -36,7 +36,7 @@ _CANCELLED: Final = 0.2
 _RANDOM = random.Random()
 
 #: Losses that mean a whole span or record.
-_REJECTED: Final = ("bad_span", "bad_record")
+_REJECTED: Final = ("bad_span", "bad_record", "bad_point")
 
 
 class Busy(Exception):
@@ -87,7 +87,7 @@ class Keep(Protocol):
 
 
 class Watches(Protocol):
-    """**Protocol:** counts losses and data points; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counts losses, and data points that nobody reads; `spanpost.metrics.Metrics` is it."""
 
     def lost(self, room: str, reason: str, n: int = 1) -> None: ...
 
