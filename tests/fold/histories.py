@@ -128,7 +128,7 @@ def history(random: Random, *, size: int = 14) -> list[Placed]:
     after = BASE if random.random() < 0.4 else 0
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         out += _trace(random, size, traces, after)
-        after = after and max(p.observation.at_ns for p in out) + SECOND
+        after = after and max((p.observation.at_ns for p in out), default=after) + SECOND
     out.sort(key=lambda p: (p.observation.at_ns, p.content_hash))
     return out
 
@@ -282,3 +282,49 @@ def feed(batch: list[Placed], random: Random | None) -> Twin:
     twin.settle()
     twin.settle()
     return twin
+
+
+def resumptions(random: Random) -> list[Placed]:
+    """Return the runs of a conversation, some of which wait for a person and are gone on with, and of a team's messages."""
+    out: list[Placed] = []
+    at, former = BASE, (b"", b"")
+    for number in range(random.randint(2, 5)):
+        trace, box = random.randbytes(16), random.randbytes(8)
+        begins = at
+        agent = random.choice(("ann", "ann", "bob"))
+        call = random.choice(("call-1", "call-2", ""))
+        tool = Reading(
+            role=Role.TOOL, tool_name=random.choice(("write", "search")), tool_call_id=call, has_no_result=random.random() < 0.6
+        )
+        model = Reading(role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=random.choice((Finish.STOP, Finish.TOOLS)))
+        parts = [model, tool] if random.random() < 0.5 else [tool, model] if random.random() < 0.5 else [tool]
+        if random.random() < 0.2:
+            parts = [*parts, msgspec.structs.replace(model, is_interrupt=True)]
+        for part in parts:
+            at += SECOND
+            out.append(_whole(trace, random.randbytes(8), box, at, at + SECOND // 2, part))
+        root = Reading(role=Role.AGENT, agent_name=agent, conversation_id=random.choice(("talk", "talk", None)))
+        above = random.randbytes(8) if random.random() < 0.5 else b""
+        at += SECOND
+        out.append(_whole(trace, box, above, begins, at, root))
+        if above:
+            links = (former,) if former[0] and random.random() < 0.6 else ()
+            out.append(_whole(trace, above, b"", begins, at, Reading(role=Role.PLUMBING), links))
+        if random.random() < 0.5:
+            message = random.randbytes(8)
+            out.append(_whole(trace, message, box, at, at, Reading(role=Role.PLUMBING)))
+            former = (trace, message)
+        if random.random() < 0.8:
+            at += SECOND * random.choice((0, 1, 5))
+        else:
+            at = begins + number  # side by side
+    return out
+
+
+def _whole(
+    trace: bytes, span: bytes, parent: bytes, begins: int, ends: int, reading: Reading, links: tuple[tuple[bytes, bytes], ...] = ()
+) -> Placed:
+    o = Observation(
+        part=Part.ENDED, trace_id=trace, span_id=span, parent_id=parent, name="span", start_ns=begins, end_ns=ends, at_ns=ends, links=links
+    )  # fmt: skip
+    return placed(o, reading)

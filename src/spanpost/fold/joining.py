@@ -37,6 +37,7 @@ class Joining:
         self.meetings = Shelf(groups.work, Meeting)
         self.strands = Shelf(groups.work, Strand)
         self._changed: dict[Key, None] = {}
+        self._has_moved = False
 
     def flush(self) -> None:
         """Hand what changed to the work."""
@@ -45,7 +46,7 @@ class Joining:
 
     def join(self) -> bool:
         """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
-        groups = self.groups
+        groups, self._has_moved = self.groups, False
         for domain, other in groups.links:
             self._tie(domain, other)
         groups.links.clear()
@@ -59,7 +60,9 @@ class Joining:
             if unit is not None:
                 self._examine(key, unit)
         changed, self._changed = list(self._changed), {}
-        return any([self._decide(meeting) for meeting in changed])
+        for meeting in changed:
+            self._decide(meeting)
+        return self._has_moved
 
     # --- who meets where ----------------------------------------------------------------------------------------------
 
@@ -188,7 +191,7 @@ class Joining:
 
     # --- who goes on with whom ----------------------------------------------------------------------------------------
 
-    def _decide(self, meeting: Key) -> bool:
+    def _decide(self, meeting: Key) -> None:
         runs = self._runs(meeting)
         below: dict[Key, Key] = {}
         if meeting[16:17] == b"l":
@@ -196,7 +199,6 @@ class Joining:
             on, below = of_strand(runs) if strand is not None and strand.is_joined else ({}, {})
         else:
             on = continued(runs)
-        has_moved = False
         for key in sorted(runs):
             unit = self.groups.unit(key)
             if unit is None:
@@ -209,13 +211,12 @@ class Joining:
             unit.meetings[meeting] = to
             if is_linked:
                 unit.linked_to = below.get(key, b"")
-            has_moved = True
             self._show(key, unit)
-        return has_moved
 
     def _show(self, key: Key, unit: Unit) -> None:
         """Show a run where its meetings, and links, say."""
         kin = self.groups.kin(key[:16])
+        self._has_moved = True
         unit.joined, unit.joined_by = b"", ""
         for end, rule in RULES.items():
             for meeting, to in sorted(unit.meetings.items()):
