@@ -100,6 +100,16 @@ def open_dir() -> Iterator[Callable[[], Path]]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules of slow tests: a long one that comes last would have one worker wait for it."""
+    slow = {item.path for item in items if _is_slow(item)}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) is not None for name in ("slow", "acceptance"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip or fail a test marked ``needs(component)`` where the component is missing."""
     for mark in item.iter_markers("needs"):
