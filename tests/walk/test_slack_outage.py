@@ -14,6 +14,7 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.paces import PAUSES
 from spanpost.fold.retries import Policy, decide
 from spanpost.fold.routes import Routes
+from spanpost.fold.silence import NO_SILENCE
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.testing.observed import an_event, ended, started
@@ -29,7 +30,9 @@ class World:
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.ledger = MemoryLedger(Rules(routes=Routes(sinks=("slack",))), clock=lambda: self.now, keep=None, jitter=lambda: 0.5)
+        self.ledger = MemoryLedger(
+            Rules(routes=Routes(sinks=("slack",)), patience=NO_SILENCE), clock=lambda: self.now, keep=None, jitter=lambda: 0.5
+        )
         self._sink = SlackSink()
         self.is_down = False
         self.calls: list[tuple[datetime, Delivery]] = []
@@ -44,14 +47,13 @@ class World:
             for delivery in await self.ledger.claim(["slack"], 8, self.budgets):
                 await self.ledger.settle(delivery, self._answer(delivery))
             await self.ledger.elapse()
-            if until is None and not (await self.ledger.counts())["deliveries"].get("waiting"):
-                return
             wait = await self.ledger.due_in(["slack"], self.budgets)
             then = self.now + timedelta(seconds=wait) if wait is not None else None
             if until is not None and (then is None or then >= until):
                 self.now = until
                 return
-            assert then is not None
+            if then is None:
+                return
             self.now = then
 
     def _answer(self, delivery: Delivery) -> Outcome:
