@@ -34,12 +34,12 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import buckets, claims, fleet, hearing, outbox, rows
+from spanpost.ledger import buckets, claims, fleet, hearing, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
-from spanpost.ledger.transactions import Unfoldable, is_of_data, transact, unfoldable
+from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_data, keep, transact, unfoldable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -116,9 +116,11 @@ class PostgresLedger:
                 min_size=0,  # a floor would be restored behind our back, with a traceback for each try while the database is away
                 max_size=self._pool_size,
                 timeout=10,
-                command_timeout=30,
+                command_timeout=transactions.WAIT,
                 statement_cache_size=0 if self._pgbouncer else 200,
                 server_settings={"application_name": "spanpost"},
+                init=None if self._pgbouncer else bound,
+                reset=keep,
             )
             async with pool.acquire() as connection, connection.transaction():
                 misfit = await schema.check(connection)
@@ -155,9 +157,16 @@ class PostgresLedger:
         async def once(connection: Any) -> T:
             # Read committed whatever the database's default: each statement must see what the locks waited for.
             async with connection.transaction(isolation="read_committed"):
+                if self._pgbouncer:
+                    await bound(connection, "LOCAL")
                 return await work(connection)
 
-        return await transact(self._pool, once)
+        try:
+            return await transact(self._pool, once)
+        except LedgerUnavailable as error:
+            if self._pool is not None and isinstance(error.__cause__, TimeoutError):
+                await end_frozen(self._pool)
+            raise
 
     # --- recording --------------------------------------------------------------------------------------------------
 
