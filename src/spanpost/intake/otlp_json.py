@@ -49,7 +49,17 @@ def parse(body: bytes) -> tuple[dict[str, Any], int]:
             text = body.decode("utf-8", "replace")
             if "\ufffd" in text:
                 repairs = Repair.NOT_UTF8
-            document = json.loads(text, parse_int=_integer)
+            texts: list[str] = []
+
+            def integer(digits: str) -> int | str:
+                read = _integer(digits)
+                if isinstance(read, str):
+                    texts.append(read)
+                return read
+
+            document = json.loads(text, parse_int=integer)
+            if texts:
+                repairs |= Repair.NUMBER
         except (ValueError, RecursionError):
             raise Undecodable(f"not OTLP/JSON: {refusal}") from None
     if not isinstance(document, dict):
