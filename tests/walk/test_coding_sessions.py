@@ -18,7 +18,7 @@ from spanpost.domain.checkpoints import TOLD, Checkpoint, Kind
 from spanpost.domain.observations import Observation, Origin, Part, log_index
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
-from spanpost.fold.silence import Patience
+from spanpost.fold.silence import NO_SILENCE, Patience
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 
@@ -241,6 +241,43 @@ def test_a_permission_prompt_is_seen_where_hooks_tell_it() -> None:
     assert folded(*s.records)[0][0].status == "waiting"
     s.tell("tool_decision", 30, decision="accept", source="user_temporary", tool_name="Bash", tool_use_id="t1")
     assert folded(*s.records)[0][0].status == "working"
+
+
+def test_a_session_ends_where_hooks_tell_it_and_may_be_resumed() -> None:
+    """A hook for the session's end completes it; a prompt after that is another run of the same session."""
+    s = Session().prompt(0).call(1).answer(1).tell("hook_execution_start", 9, hook_event="SessionEnd", hook_name="SessionEnd")
+    assert folded(*s.records)[0][0].status == "complete"
+    s.prompt(60, "p2")
+    [task], _ = folded(*s.records)
+    assert (task.status, task.segments) == ("working", 2)
+
+
+def test_what_the_resource_says_is_there_for_routing() -> None:
+    """Topic, repository and environment that the person set for the CLI's process are the task's."""
+    said = {"service.name": "claude-code", "agent.topic": "backend", "agent.repo": "acme/shop", "deployment.environment.name": "ci"}
+    origin = msgspec.structs.replace(EVENTS, resource=said)
+    [task], _ = folded(*(msgspec.structs.replace(o, origin=origin) for o in Session().prompt(0).call(1).records))
+    assert (task.topic, task.repo, task.environment, task.service) == ("backend", "acme/shop", "ci", "claude-code")
+
+
+@given(st.randoms(use_true_random=False))
+def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
+    """Two prompts with tools, a refusal, an error, a compaction and data points: every order and repetition, the same."""
+    s = Session().prompt(0).call(1).tool(1).call(3).answer(3).prompt(60, "p2").call(61, "p2", fresh=9000)
+    s.tell("api_error", 62, "p2", model="claude-sonnet-4-5", error="Overloaded", status_code=529, request_id="req_1")
+    s.tell("tool_decision", 63, "p2", decision="reject", source="user_reject", tool_name="Edit", tool_use_id="t2")
+    s.tell("compaction", 64, "p2", trigger="auto", success="true", pre_tokens="9900", post_tokens="400")
+    s.call(65, "p2", fresh=10).answer(65, "p2")
+    records = [*s.records, point("token.usage", 60, 5, type="output"), point("active_time.total", 60, 5.0, type="cli")]
+
+    def public(batch: list[Observation]) -> tuple[list[Task], list[tuple[str, str]]]:
+        tasks, checkpoints = folded(*batch, patience=NO_SILENCE)
+        return tasks, told([c for c in checkpoints if c.kind in TOLD])
+
+    expected = public(records)
+    mixed = [*records, *random.sample(records, 5)]
+    random.shuffle(mixed)
+    assert public(mixed) == expected
 
 
 # --- failures and compaction ------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.readings import METERED, Approval, Failure, Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
+from spanpost.fold.read.agent import ON_RESOURCE
 
 
 class What(Enum):
@@ -87,6 +88,10 @@ class Cli:
     call_key: Callable[[str, Mapping[str, Any]], str] | None = None
 
 
+#: What a resource says for routing, as fields of a reading.
+_ROUTING = frozenset({"service", "environment", "repo", "topic"})
+
+
 class _Record:
     """A log record or data point while it is read."""
 
@@ -137,6 +142,15 @@ class _Record:
             "agent_label": v.name(self.get("agent")),
         }
 
+    def of_process(self) -> dict[str, Any]:
+        """Return what the resource says for routing; who starts the CLI sets it."""
+        resource = self.o.origin.resource
+        said: dict[str, Any] = {}
+        for attribute, name in ON_RESOURCE.items():
+            if name in _ROUTING and (value := v.text(resource.get(attribute))) is not None:
+                said.setdefault(name, value)
+        return said
+
     def is_session(self) -> bool:
         attribute, value = self.cli.unattended
         said = self.attributes.get(attribute, self.o.origin.resource.get(attribute))
@@ -180,8 +194,7 @@ def _prompt(r: _Record) -> Reading:
     return Reading(
         role=Role.AGENT,
         agent_name=r.cli.agent,
-        service=v.text(r.o.origin.resource.get("service.name")),
-        repo=v.text(r.get("repo")),
+        **{"repo": v.text(r.get("repo")), **r.of_process()},
         is_session=r.is_session(),
         step_name=step,
         step_key=r.box.hex(),
@@ -340,7 +353,7 @@ def _point(r: _Record, meter: Meter) -> Reading | None:
         "task_id": r.session,
         "conversation_id": r.session,
         "agent_label": r.cli.agent,
-        "service": v.text(r.o.origin.resource.get("service.name")),
+        **r.of_process(),
         "is_session": r.is_session(),
         "is_metered": True,
     }
