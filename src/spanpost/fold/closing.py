@@ -52,7 +52,7 @@ class Closing:
                 group.has_started = True
                 out.started.append(uuid_of(group.uid))
             is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
-            if is_final and not group.is_over:
+            if is_final and self._is_first_end(group):
                 out.ended.append(uuid_of(group.uid))
             group.is_over = is_final
             has_failed = verdict.status == c.ERROR and verdict.is_over
@@ -73,6 +73,15 @@ class Closing:
             if group is not None and self._is_shown(group):
                 self._segments(key, group, verdict, news)
         self._address(verdicts, news)
+
+    @staticmethod
+    def _is_first_end(group: Group) -> bool:
+        """Tell whether the run that ended is to be counted: each is once, under the status that it ended in first."""
+        run = newest_segment(group)
+        if run is None:
+            return not group.is_over
+        is_first, run.is_counted = not run.is_counted, True
+        return is_first
 
     def _announce(self, key: Key, group: Group, waiting: list[Key]) -> None:
         """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle."""

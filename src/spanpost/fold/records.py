@@ -191,6 +191,8 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     #: What was told of its start and its end, to tell only changes.
     told_start: str = ""
     told_end: str = ""
+    #: Its end was handed to the counters, which cannot take back: a run that is heard again after all does not end twice.
+    is_counted: bool = False
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):
