@@ -97,7 +97,8 @@ def folded(
 ) -> tuple[list[Task], list[Checkpoint]]:
     """Return what comes of records, one batch each, as it is seen `now` seconds after the beginning."""
     clock = [BEGAN]
-    ledger = MemoryLedger(Rules(patience=patience or Patience()), clock=lambda: clock[0])
+    rules = Rules(patience=patience or Patience(), windows={"claude-sonnet-4-5": 200_000})
+    ledger = MemoryLedger(rules, clock=lambda: clock[0])
     for record in records:
         clock[0] = max(clock[0], datetime.fromtimestamp(record.at_ns / 1e9, UTC))
         assert not ledger.record_now([record]).lost
@@ -315,6 +316,23 @@ def test_a_sub_agents_end_is_a_checkpoint() -> None:
     [task], checkpoints = folded(*s.records)
     assert [c.text for c in checkpoints if c.kind is Kind.CHECKPOINT] == ["Explore is done: 7 tool calls, 12.5 s"]
     assert (task.llm_calls, task.input_tokens) == (2, 2000)
+
+
+def test_calls_beside_the_conversation_say_nothing_of_its_context() -> None:
+    """A title's or a sub-agent's call is counted, and leaves the session's context use and model alone."""
+    s = Session().prompt(0).call(1, fresh=150_000, query_source="repl_main_thread")
+    s.call(2, fresh=50, cached=0, query_source="generate_session_title", model="claude-haiku-4-5")
+    s.call(3, fresh=190_000, cached=0, query_source="agent:builtin:Explore", agent__name="Explore")
+    [task], checkpoints = folded(*s.records)
+    assert (task.context_used_tokens, task.model, task.llm_calls) == (150_900, "claude-sonnet-4-5", 3)
+    assert [c.ref for c in checkpoints if c.kind is Kind.CONTEXT_WARNING] == ["70"]
+
+
+@pytest.mark.parametrize(("model", "window"), [("claude-sonnet-4-5", 200_000), ("claude-sonnet-4-5[1m]", 1_000_000)])
+def test_the_window_is_the_models(model: str, window: int) -> None:
+    """A window of a million tokens is known by the model's name."""
+    [task], _ = folded(*Session().prompt(0).call(1, model=model).records)
+    assert task.context_window_tokens == window
 
 
 def test_records_that_mean_nothing_are_no_sign_of_work() -> None:

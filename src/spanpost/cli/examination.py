@@ -168,7 +168,9 @@ def _socket(path: Path) -> Finding:
         cure = f"make it: install -d -m 0750 {path.parent}, for the user that runs spanpost"
         return Finding("gateway", False, f"grpc_socket: {path.parent} is no directory that can be written", cure)
     if path.exists() and not path.is_socket():
-        return Finding("gateway", False, f"grpc_socket: {path} is there and is no socket", "name another path, or move the file away")
+        return Finding(
+            "gateway", False, f"grpc_socket: {path} is there and is no socket", "name another path, or move the file away"
+        )
     return Finding("gateway", True, f"{path} can be made for grpc_socket")
 
 

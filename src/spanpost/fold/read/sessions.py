@@ -82,6 +82,8 @@ class Cli:
     excludes_reasoning: bool = False
     #: (attribute of the record or resource, value) where no person sits at the terminal.
     unattended: tuple[str, str] = ("", "")
+    #: How the field `source` begins of calls that are of the conversation; empty: all are.
+    main: tuple[str, ...] = ()
     #: A record's span is that of its prompt: spans and records are one tree.
     is_traced: bool = False
     #: Makes the key of a model call from its attributes; the same for a call's span and for its record.
@@ -227,6 +229,7 @@ def _as_call(r: _Record, usage: Usage | None, failure: Failure | None) -> Readin
         call_key=key,
         occurrence=failure_key(r.identifier("request")) if failure is not None else "",
         rests=is_final,
+        is_aside=is_aside(r.cli, r.get("source")),
         stands_for=(r.trace, r.hash(8, "call", r.prompt, own, str(r.o.at_ns)), r.box, r.began()),
         **r.common(),
     )
@@ -317,6 +320,11 @@ _READERS: dict[What, Callable[[_Record], Reading | None]] = {
     What.SUBAGENT: _subagent,
     What.HOOK: _hook,
 }
+
+
+def is_aside(cli: Cli, source: Any) -> bool:
+    """Tell by who asked for it whether a model call is beside the conversation."""
+    return bool(cli.main) and type(source) is str and not source.startswith(cli.main)
 
 
 def failure_key(call: str | None) -> str:
