@@ -57,6 +57,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 facts.active_ns = begins
             if role is _TOOL:
                 facts.note("begun", 0, begins, key, True)
+        if (role is _LLM or role is _TOOL) and begins:
+            # By what a run began: of one span's copies the ended one says most.
+            what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
+            facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
     elif at > facts.active_ns and not r.is_quiet:
@@ -129,9 +133,10 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             facts.note("context_call", 0, at, key, (r.model, usage.input))
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
-        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
+        has_no_result = r.has_no_result or r.is_interrupt
+        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, has_no_result, r.tool_call_id or ""))
     elif role is _HANDOFF:
-        facts.note("tool", 0, at, key, ("handoff", has_failed, False))
+        facts.note("tool", 0, at, key, ("handoff", has_failed, False, ""))
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
     if has_failed:

@@ -33,6 +33,10 @@ class Groups(Family):
         self.gone: dict[Key, Key] = {}
         #: Segments that are no longer their task's: their start and end are taken back.
         self.retracted: set[Key] = set()
+        #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
+        self.runs: set[Key] = set()
+        self.links: list[tuple[bytes, bytes]] = []
+        self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
         """Return the ids of what was told of segments that are no more."""
@@ -111,6 +115,8 @@ class Groups(Family):
         if heir.group != unit.group:
             self._move_counted(kin, span_id, unit.group, heir.group)
         kin.units.drop(span_id)
+        if unit.meetings:
+            self.withdrawn[unit_key(kin.domain, span_id)] = list(unit.meetings)
         self.moves.append((kin.domain, unit.trace_id, span_id, up, heir.group))
         heir_group = self.group(heir.group)
         if heir_group is not None and heir.group != unit.group:
@@ -161,6 +167,10 @@ class Groups(Family):
     def _put_in_place(self, kin: Kin, span_id: bytes, unit: Unit) -> bool:
         """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
         group, root = place(kin, span_id, unit)
+        if root[16:17] == b"u":
+            self.runs.add(root)
+        if unit.meetings:
+            self.runs.add(unit_key(kin.domain, span_id))
         if (group, root) == (unit.group, unit.root):
             if root == unit_key(kin.domain, span_id):
                 self.relate(kin, unit)

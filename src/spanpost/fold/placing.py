@@ -106,4 +106,6 @@ def place(kin: Kin, span_id: bytes, unit: Unit) -> tuple[Key, Key]:
     own = unit_key(kin.domain, span_id)
     if unit.task_id:
         return group_key(explicit_uid(unit.tenant, unit.task_id)), own
+    if unit.joined and above is None:
+        return unit.joined, own
     return group_key(kin.domain, span_id), own

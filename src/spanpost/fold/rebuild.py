@@ -30,6 +30,8 @@ def gather(groups: Groups) -> None:
             if unit is None:  # dissolved: its heir has learned what it knew
                 continue
             kin.units.put(span_id, unit)
+            if unit.root[16:17] == b"u":
+                groups.runs.add(unit.root)
             group = groups.group(unit.group)
             if group is not None and unit.group not in groups.stale:
                 group.facts.merge(unit.facts)

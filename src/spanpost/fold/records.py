@@ -63,6 +63,16 @@ def slot_key(tenant: str, response_id: str) -> Key:
     return blake2b(f"{tenant}\0response\0{response_id}".encode("utf-8", "replace"), digest_size=16).digest() + b"s"
 
 
+def meeting_key(tenant: str, kind: bytes, id: str) -> Key:
+    """Return the key under which runs meet: by a tool call's id (kind ``a``), or by a conversation (``c``)."""
+    raw = f"{tenant}\0{kind.decode()}\0{id}".encode("utf-8", "replace")
+    return blake2b(raw, digest_size=16, person=b"meeting").digest() + b"r" + kind
+
+
+def strand_key(domain: bytes) -> Key:
+    return domain + b"l"
+
+
 def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
     """Return the key of a told occurrence. An approval is one in whatever trace it is spoken of: its own domain."""
     return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
@@ -154,6 +164,12 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     doubtful: list[Checkpoint] = []
     #: The task above, when this unit leads a segment.
     parent_group: Key = b""
+    #: The task whose run this one goes on with, and by which rule; of a run that links join to another agent's, the task above.
+    joined: Key = b""
+    joined_by: str = ""
+    linked_to: Key = b""
+    #: Where this run met others, and the task it was found to go on with there.
+    meetings: dict[Key, Key] = {}
 
     @property
     def is_box(self) -> bool:
@@ -276,6 +292,40 @@ class Slot(msgspec.Struct, gc=False):
     """The spans that carry one response id, by cell key. Of those that overlap in time one counts."""
 
     claimants: dict[Key, Claimant] = {}
+
+
+class Run(msgspec.Struct, array_like=True, gc=False):
+    """What others may go by to tell whether one run goes on with another."""
+
+    start_ns: int
+    #: 0 while it has not ended.
+    end_ns: int
+    #: The task in which it is shown.
+    group: Key
+    agent_name: str = ""
+    #: 0: it waits for nobody; 1: probably, for the answer to a tool call; 2: it said so.
+    waits: int = 0
+    #: The tool call that was left open: name and id.
+    pending: tuple[str, str] = ("", "")
+    #: The tool call by which it began, before any model call; None when it began otherwise.
+    began_with: tuple[str, str] | None = None
+    #: It did nothing yet.
+    is_idle: bool = False
+
+
+class Meeting(msgspec.Struct, gc=False):
+    """Runs that may go on with one another, by the key of their root's unit."""
+
+    runs: dict[Key, Run] = {}
+
+
+class Strand(msgspec.Struct, omit_defaults=True, gc=False):
+    """Traces that links of a framework's messages join. `into` is the domain that speaks for this one, when it is another."""
+
+    into: bytes = b""
+    #: More traces than its own are in it.
+    is_joined: bool = False
+    runs: dict[Key, Run] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

@@ -102,6 +102,16 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
     return Verdict(c.WORKING, "activity")
 
 
+def how_it_waits(facts: Facts, segment: Segment) -> int:
+    """Return whether a run, by its own facts, ended waiting for a person: 0 no, 1 probably, 2 as it said itself."""
+    if segment.ending.closed is None:
+        return 0
+    verdict = _end(Group(facts=facts, has_box=True), facts, segment)
+    if verdict is None or verdict.status != c.WAITING:
+        return 0
+    return {"unresolved tool call": 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
+
+
 def of_past_segment(segment: Segment) -> Verdict | None:
     """Return how a segment ended that is not the newest: from its own end alone."""
     ending, inner = segment.ending, segment.inner

@@ -23,10 +23,12 @@ from spanpost.fold.records import (
     domain_of,
     group_key,
     kids_key,
+    meeting_key,
     members_key,
     offspring_key,
     seen_key,
     slot_key,
+    strand_key,
     unit_key,
 )
 from spanpost.fold.tell import occurrence_id, possible_telling
@@ -89,6 +91,8 @@ def _stand_in(record: Observation, reading: Reading) -> Observation:
 def domains(batch: Sequence[Placed]) -> set[bytes]:
     """Return the lock domains that are known to be touched before anything is fetched."""
     out = {p.domain for p in batch}
+    talks = {(p.observation.tenant, p.reading.conversation_id) for p in batch if p.reading.conversation_id}
+    out |= {meeting_key(tenant, b"c", talk)[:16] for tenant, talk in talks if talk}
     for p in batch:
         if p.slot:
             out.add(p.slot[:16])
@@ -123,6 +127,8 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
         if type(record) is Unit:
             if record.group[:16] not in whole:
                 group_of(record.group)
+            for meeting in record.meetings:
+                look(meeting)
         elif type(record) is Group and record.parent:
             look(record.parent)
     parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
@@ -138,6 +144,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             continue
         span_id = p.observation.span_id
         group_of(group_key(domain))
+        look(strand_key(domain))
         if p.reading.role.is_box:
             group_of(group_key(domain, span_id))
         for _ in range(DEPTH):
