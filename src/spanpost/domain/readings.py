@@ -194,6 +194,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_key: str = ""
     #: What is open has answered, and rests unless something follows.
     rests: bool = False
+    #: A model call beside the conversation (a sub-agent's, a title's): it says nothing of its context.
+    is_aside: bool = False
     #: No sign of work, whatever it says.
     is_quiet: bool = False
     #: What a step is known by where names are not.

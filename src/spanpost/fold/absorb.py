@@ -128,8 +128,8 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
         )
         if r.model:
-            facts.note("model", 0, at, key, r.model)
-        if usage is not None and usage.input is not None:
+            facts.note("model", -1 if r.is_aside else 0, at, key, r.model)
+        if usage is not None and usage.input is not None and not r.is_aside:
             facts.note("context_call", 0, at, key, (r.model, usage.input))
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)

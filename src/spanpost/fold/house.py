@@ -82,7 +82,7 @@ class House:
 
     def _counts_first(self, cell: Cell, r: Reading) -> bool:
         """Tell whether this is the first telling of a model call that is known to count."""
-        if not cell.wins or r.is_metered:
+        if not cell.wins or r.is_metered or r.is_aside:
             return False
         slot = self.spans.slots.get(cell.slot) if r.call_key else None
         return slot is None or len(slot.claimants) == 1

@@ -31,10 +31,9 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
-from spanpost.domain.usage import Usage
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Ending, Fact, Facts
-from spanpost.fold.flow import ZERO, as_usage
+from spanpost.fold.flow import shown_usage
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.records import Group, Segment
 from spanpost.fold.segments import is_loose, newest_segment, runs
@@ -266,7 +265,7 @@ def as_task(
     facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
-    usage = _used(group)
+    usage = shown_usage(group.flow, group.metered)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     used, window, source = context_of(facts, windows)
@@ -343,17 +342,6 @@ def as_task(
         results=_by_name(maps.get("results")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
-
-
-def _used(group: Group) -> Usage:
-    """Return what a task used: as its calls tell, where they tell nothing as its data points do."""
-    usage, metered = as_usage(group.flow), group.metered
-    if metered == ZERO:
-        return usage
-    other = as_usage(metered)
-    if not usage.is_known:
-        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
-    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
