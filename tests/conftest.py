@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def _postgres() -> str | None:
 def _collector() -> str | None:
     found = subprocess.run([ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def _framework(name: str) -> str | None:
+    """Return the environment of an agent framework."""
+    command = [ROOT / "scripts" / "install-frameworks", "--find", name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+FRAMEWORKS = ("pydantic_ai", "openai_agents", "langgraph", "crewai")
 
 
 def _emulate() -> str | None:
@@ -59,6 +69,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "curl": (lambda: shutil.which("curl"), "curl"),
     "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
     "go": (lambda: shutil.which("go"), "Go"),
+    **{name: (partial(_framework, name), f"{name}; scripts/install-frameworks {name} installs it") for name in FRAMEWORKS},
 }
 
 

@@ -8,6 +8,7 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+from spanpost.fold.read.values import doing
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
@@ -51,8 +52,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif (role is _LLM or role is _TOOL) and begins > facts.active_ns:
-            facts.active_ns = begins
+        elif role is _LLM or role is _TOOL or (role is _STEP and o.parent_id):
+            if begins > facts.active_ns:
+                facts.active_ns = begins
+            _doing(facts, o, r, key, begins, role)
         if role is _TOOL and r.tool_name:
             facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
     elif at > facts.active_ns:
@@ -94,6 +97,18 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("service", 0, earliest, key, r.service)
     if r.environment:
         facts.note("environment", 0, earliest, key, r.environment)
+
+
+def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
+    """Keep what is being done just now, for as long as the task runs: the newest start says it."""
+    if role is _LLM:
+        shown = f"model: {r.model}" if r.model else "asking the model"
+    else:
+        name = r.tool_name or doing(o.name)
+        if name is None:
+            return
+        shown = f"tool: {name}" if role is _TOOL else name
+    facts.note("doing", 0, begins, key, shown[:TEXT_CAP])
 
 
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:

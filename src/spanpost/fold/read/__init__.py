@@ -40,7 +40,7 @@ from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interru
 from spanpost.fold.read.genai import GENAI
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
-from spanpost.fold.read.openinference import OPENINFERENCE
+from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
@@ -61,7 +61,9 @@ _PART_LINK = Part.LINK
 __all__ = ["DIALECTS", "is_silent", "read"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
-DIALECTS: tuple[Dialect, ...] = (AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, MCP, TRACELOOP, LANGSMITH, GENAI, OPENINFERENCE)
+DIALECTS: tuple[Dialect, ...] = (
+    AGENT, CLAUDE_CODE, PYDANTIC_AI, STRANDS, OPENINFERENCE_LIVE, MCP, TRACELOOP, LANGSMITH, GENAI, OPENINFERENCE,
+)  # fmt: skip
 
 #: autogen, semantic-kernel (which shares its runtime), MS agent-framework, mcp, litellm.
 _PLUMBING_NAMES = ("autogen ", "agent_runtime ", "workflow.build", "edge_group.", "message.send", "MCP send ", "raw_gen_ai_request")
