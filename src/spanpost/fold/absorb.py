@@ -8,6 +8,7 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+from spanpost.fold.read.values import doing
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
@@ -52,11 +53,12 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif role is _LLM or role is _TOOL:
+        elif role is _LLM or role is _TOOL or (role is _STEP and o.parent_id):
             if begins > facts.active_ns:
                 facts.active_ns = begins
             if role is _TOOL:
                 facts.note("begun", 0, begins, key, True)
+            _doing(facts, o, r, key, begins, role)
         if (role is _LLM or role is _TOOL) and begins:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
@@ -106,6 +108,18 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("service", 0, earliest, key, r.service)
     if r.environment:
         facts.note("environment", 0, earliest, key, r.environment)
+
+
+def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
+    """Keep what is being done just now, for as long as the task runs: the newest start says it."""
+    if role is _LLM:
+        shown = f"model: {r.model}" if r.model else "asking the model"
+    else:
+        name = r.tool_name or doing(o.name)
+        if name is None:
+            return
+        shown = f"tool: {name}" if role is _TOOL else name
+    facts.note("doing", 0, begins, key, shown[:TEXT_CAP])
 
 
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:

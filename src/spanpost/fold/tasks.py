@@ -311,7 +311,7 @@ def as_task(
         rule=verdict.rule,
         is_announced=root.is_announced,
         progress=known("progress"),
-        action=known("action"),
+        action=_action(facts, verdict),
         step_name=step[0],
         step_index=step[1],
         step_count=step[2],
@@ -342,6 +342,15 @@ def as_task(
         results=_by_name(maps.get("results")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _action(facts: Facts, verdict: Verdict) -> str | None:
+    """Return what it is doing, as the agent says it; else the newest start that was seen live, else the last tool call."""
+    action, doing = facts.latest.get("action"), facts.latest.get("doing")
+    if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
+        action = doing
+    shown: str | None = action[3] if action is not None else None
+    return shown
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from spanpost.fold.read.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
 from spanpost.fold.read.openai_agents import OPENAI_AGENTS
-from spanpost.fold.read.openinference import OPENINFERENCE
+from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
@@ -70,6 +70,7 @@ DIALECTS: tuple[Dialect, ...] = (
     STRANDS,
     OPENAI_AGENTS,
     LANGGRAPH_TRACELOOP,
+    OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
     LANGSMITH,
