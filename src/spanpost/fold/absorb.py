@@ -12,7 +12,7 @@ from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
 _OK, _ERROR = Status.OK, Status.ERROR
-_STEP, _LLM, _TOOL, _AGENT, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.HANDOFF
+_STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
 _IDENTITY = (
@@ -104,6 +104,9 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     at = o.at_ns
     failure = r.failure
     has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
+    if o.exceptions and not has_failed and not r.is_interrupt and not r.has_no_result:
+        # LangSmith's export says OK over an exception. A call that was answered after all is well.
+        has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
     if role is _LLM:
         usage = r.usage
         facts.active_ns = max(facts.active_ns, at)
@@ -126,11 +129,13 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         facts.note("tool", 0, at, key, ("handoff", has_failed, False, ""))
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
-    if has_failed:
+    if has_failed and (failure is not None or o.status is _ERROR):  # else an event has told it better
         facts.note("failure", 1 if is_ending else 0, at, key, _failure(failure, o))
     if is_ending:
         shown = _failure(failure, o) if has_failed else ("", "", "")
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
+        if o.exceptions and role != _TASK and outcome in ("ok", "unset"):
+            facts.note("exception", 0, at, key, True)
         closed = (at, key, outcome, shown[0], shown[1])
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed

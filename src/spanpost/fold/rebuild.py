@@ -74,6 +74,7 @@ def rebuild(groups: Groups) -> None:
             if root in group.segments:
                 group.segments[root].told_start = segment.told_start
                 group.segments[root].told_end = segment.told_end
+                group.segments[root].waited = segment.waited
             elif segment.told_start or segment.told_end:
                 groups.retracted.add(root)
         groups.touch(key, group)

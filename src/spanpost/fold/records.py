@@ -203,6 +203,8 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     #: What was told of its start and its end, to tell only changes.
     told_start: str = ""
     told_end: str = ""
+    #: It ended waiting for a person, and is gone on with by another.
+    waited: bool = False
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):

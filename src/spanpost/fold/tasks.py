@@ -124,6 +124,8 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     outcome = closed[2]
     if outcome == "unset" and inner.closed is not None and inner.closed[2] != "unset":
         outcome = inner.closed[2]
+    if segment.waited:
+        return Verdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
     return Verdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
@@ -160,6 +162,8 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
     if _has_failed_call_last(facts):
         return Verdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
+    if _has_thrown(facts):
+        return Verdict(c.ERROR, "exception on a root", "error", True, True, at, facts.value("failure"))
     if _has_failed_turn_last(facts):
         return Verdict(c.ERROR, "turn failed", "error", True, True, at, facts.value("failure"))
     if group.has_box and _is_unresolved(facts):
@@ -195,6 +199,14 @@ def _is_interrupted(facts: Facts) -> bool:
 def _has_failed_call_last(facts: Facts) -> bool:
     call = facts.value("call")
     return call is not None and call[3] and facts.at("tool") <= facts.at("call")
+
+
+def _has_thrown(facts: Facts) -> bool:
+    """An exception was recorded on a box that says it is well, and nothing was done after it."""
+    thrown, failure = facts.at("exception"), facts.latest.get("failure")
+    if not thrown or failure is None:
+        return False
+    return failure[1] >= facts.at("call") and failure[1] >= facts.at("tool")
 
 
 def _has_failed_turn_last(facts: Facts) -> bool:
