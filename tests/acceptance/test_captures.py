@@ -156,7 +156,8 @@ def told(batches: list[list[Observation]]) -> dict[str, Any]:
     ledger = MemoryLedger(app.rules_of(load()))
     for batch in batches:
         assert not ledger.record_now(batch).lost
-    ledger.elapse_now(datetime.now(UTC) + timedelta(days=1))
+    for days in (1, 2, 3):
+        ledger.elapse_now(datetime.now(UTC) + timedelta(days=days))
     return comparable(ledger.tasks_now(TaskQuery(limit=10**9)), [c for c in ledger.checkpoints_now(limit=10**9) if c.kind in TOLD])
 
 

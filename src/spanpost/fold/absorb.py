@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from spanpost.conventions import FINAL_STATUSES
-from spanpost.domain.observations import Observation, Part, Status
+from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+from spanpost.fold.read.values import name as clean_name
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
@@ -58,7 +59,11 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
             facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
-            facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
+            name = clean_name(r.tool_name) or "a tool"
+            facts.note("action", 0, begins, key, f"tool: {name}")
+            # The newest stay: what sorts first is kept.
+            rank = 1 if o.part is _ENDED else 0
+            facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
     elif at > facts.active_ns:
         facts.active_ns = at
     if r.says_something:

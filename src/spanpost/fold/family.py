@@ -118,6 +118,7 @@ class Family:
         if parent != group.parent:
             if group.parent:
                 siblings = self.offspring(group.parent)
+                siblings.at_work.pop(key, None)
                 if siblings.tasks.pop(key, None) is not None:
                     self.put_offspring(group.parent, siblings)
                     self.touched[group.parent] = None

@@ -99,6 +99,7 @@ def _drop(groups: Groups, key: Key, group: Group) -> None:
         groups.touch(heir_key, heir)
     if group.parent:
         siblings = groups.offspring(group.parent)
+        siblings.at_work.pop(key, None)
         if siblings.tasks.pop(key, None) is not None:
             groups.put_offspring(group.parent, siblings)
             groups.touched[group.parent] = None

@@ -255,6 +255,9 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     is_failed: bool = False
     is_over: bool = False
     has_started: bool = False
+    #: Its newest moment when it was last looked at for silence, and when it was found to be silent.
+    watched_ns: int = 0
+    quiet_ns: int = 0
     #: The status as last shown.
     status: str = ""
 
@@ -269,6 +272,8 @@ class Offspring(msgspec.Struct, gc=False):
     """Child tasks of a task, by key, and whether each has failed."""
 
     tasks: dict[Key, bool] = {}
+    #: Those of them that are at work.
+    at_work: dict[Key, bool] = {}
 
 
 class Claimant(msgspec.Struct, array_like=True, gc=False):

@@ -82,6 +82,8 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
     verdict = _end(group, facts, segment)
     if verdict is not None:
         return verdict
+    if is_given_up(group):
+        return Verdict(c.ERROR, "last call failed, and silence since", "error", True, True, facts.last_ns, facts.value("failure"))
     if _open_approvals(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
@@ -99,6 +101,15 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
     if not facts.active_ns and facts.value("step") is None and facts.value("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
+
+
+def may_be_given_up(group: Group) -> bool:
+    """Tell whether a task whose root never comes would be taken for failed, were it silent for a while."""
+    return _has_failed_call_last(group.facts) and not _open_approvals(group.facts)
+
+
+def is_given_up(group: Group) -> bool:
+    return group.quiet_ns > 0 and group.quiet_ns >= group.facts.last_ns and may_be_given_up(group)
 
 
 def how_it_waits(facts: Facts, segment: Segment) -> int:
@@ -250,7 +261,14 @@ def context_of(facts: Facts, windows: Mapping[str, int]) -> tuple[int | None, in
 
 
 def as_task(
-    group: Group, verdict: Verdict, windows: Mapping[str, int], *, parent: Group | None, root: Group, children: Mapping[bytes, bool]
+    group: Group,
+    verdict: Verdict,
+    windows: Mapping[str, int],
+    *,
+    parent: Group | None,
+    root: Group,
+    children: Mapping[bytes, bool],
+    agents_at_work: str | None = None,
 ) -> Task:
     """Return the row of a task."""
     facts, maps = group.facts, group.facts.maps
@@ -298,7 +316,7 @@ def as_task(
         rule=verdict.rule,
         is_announced=root.is_announced,
         progress=known("progress"),
-        action=known("action"),
+        action=_action(facts, agents_at_work),
         step_name=step[0],
         step_index=step[1],
         step_count=step[2],
@@ -352,9 +370,31 @@ def _aliases(group: Group) -> tuple[str, ...]:
 
 
 def _steps(facts: Facts) -> tuple[Step, ...]:
-    entries = facts.maps.get("steps", {})
+    entries = facts.maps.get("steps")
+    if not entries:
+        return _acts(facts)
     order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
     return tuple(Step(name=fact[3][0], index=fact[3][1], at=moment(fact[3][2])) for _, fact in order)
+
+
+def _action(facts: Facts, agents_at_work: str | None) -> str | None:
+    """Return what it is doing: what it said, else which of its agents are at work, else its newest tool call."""
+    action = facts.latest.get("action")
+    if agents_at_work and (action is None or action[0] == 0):
+        return agents_at_work
+    return action[3] if action is not None else None
+
+
+def _acts(facts: Facts) -> tuple[Step, ...]:
+    """Return the tool calls as steps, where the agent told none; a call told by several layers is one."""
+    out: list[Step] = []
+    name, ended_ns = "", 0
+    for _, fact in sorted(facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])):
+        if fact[3][0] == name and fact[3][1] < ended_ns:
+            continue
+        name, begins, ended_ns = fact[3]
+        out.append(Step(name=name, index=None, at=moment(begins)))
+    return tuple(out)
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
