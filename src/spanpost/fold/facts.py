@@ -22,6 +22,8 @@ Fact = tuple[int, int, bytes, Any]
 
 #: Entries kept of each map. A task with more is told by its counts.
 MAP_CAP = 100
+#: Of tool calls, from which steps are made where an agent tells none.
+ACTS_CAP = 20
 #: Text of people and agents kept in facts, characters.
 TEXT_CAP = 2000
 
@@ -94,7 +96,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         known = entries.get(entry)
         if known is None:
             entries[entry] = fact
-            if len(entries) > MAP_CAP:
+            if len(entries) > (MAP_CAP if map_name != "acts" else ACTS_CAP):
                 del entries[max(entries)]
         elif _is_greater(fact, known):
             entries[entry] = fact
