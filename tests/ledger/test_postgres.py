@@ -442,3 +442,13 @@ async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monk
     assert 60 in (len(recorded.settled), len(recorded.tasks))
     assert len(missed) < 3
     await ledger.close()
+
+
+async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn: str, database: Any) -> None:
+    """Where the server's default is not to wait for the disk, spanpost's commits wait, with a pooler and without."""
+    assert await database.fetchval("SHOW synchronous_commit") == "off"  # so that this proves something
+    for is_pooled in (False, True):
+        ledger = PostgresLedger(postgres_dsn, rules=TELLING, pgbouncer=is_pooled)
+        await ledger.open()
+        assert await ledger._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
+        await ledger.close()
