@@ -118,6 +118,15 @@ def test_a_run_that_stops_for_a_person(name: str, start: Start) -> None:
     assert not any(message.text.startswith("❌") for message in run.messages)
 
 
+@pytest.mark.parametrize("name", ["pydantic_ai", "langgraph"])
+def test_a_run_that_is_resumed(name: str, start: Start) -> None:
+    """The resumed run, another trace, goes on in the message of the run that waited."""
+    run = start(name).begin("approval")
+    run.hear("done")
+    run.see(says("✅ booking: complete"), "complete")
+    assert [message.text for message in run.messages if message.is_new and not message.is_news] == ["🚀 booking: starting"]
+
+
 @pytest.mark.parametrize("name", ["pydantic_ai"])
 def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None:
     """The agent that is asked by a tool stands below the task with the tool that it calls."""
