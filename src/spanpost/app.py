@@ -33,7 +33,7 @@ from spanpost.fold.silence import NO_SILENCE, Patience
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
-from spanpost.windows import load_windows
+from spanpost.windows import given_names, load_outputs, load_windows
 
 if TYPE_CHECKING:
     from spanpost.intake.attach import Attachment
@@ -79,7 +79,7 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
 def rules_of(settings: Settings) -> Rules:
     """Return what the fold goes by."""
     sinks = enabled_sinks(settings)
-    max_age = settings.news.max_age
+    max_age, context = settings.news.max_age, settings.context
     routes = [
         Route(
             sink=route.sink,
@@ -100,8 +100,14 @@ def rules_of(settings: Settings) -> Rules:
     routes += [Route(sink=sink, verbosity=Verbosity(settings.sinks[sink].verbosity), max_age=max_age) for sink in sinks]
     return Rules(
         routes=Routes(sinks=sinks, routes=tuple(routes)),
-        windows=load_windows(settings.context.windows),
-        warn_at=tuple(round(share * 1000) for share in settings.context.warn_at),
+        windows=load_windows(context.windows),
+        given_windows=given_names(context.windows),
+        default_window=context.default_window,
+        outputs=load_outputs(),
+        warn_at=tuple(round(share * 1000) for share in context.warn_at),
+        warn_tokens=context.warn_tokens,
+        ahead_calls=context.ahead_calls,
+        ahead_seconds=context.ahead.total_seconds(),
         keeps_content=settings.intake.capture_content,
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after

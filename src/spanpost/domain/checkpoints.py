@@ -22,6 +22,9 @@ class Kind(StrEnum):
     END = "end"
     # judged
     CONTEXT_WARNING = "context_warning"
+    #: A limit of the context window is forecast to be near.
+    CONTEXT_FORECAST = "context_forecast"
+    #: Told where something says so, judged where it is inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
 

@@ -92,6 +92,7 @@ class Tells(IntEnum):
     ERROR = 3
     APPROVAL_REQUESTED = 4
     APPROVAL_RESOLVED = 5
+    COMPACTION = 6
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -155,6 +156,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_count: int | None = None
     context_used: int | None = None
     context_window: int | None = None
+    #: The context was compacted: by this event, or before this call. Tokens before and after, where that is said.
+    compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
 
@@ -188,6 +191,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_of_agent(self) -> bool:
         """True when the observation is worth recording; False for a span of which the edge alone is kept."""
         return self.role not in (Role.OTHER, Role.PLUMBING) or self.says_something
+
+    @property
+    def says_use(self) -> bool:
+        """True when it says how many tokens a context holds."""
+        return self.context_used is not None or (self.role == 2 and self.usage is not None and self.usage.input is not None)
 
     @property
     def says_something(self) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
+from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
 _OK, _ERROR = Status.OK, Status.ERROR
+_COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.HANDOFF
 
+#: The lane of calls that name no model, and of what the agent says itself: no model is called so.
+NO_MODEL, AGENT_LANE = "model", "agent"
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
 _IDENTITY = (
     ("type", "task_type"),
@@ -59,6 +64,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         facts.active_ns = at
     if r.says_something:
         _progress(facts, o, r, key)
+    if r.tells is _COMPACTION:
+        facts.note("compacted", 0, o.start_ns or at, key, True)
     if r.is_interrupt:
         facts.note("interrupt", 0, at, key, True)
     if r.approval is not None:
@@ -113,7 +120,10 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         if r.model:
             facts.note("model", 0, at, key, r.model)
         if usage is not None and usage.input is not None:
-            facts.note("context_call", 0, at, key, (r.model, usage.input))
+            model = canonical_model(r.model or NO_MODEL)
+            facts.point((at, key[:8], o.start_ns or at, usage.input, model, _conversation(r)))
+            if not has_failed:
+                facts.accept(model, usage.input)
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
         facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
@@ -129,6 +139,11 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         closed = (at, key, outcome, shown[0], shown[1])
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed
+
+
+def _conversation(r: Reading) -> int:
+    """Return a number that differs between conversations; 0 when it is not said which."""
+    return crc32(r.conversation_id.encode("utf-8", "replace")) or 1 if r.conversation_id else 0
 
 
 def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
@@ -163,6 +178,7 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
         facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
+        facts.point((at, key[:8], at, r.context_used, AGENT_LANE, _conversation(r)))
     if r.context_window is not None:
         facts.note("context_window", 0, at, key, r.context_window)
     for name, url in r.links.items():

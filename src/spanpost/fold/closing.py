@@ -14,10 +14,12 @@ from spanpost.fold.batch import Folded, Rules, Timer
 from spanpost.fold.flow import ZERO, as_usage, minus
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
+from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.records import Group
 from spanpost.fold.routes import letters
 from spanpost.fold.segments import newest_segment
-from spanpost.fold.tasks import EPOCH, Verdict, as_task, judge, moment, of_past_segment
+from spanpost.fold.tasks import Verdict, as_task, judge, of_past_segment
+from spanpost.fold.use import Use, use_of
 from spanpost.fold.work import Key
 
 #: News held back for a task that is not announced yet; older news gives way.
@@ -37,6 +39,8 @@ class Closing:
         self.rules = rules
         self.now = now
         self.out = out
+        #: How full the context of each task is that was judged.
+        self._uses: dict[Key, Use] = {}
 
     def judge(self, news: list[Item]) -> None:
         """Judge every task that was touched, and those above them; then address the news."""
@@ -47,7 +51,8 @@ class Closing:
             group = groups.group(key)
             if group is None:
                 continue
-            verdict = verdicts[key] = judge(group, self.rules.windows, self.rules.warn_at)
+            use = self._uses[key] = use_of(group.facts, self.rules)
+            verdict = verdicts[key] = judge(group, use, self.rules)
             if not group.has_started and group.has_box:
                 group.has_started = True
                 out.started.append(uuid_of(group.uid))
@@ -155,11 +160,12 @@ class Closing:
             group = self.groups.group(key)
             if group is None:
                 return None
-            verdict = verdicts.get(key) or judge(group, self.rules.windows, self.rules.warn_at)
+            use = self._uses.get(key) or use_of(group.facts, self.rules)
+            verdict = verdicts.get(key) or judge(group, use, self.rules)
             _, root = self.groups.root(key, group)
             parent = self.groups.group(group.parent) if group.parent else None
             offspring = self.groups.offspring(key).tasks
-            tasks[key] = as_task(group, verdict, self.rules.windows, parent=parent, root=root, children=offspring)
+            tasks[key] = as_task(group, verdict, use, self.rules, parent=parent, root=root, children=offspring)
             return tasks[key]
 
         roots: dict[Key, Group] = {}

@@ -22,7 +22,6 @@ Theory. Every input is a merged fact, so the status is a function of what is kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -30,14 +29,17 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
+from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Fact, Facts
 from spanpost.fold.flow import as_usage
 from spanpost.fold.ids import uuid_of
+from spanpost.fold.limits import is_near, limits
+from spanpost.fold.moments import moment
 from spanpost.fold.records import Group, Segment
 from spanpost.fold.segments import newest_segment
+from spanpost.fold.use import Use, ahead
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
 _CLOSING = (
     "final_answer",
@@ -65,18 +67,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     failure: tuple[str, str, str] | None = None
 
 
-def moment(ns: int) -> datetime | None:
-    """Return a time of the sender's clock; None for 0 and for what no calendar holds."""
-    if ns <= 0:
-        return None
-    try:
-        return EPOCH + timedelta(microseconds=ns // 1000)
-    except OverflowError:
-        return None
-
-
-def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) -> Verdict:
-    """Return the status of a task from its facts."""
+def judge(group: Group, use: Use, rules: Rules) -> Verdict:
+    """Return the status of a task from its facts and how full its context is."""
     facts = group.facts
     segment = newest_segment(group) or Segment()
     verdict = _end(group, facts, segment)
@@ -89,9 +81,12 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
         return Verdict(said[3], "agent.status")
     if _is_interrupted(facts):
         return Verdict(c.WAITING, "interrupt", is_inferred=True)
-    used, window, _ = context_of(facts, windows)
-    if used is not None and window and warn_at and used * 1000 >= window * warn_at[0]:
-        return Verdict(c.CONTEXT_WARNING, "context window")
+    if use.used is not None:
+        if any(use.used >= limit.tokens for limit in limits(use.window, rules)[:1]):
+            return Verdict(c.CONTEXT_WARNING, "context window")
+        near = ahead(use, rules)
+        if near is not None and is_near(near, rules):
+            return Verdict(c.CONTEXT_WARNING, "context forecast", is_inferred=True)
     if said is not None:
         if said[3] == c.STARTING and facts.active_ns > said[1]:
             return Verdict(c.WORKING, "activity")
@@ -214,21 +209,8 @@ def _open_approvals(facts: Facts) -> bool:
     return any(entry not in answered for entry in asked)
 
 
-def context_of(facts: Facts, windows: Mapping[str, int]) -> tuple[int | None, int | None, str]:
-    """Return tokens in use, the window and how the window is known (given, table or empty)."""
-    used = facts.value("context_used")
-    call = facts.value("context_call")
-    if used is None and call is not None:
-        used = call[1]
-    window = facts.value("context_window")
-    if window is not None:
-        return used, window, "given"
-    window = window_of(call[0] if call is not None else facts.value("model"), windows)
-    return used, window, "table" if window is not None else ""
-
-
 def as_task(
-    group: Group, verdict: Verdict, windows: Mapping[str, int], *, parent: Group | None, root: Group, children: Mapping[bytes, bool]
+    group: Group, verdict: Verdict, use: Use, rules: Rules, *, parent: Group | None, root: Group, children: Mapping[bytes, bool]
 ) -> Task:
     """Return the row of a task."""
     facts, maps = group.facts, group.facts.maps
@@ -237,7 +219,7 @@ def as_task(
     usage = as_usage(group.flow)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
-    used, window, source = context_of(facts, windows)
+    window = use.window
     step = known("step") or (None, None, None)
     parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
@@ -290,9 +272,12 @@ def as_task(
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
         cost_usd=usage.cost_usd,
-        context_used_tokens=used,
-        context_window_tokens=window,
-        context_window_source=source,
+        context_used_tokens=use.used,
+        context_window_tokens=window.tokens if window is not None else None,
+        context_window_source=window.source if window is not None else "",
+        context_model=use.model,
+        context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
+        context_forecast=None if verdict.is_over else ahead(use, rules),
         model=known("model"),
         llm_calls=group.flow[0],
         tool_calls=sum([t[0] for t in group.tools.values()]),

@@ -13,6 +13,7 @@ from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
 from spanpost.fold.ids import explicit_uid
+from spanpost.fold.lanes import talk_domain
 from spanpost.fold.read import read
 from spanpost.fold.records import (
     DEPTH,
@@ -63,6 +64,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
                 telling,
                 slot_key(tenant, reading.response_id) if reading.response_id else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
+                talk_domain(tenant, reading.conversation_id) if reading.conversation_id and reading.says_use else b"",
             )
         )
     return placed
@@ -91,6 +93,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.slot[:16])
         if p.task_uid:
             out.add(p.task_uid)
+        if p.talk:
+            out.add(p.talk)
         if p.telling is not None:
             out.add(p.telling[2][:16])
     return out

@@ -19,7 +19,7 @@ from typing import Any
 
 from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Origin, Part, Status
-from spanpost.domain.readings import Finish, Reading, Role
+from spanpost.domain.readings import Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
@@ -56,6 +56,8 @@ _TASK = Role.TASK
 _PLUMBING = Role.PLUMBING
 _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
+_PART_ENDED = Part.ENDED
+_TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
 __all__ = ["DIALECTS", "is_silent", "read"]
@@ -278,6 +280,8 @@ def _as_call(look: Look) -> None:
     finish: Finish | None = inner.get("finish")
     if finish is not None:
         said["finish"] = finish
+    if inner.get("compacted") and look.observation.part is _PART_ENDED and look.observation.status is not _STATUS_ERROR:
+        said.update(tells=_TELLS_COMPACTION, compaction=(None, None), occurrence="compacted")
 
 
 def _as_failed(look: Look) -> None:

@@ -57,6 +57,7 @@ INNER: dict[str, Coerce] = {
     "cache_write": v.count,
     "reasoning": v.count,
     "cost": v.money,
+    "compacted": v.truth,
     "total_input": v.count,
     "total_output": v.count,
     "total_cache_read": v.count,

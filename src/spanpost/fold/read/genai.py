@@ -77,6 +77,7 @@ GENAI = Dialect(
             "llm.usage.reasoning_tokens",
         ),
         "cost": ("operation.cost",),
+        "compacted": ("gen_ai.conversation.compacted",),
         "total_input": ("gen_ai.aggregated_usage.input_tokens",),
         "total_output": ("gen_ai.aggregated_usage.output_tokens",),
         "total_cache_read": ("gen_ai.aggregated_usage.cache_read.input_tokens",),
