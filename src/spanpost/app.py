@@ -30,6 +30,7 @@ from spanpost.durable import open_spool, spool_settings
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
 from spanpost.fold.silence import NO_SILENCE, Patience
+from spanpost.prices import Prices, Row
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
@@ -109,10 +110,20 @@ def rules_of(settings: Settings) -> Rules:
         ahead_calls=context.ahead_calls,
         ahead_seconds=context.ahead.total_seconds(),
         keeps_content=settings.intake.capture_content,
+        prices=prices_of(settings),
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
     )
+
+
+def prices_of(settings: Settings) -> Prices | None:
+    """Return what model calls are priced by; nothing of it is loaded yet."""
+    room = settings.cost
+    if not room.enabled:
+        return None
+    own = {model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in room.prices.items()}
+    return Prices(own)
 
 
 def enabled_sinks(settings: Settings) -> tuple[str, ...]:
@@ -329,6 +340,9 @@ class Pipeline:
         """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
         if self._ledger is None:
             raise LedgerUnavailable("the pipeline has not started")
+        prices = self._rules.prices
+        if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
+            await asyncio.to_thread(prices.load)  # it takes a while: the doors go on meanwhile
         recorded = await self._ledger.record(batch)
         if self._metrics is not None:
             self._metrics.recorded(recorded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
@@ -136,8 +137,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
     aggregate: Usage | None = None
     response_id: str | None = None
-    #: Model that answered, else the one asked for, as sent.
+    #: Model that answered, else the one asked for, as sent; and who serves it.
     model: str | None = None
+    provider: str | None = None
     finish: Finish = Finish.UNKNOWN
 
     # --- a tool call --------------------------------------------------------------------------------------------
@@ -154,6 +156,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_name: str | None = None
     step_index: int | None = None
     step_count: int | None = None
+    #: What the agent says that this span cost; a model call's stands in its usage too.
+    cost_usd: Decimal | None = None
     context_used: int | None = None
     context_window: int | None = None
     #: The context was compacted: by this event, or before this call. Tokens before and after, where that is said.
@@ -208,6 +212,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.step_name
             or self.progress is not None
             or self.context_used is not None
+            or self.cost_usd is not None
             or self.links
             or self.results
             or self.is_gone

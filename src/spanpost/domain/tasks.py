@@ -77,6 +77,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: Decimal | None = None
+    #: Model calls of which no cost is known: with some the cost is that of the others.
+    unpriced_calls: int = 0
     context_used_tokens: int | None = None
     context_window_tokens: int | None = None
     #: How the window is known: given, said, observed, table, default (`fold.context`); empty when unknown.

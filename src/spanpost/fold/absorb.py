@@ -10,6 +10,7 @@ from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+from spanpost.fold.flow import nano
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
@@ -63,7 +64,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
     elif at > facts.active_ns:
         facts.active_ns = at
     if r.says_something:
-        _progress(facts, o, r, key)
+        _progress(facts, o, r, key, role)
     if r.tells is _COMPACTION:
         facts.note("compacted", 0, o.start_ns or at, key, True)
     if r.is_interrupt:
@@ -152,7 +153,7 @@ def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
     return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], failure.log_tail[-TEXT_CAP:]
 
 
-def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
+def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) -> None:
     at = o.at_ns
     if r.status is not None:
         if r.status in FINAL_STATUSES:
@@ -176,6 +177,8 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
         is_span = o.part in (Part.ENDED, Part.STARTED)
         began = (o.start_ns or at) if is_span else at
         facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
+    if r.cost_usd is not None and 4 <= role <= 6:
+        facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
         facts.point((at, key[:8], at, r.context_used, AGENT_LANE, _conversation(r)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,7 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
+from spanpost.domain.usage import Usage
 from spanpost.fold.context import Windows
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
@@ -22,8 +24,16 @@ from spanpost.fold.work import Key
 _STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
 
 
+class Prices(Protocol):
+    """**Protocol:** what model calls cost."""
+
+    def priced(self, o: Observation, provider: str | None, model: str | None, usage: Usage) -> Usage:
+        """Return the usage with its cost, as far as that is known. Must not raise."""
+        ...
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the fold is told to go by. Values, no behaviour."""
+    """What the fold is told to go by. Values, no behaviour; but for the prices, which are too many to be held as values."""
 
     routes: Routes = msgspec.field(default_factory=Routes)
     #: Context window by canonical model name, tokens.
@@ -45,6 +55,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     usage_settles: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
+    #: What model calls cost that do not say it.
+    prices: Prices | None = None
     #: How long silence is borne.
     patience: Patience = Patience()
 

@@ -242,7 +242,15 @@ class Closing:
             grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
         facts = group.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
-        self.out.settled.append(Settled(agent_name=agent, model=facts.value("model"), calls=grown[0], usage=as_usage(grown)))
+        self.out.settled.append(
+            Settled(
+                agent_name=agent,
+                model=facts.value("model"),
+                calls=grown[0],
+                usage=as_usage(grown),
+                unpriced=max(0, grown[0] - grown[11]),
+            )
+        )
 
     def _watch_usage(self, key: Key, group: Group) -> None:
         """Have the figures counted: now when the run has ended, else in a while."""

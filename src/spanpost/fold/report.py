@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 
@@ -44,10 +47,14 @@ def task_json(task: Task, *, explain: bool = False) -> dict[str, Any]:
         "input_tokens": task.input_tokens,
         "output_tokens": task.output_tokens,
         "cache_read_tokens": task.cache_read_tokens,
+        "cache_write_tokens": task.cache_write_tokens,
         "reasoning_tokens": task.reasoning_tokens,
         "cost_usd": None if task.cost_usd is None else float(task.cost_usd),
+        "unpriced_calls": task.unpriced_calls,
         "context_used_tokens": task.context_used_tokens,
         "context_window_tokens": task.context_window_tokens,
+        "context_window_source": task.context_window_source or None,
+        "context_forecast": _forecast(task.context_forecast),
         "model": task.model,
         "llm_calls": task.llm_calls,
         "tool_calls": task.tool_calls,
@@ -60,6 +67,8 @@ def task_json(task: Task, *, explain: bool = False) -> dict[str, Any]:
     }
     if explain:
         told["rule"] = task.rule or None
+        told["context_model"] = task.context_model
+        told["context_max_output_tokens"] = task.context_max_output_tokens
     return told
 
 
@@ -80,6 +89,10 @@ def rfc3339(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    return None if forecast is None else msgspec.structs.asdict(forecast)
 
 
 def _step(step: Step) -> dict[str, Any]:

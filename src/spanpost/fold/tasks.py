@@ -22,6 +22,7 @@ Theory. Every input is a merged fact, so the status is a function of what is kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from spanpost.domain.tasks import Step, Task
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Fact, Facts
-from spanpost.fold.flow import as_usage
+from spanpost.fold.flow import as_usage, dollars
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.limits import is_near, limits
 from spanpost.fold.moments import moment
@@ -220,6 +221,7 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
+    said_cost = _said_cost(group) if maps else None
     step = known("step") or (None, None, None)
     parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
@@ -271,7 +273,8 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=usage.cost_usd,
+        cost_usd=said_cost if said_cost is not None else usage.cost_usd,
+        unpriced_calls=group.flow[0] - group.flow[11] if said_cost is None else 0,
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
         context_window_source=window.source if window is not None else "",
@@ -292,6 +295,20 @@ def as_task(
         results=_by_name(maps.get("results")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _said_cost(group: Group) -> Decimal | None:
+    """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
+    said = group.facts.maps.get("costs")
+    if not said:
+        return None
+    runs = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in group.segments.values()]
+    found = [fact for fact in runs if fact is not None]
+    if len(found) < len(runs):
+        if len(runs) > 1 or len(said) > 1:
+            return None
+        found = list(said.values())
+    return dollars(sum(fact[3] for fact in found))
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
         said["model"] = model
     if "finish" in inner:
         said["finish"] = inner["finish"]
-    if _TOTALS.isdisjoint(inner):
+    if _TOTALS.isdisjoint(inner) and "cost_usd" not in said:
         return
     total = Usage(
         input=inner.get("total_input", inner.get("input")),
@@ -248,7 +248,7 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
         cache_read=inner.get("total_cache_read", inner.get("cache_read")),
         cache_write=inner.get("total_cache_write", inner.get("cache_write")),
         reasoning=inner.get("total_reasoning", inner.get("reasoning")),
-        cost_usd=inner.get("cost"),
+        cost_usd=said.get("cost_usd", inner.get("cost")),
     )
     if total.is_known or total.cost_usd is not None:
         said["aggregate"] = total
@@ -257,7 +257,7 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
 def _as_call(look: Look) -> None:
     said, inner = look.said, look.inner
     given, output = inner.get("input"), inner.get("output")
-    cost: Decimal | None = inner.get("cost")
+    cost: Decimal | None = said.get("cost_usd", inner.get("cost"))
     if not given and not output:
         given = output = None  # a call that took nothing was not made: these zeros mean "unknown"
     if given is not None or output is not None or cost is not None:

@@ -42,6 +42,8 @@ DIRECT: dict[str, Coerce] = {
     "step_count": v.count,
     "context_used": v.count,
     "context_window": v.count,
+    "provider": v.text,
+    "cost_usd": v.money,
 }
 #: Fields that the interpreter puts together.
 INNER: dict[str, Coerce] = {

@@ -117,7 +117,7 @@ def reply(task: Task, checkpoint: Checkpoint, *, key: str, is_root: bool = True,
 def _facts(task: Task, checkpoint: Checkpoint) -> list[str]:
     if checkpoint.kind is Kind.END:
         return words.figures(task) + [f"{k}: {v}" for k, v in words.results(task)]
-    if checkpoint.kind is Kind.CONTEXT_WARNING:
+    if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
         return words.figures(task)[:2]
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         approval = next((a for a in task.approvals if a.id == checkpoint.ref), None)
