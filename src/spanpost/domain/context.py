@@ -6,7 +6,7 @@ import msgspec
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """In how many calls, and seconds, a limit of the context window will be reached, with a range that holds four of five."""
+    """In how many calls, and in how many seconds, a limit of the context window will be reached, with a range that holds four of five."""
 
     #: The limit: tokens, and in words ("85 %", "150,000 tokens").
     tokens: int
