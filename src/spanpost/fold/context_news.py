@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spanpost import conventions as c
-from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.checkpoints import INFERRED, Checkpoint, Kind
 from spanpost.domain.context import Forecast
 from spanpost.domain.observations import Observation
 from spanpost.fold.absorb import AGENT_LANE
@@ -51,7 +51,7 @@ def context_news(judged: Judged, group: Group, place: bytes | str, model: str, o
     elif judged.forecast is not None:
         kind, text, detail = Kind.CONTEXT_FORECAST, f"Context: {forecast_text(judged.forecast)}", f"Context {use}"
     else:
-        kind, status, ref = Kind.COMPACTION, c.WORKING, "inferred"
+        kind, status, ref = Kind.COMPACTION, c.WORKING, INFERRED
         text = f"{compaction_text(judged.before, judged.used)} (inferred from the drop)"
     whose = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
     return Checkpoint(

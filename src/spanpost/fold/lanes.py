@@ -68,7 +68,8 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
     if lane.used and used <= lane.used * DROP and not out:
         lane.drop = (lane.used, used)
     lane.newest_ns, lane.newest_key, lane.used = call.at_ns, call.key, used
-    lane.points = [*lane.points, (call.at_ns, call.start_ns, used)][-STEPS - 3 :]
+    if not lane.points or used != lane.points[-1][2] or call.start_ns != call.at_ns:  # what an agent says of itself it repeats
+        lane.points = [*lane.points, (call.at_ns, call.start_ns, used)][-STEPS - 3 :]
     if lane.drop is not None:
         return out
     for limit in limits(window, rules):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from spanpost import conventions as c
-from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.checkpoints import SAID, Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.fold.facts import TEXT_CAP
@@ -82,7 +82,7 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
         text = ": ".join(part for part in (what, r.failure.type, r.failure.message) if part) or "failed"
         detail, ref = r.failure.log_tail, r.failure.type
     elif kind is Kind.COMPACTION:
-        text, ref = r.message or compaction_text(*(r.compaction or (None, None))), "said"
+        text, ref = r.message or compaction_text(*(r.compaction or (None, None))), SAID
     elif r.approval is not None:
         a = r.approval
         ref = a.id
