@@ -212,6 +212,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.step_name
             or self.progress is not None
             or self.context_used is not None
+            or self.context_window is not None
             or self.cost_usd is not None
             or self.links
             or self.results

@@ -51,9 +51,9 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
         return []
     out: list[Judged] = []
     used = call.used
-    if (call.conversation and lane.conversation and call.conversation != lane.conversation) or (
-        lane.newest_ns and lane.newest_ns < call.compacted_ns <= call.at_ns
-    ):
+    is_compacted = lane.compacted_ns < call.compacted_ns <= call.at_ns and 0 < lane.newest_ns <= call.compacted_ns
+    lane.compacted_ns = max(lane.compacted_ns, call.compacted_ns)
+    if is_compacted or (call.conversation and lane.conversation and call.conversation != lane.conversation):
         _rearm(lane)
         lane.used = 0  # what was used before is no height to drop from
     if call.conversation:

@@ -203,6 +203,8 @@ class Lane(msgspec.Struct, omit_defaults=True, gc=False):
     #: A drop that the next call may confirm as a compaction: (before, after).
     drop: tuple[int, int] | None = None
     conversation: str = ""
+    #: The newest compaction that was said.
+    compacted_ns: int = 0
     #: The climb's newest calls: end, start, tokens.
     points: list[tuple[int, int, int]] = []
 
