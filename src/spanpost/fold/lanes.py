@@ -169,8 +169,9 @@ class Lanes:
         agent = r.agent_label
         if group.has_box:
             agent = facts.value("agent_name") or agent or facts.value("name")
-        if talk and agent:
-            place = lane_key(talk, agent, name)
+        if talk:
+            # Without a box whose calls these are is not known: they are nobody's, as they are in the task.
+            place = lane_key(talk, agent or "", name)
             lane = self.talks.get(place)
             if own is not None:  # it was not known yet whose calls these are
                 del group.lanes[name]
