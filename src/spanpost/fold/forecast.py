@@ -28,7 +28,7 @@ DROP = 0.7
 STEPS = 7
 FARTHEST = 40
 #: A step so many times the median of the others is a jump.
-_JUMP = 3
+_JUMP = 6
 #: Steps never seen to differ may do so all the same.
 _LEAST_SPREAD = 0.1
 #: Student's t for 80 %, by degrees of freedom.
