@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.context import Forecast
 from spanpost.fold.context_news import forecast_text
-from spanpost.fold.forecast import FARTHEST, Call, climb_of, forecast
+from spanpost.fold.forecast import FARTHEST, Call, climb_of, forecast, may_reach
 from tests.thorough import thorough
 
 SECOND = 10**9
@@ -122,6 +122,7 @@ def test_whatever_is_said_holds_together(lane: list[Call], limit: int) -> None:
         assert told.calls <= FARTHEST
         assert 0 <= told.seconds_low <= told.seconds_high
         assert told.tokens == limit
+        assert may_reach(lane, limit)
 
 
 @thorough(400)

@@ -60,6 +60,15 @@ def climb_of(calls: Iterable[Call]) -> list[Call]:
     return climb
 
 
+def may_reach(calls: Sequence[Call], limit: int) -> bool:
+    """Tell, at a tenth of the cost, whether `forecast` may have anything to say: most calls are far from any limit."""
+    if len(calls) < 3:
+        return False
+    used = calls[-1][2]
+    # From two steps at least, the mean is half of what was added at most.
+    return (used - min([call[2] for call in calls])) * FARTHEST >= (limit - used) * 2
+
+
 def forecast(climb: Sequence[Call], limit: int) -> Forecast | None:
     """Return when `limit` tokens will be reached; None when there is nothing to say."""
     recent = climb[-STEPS - 1 :]

@@ -22,7 +22,7 @@ from spanpost.fold.absorb import AGENT_LANE, NO_MODEL
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window, canonical_model, resolve
 from spanpost.fold.context_news import context_news
-from spanpost.fold.forecast import DROP, STEPS, climb_of, forecast
+from spanpost.fold.forecast import DROP, STEPS, climb_of, forecast, may_reach
 from spanpost.fold.groups import Groups
 from spanpost.fold.judged import Judged, What
 from spanpost.fold.limits import alarm, in_words, is_near, limits
@@ -86,6 +86,8 @@ def _near(lane: Lane, used: int, window: Window | None, rules: Rules) -> Judged 
     """Return the warning ahead, if a limit that nobody was warned of is near."""
     limit = alarm(used, window, rules)
     if limit is None or limit.name in lane.ahead or limit.name in lane.warned:
+        return None
+    if not may_reach(lane.points, limit.tokens):
         return None
     told = forecast(climb_of(lane.points), limit.tokens)
     if told is None or not is_near(told, rules):

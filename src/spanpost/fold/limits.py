@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from spanpost.domain.context import Forecast
@@ -20,24 +21,26 @@ class Limit(NamedTuple):
 FIRST_CAP = 1_000
 
 
-def limits(window: Window | None, rules: Rules) -> list[Limit]:
+def limits(window: Window | None, rules: Rules) -> tuple[Limit, ...]:
     """Return the limits that hold, ascending."""
-    found = [Limit(cap, cap) for cap in rules.warn_tokens]
-    if window is not None:
-        # The least use of which the share is reached: rounded up.
-        found += [Limit(-(-window.tokens * share // FIRST_CAP), share) for share in rules.warn_at]
-    return sorted(found)
+    return _limits(window.tokens if window is not None else 0, rules.warn_at, rules.warn_tokens)[0]
 
 
 def alarm(used: int, window: Window | None, rules: Rules) -> Limit | None:
     """Return the limit that a forecast looks at: the largest share, or a cap that comes before it; None once all are passed."""
-    wanted = [Limit(cap, cap) for cap in rules.warn_tokens if cap > used]
-    if window is not None and rules.warn_at:
-        share = rules.warn_at[-1]
-        tokens = -(-window.tokens * share // FIRST_CAP)
-        if tokens > used:
-            wanted.append(Limit(tokens, share))
-    return min(wanted, default=None)
+    for limit in _limits(window.tokens if window is not None else 0, rules.warn_at, rules.warn_tokens)[1]:
+        if limit.tokens > used:
+            return limit
+    return None
+
+
+@lru_cache(maxsize=256)
+def _limits(window: int, warn_at: tuple[int, ...], warn_tokens: tuple[int, ...]) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
+    """Return all limits, and those that are worth a forecast, ascending."""
+    caps = [Limit(cap, cap) for cap in warn_tokens]
+    # The least use of which a share is reached: rounded up.
+    shares = [Limit(-(-window * share // FIRST_CAP), share) for share in warn_at] if window else []
+    return tuple(sorted(caps + shares)), tuple(sorted(caps + shares[-1:]))
 
 
 def in_words(limit: Limit) -> str:

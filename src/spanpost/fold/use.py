@@ -16,7 +16,7 @@ from spanpost.fold.absorb import AGENT_LANE
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window, resolve
 from spanpost.fold.facts import Facts, Point
-from spanpost.fold.forecast import Call, climb_of, forecast
+from spanpost.fold.forecast import Call, climb_of, forecast, may_reach
 from spanpost.fold.limits import alarm, in_words
 
 
@@ -78,7 +78,7 @@ def ahead(use: Use, rules: Rules) -> Forecast | None:
     if use.used is None or len(use.calls) < 3:
         return None
     limit = alarm(use.used, use.window, rules)
-    if limit is None:
+    if limit is None or not may_reach(use.calls, limit.tokens):
         return None
     told = forecast(climb_of(use.calls), limit.tokens)
     return None if told is None else msgspec.structs.replace(told, limit=in_words(limit))
