@@ -23,7 +23,7 @@ demo: $(READY)
 	@if [ -t 0 ]; then set -m; fi; $(VENV)/bin/spanpost demo $(ARGS) || exit $$?
 
 test: $(READY)
-	@$(PY) -m pytest -q -n auto --dist loadscope $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-fast: $(READY)
 	@$(PY) -m pytest -q -n auto --dist loadscope -m "not slow and not acceptance" $(ARGS)

@@ -11,6 +11,7 @@ from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 from spanpost.fold.flow import nano
+from spanpost.fold.read.values import doing
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
@@ -57,12 +58,24 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif (role is _LLM or role is _TOOL) and begins > facts.active_ns:
-            facts.active_ns = begins
+        elif role is _LLM or role is _TOOL or (role is _STEP and o.parent_id):
+            if begins > facts.active_ns:
+                facts.active_ns = begins
+            if role is _TOOL:
+                facts.note("begun", 0, begins, key, True)
+            _doing(facts, o, r, key, begins, role)
+        if (role is _LLM or role is _TOOL) and begins:
+            # By what a run began: of one span's copies the ended one says most.
+            what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
+            facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
-    elif at > facts.active_ns:
+    elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
+    if r.rests:
+        rested = (at, key)
+        if facts.ending.rested is None or rested > facts.ending.rested:
+            facts.ending.rested = rested
     if r.says_something:
         _progress(facts, o, r, key, role)
     if r.tells is _COMPACTION:
@@ -90,12 +103,12 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             value = getattr(r, attribute)
             if value:
                 facts.note(field, 0, earliest, key, value)
-        if r.is_session:
-            facts.note("is_session", 0, earliest, key, True)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
+    if r.is_session:
+        facts.note("is_session", 0, earliest, key, True)
     if r.conversation_id:
         facts.note("conversation", 1 if 4 <= role <= 6 else 0, earliest, key, r.conversation_id)
     if r.service:
@@ -104,12 +117,29 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("environment", 0, earliest, key, r.environment)
 
 
+def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
+    """Keep what is being done just now, for as long as the task runs: the newest start says it."""
+    if role is _LLM:
+        shown = f"model: {r.model}" if r.model else "asking the model"
+    else:
+        name = r.tool_name or doing(o.name)
+        if name is None:
+            return
+        shown = f"tool: {name}" if role is _TOOL else name
+    facts.note("doing", 0, begins, key, shown[:TEXT_CAP])
+
+
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
     at = o.at_ns
     failure = r.failure
     has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
     if role is _LLM:
         usage = r.usage
+        if r.is_metered:  # of many calls, and late: when they were, nobody knows
+            facts.note("metered", 0, at, key, True)
+            if r.model:
+                facts.note("model", -1, at, key, r.model)
+            return
         facts.active_ns = max(facts.active_ns, at)
         facts.note(
             "call",
@@ -119,17 +149,18 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
         )
         if r.model:
-            facts.note("model", 0, at, key, r.model)
-        if usage is not None and usage.input is not None:
+            facts.note("model", -1 if r.is_aside else 0, at, key, r.model)
+        if usage is not None and usage.input is not None and not r.is_aside:
             model = canonical_model(r.model or NO_MODEL)
             facts.point((at, key[:8], o.start_ns or at, usage.input, model, _conversation(r)))
             if not has_failed:
                 facts.accept(model, usage.input)
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
-        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
+        has_no_result = r.has_no_result or r.is_interrupt
+        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, has_no_result, r.tool_call_id or ""))
     elif role is _HANDOFF:
-        facts.note("tool", 0, at, key, ("handoff", has_failed, False))
+        facts.note("tool", 0, at, key, ("handoff", has_failed, False, ""))
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
     if has_failed:
@@ -171,12 +202,15 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) 
     if r.step_name or r.step_index is not None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
         facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
-        entry = f"{r.step_index:09d}" if r.step_index is not None and 0 <= r.step_index < 10**9 else f"~{name}"
+        has_place = r.step_index is not None and 0 <= r.step_index < 10**9
+        entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
         # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
         # set late, so that its start is only the second best answer.
         is_span = o.part in (Part.ENDED, Part.STARTED)
         began = (o.start_ns or at) if is_span else at
-        facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
+        # Of a step that is a span, its end says last what it was.
+        best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
+        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began))
     if r.cost_usd is not None and 4 <= role <= 6:
         facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
     if r.context_used is not None:

@@ -10,6 +10,8 @@ from decimal import Decimal
 from operator import add, neg, sub
 from typing import NamedTuple
 
+import msgspec
+
 from spanpost.domain.usage import Usage
 
 Flow = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
@@ -27,7 +29,7 @@ _CAP = 10**15
 
 def nano(usd: Decimal) -> int:
     """Return dollars as nano-dollars."""
-    return min(int(usd * _NANO), _CAP)
+    return min(round(usd * _NANO), _CAP)
 
 
 def dollars(nanos: int) -> Decimal:
@@ -78,6 +80,17 @@ def as_usage(flow: Flow) -> Usage:
         reasoning=s_rs if n_rs else None,
         cost_usd=dollars(s_cost) if n_cost else None,
     )
+
+
+def shown_usage(flow: Flow, metered: Flow) -> Usage:
+    """Return what a task used: as its calls tell, and where they tell nothing as its data points do."""
+    usage = as_usage(flow)
+    if metered == ZERO:
+        return usage
+    other = as_usage(metered)
+    if not usage.is_known:
+        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
+    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
 
 
 def tools_minus(a: Tools, b: Tools) -> Tools:

@@ -109,7 +109,7 @@ def talk_domain(tenant: str, conversation: str) -> bytes:
 
 
 def lane_key(talk: bytes, agent: str, model: str) -> Key:
-    return talk + b"l" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
+    return talk + b"w" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
 
 
 class Lanes:
@@ -153,6 +153,8 @@ class Lanes:
             window = resolve(model, self.rules.known_windows, said=said, accepted=accepted)
             call = Call(at, key, begun, used, r.conversation_id or "", facts.at("compacted"))
             for judged in judge(lane, call, window, self.rules):
+                if judged.what is What.COMPACTION and call.compacted_ns:
+                    continue  # who says its compactions is believed
                 checkpoint = context_news(judged, group, place or name, name, o, boundary)
                 # A task that was part of another for a while has forgotten its lanes, not what was told of it.
                 told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)

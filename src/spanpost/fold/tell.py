@@ -39,6 +39,8 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
         what = f"{kind}\0{r.approval.id}"
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         what = f"{trace}\0{kind}\0{r.artifact.key}"
+    elif r.occurrence.startswith("call\0"):  # a call's own id: whichever of its spans and records tells it
+        what = f"{kind}\0{r.occurrence}"
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
     elif o.part is Part.ENDED:

@@ -21,7 +21,9 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("n"): records.Offspring,
     ord("s"): records.Slot,
     ord("o"): records.Seen,
-    ord("l"): records.Lane,
+    ord("r"): records.Meeting,
+    ord("l"): records.Strand,
+    ord("w"): records.Lane,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
 #: From these the trail leads on to other domains: units and groups.
