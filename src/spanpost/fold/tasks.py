@@ -340,10 +340,10 @@ def _said_cost(group: Group) -> Decimal | None:
     said = group.facts.maps.get("costs")
     if not said:
         return None
-    runs = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in group.segments.values()]
-    found = [fact for fact in runs if fact is not None]
-    if len(found) < len(runs):
-        if len(runs) > 1 or len(said) > 1:
+    each = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in runs(group).values()]
+    found = [fact for fact in each if fact is not None]
+    if len(found) < len(each):
+        if len(each) > 1 or len(said) > 1:
             return None
         found = list(said.values())
     return dollars(sum(fact[3] for fact in found))
