@@ -27,6 +27,16 @@ NO_TOOLS: Tools = {}
 _CAP = 10**15
 
 
+def nano(usd: Decimal) -> int:
+    """Return dollars as nano-dollars."""
+    return min(round(usd * _NANO), _CAP)
+
+
+def dollars(nanos: int) -> Decimal:
+    """Return nano-dollars as dollars."""
+    return (Decimal(nanos) / _NANO).normalize()
+
+
 def of_call(usage: Usage | None) -> Flow:
     """Return the flow of one model call."""
     if usage is None:
@@ -34,7 +44,7 @@ def of_call(usage: Usage | None) -> Flow:
     flow = [1]
     for value in (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning):
         flow += (0, 0) if value is None else (1, min(value, _CAP))
-    flow += (0, 0) if usage.cost_usd is None else (1, min(round(usage.cost_usd * _NANO), _CAP))
+    flow += (0, 0) if usage.cost_usd is None else (1, nano(usage.cost_usd))
     return tuple(flow)  # type: ignore[return-value]  # 13 by construction
 
 
@@ -68,7 +78,7 @@ def as_usage(flow: Flow) -> Usage:
         cache_read=s_cr if n_cr else None,
         cache_write=s_cw if n_cw else None,
         reasoning=s_rs if n_rs else None,
-        cost_usd=(Decimal(s_cost) / _NANO).normalize() if n_cost else None,
+        cost_usd=dollars(s_cost) if n_cost else None,
     )
 
 

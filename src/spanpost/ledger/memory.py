@@ -130,7 +130,7 @@ class MemoryLedger:
 
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
-            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
         except Exception:
             if len(batch) == 1:
                 return self._lose(batch[0])

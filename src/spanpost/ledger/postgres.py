@@ -185,7 +185,7 @@ class PostgresLedger:
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
         try:
             with unfoldable():
-                placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+                placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
             return await self._widening(lambda c, locked: self._take(c, placed, locked), walk.domains(placed))
         except Exception as error:
             if not is_of_data(error):
@@ -195,7 +195,7 @@ class PostgresLedger:
         known: set[bytes] = set()
         for o in kept:
             with contextlib.suppress(Exception):
-                known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content))
+                known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content, prices=self.rules.prices))
         return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked), known)
 
     async def _hear(self, beats: Sequence[Observation]) -> Recorded:
@@ -381,7 +381,7 @@ class PostgresLedger:
             first, end = waiting.pop()
             try:
                 with unfoldable():
-                    placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content)
+                    placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content, prices=self.rules.prices)
                 async with connection.transaction():
                     # A copy: what is locked within goes when the part is rolled back.
                     part = await self._take_locked(connection, placed, set(locked), now)

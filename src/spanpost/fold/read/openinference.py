@@ -135,6 +135,7 @@ OPENINFERENCE = Dialect(
     fields={
         "agent": ("graph.node.name",),
         "conversation_id": ("session.id",),
+        "provider": ("llm.provider", "llm.system"),
         "model_answered": ("llm.response.model_name", "llm.model_name"),
         "model_asked": ("llm.request.model_name",),
         "finish": ("llm.finish_reason",),
@@ -147,6 +148,6 @@ OPENINFERENCE = Dialect(
         "reasoning": ("llm.token_count.completion_details.reasoning",),
         "cost": ("llm.cost.total",),
     },
-    weak=frozenset({"session.id"}),
+    weak=frozenset({"session.id", "llm.provider", "llm.system"}),
     refine=_refine,
 )
