@@ -13,6 +13,7 @@ from spanpost.fold.read.values import name as clean_name
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
 _OK, _ERROR = Status.OK, Status.ERROR
+_COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
@@ -52,8 +53,11 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif (role is _LLM or role is _TOOL) and begins > facts.active_ns:
-            facts.active_ns = begins
+        elif role is _LLM or role is _TOOL:
+            if begins > facts.active_ns:
+                facts.active_ns = begins
+            if role is _TOOL:
+                facts.note("begun", 0, begins, key, True)
         if (role is _LLM or role is _TOOL) and begins:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
@@ -64,8 +68,12 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             # The newest stay: what sorts first is kept.
             rank = 1 if o.part is _ENDED else 0
             facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
-    elif at > facts.active_ns:
+    elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
+    if r.rests:
+        rested = (at, key)
+        if facts.ending.rested is None or rested > facts.ending.rested:
+            facts.ending.rested = rested
     if r.says_something:
         _progress(facts, o, r, key)
     if r.is_interrupt:
@@ -91,12 +99,12 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             value = getattr(r, attribute)
             if value:
                 facts.note(field, 0, earliest, key, value)
-        if r.is_session:
-            facts.note("is_session", 0, earliest, key, True)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
+    if r.is_session:
+        facts.note("is_session", 0, earliest, key, True)
     if r.conversation_id:
         facts.note("conversation", 1 if 4 <= role <= 6 else 0, earliest, key, r.conversation_id)
     if r.service:
@@ -114,6 +122,11 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
     if role is _LLM:
         usage = r.usage
+        if r.is_metered:  # of many calls, and late: when they were, nobody knows
+            facts.note("metered", 0, at, key, True)
+            if r.model:
+                facts.note("model", -1, at, key, r.model)
+            return
         facts.active_ns = max(facts.active_ns, at)
         facts.note(
             "call",
@@ -170,12 +183,15 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
     if r.step_name or r.step_index is not None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
         facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
-        entry = f"{r.step_index:09d}" if r.step_index is not None and 0 <= r.step_index < 10**9 else f"~{name}"
+        has_place = r.step_index is not None and 0 <= r.step_index < 10**9
+        entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
         # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
         # set late, so that its start is only the second best answer.
         is_span = o.part in (Part.ENDED, Part.STARTED)
         began = (o.start_ns or at) if is_span else at
-        facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
+        # Of a step that is a span, its end says last what it was.
+        best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
+        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
     if r.context_window is not None:
@@ -187,6 +203,8 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
     if r.artifact is not None:
         a = r.artifact
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
+    if r.tells is _COMPACTION:
+        facts.note("compacted", 0, at, key, True)
     if r.tells is Tells.ERROR and r.failure is not None:
         facts.note("failure", 0, at, key, _failure(r.failure, o))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from spanpost.domain.observations import Part
-from spanpost.domain.readings import Role, Tells
+from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.domain.records import NO_TASK
 from spanpost.fold.absorb import absorb
 from spanpost.fold.batch import Folded, Move, Placed, Rules
@@ -73,12 +73,19 @@ class House:
             return
         boundary = self._record(position, kin, p, cell, is_ending=cell.is_box or not cell.parent)
         usage = r.usage
-        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and cell.wins:
+        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(cell, r):
             above = kin.cells.get(cell.parent) if cell.parent else None
             if above is None or above.role is not _LLM:
                 self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
         elif r.context_used is not None:
             self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
+
+    def _counts_first(self, cell: Cell, r: Reading) -> bool:
+        """Tell whether this is the first telling of a model call that is known to count."""
+        if not cell.wins or r.is_metered:
+            return False
+        slot = self.spans.slots.get(cell.slot) if r.call_key else None
+        return slot is None or len(slot.claimants) == 1
 
     def event(self, position: int, p: Placed) -> None:
         """Take in something that happened on a span."""
@@ -109,6 +116,8 @@ class House:
         unit = kin.units.get(boundary)
         if unit is None:
             unit = self.groups.need_unit(kin, boundary, o.trace_id, o.tenant)
+        if r.task_id is not None and not unit.is_box:
+            self.groups.hint(kin, boundary, unit, r.task_id)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
         kin.recorded.setdefault(boundary, []).append(position)
         kind = telling(o, r, cell.role)

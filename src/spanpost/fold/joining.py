@@ -199,7 +199,9 @@ class Joining:
         below: dict[Key, Key] = {}
         if meeting[16:17] == b"l":
             strand = self.strands.get(meeting)
-            on, below = of_strand(runs) if strand is not None and strand.is_joined else ({}, {})
+            if strand is None or not strand.is_joined:  # of one trace, which its own spans tell
+                return
+            on, below = of_strand(runs)
         else:
             on = continued(runs)
         for key in sorted(runs):

@@ -106,6 +106,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     is_cut: bool = False
     #: How a span that is not of an agent ended, kept where it is the top of its trace: the end of what lies below it.
     closed: tuple[int, bytes, str, str, str] | None = None
+    #: Of its own figures the cost that another telling of the call knew, in nano-dollars.
+    lent: int = 0
 
     @property
     def is_box(self) -> bool:
@@ -138,6 +140,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     role: Role = Role.OTHER
     agent_name: str = ""
     task_id: str = ""
+    #: While no box is known: the task that something below says it belongs to.
+    hint: str = ""
     start_ns: int = 0
     #: The copies of the box that said its agent's name and its task's id: of several the greatest stands.
     named_by: Copy = NO_COPY
@@ -205,6 +209,8 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     told_end: str = ""
     #: It ended waiting for a person, and is gone on with by another.
     waited: bool = False
+    #: Its end was handed to the counters, which cannot take back: a run that is heard again after all does not end twice.
+    is_counted: bool = False
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):
@@ -234,6 +240,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     has_box: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     flow: Flow = ZERO
+    #: What its data points tell: shown where `flow` knows nothing.
+    metered: Flow = ZERO
     tools: dict[str, tuple[int, int]] = {}
     segments: dict[Key, Segment] = {}
     #: The task above, by key; of several segments the earliest that has one says it.
@@ -281,8 +289,10 @@ class Claimant(msgspec.Struct, array_like=True, gc=False):
 
     start_ns: int
     end_ns: int
-    #: (has a parent, has tokens, span key): the greatest wins.
+    #: (is a span with a parent, has tokens, span key): the greatest wins.
     rank: tuple[int, int, bytes]
+    #: Cost in nano-dollars; -1: unknown.
+    cost: int = -1
 
 
 class Slot(msgspec.Struct, gc=False):

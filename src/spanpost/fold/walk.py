@@ -63,7 +63,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
                 domain,
                 source if keeps_content else without_content(source),
                 telling,
-                slot_key(tenant, reading.response_id) if reading.response_id else b"",
+                slot_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
             )
         )
@@ -71,17 +71,20 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
 
 
 def _stand_in(record: Observation, reading: Reading) -> Observation:
-    """Return the span for which a log record stands."""
+    """Return the span for which a log record stands, or the record on the span that it is told of."""
     assert reading.stands_for is not None
     trace_id, span_id, parent_id, start_ns = reading.stands_for
+    at_ns = reading.at_ns or record.at_ns
+    part = Part.LOG if reading.is_event else Part.STARTED if reading.is_open else Part.ENDED
     return msgspec.structs.replace(
         record,
-        part=Part.STARTED if reading.is_open else Part.ENDED,
+        part=part,
         trace_id=trace_id,
         span_id=span_id,
         parent_id=parent_id,
+        at_ns=at_ns,
         start_ns=start_ns,
-        end_ns=0 if reading.is_open else record.at_ns,
+        end_ns=at_ns if part is Part.ENDED else 0,
     )
 
 

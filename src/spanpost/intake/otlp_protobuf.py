@@ -29,6 +29,7 @@ from spanpost.intake.decoded import (
     is_strange,
     origin_of,
 )
+from spanpost.intake.points import Point, add_point, is_meter
 
 _PACKAGES = {"traces": "trace.v1.trace_service", "logs": "logs.v1.logs_service", "metrics": "metrics.v1.metrics_service"}
 _REQUESTS = {"traces": "ExportTraceServiceRequest", "logs": "ExportLogsServiceRequest", "metrics": "ExportMetricsServiceRequest"}
@@ -105,16 +106,41 @@ def decode_logs(body: bytes, tenant: str) -> Decoded:
     return decoded
 
 
-def decode_metrics(body: bytes) -> Decoded:
-    """Count the data points of a metrics request."""
+def decode_metrics(body: bytes, tenant: str) -> Decoded:
+    """Return the observations of the data points of a metrics request that are read, and count the others."""
     request, _ = parse("metrics", body)
-    points = 0
+    decoded = Decoded()
     for resource_metrics in request.resource_metrics:
+        origin = None
         for scope_metrics in resource_metrics.scope_metrics:
             for metric in scope_metrics.metrics:
                 kind = metric.WhichOneof("data")
-                points += len(getattr(metric, kind).data_points) if kind else 0
-    return Decoded(metric_points=points)
+                if not kind:
+                    continue
+                data = getattr(metric, kind)
+                if kind != "sum" or not is_meter(metric.name):
+                    decoded.metric_points += len(data.data_points)
+                    continue
+                scope = scope_metrics.scope
+                if origin is None or origin.scope != scope.name:
+                    origin = origin_of(_attributes(resource_metrics.resource.attributes), scope.name, scope.version)
+                for point in data.data_points:
+                    try:
+                        add_point(decoded, metric.name, data.aggregation_temporality, _point(point), origin, tenant)
+                    except Exception:
+                        decoded.lose("bad_point")
+    return decoded
+
+
+def _point(point: Any) -> Point:
+    kind = point.WhichOneof("value")
+    return Point(
+        start_ns=point.start_time_unix_nano,
+        at_ns=point.time_unix_nano,
+        value=getattr(point, kind) if kind else None,
+        flags=point.flags,
+        attributes=_attributes(point.attributes),
+    )
 
 
 def _span(span: Any, scope: str, is_utf8: bool, is_doubtful: bool) -> Span:
