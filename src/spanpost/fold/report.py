@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.readings import Approval, Artifact, Failure
@@ -16,19 +17,26 @@ from spanpost.domain.tasks import Step, Task
 
 
 def report(
-    tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], lost: Mapping[str, int], *, explain: bool = False
+    tasks: Iterable[Task],
+    checkpoints: Iterable[Checkpoint],
+    lost: Mapping[str, int],
+    *,
+    explained: Mapping[UUID, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return the whole of a replay as one JSON-ready object. `explain` adds to each task the rule that decided its status."""
+    """Return the whole of a replay as one JSON-ready object.
+
+    With `explained`, by uid, each task has the rule that decided its status and why it is what it is.
+    """
     tasks = list(tasks)
     ids = {task.uid: task.task_id for task in tasks}
     return {
-        "tasks": [task_json(task, explain=explain) for task in tasks],
+        "tasks": [task_json(task, explained=None if explained is None else explained.get(task.uid, {})) for task in tasks],
         "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
         "lost": dict(sorted(lost.items())),
     }
 
 
-def task_json(task: Task, *, explain: bool = False) -> dict[str, Any]:
+def task_json(task: Task, *, explained: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return one task."""
     told: dict[str, Any] = {
         "task_id": task.task_id,
@@ -58,8 +66,9 @@ def task_json(task: Task, *, explain: bool = False) -> dict[str, Any]:
         "error": _failure(task.error),
         "session_id": task.session_id,
     }
-    if explain:
+    if explained is not None:
         told["rule"] = task.rule or None
+        told["explained"] = dict(explained)
     return told
 
 
