@@ -60,7 +60,7 @@ _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "is_silent", "read"]
+__all__ = ["DIALECTS", "is_silent", "read", "try_out"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (
@@ -112,6 +112,12 @@ def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
     """Tell by the names of its attributes alone that a span is not an agent's: `read` would find nothing in their values."""
     tables = _tables.get(scope) or _tables_for(scope)
     return (tables.plans.get(keys) or plan_for(tables, keys)).is_silent
+
+
+def try_out(dialect: Dialect, observation: Observation) -> Reading:
+    """Return what a span would mean if the dialect were known too: for whoever writes one. Raises what the dialect raises."""
+    tables = compile_tables((DIALECTS[0], dialect, *DIALECTS[1:]), observation.origin.scope)
+    return _read_span(observation, tables, plan_for(tables, observation.attributes))
 
 
 def _tables_for(scope: str) -> Tables:
