@@ -23,7 +23,9 @@ from spanpost.domain.readings import Finish, Reading, Role
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
+from spanpost.fold.read.agent_framework import AGENT_FRAMEWORK
 from spanpost.fold.read.claude_code import CLAUDE_CODE
+from spanpost.fold.read.crewai import CREWAI
 from spanpost.fold.read.dialect import (
     DIRECT,
     PLAIN_NUMBER,
@@ -70,6 +72,8 @@ DIALECTS: tuple[Dialect, ...] = (
     STRANDS,
     OPENAI_AGENTS,
     LANGGRAPH_TRACELOOP,
+    AGENT_FRAMEWORK,
+    CREWAI,
     MCP,
     TRACELOOP,
     LANGSMITH,
