@@ -23,7 +23,9 @@ from spanpost.domain.readings import Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
+from spanpost.fold.read.agent_framework import AGENT_FRAMEWORK
 from spanpost.fold.read.claude_code import CLAUDE_CODE
+from spanpost.fold.read.crewai import CREWAI
 from spanpost.fold.read.dialect import (
     DIRECT,
     PLAIN_NUMBER,
@@ -62,7 +64,7 @@ _PART_ENDED = Part.ENDED
 _TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "is_silent", "read"]
+__all__ = ["DIALECTS", "is_silent", "read", "try_out"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (
@@ -72,6 +74,8 @@ DIALECTS: tuple[Dialect, ...] = (
     STRANDS,
     OPENAI_AGENTS,
     LANGGRAPH_TRACELOOP,
+    AGENT_FRAMEWORK,
+    CREWAI,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
@@ -115,6 +119,12 @@ def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
     """Tell by the names of its attributes alone that a span is not an agent's: `read` would find nothing in their values."""
     tables = _tables.get(scope) or _tables_for(scope)
     return (tables.plans.get(keys) or plan_for(tables, keys)).is_silent
+
+
+def try_out(dialect: Dialect, observation: Observation) -> Reading:
+    """Return what a span would mean if the dialect were known too: for whoever writes one. Raises what the dialect raises."""
+    tables = compile_tables((DIALECTS[0], dialect, *DIALECTS[1:]), observation.origin.scope)
+    return _read_span(observation, tables, plan_for(tables, observation.attributes))
 
 
 def _tables_for(scope: str) -> Tables:

@@ -129,6 +129,13 @@ OPENINFERENCE_LIVE = Dialect(name="openinference, live", scopes=("openinference.
 
 OPENINFERENCE = Dialect(
     name="openinference",
+    source="openinference-semantic-conventions 0.1.42",
+    cannot_tell=(
+        "ids of tool calls",
+        "tokens of streams without usage",
+        "that the model asked for a tool, by `llm.finish_reason`: the answer is asked",
+        "an agent's name within llama-index",
+    ),
     kind="openinference.span.kind",
     roles={"AGENT": Role.AGENT, "CHAIN": Role.STEP, "LLM": Role.LLM, "TOOL": Role.TOOL},
     otherwise=Role.STEP,
