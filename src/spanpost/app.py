@@ -676,7 +676,8 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
         recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
         for reason, count in recorded.lost.items():
             lost[reason] = lost.get(reason, 0) + count
-    ledger.elapse_now(datetime.now(UTC) + timedelta(days=1))
+    for days in (1, 2, 3):  # what is found to be due may have something looked at once more
+        ledger.elapse_now(datetime.now(UTC) + timedelta(days=days))
     tasks = ledger.tasks_now(TaskQuery(limit=10**9))
     tasks.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id))
     return ReplayResult(tasks=tasks, checkpoints=ledger.checkpoints_now(limit=10**9), lost=lost)

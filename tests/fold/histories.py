@@ -294,8 +294,8 @@ def feed(batch: list[Placed], random: Random | None) -> Twin:
             k = random.choice((1, 1, 2, 5, len(mixed)))
             twin.record(mixed[:k])
             mixed = mixed[k:]
-    twin.settle()
-    twin.settle()
+    for _ in range(3):
+        twin.settle()
     return twin
 
 

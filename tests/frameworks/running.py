@@ -21,7 +21,9 @@ class Message:
     """One call of Slack's Web API: the line that a notification shows, and all that is written."""
 
     def __init__(self, line: str) -> None:
-        arguments = json.loads(line)["arguments"]
+        call = json.loads(line)
+        arguments = call["arguments"]
+        self.is_new = call["method"] == "chat.postMessage"
         self.text: str = arguments["text"]
         self.is_news = "thread_ts" in arguments
         self.words = list(_words([arguments["blocks"], arguments["attachments"]]))

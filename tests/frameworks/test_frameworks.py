@@ -27,6 +27,16 @@ TOOLS = {
 }
 HAVE_MODEL_CALLS = ("pydantic_ai", "openai_agents", "langgraph")
 
+PAGE = (ROOT / "docs" / "how-to" / "frameworks.md").read_text()
+HEADINGS = {"pydantic_ai": "Pydantic AI", "openai_agents": "OpenAI Agents SDK", "langgraph": "LangGraph", "crewai": "CrewAI"}
+
+
+def is_documented(name: str, message: Message) -> bool:
+    """Tell whether the page shows this very message of this framework."""
+    [section] = [part for part in PAGE.split("\n## ") if part.startswith(f"{HEADINGS[name]}\n")]
+    return f"\n{message.text}\n" in section
+
+
 Start = Callable[[str], Running]
 
 
@@ -61,10 +71,12 @@ def test_a_tool_is_shown_while_it_runs(name: str, start: Start) -> None:
     """While the tool waits, the task is at work and the tool is what it does; afterwards it is complete, each token counted once."""
     run = start(name).begin("answer")
     run.hear("tool")
-    run.see(says(f"⚙️ {TITLES[name]}: working · {TOOLS[name]}"), "at work")
+    working = run.see(says(f"⚙️ {TITLES[name]}: working · {TOOLS[name]}"), "at work")
+    assert is_documented(name, working)
     run.say("go")
     run.hear("done")
     message = run.see(says(f"✅ {TITLES[name]}: complete"), "complete")
+    assert is_documented(name, message)
     [figures] = [words for words in message.words if "tool call" in words]
     assert "1 tool call" in figures
     assert (" in · " in figures) == (name in HAVE_MODEL_CALLS)
@@ -83,7 +95,7 @@ def test_a_failing_tool(name: str, start: Start) -> None:
     else:
         run.hear("raised")
         message = run.see(ends("❌ concierge: failed"), "failed")
-        assert "the weather service does not answer" in message.text
+        assert is_documented(name, message), message
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -102,8 +114,17 @@ def test_a_run_that_stops_for_a_person(name: str, start: Start) -> None:
     """A run that ends on a question to a person is shown as waiting."""
     run = start(name).begin("approval")
     run.hear("done")
-    run.see(ends("✋ booking: waiting for a person"), "waiting")
+    assert is_documented(name, run.see(ends("✋ booking: waiting for a person"), "waiting"))
     assert not any(message.text.startswith("❌") for message in run.messages)
+
+
+@pytest.mark.parametrize("name", ["pydantic_ai", "langgraph"])
+def test_a_run_that_is_resumed(name: str, start: Start) -> None:
+    """The resumed run, another trace, goes on in the message of the run that waited."""
+    run = start(name).begin("approval")
+    run.hear("done")
+    run.see(says("✅ booking: complete"), "complete")
+    assert [message.text for message in run.messages if message.is_new and not message.is_news] == ["🚀 booking: starting"]
 
 
 @pytest.mark.parametrize("name", ["pydantic_ai"])
@@ -111,7 +132,8 @@ def test_a_second_agent_is_shown_while_it_works(name: str, start: Start) -> None
     """The agent that is asked by a tool stands below the task with the tool that it calls."""
     run = start(name).begin("handoff")
     run.hear("tool")
-    run.see(lambda message: "concierge" in message.words and "tool: look_up_weather" in message.words, "the second agent at work")
+    at_work = run.see(lambda m: "concierge" in m.words and "tool: look_up_weather" in m.words, "the second agent at work")
+    assert is_documented(name, at_work)
     run.say("go")
     run.hear("done")
     run.see(ends("✅ "), "complete")
@@ -134,4 +156,5 @@ def test_what_a_second_agent_does_is_shown(name: str, titles: str, final: str, s
     run.say("go")
     run.hear("done")
     message = run.see(says(f"✅ {final}: complete"), "complete")
+    assert is_documented(name, message)
     assert ("concierge" in message.words) == (name != "crewai")  # there a delegate has no span

@@ -6,18 +6,19 @@ from typing import Any
 from zlib import crc32
 
 from spanpost.conventions import FINAL_STATUSES
-from spanpost.domain.observations import Observation, Part, Status
+from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 from spanpost.fold.flow import nano
 from spanpost.fold.read.values import doing
+from spanpost.fold.read.values import name as clean_name
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
 _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = Tells.COMPACTION
-_STEP, _LLM, _TOOL, _AGENT, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.HANDOFF
+_STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
 #: The lane of calls that name no model, and of what the agent says itself: no model is called so.
 NO_MODEL, AGENT_LANE = "model", "agent"
@@ -69,7 +70,11 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
             facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
-            facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
+            name = clean_name(r.tool_name) or "a tool"
+            facts.note("action", 0, begins, key, f"tool: {name}")
+            # The newest stay: what sorts first is kept.
+            rank = 1 if o.part is _ENDED else 0
+            facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
     elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
     if r.rests:
@@ -133,6 +138,9 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     at = o.at_ns
     failure = r.failure
     has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
+    if o.exceptions and not has_failed and not r.is_interrupt and not r.has_no_result:
+        # LangSmith's export says OK over an exception. A call that was answered after all is well.
+        has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
     if role is _LLM:
         usage = r.usage
         if r.is_metered:  # of many calls, and late: when they were, nobody knows
@@ -163,11 +171,13 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         facts.note("tool", 0, at, key, ("handoff", has_failed, False, ""))
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
-    if has_failed:
+    if has_failed and (failure is not None or o.status is _ERROR):  # else an event has told it better
         facts.note("failure", 1 if is_ending else 0, at, key, _failure(failure, o))
     if is_ending:
         shown = _failure(failure, o) if has_failed else ("", "", "")
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
+        if o.exceptions and role != _TASK and outcome in ("ok", "unset"):
+            facts.note("exception", 0, at, key, True)
         closed = (at, key, outcome, shown[0], shown[1])
         if facts.ending.closed is None or closed > facts.ending.closed:
             facts.ending.closed = closed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from spanpost import conventions as c
@@ -15,13 +15,15 @@ from spanpost.fold.flow import ZERO, as_usage, minus
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.moments import EPOCH, moment
-from spanpost.fold.records import Group
+from spanpost.fold.records import Group, Offspring
 from spanpost.fold.routes import letters
 from spanpost.fold.segments import newest_segment, runs
-from spanpost.fold.tasks import Verdict, as_task, judge, of_past_segment
+from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
 from spanpost.fold.use import Use, use_of
 from spanpost.fold.work import Key
 
+#: How long a task whose last call failed may be silent before it counts as failed without its root.
+GIVEN_UP_AFTER = timedelta(seconds=60)
 #: News held back for a task that is not announced yet; older news gives way.
 HELD_CAP = 50
 #: Of one moment a start comes first and an end last.
@@ -61,17 +63,23 @@ class Closing:
                 out.ended.append(uuid_of(group.uid))
             group.is_over = is_final
             has_failed = verdict.status == c.ERROR and verdict.is_over
-            if has_failed != group.is_failed:
+            is_at_work = not verdict.is_over and verdict.status in (c.WORKING, c.CONTEXT_WARNING)
+            siblings = groups.offspring(group.parent) if group.parent else Offspring()
+            if has_failed != group.is_failed or (group.parent and is_at_work != (key in siblings.at_work)):
                 group.is_failed = has_failed
                 if group.parent:
-                    siblings = groups.offspring(group.parent)
                     siblings.tasks[key] = has_failed
+                    siblings.at_work.pop(key, None)
+                    if is_at_work:
+                        siblings.at_work[key] = True
                     groups.put_offspring(group.parent, siblings)
                     if group.parent not in groups.touched:
                         groups.touched[group.parent] = None
                         waiting.append(group.parent)
             self._announce(key, group, waiting)
             self._watch_usage(key, group)
+            if not verdict.is_over and not (group.is_counting or group.is_settling):
+                self._watch_silence(key, group)
             self.groups.groups.put(key, group)
         for key, verdict in verdicts.items():
             group = groups.group(key)
@@ -179,8 +187,11 @@ class Closing:
             verdict = verdicts.get(key) or judge(group, use, self.rules)
             _, root = self.groups.root(key, group)
             parent = self.groups.group(group.parent) if group.parent else None
-            offspring = self.groups.offspring(key).tasks
-            tasks[key] = as_task(group, verdict, use, self.rules, parent=parent, root=root, children=offspring)
+            offspring = self.groups.offspring(key)
+            doing = self._agents_at_work(offspring) if not verdict.is_over else None
+            tasks[key] = as_task(
+                group, verdict, use, self.rules, parent=parent, root=root, children=offspring.tasks, agents_at_work=doing
+            )
             return tasks[key]
 
         roots: dict[Key, Group] = {}
@@ -223,6 +234,20 @@ class Closing:
                     self._letters(row(root_key), row(root_key), checkpoint)
             self._letters(row(root_key), row(root_key), None)
 
+    def _agents_at_work(self, offspring: Offspring) -> str | None:
+        """Return which of a task's agents are at work: "2 of 8 agents at work: planner, writer"."""
+        if not offspring.at_work:
+            return None
+        names = []
+        for key in sorted(offspring.at_work)[:3]:
+            child = self.groups.group(key)
+            name = child.facts.value("name") if child is not None else None
+            if name:
+                names.append(str(name))
+        many = len(offspring.tasks)
+        told = f"{len(offspring.at_work)} of {many} agents at work" if many > 1 else "an agent at work"
+        return f"{told}: {', '.join(sorted(names))}" if names else told
+
     def _letters(self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None) -> None:
         if task is not None and root is not None:
             self.out.letters.extend(letters(task, checkpoint, self.rules.routes, root=root, now=self.now))
@@ -235,14 +260,27 @@ class Closing:
         if group is None:
             return
         if group.is_settling and not group.is_announced:
-            if group.has_box or group.flow[0] > 1 or group.tools or group.facts.maps or group.facts.value("status"):
+            if _is_worth_a_message(group):
                 group.is_announced = True
                 self.groups.touch_below(key)
             self.groups.touch(key, group)
         elif group.is_counting:
             self._count_usage(group)  # for the counters alone: nothing that anybody is shown has changed
         group.is_settling = group.is_counting = False
+        if may_be_given_up(group) and not group.is_over and group.facts.last_ns > group.quiet_ns:
+            if group.watched_ns == group.facts.last_ns:
+                group.quiet_ns = group.watched_ns
+                self.groups.touch(key, group)
+            else:
+                self._watch_silence(key, group)
         self.groups.groups.put(key, group)
+
+    def _watch_silence(self, key: Key, group: Group) -> None:
+        """Look again at a task whose last call failed: roots of failed runs are lost, and retries take a while."""
+        newest = group.facts.last_ns
+        if group.watched_ns != newest and newest > group.quiet_ns and may_be_given_up(group):
+            group.watched_ns = newest
+            self.out.timers.append(Timer(key, self.now + GIVEN_UP_AFTER))
 
     # --- figures for counters -----------------------------------------------------------------------------------------
 
@@ -274,6 +312,13 @@ class Closing:
         elif group.flow != group.counted and not (group.is_counting or group.is_settling):
             group.is_counting = True
             self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
+
+
+def _is_worth_a_message(group: Group) -> bool:
+    """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
+    if group.has_box or group.flow[0] > 1 or (group.flow[0] and group.tools):
+        return True
+    return bool(group.facts.maps.keys() - {"acts"}) or group.facts.value("status") is not None
 
 
 def _in_order(news: Item) -> tuple[datetime, int, UUID]:

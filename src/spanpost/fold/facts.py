@@ -23,6 +23,8 @@ Fact = tuple[int, int, bytes, Any]
 
 #: Entries kept of each map. A task with more is told by its counts.
 MAP_CAP = 100
+#: Of tool calls, from which steps are made where an agent tells none.
+ACTS_CAP = 20
 #: Model calls of which use is kept, the newest: a forecast looks at seven steps, and layers tell of one call twice.
 POINT_CAP = 10
 #: Text of people and agents kept in facts, characters.
@@ -124,7 +126,7 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         known = entries.get(entry)
         if known is None:
             entries[entry] = fact
-            if len(entries) > MAP_CAP:
+            if len(entries) > (MAP_CAP if map_name != "acts" else ACTS_CAP):
                 del entries[max(entries)]
         elif _is_greater(fact, known):
             entries[entry] = fact

@@ -86,7 +86,12 @@ class Family:
         if group is None:
             return
         above_id, above, _ = box_above(kin, unit)
-        parent = place(kin, above_id, above)[0] if above is not None else unit.linked_to
+        if above is not None:
+            parent = place(kin, above_id, above)[0]
+        elif unit.joined:  # a run that goes on with another hangs where that one does
+            parent = b""
+        else:
+            parent = unit.linked_to
         if parent == unit.group:
             parent = b""
         rank = (unit.start_ns, unit.root)
@@ -115,6 +120,7 @@ class Family:
         if parent != group.parent:
             if group.parent:
                 siblings = self.offspring(group.parent)
+                siblings.at_work.pop(key, None)
                 if siblings.tasks.pop(key, None) is not None:
                     self.put_offspring(group.parent, siblings)
                     self.touched[group.parent] = None

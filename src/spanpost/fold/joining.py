@@ -92,6 +92,9 @@ class Joining:
         segment = group.segments.get(key) or Segment()
         facts = group.facts if len(group.segments) <= 1 else self._facts_of(key, unit)
         waits = how_it_waits(facts, segment)
+        if segment.waited != (waits > 0) and key in group.segments:
+            segment.waited = waits > 0
+            self.groups.touch(unit.group, group)
         first, tool = facts.value("first"), facts.value("tool")
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")

@@ -74,6 +74,7 @@ def rebuild(groups: Groups) -> None:
                 group.segments[root].told_start = segment.told_start
                 group.segments[root].told_end = segment.told_end
                 group.segments[root].is_counted = segment.is_counted
+                group.segments[root].waited = segment.waited
             elif segment.told_start or segment.told_end:
                 groups.retracted.add(root)
         groups.touch(key, group)
@@ -98,6 +99,7 @@ def _drop(groups: Groups, key: Key, group: Group) -> None:
         groups.touch(heir_key, heir)
     if group.parent:
         siblings = groups.offspring(group.parent)
+        siblings.at_work.pop(key, None)
         if siblings.tasks.pop(key, None) is not None:
             groups.put_offspring(group.parent, siblings)
             groups.touched[group.parent] = None

@@ -209,6 +209,8 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     told_end: str = ""
     #: Its end was handed to the counters, which cannot take back: a run that is heard again after all does not end twice.
     is_counted: bool = False
+    #: It ended waiting for a person, and is gone on with by another.
+    waited: bool = False
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):
@@ -266,6 +268,9 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     is_failed: bool = False
     is_over: bool = False
     has_started: bool = False
+    #: Its newest moment when it was last looked at for silence, and when it was found to be silent.
+    watched_ns: int = 0
+    quiet_ns: int = 0
     #: The status as last shown.
     status: str = ""
 
@@ -280,6 +285,8 @@ class Offspring(msgspec.Struct, gc=False):
     """Child tasks of a task, by key, and whether each has failed."""
 
     tasks: dict[Key, bool] = {}
+    #: Those of them that are at work.
+    at_work: dict[Key, bool] = {}
 
 
 class Claimant(msgspec.Struct, array_like=True, gc=False):

@@ -76,6 +76,8 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
     verdict = _end(group, facts, segment)
     if verdict is not None:
         return verdict
+    if is_given_up(group):
+        return Verdict(c.ERROR, "last call failed, and silence since", "error", True, True, facts.last_ns, facts.value("failure"))
     if _open_approvals(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
@@ -96,6 +98,15 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
     if not _active(group, facts) and facts.value("step") is None and facts.value("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
+
+
+def may_be_given_up(group: Group) -> bool:
+    """Tell whether a task whose root never comes would be taken for failed, were it silent for a while."""
+    return _has_failed_call_last(group.facts) and not _open_approvals(group.facts)
+
+
+def is_given_up(group: Group) -> bool:
+    return group.quiet_ns > 0 and group.quiet_ns >= group.facts.last_ns and may_be_given_up(group)
 
 
 def how_it_waits(facts: Facts, segment: Segment) -> int:
@@ -123,6 +134,8 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     outcome = closed[2]
     if outcome == "unset" and inner.closed is not None and inner.closed[2] != "unset":
         outcome = inner.closed[2]
+    if segment.waited:
+        return Verdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
     return Verdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
@@ -161,6 +174,8 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
     if _has_failed_call_last(facts):
         return Verdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
+    if _has_thrown(facts):
+        return Verdict(c.ERROR, "exception on a root", "error", True, True, at, facts.value("failure"))
     if _has_failed_turn_last(facts):
         return Verdict(c.ERROR, "turn failed", "error", True, True, at, facts.value("failure"))
     if group.has_box and _is_unresolved(facts):
@@ -214,6 +229,14 @@ def _has_failed_call_last(facts: Facts) -> bool:
     return call is not None and call[3] and facts.at("tool") <= facts.at("call")
 
 
+def _has_thrown(facts: Facts) -> bool:
+    """An exception was recorded on a box that says it is well, and nothing was done after it."""
+    thrown, failure = facts.at("exception"), facts.latest.get("failure")
+    if not thrown or failure is None:
+        return False
+    return failure[1] >= facts.at("call") and failure[1] >= facts.at("tool")
+
+
 def _has_failed_turn_last(facts: Facts) -> bool:
     """A turn failed after all that models and tools did: a guardrail stopped it, whatever the root says."""
     at = facts.at("failed_turn")
@@ -242,7 +265,15 @@ def _open_approvals(facts: Facts) -> bool:
 
 
 def as_task(
-    group: Group, verdict: Verdict, use: Use, rules: Rules, *, parent: Group | None, root: Group, children: Mapping[bytes, bool]
+    group: Group,
+    verdict: Verdict,
+    use: Use,
+    rules: Rules,
+    *,
+    parent: Group | None,
+    root: Group,
+    children: Mapping[bytes, bool],
+    agents_at_work: str | None = None,
 ) -> Task:
     """Return the row of a task."""
     facts, maps = group.facts, group.facts.maps
@@ -295,7 +326,7 @@ def as_task(
         rule=verdict.rule,
         is_announced=root.is_announced,
         progress=known("progress"),
-        action=_action(facts, verdict),
+        action=_action(facts, verdict, agents_at_work),
         step_name=step[0],
         step_index=step[1],
         step_count=step[2],
@@ -349,15 +380,6 @@ def _said_cost(group: Group) -> Decimal | None:
     return dollars(sum(fact[3] for fact in found))
 
 
-def _action(facts: Facts, verdict: Verdict) -> str | None:
-    """Return what it is doing, as the agent says it; else the newest start that was seen live, else the last tool call."""
-    action, doing = facts.latest.get("action"), facts.latest.get("doing")
-    if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
-        action = doing
-    shown: str | None = action[3] if action is not None else None
-    return shown
-
-
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
     return {name: fact[3] for name, fact in sorted(entries.items())} if entries else {}
 
@@ -379,13 +401,39 @@ def _aliases(group: Group) -> tuple[str, ...]:
 
 
 def _steps(facts: Facts) -> tuple[Step, ...]:
-    entries = facts.maps.get("steps", {})
+    entries = facts.maps.get("steps")
+    if not entries:
+        return _acts(facts)
     order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
     # Steps that are known by no name of theirs (prompts) are told apart by their number.
     return tuple(
         Step(name=f"{n}. {name}" if index is None and entry[0] != "~" else name, index=index, at=moment(at))
         for n, (entry, (_, _, _, (name, index, at))) in enumerate(order, 1)
     )
+
+
+def _action(facts: Facts, verdict: Verdict, agents_at_work: str | None) -> str | None:
+    """Return what it is doing: what it said, else which of its agents are at work, else the newest that was begun."""
+    action, doing = facts.latest.get("action"), facts.latest.get("doing")
+    if agents_at_work and (action is None or action[0] == 0):
+        return agents_at_work
+    # What only its start tells was seen live, and holds while the task runs.
+    if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
+        action = doing
+    shown: str | None = action[3] if action is not None else None
+    return shown
+
+
+def _acts(facts: Facts) -> tuple[Step, ...]:
+    """Return the tool calls as steps, where the agent told none; a call told by several layers is one."""
+    out: list[Step] = []
+    name, ended_ns = "", 0
+    for _, fact in sorted(facts.maps.get("acts", {}).items(), key=lambda item: (item[1][3][1], -item[1][3][2], item[0])):
+        if fact[3][0] == name and fact[3][1] < ended_ns:
+            continue
+        name, begins, ended_ns = fact[3]
+        out.append(Step(name=name, index=None, at=moment(begins)))
+    return tuple(out)
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:

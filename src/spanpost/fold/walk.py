@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -19,6 +20,8 @@ from spanpost.fold.records import (
     DEPTH,
     Cell,
     Group,
+    Members,
+    Offspring,
     Unit,
     cell_key,
     domain_of,
@@ -194,6 +197,23 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     except Exception:
         house.keep()  # a fault of ours: a ledger that cannot throw half-done work away must have it whole, to `mend` it
         raise
+
+
+def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
+    """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
+    found: set[bytes] = set()
+    for key in tasks:
+        with suppress(Missing):
+            group = work.get(key, Group)
+            if group is not None and group.parent:
+                found.add(group.parent[:16])
+            members = work.get(members_key(key), Members)
+            if members is not None:
+                found.update([domain for domain, _ in members.units])
+            below = work.get(offspring_key(key), Offspring)
+            if below is not None:
+                found.update([child[:16] for child in below.tasks])
+    return found
 
 
 def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folded:

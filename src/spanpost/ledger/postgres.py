@@ -53,8 +53,10 @@ WIDENINGS = 5
 _CLOSE = 1.0
 #: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
 NEVER = timedelta(days=36_500)
-#: Timers folded in one transaction.
-_DUE = 200
+#: Timers folded in one transaction: those who record wait for its locks.
+_DUE = 100
+#: How far it is looked beforehand for what the fold of timers will ask for.
+_ROUNDS = 2
 
 _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
 
@@ -257,7 +259,15 @@ class PostgresLedger:
             if not names:
                 return Recorded()
             records = Records()
+            await records.fetch_domains(connection, {name[:16] for name in names})
             await records.fetch(connection, names)
+            # What would be missed one by one, and begun anew for each: the traces of these tasks, and the tasks beside them.
+            for _ in range(_ROUNDS):
+                beside = walk.beside(records, names) - records.whole
+                if not beside:
+                    break
+                await self._lock_more(connection, locked, beside)
+                await records.fetch_domains(connection, beside)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
             return await self._write(connection, records, [], folded, now)
 

@@ -65,9 +65,17 @@ def is_of_data(error: BaseException) -> bool:
 
 
 async def bound(connection: Any, scope: str = "SESSION") -> None:
-    """Bound the idleness of a connection's transactions, or of one: `scope` is SESSION or LOCAL."""
-    # Not as a parameter of the start: a pooler refuses those that it does not know.
-    await connection.execute(f"SET {scope} idle_in_transaction_session_timeout = {IDLE // timedelta(milliseconds=1)}")
+    """Bound the idleness of a connection's transactions, or of one, and have their commits be on disk: `scope` is SESSION or LOCAL.
+
+    Where `synchronous_commit` is off, a crash of the server takes commits back that senders were told of; waiting for standbys
+    is as the server has it.
+    """
+    is_local = "true" if scope == "LOCAL" else "false"
+    # Not as parameters of the start: a pooler refuses those that it does not know.
+    await connection.execute(
+        f"SET {scope} idle_in_transaction_session_timeout = {IDLE // timedelta(milliseconds=1)};"
+        f"SELECT set_config('synchronous_commit', 'on', {is_local}) WHERE current_setting('synchronous_commit') = 'off'"
+    )
 
 
 #: A session that waits for data of a COPY is not idle, as the server sees it, and nothing but this ends it.

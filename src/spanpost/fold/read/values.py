@@ -239,7 +239,7 @@ def _doing(span_name: str) -> str | None:
 def conversation(value: Any) -> str | None:
     """Return a conversation id; a response id in its place (MS agent-framework) changes at every call and is none."""
     found = identifier(value)
-    return None if found is None or found.startswith("resp_") else found
+    return None if found is None or found.startswith("resp_") or found.lower() in _NO_NAMES else found
 
 
 def response(value: Any) -> str | None:
