@@ -137,6 +137,10 @@ def dialects_page() -> str:
             words = ", ".join(f"`{word}` {role.name.lower()}" for word, role in dialect.roles.items())
             other = f"; any other {dialect.otherwise.name.lower()}" if dialect.otherwise is not None else ""
             parts.append(f"What a span is, by `{dialect.kind}`: {words}{other}.")
+        if dialect.names:
+            parts.append(
+                "What a span is, by its name: " + ", ".join(f"`{n}` {r.name.lower()}" for n, r in dialect.names.items()) + "."
+            )
         if dialect.fields:
             rows = ["| what | attributes, best first |", "|---|---|"]
             for name, attributes in dialect.fields.items():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spanpost.domain.observations import Observation, Origin, Part, Status
-from spanpost.domain.readings import Reading, Role
+from spanpost.domain.readings import Finish, Reading, Role
 from spanpost.fold.read import read
 
 LOGFIRE = "logfire.openai_agents"
@@ -103,3 +103,21 @@ def test_a_crew_tells_its_tokens_as_text() -> None:
     assert crew.usage is None
     assert crew.aggregate is not None
     assert (crew.aggregate.input, crew.aggregate.output) == (841, 53)
+
+
+def test_haystack_is_known_by_the_names_of_its_spans() -> None:
+    """Names say what a span is, the answer's JSON what was used, `haystack.tool.error` that a tool failed."""
+    output = (
+        '{"replies": [{"content": [{"text": "sunny"}], "meta": {"model": "gpt-4o", "finish_reason": "stop", '
+        '"usage": {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}}}]}'
+    )
+    call = span("my_application", "haystack.agent.step.llm", {"haystack.agent.step.llm.output": output}, parent=b"p" * 8)
+    assert (call.role, call.model, call.finish) == (Role.LLM, "gpt-4o", Finish.STOP)
+    assert call.usage is not None
+    assert (call.usage.input, call.usage.output, call.usage.cache_read) == (20, 5, 2)
+    assert span("my_application", "haystack.agent.step.llm", {}, parent=b"p" * 8).usage is None
+    tool = {"haystack.tool.name": "get_weather", "haystack.tool.error": True}
+    failed = span("my_application", "haystack.agent.step.tool", tool, parent=b"p" * 8)
+    assert (failed.role, failed.tool_name, failed.failure is not None) == (Role.TOOL, "get_weather", True)
+    assert span("my_application", "haystack.agent.run", {"haystack.agent.max_steps": 9}).role.is_box
+    assert span("my_application", "haystack.pipeline.run", {}).role is Role.OTHER
