@@ -97,6 +97,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
 def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
     """Keep who is at work. Among equals the earliest stands, so that a name does not change under its readers."""
     earliest = -begins
+    # Of one span's copies the ended one says most: at its start a lesser attribute may stand in for one that comes later.
+    key = (b"\1" if o.part is _ENDED else b"\0") + key
     if 4 <= role <= 6:
         name = r.task_name
         if name:

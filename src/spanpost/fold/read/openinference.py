@@ -133,7 +133,12 @@ def _refine_unsaid(look: Look) -> None:
 
 
 #: All spans of these scopes are an agent's, whatever they say, or do not say yet.
-OPENINFERENCE_LIVE = Dialect(name="openinference, live", scopes=("openinference.instrumentation.",), refine=_refine_unsaid)
+OPENINFERENCE_LIVE = Dialect(
+    name="openinference, live",
+    scopes=("openinference.instrumentation.",),
+    source="openinference-instrumentation-langchain 0.1.80, spans that have not ended",
+    refine=_refine_unsaid,
+)
 
 OPENINFERENCE = Dialect(
     name="openinference",
