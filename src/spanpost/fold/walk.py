@@ -16,6 +16,7 @@ from spanpost.fold.ids import explicit_uid
 from spanpost.fold.read import read
 from spanpost.fold.records import (
     DEPTH,
+    PLACEHOLDER,
     Cell,
     Group,
     Unit,
@@ -32,7 +33,7 @@ from spanpost.fold.records import (
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
@@ -94,6 +95,18 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
         if p.telling is not None:
             out.add(p.telling[2][:16])
     return out
+
+
+def is_new(work: Work, p: Placed) -> bool:
+    """Tell whether an observation was surely not recorded before: whatever is recorded leaves its span's cell behind.
+
+    Cells that were pruned are forgotten; what they were of is then taken for new.
+    """
+    try:
+        cell = work.get(cell_key(p.domain, p.observation.span_id), Cell)
+    except Missing:
+        return False
+    return cell is None or (p.is_span and cell.state == PLACEHOLDER)
 
 
 def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes], batch: Sequence[Placed]) -> set[Key]:
