@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from spanpost.cli.preview import BROWSERS
 from tests import thorough
 
 assert thorough  # how hard tests of properties try, for all of them
@@ -33,6 +34,10 @@ def _postgres() -> str | None:
 def _collector() -> str | None:
     found = subprocess.run([ROOT / "scripts" / "build-collector", "--find"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
+
+
+def _chromium() -> str | None:
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 def _emulate() -> str | None:
@@ -55,6 +60,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
+    "chromium": (_chromium, "Chromium or Chrome; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
     "curl": (lambda: shutil.which("curl"), "curl"),
     "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,18 @@ def test_replay_comes_to_the_same_for_any_order_of_files() -> None:
     assert forward.tasks == backward.tasks
     assert forward.checkpoints == backward.checkpoints
     assert [(t.status, t.llm_calls) for t in forward.tasks] == [("complete", 3)]
+
+
+def test_the_default_port_of_metrics_may_be_taken(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A second process of one host goes on without metrics on that port and says how to have them; a port that was asked for
+    must be had."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # somebody else has it: so much the better
+            stack.enter_context(socket.create_server(("127.0.0.1", 9464)))
+        pipeline = app.Pipeline(load(metrics={}))
+        pipeline.start()
+        stack.callback(pipeline.shutdown)
+        assert pipeline.metrics_url is None
+        assert "SPANPOST_METRICS__PORT" in caplog.text
+        with pytest.raises(ConfigError, match="SPANPOST_METRICS__PORT"):
+            app.Pipeline(load(metrics={"port": 9464})).start()

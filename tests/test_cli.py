@@ -178,6 +178,37 @@ def test_replay_explains(spanpost: Spanpost) -> None:
     assert rules[0] in table.stdout
 
 
+def test_preview_draws_a_recording(spanpost: Spanpost, home: Path) -> None:
+    """A recording becomes a page with the task's message and its thread; a file that is none of telemetry is exit 2."""
+    files = [str(file) for file in (CAPTURES / "pydantic-ai" / "ok").glob("*.pb")]
+    done = spanpost("preview", *files, "--html", "seen.html")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "seen.html" in done.stdout
+    page = (home / "seen.html").read_text()
+    [task] = [task for task in _json(spanpost("replay", "--json", *files))["tasks"] if task["parent_task_id"] is None]
+    assert task["name"] in page
+    assert "complete" in page
+    assert spanpost("preview", "nowhere.pb").returncode == 2
+    assert spanpost("preview", "--html", "no/such/place.html").returncode == 2
+
+
+@pytest.mark.needs("chromium")
+def test_preview_takes_a_picture(spanpost: Spanpost, home: Path) -> None:
+    """The gallery becomes one PNG, as high as the page, light and dark; without a browser it is said what to do."""
+    sizes = []
+    for options in ([], ["--dark"]):
+        done = spanpost("preview", "--png", "seen.png", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        picture = (home / "seen.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        sizes.append((int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")))
+    assert sizes[0] == sizes[1]
+    assert sizes[0][1] > 3000
+    without = spanpost("preview", "--png", "seen.png", PATH="/nowhere")
+    assert without.returncode == 2
+    assert "--html" in without.stderr
+
+
 def test_the_demo_shows_the_agent(demo: subprocess.CompletedProcess[str]) -> None:
     """Without a terminal the demo shows the news, scrapes its own metrics once and leaves with 0."""
     assert demo.returncode == 0, demo.stderr

@@ -60,15 +60,14 @@ def test_a_run_is_counted_from_what_was_recorded():
     assert value(metrics, "spanpost_lost_total", room="fold", reason="other") == 1
 
 
-def test_open_tasks_follow_their_status():
-    """A task counts once, where it was seen last, and not at all when it has ended."""
+def test_open_tasks_are_shown_by_one_process():
+    """Who has the turn shows every status that is not final, the others show nothing: a sum over all is the truth."""
     metrics = Metrics()
-    seen = []
-    for status in ("starting", "working", "waiting", "complete"):
-        metrics.recorded(Recorded(tasks=[a_task(status=status)]))
-        seen.append({s: value(metrics, "spanpost_tasks_open", status=s) for s in ("starting", "working", "waiting")})
-    assert [sum(s.values()) for s in seen] == [1, 1, 1, 0]
-    assert seen[2]["waiting"] == 1
+    assert value(metrics, "spanpost_tasks_open", status="working") is None
+    metrics.fleet({"working": 3, "stalled": 1})
+    assert [value(metrics, "spanpost_tasks_open", status=s) for s in ("working", "stalled", "waiting")] == [3, 1, 0]
+    metrics.fleet(None)
+    assert value(metrics, "spanpost_tasks_open", status="working") is None
 
 
 def test_label_values_are_capped():

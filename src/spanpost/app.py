@@ -36,6 +36,8 @@ from spanpost.sinks import registry
 from spanpost.windows import load_windows
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
@@ -58,6 +60,10 @@ _OUTAGE = (0.2, 5.0)
 _IMPORT = 60.0
 #: What an answer from the loop may take beyond the time that the question itself was given: seconds.
 _GRACE = 0.5
+#: Between two counts of the open tasks, seconds; a third of the turn of who tells them (`ledger.fleet.TURN`).
+_PUBLISH = 10.0
+#: What tasks that were cancelled are given to end in, and what cutting off a ledger that hangs may take: seconds.
+_CANCELLED, _CUT = 0.3, 1.5
 #: Losses that are no news: plain log lines that gave way, and what came after the end.
 _NO_NEWS = ("superseded", "closed")
 
@@ -215,6 +221,7 @@ class Pipeline:
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
         self._recovery: Recovery | None = None
+        self._publishing: Future[None] | None = None
         self._is_shut = False
         self._lost_before = 0
         self._starting = threading.Lock()
@@ -285,13 +292,32 @@ class Pipeline:
         try:
             port = self._metrics.serve(room.host, room.port)
         except ConfigError as error:
-            if not self._of_parent:
+            # A port that was asked for must be had. Of the default one another spanpost of this host is the likely owner (the
+            # parent of a forked child is): what is told here is worth more than its numbers.
+            if not self._of_parent and "port" in room.model_fields_set:
                 raise
-            # The parent process serves there; what is told here is worth more than its numbers.
-            log.warning("this process serves no metrics: %s", error)
+            log.warning("this process serves no metrics on a port of their own: %s", error)
             return
         host = f"[{room.host}]" if ":" in room.host else room.host
         self.metrics_url = f"http://{host}:{port}/metrics"
+
+        self.publish()
+
+    def publish(self) -> None:
+        """Have the gauges of all processes kept from now on, if it is this one's turn: for who serves its metrics."""
+        if self._publishing is None and self._metrics is not None and self._ledger is not None:
+            publishing = self._publish(self._ledger, self._metrics)
+            assert self._loop is not None
+            self._publishing = asyncio.run_coroutine_threadsafe(_unseen(publishing), self._loop)
+
+    @staticmethod
+    async def _publish(ledger: Ledger, metrics: Metrics) -> None:
+        while True:
+            try:
+                metrics.fleet(await ledger.open_tasks())
+            except LedgerUnavailable:
+                metrics.fleet(None)
+            await asyncio.sleep(_PUBLISH)
 
     def _ask(self, question: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         assert self._loop is not None
@@ -419,7 +445,8 @@ class Pipeline:
         assert loop is not None
         assert thread is not None
         try:
-            self._ask(self._close(), max(timeout, _GRACE))
+            timeout = max(timeout, _GRACE)
+            self._ask(self._close(timeout), timeout + _CUT)
         except TimeoutError:
             log.warning("not everything could be closed in time")
         except Exception as error:
@@ -432,13 +459,27 @@ class Pipeline:
         if self._metrics is not None:
             self._metrics.close()
 
-    async def _close(self) -> None:
+    async def _close(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
+        if self._publishing is not None:
+            self._publishing.cancel()
         if self._pump is not None:
-            await self._pump.close(1.0)
-        for sink in self._sinks.values():
-            await sink.close()
+            await self._pump.close(timeout / 3)
+        closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
+        if closing:
+            done, late = await asyncio.wait(closing, timeout=timeout / 3)
+            for each in late:
+                each.cancel()
+            for each in done:
+                if (error := each.exception()) is not None:
+                    log.warning("a sink could not be closed: %s", error)
         if self._ledger is not None:
             await self._ledger.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_CANCELLED)
 
     def flush_on_sigterm(self) -> bool:
         """Flush at SIGTERM from now on, before what would be done without it; False where that cannot be. Main thread only."""

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("spanpost.gateway")
 
 #: Of the ten seconds that a stop may take: answers under way, what waits to be recorded, sinks and connections.
-_GRACE: Final = 4.0
-_RECORD: Final = 1.5
-_CLOSE: Final = 2.0
+_GRACE: Final = 3.5
+_RECORD: Final = 1.0
+_CLOSE: Final = 1.0
 #: Bodies that are still being sent when the stop begins get this long of the grace.
 _BODIES: Final = 2.0
 #: How long one look at the database serves those who ask whether we are ready; and what it may take. Seconds.
@@ -125,6 +125,7 @@ class Gateway:
                 self.pipeline.ask(self._open(listener))
                 # Whoever sends to us could not be heard before.
                 self.pipeline.ask(self.pipeline.ledger.listen_anew())
+                self.pipeline.publish()
         except BaseException:
             if listener is not None:
                 listener.close()

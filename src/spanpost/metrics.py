@@ -45,6 +45,7 @@ LOST = (
     "bad_span",
     "bad_event",
     "bad_record",
+    "bad_point",
     "bad_shape",
     "bad_line",
     "too_many_events",
@@ -65,8 +66,6 @@ LOST = (
 )
 #: The closed list of reasons of `spanpost_spool_bypassed_total`.
 BYPASSED = ("stalled", "full", "no_space", "failed", "too_large", "unpackable", OTHER)
-#: Open tasks that are followed; of more, those heard of longest ago are let go.
-MOST_OPEN = 100_000
 #: Seconds. Runs last from moments to days.
 _RUNS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 _LETTERS = (0.01, 0.05, 0.25, 1, 5, 30, 120, 900, 3600)
@@ -106,9 +105,14 @@ class Metrics:
             return Counter(f"spanpost_{name}", says, labels, registry=registry)
 
         self.tasks_started = counter("tasks_started", "Tasks that came into being.", "agent")
-        self.tasks_ended = counter("tasks_ended", "Runs of tasks that ended, by final status.", "agent", "status")
+        self.tasks_ended = counter(
+            "tasks_ended", "Runs of tasks that ended, each once, by the status that it ended in first.", "agent", "status"
+        )
         self.tasks_open = Gauge(
-            "spanpost_tasks_open", "Tasks under way, as this process saw them last.", ["status"], registry=registry
+            "spanpost_tasks_open",
+            "Tasks under way, of all processes on one database; one of them publishes it.",
+            ["status"],
+            registry=registry,
         )
         self.task_duration = Histogram(
             "spanpost_task_duration_seconds",
@@ -146,14 +150,10 @@ class Metrics:
         self.budget_closed = counter("budget_closed", "Times that a budget of calls was closed, by reason.", "sink", "reason")
         build = Gauge("spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry)
         build.labels(_version()).set(1)
-        self._statuses: dict[bytes, str] = {}
         self._told: dict[tuple[str, str], int] = {}
         # Series that exist from the first moment have a rate from the first moment.
         for kind in Kind:
             self.checkpoints.labels(str(kind))
-        for status in STATUSES:
-            if status not in FINAL_STATUSES:
-                self.tasks_open.labels(status).set(0)
 
     def recorded(self, recorded: Recorded) -> None:
         """Count what a batch brought."""
@@ -178,8 +178,6 @@ class Metrics:
                 self.tasks_ended.labels(*labels).inc()
                 if task.started_at is not None and task.ended_at is not None:
                     self.task_duration.labels(*labels).observe(max((task.ended_at - task.started_at).total_seconds(), 0.0))
-            for task in recorded.tasks:
-                self._follow(task.uid.bytes, task.status)
             self.corrections.inc(recorded.corrections)
             for call in recorded.settled:
                 labels = self._agent(call.agent_name), self._model(call.model)
@@ -263,16 +261,14 @@ class Metrics:
     def _lost(self, room: str, reason: str, n: int) -> None:
         self.lost_total.labels(room if room in ROOMS else OTHER, reason if reason in LOST else OTHER).inc(n)
 
-    def _follow(self, uid: bytes, status: str) -> None:
-        """Keep the gauge of open tasks: a task counts where it was seen last, and not at all once it has ended."""
-        before = self._statuses.pop(uid, None)
-        if before is not None:
-            self.tasks_open.labels(before).dec()
-        if status not in FINAL_STATUSES and status in STATUSES:
-            if len(self._statuses) >= MOST_OPEN:  # tasks that never said how they ended
-                self.tasks_open.labels(self._statuses.pop(next(iter(self._statuses)))).dec()
-            self._statuses[uid] = status
-            self.tasks_open.labels(status).inc()
+    def fleet(self, counts: Mapping[str, int] | None) -> None:
+        """Show how many tasks are open, by status; None: nothing, because another process shows it."""
+        with self._lock:
+            self.tasks_open.clear()
+            if counts is not None:
+                for status in STATUSES:
+                    if status not in FINAL_STATUSES:
+                        self.tasks_open.labels(status).set(counts.get(status, 0))
 
     # --- serving ------------------------------------------------------------------------------------------------
     def serve(self, address: str = "127.0.0.1", port: int = 9464) -> int:

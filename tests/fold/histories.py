@@ -123,20 +123,24 @@ class Twin:
 def history(random: Random, *, size: int = 14) -> list[Placed]:
     """Return one history, in order of time."""
     out: list[Placed] = []
-    for _ in range(random.choice((1, 1, 1, 2))):
-        out += _trace(random, size)
+    traces: list[tuple[bytes, bytes]] = []
+    # Some traces come one after the other, as runs do that go on with one another.
+    after = BASE if random.random() < 0.4 else 0
+    for _ in range(random.choice((1, 1, 1, 2, 3))):
+        out += _trace(random, size, traces, after)
+        after = after and max((p.observation.at_ns for p in out), default=after) + SECOND
     out.sort(key=lambda p: (p.observation.at_ns, p.content_hash))
     return out
 
 
-def _trace(random: Random, size: int) -> list[Placed]:
+def _trace(random: Random, size: int, traces: list[tuple[bytes, bytes]], after: int) -> list[Placed]:
     trace = random.randbytes(16)
     n = random.randint(1, size)
     spans = [random.randbytes(8) for _ in range(n)]
     out: list[Placed] = []
     responses = [f"resp-{i}-{trace.hex()[:4]}" for i in range(3)]
     task_ids = ["job-1", "job-2"]
-    start = BASE + random.randrange(100) * SECOND
+    start = after or BASE + random.randrange(100) * SECOND
     ends = start + (n + 2) * 10 * SECOND
     for i, span in enumerate(spans):
         parent = b"" if i == 0 else spans[max(0, i - random.randint(1, 3))]
@@ -150,7 +154,12 @@ def _trace(random: Random, size: int) -> list[Placed]:
         has_failed = random.random() < 0.12 and reading.role is not Role.OTHER
         if has_failed:
             reading = msgspec.structs.replace(reading, failure=Failure(type="ValueError", message=f"bad {i}"))
+        links = ()
+        if reading.role is Role.PLUMBING and traces and random.random() < 0.7:
+            links = (random.choice(traces),)
+        traces.append((trace, span))
         common = {
+            "links": links,
             "trace_id": trace,
             "span_id": span,
             "parent_id": parent,
@@ -200,7 +209,7 @@ def _copy(random: Random, o: Observation, reading: Reading) -> Placed:
 def _role(random: Random) -> Role:
     return random.choices(
         (Role.LLM, Role.TOOL, Role.STEP, Role.OTHER, Role.AGENT, Role.WORKFLOW, Role.TASK, Role.PLUMBING),
-        (8, 5, 4, 3, 3, 1, 1, 1),
+        (8, 5, 4, 3, 3, 1, 1, 2),
     )[0]
 
 
@@ -216,12 +225,19 @@ def _span_reading(random: Random, role: Role, responses: list[str], task_ids: li
             values["response_id"] = random.choice(responses)
     elif role is Role.TOOL:
         values["tool_name"] = random.choice(("search", "write"))
+        values["has_no_result"] = random.random() < 0.3
+        if random.random() < 0.5:
+            values["tool_call_id"] = random.choice(("call-1", "call-2", "call-3"))
     elif role is Role.AGENT:
         values["agent_name"] = random.choice(("ann", "bob"))
     elif role is Role.TASK:
         if random.random() < 0.5:
             values["task_id"] = random.choice(task_ids)
         values["task_name"] = "the job"
+    if role is not Role.OTHER and random.random() < 0.3:
+        values["conversation_id"] = random.choice(("talk-1", "talk-2"))
+    if role is not Role.OTHER and random.random() < 0.05:
+        values["is_interrupt"] = True
     if role.is_box and random.random() < 0.2:
         values["status"] = random.choice(("complete", "error", "paused"))
     if role is not Role.OTHER and random.random() < 0.2:
@@ -266,3 +282,49 @@ def feed(batch: list[Placed], random: Random | None) -> Twin:
     twin.settle()
     twin.settle()
     return twin
+
+
+def resumptions(random: Random) -> list[Placed]:
+    """Return the runs of a conversation, some of which wait for a person and are gone on with, and of a team's messages."""
+    out: list[Placed] = []
+    at, former = BASE, (b"", b"")
+    for number in range(random.randint(2, 5)):
+        trace, box = random.randbytes(16), random.randbytes(8)
+        begins = at
+        agent = random.choice(("ann", "ann", "bob"))
+        call = random.choice(("call-1", "call-2", ""))
+        tool = Reading(
+            role=Role.TOOL, tool_name=random.choice(("write", "search")), tool_call_id=call, has_no_result=random.random() < 0.6
+        )
+        model = Reading(role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=random.choice((Finish.STOP, Finish.TOOLS)))
+        parts = [model, tool] if random.random() < 0.5 else [tool, model] if random.random() < 0.5 else [tool]
+        if random.random() < 0.2:
+            parts = [*parts, msgspec.structs.replace(model, is_interrupt=True)]
+        for part in parts:
+            at += SECOND
+            out.append(_whole(trace, random.randbytes(8), box, at, at + SECOND // 2, part))
+        root = Reading(role=Role.AGENT, agent_name=agent, conversation_id=random.choice(("talk", "talk", None)))
+        above = random.randbytes(8) if random.random() < 0.5 else b""
+        at += SECOND
+        out.append(_whole(trace, box, above, begins, at, root))
+        if above:
+            links = (former,) if former[0] and random.random() < 0.6 else ()
+            out.append(_whole(trace, above, b"", begins, at, Reading(role=Role.PLUMBING), links))
+        if random.random() < 0.5:
+            message = random.randbytes(8)
+            out.append(_whole(trace, message, box, at, at, Reading(role=Role.PLUMBING)))
+            former = (trace, message)
+        if random.random() < 0.8:
+            at += SECOND * random.choice((0, 1, 5))
+        else:
+            at = begins + number  # side by side
+    return out
+
+
+def _whole(
+    trace: bytes, span: bytes, parent: bytes, begins: int, ends: int, reading: Reading, links: tuple[tuple[bytes, bytes], ...] = ()
+) -> Placed:
+    o = Observation(
+        part=Part.ENDED, trace_id=trace, span_id=span, parent_id=parent, name="span", start_ns=begins, end_ns=ends, at_ns=ends, links=links
+    )  # fmt: skip
+    return placed(o, reading)

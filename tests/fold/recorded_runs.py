@@ -25,27 +25,32 @@ SIX = (
 )
 
 
-def shared() -> Path | None:
-    """Return the directory with all recordings: `SPANPOST_CAPTURES`, else ``shared/captures`` beside the checkout."""
+def shared() -> Path:
+    """Return the directory with all recordings: `SPANPOST_CAPTURES`, else the committed ones."""
     named = os.environ.get("SPANPOST_CAPTURES")
-    candidates = [Path(named)] if named else [ROOT.parent / "shared" / "captures"]
-    return next((path for path in candidates if path.is_dir()), None)
+    return Path(named) if named else COMMITTED
 
 
 def runs(root: Path) -> Iterator[str]:
     """Yield "<dialect>/<run>" of each recorded run."""
-    for path in sorted(root.glob("*/*/truth.json")):
-        yield str(path.parent.relative_to(root))
+    for path in sorted({path.parent for path in root.glob("*/*/*.pb*")}):
+        yield str(path.relative_to(root))
+
+
+def bodies(run: Path) -> list[Path]:
+    """Return the files of a run: bodies as they came, or all of one signal behind one another."""
+    return sorted(run.glob("*.pb*"))
 
 
 def observations(run: Path) -> list[Observation]:
     """Return all that was recorded of a run, in order of arrival."""
-    return [o for path in sorted(run.glob("*.pb")) for decoded in read_recording(path) for o in decoded.observations]
+    return [o for path in bodies(run) for decoded in read_recording(path) for o in decoded.observations]
 
 
 def totals(run: Path) -> dict[str, Any]:
-    """Return what the model really served."""
-    found: dict[str, Any] = json.loads((run / "truth.json").read_text())["totals"]
+    """Return what the model really served; nothing where no model was asked."""
+    truth = run / "truth.json"
+    found: dict[str, Any] = json.loads(truth.read_text())["totals"] if truth.exists() else {}
     return found
 
 
@@ -60,7 +65,7 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             spans[o.span_id] = (o.parent_id, reading)
     used: dict[object, tuple[int | None, int | None]] = {}
     for span_id, (parent, reading) in spans.items():
-        if reading.role is not Role.LLM or reading.usage is None:
+        if reading.role is not Role.LLM or reading.usage is None or reading.is_metered:
             continue
         above, covered = parent, False
         while above in spans and not covered:
@@ -68,7 +73,7 @@ def tokens(seen: Iterable[Observation]) -> tuple[int | None, int | None]:
             covered = outer.role is Role.LLM and outer.usage is not None and outer.usage.is_known
             above = up
         if not covered:
-            used[reading.response_id or span_id] = (reading.usage.input, reading.usage.output)
+            used[reading.call_key or reading.response_id or span_id] = (reading.usage.input, reading.usage.output)
     inputs = [i for i, _ in used.values() if i is not None]
     outputs = [o for _, o in used.values() if o is not None]
     return (sum(inputs) if inputs else None), (sum(outputs) if outputs else None)

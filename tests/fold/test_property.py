@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
-from tests.fold.histories import feed, history, placed
+from tests.fold.histories import feed, history, placed, resumptions
 from tests.fold.oracle import figures
 from tests.thorough import IN_CI, IS_SAME
 
@@ -27,6 +27,16 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
     """A shuffled, repeated history in random batches comes to the same as the history in order and whole."""
     told = history(Random(seed))
+    in_order, mixed = feed(told, None), feed(told, Random(order))
+    tasks, checkpoints = in_order.outcome()
+    assert mixed.outcome() == (tasks, checkpoints)
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, order: int) -> None:
+    """Runs of a conversation and of a team's messages come to the same tasks, shuffled and repeated, as in order."""
+    told = resumptions(Random(seed))
     in_order, mixed = feed(told, None), feed(told, Random(order))
     tasks, checkpoints = in_order.outcome()
     assert mixed.outcome() == (tasks, checkpoints)
@@ -66,6 +76,17 @@ def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
     again = twin.record(told)
     assert (again.tasks, again.checkpoints) == ([], [])
     assert twin.outcome() == before
+
+
+def test_resumptions_are_joined_by_each_rule() -> None:
+    """The random conversations hold runs joined by a tool call, by their conversation, and by links, as segments and below."""
+    joined, below = 0, 0
+    for seed in range(60):
+        tasks = feed(resumptions(Random(seed)), None).tasks.values()
+        joined += sum(t.segments > 1 for t in tasks)
+        below += sum(t.parent_uid is not None for t in tasks)
+    assert joined > 20
+    assert below > 5
 
 
 def test_histories_hold_what_the_property_is_about() -> None:

@@ -142,16 +142,28 @@ def test_claude_code_prompts_are_of_one_session() -> None:
     assert {r.tool_call_id for r in failed} <= {r.tool_call_id for r in _of(run, Role.TOOL) if r.tool_name}
 
 
-def test_claude_code_logs_stand_for_spans_only_without_traces() -> None:
-    """Records with a trace id say nothing, since spans count; those without make a prompt with its calls and tools."""
-    with_traces = [r for o, r in _readings("claude-code/ok") if o.part is Part.LOG]
-    assert all(r.stands_for is None for r in with_traces)
-    alone = [r for _, r in _readings("claude-code/logsonly") if r.stands_for is not None]
-    opens = [r for r in alone if r.is_open]
-    boxes = {r.stands_for[1] for r in alone if r.role is Role.AGENT and r.stands_for}
-    assert [r.role for r in opens] == [Role.AGENT]
+def test_claude_code_records_and_spans_of_a_call_are_one() -> None:
+    """Each call and tool has the same key in its span and in its record, which stands below the prompt's own span."""
+    readings = _readings("claude-code/ok")
+    spans = {r.call_key for o, r in readings if o.part is Part.ENDED and r.call_key}
+    records = [r for o, r in readings if o.part is Part.LOG and r.stands_for and r.call_key]
+    assert {r.call_key for r in records} == spans
+    assert len(spans) == 5
+    (prompt,) = {o.span_id for o, r in readings if o.part is Part.ENDED and r.role is Role.AGENT}
+    assert {r.stands_for[2] for r in records if r.stands_for and not r.is_open} == {prompt}
+    assert [r.stands_for[:2] for _, r in readings if r.is_open and r.role is Role.AGENT and r.stands_for] == [
+        (next(o.trace_id for o, _ in readings if o.span_id), prompt)
+    ]
+
+
+def test_claude_code_records_alone_make_a_prompt_with_its_calls() -> None:
+    """Without trace ids the prompt, its calls and its tools stand for spans whose ids the session and the prompt make."""
+    alone = [r for o, r in _readings("claude-code/logsonly") if r.stands_for is not None and not r.is_metered]
+    opens = [r for r in alone if r.is_open and r.role is Role.AGENT]
+    boxes = {r.stands_for[1] for r in opens if r.stands_for}
     assert len(boxes) == 1
-    assert {r.stands_for[2] for r in alone if r.stands_for and r.role is not Role.AGENT} == boxes
-    assert sorted(r.role.name for r in alone) == ["AGENT", "AGENT", "LLM", "LLM", "LLM", "TOOL", "TOOL"]
-    assert len({r.stands_for for r in alone}) == 7
+    assert {r.stands_for[2] for r in alone if r.stands_for and r.role in (Role.LLM, Role.TOOL)} == boxes
+    # each tool was let run, and has run
+    assert sorted(r.role.name for r in alone) == ["AGENT", "LLM", "LLM", "LLM", "OTHER", "TOOL", "TOOL", "TOOL", "TOOL"]
+    assert len({r.stands_for[1] for r in alone if r.stands_for and r.role is not Role.OTHER}) == 6
     assert sum(r.usage.cost_usd for r in alone if r.usage and r.usage.cost_usd) > 0

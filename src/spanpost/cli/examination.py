@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from spanpost.domain.errors import ConfigError, SpanpostError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What a sink may take to look at its far side, seconds.
 SINK_TIMEOUT = 30.0
+#: What one request to where it is forwarded to may take, seconds.
+FORWARD_TIMEOUT = 5.0
 
 
 class Finding(NamedTuple):
@@ -34,7 +37,10 @@ class Finding(NamedTuple):
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything that can be wrong before the start; the settings themselves were accepted already."""
-    return [*_settings(), _database(settings), *_metrics(settings), *_gateway(settings), *_sinks(settings)]
+    found = [*_settings()]
+    if settings.forward is None:
+        found.append(_database(settings))
+    return [*found, *_forward(settings), *_metrics(settings), *_gateway(settings), *_sinks(settings)]
 
 
 def _settings() -> Iterator[Finding]:
@@ -71,6 +77,34 @@ async def _counts(settings: Settings) -> dict[str, object]:
         await ledger.close()
 
 
+def _forward(settings: Settings) -> Iterator[Finding]:
+    """Send an empty request of each signal to where a process forwards to: whoever takes it would take more."""
+    room = settings.forward
+    if room is None:
+        return
+    from spanpost.forwarding import target_of
+    from spanpost.intake.forward import try_out
+
+    try:
+        target = target_of(room)
+        target.timeout = min(target.timeout, FORWARD_TIMEOUT)
+        target.check()
+    except ConfigError as error:
+        yield Finding("forward", False, str(error))  # it says what to do itself
+        return
+    for signal in ("traces", "logs"):
+        trouble = try_out(target, signal)
+        where = f"{target.endpoint} ({target.protocol})"
+        if not trouble:
+            yield Finding("forward", True, f"{where} takes {signal}")
+            continue
+        cure = (
+            "start `spanpost run` or the Collector there, or mend SPANPOST_FORWARD__ENDPOINT; "
+            "SPANPOST_FORWARD__PROTOCOL says http or grpc where the port does not tell"
+        )
+        yield Finding("forward", False, f"{where} does not take {signal}: {line(trouble, 300)}", cure)
+
+
 def _metrics(settings: Settings) -> Iterator[Finding]:
     room = settings.metrics
     if room is None or not room.enabled:
@@ -78,7 +112,8 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
     trouble = _cannot_listen(room.host, room.port)
     if trouble:
         cure = "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
-        yield Finding("metrics", False, trouble, cure)
+        # The default port is done without, where another process of this host has it.
+        yield Finding("metrics", "port" not in room.model_fields_set, trouble, cure)
     else:
         yield Finding("metrics", True, f"{room.host}:{room.port} is free")
 
@@ -117,6 +152,8 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             yield Finding("gateway", False, trouble, cure)
         else:
             yield Finding("gateway", True, f"{room.host}:{port} is free for {field}")
+    if room.grpc_socket is not None:
+        yield _socket(room.grpc_socket)
     if room.is_exposed:
         yield Finding("gateway", True, "anybody who reaches the port may write: allow_insecure is set")
     for token in room.tokens:
@@ -124,6 +161,15 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced"
             )
+
+
+def _socket(path: Path) -> Finding:
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        cure = f"make it: install -d -m 0750 {path.parent}, for the user that runs spanpost"
+        return Finding("gateway", False, f"grpc_socket: {path.parent} is no directory that can be written", cure)
+    if path.exists() and not path.is_socket():
+        return Finding("gateway", False, f"grpc_socket: {path} is there and is no socket", "name another path, or move the file away")
+    return Finding("gateway", True, f"{path} can be made for grpc_socket")
 
 
 def _sinks(settings: Settings) -> Iterator[Finding]:

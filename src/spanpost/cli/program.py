@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from spanpost.cli.emit import emit
+from spanpost.cli.preview import preview
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
+program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 DatabaseUrl = Annotated[
@@ -165,16 +167,34 @@ def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Dat
         raise typer.Exit(1)
 
 
-@program.command(short_help="Print what would be made of recordings.")
+@program.command(short_help="Print what would be made of recordings, or record them.")
 def replay(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
     as_json: Json = False,
     explain: Annotated[bool, typer.Option("--explain", help="Name the rule that decided each task's status.")] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", metavar="URL", help="Record them in this PostgreSQL; `settings`: in the one that the settings name."
+        ),
+    ] = None,
+    deliver: Annotated[
+        bool, typer.Option("--deliver", help="With --into: post their news too, where it is not older than `news.max_age`.")
+    ] = False,
+    data_dir: DataDir = None,
 ) -> None:
-    """Read recorded telemetry and print what would have been made of it. Nothing is stored or posted."""
+    """Read recorded telemetry and print what would have been made of it. Nothing is stored or posted without --into.
+
+    With it, the tasks and audit rows are recorded, each once however often that is done, and nothing is posted without --deliver.
+    """
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: there is no such file; name recorded OTLP bodies")
+    if into is not None:
+        _replay_into(files, into, data_dir, deliver=deliver, as_json=as_json)
+        return
+    if deliver:
+        raise ConfigError("replay --deliver: there is nothing to deliver without a database; say where with --into")
     from spanpost import app
 
     result = app.replay(files)
@@ -193,6 +213,26 @@ def replay(
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})
     tables.print_lost(result.lost)
+
+
+def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver: bool, as_json: bool) -> None:
+    from msgspec import to_builtins
+
+    from spanpost.replays import replay_into
+
+    told = replay_into(files, _settings(None if into == "settings" else into, data_dir), deliver=deliver)
+    if as_json:
+        _print_json(to_builtins(told))
+        return
+    from spanpost.cli import tables
+
+    print(f"recorded {told.events} rows of {told.tasks} tasks; {told.repeats} were known, {told.passed_over} are not an agent's")
+    if not deliver:
+        print("nothing was posted; --deliver posts")
+    else:
+        left = "" if told.is_delivered else "; not all of them arrived yet, `spanpost run` goes on with them"
+        print(f"{told.deliveries} letters{left}")
+    tables.print_lost(told.lost)
 
 
 @token.command("new")

@@ -79,5 +79,6 @@ def lines(gateway: Gateway) -> Iterator[str]:
     # Never the URL: it holds the password.
     yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"
     yield f"news goes to {', '.join(enabled_sinks(settings)) or 'nowhere: no sink is on'}"
-    yield f"metrics: {gateway.pipeline.metrics_url or 'off'}" + (f", {gateway.http_url}/metrics" if gateway.http_url else "")
+    pages = [gateway.pipeline.metrics_url, f"{gateway.http_url}/metrics" if gateway.http_url else None]
+    yield f"metrics: {', '.join(page for page in pages if page) or 'off'}"
     yield "stop with Ctrl-C; SIGHUP reads routes and tokens again"

@@ -83,6 +83,10 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     comment: str = ""
 
 
+#: Above the data points of a session: not the id of any span. What lies below it counts where nothing else tells.
+METERED = b"\0metered"
+
+
 class Tells(IntEnum):
     """What an event says that is worth telling at once."""
 
@@ -92,6 +96,7 @@ class Tells(IntEnum):
     ERROR = 3
     APPROVAL_REQUESTED = 4
     APPROVAL_RESOLVED = 5
+    COMPACTION = 6
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -178,11 +183,23 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_heard: bool = False
     #: A heartbeat names its process's open roots: (trace id, span id).
     open_roots: tuple[tuple[bytes, bytes], ...] = ()
-    #: A record without a span that stands for one (Claude Code's logs): (trace id, span id, parent id, start ns).
-    #: A start of 0 is one that another record tells.
+    #: A record that stands for a span of its own (a coding CLI's): (trace id, span id, parent id, start ns).
     stands_for: tuple[bytes, bytes, bytes, int] | None = None
-    #: The record opens the span that it stands for; the end is told by another.
+    #: The record opens the span that it stands for; the end is told by another. Or it only happened on that span.
     is_open: bool = False
+    is_event: bool = False
+    #: When it was, where the record's own time does not order it; 0: the record's.
+    at_ns: int = 0
+    #: What all tellings of a call are known by, in whatever form and trace: of those that overlap in time one counts.
+    call_key: str = ""
+    #: What is open has answered, and rests unless something follows.
+    rests: bool = False
+    #: No sign of work, whatever it says.
+    is_quiet: bool = False
+    #: What a step is known by where names are not.
+    step_key: str = ""
+    #: A data point: counts where neither spans nor records tell.
+    is_metered: bool = False
 
     @property
     def is_of_agent(self) -> bool:

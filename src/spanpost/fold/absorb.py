@@ -12,6 +12,7 @@ from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED = Part.STARTED, Part.ENDED
 _OK, _ERROR = Status.OK, Status.ERROR
+_COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.HANDOFF
 
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
@@ -51,12 +52,23 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif (role is _LLM or role is _TOOL) and begins > facts.active_ns:
-            facts.active_ns = begins
+        elif role is _LLM or role is _TOOL:
+            if begins > facts.active_ns:
+                facts.active_ns = begins
+            if role is _TOOL:
+                facts.note("begun", 0, begins, key, True)
+        if (role is _LLM or role is _TOOL) and begins:
+            # By what a run began: of one span's copies the ended one says most.
+            what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
+            facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             facts.note("action", 0, begins, key, f"tool: {r.tool_name}"[:TEXT_CAP])
-    elif at > facts.active_ns:
+    elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
+    if r.rests:
+        rested = (at, key)
+        if facts.ending.rested is None or rested > facts.ending.rested:
+            facts.ending.rested = rested
     if r.says_something:
         _progress(facts, o, r, key)
     if r.is_interrupt:
@@ -82,12 +94,12 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             value = getattr(r, attribute)
             if value:
                 facts.note(field, 0, earliest, key, value)
-        if r.is_session:
-            facts.note("is_session", 0, earliest, key, True)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
+    if r.is_session:
+        facts.note("is_session", 0, earliest, key, True)
     if r.conversation_id:
         facts.note("conversation", 1 if 4 <= role <= 6 else 0, earliest, key, r.conversation_id)
     if r.service:
@@ -102,6 +114,11 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
     has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
     if role is _LLM:
         usage = r.usage
+        if r.is_metered:  # of many calls, and late: when they were, nobody knows
+            facts.note("metered", 0, at, key, True)
+            if r.model:
+                facts.note("model", -1, at, key, r.model)
+            return
         facts.active_ns = max(facts.active_ns, at)
         facts.note(
             "call",
@@ -116,9 +133,10 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             facts.note("context_call", 0, at, key, (r.model, usage.input))
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
-        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, r.has_no_result))
+        has_no_result = r.has_no_result or r.is_interrupt
+        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, has_no_result, r.tool_call_id or ""))
     elif role is _HANDOFF:
-        facts.note("tool", 0, at, key, ("handoff", has_failed, False))
+        facts.note("tool", 0, at, key, ("handoff", has_failed, False, ""))
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
     if has_failed:
@@ -155,12 +173,15 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
     if r.step_name or r.step_index is not None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
         facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
-        entry = f"{r.step_index:09d}" if r.step_index is not None and 0 <= r.step_index < 10**9 else f"~{name}"
+        has_place = r.step_index is not None and 0 <= r.step_index < 10**9
+        entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
         # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
         # set late, so that its start is only the second best answer.
         is_span = o.part in (Part.ENDED, Part.STARTED)
         began = (o.start_ns or at) if is_span else at
-        facts.enter("steps", entry, 0 if is_span else 1, -began, key, (name, r.step_index, began))
+        # Of a step that is a span, its end says last what it was.
+        best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
+        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
     if r.context_window is not None:
@@ -172,6 +193,8 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
     if r.artifact is not None:
         a = r.artifact
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
+    if r.tells is _COMPACTION:
+        facts.note("compacted", 0, at, key, True)
     if r.tells is Tells.ERROR and r.failure is not None:
         facts.note("failure", 0, at, key, _failure(r.failure, o))
 

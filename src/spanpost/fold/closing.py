@@ -16,7 +16,7 @@ from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.records import Group
 from spanpost.fold.routes import letters
-from spanpost.fold.segments import newest_segment
+from spanpost.fold.segments import newest_segment, runs
 from spanpost.fold.tasks import EPOCH, Verdict, as_task, judge, moment, of_past_segment
 from spanpost.fold.work import Key
 
@@ -52,7 +52,7 @@ class Closing:
                 group.has_started = True
                 out.started.append(uuid_of(group.uid))
             is_final = verdict.is_over and verdict.status in c.FINAL_STATUSES
-            if is_final and not group.is_over:
+            if is_final and self._is_first_end(group):
                 out.ended.append(uuid_of(group.uid))
             group.is_over = is_final
             has_failed = verdict.status == c.ERROR and verdict.is_over
@@ -73,6 +73,15 @@ class Closing:
             if group is not None and self._is_shown(group):
                 self._segments(key, group, verdict, news)
         self._address(verdicts, news)
+
+    @staticmethod
+    def _is_first_end(group: Group) -> bool:
+        """Tell whether the run that ended is to be counted: each is once, under the status that it ended in first."""
+        run = newest_segment(group)
+        if run is None:
+            return not group.is_over
+        is_first, run.is_counted = not run.is_counted, True
+        return is_first
 
     def _announce(self, key: Key, group: Group, waiting: list[Key]) -> None:
         """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle."""
@@ -98,7 +107,7 @@ class Closing:
     @staticmethod
     def _is_shown(group: Group) -> bool:
         """A task without a box is shown when something was done in it that counts."""
-        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps:
+        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps or group.metered != ZERO:
             return True
         return group.facts.value("status") is not None
 
@@ -109,7 +118,13 @@ class Closing:
         newest = newest_segment(group)
         name = group.facts.value("name") or group.facts.value("agent_label") or "task"
         uid = uuid_of(group.uid)
+        known = runs(group)
         for root, segment in group.segments.items():
+            if root not in known:
+                if segment.told_start or segment.told_end:
+                    segment.told_start = segment.told_end = ""
+                    self.out.retracted += [start_id(root), end_id(root)]
+                continue
             span_id = segment.span_id
             started_ns = segment.start_ns or group.facts.first_ns
             if segment.told_start != f"{name}\0{started_ns}":

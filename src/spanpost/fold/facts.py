@@ -40,6 +40,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
     gone: tuple[int, bytes] | None = None
     #: Its process was silent until then: (time, key). It stands while nothing was heard since.
     silent: tuple[int, bytes] | None = None
+    #: It has answered and asks for nothing more: (time, key). It stands while nothing is done after it.
+    rested: tuple[int, bytes] | None = None
 
     def merge(self, other: Ending) -> None:
         """Take in what the other knows."""
@@ -51,6 +53,8 @@ class Ending(msgspec.Struct, omit_defaults=True, gc=False):
             self.gone = other.gone
         if other.silent is not None and (self.silent is None or other.silent > self.silent):
             self.silent = other.silent
+        if other.rested is not None and (self.rested is None or other.rested > self.rested):
+            self.rested = other.rested
 
 
 class Facts(msgspec.Struct, omit_defaults=True, gc=False):

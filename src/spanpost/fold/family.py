@@ -86,7 +86,7 @@ class Family:
         if group is None:
             return
         above_id, above, _ = box_above(kin, unit)
-        parent = place(kin, above_id, above)[0] if above is not None else b""
+        parent = place(kin, above_id, above)[0] if above is not None else unit.linked_to
         if parent == unit.group:
             parent = b""
         rank = (unit.start_ns, unit.root)

@@ -32,7 +32,7 @@ def of_call(usage: Usage | None) -> Flow:
     flow = [1]
     for value in (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning):
         flow += (0, 0) if value is None else (1, min(value, _CAP))
-    flow += (0, 0) if usage.cost_usd is None else (1, min(int(usage.cost_usd * _NANO), _CAP))
+    flow += (0, 0) if usage.cost_usd is None else (1, min(round(usage.cost_usd * _NANO), _CAP))
     return tuple(flow)  # type: ignore[return-value]  # 13 by construction
 
 

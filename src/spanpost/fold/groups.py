@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from spanpost.domain.readings import METERED
 from spanpost.fold.facts import Ending
 from spanpost.fold.family import Family
-from spanpost.fold.flow import ZERO, Flow, minus, plus, tools_plus
+from spanpost.fold.flow import ZERO, Flow, Tools, minus, plus, tools_plus
 from spanpost.fold.ids import box_uid, end_id, explicit_uid, start_id
 from spanpost.fold.kin import Kin, total
-from spanpost.fold.placing import box_above, is_of_one_agent, place
+from spanpost.fold.placing import box_above, hint_of, is_of_one_agent, place
 from spanpost.fold.records import Group, Kid, Unit, unit_key
 from spanpost.fold.segments import enter_segment
 from spanpost.fold.work import Key, Work
@@ -32,6 +33,10 @@ class Groups(Family):
         self.gone: dict[Key, Key] = {}
         #: Segments that are no longer their task's: their start and end are taken back.
         self.retracted: set[Key] = set()
+        #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
+        self.runs: set[Key] = set()
+        self.links: list[tuple[bytes, bytes]] = []
+        self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
         """Return the ids of what was told of segments that are no more."""
@@ -98,6 +103,8 @@ class Groups(Family):
         heir.errors += unit.errors
         heir.doubtful = [*heir.doubtful, *unit.doubtful]
         kin.units.put(up, heir)
+        if unit.hint:
+            self.hint(kin, up, heir, unit.hint)
         kin.learned[up] = None
         if unit.up:
             kin.drop_kid(unit.up, span_id)
@@ -108,6 +115,8 @@ class Groups(Family):
         if heir.group != unit.group:
             self._move_counted(kin, span_id, unit.group, heir.group)
         kin.units.drop(span_id)
+        if unit.meetings:
+            self.withdrawn[unit_key(kin.domain, span_id)] = list(unit.meetings)
         self.moves.append((kin.domain, unit.trace_id, span_id, up, heir.group))
         heir_group = self.group(heir.group)
         if heir_group is not None and heir.group != unit.group:
@@ -126,6 +135,14 @@ class Groups(Family):
         self._recount(kin, up)
         for kid in moved:
             self.regroup(kin, kid)
+
+    def hint(self, kin: Kin, span_id: bytes, unit: Unit, task_id: str) -> None:
+        """Show a boundary below no box in the task that something in it names; of several the first by name."""
+        if unit.is_box or (unit.hint and unit.hint <= task_id):
+            return
+        unit.hint = task_id
+        kin.units.put(span_id, unit)
+        self.regroup(kin, span_id)
 
     def adopt_kids(self, kin: Kin, span_id: bytes, up: bytes) -> None:
         """After a transparent span became a boundary: take over the boundaries of `up` that lie below it."""
@@ -150,6 +167,10 @@ class Groups(Family):
     def _put_in_place(self, kin: Kin, span_id: bytes, unit: Unit) -> bool:
         """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
         group, root = place(kin, span_id, unit)
+        if root[16:17] == b"u":
+            self.runs.add(root)
+        if unit.meetings:
+            self.runs.add(unit_key(kin.domain, span_id))
         if (group, root) == (unit.group, unit.root):
             if root == unit_key(kin.domain, span_id):
                 self.relate(kin, unit)
@@ -213,21 +234,21 @@ class Groups(Family):
         if cell is not None:
             flow, tools = total(cell)
             kin.former.pop(span_id, None)
-            group.flow = plus(group.flow, flow)
-            group.tools = tools_plus(group.tools, tools)
+            add_figures(group, span_id, flow, tools)
         enter_segment(group, unit, unit_key(kin.domain, span_id), span_id)
         self.touch(key, group)
         if unit.root == unit_key(kin.domain, span_id):
             self.relate(kin, unit)
 
     def _new(self, kin: Kin, span_id: bytes, unit: Unit) -> Group:
-        if unit.task_id and unit.group[:16] != kin.domain:
-            uid = explicit_uid(unit.tenant, unit.task_id)
+        task_id = unit.task_id if unit.is_box else hint_of(kin, unit)
+        if task_id and unit.group[:16] != kin.domain:
+            uid = explicit_uid(unit.tenant, task_id)
         else:
             uid = box_uid(unit.tenant, unit.trace_id, unit.group[17:])
         group = Group(uid=uid, tenant=unit.tenant, trace_id=unit.trace_id, span_id=unit.group[17:])
         group.message_uid = uid
-        group.task_id = unit.task_id
+        group.task_id = task_id
         return group
 
     def _leave(self, kin: Kin, span_id: bytes, unit: Unit, heir: Key) -> None:
@@ -249,10 +270,21 @@ class Groups(Family):
         before, after, cell = self.group(old) if old else None, self.group(new), kin.cells.get(span_id)
         if before is None or before.counted == ZERO or after is None or cell is None:
             return
+        if span_id == METERED:
+            return
         share: Flow = tuple(map(min, total(cell)[0], before.counted))  # type: ignore[assignment]
         before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
         self.groups.put(old, before)
         self.groups.put(new, after)
+
+
+def add_figures(group: Group, span_id: bytes, flow: Flow, tools: Tools) -> None:
+    """Add a boundary's figures, or what they changed by, to its task; those of data points are kept apart."""
+    if span_id == METERED:
+        group.metered = plus(group.metered, flow)
+    else:
+        group.flow = plus(group.flow, flow)
+        group.tools = tools_plus(group.tools, tools)
 
 
 def _kid(unit: Unit) -> Kid:

@@ -12,17 +12,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from spanpost.domain.observations import Part
-from spanpost.domain.readings import Role, Tells
+from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.domain.records import NO_TASK
 from spanpost.fold.absorb import absorb
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import uuid_of
+from spanpost.fold.joining import Joining
 from spanpost.fold.kin import Kin
 from spanpost.fold.news import News
 from spanpost.fold.rebuild import gather, rebuild
-from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell
+from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell, domain_of
 from spanpost.fold.spans import Spans
 from spanpost.fold.tell import telling
 from spanpost.fold.work import Key, Work
@@ -31,6 +32,9 @@ from spanpost.fold.work import Key, Work
 _OTHER, _PLUMBING, _LLM = Role.OTHER, Role.PLUMBING, Role.LLM
 _PART_ENDED = Part.ENDED
 _NOTHING = Tells.NOTHING
+
+#: Rounds of joining: a run that is shown elsewhere may make others go on elsewhere, too.
+ROUNDS = 16
 
 
 class House:
@@ -41,6 +45,7 @@ class House:
         self.groups = Groups(work)
         self.spans = Spans(self.groups)
         self.news = News(self.groups, rules)
+        self.joining = Joining(self.groups)
         self.closing = Closing(self.groups, rules, now, self.out)
 
     def span(self, position: int, p: Placed) -> None:
@@ -60,16 +65,27 @@ class House:
         elif cell.is_box and r.role.is_box:
             self.spans.identify(kin, p, (state, rank))
         role = cell.role
+        if o.links and role is _PLUMBING:
+            for trace_id, _ in o.links[:16]:
+                if trace_id != o.trace_id:
+                    self.groups.links.append((p.domain, domain_of(o.tenant, trace_id)))
         if (role is _OTHER or role is _PLUMBING) and not r.is_of_agent:
             return
         boundary = self._record(position, kin, p, cell, is_ending=cell.is_box or not cell.parent)
         usage = r.usage
-        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and cell.wins:
+        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(cell, r):
             above = kin.cells.get(cell.parent) if cell.parent else None
             if above is None or above.role is not _LLM:
                 self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
         elif r.context_used is not None:
             self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
+
+    def _counts_first(self, cell: Cell, r: Reading) -> bool:
+        """Tell whether this is the first telling of a model call that is known to count."""
+        if not cell.wins or r.is_metered:
+            return False
+        slot = self.spans.slots.get(cell.slot) if r.call_key else None
+        return slot is None or len(slot.claimants) == 1
 
     def event(self, position: int, p: Placed) -> None:
         """Take in something that happened on a span."""
@@ -100,6 +116,8 @@ class House:
         unit = kin.units.get(boundary)
         if unit is None:
             unit = self.groups.need_unit(kin, boundary, o.trace_id, o.tenant)
+        if r.task_id is not None and not unit.is_box:
+            self.groups.hint(kin, boundary, unit, r.task_id)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
         kin.recorded.setdefault(boundary, []).append(position)
         kind = telling(o, r, cell.role)
@@ -114,12 +132,18 @@ class House:
     def close(self) -> Folded:
         """Judge and tell what the batch came to."""
         groups, out = self.groups, self.out
-        gather(groups)
-        uids_before = {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
-        rebuild(groups)
+        uids_before: dict[Key, bytes] = {}
+        for _ in range(ROUNDS):
+            gather(groups)
+            uids_before |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
+            rebuild(groups)
+            if not self.joining.join():
+                break
         for key, uid in uids_before.items():
             if groups.group(key) is None:
-                heir_key = groups.gone[key]
+                heir_key = groups.gone.get(key, b"")
+                while heir_key and groups.group(heir_key) is None and heir_key in groups.gone:
+                    heir_key = groups.gone.pop(heir_key)
                 heir = groups.group(heir_key) if heir_key else None
                 out.gone.append((uuid_of(uid), uuid_of(heir.uid) if heir is not None else None))
         for domain, trace_id, unit_from, unit_to, group_key in groups.moves:
@@ -143,5 +167,5 @@ class House:
 
     def keep(self) -> None:
         """Hand all records that changed to the work."""
-        for shelf in (self.groups, self.spans.slots, self.news.seen):
+        for shelf in (self.groups, self.joining, self.spans.slots, self.news.seen):
             shelf.flush()

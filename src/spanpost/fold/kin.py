@@ -51,6 +51,8 @@ def hands(cell: Cell) -> Amount:
     role, own, below = cell.role, cell.own, cell.below or NOTHING
     if role is _TOOL:
         # A tool call inside one of the same name, or without a name, is the same call told by another layer.
+        if not cell.wins:  # told by another span, too
+            return below
         name, failed = cell.tool_name, cell.failed
         if not below.tools:
             return Amount(ZERO, ZERO, below.calls, {name: (1, 1 if failed else 0)})
@@ -221,3 +223,12 @@ def winners(slot: Slot) -> set[Key]:
         if not any(c.start_ns <= w.end_ns and w.start_ns <= c.end_ns for _, w in won):
             won.append((key, c))
     return {key for key, _ in won}
+
+
+def borrowed(slot: Slot, holder: Key) -> int:
+    """Return the cost that a holder of the slot does not know and another telling of the same call does; 0 for none."""
+    own = slot.claimants[holder]
+    if own.cost >= 0:
+        return 0
+    told = [c.cost for c in slot.claimants.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
+    return max(0, *told)

@@ -147,6 +147,8 @@ class News:
                     continue
                 lane = group.lanes[name] = Lane()
             for judged in context.judge(lane, at, key, used, window, r.conversation_id or "", self.rules.warn_at):
+                if not judged.threshold and group.facts.value("compacted"):
+                    continue  # who tells its compactions is believed
                 checkpoint = tell.context_news(judged, group, name, o, boundary)
                 # A task that was part of another for a while has forgotten its lanes, not what was told of it.
                 told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)

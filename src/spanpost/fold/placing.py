@@ -5,7 +5,8 @@ Rules. A box is a task of its own, unless it is shown within the box above it (`
 - below a tool call, or with a task id of its own: a child task;
 - a workflow without an agent's name, or the same agent's name: within;
 - the box above names no agent and all boxes directly below it are one agent: within.
-What is no box is shown with the box above it; without one, in the trace's provisional task.
+What is no box is shown with the box above it; without one, in the task that something in it says it belongs to (a session's
+model call, before its prompt's span has ended), else in the trace's provisional task.
 
 Theory. Grouping is a projection of the units: it depends on what they are, not on when they were learned. It may change as
 more arrives (a second agent appears in a workflow); then the tasks concerned are built anew from their units.
@@ -40,6 +41,18 @@ def box_above(kin: Kin, unit: Unit) -> tuple[bytes, Unit | None, bool]:
         via_tool = via_tool or above.is_via_tool
         up = above.up
     return b"", None, via_tool
+
+
+def hint_of(kin: Kin, unit: Unit) -> str:
+    """Return the task that a unit below no box belongs to by what is said in it, or above it; empty when nothing is."""
+    for _ in range(DEPTH):
+        if unit.hint:
+            return unit.hint
+        above = kin.units.get(unit.up) if unit.up else None
+        if above is None:
+            break
+        unit = above
+    return ""
 
 
 def boxes_below(kin: Kin, span_id: bytes) -> Iterator[Kid]:
@@ -84,7 +97,8 @@ def place(kin: Kin, span_id: bytes, unit: Unit) -> tuple[Key, Key]:
     for _ in range(BOX_DEPTH):
         above_id, above, via_tool = box_above(kin, unit)
         if above is None and not unit.is_box:
-            provisional = group_key(kin.domain)
+            hint = hint_of(kin, unit)
+            provisional = group_key(explicit_uid(unit.tenant, hint)) if hint else group_key(kin.domain)
             return provisional, provisional
         if above is None or (unit.is_box and not is_within(kin, unit, above_id, above, via_tool)):
             break
@@ -92,4 +106,6 @@ def place(kin: Kin, span_id: bytes, unit: Unit) -> tuple[Key, Key]:
     own = unit_key(kin.domain, span_id)
     if unit.task_id:
         return group_key(explicit_uid(unit.tenant, unit.task_id)), own
+    if unit.joined and above is None:
+        return unit.joined, own
     return group_key(kin.domain, span_id), own

@@ -7,8 +7,8 @@ per batch, whole, instead of each by each. Figures are sums: what they changed b
 from __future__ import annotations
 
 from spanpost.fold.facts import Facts
-from spanpost.fold.flow import ZERO, plus, tools_plus
-from spanpost.fold.groups import Groups
+from spanpost.fold.flow import ZERO
+from spanpost.fold.groups import Groups, add_figures
 from spanpost.fold.kin import total
 from spanpost.fold.records import Group, Unit, unit_key
 from spanpost.fold.segments import enter_segment
@@ -22,8 +22,7 @@ def gather(groups: Groups) -> None:
             unit = kin.units.get(span_id)
             group = groups.group(unit.group) if unit is not None and unit.group else None
             if unit is not None and group is not None:
-                group.flow = plus(group.flow, flow)
-                group.tools = tools_plus(group.tools, tools)
+                add_figures(group, span_id, flow, tools)
                 groups.touch(unit.group, group)
         kin.former.clear()
         for span_id in {**kin.learned, **dict.fromkeys(kin.recorded)}:
@@ -31,6 +30,8 @@ def gather(groups: Groups) -> None:
             if unit is None:  # dissolved: its heir has learned what it knew
                 continue
             kin.units.put(span_id, unit)
+            if unit.root[16:17] == b"u":
+                groups.runs.add(unit.root)
             group = groups.group(unit.group)
             if group is not None and unit.group not in groups.stale:
                 group.facts.merge(unit.facts)
@@ -51,6 +52,7 @@ def rebuild(groups: Groups) -> None:
             continue
         old_segments = group.segments
         group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, {}, {}, False
+        group.metered = ZERO
         group.errors = 0
         units: list[tuple[bytes, bytes, Unit]] = []
         for domain, span_id in members.units:
@@ -65,13 +67,13 @@ def rebuild(groups: Groups) -> None:
             group.errors += unit.errors
             cell = groups.kin(domain).cells.get(span_id)
             if cell is not None:
-                flow, tools = total(cell)
-                group.flow, group.tools = plus(group.flow, flow), tools_plus(group.tools, tools)
+                add_figures(group, span_id, *total(cell))
             enter_segment(group, unit, unit_key(domain, span_id), span_id)
         for root, segment in old_segments.items():
             if root in group.segments:
                 group.segments[root].told_start = segment.told_start
                 group.segments[root].told_end = segment.told_end
+                group.segments[root].is_counted = segment.is_counted
             elif segment.told_start or segment.told_end:
                 groups.retracted.add(root)
         groups.touch(key, group)

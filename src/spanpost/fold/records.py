@@ -63,6 +63,16 @@ def slot_key(tenant: str, response_id: str) -> Key:
     return blake2b(f"{tenant}\0response\0{response_id}".encode("utf-8", "replace"), digest_size=16).digest() + b"s"
 
 
+def meeting_key(tenant: str, kind: bytes, id: str) -> Key:
+    """Return the key under which runs meet: by a tool call's id (kind ``a``), or by a conversation (``c``)."""
+    raw = f"{tenant}\0{kind.decode()}\0{id}".encode("utf-8", "replace")
+    return blake2b(raw, digest_size=16, person=b"meeting").digest() + b"r" + kind
+
+
+def strand_key(domain: bytes) -> Key:
+    return domain + b"l"
+
+
 def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
     """Return the key of a told occurrence. An approval is one in whatever trace it is spoken of: its own domain."""
     return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
@@ -96,6 +106,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     is_cut: bool = False
     #: How a span that is not of an agent ended, kept where it is the top of its trace: the end of what lies below it.
     closed: tuple[int, bytes, str, str, str] | None = None
+    #: Of its own figures the cost that another telling of the call knew, in nano-dollars.
+    lent: int = 0
 
     @property
     def is_box(self) -> bool:
@@ -128,6 +140,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     role: Role = Role.OTHER
     agent_name: str = ""
     task_id: str = ""
+    #: While no box is known: the task that something below says it belongs to.
+    hint: str = ""
     start_ns: int = 0
     #: The copies of the box that said its agent's name and its task's id: of several the greatest stands.
     named_by: Copy = NO_COPY
@@ -150,6 +164,12 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     doubtful: list[Checkpoint] = []
     #: The task above, when this unit leads a segment.
     parent_group: Key = b""
+    #: The task whose run this one goes on with, and by which rule; of a run that links join to another agent's, the task above.
+    joined: Key = b""
+    joined_by: str = ""
+    linked_to: Key = b""
+    #: Where this run met others, and the task it was found to go on with there.
+    meetings: dict[Key, Key] = {}
 
     @property
     def is_box(self) -> bool:
@@ -187,6 +207,8 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     #: What was told of its start and its end, to tell only changes.
     told_start: str = ""
     told_end: str = ""
+    #: Its end was handed to the counters, which cannot take back: a run that is heard again after all does not end twice.
+    is_counted: bool = False
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):
@@ -216,6 +238,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     has_box: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     flow: Flow = ZERO
+    #: What its data points tell: shown where `flow` knows nothing.
+    metered: Flow = ZERO
     tools: dict[str, tuple[int, int]] = {}
     segments: dict[Key, Segment] = {}
     #: The task above, by key; of several segments the earliest that has one says it.
@@ -258,14 +282,50 @@ class Claimant(msgspec.Struct, array_like=True, gc=False):
 
     start_ns: int
     end_ns: int
-    #: (has a parent, has tokens, span key): the greatest wins.
+    #: (is a span with a parent, has tokens, span key): the greatest wins.
     rank: tuple[int, int, bytes]
+    #: Cost in nano-dollars; -1: unknown.
+    cost: int = -1
 
 
 class Slot(msgspec.Struct, gc=False):
     """The spans that carry one response id, by cell key. Of those that overlap in time one counts."""
 
     claimants: dict[Key, Claimant] = {}
+
+
+class Run(msgspec.Struct, array_like=True, gc=False):
+    """What others may go by to tell whether one run goes on with another."""
+
+    start_ns: int
+    #: 0 while it has not ended.
+    end_ns: int
+    #: The task in which it is shown.
+    group: Key
+    agent_name: str = ""
+    #: 0: it waits for nobody; 1: probably, for the answer to a tool call; 2: it said so.
+    waits: int = 0
+    #: The tool call that was left open: name and id.
+    pending: tuple[str, str] = ("", "")
+    #: The tool call by which it began, before any model call; None when it began otherwise.
+    began_with: tuple[str, str] | None = None
+    #: It did nothing yet.
+    is_idle: bool = False
+
+
+class Meeting(msgspec.Struct, gc=False):
+    """Runs that may go on with one another, by the key of their root's unit."""
+
+    runs: dict[Key, Run] = {}
+
+
+class Strand(msgspec.Struct, omit_defaults=True, gc=False):
+    """Traces that links of a framework's messages join. `into` is the domain that speaks for this one, when it is another."""
+
+    into: bytes = b""
+    #: More traces than its own are in it.
+    is_joined: bool = False
+    runs: dict[Key, Run] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

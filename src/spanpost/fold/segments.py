@@ -9,9 +9,22 @@ from spanpost.fold.work import Key
 SEGMENT_CAP = 16
 
 
+def is_loose(root: Key) -> bool:
+    """Tell by its key whether a segment is no run but what lies below no known box."""
+    return root[16:17] == b"g"
+
+
+def runs(group: Group) -> dict[Key, Segment]:
+    """Return the segments of a task; what lies below no box is one only where there is no box at all."""
+    segments = group.segments
+    if len(segments) <= 1 or not any(map(is_loose, segments)):
+        return segments
+    return {root: segment for root, segment in segments.items() if not is_loose(root)}
+
+
 def newest_segment(group: Group) -> Segment | None:
     """Return the segment that started last."""
-    segments = group.segments
+    segments = runs(group)
     if len(segments) <= 1:
         return next(iter(segments.values()), None)
     return max(segments.items(), key=lambda item: (item[1].start_ns, item[0]))[1]

@@ -13,7 +13,7 @@ from spanpost.fold.batch import Placed
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import NOTHING, of_call
 from spanpost.fold.groups import Groups
-from spanpost.fold.kin import Kin, claim, passes, total, winners
+from spanpost.fold.kin import Kin, borrowed, claim, passes, total, winners
 from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key
 from spanpost.fold.work import Key, Shelf
 
@@ -54,8 +54,11 @@ class Spans:
         cell.tool_name = (r.tool_name or "") if role is _TOOL else ""
         cell.failed = r.failure is not None and not r.is_interrupt
         cell.own = of_call(r.usage) if role is _LLM else None
+        if r.is_metered and cell.own is not None:
+            cell.own = (0, *cell.own[1:])  # how many calls it was, nobody knows
+        cell.lent = 0
         cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
-        contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (role is _LLM and r.response_id) else ()
+        contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (p.slot and (role is _LLM or r.call_key)) else ()
         kin.recast(span_id, cell, old, before)
         for contest in contests:
             self._crown(contest)
@@ -121,15 +124,18 @@ class Spans:
         """Enter the race for the response id, of whose copies one counts; return the races whose outcome may have changed."""
         o, r = p.observation, p.reading
         own = cell_key(domain, o.span_id)
-        key = p.slot if r.role is _LLM else b""
+        key = p.slot if r.role is _LLM or r.call_key else b""
         contests = []
         if cell.slot and cell.slot != key:
             claim(self.slots, cell.slot, own, None)
             contests.append(cell.slot)
         cell.slot, cell.wins = key, True
         if key:
-            ranks = (1 if cell.parent else 0, 1 if r.usage is not None and r.usage.is_known else 0, own)
-            claim(self.slots, key, own, Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks))
+            # A span knows its place, a record that stands for one only what it was told in.
+            place = -1 if r.stands_for is not None else 1 if cell.parent else 0
+            ranks = (place, 1 if r.usage is not None and r.usage.is_known else 0, own)
+            cost = cell.own[12] if cell.own is not None and cell.own[11] else -1
+            claim(self.slots, key, own, Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks, cost))
             slot = self.slots.get(key)
             cell.wins = slot is None or own not in slot.claimants or own in winners(slot)
             contests.append(key)
@@ -144,10 +150,14 @@ class Spans:
         for holder in sorted(slot.claimants):
             kin, span_id = self.groups.kin(holder[:16]), holder[17:]
             cell = kin.cells.get(span_id)
-            if cell is None or cell.slot != key or cell.wins == (holder in won):
+            lent = borrowed(slot, holder) if holder in won else 0
+            if cell is None or cell.slot != key or (cell.wins == (holder in won) and cell.lent == lent):
                 continue
             old, before = passes(cell), total(cell) if cell.is_boundary else None
             cell.wins = holder in won
+            if cell.lent != lent and cell.own is not None:
+                cell.own = (*cell.own[:11], 1 if lent else 0, lent)
+                cell.lent = lent
             kin.recast(span_id, cell, old, before)
 
 

@@ -9,6 +9,7 @@ Rules. The newest segment decides. Within it, the greatest authority stands:
     inner box    the last box within it ended in error (roots that say OK over failed runs)
     last call    the last thing was a model call that failed, or a turn after it
     unresolved   it closed on a tool call that nobody answered: waiting, probably
+    rested       a coding session answered and did nothing since: complete, or waiting for its next prompt
     root OK      complete
     root UNSET   complete, inferred
     gone         its process ended with the span open: error, interrupted
@@ -30,12 +31,13 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
+from spanpost.domain.usage import Usage
 from spanpost.fold.context import window_of
-from spanpost.fold.facts import Fact, Facts
-from spanpost.fold.flow import as_usage
+from spanpost.fold.facts import Ending, Fact, Facts
+from spanpost.fold.flow import ZERO, as_usage
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.records import Group, Segment
-from spanpost.fold.segments import newest_segment
+from spanpost.fold.segments import is_loose, newest_segment, runs
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
@@ -93,12 +95,22 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
     if used is not None and window and warn_at and used * 1000 >= window * warn_at[0]:
         return Verdict(c.CONTEXT_WARNING, "context window")
     if said is not None:
-        if said[3] == c.STARTING and facts.active_ns > said[1]:
+        if said[3] == c.STARTING and _active(group, facts) > said[1]:
             return Verdict(c.WORKING, "activity")
         return Verdict(said[3], "agent.status")
-    if not facts.active_ns and facts.value("step") is None and facts.value("progress") is None:
+    if not _active(group, facts) and facts.value("step") is None and facts.value("progress") is None:
         return Verdict(c.STARTING, "no activity yet")
     return Verdict(c.WORKING, "activity")
+
+
+def how_it_waits(facts: Facts, segment: Segment) -> int:
+    """Return whether a run, by its own facts, ended waiting for a person: 0 no, 1 probably, 2 as it said itself."""
+    if segment.ending.closed is None:
+        return 0
+    verdict = _end(Group(facts=facts, has_box=True), facts, segment)
+    if verdict is None or verdict.status != c.WAITING:
+        return 0
+    return {"unresolved tool call": 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
 
 
 def of_past_segment(segment: Segment) -> Verdict | None:
@@ -106,6 +118,8 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     ending, inner = segment.ending, segment.inner
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     closed = ending.closed
+    if closed is None and ending.rested is not None:
+        closed = (*ending.rested, "unset", "", "")
     if said is not None:
         return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
     if closed is None:
@@ -121,7 +135,9 @@ def of_past_segment(segment: Segment) -> Verdict | None:
 
 def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     ending, inner = segment.ending, segment.inner
-    closed = ending.closed
+    closed = ending.closed or _rested(group, facts, ending)
+    if closed is not None and facts.active_ns > closed[0] and any(map(is_loose, group.segments)) and group.has_box:
+        closed = None  # something goes on of which the box is not known yet
     said = max((s for s in (ending.said, inner.said) if s is not None), default=None)
     if said is not None:
         ended_ns = closed[0] if closed is not None else -said[0]
@@ -154,11 +170,28 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(c.ERROR, "turn failed", "error", True, True, at, facts.value("failure"))
     if group.has_box and _is_unresolved(facts):
         return Verdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
+    if closed[2] == "rested" and not facts.value("is_session"):
+        return Verdict(c.COMPLETE, "answered", "complete", True, True, at)
     if facts.value("is_session"):
         return Verdict(c.WAITING, "session between prompts", "waiting", True, True, at)
     if outcome == "ok":
         return Verdict(c.COMPLETE, "root OK", "complete", False, True, at)
     return Verdict(c.COMPLETE, "root ended UNSET", "complete", True, True, at)
+
+
+def _active(group: Group, facts: Facts) -> int:
+    """Return the newest sign of work; that of data points, which come late, only where nothing else tells."""
+    return facts.active_ns if group.has_box else max(facts.active_ns, facts.at("metered"))
+
+
+def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str, str, str] | None:
+    """Return the end of a run that has answered and did nothing since, as its root would tell it."""
+    rested = ending.rested
+    if rested is None or rested[0] < _active(group, facts):
+        return None
+    if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
+        return None
+    return rested[0], rested[1], "rested", "", ""
 
 
 def _said_failure(facts: Facts, closed: tuple[int, bytes, str, str, str] | None) -> tuple[str, str, str] | None:
@@ -178,8 +211,7 @@ def _is_interrupted(facts: Facts) -> bool:
     at = facts.at("interrupt")
     if not at:
         return False
-    call_at = facts.at("call")
-    return call_at <= at
+    return facts.at("call") <= at and facts.at("begun") <= at
 
 
 def _has_failed_call_last(facts: Facts) -> bool:
@@ -234,19 +266,23 @@ def as_task(
     facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
-    usage = as_usage(group.flow)
+    usage = _used(group)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     used, window, source = context_of(facts, windows)
+    steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
+    if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
+        step = (steps[-1].name, None, None)
     parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
     name = known("name") or known("agent_label") or known("service") or known("model") or ""
     failure = verdict.failure if verdict.status == c.ERROR else None
-    if len(group.segments) == 1:
+    segments = runs(group)
+    if len(segments) == 1:
         started = segment.start_ns or facts.first_ns
     else:
-        started = min((s.start_ns for s in group.segments.values() if s.start_ns), default=0) or facts.first_ns
+        started = min((s.start_ns for s in segments.values() if s.start_ns), default=0) or facts.first_ns
     return Task(
         uid=uuid_of(group.uid),
         tenant=group.tenant,
@@ -283,7 +319,7 @@ def as_task(
         started_at=moment(started),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
-        segments=max(1, len(group.segments)),
+        segments=max(1, len(segments)),
         input_tokens=aggregate[0] if is_aggregate else usage.input,
         output_tokens=aggregate[1] if is_aggregate else usage.output,
         cache_read_tokens=usage.cache_read,
@@ -300,13 +336,24 @@ def as_task(
         error_count=group.errors,
         child_count=len(children),
         child_failed=sum(children.values()),
-        steps=_steps(facts) if maps else (),
+        steps=steps,
         artifacts=_artifacts(facts) if maps else (),
         approvals=_approvals(facts) if maps else (),
         links=_by_name(maps.get("links")),
         results=_by_name(maps.get("results")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
+
+
+def _used(group: Group) -> Usage:
+    """Return what a task used: as its calls tell, where they tell nothing as its data points do."""
+    usage, metered = as_usage(group.flow), group.metered
+    if metered == ZERO:
+        return usage
+    other = as_usage(metered)
+    if not usage.is_known:
+        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
+    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
@@ -332,7 +379,11 @@ def _aliases(group: Group) -> tuple[str, ...]:
 def _steps(facts: Facts) -> tuple[Step, ...]:
     entries = facts.maps.get("steps", {})
     order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
-    return tuple(Step(name=fact[3][0], index=fact[3][1], at=moment(fact[3][2])) for _, fact in order)
+    # Steps that are known by no name of theirs (prompts) are told apart by their number.
+    return tuple(
+        Step(name=f"{n}. {name}" if index is None and entry[0] != "~" else name, index=index, at=moment(at))
+        for n, (entry, (_, _, _, (name, index, at))) in enumerate(order, 1)
+    )
 
 
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:

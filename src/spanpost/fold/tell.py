@@ -29,6 +29,7 @@ _KINDS = {
     Tells.ERROR: Kind.ERROR,
     Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
     Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
+    Tells.COMPACTION: Kind.COMPACTION,
 }
 
 
@@ -39,6 +40,8 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
         what = f"{kind}\0{r.approval.id}"
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         what = f"{trace}\0{kind}\0{r.artifact.key}"
+    elif r.occurrence.startswith("call\0"):  # a call's own id: whichever of its spans and records tells it
+        what = f"{kind}\0{r.occurrence}"
     elif r.occurrence:
         what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
     elif o.part is Part.ENDED:
@@ -75,6 +78,8 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
     if kind is Kind.CHECKPOINT:
         status = r.status or c.WORKING
         text = r.message or r.action or r.step_name or o.name
+    elif kind is Kind.COMPACTION:
+        text = r.message or "Context compacted"
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         text, ref = r.artifact.name, r.artifact.uri
     elif kind is Kind.ERROR and r.failure is not None:

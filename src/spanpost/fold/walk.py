@@ -24,10 +24,12 @@ from spanpost.fold.records import (
     domain_of,
     group_key,
     kids_key,
+    meeting_key,
     members_key,
     offspring_key,
     seen_key,
     slot_key,
+    strand_key,
     unit_key,
 )
 from spanpost.fold.tell import occurrence_id, possible_telling
@@ -62,7 +64,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
                 domain,
                 source if keeps_content else without_content(source),
                 telling,
-                slot_key(tenant, reading.response_id) if reading.response_id else b"",
+                slot_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
             )
         )
@@ -70,23 +72,28 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
 
 
 def _stand_in(record: Observation, reading: Reading) -> Observation:
-    """Return the span for which a log record stands."""
+    """Return the span for which a log record stands, or the record on the span that it is told of."""
     assert reading.stands_for is not None
     trace_id, span_id, parent_id, start_ns = reading.stands_for
+    at_ns = reading.at_ns or record.at_ns
+    part = Part.LOG if reading.is_event else Part.STARTED if reading.is_open else Part.ENDED
     return msgspec.structs.replace(
         record,
-        part=Part.STARTED if reading.is_open else Part.ENDED,
+        part=part,
         trace_id=trace_id,
         span_id=span_id,
         parent_id=parent_id,
+        at_ns=at_ns,
         start_ns=start_ns,
-        end_ns=0 if reading.is_open else record.at_ns,
+        end_ns=at_ns if part is Part.ENDED else 0,
     )
 
 
 def domains(batch: Sequence[Placed]) -> set[bytes]:
     """Return the lock domains that are known to be touched before anything is fetched."""
     out = {p.domain for p in batch}
+    talks = {(p.observation.tenant, p.reading.conversation_id) for p in batch if p.reading.conversation_id}
+    out |= {meeting_key(tenant, b"c", talk)[:16] for tenant, talk in talks if talk}
     for p in batch:
         if p.slot:
             out.add(p.slot[:16])
@@ -133,6 +140,8 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
         if type(record) is Unit:
             if record.group[:16] not in whole:
                 group_of(record.group)
+            for meeting in record.meetings:
+                look(meeting)
         elif type(record) is Group and record.parent:
             look(record.parent)
     parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
@@ -148,6 +157,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             continue
         span_id = p.observation.span_id
         group_of(group_key(domain))
+        look(strand_key(domain))
         if p.reading.role.is_box:
             group_of(group_key(domain, span_id))
         for _ in range(DEPTH):

@@ -21,6 +21,6 @@ def decode_logs(body: bytes, *, tenant: str = "default", is_json: bool = False) 
     return otlp_json.decode_logs(body, tenant) if is_json else otlp_protobuf.decode_logs(body, tenant)
 
 
-def decode_metrics(body: bytes, *, is_json: bool = False) -> Decoded:
-    """Count the data points of a metrics request; raises as `decode_traces` does."""
-    return otlp_json.decode_metrics(body) if is_json else otlp_protobuf.decode_metrics(body)
+def decode_metrics(body: bytes, *, tenant: str = "default", is_json: bool = False) -> Decoded:
+    """Return the observations of the data points that are read, and count the others; raises as `decode_traces` does."""
+    return otlp_json.decode_metrics(body, tenant) if is_json else otlp_protobuf.decode_metrics(body, tenant)

@@ -32,7 +32,7 @@ class Decoded(msgspec.Struct, kw_only=True):
 
     observations: list[Observation] = []
     lost: dict[str, int] = {}
-    #: Metric data points: recognised, counted, not read.
+    #: Metric data points that no dialect reads: counted.
     metric_points: int = 0
 
     def lose(self, reason: str, count: int = 1) -> None:

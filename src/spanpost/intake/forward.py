@@ -224,6 +224,24 @@ class Target:
         )
 
 
+def try_out(target: Target, signal: str) -> str:
+    """Send an empty request; return why it was not taken, empty when it was."""
+    hush = Hush()
+    hush.begin()
+    exporter = None
+    try:
+        exporter = target.open(signal, hush)
+        return "" if exporter.export([]).name == "SUCCESS" else hush.why()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        if exporter is not None:
+            exporter.shutdown()
+        for logger in list(logging.root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger):
+                logger.removeFilter(hush)
+
+
 def _read(path: str | None) -> bytes | None:
     if path is None:
         return None

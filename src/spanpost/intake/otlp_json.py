@@ -27,9 +27,11 @@ from spanpost.intake.decoded import (
     add_span,
     origin_of,
 )
+from spanpost.intake.points import Point, add_point, is_meter
 
 _BOM = b"\xef\xbb\xbf"
 _KINDS = {"UNSPECIFIED": 0, "INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
+_TEMPORALITIES = {"UNSPECIFIED": 0, "DELTA": 1, "CUMULATIVE": 2}
 _STATUSES = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
 #: Far below the interpreter's recursion limit, far above what the mending keeps.
@@ -67,9 +69,9 @@ def decode_logs(body: bytes, tenant: str) -> Decoded:
     return read_logs(*parse(body), tenant)
 
 
-def decode_metrics(body: bytes) -> Decoded:
-    """Count the data points of a metrics request."""
-    return read_metrics(parse(body)[0])
+def decode_metrics(body: bytes, tenant: str) -> Decoded:
+    """Return the observations of the data points of a metrics request that are read, and count the others."""
+    return read_metrics(parse(body)[0], tenant)
 
 
 def read_traces(document: dict[str, Any], repairs: int, tenant: str) -> Decoded:
@@ -102,15 +104,40 @@ def read_logs(document: dict[str, Any], repairs: int, tenant: str) -> Decoded:
     return decoded
 
 
-def read_metrics(document: dict[str, Any]) -> Decoded:
-    """Count the data points of a parsed metrics request."""
+def read_metrics(document: dict[str, Any], tenant: str) -> Decoded:
+    """Return the observations of the data points of a parsed metrics request that are read, and count the others."""
     decoded = Decoded()
     for resource_metrics in _list(document, "resourceMetrics", decoded):
+        resource = _attributes(_map(resource_metrics, "resource").get("attributes"))
         for scope_metrics in _list(resource_metrics, "scopeMetrics", decoded):
+            origin = origin_of(resource, *_scope(scope_metrics))
             for metric in _list(scope_metrics, "metrics", decoded):
+                name = _text(metric.get("name"))
                 for kind in ("gauge", "sum", "histogram", "exponentialHistogram", "summary"):
-                    decoded.metric_points += len(_list(_map(metric, kind), "dataPoints", decoded))
+                    data = _map(metric, kind)
+                    points = _list(data, "dataPoints", decoded)
+                    if kind != "sum" or not is_meter(name):
+                        decoded.metric_points += len(points)
+                        continue
+                    temporality = _enum(data.get("aggregationTemporality"), _TEMPORALITIES)
+                    for point in points:
+                        try:
+                            add_point(decoded, name, temporality, _point(point), origin, tenant)
+                        except Exception:
+                            decoded.lose("bad_point")
     return decoded
+
+
+def _point(point: dict[str, Any]) -> Point:
+    get = point.get
+    value = _wide(get("asInt")) if get("asInt") is not None else _double(get("asDouble"))
+    return Point(
+        start_ns=_int(get("startTimeUnixNano")),
+        at_ns=_int(get("timeUnixNano")),
+        value=value,
+        flags=_int(get("flags")),
+        attributes=_attributes(get("attributes")),
+    )
 
 
 def _span(span: dict[str, Any]) -> Span:

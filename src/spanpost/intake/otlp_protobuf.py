@@ -33,6 +33,7 @@ from spanpost.intake.decoded import (
 )
 from spanpost.intake.otlp_classes import request, request_of_pairs, salvaged
 from spanpost.intake.otlp_pairs import Pairs, value_of
+from spanpost.intake.points import Point, add_point, is_meter
 
 _NOT_UTF8 = "\ufffd"
 _ENDED = Part.ENDED
@@ -101,16 +102,41 @@ def decode_logs(body: bytes, tenant: str) -> Decoded:
     return decoded
 
 
-def decode_metrics(body: bytes) -> Decoded:
-    """Count the data points of a metrics request."""
+def decode_metrics(body: bytes, tenant: str) -> Decoded:
+    """Return the observations of the data points of a metrics request that are read, and count the others."""
     parsed, _ = parse("metrics", body)
-    points = 0
+    decoded, pairs = Decoded(), Pairs()
     for resource_metrics in parsed.resource_metrics:
+        origin = None
         for scope_metrics in resource_metrics.scope_metrics:
             for metric in scope_metrics.metrics:
                 kind = metric.WhichOneof("data")
-                points += len(getattr(metric, kind).data_points) if kind else 0
-    return Decoded(metric_points=points)
+                if not kind:
+                    continue
+                data = getattr(metric, kind)
+                if kind != "sum" or not is_meter(metric.name):
+                    decoded.metric_points += len(data.data_points)
+                    continue
+                scope = scope_metrics.scope
+                if origin is None or origin.scope != scope.name:
+                    origin = origin_of(pairs.attributes(resource_metrics.resource.attributes), scope.name, scope.version)
+                for point in data.data_points:
+                    try:
+                        add_point(decoded, metric.name, data.aggregation_temporality, _point(point, pairs), origin, tenant)
+                    except Exception:
+                        decoded.lose("bad_point")
+    return decoded
+
+
+def _point(point: Any, pairs: Pairs) -> Point:
+    kind = point.WhichOneof("value")
+    return Point(
+        start_ns=point.start_time_unix_nano,
+        at_ns=point.time_unix_nano,
+        value=getattr(point, kind) if kind else None,
+        flags=point.flags,
+        attributes=pairs.attributes(point.attributes),
+    )
 
 
 def _take(

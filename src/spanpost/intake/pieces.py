@@ -1,7 +1,7 @@
 """Bodies, decoded piece by piece: a large one never stands in memory as a whole, and one bad span spoils itself alone.
 
-An OTLP request in protobuf is cut along its structure, which traces and logs share: requests hold resources, those hold
-scopes, those hold spans or records, each in field 2 beside fields that say whose they are. Protobuf joins what is repeated, so
+An OTLP request in protobuf is cut along its structure, which traces, logs and metrics share: requests hold resources, those
+hold scopes, those hold spans, records or metrics, each in field 2 beside fields that say whose they are. Protobuf joins what is repeated, so
 that every piece is a request of its own.
 """
 
@@ -32,7 +32,7 @@ class Piece(msgspec.Struct, kw_only=True):
 
 def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece]:
     """Yield a body in pieces. Raises `Undecodable` when it, or what is left of it, cannot be read at all."""
-    if is_json or signal == "metrics":
+    if is_json:
         yield Piece(decoded=_decode(signal, body, tenant, is_json), size=len(body))
         return
     for part in cut(body, PIECE) if len(body) > WHOLE else (body,):
@@ -53,6 +53,7 @@ def _piece(signal: str, part: bytes, tenant: str) -> Piece:
                 piece.spoiled.append((single, str(error)))
                 continue
             piece.decoded.observations += one.observations
+            piece.decoded.metric_points += one.metric_points
             for reason, count in one.lost.items():
                 piece.decoded.lose(reason, count)
         if len(piece.spoiled) == singles:
@@ -65,7 +66,7 @@ def _decode(signal: str, body: bytes, tenant: str, is_json: bool) -> Decoded:
         return decode.decode_traces(body, tenant=tenant, is_json=is_json)
     if signal == "logs":
         return decode.decode_logs(body, tenant=tenant, is_json=is_json)
-    return decode.decode_metrics(body, is_json=is_json)
+    return decode.decode_metrics(body, tenant=tenant, is_json=is_json)
 
 
 def cut(body: bytes, most: int) -> Iterator[bytes]:

@@ -31,10 +31,12 @@ _seldom = Seldom(log)
 
 #: What is kept of a body that cannot be decoded.
 KEPT: Final = 64 * 1024
+#: What a writer that was cancelled is given to end in, seconds.
+_CANCELLED: Final = 0.2
 _RANDOM = random.Random()
 
 #: Losses that mean a whole span or record.
-_REJECTED: Final = ("bad_span", "bad_record")
+_REJECTED: Final = ("bad_span", "bad_record", "bad_point")
 
 
 class Busy(Exception):
@@ -85,7 +87,7 @@ class Keep(Protocol):
 
 
 class Watches(Protocol):
-    """**Protocol:** counts losses and data points; `spanpost.metrics.Metrics` is it."""
+    """**Protocol:** counts losses, and data points that nobody reads; `spanpost.metrics.Metrics` is it."""
 
     def lost(self, room: str, reason: str, n: int = 1) -> None: ...
 
@@ -164,7 +166,9 @@ class Receiver:
             _, late = await asyncio.wait(self._writers, timeout=timeout)
         for writer in late:
             writer.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            # One that gives a connection back of a database that hangs does not end by being cancelled.
+            await asyncio.wait(late, timeout=_CANCELLED)
         is_done = not late and not self._waiting
         while self._waiting:
             self._fail(self._waiting.popleft(), LedgerUnavailable("the gateway stops"))

@@ -105,7 +105,7 @@ def _read_document(document: dict[str, Any], repairs: int, tenant: str) -> Itera
         yield otlp_json.read_logs(document, repairs, tenant)
     if "resourceMetrics" in document:
         known = True
-        yield otlp_json.read_metrics(document)
+        yield otlp_json.read_metrics(document, tenant)
     if not known:
         raise Undecodable("JSON, but not OTLP: none of resourceSpans, resourceLogs, resourceMetrics is in it")
 
@@ -116,7 +116,7 @@ def _read_protobuf(body: bytes, tenant: str) -> Decoded:
         return otlp_protobuf.decode_traces(body, tenant)
     if signal == "logs":
         return otlp_protobuf.decode_logs(body, tenant)
-    return otlp_protobuf.decode_metrics(body)
+    return otlp_protobuf.decode_metrics(body, tenant)
 
 
 def tell_signal(body: bytes) -> str:

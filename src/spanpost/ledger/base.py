@@ -141,7 +141,11 @@ class Ledger(Protocol):
         ...
 
     async def counts(self) -> dict[str, Any]:
-        """Rows by table and deliveries by state, for status displays and gauges."""
+        """Rows by table and deliveries by state, for status displays."""
+        ...
+
+    async def open_tasks(self) -> dict[str, int] | None:
+        """Count tasks that have not ended by their status of now; None while another process tells of them."""
         ...
 
 

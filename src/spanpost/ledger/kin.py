@@ -21,6 +21,8 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("n"): records.Offspring,
     ord("s"): records.Slot,
     ord("o"): records.Seen,
+    ord("r"): records.Meeting,
+    ord("l"): records.Strand,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
 #: From these the trail leads on to other domains: units and groups.

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery
 from spanpost.domain.observations import Observation
@@ -24,7 +25,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
-from spanpost.fold.records import STARTED, Cell, domain_of
+from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
@@ -297,15 +298,30 @@ class MemoryLedger:
         """Return all tasks as they were folded."""
         return self._tasks.values()
 
-    def has_open_call(self, task: Task, since: datetime) -> bool:
-        """Tell whether a tool or model call is open in the task's trace, begun since then."""
+    def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool:
+        """Tell whether a tool or model call of these tasks is open, begun since then."""
         since_ns = int(since.timestamp() * 1e9)
-        keys = self._records.domains.get(domain_of(task.tenant, task.trace_id), ())
-        cells = (self._records.by_key.get(key) for key in keys if key[16:17] == b"c")
-        return any(
-            isinstance(cell, Cell) and cell.state == STARTED and cell.role in (Role.LLM, Role.TOOL) and cell.rank[0] > since_ns
-            for cell in cells
-        )
+        uids = {task.uid.bytes for task in tasks}
+        for domain in {domain_of(task.tenant, task.trace_id) for task in tasks}:
+            for key in self._records.domains.get(domain, ()):
+                cell = self._records.by_key.get(key) if key[16:17] == b"c" else None
+                if not isinstance(cell, Cell) or cell.state != STARTED or cell.role not in (Role.LLM, Role.TOOL):
+                    continue
+                if cell.rank[0] > since_ns and self._owner(domain, key[17:]) in uids:
+                    return True
+        return False
+
+    def _owner(self, domain: bytes, span_id: bytes) -> bytes:
+        """Return the uid of the task that a span belongs to, empty where there is none."""
+        records = self._records.by_key
+        for _ in range(DEPTH):
+            cell = records.get(cell_key(domain, span_id))
+            if not isinstance(cell, Cell) or cell.is_boundary:
+                break
+            span_id = cell.parent
+        unit = records.get(unit_key(domain, span_id))
+        group = records.get(unit.group) if isinstance(unit, Unit) else None
+        return group.uid if isinstance(group, Group) else b""
 
     def shown(self, task: Task) -> Task:
         """Return a task under its status of now."""
@@ -319,6 +335,10 @@ class MemoryLedger:
                 return task
             uid = self._heirs[uid]
         return None
+
+    async def open_tasks(self) -> dict[str, int] | None:
+        """Count open tasks."""
+        return dict(Counter(self.shown(t).status for t in self._tasks.values() if t.status not in FINAL_STATUSES))
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Return tasks, newest first."""

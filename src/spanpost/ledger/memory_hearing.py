@@ -27,7 +27,7 @@ class Knows(Protocol):
 
     def task(self, uid: UUID) -> Task | None: ...
 
-    def has_open_call(self, task: Task, since: datetime) -> bool: ...
+    def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool: ...
 
 
 class Hearing:
@@ -76,16 +76,21 @@ class Hearing:
         """Return when a task was heard of last: itself, living tasks below it, its process; while nobody listened, now."""
         now = self._clock()
         heard = [now if now - self._seen_at > self._patience.outage else self._resumed_at]
-        below, depth = [task], 0
-        while below and depth <= _DEPTH:
-            heard += [self._heard[t.uid] for t in below if t.uid in self._heard]
-            uids = {t.uid for t in below}
-            below = [t for t in self._knows.stored() if t.parent_uid in uids and t.ended_at is None]
-            depth += 1
+        heard += [self._heard[t.uid] for t in self._living(task) if t.uid in self._heard]
         for p in self._producers.values():
             if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
                 heard.append(p.heard_at)
         return max(heard)
+
+    def _living(self, task: Task) -> list[Task]:
+        """Return a task and the living ones below it."""
+        found, below, depth = [task], [task], 0
+        while below and depth < _DEPTH:
+            uids = {t.uid for t in below}
+            below = [t for t in self._knows.stored() if t.parent_uid in uids and t.ended_at is None]
+            found += below
+            depth += 1
+        return found
 
     def shown(self, task: Task) -> Task:
         """Return a task under its status of now."""
@@ -94,7 +99,7 @@ class Hearing:
         own = self._heard.get(task.uid, now)
         if task.ended_at is not None or now - own < patience.stall:
             return task
-        has_open_call = self._knows.has_open_call(task, now - patience.call)
+        has_open_call = self._knows.has_open_call(self._living(task), now - patience.call)
         return silence.now_shown(task, silence.phase(task, self.heard_at(task), now, patience, has_open_call=has_open_call))
 
     def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:

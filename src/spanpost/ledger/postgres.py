@@ -7,6 +7,7 @@ that a pooler in transaction mode does no harm. Nothing depends on the caller's 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -32,7 +33,7 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, hearing, outbox, rows
+from spanpost.ledger import audit, buckets, claims, fleet, hearing, outbox, rows
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import lock, try_lock
@@ -45,6 +46,10 @@ T = TypeVar("T")
 
 #: How often a batch is begun anew because it touched more than was locked.
 WIDENINGS = 5
+#: What giving the connections back may take, seconds, when the ledger closes.
+_CLOSE = 1.0
+#: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
+NEVER = timedelta(days=36_500)
 #: Timers folded in one transaction.
 _DUE = 200
 
@@ -88,6 +93,7 @@ class PostgresLedger:
         self._budgets: dict[str, Budget] = {}
         self._jitter = jitter
         self._months_due = 0.0
+        self._has_turn = False
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -119,12 +125,19 @@ class PostgresLedger:
             raise ConfigError(misfit)
         self._pool = pool
         bears = self.rules.patience
-        await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
+        if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
+            await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
     async def close(self) -> None:
         if self._pool is not None:
+            if self._has_turn:
+                with contextlib.suppress(TimeoutError, LedgerUnavailable):
+                    async with asyncio.timeout(_CLOSE):
+                        await self._run(lambda c: fleet.leave(c, self._owner))
             pool, self._pool = self._pool, None
-            await pool.close()
+            with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with asyncio.timeout(_CLOSE):  # beyond it the pool cuts its connections, whatever they wait for
+                    await pool.close()
 
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         if self._pool is None:
@@ -210,13 +223,22 @@ class PostgresLedger:
         count = await outbox.put(connection, folded.letters, []) if folded.letters else 0
         return Recorded(tasks=folded.tasks, checkpoints=[c for c in folded.checkpoints if c.id in new], deliveries=count)
 
-    async def _elapse(self, asked: Sequence[bytes]) -> Recorded:
+    async def elapse_never(self) -> Recorded:
+        """Fold now what was put off for ever (`NEVER`), so that nobody else meets it."""
+        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER))
+        recorded = Recorded()
+        for start in range(0, len(keys), _DUE):
+            recorded = recorded.plus(await self._elapse([row[0] for row in keys[start : start + _DUE]], ahead=2 * NEVER))
+        return recorded
+
+    async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
         if not asked:
             return Recorded()
 
         async def work(connection: Any, locked: set[bytes]) -> Recorded:
             now = await self._lock(connection, locked)
-            due = await connection.fetch("DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key", asked, now)
+            statement = "DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key"
+            due = await connection.fetch(statement, asked, now + ahead)
             names = sorted(row[0] for row in due)
             if not names:
                 return Recorded()
@@ -463,6 +485,12 @@ class PostgresLedger:
             return {**found, "deliveries": {row[0]: row[1] for row in states}}
 
         return await self._run(work)
+
+    async def open_tasks(self) -> dict[str, int] | None:
+        """Count open tasks, when it is this process's turn to tell of them."""
+        found = await self._run(lambda c: fleet.open_tasks(c, self._owner))
+        self._has_turn = found is not None
+        return found
 
 
 async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:

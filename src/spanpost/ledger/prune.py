@@ -11,14 +11,14 @@ longer than any sender keeps things back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from spanpost.conventions import FINAL_STATUSES
-from spanpost.fold.records import Members, Slot, domain_of, group_key, members_key
+from spanpost.fold.records import Meeting, Members, Slot, Strand, domain_of, group_key, members_key
 from spanpost.ledger.locks import lock
 
 #: Rows of one transaction, so that none holds back the vacuum or those who record.
@@ -36,9 +36,9 @@ SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFA
   substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
 _OLD = "occurred_at < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
-# 115: the s of a slot's key.
+# 115: the s of a slot's key; 114: the r of a meeting's; 108: the l of a strand's.
 _KIN = (
-    "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) = 115 THEN doc END AS slot"
+    "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) IN (115, 114, 108) THEN doc END AS slot"
     " FROM kin WHERE key > $1 ORDER BY key LIMIT $3"
 )
 # Asked once more under the locks: somebody may have come back meanwhile.
@@ -126,12 +126,12 @@ async def _kin(connection: Any, pruned: Pruned, kept: set[bytes]) -> None:
     waiting: list[bytes] = []
     while True:
         rows = await connection.fetch(_KIN, after, pruned.before, CHUNK)
-        for key, is_untouched, slot in rows:
+        for key, is_untouched, holder in rows:
             if key[:16] != at:
                 waiting += _closed(pruned, at, count, is_old)
                 at, count, is_old = key[:16], 0, key[:16] not in kept
             count += 1
-            is_old = is_old and is_untouched and not (slot is not None and _holds(slot, kept))
+            is_old = is_old and is_untouched and not (holder is not None and _holds(key, holder, kept))
         if len(rows) < CHUNK:
             waiting += _closed(pruned, at, count, is_old)
         else:
@@ -153,8 +153,17 @@ def _closed(pruned: Pruned, domain: bytes, count: int, is_old: bool) -> Iterator
         yield domain
 
 
-def _holds(doc: bytes, kept: set[bytes]) -> bool:
-    return any(key[:16] in kept for key in msgspec.msgpack.decode(doc, type=Slot).claimants)
+def _holds(key: bytes, doc: bytes, kept: set[bytes]) -> bool:
+    """Tell whether a record that ties traces together names one that is kept."""
+    held: Iterable[bytes]
+    if key[16:17] == b"s":
+        held = msgspec.msgpack.decode(doc, type=Slot).claimants
+    elif key[16:17] == b"r":
+        held = msgspec.msgpack.decode(doc, type=Meeting).runs
+    else:
+        strand = msgspec.msgpack.decode(doc, type=Strand)
+        held = [*strand.runs, strand.into]
+    return any(one[:16] in kept for one in held)
 
 
 async def _letters(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:

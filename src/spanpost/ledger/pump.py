@@ -33,6 +33,10 @@ from spanpost.ledger.base import Ledger
 log = logging.getLogger("spanpost.pump")
 
 
+#: What a task that was cancelled is given to end in, seconds.
+_CANCELLED = 0.2
+
+
 class Carries(Protocol):
     """**Protocol:** what the pump needs of a sink; `spanpost.sinks.base.Sink` is it. (Rooms do not import one another.)"""
 
@@ -141,13 +145,17 @@ class Pump:
         self._closing = True
         self._news.set()
         task, self._task = self._task, None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         # Not cancelled at once: a claim cut in two leaves letters that nobody carries until their lease runs out.
         for pending in ([task] if task is not None else [], list(self._rounds), list(self._under_way)):
             if pending:
-                _, late = await asyncio.wait(pending, timeout=timeout)
+                _, late = await asyncio.wait(pending, timeout=max(deadline - loop.time(), 0.0))
                 for each in late:
                     each.cancel()
-                await asyncio.gather(*late, return_exceptions=True)
+                if late:
+                    # Who gives a connection back of a database that hangs does not end by being cancelled.
+                    await asyncio.wait(late, timeout=_CANCELLED)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Deliver what is due. True when nothing of our sinks is left undelivered; False says that something is.

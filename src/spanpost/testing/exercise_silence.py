@@ -163,6 +163,15 @@ class ExerciseSilence:
         await until(works_on, ledger)
         assert "stalled" not in (await status(ledger, "lead"), await status(ledger, "helper"))
 
+    async def test_a_call_that_is_open_elsewhere_explains_nothing(self, make_ledger: MakeLedger) -> None:
+        """Of two tasks in one trace, neither above the other, the one without an open call falls silent."""
+        ledger = await make_ledger(rules(stall=SHORT))
+        for span, name in ((2, "busy"), (3, "idle")):
+            await ledger.record([started(trace=1, span=span, name="agent", attributes=AGENT | {"agent.task.name": name})])
+        await ledger.record([started(trace=1, span=4, parent=2, name="tool", attributes=TOOL)])
+        await until(lambda: _is(ledger, "idle", "stalled"), ledger)
+        assert await status(ledger, "busy") != "stalled"
+
     async def test_a_door_that_opens_gives_everybody_a_full_patience(self, make_ledger: MakeLedger) -> None:
         """Who could not be heard before is not stalled because of that."""
         ledger = await make_ledger(rules(stall=SHORT))
@@ -252,6 +261,26 @@ class ExerciseSilence:
             await ledger.record([late])
             task = await _task(ledger, "job")
             assert (task.status, task.end_reason) == ("error", "interrupted")
+
+    async def test_a_run_that_is_interrupted_and_ends_after_all_is_counted_once(self, make_ledger: MakeLedger) -> None:
+        """Counters cannot take back: interrupted, heard again and ended is one end; a run that begins anew ends once more."""
+        ledger = await make_ledger(rules(gone=SHORT))
+        counted = 0
+        box = AGENT | {"agent.task.id": "j"}
+        await ledger.record([started(trace=1, span=1, name="agent", attributes=box), beat((1, 1), seq=1)])
+        async with asyncio.timeout(60):
+            while True:
+                counted += len((await ledger.elapse()).ended)
+                if await _is(ledger, "job", "error"):
+                    break
+                await asyncio.sleep(0.01)
+        assert counted == 1
+        again = an_event(trace=1, span=1, name="agent.checkpoint", index=1, at=50_000)
+        for batch in ([again], [ended(trace=1, span=1, name="agent", attributes=box, seconds=60_000)]):
+            counted += len((await ledger.record(batch)).ended)
+        assert (await status(ledger), counted) == ("complete", 1)
+        more = ended(trace=2, span=1, name="agent", attributes=box, at=70_000)
+        assert len((await ledger.record([more])).ended) == 1
 
     async def test_a_heartbeat_that_comes_again_is_nothing_new(self, make_ledger: MakeLedger) -> None:
         """A batch of heartbeats of many processes, repeated and in any order, counts each process's newest."""

@@ -1,24 +1,38 @@
-"""Claude Code (CLI 2.1.329): beta traces, and logs alone.
+"""Claude Code (CLI 2.1.329; https://code.claude.com/docs/en/monitoring-usage, 2026-11): beta traces, records and data points.
 
 Spans say ``span.type``; tokens are un-prefixed and `input_tokens` leaves out what came from and went to the cache. A
-session's prompts are one task, known by ``session.id``. Without beta traces there are log records without trace ids: the
-prompt, its model calls and its tools are then given ids made of session, prompt and sequence, so that they fold as spans.
-With traces the same records carry a trace id, and the spans alone are counted.
+session's prompts are one task, known by ``session.id``. Without beta traces there are log records without trace ids, joined
+by ``session.id`` and ``prompt.id``. With traces the records lie in the prompt's span, and tell two things that no span does:
+that a prompt began, at once, and what a call cost.
 """
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from collections.abc import Mapping
 from typing import Any
 
-from spanpost.domain.observations import Observation
-from spanpost.domain.readings import Failure, Reading, Role
-from spanpost.domain.usage import Usage
+from spanpost.domain.observations import Part
+from spanpost.domain.readings import Failure, Role
 from spanpost.fold.read import values as v
 from spanpost.fold.read.dialect import Dialect, Look
+from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key
 
+_PART_ENDED = Part.ENDED
 AGENT_NAME = "Claude Code"
-EVENTS_SCOPE = "com.anthropic.claude_code.events"
+_REQUEST = ("request_id", "client_request_id")
+_USED = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "status_code")
+
+
+def call_key(session: str, attributes: Mapping[str, Any]) -> str:
+    """Return what a model call is known by in its span and in its record: the request's id, else what it used.
+
+    Calls of one session that used the very same are told apart by their time.
+    """
+    for name in _REQUEST:
+        found = v.identifier(attributes.get(name))
+        if found is not None:
+            return f"request\0{found}"
+    return "\0".join(("call", session, *(str(attributes.get(name, "")) for name in _USED)))
 
 
 def _refine(look: Look) -> None:
@@ -27,17 +41,41 @@ def _refine(look: Look) -> None:
     if session is not None:
         said.setdefault("task_id", session)
     kind = look.attributes.get("span.type")
+    has_failed = v.truth(attributes.get("success")) is False
     if kind == "interaction":
         inner.setdefault("agent", AGENT_NAME)
         said["is_session"] = attributes.get("terminal.type") != "non-interactive"
+        length = v.count(attributes.get("user_prompt_length"))
+        said["step_name"] = f"Prompt of {length:,} characters" if length else "Prompt"
+        said["step_key"] = look.observation.span_id.hex()
+        repo = v.text(attributes.get("vcs.repository.name"))
+        if repo is not None:
+            said.setdefault("repo", repo)
     elif kind == "llm_request":
         look.excludes_cache = True
+        if session is not None:
+            said["call_key"] = call_key(session, attributes)
+        if has_failed:
+            said["occurrence"] = failure_key(next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None))
+    elif kind == "tool":
+        call = said.get("tool_call_id")
+        if call is not None and session is not None:
+            said["call_key"] = f"tool\0{session}\0{call}"
+        subagent = v.name(attributes.get("subagent_type"))
+        if subagent is not None:
+            said.setdefault("action", f"agent: {subagent}")
     elif kind == "tool.execution":
         # Where a tool's failure is told. Nameless: it is the call above it, not another.
         said.pop("tool_name", None)
+        if has_failed:
+            said["occurrence"] = failure_key(said.get("tool_call_id"))
     elif kind == "tool.blocked_on_user":
         look.is_leaf = True
-    if v.truth(attributes.get("success")) is False:
+        decision = v.text(attributes.get("decision"))
+        if decision is not None and look.observation.part is _PART_ENDED:
+            source = v.text(attributes.get("source")) or ""
+            said.update(approval_of(look.observation.span_id.hex(), decision == "accept", source, ""))
+    if has_failed:
         said["failure"] = _failure(attributes)
     agent = v.name(attributes.get("agent_id"))
     if agent is not None and kind != "interaction":
@@ -78,59 +116,63 @@ CLAUDE_CODE = Dialect(
     refine=_refine,
 )
 
-
-def read_record(o: Observation) -> Reading | None:
-    """Return what one of Claude Code's log records means; None for what is said by spans or means nothing here."""
-    a = o.attributes
-    session = v.identifier(a.get("session.id"))
-    if session is None or o.span_id:
-        return None
-    name, prompt = o.name.removeprefix("claude_code."), v.identifier(a.get("prompt.id")) or ""
-    trace = _hash(16, "session", session)
-    box = _hash(8, "prompt", session, prompt)
-    if name in ("user_prompt", "assistant_response"):
-        is_open = name == "user_prompt"
-        return Reading(
-            role=Role.AGENT,
-            rule="claude-code: log records",
-            task_id=session,
-            conversation_id=session,
-            agent_name=AGENT_NAME,
-            service=v.text(o.origin.resource.get("service.name")),
-            is_session=a.get("terminal.type") != "non-interactive",
-            stands_for=(trace, box, b"", o.at_ns if is_open else 0),
-            is_open=is_open,
-        )
-    if name not in ("api_request", "api_error", "tool_result"):
-        return None
-    duration = v.count(a.get("duration_ms")) or 0
-    number = v.text(a.get("event.sequence")) or str(o.index)
-    failure = _failure(a) if name == "api_error" or v.truth(a.get("success")) is False else None
-    span = _hash(8, name, session, prompt, v.text(a.get("tool_use_id")) or number)
-    common: dict[str, Any] = {
-        "rule": "claude-code: log records",
-        "task_id": session,
-        "conversation_id": session,
-        "failure": failure,
-        "stands_for": (trace, span, box, max(o.at_ns - duration * 1_000_000, 0)),
-    }
-    if name == "tool_result":
-        tool, call = v.text(a.get("tool_name")), v.identifier(a.get("tool_use_id"))
-        return Reading(role=Role.TOOL, tool_name=tool, tool_call_id=call, **common)
-    return Reading(role=Role.LLM, model=v.text(a.get("model")), usage=_usage(a) if name == "api_request" else None, **common)
-
-
-def _usage(a: dict[str, Any]) -> Usage | None:
-    said, read, write = v.count(a.get("input_tokens")), v.count(a.get("cache_read_tokens")), v.count(a.get("cache_creation_tokens"))
-    usage = Usage(
-        input=None if said is None else said + (read or 0) + (write or 0),
-        output=v.count(a.get("output_tokens")),
-        cache_read=read,
-        cache_write=write,
-        cost_usd=v.money(a.get("cost_usd")),
-    )
-    return usage if usage.is_known or usage.cost_usd is not None else None
-
-
-def _hash(size: int, *parts: str) -> bytes:
-    return blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=size, person=b"claude-code").digest()
+CLAUDE_CODE_CLI = Cli(
+    name="claude-code",
+    agent=AGENT_NAME,
+    scopes=("com.anthropic.claude_code.events", "com.anthropic.claude_code"),
+    heads=("claude_code",),
+    events={
+        "user_prompt": What.PROMPT,
+        "api_request": What.CALL,
+        "api_error": What.CALL_FAILED,
+        "api_retries_exhausted": What.GAVE_UP,
+        "tool_decision": What.DECISION,
+        "tool_result": What.TOOL,
+        "assistant_response": What.ANSWER,
+        "compaction": What.COMPACTION,
+        "subagent_completed": What.SUBAGENT,
+        "hook_execution_start": What.HOOK,
+    },
+    meters={
+        "claude_code.token.usage": Meter.TOKENS,
+        "claude_code.cost.usage": Meter.COST,
+        "claude_code.session.count": Meter.SESSION,
+        "claude_code.active_time.total": Meter.WORKED,
+    },
+    fields={
+        "session": ("session.id",),
+        "prompt": ("prompt.id",),
+        "sequence": ("event.sequence",),
+        "command": ("command_name",),
+        "length": ("prompt_length",),
+        "repo": ("vcs.repository.name",),
+        "model": ("model",),
+        "input": ("input_tokens",),
+        "output": ("output_tokens",),
+        "cache_read": ("cache_read_tokens",),
+        "cache_write": ("cache_creation_tokens",),
+        "cost": ("cost_usd",),
+        "request": _REQUEST,
+        "duration_ms": ("duration_ms",),
+        "status_code": ("status_code",),
+        "error_type": ("error_class", "error.type", "error_type"),
+        "error_message": ("error",),
+        "agent": ("agent.name",),
+        "tool_name": ("tool_name",),
+        "tool_call_id": ("tool_use_id",),
+        "success": ("success",),
+        "decision": ("decision",),
+        "decided_by": ("source",),
+        "before": ("pre_tokens",),
+        "after": ("post_tokens",),
+        "subagent": ("agent_type",),
+        "tools": ("total_tool_uses",),
+        "hook": ("hook_event",),
+        "hook_name": ("hook_name",),
+    },
+    sorts={"input": "input", "output": "output", "cacheRead": "cache_read", "cacheCreation": "cache_write"},
+    excludes_cache=True,
+    unattended=("terminal.type", "non-interactive"),
+    is_traced=True,
+    call_key=call_key,
+)

@@ -97,6 +97,10 @@ class Dialect:
     """One vocabulary. `fields` maps a field of `DIRECT` or `INNER` to attribute names, best first."""
 
     name: str
+    #: What it was read from, with version: a package, or a page of conventions.
+    source: str = ""
+    #: What it does not say, for the person who wonders why a figure is missing.
+    cannot_tell: tuple[str, ...] = ()
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: The attribute that says what a span is, its words, and the role of any other word (None: it says nothing).
     kind: str = ""

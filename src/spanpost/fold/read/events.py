@@ -12,8 +12,10 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Approval, Artifact, Failure, Reading, Tells
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
-from spanpost.fold.read.claude_code import EVENTS_SCOPE, read_record
+from spanpost.fold.read.claude_code import CLAUDE_CODE_CLI
+from spanpost.fold.read.coding_clis import CODEX_CLI, GEMINI_CLI
 from spanpost.fold.read.dialect import DIRECT
+from spanpost.fold.read.sessions import Cli, read_session
 
 #: Nothing is said: shared, because most events are of that kind.
 NOTHING = Reading()
@@ -30,6 +32,19 @@ _MESSAGE = 8192
 _FIELDS = {
     attribute: (name, DIRECT[name]) for name, attributes in AGENT.fields.items() for attribute in attributes if name in DIRECT
 }
+
+
+#: Coding CLIs that tell of themselves by log records and data points.
+CLIS: tuple[Cli, ...] = (CLAUDE_CODE_CLI, GEMINI_CLI, CODEX_CLI)
+_BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
+_BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
+_METERS = frozenset(name for cli in CLIS for name in cli.meters)
+_LOG = Part.LOG
+
+
+def is_meter(name: str) -> bool:
+    """Tell whether the data points of a metric are read; those of all others are only counted."""
+    return name in _METERS
 
 
 def is_interrupt(kind: str, message: str) -> bool:
@@ -89,8 +104,10 @@ def note_extra(said: dict[str, Any], key: str, value: Any) -> None:
 
 def read_event(o: Observation) -> Reading:
     """Return what a span event or log record means."""
-    if o.part is Part.LOG and o.origin.scope == EVENTS_SCOPE:
-        return read_record(o) or NOTHING
+    if o.part is _LOG:
+        cli = _BY_SCOPE.get(o.origin.scope) or _BY_HEAD.get(o.name.partition(".")[0])
+        if cli is not None:
+            return read_session(cli, o) or NOTHING
     say = _EVENTS.get(o.name)
     attributes = o.attributes
     if say is None and not speaks(attributes):

@@ -1,0 +1,145 @@
+"""``spanpost preview``: what the messages look like, for people without Slack."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spanpost.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from spanpost.domain.checkpoints import Checkpoint
+    from spanpost.domain.tasks import Task
+    from spanpost.sinks.slack.picture import Shown
+
+#: Under which names Chromium and its kin are installed.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+_WIDTH, _MOST_HEIGHT = 760, 16_000
+
+
+def preview(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Recorded telemetry; a gallery of every status without.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Where the page goes.")] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="A picture too; an installed Chromium or Chrome takes it.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="As workspaces show it that refuse rich blocks.")] = False,
+    dark: Annotated[
+        bool, typer.Option("--dark", help="The picture as a dark Slack; the page goes by its reader's system.")
+    ] = False,
+) -> None:
+    """Draw the Slack messages of recorded tasks, or of a made-up one in each status. Nothing is posted."""
+    from spanpost.sinks.slack.picture import page
+    from spanpost.sinks.slack.render import Style
+
+    style = Style.PLAIN if plain else Style.RICH
+    shown = _of_recordings(files, style) if files else _of_gallery(style)
+    if not shown:
+        raise ConfigError("no tasks: nothing in these files is an agent's; `spanpost replay` says what was read")
+    if html is None and png is None:
+        html = Path("spanpost-preview.html")
+    drawn = page(shown)
+    if html is not None:
+        _write(html, drawn)
+        print(f"{html}: {len(shown)} {'message' if len(shown) == 1 else 'messages'}; open it in a browser")
+    if png is not None:
+        _photograph(drawn, png, is_dark=dark)
+        print(png)
+
+
+def _of_gallery(style: object) -> list[Shown]:
+    from spanpost.demo.gallery import gallery
+
+    return [_shown(piece.task, piece.children, piece.news, style, piece.caption) for piece in gallery()]
+
+
+def _of_recordings(files: Iterable[Path], style: object) -> list[Shown]:
+    from spanpost import app
+
+    files = list(files)
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file}: there is no such file; name recorded OTLP bodies")
+    result = app.replay(files)
+    tasks = {task.uid: task for task in result.tasks if task.is_announced}
+    shown = []
+    for task in tasks.values():
+        if task.parent_uid in tasks:
+            continue
+        children = [child for child in tasks.values() if child.parent_uid == task.uid]
+        family = {task.uid} | {child.uid for child in tasks.values() if child.root_uid == task.uid}
+        news = [one for one in result.checkpoints if one.task_uid in family]
+        shown.append(_shown(task, children, news, style, "", tasks))
+    return shown
+
+
+def _shown(
+    task: Task,
+    children: Sequence[Task],
+    news: Sequence[Checkpoint],
+    style: object,
+    caption: str,
+    family: dict[UUID, Task] | None = None,
+) -> Shown:
+    from spanpost.sinks.slack.picture import Shown
+    from spanpost.sinks.slack.render import Style, reply, root
+
+    drawn = Style(str(style))
+    whose = family or {}
+    replies = [
+        reply(whose.get(one.task_uid, task), one, key="", is_root=whose.get(one.task_uid, task) is task, style=drawn)
+        for one in news
+    ]
+    return Shown(message=root(task, children, key="", style=drawn), replies=replies, caption=caption)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}; name another with --html") from None
+
+
+def _photograph(drawn: str, png: Path, *, is_dark: bool) -> None:
+    """Let a browser draw the page. Its height is asked for first: a picture is not cut, and has no empty end."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise ConfigError(f"--png needs a browser ({', '.join(BROWSERS[:3])}); install one, or take --html and open it")
+    look = ["--blink-settings=preferredColorScheme=0"] if is_dark else ["--blink-settings=preferredColorScheme=1"]
+    with tempfile.TemporaryDirectory(prefix="spanpost-preview-") as directory:
+        page = Path(directory) / "page.html"
+        measured = drawn.replace("</body>", "<script>document.title='h'+document.documentElement.scrollHeight</script></body>")
+        page.write_text(measured, encoding="utf-8")
+        base = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={directory}/profile",
+            *look,
+        ]
+        told = _run([*base, f"--window-size={_WIDTH},600", "--dump-dom", page.as_uri()])
+        _, _, rest = told.partition("<title>h")
+        height = min(int(rest.partition("<")[0] or 600), _MOST_HEIGHT) if rest else _MOST_HEIGHT
+        page.write_text(drawn, encoding="utf-8")
+        _run([*base, f"--window-size={_WIDTH},{height}", f"--screenshot={png.resolve()}", page.as_uri()])
+    if not png.is_file():
+        raise ConfigError(f"{browser} made no picture at {png}; take --html and open it")
+
+
+def _run(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"{command[0]} failed ({type(error).__name__}); take --html and open it in a browser") from None

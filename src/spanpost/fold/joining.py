@@ -1,0 +1,278 @@
+"""Which runs of different traces belong to one task: those that go on with one that waits, and those that messages join.
+
+Rules. A *run* is a box without a box above it and without a task id of its own. Runs meet by the id of a tool call, by their
+conversation, and by the strand of traces that links of a framework's own messages join. Of those that meet
+- a run goes on with the one that ended, before it began, waiting for a person: if it begins with the tool call that was left
+  open, without a model call before; or, where the wait was said and no tool call was left open, if it is the same agent's.
+  Each wait is gone on with by one run, the earliest;
+- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest.
+
+Theory. What a run is (`Run`) is a function of the facts of its own units, never of what it was joined to; who goes on with
+whom is a function of the runs that meet. Both are asked anew whenever they may have changed, so any order comes to the same.
+"""
+
+from __future__ import annotations
+
+from spanpost.fold.facts import Facts
+from spanpost.fold.groups import Groups
+from spanpost.fold.placing import box_above
+from spanpost.fold.records import DEPTH, Group, Meeting, Run, Segment, Strand, Unit, meeting_key, strand_key
+from spanpost.fold.tasks import how_it_waits
+from spanpost.fold.work import Key, Shelf
+
+#: Runs remembered of one meeting; of more, those that wait for nobody are forgotten first, the oldest first.
+RUNS_CAP = 128
+#: Runs of one strand that are joined; more are tasks of their own.
+STRAND_CAP = 1024
+
+#: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
+RULES = {b"ra": "the tool call that was left open", b"rc": "the conversation's run that waited", b"l": "links of messages"}
+
+
+class Joining:
+    """The runs that one transaction touches, and those that they meet."""
+
+    def __init__(self, groups: Groups) -> None:
+        self.groups = groups
+        self.meetings = Shelf(groups.work, Meeting)
+        self.strands = Shelf(groups.work, Strand)
+        self._changed: dict[Key, None] = {}
+        self._has_moved = False
+
+    def flush(self) -> None:
+        """Hand what changed to the work."""
+        self.meetings.flush()
+        self.strands.flush()
+
+    def join(self) -> bool:
+        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+        groups, self._has_moved = self.groups, False
+        for domain, other in groups.links:
+            self._tie(domain, other)
+        groups.links.clear()
+        for key, left in groups.withdrawn.items():
+            for meeting in left:
+                self._withdraw(meeting, key)
+        groups.withdrawn.clear()
+        runs, groups.runs = sorted(groups.runs), set()
+        for key in runs:
+            unit = groups.unit(key)
+            if unit is not None:
+                self._examine(key, unit)
+        changed, self._changed = list(self._changed), {}
+        for meeting in changed:
+            self._decide(meeting)
+        return self._has_moved
+
+    # --- who meets where ----------------------------------------------------------------------------------------------
+
+    def _examine(self, key: Key, unit: Unit) -> None:
+        kin = self.groups.kin(key[:16])
+        is_run = unit.is_box and unit.root == key and not unit.task_id and box_above(kin, unit)[1] is None
+        wanted: dict[Key, Run] = {}
+        if is_run:
+            group = self.groups.group(unit.group)
+            if group is None:
+                return
+            run, meets = self._run(key, unit, group)
+            wanted = dict.fromkeys(meets, run)
+            # A strand needs no more than who it was and when: what changes with every batch is not written there.
+            wanted[self._strand(key[:16])[0]] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+        for meeting in [m for m in unit.meetings if m not in wanted]:
+            self._withdraw(meeting, key)
+            del unit.meetings[meeting]
+            self._show(key, unit)
+        for meeting, as_run in wanted.items():
+            if self._enter(meeting, key, as_run) and meeting not in unit.meetings:
+                unit.meetings[meeting] = b""
+                kin.units.put(key[17:], unit)
+
+    def _run(self, key: Key, unit: Unit, group: Group) -> tuple[Run, list[Key]]:
+        """Return what others may go by, and the meetings at which the run is to be found."""
+        segment = group.segments.get(key) or Segment()
+        facts = group.facts if len(group.segments) <= 1 else self._facts_of(key, unit)
+        waits = how_it_waits(facts, segment)
+        first, tool = facts.value("first"), facts.value("tool")
+        began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
+        pending = ("", "")
+        if waits and tool is not None and (tool[2] or facts.at("tool") > facts.at("call")):
+            pending = (tool[0], tool[3])
+        closed = segment.ending.closed
+        run = Run(
+            segment.start_ns or unit.start_ns,
+            closed[0] if closed is not None else 0,
+            unit.group,
+            unit.agent_name,
+            waits,
+            pending,
+            began_with,
+            first is None,
+        )
+        meets = []
+        for call_id in (pending[1], began_with[1] if began_with is not None else ""):
+            if call_id:
+                meets.append(meeting_key(unit.tenant, b"a", call_id))
+        conversation = facts.value("conversation")
+        if conversation:
+            meets.append(meeting_key(unit.tenant, b"c", conversation))
+        return run, meets
+
+    def _facts_of(self, root: Key, unit: Unit) -> Facts:
+        """Return the facts of one run of a task that has several."""
+        facts = Facts()
+        for domain, span_id in self.groups.members(unit.group).units:
+            if domain == root[:16]:
+                one = self.groups.kin(domain).units.get(span_id)
+                if one is not None and one.root == root:
+                    facts.merge(one.facts)
+        return facts
+
+    def _enter(self, meeting: Key, key: Key, run: Run) -> bool:
+        runs = self._runs(meeting)
+        if runs.get(key) == run:
+            return True
+        if meeting[16:17] == b"l":
+            if key not in runs and len(runs) >= STRAND_CAP:
+                return False
+            runs[key] = run
+            self.strands.put(meeting, self.strands.get(meeting) or Strand(runs=runs))
+        else:
+            runs[key] = run
+            if len(runs) > RUNS_CAP:
+                del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
+            self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
+        self._changed[meeting] = None
+        return True
+
+    def _withdraw(self, meeting: Key, key: Key) -> None:
+        if meeting[16:17] == b"l":
+            meeting = self._strand(meeting[:16])[0]
+        if self._runs(meeting).pop(key, None) is None:
+            return
+        shelf = self.strands if meeting[16:17] == b"l" else self.meetings
+        record = shelf.get(meeting)
+        assert record is not None
+        shelf.put(meeting, record)  # type: ignore[arg-type]  # each of its own kind
+        self._changed[meeting] = None
+
+    def _runs(self, meeting: Key) -> dict[Key, Run]:
+        record = self.strands.get(meeting) if meeting[16:17] == b"l" else self.meetings.get(meeting)
+        return record.runs if record is not None else {}
+
+    # --- strands ------------------------------------------------------------------------------------------------------
+
+    def _strand(self, domain: bytes) -> tuple[Key, Strand]:
+        """Return the strand of a trace: of those that were joined, the one that speaks for all."""
+        strand = Strand()
+        for _ in range(DEPTH):
+            strand = self.strands.get(strand_key(domain)) or Strand()
+            if not strand.into:
+                break
+            domain = strand.into
+        return strand_key(domain), strand
+
+    def _tie(self, domain: bytes, other: bytes) -> None:
+        (a, mine), (b, its) = self._strand(domain), self._strand(other)
+        if a == b:
+            return
+        if b < a:
+            (a, mine), (b, its) = (b, its), (a, mine)
+        for key, run in its.runs.items():
+            mine.runs[key] = run
+            unit = self.groups.unit(key)
+            if unit is not None:
+                unit.meetings.pop(b, None)
+                unit.meetings[a] = b""
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
+        mine.is_joined, its.into, its.runs = True, a[:16], {}
+        self.strands.put(a, mine)
+        self.strands.put(b, its)
+        self._changed[a] = None
+
+    # --- who goes on with whom ----------------------------------------------------------------------------------------
+
+    def _decide(self, meeting: Key) -> None:
+        runs = self._runs(meeting)
+        below: dict[Key, Key] = {}
+        if meeting[16:17] == b"l":
+            strand = self.strands.get(meeting)
+            if strand is None or not strand.is_joined:  # of one trace, which its own spans tell
+                return
+            on, below = of_strand(runs)
+        else:
+            on = continued(runs)
+        for key in sorted(runs):
+            unit = self.groups.unit(key)
+            if unit is None:
+                continue
+            to = on.get(key, b"")
+            known = unit.meetings.get(meeting, b"")
+            is_linked = meeting[16:17] == b"l" and unit.linked_to != below.get(key, b"")
+            if known == to and not is_linked:
+                continue
+            unit.meetings[meeting] = to
+            if is_linked:
+                unit.linked_to = below.get(key, b"")
+            self._show(key, unit)
+
+    def _show(self, key: Key, unit: Unit) -> None:
+        """Show a run where its meetings, and links, say."""
+        kin = self.groups.kin(key[:16])
+        self._has_moved = True
+        unit.joined, unit.joined_by = b"", ""
+        for end, rule in RULES.items():
+            for meeting, to in sorted(unit.meetings.items()):
+                if to and not unit.joined and meeting[16:] == end:
+                    unit.joined, unit.joined_by = to, rule
+        if not any(meeting[16:17] == b"l" for meeting in unit.meetings):
+            unit.linked_to = b""
+        kin.units.put(key[17:], unit)
+        self.groups.regroup(kin, key[17:])
+
+
+def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
+    """Return for each run that goes on with another the task of that other."""
+    out: dict[Key, Key] = {}
+    taken: set[Key] = set()
+    order = sorted(runs, key=lambda key: (runs[key].start_ns, key))
+    for at, key in enumerate(order):
+        run, best = runs[key], b""
+        for former in order[:at]:
+            before = runs[former]
+            if former in taken or not before.waits or not before.end_ns or before.end_ns > run.start_ns:
+                continue
+            if goes_on(before, run) and (not best or (before.end_ns, former) > (runs[best].end_ns, best)):
+                best = former
+        if best:
+            taken.add(best)
+            out[key] = runs[best].group
+    return out
+
+
+def goes_on(before: Run, run: Run) -> bool:
+    """Tell whether a run does what the one that waits left open."""
+    name, call_id = before.pending
+    if not name and not call_id and before.waits == 2:
+        return not before.agent_name or not run.agent_name or before.agent_name == run.agent_name
+    if run.began_with is None:
+        return False
+    its_name, its_id = run.began_with
+    if call_id and its_id:
+        return call_id == its_id
+    return not name or not its_name or name == its_name
+
+
+def of_strand(runs: dict[Key, Run]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run the task that it goes on with, and for the first run of each agent the task it hangs below."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    first: dict[str, Key] = {}
+    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
+        agent = runs[key].agent_name
+        if agent in first:
+            on[key] = runs[first[agent]].group
+        else:
+            if first:
+                below[key] = runs[next(iter(first.values()))].group
+            first[agent] = key
+    return on, below

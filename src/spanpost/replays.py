@@ -1,0 +1,107 @@
+"""A recording led into a database: recorded as it would have been, told to nobody unless that is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spanpost.app import open_ledger, open_sinks, rules_of
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
+from spanpost.fold.routes import Routes
+from spanpost.fold.silence import NO_SILENCE, without_beats
+from spanpost.ledger.postgres import NEVER, PostgresLedger
+
+if TYPE_CHECKING:
+    from spanpost.settings import Settings
+
+#: Observations of one transaction.
+_BATCH = 1000
+#: What delivering may take, seconds; what is left then waits for `spanpost run`.
+_DELIVER = 60.0
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recording came to in the database."""
+
+    #: Audit rows that were new, observations that were known, and spans that are not an agent's.
+    events: int
+    repeats: int
+    passed_over: int
+    #: Tasks that changed.
+    tasks: int
+    #: Letters made, and whether all letters that were due arrived.
+    deliveries: int
+    is_delivered: bool
+    lost: dict[str, int]
+
+
+def replay_into(paths: Iterable[Path], settings: Settings, *, deliver: bool) -> Told:
+    """Record recordings in the settings' database; `deliver`: and post their news by the settings' routes and sinks.
+
+    Without, no letter is made, by other processes on that database neither. News older than `news.max_age` is no news here either.
+    Raises `ConfigError` for a file that cannot be read as telemetry, before anything is recorded.
+    """
+    from spanpost.intake.recordings import read_recording
+
+    observations: list[Observation] = []
+    lost: dict[str, int] = {}
+    for path in paths:
+        for decoded in read_recording(path, tenant=settings.intake.tenant):
+            observations += decoded.observations
+            for reason, count in decoded.lost.items():
+                lost[reason] = lost.get(reason, 0) + count
+    # Heartbeats are of processes that ended long ago: they would be missed.
+    observations, _ = map(list, without_beats(observations))
+    observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
+    return asyncio.run(_record(observations, lost, settings, deliver=deliver))
+
+
+async def _record(observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool) -> Told:
+    wait = timedelta(0) if deliver else NEVER
+    # What falls due is folded here and now: who else waits for it would tell of it by routes of his own.
+    rules = msgspec.structs.replace(rules_of(settings), patience=NO_SILENCE, settle=wait, usage_settles=wait)
+    if not deliver:
+        rules = msgspec.structs.replace(rules, routes=Routes())
+    ledger = open_ledger(settings, rules)
+    if not isinstance(ledger, PostgresLedger):
+        raise ConfigError("replay --into: no database is set; set DATABASE_URL, or give --database-url")
+    await ledger.open()
+    try:
+        total = Recorded()
+        for start in range(0, len(observations), _BATCH):
+            total = total.plus(await ledger.record(observations[start : start + _BATCH]))
+        total = total.plus(await ledger.elapse() if deliver else await ledger.elapse_never())
+        is_delivered = await _deliver(ledger, settings) if deliver else False
+    finally:
+        await ledger.close()
+    for reason, count in total.lost.items():
+        lost[reason] = lost.get(reason, 0) + count
+    return Told(
+        events=total.events,
+        repeats=total.repeats,
+        passed_over=total.passed_over,
+        tasks=len(total.tasks),
+        deliveries=total.deliveries,
+        is_delivered=is_delivered,
+        lost=lost,
+    )
+
+
+async def _deliver(ledger: PostgresLedger, settings: Settings) -> bool:
+    from spanpost.ledger.pump import Pump
+
+    sinks = open_sinks(settings)
+    pump = Pump(ledger, sinks)
+    try:
+        return await pump.drain(_DELIVER)
+    finally:
+        await pump.close(5.0)
+        for sink in sinks.values():
+            await sink.close()

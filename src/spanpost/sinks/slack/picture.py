@@ -1,0 +1,165 @@
+"""A Slack message as a page of HTML: for people who have no Slack at hand, for the docs, and for looking at it ourselves.
+
+It draws the blocks that `blocks` makes, and buttons; of a block that it does not know it says so. Pure: texts in, a text out. What
+stands in a message is text from agents: all of it is escaped, and only http and https are links.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import msgspec
+
+from spanpost.sinks.slack.blocks import Block, Element
+from spanpost.sinks.slack.picture_style import STYLE
+from spanpost.sinks.slack.render import Message
+
+_COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}")
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A message and its thread, with a caption above where there is one."""
+
+    message: Message
+    replies: Sequence[Message] = ()
+    caption: str = ""
+
+
+def page(shown: Sequence[Shown], *, title: str = "spanpost in Slack") -> str:
+    """Return a whole page that needs nothing from elsewhere; light or dark, as its reader's system is."""
+    body = "\n".join(_shown(one) for one in shown)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+    )
+
+
+def _shown(shown: Shown) -> str:
+    caption = f"<h2>{escape(shown.caption)}</h2>" if shown.caption else ""
+    thread = ""
+    if shown.replies:
+        count = len(shown.replies)
+        replies = "".join(_message(reply) for reply in shown.replies)
+        thread = f'<div class="thread"><p class="count">{count} {"reply" if count == 1 else "replies"}</p>{replies}</div>'
+    return f'<section class="shown">{caption}{_message(shown.message)}{thread}</section>'
+
+
+def _message(message: Message) -> str:
+    parts = [_block(block) for block in message.blocks]
+    for attachment in message.attachments:
+        inner = "".join(_block(block) for block in attachment.get("blocks") or ())
+        colour = str(attachment.get("color", ""))
+        style = f' style="border-color:{colour}"' if _COLOUR.fullmatch(colour) else ""
+        parts.append(f'<div class="attachment"{style}>{inner}</div>')
+    said = "".join(parts) or f"<p>{escape(message.text)}</p>"
+    return (
+        '<article class="message"><div class="face" aria-hidden="true">sp</div><div class="said">'
+        f'<p class="who"><b>spanpost</b> <span class="app">APP</span></p>{said}</div></article>'
+    )
+
+
+def _block(block: Block) -> str:
+    draw = _BLOCKS.get(str(block.get("type")))
+    return draw(block) if draw is not None else f'<p class="unknown">[{escape(str(block.get("type")))}]</p>'
+
+
+def _rich_text(block: Block) -> str:
+    return "".join(_part(part) for part in block.get("elements") or ())
+
+
+def _part(part: Element) -> str:
+    inner = "".join(_run(run) for run in part.get("elements") or ())
+    match part.get("type"):
+        case "rich_text_preformatted":
+            return f"<pre>{inner}</pre>"
+        case "rich_text_quote":
+            return f"<blockquote>{inner}</blockquote>"
+        case "rich_text_list":
+            items = "".join(f"<li>{_part(item)}</li>" for item in part.get("elements") or ())
+            return f"<ol>{items}</ol>" if part.get("style") == "ordered" else f"<ul>{items}</ul>"
+    return f'<p class="rich">{inner}</p>'
+
+
+_STYLES = {"bold": "b", "italic": "i", "strike": "s", "code": "code"}
+
+
+def _run(run: Element) -> str:
+    said = escape(str(run.get("text", "")))
+    if run.get("type") == "link":
+        url = str(run.get("url", ""))
+        if url.startswith(("https://", "http://")):
+            said = f'<a href="{escape(url)}" rel="noopener noreferrer">{said or escape(url)}</a>'
+    elif run.get("type") == "user":
+        said = f'<span class="mention">@{escape(str(run.get("user_id", "")))}</span>'
+    elif run.get("type") == "usergroup":
+        said = f'<span class="mention">@{escape(str(run.get("usergroup_id", "")))}</span>'
+    for style, tag in _STYLES.items():
+        if (run.get("style") or {}).get(style):
+            said = f"<{tag}>{said}</{tag}>"
+    return said
+
+
+def _text_of(value: Any) -> str:
+    return escape(str(value.get("text", ""))) if isinstance(value, Mapping) else escape(str(value or ""))
+
+
+def _section(block: Block) -> str:
+    fields = "".join(f"<p>{_text_of(one)}</p>" for one in block.get("fields") or ())
+    return (f'<p class="rich">{_text_of(block["text"])}</p>' if block.get("text") else "") + (
+        f'<div class="fields">{fields}</div>' if fields else ""
+    )
+
+
+def _header(block: Block) -> str:
+    return f"<h3>{_text_of(block.get('text'))}</h3>"
+
+
+def _context(block: Block) -> str:
+    return '<p class="context">' + " ".join(_text_of(one) for one in block.get("elements") or ()) + "</p>"
+
+
+def _plan(block: Block) -> str:
+    cards = "".join(_card(card) for card in block.get("tasks") or ())
+    return f'<div class="plan"><p class="title">{_text_of(block.get("title"))}</p>{cards}</div>'
+
+
+_SIGNS = {"pending": "○", "in_progress": "◐", "complete": "✓", "error": "✕"}
+
+
+def _card(card: Block) -> str:
+    status = str(card.get("status", ""))
+    status = status if status in _SIGNS else "pending"
+    details = _block(card["details"]) if isinstance(card.get("details"), Mapping) else ""
+    return (
+        f'<div class="card {status}"><span class="sign" role="img" aria-label="{status.replace("_", " ")}">{_SIGNS[status]}</span>'
+        f'<div><p class="title">{_text_of(card.get("title"))}</p>{details}</div></div>'
+    )
+
+
+def _actions(block: Block) -> str:
+    buttons = []
+    for one in block.get("elements") or ():
+        style = one.get("style") if one.get("style") in ("primary", "danger") else ""
+        buttons.append(f'<span class="button {style}" role="button">{_text_of(one.get("text"))}</span>')
+    return f'<div class="actions">{"".join(buttons)}</div>'
+
+
+def _divider(block: Block) -> str:
+    return "<hr>"
+
+
+_BLOCKS: dict[str, Callable[[Block], str]] = {
+    "rich_text": _rich_text,
+    "section": _section,
+    "header": _header,
+    "context": _context,
+    "plan": _plan,
+    "task_card": _card,
+    "actions": _actions,
+    "divider": _divider,
+}

@@ -1,0 +1,72 @@
+"""Claude Code's recorded telemetry through `spanpost run` before a real PostgreSQL: each signal, each door, each form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from tests.acceptance.gateway_process import Gateway, request
+from tests.conftest import find, fresh_database, made_server
+from tests.fold.recorded_runs import COMMITTED
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """Lend a gateway on a fresh database."""
+    with ExitStack() as stack:
+        dsn = stack.enter_context(fresh_database(stack.enter_context(made_server(Path(find("postgres"))))))
+        gateway = Gateway(dsn, tmp_path)
+        stack.callback(gateway.kill)
+        yield gateway.ready()
+
+
+def bodies(run: str, signal: str) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((COMMITTED / "claude-code" / run).glob(f"*-{signal}.pb"))]
+
+
+def as_json(body: bytes, signal: str) -> bytes:
+    kind = ExportLogsServiceRequest if signal == "logs" else ExportMetricsServiceRequest
+    return json.dumps(MessageToDict(kind.FromString(body))).encode()
+
+
+def test_each_signal_by_each_door(gateway: Gateway) -> None:
+    """Spans, records and points of one session by HTTP; records of another as JSON; points alone by gRPC and as JSON: each
+    session is one row with what was served, and sending all of it again, in any order, changes nothing."""
+    import grpc
+
+    sent: list[tuple[str, bytes, str]] = []
+    for signal in ("traces", "logs", "metrics"):
+        sent += [(f"/v1/{signal}", body, "application/x-protobuf") for body in bodies("conv", signal)]
+    sent += [("/v1/logs", as_json(body, "logs"), "application/json") for body in bodies("logsonly", "logs")]
+    sent += [("/v1/metrics", as_json(body, "metrics"), "application/json") for body in bodies("approve", "metrics")]
+    expected = [
+        ("complete", 31947, 49, Decimal("0.0539136")),
+        ("complete", 44756, 66, Decimal("0.0556164")),
+        ("complete", 44809, 66, Decimal("0.0557754")),
+        ("complete", 167131, 198, Decimal("0.110571")),
+    ]
+    random = Random(1)
+    for _ in range(2):
+        random.shuffle(sent)
+        for path, body, content_type in sent:
+            assert request(f"{gateway.http}{path}", body, **{"Content-Type": content_type})[0] == 200
+        with grpc.insecure_channel(gateway.grpc.removeprefix("http://")) as channel:
+            export = channel.unary_unary("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+            for body in bodies("toolfail", "metrics"):
+                assert export(body, timeout=20) == b""
+        rows = gateway.rows("SELECT status, input_tokens, output_tokens, cost_usd FROM agent_tasks ORDER BY input_tokens")
+        assert [tuple(row) for row in rows] == expected
+    # What is read is no point that was passed over: all of these are.
+    assert "spanpost_metric_points_total 0.0" in gateway.get("/metrics")[1].decode()
+    assert gateway.end() == 0

@@ -1,0 +1,171 @@
+"""`spanpost run` is told to stop while something hangs that it waits for: it is gone within ten seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanpost.testing.fake_slack import TOKEN
+from tests.acceptance.gateway_process import Gateway, query, request
+from tests.acceptance.test_gateway import body
+from tests.conftest import find, fresh_database, made_server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
+Start = Callable[..., Gateway]
+
+#: What is promised of a stop, seconds; and what the machine may take to start and to end a process on a busy day.
+PROMISED, MACHINE = 10.0, 3.0
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """DSN of a throw-away server, which may be stopped."""
+    with made_server(Path(find("postgres"))) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[str]:
+    with fresh_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def start(database: str, tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def go(toml: str = "", **environment: str) -> Gateway:
+            gateway = Gateway(database, tmp_path, toml, **environment)
+            stack.callback(gateway.kill)
+            return gateway.ready()
+
+        yield go
+
+
+@contextmanager
+def hanging(dsn: str) -> Iterator[None]:
+    """Have the whole server answer nothing for the time of the block, neither old connections nor new ones."""
+    [(directory,)] = query(dsn, "SHOW data_directory")
+    first = int((Path(directory) / "postmaster.pid").read_text().split()[0])
+    backends = [row[0] for row in query(dsn, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")]
+    stopped = [first, *backends]
+    for pid in stopped:
+        try:
+            os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            continue  # the one that we asked by
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+
+
+def ended_within(gateway: Gateway) -> float:
+    """Tell it to stop; return how long it took."""
+    began = time.monotonic()
+    gateway.process.send_signal(signal.SIGTERM)
+    gateway.process.wait(60)
+    return time.monotonic() - began
+
+
+def test_while_the_database_hangs_in_a_commit(start: Start, database: str) -> None:
+    """Requests whose commits hang are answered 503, and the process is gone in time, without a traceback."""
+    gateway = start()
+    assert gateway.post(body(0, 10)) == 200
+    url = gateway.http
+    answers: list[Any] = []
+
+    def ask(n: int) -> None:
+        try:
+            answers.append(request(f"{url}/v1/traces", body(n, 10), content_type="application/x-protobuf")[0])
+        except OSError as error:
+            answers.append(error)
+
+    with hanging(database):
+        senders = [threading.Thread(target=ask, args=(n * 10,)) for n in range(1, 4)]
+        for sender in senders:
+            sender.start()
+        while b"spanpost_in_flight_bytes 0.0" in gateway.get("/metrics")[1]:
+            time.sleep(0.01)  # it is looked at from outside: there is nothing to wait on
+        took = ended_within(gateway)
+        for sender in senders:
+            sender.join()
+    print(took, *gateway.lines, sep="\n")
+    assert took < PROMISED + MACHINE
+    assert answers == [503] * 3
+    assert "Traceback" not in "\n".join(gateway.lines)
+
+
+def test_while_slack_hangs(start: Start) -> None:
+    """A call of a sink that is never answered holds nobody up; its letter is looked up by the next process."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    try:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        gateway = start(SPANPOST_SLACK__TOKEN=TOKEN, SPANPOST_SLACK__BASE_URL=address)
+        now = time.time_ns()
+        told = (
+            '{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "' + "a" * 32 + '", "spanId": "' + "b" * 16 + '",'
+            f'"name": "invoke_agent a", "startTimeUnixNano": "{now - 10**9}", "endTimeUnixNano": "{now}",'
+            '"attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}}]}]}]}]}'
+        )
+        assert gateway.post(told.encode(), content_type="application/json") == 200
+        called, _ = silent.accept()
+        with called:
+            assert called.recv(10)
+            assert ended_within(gateway) < PROMISED + MACHINE
+    finally:
+        silent.close()
+    assert set(gateway.rows("SELECT state FROM deliveries")) <= {("sending",), ("waiting",)}
+
+
+def test_while_clients_are_in_the_middle(start: Start) -> None:
+    """Connections that are idle, that stopped in headers or in a body, by HTTP and by gRPC, hold nobody up."""
+    import grpc
+
+    gateway = start()
+    host, port = gateway.http.removeprefix("http://").split(":")
+    said = [
+        b"",
+        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\n",
+        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n\r\nab",
+        b"POST /v1/traces HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-protobuf\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n",
+    ]
+    target = gateway.grpc.removeprefix("http://")
+    begun = threading.Event()
+    with ExitStack() as stack:
+        for each in said:
+            connection = stack.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall(each)
+        # HTTP/2: the preface and empty settings, then nothing.
+        half = stack.enter_context(socket.create_connection((target.split(":")[0], int(target.split(":")[1]))))
+        half.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        channel = stack.enter_context(grpc.insecure_channel(target))
+        method = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+        assert channel.unary_unary(method)(body(0, 10), timeout=20) == b""
+
+        def nothing() -> Iterator[bytes]:
+            begun.set()
+            threading.Event().wait(60)
+            yield b""
+
+        stream = channel.stream_unary(method).future(nothing())
+        stack.callback(stream.cancel)
+        assert begun.wait(20)
+        assert gateway.get("/health/live")[0] == 200
+        assert ended_within(gateway) < PROMISED + MACHINE
+        assert gateway.process.returncode == 0
+    assert "Traceback" not in "\n".join(gateway.lines)

@@ -1,0 +1,113 @@
+"""The picture of a message: what it says, literal, and nothing that a browser would run."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sinks.test_slack_render import nodes
+from tests.thorough import thorough
+
+from spanpost.conventions import STATUSES
+from spanpost.demo.gallery import gallery
+from spanpost.sinks.slack.picture import Shown, page
+from spanpost.sinks.slack.render import Message, Style, reply, root
+from spanpost.testing.exercise_sink import a_hostile_task
+from spanpost.testing.strategies import checkpoints, tasks
+
+_KNOWN = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "main",
+        "section",
+        "article",
+        "div",
+        "p",
+        "h2",
+        "h3",
+        "span",
+        "b",
+        "i",
+        "s",
+    ),
+    *("code", "pre", "blockquote", "ol", "ul", "li", "a", "hr"),
+}
+_ATTRIBUTES = {"lang", "charset", "name", "content", "class", "aria-hidden", "aria-label", "role", "style", "href", "rel"}
+
+
+class Seen(HTMLParser):
+    """What a browser makes of a page: its tags, its attributes, its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in _KNOWN
+        for name, value in attrs:
+            assert name in _ATTRIBUTES
+            assert name != "href" or (value or "").startswith(("https://", "http://"))
+        if tag not in ("meta", "hr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += data
+
+
+def _says(message: Message) -> list[str]:
+    every = [message.blocks, *(attachment["blocks"] for attachment in message.attachments)]
+    return [n[key] for n in nodes(every) for key in ("text", "title") if isinstance(n.get(key), str)]
+
+
+def _plain(text: str) -> str:
+    # Browsers read every line end as a line feed; NUL is not in HTML.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@thorough(60)
+@given(tasks, st.lists(tasks, max_size=6, unique_by=lambda t: t.uid), checkpoints, st.sampled_from(Style))
+def test_a_picture_says_what_the_message_says_and_runs_nothing(task: Any, children: Any, checkpoint: Any, style: Style) -> None:
+    """Of any task, children and news: each text stands in the page as it is; tags, attributes and links are ours alone."""
+    message, answer = root(task, children, key="k", style=style), reply(task, checkpoint, key="n", style=style)
+    seen = _plain(Seen(page([Shown(message=message, replies=[answer], caption=task.name)])).text)
+    for said in _says(message) + _says(answer):
+        assert _plain(said) in seen
+
+
+def test_a_hostile_task_is_drawn_literally() -> None:
+    """Markup in each field of a task is text in the picture."""
+    task = a_hostile_task("<script>alert(1)</script><img src=x onerror=alert(1)>")
+    drawn = page([Shown(message=root(task, key="k"))])
+    assert "alert(1)" in Seen(drawn).text
+    assert "<script" not in drawn
+    assert "<img" not in drawn
+
+
+def test_buttons_colours_and_unknown_blocks() -> None:
+    """A button is drawn, a colour that is none is left out, a block that nobody knows is named."""
+    button = {"type": "button", "text": {"type": "plain_text", "text": "Approve"}, "style": "primary"}
+    blocks = [{"type": "actions", "elements": [button]}, {"type": "hologram<"}]
+    drawn = page([Shown(message=Message(text="x", blocks=blocks, attachments=[{"color": "red;}", "blocks": []}]))])
+    assert '<span class="button primary" role="button">Approve</span>' in drawn
+    assert "[hologram<]" in Seen(drawn).text
+    assert "red;}" not in drawn
+
+
+def test_the_gallery_has_every_status() -> None:
+    """Nobody looks at a message in a state that the gallery leaves out."""
+    assert {piece.task.status for piece in gallery()} == set(STATUSES)
