@@ -1,7 +1,7 @@
 """What the gateway takes over HTTP: `spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
 
     python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
-                            [--gzip] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
+                            [--gzip] [--processes 2] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
 
 Bodies are encoded beforehand and offered by threads of this process; fsync and synchronous_commit are on. *Gateway* and
 *server* are the processor time of the gateway's process and of PostgreSQL's, microseconds a span; the floor is that of
@@ -39,15 +39,17 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 class Running:
     """`spanpost run` as a process of its own."""
 
-    def __init__(self, dsn: str, home: Path, settings: list[str]) -> None:
+    def __init__(self, dsn: str, home: Path, port: int, settings: list[str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
         ours = {
             "DATABASE_URL": dsn,
-            "SPANPOST_GATEWAY__HTTP_PORT": "0",
+            "SPANPOST_GATEWAY__HTTP_PORT": str(port),
+            "SPANPOST_GATEWAY__SHARE_PORTS": "true",
             "SPANPOST_GATEWAY__GRPC_PORT": "-1",
             "SPANPOST_METRICS__PORT": "0",
             **dict(setting.split("=", 1) for setting in settings),
         }
+        home.mkdir()
         self._log = (home / "log").open("wb+")
         command = [sys.executable, "-c", "from spanpost.cli import main; main()", "run"]
         self.process = subprocess.Popen(command, env={**kept, **ours}, cwd=home, stdout=subprocess.DEVNULL, stderr=self._log)
@@ -130,22 +132,22 @@ async def recorded(dsn: str) -> tuple[int, int]:
     return count, int(postmaster.split()[0])
 
 
-def measure(gateway: Running, dsn: str, load: str, asked: argparse.Namespace, seed: int) -> None:
+def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namespace, seed: int) -> None:
     """Load the gateway once and print a row."""
     base = asked.spans / asyncio.run(floor(dsn, batches(load, asked.spans, asked.batch, seed + 500)))
     bodies = batches(load, asked.spans, asked.batch, seed)
     if asked.gzip:
         bodies = [gzip.compress(body, 6) for body in bodies]
     before, pid = asyncio.run(recorded(dsn))
-    gateway_before, server_before = gateway.cpu, server_cpu(pid)
-    took, answers, waits = offer(gateway.port, bodies, asked.connections, asked.gzip)
-    cpu, server = gateway.cpu - gateway_before, server_cpu(pid) - server_before
+    gateway_before, server_before = sum(one.cpu for one in gateways), server_cpu(pid)
+    took, answers, waits = offer(gateways[0].port, bodies, asked.connections, asked.gzip)
+    cpu, server = sum(one.cpu for one in gateways) - gateway_before, server_cpu(pid) - server_before
     kept = asyncio.run(recorded(dsn))[0] - before
     speed = asked.spans / took
     print(
         f"| {load} | {speed:,.0f} | {base:,.0f} | {speed / base:.2f} | {cpu / asked.spans * 1e6:.0f} | {server / asked.spans:.0f} "
         f"| {waits[len(waits) // 2] * 1000:.0f} / {waits[len(waits) * 99 // 100] * 1000:.0f} "
-        f"| {gateway.memory('VmHWM'):.0f} | {kept:,} | {dict(answers)} |",
+        f"| {max(one.memory('VmHWM') for one in gateways):.0f} | {kept:,} | {dict(answers)} |",
         flush=True,
     )
 
@@ -154,9 +156,11 @@ def main(asked: argparse.Namespace) -> None:
     with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as dsn:
         asyncio.run(upgrade(dsn))
         with tempfile.TemporaryDirectory() as home:
-            gateway = Running(dsn, Path(home), asked.setting)
+            gateways = [Running(dsn, Path(home) / "0", 0, asked.setting)]
             try:
-                offer(gateway.port, batches("whole", 4096, asked.batch, 999), asked.connections, False)
+                for number in range(1, asked.processes):
+                    gateways.append(Running(dsn, Path(home) / str(number), gateways[0].port, asked.setting))
+                offer(gateways[0].port, batches("whole", 4096, asked.batch, 999), asked.connections, False)
                 print(
                     f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
                 )
@@ -167,18 +171,19 @@ def main(asked: argparse.Namespace) -> None:
                 spy = None
                 if asked.profile:
                     spy = subprocess.Popen(
-                        ["py-spy", "record", "-p", str(gateway.process.pid), "-o", asked.profile, "-r", "200", "-f", "raw"]
+                        ["py-spy", "record", "-p", str(gateways[0].process.pid), "-o", asked.profile, "-r", "200", "-f", "raw"]
                     )
                 for turn in range(asked.rounds):
                     for number, load in enumerate(asked.load):
-                        measure(gateway, dsn, load, asked, 1000 * (number + 1) + 10 * turn)
+                        measure(gateways, dsn, load, asked, 1000 * (number + 1) + 10 * turn)
                         if spy is not None:
                             spy.send_signal(2)
                             spy.wait(30)
                             spy = None
                 print(json.dumps({"yard": round(yard(), 1)}))
             finally:
-                gateway.stop()
+                for one in gateways:
+                    one.stop()
 
 
 if __name__ == "__main__":
@@ -186,6 +191,7 @@ if __name__ == "__main__":
     asker.add_argument("--spans", type=int, default=20_000)
     asker.add_argument("--batch", type=int, default=512)
     asker.add_argument("--connections", type=int, default=4)
+    asker.add_argument("--processes", type=int, default=1, help="gateways that share the port")
     asker.add_argument("--rounds", type=int, default=1)
     asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers"))
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")

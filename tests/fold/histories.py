@@ -296,7 +296,9 @@ def resumptions(random: Random) -> list[Placed]:
         tool = Reading(
             role=Role.TOOL, tool_name=random.choice(("write", "search")), tool_call_id=call, has_no_result=random.random() < 0.6
         )
-        model = Reading(role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=random.choice((Finish.STOP, Finish.TOOLS)))
+        model = Reading(
+            role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1), finish=random.choice((Finish.STOP, Finish.TOOLS))
+        )
         parts = [model, tool] if random.random() < 0.5 else [tool, model] if random.random() < 0.5 else [tool]
         if random.random() < 0.2:
             parts = [*parts, msgspec.structs.replace(model, is_interrupt=True)]
