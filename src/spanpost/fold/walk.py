@@ -13,7 +13,7 @@ from spanpost.fold.batch import Folded, Placed, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
 from spanpost.fold.ids import explicit_uid
-from spanpost.fold.read import read
+from spanpost.fold.read import NOTHING, read
 from spanpost.fold.records import (
     DEPTH,
     PLACEHOLDER,
@@ -37,6 +37,8 @@ from spanpost.fold.work import Key, Missing, Work
 
 __all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
 
+_STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
+
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
     """Read a batch and name what it is known by. Pure; nothing is dropped but content, where it is not to be kept."""
@@ -50,6 +52,10 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
         domain = domains.get(at)
         if domain is None:
             domain = domains[at] = domain_of(tenant, o.trace_id)
+        if reading is NOTHING and o is source and o.part <= _STARTED:
+            kept = source if not source.attributes or keeps_content else without_content(source)
+            placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
+            continue
         kind = possible_telling(o, reading)
         telling = None
         if kind is not None:

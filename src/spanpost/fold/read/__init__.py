@@ -60,7 +60,7 @@ _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "is_silent", "read"]
+__all__ = ["DIALECTS", "NOTHING", "is_silent", "read"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (
