@@ -27,7 +27,7 @@ from spanpost.domain.observations import Observation
 from spanpost.fold import walk
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Routes
-from spanpost.ledger import rows
+from spanpost.ledger import audit, rows
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.testing.observed import ended
@@ -79,7 +79,39 @@ def split(found: Sequence[list[Observation]], size: int) -> list[list[Observatio
 
 
 #: The bare way: one array for each column.
-_COLUMNS = rows.EVENT_COLUMNS
+_COLUMNS = {
+    name: audit.EVENT_COLUMNS[name]
+    for name in [
+        "event_id",
+        "content_hash",
+        "tenant",
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "part",
+        "idx",
+        "name",
+        "kind",
+        "role",
+        "occurred_at",
+        "start_ns",
+        "end_ns",
+        "status",
+        "status_message",
+        "attributes",
+        "resource",
+        "scope",
+        "links",
+        "body",
+        "severity",
+        "repairs",
+        "task_uid",
+        "unit",
+        "producer",
+        "seq",
+        "received_at",
+    ]
+}
 _ARRAYS = ", ".join(f"${i}::{'text' if t == 'jsonb' else t}[]" for i, t in enumerate(_COLUMNS.values(), 1))
 _VALUES = ", ".join(f"{c}::jsonb" if t == "jsonb" else c for c, t in _COLUMNS.items())
 BARE = (
@@ -96,7 +128,7 @@ def arrays_of(batch: Sequence[Observation]) -> list[list[Any]]:
         found.append(
             (
                 UUID(bytes=p.event_id), p.content_hash, o.tenant, o.trace_id, o.span_id, o.parent_id or None, int(o.part), o.index, o.name, o.kind,
-                int(p.reading.role), rows.event_at(o), o.start_ns, o.end_ns, int(o.status), o.status_message, rows.json_text(o.attributes),
+                int(p.reading.role), audit.event_at(o), o.start_ns, o.end_ns, int(o.status), o.status_message, rows.json_text(o.attributes),
                 rows.json_text(o.origin.resource), o.origin.scope, "[]", None, 0, 0, UUID(bytes=p.event_id), b"12345678", "", 0, NOW,
             )
         )  # fmt: skip

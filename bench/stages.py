@@ -33,7 +33,7 @@ from spanpost.fold import walk
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Routes
 from spanpost.intake.decode import decode_traces
-from spanpost.ledger import outbox, rows
+from spanpost.ledger import audit, outbox, rows
 from spanpost.ledger.kin import Records
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
@@ -180,17 +180,17 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch(walk, "fold", "fold")
     watch(walk, "trail", "trail")
     watch(walk, "domains", "trail")
-    watch(rows, "events", "encode")
+    watch(audit, "events", "encode")
     watch(rows, "task_rows", "encode")
-    watch(rows, "identities", "encode")
+    watch(audit, "identities", "encode")
     watch(Records, "fetch_domains", "kin: fetch")
     watch(Records, "fetch", "kin: fetch")
     watch(Records, "save", "kin: save")
-    watch(rows, "write_events", "events")
+    watch(audit, "write_events", "events")
     watch(rows, "write_tasks", "tasks, artifacts")
     watch(rows, "write_checkpoints", "checkpoints")
     watch(outbox, "put", "letters")
-    watch(PostgresLedger, "_unknown", "known events?")
+    watch(PostgresLedger, "_without_known", "known events?")
     watch(PostgresLedger, "_lock", "lock")
     watch(PostgresLedger, "_write", "timers")
     ledger = PostgresLedger(dsn, rules=Rules(routes=Routes(sinks=("console",))))

@@ -138,7 +138,7 @@ class Gateway:
         from spanpost.intake.http_server import listen
 
         try:
-            listener = listen(self.room.host, self.room.http_port)
+            listener = listen(self.room.host, self.room.http_port, is_shared=self.room.share_ports)
         except (OSError, OverflowError) as error:
             raise _taken("http_port", self.room.host, self.room.http_port, error) from None
         self.http_url = url("https" if self._context else "http", self.room.host, listener.getsockname()[1])
@@ -177,7 +177,7 @@ class Gateway:
         room = self.room
         handlers = OtlpGrpc(receiver, self._doorkeeper, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics)
         certificates = Certificates(room) if self._context is not None else None
-        self._grpc = GrpcServer(handlers, most_bytes=room.max_body, certificates=certificates)
+        self._grpc = GrpcServer(handlers, most_bytes=room.max_body, certificates=certificates, is_shared=room.share_ports)
         if room.grpc_port >= 0:
             host = f"[{room.host}]" if ":" in room.host else room.host
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,11 @@ class GatewaySettings(Room):
     )
     http_port: int = Field(default=4318, ge=-1, le=65_535, description="Port of OTLP/HTTP; 0 takes a free one, -1 turns it off.")
     grpc_port: int = Field(default=4317, ge=-1, le=65_535, description="Port of OTLP/gRPC; 0 takes a free one, -1 turns it off.")
+    share_ports: bool = Field(
+        default=False,
+        description="Other gateways on this machine that say the same may listen on the same ports, and the kernel deals connections "
+        "out among them (SO_REUSEPORT; on Linux evenly): one for each core. Each needs a `metrics.port` and a `grpc_socket` of its own.",
+    )
     grpc_socket: Path | None = Field(
         default=None, description="Unix socket of OTLP/gRPC beside the port; who may open the file may send."
     )
@@ -92,6 +98,8 @@ class GatewaySettings(Room):
 
     @model_validator(mode="after")
     def _whole(self) -> GatewaySettings:
+        if self.share_ports and not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError("share_ports: this system has no SO_REUSEPORT; give each gateway ports of its own")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key belong together: set both or neither")
         if self.client_ca is not None and self.tls_certificate is None:

@@ -349,6 +349,20 @@ def test_a_port_that_is_taken_is_refused_at_the_start(start: Start) -> None:
         second.hear(says)
 
 
+def test_gateways_that_share_their_ports_stand_in_for_one_another(start: Start) -> None:
+    """Two that say so listen on the same ports, and when one stops the other goes on."""
+    shared = "[gateway]\nshare_ports = true\n[metrics]\nport = 0\n"
+    first = start(shared).ready()
+    ports = [url.rpartition(":")[2] for url in (first.http, first.grpc)]
+    second = start(shared, "--http-port", ports[0], "--grpc-port", ports[1]).ready()
+    for number in range(40):  # each a connection of its own
+        assert request(f"{first.http}/v1/traces", body(number, 1), content_type="application/x-protobuf")[0] == 200
+        if number == 20:
+            first.process.terminate()
+            assert first.process.wait(30) == 0
+    assert len(second.rows()) == 40
+
+
 def test_insecure_is_possible_when_it_is_said(start: Start) -> None:
     """`allow_insecure` listens on all addresses, and the start says so aloud."""
     gateway = start('[gateway]\nhost = "0.0.0.0"\nallow_insecure = true\n').ready()

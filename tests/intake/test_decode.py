@@ -270,6 +270,82 @@ def test_values_read_from_protobuf_are_mended_as_all_others(attributes: dict[str
         assert seen.repairs == repairs
 
 
+PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+IDS = {
+    16: st.sampled_from([b"1" * 16, b"2" * 16, bytes(16), b"", b"3" * 5]),
+    8: st.sampled_from([b"1" * 8, bytes(8), b"", b"9" * 3]),
+}
+TIMES = st.sampled_from([0, 1, AT, AT + 7, 2**63, 2**64 - 1])
+KEYS = st.sampled_from(["gen_ai.operation.name", "agent.a", "http.route", "logfire.span_type", "", "é", "k" * 130])
+SPANS = st.fixed_dictionaries(
+    {
+        "trace_id": IDS[16], "span_id": IDS[8], "parent_span_id": IDS[8], "name": PLAIN | st.sampled_from(["n" * 2000, "a\0b"]),
+        "kind": st.integers(0, 5), "start_time_unix_nano": TIMES, "end_time_unix_nano": TIMES, "code": st.integers(0, 2),
+        "message": st.just("") | PLAIN, "links": st.integers(0, 2), "events": st.integers(0, 2),
+        "attributes": st.lists(
+            st.tuples(
+                KEYS,
+                PLAIN
+                | st.integers(-(2**63), 2**63 - 1)
+                | st.integers(0, 300)
+                | st.booleans()
+                | st.floats(allow_nan=False, allow_infinity=False)
+                | st.lists(PLAIN, max_size=2)
+                | st.sampled_from(["pending_span", "x" * 200]),
+            ),
+            max_size=4,
+        ),
+    }
+)  # fmt: skip
+
+
+@given(st.lists(SPANS, max_size=6))
+@thorough(300)
+def test_spans_of_any_shape_say_the_same_in_json_and_protobuf(spans: list[dict[str, Any]]) -> None:
+    """Whether a span is plain enough to be taken at once, and its attributes met before, changes nothing of what is seen of it."""
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    for given_span in [*spans, *spans]:
+        more = dict(given_span)
+        code, message, links, events, attributes = (more.pop(k) for k in ("code", "message", "links", "events", "attributes"))
+        span = scope.spans.add(**more)
+        span.status.code, span.status.message = code, message
+        for number in range(links):
+            span.links.add(trace_id=b"7" * 16, span_id=bytes([number + 1]) * (8 - number))
+        for holder in (span, *(span.events.add(name="exception", time_unix_nano=AT * n) for n in range(events))):
+            for key, value in attributes:
+                set_value(holder.attributes.add(key=key).value, value)
+    from_json = decode_traces(as_otlp_json(request), is_json=True)
+    from_protobuf = decode_traces(request.SerializeToString())
+    assert from_protobuf.observations == from_json.observations
+    assert from_protobuf.lost == from_json.lost
+
+
+def test_what_is_not_utf8_in_one_attribute_is_told_of_its_span_alone() -> None:
+    """A bad key or value is mended where it stands; a span that says U+FFFD itself is not told as mended."""
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    for number, value in enumerate(("\ufffd", "XXXX", "good")):
+        span = scope.spans.add(trace_id=bytes.fromhex(TRACE), span_id=bytes([number + 1]) * 8, name="chat")
+        span.start_time_unix_nano, span.end_time_unix_nano = AT, AT + 1
+        span.attributes.add(key="agent.k" if number != 1 else f"agent.{value}").value.string_value = value
+    body = request.SerializeToString().replace(b"XXXX", b"b\xc3\x28d")
+    itself, bad, good = decode_traces(body).observations
+    assert (bad.repairs & Repair.NOT_UTF8, itself.repairs & Repair.NOT_UTF8) == (Repair.NOT_UTF8, 0)
+    assert bad.attributes == {"agent.b\ufffd(d": "b\ufffd(d"}
+    assert (good.attributes, good.repairs) == ({"agent.k": "good"}, 0)
+
+
+def test_an_attribute_that_is_no_message_is_undecodable() -> None:
+    """Bytes that are no attribute are found only when they are read; the request is then undecodable, as it always was."""
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, start_time_unix_nano=1)
+    span.attributes.add(key="agent.k").value.string_value = "value"
+    body = request.SerializeToString().replace(b"\x07agent.k", b"\x7fagent.k")
+    with pytest.raises(Undecodable, match="an attribute is not protobuf"):
+        decode_traces(body)
+
+
 def set_value(into: Any, value: Any) -> None:
     if isinstance(value, list):
         into.array_value.SetInParent()

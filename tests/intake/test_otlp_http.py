@@ -283,14 +283,14 @@ async def test_what_was_repaired_is_not_told_as_refused(door: Door) -> None:
 
 async def test_a_refused_span_is_told_as_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """A span that could not be read is told as rejected; its sibling is recorded."""
-    add = otlp_protobuf.add_span
+    take = otlp_protobuf._take
 
     def fails_once(decoded: Any, span: Any, *rest: Any) -> None:
         if span.name == "chat 2":
             raise ValueError("no span")
-        add(decoded, span, *rest)
+        take(decoded, span, *rest)
 
-    monkeypatch.setattr(otlp_protobuf, "add_span", fails_once)
+    monkeypatch.setattr(otlp_protobuf, "_take", fails_once)
     answer = await door.post("/v1/traces", traces(1, 2))
     assert answer.status == 200
     partial = ExportTraceServiceResponse.FromString(answer.body).partial_success

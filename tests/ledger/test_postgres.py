@@ -106,6 +106,18 @@ async def test_other_content_under_one_identity_is_kept_beside(ledger: PostgresL
     assert await database.fetchval("SELECT count(DISTINCT event_id) FROM agent_events") == 1
 
 
+async def test_a_repeat_is_known_when_the_records_of_its_trace_are_gone(ledger: PostgresLedger, database: Any) -> None:
+    """The fold's records of a trace may be pruned before its rows are: what is sent again then stands in the audit once."""
+    run = a_run("long ago")
+    await ledger.record(run)
+    rows = await database.fetchval("SELECT count(*) FROM agent_events")
+    await database.execute("DELETE FROM kin")
+    late = an_event(trace=1, span=1, name="agent.checkpoint", at=50, index=7)
+    assert (await ledger.record([*run, late])).events == 1
+    assert await database.fetchval("SELECT count(*) FROM agent_events") == rows + 1
+    assert await database.fetchval("SELECT count(*) FROM dead_letters") == 0
+
+
 async def test_a_batch_may_reach_into_any_number_of_tasks(ledger: PostgresLedger) -> None:
     """Spans that name no task and hang below the boxes of forty named tasks, in forty traces, are recorded in one batch."""
     boxes = range(1, 41)

@@ -118,12 +118,14 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
         yield Finding("metrics", True, f"{room.host}:{room.port} is free")
 
 
-def _cannot_listen(host: str, port: int) -> str:
+def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
     """Return why a port cannot be had, empty when it can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if is_shared:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind(address)
     except OSError as error:
         return f"cannot listen on {host}:{port}: {error.strerror or error}"
@@ -146,7 +148,7 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     for field, port in (("http_port", room.http_port), ("grpc_port", room.grpc_port)):
         if port < 0:
             continue
-        trouble = _cannot_listen(room.host, port)
+        trouble = _cannot_listen(room.host, port, is_shared=room.share_ports)
         if trouble:
             cure = f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
             yield Finding("gateway", False, trouble, cure)

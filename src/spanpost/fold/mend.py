@@ -59,7 +59,7 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
                     break
             elif t is not bool and value is not None:
                 break
-            if type(key) is not str or (key not in GOOD_KEYS and not _is_good_key(key)):
+            if type(key) is not str or (key not in GOOD_KEYS and not is_good_key(key)):
                 break
         else:
             return attributes, 0
@@ -73,7 +73,8 @@ def mend(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 GOOD_KEYS: set[str] = set()
 
 
-def _is_good_key(key: str) -> bool:
+def is_good_key(key: str) -> bool:
+    """Tell whether a key that is not in `GOOD_KEYS` is one all the same."""
     if not key.isascii() or len(key) > MAX_KEY or "\0" in key:
         return False
     if len(GOOD_KEYS) < 8192 and len(key) <= 64:

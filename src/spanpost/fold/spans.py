@@ -66,6 +66,12 @@ class Spans:
             self._settle_boundary(kin, p, cell, span_id, is_new, was_boundary)
         return cell
 
+    def edge(self, kin: Kin, span_id: bytes, parent: bytes, rank: Rank) -> None:
+        """Keep of an ended span that is not an agent's and that nobody named where it hangs: all that `adopt` would do."""
+        if kin.cells.get(parent) is None:
+            kin.cells.put(parent, Cell())
+        kin.cells.put(span_id, Cell(parent=parent, state=ENDED, rank=rank))
+
     def _link(self, kin: Kin, span_id: bytes, parent: bytes, *, is_new: bool) -> bool:
         """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
         if kin.cells.get(parent) is None:

@@ -15,9 +15,10 @@ from spanpost.fold.content import without_content
 from spanpost.fold.house import House
 from spanpost.fold.ids import explicit_uid
 from spanpost.fold.lanes import talk_domain
-from spanpost.fold.read import read
+from spanpost.fold.read import NOTHING, read
 from spanpost.fold.records import (
     DEPTH,
+    PLACEHOLDER,
     Cell,
     Group,
     Members,
@@ -38,9 +39,11 @@ from spanpost.fold.records import (
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-_LLM = Role.LLM  # bound once: an enum's members are looked up slowly
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "trail"]
+#: Bound once: an enum's members are looked up slowly.
+_STARTED = Part.STARTED
+_LLM = Role.LLM
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices: Prices | None = None) -> list[Placed]:
@@ -62,6 +65,10 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
         domain = domains.get(at)
         if domain is None:
             domain = domains[at] = domain_of(tenant, o.trace_id)
+        if reading is NOTHING and o is source and o.part <= _STARTED:
+            kept = source if not source.attributes or keeps_content else without_content(source)
+            placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
+            continue
         kind = possible_telling(o, reading)
         telling = None
         if kind is not None:
@@ -117,6 +124,18 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
         if p.telling is not None:
             out.add(p.telling[2][:16])
     return out
+
+
+def is_new(work: Work, p: Placed) -> bool:
+    """Tell whether an observation was surely not recorded before: whatever is recorded leaves its span's cell behind.
+
+    Cells that were pruned are forgotten; what they were of is then taken for new.
+    """
+    try:
+        cell = work.get(cell_key(p.domain, p.observation.span_id), Cell)
+    except Missing:
+        return False
+    return cell is None or (p.is_span and cell.state == PLACEHOLDER)
 
 
 def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes], batch: Sequence[Placed]) -> set[Key]:

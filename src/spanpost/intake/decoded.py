@@ -17,8 +17,9 @@ MAX_EVENTS = 128
 MAX_LINKS = 32
 #: Bound once: an enum's members are looked up slowly.
 _ENDED, _STARTED, _EVENT, _UNSET = Part.ENDED, Part.STARTED, Part.EVENT, Status.UNSET
-_PENDING = "logfire.span_type"
-_STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
+#: By this attribute Logfire tells the early copy of a span.
+PENDING = "logfire.span_type"
+STATUSES = (Status.UNSET, Status.OK, Status.ERROR)
 _KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 
 
@@ -45,6 +46,8 @@ class Event(msgspec.Struct, kw_only=True):
     name: str = ""
     at_ns: int = 0
     attributes: dict[str, Any] = {}
+    #: The attributes are known to need no mending.
+    is_clean: bool = False
 
 
 class Span(msgspec.Struct, kw_only=True):
@@ -90,23 +93,24 @@ def origin_of(resource: dict[str, Any], scope: str, version: str) -> Origin:
     return Origin(resource=mend(resource)[0], scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
 
 
-def is_strange(scope: str, keys: tuple[str, ...], trace_id: bytes, span_id: bytes) -> bool:
-    """Tell whether the attributes of a span need not be read: nothing that is recorded would come of their values.
+def is_strange(scope: str, keys: tuple[str, ...]) -> bool:
+    """Tell whether the attributes of a span with an id need not be read: nothing that is recorded would come of their values.
 
     Of a span without an id they are read all the same, because its id is made of its content.
     """
-    return is_silent(scope, keys) and _PENDING not in keys and _is_whole(trace_id, span_id)
+    return is_silent(scope, keys) and PENDING not in keys
 
 
-def _is_whole(trace_id: bytes, span_id: bytes) -> bool:
-    return len(trace_id) == 16 and len(span_id) == 8 and trace_id != _NO_TRACE and span_id != _NO_SPAN
+def is_whole(trace_id: bytes, span_id: bytes) -> bool:
+    """Tell whether a span's ids are good as they are."""
+    return len(trace_id) == 16 and len(span_id) == 8 and trace_id != _NO_TRACE and span_id != NO_SPAN
 
 
 def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs: int = 0) -> None:
     """Append the observations of a span: itself, then one for each of its events."""
     attributes, unread = span.attributes, span.unread
     if not span.is_clean and not unread:
-        if is_strange(origin.scope, tuple(attributes), span.trace_id, span.span_id):
+        if is_whole(span.trace_id, span.span_id) and is_strange(origin.scope, tuple(attributes)):
             attributes, unread = {}, len(attributes)
         else:
             attributes, mended = mend(attributes)
@@ -120,7 +124,7 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
     part = _ENDED
     start, end = span.start_ns, span.end_ns
     trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_id
-    if attributes.get(_PENDING) == "pending_span":
+    if attributes.get(PENDING) == "pending_span":
         # Logfire's early copy has an id of its own; its parent is the span that was started.
         part, end = _STARTED, 0
         span_id, parent_id = parent_id, _unhex(attributes.get("logfire.pending_parent_id"), 8)
@@ -129,7 +133,7 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
     if not 0 < start <= MAX_NS or not 0 <= end <= MAX_NS or (end and end < start):
         repairs |= Repair.TIME
         start, end = min(max(start, 0), MAX_NS), min(max(end, 0), MAX_NS)
-    if not _is_whole(trace_id, span_id):
+    if not is_whole(trace_id, span_id):
         repairs |= Repair.SYNTHETIC_ID
         seed = _seed(name, str(start), str(end), message, trace_id.hex(), span_id.hex(), parent_id.hex(), attributes)
         trace_id, span_id = _id(trace_id, 16, seed), _id(span_id, 8, seed)
@@ -137,18 +141,13 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
         if len(parent_id) != 8:
             repairs |= Repair.SYNTHETIC_ID
             parent_id = _id(parent_id, 8, b"")
-        elif parent_id == _NO_SPAN:
+        elif parent_id == NO_SPAN:
             parent_id = b""
     links: tuple[tuple[bytes, bytes], ...] = ()
     if span.links:
         links = tuple(link for link in span.links[:MAX_LINKS] if len(link[0]) == 16 and len(link[1]) == 8)
         if len(links) < len(span.links):
             repairs |= Repair.TRUNCATED
-    events = span.events
-    if len(events) > MAX_EVENTS or span.more_events:
-        repairs |= Repair.TRUNCATED
-        decoded.lose("too_many_events", span.more_events + max(len(events) - MAX_EVENTS, 0))
-        events = events[:MAX_EVENTS]
     decoded.observations.append(
         Observation(
             part=part,
@@ -161,22 +160,35 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
             at_ns=end or start,
             start_ns=start,
             end_ns=end,
-            status=_STATUSES[span.status] if 0 <= span.status <= 2 else _UNSET,
+            status=STATUSES[span.status] if 0 <= span.status <= 2 else _UNSET,
             status_message=message,
             attributes=attributes,
             origin=origin,
             links=links,
-            exceptions=sum(1 for e in events if e.name == c.EVENT_EXCEPTION) if events else 0,
-            repairs=repairs,
+            exceptions=exceptions_of(span.events),
+            repairs=repairs | (Repair.TRUNCATED if len(span.events) > MAX_EVENTS or span.more_events else 0),
             unread=unread,
         )
     )
-    if not events:
-        return
+    if span.events:
+        add_events(decoded, span.events, span.more_events, decoded.observations[-1])
+
+
+def exceptions_of(events: list[Event]) -> int:
+    """Return how many of a span's events are exceptions, of those that are kept."""
+    return sum([e.name == c.EVENT_EXCEPTION for e in events[:MAX_EVENTS]])
+
+
+def add_events(decoded: Decoded, events: list[Event], more: int, span: Observation) -> None:
+    """Append the observations of a span's events; `more` are those that the door did not even read."""
+    if more or len(events) > MAX_EVENTS:
+        decoded.lose("too_many_events", more + max(len(events) - MAX_EVENTS, 0))
+        events = events[:MAX_EVENTS]
+    span_ns = span.start_ns or span.end_ns
     equals: dict[tuple[str, int], int] = {}
     for index, event in enumerate(events):
         try:
-            seen = _event(event, index, trace_id, span_id, start or end, origin, tenant)
+            seen = _event(event, index, span.trace_id, span.span_id, span_ns, span.origin, span.tenant)
             ordinal = equals[seen.name, seen.at_ns] = equals.get((seen.name, seen.at_ns), -1) + 1
             decoded.observations.append(msgspec.structs.replace(seen, ordinal=ordinal) if ordinal else seen)
         except Exception:
@@ -184,7 +196,7 @@ def add_span(decoded: Decoded, span: Span, origin: Origin, tenant: str, repairs:
 
 
 def _event(event: Event, index: int, trace_id: bytes, span_id: bytes, span_ns: int, origin: Origin, tenant: str) -> Observation:
-    attributes, repairs = mend(event.attributes)
+    attributes, repairs = (event.attributes, 0) if event.is_clean else mend(event.attributes)
     name, mended = mend_text(event.name, 1024)
     repairs |= mended
     at_ns = event.at_ns
@@ -217,7 +229,7 @@ def add_record(decoded: Decoded, record: Record, origin: Origin, tenant: str, re
         at_ns = min(max(at_ns, 0), MAX_NS)
     trace_id, span_id = record.trace_id, record.span_id
     if trace_id or span_id:
-        if trace_id == _NO_TRACE[: len(trace_id)] or span_id == _NO_SPAN[: len(span_id)]:
+        if trace_id == _NO_TRACE[: len(trace_id)] or span_id == NO_SPAN[: len(span_id)]:
             # Zeros are how some senders say "outside any span"; half a context is none.
             trace_id = span_id = b""
         elif len(trace_id) != 16 or len(span_id) != 8:
@@ -288,7 +300,7 @@ def _started(
         # A look at a living span is of its own time; no look is before the start.
         at_ns=max(at_ns, start_ns),
         start_ns=start_ns,
-        status=_STATUSES[status] if 0 <= status <= 2 else Status.UNSET,
+        status=STATUSES[status] if 0 <= status <= 2 else Status.UNSET,
         status_message=message,
         attributes=attributes,
         links=_links(envelope.get(c.SPAN_LINKS)),
@@ -321,7 +333,7 @@ def _links(texts: Any) -> tuple[tuple[bytes, bytes], ...]:
 
 
 _NO_TRACE = b"\0" * 16
-_NO_SPAN = b"\0" * 8
+NO_SPAN = b"\0" * 8
 
 
 def _unhex(text: Any, size: int) -> bytes:

@@ -219,12 +219,14 @@ class HttpServer:
         return len(self._server.server_state.connections)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound; raises OSError. Another process may not bind the same port beside it."""
+def listen(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
+    """Return a socket that is bound; raises OSError. Another process may bind the same port beside it only if both share it."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
         listener.bind(address)

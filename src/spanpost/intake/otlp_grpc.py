@@ -110,13 +110,15 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
 class GrpcServer:
     """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running loop."""
 
-    def __init__(self, handlers: OtlpGrpc, *, most_bytes: int, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self, handlers: OtlpGrpc, *, most_bytes: int, certificates: Certificates | None = None, is_shared: bool = False
+    ) -> None:
         self._server = grpc.aio.server(
             handlers=(handlers,),
             options=(
                 ("grpc.max_receive_message_length", most_bytes),
-                # A second server on the same port would take half of the requests, without a word.
-                ("grpc.so_reuseport", 0),
+                # A second server on the same port takes half of the requests, without a word: only where both were told so.
+                ("grpc.so_reuseport", int(is_shared)),
                 ("grpc.max_concurrent_streams", 100),
                 # Clients that ping to keep a connection through a firewall are no attackers.
                 ("grpc.keepalive_permit_without_calls", 1),

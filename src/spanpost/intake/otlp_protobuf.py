@@ -1,79 +1,72 @@
 """OTLP protobuf bodies into spans and records. Needs ``opentelemetry-proto`` (the extra ``spanpost[otlp]``).
 
-Of the time that a body takes, parsing is a tenth and the walk over attributes the rest. So after a span that was not an
-agent's the names are looked at first: where none is an agent's again, no value is read. And the walk asks for text first, and
-looks at each value once: what needs no mending is not looked at again.
+Of the time that a body takes, parsing is a tenth and the walk over attributes the rest: each attribute is therefore looked up
+by its bytes (`otlp_pairs`). And after a span that was not an agent's the names are looked at first: where they are the same
+again, no value is read.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 import msgspec
 
-from spanpost.domain.errors import ConfigError
-from spanpost.domain.observations import Repair
-from spanpost.fold.mend import GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list
+from spanpost.domain.observations import MAX_NS, Observation, Origin, Part, Repair
 from spanpost.intake.decoded import (
     MAX_EVENTS,
     MAX_LINKS,
+    NO_SPAN,
+    PENDING,
+    STATUSES,
     Decoded,
     Event,
     Record,
     Span,
     Undecodable,
+    add_events,
     add_record,
     add_span,
+    exceptions_of,
     is_strange,
+    is_whole,
     origin_of,
 )
+from spanpost.intake.otlp_classes import request, request_of_pairs, salvaged
+from spanpost.intake.otlp_pairs import Pairs, value_of
 from spanpost.intake.points import Point, add_point, is_meter
 
-_PACKAGES = {"traces": "trace.v1.trace_service", "logs": "logs.v1.logs_service", "metrics": "metrics.v1.metrics_service"}
-_REQUESTS = {"traces": "ExportTraceServiceRequest", "logs": "ExportLogsServiceRequest", "metrics": "ExportMetricsServiceRequest"}
 _NOT_UTF8 = "\ufffd"
-
-
-@cache
-def _request(signal: str) -> Any:
-    try:
-        module = import_module(f"opentelemetry.proto.collector.{_PACKAGES[signal]}_pb2")
-    except ImportError as error:
-        raise ConfigError(
-            "OTLP protobuf cannot be read: opentelemetry-proto is missing. Install it: pip install 'spanpost[otlp]'"
-        ) from error
-    return getattr(module, _REQUESTS[signal])
+_ENDED = Part.ENDED
 
 
 def parse(signal: str, body: bytes) -> tuple[Any, int]:
-    """Return the parsed request and the repairs that reading it took; raises `Undecodable`."""
-    kind = _request(signal)
+    """Return the parsed request, attributes as bytes, and the repairs that reading it took; raises `Undecodable`."""
+    kind = request_of_pairs(signal)
     try:
         return kind.FromString(body), 0
     except Exception as error:  # protobuf's DecodeError, or a UnicodeDecodeError of its pure Python twin
         try:
-            return kind.FromString(_salvaged(signal, body)), Repair.NOT_UTF8
+            return kind.FromString(salvaged(request(signal), body)), Repair.NOT_UTF8
         except Exception:
             raise Undecodable(f"not an OTLP {signal} request in protobuf: {error}") from None
 
 
 def decode_traces(body: bytes, tenant: str) -> Decoded:
     """Return the observations of a traces request."""
-    request, repairs = parse("traces", body)
-    decoded = Decoded()
-    for resource_spans in request.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes)
+    parsed, repairs = parse("traces", body)
+    decoded, pairs = Decoded(), Pairs()
+    for resource_spans in parsed.resource_spans:
+        resource = pairs.attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope
             origin = origin_of(resource, scope.name, scope.version)
-            name, was_strange = origin.scope, False
+            strange: dict[tuple[bytes, ...], int] = {}
             for span in scope_spans.spans:
                 try:
-                    read = _span(span, name, repairs == 0, was_strange)
-                    was_strange = read.unread > 0
-                    add_span(decoded, read, origin, tenant, repairs and _not_utf8(read))
+                    pairs.is_utf8 = True
+                    _take(decoded, span, pairs, strange, origin, tenant, repairs)
+                except Undecodable:
+                    raise
                 except Exception:
                     decoded.lose("bad_span")
     return decoded
@@ -81,15 +74,16 @@ def decode_traces(body: bytes, tenant: str) -> Decoded:
 
 def decode_logs(body: bytes, tenant: str) -> Decoded:
     """Return the observations of a logs request."""
-    request, repairs = parse("logs", body)
-    decoded = Decoded()
-    for resource_logs in request.resource_logs:
-        resource = _attributes(resource_logs.resource.attributes)
+    parsed, repairs = parse("logs", body)
+    decoded, pairs = Decoded(), Pairs()
+    for resource_logs in parsed.resource_logs:
+        resource = pairs.attributes(resource_logs.resource.attributes)
         for scope_logs in resource_logs.scope_logs:
             scope = scope_logs.scope
             origin = origin_of(resource, scope.name, scope.version)
             for record in scope_logs.log_records:
                 try:
+                    pairs.is_utf8 = True
                     read = Record(
                         trace_id=record.trace_id,
                         span_id=record.span_id,
@@ -97,10 +91,12 @@ def decode_logs(body: bytes, tenant: str) -> Decoded:
                         at_ns=record.time_unix_nano,
                         observed_ns=record.observed_time_unix_nano,
                         severity=record.severity_number,
-                        body=_value(record.body),
-                        attributes=_attributes(record.attributes),
+                        body=value_of(record.body),
+                        attributes=pairs.attributes(record.attributes),
                     )
-                    add_record(decoded, read, origin, tenant, repairs and _not_utf8(read))
+                    add_record(decoded, read, origin, tenant, (repairs and _not_utf8(read)) if pairs.is_utf8 else Repair.NOT_UTF8)
+                except Undecodable:
+                    raise
                 except Exception:
                     decoded.lose("bad_record")
     return decoded
@@ -108,9 +104,9 @@ def decode_logs(body: bytes, tenant: str) -> Decoded:
 
 def decode_metrics(body: bytes, tenant: str) -> Decoded:
     """Return the observations of the data points of a metrics request that are read, and count the others."""
-    request, _ = parse("metrics", body)
-    decoded = Decoded()
-    for resource_metrics in request.resource_metrics:
+    parsed, _ = parse("metrics", body)
+    decoded, pairs = Decoded(), Pairs()
+    for resource_metrics in parsed.resource_metrics:
         origin = None
         for scope_metrics in resource_metrics.scope_metrics:
             for metric in scope_metrics.metrics:
@@ -123,173 +119,122 @@ def decode_metrics(body: bytes, tenant: str) -> Decoded:
                     continue
                 scope = scope_metrics.scope
                 if origin is None or origin.scope != scope.name:
-                    origin = origin_of(_attributes(resource_metrics.resource.attributes), scope.name, scope.version)
+                    origin = origin_of(pairs.attributes(resource_metrics.resource.attributes), scope.name, scope.version)
                 for point in data.data_points:
                     try:
-                        add_point(decoded, metric.name, data.aggregation_temporality, _point(point), origin, tenant)
+                        add_point(decoded, metric.name, data.aggregation_temporality, _point(point, pairs), origin, tenant)
                     except Exception:
                         decoded.lose("bad_point")
     return decoded
 
 
-def _point(point: Any) -> Point:
+def _point(point: Any, pairs: Pairs) -> Point:
     kind = point.WhichOneof("value")
     return Point(
         start_ns=point.start_time_unix_nano,
         at_ns=point.time_unix_nano,
         value=getattr(point, kind) if kind else None,
         flags=point.flags,
-        attributes=_attributes(point.attributes),
+        attributes=pairs.attributes(point.attributes),
     )
 
 
-def _span(span: Any, scope: str, is_utf8: bool, is_doubtful: bool) -> Span:
-    events = span.events
-    status = span.status
-    pairs = span.attributes
-    trace_id, span_id = span.trace_id, span.span_id
+def _take(
+    decoded: Decoded, span: Any, pairs: Pairs, strange: dict[tuple[bytes, ...], int], origin: Origin, tenant: str, repairs: int
+) -> None:
+    """Append the observations of a span.
+
+    `strange` are the names of attributes by which spans of the scope were found not to be an agent's. What is plain, as
+    nearly all spans are, is made an observation here: the same one that `add_span` would make of it.
+    """
+    raw, trace_id, span_id = span.attributes, span.trace_id, span.span_id
+    has_ids = is_whole(trace_id, span_id)
     attributes: dict[str, Any] = {}
     unread, is_clean = 0, False
-    if is_doubtful and is_strange(scope, keys := tuple([pair.key for pair in pairs]), trace_id, span_id):
-        unread = len(frozenset(keys))
-    else:
-        is_clean = _walk(pairs, attributes) and is_utf8
-        if is_strange(scope, tuple(attributes), trace_id, span_id):
+    if strange and has_ids:
+        unread = strange.get(_heads(raw), 0)
+    if not unread:
+        attributes = pairs.attributes(raw)
+        is_clean = pairs.is_clean
+        if has_ids and is_strange(origin.scope, tuple(attributes)):
             attributes, unread = {}, len(attributes)
-    return Span(
+            names = _heads(raw)
+            if all(name[0] == 0x0A and name[1] < 128 for name in names):
+                strange[names] = unread
+    parent_id, name, kind, links = span.parent_span_id, span.name, span.kind, span.links
+    start, end = span.start_time_unix_nano, span.end_time_unix_nano
+    status, sent = span.status, span.events
+    code, message = status.code, status.message
+    more = len(sent) - MAX_EVENTS if len(sent) > MAX_EVENTS else 0
+    events = [_event(e, pairs) for e in (sent[:MAX_EVENTS] if more else sent)] if sent else []
+    if (
+        (is_clean or unread)
+        and has_ids
+        and 0 < start <= end <= MAX_NS
+        and (not parent_id or (len(parent_id) == 8 and parent_id != NO_SPAN))
+        and not (links or message or more or repairs)
+        and pairs.is_utf8
+        and len(name) <= 1024
+        and name.isascii()
+        and "\0" not in name
+        and 0 <= kind <= 5
+        and 0 <= code <= 2
+        and PENDING not in attributes
+    ):
+        seen = Observation(
+            part=_ENDED,
+            trace_id=trace_id,
+            span_id=span_id,
+            tenant=tenant,
+            parent_id=parent_id,
+            name=name,
+            kind=kind,
+            at_ns=end,
+            start_ns=start,
+            end_ns=end,
+            status=STATUSES[code],
+            attributes=attributes,
+            origin=origin,
+            exceptions=exceptions_of(events) if events else 0,
+            unread=unread,
+        )
+        decoded.observations.append(seen)
+        if events:
+            add_events(decoded, events, 0, seen)
+        return
+    read = Span(
         trace_id=trace_id,
         span_id=span_id,
-        parent_id=span.parent_span_id,
-        name=span.name,
-        kind=span.kind,
-        start_ns=span.start_time_unix_nano,
-        end_ns=span.end_time_unix_nano,
-        status=status.code,
-        status_message=status.message,
+        parent_id=parent_id,
+        name=name,
+        kind=kind,
+        start_ns=start,
+        end_ns=end,
+        status=code,
+        status_message=message,
         attributes=attributes,
         unread=unread,
         is_clean=is_clean,
-        events=[
-            Event(name=e.name, at_ns=e.time_unix_nano, attributes=_attributes(e.attributes))
-            for e in (events if len(events) <= MAX_EVENTS else events[:MAX_EVENTS])
-        ]
-        if events
-        else [],
-        more_events=max(len(events) - MAX_EVENTS, 0) if events else 0,
-        links=[(link.trace_id, link.span_id) for link in span.links[: MAX_LINKS + 1]] if span.links else [],
+        events=events,
+        more_events=more,
+        links=[(link.trace_id, link.span_id) for link in links[: MAX_LINKS + 1]] if links else [],
     )
+    add_span(decoded, read, origin, tenant, (repairs and _not_utf8(read)) if pairs.is_utf8 else Repair.NOT_UTF8)
 
 
-def _walk(pairs: Any, attributes: dict[str, Any]) -> bool:
-    """Fill in the attributes; return whether `mend` would surely leave them as they are. The rules are `mend`'s.
-
-    Text and integers are looked at all at once, in their JSON: a third of the cost of asking each.
-    """
-    is_clean = True
-    for pair in pairs:
-        value = pair.value
-        found = value.string_value or value.int_value
-        if found:
-            attributes[pair.key] = found
-            continue
-        found = attributes[pair.key] = _value(value)
-        kind = type(found)
-        if kind is list:
-            if is_clean:
-                is_clean = is_clean_list(found)
-        elif kind is not str and kind is not bool and kind is not int and found is not None:
-            is_clean = False
-    if not is_clean or len(attributes) > MAX_ATTRIBUTES or not GOOD_KEYS.issuperset(attributes):
-        return False
-    packed = _json(attributes)
-    return len(packed) <= SHORT and b"\\u0000" not in packed and _LEAST not in packed
+def _event(event: Any, pairs: Pairs) -> Event:
+    attributes = pairs.attributes(event.attributes)
+    return Event(name=event.name, at_ns=event.time_unix_nano, attributes=attributes, is_clean=pairs.is_clean)
 
 
-_json = msgspec.json.Encoder().encode
-#: The one integer that OTLP can hold and `mend` does not.
-_LEAST = str(-MAX_INT - 1).encode()
-
-
-def _attributes(pairs: Any) -> dict[str, Any]:
-    attributes = {}
-    for pair in pairs:
-        value = pair.value
-        attributes[pair.key] = value.string_value or value.int_value or _value(value)
-    return attributes
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    content = getattr(value, kind)
-    if kind == "array_value":
-        return [v.string_value or v.int_value or _value(v) for v in content.values]
-    if kind == "kvlist_value":
-        return _attributes(content.values)
-    return content
+def _heads(raw: Any) -> tuple[bytes, ...]:
+    """Return of each attribute the bytes that hold its name, where that stands first and is short; empty where one has none."""
+    try:
+        return tuple([pair[: pair[1] + 2] for pair in raw])
+    except IndexError:
+        return ()
 
 
 def _not_utf8(read: Span | Record) -> int:
     # Which of the batch was meant is seen by the mark that the salvage left in it.
     return Repair.NOT_UTF8 if _NOT_UTF8 in msgspec.json.encode(read, enc_hook=repr).decode() else 0
-
-
-def _salvaged(signal: str, body: bytes) -> bytes:
-    """Return the body with invalid UTF-8 replaced by U+FFFD; protobuf refuses a whole request for one bad string."""
-    message = _lenient(signal).FromString(body)
-    _clean(message, _request(signal).DESCRIPTOR)
-    return bytes(message.SerializeToString())
-
-
-def _clean(message: Any, strict: Any) -> None:
-    for field, value in message.ListFields():
-        twin = strict.fields_by_number.get(field.number)
-        if twin is None:
-            continue
-        is_many = field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
-        if twin.type == twin.TYPE_MESSAGE:
-            for part in value if is_many else (value,):
-                _clean(part, twin.message_type)
-        elif twin.type == twin.TYPE_STRING:
-            if is_many:
-                value[:] = [_utf8(v) for v in value]
-            elif _utf8(value) != value:
-                setattr(message, field.name, _utf8(value))
-
-
-def _utf8(raw: bytes) -> bytes:
-    return raw.decode("utf-8", "replace").encode()
-
-
-@cache
-def _lenient(signal: str) -> Any:
-    """Build the request's class anew with every string as bytes, in a pool of its own."""
-    descriptor_pb2, descriptor_pool, message_factory = (
-        import_module(f"google.protobuf.{name}") for name in ("descriptor_pb2", "descriptor_pool", "message_factory")
-    )
-    pool = descriptor_pool.DescriptorPool()
-    known: set[str] = set()
-
-    def add(file: Any) -> None:
-        if file.name in known:
-            return
-        known.add(file.name)
-        for dependency in file.dependencies:
-            add(dependency)
-        proto = descriptor_pb2.FileDescriptorProto()
-        file.CopyToProto(proto)
-        for message in proto.message_type:
-            loosen(message)
-        pool.Add(proto)
-
-    def loosen(message: Any) -> None:
-        for field in message.field:
-            if field.type == descriptor_pb2.FieldDescriptorProto.TYPE_STRING:
-                field.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
-        for nested in message.nested_type:
-            loosen(nested)
-
-    strict = _request(signal).DESCRIPTOR
-    add(strict.file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(strict.full_name))

@@ -1,7 +1,7 @@
 """The ledger in PostgreSQL (14 to 18): one transaction for events, kin, tasks, checkpoints and letters.
 
-Locks, in one order for everybody: the domains of a batch (as advisory locks on 1,024 stripes, sorted, in one statement), rows
-of events, kin, tasks and checkpoints (sorted by key), lanes (sorted), letters. All advisory locks end with the transaction, so
+Locks, in one order for everybody: the domains of a batch (`locks`), rows of events, kin, tasks and checkpoints (sorted by
+key), lanes (sorted), letters. All advisory locks end with the transaction, so
 that a pooler in transaction mode does no harm. Nothing depends on the caller's clock.
 """
 
@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
-from zlib import crc32
 
 import asyncpg
 
@@ -34,9 +33,10 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import buckets, claims, fleet, hearing, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, fleet, hearing, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
+from spanpost.ledger.locks import lock, try_lock
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_data, keep, transact, unfoldable
@@ -44,9 +44,6 @@ from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_da
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: First key of the advisory locks (arbitrary, fixed); the second is the stripe.
-_LOCKS = 0x5350
-STRIPES = 1024
 #: How often a batch is begun anew because it touched more than was locked.
 WIDENINGS = 5
 #: What giving the connections back may take, seconds, when the ledger closes.
@@ -57,12 +54,6 @@ NEVER = timedelta(days=36_500)
 _DUE = 100
 #: How far it is looked beforehand for what the fold of timers will ask for.
 _ROUNDS = 2
-
-_LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
-
-
-#: Of the stripes given those that could not be had at once. Who does not wait cannot deadlock, whatever the order.
-_TRY_LOCK = "SELECT stripe FROM unnest($2::int4[]) AS stripe WHERE NOT pg_try_advisory_xact_lock($1, stripe)"
 
 
 class _Wider(Exception):
@@ -188,7 +179,11 @@ class PostgresLedger:
         try:
             with unfoldable():
                 placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
-            return await self._widening(lambda c, locked: self._take(c, placed, locked), walk.domains(placed))
+            domains = walk.domains(placed)
+            try:
+                return await self._widening(lambda c, locked: self._take(c, placed, locked), domains)
+            except asyncpg.UniqueViolationError:
+                return await self._widening(lambda c, locked: self._take(c, placed, locked, asks_all=True), domains)
         except Exception as error:
             if not is_of_data(error):
                 raise
@@ -289,23 +284,29 @@ class PostgresLedger:
 
     async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
         """Lock further domains if nobody else has them; raises `_Wider`: begin anew with all of them locked in order."""
-        held = {_stripe(d) for d in locked}
-        more = sorted({_stripe(d) for d in domains} - held)
-        if more and await connection.fetch(_TRY_LOCK, _LOCKS, more):
+        if not await try_lock(connection, locked, domains):
             raise _Wider(domains)
         locked |= domains
 
-    async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes]) -> Recorded:
+    async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], *, asks_all: bool = False) -> Recorded:
         now = await self._lock(connection, locked)
-        return await self._take_locked(connection, placed, locked, now)
+        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all)
 
-    async def _take_locked(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime) -> Recorded:
-        new = await self._unknown(connection, placed)
+    async def _take_locked(
+        self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime, *, asks_all: bool
+    ) -> Recorded:
+        """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
+
+        Raises `asyncpg.UniqueViolationError` where a row is met of which all other traces were pruned.
+        """
+        distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
+        records = Records()
+        await records.fetch_domains(connection, walk.domains(distinct))
+        doubtful = distinct if asks_all else [p for p in distinct if not walk.is_new(records, p)]
+        new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
         if not new:
             return Recorded(repeats=repeats)
-        records = Records()
-        await records.fetch_domains(connection, walk.domains(new))
         wanted = walk.trail(records.loaded, records.whole, new)
         while wanted:
             await self._lock_more(connection, locked, {key[:16] for key in wanted})
@@ -317,13 +318,12 @@ class PostgresLedger:
         recorded.passed_over = len(new) - len(folded.recorded)
         return recorded
 
-    async def _unknown(self, connection: Any, placed: Sequence[Placed]) -> list[Placed]:
-        distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
-        known = await connection.fetch(rows.KNOWN_EVENTS, rows.identities(distinct))
+    async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
+        known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
         if not known:
             return distinct
-        gone = {row[0] for row in known}
-        return [p for i, p in enumerate(distinct) if i not in gone]
+        gone = {id(doubtful[row[0]]) for row in known}
+        return [p for p in distinct if id(p) not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
         while True:
@@ -340,7 +340,7 @@ class PostgresLedger:
             await rows.write_moves(connection, folded.moves)
         parts: Counter[str] = Counter()
         if folded.recorded:
-            await rows.write_events(connection, placed, folded.recorded, now)
+            await audit.write_events(connection, placed, folded.recorded, now)
             parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
         await records.save(connection)
         if folded.gone:
@@ -386,7 +386,7 @@ class PostgresLedger:
                     placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content, prices=self.rules.prices)
                 async with connection.transaction():
                     # A copy: what is locked within goes when the part is rolled back.
-                    part = await self._take_locked(connection, placed, set(locked), now)
+                    part = await self._take_locked(connection, placed, set(locked), now, asks_all=True)
             except Exception as error:
                 if not is_of_data(error):
                     raise
@@ -516,13 +516,3 @@ class PostgresLedger:
 
 async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
     return await work(connection, locked)
-
-
-async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
-    """Lock domains until the transaction ends; return the database's time, once they are held."""
-    now: datetime = await connection.fetchval(_LOCK, _LOCKS, sorted({_stripe(d) for d in domains}))
-    return now
-
-
-def _stripe(domain: bytes) -> int:
-    return crc32(domain) % STRIPES

@@ -19,7 +19,7 @@ import msgspec
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.fold.records import Meeting, Members, Slot, Strand, domain_of, group_key, members_key
-from spanpost.ledger.postgres import lock
+from spanpost.ledger.locks import lock
 
 #: Rows of one transaction, so that none holds back the vacuum or those who record.
 CHUNK = 10_000

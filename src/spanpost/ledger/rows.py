@@ -5,19 +5,18 @@ jsonb travels as text with a cast: that needs no codec on the connection, so tha
 
 from __future__ import annotations
 
-import struct
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.observations import Observation, Origin, Part, Status
+from spanpost.domain.observations import Part
 from spanpost.domain.tasks import Task
-from spanpost.fold.batch import Folded, Move, Placed
-from spanpost.fold.mend import DROPPED, mend_value
+from spanpost.fold.batch import Folded, Move
+from spanpost.fold.mend import mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -34,11 +33,6 @@ def json_text(value: Any) -> str:
     return _json(value).decode()
 
 
-def event_at(o: Observation) -> datetime:
-    """Return an observation's own time, a pure function of what its content hash covers."""
-    return EPOCH + timedelta(microseconds=o.at_ns // 1000)
-
-
 def tidy(record: S) -> S:
     """Return a record whose text PostgreSQL takes (no NUL, no lone surrogate): the very record when it is clean.
 
@@ -50,18 +44,6 @@ def tidy(record: S) -> S:
     except (UnicodeError, ValueError):
         pass
     return msgspec.convert(mend_value(msgspec.to_builtins(record))[0], type(record))
-
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-EVENT_COLUMNS = {
-    "event_id": "uuid", "content_hash": "bytea", "tenant": "text", "trace_id": "bytea", "span_id": "bytea",
-    "parent_span_id": "bytea", "part": "int2", "idx": "int8", "name": "text", "kind": "int2", "role": "int2", "occurred_at": "timestamptz", "start_ns": "int8",
-    "end_ns": "int8", "status": "int2", "status_message": "text", "attributes": "jsonb", "resource": "jsonb", "scope": "text",
-    "links": "jsonb", "body": "jsonb", "severity": "int2", "repairs": "int4", "task_uid": "uuid", "unit": "bytea",
-    "producer": "text", "seq": "int8", "received_at": "timestamptz",
-}  # fmt: skip
-_WIDTH = len(EVENT_COLUMNS)
 
 
 def _given(columns: dict[str, str], names: Mapping[str, str] = {}) -> str:
@@ -76,140 +58,6 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}) -> str:
         values.append(value)
         given.append(f"{name} {'text' if kind == 'bytea' else kind}")
     return f"SELECT {', '.join(values)} FROM json_to_recordset($1::text::json) AS given({', '.join(given)})"
-
-
-#: The lateral with its limit keeps the planner at the index, whatever it believes of the table's size.
-KNOWN_EVENTS = (
-    "SELECT given.i FROM json_to_recordset($1::text::json) AS given(i int, at timestamptz, id uuid, hash text)"
-    " CROSS JOIN LATERAL (SELECT 1 FROM agent_events e WHERE e.occurred_at = given.at AND e.event_id = given.id"
-    " AND e.content_hash = decode(given.hash, 'base64') LIMIT 1) AS known"
-)
-
-
-def identities(placed: Sequence[Placed]) -> str:
-    """Return the parameter of `KNOWN_EVENTS`, whose answer is positions."""
-    return json_text(
-        [{"i": i, "at": event_at(p.source), "id": p.event_id.hex(), "hash": p.content_hash} for i, p in enumerate(placed)]
-    )
-
-
-async def write_events(
-    connection: Any, placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
-) -> None:
-    """Add the audit rows. None of them is there yet: they were asked for under the locks of their domains.
-
-    By COPY, which costs the database half of what an INSERT from JSON does.
-    """
-    found = events(placed, recorded, now)
-    whole = b"".join([_COPY_OPENS, *[row for _, row in found], _COPY_ENDS])
-    # Not as a file: the driver would read that in a thread, and a process on its way out lends none.
-    await connection.copy_to_table("agent_events", source=_once(whole), columns=list(EVENT_COLUMNS), format="binary")
-
-
-async def _once(whole: bytes) -> AsyncIterator[bytes]:
-    yield whole
-
-
-# COPY's binary form: for each row the number of its columns, for each column its size and bytes; a size of -1 is null. It is
-# written here by hand because the driver takes three times as long, asking each value for its codec.
-_COPY_OPENS = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_ENDS = b"\xff\xff"
-_NULL = b"\xff\xff\xff\xff"
-#: Microseconds from the Unix epoch to PostgreSQL's.
-_YEAR_2000 = 946_684_800_000_000
-_size = struct.Struct(">i").pack
-_int8 = struct.Struct(">iq").pack
-_int2 = struct.Struct(">ih").pack
-_EMPTY = _size(0)
-_PARTS = {part: _int2(2, part) for part in Part}
-_STATUSES = {status: _int2(2, status) for status in Status}
-_ids = struct.Struct(">hi16si16s").pack
-_kinds = struct.Struct(">ihihiq").pack
-_counts = struct.Struct(">ihii").pack
-_last = struct.Struct(">iqiq").pack
-
-
-def _sized(raw: bytes) -> bytes:
-    return _size(len(raw)) + raw
-
-
-def _jsonb(raw: bytes) -> bytes:
-    return _size(len(raw) + 1) + b"\x01" + raw
-
-
-def events(
-    placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
-) -> list[tuple[tuple[int, bytes, bytes], bytes]]:
-    """Return the audit rows as COPY takes them, each with its key, in the order of their keys.
-
-    Raises `ValueError` or `OverflowError` for what no column holds.
-    """
-    try:
-        return sorted(_events(placed, recorded, (now - EPOCH) // timedelta(microseconds=1) - _YEAR_2000))
-    except struct.error as error:
-        raise OverflowError(f"a number is out of range: {error}") from error
-
-
-def _events(
-    placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: int
-) -> Iterator[tuple[tuple[int, bytes, bytes], bytes]]:
-    origins: dict[int, tuple[Origin, bytes]] = {}
-    #: Texts and ids that were written before: most are met again.
-    texts: dict[str, bytes] = {"": _sized(b"")}
-    ids: dict[bytes, bytes] = {b"": _NULL}
-    uids: dict[UUID | None, bytes] = {None: _NULL}
-    no_links = _jsonb(b"[]")
-
-    def text(value: str) -> bytes:
-        known = texts.get(value)
-        if known is None:
-            known = texts[value] = _sized(value.encode())
-        return known
-
-    def id_(value: bytes) -> bytes:
-        known = ids[value] = _sized(value)
-        return known
-
-    for i, (task_uid, unit) in recorded.items():
-        p = placed[i]
-        o, span = p.source, p.observation  # a record that stands for a span is kept as it came, under that span
-        kept = origins.get(id(o.origin))
-        if kept is None:
-            scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
-            kept = origins[id(o.origin)] = (o.origin, _jsonb(_json(o.origin.resource)) + text(scope))
-        uid = uids.get(task_uid)
-        if uid is None and task_uid is not None:
-            uid = uids[task_uid] = _sized(task_uid.bytes)
-        at = o.at_ns // 1000 - _YEAR_2000
-        yield (
-            (at, p.event_id, p.content_hash),
-            b"".join(
-                (
-                    _ids(_WIDTH, 16, p.event_id, 16, p.content_hash),
-                    texts.get(o.tenant) or text(o.tenant),
-                    (ids.get(span.trace_id) or id_(span.trace_id)) if span.trace_id else _EMPTY,
-                    _sized(span.span_id),
-                    ids.get(span.parent_id) or id_(span.parent_id),
-                    _PARTS[o.part],
-                    _int8(8, o.index) if o.part is not _LOG else _NULL,
-                    texts.get(o.name) or text(o.name),
-                    _kinds(2, o.kind, 2, p.reading.role, 8, at),
-                    _int8(8, o.start_ns) if o.start_ns else _NULL,
-                    _int8(8, o.end_ns) if o.end_ns else _NULL,
-                    _STATUSES[o.status],
-                    text(o.status_message) if o.status_message else _EMPTY,
-                    _jsonb(_json(o.attributes if not o.unread else {DROPPED: o.unread})),
-                    kept[1],
-                    _jsonb(_json([(t.hex(), s.hex()) for t, s in o.links])) if o.links else no_links,
-                    _jsonb(_json(o.body)) if o.body is not None else _NULL,
-                    _counts(2, o.severity, 4, o.repairs),
-                    uid or _NULL,
-                    (ids.get(unit) or id_(unit)) if unit else _EMPTY,
-                    text(o.producer) if o.producer else _EMPTY,
-                    _last(8, o.seq, 8, now),
-                )
-            ),
-        )
 
 
 # --- tasks ------------------------------------------------------------------------------------------------------------

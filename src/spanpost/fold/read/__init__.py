@@ -65,7 +65,7 @@ _PART_ENDED = Part.ENDED
 _TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "is_silent", "read", "try_out"]
+__all__ = ["DIALECTS", "NOTHING", "is_silent", "read", "try_out"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (

@@ -1,0 +1,203 @@
+"""What the gateway takes over HTTP: `spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
+
+    python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
+                            [--gzip] [--processes 2] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
+
+Bodies are encoded beforehand and offered by threads of this process; fsync and synchronous_commit are on. *Gateway* and
+*server* are the processor time of the gateway's process and of PostgreSQL's, microseconds a span; the floor is that of
+`stages.py` in the same run: the same bodies parsed, walked, copied into one table and committed, one at a time, without HTTP.
+`--profile` has py-spy watch the gateway (``pip install py-spy``) during the first load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import Counter, deque
+from pathlib import Path
+
+import asyncpg
+from stages import batches, floor, server_cpu
+from yardstick import yard
+
+from spanpost.ledger.sql.schema import upgrade
+from spanpost.testing.postgres import system_binaries, throwaway_postgres
+
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Running:
+    """`spanpost run` as a process of its own."""
+
+    def __init__(self, dsn: str, home: Path, port: int, settings: list[str]) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
+        ours = {
+            "DATABASE_URL": dsn,
+            "SPANPOST_GATEWAY__HTTP_PORT": str(port),
+            "SPANPOST_GATEWAY__SHARE_PORTS": "true",
+            "SPANPOST_GATEWAY__GRPC_PORT": "-1",
+            "SPANPOST_METRICS__PORT": "0",
+            **dict(setting.split("=", 1) for setting in settings),
+        }
+        home.mkdir()
+        self._log = (home / "log").open("wb+")
+        command = [sys.executable, "-c", "from spanpost.cli import main; main()", "run"]
+        self.process = subprocess.Popen(command, env={**kept, **ours}, cwd=home, stdout=subprocess.DEVNULL, stderr=self._log)
+        self.port = self._port(home / "log")
+
+    def _port(self, log: Path) -> int:
+        for _ in range(600):
+            said = log.read_text()
+            if self.process.poll() is not None:
+                raise SystemExit(f"the gateway ended: {said}")
+            for word in said.replace('"', " ").replace(",", " ").split():
+                if word.startswith("http://127.0.0.1:"):
+                    port = int(word.removeprefix("http://127.0.0.1:").split("/")[0])
+                    try:
+                        urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2).close()
+                    except OSError:
+                        continue
+                    return port
+            time.sleep(0.05)
+        raise SystemExit(f"the gateway does not say where it listens: {log.read_text()}")
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) * _TICK
+
+    def memory(self, what: str) -> float:
+        """Return a figure of the process's memory (VmRSS, VmHWM), MiB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(what):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def send(port: int, bodies: deque[bytes], answers: Counter[int], waits: list[float], is_gzip: bool) -> None:
+    """Offer bodies over one connection until none is left; one that is sent away is offered again when it is told to."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if is_gzip else {})
+    while bodies:
+        try:
+            body = bodies.popleft()
+        except IndexError:
+            break
+        while True:
+            began = time.perf_counter()
+            connection.request("POST", "/v1/traces", body, headers)
+            response = connection.getresponse()
+            response.read()
+            waits.append(time.perf_counter() - began)
+            answers[response.status] += 1
+            if response.status == 200:
+                break
+            time.sleep(float(response.headers.get("retry-after") or 1))
+    connection.close()
+
+
+def offer(port: int, bodies: list[bytes], connections: int, is_gzip: bool) -> tuple[float, Counter[int], list[float]]:
+    """Send all bodies; return the seconds, the answers by status, and how long each took."""
+    waiting, answers, waits = deque(bodies), Counter[int](), list[float]()
+    senders = [threading.Thread(target=send, args=(port, waiting, answers, waits, is_gzip)) for _ in range(connections)]
+    began = time.perf_counter()
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    return time.perf_counter() - began, answers, sorted(waits)
+
+
+async def recorded(dsn: str) -> tuple[int, int]:
+    """Return the audit rows of ended spans, and the postmaster's process id."""
+    connection = await asyncpg.connect(dsn)
+    count = await connection.fetchval("SELECT count(*) FROM agent_events WHERE part = 0")
+    postmaster = await connection.fetchval("SELECT pg_read_file('postmaster.pid')")
+    await connection.close()
+    return count, int(postmaster.split()[0])
+
+
+def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namespace, seed: int) -> None:
+    """Load the gateway once and print a row."""
+    base = asked.spans / asyncio.run(floor(dsn, batches(load, asked.spans, asked.batch, seed + 500)))
+    bodies = batches(load, asked.spans, asked.batch, seed)
+    if asked.gzip:
+        bodies = [gzip.compress(body, 6) for body in bodies]
+    before, pid = asyncio.run(recorded(dsn))
+    gateway_before, server_before = sum(one.cpu for one in gateways), server_cpu(pid)
+    took, answers, waits = offer(gateways[0].port, bodies, asked.connections, asked.gzip)
+    cpu, server = sum(one.cpu for one in gateways) - gateway_before, server_cpu(pid) - server_before
+    kept = asyncio.run(recorded(dsn))[0] - before
+    speed = asked.spans / took
+    print(
+        f"| {load} | {speed:,.0f} | {base:,.0f} | {speed / base:.2f} | {cpu / asked.spans * 1e6:.0f} | {server / asked.spans:.0f} "
+        f"| {waits[len(waits) // 2] * 1000:.0f} / {waits[len(waits) * 99 // 100] * 1000:.0f} "
+        f"| {max(one.memory('VmHWM') for one in gateways):.0f} | {kept:,} | {dict(answers)} |",
+        flush=True,
+    )
+
+
+def main(asked: argparse.Namespace) -> None:
+    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as dsn:
+        asyncio.run(upgrade(dsn))
+        with tempfile.TemporaryDirectory() as home:
+            gateways = [Running(dsn, Path(home) / "0", 0, asked.setting)]
+            try:
+                for number in range(1, asked.processes):
+                    gateways.append(Running(dsn, Path(home) / str(number), gateways[0].port, asked.setting))
+                offer(gateways[0].port, batches("whole", 4096, asked.batch, 999), asked.connections, False)
+                print(
+                    f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
+                )
+                print(
+                    "| load | spans/s | floor | share | gateway, µs a span | server | answer, median / 99 % ms | MiB | rows | answers |"
+                )
+                print("|---|---|---|---|---|---|---|---|---|---|")
+                spy = None
+                if asked.profile:
+                    spy = subprocess.Popen(
+                        ["py-spy", "record", "-p", str(gateways[0].process.pid), "-o", asked.profile, "-r", "200", "-f", "raw"]
+                    )
+                for turn in range(asked.rounds):
+                    for number, load in enumerate(asked.load):
+                        measure(gateways, dsn, load, asked, 1000 * (number + 1) + 10 * turn)
+                        if spy is not None:
+                            spy.send_signal(2)
+                            spy.wait(30)
+                            spy = None
+                print(json.dumps({"yard": round(yard(), 1)}))
+            finally:
+                for one in gateways:
+                    one.stop()
+
+
+if __name__ == "__main__":
+    asker = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    asker.add_argument("--spans", type=int, default=20_000)
+    asker.add_argument("--batch", type=int, default=512)
+    asker.add_argument("--connections", type=int, default=4)
+    asker.add_argument("--processes", type=int, default=1, help="gateways that share the port")
+    asker.add_argument("--rounds", type=int, default=1)
+    asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers"))
+    asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
+    asker.add_argument("--gzip", action="store_true")
+    asker.add_argument("--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable")
+    asker.add_argument("--profile", help="a file for py-spy's collapsed stacks")
+    asked = asker.parse_args()
+    asked.load = asked.load or ["whole", "split", "stacked"]
+    main(asked)
