@@ -65,7 +65,7 @@ _GRACE = 0.5
 #: Between two counts of the open tasks, seconds; a third of the turn of who tells them (`ledger.fleet.TURN`).
 _PUBLISH = 10.0
 #: What tasks that were cancelled are given to end in, and what cutting off a ledger that hangs may take: seconds.
-_CANCELLED, _CUT = 0.3, 1.5
+_CANCELLED, _CUT = 0.3, 2.5
 #: Losses that are no news: plain log lines that gave way, and what came after the end.
 _NO_NEWS = ("superseded", "closed")
 

@@ -92,10 +92,10 @@ def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
     assert gateway.end() == 0
 
 
-def test_a_request_of_thousands_of_resources_holds_nobody_up(gateway: Gateway) -> None:
-    """Each of 3,000 traces has a resource and a timer of its own: they are recorded, and so is what comes while timers fall due."""
+def test_a_request_of_hundreds_of_resources_holds_nobody_up(gateway: Gateway) -> None:
+    """Each of 800 traces has a resource and a timer of its own: they are recorded, and so is what comes while timers fall due."""
     request = ExportTraceServiceRequest()
-    for n in range(1, 3001):
+    for n in range(1, 801):
         resource = request.resource_spans.add()
         resource.resource.attributes.add(key="service.name").value.string_value = f"s{n}"
         span = resource.scope_spans.add().spans.add(
@@ -110,4 +110,4 @@ def test_a_request_of_thousands_of_resources_holds_nobody_up(gateway: Gateway) -
         statuses.add(gateway.post(body(0, 500)))
     assert 200 in statuses
     assert statuses <= {200, 503}
-    assert gateway.rows("SELECT count(*) FROM agent_events WHERE part = 0") == [(3500,)]
+    assert gateway.rows("SELECT count(*) FROM agent_events WHERE part = 0") == [(1300,)]

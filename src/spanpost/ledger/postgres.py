@@ -48,6 +48,8 @@ T = TypeVar("T")
 WIDENINGS = 5
 #: What giving the connections back may take, seconds, when the ledger closes.
 _CLOSE = 1.0
+#: What giving back the turn to tell of all may take, seconds; else the next one has it when it runs out.
+_LEAVE = 0.3
 #: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
 NEVER = timedelta(days=36_500)
 #: Timers folded in one transaction: those who record wait for its locks.
@@ -137,7 +139,7 @@ class PostgresLedger:
             if self._has_turn:
                 leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
                 # Not by a timeout: who is cancelled while the database hangs waits for it all the same.
-                await asyncio.wait({leaving}, timeout=_CLOSE)
+                await asyncio.wait({leaving}, timeout=_LEAVE)
                 leaving.cancel()
                 await asyncio.wait({leaving}, timeout=0)
             pool, self._pool = self._pool, None
