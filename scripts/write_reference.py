@@ -1,5 +1,5 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands,
-metrics.md from the metrics.
+metrics.md from the metrics, dialects.md from the dialects and the recordings.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
 """
@@ -18,12 +18,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from spanpost.app import replay
 from spanpost.cli.program import program
+from spanpost.fold.read import DIALECTS
 from spanpost.metrics import Metrics
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
 from spanpost.sinks import registry
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
+CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
 
 
 def settings_page() -> str:
@@ -113,6 +116,77 @@ def _argument(argument: Any) -> str:
     return repeated if argument.required else f"[{repeated}]"
 
 
+def dialects_page() -> str:
+    """Return the reference of the dialects: what is read of each, what it cannot tell, and what recorded runs came to."""
+    parts = [
+        "# Dialects",
+        "*Made from `src/spanpost/fold/read` and the recordings of `tests/captures` by `make reference`.*",
+        "Every span is read by all dialects that speak for its instrumentation scope: `agent.*` first, then those of one scope, "
+        "then those of all, in the order of this page. Of two that say the same, the earlier stands; of several attributes, "
+        "the first that holds something usable. [How to add one](../how-to/add-a-dialect.md).",
+        "## What recorded runs came to",
+        "Each line is a framework with an instrumentation, recorded with a stand-in for its models. *told*: the figure was on "
+        "the wire and equals what was served. *unknown*: it was not, and is shown as null.",
+        _recorded(),
+    ]
+    for dialect in DIALECTS:
+        parts.append(f"## {dialect.name}\n\nRead from: {dialect.source}.")
+        if dialect.scopes:
+            parts.append("For instrumentation scopes that begin with " + ", ".join(f"`{one}`" for one in dialect.scopes) + ".")
+        if dialect.kind:
+            words = ", ".join(f"`{word}` {role.name.lower()}" for word, role in dialect.roles.items())
+            other = f"; any other {dialect.otherwise.name.lower()}" if dialect.otherwise is not None else ""
+            parts.append(f"What a span is, by `{dialect.kind}`: {words}{other}.")
+        if dialect.names:
+            parts.append(
+                "What a span is, by its name: " + ", ".join(f"`{n}` {r.name.lower()}" for n, r in dialect.names.items()) + "."
+            )
+        if dialect.fields:
+            rows = ["| what | attributes, best first |", "|---|---|"]
+            for name, attributes in dialect.fields.items():
+                rows.append(f"| {name.replace('_', ' ')} | {', '.join(f'`{one}`' for one in attributes)} |")
+            parts.append("\n".join(rows))
+        if dialect.cannot_tell:
+            parts.append("It does not tell: " + "; ".join(dialect.cannot_tell) + ".")
+    return "\n\n".join(parts) + "\n"
+
+
+def _recorded() -> str:
+    rows = [
+        "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | tool calls | waits for a person |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for dialect in sorted(path for path in CAPTURES.iterdir() if path.is_dir()):
+        found: dict[str, set[str]] = {}
+        runs, count = sorted(path for path in dialect.iterdir() if path.is_dir()), 0
+        for run in runs:
+            result = replay(sorted(run.glob("*.pb*")))
+            count += len(result.tasks)
+            told: dict[str, bool] = {
+                "tokens": any(t.input_tokens is not None for t in result.tasks),
+                "cache": any(t.cache_read_tokens is not None for t in result.tasks),
+                "model": any(t.model for t in result.tasks),
+                "agent": any(t.agent_name for t in result.tasks),
+                "conversation": any(t.session_id for t in result.tasks),
+                "tools": any(t.tool_calls for t in result.tasks),
+            }
+            for name, is_told in told.items():
+                found.setdefault(name, set()).add("told" if is_told else "unknown")
+            if run.name == "approval":
+                waited = any(c.kind == "end" and c.status == "waiting" for c in result.checkpoints)
+                is_one = any(t.segments > 1 for t in result.tasks)
+                shown = "shown, and gone on with" if waited and is_one else "shown" if waited else "within one run"
+                found.setdefault("waits", set()).add(shown)
+        cells = [_some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")]
+        waits = ", ".join(sorted(found.get("waits", {"not recorded"})))
+        rows.append(f"| {dialect.name} | {len(runs)} | {count} | {' | '.join(cells)} | {waits} |")
+    return "\n".join(rows)
+
+
+def _some(words: set[str]) -> str:
+    return "in some runs" if len(words) > 1 else next(iter(words), "")
+
+
 def _metavar(option: Any) -> str:
     return "" if option.is_flag else str(option.metavar)
 
@@ -152,3 +226,4 @@ if __name__ == "__main__":
     (PAGES / "settings.md").write_text(settings_page())
     (PAGES / "cli.md").write_text(cli_page())
     (PAGES / "metrics.md").write_text(metrics_page())
+    (PAGES / "dialects.md").write_text(dialects_page())

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 import msgspec
 from opentelemetry import context as otel_context
@@ -83,6 +84,8 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     tasks: list[Task]
     checkpoints: list[Checkpoint]
     lost: dict[str, int]
+    #: By a task's uid: why it is one, what was merged into it, and which rules decided; where that was asked for.
+    explained: dict[UUID, dict[str, Any]] = {}
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -657,7 +660,7 @@ def _forget(pipeline: Pipeline) -> None:
         _current = None
 
 
-def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayResult:
+def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: bool = False) -> ReplayResult:
     """Lead recordings through the same rooms with the memory ledger.
 
     All files are read first and sorted by the time of what happened: what is judged is then exact, and neither the order of
@@ -687,4 +690,10 @@ def replay(paths: Iterable[Path], settings: Settings | None = None) -> ReplayRes
         ledger.elapse_now(datetime.now(UTC) + timedelta(days=days))
     tasks = ledger.tasks_now(TaskQuery(limit=10**9))
     tasks.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id))
-    return ReplayResult(tasks=tasks, checkpoints=ledger.checkpoints_now(limit=10**9), lost=lost)
+    explained: dict[UUID, dict[str, Any]] = {}
+    if explain:
+        from spanpost.fold.explain import Explaining
+
+        explaining = Explaining(ledger.work, ledger.group_keys(), observations)
+        explained = {task.uid: explaining.explain(task) for task in tasks}
+    return ReplayResult(tasks=tasks, checkpoints=ledger.checkpoints_now(limit=10**9), lost=lost, explained=explained)

@@ -31,7 +31,7 @@ from spanpost.intake.recordings import read_recording, tell_signal
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.settings import load
-from tests.fold.recorded_runs import bodies, shared, totals
+from tests.fold.recorded_runs import TOLD_OTHERWISE, bodies, shared, told_tokens, totals
 from tests.fold.recorded_runs import runs as runs_in
 
 CAPTURES = shared()
@@ -85,29 +85,6 @@ TREES = {
     # Joined by the links of its messages alone.
     "autogen/handoff": {("weather_expert", "triage_agent")},
     "autogen-traceloopopenai/handoff": {("weather_expert", "triage_agent")},
-}
-#: Dialects and runs whose tokens are not on the wire: unknown, never 0.
-UNSAID = {
-    "autogen",
-    "crewai-oi-only",
-    "openai-agents-genai",
-    "mcp-native",
-    "langgraph-openinference/streamnousage",
-    "langgraph-traceloop/streamnousage",
-    "llama-index/llmfail",
-    "llama-index/ok",
-    "llama-index/toolfail",
-    "openai-v2/stream",
-    "openai-agents-openinference/guardrail",
-    "openai-agents-otelv2/guardrail",
-}
-#: What is wrong on the wire, each looked at in the recording: input and output as they are told.
-TOLD_OTHERWISE = {
-    "google-adk/litellm": (751, 68),  # reasoning is counted twice
-    "langgraph-langsmith-noflush/ok": (331, 36),  # the rest was lost with the process
-    "langgraph-langsmith-noflush/toolfail": (107, 17),
-    "openai-agents-openinference/approval": (384, 36),  # the resumed run was never reported
-    "pydantic-ai/testmodel": (110, 31),  # the framework's own test model counts for itself
 }
 #: Dialects that do not say what came from the cache.
 NO_CACHE = {"openai-agents-otelv2", "openai-v2", "openai-v2-latest", "pydantic-ai-1.0.0"}
@@ -285,15 +262,11 @@ def test_tokens_are_what_the_model_served(run: str) -> None:
     tasks = made_of(run)["tasks"]
     said = [_sum(t[field] for t in tasks) for field in ("input_tokens", "output_tokens", "cache_read_tokens")]
     dialect = run.partition("/")[0]
-    if run in UNSAID or dialect in UNSAID:
-        assert said == [None, None, None]
-    elif run in TOLD_OTHERWISE:
-        assert tuple(said[:2]) == TOLD_OTHERWISE[run]
-    else:
-        served = totals(CAPTURES / run)
-        assert said[:2] == [served["input"], served["output"]]
-        if dialect not in NO_CACHE:
-            assert (said[2] or 0) == served["cached_read"]
+    assert tuple(said[:2]) == told_tokens(CAPTURES, run)
+    if said[0] is None:
+        assert said[2] is None
+    elif dialect not in NO_CACHE and run not in TOLD_OTHERWISE:
+        assert (said[2] or 0) == totals(CAPTURES / run)["cached_read"]
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -85,7 +85,7 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
     """A checkpoint names its task by the public id; losses are sorted; `explain` adds the rule."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
     news = Checkpoint(id=UUID(int=9), tenant="default", task_uid=UID, kind=Kind.START, status="working", text="go", at=at)
-    told = report([Task(uid=UID, tenant="default", task_id="t", rule="r")], [news], {"b": 1, "a": 2}, explain=True)
+    told = report([Task(uid=UID, tenant="default", task_id="t", rule="r")], [news], {"b": 1, "a": 2}, explained={UID: {"why": "w"}})
     assert list(told) == ["tasks", "checkpoints", "lost"]
     assert told["checkpoints"] == [
         {"id": str(UUID(int=9)), "task_id": "t", "kind": "start", "status": "working", "text": "go", "at": "2026-01-02T00:00:00Z"}

@@ -171,7 +171,9 @@ def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Dat
 def replay(
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="OTLP bodies: protobuf or JSON lines, gzip or not.")],
     as_json: Json = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Name the rule that decided each task's status.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each task why it is one, what was merged into it, and which rules decided.")
+    ] = False,
     into: Annotated[
         str | None,
         typer.Option(
@@ -197,11 +199,11 @@ def replay(
         raise ConfigError("replay --deliver: there is nothing to deliver without a database; say where with --into")
     from spanpost import app
 
-    result = app.replay(files)
+    result = app.replay(files, explain=explain)
     if as_json:
         from spanpost.fold.report import report
 
-        _print_json(report(result.tasks, result.checkpoints, result.lost, explain=explain))
+        _print_json(report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None))
         return
     from spanpost.cli import tables
 
@@ -209,6 +211,8 @@ def replay(
         print("no tasks: nothing in these files is an agent's", file=sys.stderr)
     else:
         tables.print_tasks(result.tasks, explain=explain)
+        if explain:
+            tables.print_explained(result.tasks, result.explained)
     if result.checkpoints:
         print()
         tables.print_checkpoints(result.checkpoints, {task.uid: task.name for task in result.tasks})

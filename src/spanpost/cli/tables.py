@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
@@ -53,6 +55,19 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
             row.append(Text(task.rule))
         table.add_row(*row)
     out().print(table)
+
+
+def print_explained(tasks: Sequence[Task], explained: Mapping[UUID, Mapping[str, Any]]) -> None:
+    """Print why each task is what it is."""
+    for _, task in _as_tree(tasks):
+        why = explained.get(task.uid)
+        if not why:
+            continue
+        print(f"\n{line(task.name or task.task_id, 80)}")
+        for name in ("why", "status", "name", "tokens"):
+            print(f"  {name:<7} {line(str(why[name]), 300)}")
+        for merged in why["merged"]:
+            print(f"  merged  {line(str(merged), 300)}")
 
 
 def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, str]) -> None:

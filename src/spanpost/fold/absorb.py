@@ -59,12 +59,13 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif role is _LLM or role is _TOOL or (role is _STEP and o.parent_id):
-            if begins > facts.active_ns:
-                facts.active_ns = begins
-            if role is _TOOL:
-                facts.note("begun", 0, begins, key, True)
-            _doing(facts, o, r, key, begins, role)
+        else:
+            if role is _LLM or role is _TOOL:
+                if begins > facts.active_ns:
+                    facts.active_ns = begins
+                if role is _TOOL:
+                    facts.note("begun", 0, begins, key, True)
+            _doing(facts, o, r, key, begins)
         if (role is _LLM or role is _TOOL) and begins:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
@@ -122,8 +123,16 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("environment", 0, earliest, key, r.environment)
 
 
-def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
-    """Keep what is being done just now, for as long as the task runs: the newest start says it."""
+def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) -> None:
+    """Keep what is being done just now, for as long as the task runs: the newest start says it.
+
+    By what this very copy says it is: what its cell knows by now depends on the order of arrival.
+    """
+    role = r.role
+    if role is not _LLM and role is not _TOOL and (role is not _STEP or not o.parent_id):
+        return
+    if begins > facts.active_ns:
+        facts.active_ns = begins
     if role is _LLM:
         shown = f"model: {r.model}" if r.model else "asking the model"
     else:

@@ -140,9 +140,9 @@ class Closing:
                 continue
             span_id = segment.span_id
             started_ns = segment.start_ns or group.facts.first_ns
-            if segment.told_start != f"{name}\0{started_ns}":
-                segment.told_start = f"{name}\0{started_ns}"
-                start = f"Started: {name}"
+            start = f"{'Resumed' if segment.goes_on else 'Started'}: {name}"
+            if segment.told_start != f"{start}\0{started_ns}":
+                segment.told_start = f"{start}\0{started_ns}"
                 news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, span_id), key))
             own = verdict if segment is newest else of_past_segment(segment)
             if own is not None and own.is_over:

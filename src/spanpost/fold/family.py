@@ -86,12 +86,9 @@ class Family:
         if group is None:
             return
         above_id, above, _ = box_above(kin, unit)
-        if above is not None:
-            parent = place(kin, above_id, above)[0]
-        elif unit.joined:  # a run that goes on with another hangs where that one does
-            parent = b""
-        else:
-            parent = unit.linked_to
+        # A run that goes on with another hangs where that one does.
+        linked_to = b"" if unit.joined else unit.linked_to
+        parent = place(kin, above_id, above)[0] if above is not None else linked_to
         if parent == unit.group:
             parent = b""
         rank = (unit.start_ns, unit.root)

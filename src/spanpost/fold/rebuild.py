@@ -73,8 +73,8 @@ def rebuild(groups: Groups) -> None:
             if root in group.segments:
                 group.segments[root].told_start = segment.told_start
                 group.segments[root].told_end = segment.told_end
-                group.segments[root].is_counted = segment.is_counted
                 group.segments[root].waited = segment.waited
+                group.segments[root].is_counted = segment.is_counted
             elif segment.told_start or segment.told_end:
                 groups.retracted.add(root)
         groups.touch(key, group)

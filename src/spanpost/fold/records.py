@@ -207,10 +207,11 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
     #: What was told of its start and its end, to tell only changes.
     told_start: str = ""
     told_end: str = ""
+    #: It ended waiting for a person; and it goes on with another (`joining`).
+    waited: bool = False
+    goes_on: bool = False
     #: Its end was handed to the counters, which cannot take back: a run that is heard again after all does not end twice.
     is_counted: bool = False
-    #: It ended waiting for a person, and is gone on with by another.
-    waited: bool = False
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):

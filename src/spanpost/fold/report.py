@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -20,20 +21,30 @@ from spanpost.domain.totals import Totals, totals
 
 
 def report(
-    tasks: Iterable[Task], checkpoints: Iterable[Checkpoint], lost: Mapping[str, int], *, explain: bool = False
+    tasks: Iterable[Task],
+    checkpoints: Iterable[Checkpoint],
+    lost: Mapping[str, int],
+    *,
+    explained: Mapping[UUID, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return the whole of a replay as one JSON-ready object. `explain` adds to each task the rule that decided its status."""
+    """Return the whole of a replay as one JSON-ready object.
+
+    With `explained`, by uid, each task has the rule that decided its status and why it is what it is.
+    """
     tasks = list(tasks)
     sums = totals(tasks)
     ids = {task.uid: task.task_id for task in tasks}
     return {
-        "tasks": [task_json(task, explain=explain, totals=sums.get(task.uid)) for task in tasks],
+        "tasks": [
+            task_json(task, explained=None if explained is None else explained.get(task.uid, {}), totals=sums.get(task.uid))
+            for task in tasks
+        ],
         "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
         "lost": dict(sorted(lost.items())),
     }
 
 
-def task_json(task: Task, *, explain: bool = False, totals: Totals | None = None) -> dict[str, Any]:
+def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals: Totals | None = None) -> dict[str, Any]:
     """Return one task. `totals` are its own figures with those of all tasks below it."""
     told: dict[str, Any] = {
         "task_id": task.task_id,
@@ -68,8 +79,9 @@ def task_json(task: Task, *, explain: bool = False, totals: Totals | None = None
         "session_id": task.session_id,
         "totals": None if totals is None else _totals(totals),
     }
-    if explain:
+    if explained is not None:
         told["rule"] = task.rule or None
+        told["explained"] = dict(explained)
         told["context_model"] = task.context_model
         told["context_max_output_tokens"] = task.context_max_output_tokens
     return told

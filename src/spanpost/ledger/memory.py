@@ -27,7 +27,7 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
 from spanpost.fold.silence import without_beats
-from spanpost.fold.work import Key, R
+from spanpost.fold.work import Key, R, Work
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
@@ -217,6 +217,15 @@ class MemoryLedger:
     async def elapse(self) -> Recorded:
         """Fold what has fallen due by the clock."""
         return self.elapse_now(self._clock())
+
+    @property
+    def work(self) -> Work:
+        """The fold's records, to be read."""
+        return self._records
+
+    def group_keys(self) -> list[Key]:
+        """Return the keys of all tasks."""
+        return [key for key in self._records.by_key if key[16:17] == b"g"]
 
     def elapse_now(self, now: datetime) -> Recorded:
         """Fold what has fallen due by then."""

@@ -144,9 +144,11 @@ class PostgresLedger:
     async def close(self) -> None:
         if self._pool is not None:
             if self._has_turn:
-                with contextlib.suppress(TimeoutError, LedgerUnavailable):
-                    async with asyncio.timeout(_CLOSE):
-                        await self._run(lambda c: fleet.leave(c, self._owner))
+                leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
+                # Not by a timeout: who is cancelled while the database hangs waits for it all the same.
+                await asyncio.wait({leaving}, timeout=_CLOSE)
+                leaving.cancel()
+                await asyncio.wait({leaving}, timeout=0)
             pool, self._pool = self._pool, None
             with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 async with asyncio.timeout(_CLOSE):  # beyond it the pool cuts its connections, whatever they wait for

@@ -23,7 +23,9 @@ from spanpost.domain.readings import Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
+from spanpost.fold.read.agent_framework import AGENT_FRAMEWORK
 from spanpost.fold.read.claude_code import CLAUDE_CODE
+from spanpost.fold.read.crewai import CREWAI
 from spanpost.fold.read.dialect import (
     DIRECT,
     PLAIN_NUMBER,
@@ -38,6 +40,7 @@ from spanpost.fold.read.dialect import (
 )
 from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event
 from spanpost.fold.read.genai import GENAI
+from spanpost.fold.read.haystack import HAYSTACK
 from spanpost.fold.read.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
@@ -62,7 +65,7 @@ _PART_ENDED = Part.ENDED
 _TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "is_silent", "read"]
+__all__ = ["DIALECTS", "is_silent", "read", "try_out"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (
@@ -72,17 +75,20 @@ DIALECTS: tuple[Dialect, ...] = (
     STRANDS,
     OPENAI_AGENTS,
     LANGGRAPH_TRACELOOP,
+    AGENT_FRAMEWORK,
+    CREWAI,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
     LANGSMITH,
     GENAI,
     OPENINFERENCE,
+    HAYSTACK,
 )
 
 #: autogen, semantic-kernel (which shares its runtime), MS agent-framework, mcp, litellm.
 _PLUMBING_NAMES = ("autogen ", "agent_runtime ", "workflow.build", "edge_group.", "message.send", "MCP send ", "raw_gen_ai_request")
-_HEADS = frozenset(name[:4] for name in _PLUMBING_NAMES)
+_HEADS = frozenset(name[:4] for name in (*_PLUMBING_NAMES, *(name for dialect in DIALECTS for name in dialect.names)))
 _INT64 = 2**63 - 1
 
 
@@ -104,7 +110,7 @@ def read(observation: Observation) -> Reading:
         tables = _tables.get(scope) or _tables_for(scope)
         plan = tables.plans.get(tuple(attributes)) or plan_for(tables, attributes)
         if plan.is_silent:
-            return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation)
+            return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)
         return _read_span(observation, tables, plan)
     except Exception:
         # Attributes are a stranger's: whatever was overlooked costs this reading, never the batch.
@@ -117,6 +123,12 @@ def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
     return (tables.plans.get(keys) or plan_for(tables, keys)).is_silent
 
 
+def try_out(dialect: Dialect, observation: Observation) -> Reading:
+    """Return what a span would mean if the dialect were known too: for whoever writes one. Raises what the dialect raises."""
+    tables = compile_tables((DIALECTS[0], dialect, *DIALECTS[1:]), observation.origin.scope)
+    return _read_span(observation, tables, plan_for(tables, observation.attributes))
+
+
 def _tables_for(scope: str) -> Tables:
     tables = compile_tables(DIALECTS, scope)
     if len(_tables) >= _SCOPES:
@@ -125,7 +137,9 @@ def _tables_for(scope: str) -> Tables:
     return tables
 
 
-def _by_name(o: Observation) -> Reading:
+def _by_name(o: Observation, tables: Tables, plan: Plan) -> Reading:
+    if o.name in tables.names:
+        return _read_span(o, tables, plan)
     return _PLUMBING_READING if o.name.startswith(_PLUMBING_NAMES) else NOTHING
 
 
@@ -171,9 +185,14 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
                 if refine is not None:
                     refine(look)
                 break
+    name = look.observation.name
+    if look.role is _OTHER and name in tables.names:
+        rule, look.role, by_name = tables.names[name]
+        look.rule = f"{rule}: span name"
+        if by_name is not None:
+            by_name(look)
     for refine in tables.refines:
         refine(look)
-    name = look.observation.name
     if name[:4] in _HEADS and name.startswith(_PLUMBING_NAMES):
         look.role, look.rule = _PLUMBING, "plumbing"
         return

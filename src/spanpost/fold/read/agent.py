@@ -7,6 +7,8 @@ from spanpost.fold.read.dialect import Dialect
 
 AGENT = Dialect(
     name="agent",
+    source="spanpost conventions, version 1",
+    cannot_tell=(),
     fields={
         "task_id": (c.TASK_ID,),
         "task_name": (c.TASK_NAME,),

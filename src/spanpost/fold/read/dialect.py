@@ -109,11 +109,15 @@ class Dialect:
     kind: str = ""
     roles: Mapping[str, Role] = field(default_factory=dict)
     otherwise: Role | None = None
+    #: Span names that say what a span is, where no attribute does.
+    names: Mapping[str, Role] = field(default_factory=dict)
     #: Prefixes of the instrumentation scopes for which alone this dialect speaks; empty: for all.
     scopes: tuple[str, ...] = ()
     #: Attributes that do not make a span an agent's by themselves (HTTP spans carry them too).
     weak: frozenset[str] = frozenset()
-    #: Asked when the dialect's word decided; of a dialect with scopes, for each of their spans.
+    #: Attributes that are no fields and make a span an agent's all the same: `refine` looks into them.
+    marks: frozenset[str] = frozenset()
+    #: Asked when the dialect's word, or a name, decided; of a dialect with scopes, for each of their spans.
     refine: Refine | None = None
 
 
@@ -145,6 +149,8 @@ class Tables:
     #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
     refines: tuple[Refine, ...]
     is_vendor: bool
+    #: What a span is by its name, and what refines the answer.
+    names: Mapping[str, tuple[str, Role, Refine | None]]
     #: Plans by the names of the attributes: a program makes the same few sorts of spans over and over.
     plans: dict[tuple[str, ...], Plan]
 
@@ -163,6 +169,7 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
                 keys.setdefault(attribute, (name, order * 32 + place, coerce, is_direct, _SHORTCUTS.get(coerce, 0)))
                 if attribute not in dialect.weak:
                     marks.add(attribute)
+        marks |= dialect.marks
         if dialect.kind:
             marks.add(dialect.kind)
     return Tables(
@@ -171,6 +178,7 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
         kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
         refines=tuple(d.refine for d in own if d.refine is not None),
         is_vendor=bool(own),
+        names={name: (d.name, role, d.refine) for d in reversed(speaking) for name, role in d.names.items()},
         plans={},
     )
 

@@ -18,6 +18,6 @@ LANGGRAPH_TRACELOOP = Dialect(
     name="langgraph by traceloop",
     scopes=("opentelemetry.instrumentation.langchain",),
     source="opentelemetry-instrumentation-langchain 0.62.4",
-    cannot_tell=("approvals, but as interrupts",),
+    cannot_tell=("ids of tool calls", "an agent within a graph, by its own span: the task beside it holds what it did"),
     refine=_refine,
 )

@@ -7,6 +7,8 @@ from spanpost.fold.read.dialect import Dialect
 
 MCP = Dialect(
     name="mcp",
+    source="mcp 2.3.0, fastmcp 3",
+    cannot_tell=("models and tokens", "whose task a call is of, unless the agent passes its trace on"),
     kind="mcp.method.name",
     roles={"tools/call": Role.TOOL},
     otherwise=Role.PLUMBING,

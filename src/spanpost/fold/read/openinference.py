@@ -28,6 +28,9 @@ _FINISH_TOOLS = Finish.TOOLS
 
 _OPENAI_AGENTS = "openinference.instrumentation.openai_agents"
 _LANGCHAIN = "openinference.instrumentation.langchain"
+_LLAMA_INDEX = "openinference.instrumentation.llama_index"
+#: llama-index names the agent at work in the text of what its steps give, and nowhere else.
+_CURRENT_AGENT = re.compile(r"current_agent_name='([^'\\]{1,100})'")
 _LEAVES = frozenset({"EMBEDDING", "RETRIEVER", "RERANKER", "GUARDRAIL", "EVALUATOR", "PROMPT"})
 _AGENT_OF = re.compile(r'"lc_agent_name": ?"((?:[^"\\]|\\.){1,200})"')
 _THREAD_OF = re.compile(r'"thread_id": ?"([^"\\]{1,200})"')
@@ -59,6 +62,11 @@ def _refine(look: Look) -> None:
             and look.observation.status is not _STATUS_ERROR
         ):
             look.said["has_no_result"] = True
+    elif role is _STEP and scope == _LLAMA_INDEX and "agent" not in look.inner:
+        output = attributes.get("output.value")
+        found_agent = _CURRENT_AGENT.search(output, 0, _GLANCE) if type(output) is str else None
+        if found_agent is not None:
+            look.inner["agent"] = name(found_agent.group(1))
     elif attributes.get("openinference.span.kind") in _LEAVES:
         look.is_leaf = True
     elif role is _AGENT and scope == _OPENAI_AGENTS and "agent" not in look.inner:
@@ -129,6 +137,13 @@ OPENINFERENCE_LIVE = Dialect(name="openinference, live", scopes=("openinference.
 
 OPENINFERENCE = Dialect(
     name="openinference",
+    source="openinference-semantic-conventions 0.1.42",
+    cannot_tell=(
+        "ids of tool calls",
+        "tokens of streams without usage",
+        "that the model asked for a tool, by `llm.finish_reason`: the answer is asked",
+        "an agent's name within llama-index",
+    ),
     kind="openinference.span.kind",
     roles={"AGENT": Role.AGENT, "CHAIN": Role.STEP, "LLM": Role.LLM, "TOOL": Role.TOOL},
     otherwise=Role.STEP,

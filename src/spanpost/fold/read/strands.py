@@ -24,4 +24,13 @@ def _refine(look: Look) -> None:
             look.inner["model_asked"] = model
 
 
-STRANDS = Dialect(name="strands", scopes=("strands.",), refine=_refine)
+STRANDS = Dialect(
+    name="strands",
+    source="strands-agents 1.62",
+    cannot_tell=(
+        "a conversation, unless `session.id` is set",
+        "what one run used, by its agent's span: it holds the agent's lifetime; calls are counted",
+    ),
+    scopes=("strands.",),
+    refine=_refine,
+)

@@ -37,6 +37,8 @@ def _refine(look: Look) -> None:
 
 TRACELOOP = Dialect(
     name="traceloop",
+    source="opentelemetry-semantic-conventions-ai 0.5.1",
+    cannot_tell=("the target of a handoff", "ids of tool calls", "tokens of streams without usage"),
     kind="traceloop.span.kind",
     roles={"workflow": Role.WORKFLOW, "agent": Role.AGENT, "tool": Role.TOOL, "task": Role.STEP},
     fields={

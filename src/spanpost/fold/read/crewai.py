@@ -1,0 +1,32 @@
+"""crewAI 1.15 as Traceloop's instrumentation 0.62.4 tells it: no model calls, no tools, and the crew's tokens as text."""
+
+from __future__ import annotations
+
+import re
+
+from spanpost.fold.read.dialect import Dialect, Look
+
+_TOKENS = {
+    "total_input": re.compile(r"\bprompt_tokens=(\d{1,18})\b"),
+    "total_output": re.compile(r"\bcompletion_tokens=(\d{1,18})\b"),
+    "total_cache_read": re.compile(r"\bcached_prompt_tokens=(\d{1,18})\b"),
+}
+
+
+def _refine(look: Look) -> None:
+    told = look.attributes.get("crewai.crew.token_usage")
+    if type(told) is not str or not look.role.is_box:
+        return
+    for field, pattern in _TOKENS.items():
+        found = pattern.search(told, 0, 2000)
+        if found is not None:
+            look.inner.setdefault(field, int(found.group(1)))
+
+
+CREWAI = Dialect(
+    name="crewai by traceloop",
+    source="opentelemetry-instrumentation-crewai 0.62.4",
+    cannot_tell=("model calls and tools", "tokens of each agent: those of the crew stand on its root"),
+    scopes=("opentelemetry.instrumentation.crewai",),
+    refine=_refine,
+)
