@@ -58,6 +58,8 @@ T = TypeVar("T")
 _REPLAY_BATCH = 2000
 #: Between two tries to record while the database is away: first and longest, seconds.
 _OUTAGE = (0.2, 5.0)
+#: How long a batch waits for prices to be loaded, seconds: the calls in it are without a price then.
+_PRICES = 2.0
 #: What recording a batch of a dead process may take, seconds: what is not recorded by then stays in the spool.
 _IMPORT = 60.0
 #: What an answer from the loop may take beyond the time that the question itself was given: seconds.
@@ -242,6 +244,8 @@ class Pipeline:
         self._metrics: Metrics | None = None
         self._recovery: Recovery | None = None
         self._publishing: Future[None] | None = None
+        #: The loading of prices, once a call is to be priced.
+        self._pricing: asyncio.Future[None] | None = None
         self._is_shut = False
         self._lost_before = 0
         self._starting = threading.Lock()
@@ -371,7 +375,10 @@ class Pipeline:
             raise LedgerUnavailable("the pipeline has not started")
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
-            await asyncio.to_thread(prices.load)  # it takes a while: the doors go on meanwhile
+            # The doors go on meanwhile. A process that is about to end must not lose what it told to the loading of prices.
+            if self._pricing is None or self._pricing.done():
+                self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
+            await asyncio.wait({self._pricing}, timeout=_PRICES)
         recorded = await self._ledger.record(batch)
         if self._metrics is not None:
             self._metrics.recorded(recorded)

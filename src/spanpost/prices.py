@@ -67,12 +67,13 @@ Priced = Callable[[int, datetime], Row | None]
 
 
 class Prices:
-    """The prices that one process goes by. Not for many threads: it belongs to the worker."""
+    """The prices that one process goes by. It belongs to the worker's thread; `load` alone may be called from another."""
 
     def __init__(self, own: Mapping[str, Row] | None = None, *, is_published: bool = True) -> None:
         self._own = _by_name(own or {})
         self._is_published = is_published
         self._snapshot: Any = None
+        self._is_loading = False
         self._memo: dict[tuple[str | None, str], Priced | None] = {}
         self._told: set[tuple[str | None, str]] = set()
 
@@ -82,9 +83,10 @@ class Prices:
         return not self._is_published or self._snapshot is not None
 
     def load(self) -> None:
-        """Load the published prices, which takes a second or more. Without the package one's own prices are all there are."""
-        if self.is_ready:
+        """Load the published prices, which takes a second or so. Without the package one's own prices are all there are."""
+        if self.is_ready or self._is_loading:
             return
+        self._is_loading = True
         try:
             from genai_prices.data_snapshot import get_snapshot
 
@@ -93,6 +95,8 @@ class Prices:
             self._is_published = False
             if not isinstance(error, ImportError):
                 log.warning("the prices of genai-prices cannot be used: %s: %s", type(error).__name__, line(str(error), 200))
+        finally:
+            self._is_loading = False
 
     def are_needed(self, batch: Iterable[Observation]) -> bool:
         """Tell whether a batch holds calls that may be priced."""
@@ -126,6 +130,8 @@ class Prices:
         key = (provider, model)
         if key not in self._memo:
             self.load()
+            if not self.is_ready:
+                return None  # another thread loads them: what is told is worth more than what it cost
             if len(self._memo) >= _MEMO:
                 self._memo.clear()
             self._memo[key] = self._find(provider, model)

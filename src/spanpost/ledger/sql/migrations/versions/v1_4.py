@@ -65,5 +65,9 @@ def upgrade() -> None:
         *TOTALS,
         "COMMENT ON COLUMN agent_tasks.context_window_source IS"
         " 'How the window is known: given, said, observed, table, default; empty when unknown.'",
+        "COMMENT ON COLUMN agent_checkpoints.kind IS 'start, checkpoint, artifact, error, approval_requested, approval_resolved, end,"
+        " context_warning, context_forecast, compaction or stalled.'",
+        "COMMENT ON COLUMN agent_checkpoints.ref IS 'Approval id, artifact key, error type, limit of the context, or whether a compaction"
+        " was said or inferred, by kind.'",
     ]:
         connection.exec_driver_sql(statement)
