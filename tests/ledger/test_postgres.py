@@ -358,7 +358,7 @@ async def test_a_database_that_goes_away_is_told_in_time(postgres_server: str, l
 def test_the_batch_is_ordered_by_key() -> None:
     """Rows go in by key, so that two writers cannot wait for each other."""
     from spanpost.fold import walk
-    from spanpost.ledger.rows import events
+    from spanpost.ledger.audit import events
 
     batch: list[Observation] = a_run("sorted")
     placed = walk.prepare(batch)
