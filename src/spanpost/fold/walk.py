@@ -164,6 +164,12 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
                 group_of(record.group)
             for meeting in record.meetings:
                 look(meeting)
+            first, tool = record.facts.value("first"), record.facts.value("tool")
+            if talk := record.facts.value("conversation"):
+                look(meeting_key(record.tenant, b"c", talk))
+            for call_id in (first[2] if first is not None and first[0] == "tool" else "", tool[3] if tool is not None else ""):
+                if call_id:
+                    look(meeting_key(record.tenant, b"a", call_id))
         elif type(record) is Group and record.parent:
             look(record.parent)
     parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
@@ -175,6 +181,8 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             group_of(group_key(p.task_uid))
         if p.telling is not None and p.telling[2][:16] not in whole:
             look(p.telling[2])
+        if p.reading.tool_call_id:  # by which a run may meet the one that waits for the call
+            look(meeting_key(p.observation.tenant, b"a", p.reading.tool_call_id))
         if domain in whole:
             continue
         span_id = p.observation.span_id
