@@ -23,7 +23,7 @@ demo: $(READY)
 	@if [ -t 0 ]; then set -m; fi; $(VENV)/bin/spanpost demo $(ARGS) || exit $$?
 
 test: $(READY)
-	@$(PY) -m pytest -q -n auto --dist loadscope $(ARGS)
+	@$(PY) -m pytest -q -n auto --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-fast: $(READY)
 	@$(PY) -m pytest -q -n auto --dist loadscope -m "not slow and not acceptance" $(ARGS)
@@ -37,7 +37,7 @@ lint: $(READY)
 	@$(VENV)/bin/lint-imports
 
 bench: $(READY)
-	@set -e; for file in bench/yardstick.py bench/hotpath.py bench/outage.py bench/read.py bench/fold.py bench/ledger.py bench/deliveries.py; do \
+	@set -e; for file in bench/yardstick.py bench/hotpath.py bench/outage.py bench/read.py bench/fold.py bench/ledger.py bench/deliveries.py bench/latency.py; do \
 	  echo "== $$file"; $(PY) "$$file"; \
 	done
 

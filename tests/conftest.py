@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def _chromium() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
+def _framework(name: str) -> str | None:
+    """Return the environment of an agent framework."""
+    command = [ROOT / "scripts" / "install-frameworks", "--find", name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
+FRAMEWORKS = ("pydantic_ai", "openai_agents", "langgraph", "crewai")
+
+
 def _emulate() -> str | None:
     """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -65,6 +75,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "curl": (lambda: shutil.which("curl"), "curl"),
     "node": (lambda: shutil.which("node"), "Node.js 18 or newer"),
     "go": (lambda: shutil.which("go"), "Go"),
+    **{name: (partial(_framework, name), f"{name}; scripts/install-frameworks {name} installs it") for name in FRAMEWORKS},
 }
 
 
@@ -98,6 +109,16 @@ def open_dir() -> Iterator[Callable[[], Path]]:
     yield make
     for path in made:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules of slow tests: a long one that comes last would have one worker wait for it."""
+    slow = {item.path for item in items if _is_slow(item)}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) is not None for name in ("slow", "acceptance"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -31,10 +31,11 @@ from spanpost.durable import open_spool, spool_settings
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
 from spanpost.fold.silence import NO_SILENCE, Patience
+from spanpost.prices import Prices, Row
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 from spanpost.sinks import registry
-from spanpost.windows import load_windows
+from spanpost.windows import given_names, load_outputs, load_windows
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -88,7 +89,7 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
 def rules_of(settings: Settings) -> Rules:
     """Return what the fold goes by."""
     sinks = enabled_sinks(settings)
-    max_age = settings.news.max_age
+    max_age, context = settings.news.max_age, settings.context
     routes = [
         Route(
             sink=route.sink,
@@ -109,13 +110,29 @@ def rules_of(settings: Settings) -> Rules:
     routes += [Route(sink=sink, verbosity=Verbosity(settings.sinks[sink].verbosity), max_age=max_age) for sink in sinks]
     return Rules(
         routes=Routes(sinks=sinks, routes=tuple(routes)),
-        windows=load_windows(settings.context.windows),
-        warn_at=tuple(round(share * 1000) for share in settings.context.warn_at),
+        windows=load_windows(context.windows),
+        given_windows=given_names(context.windows),
+        default_window=context.default_window,
+        outputs=load_outputs(),
+        warn_at=tuple(round(share * 1000) for share in context.warn_at),
+        warn_tokens=context.warn_tokens,
+        ahead_calls=context.ahead_calls,
+        ahead_seconds=context.ahead.total_seconds(),
         keeps_content=settings.intake.capture_content,
+        prices=prices_of(settings),
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
     )
+
+
+def prices_of(settings: Settings) -> Prices | None:
+    """Return what model calls are priced by; nothing of it is loaded yet."""
+    room = settings.cost
+    if not room.enabled:
+        return None
+    own = {model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in room.prices.items()}
+    return Prices(own)
 
 
 def enabled_sinks(settings: Settings) -> tuple[str, ...]:
@@ -352,6 +369,9 @@ class Pipeline:
         """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
         if self._ledger is None:
             raise LedgerUnavailable("the pipeline has not started")
+        prices = self._rules.prices
+        if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
+            await asyncio.to_thread(prices.load)  # it takes a while: the doors go on meanwhile
         recorded = await self._ledger.record(batch)
         if self._metrics is not None:
             self._metrics.recorded(recorded)

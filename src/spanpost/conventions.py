@@ -37,6 +37,10 @@ CONTEXT_USED: Final = "agent.context.used_tokens"
 CONTEXT_WINDOW: Final = "agent.context.window_tokens"
 COST_USD: Final = "agent.cost_usd"
 
+EVENT_COMPACTED: Final = "agent.context.compacted"
+#: On that event; `CONTEXT_USED` is what was left.
+CONTEXT_BEFORE: Final = "agent.context.before_tokens"
+
 # --- events -------------------------------------------------------------------------------------------------------
 EVENT_CHECKPOINT: Final = "agent.checkpoint"
 CHECKPOINT_MESSAGE: Final = "agent.checkpoint.message"

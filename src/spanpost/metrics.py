@@ -123,6 +123,9 @@ class Metrics:
         )
         self.tokens = counter("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", "agent", "model")
         self.cost = counter("cost_usd", "Cost of model calls in US dollars.", "agent", "model")
+        self.unpriced = counter(
+            "unpriced_calls", "Model calls of which no cost is known; the cost is that of the others.", "agent", "model"
+        )
         self.model_calls = counter("model_calls", "Model calls that settled.", "agent", "model")
         self.corrections = counter(
             "usage_corrections", "Times that figures added to counters proved too high; the tables are right."
@@ -182,6 +185,8 @@ class Metrics:
             for call in recorded.settled:
                 labels = self._agent(call.agent_name), self._model(call.model)
                 self.model_calls.labels(*labels).inc(call.calls)
+                if call.unpriced:
+                    self.unpriced.labels(*labels).inc(call.unpriced)
                 usage = call.usage
                 for kind, n_tokens in (
                     ("input", usage.input),

@@ -14,12 +14,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -251,16 +253,69 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class ContextSettings(Room):
     """When a filling context window is warned of."""
 
-    warn_at: tuple[Share, ...] = Field(default=(0.70, 0.85), description="Shares of the window at which to warn, ascending.")
+    warn_at: tuple[Share, ...] = Field(
+        default=(0.70, 0.85), description="Shares of the window at which to warn, ascending; `[]` for none."
+    )
+    warn_tokens: tuple[Annotated[int, Field(ge=1000)], ...] = Field(
+        default=(), description="Tokens in use at which to warn too, whatever the window, ascending: `[150000]`."
+    )
+    ahead_calls: int = Field(
+        default=3,
+        ge=0,
+        description="Warn ahead when the largest share, or a number of tokens, is forecast to be reached in so many model calls; 0: never.",
+    )
+    ahead: Duration = Field(
+        default=timedelta(minutes=1),
+        ge=timedelta(0),
+        description="Warn ahead when it is forecast to be reached in this time; 0: never.",
+    )
     windows: dict[str, Annotated[int, Field(gt=0)]] = Field(
         default={}, description='Window in tokens by model name, over what spanpost knows: `{"my-model": 32000}`.'
     )
+    default_window: int | None = Field(
+        default=None, gt=0, description="Window in tokens of models of which nothing is known. Not given: nothing is warned of."
+    )
 
-    @field_validator("warn_at")
+    @field_validator("warn_at", "warn_tokens")
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted(set(value)):
             raise ValueError("must be ascending, without repeats")
+        return value
+
+
+Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+
+
+class PriceSettings(BaseModel):
+    """Prices of a model in US dollars of a million tokens. What is left out is priced as what it is part of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+    reasoning: Dollars | None = None
+
+
+class CostSettings(Room):
+    """What model calls cost that do not say it themselves."""
+
+    enabled: bool = Field(
+        default=True, description="Compute it: from `prices`, and from `genai-prices` where that is installed (`spanpost[cost]`)."
+    )
+    prices: dict[str, PriceSettings] = Field(
+        default={},
+        description="Prices by model name, over what is published, in US dollars of a million tokens: "
+        '`{"my-model": {"input": 2.5, "output": 10, "cache_read": 0.25, "cache_write": 3.1, "reasoning": 10}}`; the last three may be left out.',
+    )
+
+    @field_validator("prices")
+    @classmethod
+    def _have_names(cls, value: dict[str, PriceSettings]) -> dict[str, PriceSettings]:
+        if any(not model.strip() for model in value):
+            raise ValueError("a price is given for an empty model name; name the model")
         return value
 
 
@@ -311,6 +366,7 @@ class Settings(BaseSettings):
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
     context: ContextSettings = Field(default_factory=lambda: ContextSettings())
+    cost: CostSettings = Field(default_factory=lambda: CostSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
 

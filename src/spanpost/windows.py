@@ -51,8 +51,23 @@ def load_windows(overrides: Mapping[str, int] = MappingProxyType({})) -> dict[st
     return table
 
 
+def given_names(overrides: Mapping[str, int]) -> frozenset[str]:
+    """Return the names under which `load_windows` puts what the overrides say."""
+    named = [model_names(model) for model in overrides]
+    return frozenset(name for names in named for name in (names[0], names[-1]))
+
+
+def load_outputs() -> Mapping[str, int]:
+    """Return the most output tokens by model name, where it is known."""
+    return MappingProxyType({name: figures[1] for name, figures in _figures().items() if figures[1] is not None})
+
+
 @cache
 def _shipped() -> Mapping[str, int]:
+    return MappingProxyType({name: figures[0] for name, figures in _figures().items()})
+
+
+@cache
+def _figures() -> Mapping[str, tuple[int, int | None]]:
     data = resources.files("spanpost.fold").joinpath("data/model_windows.json").read_bytes()
-    table = msgspec.json.decode(data, type=_Table)
-    return MappingProxyType({name: figures[0] for name, figures in table.models.items()})
+    return msgspec.json.decode(data, type=_Table).models

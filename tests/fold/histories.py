@@ -11,13 +11,14 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.checkpoints import TOLD, Checkpoint
+from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.observations import Observation, Part, Status, content_hash, event_id
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish, Reading, Role, Tells
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.lanes import talk_domain
 from spanpost.fold.records import domain_of, slot_key
 from spanpost.fold.work import Key, R
 
@@ -28,7 +29,8 @@ NOW = datetime(2026, 9, 21, tzinfo=UTC)
 
 def placed(o: Observation, r: Reading) -> Placed:
     slot = slot_key(o.tenant, r.response_id) if r.response_id else b""
-    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, slot=slot)
+    talk = talk_domain(o.tenant, r.conversation_id) if r.conversation_id and r.says_use else b""
+    return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, slot=slot, talk=talk)
 
 
 class Packed:
@@ -100,7 +102,7 @@ class Twin:
         for id in folded.retracted:
             self.checkpoints.pop(id, None)
         for c in folded.checkpoints:
-            if c.kind not in TOLD:
+            if not c.is_told:
                 self.judged.append(c.id)
             self.checkpoints[c.id] = c
         for uid, _ in folded.gone:
@@ -114,7 +116,7 @@ class Twin:
         told = sorted(
             (str(c.id), c.kind, c.status, c.text, c.at, self.tasks[c.task_uid].task_id if c.task_uid in self.tasks else "?")
             for c in self.checkpoints.values()
-            if c.kind in TOLD
+            if c.is_told
         )
         rows = (msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values())  # which message carries it may differ
         return sorted(rows, key=lambda t: str(t.uid)), told  # type: ignore[return-value]
@@ -151,6 +153,8 @@ def _trace(random: Random, size: int, traces: list[tuple[bytes, bytes]], after: 
         reading = _span_reading(random, role, responses, task_ids)
         if i == 0 and random.random() < 0.2:
             reading = msgspec.structs.replace(reading, role=Role.OTHER)
+        if reading.role is Role.LLM:
+            reading = _spoken(Random(span), reading)
         has_failed = random.random() < 0.12 and reading.role is not Role.OTHER
         if has_failed:
             reading = msgspec.structs.replace(reading, failure=Failure(type="ValueError", message=f"bad {i}"))
@@ -245,6 +249,17 @@ def _span_reading(random: Random, role: Role, responses: list[str], task_ids: li
     if role is not Role.OTHER and random.random() < 0.1:
         values["step_name"], values["step_index"] = f"step {random.randrange(3)}", random.randrange(1, 4)
     return Reading(**values)  # type: ignore[arg-type]
+
+
+def _spoken(random: Random, reading: Reading) -> Reading:
+    """A model call that says in which conversation it is, and whose, and perhaps that the context was compacted before it."""
+    if random.random() < 0.5:
+        reading = msgspec.structs.replace(reading, conversation_id=random.choice(("talk-1", "talk-2")))
+    if random.random() < 0.5:
+        reading = msgspec.structs.replace(reading, agent_label=random.choice(("ann", "bob")))
+    if random.random() < 0.1:
+        reading = msgspec.structs.replace(reading, tells=Tells.COMPACTION, compaction=(None, None), occurrence="compacted")
+    return reading
 
 
 def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Placed:

@@ -8,10 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spanpost.fold.context import DROP, Judged, canonical_model, judge, model_names, window_of
+from spanpost.fold.batch import Rules
+from spanpost.fold.context import Window, canonical_model, model_names, window_of
+from spanpost.fold.forecast import DROP
+from spanpost.fold.judged import Judged, What
+from spanpost.fold.lanes import Call as ModelCall
+from spanpost.fold.lanes import judge
 from spanpost.fold.records import Lane
 
 WARN_AT = (700, 850)
+#: No forecasts: tests of them are in test_forecast.py.
+RULES = Rules(warn_at=WARN_AT, ahead_calls=0, ahead_seconds=0)
 
 SAME = [
     ("gpt-4o", "gpt-4o"),
@@ -148,8 +155,11 @@ Call = tuple[int, str]
 
 def told_by(calls: list[tuple[int, Call]], window: int | None = 1000) -> list[list[Judged]]:
     """Return what each call of a lane tells. A call is its time and itself; equal times are repeats."""
-    lane = Lane()
-    return [judge(lane, at, at.to_bytes(4, "big"), used, window, conversation, WARN_AT) for at, (used, conversation) in calls]
+    lane, known = Lane(), None if window is None else Window(window, "table")
+    return [
+        judge(lane, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation), known, RULES)
+        for at, (used, conversation) in calls
+    ]
 
 
 def in_order(*used: int) -> list[list[Judged]]:
@@ -157,11 +167,11 @@ def in_order(*used: int) -> list[list[Judged]]:
 
 
 def warning(threshold: int, climb: int, used: int) -> Judged:
-    return Judged(threshold=threshold, climb=climb, used=used, window=1000)
+    return Judged(What.WARNING, climb, used, Window(1000, "table"), threshold)
 
 
 def compaction(climb: int, before: int, after: int) -> Judged:
-    return Judged(threshold=0, climb=climb, used=after, window=1000, before=before)
+    return Judged(What.COMPACTION, climb, after, Window(1000, "table"), before=before)
 
 
 def test_a_threshold_is_told_once_per_climb() -> None:
@@ -207,7 +217,7 @@ def test_a_new_conversation_is_no_compaction() -> None:
 def test_without_a_window_nothing_is_warned_of() -> None:
     """An unknown window is never guessed; a compaction is still told."""
     calls = [(at, (used, "")) for at, used in enumerate((900, 100, 110), 1)]
-    assert told_by(calls, window=None) == [[], [], [Judged(threshold=0, climb=1, used=100, window=0, before=900)]]
+    assert told_by(calls, window=None) == [[], [], [Judged(What.COMPACTION, 1, 100, before=900)]]
 
 
 # Against an oracle that sees the whole history at once
@@ -256,7 +266,7 @@ def flat(told: list[list[Judged]]) -> list[Judged]:
 
 
 def by_content(told: list[Judged]) -> list[tuple[int, int, int, int]]:
-    return sorted((j.climb, j.threshold, j.used, j.before) for j in told)
+    return sorted((j.climb, j.limit, j.used, j.before) for j in told)
 
 
 @given(calls, st.data())
@@ -274,7 +284,7 @@ def test_no_order_tells_one_twice(history: list[Call], data: st.DataObject) -> N
     """Whatever the order and the repeats, no (threshold, climb) is told twice, and only what was seen newest tells."""
     sent = data.draw(st.lists(st.sampled_from(list(enumerate(history, 1))), max_size=40)) if history else []
     told = told_by(sent)
-    ids = [(j.threshold, j.climb) for j in flat(told)]
+    ids = [(j.limit, j.climb) for j in flat(told)]
     assert len(set(ids)) == len(ids)
     newest = 0
     for (at, _), js in zip(sent, told, strict=True):

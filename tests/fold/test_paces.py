@@ -175,7 +175,8 @@ def test_five_failures_in_a_row_open_it():
     assert after(after(bucket, Receipt(), later(241)), failed(), later(242)).opened == 0
     opened = after(bucket, failed(), later(241))
     assert (opened.opened, opened.reason, paces.why_closed(opened)) == (1, "down", "failing")
-    assert granted(opened, later(241 + 29)) is None
+    assert granted(opened, later(241 + 9)) is None
+    assert granted(opened, later(241 + 10)) is not None
     plain = Budget(key=KEY)
     for _ in range(20):
         bucket = after(paces.full(plain, NOON), failed(), NOON, budget=plain)
@@ -239,6 +240,35 @@ def test_one_probe_at_a_time(bucket):
     well = after(probing, Receipt(), at + timedelta(seconds=1), claimed_at=at)
     assert paces.is_quiet(well, at + timedelta(seconds=1))
     assert granted(granted(well, later(9e3)), later(9e3)) is not None
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sets(st.sampled_from("abcd"))), min_size=1), st.sets(st.sampled_from("abcd")))
+def test_probes_take_turns(sorts, opened):
+    """Of the sorts that draw on an open circuit one goes on, the one due longest; those that draw on none all do."""
+    buckets = {key: paces.Bucket(key=key, tokens=1.0, at=NOON, opened=int(key in opened)) for key in "abcd"}
+    chosen = paces.in_turn([(later(due), [Budget(key=key) for key in sorted(keys)]) for due, keys in sorts], buckets)
+    assert chosen
+    for i, (due, keys) in enumerate(sorts):
+        rivals = [j for j, (_, others) in enumerate(sorts) if j != i and keys & others & opened]
+        if i in chosen:
+            assert all(sorts[j][0] >= due and j not in chosen for j in rivals)
+        elif not rivals:
+            raise AssertionError(f"{i} is held back by nobody")
+
+
+def test_what_an_open_circuit_holds_has_no_wait_of_its_own():
+    """A failure or refusal leaves the letter to the circuit that it meets open; patience, a look in vain or success do not."""
+    buckets = [paces.full(BREAKER, NOON), _open()]
+    assert paces.is_held(buckets, failed())
+    assert paces.is_held(buckets, closing(is_refusal=True))
+    for outcome in (
+        closing(),
+        RetryAt(at=NOON, reason="unreconciled", has_looked=True),
+        Receipt(),
+        GiveUp(reason="no", is_failure=True),
+    ):
+        assert not paces.is_held(buckets, outcome)
+    assert not paces.is_held(buckets[:1], failed())
 
 
 def test_what_was_under_way_before_says_nothing():

@@ -27,10 +27,14 @@ KEYS = [
     "input_tokens",
     "output_tokens",
     "cache_read_tokens",
+    "cache_write_tokens",
     "reasoning_tokens",
     "cost_usd",
+    "unpriced_calls",
     "context_used_tokens",
     "context_window_tokens",
+    "context_window_source",
+    "context_forecast",
     "model",
     "llm_calls",
     "tool_calls",
@@ -40,6 +44,7 @@ KEYS = [
     "approvals",
     "error",
     "session_id",
+    "totals",
 ]
 
 
@@ -48,7 +53,7 @@ def test_an_unknown_task_is_null_all_over() -> None:
     told = task_json(Task(uid=UID, tenant="default", task_id="t"))
     assert list(told) == KEYS
     assert {key for key, value in told.items() if value is not None} == {
-        "task_id", "status", "inferred", "llm_calls", "tool_calls", "tool_errors", "steps", "artifacts", "approvals",
+        "task_id", "status", "inferred", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors", "steps", "artifacts", "approvals",
     }  # fmt: skip
 
 
@@ -87,6 +92,33 @@ def test_a_report_joins_checkpoints_to_public_ids() -> None:
     ]
     assert list(told["lost"]) == ["a", "b"]
     assert told["tasks"][0]["rule"] == "r"
+
+
+def test_a_parent_is_told_with_all_below_it() -> None:
+    """A parent's totals add its own figures and those of every task below it, each once, also where parents go round in a ring."""
+
+    def one(n: int, parent: int | None, tokens: int | None, cost: str | None) -> Task:
+        above = None if parent is None else UUID(int=parent)
+        usd = None if cost is None else Decimal(cost)
+        return Task(
+            uid=UUID(int=n), tenant="t", task_id=str(n), parent_uid=above, input_tokens=tokens, cost_usd=usd, llm_calls=1, unpriced_calls=cost is None
+        )  # fmt: skip
+
+    told = report(
+        [one(1, None, 10, "0.5"), one(2, 1, None, None), one(3, 2, 5, "0.25"), one(4, 5, 1, None), one(5, 4, 2, None)], [], {}
+    )
+    by_id = {task["task_id"]: task["totals"] for task in told["tasks"]}
+    shown = {
+        n: t and (t["tasks"], t["llm_calls"], t["input_tokens"], t["output_tokens"], t["cost_usd"], t["unpriced_calls"])
+        for n, t in by_id.items()
+    }
+    assert shown == {
+        "1": (3, 3, 15, None, 0.75, 1),
+        "2": (2, 2, 5, None, 0.25, 1),
+        "3": None,
+        "4": (2, 2, 3, None, None, 2),
+        "5": (2, 2, 3, None, None, 2),
+    }
 
 
 def test_no_time_is_null() -> None:

@@ -188,8 +188,8 @@ def test_what_cannot_be_sent_is_lost_by_count(process: Process) -> None:
     pipeline._forwarder._patience = 0.3
     span(provider).end()
     assert pipeline.force_flush() is False
-    # A start is not told of a span that has ended by then: one or two observations.
-    assert pipeline.lost["receive"] in (1, 2)
+    # A start is not told of a span that has ended by then: one or two observations, and on a slow machine a heartbeat.
+    assert pipeline.lost["receive"] in (1, 2, 3)
 
 
 def test_the_end_is_in_time_whatever_hangs(gateway: Gateway, process: Process) -> None:

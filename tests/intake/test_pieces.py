@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +112,36 @@ def test_records_are_cut_like_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found) > 3
     assert max(piece.size for piece in found) < 1100
     assert [o.name for p in found for o in p.decoded.observations] == [o.name for o in decode_logs(body).observations]
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs"])
+def test_a_large_body_of_json_is_read_in_pieces(signal: str) -> None:
+    """Of several resources and scopes everything is read once, under its own, and what is misshapen is counted once."""
+    outer, middle, inner = (
+        ("resourceSpans", "scopeSpans", "spans") if signal == "traces" else ("resourceLogs", "scopeLogs", "logRecords")
+    )
+    number = 0
+
+    def entry() -> dict[str, Any]:
+        nonlocal number
+        number += 1
+        ids = {"traceId": f"{number:032x}", "spanId": f"{number:016x}", "name": "chat", "eventName": "agent.checkpoint"}
+        pad = {"key": "pad", "value": {"stringValue": "x" * 2000}}
+        return {**ids, "startTimeUnixNano": "1", "endTimeUnixNano": "2", "timeUnixNano": "2", "attributes": [pad]}
+
+    def resource(name: str, count: int) -> dict[str, Any]:
+        named = {"attributes": [{"key": "service.name", "value": {"stringValue": name}}]}
+        scopes = [{"scope": {"name": f"{name} {n}"}, inner: [entry() for _ in range(count)]} for n in range(2)]
+        return {"resource": named, middle: scopes}
+
+    document = {outer: [resource("a", 300), "no object", resource("b", 40), {middle: 7}, {middle: [{inner: [3]}]}]}
+    body = json.dumps(document).encode()
+    read = list(pieces(signal, body, "default", is_json=True))
+    assert len(read) > 4
+    whole = (decode_traces if signal == "traces" else decode_logs)(body, is_json=True)
+    assert [o for piece in read for o in piece.decoded.observations] == whole.observations
+    lost: Counter[str] = Counter()
+    for piece in read:
+        lost.update(piece.decoded.lost)
+    assert lost == whole.lost
+    assert sum(whole.lost.values()) > 0

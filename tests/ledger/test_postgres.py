@@ -18,6 +18,7 @@ from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp
 from spanpost.fold.silence import Patience
+from spanpost.ledger import kin
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql import schema
@@ -393,7 +394,8 @@ async def test_many_that_find_one_silent_tell_it_once(postgres_dsn: str, databas
     await ledgers[0].record(tasks)
     await ledgers[1].record([beat((n, n), seq=1, producer=f"p{n}", interval=0) for n in range(1, 5)])
     await database.execute(_AGO)
-    await database.execute("UPDATE watch SET resumed_at = now() - interval '1 hour'")
+    # Somebody listened all the time: the schema's own first moment may be long ago by now.
+    await database.execute("UPDATE watch SET seen_at = now(), resumed_at = now() - interval '1 hour'")
     for _ in range(3):
         await database.execute("UPDATE timers SET at = now()")
         await asyncio.gather(*(one.elapse() for one in ledgers))
@@ -419,3 +421,35 @@ async def test_one_of_several_tells_of_all(ledger: PostgresLedger, postgres_dsn:
     assert (await other.open_tasks(), await ledger.open_tasks()) == ({"starting": 1}, None)
     await other.close()
     assert await ledger.open_tasks() == {"starting": 1}
+
+
+@pytest.mark.parametrize("names", ["their traces", "ids of their own"])
+async def test_many_timers_ask_few_questions(postgres_dsn: str, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of as many traces whose settling is over are folded together, without a question and a new beginning for each."""
+    ledger = PostgresLedger(postgres_dsn, rules=msgspec.structs.replace(TELLING, settle=timedelta(0), usage_settles=timedelta(0)))
+    await ledger.open()
+    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 3}
+    ids = [{"agent.task.id": f"t{n}"} if names == "ids of their own" else {} for n in range(60)]
+    await ledger.record([ended(trace=n, span=7, parent=1, name="chat", attributes=call | ids[n - 1]) for n in range(1, 61)])
+    missed: list[bytes] = []
+    around = kin.Records.fetch_around
+
+    async def counted(records: kin.Records, connection: Any, key: bytes) -> None:
+        missed.append(key)
+        await around(records, connection, key)
+
+    monkeypatch.setattr(kin.Records, "fetch_around", counted)
+    recorded = await ledger.elapse()
+    assert 60 in (len(recorded.settled), len(recorded.tasks))
+    assert len(missed) < 3
+    await ledger.close()
+
+
+async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn: str, database: Any) -> None:
+    """Where the server's default is not to wait for the disk, spanpost's commits wait, with a pooler and without."""
+    assert await database.fetchval("SHOW synchronous_commit") == "off"  # so that this proves something
+    for is_pooled in (False, True):
+        ledger = PostgresLedger(postgres_dsn, rules=TELLING, pgbouncer=is_pooled)
+        await ledger.open()
+        assert await ledger._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
+        await ledger.close()

@@ -44,6 +44,7 @@ def a_busy_task():
         action="reading 12 pages",
         context_used_tokens=144_000,
         context_window_tokens=200_000,
+        context_window_source="table",
         tool_calls=7,
         tool_errors=1,
         artifacts=(Artifact(name="outline.md", uri="https://files.example.com/outline.md", kind="file"),),
@@ -61,7 +62,7 @@ def test_a_card_says_it_all():
     assert rows == [
         "┃ ████████████░░░░░░░░  60 %   2/5 Fetch data",
         "┃ ▸ reading 12 pages",
-        "┃ context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k   18.4k in · 1.2k out   $0.04   7 tool calls, 1 failed",
+        "┃ context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k (table)   18.4k in · 1.2k out   $0.04   7 tool calls, 1 failed",
         "┃ 1 of 2 agents at work",
         "┃ ├ ✅ Check sources  complete",
         "┃ └ ⚙️ Collect  working  2m 14s",

@@ -18,7 +18,7 @@ from spanpost.domain.checkpoints import TOLD, Checkpoint, Kind
 from spanpost.domain.observations import Observation, Origin, Part, log_index
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
-from spanpost.fold.silence import Patience
+from spanpost.fold.silence import NO_SILENCE, Patience
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 
@@ -97,7 +97,8 @@ def folded(
 ) -> tuple[list[Task], list[Checkpoint]]:
     """Return what comes of records, one batch each, as it is seen `now` seconds after the beginning."""
     clock = [BEGAN]
-    ledger = MemoryLedger(Rules(patience=patience or Patience()), clock=lambda: clock[0])
+    rules = Rules(patience=patience or Patience(), windows={"claude-sonnet-4-5": 200_000})
+    ledger = MemoryLedger(rules, clock=lambda: clock[0])
     for record in records:
         clock[0] = max(clock[0], datetime.fromtimestamp(record.at_ns / 1e9, UTC))
         assert not ledger.record_now([record]).lost
@@ -243,6 +244,43 @@ def test_a_permission_prompt_is_seen_where_hooks_tell_it() -> None:
     assert folded(*s.records)[0][0].status == "working"
 
 
+def test_a_session_ends_where_hooks_tell_it_and_may_be_resumed() -> None:
+    """A hook for the session's end completes it; a prompt after that is another run of the same session."""
+    s = Session().prompt(0).call(1).answer(1).tell("hook_execution_start", 9, hook_event="SessionEnd", hook_name="SessionEnd")
+    assert folded(*s.records)[0][0].status == "complete"
+    s.prompt(60, "p2")
+    [task], _ = folded(*s.records)
+    assert (task.status, task.segments) == ("working", 2)
+
+
+def test_what_the_resource_says_is_there_for_routing() -> None:
+    """Topic, repository and environment that the person set for the CLI's process are the task's."""
+    said = {"service.name": "claude-code", "agent.topic": "backend", "agent.repo": "acme/shop", "deployment.environment.name": "ci"}
+    origin = msgspec.structs.replace(EVENTS, resource=said)
+    [task], _ = folded(*(msgspec.structs.replace(o, origin=origin) for o in Session().prompt(0).call(1).records))
+    assert (task.topic, task.repo, task.environment, task.service) == ("backend", "acme/shop", "ci", "claude-code")
+
+
+@given(st.randoms(use_true_random=False))
+def test_any_order_of_a_session_comes_to_the_same(random: Random) -> None:
+    """Two prompts with tools, a refusal, an error, a compaction and data points: every order and repetition, the same."""
+    s = Session().prompt(0).call(1).tool(1).call(3).answer(3).prompt(60, "p2").call(61, "p2", fresh=9000)
+    s.tell("api_error", 62, "p2", model="claude-sonnet-4-5", error="Overloaded", status_code=529, request_id="req_1")
+    s.tell("tool_decision", 63, "p2", decision="reject", source="user_reject", tool_name="Edit", tool_use_id="t2")
+    s.tell("compaction", 64, "p2", trigger="auto", success="true", pre_tokens="9900", post_tokens="400")
+    s.call(65, "p2", fresh=10).answer(65, "p2")
+    records = [*s.records, point("token.usage", 60, 5, type="output"), point("active_time.total", 60, 5.0, type="cli")]
+
+    def public(batch: list[Observation]) -> tuple[list[Task], list[tuple[str, str]]]:
+        tasks, checkpoints = folded(*batch, patience=NO_SILENCE)
+        return tasks, told([c for c in checkpoints if c.kind in TOLD])
+
+    expected = public(records)
+    mixed = [*records, *random.sample(records, 5)]
+    random.shuffle(mixed)
+    assert public(mixed) == expected
+
+
 # --- failures and compaction ------------------------------------------------------------------------------------------
 
 
@@ -278,6 +316,23 @@ def test_a_sub_agents_end_is_a_checkpoint() -> None:
     [task], checkpoints = folded(*s.records)
     assert [c.text for c in checkpoints if c.kind is Kind.CHECKPOINT] == ["Explore is done: 7 tool calls, 12.5 s"]
     assert (task.llm_calls, task.input_tokens) == (2, 2000)
+
+
+def test_calls_beside_the_conversation_say_nothing_of_its_context() -> None:
+    """A title's or a sub-agent's call is counted, and leaves the session's context use and model alone."""
+    s = Session().prompt(0).call(1, fresh=150_000, query_source="repl_main_thread")
+    s.call(2, fresh=50, cached=0, query_source="generate_session_title", model="claude-haiku-4-5")
+    s.call(3, fresh=190_000, cached=0, query_source="agent:builtin:Explore", agent__name="Explore")
+    [task], checkpoints = folded(*s.records)
+    assert (task.context_used_tokens, task.model, task.llm_calls) == (150_900, "claude-sonnet-4-5", 3)
+    assert [c.ref for c in checkpoints if c.kind is Kind.CONTEXT_WARNING] == ["70"]
+
+
+@pytest.mark.parametrize(("model", "window"), [("claude-sonnet-4-5", 200_000), ("claude-sonnet-4-5[1m]", 1_000_000)])
+def test_the_window_is_the_models(model: str, window: int) -> None:
+    """A window of a million tokens is known by the model's name."""
+    [task], _ = folded(*Session().prompt(0).call(1, model=model).records)
+    assert task.context_window_tokens == window
 
 
 def test_records_that_mean_nothing_are_no_sign_of_work() -> None:
@@ -413,3 +468,96 @@ def test_codex_cli_is_read_by_its_declaration() -> None:
     assert (task.task_id, task.name, task.model) == ("c1", "Codex", "gpt-5.1")
     assert (task.input_tokens, task.output_tokens, task.cache_read_tokens, task.reasoning_tokens) == (100, 10, 40, 5)
     assert (task.llm_calls, task.tool_calls) == (1, 1)
+
+
+# --- with traces ------------------------------------------------------------------------------------------------------
+
+TRACE = b"t" * 16
+SPANS = Origin(resource=RESOURCE, scope="com.anthropic.claude_code.tracing", scope_version="2.1.329")
+
+
+def span(id: int, kind: str, at: float, end: float, parent: int = 0, **attributes: Any) -> Observation:
+    said = {"session.id": "s1", "terminal.type": "non-interactive", "span.type": kind}
+    return Observation(
+        part=Part.ENDED,
+        trace_id=TRACE,
+        span_id=id.to_bytes(8, "big"),
+        parent_id=parent.to_bytes(8, "big") if parent else b"",
+        name=f"claude_code.{kind}",
+        at_ns=_ns(end),
+        start_ns=_ns(at),
+        end_ns=_ns(end),
+        attributes={**said, **attributes},
+        origin=SPANS,
+    )
+
+
+USED = {"model": "claude-sonnet-4-5", "input_tokens": 100, "output_tokens": 10, "cache_read_tokens": 900}
+
+
+def traced(session: Session, parent: int) -> list[Observation]:
+    """Return a session's records as they are written inside of a span."""
+    return [msgspec.structs.replace(o, trace_id=TRACE, span_id=parent.to_bytes(8, "big")) for o in session.records]
+
+
+@given(st.randoms(use_true_random=False))
+def test_a_session_below_its_callers_span(random: Random) -> None:
+    """With TRACEPARENT a session is the child task of the agent that started it, in any order of spans and records."""
+    caller = msgspec.structs.replace(
+        span(1, "", 0, 20),
+        attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "boss"},
+        name="invoke_agent boss",
+    )
+    caller = msgspec.structs.replace(caller, origin=Origin(scope="boss"))
+    spans = [
+        caller,
+        span(2, "interaction", 1, 9, parent=1),
+        span(3, "llm_request", 2, 3, parent=2, request_id="req_1", **USED),
+        span(4, "tool", 3, 8, parent=2, tool_name="Agent", tool_use_id="t1", subagent_type="Explore"),
+        span(5, "tool.execution", 3, 8, parent=4, tool_use_id="t1"),
+        span(
+            6, "llm_request", 4, 5, parent=4, agent_id="a1", request_id="req_2", query_source_safe="agent.builtin.Explore", **USED
+        ),
+        span(7, "llm_request", 8, 9, parent=2, request_id="req_3", **USED),
+    ]
+    s = Session(terminal="non-interactive").prompt(1)
+    for at, request in ((3, "req_1"), (5, "req_2"), (9, "req_3")):
+        s.call(at, cached=900, request_id=request, query_source="sdk" if request != "req_2" else "agent:builtin:Explore")
+    records = traced(s, 2)
+    mixed = [*spans, *records, *random.sample([*spans, *records], 4)]
+    random.shuffle(mixed)
+    tasks, checkpoints = folded(*mixed, patience=NO_SILENCE)
+    by_name = {task.name: task for task in tasks}
+    session = by_name["Claude Code"]
+    assert (session.parent_uid, session.status, session.segments) == (by_name["boss"].uid, "complete", 1)
+    assert (session.llm_calls, session.input_tokens, session.tool_calls, session.cost_usd) == (3, 3000, 1, Decimal("0.03"))
+    assert sorted(c.kind for c in checkpoints) == [Kind.END, Kind.END, Kind.START, Kind.START]
+
+
+def test_spans_alone_show_a_session_before_its_prompts_span_has_ended() -> None:
+    """The first model call's span shows the session at work; the prompt's span, which comes last, takes it over."""
+    call = span(3, "llm_request", 2, 3, parent=2, **USED, stop_reason="tool_use")
+    [task], _ = folded(call)
+    assert (task.task_id, task.status, task.is_announced, task.input_tokens) == ("s1", "working", True, 1000)
+    [task], checkpoints = folded(call, span(2, "interaction", 1, 9))
+    assert (task.task_id, task.input_tokens, task.segments) == ("s1", 1000, 1)
+    assert [c.kind for c in checkpoints].count(Kind.START) == 1
+
+
+def test_a_second_prompts_first_span_takes_the_session_up_again() -> None:
+    """A session that has ended is at work as soon as a call of its next prompt is told, though nothing names the prompt yet."""
+    first = [span(2, "interaction", 1, 9), span(3, "llm_request", 2, 9, parent=2, **USED, stop_reason="end_turn")]
+    assert folded(*first)[0][0].status == "complete"
+    call = msgspec.structs.replace(span(8, "llm_request", 20, 21, parent=7, **USED), trace_id=b"u" * 16)
+    [task], _ = folded(*first, call)
+    assert (task.status, task.input_tokens, task.ended_at) == ("working", 2000, None)
+
+
+def test_calls_of_equal_size_are_told_apart_by_their_time() -> None:
+    """Where no request id is sent, a call is known by what it used; another of the same size, later, is another call."""
+    spans = [span(2, "interaction", 1, 9), *(span(n, "llm_request", n, n + 0.4, parent=2, **USED) for n in (3, 5))]
+    s = Session(terminal="non-interactive").prompt(1).call(3.4, cached=900).call(5.4, cached=900)
+    for o in s.records:
+        o.attributes.pop("cache_creation_tokens", None)
+    [task], _ = folded(*spans, *traced(s, 2))
+    assert (task.llm_calls, task.input_tokens, task.cost_usd) == (2, 2000, Decimal("0.02"))

@@ -18,7 +18,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
 from spanpost.ledger.base import BudgetRow, DeliveryRow
 from spanpost.ledger.prune import Pruned
-from spanpost.sinks.words import look
+from spanpost.sinks.words import count, forecast, look, window
 
 #: Where the terminal's word is another.
 _COLOURS = {"grey": "bright_black"}
@@ -45,8 +45,8 @@ def print_tasks(tasks: Sequence[Task], *, explain: bool = False) -> None:
             Text(str(task.llm_calls)),
             Text(tools),
             Text(f"{_number(task.input_tokens)} / {_number(task.output_tokens)}"),
-            Text("?" if task.cost_usd is None else f"${task.cost_usd:.4f}"),
-            Text("?" if task.context_share is None else f"{task.context_share:.0%}"),
+            Text("?" if task.cost_usd is None else f"${task.cost_usd:.4f}" + ("+?" if task.unpriced_calls else "")),
+            Text(_context(task)),
             Text(_time(task.started_at)),
             Text(_took(task)),
             Text(line(task.task_id, 52)),
@@ -124,8 +124,8 @@ def print_budgets(rows: Sequence[BudgetRow]) -> None:
 
 def print_lost(lost: Mapping[str, int]) -> None:
     """Print what could not be read, by reason."""
-    for reason, count in sorted(lost.items()):
-        out().print(Text(f"lost: {count} ({reason})", style="yellow"))
+    for reason, n in sorted(lost.items()):
+        out().print(Text(f"lost: {n} ({reason})", style="yellow"))
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], console: Console | None = None) -> None:
@@ -201,6 +201,14 @@ def print_pruned(pruned: Pruned) -> None:
     )
     if not pruned.is_done:
         print("nothing was changed: say --yes to do it", file=sys.stderr)
+
+
+def _context(task: Task) -> str:
+    """Return ``72% of 200k (table)``; of the share nothing is known without a window."""
+    if task.context_share is None:
+        return "?" if task.context_used_tokens is None else f"{count(task.context_used_tokens)} of ?"
+    told = f"{task.context_share:.0%} of {window(task)}"
+    return f"{told}, {said}" if (said := forecast(task)) else told
 
 
 def _number(value: int | None) -> str:

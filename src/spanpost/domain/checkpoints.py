@@ -22,10 +22,15 @@ class Kind(StrEnum):
     END = "end"
     # judged
     CONTEXT_WARNING = "context_warning"
+    #: A limit of the context window is forecast to be near.
+    CONTEXT_FORECAST = "context_forecast"
+    #: Told where something says so, judged where it is inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
 
 
+#: How a compaction is known.
+SAID, INFERRED = "said", "inferred"
 #: Told because something said so; the rest is judged by spanpost.
 TOLD = frozenset(
     {Kind.START, Kind.CHECKPOINT, Kind.ARTIFACT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.END}
@@ -55,5 +60,10 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     progress: float | None = None
     #: Longer text behind it (an error's log tail, an approval's detail).
     detail: str = ""
-    #: Approval id, artifact key, error type or context threshold, by kind.
+    #: Approval id, artifact key, error type or context threshold, by kind; of a compaction whether it was `SAID` or `INFERRED`.
     ref: str = ""
+
+    @property
+    def is_told(self) -> bool:
+        """True when something said so, False when spanpost judged it."""
+        return self.kind in TOLD or (self.kind is Kind.COMPACTION and self.ref == SAID)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
@@ -140,8 +141,9 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
     aggregate: Usage | None = None
     response_id: str | None = None
-    #: Model that answered, else the one asked for, as sent.
+    #: Model that answered, else the one asked for, as sent; and who serves it.
     model: str | None = None
+    provider: str | None = None
     finish: Finish = Finish.UNKNOWN
 
     # --- a tool call --------------------------------------------------------------------------------------------
@@ -158,8 +160,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_name: str | None = None
     step_index: int | None = None
     step_count: int | None = None
+    #: What the agent says that this span cost; a model call's stands in its usage too.
+    cost_usd: Decimal | None = None
     context_used: int | None = None
     context_window: int | None = None
+    #: The context was compacted: by this event, or before this call. Tokens before and after, where that is said.
+    compaction: tuple[int | None, int | None] | None = None
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
 
@@ -194,6 +200,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_key: str = ""
     #: What is open has answered, and rests unless something follows.
     rests: bool = False
+    #: A model call beside the conversation (a sub-agent's, a title's): it says nothing of its context.
+    is_aside: bool = False
     #: No sign of work, whatever it says.
     is_quiet: bool = False
     #: What a step is known by where names are not.
@@ -207,6 +215,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.role not in (Role.OTHER, Role.PLUMBING) or self.says_something
 
     @property
+    def says_use(self) -> bool:
+        """True when it says how many tokens a context holds."""
+        return self.context_used is not None or (self.role == 2 and self.usage is not None and self.usage.input is not None)
+
+    @property
     def says_something(self) -> bool:
         """True when an ``agent.*`` name, a wait for a person or a stop was read, whatever the role."""
         return bool(
@@ -217,6 +230,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.step_name
             or self.progress is not None
             or self.context_used is not None
+            or self.context_window is not None
+            or self.cost_usd is not None
             or self.links
             or self.results
             or self.is_gone

@@ -29,6 +29,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None
     calls: int
     usage: Usage
+    #: Of the calls those of which no cost is known.
+    unpriced: int = 0
 
 
 class Recorded(msgspec.Struct, kw_only=True):

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
 
 
@@ -76,10 +77,17 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost_usd: Decimal | None = None
+    #: Model calls of which no cost is known: with some the cost is that of the others.
+    unpriced_calls: int = 0
     context_used_tokens: int | None = None
     context_window_tokens: int | None = None
-    #: How the window is known: given, table, default; empty when unknown.
+    #: How the window is known: given, said, observed, table, default (`fold.context`); empty when unknown.
     context_window_source: str = ""
+    #: The model whose window it is, and the most that it writes in one answer.
+    context_model: str | None = None
+    context_max_output_tokens: int | None = None
+    #: When the window will be as full as is warned of; None when there is nothing to say.
+    context_forecast: Forecast | None = None
     model: str | None = None
     llm_calls: int = 0
     tool_calls: int = 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
+from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+from spanpost.fold.flow import nano
+from spanpost.fold.read.values import doing
 from spanpost.fold.read.values import name as clean_name
 
 #: Bound once: an enum's members are looked up slowly.
@@ -16,6 +20,8 @@ _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
 
+#: The lane of calls that name no model, and of what the agent says itself: no model is called so.
+NO_MODEL, AGENT_LANE = "model", "agent"
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
 _IDENTITY = (
     ("type", "task_type"),
@@ -54,11 +60,13 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
-        elif role is _LLM or role is _TOOL:
-            if begins > facts.active_ns:
-                facts.active_ns = begins
-            if role is _TOOL:
-                facts.note("begun", 0, begins, key, True)
+        else:
+            if role is _LLM or role is _TOOL:
+                if begins > facts.active_ns:
+                    facts.active_ns = begins
+                if role is _TOOL:
+                    facts.note("begun", 0, begins, key, True)
+            _doing(facts, o, r, key, begins)
         if (role is _LLM or role is _TOOL) and begins:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
@@ -76,7 +84,9 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         if facts.ending.rested is None or rested > facts.ending.rested:
             facts.ending.rested = rested
     if r.says_something:
-        _progress(facts, o, r, key)
+        _progress(facts, o, r, key, role)
+    if r.tells is _COMPACTION:
+        facts.note("compacted", 0, o.start_ns or at, key, True)
     if r.is_interrupt:
         facts.note("interrupt", 0, at, key, True)
     if r.approval is not None:
@@ -88,6 +98,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
 def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
     """Keep who is at work. Among equals the earliest stands, so that a name does not change under its readers."""
     earliest = -begins
+    # Of one span's copies the ended one says most: at its start a lesser attribute may stand in for one that comes later.
+    key = (b"\1" if o.part is _ENDED else b"\0") + key
     if 4 <= role <= 6:
         name = r.task_name
         if name:
@@ -114,6 +126,26 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
         facts.note("environment", 0, earliest, key, r.environment)
 
 
+def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) -> None:
+    """Keep what is being done just now, for as long as the task runs: the newest start says it.
+
+    By what this very copy says it is: what its cell knows by now depends on the order of arrival.
+    """
+    role = r.role
+    if role is not _LLM and role is not _TOOL and (role is not _STEP or not o.parent_id):
+        return
+    if begins > facts.active_ns:
+        facts.active_ns = begins
+    if role is _LLM:
+        shown = f"model: {r.model}" if r.model else "asking the model"
+    else:
+        name = r.tool_name or doing(o.name)
+        if name is None:
+            return
+        shown = f"tool: {name}" if role is _TOOL else name
+    facts.note("doing", 0, begins, key, shown[:TEXT_CAP])
+
+
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
     at = o.at_ns
     failure = r.failure
@@ -137,9 +169,12 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
         )
         if r.model:
-            facts.note("model", 0, at, key, r.model)
-        if usage is not None and usage.input is not None:
-            facts.note("context_call", 0, at, key, (r.model, usage.input))
+            facts.note("model", -1 if r.is_aside else 0, at, key, r.model)
+        if usage is not None and usage.input is not None and not r.is_aside:
+            model = canonical_model(r.model or NO_MODEL)
+            facts.point((at, key[:8], o.start_ns or at, usage.input, model, _conversation(r)))
+            if not has_failed:
+                facts.accept(model, usage.input)
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
         has_no_result = r.has_no_result or r.is_interrupt
@@ -160,13 +195,18 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             facts.ending.closed = closed
 
 
+def _conversation(r: Reading) -> int:
+    """Return a number that differs between conversations; 0 when it is not said which."""
+    return crc32(r.conversation_id.encode("utf-8", "replace")) or 1 if r.conversation_id else 0
+
+
 def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
     if failure is None:
         return "", o.status_message[:TEXT_CAP], ""
     return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], failure.log_tail[-TEXT_CAP:]
 
 
-def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
+def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) -> None:
     at = o.at_ns
     if r.status is not None:
         if r.status in FINAL_STATUSES:
@@ -193,8 +233,11 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
         # Of a step that is a span, its end says last what it was.
         best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
         facts.enter("steps", entry, best, -began, key, (name, r.step_index, began))
+    if r.cost_usd is not None and 4 <= role <= 6:
+        facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
     if r.context_used is not None:
         facts.note("context_used", 0, at, key, r.context_used)
+        facts.point((at, key[:8], at, r.context_used, AGENT_LANE, _conversation(r)))
     if r.context_window is not None:
         facts.note("context_window", 0, at, key, r.context_window)
     for name, url in r.links.items():
@@ -204,8 +247,6 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes) -> None:
     if r.artifact is not None:
         a = r.artifact
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
-    if r.tells is _COMPACTION:
-        facts.note("compacted", 0, at, key, True)
     if r.tells is Tells.ERROR and r.failure is not None:
         facts.note("failure", 0, at, key, _failure(r.failure, o))
 

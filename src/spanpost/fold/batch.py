@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -13,6 +14,8 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
+from spanpost.domain.usage import Usage
+from spanpost.fold.context import Windows
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import Patience
@@ -21,22 +24,46 @@ from spanpost.fold.work import Key
 _STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
 
 
+class Prices(Protocol):
+    """**Protocol:** what model calls cost."""
+
+    def priced(self, o: Observation, provider: str | None, model: str | None, usage: Usage) -> Usage:
+        """Return the usage with its cost, as far as that is known. Must not raise."""
+        ...
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the fold is told to go by. Values, no behaviour."""
+    """What the fold is told to go by. Values, no behaviour; but for the prices, which are too many to be held as values."""
 
     routes: Routes = msgspec.field(default_factory=Routes)
     #: Context window by canonical model name, tokens.
     windows: Mapping[str, int] = {}
-    #: Warn when this share of the window is used, per mille, ascending.
+    #: Which of these names the settings give, and the window of a model that has none.
+    given_windows: frozenset[str] = frozenset()
+    default_window: int | None = None
+    #: Most output tokens by canonical model name.
+    outputs: Mapping[str, int] = {}
+    #: Warn when this share of the window is used, per mille, ascending; and when so many tokens are.
     warn_at: tuple[int, ...] = (700, 850)
+    warn_tokens: tuple[int, ...] = ()
+    #: Warn ahead when the largest share or a cap is forecast to be reached in so many calls, or seconds.
+    ahead_calls: int = 3
+    ahead_seconds: float = 60.0
     #: How long a trace without a known root is given before it is announced after all.
     settle: timedelta = timedelta(seconds=10)
     #: How long a model call's figures may change before they are added to counters.
     usage_settles: timedelta = timedelta(seconds=30)
     #: Keep prompts, completions and tool arguments in the audit rows.
     keeps_content: bool = False
+    #: What model calls cost that do not say it.
+    prices: Prices | None = None
     #: How long silence is borne.
     patience: Patience = Patience()
+
+    @property
+    def known_windows(self) -> Windows:
+        """What is known of windows beforehand."""
+        return Windows(self.windows, self.given_windows, self.default_window)
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +84,8 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     #: The slot of its response id, and the identity of the task that it names; empty without.
     slot: Key = b""
     task_uid: bytes = b""
+    #: The domain of its conversation, where it says how full a context is.
+    talk: bytes = b""
 
     @property
     def is_span(self) -> bool:

@@ -14,10 +14,12 @@ from spanpost.fold.batch import Folded, Rules, Timer
 from spanpost.fold.flow import ZERO, as_usage, minus
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
+from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.records import Group, Offspring
 from spanpost.fold.routes import letters
 from spanpost.fold.segments import newest_segment, runs
-from spanpost.fold.tasks import EPOCH, Verdict, as_task, judge, may_be_given_up, moment, of_past_segment
+from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
+from spanpost.fold.use import Use, use_of
 from spanpost.fold.work import Key
 
 #: How long a task whose last call failed may be silent before it counts as failed without its root.
@@ -39,6 +41,8 @@ class Closing:
         self.rules = rules
         self.now = now
         self.out = out
+        #: How full the context of each task is that was judged.
+        self._uses: dict[Key, Use] = {}
 
     def judge(self, news: list[Item]) -> None:
         """Judge every task that was touched, and those above them; then address the news."""
@@ -49,7 +53,8 @@ class Closing:
             group = groups.group(key)
             if group is None:
                 continue
-            verdict = verdicts[key] = judge(group, self.rules.windows, self.rules.warn_at)
+            use = self._uses[key] = use_of(group.facts, self.rules)
+            verdict = verdicts[key] = judge(group, use, self.rules)
             if not group.has_started and group.has_box:
                 group.has_started = True
                 out.started.append(uuid_of(group.uid))
@@ -178,13 +183,14 @@ class Closing:
             group = self.groups.group(key)
             if group is None:
                 return None
-            verdict = verdicts.get(key) or judge(group, self.rules.windows, self.rules.warn_at)
+            use = self._uses.get(key) or use_of(group.facts, self.rules)
+            verdict = verdicts.get(key) or judge(group, use, self.rules)
             _, root = self.groups.root(key, group)
             parent = self.groups.group(group.parent) if group.parent else None
             offspring = self.groups.offspring(key)
             doing = self._agents_at_work(offspring) if not verdict.is_over else None
             tasks[key] = as_task(
-                group, verdict, self.rules.windows, parent=parent, root=root, children=offspring.tasks, agents_at_work=doing
+                group, verdict, use, self.rules, parent=parent, root=root, children=offspring.tasks, agents_at_work=doing
             )
             return tasks[key]
 
@@ -289,7 +295,15 @@ class Closing:
             grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
         facts = group.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
-        self.out.settled.append(Settled(agent_name=agent, model=facts.value("model"), calls=grown[0], usage=as_usage(grown)))
+        self.out.settled.append(
+            Settled(
+                agent_name=agent,
+                model=facts.value("model"),
+                calls=grown[0],
+                usage=as_usage(grown),
+                unpriced=max(0, grown[0] - grown[11]),
+            )
+        )
 
     def _watch_usage(self, key: Key, group: Group) -> None:
         """Have the figures counted: now when the run has ended, else in a while."""

@@ -1,30 +1,21 @@
-"""Context windows: how full, and when to warn.
-
-Rules. Use is a model call's input tokens, cache included, per lane (task and model). A threshold is told once per climb; a
-lane is re-armed by a compaction (a drop of 30 % or more that the next call confirms) or a new conversation. A call older
-than its lane's newest never tells.
+"""Names of models, and how large their context windows are.
 
 Names. The same model is told as `openai/gpt-4o`, `gpt-4o-2024-08-06`, `azure/eu/gpt-4o`. A canonical name is what is left
 without who serves it, its date and words like `-latest`. Sizes (`-32k`, `-mini`, `:70b`) and versions that a maker counts
 (`deepseek-v3`) are other models and stay. Where a date does say another window (`qwen-plus-2025-01-25`), a table lists that
 longer name too: a look-up goes from the longest name to the shortest.
 
-Theory. The climb's number, not a time, is part of a warning's id: whatever subset of a history is seen in order, the n-th
-climb's warnings have the same ids, so no order tells one twice.
+Windows. In this order: *given* by the settings for the model; *said* by the span, or by the model's name (`[1m]`);
+*observed*, when a larger input was accepted than the table allows; the *table*; the *default* of the settings. That word
+goes wherever the window goes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
-
-import msgspec
-
-from spanpost.fold.records import Lane
-
-#: A drop to this share of the former use, or below, may be a compaction.
-DROP = 0.7
+from typing import NamedTuple
 
 #: A longer name, or one with more suffixes, is nobody's model; it is compared as it is.
 _LONGEST, _MOST_SUFFIXES = 200, 8
@@ -72,16 +63,6 @@ _OWN_NAME = {
     "o1-preview": "o1-preview",
     "computer-use-preview": "computer-use-preview",
 }
-
-
-class Judged(msgspec.Struct, frozen=True, gc=False):
-    """What a call made us conclude: a threshold crossed (per mille), or a compaction (0)."""
-
-    threshold: int
-    climb: int
-    used: int
-    window: int
-    before: int = 0
 
 
 def canonical_model(model: str) -> str:
@@ -140,59 +121,74 @@ def _bare(name: str) -> str:
     return name
 
 
+#: How a window is known, from the surest down.
+GIVEN, SAID, OBSERVED, TABLE, DEFAULT = "given", "said", "observed", "table", "default"
+#: Sizes in which windows are made: of one that is larger than the table says, the next of them is taken.
+_SIZES = (4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 200_000, 262_144, 400_000, 524_288, 1_000_000, 1_048_576, 2_097_152)
+
+
+class Window(NamedTuple):
+    """A context window: tokens, and how it is known."""
+
+    tokens: int
+    source: str
+
+
+class Windows(NamedTuple):
+    """What is known of windows beforehand: tokens by model name, which of these names the settings give, and the default."""
+
+    table: Mapping[str, int]
+    given: Collection[str] = ()
+    default: int | None = None
+
+
+def resolve(model: str | None, known: Windows, *, said: int | None = None, accepted: int = 0) -> Window | None:
+    """Return the window of a model; None when unknown. `accepted` is the largest input that it is known to have taken."""
+    key = _key(model, known.table) if model else None
+    if key is not None and key in known.given:
+        return Window(known.table[key], GIVEN)
+    if said:
+        return Window(said, SAID)
+    if key is not None:
+        tokens, source = known.table[key], TABLE
+    else:
+        size = _size(model) if model else None
+        if size is not None:
+            return Window(size, SAID)
+        if known.default is None:
+            return None
+        tokens, source = known.default, DEFAULT
+    if accepted > tokens:
+        return Window(next((size for size in _SIZES if size >= accepted), accepted), OBSERVED)
+    return Window(tokens, source)
+
+
 def window_of(model: str | None, table: Mapping[str, int]) -> int | None:
-    """Return the context window of a model from a table of canonical names; None when unknown."""
+    """Return the context window of a model from a table of canonical names, or from its own name; None when unknown."""
     if not model:
         return None
-    exact = table.get(model)
-    if exact is not None:
-        return exact
+    key = _key(model, table)
+    return table[key] if key is not None else _size(model)
+
+
+def _key(model: str, table: Mapping[str, int]) -> str | None:
+    """Return the name under which a table has the model."""
+    if model in table:
+        return model
+    name = model
     for name in model_names(model):
-        known = table.get(name)
-        if known is not None:
-            return known
-    name = canonical_model(model)
-    size = _SIZE.search(name)
-    if size is not None:
-        return int(size[1]) * (1_000_000 if size[2] == "m" else 1_000)
+        if name in table:
+            return name
+    if _SIZE.search(name) is not None:
+        return None
     tuned = _FINE_TUNED.match(name)
     if tuned is not None:
-        return window_of(tuned[1], table)
+        return _key(tuned[1], table)
     weights = _QUANTISED.sub("", name)  # llama3:8b-instruct-q4_K_M has the window of llama3:8b
-    return table.get(weights) if ":" in weights else None
+    return weights if ":" in weights and weights in table else None
 
 
-def judge(
-    lane: Lane, at_ns: int, key: bytes, used: int, window: int | None, conversation: str, warn_at: tuple[int, ...]
-) -> list[Judged]:
-    """Take a call into its lane, in place, and return what is to be told. `warn_at` is in per mille, ascending."""
-    if (at_ns, key) <= (lane.newest_ns, lane.newest_key):
-        return []
-    out: list[Judged] = []
-    if conversation and lane.conversation and conversation != lane.conversation:
-        _rearm(lane)
-        lane.used = 0  # what the former conversation used is no height to drop from
-    if conversation:
-        lane.conversation = conversation
-    if lane.drop is not None:
-        before, after = lane.drop
-        lane.drop = None
-        if used <= before * DROP:
-            _rearm(lane)
-            out.append(Judged(threshold=0, climb=lane.climb, used=after, window=window or 0, before=before))
-    if lane.used and used <= lane.used * DROP and not out:
-        lane.drop = (lane.used, used)
-    lane.newest_ns, lane.newest_key, lane.used = at_ns, key, used
-    if window and lane.drop is None:
-        share = used * 1000 // window
-        for threshold in warn_at:
-            if share >= threshold and threshold not in lane.warned:
-                lane.warned.append(threshold)
-                out.append(Judged(threshold=threshold, climb=lane.climb, used=used, window=window))
-    return out
-
-
-def _rearm(lane: Lane) -> None:
-    lane.climb += 1
-    lane.warned = []
-    lane.drop = None
+def _size(model: str) -> int | None:
+    """Return the window that a model's name tells."""
+    size = _SIZE.search(canonical_model(model))
+    return None if size is None else int(size[1] or size[3]) * (1_000_000 if (size[2] or size[4]) == "m" else 1_000)

@@ -11,6 +11,7 @@ and the property tests hold it.
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import Any
 
 import msgspec
@@ -24,8 +25,14 @@ Fact = tuple[int, int, bytes, Any]
 MAP_CAP = 100
 #: Of tool calls, from which steps are made where an agent tells none.
 ACTS_CAP = 20
+#: Model calls of which use is kept, the newest: a forecast looks at seven steps, and layers tell of one call twice.
+POINT_CAP = 10
 #: Text of people and agents kept in facts, characters.
 TEXT_CAP = 2000
+
+
+#: What a model call was given: (end ns, tie-break, start ns, tokens, model, conversation). Model and conversation are its lane.
+Point = tuple[int, bytes, int, int, str, int]
 
 
 class Ending(msgspec.Struct, omit_defaults=True, gc=False):
@@ -69,6 +76,9 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     latest: dict[str, Fact] = {}
     maps: dict[str, dict[str, Fact]] = {}
     ending: Ending = msgspec.field(default_factory=Ending)
+    #: The newest calls, in order of time; and the largest input that each model accepted.
+    points: list[Point] = []
+    accepted: dict[str, int] = {}
 
     def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value if it ranks above what is known under the name."""
@@ -84,6 +94,26 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             elif key <= known[2]:
                 return
         self.latest[name] = (priority, at_ns, key, value)
+
+    def point(self, point: Point) -> None:
+        """Keep what a model call was given, if it is among the newest."""
+        points = self.points
+        if not points or point > points[-1]:
+            points.append(point)
+        elif point in points:
+            return
+        else:
+            insort(points, point)
+        if len(points) > POINT_CAP:
+            del points[0]
+
+    def accept(self, model: str, used: int) -> None:
+        """Keep how large an input the model accepted, if none was larger."""
+        accepted = self.accepted
+        if used > accepted.get(model, 0):
+            accepted[model] = used
+            if len(accepted) > MAP_CAP:
+                del accepted[max(accepted)]
 
     def enter(self, map_name: str, entry: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value in the map if it ranks above what is known under the entry."""
@@ -123,6 +153,11 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
                 for entry, fact in entries.items():
                     if mine.get(entry) is not fact:
                         self._enter(map_name, entry, fact)
+        if other.points and other.points != self.points:
+            self.points = sorted({*self.points, *other.points})[-POINT_CAP:]
+        if other.accepted and other.accepted != self.accepted:
+            for model, used in other.accepted.items():
+                self.accept(model, used)
         self.ending.merge(other.ending)
 
     def value(self, name: str) -> Any:

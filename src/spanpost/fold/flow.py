@@ -10,6 +10,8 @@ from decimal import Decimal
 from operator import add, neg, sub
 from typing import NamedTuple
 
+import msgspec
+
 from spanpost.domain.usage import Usage
 
 Flow = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
@@ -25,6 +27,16 @@ NO_TOOLS: Tools = {}
 _CAP = 10**15
 
 
+def nano(usd: Decimal) -> int:
+    """Return dollars as nano-dollars."""
+    return min(round(usd * _NANO), _CAP)
+
+
+def dollars(nanos: int) -> Decimal:
+    """Return nano-dollars as dollars."""
+    return (Decimal(nanos) / _NANO).normalize()
+
+
 def of_call(usage: Usage | None) -> Flow:
     """Return the flow of one model call."""
     if usage is None:
@@ -32,7 +44,7 @@ def of_call(usage: Usage | None) -> Flow:
     flow = [1]
     for value in (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning):
         flow += (0, 0) if value is None else (1, min(value, _CAP))
-    flow += (0, 0) if usage.cost_usd is None else (1, min(round(usage.cost_usd * _NANO), _CAP))
+    flow += (0, 0) if usage.cost_usd is None else (1, nano(usage.cost_usd))
     return tuple(flow)  # type: ignore[return-value]  # 13 by construction
 
 
@@ -66,8 +78,19 @@ def as_usage(flow: Flow) -> Usage:
         cache_read=s_cr if n_cr else None,
         cache_write=s_cw if n_cw else None,
         reasoning=s_rs if n_rs else None,
-        cost_usd=(Decimal(s_cost) / _NANO).normalize() if n_cost else None,
+        cost_usd=dollars(s_cost) if n_cost else None,
     )
+
+
+def shown_usage(flow: Flow, metered: Flow) -> Usage:
+    """Return what a task used: as its calls tell, and where they tell nothing as its data points do."""
+    usage = as_usage(flow)
+    if metered == ZERO:
+        return usage
+    other = as_usage(metered)
+    if not usage.is_known:
+        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
+    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
 
 
 def tools_minus(a: Tools, b: Tools) -> Tools:

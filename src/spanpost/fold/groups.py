@@ -186,6 +186,8 @@ class Groups(Family):
         if old != group:
             self._join(kin, span_id, unit)
             self._move_counted(kin, span_id, old, group)
+        elif root == unit_key(kin.domain, span_id):
+            self.relate(kin, unit)  # it was shown there already, as what lies below no known box
         return True
 
     def _recount(self, kin: Kin, span_id: bytes) -> None:

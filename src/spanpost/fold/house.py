@@ -21,6 +21,7 @@ from spanpost.fold.groups import Groups
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.joining import Joining
 from spanpost.fold.kin import Kin
+from spanpost.fold.lanes import Lanes
 from spanpost.fold.news import News
 from spanpost.fold.rebuild import gather, rebuild
 from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell, domain_of
@@ -44,7 +45,8 @@ class House:
         self.out = Folded()
         self.groups = Groups(work)
         self.spans = Spans(self.groups)
-        self.news = News(self.groups, rules)
+        self.news = News(self.groups)
+        self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
         self.closing = Closing(self.groups, rules, now, self.out)
 
@@ -76,13 +78,13 @@ class House:
         if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(cell, r):
             above = kin.cells.get(cell.parent) if cell.parent else None
             if above is None or above.role is not _LLM:
-                self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
+                self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
         elif r.context_used is not None:
-            self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
+            self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
 
     def _counts_first(self, cell: Cell, r: Reading) -> bool:
         """Tell whether this is the first telling of a model call that is known to count."""
-        if not cell.wins or r.is_metered:
+        if not cell.wins or r.is_metered or r.is_aside:
             return False
         slot = self.spans.slots.get(cell.slot) if r.call_key else None
         return slot is None or len(slot.claimants) == 1
@@ -107,7 +109,7 @@ class House:
             kin.cells.put(span_id, cell)
         boundary = self._record(position, kin, p, cell, is_ending=False)
         if r.context_used is not None:
-            self.news.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r))
+            self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
 
     def _record(self, position: int, kin: Kin, p: Placed, cell: Cell, *, is_ending: bool) -> bytes:
         """Enter what the observation teaches and tells under its boundary, and return that."""
@@ -151,7 +153,7 @@ class House:
             group = groups.group(group_key) or groups.group_of(domain, unit_to)
             if group is not None:
                 out.moves.append(Move(trace_id, unit_from, unit_to, uuid_of(group.uid)))
-        news = self.news.resolved() + self.news.judged()
+        news = self.news.resolved() + self.lanes.judged()
         out.retracted = [*self.news.retracted, *groups.retracted_ids()]
         self.closing.judge(news)
         for kin in list(groups.kins.values()):
@@ -167,5 +169,5 @@ class House:
 
     def keep(self) -> None:
         """Hand all records that changed to the work."""
-        for shelf in (self.groups, self.joining, self.spans.slots, self.news.seen):
+        for shelf in (self.groups, self.joining, self.spans.slots, self.news.seen, self.lanes.talks):
             shelf.flush()

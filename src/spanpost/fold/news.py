@@ -1,4 +1,4 @@
-"""What a batch tells: each occurrence once, under the task in which it finally lies; and what is concluded from its calls."""
+"""What a batch tells: each occurrence once, under the task in which it finally lies."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import msgspec
 
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.observations import Observation, Part
-from spanpost.domain.readings import Reading
-from spanpost.fold import context, tell
-from spanpost.fold.batch import Placed, Rules
+from spanpost.domain.observations import Part
+from spanpost.fold import tell
+from spanpost.fold.batch import Placed
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.kin import Kin
-from spanpost.fold.records import Cell, Lane, Seen, Unit, seen_key
+from spanpost.fold.records import Cell, Seen, Unit, seen_key
 from spanpost.fold.work import Key, Shelf
 
 #: Exceptions in doubt kept of one unit, the earliest.
@@ -27,17 +26,12 @@ _ENDED = Part.ENDED
 class News:
     """The tellings of one batch."""
 
-    def __init__(self, groups: Groups, rules: Rules) -> None:
+    def __init__(self, groups: Groups) -> None:
         self.groups = groups
-        self.rules = rules
         self.seen = Shelf(groups.work, Seen)
         #: (checkpoint, domain, whether it may be of no task at all). Their task is known at the close.
         self.told: list[tuple[Checkpoint, bytes, bool]] = []
-        #: Calls to be judged in order of time: (time, key, domain, boundary, observation, reading).
-        self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading]] = []
         self.retracted: list[UUID] = []
-        #: Lane and window of models, as they were asked for.
-        self._models: dict[str, tuple[str, int | None]] = {}
 
     def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell, kind: Kind) -> None:
         """Tell an occurrence, unless an earlier copy of it was told."""
@@ -121,49 +115,6 @@ class News:
             else:
                 keep(checkpoint, unit.group)
         return list(told.values())
-
-    def judged(self) -> list[tuple[Checkpoint, Key]]:
-        """Judge this batch's calls, in order of time."""
-        news: list[tuple[Checkpoint, Key]] = []
-        for at, key, domain, boundary, o, r in sorted(self.calls, key=lambda call: call[:3]):
-            kin = self.groups.kin(domain)
-            boundary = kin.boundary(boundary)
-            unit = kin.units.get(boundary)
-            group = self.groups.group(unit.group) if unit is not None else None
-            if unit is None or group is None:
-                continue
-            given = group.facts.value("context_window")
-            if r.context_used is not None:
-                used, name = r.context_used, "agent"
-                window = r.context_window or given or context.window_of(r.model or group.facts.value("model"), self.rules.windows)
-            elif r.usage is not None and r.usage.input is not None and group.facts.value("context_used") is None:
-                used, (name, size) = r.usage.input, self._model(r.model or "")
-                window = r.context_window or given or size
-            else:
-                continue
-            lane = group.lanes.get(name)
-            if lane is None:
-                if len(group.lanes) >= 16:
-                    continue
-                lane = group.lanes[name] = Lane()
-            for judged in context.judge(lane, at, key, used, window, r.conversation_id or "", self.rules.warn_at):
-                if not judged.threshold and group.facts.value("compacted"):
-                    continue  # who tells its compactions is believed
-                checkpoint = tell.context_news(judged, group, name, o, boundary)
-                # A task that was part of another for a while has forgotten its lanes, not what was told of it.
-                told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)
-                if self.seen.get(told) is None:
-                    self.seen.put(told, Seen(at, key))
-                    news.append((checkpoint, unit.group))
-            self.groups.touch(unit.group, group)
-        return news
-
-    def _model(self, model: str) -> tuple[str, int | None]:
-        known = self._models.get(model)
-        if known is None:
-            known = context.canonical_model(model or "model"), context.window_of(model, self.rules.windows)
-            self._models[model] = known
-        return known
 
     def _uid(self, unit: Unit) -> UUID:
         group = self.groups.group(unit.group)

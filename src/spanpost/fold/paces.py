@@ -24,8 +24,9 @@ FAILURES = 5
 #: ... or when more than half of at least so many calls failed within the window.
 LEAST = 10
 WINDOW = timedelta(seconds=30)
-#: How long it stays open: doubling from the first to the last, 20 % more or less.
-PAUSES = (timedelta(seconds=30), timedelta(minutes=10))
+#: How long it stays open: doubling from the first to the last, 20 % more or less. A call a minute harms nobody, and whoever comes
+#: back is found within a minute, however long it was away.
+PAUSES = (timedelta(seconds=10), timedelta(minutes=1))
 #: The same after a refusal, which a person must mend.
 REFUSALS = (timedelta(minutes=5), timedelta(hours=1))
 #: Longer than anything waits.
@@ -164,6 +165,21 @@ def all_left(buckets: Mapping[str, Bucket], budgets: Sequence[Budget], now: date
     return min((calls_left(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in budgets), default=_MANY)
 
 
+def in_turn(sorts: Sequence[tuple[datetime, Sequence[Budget]]], buckets: Mapping[str, Bucket]) -> list[int]:
+    """Return which sorts of letters may go on, of each the time since when its first letter is due and its budgets.
+
+    On a bucket that lets one probe through, letters take turns: the one due longest goes, whatever its urgency. Else an urgent
+    letter that brings its own failure with it would be the probe each time, and keep all others back.
+    """
+    opened = [[b.key for b in budgets if b.key in buckets and buckets[b.key].opened] for _, budgets in sorts]
+    first: dict[str, int] = {}
+    for i, keys in enumerate(opened):
+        for key in keys:
+            if key not in first or sorts[i][0] < sorts[first[key]][0]:
+                first[key] = i
+    return [i for i, keys in enumerate(opened) if all(first[key] == i for key in keys)]
+
+
 def all_open_at(buckets: Mapping[str, Bucket], budgets: Sequence[Budget], now: datetime, *, is_urgent: bool) -> datetime:
     """Return when a call may draw on all of these budgets."""
     return max((opens_at(buckets.get(b.key) or full(b, now), b, now, is_urgent=is_urgent) for b in budgets), default=now)
@@ -265,6 +281,13 @@ def settled(
         if new.blocked_until is not None and new.blocked_until != bucket.blocked_until and new.blocked_until > now:
             closed.append(Closed(key=key, why=why_closed(new), until=new.blocked_until, reason=new.reason))
     return changed, closed
+
+
+def is_held(buckets: Iterable[Bucket], outcome: Outcome) -> bool:
+    """Tell whether one of these buckets, as it is after the outcome, paces the next try: the letter needs no wait of its own."""
+    if not isinstance(outcome, RetryAt) or not (outcome.is_failure or outcome.is_refusal):
+        return False
+    return any(bucket.opened for bucket in buckets)
 
 
 def reopened(bucket: Bucket) -> Bucket:

@@ -215,18 +215,23 @@ class Segment(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Lane(msgspec.Struct, omit_defaults=True, gc=False):
-    """Context use of one model within a task, in order of time."""
+    """Context use of one agent with one model, within a task or a conversation, in order of time."""
 
     newest_ns: int = 0
     newest_key: bytes = b""
     used: int = 0
-    #: Thresholds already warned of in this climb, in per mille.
+    #: Limits already warned of in this climb, by name, and those of which it was told that they are near.
     warned: list[int] = []
+    ahead: list[int] = []
     #: How often the lane was re-armed: part of a warning's id.
     climb: int = 0
     #: A drop that the next call may confirm as a compaction: (before, after).
     drop: tuple[int, int] | None = None
     conversation: str = ""
+    #: The newest compaction that was said.
+    compacted_ns: int = 0
+    #: The climb's newest calls: end, start, tokens.
+    points: list[tuple[int, int, int]] = []
 
 
 class Group(msgspec.Struct, omit_defaults=True, gc=False):

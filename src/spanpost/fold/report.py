@@ -11,9 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
+from spanpost.domain.totals import Totals, totals
 
 
 def report(
@@ -28,16 +32,20 @@ def report(
     With `explained`, by uid, each task has the rule that decided its status and why it is what it is.
     """
     tasks = list(tasks)
+    sums = totals(tasks)
     ids = {task.uid: task.task_id for task in tasks}
     return {
-        "tasks": [task_json(task, explained=None if explained is None else explained.get(task.uid, {})) for task in tasks],
+        "tasks": [
+            task_json(task, explained=None if explained is None else explained.get(task.uid, {}), totals=sums.get(task.uid))
+            for task in tasks
+        ],
         "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
         "lost": dict(sorted(lost.items())),
     }
 
 
-def task_json(task: Task, *, explained: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return one task."""
+def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals: Totals | None = None) -> dict[str, Any]:
+    """Return one task. `totals` are its own figures with those of all tasks below it."""
     told: dict[str, Any] = {
         "task_id": task.task_id,
         "parent_task_id": task.parent_task_id,
@@ -52,10 +60,14 @@ def task_json(task: Task, *, explained: Mapping[str, Any] | None = None) -> dict
         "input_tokens": task.input_tokens,
         "output_tokens": task.output_tokens,
         "cache_read_tokens": task.cache_read_tokens,
+        "cache_write_tokens": task.cache_write_tokens,
         "reasoning_tokens": task.reasoning_tokens,
         "cost_usd": None if task.cost_usd is None else float(task.cost_usd),
+        "unpriced_calls": task.unpriced_calls,
         "context_used_tokens": task.context_used_tokens,
         "context_window_tokens": task.context_window_tokens,
+        "context_window_source": task.context_window_source or None,
+        "context_forecast": _forecast(task.context_forecast),
         "model": task.model,
         "llm_calls": task.llm_calls,
         "tool_calls": task.tool_calls,
@@ -65,10 +77,13 @@ def task_json(task: Task, *, explained: Mapping[str, Any] | None = None) -> dict
         "approvals": [_approval(one) for one in task.approvals],
         "error": _failure(task.error),
         "session_id": task.session_id,
+        "totals": None if totals is None else _totals(totals),
     }
     if explained is not None:
         told["rule"] = task.rule or None
         told["explained"] = dict(explained)
+        told["context_model"] = task.context_model
+        told["context_max_output_tokens"] = task.context_max_output_tokens
     return told
 
 
@@ -89,6 +104,25 @@ def rfc3339(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _totals(totals: Totals) -> dict[str, Any]:
+    usage = totals.usage
+    return {
+        "tasks": totals.tasks,
+        "llm_calls": totals.llm_calls,
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+        "reasoning_tokens": usage.reasoning,
+        "cost_usd": None if usage.cost_usd is None else float(usage.cost_usd),
+        "unpriced_calls": totals.unpriced_calls,
+    }
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    return None if forecast is None else msgspec.structs.asdict(forecast)
 
 
 def _step(step: Step) -> dict[str, Any]:

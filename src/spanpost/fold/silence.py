@@ -28,10 +28,9 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import MAX_NS, Observation, Part, log_index
 from spanpost.domain.tasks import Task
 from spanpost.fold.ids import named, uuid_of
+from spanpost.fold.moments import duration, moment
 from spanpost.fold.read.events import read_event
 from spanpost.fold.read.values import number
-from spanpost.fold.tasks import moment
-from spanpost.fold.tell import duration
 
 #: Statuses under which silence shows; a task that waits for a person, or was paused, may be silent.
 _QUIET = frozenset({c.STARTING, c.WORKING, c.CONTEXT_WARNING})

@@ -23,7 +23,7 @@ Theory. Every input is a merged fact, so the status is a function of what is kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -31,15 +31,17 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
-from spanpost.domain.usage import Usage
+from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Ending, Fact, Facts
-from spanpost.fold.flow import ZERO, as_usage
+from spanpost.fold.flow import dollars, shown_usage
 from spanpost.fold.ids import uuid_of
+from spanpost.fold.limits import is_near, limits
+from spanpost.fold.moments import moment
 from spanpost.fold.records import Group, Segment
 from spanpost.fold.segments import is_loose, newest_segment, runs
+from spanpost.fold.use import Use, ahead
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
 _CLOSING = (
     "final_answer",
@@ -67,18 +69,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     failure: tuple[str, str, str] | None = None
 
 
-def moment(ns: int) -> datetime | None:
-    """Return a time of the sender's clock; None for 0 and for what no calendar holds."""
-    if ns <= 0:
-        return None
-    try:
-        return EPOCH + timedelta(microseconds=ns // 1000)
-    except OverflowError:
-        return None
-
-
-def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) -> Verdict:
-    """Return the status of a task from its facts."""
+def judge(group: Group, use: Use, rules: Rules) -> Verdict:
+    """Return the status of a task from its facts and how full its context is."""
     facts = group.facts
     segment = newest_segment(group) or Segment()
     verdict = _end(group, facts, segment)
@@ -93,9 +85,12 @@ def judge(group: Group, windows: Mapping[str, int], warn_at: tuple[int, ...]) ->
         return Verdict(said[3], "agent.status")
     if _is_interrupted(facts):
         return Verdict(c.WAITING, "interrupt", is_inferred=True)
-    used, window, _ = context_of(facts, windows)
-    if used is not None and window and warn_at and used * 1000 >= window * warn_at[0]:
-        return Verdict(c.CONTEXT_WARNING, "context window")
+    if use.used is not None:
+        if any(use.used >= limit.tokens for limit in limits(use.window, rules)[:1]):
+            return Verdict(c.CONTEXT_WARNING, "context window")
+        near = ahead(use, rules)
+        if near is not None and is_near(near, rules):
+            return Verdict(c.CONTEXT_WARNING, "context forecast", is_inferred=True)
     if said is not None:
         if said[3] == c.STARTING and _active(group, facts) > said[1]:
             return Verdict(c.WORKING, "activity")
@@ -269,23 +264,11 @@ def _open_approvals(facts: Facts) -> bool:
     return any(entry not in answered for entry in asked)
 
 
-def context_of(facts: Facts, windows: Mapping[str, int]) -> tuple[int | None, int | None, str]:
-    """Return tokens in use, the window and how the window is known (given, table or empty)."""
-    used = facts.value("context_used")
-    call = facts.value("context_call")
-    if used is None and call is not None:
-        used = call[1]
-    window = facts.value("context_window")
-    if window is not None:
-        return used, window, "given"
-    window = window_of(call[0] if call is not None else facts.value("model"), windows)
-    return used, window, "table" if window is not None else ""
-
-
 def as_task(
     group: Group,
     verdict: Verdict,
-    windows: Mapping[str, int],
+    use: Use,
+    rules: Rules,
     *,
     parent: Group | None,
     root: Group,
@@ -296,10 +279,11 @@ def as_task(
     facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
-    usage = _used(group)
+    usage = shown_usage(group.flow, group.metered)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
-    used, window, source = context_of(facts, windows)
+    window = use.window
+    said_cost = _said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
@@ -342,7 +326,7 @@ def as_task(
         rule=verdict.rule,
         is_announced=root.is_announced,
         progress=known("progress"),
-        action=_action(facts, agents_at_work),
+        action=_action(facts, verdict, agents_at_work),
         step_name=step[0],
         step_index=step[1],
         step_count=step[2],
@@ -355,10 +339,17 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=usage.cost_usd,
-        context_used_tokens=used,
-        context_window_tokens=window,
-        context_window_source=source,
+        cost_usd=said_cost if said_cost is not None else usage.cost_usd,
+        # What data points tell is of all calls.
+        unpriced_calls=0
+        if said_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
+        else group.flow[0] - group.flow[11],
+        context_used_tokens=use.used,
+        context_window_tokens=window.tokens if window is not None else None,
+        context_window_source=window.source if window is not None else "",
+        context_model=use.model,
+        context_max_output_tokens=window_of(use.model, rules.outputs) if rules.outputs else None,
+        context_forecast=None if verdict.is_over else ahead(use, rules),
         model=known("model"),
         llm_calls=group.flow[0],
         tool_calls=sum([t[0] for t in group.tools.values()]),
@@ -375,15 +366,18 @@ def as_task(
     )
 
 
-def _used(group: Group) -> Usage:
-    """Return what a task used: as its calls tell, where they tell nothing as its data points do."""
-    usage, metered = as_usage(group.flow), group.metered
-    if metered == ZERO:
-        return usage
-    other = as_usage(metered)
-    if not usage.is_known:
-        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
-    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
+def _said_cost(group: Group) -> Decimal | None:
+    """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
+    said = group.facts.maps.get("costs")
+    if not said:
+        return None
+    each = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in runs(group).values()]
+    found = [fact for fact in each if fact is not None]
+    if len(found) < len(each):
+        if len(each) > 1 or len(said) > 1:
+            return None
+        found = list(said.values())
+    return dollars(sum(fact[3] for fact in found))
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:
@@ -418,12 +412,16 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
     )
 
 
-def _action(facts: Facts, agents_at_work: str | None) -> str | None:
-    """Return what it is doing: what it said, else which of its agents are at work, else its newest tool call."""
-    action = facts.latest.get("action")
+def _action(facts: Facts, verdict: Verdict, agents_at_work: str | None) -> str | None:
+    """Return what it is doing: what it said, else which of its agents are at work, else the newest that was begun."""
+    action, doing = facts.latest.get("action"), facts.latest.get("doing")
     if agents_at_work and (action is None or action[0] == 0):
         return agents_at_work
-    return action[3] if action is not None else None
+    # What only its start tells was seen live, and holds while the task runs.
+    if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
+        action = doing
+    shown: str | None = action[3] if action is not None else None
+    return shown
 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:

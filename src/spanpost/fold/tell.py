@@ -9,14 +9,13 @@ from __future__ import annotations
 from uuid import UUID
 
 from spanpost import conventions as c
-from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.checkpoints import SAID, Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading, Role, Tells
-from spanpost.fold.context import Judged
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.ids import named, uuid_of
-from spanpost.fold.records import Group
-from spanpost.fold.tasks import EPOCH, Verdict, moment
+from spanpost.fold.moments import EPOCH, duration, moment
+from spanpost.fold.tasks import Verdict
 
 #: Bound once: an enum's members are looked up slowly.
 _NOTHING, _ERROR = Tells.NOTHING, Tells.ERROR
@@ -78,14 +77,14 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
     if kind is Kind.CHECKPOINT:
         status = r.status or c.WORKING
         text = r.message or r.action or r.step_name or o.name
-    elif kind is Kind.COMPACTION:
-        text = r.message or "Context compacted"
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         text, ref = r.artifact.name, r.artifact.uri
     elif kind is Kind.ERROR and r.failure is not None:
         what = r.tool_name or r.model if o.part is Part.ENDED else ""
         text = ": ".join(part for part in (what, r.failure.type, r.failure.message) if part) or "failed"
         detail, ref = r.failure.log_tail, r.failure.type
+    elif kind is Kind.COMPACTION:
+        text, ref = r.message or compaction_text(*(r.compaction or (None, None))), SAID
     elif r.approval is not None:
         a = r.approval
         ref = a.id
@@ -123,40 +122,10 @@ def end_text(verdict: Verdict, name: str, started_ns: int) -> str:
     return f"{word} in {duration(seconds)}" if seconds else word
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def context_news(judged: Judged, group: Group, lane: str, o: Observation, unit: bytes) -> Checkpoint:
-    """Return the checkpoint of a context warning or a compaction."""
-    uid = uuid_of(group.uid)
-    if judged.threshold:
-        kind, status = Kind.CONTEXT_WARNING, c.CONTEXT_WARNING
-        share = judged.used * 100 // judged.window
-        text = f"Context {share} % full: {judged.used:,} of {judged.window:,} tokens{f' ({lane})' if lane != 'agent' else ''}"
-        ref = f"{judged.threshold / 10:g}"
-    else:
-        kind, status = Kind.COMPACTION, c.WORKING
-        text = f"Context compacted: {judged.before:,} → {judged.used:,} tokens"
-        ref = ""
-    return Checkpoint(
-        id=uuid_of(named(f"{uid}\0{kind}\0{lane}\0{judged.threshold}\0{judged.climb}")),
-        tenant=group.tenant,
-        task_uid=uid,
-        kind=kind,
-        status=status,
-        text=text,
-        at=moment(o.at_ns) or EPOCH,
-        trace_id=o.trace_id,
-        span_id=o.span_id,
-        unit=unit,
-        ref=ref,
-    )
+def compaction_text(before: int | None, after: int | None) -> str:
+    """Return the line that tells of a compaction."""
+    if before is not None and after is not None:
+        return f"Context compacted: {before:,} → {after:,} tokens"
+    if before is not None or after is not None:
+        return f"Context compacted: {f'from {before:,}' if before is not None else f'to {after:,}'} tokens"
+    return "Context compacted"

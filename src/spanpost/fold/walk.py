@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
-from spanpost.domain.readings import Reading
-from spanpost.fold.batch import Folded, Placed, Rules, Timer
+from spanpost.domain.readings import Reading, Role
+from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
 from spanpost.fold.ids import explicit_uid
+from spanpost.fold.lanes import talk_domain
 from spanpost.fold.read import read
 from spanpost.fold.records import (
     DEPTH,
     Cell,
     Group,
+    Members,
+    Offspring,
     Unit,
     cell_key,
     domain_of,
@@ -34,16 +38,25 @@ from spanpost.fold.records import (
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
+_LLM = Role.LLM  # bound once: an enum's members are looked up slowly
+
 __all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "mend", "prepare", "trail"]
 
 
-def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> list[Placed]:
-    """Read a batch and name what it is known by. Pure; nothing is dropped but content, where it is not to be kept."""
+def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices: Prices | None = None) -> list[Placed]:
+    """Read a batch and name what it is known by. Pure; nothing is dropped but content, where it is not to be kept.
+
+    Model calls are priced here, once: what a call cost is kept with it.
+    """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
     for source in batch:
         reading = read(source)
         o = source if reading.stands_for is None else _stand_in(source, reading)
+        if prices is not None and reading.role == _LLM and reading.usage is not None:
+            usage = prices.priced(source, reading.provider, reading.model, reading.usage)
+            if usage is not reading.usage:
+                reading = msgspec.structs.replace(reading, usage=usage)
         tenant = o.tenant
         at = (tenant, o.trace_id)
         domain = domains.get(at)
@@ -65,6 +78,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False) -> lis
                 telling,
                 slot_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
+                talk_domain(tenant, reading.conversation_id) if reading.conversation_id and reading.says_use else b"",
             )
         )
     return placed
@@ -98,6 +112,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.slot[:16])
         if p.task_uid:
             out.add(p.task_uid)
+        if p.talk:
+            out.add(p.talk)
         if p.telling is not None:
             out.add(p.telling[2][:16])
     return out
@@ -181,6 +197,23 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     except Exception:
         house.keep()  # a fault of ours: a ledger that cannot throw half-done work away must have it whole, to `mend` it
         raise
+
+
+def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
+    """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
+    found: set[bytes] = set()
+    for key in tasks:
+        with suppress(Missing):
+            group = work.get(key, Group)
+            if group is not None and group.parent:
+                found.add(group.parent[:16])
+            members = work.get(members_key(key), Members)
+            if members is not None:
+                found.update([domain for domain, _ in members.units])
+            below = work.get(offspring_key(key), Offspring)
+            if below is not None:
+                found.update([child[:16] for child in below.tasks])
+    return found
 
 
 def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folded:

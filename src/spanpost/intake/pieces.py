@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from spanpost.intake import decode
+from spanpost.intake import decode, otlp_json
 from spanpost.intake.decoded import Decoded, Undecodable
 
 #: Bytes of a piece, about: some 20 to 30 ms of decoding.
@@ -32,11 +32,31 @@ class Piece(msgspec.Struct, kw_only=True):
 
 def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece]:
     """Yield a body in pieces. Raises `Undecodable` when it, or what is left of it, cannot be read at all."""
+    if is_json and signal != "metrics" and len(body) > WHOLE:
+        yield from _json_pieces(signal, body, tenant)
+        return
     if is_json:
         yield Piece(decoded=_decode(signal, body, tenant, is_json), size=len(body))
         return
     for part in cut(body, PIECE) if len(body) > WHOLE else (body,):
         yield _piece(signal, part, tenant)
+
+
+def _json_pieces(signal: str, body: bytes, tenant: str) -> Iterator[Piece]:
+    """Yield a JSON body in pieces: it is parsed whole, and its spans are let go of as they are read."""
+    document, repairs = otlp_json.parse(body)
+    read = otlp_json.read_traces if signal == "traces" else otlp_json.read_logs
+    lists = otlp_json.entries(signal, document)
+    count = sum(len(entries) for _, _, entries in lists)
+    most = max(1, count * PIECE // len(body))
+    for resource, scope, entries in lists:
+        entries.reverse()
+        while entries:
+            some = [entries.pop() for _ in range(min(most, len(entries)))]
+            decoded = read(otlp_json.request(signal, resource, scope, some), repairs, tenant)
+            yield Piece(decoded=decoded, size=len(body) * len(some) // count)
+    # What is left has no entries: it may still be misshapen, which is counted.
+    yield Piece(decoded=read(document, repairs, tenant), size=0)
 
 
 def _piece(signal: str, part: bytes, tenant: str) -> Piece:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ def add_point(decoded: Decoded, name: str, temporality: int, point: Point, origi
 
     `name` is the metric's; `kind` holds the temporality as OTLP numbers it (1 delta, 2 cumulative).
     """
-    if point.flags & NO_VALUE or type(point.value) not in (int, float):
+    if point.flags & NO_VALUE or type(point.value) not in (int, float) or not isfinite(point.value):
         decoded.metric_points += 1
         return
     attributes, repairs = mend(point.attributes)

@@ -147,6 +147,8 @@ _UNSENT = f"""
 UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::interval, reason = $3, error = $4,
   unsure = unsure OR recheck, attempt = greatest(attempt - 1, 0), sent_at = $5, {_LEFT}
 WHERE id = $1"""
+#: Due now, that is after all that wait already: what it failed by is open, and lets one call through at a time.
+_AT_ONCE = "UPDATE deliveries SET not_before = clock_timestamp() WHERE id = $1 AND state = 'waiting'"
 _DEAD = f"""
 UPDATE deliveries SET state = CASE WHEN recheck THEN 'waiting' ELSE 'dead' END, reason = $2, error = $3,
   unsure = unsure OR $4 OR recheck, not_before = NULL, {_LEFT}
@@ -169,11 +171,13 @@ async def claim(
     now: datetime = sorts[0]["now"]
     limits = {at: budgets(*at) for at in {_at(sort) for sort in sorts}}
     known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
-    chosen = []
-    for sort in sorts:
-        left = paces.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
-        if left > 0:
-            chosen.append((sort["sink"], sort["address"], sort["call"], sort["rank"], min(left, limit) + SPARE))
+    left = [paces.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT) for sort in sorts]
+    able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
+    in_turn = paces.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
+    chosen = [
+        (sort["sink"], sort["address"], sort["call"], sort["rank"], min(count, limit) + SPARE)
+        for sort, count in (able[i] for i in in_turn)
+    ]
     if not chosen:
         return []
     picked = await connection.fetch(_PICK, *(list(column) for column in zip(*chosen, strict=True)), now, limit + SPARE)
@@ -321,19 +325,21 @@ async def settle(
         await connection.execute(_FREE, *lane)
     elif row is not None and row["claimed_at"] != delivery.claimed_at and has_sent(delivery, outcome):
         await connection.execute(_RECHECK, delivery.id)
-    await connection.execute(REFRESH, *lane)
     closed: list[Closed] = []
     # Settled before: its answer was lost on the way to us, and is not counted twice.
     is_repeat = is_same and not is_held
     if not is_repeat and (is_troubled or not paces.is_plain(outcome)) and (is_held or not paces.is_uncalled(outcome)):
-        closed = await _answer(connection, delivery, outcome, budgets, jitter)
+        closed, is_paced = await _answer(connection, delivery, outcome, budgets, jitter)
+        if is_held and is_paced:
+            await connection.execute(_AT_ONCE, delivery.id)
+    await connection.execute(REFRESH, *lane)
     return is_held, closed
 
 
 async def _answer(
     connection: Any, delivery: Delivery, outcome: Outcome, budgets: Mapping[str, Budget], jitter: float
-) -> list[Closed]:
-    """Bring what the far side answered to the buckets of the call."""
+) -> tuple[list[Closed], bool]:
+    """Bring what the far side answered to the buckets of the call; return what closed, and whether they pace the next try."""
     concerned = {key: budgets.get(key) or Budget(key=key) for key in paces.concerned(delivery.drawn, outcome)}
     known = await bucket_rows.read(connection, concerned)
     said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
@@ -344,7 +350,7 @@ async def _answer(
         locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait_of(outcome, datetime.now(UTC)), jitter=jitter
     )
     await bucket_rows.write(connection, changed, concerned)
-    return closed
+    return closed, paces.is_held((locked | changed).values(), outcome)
 
 
 async def _write(connection: Any, delivery: Delivery, outcome: Outcome, *, is_behind: bool) -> None:

@@ -23,6 +23,7 @@ _KINDS: dict[int, type[msgspec.Struct]] = {
     ord("o"): records.Seen,
     ord("r"): records.Meeting,
     ord("l"): records.Strand,
+    ord("w"): records.Lane,
 }
 _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS.items()}
 #: From these the trail leads on to other domains: units and groups.

@@ -31,6 +31,7 @@ from spanpost.fold.work import Key, R, Work
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
+from spanpost.ledger.memory_tasks import Tasks
 
 log = logging.getLogger("spanpost.ledger.memory")
 
@@ -97,7 +98,7 @@ class MemoryLedger:
         self._keep = keep
         self._records = _Records()
         self._identities: dict[bytes, None] = {}
-        self._tasks: dict[UUID, Task] = {}
+        self._tasks = Tasks()
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
         self._timers: dict[Key, datetime] = {}
@@ -129,7 +130,7 @@ class MemoryLedger:
 
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
-            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
         except Exception:
             if len(batch) == 1:
                 return self._lose(batch[0])
@@ -384,7 +385,7 @@ class MemoryLedger:
 
     def below(self, root: Task) -> tuple[Task, ...]:
         """Return the tasks below a root task."""
-        return tuple(self.shown(t) for t in self._tasks.values() if t.root_uid == root.uid and t.uid != root.uid)
+        return tuple(map(self.shown, self._tasks.below(root.uid)))
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""

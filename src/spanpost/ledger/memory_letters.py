@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,16 +13,14 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.letters import Letter
 from spanpost.fold.paces import Bucket, Closed
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
-
-RANK = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
-Lane = tuple[str, str]
+from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
 
 
 class Knows(Protocol):
@@ -81,6 +80,8 @@ class Letters:
         self._ids: dict[tuple[str, str], int] = {}
         #: Letters that wait or are under way.
         self._open: dict[Lane, dict[int, _Letter]] = {}
+        self._sending: dict[int, _Letter] = {}
+        self._waiting = Waiting()
         self._receipts: dict[Lane, Receipt] = {}
         self._buckets: dict[str, Bucket] = {}
         self._budgets: dict[str, Budget] = {}
@@ -109,6 +110,8 @@ class Letters:
         if row.state in ("delivered", "dead"):
             row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, now, None, "", ""
             self._set(row, "waiting")
+        else:
+            self._place(row.lane)
 
     def forget(self, tasks: Collection[UUID]) -> None:
         """Let go of what was delivered or given up of these tasks."""
@@ -117,6 +120,7 @@ class Letters:
                 del self._letters[number]
                 self._ids.pop((row.letter.sink, row.letter.key), None)
                 self._receipts.pop(row.lane, None)
+                self._place(row.lane)
 
     def _set(self, row: _Letter, state: str) -> None:
         row.state = state
@@ -126,44 +130,63 @@ class Letters:
             self._open[row.lane].pop(row.id, None)
             if not self._open[row.lane]:
                 del self._open[row.lane]
+        if state == "sending":
+            self._sending[row.id] = row
+        else:
+            self._sending.pop(row.id, None)
+        self._place(row.lane)
 
     # --- claiming -----------------------------------------------------------------------------------------------------
 
     def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets) -> list[Delivery]:
         """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
         now = self._clock()
-        due: list[tuple[int, datetime, int, _Letter]] = []
-        for lane, rows in self._open.items():
-            if lane[0] not in sinks:
-                continue
-            for row in rows.values():
-                if row.state == "sending" and row.lease_until is not None and row.lease_until <= now:
-                    row.is_unknown, row.recheck = True, False
-                    row.state = "waiting"
-            head, rank = self._head(lane)
-            if head is not None and (head.not_before is None or head.not_before <= now):
-                due.append((rank, head.not_before or head.born_at, head.id, head))
-        due.sort(key=lambda each: each[:3])
+        self._take_over(now)
+        able: list[tuple[Sort, Head, tuple[Budget, ...]]] = []
+        for sort, first in self._waiting.firsts():
+            if sort[0] in sinks and first[0] <= now:
+                limits = budgets(*sort[:3])
+                self._budgets.update((b.key, b) for b in limits)
+                able.append((sort, first, limits))
+        able = [(s, f, b) for s, f, b in able if paces.all_left(self._buckets, b, now, is_urgent=is_urgent(s)) > 0]
+        able = [able[i] for i in paces.in_turn([(first[0], limits) for _, first, limits in able], self._buckets)]
+        best = [(sort[3], first[0], first[1], i) for i, (sort, first, _) in enumerate(able)]
+        heapq.heapify(best)
         out: list[Delivery] = []
-        for rank, _, _, row in due:
-            if len(out) >= limit:
-                break
-            call = self._call(row)
-            limits = budgets(row.letter.sink, row.letter.address, call)
-            self._budgets.update((b.key, b) for b in limits)
-            drawn = paces.draw(self._buckets, limits, now, is_urgent=rank < RANK[Urgency.NORMAL], lease=self._lease)
+        while best and len(out) < limit:
+            rank, _, number, i = heapq.heappop(best)
+            sort, _, limits = able[i]
+            drawn = paces.draw(self._buckets, limits, now, is_urgent=is_urgent(sort), lease=self._lease)
             if drawn is None:
-                continue
-            delivery = self._lend(row, call, tuple(b.key for b in limits), now)
+                continue  # nor may the others of its sort
+            delivery = self._lend(self._letters[number], sort[2], tuple(b.key for b in limits), now)
             if delivery is not None:
                 self._buckets.update(drawn)
                 out.append(delivery)
+            following = self._waiting.first(sort)
+            if following is not None and following[0] <= now:
+                heapq.heappush(best, (rank, following[0], following[1], i))
         return out
 
+    def _take_over(self, now: datetime) -> None:
+        for row in list(self._sending.values()):
+            if row.lease_until is not None and row.lease_until <= now:
+                row.is_unknown, row.recheck = True, False
+                self._set(row, "waiting")
+
+    def _place(self, lane: Lane) -> None:
+        """Bring up to date what waits first in a lane."""
+        head, rank = self._head(lane)
+        if head is None:
+            self._waiting.drop(lane)
+        else:
+            sort = (lane[0], head.letter.address, self._call(head), rank)
+            self._waiting.put(lane, sort, head.not_before or head.born_at, head.id)
+
     def _head(self, lane: Lane) -> tuple[_Letter | None, int]:
-        """Return the letter of a lane that goes first and the rank of the most urgent; None while one is under way."""
-        rows = self._open[lane].values()
-        if any(row.state == "sending" for row in rows):
+        """Return the letter of a lane that goes first and the rank of the most urgent; None while one is under way, or without any."""
+        rows = self._open.get(lane, {}).values()
+        if not rows or any(row.state == "sending" for row in rows):
             return None, 3
         has_receipt = lane in self._receipts
         head = min(rows, key=lambda row: ((2 if has_receipt else 0) if row.is_state else 1, row.id))
@@ -213,20 +236,11 @@ class Letters:
     def due_in(self, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
         """Seconds until a letter may be claimed; None when nothing waits."""
         now = self._clock()
-        waits: list[datetime] = []
-        opens: dict[tuple[str, str, Call, bool], datetime] = {}
-        for lane, rows in self._open.items():
-            if sinks is not None and lane[0] not in sinks:
-                continue
-            # What waits behind another letter of its lane is due when that one is: else the pump would turn in a circle.
-            head, rank = self._head(lane)
-            if head is None:
-                waits += [row.lease_until for row in rows.values() if row.lease_until is not None and row.state == "sending"]
-                continue
-            at = (*lane[:1], head.letter.address, self._call(head), rank < RANK[Urgency.NORMAL])
-            if at not in opens:
-                opens[at] = paces.all_open_at(self._buckets, budgets(*at[:3]), now, is_urgent=at[3])
-            waits.append(max(head.not_before or now, opens[at]))
+        waits = [row.lease_until for row in self._sending.values() if row.lease_until and (sinks is None or row.lane[0] in sinks)]
+        for sort, first in self._waiting.firsts():
+            if sinks is None or sort[0] in sinks:
+                opens = paces.all_open_at(self._buckets, budgets(*sort[:3]), now, is_urgent=is_urgent(sort))
+                waits.append(max(first[0], opens))
         return max(0.0, (min(waits) - now).total_seconds()) if waits else None
 
     # --- settling -----------------------------------------------------------------------------------------------------
@@ -266,6 +280,10 @@ class Letters:
             jitter=self._jitter(),
         )
         self._buckets.update(changed)
+        if row is not None and is_held and paces.is_held((concerned | changed).values(), outcome):
+            # Due now, that is after all that wait already: what it failed by is open, and lets one call through at a time.
+            row.not_before = now
+            self._place(row.lane)
         return closed
 
     def _write(self, row: _Letter, delivery: Delivery, outcome: Outcome) -> None:

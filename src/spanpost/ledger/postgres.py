@@ -34,12 +34,12 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import buckets, claims, fleet, hearing, outbox, rows
+from spanpost.ledger import buckets, claims, fleet, hearing, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
-from spanpost.ledger.transactions import Unfoldable, is_of_data, transact, unfoldable
+from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_data, keep, transact, unfoldable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,8 +53,10 @@ WIDENINGS = 5
 _CLOSE = 1.0
 #: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
 NEVER = timedelta(days=36_500)
-#: Timers folded in one transaction.
-_DUE = 200
+#: Timers folded in one transaction: those who record wait for its locks.
+_DUE = 100
+#: How far it is looked beforehand for what the fold of timers will ask for.
+_ROUNDS = 2
 
 _LOCK = "SELECT clock_timestamp(), count(pg_advisory_xact_lock($1, stripe)) FROM unnest($2::int4[]) AS stripe"
 
@@ -116,9 +118,11 @@ class PostgresLedger:
                 min_size=0,  # a floor would be restored behind our back, with a traceback for each try while the database is away
                 max_size=self._pool_size,
                 timeout=10,
-                command_timeout=30,
+                command_timeout=transactions.WAIT,
                 statement_cache_size=0 if self._pgbouncer else 200,
                 server_settings={"application_name": "spanpost"},
+                init=None if self._pgbouncer else bound,
+                reset=keep,
             )
             async with pool.acquire() as connection, connection.transaction():
                 misfit = await schema.check(connection)
@@ -140,9 +144,11 @@ class PostgresLedger:
     async def close(self) -> None:
         if self._pool is not None:
             if self._has_turn:
-                with contextlib.suppress(TimeoutError, LedgerUnavailable):
-                    async with asyncio.timeout(_CLOSE):
-                        await self._run(lambda c: fleet.leave(c, self._owner))
+                leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
+                # Not by a timeout: who is cancelled while the database hangs waits for it all the same.
+                await asyncio.wait({leaving}, timeout=_CLOSE)
+                leaving.cancel()
+                await asyncio.wait({leaving}, timeout=0)
             pool, self._pool = self._pool, None
             with contextlib.suppress(TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 async with asyncio.timeout(_CLOSE):  # beyond it the pool cuts its connections, whatever they wait for
@@ -155,9 +161,16 @@ class PostgresLedger:
         async def once(connection: Any) -> T:
             # Read committed whatever the database's default: each statement must see what the locks waited for.
             async with connection.transaction(isolation="read_committed"):
+                if self._pgbouncer:
+                    await bound(connection, "LOCAL")
                 return await work(connection)
 
-        return await transact(self._pool, once)
+        try:
+            return await transact(self._pool, once)
+        except LedgerUnavailable as error:
+            if self._pool is not None and isinstance(error.__cause__, TimeoutError):
+                await end_frozen(self._pool)
+            raise
 
     # --- recording --------------------------------------------------------------------------------------------------
 
@@ -174,7 +187,7 @@ class PostgresLedger:
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
         try:
             with unfoldable():
-                placed = walk.prepare(batch, keeps_content=self.rules.keeps_content)
+                placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
             return await self._widening(lambda c, locked: self._take(c, placed, locked), walk.domains(placed))
         except Exception as error:
             if not is_of_data(error):
@@ -184,7 +197,7 @@ class PostgresLedger:
         known: set[bytes] = set()
         for o in kept:
             with contextlib.suppress(Exception):
-                known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content))
+                known |= walk.domains(walk.prepare([o], keeps_content=self.rules.keeps_content, prices=self.rules.prices))
         return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked), known)
 
     async def _hear(self, beats: Sequence[Observation]) -> Recorded:
@@ -248,7 +261,15 @@ class PostgresLedger:
             if not names:
                 return Recorded()
             records = Records()
+            await records.fetch_domains(connection, {name[:16] for name in names})
             await records.fetch(connection, names)
+            # What would be missed one by one, and begun anew for each: the traces of these tasks, and the tasks beside them.
+            for _ in range(_ROUNDS):
+                beside = walk.beside(records, names) - records.whole
+                if not beside:
+                    break
+                await self._lock_more(connection, locked, beside)
+                await records.fetch_domains(connection, beside)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
             return await self._write(connection, records, [], folded, now)
 
@@ -362,7 +383,7 @@ class PostgresLedger:
             first, end = waiting.pop()
             try:
                 with unfoldable():
-                    placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content)
+                    placed = walk.prepare(kept[first:end], keeps_content=self.rules.keeps_content, prices=self.rules.prices)
                 async with connection.transaction():
                     # A copy: what is locked within goes when the part is rolled back.
                     part = await self._take_locked(connection, placed, set(locked), now)

@@ -225,7 +225,8 @@ _TASK_COLUMNS = {
     "step_index": "int8", "step_count": "int8", "started_at": "timestamptz", "ended_at": "timestamptz",
     "last_event_at": "timestamptz", "segments": "int8", "input_tokens": "int8", "output_tokens": "int8",
     "cache_read_tokens": "int8", "cache_write_tokens": "int8", "reasoning_tokens": "int8", "cost_usd": "numeric",
-    "context_used_tokens": "int8", "context_window_tokens": "int8", "context_window_source": "text", "model": "text",
+    "unpriced_calls": "int8", "context_used_tokens": "int8", "context_window_tokens": "int8", "context_window_source": "text",
+    "context_forecast": "jsonb", "model": "text",
     "llm_calls": "int8", "tool_calls": "int8", "tool_errors": "int8", "error_count": "int8", "child_count": "int8",
     "child_failed": "int8", "steps": "jsonb", "artifacts": "jsonb", "approvals": "jsonb", "links": "jsonb", "results": "jsonb",
     "error": "jsonb", "doc": "bytea",
@@ -238,7 +239,7 @@ UPSERT_SILENT_TASKS = UPSERT_TASKS
 UPSERT_TASKS += ", heard_at = now()"
 _COUNTS = (
     "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-    "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
+    "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
 )  # fmt: skip
 
 

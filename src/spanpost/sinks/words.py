@@ -12,6 +12,7 @@ import msgspec
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
+from spanpost.domain.totals import together
 from spanpost.fold.redact import line, link
 
 
@@ -44,6 +45,7 @@ _NEWS = {
     Kind.APPROVAL_REQUESTED: "✋",
     Kind.APPROVAL_RESOLVED: "🗳️",
     Kind.CONTEXT_WARNING: "⚠️",
+    Kind.CONTEXT_FORECAST: "🔮",
     Kind.COMPACTION: "🗜️",
     Kind.STALLED: "🐢",
 }
@@ -55,6 +57,7 @@ _SAYS = {
     Kind.APPROVAL_REQUESTED: "a person must decide",
     Kind.APPROVAL_RESOLVED: "decided",
     Kind.CONTEXT_WARNING: "context is filling",
+    Kind.CONTEXT_FORECAST: "context will be full",
     Kind.COMPACTION: "context was compacted",
     Kind.STALLED: "nothing heard",
 }
@@ -78,7 +81,13 @@ def news_look(checkpoint: Checkpoint) -> Look:
     """Return how a checkpoint is shown: an end as its verdict, anything else as what it tells."""
     if checkpoint.kind is Kind.END:
         return look(checkpoint.status)
-    colour = {Kind.ERROR: "red", Kind.APPROVAL_REQUESTED: "yellow", Kind.CONTEXT_WARNING: "yellow", Kind.STALLED: "yellow"}
+    colour = {
+        Kind.ERROR: "red",
+        Kind.APPROVAL_REQUESTED: "yellow",
+        Kind.CONTEXT_WARNING: "yellow",
+        Kind.CONTEXT_FORECAST: "yellow",
+        Kind.STALLED: "yellow",
+    }
     return Look(
         _NEWS.get(checkpoint.kind, "📍"), _SAYS.get(checkpoint.kind, str(checkpoint.kind)), colour.get(checkpoint.kind, "blue")
     )
@@ -135,6 +144,30 @@ def count(n: int) -> str:
             shown = f"{n / size:.1f}" if abs(n) < size * 99.95 else f"{n / size:.0f}"
             return shown.removesuffix(".0") + unit
     return f"{n / 1e12:.3g}T"
+
+
+def window(task: Task) -> str:
+    """Write the size of the context window, and how it is known: ``200k (table)``; empty when unknown."""
+    if not task.context_window_tokens:
+        return ""
+    return count(task.context_window_tokens) + (f" ({task.context_window_source})" if task.context_window_source else "")
+
+
+def forecast(task: Task) -> str:
+    """Write when the window will be as full as is warned of: ``85 % in about 3 calls, 40s``; empty when nothing is to be said."""
+    told = task.context_forecast
+    if told is None or is_final(task):
+        return ""
+    calls = f"{line(told.limit, 40)} in about {told.calls} call{'s' if told.calls != 1 else ''}"
+    return f"{calls}, {elapsed(timedelta(seconds=told.seconds))}" if told.seconds >= 1 else calls
+
+
+def cost(task: Task) -> str:
+    """Write what is known of the cost, and of how many calls it is not: ``$0.41 + 2 calls unpriced``; empty when unknown."""
+    if task.cost_usd is None:
+        return ""
+    n = task.unpriced_calls
+    return money(task.cost_usd) + (f" + {n} call{'s' if n != 1 else ''} unpriced" if n else "")
 
 
 def money(usd: Decimal) -> str:
@@ -198,6 +231,23 @@ def at_work(children: Sequence[Task]) -> str:
     return ", ".join(parts)
 
 
+def with_children(task: Task, children: Sequence[Task]) -> str:
+    """Return what a task came to with all tasks below it: ``together 188k in · 4.2k out, $0.41``; empty when they add nothing."""
+    if not children:
+        return ""
+    sums = together((task, *children))
+    shown = msgspec.structs.replace(
+        task,
+        input_tokens=sums.usage.input,
+        output_tokens=sums.usage.output,
+        cost_usd=sums.usage.cost_usd,
+        unpriced_calls=sums.unpriced_calls,
+    )
+    told = [part for part in (tokens(shown), cost(shown)) if part]
+    is_more = (sums.usage.input, sums.usage.cost_usd) != (task.input_tokens, task.cost_usd)
+    return f"together {', '.join(told)}" if told and is_more else ""
+
+
 def host(url: str) -> str:
     """Return the host of an address that `redact.link` let through."""
     return urlsplit(url).hostname or ""
@@ -224,11 +274,13 @@ def figures(task: Task, now: datetime | None = None, *, context: bool = True) ->
     parts = []
     share = task.context_share
     if context and share is not None and task.context_window_tokens:
-        parts.append(f"context {100 * share:.0f} % of {count(task.context_window_tokens)}")
+        parts.append(f"context {100 * share:.0f} % of {window(task)}")
+        if said := forecast(task):
+            parts.append(said)
     if said := tokens(task):
         parts.append(said)
     if task.cost_usd is not None:
-        parts.append(money(task.cost_usd))
+        parts.append(cost(task))
     if task.tool_calls:
         failed = f" ({task.tool_errors} failed)" if task.tool_errors else ""
         parts.append(f"{task.tool_calls} tool call{'s' if task.tool_calls != 1 else ''}{failed}")

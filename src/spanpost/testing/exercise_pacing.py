@@ -219,8 +219,8 @@ class ExercisePacing:
         assert await ledger.claim([SINK], 10, BROKEN) == []
         due = await ledger.due_in([SINK], BROKEN)
         assert due is not None
-        assert 20 < due <= 36
-        await self.pass_time(ledger, 37)
+        assert 6 < due <= 12
+        await self.pass_time(ledger, 13)
         assert await ledger.due_in([SINK], BROKEN) == 0
         probe = await _first(ledger, BROKEN)
         assert await ledger.claim([SINK], 10, BROKEN) == []
@@ -228,11 +228,51 @@ class ExercisePacing:
         assert (row.state, row.why) == ("probing", "failing")
         [again] = await ledger.settle(probe, down)
         assert again.why == "failing"
-        await self.pass_time(ledger, 73)
+        await self.pass_time(ledger, 25)
         probe = await _first(ledger, BROKEN)
         assert await ledger.settle(probe, POSTED) == []
         assert len(await ledger.claim([SINK], 10, BROKEN)) == 8
         assert await ledger.budgets(is_closed=True) == []
+
+    async def test_what_failed_while_it_was_open_is_due_when_it_closes(self, make_ledger: MakeLedger) -> None:
+        """Who was tried in vain by an open circuit waits for nothing else: after one success all go, the urgent first."""
+        ledger = await make_ledger(lease=timedelta(hours=1))
+        for trace in range(1, 9):
+            await ledger.record(_asks(trace) if trace == 4 else steps(0, trace=trace))
+        down = RetryAt(at=in_seconds(600), reason="connect", is_failure=True)
+        claimed = await ledger.claim([SINK], 8, BROKEN)
+        for delivery in claimed:
+            await ledger.settle(delivery, down)
+        # The first four failed before it opened: those wait by themselves.
+        held = {d.id for d in claimed[4:]}
+        for _ in range(3):
+            await self.pass_time(ledger, 80)
+            probe = await _first(ledger, BROKEN)
+            assert probe.id in held
+            await ledger.settle(probe, down)
+        await self.pass_time(ledger, 80)
+        back = await _first(ledger, BROKEN)
+        await ledger.settle(back, POSTED)
+        assert held - {back.id} <= {d.id for d in await ledger.claim([SINK], 10, BROKEN)}
+        await self.pass_time(ledger, 600)
+        assert "steps 4" in _names(await ledger.claim([SINK], 10, BROKEN))
+
+    async def test_an_urgent_letter_that_always_fails_holds_nobody_up(self, make_ledger: MakeLedger) -> None:
+        """Letters take turns as probes: however urgent the one that brings its own failure, the next probe is another's."""
+        ledger = await make_ledger(lease=timedelta(hours=1))
+        await ledger.record(steps(0, trace=1))
+        await ledger.record(_asks(2))
+        down = RetryAt(at=in_seconds(-1), reason="internal_error", is_failure=True)
+        for _ in range(5):
+            guilty = await _first(ledger, BROKEN)
+            assert guilty.task.name == "steps 2"
+            await ledger.settle(guilty, down)
+        await self.pass_time(ledger, 13)
+        other = await _first(ledger, BROKEN)
+        assert other.task.name == "steps 1"
+        await ledger.settle(other, down)
+        await self.pass_time(ledger, 25)
+        assert (await _first(ledger, BROKEN)).task.name == "steps 2"
 
     async def test_a_refusal_waits_for_a_person(self, make_ledger: MakeLedger) -> None:
         """What a person must mend is tried after five minutes, then more seldom, or at once when that person says so."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spanpost.conventions import STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 
@@ -60,6 +61,22 @@ tasks = st.builds(
     cost_usd=st.one_of(st.none(), st.decimals(allow_nan=False, allow_infinity=False, min_value=-10, max_value=Decimal(10) ** 12)),
     context_used_tokens=_counts,
     context_window_tokens=_counts,
+    context_window_source=st.sampled_from(["", "given", "table"]),
+    context_forecast=st.one_of(
+        st.none(),
+        st.builds(
+            Forecast,
+            tokens=st.integers(1, 10**9),
+            limit=texts,
+            calls=st.integers(1, 40),
+            calls_low=st.integers(1, 40),
+            calls_high=st.integers(1, 200),
+            seconds=st.floats(0, 1e12),
+            seconds_low=st.floats(0, 1e12),
+            seconds_high=st.floats(0, 1e12),
+        ),
+    ),
+    unpriced_calls=st.integers(0, 10**9),
     tool_calls=st.integers(0, 10**9),
     tool_errors=st.integers(0, 10**9),
     child_count=st.integers(0, 500),

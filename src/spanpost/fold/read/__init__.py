@@ -19,7 +19,7 @@ from typing import Any
 
 from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Origin, Part, Status
-from spanpost.domain.readings import Finish, Reading, Role
+from spanpost.domain.readings import Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
@@ -45,7 +45,7 @@ from spanpost.fold.read.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
 from spanpost.fold.read.openai_agents import OPENAI_AGENTS
-from spanpost.fold.read.openinference import OPENINFERENCE
+from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
@@ -61,6 +61,8 @@ _TASK = Role.TASK
 _PLUMBING = Role.PLUMBING
 _STATUS_ERROR = Status.ERROR
 _PART_STARTED = Part.STARTED
+_PART_ENDED = Part.ENDED
+_TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
 __all__ = ["DIALECTS", "is_silent", "read", "try_out"]
@@ -75,6 +77,7 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
     LANGSMITH,
@@ -271,7 +274,7 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
         said["model"] = model
     if "finish" in inner:
         said["finish"] = inner["finish"]
-    if _TOTALS.isdisjoint(inner):
+    if _TOTALS.isdisjoint(inner) and "cost_usd" not in said:
         return
     total = Usage(
         input=inner.get("total_input", inner.get("input")),
@@ -279,7 +282,7 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
         cache_read=inner.get("total_cache_read", inner.get("cache_read")),
         cache_write=inner.get("total_cache_write", inner.get("cache_write")),
         reasoning=inner.get("total_reasoning", inner.get("reasoning")),
-        cost_usd=inner.get("cost"),
+        cost_usd=said.get("cost_usd", inner.get("cost")),
     )
     if total.is_known or total.cost_usd is not None:
         said["aggregate"] = total
@@ -288,7 +291,7 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
 def _as_call(look: Look) -> None:
     said, inner = look.said, look.inner
     given, output = inner.get("input"), inner.get("output")
-    cost: Decimal | None = inner.get("cost")
+    cost: Decimal | None = said.get("cost_usd", inner.get("cost"))
     if not given and not output:
         given = output = None  # a call that took nothing was not made: these zeros mean "unknown"
     if given is not None or output is not None or cost is not None:
@@ -311,6 +314,8 @@ def _as_call(look: Look) -> None:
     finish: Finish | None = inner.get("finish")
     if finish is not None:
         said["finish"] = finish
+    if inner.get("compacted") and look.observation.part is _PART_ENDED and look.observation.status is not _STATUS_ERROR:
+        said.update(tells=_TELLS_COMPACTION, compaction=(None, None), occurrence="compacted")
 
 
 def _as_failed(look: Look) -> None:

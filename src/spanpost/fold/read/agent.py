@@ -29,7 +29,7 @@ AGENT = Dialect(
         "step_count": (c.STEP_COUNT,),
         "context_used": (c.CONTEXT_USED,),
         "context_window": (c.CONTEXT_WINDOW,),
-        "cost": (c.COST_USD,),
+        "cost_usd": (c.COST_USD,),
     },
 )
 

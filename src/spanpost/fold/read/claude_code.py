@@ -15,7 +15,7 @@ from spanpost.domain.observations import Part
 from spanpost.domain.readings import Failure, Role
 from spanpost.fold.read import values as v
 from spanpost.fold.read.dialect import Dialect, Look
-from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key
+from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key, is_aside
 
 _PART_ENDED = Part.ENDED
 AGENT_NAME = "Claude Code"
@@ -55,6 +55,7 @@ def _refine(look: Look) -> None:
         look.excludes_cache = True
         if session is not None:
             said["call_key"] = call_key(session, attributes)
+        said["is_aside"] = is_aside(CLAUDE_CODE_CLI, attributes.get("query_source_safe") or attributes.get("query_source"))
         if has_failed:
             said["occurrence"] = failure_key(next(filter(None, (v.identifier(attributes.get(n)) for n in _REQUEST)), None))
     elif kind == "tool":
@@ -160,6 +161,7 @@ CLAUDE_CODE_CLI = Cli(
         "error_type": ("error_class", "error.type", "error_type"),
         "error_message": ("error",),
         "agent": ("agent.name",),
+        "source": ("query_source",),
         "tool_name": ("tool_name",),
         "tool_call_id": ("tool_use_id",),
         "success": ("success",),
@@ -175,6 +177,7 @@ CLAUDE_CODE_CLI = Cli(
     sorts={"input": "input", "output": "output", "cacheRead": "cache_read", "cacheCreation": "cache_write"},
     excludes_cache=True,
     unattended=("terminal.type", "non-interactive"),
+    main=("repl_main_thread", "sdk", "main"),
     is_traced=True,
     call_key=call_key,
 )

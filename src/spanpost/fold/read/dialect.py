@@ -42,6 +42,8 @@ DIRECT: dict[str, Coerce] = {
     "step_count": v.count,
     "context_used": v.count,
     "context_window": v.count,
+    "provider": v.text,
+    "cost_usd": v.money,
 }
 #: Fields that the interpreter puts together.
 INNER: dict[str, Coerce] = {
@@ -57,6 +59,7 @@ INNER: dict[str, Coerce] = {
     "cache_write": v.count,
     "reasoning": v.count,
     "cost": v.money,
+    "compacted": v.truth,
     "total_input": v.count,
     "total_output": v.count,
     "total_cache_read": v.count,

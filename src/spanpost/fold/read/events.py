@@ -182,6 +182,13 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
     said.update(tells=Tells.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
 
 
+def _compacted(o: Observation, said: dict[str, Any]) -> None:
+    said.update(
+        tells=Tells.COMPACTION,
+        compaction=(v.count(o.attributes.get(c.CONTEXT_BEFORE)), said.pop("context_used", None)),
+    )
+
+
 def _gone(o: Observation, said: dict[str, Any]) -> None:
     said["is_gone"] = True
 
@@ -220,6 +227,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_ARTIFACT: _artifact,
     c.EVENT_APPROVAL_REQUESTED: _approval,
     c.EVENT_APPROVAL_RESOLVED: _approval,
+    c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,
     c.EVENT_EXCEPTION: _error,
     "gen_ai.client.operation.exception": _error,

@@ -56,6 +56,7 @@ GENAI = Dialect(
         "agent_version": ("gen_ai.agent.version",),
         "workflow": ("gen_ai.workflow.name",),
         "conversation_id": ("gen_ai.conversation.id",),
+        "provider": ("gen_ai.provider.name", "gen_ai.system"),
         "model_answered": ("gen_ai.response.model",),
         "model_asked": ("gen_ai.request.model",),
         "response": ("gen_ai.response.id", "response_id"),
@@ -83,6 +84,7 @@ GENAI = Dialect(
             "llm.usage.reasoning_tokens",
         ),
         "cost": ("operation.cost",),
+        "compacted": ("gen_ai.conversation.compacted",),
         "total_input": ("gen_ai.aggregated_usage.input_tokens",),
         "total_output": ("gen_ai.aggregated_usage.output_tokens",),
         "total_cache_read": ("gen_ai.aggregated_usage.cache_read.input_tokens",),
@@ -91,6 +93,16 @@ GENAI = Dialect(
         "error_type": ("error.type", "exception.type"),
         "error_message": ("exception.message", "error.message"),
     },
-    weak=frozenset({"error.type", "exception.type", "exception.message", "error.message", "response_id"}),
+    weak=frozenset(
+        {
+            "gen_ai.provider.name",
+            "gen_ai.system",
+            "error.type",
+            "exception.type",
+            "exception.message",
+            "error.message",
+            "response_id",
+        }
+    ),
     refine=_refine,
 )

@@ -13,6 +13,7 @@ from spanpost.fold.read.dialect import Dialect, Look
 from spanpost.fold.read.values import identifier, name, name_of_span
 
 #: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
+_OTHER = Role.OTHER
 _STEP = Role.STEP
 _LLM = Role.LLM
 _TOOL = Role.TOOL
@@ -20,6 +21,7 @@ _AGENT = Role.AGENT
 _WORKFLOW = Role.WORKFLOW
 _HANDOFF = Role.HANDOFF
 _STATUS_ERROR = Status.ERROR
+_PART_STARTED = Part.STARTED
 _PART_ENDED = Part.ENDED
 _FINISH_STOP = Finish.STOP
 _FINISH_TOOLS = Finish.TOOLS
@@ -119,6 +121,25 @@ def _refine_call(look: Look, scope: str) -> None:
         inner["finish"] = _FINISH_TOOLS
 
 
+#: How LangChain's run of a model is called: by its class. Without a parent that is a lone call, no run.
+_OF_A_MODEL = re.compile(r"Chat[A-Z]|LLM|OpenAI|Embeddings|Retriever")
+
+
+def _refine_unsaid(look: Look) -> None:
+    # LangChain's instrumentation says what a span is when it ends. Until then it is a part of an agent's work.
+    if look.role is _OTHER and look.observation.part is _PART_STARTED and "openinference.span.kind" not in look.attributes:
+        look.role, look.rule = _STEP, "openinference: not said yet"
+        look.is_leaf = _OF_A_MODEL.search(look.observation.name) is not None
+
+
+#: All spans of these scopes are an agent's, whatever they say, or do not say yet.
+OPENINFERENCE_LIVE = Dialect(
+    name="openinference, live",
+    scopes=("openinference.instrumentation.",),
+    source="openinference-instrumentation-langchain 0.1.80, spans that have not ended",
+    refine=_refine_unsaid,
+)
+
 OPENINFERENCE = Dialect(
     name="openinference",
     source="openinference-semantic-conventions 0.1.42",
@@ -134,6 +155,7 @@ OPENINFERENCE = Dialect(
     fields={
         "agent": ("graph.node.name",),
         "conversation_id": ("session.id",),
+        "provider": ("llm.provider", "llm.system"),
         "model_answered": ("llm.response.model_name", "llm.model_name"),
         "model_asked": ("llm.request.model_name",),
         "finish": ("llm.finish_reason",),
@@ -146,6 +168,6 @@ OPENINFERENCE = Dialect(
         "reasoning": ("llm.token_count.completion_details.reasoning",),
         "cost": ("llm.cost.total",),
     },
-    weak=frozenset({"session.id"}),
+    weak=frozenset({"session.id", "llm.provider", "llm.system"}),
     refine=_refine,
 )

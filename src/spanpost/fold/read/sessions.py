@@ -24,6 +24,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.readings import METERED, Approval, Failure, Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
+from spanpost.fold.read.agent import ON_RESOURCE
 
 
 class What(Enum):
@@ -81,10 +82,16 @@ class Cli:
     excludes_reasoning: bool = False
     #: (attribute of the record or resource, value) where no person sits at the terminal.
     unattended: tuple[str, str] = ("", "")
+    #: How the field `source` begins of calls that are of the conversation; empty: all are.
+    main: tuple[str, ...] = ()
     #: A record's span is that of its prompt: spans and records are one tree.
     is_traced: bool = False
     #: Makes the key of a model call from its attributes; the same for a call's span and for its record.
     call_key: Callable[[str, Mapping[str, Any]], str] | None = None
+
+
+#: What a resource says for routing, as fields of a reading.
+_ROUTING = frozenset({"service", "environment", "repo", "topic"})
 
 
 class _Record:
@@ -137,6 +144,15 @@ class _Record:
             "agent_label": v.name(self.get("agent")),
         }
 
+    def of_process(self) -> dict[str, Any]:
+        """Return what the resource says for routing; who starts the CLI sets it."""
+        resource = self.o.origin.resource
+        said: dict[str, Any] = {}
+        for attribute, name in ON_RESOURCE.items():
+            if name in _ROUTING and (value := v.text(resource.get(attribute))) is not None:
+                said.setdefault(name, value)
+        return said
+
     def is_session(self) -> bool:
         attribute, value = self.cli.unattended
         said = self.attributes.get(attribute, self.o.origin.resource.get(attribute))
@@ -180,8 +196,7 @@ def _prompt(r: _Record) -> Reading:
     return Reading(
         role=Role.AGENT,
         agent_name=r.cli.agent,
-        service=v.text(r.o.origin.resource.get("service.name")),
-        repo=v.text(r.get("repo")),
+        **{"repo": v.text(r.get("repo")), **r.of_process()},
         is_session=r.is_session(),
         step_name=step,
         step_key=r.box.hex(),
@@ -214,6 +229,7 @@ def _as_call(r: _Record, usage: Usage | None, failure: Failure | None) -> Readin
         call_key=key,
         occurrence=failure_key(r.identifier("request")) if failure is not None else "",
         rests=is_final,
+        is_aside=is_aside(r.cli, r.get("source")),
         stands_for=(r.trace, r.hash(8, "call", r.prompt, own, str(r.o.at_ns)), r.box, r.began()),
         **r.common(),
     )
@@ -306,6 +322,11 @@ _READERS: dict[What, Callable[[_Record], Reading | None]] = {
 }
 
 
+def is_aside(cli: Cli, source: Any) -> bool:
+    """Tell by who asked for it whether a model call is beside the conversation."""
+    return bool(cli.main) and type(source) is str and not source.startswith(cli.main)
+
+
 def failure_key(call: str | None) -> str:
     """Return the occurrence of a failed call, by the call's own id: told by its span or its record, it is one."""
     return f"call\0{call}" if call else ""
@@ -340,7 +361,7 @@ def _point(r: _Record, meter: Meter) -> Reading | None:
         "task_id": r.session,
         "conversation_id": r.session,
         "agent_label": r.cli.agent,
-        "service": v.text(r.o.origin.resource.get("service.name")),
+        **r.of_process(),
         "is_session": r.is_session(),
         "is_metered": True,
     }

@@ -215,6 +215,27 @@ def _name_of_span(span_name: str) -> str | None:
     return _name(_TAIL.sub("", _VERB.sub("", span_name)))
 
 
+_DOING = re.compile(r"^(?:execute_tool|execute_task|running tools?:?|tools/call|chat)\s+", re.IGNORECASE)
+_DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff)$")
+
+
+#: What turns the wheels of an agent, whatever it does.
+_WHEELS = re.compile(
+    r"(?:agent|graph|model|tools?|turn|step|loop|cycle|iteration|running tools?|\w+_cycle|\w+Loop)(?: ?\d+)?", re.IGNORECASE
+)
+
+
+def doing(span_name: str) -> str | None:
+    """Return what is being done in a span that has only its name to say it: "tools/call search", "search.run"."""
+    return _doing(span_name[:400])
+
+
+@lru_cache(maxsize=4096)
+def _doing(span_name: str) -> str | None:
+    found = _name(_DONE_BY.sub("", _DOING.sub("", span_name)))
+    return None if found is None or _WHEELS.fullmatch(found) else found
+
+
 def conversation(value: Any) -> str | None:
     """Return a conversation id; a response id in its place (MS agent-framework) changes at every call and is none."""
     found = identifier(value)

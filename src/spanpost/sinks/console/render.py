@@ -124,10 +124,12 @@ def _facts(task: Task) -> Text | None:
         text.append(drawn.rstrip("▱"), heat)
         text.append(drawn[len(drawn.rstrip("▱")) :], "bright_black")
         text.append(f" {100 * share:.0f} %", heat)
-        text.append(f" of {words.count(task.context_window_tokens)}", "dim")
+        text.append(f" of {words.window(task)}", "dim")
+        if said := words.forecast(task):
+            text.append(f"   {said}", heat)
     figures = [words.tokens(task)]
     if task.cost_usd is not None:
-        figures.append(words.money(task.cost_usd))
+        figures.append(words.cost(task))
     if task.tool_calls:
         failed = f", {task.tool_errors} failed" if task.tool_errors else ""
         figures.append(f"{task.tool_calls} tool call{'s' if task.tool_calls != 1 else ''}{failed}")
@@ -215,7 +217,14 @@ def news_line(news: News, zone: tzinfo = UTC) -> Text:
     text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{looks.emoji} ", ""))
     if who := line(news.who, 40):
         text.append(f"{who}  ", "bold dim")
-    loud = checkpoint.kind in (Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.CONTEXT_WARNING, Kind.STALLED, Kind.END)
+    loud = checkpoint.kind in (
+        Kind.ERROR,
+        Kind.APPROVAL_REQUESTED,
+        Kind.CONTEXT_WARNING,
+        Kind.CONTEXT_FORECAST,
+        Kind.STALLED,
+        Kind.END,
+    )
     text.append(words.news_text(checkpoint), COLOURS[looks.colour] if loud else "")
     if checkpoint.progress is not None:
         text.append(f"  {checkpoint.progress:.0f} %", "dim")
@@ -247,6 +256,7 @@ def record(delivery: Delivery) -> dict[str, Any]:
             "step": words.step(task) or None,
             "context_used_tokens": task.context_used_tokens,
             "context_window_tokens": task.context_window_tokens,
+            "context_window_source": task.context_window_source or None,
             "input_tokens": task.input_tokens,
             "output_tokens": task.output_tokens,
             "cost_usd": None if task.cost_usd is None else float(task.cost_usd),

@@ -117,7 +117,7 @@ def reply(task: Task, checkpoint: Checkpoint, *, key: str, is_root: bool = True,
 def _facts(task: Task, checkpoint: Checkpoint) -> list[str]:
     if checkpoint.kind is Kind.END:
         return words.figures(task) + [f"{k}: {v}" for k, v in words.results(task)]
-    if checkpoint.kind is Kind.CONTEXT_WARNING:
+    if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
         return words.figures(task)[:2]
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         approval = next((a for a in task.approvals if a.id == checkpoint.ref), None)
@@ -187,7 +187,7 @@ def _root_rich(task: Task, children: Sequence[Task], most: float) -> tuple[list[
             figures += [text(f"{'   ' if i else ''}{name} "), text(value, "bold")]
         body.append(section(*figures))
     below = [rich(*body)] if body else []
-    if small := _small_print(task):
+    if small := _small_print(task, children):
         below.append(context("  ·  ".join(small)))
     return blocks, _attachments(below, look, task)
 
@@ -207,7 +207,7 @@ def _root_plain(task: Task, children: Sequence[Task], most: float) -> tuple[list
     below += [f"📎 {line(a.name, 80)} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[: int(ARTIFACTS * most)]]
     below += [f"🔗 {name} {url}" for name, url in words.links(task, int(LINKS * most))]
     sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
-    if small := _small_print(task):
+    if small := _small_print(task, children):
         sections.append(context("  ·  ".join(small)))
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task)
 
@@ -228,13 +228,14 @@ def _failure(task: Task, most: float) -> list[Element]:
     return parts
 
 
-def _small_print(task: Task) -> list[str]:
+def _small_print(task: Task, children: Sequence[Task]) -> list[str]:
     share = task.context_share
     heat = "" if share is None else "🔴 " if share >= words.HOT else "🟡 " if share >= words.WARM else ""
     figures = words.figures(task)
     if heat:
         figures[0] = heat + figures[0]
-    return words.byline(task) + figures
+    together = words.with_children(task, children)
+    return words.byline(task) + figures + ([together] if together else [])
 
 
 _CARD: dict[str, str] = {"error": "error", "cancelled": "error", "complete": "complete"}

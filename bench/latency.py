@@ -1,0 +1,132 @@
+"""How long it takes from a span event to the call of Slack, in process, unthrottled: with each ledger.
+
+    python bench/latency.py [--events 400] [--pace 20] [--ledger memory embedded system]
+
+An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in the task's thread. Slack
+is a server in a process of its own that notes when a request has arrived, by the clock that all processes of the machine share.
+Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as they do. PostgreSQL commits to disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from opentelemetry.sdk.trace import TracerProvider
+
+from spanpost.app import Pipeline
+from spanpost.intake.attach import join
+from spanpost.ledger.sql.schema import upgrade
+from spanpost.settings import load
+from spanpost.testing.postgres import system_binaries, throwaway_postgres
+
+ATTRIBUTES = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench", "agent.task.name": "bench"}
+FREE = {"edits_per_minute": 1e6, "posts_per_minute": 1e6, "posts_per_channel_per_minute": 1e6}
+
+_SLACK = r"""
+import http.server, re, sys, time, urllib.parse
+seen = {}
+class Slack(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    count = 0
+    def do_POST(self):
+        said = urllib.parse.unquote_plus(self.rfile.read(int(self.headers.get("content-length") or 0)).decode())
+        at = time.monotonic_ns()
+        if "chat.postMessage" in self.path:
+            for number in set(re.findall(r"step (\d+) of the bench", said)):
+                if number not in seen:
+                    seen[number] = at
+                    print(number, at, flush=True)
+        Slack.count += 1
+        body = ('{"ok":true,"ts":"1.%06d","channel":"C1","messages":[],"team_id":"T1","team":"t","user_id":"U1","bot_id":"B1"}' % Slack.count).encode()
+        self.send_response(200); self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    do_GET = do_POST
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slack)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextlib.contextmanager
+def database(ledger: str) -> Iterator[dict[str, Any]]:
+    """Lend the settings of a ledger."""
+    if ledger == "memory":
+        yield {}
+        return
+    with throwaway_postgres(pg_bin=system_binaries() if ledger == "system" else None, durable=True) as dsn:
+        asyncio.run(upgrade(dsn))
+        yield {"database": {"url": dsn}}
+
+
+def measure(rooms: dict[str, Any], events: int, pace: float) -> list[float]:
+    """Return the milliseconds from each event to the arrival of its call, sorted."""
+    slack = subprocess.Popen([sys.executable, "-c", _SLACK], stdout=subprocess.PIPE, text=True)
+    assert slack.stdout is not None
+    try:
+        url = f"http://127.0.0.1:{slack.stdout.readline().strip()}/api/"
+        settings = load(slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, **FREE}, **rooms)
+        pipeline = Pipeline(settings)
+        pipeline.start()
+        provider = TracerProvider(shutdown_on_exit=False)
+        join(pipeline.feed, tracer_provider=provider)
+        span = provider.get_tracer("bench").start_span("invoke_agent bench", attributes=ATTRIBUTES)
+        pipeline.force_flush(10)
+        told: dict[int, int] = {}
+        due = time.perf_counter()
+        for number in range(events):
+            due += 1 / pace
+            time.sleep(max(0.0, due - time.perf_counter()))
+            told[number] = time.monotonic_ns()
+            span.add_event("agent.checkpoint", {"agent.checkpoint.message": f"step {number} of the bench"})
+        arrived: dict[int, int] = {}
+        while len(arrived) < events:
+            number, at = map(int, slack.stdout.readline().split())
+            arrived[number] = at
+        span.end()
+        pipeline.shutdown(5)
+    finally:
+        slack.kill()
+        slack.wait()
+    # The first ones pay for connections and for what is compiled and prepared once.
+    return sorted((arrived[n] - told[n]) / 1e6 for n in range(events // 20, events))
+
+
+def main() -> None:
+    """Measure each ledger and tell it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--events", type=int, default=400)
+    parser.add_argument("--pace", type=float, default=20.0, help="events a second")
+    parser.add_argument("--ledger", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    logging.disable()
+    rows = []
+    for ledger in asked.ledger:
+        if ledger == "system" and system_binaries() is None:
+            print("no PostgreSQL of the system is here", file=sys.stderr)
+            continue
+        with database(ledger) as rooms:
+            found = measure(rooms, asked.events, asked.pace)
+        p99 = found[len(found) * 99 // 100]
+        rows.append({"ledger": ledger, "median_ms": statistics.median(found), "p99_ms": p99, "most_ms": found[-1]})
+    if asked.json:
+        print(json.dumps(rows))
+        return
+    print("| ledger | median, ms | 99th percentile, ms | most, ms |\n|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['ledger']} | {row['median_ms']:.1f} | {row['p99_ms']:.1f} | {row['most_ms']:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Context use, call by call: what is warned of, and when.
+
+Rules. A lane is the calls of one agent with one model: within its task, or within its conversation where calls say which one
+it is, because each turn of a conversation may be a task of its own. A limit is told once per climb, and so is the forecast
+that it is near. A compaction (said, or a drop to `DROP` that the next call confirms) or a new conversation begins the next
+climb. A call older than its lane's newest never tells.
+
+Theory. The climb's number, not a time, is part of an id: whatever subset of a history is seen in order, the n-th climb's
+warnings have the same ids, so no order tells one twice.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.observations import Observation
+from spanpost.domain.readings import Reading
+from spanpost.fold.absorb import AGENT_LANE, NO_MODEL
+from spanpost.fold.batch import Rules
+from spanpost.fold.context import Window, canonical_model, resolve
+from spanpost.fold.context_news import context_news
+from spanpost.fold.forecast import DROP, STEPS, climb_of, forecast, may_reach
+from spanpost.fold.groups import Groups
+from spanpost.fold.judged import Judged, What
+from spanpost.fold.limits import alarm, in_words, is_near, limits
+from spanpost.fold.records import Group, Lane, Seen, seen_key
+from spanpost.fold.work import Key, Shelf
+
+#: Lanes kept of one task.
+LANE_CAP = 16
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """What a model call was given."""
+
+    at_ns: int
+    key: bytes
+    start_ns: int
+    used: int
+    conversation: str = ""
+    #: When it was last said of its task that the context was compacted (ns); 0 when never.
+    compacted_ns: int = 0
+
+
+def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[Judged]:
+    """Take a call into its lane, in place, and return what is to be told."""
+    if (call.at_ns, call.key) <= (lane.newest_ns, lane.newest_key):
+        return []
+    out: list[Judged] = []
+    used = call.used
+    is_compacted = lane.compacted_ns < call.compacted_ns <= call.at_ns and 0 < lane.newest_ns <= call.compacted_ns
+    lane.compacted_ns = max(lane.compacted_ns, call.compacted_ns)
+    if is_compacted or (call.conversation and lane.conversation and call.conversation != lane.conversation):
+        _rearm(lane)
+        lane.used = 0  # what was used before is no height to drop from
+    if call.conversation:
+        lane.conversation = call.conversation
+    if lane.drop is not None:
+        before, after = lane.drop
+        first, lane.drop = lane.points[-1], None
+        if used <= before * DROP:
+            _rearm(lane)
+            lane.points = [first]
+            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before))
+    if lane.used and used <= lane.used * DROP and not out:
+        lane.drop = (lane.used, used)
+    lane.newest_ns, lane.newest_key, lane.used = call.at_ns, call.key, used
+    if not lane.points or used != lane.points[-1][2] or call.start_ns != call.at_ns:  # what an agent says of itself it repeats
+        lane.points = [*lane.points, (call.at_ns, call.start_ns, used)][-STEPS - 3 :]
+    if lane.drop is not None:
+        return out
+    for limit in limits(window, rules):
+        if used >= limit.tokens and limit.name not in lane.warned:
+            lane.warned.append(limit.name)
+            out.append(Judged(What.WARNING, lane.climb, used, window, limit.name))
+    near = _near(lane, used, window, rules)
+    if near is not None:
+        out.append(near)
+    return out
+
+
+def _near(lane: Lane, used: int, window: Window | None, rules: Rules) -> Judged | None:
+    """Return the warning ahead, if a limit that nobody was warned of is near."""
+    limit = alarm(used, window, rules)
+    if limit is None or limit.name in lane.ahead or limit.name in lane.warned:
+        return None
+    if not may_reach(lane.points, limit.tokens):
+        return None
+    told = forecast(climb_of(lane.points), limit.tokens)
+    if told is None or not is_near(told, rules):
+        return None
+    lane.ahead.append(limit.name)
+    told = msgspec.structs.replace(told, limit=in_words(limit))
+    return Judged(What.AHEAD, lane.climb, used, window, limit.name, forecast=told)
+
+
+def _rearm(lane: Lane) -> None:
+    lane.climb += 1
+    lane.warned, lane.ahead, lane.points = [], [], []
+    lane.drop = None
+
+
+def talk_domain(tenant: str, conversation: str) -> bytes:
+    """Return the 16 bytes under which a conversation's lanes lie and are locked."""
+    return blake2b(f"{tenant}\0conversation\0{conversation}".encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def lane_key(talk: bytes, agent: str, model: str) -> Key:
+    return talk + b"w" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
+
+
+class Lanes:
+    """The lanes of one batch."""
+
+    def __init__(self, groups: Groups, rules: Rules, seen: Shelf[Seen]) -> None:
+        self.groups = groups
+        self.rules = rules
+        self.seen = seen
+        self.talks = Shelf(groups.work, Lane)
+        #: Calls to be judged in order of time: (time, key, domain, boundary, observation, reading, domain of the conversation).
+        self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading, bytes]] = []
+        #: Canonical names, as they were asked for.
+        self._models: dict[str, str] = {}
+
+    def judged(self) -> list[tuple[Checkpoint, Key]]:
+        """Judge this batch's calls, in order of time; return what they tell, with the task."""
+        news: list[tuple[Checkpoint, Key]] = []
+        for at, key, domain, boundary, o, r, talk in sorted(self.calls, key=lambda call: call[:3]):
+            kin = self.groups.kin(domain)
+            boundary = kin.boundary(boundary)
+            unit = kin.units.get(boundary)
+            group = self.groups.group(unit.group) if unit is not None else None
+            if unit is None or group is None:
+                continue
+            facts = group.facts
+            if r.context_used is not None:
+                used, name, begun = r.context_used, AGENT_LANE, at
+                model = r.model or facts.value("model")
+            elif r.usage is not None and r.usage.input is not None and facts.value("context_used") is None:
+                used, name, begun = r.usage.input, self._canonical(r.model or NO_MODEL), o.start_ns or at
+                model = name
+            else:
+                continue
+            found = self._lane(group, r, name, talk)
+            if found is None:
+                continue
+            lane, place = found
+            said = r.context_window or facts.value("context_window")
+            accepted = max(facts.accepted.get(name, 0), lane.used)
+            window = resolve(model, self.rules.known_windows, said=said, accepted=accepted)
+            call = Call(at, key, begun, used, r.conversation_id or "", facts.at("compacted"))
+            for judged in judge(lane, call, window, self.rules):
+                if judged.what is What.COMPACTION and call.compacted_ns:
+                    continue  # who says its compactions is believed
+                checkpoint = context_news(judged, group, place or name, name, o, boundary)
+                # A task that was part of another for a while has forgotten its lanes, not what was told of it.
+                told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)
+                if self.seen.get(told) is None:
+                    self.seen.put(told, Seen(at, key))
+                    news.append((checkpoint, unit.group))
+            if place:
+                self.talks.put(place, lane)
+            self.groups.touch(unit.group, group)
+        return news
+
+    def _lane(self, group: Group, r: Reading, name: str, talk: bytes) -> tuple[Lane, Key] | None:
+        """Return the lane of a call, and its key where it is a conversation's."""
+        facts = group.facts
+        own = group.lanes.get(name)
+        agent = r.agent_label
+        if group.has_box:
+            agent = facts.value("agent_name") or agent or facts.value("name")
+        if talk:
+            # Without a box whose calls these are is not known: they are nobody's, as they are in the task.
+            place = lane_key(talk, agent or "", name)
+            lane = self.talks.get(place)
+            if own is not None:  # it was not known yet whose calls these are
+                del group.lanes[name]
+                if lane is None or (own.newest_ns, own.newest_key) > (lane.newest_ns, lane.newest_key):
+                    own.climb = max(own.climb, lane.climb + 1) if lane is not None else own.climb
+                    lane = own
+            return lane or Lane(), place
+        if own is None:
+            if len(group.lanes) >= LANE_CAP:
+                return None
+            own = group.lanes[name] = Lane()
+        return own, b""
+
+    def _canonical(self, model: str) -> str:
+        known = self._models.get(model)
+        if known is None:
+            known = self._models[model] = canonical_model(model)
+        return known

@@ -1,0 +1,113 @@
+"""A gateway among things that go wrong: its database crashes, its disk is full, its clients are half there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.acceptance.gateway_process import Gateway, query
+from tests.acceptance.test_gateway import Stream, body
+from tests.conftest import find, fresh_database, made_server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway on a server of its own."""
+    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+        gateway = Gateway(dsn, tmp_path)
+        try:
+            yield gateway.ready()
+        finally:
+            gateway.kill()
+
+
+def test_acknowledged_spans_survive_a_crash_of_the_database(gateway: Gateway) -> None:
+    """A connection's process is killed, at which the server throws all of them out and recovers: nothing acknowledged is gone."""
+    stream = Stream(bodies=120, size=10)
+    stream.begin(gateway.http)
+    while len(stream.acknowledged) < 20:
+        stream.is_over.wait(0.01)
+    [(victim,), *_] = query(gateway.dsn, "SELECT pid FROM pg_stat_activity WHERE application_name = 'spanpost'")
+    os.kill(victim, signal.SIGKILL)
+    assert stream.is_over.wait(200)
+    assert stream.statuses <= {200, 503}
+    assert gateway.recorded == list(range(1200))
+    assert "Traceback" not in "\n".join(gateway.lines)
+
+
+FULL = """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$"""
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        "CREATE TRIGGER full_disk BEFORE INSERT ON agent_events FOR EACH STATEMENT EXECUTE FUNCTION full_disk()",
+        "CREATE CONSTRAINT TRIGGER full_disk AFTER INSERT ON agent_tasks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+        " EXECUTE FUNCTION full_disk()",
+    ],
+    ids=["at the insert", "at the commit"],
+)
+def test_while_the_disk_is_full_senders_keep_what_they_have(gateway: Gateway, trigger: str) -> None:
+    """A transaction that fails, at its end too, is 503 and leaves nothing; with room again the same body is recorded."""
+    query(gateway.dsn, FULL, trigger)
+    assert gateway.post(body(0, 10)) == 503
+    assert gateway.recorded == []
+    table = trigger.partition(" ON ")[2].split()[0]
+    query(gateway.dsn, f"DROP TRIGGER full_disk ON {table}")
+    assert gateway.post(body(0, 10)) == 200
+    assert gateway.recorded == list(range(10))
+
+
+def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
+    """Hundreds of connections that say half of something, or something else, and who says it well is answered."""
+    said = {
+        "http": [
+            b"",
+            b"POST /v1/tra",
+            b"\x16\x03\x01\x02\x00\x01",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"POST /v1/traces HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 60000000\r\n\r\n{",
+        ],
+        "grpc": [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(range(100))],
+    }
+    addresses = {"http": gateway.http, "grpc": gateway.grpc}
+    with ExitStack() as stack:
+        for n in range(150):
+            for door, words in said.items():
+                host, _, port = addresses[door].removeprefix("http://").partition(":")
+                connection = stack.enter_context(socket.create_connection((host, int(port))))
+                connection.sendall(words[n % len(words)])
+        assert [gateway.post(body(n * 10, 10)) for n in range(5)] == [200] * 5
+    assert gateway.recorded == list(range(50))
+    assert gateway.end() == 0
+
+
+def test_a_request_of_thousands_of_resources_holds_nobody_up(gateway: Gateway) -> None:
+    """Each of 3,000 traces has a resource and a timer of its own: they are recorded, and so is what comes while timers fall due."""
+    request = ExportTraceServiceRequest()
+    for n in range(1, 3001):
+        resource = request.resource_spans.add()
+        resource.resource.attributes.add(key="service.name").value.string_value = f"s{n}"
+        span = resource.scope_spans.add().spans.add(
+            name="chat", trace_id=(n << 64).to_bytes(16, "big"), span_id=n.to_bytes(8, "big")
+        )
+        span.start_time_unix_nano, span.end_time_unix_nano = 10**18, 10**18 + 1
+        span.attributes.add(key="gen_ai.operation.name").value.string_value = "chat"
+    while (status := gateway.post(request.SerializeToString())) != 200:
+        assert status == 503  # on a slow machine it takes longer than a sender is kept waiting, and comes again
+    statuses = set()
+    while gateway.rows("SELECT count(*) FROM timers") != [(0,)]:
+        statuses.add(gateway.post(body(0, 500)))
+    assert 200 in statuses
+    assert statuses <= {200, 503}
+    assert gateway.rows("SELECT count(*) FROM agent_events WHERE part = 0") == [(3500,)]

@@ -1,0 +1,72 @@
+"""A process that stops itself in the midst of recording, the first time, with its locks held.
+
+python -m tests.faults.frozen between|copying       (DATABASE_URL says where)
+
+*between* two statements of the transaction, or while the server waits for the rows of a COPY.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from opentelemetry.sdk.trace import TracerProvider
+
+from spanpost.app import Pipeline
+from spanpost.fold import walk
+from spanpost.intake.attach import join
+from spanpost.ledger import transactions
+from spanpost.settings import load
+from spanpost.testing.exercise_silence import AGENT
+
+#: As against 20 s.
+IDLE = timedelta(seconds=8)
+
+
+def main() -> None:
+    """Record one task, and say whether it was."""
+    transactions.IDLE = IDLE
+    stops = [True]
+
+    def stop() -> None:
+        if stops:
+            stops.clear()
+            # This thread is asked, so that it does not come a step further.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+    fold, copy = walk.fold, asyncpg.Connection.copy_to_table
+
+    def stopping(*given: Any, **more: Any) -> Any:
+        stop()
+        return fold(*given, **more)
+
+    async def copying(self: Any, table: str, *, source: Any, **more: Any) -> Any:
+        async def rows() -> AsyncIterator[bytes]:
+            stop()
+            async for part in source:
+                yield part
+
+        return await copy(self, table, source=rows(), **more)
+
+    if sys.argv[1] == "between":
+        walk.fold = stopping  # type: ignore[assignment]
+    else:
+        asyncpg.Connection.copy_to_table = copying
+    pipeline = Pipeline(load(database={"url": os.environ["DATABASE_URL"]}))
+    pipeline.start()
+    provider = TracerProvider(shutdown_on_exit=False)
+    join(pipeline.feed, tracer_provider=provider)
+    with provider.get_tracer("frozen").start_as_current_span("agent", attributes={**AGENT, "agent.task.id": "shared"}) as span:
+        span.add_event("agent.checkpoint", {"agent.checkpoint.message": "told once"})
+    print(pipeline.force_flush(60), sum(pipeline.lost.values()), flush=True)
+    pipeline.shutdown(5)
+
+
+if __name__ == "__main__":
+    main()

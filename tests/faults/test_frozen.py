@@ -1,0 +1,83 @@
+"""A process that is frozen while it holds locks: the others go on, and what it had is recorded when it wakes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.ledger import transactions
+from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.testing.exercise_silence import AGENT
+from spanpost.testing.observed import ended
+from tests.conftest import ROOT, find, fresh_database, made_server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with made_server(Path(find("postgres"))) as server:
+        yield server
+
+
+@pytest.fixture
+def dsn(server: str) -> Iterator[str]:
+    with fresh_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(params=["between", "copying"])
+def frozen(dsn: str, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """Lend a process that stopped in the midst of a transaction."""
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.frozen", request.param],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": dsn, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    _, status = os.waitpid(child.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), status
+    yield child
+    child.kill()
+    child.wait()
+
+
+async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
+    dsn: str, frozen: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped with its task locked, it holds nobody up for long; it wakes without its transaction and records its batch anew."""
+    monkeypatch.setattr(transactions, "IDLE", timedelta(seconds=1))
+    monkeypatch.setattr(transactions, "WAIT", 2.0)
+    ledger = PostgresLedger(dsn)
+    await ledger.open()
+    more = AGENT | {"agent.task.id": "shared"}
+    batch = [ended(trace=9, span=1, name="agent", attributes=more)]
+    refused = 0
+    while True:
+        try:
+            assert (await ledger.record(batch)).events > 0
+            break
+        except LedgerUnavailable:  # what its caller does: keep it and come back
+            refused += 1
+            assert refused < 20
+
+    os.kill(frozen.pid, signal.SIGCONT)
+    said, _ = await asyncio.to_thread(frozen.communicate, timeout=90)
+    assert (said.split(), frozen.returncode) == (["True", "0"], 0)
+    [task] = await ledger.tasks(TaskQuery(task_id="shared"))
+    assert task.segments == 2
+    told = [c.text for c in await ledger.checkpoints() if c.kind == "checkpoint"]
+    assert told == ["told once"]
+    await ledger.close()

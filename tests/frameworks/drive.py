@@ -1,0 +1,50 @@
+"""Runs an example in its framework's own environment, as a test tells it to: not a test, and not run by pytest.
+
+``drive.py EXAMPLE IN OUT``: each line of the file descriptor IN names what the example shall do. When its tool asks the
+outside world, a line "tool" goes to OUT and the tool waits for a line: "go", or "fail". When it is done, "done" or "raised TYPE".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import os
+import sys
+from typing import Any
+
+
+def main(path: str, from_test: int, to_test: int) -> None:
+    with os.fdopen(from_test) as told, os.fdopen(to_test, "w") as tell:
+
+        def say(line: str) -> None:
+            tell.write(f"{line}\n")
+            tell.flush()
+
+        def ask_the_weather_service(city: str) -> str:
+            say("tool")
+            if told.readline().strip() == "fail":
+                raise TimeoutError("the weather service does not answer")
+            return f"{city}: 4 °C and rain"
+
+        spec = importlib.util.spec_from_file_location("example", path)
+        assert spec is not None
+        assert spec.loader is not None
+        example: Any = importlib.util.module_from_spec(spec)
+        sys.modules["example"] = example
+        spec.loader.exec_module(example)
+        example.ask_the_weather_service = ask_the_weather_service
+        say("ready")
+        while what := told.readline().strip():
+            try:
+                ran = example.run(what)
+                if inspect.iscoroutine(ran):
+                    asyncio.run(ran)
+            except Exception as error:
+                say(f"raised {type(error).__name__}: {error}")
+            else:
+                say("done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

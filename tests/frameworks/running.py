@@ -1,0 +1,160 @@
+"""An example of a framework, running in the framework's own environment, and the messages that it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+#: Nothing here takes as long; what does has failed.
+PATIENCE = 60
+
+
+class Message:
+    """One call of Slack's Web API: the line that a notification shows, and all that is written."""
+
+    def __init__(self, line: str) -> None:
+        call = json.loads(line)
+        arguments = call["arguments"]
+        self.is_new = call["method"] == "chat.postMessage"
+        self.text: str = arguments["text"]
+        self.is_news = "thread_ts" in arguments
+        self.words = list(_words([arguments["blocks"], arguments["attachments"]]))
+
+    def __repr__(self) -> str:
+        return f"{'  ' if self.is_news else ''}{self.text} {self.words}"
+
+
+def _words(part: Any) -> Iterator[str]:
+    if isinstance(part, list):
+        for each in part:
+            yield from _words(each)
+    elif isinstance(part, dict):
+        for key, value in part.items():
+            if isinstance(value, str) and key in ("text", "title", "status"):
+                yield value
+            else:
+                yield from _words(value)
+
+
+class Running:
+    """A process that runs an example as it is told. What Slack would be sent is read while it runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], preview: Path, tell: int, told: int) -> None:
+        self.process = process
+        self.messages: list[Message] = []
+        self._tell = os.fdopen(tell, "w")
+        self._told = os.fdopen(told)
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._open = 2
+        for read in (lambda: self._read_preview(preview), self._read_lines):
+            threading.Thread(target=read, daemon=True).start()
+
+    def _read_preview(self, preview: Path) -> None:
+        with preview.open() as file:
+            self._read(file, lambda line: self.messages.append(Message(line)))
+
+    def _read_lines(self) -> None:
+        self._read(self._told, lambda line: self._lines.append(line.strip()))
+
+    def _read(self, file: Any, take: Callable[[str], None]) -> None:
+        for line in file:
+            with self._changed:
+                take(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+
+    def begin(self, what: str) -> Self:
+        """Forget what was told, and have the example do something."""
+        with self._changed:
+            self.messages.clear()
+            self._lines.clear()
+        self.say(what)
+        return self
+
+    def say(self, line: str) -> None:
+        """Tell the process something."""
+        self._tell.write(f"{line}\n")
+        self._tell.flush()
+
+    def hear(self, *expected: str) -> str:
+        """Wait until the process says a line that begins so."""
+        return self._until(lambda: next((line for line in self._lines if line.startswith(expected)), None), str(expected))
+
+    def see(self, wanted: Callable[[Message], bool], why: str) -> Message:
+        """Wait for a message."""
+        return self._until(lambda: next((m for m in self.messages if wanted(m)), None), why)
+
+    def _until(self, look: Callable[[], Any], why: str) -> Any:
+        with self._changed:
+            self._changed.wait_for(lambda: look() is not None or not self._open, PATIENCE)
+            found = look()
+            assert found is not None, f"not seen: {why}; seen: {self._lines}\n" + "\n".join(map(repr, self.messages))
+            return found
+
+    def close(self) -> None:
+        """Let the process end by itself."""
+        self._tell.close()
+        try:
+            self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+def as_installed(directory: Path) -> Path:
+    """Write what an installation of this tree would leave beside it, so that its sinks are found; return the directory."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    info = directory / f"spanpost-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: spanpost\nVersion: {project['version']}\n")
+    groups = {**project["entry-points"], "console_scripts": project["scripts"]}
+    lines = [f"[{group}]\n" + "".join(f"{name} = {what}\n" for name, what in points.items()) for group, points in groups.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return directory
+
+
+@contextmanager
+def running(example: Path, venv: Path, directory: Path) -> Iterator[Running]:
+    """Run an example with its framework's environment, followed by the spanpost of this tree."""
+    preview = directory / "slack.jsonl"
+    os.mkfifo(preview)
+    (directory / "site").mkdir()
+    environment = {
+        "HOME": str(directory),
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{as_installed(directory / 'site')}",
+        "SPANPOST_SLACK__PREVIEW_FILE": str(preview),
+        # The pace that Slack asks for is not what is tried here.
+        "SPANPOST_SLACK__EDITS_PER_MINUTE": "60000",
+        "SPANPOST_SLACK__POSTS_PER_MINUTE": "60000",
+        "SPANPOST_SLACK__POSTS_PER_CHANNEL_PER_MINUTE": "60000",
+    }
+    to_read, told = os.pipe()
+    told_here, to_write = os.pipe()
+    process = subprocess.Popen(
+        [venv / "bin" / "python", Path(__file__).with_name("drive.py"), example, str(to_read), str(to_write)],
+        cwd=directory,
+        env=environment,
+        pass_fds=(to_read, to_write),
+        stdin=subprocess.DEVNULL,
+        stdout=(directory / "stdout").open("wb"),
+        stderr=(directory / "stderr").open("wb"),
+    )
+    os.close(to_read)
+    os.close(to_write)
+    run = Running(process, preview, told, told_here)
+    try:
+        yield run
+    finally:
+        run.close()
