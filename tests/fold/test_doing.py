@@ -1,101 +1,90 @@
-"""What a task is doing while it runs: read from spans that have only begun."""
+"""What agents do that never say so, and what becomes of runs whose root never comes."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from itertools import permutations
-from typing import Any
-
-import pytest
-
-from spanpost.domain.observations import Observation, Origin
-from spanpost.domain.readings import Role
+from spanpost.domain.observations import Observation, Part
+from spanpost.domain.readings import Failure, Reading, Role
 from spanpost.domain.tasks import Task
-from spanpost.fold.batch import Rules
-from spanpost.fold.read import read
-from spanpost.fold.read.values import doing
-from spanpost.ledger.base import TaskQuery
-from spanpost.ledger.memory import MemoryLedger
-from spanpost.testing.builders import SECOND, a_span
+from spanpost.domain.usage import Usage
+from tests.fold.histories import BASE, SECOND, Twin, placed
 
-LANGCHAIN = Origin(resource={}, scope="openinference.instrumentation.langchain", scope_version="0.1.80")
-CHAT, TOOL = {"gen_ai.operation.name": "chat"}, {"gen_ai.operation.name": "execute_tool"}
-AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+TRACE = b"t" * 16
 
 
-def started(span: int, parent: int | None, name: str, start: int, **more: Any) -> Observation:
-    """Return a span that has begun and not ended."""
-    return a_span(span=span, parent=parent, name=name, start=start * SECOND, end=None, **more)
+def span(n: int, parent: int, reading: Reading, *, is_open: bool = False):  # type: ignore[no-untyped-def]
+    begins, ends = BASE + n * SECOND, BASE + n * SECOND + SECOND // 2
+    o = Observation(
+        part=Part.STARTED if is_open else Part.ENDED,
+        trace_id=TRACE,
+        span_id=bytes([n]) * 8,
+        parent_id=bytes([parent]) * 8 if parent else b"",
+        name=f"span {n}",
+        start_ns=begins,
+        at_ns=begins if is_open else ends,
+        end_ns=0 if is_open else ends,
+    )
+    return placed(o, reading)
 
 
-def task(*observations: Observation) -> Task:
-    """Return the one task that they come to."""
-    ledger = MemoryLedger(Rules())
-    for observation in observations:
-        ledger.record_now([observation])
-    ledger.elapse_now(datetime(2027, 1, 1, tzinfo=UTC))
-    [found] = ledger.tasks_now(TaskQuery())
-    return found
+def agent(name: str) -> Reading:
+    return Reading(role=Role.AGENT, agent_name=name)
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("execute_tool search", "search"),
-        ("tools/call search", "search"),
-        ("search.run", "search"),
-        ("running tool: search", "search"),
-        ("fetch_orders", "fetch_orders"),
-        ("turn", None),
-        ("Step 3", None),
-        ("execute_event_loop_cycle", None),
-        ("Agent run: {name!r}", None),
-        ("", None),
-    ],
-)
-def test_a_name_says_what_is_done_or_nothing(name: str, said: str | None) -> None:
-    """Of a span's name what tells a person something is left."""
-    assert doing(name) == said
+def tool(name: str) -> Reading:
+    return Reading(role=Role.TOOL, tool_name=name)
 
 
-def test_the_newest_start_is_what_is_done() -> None:
-    """The tool stands while it runs, the model after it, in any order of arrival."""
-    agent = started(1, None, "invoke_agent ann", 0, attributes=AGENT)
-    tool = started(2, 1, "search", 1, attributes=TOOL)
-    model = started(3, 1, "chat gpt-4o", 2, attributes={**CHAT, "gen_ai.request.model": "gpt-4o"})
-    assert task(agent, tool).action == "tool: search"
-    for order in permutations([agent, tool, model]):
-        assert (found := task(*order)).action == "model: gpt-4o"
-        assert found.status == "working"
+CALL = Reading(role=Role.LLM, model="gpt-x", usage=Usage(input=10, output=1))
+FAILED = Reading(role=Role.LLM, model="gpt-x", failure=Failure(type="APIError", message="no"))
 
 
-def test_what_the_agent_says_stands_above_what_is_seen() -> None:
-    """An action of the agent's own is not replaced by a start."""
-    agent = started(1, None, "invoke_agent ann", 0, attributes={**AGENT, "agent.action": "reading the orders"})
-    assert task(agent, started(2, 1, "search", 1, attributes=TOOL)).action == "reading the orders"
+def named(twin: Twin, name: str) -> Task:
+    (task,) = [t for t in twin.tasks.values() if t.name == name]
+    return task
 
 
-def test_a_task_that_has_ended_is_as_if_it_had_not_been_seen_live() -> None:
-    """The starts leave nothing in the final row: the last tool call is the action, as from the ended spans alone."""
-    tool = {**TOOL, "gen_ai.tool.name": "search"}
-    live = [
-        started(1, None, "invoke_agent ann", 0, attributes=AGENT),
-        started(2, 1, "execute_tool search", 1, attributes=tool),
-        started(3, 1, "chat", 3, attributes=CHAT),
-    ]
-    ended = [
-        a_span(span=2, parent=1, name="execute_tool search", start=SECOND, end=2 * SECOND, attributes=tool),
-        a_span(span=3, parent=1, name="chat", start=3 * SECOND, end=4 * SECOND, attributes=CHAT),
-        a_span(span=1, name="invoke_agent ann", end=5 * SECOND, attributes=AGENT),
-    ]
-    assert task(*live, *ended) == task(*ended)
+def test_the_tool_at_work_is_the_action_and_tools_are_steps() -> None:
+    """The action is the tool called last, under a name without ids; each call is a step, one told by two layers once."""
+    twin = Twin()
+    search = tool("search-3f2a9c1e-8f4b-4d2e-9a6b-1c2d3e4f5a6b")
+    twin.record(
+        [span(1, 0, agent("ann"), is_open=True), span(2, 1, CALL), span(3, 1, tool("read")), span(4, 1, search, is_open=True)]
+    )
+    task = named(twin, "ann")
+    assert task.action == "tool: search"
+    assert [step.name for step in task.steps] == ["read", "search"]
 
 
-def test_a_span_of_openinference_that_has_not_said_what_it_is() -> None:
-    """The top of a trace is a run, whatever lies below is a part of it; a model called alone is no run."""
-    assert read(started(1, None, "concierge", 0, origin=LANGCHAIN)).role is Role.WORKFLOW
-    assert read(started(2, 1, "look_up", 0, origin=LANGCHAIN)).role is Role.STEP
-    assert read(started(1, None, "ChatOpenAI", 0, origin=LANGCHAIN)).role is Role.STEP
-    assert read(a_span(name="concierge", origin=LANGCHAIN)).role is Role.OTHER
-    shown = task(started(1, None, "concierge", 0, origin=LANGCHAIN), started(2, 1, "look_up", 1, origin=LANGCHAIN))
-    assert (shown.name, shown.status, shown.action, shown.is_announced) == ("concierge", "working", "look_up", True)
+def test_a_task_says_which_of_its_agents_are_at_work() -> None:
+    """ "2 of 3 agents at work" while they are; once they ended, no more."""
+    twin = Twin()
+    desk = Reading(role=Role.WORKFLOW, task_name="desk")
+    twin.record([span(1, 0, desk, is_open=True), *(span(n, 1, agent(f"agent {n}"), is_open=True) for n in (2, 3, 4))])
+    twin.record([span(5, 2, CALL), span(6, 3, CALL)])
+    assert named(twin, "desk").action == "2 of 3 agents at work: agent 2, agent 3"
+    twin.record([span(2, 1, agent("agent 2")), span(3, 1, agent("agent 3"))])
+    assert named(twin, "desk").action is None
+
+
+def test_a_run_whose_root_never_comes_is_given_up_after_its_last_call_failed() -> None:
+    """Silence after a failed call is a failure, concluded; whatever comes later takes that back."""
+    twin = Twin()
+    twin.record([span(2, 1, CALL), span(3, 1, FAILED)])
+    (task,) = twin.tasks.values()
+    assert task.status == "working"
+    for _ in range(3):
+        twin.settle()
+    (task,) = twin.tasks.values()
+    assert (task.status, task.rule, task.is_inferred) == ("error", "last call failed, and silence since", True)
+    twin.record([span(4, 1, CALL)])
+    (task,) = twin.tasks.values()
+    assert task.status == "working"
+
+
+def test_a_server_of_tools_is_not_announced() -> None:
+    """Tool calls that no model asked for are recorded; a message is for runs of agents."""
+    twin = Twin()
+    twin.record([span(1, 0, tool("read"))])
+    twin.settle()
+    (task,) = twin.tasks.values()
+    assert (task.tool_calls, task.is_announced) == (1, False)

@@ -56,7 +56,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         facts.last_ns = at
     is_span = o.part <= _STARTED
     if is_span:
-        _identity(facts, o, r, key, begins, role)
+        # Of what began at one moment the same stands in every form in which it is told: a span's end knows most of it.
+        _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
         if o.part is _ENDED:
             _ended(facts, o, r, key, role, is_ending)
         else:
