@@ -33,6 +33,8 @@ class Groups(Family):
         self.gone: dict[Key, Key] = {}
         #: Segments that are no longer their task's: their start and end are taken back.
         self.retracted: set[Key] = set()
+        #: Tasks that had members before their first box.
+        self.boxed: set[Key] = set()
         #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
@@ -228,8 +230,10 @@ class Groups(Family):
             members.units.append(member)
             self.put_members(key, members)
         self.gone.pop(key, None)
-        if unit.is_box:
+        if unit.is_box and not group.has_box:
             group.has_box = True
+            if len(members.units) > 1:
+                self.boxed.add(key)
         group.facts.merge(unit.facts)
         group.errors += unit.errors
         cell = kin.cells.get(span_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -96,10 +97,13 @@ class News:
                 kin = self.groups.kin(domain)
                 unit = kin.units.get(unit_to)
                 if unit is not None and unit.doubtful and unit.group == group_key:
-                    for checkpoint in unit.doubtful:
-                        keep(_with(checkpoint, self._uid(unit), unit_to), group_key)
-                    unit.doubtful = []
-                    kin.units.put(unit_to, unit)
+                    self._keep_all(kin, unit_to, unit, keep)
+        for group_key in self.groups.boxed:
+            for domain, unit_id in self.groups.members(group_key).units:
+                kin = self.groups.kin(domain)
+                unit = kin.units.get(unit_id)
+                if unit is not None and unit.doubtful and unit.group == group_key:
+                    self._keep_all(kin, unit_id, unit, keep)
         for checkpoint, domain, is_doubtful in self.told:
             kin = self.groups.kin(domain)
             boundary = kin.boundary(checkpoint.unit)
@@ -115,6 +119,13 @@ class News:
             else:
                 keep(checkpoint, unit.group)
         return list(told.values())
+
+    def _keep_all(self, kin: Kin, unit_id: bytes, unit: Unit, keep: Callable[[Checkpoint, Key], None]) -> None:
+        """Tell what was in doubt of a unit that turned out to lie in a task."""
+        for checkpoint in unit.doubtful:
+            keep(_with(checkpoint, self._uid(unit), unit_id), unit.group)
+        unit.doubtful = []
+        kin.units.put(unit_id, unit)
 
     def _uid(self, unit: Unit) -> UUID:
         group = self.groups.group(unit.group)

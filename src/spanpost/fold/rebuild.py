@@ -50,7 +50,7 @@ def rebuild(groups: Groups) -> None:
         if not members.units:
             _drop(groups, key, group)
             continue
-        old_segments = group.segments
+        old_segments, had_box = group.segments, group.has_box
         group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, {}, {}, False
         group.metered = ZERO
         group.errors = 0
@@ -62,6 +62,8 @@ def rebuild(groups: Groups) -> None:
                 continue
             units.append((domain, span_id, unit))
             group.has_box = group.has_box or unit.is_box
+        if group.has_box and not had_box:
+            groups.boxed.add(key)
         for domain, span_id, unit in units:
             group.facts.merge(unit.facts)
             group.errors += unit.errors
