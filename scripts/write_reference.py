@@ -18,10 +18,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from spanpost.app import replay
 from spanpost.cli.program import program
 from spanpost.fold.read import DIALECTS
 from spanpost.metrics import Metrics
+from spanpost.replays import replay
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
 from spanpost.sinks import registry
 

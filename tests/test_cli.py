@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from spanpost.app import open_ledger
+from spanpost.assembly import open_ledger
 from spanpost.cli import main
 from spanpost.domain.deliveries import Budget
 from spanpost.domain.outcomes import RetryAt

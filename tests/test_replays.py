@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from spanpost.app import Pipeline, replay
+from spanpost.app import Pipeline
 from spanpost.domain.errors import ConfigError
-from spanpost.replays import replay_into
+from spanpost.replays import replay, replay_into
 from spanpost.settings import Settings, load
 from tests.conftest import ROOT, find, fresh_database, made_server
 from tests.processes.conftest import Database

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spanpost.app import Pipeline, attach, flush, replay
+    from spanpost.app import Pipeline, attach, flush
     from spanpost.domain.checkpoints import Checkpoint
     from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
     from spanpost.domain.errors import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spanpost.domain.observations import Observation
     from spanpost.domain.tasks import Task
     from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
+    from spanpost.replays import replay
     from spanpost.sinks.base import Finding, Sink
     from spanpost.sinks.plugin import SinkPlugin, SinkSettings
 
@@ -61,7 +62,7 @@ _HOMES = {
     "Unverifiable": "spanpost.domain.errors",
     "attach": "spanpost.app",
     "flush": "spanpost.app",
-    "replay": "spanpost.app",
+    "replay": "spanpost.replays",
 }
 
 __all__ = [

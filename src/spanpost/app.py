@@ -1,8 +1,7 @@
 """The only file that knows every room: it opens the ledger, joins the doors, lights the windows.
 
-`attach` is what an agent calls, `Pipeline` what stands behind it and behind the command line, `replay` the same rooms without
-doors and windows. Everything asynchronous runs in one loop in one daemon thread, so that the agent's own loop and threads
-are never used.
+`attach` is what an agent calls, `Pipeline` what stands behind it and behind the command line. Everything asynchronous runs in
+one loop in one daemon thread, so that the agent's own loop and threads are never used.
 """
 
 from __future__ import annotations
@@ -12,30 +11,20 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
-import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.assembly import enabled_sinks, open_ledger, open_sinks, rules_of
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
-from spanpost.domain.tasks import Task
 from spanpost.durable import open_spool, spool_settings
-from spanpost.fold.batch import Rules
-from spanpost.fold.routes import Match, Route, Routes, Verbosity
-from spanpost.fold.silence import NO_SILENCE, Patience
-from spanpost.prices import Prices, Row
+from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork, at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
-from spanpost.sinks import registry
-from spanpost.windows import given_names, load_outputs, load_windows
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,7 +35,6 @@ if TYPE_CHECKING:
     from spanpost.intake.recovery import Recovery
     from spanpost.intake.spool import Spool
     from spanpost.ledger.base import Ledger
-    from spanpost.ledger.prune import Pruned
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
     from spanpost.sinks.base import Sink
@@ -54,8 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("spanpost")
 T = TypeVar("T")
 
-#: What a replay folds at once: observations.
-_REPLAY_BATCH = 2000
 #: Between two tries to record while the database is away: first and longest, seconds.
 _OUTAGE = (0.2, 5.0)
 #: How long a batch waits for prices to be loaded, seconds: the calls in it are without a price then.
@@ -76,131 +62,6 @@ async def _unseen(question: Coroutine[Any, Any, T]) -> T:
     """Await in a context without the caller's span, where instrumentations make none: our own work is never traced."""
     otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, otel_context.Context()))
     return await question
-
-
-class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the house would have made of a recording."""
-
-    tasks: list[Task]
-    checkpoints: list[Checkpoint]
-    lost: dict[str, int]
-    #: By a task's uid: why it is one, what was merged into it, and which rules decided; where that was asked for.
-    explained: dict[UUID, dict[str, Any]] = {}
-
-
-def rules_of(settings: Settings) -> Rules:
-    """Return what the fold goes by."""
-    sinks = enabled_sinks(settings)
-    max_age, context = settings.news.max_age, settings.context
-    routes = [
-        Route(
-            sink=route.sink,
-            address=route.address,
-            match=Match(
-                tenant=route.tenant, agent=route.agent, topic=route.topic, environment=route.environment, status=route.status
-            ),
-            # A route to a sink that is not on is refused below.
-            verbosity=Verbosity(route.verbosity or (settings.sinks[route.sink].verbosity if route.sink in sinks else "live")),
-            max_age=max_age,
-        )
-        for route in settings.routes
-    ]
-    unknown = sorted({route.sink for route in routes} - set(sinks))
-    if unknown:
-        known = ", ".join(sinks) or "none"
-        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
-    routes += [Route(sink=sink, verbosity=Verbosity(settings.sinks[sink].verbosity), max_age=max_age) for sink in sinks]
-    return Rules(
-        routes=Routes(sinks=sinks, routes=tuple(routes)),
-        windows=load_windows(context.windows),
-        given_windows=given_names(context.windows),
-        default_window=context.default_window,
-        outputs=load_outputs(),
-        warn_at=tuple(round(share * 1000) for share in context.warn_at),
-        warn_tokens=context.warn_tokens,
-        ahead_calls=context.ahead_calls,
-        ahead_seconds=context.ahead.total_seconds(),
-        keeps_content=settings.intake.capture_content,
-        prices=prices_of(settings),
-        patience=Patience(
-            stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
-        ),
-    )
-
-
-def prices_of(settings: Settings) -> Prices | None:
-    """Return what model calls are priced by; nothing of it is loaded yet."""
-    room = settings.cost
-    if not room.enabled:
-        return None
-    own = {model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in room.prices.items()}
-    return Prices(own)
-
-
-def enabled_sinks(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the sinks that are on."""
-    return tuple(name for name, room in settings.sinks.items() if room.enabled)
-
-
-def open_sinks(settings: Settings) -> dict[str, Sink]:
-    """Make the sinks that are on."""
-    return {name: registry.open_sink(name, settings.sinks[name]) for name in enabled_sinks(settings)}
-
-
-def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
-    """Return the ledger that the settings name, not opened yet: PostgreSQL, the embedded one, or memory."""
-    rules = rules if rules is not None else rules_of(settings)
-    database = settings.database
-    if settings.dsn is None and not database.embedded:
-        from spanpost.ledger.memory import MemoryLedger
-
-        return MemoryLedger(rules)
-    try:
-        from spanpost.ledger.postgres import PostgresLedger
-    except ImportError as error:
-        extra = "postgres" if settings.dsn is not None else "embedded"
-        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
-    if settings.dsn is not None:
-        return PostgresLedger(settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0)
-    from spanpost.ledger.local import LocalLedger
-
-    return LocalLedger(database.data_dir, pg_bin=database.pg_bin, rules=rules, pool_size=database.pool_size)
-
-
-def upgrade_database(settings: Settings) -> str:
-    """Bring the schema to this version; return its revision."""
-    from spanpost.ledger.local import reachable
-    from spanpost.ledger.sql import schema
-
-    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
-        return asyncio.run(schema.upgrade(dsn))[1]
-
-
-def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
-    """Let go of what is old in the database, or only say what would go."""
-    import asyncpg
-
-    from spanpost.ledger.local import reachable
-    from spanpost.ledger.prune import prune
-    from spanpost.ledger.sql import schema
-
-    async def work(dsn: str) -> Pruned:
-        try:
-            connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
-            try:
-                misfit = await schema.check(connection)
-                if misfit is None:
-                    return await prune(connection, older_than, is_done=is_done)
-            finally:
-                await connection.close()
-        except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
-            raise ConfigError(schema.unreachable(error)) from None
-        except asyncpg.PostgresError as error:
-            raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
-        raise ConfigError(misfit)
-
-    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
-        return asyncio.run(work(dsn))
 
 
 class Pipeline:
@@ -658,42 +519,3 @@ def _forget(pipeline: Pipeline) -> None:
     global _current
     if _current is pipeline:
         _current = None
-
-
-def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: bool = False) -> ReplayResult:
-    """Lead recordings through the same rooms with the memory ledger.
-
-    All files are read first and sorted by the time of what happened: what is judged is then exact, and neither the order of
-    the files nor repeats make a difference. Raises `ConfigError` for a file that cannot be read as telemetry.
-    """
-    from spanpost.intake.recordings import read_recording
-    from spanpost.ledger.base import TaskQuery
-    from spanpost.ledger.memory import MemoryLedger
-
-    settings = settings if settings is not None else load()
-    observations: list[Observation] = []
-    lost: dict[str, int] = {}
-    for path in paths:
-        for decoded in read_recording(path):
-            observations += decoded.observations
-            for reason, count in decoded.lost.items():
-                lost[reason] = lost.get(reason, 0) + count
-    observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    # What is replayed was long ago: nobody is silent in it.
-    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE)
-    ledger = MemoryLedger(rules, remember=len(observations) + 1, keep=None)
-    for start in range(0, len(observations), _REPLAY_BATCH):
-        recorded = ledger.record_now(observations[start : start + _REPLAY_BATCH])
-        for reason, count in recorded.lost.items():
-            lost[reason] = lost.get(reason, 0) + count
-    for days in (1, 2, 3):  # what is found to be due may have something looked at once more
-        ledger.elapse_now(datetime.now(UTC) + timedelta(days=days))
-    tasks = ledger.tasks_now(TaskQuery(limit=10**9))
-    tasks.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id))
-    explained: dict[UUID, dict[str, Any]] = {}
-    if explain:
-        from spanpost.fold.explain import Explaining
-
-        explaining = Explaining(ledger.work, ledger.group_keys(), observations)
-        explained = {task.uid: explaining.explain(task) for task in tasks}
-    return ReplayResult(tasks=tasks, checkpoints=ledger.checkpoints_now(limit=10**9), lost=lost, explained=explained)

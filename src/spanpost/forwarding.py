@@ -11,7 +11,8 @@ from typing import Any
 
 from opentelemetry import trace
 
-from spanpost.app import Pipeline, enabled_sinks, log
+from spanpost.app import Pipeline, log
+from spanpost.assembly import enabled_sinks
 from spanpost.domain.observations import Observation
 from spanpost.intake.forward import Forwarder, Spans, Target
 from spanpost.settings import ForwardSettings, Settings

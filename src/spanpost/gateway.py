@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from spanpost.app import Pipeline, enabled_sinks
+from spanpost.app import Pipeline
+from spanpost.assembly import enabled_sinks
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.gateway_settings import GatewaySettings
 from spanpost.intake.otlp_http import OtlpHttp, Page

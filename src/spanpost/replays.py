@@ -1,30 +1,46 @@
-"""A recording led into a database: recorded as it would have been, told to nobody unless that is asked for."""
+"""Recordings led through the house: to see what would be made of them, or into a database, as if they had come in.
+
+What is led into a database is told to nobody unless that is asked for.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 
-from spanpost.app import open_ledger, open_sinks, rules_of
+from spanpost.assembly import open_ledger, open_sinks, rules_of
+from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import NO_SILENCE, without_beats
-from spanpost.ledger.postgres import NEVER, PostgresLedger
+from spanpost.settings import Settings, load
 
 if TYPE_CHECKING:
-    from spanpost.settings import Settings
+    from spanpost.ledger.postgres import PostgresLedger
 
 #: Observations of one transaction.
 _BATCH = 1000
 #: What delivering may take, seconds; what is left then waits for `spanpost run`.
 _DELIVER = 60.0
+
+
+class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the house would have made of a recording."""
+
+    tasks: list[Task]
+    checkpoints: list[Checkpoint]
+    lost: dict[str, int]
+    #: By a task's uid: why it is one, what was merged into it, and which rules decided; where that was asked for.
+    explained: dict[UUID, dict[str, Any]] = {}
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,28 +58,67 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     lost: dict[str, int]
 
 
+def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: bool = False) -> ReplayResult:
+    """Lead recordings through the same rooms with the memory ledger.
+
+    All files are read first and sorted by the time of what happened: what is judged is then exact, and neither the order of
+    the files nor repeats make a difference. Raises `ConfigError` for a file that cannot be read as telemetry.
+    """
+    from spanpost.ledger.base import TaskQuery
+    from spanpost.ledger.memory import MemoryLedger
+
+    settings = settings if settings is not None else load()
+    observations, lost = _read(paths)
+    # What is replayed was long ago: nobody is silent in it.
+    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE)
+    ledger = MemoryLedger(rules, remember=len(observations) + 1, keep=None)
+    for start in range(0, len(observations), _BATCH):
+        recorded = ledger.record_now(observations[start : start + _BATCH])
+        for reason, count in recorded.lost.items():
+            lost[reason] = lost.get(reason, 0) + count
+    for days in (1, 2, 3):  # what is found to be due may have something looked at once more
+        ledger.elapse_now(datetime.now(UTC) + timedelta(days=days))
+    tasks = ledger.tasks_now(TaskQuery(limit=10**9))
+    tasks.sort(key=lambda t: (t.started_at or datetime.min.replace(tzinfo=UTC), t.task_id))
+    explained: dict[UUID, dict[str, Any]] = {}
+    if explain:
+        from spanpost.fold.explain import Explaining
+
+        explaining = Explaining(ledger.work, ledger.group_keys(), observations)
+        explained = {task.uid: explaining.explain(task) for task in tasks}
+    return ReplayResult(tasks=tasks, checkpoints=ledger.checkpoints_now(limit=10**9), lost=lost, explained=explained)
+
+
 def replay_into(paths: Iterable[Path], settings: Settings, *, deliver: bool) -> Told:
     """Record recordings in the settings' database; `deliver`: and post their news by the settings' routes and sinks.
 
     Without, no letter is made, by other processes on that database neither. News older than `news.max_age` is no news here either.
     Raises `ConfigError` for a file that cannot be read as telemetry, before anything is recorded.
     """
+    observations, lost = _read(paths, tenant=settings.intake.tenant)
+    # Heartbeats are of processes that ended long ago: they would be missed.
+    observations, _ = map(list, without_beats(observations))
+    return asyncio.run(_record(observations, lost, settings, deliver=deliver))
+
+
+def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Observation], dict[str, int]]:
+    """Return all that recordings hold in order of time, and what was lost of it."""
     from spanpost.intake.recordings import read_recording
 
     observations: list[Observation] = []
     lost: dict[str, int] = {}
     for path in paths:
-        for decoded in read_recording(path, tenant=settings.intake.tenant):
+        for decoded in read_recording(path, tenant=tenant):
             observations += decoded.observations
             for reason, count in decoded.lost.items():
                 lost[reason] = lost.get(reason, 0) + count
-    # Heartbeats are of processes that ended long ago: they would be missed.
-    observations, _ = map(list, without_beats(observations))
     observations.sort(key=lambda o: (o.at_ns, o.trace_id, o.span_id, o.part, o.index))
-    return asyncio.run(_record(observations, lost, settings, deliver=deliver))
+    return observations, lost
 
 
 async def _record(observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool) -> Told:
+    from spanpost.ledger.postgres import NEVER, PostgresLedger
+
     wait = timedelta(0) if deliver else NEVER
     # What falls due is folded here and now: who else waits for it would tell of it by routes of his own.
     rules = msgspec.structs.replace(rules_of(settings), patience=NO_SILENCE, settle=wait, usage_settles=wait)

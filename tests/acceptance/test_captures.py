@@ -23,7 +23,7 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanpost import app
+from spanpost import assembly, replays
 from spanpost.domain.checkpoints import TOLD
 from spanpost.domain.observations import Observation
 from spanpost.fold.report import report
@@ -117,7 +117,7 @@ def comparable(tasks: Any, checkpoints: Any) -> dict[str, Any]:
 
 
 def replayed(files: list[Path]) -> dict[str, Any]:
-    result = app.replay(files)
+    result = replays.replay(files)
     assert not result.lost
     return comparable(result.tasks, result.checkpoints)
 
@@ -130,7 +130,7 @@ def made_of(run: str) -> dict[str, Any]:
 
 def told(batches: list[list[Observation]]) -> dict[str, Any]:
     """Return what a ledger makes of batches as they come; what is told, without what is judged."""
-    ledger = MemoryLedger(app.rules_of(load()))
+    ledger = MemoryLedger(assembly.rules_of(load()))
     for batch in batches:
         assert not ledger.record_now(batch).lost
     for days in (1, 2, 3):
@@ -277,7 +277,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
 @every_run
 def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     """Runs that go on after a person decided are segments of one task; nothing else is joined."""
-    tasks = app.replay(files_of(run)).tasks
+    tasks = replays.replay(files_of(run)).tasks
     expected = 2 if run in RESUMED else 1
     if not run.startswith("claude-code/"):
         assert {t.segments for t in tasks} <= {expected}

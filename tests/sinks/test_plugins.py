@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.app import enabled_sinks, open_sinks
+from spanpost.assembly import enabled_sinks, open_sinks
 from spanpost.cli.examination import _sinks
 from spanpost.domain.errors import ConfigError
 from spanpost.settings import load

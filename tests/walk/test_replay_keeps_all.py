@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spanpost import app
+from spanpost import replays
 
 
 def test_every_task_of_a_recording_is_shown(clean_environment: Path) -> None:
@@ -26,5 +26,5 @@ def test_every_task_of_a_recording_is_shown(clean_environment: Path) -> None:
     ]
     file = clean_environment / "calls.json"
     file.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}))
-    result = app.replay([file])
+    result = replays.replay([file])
     assert (len(result.tasks), result.lost) == (40, {})

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("spanpost_apprise", reason="plugins/spanpost-apprise is not installed")
 
 from spanpost import ConfigError, DeliveryError, Rejected, Unknown
-from spanpost.app import open_sinks, rules_of
+from spanpost.assembly import open_sinks, rules_of
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.readings import Failure
 from spanpost.fold.routes import Verbosity

@@ -67,9 +67,9 @@ def _database(settings: Settings) -> Finding:
 
 
 async def _counts(settings: Settings) -> dict[str, object]:
-    from spanpost import app
+    from spanpost import assembly
 
-    ledger = app.open_ledger(settings)
+    ledger = assembly.open_ledger(settings)
     await ledger.open()
     try:
         return await ledger.counts()

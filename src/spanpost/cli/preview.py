@@ -64,13 +64,13 @@ def _of_gallery(style: object) -> list[Shown]:
 
 
 def _of_recordings(files: Iterable[Path], style: object) -> list[Shown]:
-    from spanpost import app
+    from spanpost.replays import replay
 
     files = list(files)
     for file in files:
         if not file.is_file():
             raise ConfigError(f"{file}: there is no such file; name recorded OTLP bodies")
-    result = app.replay(files)
+    result = replay(files)
     tasks = {task.uid: task for task in result.tasks if task.is_announced}
     shown = []
     for task in tasks.values():

@@ -197,9 +197,9 @@ def replay(
         return
     if deliver:
         raise ConfigError("replay --deliver: there is nothing to deliver without a database; say where with --into")
-    from spanpost import app
+    from spanpost import replays
 
-    result = app.replay(files, explain=explain)
+    result = replays.replay(files, explain=explain)
     if as_json:
         from spanpost.fold.report import report
 
@@ -391,9 +391,9 @@ def bury_deliveries(
 @db.command("upgrade", short_help="Bring the tables to this version.")
 def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Bring the database's tables to this version, without downtime. Safe to repeat."""
-    from spanpost import app
+    from spanpost import assembly
 
-    revision = app.upgrade_database(_settings(database_url, data_dir))
+    revision = assembly.upgrade_database(_settings(database_url, data_dir))
     if as_json:
         _print_json({"revision": revision})
     else:
@@ -414,11 +414,11 @@ def prune(
 
     Nothing of a task goes that is not complete, failed or cancelled, or that changed since. Tasks and checkpoints stay.
     """
-    from spanpost import app
+    from spanpost import assembly
     from spanpost.cli import tables
 
     age = tables.age(older_than)
-    pruned = app.prune_database(_settings(database_url, data_dir), age, is_done=is_done)
+    pruned = assembly.prune_database(_settings(database_url, data_dir), age, is_done=is_done)
     if as_json:
         from msgspec import to_builtins
 
@@ -485,9 +485,9 @@ def _ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Ledger]:
-    from spanpost import app
+    from spanpost import assembly
 
-    ledger = app.open_ledger(settings)
+    ledger = assembly.open_ledger(settings)
     await ledger.open()
     try:
         yield ledger

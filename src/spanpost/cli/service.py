@@ -57,7 +57,7 @@ def _signals(*numbers: int) -> Iterator[Iterator[int]]:
 
 def lines(gateway: Gateway) -> Iterator[str]:
     """Yield what a person wants to know of a gateway that has started."""
-    from spanpost.app import enabled_sinks
+    from spanpost.assembly import enabled_sinks
 
     settings, room = gateway.settings, gateway.room
     if gateway.http_url:

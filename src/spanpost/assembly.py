@@ -1,0 +1,136 @@
+"""What the settings make: the fold's rules, the ledger, the sinks; and what is done to a database as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from spanpost.domain.errors import ConfigError
+from spanpost.fold.batch import Rules
+from spanpost.fold.routes import Match, Route, Routes, Verbosity
+from spanpost.fold.silence import Patience
+from spanpost.prices import Prices, Row
+from spanpost.settings import Settings
+from spanpost.sinks import registry
+from spanpost.windows import given_names, load_outputs, load_windows
+
+if TYPE_CHECKING:
+    from spanpost.ledger.base import Ledger
+    from spanpost.ledger.prune import Pruned
+    from spanpost.sinks.base import Sink
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return what the fold goes by."""
+    sinks = enabled_sinks(settings)
+    max_age, context = settings.news.max_age, settings.context
+    routes = [
+        Route(
+            sink=route.sink,
+            address=route.address,
+            match=Match(
+                tenant=route.tenant, agent=route.agent, topic=route.topic, environment=route.environment, status=route.status
+            ),
+            # A route to a sink that is not on is refused below.
+            verbosity=Verbosity(route.verbosity or (settings.sinks[route.sink].verbosity if route.sink in sinks else "live")),
+            max_age=max_age,
+        )
+        for route in settings.routes
+    ]
+    unknown = sorted({route.sink for route in routes} - set(sinks))
+    if unknown:
+        known = ", ".join(sinks) or "none"
+        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
+    routes += [Route(sink=sink, verbosity=Verbosity(settings.sinks[sink].verbosity), max_age=max_age) for sink in sinks]
+    return Rules(
+        routes=Routes(sinks=sinks, routes=tuple(routes)),
+        windows=load_windows(context.windows),
+        given_windows=given_names(context.windows),
+        default_window=context.default_window,
+        outputs=load_outputs(),
+        warn_at=tuple(round(share * 1000) for share in context.warn_at),
+        warn_tokens=context.warn_tokens,
+        ahead_calls=context.ahead_calls,
+        ahead_seconds=context.ahead.total_seconds(),
+        keeps_content=settings.intake.capture_content,
+        prices=prices_of(settings),
+        patience=Patience(
+            stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
+        ),
+    )
+
+
+def prices_of(settings: Settings) -> Prices | None:
+    """Return what model calls are priced by; nothing of it is loaded yet."""
+    room = settings.cost
+    if not room.enabled:
+        return None
+    own = {model: Row(p.input, p.output, p.cache_read, p.cache_write, p.reasoning) for model, p in room.prices.items()}
+    return Prices(own)
+
+
+def enabled_sinks(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the sinks that are on."""
+    return tuple(name for name, room in settings.sinks.items() if room.enabled)
+
+
+def open_sinks(settings: Settings) -> dict[str, Sink]:
+    """Make the sinks that are on."""
+    return {name: registry.open_sink(name, settings.sinks[name]) for name in enabled_sinks(settings)}
+
+
+def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
+    """Return the ledger that the settings name, not opened yet: PostgreSQL, the embedded one, or memory."""
+    rules = rules if rules is not None else rules_of(settings)
+    database = settings.database
+    if settings.dsn is None and not database.embedded:
+        from spanpost.ledger.memory import MemoryLedger
+
+        return MemoryLedger(rules)
+    try:
+        from spanpost.ledger.postgres import PostgresLedger
+    except ImportError as error:
+        extra = "postgres" if settings.dsn is not None else "embedded"
+        raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
+    if settings.dsn is not None:
+        return PostgresLedger(settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0)
+    from spanpost.ledger.local import LocalLedger
+
+    return LocalLedger(database.data_dir, pg_bin=database.pg_bin, rules=rules, pool_size=database.pool_size)
+
+
+def upgrade_database(settings: Settings) -> str:
+    """Bring the schema to this version; return its revision."""
+    from spanpost.ledger.local import reachable
+    from spanpost.ledger.sql import schema
+
+    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
+        return asyncio.run(schema.upgrade(dsn))[1]
+
+
+def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
+    """Let go of what is old in the database, or only say what would go."""
+    import asyncpg
+
+    from spanpost.ledger.local import reachable
+    from spanpost.ledger.prune import prune
+    from spanpost.ledger.sql import schema
+
+    async def work(dsn: str) -> Pruned:
+        try:
+            connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+            try:
+                misfit = await schema.check(connection)
+                if misfit is None:
+                    return await prune(connection, older_than, is_done=is_done)
+            finally:
+                await connection.close()
+        except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
+            raise ConfigError(schema.unreachable(error)) from None
+        except asyncpg.PostgresError as error:
+            raise ConfigError(f"the database refuses: {error}. Run it with the role that made the tables") from error
+        raise ConfigError(misfit)
+
+    with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
+        return asyncio.run(work(dsn))
