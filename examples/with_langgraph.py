@@ -23,6 +23,11 @@ spanpost.attach()
 LangChainInstrumentor().instrument()
 
 
+def ask_a_person(question: str) -> bool:
+    """Stand for the person who has to agree, and may take days."""
+    return True
+
+
 def ask_the_weather_service(city: str) -> str:
     """Stand for a service that takes its time."""
     return f"{city}: 4 °C and rain"
@@ -79,7 +84,7 @@ def run(what: str) -> None:
         booking = an_agent("booking", book_hotel, {"city": "Oslo"}, checkpointer=InMemorySaver())
         thread: Any = {"configurable": {"thread_id": "holidays"}}
         booking.invoke(asked("Book a room in Oslo"), thread)
-        booking.invoke(Command(resume=True), thread)
+        booking.invoke(Command(resume=ask_a_person("Book it?")), thread)
     elif what == "handoff":
         travel_desk = an_agent("travel_desk", ask_concierge, {"question": "What shall I wear?"})
         travel_desk.invoke(asked("What shall I wear in Oslo?"))

@@ -32,6 +32,11 @@ spanpost.attach()
 OpenAIAgentsInstrumentor().instrument()
 
 
+def ask_a_person(question: str) -> bool:
+    """Stand for the person who has to agree, and may take days."""
+    return True
+
+
 def ask_the_weather_service(city: str) -> str:
     """Stand for a service that takes its time."""
     return f"{city}: 4 °C and rain"
@@ -109,7 +114,8 @@ async def run(what: str) -> None:
         asked = await Runner.run(booking, "Book a room in Oslo")
         state = asked.to_state()
         for interruption in asked.interruptions:
-            state.approve(interruption)
+            if ask_a_person("Book it?"):
+                state.approve(interruption)
         await Runner.run(booking, state)
     elif what == "handoff":
         await Runner.run(travel_desk, "What shall I wear in Oslo?")

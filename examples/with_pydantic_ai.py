@@ -20,6 +20,11 @@ spanpost.attach()
 Agent.instrument_all()
 
 
+def ask_a_person(question: str) -> bool:
+    """Stand for the person who has to agree, and may take days."""
+    return True
+
+
 def ask_the_weather_service(city: str) -> str:
     """Stand for a service that takes its time."""
     return f"{city}: 4 °C and rain"
@@ -79,7 +84,7 @@ async def run(what: str) -> None:
     if what == "approval":
         asked = await booking.run("Book a room in Oslo")
         assert isinstance(asked.output, DeferredToolRequests)
-        approvals = DeferredToolResults(approvals={call.tool_call_id: True for call in asked.output.approvals})
+        approvals = DeferredToolResults(approvals={call.tool_call_id: ask_a_person("Book it?") for call in asked.output.approvals})
         await booking.run(message_history=asked.all_messages(), deferred_tool_results=approvals)
     elif what == "handoff":
         await travel_desk.run("What shall I wear in Oslo?")

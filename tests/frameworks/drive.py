@@ -1,7 +1,8 @@
 """Runs an example in its framework's own environment, as a test tells it to: not a test, and not run by pytest.
 
 ``drive.py EXAMPLE IN OUT``: each line of the file descriptor IN names what the example shall do. When its tool asks the
-outside world, a line "tool" goes to OUT and the tool waits for a line: "go", or "fail". When it is done, "done" or "raised TYPE".
+outside world, a line "tool" goes to OUT and the tool waits for a line: "go", or "fail"; when it asks a person, "asked", and it
+waits for "yes" or "no". When it is done, "done" or "raised TYPE".
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ def main(path: str, from_test: int, to_test: int) -> None:
                 raise TimeoutError("the weather service does not answer")
             return f"{city}: 4 °C and rain"
 
+        def ask_a_person(question: str) -> bool:
+            say("asked")
+            return told.readline().strip() == "yes"
+
         spec = importlib.util.spec_from_file_location("example", path)
         assert spec is not None
         assert spec.loader is not None
@@ -34,6 +39,7 @@ def main(path: str, from_test: int, to_test: int) -> None:
         sys.modules["example"] = example
         spec.loader.exec_module(example)
         example.ask_the_weather_service = ask_the_weather_service
+        example.ask_a_person = ask_a_person
         say("ready")
         while what := told.readline().strip():
             try:

@@ -113,8 +113,10 @@ def test_a_stream(name: str, start: Start) -> None:
 def test_a_run_that_stops_for_a_person(name: str, start: Start) -> None:
     """A run that ends on a question to a person is shown as waiting."""
     run = start(name).begin("approval")
-    run.hear("done")
+    run.hear("asked")
     assert is_documented(name, run.see(ends("✋ booking: waiting for a person"), "waiting"))
+    run.say("yes")
+    run.hear("done")
     assert not any(message.text.startswith("❌") for message in run.messages)
 
 
@@ -122,6 +124,8 @@ def test_a_run_that_stops_for_a_person(name: str, start: Start) -> None:
 def test_a_run_that_is_resumed(name: str, start: Start) -> None:
     """The resumed run, another trace, is complete when it is done."""
     run = start(name).begin("approval")
+    run.hear("asked")
+    run.say("yes")
     run.hear("done")
     run.see(says("✅ booking: complete"), "complete")
 
