@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from spanpost.cli.preview import BROWSERS
+from spanpost.testing import observed
 from tests import thorough
 
 assert thorough  # how hard tests of properties try, for all of them
@@ -126,6 +127,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for component in mark.args:
             find(component)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _of_now() -> None:
+    """Have what a module of tests observes be of its own time: old news is not posted."""
+    observed.renew()
 
 
 @pytest.fixture

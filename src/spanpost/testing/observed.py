@@ -8,8 +8,14 @@ from typing import Any
 from spanpost.domain.observations import Observation, Origin, Part, Status
 
 ORIGIN = Origin(resource={"service.name": "tests"}, scope="tests", scope_version="1")
-#: One moment for a whole test run, so that repeats are repeats.
+#: One moment for a module of tests, so that repeats are repeats, and news is young enough to be told.
 BEGAN = time.time_ns()
+
+
+def renew() -> None:
+    """Let now be now: what is observed from here on is of this moment."""
+    global BEGAN
+    BEGAN = time.time_ns()
 
 
 def _span_id(number: int) -> bytes:
