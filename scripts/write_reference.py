@@ -33,7 +33,7 @@ def settings_page() -> str:
     """Return the reference of all settings."""
     parts = [
         "# Settings",
-        "*Made from `src/spanpost/settings.py` by `make reference`.*",
+        "*Made from `src/spanpost/settings/` by `make reference`.*",
         "A setting is read from `spanpost.toml` in the working directory "
         f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
         "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
