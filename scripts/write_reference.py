@@ -66,7 +66,7 @@ def cli_page() -> str:
     """Return the reference of all commands."""
     parts = [
         "# Command line",
-        "*Made from `src/spanpost/cli/program.py` by `make reference`.*",
+        "*Made from `src/spanpost/cli/` by `make reference`.*",
         "Data goes to stdout, talk to stderr. Exit 0: done, nothing found wrong. Exit 1: something was found wrong, or did "
         "not work. Exit 2: a mistake in the command or in the settings, told in one line each with the next step. "
         "An option wins over its environment variable.",
