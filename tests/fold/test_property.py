@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
-from tests.fold.histories import feed, history, placed, resumptions
+from tests.fold.histories import Fetcher, feed, history, placed, resumptions
 from tests.fold.oracle import figures
 from tests.thorough import IN_CI, IS_SAME
 
@@ -41,6 +41,15 @@ def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, ord
     in_order, mixed = feed(told, None), feed(told, Random(order))
     tasks, checkpoints = in_order.outcome()
     assert mixed.outcome() == (tasks, checkpoints)
+
+
+@settings(trying, max_examples=max(20, HISTORIES // 10))
+@given(seed=seeds, order=seeds)
+def test_what_is_fetched_when_it_is_asked_for_comes_to_the_same(seed: int, order: int) -> None:
+    """A ledger that has nothing at hand and fetches as the fold asks, going on where it may, comes to the same tasks."""
+    told = resumptions(Random(seed))
+    fetcher = feed(told, Random(order), Fetcher())
+    assert fetcher.outcome() == feed(told, Random(order)).outcome()
 
 
 @trying

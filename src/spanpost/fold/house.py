@@ -50,6 +50,11 @@ class House:
         self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
         self.closing = Closing(self.groups, rules, now, self.out)
+        #: Rounds of joining that are over, and whether one stands at what it asks for: it goes on from there.
+        self._round = 0
+        self.is_asking = False
+        #: Of tasks that lost their last unit, what they were called.
+        self._uids: dict[Key, bytes] = {}
 
     def span(self, position: int, p: Placed) -> None:
         """Take in a span: started, looked at again, or ended."""
@@ -138,14 +143,19 @@ class House:
     def close(self) -> Folded:
         """Judge and tell what the batch came to."""
         groups, out = self.groups, self.out
-        uids_before: dict[Key, bytes] = {}
-        for _ in range(ROUNDS):
-            gather(groups)
-            uids_before |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
-            rebuild(groups)
+        while self._round < ROUNDS:
+            if not self.is_asking:
+                gather(groups)
+                self._uids |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
+                rebuild(groups)
+                self.joining.examine()
+            self.is_asking = True
+            self.joining.ask()
+            self.is_asking = False
+            self._round += 1
             if not self.joining.join():
                 break
-        for key, uid in uids_before.items():
+        for key, uid in self._uids.items():
             if groups.group(key) is None:
                 heir_key = groups.gone.get(key, b"")
                 while heir_key and groups.group(heir_key) is None and heir_key in groups.gone:

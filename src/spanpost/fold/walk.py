@@ -164,12 +164,6 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
                 group_of(record.group)
             for meeting in record.meetings:
                 look(meeting)
-            first, tool = record.facts.value("first"), record.facts.value("tool")
-            if talk := record.facts.value("conversation"):
-                look(meeting_key(record.tenant, b"c", talk))
-            for call_id in (first[2] if first is not None and first[0] == "tool" else "", tool[3] if tool is not None else ""):
-                if call_id:
-                    look(meeting_key(record.tenant, b"a", call_id))
         elif type(record) is Group and record.parent:
             look(record.parent)
     parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
@@ -181,8 +175,6 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             group_of(group_key(p.task_uid))
         if p.telling is not None and p.telling[2][:16] not in whole:
             look(p.telling[2])
-        if p.reading.tool_call_id:  # by which a run may meet the one that waits for the call
-            look(meeting_key(p.observation.tenant, b"a", p.reading.tool_call_id))
         if domain in whole:
             continue
         span_id = p.observation.span_id
@@ -219,7 +211,8 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
                 if not batch[i].is_span:
                     house.event(i, batch[i])
         return house.close()
-    except Missing:
+    except Missing as missing:
+        _may_go_on(missing, house)
         raise
     except Exception:
         house.keep()  # a fault of ours: a ledger that cannot throw half-done work away must have it whole, to `mend` it
@@ -248,7 +241,25 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
     house = House(work, rules, now)
     for key in due:
         house.settled(key)
-    return house.close()
+    try:
+        return house.close()
+    except Missing as missing:
+        _may_go_on(missing, house)
+        raise
+
+
+def _may_go_on(missing: Missing, house: House) -> None:
+    """Let the ledger have the batch closed from where it stands, once what was asked for is there."""
+    if house.is_asking:
+
+        def go_on() -> Folded:
+            try:
+                return house.close()
+            except Missing as another:
+                _may_go_on(another, house)
+                raise
+
+        missing.go_on = go_on
 
 
 def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Folded:

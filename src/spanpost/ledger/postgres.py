@@ -328,14 +328,21 @@ class PostgresLedger:
         return [p for p in distinct if id(p) not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
+        begun = fold
         while True:
             try:
                 with unfoldable():
-                    return fold()
+                    return begun()
             except Missing as missing:
-                await self._lock_more(connection, locked, {missing.key[:16]})
+                await self._lock_more(connection, locked, {key[:16] for key in missing.keys})
+                if missing.go_on is not None:
+                    begun = missing.go_on
+                    await records.fetch(connection, missing.keys)
+                    continue
+                begun = fold
                 records.reset()
-                await records.fetch_around(connection, missing.key)
+                for key in missing.keys:
+                    await records.fetch_around(connection, key)
 
     async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
         if folded.moves:
