@@ -49,7 +49,7 @@ class House:
         self.news = News(self.groups)
         self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
-        self.closing = Closing(self.groups, rules, now, self.out)
+        self.closing = Closing(self.groups, rules, now, self.out, self.news.seen)
 
     def span(self, position: int, p: Placed) -> None:
         """Take in a span: started, looked at again, or ended."""

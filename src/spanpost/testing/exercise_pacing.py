@@ -111,7 +111,7 @@ class ExercisePacing:
         await drain(ledger)
         budgets = limits(edit=[paced("edit")])
         for trace in (1, 2, 3):
-            await ledger.record(moved(20.0, index=1, trace=trace))
+            await ledger.record(moved(12.0, index=1, trace=trace))
         [edit] = await ledger.claim([SINK], 10, budgets)
         assert (edit.mode, edit.drawn, edit.lane_receipt) == (Mode.STATE, ("edit",), POSTED)
         await ledger.settle(edit, POSTED)
@@ -201,7 +201,7 @@ class ExercisePacing:
         assert 590 < due <= 600
         [row] = await ledger.budgets(is_closed=True)
         assert (row.key, row.state, row.why, row.reason) == ("post", "closed", "throttled", "ratelimited")
-        await ledger.record(moved(30.0, index=1, trace=2))
+        await ledger.record(moved(12.0, index=1, trace=2))
         assert [d.drawn for d in await ledger.claim([SINK], 10, budgets)] == [("edit",)]
         await self.pass_time(ledger, 601)
         assert _names(await ledger.claim([SINK], 1, budgets)) == ["steps 3"]
