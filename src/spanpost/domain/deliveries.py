@@ -35,7 +35,7 @@ class Call(StrEnum):
 
     #: Show something new.
     POST = "post"
-    #: Change what is shown: a state whose lane has a receipt.
+    #: Change what is shown: a state whose lane has a receipt, or news that is told again (`fold.letters.Again`).
     EDIT = "edit"
     #: Look whether an earlier attempt arrived (`Sink.reconcile`).
     LOOK = "look"

@@ -37,11 +37,6 @@ def box_uid(tenant: str, trace_id: bytes, span_id: bytes) -> bytes:
     return named(f"{tenant}\0{trace_id.hex()}\0{span_id.hex()}")
 
 
-def approval_id(tenant: str, kind: str, id: str) -> UUID:
-    """Return the id of what is told of an approval: of its request, or of the decision."""
-    return uuid_of(named(f"{tenant}\0{kind}\0{id}"))
-
-
 def start_id(root: bytes) -> UUID:
     """Return the id of a segment's start, from its root's unit key."""
     return uuid_of(named(f"start\0{root.hex()}"))

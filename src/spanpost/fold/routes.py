@@ -28,7 +28,6 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.domain.tasks import Task
-from spanpost.fold.ids import approval_id
 from spanpost.fold.letters import Again, Letter
 from spanpost.fold.likeness import likeness
 from spanpost.fold.matching import Match, Severity, severity_of
@@ -135,32 +134,39 @@ def letters(
             )
             answer.setdefault((state.sink, state.key), state)
         if news is not None:
-            key, id, again = _telling(task, news, lane, is_editing=route.sink in routes.editing)
-            letter = Letter(
-                sink=route.sink,
-                address=route.address,
-                lane=lane,
-                mode=Mode.NEWS,
-                key=key or (f"{id}@{route.address}" if route.address else str(id)),
-                urgency=urgency,
-                task_uid=task.uid,
-                checkpoint_id=id,
-                again=again,
-                every=route.every.total_seconds() if is_paced(news) else 0.0,
-            )
-            answer.setdefault((letter.sink, letter.key), letter)
+            for key, id, again in _tellings(task, news, lane, is_editing=route.sink in routes.editing):
+                letter = Letter(
+                    sink=route.sink,
+                    address=route.address,
+                    lane=lane,
+                    mode=Mode.NEWS,
+                    key=key or (f"{id}@{route.address}" if route.address else str(id)),
+                    urgency=urgency,
+                    task_uid=task.uid,
+                    checkpoint_id=id,
+                    again=again,
+                    every=route.every.total_seconds() if is_paced(news) else 0.0,
+                )
+                answer.setdefault((letter.sink, letter.key), letter)
     return list(answer.values())
 
 
-def _telling(task: Task, news: Checkpoint, lane: str, *, is_editing: bool) -> tuple[str, UUID, Again]:
-    """Return under which key news is told (empty: its checkpoint's), by which checkpoint, and what a repeat does."""
+def _tellings(task: Task, news: Checkpoint, lane: str, *, is_editing: bool) -> Iterator[tuple[str, UUID, Again]]:
+    """Return under which keys news is told (empty: its checkpoint's), by which checkpoint, and what a repeat does."""
     if not is_editing:
-        return "", news.id, Again.NEVER
-    if news.kind is Kind.ERROR:
-        return f"{lane}|{likeness(news)}", news.id, Again.COUNTED
-    if news.kind is Kind.APPROVAL_RESOLVED and any(a.id == news.ref and a.question for a in task.approvals):
-        return "", approval_id(news.tenant, Kind.APPROVAL_REQUESTED, news.ref), Again.CHANGED
-    return "", news.id, Again.NEVER
+        yield "", news.id, Again.NEVER
+    elif news.kind is Kind.ERROR:
+        yield f"{lane}|{likeness(news)}", news.id, Again.COUNTED
+    elif news.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
+        told = task.approval_of(news.id)
+        id = told.id if told is not None else news.ref
+        # Every wording of the question that was told: one is decided, another void.
+        others = [t for a in task.approvals if a.id == id and not a.is_open for t in (a.told_by, a.escalated_by) if t is not None]
+        if news.kind is Kind.APPROVAL_REQUESTED or not others:
+            yield "", news.id, Again.NEVER
+        yield from (("", other, Again.CHANGED) for other in others if other != news.id)
+    else:
+        yield "", news.id, Again.NEVER
 
 
 def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
