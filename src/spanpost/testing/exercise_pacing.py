@@ -127,7 +127,7 @@ class ExercisePacing:
         for delivery in passed:
             await ledger.settle(delivery, POSTED)
         rest = await drain(ledger)
-        assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 20.0]
+        assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 12.0]
 
     async def test_approvals_then_ends_then_errors_then_the_rest(self, make_ledger: MakeLedger) -> None:
         """Each call that is left goes to the most urgent lane, however long the others wait."""
