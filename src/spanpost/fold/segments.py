@@ -24,10 +24,16 @@ def runs(group: Group) -> dict[Key, Segment]:
 
 def newest_segment(group: Group) -> Segment | None:
     """Return the segment that started last."""
+    newest = newest_run(group)
+    return newest[1] if newest is not None else None
+
+
+def newest_run(group: Group) -> tuple[Key, Segment] | None:
+    """Return the segment that started last, with the key of its root."""
     segments = runs(group)
     if len(segments) <= 1:
-        return next(iter(segments.values()), None)
-    return max(segments.items(), key=lambda item: (item[1].start_ns, item[0]))[1]
+        return next(iter(segments.items()), None)
+    return max(segments.items(), key=lambda item: (item[1].start_ns, item[0]))
 
 
 def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:

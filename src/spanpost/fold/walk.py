@@ -10,6 +10,7 @@ import msgspec
 
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
 from spanpost.domain.readings import Reading, Role
+from spanpost.fold import milestones
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
@@ -222,7 +223,7 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
 def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
     """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
     found: set[bytes] = set()
-    for key in tasks:
+    for key in map(milestones.group_of, tasks):
         with suppress(Missing):
             group = work.get(key, Group)
             if group is not None and group.parent:
@@ -240,7 +241,11 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
     """Fold that time has passed: announce the tasks (by key) whose settling is over."""
     house = House(work, rules, now)
     for key in due:
-        house.settled(key)
+        group = milestones.group_of(key)
+        if group is not key:
+            house.closing.tell_held(group)
+        else:
+            house.settled(key)
     try:
         return house.close()
     except Missing as missing:

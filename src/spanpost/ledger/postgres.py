@@ -215,7 +215,7 @@ class PostgresLedger:
         due: dict[bytes, list[bytes]] = {}
         for row in keys:
             due.setdefault(row[0][16:17], []).append(row[0])
-        recorded = await self._elapse(due.get(b"g", []))
+        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
             gone, silent = await self._run(lambda c: hearing.overdue(c, processes, self.rules.patience))
             # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
