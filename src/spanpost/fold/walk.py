@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
-from spanpost.domain.readings import Reading, Role
+from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.fold import milestones
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
@@ -45,6 +45,7 @@ __all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "i
 #: Bound once: an enum's members are looked up slowly.
 _STARTED = Part.STARTED
 _LLM = Role.LLM
+_NOTHING = Tells.NOTHING
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices: Prices | None = None) -> list[Placed]:
@@ -54,27 +55,34 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
     """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
+    talks: dict[tuple[str, str], bytes] = {}
     for source in batch:
         reading = read(source)
         o = source if reading.stands_for is None else _stand_in(source, reading)
-        if prices is not None and reading.role == _LLM and reading.usage is not None:
-            usage = prices.priced(source, reading.provider, reading.model, reading.usage)
-            if usage is not reading.usage:
-                reading = msgspec.structs.replace(reading, usage=usage)
-        tenant = o.tenant
-        at = (tenant, o.trace_id)
-        domain = domains.get(at)
+        tenant, part = o.tenant, o.part
+        domain = domains.get((tenant, o.trace_id))
         if domain is None:
-            domain = domains[at] = domain_of(tenant, o.trace_id)
-        if reading is NOTHING and o is source and o.part <= _STARTED:
+            domain = domains[tenant, o.trace_id] = domain_of(tenant, o.trace_id)
+        if reading is NOTHING and o is source and part <= _STARTED:
             kept = source if not source.attributes or keeps_content else without_content(source)
             placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
             continue
-        kind = possible_telling(o, reading)
+        usage = reading.usage
+        if usage is not None and prices is not None and reading.role == _LLM:
+            priced = prices.priced(source, reading.provider, reading.model, usage)
+            if priced is not usage:
+                reading = msgspec.structs.replace(reading, usage=priced)
         telling = None
-        if kind is not None:
-            id = occurrence_id(o, reading, kind)
-            telling = (kind, id, seen_key(domain, id.bytes, kind))
+        if reading.tells is not _NOTHING or reading.failure is not None:
+            kind = possible_telling(o, reading)
+            if kind is not None:
+                id = occurrence_id(o, reading, kind)
+                telling = (kind, id, seen_key(domain, id.bytes, kind))
+        talk = b""
+        if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
+            talk = talks.get((tenant, said), b"")
+            if not talk:
+                talk = talks[tenant, said] = talk_domain(tenant, said)
         placed.append(
             Placed(
                 o,
@@ -86,7 +94,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
                 telling,
                 slot_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
-                talk_domain(tenant, reading.conversation_id) if reading.conversation_id and reading.says_use else b"",
+                talk,
             )
         )
     return placed

@@ -304,7 +304,7 @@ class PostgresLedger:
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
         await records.fetch_domains(connection, walk.domains(distinct))
-        doubtful = distinct if asks_all else [p for p in distinct if not walk.is_new(records, p)]
+        doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
         if not new:
