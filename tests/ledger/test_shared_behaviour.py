@@ -11,6 +11,7 @@ import pytest
 from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
+from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
@@ -28,7 +29,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence):
+class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -46,7 +47,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

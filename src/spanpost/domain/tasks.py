@@ -111,6 +111,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
     error: Failure | None = None
+    #: Attributes that routes ask for by name, as texts; of no other is anything kept here.
+    attributes: dict[str, str] = {}
 
     @property
     def open_approvals(self) -> tuple[Approval, ...]:
