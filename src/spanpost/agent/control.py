@@ -22,11 +22,13 @@ import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from json import dumps
+from random import getrandbits
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
@@ -219,13 +221,20 @@ class _Asking:
         self.span = task.span if task is not None else trace.get_current_span()
         self.at_ns = time.time_ns()
 
-    def waiting(self) -> Any:
-        """Tell the question on the task's span, and return the span of the wait."""
-        if self.span.is_recording():
-            self.span.add_event(c.EVENT_APPROVAL_REQUESTED, self.said, self.at_ns)
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be within the span of the wait, with the question told on the task's span; on this one where there is no other."""
         tracer = trace.get_tracer("spanpost.agent")
         attributes = {c.APPROVAL_ID: self.id, c.APPROVAL_DIGEST: self.mark}
-        return tracer.start_as_current_span(c.SPAN_APPROVAL_WAIT, attributes=attributes)
+        # A wait that the agent ends by itself is no failure.
+        with tracer.start_as_current_span(
+            c.SPAN_APPROVAL_WAIT, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as wait:
+            if not self.span.get_span_context().is_valid:
+                self.span = wait
+            if self.span.is_recording():
+                self.span.add_event(c.EVENT_APPROVAL_REQUESTED, self.said, self.at_ns)
+            yield
 
     def heard(self, told: Mapping[str, Any]) -> Decision:
         """Tell the answer on both spans, and return it."""
@@ -255,12 +264,14 @@ class _Asking:
 
     async def _ask(self) -> None:
         context = self.span.get_span_context()
+        # Where nothing is traced, the question is a trace of its own.
+        trace_id, span_id = (context.trace_id, context.span_id) if context.is_valid else (getrandbits(127) + 1, getrandbits(63) + 1)
         said = {"event.name": c.EVENT_APPROVAL_REQUESTED, **self.said}
         resource = getattr(getattr(self.span, "resource", None), "attributes", None) or {}
         tries = _Tries(f"the question {self.id} cannot be asked yet")
         while True:
             try:
-                return await self.control.ask(said, context.trace_id, context.span_id, self.at_ns, dict(resource))
+                return await self.control.ask(said, trace_id, span_id, self.at_ns, dict(resource))
             except Unreachable as error:
                 await tries.pause(error)
 
