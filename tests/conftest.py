@@ -60,7 +60,7 @@ def _emulate() -> str | None:
 
 
 pytest.register_assert_rewrite(
-    "spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing", "spanpost.testing.exercise_silence"
+    *(f"spanpost.testing.exercise_{name}" for name in ("again", "ledger", "pacing", "people", "silence"))
 )
 
 

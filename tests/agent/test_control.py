@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,16 +87,10 @@ def tracer(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Tracer:
 
 
 @pytest.fixture
-def desk(provider: TracerProvider, clean_environment: None) -> Iterator[Desk]:
+def desk(provider: TracerProvider, clean_environment: Path) -> Iterator[Desk]:
     pipeline = spanpost.attach(tracer_provider=provider)
     yield Desk(pipeline)
     pipeline.shutdown()
-
-
-@pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SPANPOST_CONTROL__ENDPOINT", "SPANPOST_FORWARD__ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
 
 
 async def test_an_agent_goes_on_with_the_decision(desk: Desk, tracer: Tracer, exported: InMemorySpanExporter) -> None:
@@ -201,7 +196,7 @@ async def until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)  # it is heard by another thread, that tells nobody
 
 
-async def test_without_spanpost_it_says_what_to_set(clean_environment: None) -> None:
+async def test_without_spanpost_it_says_what_to_set(clean_environment: Path) -> None:
     """Where nobody can be asked the error says what to set, and nothing is waited for."""
     with pytest.raises(ControlUnavailable, match=r"set SPANPOST_CONTROL__ENDPOINT .* or call spanpost.attach\(\)"):
         await approval("Deploy?")
