@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spanpost.cli.database import db
+from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, ask, print_json, settings_of
@@ -29,6 +30,7 @@ program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
+program.command(short_help="Answer an agent's question.")(decide)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 
