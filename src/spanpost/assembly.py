@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from spanpost.domain.errors import ConfigError
+from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Verbosity
 from spanpost.fold.silence import Patience
@@ -55,6 +56,7 @@ def rules_of(settings: Settings) -> Rules:
         ahead_seconds=context.ahead.total_seconds(),
         keeps_content=settings.intake.capture_content,
         prices=prices_of(settings),
+        expiry=Expiry(after=settings.approvals.expire_after, then=settings.approvals.at_expiry),
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),

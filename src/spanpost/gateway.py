@@ -27,6 +27,7 @@ from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
+    from spanpost.desk.control import ControlHttp
     from spanpost.intake.http_server import HttpServer
     from spanpost.intake.otlp_grpc import GrpcServer
     from spanpost.settings import Settings
@@ -101,6 +102,7 @@ class Gateway:
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
+        self._control: ControlHttp | None = None
         self._receiver: Receiver | None = None
         self._context: ssl.SSLContext | None = None
         self._doorkeeper = Doorkeeper(settings.intake.tenant, *_hashes(self.room))
@@ -169,8 +171,23 @@ class Gateway:
                 guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
                 watch=metrics,
             )
-            self._http = HttpServer(self._app, listener, context=self._context, connections=room.max_connections, grace=_GRACE)
+            connections = room.max_connections + room.max_waiters
+            self._http = HttpServer(
+                self._with_control(self._app), listener, context=self._context, connections=connections, grace=_GRACE
+            )
             await self._http.start()
+
+    def _with_control(self, app: Any) -> Any:
+        """Return what answers on the HTTP port: agents that wait for people, and beside them all others."""
+        from spanpost.desk.control import PREFIX, ControlHttp
+
+        self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
+
+        async def doors(scope: Any, receive: Any, send: Any) -> None:
+            is_control = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+            await (control if is_control else app)(scope, receive, send)
+
+        return doors
 
     def _open_grpc(self, receiver: Receiver) -> None:
         from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc
@@ -236,6 +253,8 @@ class Gateway:
         return self.pipeline.shutdown(_CLOSE) and is_done
 
     async def _close(self) -> bool:
+        if self._control is not None:
+            self._control.end()
         doors = []
         if self._http is not None:
             doors.append(asyncio.create_task(self._http.stop()))

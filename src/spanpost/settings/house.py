@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spanpost.domain.errors import ConfigError
+from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
@@ -53,6 +54,8 @@ class Settings(BaseSettings):
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
+    approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
+    control: ControlSettings = Field(default_factory=lambda: ControlSettings())
 
     @classmethod
     def settings_customise_sources(
