@@ -31,6 +31,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from spanpost.desk_settings import DeskSettings
 from spanpost.domain.errors import ConfigError
 from spanpost.gateway_settings import GatewaySettings
 from spanpost.room import Duration as Duration
@@ -362,6 +363,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
+    desk: DeskSettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
