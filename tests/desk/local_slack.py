@@ -124,7 +124,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_local_slack(directory: Path, request_url: str = "") -> Iterator[str]:
+def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> Iterator[str]:
     """Run it; with a `request_url` it sends signed requests there, else it speaks Socket Mode. Gives its address."""
     app = {
         "appId": APP,
@@ -148,7 +148,7 @@ def run_local_slack(directory: Path, request_url: str = "") -> Iterator[str]:
         "channels": [{"id": CHANNEL, "name": "agents", "members": members}, {"id": OTHER, "name": "other", "members": members}],
     }
     (directory / "slack.json").write_text(json.dumps(config))
-    port = free_port()
+    port = port or free_port()
     command = [find("local-slack"), "--config", "slack.json", "--port", str(port), "--base-host", "127.0.0.1"]
     with (directory / "slack.log").open("w") as log:
         process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)

@@ -16,7 +16,19 @@ from spanpost.reception import Reception
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
 from tests.desk.hall import Hall
-from tests.desk.local_slack import ALICE, APP_TOKEN, BOB, BOT, BOT_TOKEN, CHANNEL, OTHER, LocalSlack, run_local_slack, until
+from tests.desk.local_slack import (
+    ALICE,
+    APP_TOKEN,
+    BOB,
+    BOT,
+    BOT_TOKEN,
+    CHANNEL,
+    OTHER,
+    LocalSlack,
+    free_port,
+    run_local_slack,
+    until,
+)
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("local-slack")]
 
@@ -269,6 +281,33 @@ async def test_what_slack_is_answered_is_never_in_a_log(house: House, caplog: py
     await house.slack.whispered()
     for secret in (BOT_TOKEN, APP_TOKEN, "a private remark", "_hooks/response", "/socket/"):
         assert secret not in caplog.text
+
+
+async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that breaks is made anew, and a Slack that is not there at the start is waited for; said once each."""
+    caplog.set_level("INFO", logger="spanpost.desk")
+    port, hall = free_port(), Hall()
+    url = f"http://127.0.0.1:{port}"
+    settings = load(slack={"token": BOT_TOKEN, "base_url": f"{url}/api/"}, desk={"app_token": APP_TOKEN, "rules": RULES})
+    reception = Reception(settings, hall, ping=0.2)
+    reception.start()
+
+    async def said() -> int:
+        return caplog.text.count("cannot be reached")
+
+    for expected in (1, 2):
+        await until(said, lambda times, expected=expected: times >= expected)
+        with run_local_slack(clean_environment, port=port):
+            slack = LocalSlack(url)
+            await until(reception.sockets[0].is_connected, bool)
+            ts = await slack.post()
+            await slack.press(ts, "spanpost:cancel", str(hall.ask(a_task(), CHANNEL, ts)))
+            assert len(hall.granted) == expected
+            await slack.close()
+        await until(reception.sockets[0].is_connected, lambda is_connected: not is_connected)
+    await reception.close()
+    assert await said() <= 6  # for each reason once
+    assert caplog.text.count("connected again") == 2
 
 
 async def test_the_channel_matters(house: House) -> None:

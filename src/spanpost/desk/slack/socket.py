@@ -31,6 +31,8 @@ _PAUSE: Final = (1.0, 60.0)
 _REFUSED: Final = 300.0
 #: Between two pings; a line is dead after four without an answer. Seconds.
 PING: Final = 5.0
+#: What one try to connect may take, seconds.
+_TRY: Final = 5.0
 #: What Slack answers where trying again mends nothing.
 _LASTING: Final = frozenset(
     {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired", "not_allowed_token_type", "missing_scope"}
@@ -42,8 +44,8 @@ _MOST: Final = 200
 class _Client(SocketModeClient):
     """slack_sdk's client, with an address asked for anew at every try, and what goes wrong told once."""
 
-    def __init__(self, app_token: str, web: Web, proxy: str | None) -> None:
-        super().__init__(app_token, logger=silent(), web_client=web.client, ping_interval=PING)
+    def __init__(self, app_token: str, web: Web, proxy: str | None, ping: float) -> None:
+        super().__init__(app_token, logger=silent(), web_client=web.client, ping_interval=ping)
         self.proxy = proxy  # it takes one from the environment without heeding NO_PROXY
         self._web = web
         self._told = ""
@@ -51,7 +53,7 @@ class _Client(SocketModeClient):
 
     async def issue_new_wss_url(self) -> str:
         """Return a new address, whatever it takes: until it is had, there is nothing else to do."""
-        while True:
+        while not self.closed:
             why = ""
             pause = self._pause
             try:
@@ -68,6 +70,7 @@ class _Client(SocketModeClient):
             self.tell(why)
             self._pause = min(self._pause * 2, _PAUSE[1])
             await asyncio.sleep(pause)
+        raise asyncio.CancelledError
 
     def tell(self, why: str) -> None:
         """Log what keeps us from being connected, once for each reason."""
@@ -80,27 +83,37 @@ class _Client(SocketModeClient):
         while not self.closed:
             if self.wss_uri is None:
                 self.wss_uri = await self.issue_new_wss_url()
-            trying = asyncio.create_task(super().connect())  # type: ignore[no-untyped-call]
-            done, _ = await asyncio.wait({trying}, timeout=PING)
+            # In a task of its own: once connected, it cancels whoever noticed that the old line was dead.
+            trying = asyncio.create_task(self._connect())
+            done, _ = await asyncio.wait({trying}, timeout=_TRY)
             if done:
                 trying.result()
-                if self._told:
-                    log.info("Slack's Socket Mode is connected again")
-                    self._told = ""
                 return
             trying.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await trying
+            await asyncio.wait({trying})
             self.wss_uri = None
             self.tell("no connection")
+
+    async def _connect(self) -> None:
+        await super().connect()  # type: ignore[no-untyped-call]
+        if self._told:
+            log.info("Slack's Socket Mode is connected again")
+            self._told = ""
 
 
 class Socket:
     """One connection for one installation."""
 
     def __init__(
-        self, app: SlackApp, installation: Installation, *, proxy: str | None = None, watch: Watches | None = None
+        self,
+        app: SlackApp,
+        installation: Installation,
+        *,
+        proxy: str | None = None,
+        watch: Watches | None = None,
+        ping: float = PING,
     ) -> None:
+        self._ping = ping
         self._app = app
         self._installation = installation
         self._proxy = proxy
@@ -112,7 +125,7 @@ class Socket:
 
     def start(self) -> None:
         """Connect in the background, and stay connected."""
-        self._client = _Client(self._installation.app_token, self._installation.web, self._proxy)
+        self._client = _Client(self._installation.app_token, self._installation.web, self._proxy, self._ping)
         self._client.socket_mode_request_listeners.append(self._hear)
         self._connecting = asyncio.create_task(self._client.connect())
 
