@@ -24,6 +24,7 @@ from spanpost.domain.records import Recorded
 from spanpost.durable import open_spool, spool_settings
 from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork, at_child_end
+from spanpost.reception import LedgerHall, Reception, needs_desk
 from spanpost.settings import Settings, is_sdk_disabled, load
 
 if TYPE_CHECKING:
@@ -71,8 +72,15 @@ class Pipeline:
     ledger of its own at its first batch.
     """
 
-    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_gateway: bool = False,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
         self.settings = settings
+        self._is_gateway = is_gateway
         self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
@@ -103,6 +111,8 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
+        #: Where people's answers come in; None where nobody is heard.
+        self.reception: Reception | None = None
         self._recovery: Recovery | None = None
         self._publishing: Future[None] | None = None
         #: The loading of prices, once a call is to be priced.
@@ -159,6 +169,16 @@ class Pipeline:
         self._metrics = self._make_metrics()
         self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
         self._pump.start()
+        if needs_desk(self.settings, is_gateway=self._is_gateway):
+            self.reception = Reception(self.settings, LedgerHall(self._ledger, self._take), watch=self._metrics)
+            self.reception.start()
+
+    def _take(self, recorded: Recorded) -> None:
+        """Count what a person's act came to, and have its letters sent."""
+        if self._metrics is not None:
+            self._metrics.recorded(recorded)
+        if self._pump is not None:
+            self._pump.wake()
 
     @staticmethod
     def _make_metrics() -> Metrics | None:
@@ -354,6 +374,8 @@ class Pipeline:
         """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
         if self._publishing is not None:
             self._publishing.cancel()
+        if self.reception is not None:
+            await self.reception.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
         closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
@@ -393,6 +415,8 @@ class Pipeline:
         rules = rules_of(settings)
         if enabled_sinks(settings) != enabled_sinks(self.settings):
             raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        if self.reception is not None:
+            self.reception.reload(settings)
         self._rules = rules
         ledger = self._ledger
         if ledger is not None and self._loop is not None:

@@ -57,9 +57,9 @@ class RuleSettings(Room):
     @field_validator("actions")
     @classmethod
     def _are_actions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for action in value:
+        for number, action in enumerate(value, 1):
             if action not in (*ACTIONS, DECIDE):
-                raise ValueError(f"{action!r} is no action; there are {', '.join((*ACTIONS, DECIDE))}")
+                raise ValueError(f"number {number} is no action; there are {', '.join((*ACTIONS, DECIDE))}")
         return value
 
     @field_validator("users", "groups", "channels", "emails")
@@ -72,9 +72,10 @@ class RuleSettings(Room):
             "channels": (_CHANNEL, f"a channel's id (C...), or {HERE}"),
             "emails": (_EMAIL, "an address"),
         }[name]
-        for one in value:
+        for number, one in enumerate(value, 1):
             if not form.match(one) and not (name == "channels" and one == HERE):
-                raise ValueError(f"{one!r} is not {example}")
+                # Never the value: it may be a token that was pasted into the wrong place.
+                raise ValueError(f"number {number} is not {example}")
         return value
 
 
@@ -132,6 +133,14 @@ class FurtherAppSettings(AppSettings):
     token: SecretStr = Field(description="Its bot token (`xoxb-...`). Never printed.")
     tenant: Word | None = Field(default=None, description="Whose tasks may be answered there; not given: any.")
 
+    @field_validator("token")
+    @classmethod
+    def _is_a_bot_token(cls, value: SecretStr) -> SecretStr:
+        token = _one_word(value, "xox", "is no bot token (xoxb-...)")
+        if token is None:
+            raise ValueError("must be a bot token (xoxb-...)")
+        return token
+
 
 class DeskSettings(AppSettings):
     """People's answers from Slack: buttons, and replies in threads. The bot token is the room `slack`'s."""
@@ -177,7 +186,7 @@ class DeskSettings(AppSettings):
     def _are_people(cls, value: dict[str, str]) -> dict[str, str]:
         for name, who in value.items():
             if not (_USER.match(who) or _EMAIL.match(who)):
-                raise ValueError(f"{name!r} must lead to an address or a Slack user id (U...)")
+                raise ValueError(f"{name[:100]!r} must lead to an address or a Slack user id (U...)")
         return value
 
     @property

@@ -98,6 +98,7 @@ class Gateway:
         self._reread = reread
         self.http_url = ""
         self.grpc_url = ""
+        self.slack_url = ""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
@@ -109,7 +110,7 @@ class Gateway:
         self._looked_at = float("-inf")
         self._trouble = ""
         self._look: asyncio.Task[str] | None = None
-        self.pipeline = Pipeline(settings, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
+        self.pipeline = Pipeline(settings, is_gateway=True, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -169,8 +170,26 @@ class Gateway:
                 guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
                 watch=metrics,
             )
-            self._http = HttpServer(self._app, listener, context=self._context, connections=room.max_connections, grace=_GRACE)
+            self._http = HttpServer(
+                self._doors(self._app), listener, context=self._context, connections=room.max_connections, grace=_GRACE
+            )
             await self._http.start()
+
+    def _doors(self, app: OtlpHttp) -> Any:
+        """Return what answers on the HTTP port: OTLP and pages; and beside it Slack, where an app is heard over HTTP."""
+        reception = self.pipeline.reception
+        if reception is None or not reception.has_http:
+            return app
+        from spanpost.desk.slack.http import PATH
+
+        slack = reception.http()
+        self.slack_url = self.http_url + PATH
+
+        async def doors(scope: Any, receive: Any, send: Any) -> None:
+            is_slack = scope["type"] == "http" and scope["path"] == PATH
+            await (slack if is_slack else app)(scope, receive, send)
+
+        return doors
 
     def _open_grpc(self, receiver: Receiver) -> None:
         from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
 
-from spanpost.desk.base import RESOLVERS, Hall, Resolver, Watches
+from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
 from spanpost.desk_settings import AppSettings, DeskSettings
-from spanpost.domain.errors import ConfigError
+from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.interventions import Intervention, Verdict
+from spanpost.domain.readings import Approval
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
 from spanpost.settings import Settings
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.app import SlackApp
+    from spanpost.desk.slack.check import Seen
     from spanpost.desk.slack.http import SlackHttp
     from spanpost.desk.slack.installations import Installation
     from spanpost.desk.slack.socket import Socket
+    from spanpost.ledger.base import Ledger
     from spanpost.sinks.slack.settings import SlackSettings
 
 log = logging.getLogger("spanpost.desk")
@@ -210,3 +218,79 @@ def needs_desk(settings: Settings, *, is_gateway: bool) -> bool:
     if room is None or not room.is_heard:
         return False
     return is_gateway or any(app.app_token for app in (room, *room.apps))
+
+
+class LedgerHall:
+    """The ledger, as the desk needs it. `take` is handed what an act came to."""
+
+    def __init__(self, ledger: Ledger, take: Callable[[Recorded], None]) -> None:
+        self._ledger = ledger
+        self._take = take
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        """Record an act, and have its letters sent."""
+        verdict = await self._ledger.intervene(intervention)
+        if verdict.recorded is not None:
+            self._take(verdict.recorded)
+        return verdict
+
+    async def asked(self, key: UUID, message: Message) -> Asked | None:
+        """Return what a key is about, and whether the message tells it."""
+        row = await self._ledger.approval(key)
+        task = await self._ledger.find_task(row.task_uid if row is not None else key)
+        if task is None:
+            return None
+        approval = None
+        if row is not None:
+            asked = {"id": row.approval_id, "question": row.question, "detail": row.detail, "decision": row.decision, "by": row.by}
+            approval = Approval(**asked, options=row.options, risk=row.risk, comment=row.comment, key=row.key)
+        shown = await self._shown(message)
+        is_there = shown is not None and shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
+
+    async def told_in(self, message: Message) -> Asked | None:
+        """Return the task whose message this is."""
+        shown = await self._shown(message)
+        return Asked(key=shown.uid, task=shown, is_told_there=True) if shown is not None else None
+
+    async def _shown(self, message: Message) -> Task | None:
+        return await self._ledger.shown_in("slack", {"channel": message.channel, "ts": message.ts})
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request; False when it was heard before."""
+        return await self._ledger.is_first(key)
+
+
+class _Nobody:
+    """A hall for those who only look at Slack."""
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        raise LedgerUnavailable("it is not open")
+
+    async def asked(self, key: UUID, message: Message) -> Asked | None:
+        raise LedgerUnavailable("it is not open")
+
+    async def told_in(self, message: Message) -> Asked | None:
+        raise LedgerUnavailable("it is not open")
+
+    async def is_first(self, key: str) -> bool:
+        raise LedgerUnavailable("it is not open")
+
+
+async def examine(settings: Settings) -> list[Seen]:
+    """Look at the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
+    room = settings.desk
+    assert room is not None
+    reception = Reception(settings, _Nobody())
+    from spanpost.desk.slack.check import Seen, look, of_rules
+
+    seen = list(of_rules(rules_of(room)))
+    try:
+        for one in reception.app.installations:
+            seen += await look(one, hears_replies=room.replies != "off", joins=room.join_channels)
+        if reception.has_http and (settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0):
+            cure = "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
+            seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
+        return seen
+    finally:
+        await reception.close()
