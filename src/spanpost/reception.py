@@ -242,8 +242,17 @@ class LedgerHall:
             return None
         approval = None
         if row is not None:
-            asked = {"id": row.approval_id, "question": row.question, "detail": row.detail, "decision": row.decision, "by": row.by}
-            approval = Approval(**asked, options=row.options, risk=row.risk, comment=row.comment, key=row.key)
+            approval = Approval(
+                id=row.approval_id,
+                question=row.question,
+                detail=row.detail,
+                options=row.options,
+                risk=row.risk,
+                decision=row.decision,
+                by=row.by,
+                comment=row.comment,
+                key=row.key,
+            )
         shown = await self._shown(message)
         is_there = shown is not None and shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_told_there=is_there)

@@ -12,7 +12,7 @@ from spanpost.desk.base import Asked
 from spanpost.desk.slack.payloads import PREFIX, Click
 from spanpost.domain.interventions import Verb
 from spanpost.domain.tasks import Task
-from spanpost.fold.redact import cut, line, paragraph
+from spanpost.fold.redact import cut, line
 
 COMMENT: Final = PREFIX + "comment"
 DETAILS: Final = PREFIX + "details"
@@ -77,6 +77,7 @@ def details(asked: Asked) -> dict[str, Any]:
 
 
 def _texts(task: Task) -> list[str]:
+    # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
     facts = {
         "Task": line(task.name or task.task_id, 200),
         "Id": line(task.task_id, 200),
@@ -102,14 +103,10 @@ def _texts(task: Task) -> list[str]:
     texts.append("Steps\n" + "\n".join(steps) if steps else "")
     for approval in task.approvals[-10:]:
         answer = line(f"{approval.decision} by {approval.by}" if approval.by else approval.decision, 200) or "open"
-        words = [f"Asked: {line(approval.question, 400)}", paragraph(approval.detail, 1500), f"Answer: {answer}"]
+        words = [f"Asked: {line(approval.question, 400)}", f"Answer: {answer}"]
         texts.append("\n".join(filter(None, (*words, line(approval.comment, 500)))))
     if task.error is not None:
-        words = [
-            f"{line(task.error.type, 100)}: {line(task.error.message, 600)}",
-            paragraph(task.error.log_tail, 1800, keep="tail"),
-        ]
-        texts.append("\n".join(filter(None, words)))
+        texts.append(f"{line(task.error.type, 100)}: {line(task.error.message, 600)}")
     return [cut(text, _MOST_SECTION) for text in texts]
 
 

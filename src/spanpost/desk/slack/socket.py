@@ -18,7 +18,6 @@ from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.socket_mode.response import SocketModeResponse
 
-from spanpost.desk.acts import Keeper
 from spanpost.desk.base import Watches
 from spanpost.desk.slack.app import SlackApp
 from spanpost.desk.slack.installations import Installation
@@ -118,7 +117,9 @@ class Socket:
         self._installation = installation
         self._proxy = proxy
         self._watch = watch
-        self._keeper = Keeper()
+        self._is_closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._client: _Client | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._under_way = 0
@@ -134,17 +135,23 @@ class Socket:
         return self._client is not None and await self._client.is_connected()
 
     async def _hear(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
-        if self._under_way >= _MOST or not isinstance(request.payload, dict):
-            self._count("busy" if self._under_way >= _MOST else "payload")
-            return
+        if self._is_closing or self._under_way >= _MOST or not isinstance(request.payload, dict):
+            self._count("payload" if not isinstance(request.payload, dict) else "busy")
+            return  # not acknowledged: another process hears it, or Slack brings it again
         self._under_way += 1
+        self._idle.clear()
         try:
-            answer = await self._app.hear([self._installation], request.payload)
+            await self._answer(client, request, request.payload)
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest, body: dict[str, Any]) -> None:
+        answer = await self._app.hear([self._installation], body)
         self._count(answer.word)
         if answer.status >= 500:
-            return  # not acknowledged: Slack brings an event again
+            return
         payload: dict[str, Any] | None = None
         if answer.body and answer.content_type.startswith("application/json"):
             payload = json.loads(answer.body)
@@ -156,7 +163,10 @@ class Socket:
             self._watch.knocked("slack_socket", word)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Answer what is under way, then close the connection."""
+        self._is_closing = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), 1.0)
         if self._connecting is not None:
             self._connecting.cancel()
         if self._client is not None:
