@@ -33,7 +33,7 @@ def settings_page() -> str:
     """Return the reference of all settings."""
     parts = [
         "# Settings",
-        "*Made from `src/spanpost/settings.py` by `make reference`.*",
+        "*Made from `src/spanpost/settings/` by `make reference`.*",
         "A setting is read from `spanpost.toml` in the working directory "
         f"(or the file that `{CONFIG_VARIABLE}` names) and from the environment, which wins. "
         "`DATABASE_URL` is read where `database.url` is not set and it names a PostgreSQL. "
@@ -78,7 +78,7 @@ def cli_page() -> str:
     """Return the reference of all commands."""
     parts = [
         "# Command line",
-        "*Made from `src/spanpost/cli/program.py` by `make reference`.*",
+        "*Made from `src/spanpost/cli/` by `make reference`.*",
         "Data goes to stdout, talk to stderr. Exit 0: done, nothing found wrong. Exit 1: something was found wrong, or did "
         "not work. Exit 2: a mistake in the command or in the settings, told in one line each with the next step. "
         "An option wins over its environment variable.",

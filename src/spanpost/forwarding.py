@@ -11,10 +11,10 @@ from typing import Any
 
 from opentelemetry import trace
 
-from spanpost.app import Pipeline, log
 from spanpost.assembly import enabled_sinks
 from spanpost.domain.observations import Observation
 from spanpost.intake.forward import Forwarder, Spans, Target
+from spanpost.pipeline import Pipeline, log
 from spanpost.settings import ForwardSettings, Settings
 
 

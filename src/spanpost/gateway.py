@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from spanpost.app import Pipeline
 from spanpost.assembly import enabled_sinks
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
-from spanpost.gateway_settings import GatewaySettings
 from spanpost.intake.otlp_http import OtlpHttp, Page
 from spanpost.intake.receiver import Limits, Receiver
 from spanpost.intake.tokens import Doorkeeper
+from spanpost.pipeline import Pipeline
+from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
     from spanpost.intake.http_server import HttpServer

@@ -11,13 +11,13 @@ from uuid import UUID
 
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
-from spanpost.desk_settings import AppSettings, DeskSettings
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Verdict
 from spanpost.domain.readings import Approval
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.settings import Settings
+from spanpost.settings.desk import AppSettings, DeskSettings
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.app import SlackApp

@@ -11,6 +11,7 @@ import pytest
 from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
+from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_silence import ExerciseSilence
@@ -25,7 +26,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExerciseSilence):
+class TestMemory(ExerciseLedger, ExercisePacing, ExerciseSilence, ExerciseAgain):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -43,7 +44,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExerciseSilence):
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExerciseSilence):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExerciseSilence, ExerciseAgain):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -139,7 +139,7 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     if room is None or not room.enabled:
         return
     from spanpost.gateway import refuse_missing, tls_context
-    from spanpost.gateway_settings import GatewaySettings
+    from spanpost.settings.gateway import GatewaySettings
 
     for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from zlib import crc32
 
@@ -22,6 +23,8 @@ _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Ro
 
 #: The lane of calls that name no model, and of what the agent says itself: no model is called so.
 NO_MODEL, AGENT_LANE = "model", "agent"
+#: Of an attribute that routes ask for, characters kept.
+ATTRIBUTE_CAP = 200
 #: Identity that a box says of its task, and the attribute of `Reading` that holds it.
 _IDENTITY = (
     ("type", "task_type"),
@@ -93,6 +96,17 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
         _approval(facts, r, at, key)
     if r.is_gone:
         _gone(facts.ending, at, key)
+
+
+def keep(facts: Facts, o: Observation, names: Collection[str], key: bytes, *, is_box: bool) -> None:
+    """Keep the attributes that routes ask for: a box's own before its process's, those before what lies below; the earliest."""
+    begins = -(o.start_ns or o.at_ns)
+    for name in names:
+        for rank, source in ((2 if is_box else 0, o.attributes), (1, o.origin.resource)):
+            value = source.get(name)
+            if isinstance(value, (str, int, float)):  # a bool is an int
+                shown = str(value).lower() if isinstance(value, bool) else str(value)
+                facts.enter("attributes", name, rank, begins, key, shown[:ATTRIBUTE_CAP])
 
 
 def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.domain.records import NO_TASK
-from spanpost.fold.absorb import absorb
+from spanpost.fold.absorb import absorb, keep
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
 from spanpost.fold.groups import Groups
@@ -44,12 +44,19 @@ class House:
 
     def __init__(self, work: Work, rules: Rules, now: datetime) -> None:
         self.out = Folded()
+        #: Attributes that routes ask for.
+        self.kept = rules.routes.attributes
         self.groups = Groups(work)
         self.spans = Spans(self.groups)
         self.news = News(self.groups)
         self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
-        self.closing = Closing(self.groups, rules, now, self.out)
+        self.closing = Closing(self.groups, rules, now, self.out, self.news.seen)
+        #: Rounds of joining that are over, and whether one stands at what it asks for: it goes on from there.
+        self._round = 0
+        self.is_asking = False
+        #: Of tasks that lost their last unit, what they were called.
+        self._uids: dict[Key, bytes] = {}
 
     def span(self, position: int, p: Placed) -> None:
         """Take in a span: started, looked at again, or ended."""
@@ -125,6 +132,8 @@ class House:
         if r.task_id is not None and not unit.is_box:
             self.groups.hint(kin, boundary, unit, r.task_id)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
+        if self.kept:
+            keep(unit.facts, o, self.kept, p.content_hash, is_box=cell.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
         kind = telling(o, r, cell.role)
         if kind is not None:
@@ -138,14 +147,19 @@ class House:
     def close(self) -> Folded:
         """Judge and tell what the batch came to."""
         groups, out = self.groups, self.out
-        uids_before: dict[Key, bytes] = {}
-        for _ in range(ROUNDS):
-            gather(groups)
-            uids_before |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
-            rebuild(groups)
+        while self._round < ROUNDS:
+            if not self.is_asking:
+                gather(groups)
+                self._uids |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
+                rebuild(groups)
+                self.joining.examine()
+            self.is_asking = True
+            self.joining.ask()
+            self.is_asking = False
+            self._round += 1
             if not self.joining.join():
                 break
-        for key, uid in uids_before.items():
+        for key, uid in self._uids.items():
             if groups.group(key) is None:
                 heir_key = groups.gone.get(key, b"")
                 while heir_key and groups.group(heir_key) is None and heir_key in groups.gone:

@@ -18,7 +18,7 @@ from spanpost.fold.groups import Groups
 from spanpost.fold.placing import box_above
 from spanpost.fold.records import DEPTH, Group, Meeting, Run, Segment, Strand, Unit, meeting_key, strand_key
 from spanpost.fold.tasks import how_it_waits
-from spanpost.fold.work import Key, Shelf
+from spanpost.fold.work import Key, Missing, Shelf
 
 #: Runs remembered of one meeting; of more, those that wait for nobody are forgotten first, the oldest first.
 RUNS_CAP = 128
@@ -36,16 +36,19 @@ class Joining:
         self.groups = groups
         self.meetings = Shelf(groups.work, Meeting)
         self.strands = Shelf(groups.work, Strand)
-        self._changed: dict[Key, None] = {}
+        #: Meetings that changed, and the runs that met there before: whoever goes on as before is left alone.
+        self._changed: dict[Key, dict[Key, Run]] = {}
         self._has_moved = False
+        #: The runs that changed, and where they are to be found, as what.
+        self._wanted: list[tuple[Key, Unit, dict[Key, Run]]] = []
 
     def flush(self) -> None:
         """Hand what changed to the work."""
         self.meetings.flush()
         self.strands.flush()
 
-    def join(self) -> bool:
-        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+    def examine(self) -> None:
+        """Find out where the runs that changed are to be found."""
         groups, self._has_moved = self.groups, False
         for domain, other in groups.links:
             self._tie(domain, other)
@@ -57,27 +60,49 @@ class Joining:
         runs, groups.runs = sorted(groups.runs), set()
         for key in runs:
             unit = groups.unit(key)
-            if unit is not None:
-                self._examine(key, unit)
-        changed, self._changed = list(self._changed), {}
-        for meeting in changed:
-            self._decide(meeting)
+            wanted = self._wants(key, unit) if unit is not None else None
+            if unit is not None and wanted is not None:
+                self._wanted.append((key, unit, wanted))
+
+    def ask(self) -> None:
+        """Ask for all of that at once; raises `Missing` and may be called again. Nothing is changed by it."""
+        missing: dict[Key, None] = {}
+        for _, _, wanted in self._wanted:
+            for meeting in wanted:
+                try:
+                    self._runs(meeting)
+                except Missing as one:
+                    missing.update(dict.fromkeys(one.keys))
+        if missing:
+            raise Missing(*missing)
+
+    def join(self) -> bool:
+        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+        for key, unit, wanted in self._wanted:
+            self._meet(key, unit, wanted)
+        self._wanted.clear()
+        changed, self._changed = self._changed, {}
+        for meeting, before in changed.items():
+            self._decide(meeting, before)
         return self._has_moved
 
     # --- who meets where ----------------------------------------------------------------------------------------------
 
-    def _examine(self, key: Key, unit: Unit) -> None:
-        kin = self.groups.kin(key[:16])
-        is_run = unit.is_box and unit.root == key and not unit.task_id and box_above(kin, unit)[1] is None
-        wanted: dict[Key, Run] = {}
-        if is_run:
-            group = self.groups.group(unit.group)
-            if group is None:
-                return
-            run, meets = self._run(key, unit, group)
-            wanted = dict.fromkeys(meets, run)
-            # A strand needs no more than who it was and when: what changes with every batch is not written there.
-            wanted[self._strand(key[:16])[0]] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+    def _wants(self, key: Key, unit: Unit) -> dict[Key, Run] | None:
+        """Return the meetings at which a run is to be found, and as what; None while that cannot be said."""
+        is_run = unit.is_box and unit.root == key and not unit.task_id and box_above(self.groups.kin(key[:16]), unit)[1] is None
+        if not is_run:
+            return {}
+        group = self.groups.group(unit.group)
+        if group is None:
+            return None
+        run, meets = self._run(key, unit, group)
+        wanted = dict.fromkeys(meets, run)
+        # A strand needs no more than who it was and when: what changes with every batch is not written there.
+        wanted[self._strand(key[:16])[0]] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+        return wanted
+
+    def _meet(self, key: Key, unit: Unit, wanted: dict[Key, Run]) -> None:
         for meeting in [m for m in unit.meetings if m not in wanted]:
             self._withdraw(meeting, key)
             del unit.meetings[meeting]
@@ -85,7 +110,7 @@ class Joining:
         for meeting, as_run in wanted.items():
             if self._enter(meeting, key, as_run) and meeting not in unit.meetings:
                 unit.meetings[meeting] = b""
-                kin.units.put(key[17:], unit)
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
 
     def _run(self, key: Key, unit: Unit, group: Group) -> tuple[Run, list[Key]]:
         """Return what others may go by, and the meetings at which the run is to be found."""
@@ -137,26 +162,36 @@ class Joining:
         if meeting[16:17] == b"l":
             if key not in runs and len(runs) >= STRAND_CAP:
                 return False
+            self._change(meeting, runs)
             runs[key] = run
             self.strands.put(meeting, self.strands.get(meeting) or Strand(runs=runs))
         else:
+            self._change(meeting, runs)
             runs[key] = run
             if len(runs) > RUNS_CAP:
                 del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
             self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
-        self._changed[meeting] = None
         return True
+
+    def _change(self, meeting: Key, runs: dict[Key, Run]) -> None:
+        """Remember a meeting as it was when it was last decided who goes on with whom."""
+        if meeting not in self._changed:
+            strand = self.strands.get(meeting) if meeting[16:17] == b"l" else None
+            is_decided = strand is None or strand.is_joined
+            self._changed[meeting] = dict(runs) if is_decided else {}
 
     def _withdraw(self, meeting: Key, key: Key) -> None:
         if meeting[16:17] == b"l":
             meeting = self._strand(meeting[:16])[0]
-        if self._runs(meeting).pop(key, None) is None:
+        runs = self._runs(meeting)
+        if key not in runs:
             return
+        self._change(meeting, runs)
+        del runs[key]
         shelf = self.strands if meeting[16:17] == b"l" else self.meetings
         record = shelf.get(meeting)
         assert record is not None
         shelf.put(meeting, record)  # type: ignore[arg-type]  # each of its own kind
-        self._changed[meeting] = None
 
     def _runs(self, meeting: Key) -> dict[Key, Run]:
         record = self.strands.get(meeting) if meeting[16:17] == b"l" else self.meetings.get(meeting)
@@ -180,6 +215,7 @@ class Joining:
             return
         if b < a:
             (a, mine), (b, its) = (b, its), (a, mine)
+        self._change(a, mine.runs)
         for key, run in its.runs.items():
             mine.runs[key] = run
             unit = self.groups.unit(key)
@@ -190,21 +226,21 @@ class Joining:
         mine.is_joined, its.into, its.runs = True, a[:16], {}
         self.strands.put(a, mine)
         self.strands.put(b, its)
-        self._changed[a] = None
 
     # --- who goes on with whom ----------------------------------------------------------------------------------------
 
-    def _decide(self, meeting: Key) -> None:
+    def _decide(self, meeting: Key, former: dict[Key, Run]) -> None:
         runs = self._runs(meeting)
-        below: dict[Key, Key] = {}
         if meeting[16:17] == b"l":
             strand = self.strands.get(meeting)
             if strand is None or not strand.is_joined:  # of one trace, which its own spans tell
                 return
-            on, below = of_strand(runs)
+            (on, below), (was_on, was_below) = of_strand(runs), of_strand(former)
         else:
-            on = continued(runs)
+            (on, below), (was_on, was_below) = (continued(runs), {}), (continued(former), {})
         for key in sorted(runs):
+            if key in former and on.get(key) == was_on.get(key) and below.get(key) == was_below.get(key):
+                continue  # not even asked for: a long conversation has many runs
             unit = self.groups.unit(key)
             if unit is None:
                 continue

@@ -234,6 +234,16 @@ class Lane(msgspec.Struct, omit_defaults=True, gc=False):
     points: list[tuple[int, int, int]] = []
 
 
+class Held(msgspec.Struct, omit_defaults=True, gc=False):
+    """A milestone of one message that waits for its time (by the ledger's clock, seconds), and when the last one was told."""
+
+    told_at: float = 0.0
+    checkpoint: Checkpoint | None = None
+    #: The task that it is of.
+    of: Key = b""
+    due_at: float = 0.0
+
+
 class Group(msgspec.Struct, omit_defaults=True, gc=False):
     """One task: the merged facts of its units, its segments, and what was told of it."""
 
@@ -274,6 +284,10 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     quiet_ns: int = 0
     #: The status as last shown.
     status: str = ""
+    #: The milestone reached last: its run, its fifth, its step.
+    milestone: tuple[str, int, str] | None = None
+    #: Of a root task: what is held of the messages that carry it, by lane.
+    held_back: dict[str, Held] = {}
 
 
 class Members(msgspec.Struct, gc=False):

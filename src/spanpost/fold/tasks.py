@@ -362,6 +362,7 @@ def as_task(
         approvals=_approvals(facts) if maps else (),
         links=_by_name(maps.get("links")),
         results=_by_name(maps.get("results")),
+        attributes=_by_name(maps.get("attributes")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
 

@@ -116,7 +116,7 @@ def _events(
     texts: dict[str, bytes] = {}
     ids: dict[bytes, bytes] = {b"": _NULL}
     traces: dict[tuple[str, bytes], bytes] = {}
-    places: dict[tuple[UUID | None, bytes], bytes] = {}
+    places: dict[int, tuple[tuple[UUID | None, bytes], bytes]] = {}
 
     def text(value: str) -> bytes:
         known = texts.get(value)
@@ -150,10 +150,10 @@ def _events(
         if sent_by is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
             sent_by = origins[id(o.origin)] = (o.origin, _jsonb(_json(o.origin.resource)) + text(scope))
-        shown = places.get(place)
+        shown = places.get(id(place))
         if shown is None:
             task_uid, unit = place
-            shown = places[place] = (_sized(task_uid.bytes) if task_uid is not None else _NULL) + _sized(unit)
+            shown = places[id(place)] = (place, (_sized(task_uid.bytes) if task_uid is not None else _NULL) + _sized(unit))
         attributes = _json(o.attributes if not o.unread else {DROPPED: o.unread})
         if o.status_message or o.links or o.body is not None or o.producer:
             more = b"".join(
@@ -183,7 +183,7 @@ def _events(
                     b"\x01",
                     attributes,
                     sent_by[1],
-                    shown,
+                    shown[1],
                     more,
                 )
             ),

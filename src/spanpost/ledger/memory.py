@@ -233,7 +233,7 @@ class MemoryLedger:
         for key in due:
             del self._timers[key]
         recorded = Recorded()
-        if folds := [key for key in due if key[16:17] == b"g"]:
+        if folds := [key for key in due if key[16:17] in (b"g", b"w")]:
             recorded = self._write(walk.elapse(self._records, folds, self.rules, now))
         if silent := self._hearing.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(silent))

@@ -215,7 +215,7 @@ class PostgresLedger:
         due: dict[bytes, list[bytes]] = {}
         for row in keys:
             due.setdefault(row[0][16:17], []).append(row[0])
-        recorded = await self._elapse(due.get(b"g", []))
+        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
             gone, silent = await self._run(lambda c: hearing.overdue(c, processes, self.rules.patience))
             # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
@@ -304,7 +304,7 @@ class PostgresLedger:
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
         await records.fetch_domains(connection, walk.domains(distinct))
-        doubtful = distinct if asks_all else [p for p in distinct if not walk.is_new(records, p)]
+        doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
         if not new:
@@ -328,14 +328,21 @@ class PostgresLedger:
         return [p for p in distinct if id(p) not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
+        begun = fold
         while True:
             try:
                 with unfoldable():
-                    return fold()
+                    return begun()
             except Missing as missing:
-                await self._lock_more(connection, locked, {missing.key[:16]})
+                await self._lock_more(connection, locked, {key[:16] for key in missing.keys})
+                if missing.go_on is not None:
+                    begun = missing.go_on
+                    await records.fetch(connection, missing.keys)
+                    continue
+                begun = fold
                 records.reset()
-                await records.fetch_around(connection, missing.key)
+                for key in missing.keys:
+                    await records.fetch_around(connection, key)
 
     async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
         if folded.moves:

@@ -147,24 +147,45 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
     attributes = o.attributes
     said: dict[str, Any] = {}
     inner: dict[str, Any] = {}
-    has_rivals = plan.has_rivals
-    for key, field, coerce, is_direct, shortcut in plan.takes:
-        if has_rivals and (field in said or field in inner):
-            continue
+    for key, field, coerce, is_direct in plan.texts:
         value = attributes[key]
-        kind = type(value)
-        if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
-            shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
-        ):
-            found = value
-        else:
-            found = coerce(value)
-            if found is None:
+        if type(value) is not str or not 0 < len(value) <= 64:
+            value = coerce(value)
+            if value is None:
                 continue
         if is_direct:
-            said[field] = found
+            said[field] = value
         else:
-            inner[field] = found
+            inner[field] = value
+    for key, field, coerce, is_direct in plan.numbers:
+        value = attributes[key]
+        if type(value) is not int or not 0 <= value <= _INT64:
+            value = coerce(value)
+            if value is None:
+                continue
+        if is_direct:
+            said[field] = value
+        else:
+            inner[field] = value
+    for key, field, coerce, is_direct in plan.others:
+        value = coerce(attributes[key])
+        if value is not None:
+            if is_direct:
+                said[field] = value
+            else:
+                inner[field] = value
+    for key, field, coerce, is_direct, shortcut in plan.rivals:
+        into = said if is_direct else inner
+        if field not in into:
+            value = attributes[key]
+            kind = type(value)
+            if not (
+                (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64)
+                or (shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64)
+            ):
+                value = coerce(value)
+            if value is not None:
+                into[field] = value
     for key in plan.extras:
         note_extra(said, key, attributes[key])
     look = Look(o, attributes, said, inner)
@@ -231,9 +252,7 @@ def _reading(look: Look) -> Reading:
     o, role, said, inner = look.observation, look.role, look.said, look.inner
     resource = _of_resource(o.origin)
     if resource:
-        for field in _SHARED:
-            if field in resource and field not in said:
-                said[field] = resource[field]
+        said = look.said = {**resource["shared"], **said}
         # A process that works on one task says so once; the span by which it was entered carries it.
         if "task_id" in resource and "task_id" not in said and (not o.parent_id or o.kind in (2, 5)):
             said["task_id"] = resource["task_id"]
@@ -347,6 +366,8 @@ def _of_resource(origin: Origin) -> dict[str, Any]:
             found = take(value)
             if found is not None and not (field == "service" and found.startswith("unknown_service")):
                 said[field] = found
+    if said:
+        said["shared"] = {field: said[field] for field in _SHARED if field in said}
     if len(_resources) >= _MEMO:
         _resources.clear()
     _resources[id(origin)] = (origin, said)

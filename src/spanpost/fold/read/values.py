@@ -201,6 +201,11 @@ def _name(value: str) -> str | None:
 
 def agent_id(value: Any) -> str | None:
     """Return an agent's id, unless it is a constant."""
+    return _agent_id(value) if type(value) is str and len(value) <= 64 else _agent_id.__wrapped__(value)
+
+
+@lru_cache(maxsize=1024)
+def _agent_id(value: Any) -> str | None:
     found = identifier(value)
     return None if found is None or found.lower() in _NO_NAMES else found
 
@@ -238,6 +243,11 @@ def _doing(span_name: str) -> str | None:
 
 def conversation(value: Any) -> str | None:
     """Return a conversation id; a response id in its place (MS agent-framework) changes at every call and is none."""
+    return _conversation(value) if type(value) is str and len(value) <= 64 else _conversation.__wrapped__(value)
+
+
+@lru_cache(maxsize=1024)
+def _conversation(value: Any) -> str | None:
     found = identifier(value)
     return None if found is None or found.startswith("resp_") or found.lower() in _NO_NAMES else found
 

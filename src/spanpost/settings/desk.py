@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.desk.who import ACTIONS, DECIDE, HERE
-from spanpost.room import Duration, Room
+from spanpost.settings.room import Duration, Room
 
 _USER = re.compile(r"^[UW][A-Z0-9]{2,30}$")
 _GROUP = re.compile(r"^S[A-Z0-9]{2,30}$")

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from spanpost.domain.errors import ConfigError
-from spanpost.room import Room
+from spanpost.settings.room import Room
 
 _MIB = 1024 * 1024
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
