@@ -21,6 +21,8 @@ class Part(IntEnum):
     EVENT = 2
     LINK = 3
     LOG = 4
+    #: A person's act, recorded by the ledger itself: no door makes it, so that no sender can.
+    INTERVENTION = 5
 
 
 class Status(IntEnum):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 from zlib import crc32
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
+from spanpost.fold import acts, approvals
 from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 from spanpost.fold.flow import nano
@@ -16,7 +16,7 @@ from spanpost.fold.read.values import doing
 from spanpost.fold.read.values import name as clean_name
 
 #: Bound once: an enum's members are looked up slowly.
-_STARTED, _ENDED = Part.STARTED, Part.ENDED
+_STARTED, _ENDED, _INTERVENTION = Part.STARTED, Part.ENDED, Part.INTERVENTION
 _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
@@ -47,6 +47,12 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
     `is_ending` says that the span is a box or the top of its trace, so that its end is the end of something.
     """
     at = o.at_ns
+    if o.part is _INTERVENTION:  # a person's act is no sign of work
+        if r.approval is not None:
+            approvals.enter(facts, o, r, at, key)
+        if r.act is not None:
+            acts.enter(facts, r.act, at, key)
+        return
     if r.is_silent:  # nothing was heard: no fact of it but that
         silent = (at, key)
         if facts.ending.silent is None or silent > facts.ending.silent:
@@ -93,7 +99,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
     if r.is_interrupt:
         facts.note("interrupt", 0, at, key, True)
     if r.approval is not None:
-        _approval(facts, r, at, key)
+        approvals.enter(facts, o, r, at, key)
     if r.is_gone:
         _gone(facts.ending, at, key)
 
@@ -263,15 +269,6 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) 
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
     if r.tells is Tells.ERROR and r.failure is not None:
         facts.note("failure", 0, at, key, _failure(r.failure, o))
-
-
-def _approval(facts: Facts, r: Reading, at: int, key: bytes) -> None:
-    a: Any = r.approval
-    if a.decision or r.tells is Tells.APPROVAL_RESOLVED:
-        # First decision wins.
-        facts.enter("answered", a.id[:TEXT_CAP], 0, -at, key, (a.decision, a.by, a.comment))
-    else:
-        facts.enter("asked", a.id[:TEXT_CAP], 0, at, key, (a.question, a.detail, list(a.options), a.risk, a.expires_at))
 
 
 def _gone(ending: Ending, at: int, key: bytes) -> None:

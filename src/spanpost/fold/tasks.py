@@ -29,8 +29,9 @@ from typing import Any
 import msgspec
 
 from spanpost import conventions as c
-from spanpost.domain.readings import Approval, Artifact, Failure, Finish
+from spanpost.domain.readings import Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
+from spanpost.fold import acts, approvals
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Ending, Fact, Facts
@@ -78,9 +79,11 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
         return verdict
     if is_given_up(group):
         return Verdict(c.ERROR, "last call failed, and silence since", "error", True, True, facts.last_ns, facts.value("failure"))
-    if _open_approvals(facts):
+    if approvals.is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
+    if acts.paused_by(facts) and (said is None or said[1] < facts.at("pause_asked")):
+        return Verdict(c.PAUSED, "a person paused it")
     if said is not None and said[3] in (c.WAITING, c.PAUSED, c.STALLED):
         return Verdict(said[3], "agent.status")
     if _is_interrupted(facts):
@@ -102,7 +105,7 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
 
 def may_be_given_up(group: Group) -> bool:
     """Tell whether a task whose root never comes would be taken for failed, were it silent for a while."""
-    return _has_failed_call_last(group.facts) and not _open_approvals(group.facts)
+    return _has_failed_call_last(group.facts) and not approvals.is_waiting(group.facts)
 
 
 def is_given_up(group: Group) -> bool:
@@ -163,7 +166,7 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
         return Verdict(c.WAITING, "interrupt", "waiting", True, True, at)
-    if _open_approvals(facts) and outcome != "error":
+    if approvals.is_waiting(facts) and outcome != "error":
         return Verdict(c.WAITING, "open approval", "waiting", False, True, at)
     if outcome == "cancelled":
         return Verdict(c.CANCELLED, "cancelled", "cancelled", False, True, at)
@@ -254,14 +257,6 @@ def _is_unresolved(facts: Facts) -> bool:
             return False
         return bool(tool[2]) or call[2] in (Finish.TOOLS, Finish.UNKNOWN)
     return bool(call[2] == Finish.TOOLS)
-
-
-def _open_approvals(facts: Facts) -> bool:
-    asked = facts.maps.get("asked")
-    if not asked:
-        return False
-    answered = facts.maps.get("answered", {})
-    return any(entry not in answered for entry in asked)
 
 
 def as_task(
@@ -359,7 +354,11 @@ def as_task(
         child_failed=sum(children.values()),
         steps=steps,
         artifacts=_artifacts(facts) if maps else (),
-        approvals=_approvals(facts) if maps else (),
+        approvals=approvals.approvals(facts, group.tenant, rules.expiry) if maps else (),
+        is_muted=acts.is_muted(facts),
+        cancel_by=acts.cancel_by(facts),
+        cancel_at=moment(facts.at("cancel_asked")),
+        paused_by=acts.paused_by(facts),
         links=_by_name(maps.get("links")),
         results=_by_name(maps.get("results")),
         attributes=_by_name(maps.get("attributes")),
@@ -440,25 +439,3 @@ def _acts(facts: Facts) -> tuple[Step, ...]:
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
     entries = sorted(facts.maps.get("artifacts", {}).items(), key=lambda item: (item[1][1], item[0]))
     return tuple(Artifact(name=fact[3][0], uri=fact[3][1], kind=fact[3][2]) for _, fact in entries)
-
-
-def _approvals(facts: Facts) -> tuple[Approval, ...]:
-    asked, answered = facts.maps.get("asked", {}), facts.maps.get("answered", {})
-    out = []
-    for entry in sorted(asked.keys() | answered.keys(), key=lambda e: (asked[e][1] if e in asked else 0, e)):
-        question, detail, options, risk, expires_at = asked[entry][3] if entry in asked else ("", "", [], "", "")
-        decision, by, comment = answered[entry][3] if entry in answered else ("", "", "")
-        out.append(
-            Approval(
-                id=entry,
-                question=question,
-                detail=detail,
-                options=tuple(options),
-                risk=risk,
-                expires_at=expires_at,
-                decision=decision,
-                by=by,
-                comment=comment,
-            )
-        )
-    return tuple(out)

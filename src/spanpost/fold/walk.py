@@ -11,6 +11,7 @@ import msgspec
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
 from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.fold import milestones
+from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
@@ -132,6 +133,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.talk)
         if p.telling is not None:
             out.add(p.telling[2][:16])
+        if p.reading.approval is not None:
+            out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
     return out
 
 

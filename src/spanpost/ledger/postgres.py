@@ -24,19 +24,22 @@ import asyncpg
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
-from spanpost.domain.observations import Observation
+from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, fleet, hearing, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, fleet, hearing, interventions, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import lock, try_lock
+from spanpost.ledger.people import People
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_data, keep, transact, unfoldable
@@ -66,7 +69,7 @@ class _Wider(Exception):
         self.domains = domains
 
 
-class PostgresLedger:
+class PostgresLedger(People):
     """A `Ledger` in PostgreSQL.
 
     `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody
@@ -98,6 +101,7 @@ class PostgresLedger:
         self._jitter = jitter
         self._months_due = 0.0
         self._has_turn = False
+        self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -134,7 +138,12 @@ class PostgresLedger:
         if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
             await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
+    async def _own_connection(self) -> Any:
+        settings = {"application_name": "spanpost"}
+        return await asyncpg.connect(self._dsn, timeout=10, command_timeout=10, statement_cache_size=0, server_settings=settings)
+
     async def close(self) -> None:
+        await self._ear.close()
         if self._pool is not None:
             if self._has_turn:
                 leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
@@ -175,6 +184,8 @@ class PostgresLedger:
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch) if batch else Recorded()
+        if recorded.owed:
+            recorded = recorded.plus(await self._record(recorded.owed))
         return recorded.plus(await self._hear(beats)) if beats else recorded
 
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
@@ -226,6 +237,8 @@ class PostgresLedger:
                 recorded = recorded.plus(await self._record(back))
         if tasks := due.get(b"t"):
             recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+        if questions := due.get(TIMER):
+            recorded = recorded.plus(await self._expire(questions))
         return recorded
 
     async def listen_anew(self) -> None:
@@ -272,7 +285,7 @@ class PostgresLedger:
 
         return await self._widening(work, {key[:16] for key in asked})
 
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[Recorded]], domains: Iterable[bytes]) -> Recorded:
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
@@ -356,8 +369,13 @@ class PostgresLedger:
             await rows.write_gone(connection, folded.gone)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
         if folded.tasks:
-            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=bool(placed))
+            await rows.write_tasks(
+                connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
+            )
             await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
+        owed: list[Observation] = []
+        if speaks_of_approvals(placed, folded):
+            owed = (await interventions.keep(connection, folded.tasks, now)).owed
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -380,6 +398,7 @@ class PostgresLedger:
             corrections=folded.corrections,
             deliveries=count,
             lost=folded.lost,
+            owed=owed,
         )
 
     async def _bisect(
@@ -523,5 +542,10 @@ class PostgresLedger:
         return found
 
 
-async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
+def _is_heard(placed: Sequence[Placed]) -> bool:
+    """Tell whether a task changed by what was told of it: neither time nor a person's act is a sign of its life."""
+    return any(p.observation.part is not Part.INTERVENTION for p in placed)
+
+
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[T]], locked: set[bytes], connection: Any) -> T:
     return await work(connection, locked)
