@@ -15,6 +15,7 @@ from spanpost.settings.attach import AttachSettings
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
 from spanpost.settings.database import DatabaseSettings
+from spanpost.settings.desk import DeskSettings
 from spanpost.settings.forward import ForwardSettings
 from spanpost.settings.gateway import GatewaySettings
 from spanpost.settings.intake import IntakeSettings
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
+    desk: DeskSettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
