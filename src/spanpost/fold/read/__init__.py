@@ -40,15 +40,20 @@ from spanpost.fold.read.dialect import (
 )
 from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event
 from spanpost.fold.read.genai import GENAI
+from spanpost.fold.read.genkit import GENKIT
 from spanpost.fold.read.haystack import HAYSTACK
+from spanpost.fold.read.langfuse import LANGFUSE
 from spanpost.fold.read.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
+from spanpost.fold.read.mlflow import MLFLOW
 from spanpost.fold.read.openai_agents import OPENAI_AGENTS
 from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
+from spanpost.fold.read.spring_ai import SPRING_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
+from spanpost.fold.read.vercel_ai import VERCEL_AI
 
 #: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
 _OTHER = Role.OTHER
@@ -81,6 +86,11 @@ DIALECTS: tuple[Dialect, ...] = (
     MCP,
     TRACELOOP,
     LANGSMITH,
+    LANGFUSE,
+    MLFLOW,
+    VERCEL_AI,
+    GENKIT,
+    SPRING_AI,
     GENAI,
     OPENINFERENCE,
     HAYSTACK,
@@ -167,6 +177,8 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
             inner[field] = found
     for key in plan.extras:
         note_extra(said, key, attributes[key])
+    if "used" in inner:
+        _spread(inner)
     look = Look(o, attributes, said, inner)
     _decide_role(look, tables, plan)
     if look.role is _OTHER or look.role is _PLUMBING:
@@ -253,6 +265,12 @@ def _reading(look: Look) -> Reading:
 
 
 _TOTALS = frozenset({"total_input", "total_output", "input", "output", "cost"})
+
+
+def _spread(inner: dict[str, Any]) -> None:
+    """Take in what a JSON text says was used, where no attribute of its own does."""
+    for field, count in inner.pop("used").items():
+        inner.setdefault(field, count)
 
 
 def _as_box(look: Look, resource: dict[str, Any]) -> None:
