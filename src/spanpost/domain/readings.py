@@ -151,6 +151,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tool_call_id: str | None = None
     #: The tool call is known to have given no result (it waits for a person). Unknown is False.
     has_no_result: bool = False
+    #: It is known to have given one: nobody is waited for. Unknown is False.
+    has_result: bool = False
 
     # --- progress -----------------------------------------------------------------------------------------------
     #: One of the nine statuses, as the agent said it.

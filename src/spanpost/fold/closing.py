@@ -318,6 +318,8 @@ def _is_worth_a_message(group: Group) -> bool:
     """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
     if group.has_box or group.flow[0] > 1 or (group.flow[0] and group.tools):
         return True
+    if group.flow[0] and group.facts.value("failed_turn") is not None:
+        return True  # a run whose root is lost, as smolagents' is when its model fails
     return bool(group.facts.maps.keys() - {"acts"}) or group.facts.value("status") is not None
 
 

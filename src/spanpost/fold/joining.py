@@ -98,7 +98,7 @@ class Joining:
         first, tool = facts.value("first"), facts.value("tool")
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")
-        if waits and tool is not None and (tool[2] or facts.at("tool") > facts.at("call")):
+        if waits and tool is not None and (tool[2] == 1 or facts.at("tool") > facts.at("call")):
             pending = (tool[0], tool[3])
         closed = segment.ending.closed
         run = Run(

@@ -168,7 +168,8 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     if outcome == "cancelled":
         return Verdict(c.CANCELLED, "cancelled", "cancelled", False, True, at)
     if outcome == "error":
-        return Verdict(c.ERROR, "root error", "error", False, True, at, (kind, message, _log_tail(facts)))
+        shown = (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")  # an event has told it
+        return Verdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
         return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
@@ -247,12 +248,12 @@ def _is_unresolved(facts: Facts) -> bool:
     """It closed on a tool call that was asked for and never made, or made and never answered by a model turn."""
     call, tool = facts.value("call"), facts.value("tool")
     if call is None:
-        return tool is not None and bool(tool[2])
+        return tool is not None and tool[2] == 1
     if tool is not None and facts.at("tool") > facts.at("call"):
         name = str(tool[0]).lower()
         if any(name.startswith(closing) or closing in name for closing in _CLOSING):
             return False
-        return bool(tool[2]) or call[2] in (Finish.TOOLS, Finish.UNKNOWN)
+        return tool[2] == 1 or (tool[2] != 2 and call[2] in (Finish.TOOLS, Finish.UNKNOWN))
     return bool(call[2] == Finish.TOOLS)
 
 

@@ -230,6 +230,8 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
 
 #: Fields by which a span of no kind shows that an agent is at work in it.
 _OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
+#: What a tool gave, under names that are written for all that gave something.
+_RESULTS = frozenset({"gen_ai.tool.call.result", "ai.toolCall.result"})
 _SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
 
@@ -257,6 +259,8 @@ def _reading(look: Look) -> Reading:
             said["agent_label"] = agent
         if role is _LLM:
             _as_call(look)
+        elif role is _TOOL and not _RESULTS.isdisjoint(o.attributes) and "has_no_result" not in said:
+            said["has_result"] = True
     if o.status is _STATUS_ERROR:
         _as_failed(look)
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
@@ -278,6 +282,8 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
     agent = inner.get("agent")
     if role is _WORKFLOW:
         title = inner.get("workflow") or v.name_of_span(look.observation.name)
+        if title is not None and title in (inner.get("model_asked"), inner.get("model_answered")):
+            title = None  # an invocation of nobody is called by its model
         if title is not None and "task_name" not in said:
             said["task_name"] = title
     elif agent is None:

@@ -28,7 +28,7 @@ def _refine(look: Look) -> None:
             said.setdefault("tool_name", found)
         call = identifier(a.get("langfuse.observation.metadata.tool_call_id"))
         if call is not None:
-            said.setdefault("tool_call_id", call)
+            said.setdefault("tool_call_id", call.strip('"'))
     elif look.role is Role.LLM:
         usage = a.get(_USAGE)
         # Kinds of input that stand beside it are not in it.

@@ -215,7 +215,7 @@ def _name_of_span(span_name: str) -> str | None:
     return _name(_TAIL.sub("", _VERB.sub("", span_name)))
 
 
-_DOING = re.compile(r"^(?:execute_tool|execute_task|running tools?:?|tools/call|chat)\s+", re.IGNORECASE)
+_DOING = re.compile(r"^(?:(?:execute_tool|execute_task|running tools?:?|tools/call|tool_call|chat)\s+|Tool\.)", re.IGNORECASE)
 _DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff|forward|__call__)$")
 
 
