@@ -284,7 +284,7 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
-    said_cost = _said_cost(group) if maps else None
+    whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
@@ -340,10 +340,10 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=said_cost if said_cost is not None else usage.cost_usd,
+        cost_usd=whole_cost if whole_cost is not None else usage.cost_usd,
         # What data points tell is of all calls.
         unpriced_calls=0
-        if said_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
+        if whole_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
         else group.flow[0] - group.flow[11],
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
@@ -367,7 +367,7 @@ def as_task(
     )
 
 
-def _said_cost(group: Group) -> Decimal | None:
+def said_cost(group: Group) -> Decimal | None:
     """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
     said = group.facts.maps.get("costs")
     if not said:

@@ -33,7 +33,7 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, fleet, hearing, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import lock, try_lock
@@ -175,6 +175,9 @@ class PostgresLedger:
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch) if batch else Recorded()
+        lost = faults.losses()
+        if lost:
+            recorded = recorded.plus(Recorded(lost=lost))
         return recorded.plus(await self._hear(beats)) if beats else recorded
 
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
@@ -189,7 +192,9 @@ class PostgresLedger:
         except Exception as error:
             if not is_of_data(error):
                 raise
-            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error, exc_info=isinstance(error, Unfoldable))
+            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+            if isinstance(error, Unfoldable):
+                faults.tell(error)
         kept = [mended(o) for o in batch]
         known: set[bytes] = set()
         for o in kept:

@@ -14,6 +14,7 @@ Synonyms are alternatives, never addends. `read` is total: whatever the attribut
 
 from __future__ import annotations
 
+from collections import deque
 from decimal import Decimal
 from typing import Any
 
@@ -70,7 +71,7 @@ _PART_ENDED = Part.ENDED
 _TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "NOTHING", "is_silent", "read", "try_out"]
+__all__ = ["DIALECTS", "NOTHING", "is_silent", "overlooked", "read", "try_out"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (
@@ -102,6 +103,7 @@ _HEADS = frozenset(name[:4] for name in (*_PLUMBING_NAMES, *(name for dialect in
 _INT64 = 2**63 - 1
 
 
+_overlooked: deque[Exception] = deque(maxlen=1024)
 _tables: dict[str, Tables] = {}
 _resources: dict[int, tuple[Origin, dict[str, Any]]] = {}
 #: What is remembered between calls is bounded: scopes, resources.
@@ -122,9 +124,18 @@ def read(observation: Observation) -> Reading:
         if plan.is_silent:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)
         return _read_span(observation, tables, plan)
-    except Exception:
+    except Exception as error:
         # Attributes are a stranger's: whatever was overlooked costs this reading, never the batch.
+        _overlooked.append(error)
         return NOTHING
+
+
+def overlooked() -> list[Exception]:
+    """Return what was raised while reading since this was last asked, the newest: who can log does so."""
+    found = []
+    while _overlooked:
+        found.append(_overlooked.popleft())
+    return found
 
 
 def is_silent(scope: str, keys: tuple[str, ...]) -> bool:

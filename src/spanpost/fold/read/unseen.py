@@ -25,11 +25,19 @@ _SHAPES: tuple[tuple[str, re.Pattern[str], bool], ...] = (
     ("reasoning", re.compile(r"(?:^|[._])(?:reasoning|thoughts|thinking)(?:[._]output)?_tokens$"), False),
     ("input", re.compile(r"(?:^|[._])(?:usage|tokens?(?:_count|_usage)?)[._](?:input|prompt)(?:_tokens?)?(?:_count)?$"), True),
     ("input", re.compile(r"[._](?:input|prompt)_tokens?(?:_count)?$"), True),
-    ("output", re.compile(r"(?:^|[._])(?:usage|tokens?(?:_count|_usage)?)[._](?:output|completion)(?:_tokens?)?(?:_count)?$"), True),
+    (
+        "output",
+        re.compile(r"(?:^|[._])(?:usage|tokens?(?:_count|_usage)?)[._](?:output|completion)(?:_tokens?)?(?:_count)?$"),
+        True,
+    ),
     ("output", re.compile(r"[._](?:output|completion)_tokens?(?:_count)?$"), True),
     ("used", re.compile(r"(?:^|[._])(?:token_usage|usage_metadata|usage_details)$"), False),
     ("model_answered", re.compile(r"[._]response[._]model(?:_name|_id)?$"), False),
-    ("model_asked", re.compile(r"(?:[._]request[._]model(?:_name|_id)?|(?:^|[._])(?:llm|ai)[._]model(?:[._](?:name|id))?)$"), False),
+    (
+        "model_asked",
+        re.compile(r"(?:[._]request[._]model(?:_name|_id)?|(?:^|[._])(?:llm|ai)[._]model(?:[._](?:name|id))?)$"),
+        False,
+    ),
     ("finish", re.compile(r"(?:^|[._])(?:finish_reasons?|stop_reason)$"), False),
     ("response", re.compile(r"(?:^|[._])(?:llm|ai|model)[._]response[._]id$"), False),
     ("tool_name", re.compile(r"(?:^|[._])tool(?:_call)?[._]name$"), False),
@@ -46,7 +54,9 @@ _WORDS = {
     Role.HANDOFF: ("handoff",),
 }
 #: The words in the three ways they are written.
-WORDS = {form: role for role, words in _WORDS.items() for word in words for form in (word, word.upper(), word.title().replace("_", ""))}
+WORDS = {
+    form: role for role, words in _WORDS.items() for word in words for form in (word, word.upper(), word.title().replace("_", ""))
+}
 
 
 @lru_cache(maxsize=8192)
