@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain, pairwise
 
 import pytest
+from msgspec.structs import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -157,7 +158,10 @@ def told_by(calls: list[tuple[int, Call]], window: int | None = 1000) -> list[li
     """Return what each call of a lane tells. A call is its time and itself; equal times are repeats."""
     lane, known = Lane(), None if window is None else Window(window, "table")
     return [
-        judge(lane, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation), known, RULES)
+        [
+            replace(one, since_ns=0)
+            for one in judge(lane, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation), known, RULES)
+        ]
         for at, (used, conversation) in calls
     ]
 

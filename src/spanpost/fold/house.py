@@ -158,7 +158,9 @@ class House:
             if group is not None:
                 out.moves.append(Move(trace_id, unit_from, unit_to, uuid_of(group.uid)))
         news = self.news.resolved() + self.lanes.judged()
-        out.retracted = [*self.news.retracted, *groups.retracted_ids()]
+        overtaken = self.lanes.overtaken()
+        news = [item for item in news if item[0].id not in overtaken]
+        out.retracted = [*self.news.retracted, *groups.retracted_ids(), *overtaken]
         self.closing.judge(news)
         for kin in list(groups.kins.values()):
             for met, positions in kin.recorded.items():

@@ -254,6 +254,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     parent: Key = b""
     parent_rank: tuple[int, Key] = (0, b"")
     lanes: dict[str, Lane] = {}
+    #: Compactions that were inferred: checkpoint id, the last call before it, the call that confirmed it (ns).
+    inferred: list[tuple[bytes, int, int]] = []
     is_announced: bool = False
     #: A timer runs, at whose end the task is announced after all.
     is_settling: bool = False
