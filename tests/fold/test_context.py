@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import chain, pairwise
 
 import pytest
-from msgspec.structs import replace
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window, canonical_model, model_names, window_of

@@ -26,7 +26,7 @@ from spanpost.fold.news import News
 from spanpost.fold.read import NOTHING as SILENCE
 from spanpost.fold.rebuild import gather, rebuild
 from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell, domain_of
-from spanpost.fold.spans import Spans
+from spanpost.fold.spans import Spans, link_of
 from spanpost.fold.tell import telling
 from spanpost.fold.work import Key, Work
 
@@ -62,7 +62,7 @@ class House:
         state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
         rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
         if r is SILENCE and cell is None and state == ENDED and o.parent_id and o.parent_id != span_id:
-            self.spans.edge(kin, span_id, o.parent_id, rank)
+            self.spans.edge(kin, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
             return
         if cell is None or (state, rank) > (cell.state, cell.rank):
             cell = self.spans.adopt(kin, p, cell, state, rank)

@@ -1,11 +1,14 @@
 """Which runs of different traces belong to one task: those that go on with one that waits, and those that messages join.
 
 Rules. A *run* is a box without a box above it and without a task id of its own. Runs meet by the id of a tool call, by their
-conversation, and by the strand of traces that links of a framework's own messages join. Of those that meet
+conversation, by the strand of traces that links of a framework's own messages join, and by a link of their own: of their box, or
+of a span above it (the consumer of a queue). Of those that meet
 - a run goes on with the one that ended, before it began, waiting for a person: if it begins with the tool call that was left
   open, without a model call before; or, where the wait was said and no tool call was left open, if it is the same agent's.
   Each wait is gone on with by one run, the earliest;
-- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest.
+- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest;
+- a run that links to another trace goes on with the same agent's run there, else it hangs below the earliest run that began
+  before it. A span that links to several traces (the consumer of a batch) joins nothing.
 
 Theory. What a run is (`Run`) is a function of the facts of its own units, never of what it was joined to; who goes on with
 whom is a function of the runs that meet. Both are asked anew whenever they may have changed, so any order comes to the same.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 from spanpost.fold.facts import Facts
 from spanpost.fold.groups import Groups
+from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above
 from spanpost.fold.records import DEPTH, Group, Meeting, Run, Segment, Strand, Unit, meeting_key, strand_key
 from spanpost.fold.tasks import how_it_waits
@@ -70,6 +74,7 @@ class Joining:
         kin = self.groups.kin(key[:16])
         is_run = unit.is_box and unit.root == key and not unit.task_id and box_above(kin, unit)[1] is None
         wanted: dict[Key, Run] = {}
+        guest_of: Key = b""
         if is_run:
             group = self.groups.group(unit.group)
             if group is None:
@@ -77,13 +82,20 @@ class Joining:
             run, meets = self._run(key, unit, group)
             wanted = dict.fromkeys(meets, run)
             # A strand needs no more than who it was and when: what changes with every batch is not written there.
-            wanted[self._strand(key[:16])[0]] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+            own, strand = self._strand(key[:16])
+            wanted[own] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+            other = self._strand(link)[0] if not strand.is_joined and (link := self._link(kin, key[17:])) else own
+            if other != own:
+                wanted[other] = wanted[own]
+                guest_of = other
         for meeting in [m for m in unit.meetings if m not in wanted]:
             self._withdraw(meeting, key)
             del unit.meetings[meeting]
+            if meeting[16:] == b"l":
+                unit.linked_to = b""
             self._show(key, unit)
         for meeting, as_run in wanted.items():
-            if self._enter(meeting, key, as_run) and meeting not in unit.meetings:
+            if self._enter(meeting, key, as_run, is_guest=meeting == guest_of) and meeting not in unit.meetings:
                 unit.meetings[meeting] = b""
                 kin.units.put(key[17:], unit)
 
@@ -130,27 +142,33 @@ class Joining:
                     facts.merge(one.facts)
         return facts
 
-    def _enter(self, meeting: Key, key: Key, run: Run) -> bool:
-        runs = self._runs(meeting)
-        if runs.get(key) == run:
-            return True
+    def _enter(self, meeting: Key, key: Key, run: Run, *, is_guest: bool) -> bool:
         if meeting[16:17] == b"l":
+            strand = self.strands.get(meeting) or Strand()
+            runs = strand.guests if is_guest else strand.runs
+            if runs.get(key) == run:
+                return True
             if key not in runs and len(runs) >= STRAND_CAP:
                 return False
             runs[key] = run
-            self.strands.put(meeting, self.strands.get(meeting) or Strand(runs=runs))
-        else:
-            runs[key] = run
-            if len(runs) > RUNS_CAP:
-                del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
-            self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
+            self.strands.put(meeting, strand)
+            self._changed[meeting] = None
+            return True
+        runs = self._runs(meeting)
+        if runs.get(key) == run:
+            return True
+        runs[key] = run
+        if len(runs) > RUNS_CAP:
+            del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
+        self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
         self._changed[meeting] = None
         return True
 
     def _withdraw(self, meeting: Key, key: Key) -> None:
         if meeting[16:17] == b"l":
             meeting = self._strand(meeting[:16])[0]
-        if self._runs(meeting).pop(key, None) is None:
+        strand = self.strands.get(meeting) if meeting[16:17] == b"l" else None
+        if self._runs(meeting).pop(key, None) is None and (strand is None or strand.guests.pop(key, None) is None):
             return
         shelf = self.strands if meeting[16:17] == b"l" else self.meetings
         record = shelf.get(meeting)
@@ -161,6 +179,17 @@ class Joining:
     def _runs(self, meeting: Key) -> dict[Key, Run]:
         record = self.strands.get(meeting) if meeting[16:17] == b"l" else self.meetings.get(meeting)
         return record.runs if record is not None else {}
+
+    def _link(self, kin: Kin, span_id: bytes) -> bytes:
+        """Return the domain to which a run links: by its box, or the nearest span above it that links anywhere."""
+        for _ in range(DEPTH):
+            cell = kin.cells.get(span_id)
+            if cell is None:
+                return b""
+            if cell.link or not cell.parent or cell.is_cut:
+                return cell.link
+            span_id = cell.parent
+        return b""
 
     # --- strands ------------------------------------------------------------------------------------------------------
 
@@ -187,7 +216,14 @@ class Joining:
                 unit.meetings.pop(b, None)
                 unit.meetings[a] = b""
                 self.groups.kin(key[:16]).units.put(key[17:], unit)
-        mine.is_joined, its.into, its.runs = True, a[:16], {}
+        for key, run in its.guests.items():
+            mine.guests[key] = run
+            unit = self.groups.unit(key)
+            if unit is not None and unit.meetings.pop(b, None) is not None:
+                unit.meetings[a] = b""
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
+        mine.is_joined, its.into, its.runs, its.guests = True, a[:16], {}, {}
+        self.groups.runs.update(mine.runs)  # whoever was a guest elsewhere is so no more
         self.strands.put(a, mine)
         self.strands.put(b, its)
         self._changed[a] = None
@@ -199,9 +235,14 @@ class Joining:
         below: dict[Key, Key] = {}
         if meeting[16:17] == b"l":
             strand = self.strands.get(meeting)
-            if strand is None or not strand.is_joined:  # of one trace, which its own spans tell
+            if strand is None:
                 return
-            on, below = of_strand(runs)
+            on, below = of_guests(runs, strand.guests)
+            if strand.is_joined:
+                one, other = of_strand(runs)
+                on, below, runs = {**on, **one}, {**below, **other}, {**strand.guests, **runs}
+            else:  # of one trace, which its own spans tell
+                runs = strand.guests
         else:
             on = continued(runs)
         for key in sorted(runs):
@@ -263,6 +304,22 @@ def goes_on(before: Run, run: Run) -> bool:
     if call_id and its_id:
         return call_id == its_id
     return not name or not its_name or name == its_name
+
+
+def of_guests(runs: dict[Key, Run], guests: dict[Key, Run]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run that links to a trace the task there that it goes on with, else the one that it hangs below."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    for key, guest in guests.items():
+        hosts = sorted(
+            (run.start_ns, host) for host, run in runs.items() if run.start_ns <= guest.start_ns and host[:16] != key[:16]
+        )
+        same = [host for _, host in hosts if guest.agent_name and runs[host].agent_name == guest.agent_name]
+        if same:
+            on[key] = runs[same[0]].group
+        elif hosts:
+            below[key] = runs[hosts[0][1]].group
+    return on, below
 
 
 def of_strand(runs: dict[Key, Run]) -> tuple[dict[Key, Key], dict[Key, Key]]:

@@ -36,6 +36,7 @@ from spanpost.fold.records import (
     strand_key,
     unit_key,
 )
+from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
@@ -123,6 +124,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.talk)
         if p.telling is not None:
             out.add(p.telling[2][:16])
+        if p.observation.links and p.reading.role.is_box and (other := link_of(p.observation)):
+            out.add(other)
     return out
 
 
