@@ -17,7 +17,9 @@ def trace(number: int) -> bytes:
     return bytes(15) + bytes([number])
 
 
-def span(number: int, span_id: int, start: int, end: int, *, parent: int = 0, links: tuple[int, ...] = (), **said: Any) -> Observation:
+def span(
+    number: int, span_id: int, start: int, end: int, *, parent: int = 0, links: tuple[int, ...] = (), **said: Any
+) -> Observation:
     return Observation(
         part=Part.ENDED, trace_id=trace(number), span_id=bytes(7) + bytes([span_id]),
         parent_id=bytes(7) + bytes([parent]) if parent else b"", name="a span", start_ns=start * SECOND, end_ns=end * SECOND,

@@ -224,7 +224,10 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         facts.note("action", 1, at, key, r.action[:TEXT_CAP])
     if r.step_name or r.step_index is not None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
-        facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
+        # What the agent says of its steps itself stands above a plan that it wrote down.
+        said = (None if r.is_plan and not r.step_name else name, r.step_index, r.step_count)
+        facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, said)
+    if r.step_name or (r.step_index is not None and not r.is_plan):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
         # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been

@@ -56,6 +56,8 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
     domains: dict[tuple[str, bytes], bytes] = {}
     for source in batch:
         reading = read(source)
+        if reading.is_plan and reading.step_name is not None and not keeps_content:
+            reading = msgspec.structs.replace(reading, step_name=None)
         o = source if reading.stands_for is None else _stand_in(source, reading)
         if prices is not None and reading.role == _LLM and reading.usage is not None:
             usage = prices.priced(source, reading.provider, reading.model, reading.usage)

@@ -50,6 +50,7 @@ from spanpost.fold.read.mcp import MCP
 from spanpost.fold.read.mlflow import MLFLOW
 from spanpost.fold.read.openai_agents import OPENAI_AGENTS
 from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
+from spanpost.fold.read.plans import is_plan, plan_of
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
 from spanpost.fold.read.spring_ai import SPRING_AI
 from spanpost.fold.read.strands import STRANDS
@@ -272,6 +273,8 @@ def _reading(look: Look) -> Reading:
             _as_call(look)
         elif role is _TOOL and not _RESULTS.isdisjoint(o.attributes) and "has_no_result" not in said:
             said["has_result"] = True
+        if role is _TOOL and "step_index" not in said and is_plan(said.get("tool_name", "")):
+            said.update(plan_of(o.attributes))
     if o.status is _STATUS_ERROR:
         _as_failed(look)
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
