@@ -12,6 +12,7 @@ warnings have the same ids, so no order tells one twice.
 from __future__ import annotations
 
 from hashlib import blake2b
+from uuid import UUID
 
 import msgspec
 
@@ -61,10 +62,11 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
     if lane.drop is not None:
         before, after = lane.drop
         first, lane.drop = lane.points[-1], None
+        since_ns = lane.points[-2][0] if len(lane.points) > 1 else 0
         if used <= before * DROP:
             _rearm(lane)
             lane.points = [first]
-            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before))
+            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before, since_ns=since_ns))
     if lane.used and used <= lane.used * DROP and not out:
         lane.drop = (lane.used, used)
     lane.newest_ns, lane.newest_key, lane.used = call.at_ns, call.key, used
@@ -161,10 +163,27 @@ class Lanes:
                 if self.seen.get(told) is None:
                     self.seen.put(told, Seen(at, key))
                     news.append((checkpoint, unit.group))
+                    if judged.what is What.COMPACTION:
+                        group.inferred = [*group.inferred, (checkpoint.id.bytes, judged.since_ns, at)][-LANE_CAP:]
             if place:
                 self.talks.put(place, lane)
             self.groups.touch(unit.group, group)
         return news
+
+    def overtaken(self) -> list[UUID]:
+        """Return the compactions that were inferred, and that the agent has said since: told once, in its own words."""
+        out: list[UUID] = []
+        for key in list(self.groups.touched):
+            group = self.groups.group(key)
+            said_ns = group.facts.at("compacted") if group is not None else 0
+            if group is None or not said_ns or not group.inferred:
+                continue
+            gone = [entry for entry in group.inferred if entry[1] < said_ns <= entry[2]]
+            if gone:
+                group.inferred = [entry for entry in group.inferred if entry not in gone]
+                self.groups.groups.put(key, group)
+                out += [UUID(bytes=id) for id, _, _ in gone]
+        return out
 
     def _lane(self, group: Group, r: Reading, name: str, talk: bytes) -> tuple[Lane, Key] | None:
         """Return the lane of a call, and its key where it is a conversation's."""

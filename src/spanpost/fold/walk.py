@@ -38,6 +38,7 @@ from spanpost.fold.records import (
     strand_key,
     unit_key,
 )
+from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
@@ -59,6 +60,8 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
     talks: dict[tuple[str, str], bytes] = {}
     for source in batch:
         reading = read(source)
+        if reading.is_plan and reading.step_name is not None and not keeps_content:
+            reading = msgspec.structs.replace(reading, step_name=None)
         o = source if reading.stands_for is None else _stand_in(source, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
@@ -135,6 +138,8 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.telling[2][:16])
         if p.reading.approval is not None:
             out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
+        if p.observation.links and p.reading.role.is_box and (other := link_of(p.observation)):
+            out.add(other)
     return out
 
 

@@ -34,7 +34,7 @@ from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, fleet, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
@@ -186,6 +186,9 @@ class PostgresLedger(People):
         recorded = await self._record(batch) if batch else Recorded()
         if recorded.owed:
             recorded = recorded.plus(await self._record(recorded.owed))
+        lost = faults.losses()
+        if lost:
+            recorded = recorded.plus(Recorded(lost=lost))
         return recorded.plus(await self._hear(beats)) if beats else recorded
 
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
@@ -200,7 +203,9 @@ class PostgresLedger(People):
         except Exception as error:
             if not is_of_data(error):
                 raise
-            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error, exc_info=isinstance(error, Unfoldable))
+            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+            if isinstance(error, Unfoldable):
+                faults.tell(error)
         kept = [mended(o) for o in batch]
         known: set[bytes] = set()
         for o in kept:
