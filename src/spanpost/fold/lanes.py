@@ -60,10 +60,11 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
         lane.conversation = call.conversation
     if lane.drop is not None:
         before, after = lane.drop
-        first, lane.drop = lane.points[-1], None
+        # None where a spanpost of before the points wrote the lane last: it runs beside this one during a rollout.
+        first, lane.drop = lane.points[-1:], None
         if used <= before * DROP:
             _rearm(lane)
-            lane.points = [first]
+            lane.points = first
             out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before))
     if lane.used and used <= lane.used * DROP and not out:
         lane.drop = (lane.used, used)

@@ -12,6 +12,7 @@ from spanpost.domain.observations import Observation, Part, content_hash, event_
 from spanpost.domain.readings import Reading, Role
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
+from spanpost.fold.facts import call_id_of
 from spanpost.fold.house import House
 from spanpost.fold.ids import explicit_uid
 from spanpost.fold.lanes import talk_domain
@@ -167,7 +168,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             first, tool = record.facts.value("first"), record.facts.value("tool")
             if talk := record.facts.value("conversation"):
                 look(meeting_key(record.tenant, b"c", talk))
-            for call_id in (first[2] if first is not None and first[0] == "tool" else "", tool[3] if tool is not None else ""):
+            for call_id in (first[2] if first is not None and first[0] == "tool" else "", call_id_of(tool)):
                 if call_id:
                     look(meeting_key(record.tenant, b"a", call_id))
         elif type(record) is Group and record.parent:
