@@ -175,6 +175,11 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         return known[1] if known is not None else 0
 
 
+def call_id_of(tool: tuple[Any, ...] | None) -> str:
+    """Return the call's id of the fact `tool`, empty where it has none: a spanpost of before schema 1.3 wrote three values."""
+    return tool[3] if tool is not None and len(tool) > 3 else ""
+
+
 def _is_greater(fact: Fact, known: Fact) -> bool:
     """Compare by rank alone: values need not be comparable."""
     if fact[0] != known[0]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spanpost.fold.facts import Facts
+from spanpost.fold.facts import Facts, call_id_of
 from spanpost.fold.groups import Groups
 from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above
@@ -146,7 +146,7 @@ class Joining:
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")
         if waits and tool is not None and (tool[2] == 1 or facts.at("tool") > facts.at("call")):
-            pending = (tool[0], tool[3])
+            pending = (tool[0], call_id_of(tool))
         closed = segment.ending.closed
         run = Run(
             segment.start_ns or unit.start_ns,

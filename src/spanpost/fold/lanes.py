@@ -61,11 +61,12 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
         lane.conversation = call.conversation
     if lane.drop is not None:
         before, after = lane.drop
-        first, lane.drop = lane.points[-1], None
+        # None where a spanpost of before the points wrote the lane last: it runs beside this one during a rollout.
+        first, lane.drop = lane.points[-1:], None
         since_ns = lane.points[-2][0] if len(lane.points) > 1 else 0
         if used <= before * DROP:
             _rearm(lane)
-            lane.points = [first]
+            lane.points = first
             out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before, since_ns=since_ns))
     if lane.used and used <= lane.used * DROP and not out:
         lane.drop = (lane.used, used)
