@@ -210,14 +210,16 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     house = House(work, rules, now)
     # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
     order = sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__)
-    spans = [i for i in order if batch[i].is_span]
+    events = []
     try:
-        for i in spans:
-            house.span(i, batch[i])
-        if len(spans) < len(order):
-            for i in order:
-                if not batch[i].is_span:
-                    house.event(i, batch[i])
+        for i in order:
+            p = batch[i]
+            if p.observation.part <= _STARTED:
+                house.span(i, p)
+            else:
+                events.append(i)
+        for i in events:
+            house.event(i, batch[i])
         return house.close()
     except Missing as missing:
         _may_go_on(missing, house)
