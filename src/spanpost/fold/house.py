@@ -131,9 +131,10 @@ class House:
             self.groups.hint(kin, boundary, unit, r.task_id)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
         kin.recorded.setdefault(boundary, []).append(position)
-        kind = telling(o, r, cell.role)
-        if kind is not None:
-            self.news.tell(kin, p, boundary, cell, kind)
+        if r.tells is not _NOTHING or r.failure is not None:
+            kind = telling(o, r, cell.role)
+            if kind is not None:
+                self.news.tell(kin, p, boundary, cell, kind)
         return boundary
 
     def settled(self, key: Key) -> None:

@@ -39,7 +39,7 @@ from spanpost.fold.records import (
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare", "trail"]
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED = Part.STARTED
@@ -132,6 +132,23 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
         if p.telling is not None:
             out.add(p.telling[2][:16])
     return out
+
+
+def parts(batch: Sequence[Placed], most: int) -> list[list[int]]:
+    """Return the positions of a batch in parts that touch at most so many domains each, as far as that goes with whole traces."""
+    traces: dict[bytes, list[int]] = {}
+    for i, p in enumerate(batch):
+        traces.setdefault(p.domain, []).append(i)
+    found: list[list[int]] = []
+    touched: set[bytes] = set()
+    for positions in traces.values():
+        more = domains([batch[i] for i in positions])
+        if not found or len(touched | more) > most:
+            found.append([])
+            touched = set()
+        found[-1] += positions
+        touched |= more
+    return found
 
 
 def is_new(work: Work, p: Placed) -> bool:
