@@ -135,9 +135,10 @@ class House:
         if self.kept:
             keep(unit.facts, o, self.kept, p.content_hash, is_box=cell.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
-        kind = telling(o, r, cell.role)
-        if kind is not None:
-            self.news.tell(kin, p, boundary, cell, kind)
+        if r.tells is not _NOTHING or r.failure is not None:
+            kind = telling(o, r, cell.role)
+            if kind is not None:
+                self.news.tell(kin, p, boundary, cell, kind)
         return boundary
 
     def settled(self, key: Key) -> None:

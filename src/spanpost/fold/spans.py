@@ -13,7 +13,7 @@ from spanpost.fold.batch import Placed
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import NOTHING, of_call
 from spanpost.fold.groups import Groups
-from spanpost.fold.kin import Kin, borrowed, claim, passes, total, winners
+from spanpost.fold.kin import Kin, borrowed, claim, hands, passes, total, winners
 from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key, domain_of
 from spanpost.fold.work import Key, Shelf
 
@@ -61,10 +61,17 @@ class Spans:
         cell.lent = 0
         cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
         contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (p.slot and (role is _LLM or r.call_key)) else ()
-        kin.recast(span_id, cell, old, before)
+        is_boundary = cell.is_boundary
+        if is_new and not is_boundary:
+            kin.cells.put(span_id, cell)
+            change = hands(cell)
+            if not change.is_nothing:
+                kin.push(cell.parent, change)
+        else:
+            kin.recast(span_id, cell, old, before)
         for contest in contests:
             self._crown(contest)
-        if not is_new or cell.is_boundary:  # nothing can be known below a span that nobody named
+        if not is_new or is_boundary:  # nothing can be known below a span that nobody named
             self._settle_boundary(kin, p, cell, span_id, is_new, was_boundary)
         return cell
 

@@ -42,7 +42,7 @@ from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare", "trail"]
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED = Part.STARTED
@@ -143,6 +143,23 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
     return out
 
 
+def parts(batch: Sequence[Placed], most: int) -> list[list[int]]:
+    """Return the positions of a batch in parts that touch at most so many domains each, as far as that goes with whole traces."""
+    traces: dict[bytes, list[int]] = {}
+    for i, p in enumerate(batch):
+        traces.setdefault(p.domain, []).append(i)
+    found: list[list[int]] = []
+    touched: set[bytes] = set()
+    for positions in traces.values():
+        more = domains([batch[i] for i in positions])
+        if not found or len(touched | more) > most:
+            found.append([])
+            touched = set()
+        found[-1] += positions
+        touched |= more
+    return found
+
+
 def is_new(work: Work, p: Placed) -> bool:
     """Tell whether an observation was surely not recorded before: whatever is recorded leaves its span's cell behind.
 
@@ -219,14 +236,16 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     house = House(work, rules, now)
     # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
     order = sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__)
-    spans = [i for i in order if batch[i].is_span]
+    events = []
     try:
-        for i in spans:
-            house.span(i, batch[i])
-        if len(spans) < len(order):
-            for i in order:
-                if not batch[i].is_span:
-                    house.event(i, batch[i])
+        for i in order:
+            p = batch[i]
+            if p.observation.part <= _STARTED:
+                house.span(i, p)
+            else:
+                events.append(i)
+        for i in events:
+            house.event(i, batch[i])
         return house.close()
     except Missing as missing:
         _may_go_on(missing, house)
