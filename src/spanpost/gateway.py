@@ -99,6 +99,7 @@ class Gateway:
         self._reread = reread
         self.http_url = ""
         self.grpc_url = ""
+        self.slack_url = ""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
@@ -111,7 +112,7 @@ class Gateway:
         self._looked_at = float("-inf")
         self._trouble = ""
         self._look: asyncio.Task[str] | None = None
-        self.pipeline = Pipeline(settings, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
+        self.pipeline = Pipeline(settings, is_gateway=True, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -172,20 +173,31 @@ class Gateway:
                 watch=metrics,
             )
             connections = room.max_connections + room.max_waiters
-            self._http = HttpServer(
-                self._with_control(self._app), listener, context=self._context, connections=connections, grace=_GRACE
-            )
+            doors = self._doors(self._app)
+            self._http = HttpServer(doors, listener, context=self._context, connections=connections, grace=_GRACE)
             await self._http.start()
 
-    def _with_control(self, app: Any) -> Any:
-        """Return what answers on the HTTP port: agents that wait for people, and beside them all others."""
+    def _doors(self, app: OtlpHttp) -> Any:
+        """Return what answers on the HTTP port: agents that wait for people, Slack where it is heard over HTTP, and OTLP with the pages."""
         from spanpost.desk.control import PREFIX, ControlHttp
 
         self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
+        slack, slack_path = None, ""
+        reception = self.pipeline.reception
+        if reception is not None and reception.has_http:
+            from spanpost.desk.slack.http import PATH
+
+            slack, slack_path = reception.http(), PATH
+            self.slack_url = self.http_url + PATH
 
         async def doors(scope: Any, receive: Any, send: Any) -> None:
-            is_control = scope["type"] == "http" and scope["path"].startswith(PREFIX)
-            await (control if is_control else app)(scope, receive, send)
+            path = scope["path"] if scope["type"] == "http" else ""
+            if path.startswith(PREFIX):
+                await control(scope, receive, send)
+            elif slack is not None and path == slack_path:
+                await slack(scope, receive, send)
+            else:
+                await app(scope, receive, send)
 
         return doors
 

@@ -24,6 +24,7 @@ from spanpost.domain.records import Recorded
 from spanpost.durable import open_spool, spool_settings
 from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork
+from spanpost.reception import LedgerHall, Reception, needs_desk
 from spanpost.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,8 +75,15 @@ class Pipeline:
     ledger of its own at its first batch.
     """
 
-    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_gateway: bool = False,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
         self.settings = settings
+        self._is_gateway = is_gateway
         self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
@@ -97,7 +105,7 @@ class Pipeline:
         after_fork(self._begin_in_child)
 
     def _begin_in_child(self) -> None:
-        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics))
+        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics, self.reception))
         self._begin()
 
     def _begin(self) -> None:
@@ -108,6 +116,8 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
+        #: Where people's answers come in; None where nobody is heard.
+        self.reception: Reception | None = None
         self._recovery: Recovery | None = None
         self._answers: Answers | None = None
         self._publishing: Future[None] | None = None
@@ -165,6 +175,16 @@ class Pipeline:
         self._metrics = self._make_metrics()
         self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
         self._pump.start()
+        if needs_desk(self.settings, is_gateway=self._is_gateway):
+            self.reception = Reception(self.settings, LedgerHall(self._ledger, self._take), watch=self._metrics)
+            self.reception.start()
+
+    def _take(self, recorded: Recorded) -> None:
+        """Count what a person's act came to, and have its letters sent."""
+        if self._metrics is not None:
+            self._metrics.recorded(recorded)
+        if self._pump is not None:
+            self._pump.wake()
 
     @staticmethod
     def _make_metrics() -> Metrics | None:
@@ -381,6 +401,8 @@ class Pipeline:
             self._publishing.cancel()
         if self._answers is not None:
             self._answers.end()
+        if self.reception is not None:
+            await self.reception.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
         closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
@@ -420,6 +442,8 @@ class Pipeline:
         rules = rules_of(settings)
         if enabled_sinks(settings) != enabled_sinks(self.settings):
             raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        if self.reception is not None:
+            self.reception.reload(settings)
         self._rules = rules
         ledger = self._ledger
         if ledger is not None and self._loop is not None:

@@ -12,6 +12,7 @@ from spanpost.settings.cost import CostSettings as CostSettings
 from spanpost.settings.cost import PriceSettings as PriceSettings
 from spanpost.settings.database import DatabaseSettings as DatabaseSettings
 from spanpost.settings.database import default_data_dir as default_data_dir
+from spanpost.settings.desk import DeskSettings as DeskSettings
 from spanpost.settings.forward import ForwardSettings as ForwardSettings
 from spanpost.settings.gateway import GatewaySettings as GatewaySettings
 from spanpost.settings.gateway import TokenSettings as TokenSettings
