@@ -27,6 +27,7 @@ from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
+    from spanpost.desk.control import ControlHttp
     from spanpost.intake.http_server import HttpServer
     from spanpost.intake.otlp_grpc import GrpcServer
     from spanpost.settings import Settings
@@ -102,6 +103,7 @@ class Gateway:
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
+        self._control: ControlHttp | None = None
         self._receiver: Receiver | None = None
         self._context: ssl.SSLContext | None = None
         self._doorkeeper = Doorkeeper(settings.intake.tenant, *_hashes(self.room))
@@ -170,24 +172,32 @@ class Gateway:
                 guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
                 watch=metrics,
             )
-            self._http = HttpServer(
-                self._doors(self._app), listener, context=self._context, connections=room.max_connections, grace=_GRACE
-            )
+            connections = room.max_connections + room.max_waiters
+            doors = self._doors(self._app)
+            self._http = HttpServer(doors, listener, context=self._context, connections=connections, grace=_GRACE)
             await self._http.start()
 
     def _doors(self, app: OtlpHttp) -> Any:
-        """Return what answers on the HTTP port: OTLP and pages; and beside it Slack, where an app is heard over HTTP."""
-        reception = self.pipeline.reception
-        if reception is None or not reception.has_http:
-            return app
-        from spanpost.desk.slack.http import PATH
+        """Return what answers on the HTTP port: agents that wait for people, Slack where it is heard over HTTP, and OTLP with the pages."""
+        from spanpost.desk.control import PREFIX, ControlHttp
 
-        slack = reception.http()
-        self.slack_url = self.http_url + PATH
+        self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
+        slack, slack_path = None, ""
+        reception = self.pipeline.reception
+        if reception is not None and reception.has_http:
+            from spanpost.desk.slack.http import PATH
+
+            slack, slack_path = reception.http(), PATH
+            self.slack_url = self.http_url + PATH
 
         async def doors(scope: Any, receive: Any, send: Any) -> None:
-            is_slack = scope["type"] == "http" and scope["path"] == PATH
-            await (slack if is_slack else app)(scope, receive, send)
+            path = scope["path"] if scope["type"] == "http" else ""
+            if path.startswith(PREFIX):
+                await control(scope, receive, send)
+            elif slack is not None and path == slack_path:
+                await slack(scope, receive, send)
+            else:
+                await app(scope, receive, send)
 
         return doors
 
@@ -255,6 +265,8 @@ class Gateway:
         return self.pipeline.shutdown(_CLOSE) and is_done
 
     async def _close(self) -> bool:
+        if self._control is not None:
+            self._control.end()
         doors = []
         if self._http is not None:
             doors.append(asyncio.create_task(self._http.stop()))

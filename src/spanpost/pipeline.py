@@ -30,6 +30,8 @@ from spanpost.settings import Settings
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from spanpost.agent.control import Control
+    from spanpost.desk.answers import Answers
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
@@ -116,6 +118,7 @@ class Pipeline:
         #: Where people's answers come in; None where nobody is heard.
         self.reception: Reception | None = None
         self._recovery: Recovery | None = None
+        self._answers: Answers | None = None
         self._publishing: Future[None] | None = None
         #: The loading of prices, once a call is to be priced.
         self._pricing: asyncio.Future[None] | None = None
@@ -263,6 +266,11 @@ class Pipeline:
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
             await asyncio.wait({self._pricing}, timeout=_PRICES)
         recorded = await self._ledger.record(batch)
+        self.take(recorded)
+        return recorded
+
+    def take(self, recorded: Recorded) -> None:
+        """Count what was recorded, and have its letters sent. Of the pipeline's own thread."""
         if self._metrics is not None:
             self._metrics.recorded(recorded)
             if self.attachment is not None:
@@ -271,9 +279,22 @@ class Pipeline:
                 self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
             if self._recovery is not None:
                 self._metrics.lost_so_far("spool", self._recovery.lost.totals())
+        self.wake()
+
+    def wake(self) -> None:
+        """Say that letters may be due. Of the pipeline's own thread."""
         if self._pump is not None:
             self._pump.wake()
-        return recorded
+
+    @property
+    def answers(self) -> Answers:
+        """What agents are told of people's answers; it lives in the pipeline's loop."""
+        if self._answers is None:
+            from spanpost.controlling import PipelineHall
+            from spanpost.desk.answers import Answers
+
+            self._answers = Answers(PipelineHall(self))
+        return self._answers
 
     @property
     def feed(self) -> Feed:
@@ -377,6 +398,8 @@ class Pipeline:
         """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
         if self._publishing is not None:
             self._publishing.cancel()
+        if self._answers is not None:
+            self._answers.end()
         if self.reception is not None:
             await self.reception.close()
         if self._pump is not None:
@@ -435,6 +458,19 @@ class Pipeline:
     def ask(self, question: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
         """Await something in the pipeline's loop, from another thread."""
         return self._ask(question, timeout)
+
+    def control(self) -> Control | None:
+        """Return who brings people's answers to the agents of this process; None: whoever the environment names."""
+        from spanpost.controlling import InProcess
+
+        return InProcess(self)
+
+    def begin(self, question: Coroutine[Any, Any, T]) -> Future[T]:
+        """Have something awaited in the pipeline's loop, from another thread."""
+        if self._loop is None:
+            question.close()
+            raise LedgerUnavailable("the pipeline does not run")
+        return asyncio.run_coroutine_threadsafe(_unseen(question), self._loop)
 
     @property
     def is_shut(self) -> bool:

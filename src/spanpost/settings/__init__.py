@@ -4,6 +4,8 @@ What is said later wins: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SP
 without settings is off. The reference page is made from these models (``make reference``).
 """
 
+from spanpost.settings.approvals import ApprovalsSettings as ApprovalsSettings
+from spanpost.settings.approvals import ControlSettings as ControlSettings
 from spanpost.settings.attach import AttachSettings as AttachSettings
 from spanpost.settings.context import ContextSettings as ContextSettings
 from spanpost.settings.cost import CostSettings as CostSettings

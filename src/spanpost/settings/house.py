@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spanpost.domain.errors import ConfigError
+from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
@@ -20,6 +21,7 @@ from spanpost.settings.gateway import GatewaySettings
 from spanpost.settings.intake import IntakeSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.metrics import MetricsSettings
+from spanpost.settings.results import ResultsSettings
 from spanpost.settings.room import Room
 from spanpost.settings.routes import NewsSettings, RouteSettings
 from spanpost.settings.silence import SilenceSettings
@@ -54,7 +56,10 @@ class Settings(BaseSettings):
     context: ContextSettings = Field(default_factory=lambda: ContextSettings())
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
+    results: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
+    approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
+    control: ControlSettings = Field(default_factory=lambda: ControlSettings())
 
     @classmethod
     def settings_customise_sources(
