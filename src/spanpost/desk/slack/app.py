@@ -25,7 +25,7 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.desk import words
 from spanpost.desk.acts import Act, Keeper, Outcome
-from spanpost.desk.base import Message, Watches
+from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
@@ -34,6 +34,7 @@ from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import ACTIONS, VIEW
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.interventions import Verb
+from spanpost.domain.tasks import Task
 
 log = logging.getLogger("spanpost.desk")
 
@@ -75,13 +76,13 @@ class SlackApp:
         *,
         comments: Comments = "deny",
         replies: Replies = "all",
-        watch: Watches | None = None,
+        conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
     ) -> None:
         self.installations = tuple(installations)
         self._comments = comments
         self._replies = replies
-        self._watch = watch
+        self._conceal = conceal
         self._answer = answer
         self._keeper = Keeper()
         self._told: set[tuple[str, ...]] = set()
@@ -189,14 +190,14 @@ class SlackApp:
             elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
                 self._tell(installation, click, refusal)
             else:
-                await self._open(installation, click, modals.details(asked))
+                await self._open(installation, click, modals.details(self._conceal(asked.task)))
             return
         act = act_of(click)
         if self._asks_for_comment(act.verb):
             against = await desk.may(act)
             asked = await desk.find(click.key, click.message) if against is None else None
             if asked is not None:
-                await self._open(installation, click, modals.comment(click, asked))
+                await self._open(installation, click, modals.comment(click, asked, self._conceal(asked.task)))
                 return
             outcome = against or await desk.do(act)
         else:
