@@ -1,13 +1,18 @@
-"""An agent in any language that asks a person: OTLP records in JSON, and nothing else."""
+"""Agents that ask a person: one in any language (OTLP records in JSON), and one that waits through `spanpost.agent.control`."""
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.acceptance.gateway_process import request
+from tests.conftest import ROOT
 
 
 def _value(value: Any) -> dict[str, Any]:
@@ -50,3 +55,41 @@ class AskingAgent:
         told = {f"agent__approval__{key}": value for key, value in more.items()}
         self.tell("agent.approval.requested", agent__approval__id=approval_id, agent__approval__question=question, **told)
         return self
+
+
+_WAITING = """
+import sys, spanpost
+from spanpost.agent import agent_task
+from spanpost.agent.control import approval_sync
+spanpost.attach(endpoint=sys.argv[1])
+with agent_task("Deploy the shop", agent="deployer"):
+    decision = approval_sync("Shall I deploy?", id="go")
+    print(decision.decision, decision.by, flush=True)
+spanpost.flush(10)
+"""
+
+
+class WaitingAgent:
+    """An agent in a process of its own that asks, waits for a person, and goes on."""
+
+    def __init__(self, url: str, directory: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WAITING, url],
+            cwd=directory,
+            env={**kept, "PYTHONPATH": str(ROOT / "src"), "SPANPOST_CONTROL__ENDPOINT": url, "SPANPOST_CONFIG": ""},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def goes_on(self) -> str:
+        """Wait until it has heard the decision and ended; return what it heard."""
+        said, _ = self.process.communicate(timeout=90)
+        assert self.process.returncode == 0
+        return said.strip()
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()

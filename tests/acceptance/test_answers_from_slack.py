@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.acceptance.asking_agent import AskingAgent
+from tests.acceptance.asking_agent import AskingAgent, WaitingAgent
 from tests.acceptance.gateways import Gateway
 from tests.conftest import find, fresh_database, made_server
 from tests.desk.local_slack import ALICE, APP_TOKEN, BOB, BOT_TOKEN, CHANNEL, SECRET, LocalSlack, free_port, run_local_slack, until
@@ -47,8 +47,9 @@ def dsn(server: str) -> Iterator[str]:
 class Street:
     """Gateways, a Slack, and the database between them."""
 
-    def __init__(self, gateways: list[Gateway], slack: LocalSlack, database: asyncpg.Connection) -> None:
-        self.gateways, self.slack, self.database = gateways, slack, database
+    def __init__(self, gateways: list[Gateway], slack: LocalSlack, database: asyncpg.Connection, directory: Path) -> None:
+        self.gateways, self.slack, self.database, self.directory = gateways, slack, database, directory
+        self.agents: list[WaitingAgent] = []
 
     @property
     def gateway(self) -> Gateway:
@@ -61,14 +62,45 @@ class Street:
         """Return what people did and what became of it, in order."""
         return await self.rows("SELECT verb, result, actor FROM human_interventions WHERE once IS NOT NULL ORDER BY number")
 
-    async def question(self, **more: Any) -> tuple[AskingAgent, str, str]:
-        """Have an agent ask; return it, the question's key, and the task's message once Slack shows the question."""
-        agent = AskingAgent(self.gateway.url).start().ask("Shall I deploy?", **more)
-        ((key,),) = await until(
-            lambda: self.rows("SELECT key::text FROM approvals WHERE state = 'open'"), lambda rows: len(rows) == 1
-        )
-        shown = await until(self.slack.messages, lambda messages: any(m.get("thread_ts") and "deploy?" in str(m) for m in messages))
-        return agent, key, shown[0]["ts"]
+    async def question(self) -> tuple[WaitingAgent, str]:
+        """Have an agent ask and wait; return it, and the message in the thread that asks."""
+        agent = WaitingAgent(self.gateway.url, self.directory)
+        self.agents.append(agent)
+        return agent, await self.asks("Shall I deploy?")
+
+    async def told(self, question: str, **more: Any) -> tuple[AskingAgent, str]:
+        """Have an agent of another language ask; return it, and the message in the thread that asks."""
+        agent = AskingAgent(self.gateway.url).start().ask(question, **more)
+        return agent, await self.asks(question)
+
+    async def asks(self, question: str) -> str:
+        """Wait until a message in the thread asks that, with buttons; return its timestamp."""
+
+        async def look() -> list[str]:
+            shown = [m for m in await self.slack.messages() if m.get("thread_ts") and "ephemeral_to" not in m]
+            return [m["ts"] for m in shown if question in str(m.get("blocks")) and "spanpost:" in str(m.get("blocks"))]
+
+        return str((await until(look, bool))[0])
+
+    async def root(self) -> str:
+        """Return the task's message."""
+        return str(next(m["ts"] for m in await self.slack.messages() if not m.get("thread_ts")))
+
+    async def press(self, ts: str, label: str, user: str = ALICE) -> None:
+        """Press the button that a message shows under that label, as it stands there now; or the menu's entry."""
+        message = next(m for m in await self.slack.messages() if m["ts"] == ts)
+        blocks = [*message["blocks"], *(block for one in message.get("attachments", ()) for block in one["blocks"])]
+        for block in blocks:
+            for element in block.get("elements", ()):
+                if element.get("type") == "button" and element["text"]["text"] == label:
+                    await self.slack.press(ts, element["action_id"], element["value"], user, block_id=block["block_id"])
+                    return
+                for option in element.get("options", ()):
+                    if option["text"]["text"] == label:
+                        chosen = {"type": element["type"], "selected_option": option}
+                        await self.slack.press(ts, element["action_id"], "", user, block_id=block["block_id"], **chosen)
+                        return
+        raise AssertionError(f"no {label} in {blocks}")
 
     async def decided(self) -> list[tuple[Any, ...]]:
         return await self.rows("SELECT state, decision, by, comment FROM approvals")
@@ -92,7 +124,7 @@ class Street:
 
 
 @asynccontextmanager
-async def street(dsn: str, directory: Path, *, gateways: int = 1, is_http: bool = False, port: int = 0) -> AsyncIterator[Street]:
+async def street(dsn: str, directory: Path, *, gateways: int = 1, is_http: bool = False) -> AsyncIterator[Street]:
     (directory / "spanpost.toml").write_text(RULES)
     port = free_port()
     environment = {
@@ -107,11 +139,15 @@ async def street(dsn: str, directory: Path, *, gateways: int = 1, is_http: bool 
     try:
         with run_local_slack(directory, f"{made[0].url}/slack/events" if is_http else "", port) as url:
             slack = LocalSlack(url)
-            opened = Street(made, slack, database)
+            opened = Street(made, slack, database, directory)
             if not is_http:
                 await opened.connected(gateways)
-            yield opened
-            await slack.close()
+            try:
+                yield opened
+            finally:
+                for agent in opened.agents:
+                    agent.kill()
+                await slack.close()
     finally:
         await database.close()
         for gateway in made:
@@ -120,79 +156,79 @@ async def street(dsn: str, directory: Path, *, gateways: int = 1, is_http: bool 
 
 @pytest.mark.parametrize("is_http", [False, True], ids=["socket mode", "http"])
 async def test_a_question_is_answered_in_slack(dsn: str, tmp_path: Path, is_http: bool) -> None:
-    """Bob is refused and Alice decides; both are rows; Slack shows who decided; a reply in the thread is a message to the agent."""
+    """Bob is refused, Alice approves, the agent goes on; all are rows, and Slack shows who decided in place of the buttons."""
     async with street(dsn, tmp_path, is_http=is_http) as on:
-        _, key, root = await on.question()
-        news = next(m for m in await on.slack.messages() if m.get("thread_ts"))
-        await on.slack.press(news["ts"], "spanpost:approve", key, BOB)
+        agent, news = await on.question()
+        await on.press(news, "Approve", BOB)
         assert f"<@{ALICE}>" in (await on.slack.whispered(BOB))[0]
-        await on.slack.press(root, "spanpost:approve", key)
-        assert await on.decided() == [("decided", "approve", "alice", "")]
-        await on.slack.press(root, "spanpost:deny", key)
-        assert await on.slack.dialogue() is not None  # it may be answered late, and is then told that it is
-        await on.slack.say("and tell me when it is done", root)
-        await until(on.acts, lambda acts: len(acts) == 3)
-        assert await on.acts() == [("approve", "refused", "bob"), ("approve", "done", "alice"), ("message", "done", "alice")]
-        await on.shows("alice")
+        await on.slack.say("and tell me when it is done", await on.root())
+        await until(on.acts, lambda acts: len(acts) == 2)
+        await on.press(news, "Approve")
+        assert await asyncio.to_thread(agent.goes_on) == "approve alice"
+        assert await on.acts() == [("approve", "refused", "bob"), ("message", "done", "alice"), ("approve", "done", "alice")]
+        await on.shows("Approved by")
+        await until(on.slack.messages, lambda shown: not any("spanpost:approve" in str(m.get("blocks")) for m in shown))
         page = on.gateway.log
         for secret in (BOT_TOKEN, APP_TOKEN, SECRET, "tell me when"):
             assert secret not in page
 
 
-async def test_options_comments_and_cancel(dsn: str, tmp_path: Path) -> None:
-    """An option of the agent is taken by its number; a task is cancelled; a denial carries its comment."""
+async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) -> None:
+    """An option is taken by its button, a denial carries its comment, a task is muted, shown more of, and cancelled."""
     async with street(dsn, tmp_path) as on:
-        agent, key, root = await on.question(options=["canary", "all at once"])
-        await on.slack.press(root, "spanpost:choose:1", key)
+        agent, news = await on.told("How shall I deploy?", options=["canary", "all at once"])
+        await on.press(news, "all at once")
         assert await on.decided() == [("decided", "all at once", "alice", "")]
-        ((uid,),) = await on.rows("SELECT uid::text FROM agent_tasks")
-        await on.slack.press(root, "spanpost:cancel", uid)
         agent.ask("Really?", "really")
-        ((again,),) = await until(
-            lambda: on.rows("SELECT key::text FROM approvals WHERE state = 'open'"), lambda rows: len(rows) == 1
-        )
-        await on.slack.press(root, "spanpost:deny", again)
+        await on.press(await on.asks("Really?"), "Deny")
+        assert "Really?" in str(await on.slack.dialogue())
         await on.slack.send_dialogue(comment={"text": {"value": "not today"}})
         assert ("decided", "deny", "alice", "not today") in await on.decided()
-        assert [act[:2] for act in await on.acts()] == [("choose", "done"), ("cancel", "done"), ("deny", "done")]
+        root = await on.root()
+        await on.press(root, "Show more")
+        assert "Deploy the shop" in str(await on.slack.dialogue())
+        await on.press(root, "Mute")
+        await on.press(root, "Cancel")
+        assert [act[:2] for act in await on.acts()] == [("choose", "done"), ("deny", "done"), ("mute", "done"), ("cancel", "done")]
 
 
 async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Path) -> None:
     """A press on the old wording's button decides nothing and says so."""
     async with street(dsn, tmp_path) as on:
-        agent, key, root = await on.question()
+        agent, news = await on.told("Shall I deploy?")
+        ((key,),) = await on.rows("SELECT key::text FROM approvals")
         agent.ask("Shall I deploy and drop the tables?")
         await until(lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1)
-        await on.slack.press(root, "spanpost:approve", key)
+        await on.slack.press(news, "spanpost:approve", key)
         assert "other words" in (await on.slack.whispered())[0]
         assert [act[:2] for act in await on.acts()] == [("approve", "void")]
 
 
 async def test_killed_before_it_could_hear(dsn: str, tmp_path: Path) -> None:
-    """A click while nobody listens is lost, as Slack shows; pressed again after the start it counts."""
+    """A click while nobody listens is lost, as Slack shows; pressed again after the start it counts, and the agent goes on."""
     async with street(dsn, tmp_path) as on:
-        _, key, root = await on.question()
+        agent, news = await on.question()
         await on.rest()
         on.gateway.kill()
-        await on.slack.press(root, "spanpost:approve", key)
+        await on.press(news, "Approve")
         assert await on.acts() == []
         on.gateway.start()
         await on.connected(2)
-        await on.slack.press(root, "spanpost:approve", key)
-        assert await on.acts() == [("approve", "done", "alice")]
-        await on.shows("alice")
+        await on.press(news, "Approve")
+        assert await asyncio.to_thread(agent.goes_on) == "approve alice"
+        await on.shows("Approved by")
 
 
 async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
     """A click that waited for the database when its process was killed changed nothing; pressed again it counts, once."""
     async with street(dsn, tmp_path) as on:
-        _, key, root = await on.question()
+        agent, news = await on.question()
         await on.rest()
         holder = await asyncpg.connect(dsn)
         hold = holder.transaction()
         await hold.start()
         await holder.execute("SELECT FROM approvals FOR UPDATE")
-        pressing = asyncio.create_task(on.slack.press(root, "spanpost:approve", key))
+        pressing = asyncio.create_task(on.press(news, "Approve"))
         waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         await until(lambda: on.rows(waits), lambda rows: len(rows) > 0)
         on.gateway.kill()
@@ -201,29 +237,30 @@ async def test_killed_before_the_commit(dsn: str, tmp_path: Path) -> None:
         await holder.close()
         on.gateway.start()
         await on.connected(2)
-        await on.slack.press(root, "spanpost:approve", key)
-        acts = await on.acts()
-        assert [act[1] for act in acts].count("done") == 1
-        assert (await on.decided())[0][:3] == ("decided", "approve", "alice")
-        await on.shows("alice")
+        await on.press(news, "Approve")
+        assert await asyncio.to_thread(agent.goes_on) == "approve alice"
+        assert [act[1] for act in await on.acts()].count("done") == 1
+        await on.shows("Approved by")
 
 
 async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
-    """What was committed stands though Slack was not answered: the next process shows it, and another answer is too late."""
+    """What was committed stands though Slack was not answered: the agent hears it of the next process, which shows it in Slack too."""
     async with street(dsn, tmp_path) as on:
-        _, key, root = await on.question()
+        agent, news = await on.question()
         await on.rest()
-        pressing = asyncio.create_task(on.slack.press(root, "spanpost:approve", key))
+        ((key,),) = await on.rows("SELECT key::text FROM approvals")
+        pressing = asyncio.create_task(on.press(news, "Approve"))
         while not [row for row in await on.decided() if row[0] == "decided"]:
             pass
         on.gateway.kill()
         await pressing
-        # A letter may have been under way already; what it holds until then is another test's.
+        # A letter may have been under way already; what it is held for until then is another test's.
         await on.database.execute("UPDATE lanes SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
         on.gateway.start()
         await on.connected(2)
-        await on.shows("alice")
-        await on.slack.press(root, "spanpost:approve", key)
+        assert await asyncio.to_thread(agent.goes_on) == "approve alice"
+        await on.shows("Approved by")
+        await on.slack.press(news, "spanpost:approve", key)
         assert "Already approved by alice" in (await on.slack.whispered())[0]
         assert [act[:2] for act in await on.acts()] == [("approve", "done"), ("approve", "decided")]
 
@@ -231,10 +268,10 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
 async def test_twenty_clicks_and_three_gateways(dsn: str, tmp_path: Path) -> None:
     """Each of three processes hears each of twenty clicks: twenty rows, one decision, one news of it."""
     async with street(dsn, tmp_path, gateways=3) as on:
-        _, key, root = await on.question()
+        _, news = await on.told("Shall I deploy?")
+        ((key,),) = await on.rows("SELECT key::text FROM approvals")
         for _ in range(20):
-            await on.slack.press(root, "spanpost:approve", key)
+            await on.slack.press(news, "spanpost:approve", key)
         acts = await until(on.acts, lambda acts: len(acts) == 20)
         assert sorted(act[1] for act in acts) == ["decided"] * 19 + ["done"]
-        told = await on.rows("SELECT count(*) FROM agent_checkpoints WHERE kind = 'approval_resolved'")
-        assert told == [(1,)]
+        assert await on.rows("SELECT count(*) FROM agent_checkpoints WHERE kind = 'approval_resolved'") == [(1,)]
