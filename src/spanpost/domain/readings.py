@@ -199,6 +199,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tool_call_id: str | None = None
     #: The tool call is known to have given no result (it waits for a person). Unknown is False.
     has_no_result: bool = False
+    #: It is known to have given one: nobody is waited for. Unknown is False.
+    has_result: bool = False
 
     # --- progress -----------------------------------------------------------------------------------------------
     #: One of the nine statuses, as the agent said it.
@@ -208,6 +210,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_name: str | None = None
     step_index: int | None = None
     step_count: int | None = None
+    #: The step is that of a plan which the agent wrote down: its words are content.
+    is_plan: bool = False
     #: What the agent says that this span cost; a model call's stands in its usage too.
     cost_usd: Decimal | None = None
     context_used: int | None = None
@@ -278,6 +282,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.status
             or self.action
             or self.step_name
+            or self.is_plan
             or self.progress is not None
             or self.context_used is not None
             or self.context_window is not None

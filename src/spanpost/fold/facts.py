@@ -149,13 +149,14 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         else:
             for name, fact in other.latest.items():
                 known = latest.get(name)
-                if known is None or (known is not fact and _is_greater(fact, known)):
+                if known is None or (known is not fact and fact[:3] > known[:3]):
                     latest[name] = fact
         if other.maps:
             for map_name, entries in other.maps.items():
                 mine = self.maps.get(map_name, {})
                 for entry, fact in entries.items():
-                    if mine.get(entry) is not fact:
+                    known = mine.get(entry)
+                    if known is None or (known is not fact and fact[:3] > known[:3]):
                         self._enter(map_name, entry, fact)
         if other.points and other.points != self.points:
             self.points = sorted({*self.points, *other.points})[-POINT_CAP:]
@@ -173,6 +174,11 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         """Return when the fact was (ns), 0 when unknown."""
         known = self.latest.get(name)
         return known[1] if known is not None else 0
+
+
+def call_id_of(tool: tuple[Any, ...] | None) -> str:
+    """Return the call's id of the fact `tool`, empty where it has none: a spanpost of before schema 1.3 wrote three values."""
+    return tool[3] if tool is not None and len(tool) > 3 else ""
 
 
 def _is_greater(fact: Fact, known: Fact) -> bool:

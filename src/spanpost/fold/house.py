@@ -26,7 +26,7 @@ from spanpost.fold.news import News
 from spanpost.fold.read import NOTHING as SILENCE
 from spanpost.fold.rebuild import gather, rebuild
 from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell, domain_of
-from spanpost.fold.spans import Spans
+from spanpost.fold.spans import Spans, link_of
 from spanpost.fold.tell import telling
 from spanpost.fold.work import Key, Work
 
@@ -69,7 +69,7 @@ class House:
         state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
         rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
         if r is SILENCE and cell is None and state == ENDED and o.parent_id and o.parent_id != span_id:
-            self.spans.edge(kin, span_id, o.parent_id, rank)
+            self.spans.edge(kin, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
             return
         if cell is None or (state, rank) > (cell.state, cell.rank):
             cell = self.spans.adopt(kin, p, cell, state, rank)
@@ -135,9 +135,10 @@ class House:
         if self.kept:
             keep(unit.facts, o, self.kept, p.content_hash, is_box=cell.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
-        kind = telling(o, r, cell.role)
-        if kind is not None:
-            self.news.tell(kin, p, boundary, cell, kind)
+        if r.tells is not _NOTHING or r.failure is not None:
+            kind = telling(o, r, cell.role)
+            if kind is not None:
+                self.news.tell(kin, p, boundary, cell, kind)
         return boundary
 
     def settled(self, key: Key) -> None:
@@ -172,7 +173,9 @@ class House:
             if group is not None:
                 out.moves.append(Move(trace_id, unit_from, unit_to, uuid_of(group.uid)))
         news = self.news.resolved() + self.lanes.judged()
-        out.retracted = [*self.news.retracted, *groups.retracted_ids()]
+        overtaken = self.lanes.overtaken()
+        news = [item for item in news if item[0].id not in overtaken]
+        out.retracted = [*self.news.retracted, *groups.retracted_ids(), *overtaken]
         self.closing.judge(news)
         for kin in list(groups.kins.values()):
             for met, positions in kin.recorded.items():

@@ -108,6 +108,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     closed: tuple[int, bytes, str, str, str] | None = None
     #: Of its own figures the cost that another telling of the call knew, in nano-dollars.
     lent: int = 0
+    #: The domain of the trace to which it links, if that is one trace and another.
+    link: bytes = b""
 
     @property
     def is_box(self) -> bool:
@@ -264,6 +266,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     parent: Key = b""
     parent_rank: tuple[int, Key] = (0, b"")
     lanes: dict[str, Lane] = {}
+    #: Compactions that were inferred: checkpoint id, the last call before it, the call that confirmed it (ns).
+    inferred: list[tuple[bytes, int, int]] = []
     is_announced: bool = False
     #: A timer runs, at whose end the task is announced after all.
     is_settling: bool = False
@@ -353,6 +357,8 @@ class Strand(msgspec.Struct, omit_defaults=True, gc=False):
     #: More traces than its own are in it.
     is_joined: bool = False
     runs: dict[Key, Run] = {}
+    #: Runs of other traces that link to this one.
+    guests: dict[Key, Run] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

@@ -171,7 +171,8 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     if outcome == "cancelled":
         return Verdict(c.CANCELLED, "cancelled", "cancelled", False, True, at)
     if outcome == "error":
-        return Verdict(c.ERROR, "root error", "error", False, True, at, (kind, message, _log_tail(facts)))
+        shown = (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")  # an event has told it
+        return Verdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
         return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
@@ -250,12 +251,12 @@ def _is_unresolved(facts: Facts) -> bool:
     """It closed on a tool call that was asked for and never made, or made and never answered by a model turn."""
     call, tool = facts.value("call"), facts.value("tool")
     if call is None:
-        return tool is not None and bool(tool[2])
+        return tool is not None and tool[2] == 1
     if tool is not None and facts.at("tool") > facts.at("call"):
         name = str(tool[0]).lower()
         if any(name.startswith(closing) or closing in name for closing in _CLOSING):
             return False
-        return bool(tool[2]) or call[2] in (Finish.TOOLS, Finish.UNKNOWN)
+        return tool[2] == 1 or (tool[2] != 2 and call[2] in (Finish.TOOLS, Finish.UNKNOWN))
     return bool(call[2] == Finish.TOOLS)
 
 
@@ -278,7 +279,7 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
-    said_cost = _said_cost(group) if maps else None
+    whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
@@ -334,10 +335,10 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=said_cost if said_cost is not None else usage.cost_usd,
+        cost_usd=whole_cost if whole_cost is not None else usage.cost_usd,
         # What data points tell is of all calls.
         unpriced_calls=0
-        if said_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
+        if whole_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
         else group.flow[0] - group.flow[11],
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
@@ -366,7 +367,7 @@ def as_task(
     )
 
 
-def _said_cost(group: Group) -> Decimal | None:
+def said_cost(group: Group) -> Decimal | None:
     """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
     said = group.facts.maps.get("costs")
     if not said:

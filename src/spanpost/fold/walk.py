@@ -38,10 +38,11 @@ from spanpost.fold.records import (
     strand_key,
     unit_key,
 )
+from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare", "trail"]
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED = Part.STARTED
@@ -59,6 +60,8 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
     talks: dict[tuple[str, str], bytes] = {}
     for source in batch:
         reading = read(source)
+        if reading.is_plan and reading.step_name is not None and not keeps_content:
+            reading = msgspec.structs.replace(reading, step_name=None)
         o = source if reading.stands_for is None else _stand_in(source, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
@@ -135,7 +138,26 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.telling[2][:16])
         if p.reading.approval is not None:
             out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
+        if p.observation.links and p.reading.role.is_box and (other := link_of(p.observation)):
+            out.add(other)
     return out
+
+
+def parts(batch: Sequence[Placed], most: int) -> list[list[int]]:
+    """Return the positions of a batch in parts that touch at most so many domains each, as far as that goes with whole traces."""
+    traces: dict[bytes, list[int]] = {}
+    for i, p in enumerate(batch):
+        traces.setdefault(p.domain, []).append(i)
+    found: list[list[int]] = []
+    touched: set[bytes] = set()
+    for positions in traces.values():
+        more = domains([batch[i] for i in positions])
+        if not found or len(touched | more) > most:
+            found.append([])
+            touched = set()
+        found[-1] += positions
+        touched |= more
+    return found
 
 
 def is_new(work: Work, p: Placed) -> bool:
@@ -214,14 +236,16 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     house = House(work, rules, now)
     # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
     order = sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__)
-    spans = [i for i in order if batch[i].is_span]
+    events = []
     try:
-        for i in spans:
-            house.span(i, batch[i])
-        if len(spans) < len(order):
-            for i in order:
-                if not batch[i].is_span:
-                    house.event(i, batch[i])
+        for i in order:
+            p = batch[i]
+            if p.observation.part <= _STARTED:
+                house.span(i, p)
+            else:
+                events.append(i)
+        for i in events:
+            house.event(i, batch[i])
         return house.close()
     except Missing as missing:
         _may_go_on(missing, house)

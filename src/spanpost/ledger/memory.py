@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -30,13 +29,12 @@ from spanpost.fold.paces import Closed
 from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
+from spanpost.ledger import faults
 from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_people import People
 from spanpost.ledger.memory_tasks import Tasks
-
-log = logging.getLogger("spanpost.ledger.memory")
 
 
 class _Records:
@@ -130,15 +128,15 @@ class MemoryLedger:
         recorded = self._record_now(batch) if batch else Recorded()
         if beats and (back := self._hearing.hear(beats)):
             recorded = recorded.plus(self._record_now(back))
-        return recorded
+        lost = faults.losses()
+        return recorded.plus(Recorded(lost=lost)) if lost else recorded
 
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
             placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
-        except Exception:
-            if len(batch) == 1:
-                return self._lose(batch[0])
-            return self._apart(batch)
+        except Exception as error:
+            faults.tell(error)
+            return self._lose() if len(batch) == 1 else self._apart(batch)
         new: list[Placed] = []
         for p in placed:
             identity = p.event_id + p.content_hash
@@ -149,11 +147,12 @@ class MemoryLedger:
             del self._identities[next(iter(self._identities))]
         try:
             folded = walk.fold(self._records, new, self.rules, self._clock())
-        except Exception:
+        except Exception as error:
+            faults.tell(error)
             for p in new:
                 self._identities.pop(p.event_id + p.content_hash, None)
             mended = self._mended(walk.domains(new))
-            total = mended.plus(self._lose(new[0].source) if len(new) == 1 else self._apart([p.source for p in new]))
+            total = mended.plus(self._lose() if len(new) == 1 else self._apart([p.source for p in new]))
             total.repeats += len(batch) - len(new)
             return total
         recorded = self._write(folded)
@@ -213,8 +212,7 @@ class MemoryLedger:
         return total
 
     @staticmethod
-    def _lose(o: Observation) -> Recorded:
-        log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
+    def _lose() -> Recorded:
         return Recorded(lost={UNFOLDABLE: 1})
 
     async def listen_anew(self) -> None:

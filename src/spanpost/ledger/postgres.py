@@ -34,11 +34,11 @@ from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, fleet, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
-from spanpost.ledger.locks import lock, try_lock
+from spanpost.ledger.locks import FINE, lock, try_lock
 from spanpost.ledger.people import People
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
@@ -59,6 +59,8 @@ NEVER = timedelta(days=36_500)
 _DUE = 100
 #: How far it is looked beforehand for what the fold of timers will ask for.
 _ROUNDS = 2
+#: Domains of one transaction, where a batch touches too many for fine locks: with room for those that are found out later.
+_AT_ONCE = FINE * 3 // 4
 
 
 class _Wider(Exception):
@@ -186,21 +188,42 @@ class PostgresLedger(People):
         recorded = await self._record(batch) if batch else Recorded()
         if recorded.owed:
             recorded = recorded.plus(await self._record(recorded.owed))
+        lost = faults.losses()
+        if lost:
+            recorded = recorded.plus(Recorded(lost=lost))
         return recorded.plus(await self._hear(beats)) if beats else recorded
 
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
+        recorded = Recorded()
         try:
             with unfoldable():
                 placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
-            domains = walk.domains(placed)
+                domains = walk.domains(placed)
+        except Exception as error:
+            return await self._mend(batch, error)
+        if len(domains) <= FINE:
+            return await self._record_at_once(batch, placed, domains)
+        # Locks on so many would keep everybody else waiting, whatever they touch: trace by trace is sooner done for all.
+        for part in walk.parts(placed, _AT_ONCE):
+            given = [placed[i] for i in part]
+            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, walk.domains(given)))
+        return recorded
+
+    async def _record_at_once(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
+        try:
             try:
                 return await self._widening(lambda c, locked: self._take(c, placed, locked), domains)
             except asyncpg.UniqueViolationError:
                 return await self._widening(lambda c, locked: self._take(c, placed, locked, asks_all=True), domains)
         except Exception as error:
-            if not is_of_data(error):
-                raise
-            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error, exc_info=isinstance(error, Unfoldable))
+            return await self._mend(batch, error)
+
+    async def _mend(self, batch: Sequence[Observation], error: Exception) -> Recorded:
+        if not is_of_data(error):
+            raise error
+        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+        if isinstance(error, Unfoldable):
+            faults.tell(error)
         kept = [mended(o) for o in batch]
         known: set[bytes] = set()
         for o in kept:

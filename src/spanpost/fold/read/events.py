@@ -28,6 +28,9 @@ INTERRUPT = re.compile(
 )
 _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
+#: An exception as its `repr`.
+_AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
+_ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 
@@ -63,12 +66,17 @@ def is_cancel(kind: str) -> bool:
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
     """Return a failure; a type at the head of the message is its type, and a traceback is no message."""
     kind, message = kind or "", message or ""
+    if kind in _ANY:
+        kind = ""  # LangSmith's export writes it for all; the type stands in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
         message = message[:cut].rstrip()
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
+        whole = _AS_CODE.fullmatch(message)
+        if whole is not None:
+            message = whole.group(3)
     return Failure(type=kind, message=message[:_MESSAGE], log_tail=log_tail)
 
 
