@@ -253,7 +253,7 @@ class LedgerHall:
 
     async def asked(self, key: UUID, message: Message) -> Asked | None:
         """Return what a key is about, and whether the message tells it."""
-        row = await self._ledger.approval(key)
+        row, shown = await asyncio.gather(self._ledger.approval(key), self._shown(message))
         task = await self._ledger.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
@@ -270,7 +270,6 @@ class LedgerHall:
                 comment=row.comment,
                 key=row.key,
             )
-        shown = await self._shown(message)
         is_there = shown is not None and shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
 

@@ -259,9 +259,10 @@ class SlackApp:
         if reply is None or self._replies == "off":
             return _answer(200, "ignored")
         me = await installation.whoami()
+        text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
         is_elsewhere = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
-        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not reply.text:
+        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
             return _answer(200, "ignored")
         found: list[tuple[bool, Outcome | None]] = []
 
@@ -277,7 +278,7 @@ class SlackApp:
                     user=reply.user,
                     message=reply.root,
                     is_foreign=reply.is_foreign,
-                    text=reply.text,
+                    text=text,
                     once=reply.once,
                     at=reply.at,
                 )
