@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context as otel_context
@@ -402,7 +403,9 @@ class Pipeline:
         if self._answers is not None:
             self._answers.end()
         if self.reception is not None:
-            await self.reception.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout / 3):
+                    await self.reception.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
         closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
