@@ -200,7 +200,7 @@ def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str
     rested = ending.rested
     if rested is None or rested[0] < _active(group, facts):
         return None
-    if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
+    if facts.at("begun") > max(facts.at("tool"), facts.at("idle")):  # a tool is at work, or nobody has let it
         return None
     return rested[0], rested[1], "rested", "", ""
 
