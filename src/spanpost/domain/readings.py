@@ -140,6 +140,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None
     #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
     aggregate: Usage | None = None
+    #: They are totals of a lifetime: of whose (its process and agent). The run before it is taken off.
+    totals_of: str = ""
     response_id: str | None = None
     #: Model that answered, else the one asked for, as sent; and who serves it.
     model: str | None = None

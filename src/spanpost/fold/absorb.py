@@ -116,6 +116,8 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.note(field, 0, earliest, key, value)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+            if r.totals_of:
+                facts.note("totals_of", 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
     if r.is_session:
@@ -228,8 +230,8 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
     if r.step_name or r.step_index is not None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
         # What the agent says of its steps itself stands above a plan that it wrote down.
-        said = (None if r.is_plan and not r.step_name else name, r.step_index, r.step_count)
-        facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, said)
+        step = (None if r.is_plan and not r.step_name else name, r.step_index, r.step_count)
+        facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
     if r.step_name or (r.step_index is not None and not r.is_plan):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")

@@ -30,6 +30,8 @@ RUNS_CAP = 128
 STRAND_CAP = 1024
 
 #: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
+#: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
+_TOTALS = b"rt"
 RULES = {b"ra": "the tool call that was left open", b"rc": "the conversation's run that waited", b"l": "links of messages"}
 
 
@@ -122,6 +124,7 @@ class Joining:
             pending,
             began_with,
             first is None,
+            totals_of(facts, group) if closed is not None else None,
         )
         meets = []
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
@@ -130,6 +133,8 @@ class Joining:
         conversation = facts.value("conversation")
         if conversation:
             meets.append(meeting_key(unit.tenant, b"c", conversation))
+        if run.totals is not None:
+            meets.append(meeting_key(unit.tenant, b"t", facts.value("totals_of")))
         return run, meets
 
     def _facts_of(self, root: Key, unit: Unit) -> Facts:
@@ -243,6 +248,9 @@ class Joining:
                 on, below, runs = {**on, **one}, {**below, **other}, {**strand.guests, **runs}
             else:  # of one trace, which its own spans tell
                 runs = strand.guests
+        elif meeting[16:] == _TOTALS:
+            self._take_off(runs)
+            return
         else:
             on = continued(runs)
         for key in sorted(runs):
@@ -259,6 +267,18 @@ class Joining:
                 unit.linked_to = below.get(key, b"")
             self._show(key, unit)
 
+    def _take_off(self, runs: dict[Key, Run]) -> None:
+        """Say of each run what its agent had used before it: the total of the run that ended before it, unless it is the greater."""
+        before: tuple[int, int] | None = None
+        for key in sorted(runs, key=lambda key: (runs[key].end_ns, key)):
+            totals, group = runs[key].totals, self.groups.group(runs[key].group)
+            assert totals is not None
+            less = before if before is not None and before[0] <= totals[0] and before[1] <= totals[1] else None
+            before = totals
+            if group is not None and group.before != less:
+                group.before = less
+                self.groups.touch(runs[key].group, group)
+
     def _show(self, key: Key, unit: Unit) -> None:
         """Show a run where its meetings, and links, say."""
         kin = self.groups.kin(key[:16])
@@ -272,6 +292,14 @@ class Joining:
             unit.linked_to = b""
         kin.units.put(key[17:], unit)
         self.groups.regroup(kin, key[17:])
+
+
+def totals_of(facts: Facts, group: Group) -> tuple[int, int] | None:
+    """Return the lifetime totals that a run told at its end, where no call of it tells tokens."""
+    total = facts.value("aggregate")
+    if facts.value("totals_of") is None or total is None or group.flow[0]:
+        return None
+    return (total[0] or 0, total[1] or 0)
 
 
 def continued(runs: dict[Key, Run]) -> dict[Key, Key]:

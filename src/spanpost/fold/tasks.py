@@ -284,6 +284,8 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
+    if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
+        aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
     whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
