@@ -258,6 +258,12 @@ class Joining:
             if unit is None:
                 continue
             to = on.get(key, b"")
+            if meeting[16:] == b"rc" and unit.is_held != (is_held := may_go_on(runs, key, on)):
+                unit.is_held = is_held
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
+                group = self.groups.group(unit.group)
+                if group is not None:
+                    self.groups.touch(unit.group, group)
             known = unit.meetings.get(meeting, b"")
             is_linked = meeting[16:17] == b"l" and unit.linked_to != below.get(key, b"")
             if known == to and not is_linked:
@@ -319,6 +325,14 @@ def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
             taken.add(best)
             out[key] = runs[best].group
     return out
+
+
+def may_go_on(runs: dict[Key, Run], key: Key, on: dict[Key, Key]) -> bool:
+    """Tell whether a run that did nothing yet may turn out to go on with one that waits."""
+    run = runs[key]
+    if not run.is_idle or run.end_ns or key in on:
+        return False
+    return any(former.waits and 0 < former.end_ns <= run.start_ns for former in runs.values())
 
 
 def goes_on(before: Run, run: Run) -> bool:

@@ -170,6 +170,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
+    #: It did nothing yet, and another of its conversation waits: whether it goes on with that is told by its first call.
+    is_held: bool = False
     #: Where this run met others, and the task it was found to go on with there.
     meetings: dict[Key, Key] = {}
 
