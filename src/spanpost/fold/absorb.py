@@ -73,10 +73,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             if role is _LLM or role is _TOOL:
                 if begins > facts.active_ns:
                     facts.active_ns = begins
-                if role is _TOOL:
+                if role is _TOOL and not r.is_same_call:
                     facts.note("begun", 0, begins, key, True)
             _doing(facts, o, r, key, begins)
-        if (role is _LLM or role is _TOOL) and begins:
+        if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
             facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
@@ -88,6 +88,8 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
     elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
+    if r.is_idle:
+        facts.note("idle", 0, at, key, True)
     if r.rests:
         rested = (at, key)
         if facts.ending.rested is None or rested > facts.ending.rested:
@@ -134,6 +136,8 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.note(field, 0, earliest, key, value)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+            if r.totals_of:
+                facts.note("totals_of", 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
     if r.is_session:
@@ -199,7 +203,8 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         facts.active_ns = max(facts.active_ns, at)
         # What it gave: unknown (0), known to be nothing (1), known to be something (2).
         result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
-        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, result, r.tool_call_id or ""))
+        if not r.is_same_call:
+            facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, result, r.tool_call_id or ""))
     elif role is _HANDOFF:
         facts.note("tool", 0, at, key, ("handoff", has_failed, 0, ""))
     elif role is _STEP and has_failed and not is_ending:

@@ -52,6 +52,7 @@ from spanpost.fold.read.openai_agents import OPENAI_AGENTS
 from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.plans import is_plan, plan_of
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
+from spanpost.fold.read.smolagents import SMOLAGENTS
 from spanpost.fold.read.spring_ai import SPRING_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
@@ -84,6 +85,7 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    SMOLAGENTS,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
@@ -212,7 +214,7 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
         note_extra(said, key, attributes[key])
     if "used" in inner:
         _spread(inner)
-    look = Look(o, attributes, said, inner)
+    look = Look(o, attributes, said, inner, is_lifetime=tables.has_lifetime_totals)
     _decide_role(look, tables, plan)
     if look.role is _OTHER or look.role is _PLUMBING:
         return _outside(look)
@@ -343,6 +345,10 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
     )
     if total.is_known or total.cost_usd is not None:
         said["aggregate"] = total
+        if look.is_lifetime:
+            origin = look.observation.origin.resource
+            process = v.text(origin.get("service.instance.id")) or v.text(origin.get("service.name")) or ""
+            said["totals_of"] = f"{process}\0{said.get('agent_id') or agent or look.observation.name}"
 
 
 def _as_call(look: Look) -> None:
