@@ -280,7 +280,9 @@ def _reading(look: Look) -> Reading:
     o, role, said, inner = look.observation, look.role, look.said, look.inner
     resource = _of_resource(o.origin)
     if resource:
-        said = look.said = {**resource["shared"], **said}
+        for field, value in resource["shared"]:
+            if field not in said:
+                said[field] = value
         # A process that works on one task says so once; the span by which it was entered carries it.
         if "task_id" in resource and "task_id" not in said and (not o.parent_id or o.kind in (2, 5)):
             said["task_id"] = resource["task_id"]
@@ -411,7 +413,7 @@ def _of_resource(origin: Origin) -> dict[str, Any]:
             if found is not None and not (field == "service" and found.startswith("unknown_service")):
                 said[field] = found
     if said:
-        said["shared"] = {field: said[field] for field in _SHARED if field in said}
+        said["shared"] = tuple([(field, said[field]) for field in _SHARED if field in said])
     if len(_resources) >= _MEMO:
         _resources.clear()
     _resources[id(origin)] = (origin, said)
