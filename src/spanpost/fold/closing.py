@@ -11,6 +11,7 @@ from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold import tell
 from spanpost.fold.batch import Folded, Rules, Timer
+from spanpost.fold.durations import wait_of
 from spanpost.fold.flow import ZERO, as_usage, minus
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
@@ -218,6 +219,8 @@ class Closing:
             group = self.groups.group(key)
             if group is None:
                 continue
+            if checkpoint.kind is Kind.APPROVAL_RESOLVED and (wait := wait_of(group.facts, checkpoint.ref)) is not None:
+                out.waits[checkpoint.id] = wait
             root_key, root = self.groups.root(key, group)
             if root.is_announced:
                 self._letters(row(key), row(root_key), checkpoint)
@@ -298,6 +301,8 @@ class Closing:
         self.out.settled.append(
             Settled(
                 agent_name=agent,
+                tenant=group.tenant,
+                environment=facts.value("environment"),
                 model=facts.value("model"),
                 calls=grown[0],
                 usage=as_usage(grown),

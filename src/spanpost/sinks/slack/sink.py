@@ -16,7 +16,7 @@ from spanpost.fold.redact import line
 from spanpost.sinks.base import Finding
 from spanpost.sinks.slack import budgets, check, flow, lookup
 from spanpost.sinks.slack.budgets import Rates
-from spanpost.sinks.slack.calls import Place, Talk
+from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
 
 log = logging.getLogger("spanpost.slack")
@@ -49,6 +49,8 @@ class SlackSink:
         self._clock = clock
         self._memory = lookup.Memory()
         self._told: set[str] = set()
+        #: Told of each call and of what came of it.
+        self.when_called: Callable[[str, str], None] | None = None
 
     @property
     def repeats(self) -> int:
@@ -116,13 +118,27 @@ class SlackSink:
             while True:
                 if forbidden is not None:
                     raise forbidden
-                response = await self._transport.call(request)
+                response = await self._called(request)
                 if response.date is not None:
                     self._memory.ahead = response.date - self._clock()
                 request = talk.send(response)
         except StopIteration as done:
             value: T = done.value
             return value
+
+    async def _called(self, request: Request) -> Response:
+        """Make a call, and say what came of it."""
+        outcome = "unknown"
+        try:
+            response = await self._transport.call(request)
+            outcome = _outcome(response)
+            return response
+        except DeliveryError as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            if self.when_called is not None:
+                self.when_called(request.method, outcome)
 
     def _tell_once(self, error: DeliveryError) -> None:
         if len(self._told) >= _TOLD:
@@ -141,3 +157,12 @@ class SlackSink:
     def _place(self, address: str) -> Place:
         # "workspace/#channel"; the workspace is chosen where several are set up.
         return Place(workspace=self._workspace, channel=address.rpartition("/")[2] or self._channel)
+
+
+def _outcome(response: Response) -> str:
+    """Return what came of a call in one word."""
+    if response.status == 429:
+        return "throttled"
+    if response.status >= 500:
+        return "unavailable"
+    return "ok" if response.body.get("ok") else "rejected"
