@@ -23,7 +23,7 @@ from spanpost.fold.read import DIALECTS
 from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
 from spanpost.metrics.series import OPEN, Registry
-from spanpost.metrics.words import ACTIONS, BYPASSED, CALLED, LOST, WARNINGS
+from spanpost.metrics.words import BYPASSED, CALLED, LOST, WARNINGS
 from spanpost.replays import replay
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
 from spanpost.sinks import registry
@@ -62,7 +62,19 @@ def settings_page() -> str:
             cells = (f"`{name}`", "" if in_list else f"`{variable(room, name)}`", _type(field.annotation), _default(name, field))
             rows.append(f"| {' | '.join(cells)} | {field.description} |")
         parts.append("\n".join(rows))
+        parts += [part for name, field in model.model_fields.items() for part in _tables(room, name, field)]
     return "\n\n".join(parts) + "\n"
+
+
+def _tables(room: str, name: str, field: FieldInfo) -> list[str]:
+    """Return the settings of a list of tables that a room holds (``[[desk.rules]]``), where they have words of their own."""
+    inner = next((one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    if get_origin(field.annotation) is not tuple or inner is None or not all(f.description for f in inner.model_fields.values()):
+        return []
+    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for key, one in inner.model_fields.items():
+        rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
+    return [f"### {room}.{name}\n\n`[[{room}.{name}]]`: {(inner.__doc__ or '').strip()}", "\n".join(rows)]
 
 
 def cli_page() -> str:
@@ -111,7 +123,6 @@ def metrics_page() -> str:
             f"- {where}: {', '.join(f'`{word}`' for word in words)}"
             for where, words in (
                 ("`outcome` of `spanpost_sink_calls_total`", CALLED),
-                ("`type` of `spanpost_slack_actions_total`", ACTIONS),
                 ("`kind` of `spanpost_warnings_total`", [str(kind) for kind in WARNINGS]),
                 ("`reason` of `spanpost_lost_total`", LOST),
                 ("`reason` of `spanpost_spool_bypassed_total`", BYPASSED),

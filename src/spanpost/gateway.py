@@ -27,6 +27,7 @@ from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
+    from spanpost.desk.control import ControlHttp
     from spanpost.intake.http_server import HttpServer
     from spanpost.intake.otlp_grpc import GrpcServer
     from spanpost.settings import Settings
@@ -98,9 +99,11 @@ class Gateway:
         self._reread = reread
         self.http_url = ""
         self.grpc_url = ""
+        self.slack_url = ""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
+        self._control: ControlHttp | None = None
         self._receiver: Receiver | None = None
         self._context: ssl.SSLContext | None = None
         self._doorkeeper = Doorkeeper(settings.intake.tenant, *_hashes(self.room))
@@ -109,7 +112,7 @@ class Gateway:
         self._looked_at = float("-inf")
         self._trouble = ""
         self._look: asyncio.Task[str] | None = None
-        self.pipeline = Pipeline(settings, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
+        self.pipeline = Pipeline(settings, is_gateway=True, new_loop=_fast_loop if self.room.enabled else asyncio.new_event_loop)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -169,8 +172,34 @@ class Gateway:
                 guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
                 watch=metrics,
             )
-            self._http = HttpServer(self._app, listener, context=self._context, connections=room.max_connections, grace=_GRACE)
+            connections = room.max_connections + room.max_waiters
+            doors = self._doors(self._app)
+            self._http = HttpServer(doors, listener, context=self._context, connections=connections, grace=_GRACE)
             await self._http.start()
+
+    def _doors(self, app: OtlpHttp) -> Any:
+        """Return what answers on the HTTP port: agents that wait for people, Slack where it is heard over HTTP, and OTLP with the pages."""
+        from spanpost.desk.control import PREFIX, ControlHttp
+
+        self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
+        slack, slack_path = None, ""
+        reception = self.pipeline.reception
+        if reception is not None and reception.has_http:
+            from spanpost.desk.slack.http import PATH
+
+            slack, slack_path = reception.http(), PATH
+            self.slack_url = self.http_url + PATH
+
+        async def doors(scope: Any, receive: Any, send: Any) -> None:
+            path = scope["path"] if scope["type"] == "http" else ""
+            if path.startswith(PREFIX):
+                await control(scope, receive, send)
+            elif slack is not None and path == slack_path:
+                await slack(scope, receive, send)
+            else:
+                await app(scope, receive, send)
+
+        return doors
 
     def _open_grpc(self, receiver: Receiver) -> None:
         from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc
@@ -236,6 +265,8 @@ class Gateway:
         return self.pipeline.shutdown(_CLOSE) and is_done
 
     async def _close(self) -> bool:
+        if self._control is not None:
+            self._control.end()
         doors = []
         if self._http is not None:
             doors.append(asyncio.create_task(self._http.stop()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +17,7 @@ from spanpost.sinks.base import Checks
 from spanpost.sinks.base import Finding as Found
 
 if TYPE_CHECKING:
+    from spanpost.desk.slack.check import Seen
     from spanpost.settings import Settings
     from spanpost.sinks.base import Sink
 
@@ -40,7 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
     found = [*_settings()]
     if settings.forward is None:
         found.append(_database(settings))
-    return [*found, *_forward(settings), *_metrics(settings), *_gateway(settings), *_sinks(settings)]
+    return [*found, *_forward(settings), *_metrics(settings), *_gateway(settings), *_desk(settings), *_sinks(settings)]
 
 
 def _settings() -> Iterator[Finding]:
@@ -174,6 +175,34 @@ def _socket(path: Path) -> Finding:
             "gateway", False, f"grpc_socket: {path} is there and is no socket", "name another path, or move the file away"
         )
     return Finding("gateway", True, f"{path} can be made for grpc_socket")
+
+
+def _desk(settings: Settings) -> Iterator[Finding]:
+    """Look at who is heard, what Slack says of the tokens, and at who may do what."""
+    room = settings.desk
+    if room is None or not room.enabled:
+        return
+    if not room.is_heard:
+        cure = "set SPANPOST_DESK__APP_TOKEN (Socket Mode), or SPANPOST_DESK__SIGNING_SECRET (HTTP, in the gateway)"
+        yield Finding("desk", False, "nobody is heard: neither an app token nor a signing secret is set", cure)
+        return
+    if settings.forward is not None:
+        yield Finding("desk", True, "nobody is heard in this process: what is forwarded is answered through the gateway")
+        return
+    from spanpost.reception import examine
+
+    try:
+        seen = asyncio.run(_bounded(examine(settings)))
+    except ConfigError as error:
+        yield Finding("desk", False, str(error))  # it says what to do itself
+        return
+    for each in seen:
+        yield Finding("desk", each.ok, each.found, each.cure)
+
+
+async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
+    async with asyncio.timeout(SINK_TIMEOUT):
+        return await looking
 
 
 def _sinks(settings: Settings) -> Iterator[Finding]:

@@ -102,7 +102,8 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             return None, grpc.StatusCode.INVALID_ARGUMENT, str(error), 0
         except Exception as error:
             kind = type(error).__name__
-            _seldom.error(f"fault {kind}", "a request failed in here, its sender keeps it: %s: %s", kind, str(error)[:300])
+            said = "a request failed in here, its sender keeps it: %s: %s"
+            _seldom.error(f"fault {kind}", said, kind, str(error)[:300], fault=error)
             return None, grpc.StatusCode.UNAVAILABLE, "it failed in here; try again", 5
         return answers.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
 

@@ -133,6 +133,7 @@ class OtlpHttp:
                 kind,
                 str(error)[:300],
                 trace_id=_trace_id(headers),
+                fault=error,
             )
             extra = {"retry-after": "5"}
             body = answers.status(answers.UNAVAILABLE, "it failed in here; try again", 5, is_json=is_json)

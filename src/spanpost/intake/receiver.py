@@ -350,7 +350,8 @@ class Receiver:
         """Find the request that a fault of ours strikes at, so that its neighbours are recorded."""
         kind = type(error).__name__
         if len(group) == 1:
-            _seldom.error(f"fault {kind}", "a request cannot be recorded, its sender keeps it: %s: %s", kind, str(error)[:300])
+            said = "a request cannot be recorded, its sender keeps it: %s: %s"
+            _seldom.error(f"fault {kind}", said, kind, str(error)[:300], fault=error)
             self._fail(group[0], LedgerUnavailable("it cannot be recorded now"))
             return
         for part in group:

@@ -28,7 +28,6 @@ from spanpost.metrics.fleet import FleetGauges
 from spanpost.metrics.series import Family, Registry
 from spanpost.metrics.serving import Server, shown
 from spanpost.metrics.words import (
-    ACTIONS,
     BYPASSED,
     CALLED,
     CALLS,
@@ -165,7 +164,17 @@ class Metrics:
         self.sink_calls = counter(
             "sink_calls", "Calls that a sink made at its far side, by method and outcome.", "sink", "method", "outcome"
         )
-        self.slack_actions = counter("slack_actions", "What people did in Slack, by type.", "type")
+        # what people do
+        self.interventions = counter(
+            "interventions",
+            "What people asked of tasks (`view`: to see more), by what became of it; `repeat`: the same act, heard again.",
+            "verb",
+            "result",
+            "source",
+        )
+        self.desk_requests = counter(
+            "desk_requests", "What came in at the desk, by door and what it was taken for.", "door", "answer"
+        )
         self._fleet = FleetGauges(registry)
         build = Gauge(
             "spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry, multiprocess_mode="max"
@@ -175,8 +184,6 @@ class Metrics:
         # Series that exist from the first moment have a rate from the first moment.
         for kind in Kind:
             self.checkpoints.labels(str(kind))
-        for action in ACTIONS:
-            self.slack_actions.labels(action)
 
     # --- what is recorded -----------------------------------------------------------------------------------------------
 
@@ -323,9 +330,13 @@ class Metrics:
         """Count a call of a sink at its far side. An outcome outside the closed list is ``other``."""
         self.sink_calls.labels(sink, method, outcome if outcome in CALLED else OTHER).inc()
 
-    def acted(self, type: str) -> None:
-        """Count what a person did in Slack. A type outside the closed list is ``other``."""
-        self.slack_actions.labels(type if type in ACTIONS else OTHER).inc()
+    def intervened(self, verb: str, result: str, source: str) -> None:
+        """Count what somebody asked, and what became of it."""
+        self.interventions.labels(verb, result, source).inc()
+
+    def knocked(self, door: str, answer: str) -> None:
+        """Count what came in at the desk. Both are words of ours."""
+        self.desk_requests.labels(door, answer).inc()
 
     # --- the doors ------------------------------------------------------------------------------------------------------
 

@@ -50,8 +50,6 @@ LOST: Final = (
 BYPASSED: Final = ("stalled", "full", "no_space", "failed", "too_large", "unpackable", OTHER)
 #: What came of one call to a sink's far side.
 CALLED: Final = ("ok", "throttled", "refused", "rejected", "unavailable", "unknown", OTHER)
-#: What a person does in Slack.
-ACTIONS: Final = ("approve", "deny", "answer", "cancel", "pause", "resume", "retry", "note", "command", "view", OTHER)
 #: Kinds of checkpoints that warn.
 WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED)
 

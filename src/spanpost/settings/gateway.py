@@ -80,6 +80,12 @@ class GatewaySettings(Room):
         default=64 * _MIB, ge=1024, description="Bytes of all requests under way; beyond it senders are asked to come back (503)."
     )
     max_connections: int = Field(default=1000, ge=1, le=100_000, description="HTTP connections at once.")
+    max_waiters: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Agents that wait for a person's answer at once (`/control/v1`), beside `max_connections`; 0: none may.",
+    )
     group_size: int = Field(default=1024, ge=1, le=10_000, description="Spans that are committed together at most.")
     writers: int = Field(
         default=1,

@@ -22,9 +22,18 @@ _KUBERNETES: Final = re.compile(
 
 def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:
     known = variable_names(sinks)
+    # Of a table each entry can be set by a variable of its own: SPANPOST_SLACK__WORKSPACES__ACME__TOKEN.
+    tables = tuple(
+        f"{variable(room, field)}__"
+        for room, model in sinks.items()
+        for field, info in model.model_fields.items()
+        if str(info.annotation).startswith("dict[")
+    )
     for name, value in sorted(environment.items()):
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in known or _KUBERNETES.match(upper):
+            continue
+        if upper.startswith(tables):
             continue
         if upper.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://")):
             continue
