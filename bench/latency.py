@@ -23,9 +23,9 @@ from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from spanpost.app import Pipeline
 from spanpost.intake.attach import join
 from spanpost.ledger.sql.schema import upgrade
+from spanpost.pipeline import Pipeline
 from spanpost.settings import load
 from spanpost.testing.postgres import system_binaries, throwaway_postgres
 

@@ -28,9 +28,9 @@ import asyncpg
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from spanpost.app import Pipeline
 from spanpost.intake.attach import join
 from spanpost.ledger.sql.schema import upgrade
+from spanpost.pipeline import Pipeline
 from spanpost.settings import load
 from spanpost.testing.postgres import throwaway_postgres, with_database
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from spanpost.app import Pipeline
 from spanpost.domain.errors import ConfigError
+from spanpost.pipeline import Pipeline
 from spanpost.replays import replay, replay_into
 from spanpost.settings import Settings, load
 from tests.conftest import ROOT, find, fresh_database, made_server

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spanpost.app import Pipeline, attach, flush
+    from spanpost.app import attach, flush
     from spanpost.domain.checkpoints import Checkpoint
     from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
     from spanpost.domain.errors import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from spanpost.domain.observations import Observation
     from spanpost.domain.tasks import Task
+    from spanpost.pipeline import Pipeline
     from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
     from spanpost.replays import replay
     from spanpost.sinks.base import Finding, Sink
@@ -47,7 +48,7 @@ _HOMES = {
     "Finding": "spanpost.sinks.base",
     "LedgerUnavailable": "spanpost.domain.errors",
     "Observation": "spanpost.domain.observations",
-    "Pipeline": "spanpost.app",
+    "Pipeline": "spanpost.pipeline",
     "Receipt": "spanpost.domain.deliveries",
     "Refused": "spanpost.domain.errors",
     "Rejected": "spanpost.domain.errors",

@@ -1,419 +1,19 @@
-"""The only file that knows every room: it opens the ledger, joins the doors, lights the windows.
-
-`attach` is what an agent calls, `Pipeline` what stands behind it and behind the command line. Everything asynchronous runs in
-one loop in one daemon thread, so that the agent's own loop and threads are never used.
-"""
+"""The pipeline of this process, of which there is one: `attach` is what an agent calls."""
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import threading
-import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from opentelemetry import context as otel_context
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
-
-from spanpost.assembly import enabled_sinks, open_ledger, open_sinks, rules_of
-from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
-from spanpost.domain.observations import Observation
-from spanpost.domain.records import Recorded
-from spanpost.durable import open_spool, spool_settings
-from spanpost.prices import Prices
-from spanpost.process import Sigterm, after_fork, at_child_end
+from spanpost.agent import control
+from spanpost.domain.errors import ConfigError
+from spanpost.pipeline import Pipeline
+from spanpost.process import at_child_end
 from spanpost.settings import Settings, is_sdk_disabled, load
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from spanpost.intake.attach import Attachment
-    from spanpost.intake.feed import Feed
-    from spanpost.intake.live import TellEnd
-    from spanpost.intake.recovery import Recovery
-    from spanpost.intake.spool import Spool
-    from spanpost.ledger.base import Ledger
-    from spanpost.ledger.pump import Pump
-    from spanpost.metrics import Metrics
-    from spanpost.sinks.base import Sink
-
 log = logging.getLogger("spanpost")
-T = TypeVar("T")
-
-#: Between two tries to record while the database is away: first and longest, seconds.
-_OUTAGE = (0.2, 5.0)
-#: How long a batch waits for prices to be loaded, seconds: the calls in it are without a price then.
-_PRICES = 2.0
-#: What recording a batch of a dead process may take, seconds: what is not recorded by then stays in the spool.
-_IMPORT = 60.0
-#: What an answer from the loop may take beyond the time that the question itself was given: seconds.
-_GRACE = 0.5
-#: Between two counts of the open tasks, seconds; a third of the turn of who tells them (`ledger.fleet.TURN`).
-_PUBLISH = 10.0
-#: What tasks that were cancelled are given to end in, and what cutting off a ledger that hangs may take: seconds.
-_CANCELLED, _CUT = 0.3, 2.5
-#: Losses that are no news: plain log lines that gave way, and what came after the end.
-_NO_NEWS = ("superseded", "closed")
-
-
-async def _unseen(question: Coroutine[Any, Any, T]) -> T:
-    """Await in a context without the caller's span, where instrumentations make none: our own work is never traced."""
-    otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, otel_context.Context()))
-    return await question
-
-
-class Pipeline:
-    """The house in one process: a ledger, a pump, sinks and metrics, in a loop of their own.
-
-    `start` raises `ConfigError` when something cannot be had; afterwards nothing raises. After a fork the child opens a
-    ledger of its own at its first batch.
-    """
-
-    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
-        self.settings = settings
-        self._new_loop = new_loop
-        self.attachment: Attachment | None = None
-        self._feed: Feed | None = None
-        #: What is handed each ended span beside its observation, for those who need it.
-        self._tell_end: TellEnd | None = None
-        self.metrics_url: str | None = None
-        #: Set in a process that is not to be followed: nothing is opened, started or recorded.
-        self.is_off = False
-        self._rules = rules_of(settings)
-        self._spools = spool_settings(settings)
-        #: Made once: what it writes is its process's, and begins anew in a forked child with the feed.
-        self._spool: Spool | None = None
-        self._sigterm: Sigterm | None = None
-        #: What a parent process had open: held, so that nothing of it is closed from here.
-        self._of_parent: list[Any] = []
-        self._begin()
-        after_fork(self._begin_in_child)
-
-    def _begin_in_child(self) -> None:
-        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics))
-        self._begin()
-
-    def _begin(self) -> None:
-        """Set up what belongs to this process alone; in a forked child what the parent opened is the parent's."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._ledger: Ledger | None = None
-        self._pump: Pump | None = None
-        self._sinks: dict[str, Sink] = {}
-        self._metrics: Metrics | None = None
-        self._recovery: Recovery | None = None
-        self._publishing: Future[None] | None = None
-        #: The loading of prices, once a call is to be priced.
-        self._pricing: asyncio.Future[None] | None = None
-        self._is_shut = False
-        self._lost_before = 0
-        self._starting = threading.Lock()
-
-    # --- life -------------------------------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Open the ledger, start the pump, serve the metrics."""
-        with self._starting:
-            if self._loop is not None or self.is_off:
-                return
-            self._sinks = open_sinks(self.settings)
-            self._ledger = open_ledger(self.settings, self._rules)
-            if self._spools is not None and self._spool is None:
-                self._spool = open_spool(self._spools)
-            loop = self._new_loop()
-            thread = threading.Thread(target=self._run, args=(loop,), name="spanpost-pipeline", daemon=True)
-            thread.start()
-            self._loop, self._thread = loop, thread
-            try:
-                self._ask(self._open())
-                self._serve_metrics()
-            except BaseException:
-                self._stop()
-                raise
-            self._recover()
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        if self._feed is not None:
-            self._feed.disown_thread()
-        loop.run_forever()
-        if self._feed is not None:
-            self._feed.return_thread()
-
-    def _recover(self) -> None:
-        """Have what dead processes left in the spool recorded, from now on."""
-        if self._spools is None:
-            return
-        from spanpost.intake.recovery import Recovery
-
-        self._recovery = Recovery(self._spools, lambda batch: self._ask(self.record(batch), _IMPORT))
-        self._recovery.start()
-
-    async def _open(self) -> None:
-        from spanpost.ledger.pump import Pump
-
-        assert self._ledger is not None
-        await self._ledger.open()
-        self._metrics = self._make_metrics()
-        self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
-        self._pump.start()
-
-    @staticmethod
-    def _make_metrics() -> Metrics | None:
-        try:
-            from spanpost.metrics import Metrics
-        except ImportError:
-            return None
-        return Metrics()
-
-    def _serve_metrics(self) -> None:
-        room = self.settings.metrics
-        if room is None or not room.enabled:
-            return
-        if self._metrics is None:
-            raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
-        try:
-            port = self._metrics.serve(room.host, room.port)
-        except ConfigError as error:
-            # A port that was asked for must be had. Of the default one another spanpost of this host is the likely owner (the
-            # parent of a forked child is): what is told here is worth more than its numbers.
-            if not self._of_parent and "port" in room.model_fields_set:
-                raise
-            log.warning("this process serves no metrics on a port of their own: %s", error)
-            return
-        host = f"[{room.host}]" if ":" in room.host else room.host
-        self.metrics_url = f"http://{host}:{port}/metrics"
-
-        self.publish()
-
-    def publish(self) -> None:
-        """Have the gauges of all processes kept from now on, if it is this one's turn: for who serves its metrics."""
-        if self._publishing is None and self._metrics is not None and self._ledger is not None:
-            publishing = self._publish(self._ledger, self._metrics)
-            assert self._loop is not None
-            self._publishing = asyncio.run_coroutine_threadsafe(_unseen(publishing), self._loop)
-
-    @staticmethod
-    async def _publish(ledger: Ledger, metrics: Metrics) -> None:
-        while True:
-            try:
-                metrics.fleet(await ledger.open_tasks())
-            except LedgerUnavailable:
-                metrics.fleet(None)
-            await asyncio.sleep(_PUBLISH)
-
-    def _ask(self, question: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(_unseen(question), self._loop).result(timeout)
-
-    # --- recording --------------------------------------------------------------------------------------------------
-
-    def receive(self, batch: Sequence[Observation]) -> None:
-        """Record a batch, from a worker thread of a door. While the ledger is away it waits and tries again."""
-        if self.is_off:
-            return
-        pause = _OUTAGE[0]
-        while True:
-            try:
-                if self._is_shut and self._loop is None:
-                    raise LedgerUnavailable("it was shut down")
-                if self._loop is None:  # a forked child's first batch: its ledger may be away as the parent's may
-                    self.start()
-                self._ask(self.record(batch))
-                return
-            except (LedgerUnavailable, ConfigError) as error:
-                if self._is_shut:
-                    raise
-                log.warning("the ledger is away, trying again: %s", error)
-                time.sleep(pause)
-                pause = min(pause * 2, _OUTAGE[1])
-
-    async def record(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
-        if self._ledger is None:
-            raise LedgerUnavailable("the pipeline has not started")
-        prices = self._rules.prices
-        if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
-            # The doors go on meanwhile. A process that is about to end must not lose what it told to the loading of prices.
-            if self._pricing is None or self._pricing.done():
-                self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
-            await asyncio.wait({self._pricing}, timeout=_PRICES)
-        recorded = await self._ledger.record(batch)
-        if self._metrics is not None:
-            self._metrics.recorded(recorded)
-            if self.attachment is not None:
-                self._metrics.lost_so_far("intake", self.attachment.lost)
-            if self._spool is not None:
-                self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
-            if self._recovery is not None:
-                self._metrics.lost_so_far("spool", self._recovery.lost.totals())
-        if self._pump is not None:
-            self._pump.wake()
-        return recorded
-
-    @property
-    def feed(self) -> Feed:
-        """What the doors of this process lead into: a queue, and a worker that hands on to `receive`."""
-        if self._feed is None:
-            from spanpost.intake.attach import Attachment
-            from spanpost.intake.feed import Feed
-
-            intake = self.settings.intake
-            self._feed = Feed(
-                self.receive,
-                tenant=intake.tenant,
-                capacity=intake.queue_size,
-                look_every=intake.poll_interval.total_seconds(),
-                spool=self._spool,
-                beat_every=intake.heartbeat_interval.total_seconds(),
-                tell_end=self._tell_end,
-            )
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._feed.disown_thread)
-            self.attachment = Attachment(self._feed)
-        return self._feed
-
-    # --- ending -----------------------------------------------------------------------------------------------------
-
-    def force_flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was told before is recorded and what is due is delivered; after a start, what a killed process left too.
-
-        False when that took longer than `timeout` seconds, or when something told since the last flush was lost.
-        """
-        until = time.monotonic() + timeout
-        if self._is_shut:
-            return False
-        while self.attachment is not None and not self.attachment.flush(until - time.monotonic()):
-            if self._has_lost() or time.monotonic() >= until:
-                return False
-            time.sleep(0.01)  # an earlier flush is still under way; asking again is not waiting for time to pass
-        if self._recovery is not None and not self._recovery.wait(until - time.monotonic()):
-            return False
-        return self._drain(until - time.monotonic()) and not self._has_lost()
-
-    def _has_lost(self) -> bool:
-        """Say whether news was lost since this was asked last."""
-        lost = sum(count for reason, count in self.lost.items() if reason not in _NO_NEWS)
-        before, self._lost_before = self._lost_before, lost
-        return lost != before
-
-    def _drain(self, timeout: float) -> bool:
-        if self._pump is None or self._loop is None:
-            return True
-        timeout = max(0.0, timeout)
-        try:
-            return self._ask(self._pump.drain(timeout), timeout + _GRACE)
-        except (TimeoutError, SpanpostError):
-            return False
-
-    def shutdown(self, timeout: float = 3.0) -> bool:
-        """Record and deliver what is left and let go of everything, within about `timeout` seconds and half of that again.
-
-        False, and a line in the log, when not everything could be. Safe to repeat.
-        """
-        if self._is_shut:
-            return True
-        until = time.monotonic() + timeout * 1.5
-        is_done = self.attachment is None or self.attachment.shutdown(timeout)
-        self._is_shut = True
-        atexit.unregister(self.shutdown)
-        _forget(self)
-        if self._sigterm is not None:
-            self._sigterm.remove()
-        if self._recovery is not None:
-            self._recovery.stop(min(timeout / 2, until - time.monotonic()))
-        if self._loop is not None:
-            is_done = self._drain(min(timeout / 2, until - time.monotonic())) and is_done
-            self._stop(until - time.monotonic())
-        if not is_done and not self.is_off:
-            log.warning("not everything was recorded and delivered before the end (%d losses counted)", sum(self.lost.values()))
-        return is_done
-
-    def _stop(self, timeout: float = 3.0) -> None:
-        loop, thread = self._loop, self._thread
-        assert loop is not None
-        assert thread is not None
-        try:
-            timeout = max(timeout, _GRACE)
-            self._ask(self._close(timeout), timeout + _CUT)
-        except TimeoutError:
-            log.warning("not everything could be closed in time")
-        except Exception as error:
-            log.warning("not everything could be closed: %s", error)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(_GRACE)
-        if not thread.is_alive():
-            loop.close()
-        self._loop = None
-        if self._metrics is not None:
-            self._metrics.close()
-
-    async def _close(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
-        if self._publishing is not None:
-            self._publishing.cancel()
-        if self._pump is not None:
-            await self._pump.close(timeout / 3)
-        closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
-        if closing:
-            done, late = await asyncio.wait(closing, timeout=timeout / 3)
-            for each in late:
-                each.cancel()
-            for each in done:
-                if (error := each.exception()) is not None:
-                    log.warning("a sink could not be closed: %s", error)
-        if self._ledger is not None:
-            await self._ledger.close()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=_CANCELLED)
-
-    def flush_on_sigterm(self) -> bool:
-        """Flush at SIGTERM from now on, before what would be done without it; False where that cannot be. Main thread only."""
-        if self._sigterm is None:
-            self._sigterm = Sigterm(self.force_flush, self.shutdown)
-        return self._sigterm.install()
-
-    # --- looking ----------------------------------------------------------------------------------------------------
-
-    @property
-    def metrics(self) -> Metrics | None:
-        """The metrics, where their package is installed and the pipeline has started."""
-        return self._metrics
-
-    def reload(self, settings: Settings) -> None:
-        """Go by other rules from the next batch on. Raises `ConfigError`, and then nothing has changed.
-
-        Routes, age of news, context windows and what is kept of contents are rules; sinks and databases are opened at start.
-        """
-        rules = rules_of(settings)
-        if enabled_sinks(settings) != enabled_sinks(self.settings):
-            raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
-        self._rules = rules
-        ledger = self._ledger
-        if ledger is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(setattr, ledger, "rules", rules)
-
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger, for those who look; it lives in the pipeline's loop (`ask`)."""
-        if self._ledger is None:
-            raise SpanpostError("the pipeline has not started")
-        return self._ledger
-
-    def ask(self, question: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
-        """Await something in the pipeline's loop, from another thread."""
-        return self._ask(question, timeout)
-
-    @property
-    def lost(self) -> dict[str, int]:
-        """What could not be taken in, by reason."""
-        return self.attachment.lost if self.attachment is not None else {}
-
 
 _current: Pipeline | None = None
 _attaching = threading.Lock()
@@ -465,6 +65,7 @@ def attach(
         if flush_on_sigterm if flush_on_sigterm is not None else pipeline.settings.attach.flush_on_sigterm:
             pipeline.flush_on_sigterm()
         _current = pipeline
+        control.install(pipeline.control())
         return pipeline
 
 
@@ -490,7 +91,7 @@ def flush(timeout: float = 2.0) -> bool:
 
 def _living() -> Pipeline | None:
     there = _current
-    return there if there is not None and not there._is_shut else None
+    return there if there is not None and not there.is_shut else None
 
 
 def _started(settings: Settings) -> Pipeline:
@@ -509,6 +110,7 @@ def _started(settings: Settings) -> Pipeline:
             "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
             "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
         )
+    pipeline.when_shut = _forget
     pipeline.start()
     atexit.register(pipeline.shutdown)
     at_child_end(pipeline, pipeline.shutdown)
@@ -519,3 +121,4 @@ def _forget(pipeline: Pipeline) -> None:
     global _current
     if _current is pipeline:
         _current = None
+        control.install(None)

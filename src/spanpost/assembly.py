@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from spanpost.domain.errors import ConfigError
+from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
-from spanpost.fold.routes import Match, Route, Routes, Verbosity
+from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
 from spanpost.prices import Prices, Row
 from spanpost.settings import Settings
+from spanpost.settings.routes import RouteSettings
 from spanpost.sinks import registry
+from spanpost.sinks.base import Figured, Routed
+from spanpost.sinks.plugin import SinkSettings
+from spanpost.sinks.results import Figures, Query
 from spanpost.windows import given_names, load_outputs, load_windows
 
 if TYPE_CHECKING:
@@ -21,30 +26,15 @@ if TYPE_CHECKING:
     from spanpost.sinks.base import Sink
 
 
+#: Between two milestones of one task where nobody says.
+EVERY: Final = timedelta(seconds=30)
+
+
 def rules_of(settings: Settings) -> Rules:
     """Return what the fold goes by."""
-    sinks = enabled_sinks(settings)
-    max_age, context = settings.news.max_age, settings.context
-    routes = [
-        Route(
-            sink=route.sink,
-            address=route.address,
-            match=Match(
-                tenant=route.tenant, agent=route.agent, topic=route.topic, environment=route.environment, status=route.status
-            ),
-            # A route to a sink that is not on is refused below.
-            verbosity=Verbosity(route.verbosity or (settings.sinks[route.sink].verbosity if route.sink in sinks else "live")),
-            max_age=max_age,
-        )
-        for route in settings.routes
-    ]
-    unknown = sorted({route.sink for route in routes} - set(sinks))
-    if unknown:
-        known = ", ".join(sinks) or "none"
-        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
-    routes += [Route(sink=sink, verbosity=Verbosity(settings.sinks[sink].verbosity), max_age=max_age) for sink in sinks]
+    context = settings.context
     return Rules(
-        routes=Routes(sinks=sinks, routes=tuple(routes)),
+        routes=routes_of(settings),
         windows=load_windows(context.windows),
         given_windows=given_names(context.windows),
         default_window=context.default_window,
@@ -55,9 +45,58 @@ def rules_of(settings: Settings) -> Rules:
         ahead_seconds=context.ahead.total_seconds(),
         keeps_content=settings.intake.capture_content,
         prices=prices_of(settings),
+        expiry=Expiry(after=settings.approvals.expire_after, then=settings.approvals.at_expiry),
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
+    )
+
+
+def routes_of(settings: Settings) -> Routes:
+    """Return the routing table: the routes that are set, and each sink's default at its end."""
+    sinks = enabled_sinks(settings)
+    unknown = sorted({route.sink for route in settings.routes} - set(sinks))
+    if unknown:
+        known = ", ".join(sinks) or "none"
+        raise ConfigError(f"routes: sink {unknown[0]!r} is not on (on: {known}); turn it on in its own settings or drop the route")
+    rest = [RouteSettings(sink=sink) for sink in sinks]
+    return Routes(
+        sinks=sinks,
+        routes=tuple(_route(route, settings) for route in (*settings.routes, *rest)),
+        editing=frozenset(name for name in sinks if registry.find(name).edits_news),
+    )
+
+
+def _route(said: RouteSettings, settings: Settings) -> Route:
+    room = settings.sinks[said.sink]
+    defaults = room.route_defaults()
+    verbosity = Verbosity(said.verbosity or room.verbosity) if said.enabled else Verbosity.MUTE
+    every = said.every if said.every is not None else room.every
+    if every is None:
+        every = EVERY if verbosity is Verbosity.MILESTONES else timedelta(0)
+    return Route(
+        sink=said.sink,
+        address=said.address,
+        match=Match(
+            tenant=said.tenant,
+            agent=said.agent,
+            topic=said.topic,
+            environment=said.environment,
+            service=said.service,
+            repo=said.repo,
+            status=said.status,
+            least=Severity[said.severity.upper()] if said.severity else Severity.INFO,
+            cost_usd=said.cost_usd,
+            attributes=tuple(sorted(said.attributes.items())),
+        ),
+        verbosity=verbosity,
+        max_age=settings.news.max_age,
+        every=every,
+        mention=defaults.mention if said.mention is None else said.mention,
+        prefix=said.prefix,
+        fallback=defaults.fallback if said.fallback is None else said.fallback,
+        shows_content=defaults.shows_content if said.content is None else said.content,
+        is_dry=said.dry_run or defaults.is_dry,
     )
 
 
@@ -76,8 +115,36 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
-    """Make the sinks that are on."""
-    return {name: registry.open_sink(name, settings.sinks[name]) for name in enabled_sinks(settings)}
+    """Make the sinks that are on; those that go by them are told the routes that lead to them."""
+    sinks = {name: registry.open_sink(name, _heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
+    table, figures = routes_of(settings).routes, figures_of(settings)
+    for name, sink in sinks.items():
+        if figures is not None and isinstance(sink, Figured):
+            sink.figured(figures)
+        if isinstance(sink, Routed):
+            sink.routed([route for route in table if route.sink == name])
+    return sinks
+
+
+def _heard(room: SinkSettings, settings: Settings) -> SinkSettings:
+    """Return a sink's settings; where they leave it open whether there are buttons, as somebody hears of them or not."""
+    if getattr(room, "interactive", True) is not None:
+        return room
+    return room.model_copy(update={"interactive": settings.desk is not None and settings.desk.is_heard})
+
+
+def figures_of(settings: Settings) -> Figures | None:
+    """Return who is asked for figures when a task has ended; None where nobody is."""
+    room = settings.results
+    if not room.queries:
+        return None
+    try:
+        import aiohttp  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("results: aiohttp is missing; install it with: pip install 'spanpost[slack]'") from error
+    queries = [Query(name=name, query=q.query, is_compared=q.compare, unit=q.unit) for name, q in room.queries.items()]
+    token = room.token.get_secret_value() if room.token is not None else ""
+    return Figures(room.url, queries, token=token, timeout=room.timeout.total_seconds())
 
 
 def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:

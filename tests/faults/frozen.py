@@ -18,10 +18,10 @@ from typing import Any
 import asyncpg
 from opentelemetry.sdk.trace import TracerProvider
 
-from spanpost.app import Pipeline
 from spanpost.fold import walk
 from spanpost.intake.attach import join
 from spanpost.ledger import transactions
+from spanpost.pipeline import Pipeline
 from spanpost.settings import load
 from spanpost.testing.exercise_silence import AGENT
 

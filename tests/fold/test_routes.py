@@ -87,7 +87,7 @@ def test_what_is_not_announced_is_not_told():
     ("verbosity", "kinds"),
     [
         (Verbosity.LIVE, set(Kind)),
-        (Verbosity.MILESTONES, set(Kind) - {Kind.START}),
+        (Verbosity.MILESTONES, set(Kind) - {Kind.START, Kind.CHECKPOINT, Kind.COMPACTION, Kind.STALLED}),
         (Verbosity.FINAL, {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED}),
         (Verbosity.MUTE, set()),
     ],

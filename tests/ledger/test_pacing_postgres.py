@@ -91,7 +91,7 @@ async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database
             await ledger.record(moved(10.0, index=0, trace=trace))
         await drain(ledger)
         for trace in (1, 2):
-            await ledger.record(moved(20.0, index=1, trace=trace))
+            await ledger.record(moved(12.0, index=1, trace=trace))
         await database.execute("UPDATE lanes SET address = DEFAULT, call = DEFAULT")
         budgets = limits(edit=[paced("edit")])
         assert [d.drawn for d in await ledger.claim([SINK], 10, budgets)] == [("edit",)]

@@ -77,8 +77,10 @@ def test_ours_are_registered_as_a_strangers() -> None:
     for name in declared:
         assert registry.find(name).name == name
         assert registry.distribution(name).split()[0] == "spanpost"
-        for room in ("app.py", "settings.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py"):
-            assert f'"{name}"' not in (ROOT / "src" / "spanpost" / room).read_text()
+        house = ROOT / "src" / "spanpost"
+        rooms = ("app.py", "pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
+        for path in (*(house / room for room in rooms), *(house / "settings").glob("*.py")):
+            assert f'"{name}"' not in path.read_text()
 
 
 def test_a_stranger_is_told_everything(install: Install, tmp_path: Path) -> None:

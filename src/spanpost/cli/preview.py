@@ -5,19 +5,23 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from spanpost.domain.checkpoints import Checkpoint
+    from spanpost.demo.gallery import Piece
     from spanpost.domain.tasks import Task
+    from spanpost.sinks.slack.manner import Manner
     from spanpost.sinks.slack.picture import Shown
 
 #: Under which names Chromium and its kin are installed.
@@ -37,13 +41,18 @@ def preview(
     dark: Annotated[
         bool, typer.Option("--dark", help="The picture as a dark Slack; the page goes by its reader's system.")
     ] = False,
+    width: Annotated[
+        int, typer.Option("--width", help="Of the picture, in pixels: 380 is a telephone.", min=320, max=2000)
+    ] = _WIDTH,
+    buttons: Annotated[bool, typer.Option("--buttons/--no-buttons", help="With the buttons that people answer by.")] = True,
 ) -> None:
     """Draw the Slack messages of recorded tasks, or of a made-up one in each status. Nothing is posted."""
     from spanpost.sinks.slack.picture import page
     from spanpost.sinks.slack.render import Style
 
     style = Style.PLAIN if plain else Style.RICH
-    shown = _of_recordings(files, style) if files else _of_gallery(style)
+    manner = _manner(buttons)
+    shown = _of_recordings(files, style, manner) if files else _of_gallery(style, manner)
     if not shown:
         raise ConfigError("no tasks: nothing in these files is an agent's; `spanpost replay` says what was read")
     if html is None and png is None:
@@ -53,17 +62,29 @@ def preview(
         _write(html, drawn)
         print(f"{html}: {len(shown)} {'message' if len(shown) == 1 else 'messages'}; open it in a browser")
     if png is not None:
-        _photograph(drawn, png, is_dark=dark)
+        _photograph(drawn, png, is_dark=dark, width=width)
         print(png)
 
 
-def _of_gallery(style: object) -> list[Shown]:
+def _manner(has_buttons: bool) -> Manner:
+    """Return how the messages look: as the settings say, where there are some."""
+    from spanpost.settings import load
+    from spanpost.sinks.slack import manner_of
+    from spanpost.sinks.slack.settings import SlackSettings
+
+    room = load().sinks.get("slack")
+    manner = manner_of(room if isinstance(room, SlackSettings) else SlackSettings())
+    return msgspec.structs.replace(manner, is_interactive=has_buttons)
+
+
+def _of_gallery(style: object, manner: Manner) -> list[Shown]:
     from spanpost.demo.gallery import gallery
 
-    return [_shown(piece.task, piece.children, piece.news, style, piece.caption) for piece in gallery()]
+    return [_shown(piece, style, manner) for piece in gallery()]
 
 
-def _of_recordings(files: Iterable[Path], style: object) -> list[Shown]:
+def _of_recordings(files: Iterable[Path], style: object, manner: Manner) -> list[Shown]:
+    from spanpost.demo.gallery import Piece
     from spanpost.replays import replay
 
     files = list(files)
@@ -78,29 +99,26 @@ def _of_recordings(files: Iterable[Path], style: object) -> list[Shown]:
             continue
         children = [child for child in tasks.values() if child.parent_uid == task.uid]
         family = {task.uid} | {child.uid for child in tasks.values() if child.root_uid == task.uid}
-        news = [one for one in result.checkpoints if one.task_uid in family]
-        shown.append(_shown(task, children, news, style, "", tasks))
+        news = [one for one in result.checkpoints if one.task_uid in family and one.kind is not Kind.START]
+        shown.append(_shown(Piece(caption="", task=task, children=children, news=news), style, manner, tasks))
     return shown
 
 
-def _shown(
-    task: Task,
-    children: Sequence[Task],
-    news: Sequence[Checkpoint],
-    style: object,
-    caption: str,
-    family: dict[UUID, Task] | None = None,
-) -> Shown:
+def _shown(piece: Piece, style: object, manner: Manner, family: Mapping[UUID, Task] = MappingProxyType({})) -> Shown:
     from spanpost.sinks.slack.picture import Shown
-    from spanpost.sinks.slack.render import Style, reply, root
+    from spanpost.sinks.slack.render import Style, root
+    from spanpost.sinks.slack.replies import reply
 
     drawn = Style(str(style))
-    whose = family or {}
-    replies = [
-        reply(whose.get(one.task_uid, task), one, key="", is_root=whose.get(one.task_uid, task) is task, style=drawn)
-        for one in news
-    ]
-    return Shown(message=root(task, children, key="", style=drawn), replies=replies, caption=caption)
+    replies = []
+    for one in piece.news:
+        whose = family.get(one.task_uid, piece.task)
+        figures = piece.figures if one.kind is Kind.END else ()
+        count = piece.counts.get(one.id, 1)
+        is_root = whose is piece.task
+        replies.append(reply(whose, one, key="", is_root=is_root, style=drawn, manner=manner, count=count, figures=figures))
+    message = root(piece.task, piece.children, key="", style=drawn, manner=manner)
+    return Shown(message=message, replies=replies, caption=piece.caption)
 
 
 def _write(path: Path, text: str) -> None:
@@ -110,7 +128,7 @@ def _write(path: Path, text: str) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}; name another with --html") from None
 
 
-def _photograph(drawn: str, png: Path, *, is_dark: bool) -> None:
+def _photograph(drawn: str, png: Path, *, is_dark: bool, width: int) -> None:
     """Let a browser draw the page. Its height is asked for first: a picture is not cut, and has no empty end."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
@@ -129,11 +147,11 @@ def _photograph(drawn: str, png: Path, *, is_dark: bool) -> None:
             f"--user-data-dir={directory}/profile",
             *look,
         ]
-        told = _run([*base, f"--window-size={_WIDTH},600", "--dump-dom", page.as_uri()])
+        told = _run([*base, f"--window-size={width},600", "--dump-dom", page.as_uri()])
         _, _, rest = told.partition("<title>h")
         height = min(int(rest.partition("<")[0] or 600), _MOST_HEIGHT) if rest else _MOST_HEIGHT
         page.write_text(drawn, encoding="utf-8")
-        _run([*base, f"--window-size={_WIDTH},{height}", f"--screenshot={png.resolve()}", page.as_uri()])
+        _run([*base, f"--window-size={width},{height}", f"--screenshot={png.resolve()}", page.as_uri()])
     if not png.is_file():
         raise ConfigError(f"{browser} made no picture at {png}; take --html and open it")
 

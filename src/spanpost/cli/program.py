@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
+from spanpost.cli.database import db
+from spanpost.cli.decide import decide
+from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, ask, print_json, settings_of
 from spanpost.cli.preview import preview
 from spanpost.domain.errors import ConfigError
-
-if TYPE_CHECKING:
-    from spanpost.ledger.base import BudgetRow, DeliveryRow, Ledger
-    from spanpost.settings import Settings
-
-T = TypeVar("T")
 
 program = typer.Typer(
     name="spanpost",
@@ -31,48 +25,13 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-deliveries = typer.Typer(help="List, retry and bury deliveries; see what holds them back.", no_args_is_help=True)
-db = typer.Typer(help="Look after the database.", no_args_is_help=True)
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
+program.command(short_help="Answer an agent's question.")(decide)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        metavar="URL",
-        help="PostgreSQL to use; DATABASE_URL is read too; the embedded one without any. [env var: SPANPOST_DATABASE__URL]",
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Directory of the embedded PostgreSQL. [env var: SPANPOST_DATABASE__DATA_DIR]"),
-]
-MetricsPort = Annotated[
-    int | None,
-    typer.Option(
-        "--metrics-port",
-        metavar="PORT",
-        min=0,
-        max=65535,
-        help="Port of the metrics, 0 for a free one. [env var: SPANPOST_METRICS__PORT]",
-    ),
-]
-Sink = Annotated[str | None, typer.Option("--sink", metavar="SINK", help="Only deliveries to this sink.")]
-
-
-class DeliveryState(StrEnum):
-    """Where a delivery stands."""
-
-    WAITING = "waiting"
-    SENDING = "sending"
-    DELIVERED = "delivered"
-    DEAD = "dead"
 
 
 def _version(asked: bool) -> None:
@@ -105,7 +64,7 @@ def demo(
     # A URL may hold a password: its place is shown, not its words.
     again = ["--database-url", "URL"] if database_url is not None else []
     again += ["--data-dir", str(data_dir)] if data_dir is not None else []
-    show(_settings(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
+    show(settings_of(database_url, data_dir, metrics_port, serve_metrics=True), fast=fast, again=again)
 
 
 @program.command(short_help="Receive OTLP, record, deliver, serve metrics.")
@@ -146,7 +105,7 @@ def run(
 
     gateway = {"host": host, "http_port": http_port, "grpc_port": grpc_port}
     gateway = {name: value for name, value in gateway.items() if value is not None}
-    if not serve(lambda: _settings(database_url, data_dir, metrics_port, serve_metrics=True, gateway=gateway)):
+    if not serve(lambda: settings_of(database_url, data_dir, metrics_port, serve_metrics=True, gateway=gateway)):
         raise typer.Exit(1)
 
 
@@ -155,9 +114,9 @@ def check(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Dat
     """Examine settings, database and ports, and say what to do about each finding. Exit 1 when something is wrong."""
     from spanpost.cli.examination import examine
 
-    findings = examine(_settings(database_url, data_dir))
+    findings = examine(settings_of(database_url, data_dir))
     if as_json:
-        _print_json({"findings": [finding._asdict() for finding in findings]})
+        print_json({"findings": [finding._asdict() for finding in findings]})
     else:
         for finding in findings:
             print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<10} {finding.finding}")
@@ -203,7 +162,7 @@ def replay(
     if as_json:
         from spanpost.fold.report import report
 
-        _print_json(report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None))
+        print_json(report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None))
         return
     from spanpost.cli import tables
 
@@ -224,9 +183,9 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
 
     from spanpost.replays import replay_into
 
-    told = replay_into(files, _settings(None if into == "settings" else into, data_dir), deliver=deliver)
+    told = replay_into(files, settings_of(None if into == "settings" else into, data_dir), deliver=deliver)
     if as_json:
-        _print_json(to_builtins(told))
+        print_json(to_builtins(told))
         return
     from spanpost.cli import tables
 
@@ -249,7 +208,7 @@ def new_token(
 
     made = new_token()
     if as_json:
-        _print_json({"tenant": tenant, "token": made, "sha256": hash_of(made)})
+        print_json({"tenant": tenant, "token": made, "sha256": hash_of(made)})
         return
     print(f"token   {made}\nsha256  {hash_of(made)}")
     print(
@@ -265,6 +224,7 @@ def tasks(
     as_json: Json = False,
     status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status.")] = None,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant.")] = None,
     task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
     database_url: DatabaseUrl = None,
@@ -276,242 +236,18 @@ def tasks(
 
     if status is not None and status not in STATUSES:
         raise ConfigError(f"--status {status}: there is no such status; use one of {', '.join(STATUSES)}")
-    query = TaskQuery(task_id=task_id, status=status, agent_name=agent, limit=limit)
-    found = _ask(_settings(database_url, data_dir), lambda ledger: ledger.tasks(query))
+    query = TaskQuery(tenant=tenant, task_id=task_id, status=status, agent_name=agent, limit=limit)
+    found = ask(settings_of(database_url, data_dir), lambda ledger: ledger.tasks(query))
     if as_json:
         from spanpost.fold.report import task_json
 
-        _print_json({"tasks": [task_json(task) for task in found]})
+        print_json({"tasks": [task_json(task) for task in found]})
         return
     if not found:
-        asked = status or agent or task_id
+        asked = status or agent or tenant or task_id
         none = "no such tasks" if asked else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
         print(none, file=sys.stderr)
         return
     from spanpost.cli import tables
 
     tables.print_tasks(found)
-
-
-@deliveries.command("list")
-def list_deliveries(
-    as_json: Json = False,
-    state: Annotated[
-        DeliveryState | None,
-        typer.Option("--state", metavar="STATE", help="Only deliveries that are waiting, sending, delivered or dead."),
-    ] = None,
-    sink: Sink = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most.")] = 100,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """List deliveries, and what holds them back; the dead ones are those that were given up."""
-    import msgspec
-
-    wanted = str(state) if state else None
-
-    async def look(ledger: Ledger) -> tuple[list[DeliveryRow], list[BudgetRow]]:
-        return await ledger.deliveries(state=wanted, sink=sink, limit=limit), await ledger.budgets(is_closed=True)
-
-    rows, closed = _ask(_settings(database_url, data_dir), look)
-    if as_json:
-        _print_json({"deliveries": msgspec.to_builtins(rows), "closed_budgets": msgspec.to_builtins(closed)})
-        return
-    from spanpost.cli import tables
-
-    if rows:
-        tables.print_deliveries(rows)
-    else:
-        print("no deliveries", file=sys.stderr)
-    if closed:
-        print()
-        tables.print_budgets(closed)
-
-
-@deliveries.command("budgets")
-def list_budgets(
-    as_json: Json = False,
-    every: Annotated[bool, typer.Option("--all", help="Those that are open too.")] = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """List what is closed to all deliveries that draw on it: until when, and why."""
-    import msgspec
-
-    rows = _ask(_settings(database_url, data_dir), lambda ledger: ledger.budgets(is_closed=not every))
-    if as_json:
-        _print_json({"budgets": msgspec.to_builtins(rows)})
-    elif not rows:
-        print("no budgets were drawn on" if every else "nothing is closed", file=sys.stderr)
-    else:
-        from spanpost.cli import tables
-
-        tables.print_budgets(rows)
-
-
-@deliveries.command("reopen")
-def reopen_budgets(
-    keys: Annotated[list[str], typer.Argument(metavar="BUDGET", help="Budgets by name, as `deliveries budgets` lists them.")],
-    as_json: Json = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Open closed budgets at once, when what was wrong has been mended; else they are tried again at their time."""
-    done = _ask(_settings(database_url, data_dir), lambda ledger: ledger.reopen_budgets(keys))
-    _say_count("reopened", done, as_json=as_json)
-
-
-@deliveries.command("retry")
-def retry_deliveries(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID", help="Deliveries by their number.")] = None,
-    sink: Annotated[str | None, typer.Option("--sink", metavar="SINK", help="All dead deliveries of this sink.")] = None,
-    as_json: Json = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Set dead deliveries waiting again."""
-    if not ids and not sink:
-        raise ConfigError("deliveries retry: name deliveries by number, or all dead ones of a sink with --sink")
-    done = _ask(_settings(database_url, data_dir), lambda ledger: ledger.retry_deliveries(ids or None, sink=sink))
-    _say_count("retried", done, as_json=as_json)
-
-
-@deliveries.command("bury")
-def bury_deliveries(
-    ids: Annotated[list[int], typer.Argument(metavar="ID", help="Deliveries by their number.")],
-    as_json: Json = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Give deliveries up: they are kept and not tried again."""
-    done = _ask(_settings(database_url, data_dir), lambda ledger: ledger.bury_deliveries(ids))
-    _say_count("buried", done, as_json=as_json)
-
-
-@db.command("upgrade", short_help="Bring the tables to this version.")
-def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Bring the database's tables to this version, without downtime. Safe to repeat."""
-    from spanpost import assembly
-
-    revision = assembly.upgrade_database(_settings(database_url, data_dir))
-    if as_json:
-        _print_json({"revision": revision})
-    else:
-        print(f"the database is at revision {revision}")
-
-
-@db.command("prune", short_help="Let go of what is old.")
-def prune(
-    older_than: Annotated[
-        str, typer.Option("--older-than", metavar="TIME", help="Age from which on things go: 90d, 12w or 36h.", show_default=False)
-    ],
-    is_done: Annotated[bool, typer.Option("--yes", help="Do it. Without, it is only said what would go.")] = False,
-    as_json: Json = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Let go of old audit rows, of what is remembered of closed traces, and of letters that arrived.
-
-    Nothing of a task goes that is not complete, failed or cancelled, or that changed since. Tasks and checkpoints stay.
-    """
-    from spanpost import assembly
-    from spanpost.cli import tables
-
-    age = tables.age(older_than)
-    pruned = assembly.prune_database(_settings(database_url, data_dir), age, is_done=is_done)
-    if as_json:
-        from msgspec import to_builtins
-
-        _print_json(to_builtins(pruned))
-    else:
-        tables.print_pruned(pruned)
-
-
-@db.command("query", short_help="Run SQL that reads.")
-def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
-    as_json: Json = False,
-    database_url: DatabaseUrl = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Run a reading SQL statement; the tables are described in docs/how-to/read-the-audit-rows.md."""
-    from spanpost.cli import query as sql_query
-
-    columns, rows = sql_query.query(_settings(database_url, data_dir), sql)
-    if as_json:
-        _print_json({"rows": [dict(zip(columns, row, strict=True)) for row in rows]})
-    else:
-        from spanpost.cli import tables
-
-        tables.print_rows(columns, rows)
-
-
-def _settings(
-    database_url: str | None = None,
-    data_dir: Path | None = None,
-    metrics_port: int | None = None,
-    *,
-    serve_metrics: bool = False,
-    gateway: dict[str, Any] | None = None,
-) -> Settings:
-    """Read the settings; the command line uses the embedded database where no other is named."""
-    from spanpost import settings
-    from spanpost.cli import logs
-
-    database: dict[str, Any] = {"embedded": True}
-    if database_url is not None:
-        database["url"] = database_url
-    if data_dir is not None:
-        database["data_dir"] = data_dir
-    overrides: dict[str, Any] = {"database": database}
-    if metrics_port is not None:
-        overrides["metrics"] = {"port": metrics_port}
-    elif serve_metrics:
-        overrides["metrics"] = {}
-    if gateway is not None:
-        overrides["gateway"] = gateway
-    loaded = settings.load(**overrides)
-    logs.configure(loaded.log, quiet=gateway is None)
-    return loaded
-
-
-def _ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:
-    async def ask() -> T:
-        async with _opened(settings) as ledger:
-            return await question(ledger)
-
-    return asyncio.run(ask())
-
-
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Ledger]:
-    from spanpost import assembly
-
-    ledger = assembly.open_ledger(settings)
-    await ledger.open()
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
-
-
-def _say_count(what: str, count: int, *, as_json: bool) -> None:
-    if as_json:
-        _print_json({what: count})
-    else:
-        print(f"{what}: {count}")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
-
-
-def _plain(value: object) -> object:
-    from datetime import datetime
-    from decimal import Decimal
-
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    return value.isoformat() if isinstance(value, datetime) else str(value)

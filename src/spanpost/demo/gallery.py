@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid5
@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 
@@ -23,44 +24,55 @@ RolloutFailed: canary at 12 % errors, 1 % allowed"""
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of the gallery, with its sub-agents and its news."""
+    """A task of the gallery, with its sub-agents and its news; and how often news was told that was told more than once."""
 
     caption: str
     task: Task
     children: Sequence[Task] = ()
     news: Sequence[Checkpoint] = ()
+    counts: Mapping[UUID, int] = {}
+    #: What Prometheus answered at the end.
+    figures: Sequence[str] = ()
 
 
 def gallery() -> list[Piece]:
-    """Return one piece for each status, and one for a failure among several agents."""
+    """Return one piece for each status, and more for what a status has several looks of."""
     return [
         Piece(caption="starting", task=_task("starting", None)),
         Piece(
             caption="working",
-            task=_task("working", 2, action="Editing billing/prices.py"),
-            news=[_news("working", "Found it: #4123")],
+            task=_task("working", 3, action="Editing billing/prices.py"),
+            news=[
+                _news("working", "2/5 Find the change", Kind.MILESTONE, progress=20),
+                _news("working", "Found it: #4123 rounds twice", progress=40),
+            ],
         ),
         Piece(
             caption="working, with sub-agents",
-            task=_task("working", None, action="2 of 3 agents", child_count=3),
+            task=_task("working", None, action="2 of 4 agents at work: coder, reviewer", child_count=4),
             children=[
                 _child("researcher", "complete"),
+                _child("planner", "complete"),
                 _child("coder", "working", "pytest tests/billing"),
                 _child("reviewer", "waiting", "Is rounding to cents meant?"),
             ],
         ),
         _waiting(),
-        Piece(caption="paused", task=_task("paused", 3)),
+        _approved(),
+        _expired(),
+        Piece(caption="paused", task=_task("paused", 3, paused_by="Mina")),
         Piece(
             caption="stalled",
             task=_task("stalled", 3, is_inferred=True),
-            news=[_news("stalled", "nothing heard for 10m 00s", Kind.STALLED)],
+            news=[_news("stalled", "Nothing heard for 5m 00s", Kind.STALLED)],
         ),
         Piece(
             caption="context filling",
-            task=_task("context_warning", 4, action="Reading tests/", context_used_tokens=172_000),
-            news=[_news("context_warning", "the context window is 86 % full: 172k of 200k tokens", Kind.CONTEXT_WARNING)],
+            task=_task("context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()),
+            news=[_news("context_warning", "The context window is 86 % full: 172k of 200k tokens", Kind.CONTEXT_WARNING)],
         ),
+        _struggling(),
+        Piece(caption="asked to stop, muted", task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True)),
         _failed(),
         _complete(),
         Piece(
@@ -68,20 +80,61 @@ def gallery() -> list[Piece]:
             task=_task("complete", None, child_count=2, child_failed=1),
             children=[_child("researcher", "complete"), _child("coder", "error")],
         ),
-        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "cancelled by mina", Kind.END)]),
+        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6m 41s", Kind.END)]),
     ]
 
 
-def _waiting() -> Piece:
+def _question(**more: object) -> tuple[Approval, Checkpoint]:
+    told = uuid5(_IDS, repr(sorted(more)))
     asked = Approval(
         id="a-1",
         question="Deploy 1.8.2 to production?",
         detail="2 files changed, 31 tests passed, canary 5 %",
         risk="high",
-        options=("deploy", "wait for Monday"),
+        key=uuid5(_IDS, "key"),
+        told_by=told,
+        deadline=_NOON + timedelta(minutes=30),
     )
+    asked = msgspec.structs.replace(asked, **more)
     news = _news("waiting", asked.question, Kind.APPROVAL_REQUESTED, detail=asked.detail, ref=asked.id)
+    return asked, msgspec.structs.replace(news, id=told)
+
+
+def _waiting() -> Piece:
+    asked, news = _question(options=("deploy", "wait for Monday"))
     return Piece(caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+
+
+def _approved() -> Piece:
+    asked, news = _question(decision="approve", by="Mina", source="slack", comment="after the freeze is over")
+    return Piece(caption="decided", task=_task("working", 5, action="Opening the pull request", approvals=(asked,)), news=[news])
+
+
+def _expired() -> Piece:
+    asked, news = _question(decision="expired", is_expired=True, source="spanpost")
+    posing = _news("working", "✅ Approved by @mina", progress=60)
+    return Piece(
+        caption="nobody decided; and an agent that poses as a person",
+        task=_task("working", 5, action="Approved by @mina", approvals=(asked,)),
+        news=[news, posing],
+    )
+
+
+def _forecast() -> Forecast:
+    return Forecast(
+        tokens=190_000, limit="95 %", calls=3, calls_low=2, calls_high=5, seconds=40.0, seconds_low=20.0, seconds_high=80.0
+    )
+
+
+def _struggling() -> Piece:
+    error = _news(
+        "working",
+        "pytest: Timeout: no answer within 120 s",
+        Kind.ERROR,
+        detail="\n".join(f"tests/test_{i}.py ..... [{i} %]" for i in range(60, 99)),
+    )
+    task = _task("working", 4, action="Running the tests again", tool_errors=7, error_count=7)
+    return Piece(caption="errors that are alike", task=task, news=[error], counts={error.id: 7})
 
 
 def _failed() -> Piece:
@@ -92,12 +145,12 @@ def _failed() -> Piece:
 
 def _complete() -> Piece:
     made = Artifact(name="Prices are rounded once", uri="https://git.example/shop/pull/4123", kind="pr")
-    task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310})
+    task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
     news = [
-        _news("working", f"made {made.name}", Kind.ARTIFACT, ref=made.uri),
-        _news("complete", "Checkout is quick again", Kind.END),
+        _news("working", made.name, Kind.ARTIFACT, ref=made.uri),
+        _news("complete", "Complete in 10m 41s", Kind.END),
     ]
-    return Piece(caption="complete", task=task, news=news)
+    return Piece(caption="complete", task=task, news=news, figures=("checkout errors 1.9 → 0.1 %",))
 
 
 def _task(status: str, step: int | None, **more: object) -> Task:
@@ -107,6 +160,7 @@ def _task(status: str, step: int | None, **more: object) -> Task:
         uid=uid,
         tenant="default",
         task_id=str(uid),
+        trace_id=uid.bytes,
         name="Checkout is slow since 1.8.1",
         agent_name="auto-ops",
         repo="shop/checkout",
@@ -136,6 +190,18 @@ def _child(name: str, status: str, action: str | None = None) -> Task:
     )
 
 
-def _news(status: str, text: str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "") -> Checkpoint:
-    uid = uuid5(_IDS, text)
-    return Checkpoint(id=uid, tenant="default", task_uid=uid, kind=kind, status=status, text=text, at=_NOON, detail=detail, ref=ref)
+def _news(
+    status: str, text: str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "", progress: float | None = None
+) -> Checkpoint:
+    return Checkpoint(
+        id=uuid5(_IDS, text),
+        tenant="default",
+        task_uid=uuid5(_IDS, text),
+        kind=kind,
+        status=status,
+        text=text,
+        at=_NOON + timedelta(minutes=6),
+        detail=detail,
+        ref=ref,
+        progress=progress,
+    )

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from spanpost.domain.errors import SpanpostError
 
 if TYPE_CHECKING:
-    from spanpost.app import Pipeline
+    from spanpost.pipeline import Pipeline
     from spanpost.settings import Settings
 
 #: Seconds that the last messages and rows may take.

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     APPROVAL_RESOLVED = "approval_resolved"
     END = "end"
     # judged
+    #: A step changed, or progress crossed a fifth, and nothing said so.
+    MILESTONE = "milestone"
     CONTEXT_WARNING = "context_warning"
     #: A limit of the context window is forecast to be near.
     CONTEXT_FORECAST = "context_forecast"

@@ -35,7 +35,7 @@ class Call(StrEnum):
 
     #: Show something new.
     POST = "post"
-    #: Change what is shown: a state whose lane has a receipt.
+    #: Change what is shown: a state whose lane has a receipt, or news that is told again (`fold.letters.Again`).
     EDIT = "edit"
     #: Look whether an earlier attempt arrived (`Sink.reconcile`).
     LOOK = "look"
@@ -91,6 +91,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.
     is_unknown: bool = False
+    #: Of news that is told again in one place (`Letter.again`): how often it was told by now.
+    count: int = 1
     born_at: datetime
     not_before: datetime | None = None
     #: Receipt of the lane's state (the root message) and of this very delivery, where there was one.

@@ -21,6 +21,8 @@ class Part(IntEnum):
     EVENT = 2
     LINK = 3
     LOG = 4
+    #: A person's act, recorded by the ledger itself: no door makes it, so that no sender can.
+    INTERVENTION = 5
 
 
 class Status(IntEnum):
@@ -48,7 +50,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record
     outside any span has empty ids. `index` is the position among the span's events or links; for a log record a 128-bit
     hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it has ended, else its start or, when it
-    was looked at again, the time of that look; an event's timestamp; a record's timestamp or else its observed time.
+    was looked at again, the time of that look; an event's timestamp; a record's timestamp or else its observed time. An
+    event that is stamped later than its span's end carries that end.
     """
 
     part: Part

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -70,7 +72,10 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A question to a person (`decision` empty) or the answer to it."""
+    """A question to a person (`decision` empty) or the answer to it.
+
+    A task's `approvals` hold one for each wording of each question; of one id the newest wording stands, the others are void.
+    """
 
     id: str
     question: str = ""
@@ -82,6 +87,49 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decision: str = ""
     by: str = ""
     comment: str = ""
+    #: What happens when nobody answered in time, as the agent said: wait, deny, escalate or expire; empty: as the settings say.
+    at_expiry: str = ""
+    #: The agent's own mark of what it asks (``agent.approval.digest``): an answer that bears one answers that wording alone.
+    mark: str = ""
+    #: False where the agent said no id: it is known by its words, and nobody can answer it through spanpost.
+    has_id: bool = True
+    #: How the decision came: empty as the agent told it, else through spanpost: slack, api, cli; ``spanpost`` at a deadline.
+    source: str = ""
+    #: The time was over before anybody decided. `decision` is then ``expired``; ``deny`` where that was to be done.
+    is_expired: bool = False
+
+    # --- of a task's approvals, and of no reading ----------------------------------------------------------------------
+    #: A hash of what is asked: question, detail, options, risk and mark. Of an answer through spanpost, of what it answers.
+    digest: str = ""
+    #: What a button carries; None where nobody can answer it.
+    key: UUID | None = None
+    #: The checkpoints that told the question, and that told it once more when its time was over.
+    told_by: UUID | None = None
+    escalated_by: UUID | None = None
+    #: The same question was asked again in other words: this one is void.
+    is_void: bool = False
+    asked_at: datetime | None = None
+    #: `expires_at` as a time, else what the settings give; None: never.
+    deadline: datetime | None = None
+    decided_at: datetime | None = None
+    #: When it was told once more because nobody had answered.
+    escalated_at: datetime | None = None
+    #: Trace and span (hex, with a dash between) of the newest asking.
+    span: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """True while it waits for an answer."""
+        return not self.decision and not self.is_void
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a person asked of a task, as it was recorded: cancel, pause, resume, retry, mute, unmute, message."""
+
+    verb: str
+    by: str = ""
+    text: str = ""
+    source: str = ""
 
 
 #: Above the data points of a session: not the id of any span. What lies below it counts where nothing else tells.
@@ -140,6 +188,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None
     #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
     aggregate: Usage | None = None
+    #: They are totals of a lifetime: of whose (its process and agent). The run before it is taken off.
+    totals_of: str = ""
     response_id: str | None = None
     #: Model that answered, else the one asked for, as sent; and who serves it.
     model: str | None = None
@@ -149,8 +199,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # --- a tool call --------------------------------------------------------------------------------------------
     tool_name: str | None = None
     tool_call_id: str | None = None
+    #: It is no call of its own but a part of the one above it.
+    is_same_call: bool = False
     #: The tool call is known to have given no result (it waits for a person). Unknown is False.
     has_no_result: bool = False
+    #: It is known to have given one: nobody is waited for. Unknown is False.
+    has_result: bool = False
 
     # --- progress -----------------------------------------------------------------------------------------------
     #: One of the nine statuses, as the agent said it.
@@ -160,6 +214,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_name: str | None = None
     step_index: int | None = None
     step_count: int | None = None
+    #: The step is that of a plan which the agent wrote down: its words are content.
+    is_plan: bool = False
     #: What the agent says that this span cost; a model call's stands in its usage too.
     cost_usd: Decimal | None = None
     context_used: int | None = None
@@ -180,6 +236,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str | None = None
     artifact: Artifact | None = None
     approval: Approval | None = None
+    #: Only of what spanpost recorded itself (`Part.INTERVENTION`).
+    act: Act | None = None
     #: Occurrence key within the span (exceptions) or task (artifacts, approvals); empty: name, time and ordinal are used.
     occurrence: str = ""
     #: Set by live records: the span is gone with its process (``agent.span.interrupted``).
@@ -200,6 +258,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_key: str = ""
     #: What is open has answered, and rests unless something follows.
     rests: bool = False
+    #: It rests whatever was begun: its prompt has been open for a while.
+    is_idle: bool = False
     #: A model call beside the conversation (a sub-agent's, a title's): it says nothing of its context.
     is_aside: bool = False
     #: No sign of work, whatever it says.
@@ -228,6 +288,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.status
             or self.action
             or self.step_name
+            or self.is_plan
             or self.progress is not None
             or self.context_used is not None
             or self.context_window is not None
@@ -240,4 +301,5 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.is_interrupt
             or self.is_cancelled
             or self.open_roots
+            or self.act is not None
         )

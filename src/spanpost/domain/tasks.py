@@ -101,14 +101,27 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     artifacts: tuple[Artifact, ...] = ()
     #: Requested approvals with their decision when there is one.
     approvals: tuple[Approval, ...] = ()
+    #: A person asked to be told less of it (`Verb.MUTE`).
+    is_muted: bool = False
+    #: Who asked to stop it and when (`Verb.CANCEL`); it goes on until the agent heeds it.
+    cancel_by: str = ""
+    cancel_at: datetime | None = None
+    #: Who asked to pause it (`Verb.PAUSE`), until somebody resumes it.
+    paused_by: str = ""
     links: dict[str, str] = {}
     results: dict[str, Any] = {}
     error: Failure | None = None
+    #: Attributes that routes ask for by name, as texts; of no other is anything kept here.
+    attributes: dict[str, str] = {}
 
     @property
     def open_approvals(self) -> tuple[Approval, ...]:
         """Questions that nobody has answered yet."""
-        return tuple(a for a in self.approvals if not a.decision)
+        return tuple(a for a in self.approvals if a.is_open)
+
+    def approval_of(self, checkpoint_id: UUID) -> Approval | None:
+        """Return the question that a checkpoint (`APPROVAL_REQUESTED`) told, or told once more."""
+        return next((a for a in self.approvals if checkpoint_id in (a.told_by, a.escalated_by)), None)
 
     @property
     def context_share(self) -> float | None:

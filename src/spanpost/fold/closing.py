@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.deliveries import Mode
 from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
-from spanpost.fold import tell
+from spanpost.fold import milestones, tell
 from spanpost.fold.batch import Folded, Rules, Timer
-from spanpost.fold.flow import ZERO, as_usage, minus
+from spanpost.fold.durations import wait_of
+from spanpost.fold.flow import ZERO, Flow, as_usage, minus, nano
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
+from spanpost.fold.letters import Letter
 from spanpost.fold.moments import EPOCH, moment
-from spanpost.fold.records import Group, Offspring
+from spanpost.fold.records import Group, Offspring, Seen, seen_key
 from spanpost.fold.routes import letters
-from spanpost.fold.segments import newest_segment, runs
-from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
+from spanpost.fold.segments import newest_run, newest_segment, runs
+from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment, said_cost
 from spanpost.fold.use import Use, use_of
-from spanpost.fold.work import Key
+from spanpost.fold.work import Key, Shelf
 
 #: How long a task whose last call failed may be silent before it counts as failed without its root.
 GIVEN_UP_AFTER = timedelta(seconds=60)
@@ -36,13 +40,16 @@ Item = tuple[Checkpoint, Key]
 class Closing:
     """The judging of one batch's tasks."""
 
-    def __init__(self, groups: Groups, rules: Rules, now: datetime, out: Folded) -> None:
+    def __init__(self, groups: Groups, rules: Rules, now: datetime, out: Folded, seen: Shelf[Seen]) -> None:
+        self.seen = seen
         self.groups = groups
         self.rules = rules
         self.now = now
         self.out = out
         #: How full the context of each task is that was judged.
         self._uses: dict[Key, Use] = {}
+        #: Tasks of which held milestones may be due.
+        self._due: set[Key] = set()
 
     def judge(self, news: list[Item]) -> None:
         """Judge every task that was touched, and those above them; then address the news."""
@@ -103,7 +110,7 @@ class Closing:
         is_sure = bool(group.task_id)
         if group.has_box and not is_sure:
             unit = self.groups.unit(key)
-            is_sure = unit is not None and (unit.is_live or unit.is_top)
+            is_sure = unit is not None and (unit.is_live or unit.is_top) and not unit.is_held
         if is_sure:
             group.is_announced = True
             known = len(self.groups.touched)
@@ -213,14 +220,17 @@ class Closing:
             out.tasks.append(task)
             root_key, root = self.groups.root(key, group)
             roots[root_key] = root
+        reached = self._milestones(verdicts, news, row)
         for checkpoint, key in sorted(news, key=_in_order):
             out.checkpoints.append(checkpoint)
             group = self.groups.group(key)
             if group is None:
                 continue
+            if checkpoint.kind is Kind.APPROVAL_RESOLVED and (wait := wait_of(group.facts, checkpoint.ref)) is not None:
+                out.waits[checkpoint.id] = wait
             root_key, root = self.groups.root(key, group)
             if root.is_announced:
-                self._letters(row(key), row(root_key), checkpoint)
+                self._tell(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
             else:
                 root.held = [*root.held, checkpoint][-HELD_CAP:]
                 self.groups.groups.put(root_key, root)
@@ -231,8 +241,13 @@ class Closing:
                 held, root.held = root.held, []
                 self.groups.groups.put(root_key, root)
                 for checkpoint in held:
-                    self._letters(row(root_key), row(root_key), checkpoint)
-            self._letters(row(root_key), row(root_key), None)
+                    self._tell(checkpoint, root_key, row(root_key), row(root_key), (root_key, root), is_milestone=True)
+            for lane, due in milestones.due(root, self.now) if root_key in self._due else ():
+                self.groups.groups.put(root_key, root)
+                assert due.checkpoint is not None
+                told = self._addressed(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
+                out.letters += [letter for letter in told if letter.lane == lane]
+            out.letters += self._addressed(row(root_key), row(root_key), None)
 
     def _agents_at_work(self, offspring: Offspring) -> str | None:
         """Return which of a task's agents are at work: "2 of 8 agents at work: planner, writer"."""
@@ -248,11 +263,63 @@ class Closing:
         told = f"{len(offspring.at_work)} of {many} agents at work" if many > 1 else "an agent at work"
         return f"{told}: {', '.join(sorted(names))}" if names else told
 
-    def _letters(self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None) -> None:
-        if task is not None and root is not None:
-            self.out.letters.extend(letters(task, checkpoint, self.rules.routes, root=root, now=self.now))
+    def _milestones(self, verdicts: dict[Key, Verdict], news: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
+        """Add the milestones that were reached to the news; return which of the news are some."""
+        found: set[UUID] = set()
+        for key, verdict in verdicts.items():
+            group = self.groups.group(key)
+            # What follows comes later: what is known only at the end is no news of the way.
+            if group is None or not group.has_box or verdict.is_over:
+                continue
+            run, task = newest_run(group), row(key)
+            before = group.milestone
+            if run is None or task is None or (milestone := milestones.reached(group, task, *run)) is None:
+                if group.milestone != before:
+                    self.groups.groups.put(key, group)
+                continue
+            self.groups.groups.put(key, group)
+            seen = seen_key(run[0][:16], milestone.id.bytes, milestone.kind)
+            if self.seen.get(seen) is not None:
+                continue
+            self.seen.put(seen, Seen())
+            told = milestones.told_with(news, key)
+            if told is None:
+                news.append((milestone, key))
+            found.add(milestone.id if told is None else told.id)
+        return found
+
+    def _tell(
+        self, news: Checkpoint, key: Key, task: Task | None, shown: Task | None, root: tuple[Key, Group], *, is_milestone: bool
+    ) -> None:
+        """Address news; what is only on the way may have to wait for its time."""
+        root_key, group = root
+        for letter in self._addressed(task, shown, news, is_milestone=is_milestone):
+            if letter.every and letter.mode is Mode.NEWS:
+                until = milestones.is_held(group, letter, news, key, self.now)
+                self.groups.groups.put(root_key, group)
+                if until is not None:
+                    self.out.timers.append(Timer(milestones.timer_key(root_key), until))
+                    continue
+            self.out.letters.append(letter)
+        if news.kind is Kind.END and key == root_key and group.held_back:
+            milestones.let_go(group)
+            self.groups.groups.put(root_key, group)
+
+    def _addressed(
+        self, task: Task | None, root: Task | None, checkpoint: Checkpoint | None, *, is_milestone: bool = False
+    ) -> list[Letter]:
+        if task is None or root is None:
+            return []
+        return letters(task, checkpoint, self.rules.routes, root=root, now=self.now, is_milestone=is_milestone)
 
     # --- time ---------------------------------------------------------------------------------------------------------
+
+    def tell_held(self, key: Key) -> None:
+        """The time of a milestone has come that was held."""
+        group = self.groups.group(key)
+        if group is not None:
+            self._due.add(key)
+            self.groups.touch(key, group)
 
     def settled(self, key: Key) -> None:
         """The settling time of a task is over: announce it if there is something to announce."""
@@ -286,10 +353,11 @@ class Closing:
 
     def _count_usage(self, group: Group) -> None:
         """Hand what the figures grew by to the counters."""
-        grown = minus(group.flow, group.counted)
+        figures = _figures(group)
+        grown = minus(figures, group.counted)
         if grown is ZERO:
             return
-        group.counted = group.flow
+        group.counted = figures
         if min(grown) < 0:
             self.out.corrections += 1
             grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
@@ -298,6 +366,8 @@ class Closing:
         self.out.settled.append(
             Settled(
                 agent_name=agent,
+                tenant=group.tenant,
+                environment=facts.value("environment"),
                 model=facts.value("model"),
                 calls=grown[0],
                 usage=as_usage(grown),
@@ -309,15 +379,23 @@ class Closing:
         """Have the figures counted: now when the run has ended, else in a while."""
         if group.is_over:
             self._count_usage(group)
-        elif group.flow != group.counted and not (group.is_counting or group.is_settling):
+        elif _figures(group) != group.counted and not (group.is_counting or group.is_settling):
             group.is_counting = True
             self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
+
+
+def _figures(group: Group) -> Flow:
+    """Return what a task's calls used, at the cost that the agent says of the whole run, where it does."""
+    whole = said_cost(group)
+    return group.flow if whole is None else (*group.flow[:11], max(group.flow[0], 1), nano(whole))
 
 
 def _is_worth_a_message(group: Group) -> bool:
     """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
     if group.has_box or group.flow[0] > 1 or (group.flow[0] and group.tools):
         return True
+    if group.flow[0] and group.facts.value("failed_turn") is not None:
+        return True  # a run whose root is lost, as smolagents' is when its model fails
     return bool(group.facts.maps.keys() - {"acts"}) or group.facts.value("status") is not None
 
 

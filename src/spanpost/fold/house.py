@@ -14,7 +14,7 @@ from datetime import datetime
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.domain.records import NO_TASK
-from spanpost.fold.absorb import absorb
+from spanpost.fold.absorb import absorb, keep
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
 from spanpost.fold.groups import Groups
@@ -26,12 +26,13 @@ from spanpost.fold.news import News
 from spanpost.fold.read import NOTHING as SILENCE
 from spanpost.fold.rebuild import gather, rebuild
 from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell, domain_of
-from spanpost.fold.spans import Spans
+from spanpost.fold.spans import Spans, link_of
 from spanpost.fold.tell import telling
 from spanpost.fold.work import Key, Work
 
 #: Bound once: an enum's members are looked up slowly.
 _OTHER, _PLUMBING, _LLM = Role.OTHER, Role.PLUMBING, Role.LLM
+_STEP, _TOOL = Role.STEP, Role.TOOL
 _PART_ENDED = Part.ENDED
 _NOTHING = Tells.NOTHING
 
@@ -44,12 +45,14 @@ class House:
 
     def __init__(self, work: Work, rules: Rules, now: datetime) -> None:
         self.out = Folded()
+        #: Attributes that routes ask for.
+        self.kept = rules.routes.attributes
         self.groups = Groups(work)
         self.spans = Spans(self.groups)
         self.news = News(self.groups)
         self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
-        self.closing = Closing(self.groups, rules, now, self.out)
+        self.closing = Closing(self.groups, rules, now, self.out, self.news.seen)
         #: Rounds of joining that are over, and whether one stands at what it asks for: it goes on from there.
         self._round = 0
         self.is_asking = False
@@ -67,8 +70,9 @@ class House:
         state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
         rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
         if r is SILENCE and cell is None and state == ENDED and o.parent_id and o.parent_id != span_id:
-            self.spans.edge(kin, span_id, o.parent_id, rank)
+            self.spans.edge(kin, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
             return
+        is_first_end = state == ENDED and (cell is None or cell.state != ENDED)
         if cell is None or (state, rank) > (cell.state, cell.rank):
             cell = self.spans.adopt(kin, p, cell, state, rank)
             if cell.errors and cell.role is not _OTHER:
@@ -83,13 +87,20 @@ class House:
         if (role is _OTHER or role is _PLUMBING) and not r.is_of_agent:
             return
         boundary = self._record(position, kin, p, cell, is_ending=cell.is_box or not cell.parent)
+        if is_first_end and _STEP <= role <= _TOOL and not r.is_metered and (role is not _LLM or self._is_outermost(kin, cell)):
+            self.out.ended_spans.append(position)
         usage = r.usage
         if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(cell, r):
-            above = kin.cells.get(cell.parent) if cell.parent else None
-            if above is None or above.role is not _LLM:
+            if self._is_outermost(kin, cell):
                 self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
         elif r.context_used is not None:
             self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
+
+    @staticmethod
+    def _is_outermost(kin: Kin, cell: Cell) -> bool:
+        """Tell whether a model call counts, as far as is known: no copy of it does, and none lies around it."""
+        above = kin.cells.get(cell.parent) if cell.parent else None
+        return cell.wins and (above is None or above.role is not _LLM)
 
     def _counts_first(self, cell: Cell, r: Reading) -> bool:
         """Tell whether this is the first telling of a model call that is known to count."""
@@ -130,6 +141,8 @@ class House:
         if r.task_id is not None and not unit.is_box:
             self.groups.hint(kin, boundary, unit, r.task_id)
         absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
+        if self.kept:
+            keep(unit.facts, o, self.kept, p.content_hash, is_box=cell.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
         if r.tells is not _NOTHING or r.failure is not None:
             kind = telling(o, r, cell.role)
@@ -169,7 +182,9 @@ class House:
             if group is not None:
                 out.moves.append(Move(trace_id, unit_from, unit_to, uuid_of(group.uid)))
         news = self.news.resolved() + self.lanes.judged()
-        out.retracted = [*self.news.retracted, *groups.retracted_ids()]
+        overtaken = self.lanes.overtaken()
+        news = [item for item in news if item[0].id not in overtaken]
+        out.retracted = [*self.news.retracted, *groups.retracted_ids(), *overtaken]
         self.closing.judge(news)
         for kin in list(groups.kins.values()):
             for met, positions in kin.recorded.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -62,11 +63,13 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
         lane.conversation = call.conversation
     if lane.drop is not None:
         before, after = lane.drop
-        first, lane.drop = lane.points[-1], None
+        # None where a spanpost of before the points wrote the lane last: it runs beside this one during a rollout.
+        first, lane.drop = lane.points[-1:], None
+        since_ns = lane.points[-2][0] if len(lane.points) > 1 else 0
         if used <= before * DROP:
             _rearm(lane)
-            lane.points = [first]
-            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before))
+            lane.points = first
+            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before, since_ns=since_ns))
     if lane.used and used <= lane.used * DROP and not out:
         lane.drop = (lane.used, used)
     lane.newest_ns, lane.newest_key, lane.used = call.at_ns, call.key, used
@@ -184,9 +187,26 @@ class Lanes:
                 if self.seen.get(told) is None:
                     self.seen.put(told, Seen(at, key))
                     news.append((checkpoint, where.key))
+                    if judged.what is What.COMPACTION:
+                        group.inferred = [*group.inferred, (checkpoint.id.bytes, judged.since_ns, at)][-LANE_CAP:]
             if place:
                 self.talks.put(place, lane)
         return news
+
+    def overtaken(self) -> list[UUID]:
+        """Return the compactions that were inferred, and that the agent has said since: told once, in its own words."""
+        out: list[UUID] = []
+        for key in list(self.groups.touched):
+            group = self.groups.group(key)
+            said_ns = group.facts.at("compacted") if group is not None else 0
+            if group is None or not said_ns or not group.inferred:
+                continue
+            gone = [entry for entry in group.inferred if entry[1] < said_ns <= entry[2]]
+            if gone:
+                group.inferred = [entry for entry in group.inferred if entry not in gone]
+                self.groups.groups.put(key, group)
+                out += [UUID(bytes=id) for id, _, _ in gone]
+        return out
 
     def _place(self, domain: bytes, met: bytes) -> _Place | None:
         """Return the task of calls that were met under a boundary; that they are judged may change its row."""

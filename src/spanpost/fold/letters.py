@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from uuid import UUID
 
 import msgspec
 
 from spanpost.domain.deliveries import Mode, Urgency
+
+
+class Again(IntEnum):
+    """What becomes of news that is put once more under its key. Parameter of a statement: never renumber."""
+
+    #: The same telling: nothing.
+    NEVER = 0
+    #: Shown anew where it stands, when another, newer checkpoint tells it; each is counted.
+    COUNTED = 1
+    #: Shown anew where it stands: what it tells of has changed.
+    CHANGED = 2
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -18,9 +30,12 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: What is delivered in order: sink, address and root task.
     lane: str
     mode: Mode
-    #: State: the lane. News: the checkpoint, with the address where one is given.
+    #: State: the lane. News: the checkpoint, with the address where one is given; of what is counted, what the checkpoints share.
     key: str
     urgency: Urgency = Urgency.NORMAL
     #: State: the root task. News: the task that the checkpoint is of.
     task_uid: UUID
     checkpoint_id: UUID | None = None
+    again: Again = Again.NEVER
+    #: Of something on the way: seconds that the last of its kind in this lane must be past (`fold.milestones`).
+    every: float = 0.0

@@ -70,11 +70,11 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def call_of(mode: str, is_unknown: bool, has_lane_receipt: bool) -> Call:
-    """Return what a sink will be asked to do with a letter."""
+def call_of(mode: str, is_unknown: bool, has_lane_receipt: bool, has_receipt: bool = False) -> Call:
+    """Return what a sink will be asked to do with a letter. `has_receipt`: it was delivered before, and is told again."""
     if is_unknown:
         return Call.LOOK
-    return Call.EDIT if mode == Mode.STATE and has_lane_receipt else Call.POST
+    return Call.EDIT if (has_lane_receipt if mode == Mode.STATE else has_receipt) else Call.POST
 
 
 def full(budget: Budget, now: datetime) -> Bucket:

@@ -108,6 +108,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     closed: tuple[int, bytes, str, str, str] | None = None
     #: Of its own figures the cost that another telling of the call knew, in nano-dollars.
     lent: int = 0
+    #: The domain of the trace to which it links, if that is one trace and another.
+    link: bytes = b""
 
     @property
     def is_box(self) -> bool:
@@ -168,6 +170,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
+    #: It did nothing yet, and another of its conversation waits: whether it goes on with that is told by its first call.
+    is_held: bool = False
     #: Where this run met others, and the task it was found to go on with there.
     meetings: dict[Key, Key] = {}
 
@@ -234,6 +238,16 @@ class Lane(msgspec.Struct, omit_defaults=True, gc=False):
     points: list[tuple[int, int, int]] = []
 
 
+class Held(msgspec.Struct, omit_defaults=True, gc=False):
+    """A milestone of one message that waits for its time (by the ledger's clock, seconds), and when the last one was told."""
+
+    told_at: float = 0.0
+    checkpoint: Checkpoint | None = None
+    #: The task that it is of.
+    of: Key = b""
+    due_at: float = 0.0
+
+
 class Group(msgspec.Struct, omit_defaults=True, gc=False):
     """One task: the merged facts of its units, its segments, and what was told of it."""
 
@@ -246,6 +260,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     has_box: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     flow: Flow = ZERO
+    #: Of a total of its agent's lifetime what was used before the run: input and output.
+    before: tuple[int, int] | None = None
     #: What its data points tell: shown where `flow` knows nothing.
     metered: Flow = ZERO
     tools: dict[str, tuple[int, int]] = {}
@@ -254,6 +270,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     parent: Key = b""
     parent_rank: tuple[int, Key] = (0, b"")
     lanes: dict[str, Lane] = {}
+    #: Compactions that were inferred: checkpoint id, the last call before it, the call that confirmed it (ns).
+    inferred: list[tuple[bytes, int, int]] = []
     is_announced: bool = False
     #: A timer runs, at whose end the task is announced after all.
     is_settling: bool = False
@@ -274,6 +292,10 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     quiet_ns: int = 0
     #: The status as last shown.
     status: str = ""
+    #: The milestone reached last: its run, its fifth, its step.
+    milestone: tuple[str, int, str] | None = None
+    #: Of a root task: what is held of the messages that carry it, by lane.
+    held_back: dict[str, Held] = {}
 
 
 class Members(msgspec.Struct, gc=False):
@@ -324,6 +346,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     began_with: tuple[str, str] | None = None
     #: It did nothing yet.
     is_idle: bool = False
+    #: What its agent had used in its lifetime when it ended, where nothing else is known of the run: input and output.
+    totals: tuple[int, int] | None = None
 
 
 class Meeting(msgspec.Struct, gc=False):
@@ -339,6 +363,8 @@ class Strand(msgspec.Struct, omit_defaults=True, gc=False):
     #: More traces than its own are in it.
     is_joined: bool = False
     runs: dict[Key, Run] = {}
+    #: Runs of other traces that link to this one.
+    guests: dict[Key, Run] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

@@ -1,13 +1,18 @@
-"""Where news goes: from a task and its checkpoint to letters.
+"""Where news goes, and how much of it: from a task and its checkpoint to letters.
 
 Rules:
 
 1. Each enabled sink is asked by itself. Of its routes the first that matches is taken; without one, the sink's default.
-2. A route that matches by status is taken *beside* the others and never ends the search: a message must not move when
-   its task's status changes.
+2. A route that matches by what changes while a task runs (status, severity, cost) is taken *beside* the others and never ends
+   the search: a message must not move when its task's status changes.
 3. A task's letters are routed by its root task, so that a sub-agent's news stands in the thread of the message that
    carries it.
 4. Nothing is told of a task that is not announced.
+5. What was only inferred is told in `live` alone: a task that fell silent is seen in its message.
+6. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
+   Nothing else waits.
+7. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
+   are one piece of news with a counter.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 import msgspec
 
@@ -22,51 +28,39 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.domain.tasks import Task
-from spanpost.fold.letters import Letter
+from spanpost.fold.letters import Again, Letter
+from spanpost.fold.likeness import likeness
+from spanpost.fold.matching import Match, Severity, severity_of
+
+__all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "chosen", "is_paced", "letters"]
 
 
 class Verbosity(StrEnum):
     """How much of a task a route lets through."""
 
+    #: Everything that was told, and what was inferred.
     LIVE = "live"
-    #: No starts of parts.
+    #: No starts of parts; of what an agent says on its way the steps, and each fifth of its progress.
     MILESTONES = "milestones"
     #: Ends and questions to people; the message appears with the first of them.
     FINAL = "final"
     MUTE = "mute"
 
 
+#: What an agent tells on its way.
+_ON_THE_WAY = frozenset({Kind.CHECKPOINT, Kind.MILESTONE, Kind.ARTIFACT})
 _FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED})
 _PASSES: dict[Verbosity, frozenset[Kind]] = {
     Verbosity.LIVE: frozenset(Kind),
-    Verbosity.MILESTONES: frozenset(Kind) - {Kind.START},
+    # A checkpoint passes where it is a milestone.
+    Verbosity.MILESTONES: frozenset(Kind) - {Kind.START, Kind.CHECKPOINT, Kind.STALLED},
     Verbosity.FINAL: _FINAL_KINDS,
     Verbosity.MUTE: frozenset(),
 }
 
 
-class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route asks of a task: each field that is given must be equal. An empty match takes everything."""
-
-    tenant: str | None = None
-    agent: str | None = None
-    topic: str | None = None
-    environment: str | None = None
-    status: str | None = None
-
-    def takes(self, task: Task) -> bool:
-        """Say whether the task is the route's."""
-        return (
-            (self.tenant is None or self.tenant == task.tenant)
-            and (self.agent is None or self.agent == task.agent_name)
-            and (self.topic is None or self.topic == task.topic)
-            and (self.environment is None or self.environment == task.environment)
-            and (self.status is None or self.status == task.status)
-        )
-
-
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the routing table."""
+    """One line of the routing table. What a sink makes of the lower half is the sink's affair; Slack makes use of all."""
 
     sink: str
     address: str = ""
@@ -74,6 +68,18 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     verbosity: Verbosity = Verbosity.LIVE
     #: News older than this is recorded and not told: a drained backlog must not page anyone. Open approvals still go out.
     max_age: timedelta = timedelta(minutes=15)
+    #: Between two milestones of one message, at least.
+    every: timedelta = timedelta(0)
+    #: Who is mentioned when a task fails or asks: ids as the sink knows them.
+    mention: tuple[str, ...] = ()
+    #: Stands before the task's name.
+    prefix: str = ""
+    #: Where letters go that this address refuses.
+    fallback: str = ""
+    #: What people and models said (questions' details, tool arguments, prompts) may be shown.
+    shows_content: bool = True
+    #: Nothing leaves: what would be sent is written down.
+    is_dry: bool = False
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,15 +87,28 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
 
     sinks: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
+    #: Those of the sinks that can edit news which they have shown.
+    editing: frozenset[str] = frozenset()
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Names of the attributes that routes ask for and that no field of a task holds."""
+        return frozenset(name for route in self.routes for name in route.match.kept)
 
 
 def letters(
-    task: Task, checkpoint: Checkpoint | None, routes: Routes, *, root: Task | None = None, now: datetime | None = None
+    task: Task,
+    checkpoint: Checkpoint | None,
+    routes: Routes,
+    *,
+    root: Task | None = None,
+    now: datetime | None = None,
+    is_milestone: bool = False,
 ) -> list[Letter]:
     """Return who is told of a task's change and, when there is one, of its checkpoint.
 
     `root` is the task whose message carries this one (left out: the task itself, or it is not at hand). `now` is the
-    ledger's clock; without it no news is too old.
+    ledger's clock; without it no news is too old. `is_milestone`: the checkpoint is one, whatever its kind.
     """
     carrier = task if root is None else root
     if not (task.is_announced and carrier.is_announced):
@@ -97,16 +116,13 @@ def letters(
     root_uid = (task.root_uid or task.uid) if root is None else root.uid
     message_uid = carrier.message_uid or root_uid
     answer: dict[tuple[str, str], Letter] = {}
-    for route in _chosen(carrier, routes):
+    for route in chosen(carrier, routes):
         lane = f"{route.sink}|{route.address}|{message_uid}"
-        news = checkpoint if checkpoint is not None and _passes(task, checkpoint, route, now) else None
+        news = None
+        if checkpoint is not None and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
+            news = checkpoint
         urgency = _urgency(news)
-        if (
-            route.verbosity is Verbosity.LIVE
-            or route.verbosity is Verbosity.MILESTONES
-            or news
-            or _is_worth_a_message(carrier, route)
-        ):
+        if route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or news or _is_worth_a_message(carrier, route):
             state = Letter(
                 sink=route.sink,
                 address=route.address,
@@ -118,38 +134,71 @@ def letters(
             )
             answer.setdefault((state.sink, state.key), state)
         if news is not None:
-            key = f"{news.id}@{route.address}" if route.address else str(news.id)
-            letter = Letter(
-                sink=route.sink,
-                address=route.address,
-                lane=lane,
-                mode=Mode.NEWS,
-                key=key,
-                urgency=urgency,
-                task_uid=task.uid,
-                checkpoint_id=news.id,
-            )
-            answer.setdefault((letter.sink, letter.key), letter)
+            for key, id, again in _tellings(task, news, lane, is_editing=route.sink in routes.editing):
+                letter = Letter(
+                    sink=route.sink,
+                    address=route.address,
+                    lane=lane,
+                    mode=Mode.NEWS,
+                    key=key or (f"{id}@{route.address}" if route.address else str(id)),
+                    urgency=urgency,
+                    task_uid=task.uid,
+                    checkpoint_id=id,
+                    again=again,
+                    every=route.every.total_seconds() if is_paced(news) else 0.0,
+                )
+                answer.setdefault((letter.sink, letter.key), letter)
     return list(answer.values())
 
 
-def _chosen(task: Task, routes: Routes) -> Iterator[Route]:
-    for sink in routes.sinks:
+def _tellings(task: Task, news: Checkpoint, lane: str, *, is_editing: bool) -> Iterator[tuple[str, UUID, Again]]:
+    """Return under which keys news is told (empty: its checkpoint's), by which checkpoint, and what a repeat does."""
+    if not is_editing:
+        yield "", news.id, Again.NEVER
+    elif news.kind is Kind.ERROR:
+        yield f"{lane}|{likeness(news)}", news.id, Again.COUNTED
+    elif news.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
+        told = task.approval_of(news.id)
+        id = told.id if told is not None else news.ref
+        # Every wording of the question that was told: one is decided, another void.
+        others = [t for a in task.approvals if a.id == id and not a.is_open for t in (a.told_by, a.escalated_by) if t is not None]
+        if news.kind is Kind.APPROVAL_REQUESTED or not others:
+            yield "", news.id, Again.NEVER
+        yield from (("", other, Again.CHANGED) for other in others if other != news.id)
+    else:
+        yield "", news.id, Again.NEVER
+
+
+def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
+    """Return the routes that a root task's letters take; of one sink where that is named."""
+    for name in routes.sinks:
+        if sink not in ("", name):
+            continue
         found = False
         for route in routes.routes:
-            if route.sink != sink or not route.match.takes(task):
+            if route.sink != name or not route.match.takes(task):
                 continue
-            if route.match.status is not None:
+            if route.match.is_passing:
                 yield route
             elif not found:
                 found = True
                 yield route
         if not found:
-            yield Route(sink=sink)
+            yield Route(sink=name)
 
 
-def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | None) -> bool:
-    if checkpoint.kind not in _PASSES[route.verbosity]:
+def is_paced(checkpoint: Checkpoint) -> bool:
+    """Tell whether news is something on the way, of which the newest is enough."""
+    return checkpoint.kind in _ON_THE_WAY
+
+
+def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | None, *, is_milestone: bool) -> bool:
+    is_allowed = checkpoint.kind in _PASSES[route.verbosity]
+    if route.verbosity is Verbosity.MILESTONES:
+        is_allowed = (is_allowed or (is_milestone and checkpoint.kind is Kind.CHECKPOINT)) and not (
+            checkpoint.kind is Kind.COMPACTION and not checkpoint.is_told
+        )
+    if not is_allowed or severity_of(checkpoint) < route.match.least:
         return False
     if now is None or now - checkpoint.at <= route.max_age:
         return True

@@ -24,10 +24,16 @@ def runs(group: Group) -> dict[Key, Segment]:
 
 def newest_segment(group: Group) -> Segment | None:
     """Return the segment that started last."""
+    newest = newest_run(group)
+    return newest[1] if newest is not None else None
+
+
+def newest_run(group: Group) -> tuple[Key, Segment] | None:
+    """Return the segment that started last, with the key of its root."""
     segments = runs(group)
     if len(segments) <= 1:
-        return next(iter(segments.values()), None)
-    return max(segments.items(), key=lambda item: (item[1].start_ns, item[0]))[1]
+        return next(iter(segments.items()), None)
+    return max(segments.items(), key=lambda item: (item[1].start_ns, item[0]))
 
 
 def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:
@@ -42,7 +48,8 @@ def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:
             segment.start_ns = begins
         segment.ending.merge(unit.facts.ending)
         if unit.root == own:
-            segment.trace_id, segment.span_id, segment.goes_on = unit.trace_id, span_id, bool(unit.joined)
+            segment.trace_id, segment.span_id = unit.trace_id, span_id
+            segment.goes_on = bool(unit.joined) and unit.group == unit.joined  # below another box it is that one's part
     else:
         segment.inner.merge(unit.facts.ending)
     if len(group.segments) > SEGMENT_CAP:

@@ -10,6 +10,8 @@ import msgspec
 
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
 from spanpost.domain.readings import Reading, Role, Tells
+from spanpost.fold import milestones
+from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
@@ -36,6 +38,7 @@ from spanpost.fold.records import (
     strand_key,
     unit_key,
 )
+from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
@@ -57,6 +60,8 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
     talks: dict[tuple[str, str], bytes] = {}
     for source in batch:
         reading = read(source)
+        if reading.is_plan and reading.step_name is not None and not keeps_content:
+            reading = msgspec.structs.replace(reading, step_name=None)
         o = source if reading.stands_for is None else _stand_in(source, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
@@ -131,6 +136,10 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.talk)
         if p.telling is not None:
             out.add(p.telling[2][:16])
+        if p.reading.approval is not None:
+            out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
+        if p.observation.links and p.reading.role.is_box and (other := link_of(p.observation)):
+            out.add(other)
     return out
 
 
@@ -249,7 +258,7 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
 def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
     """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
     found: set[bytes] = set()
-    for key in tasks:
+    for key in map(milestones.group_of, tasks):
         with suppress(Missing):
             group = work.get(key, Group)
             if group is not None and group.parent:
@@ -267,7 +276,11 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
     """Fold that time has passed: announce the tasks (by key) whose settling is over."""
     house = House(work, rules, now)
     for key in due:
-        house.settled(key)
+        group = milestones.group_of(key)
+        if group is not key:
+            house.closing.tell_held(group)
+        else:
+            house.settled(key)
     try:
         return house.close()
     except Missing as missing:

@@ -15,7 +15,8 @@ from spanpost.fold.batch import Placed
 from spanpost.fold.mend import DROPPED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LOG = Part.LOG
+#: Beyond it an index is a hash, that no column holds.
+_LINK = Part.LINK
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 #: In the order in which rows are copied: what is of one size and never null comes first.
@@ -130,12 +131,12 @@ def _events(
         event_id, content_hash, parent_id, trace = p.event_id, p.content_hash, span.parent_id, (o.tenant, span.trace_id)
         at = o.at_ns // 1000 - _YEAR_2000
         begins, ends, part = o.start_ns, o.end_ns, o.part
-        if begins and ends and part is not _LOG:
+        if begins and ends and part <= _LINK:
             times = _times(8, o.index, 8, begins, 8, ends)
         else:
             times = b"".join(
                 (
-                    _int8(8, o.index) if part is not _LOG else _NULL,
+                    _int8(8, o.index) if part <= _LINK else _NULL,
                     _int8(8, begins) if begins else _NULL,
                     _int8(8, ends) if ends else _NULL,
                 )

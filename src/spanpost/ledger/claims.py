@@ -71,7 +71,8 @@ UPDATE lanes SET lease_until = NULL FROM unnest($1::text[], $2::text[]) AS g(sin
 WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
 
 _OF_LANE = """
-SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, d.sent_at FROM deliveries d
+SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, d.sent_at,
+  coalesce(d.receipt -> 'ref', '{}') <> '{}' AS has_receipt FROM deliveries d
 WHERE d.sink = l.sink AND d.lane = l.lane AND d.state = 'waiting'
 ORDER BY CASE WHEN d.mode = 'news' THEN 1 WHEN l.receipt IS NULL THEN 0 ELSE 2 END, d.id"""
 #: The first letter of each lane that is due.
@@ -86,7 +87,8 @@ UPDATE lanes AS target SET
   due_at = coalesce(l.lease_until, head.not_before, head.born_at),
   rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
   call = CASE WHEN l.lease_until IS NOT NULL OR head.unsure THEN 'look'
-    WHEN l.receipt IS NOT NULL AND coalesce(head.mode, 'state') = 'state' THEN 'edit' ELSE 'post' END
+    WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN l.receipt IS NOT NULL ELSE head.has_receipt END THEN 'edit'
+    ELSE 'post' END
 FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
 JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
 LEFT JOIN LATERAL (
@@ -102,7 +104,7 @@ FROM unnest($1::bigint[], $2::boolean[]) AS g(id, is_sent)
 WHERE claimed.id = g.id AND claimed.state = 'waiting'
 RETURNING claimed.id, claimed.tenant, claimed.sink, claimed.address, claimed.lane, claimed.mode, claimed.key, claimed.urgency,
   claimed.task_uid, claimed.checkpoint_id, claimed.attempt, claimed.unsure, claimed.born_at, claimed.not_before,
-  claimed.receipt::text, claimed.looks"""
+  claimed.receipt::text, claimed.looks, claimed.revision"""
 #: While it is under way a lane is due when its lease is over, to be looked up.
 _LEASE = """
 UPDATE lanes SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
@@ -190,7 +192,7 @@ async def claim(
         await connection.execute(_FREE, *lane_columns(lost))
     first = {(row["sink"], row["lane"]): row for row in await connection.fetch(_FIRST, *lane_columns(lanes), now)}
     calls = {
-        at: (row["address"], paces.call_of(row["mode"], row["unsure"], lanes[at]["receipt"] is not None))
+        at: (row["address"], paces.call_of(row["mode"], row["unsure"], lanes[at]["receipt"] is not None, row["has_receipt"]))
         for at, row in first.items()
     }
     wanted = {at: budgets(at[0], *call) for at, call in calls.items()}
@@ -298,6 +300,7 @@ async def _deliveries(
                 checkpoint=checkpoint,
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
+                count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,
                 born_at=r["born_at"],
                 not_before=r["not_before"],
                 lane_receipt=receipts[r["sink"], r["lane"]],
@@ -359,16 +362,18 @@ async def _write(connection: Any, delivery: Delivery, outcome: Outcome, *, is_be
         case Receipt():
             is_kept = bool(outcome.ref) or not outcome.skipped
             receipt = json_text(outcome) if is_kept else None
-            await connection.execute(_DELIVERED, delivery.id, receipt, is_state and is_behind)
+            await connection.execute(_DELIVERED, delivery.id, receipt, is_behind)
             if is_kept and is_state:
                 await connection.execute(_LANE_RECEIPT, delivery.sink, delivery.lane, receipt)
         case Found():
             receipt = json_text(outcome.receipt)
-            if is_state:
+            if not is_state and delivery.receipt is not None:
+                await connection.execute(_SEEN, delivery.id, receipt)
+            elif is_state:
                 await connection.execute(_SEEN, delivery.id, receipt)
                 await connection.execute(_LANE_RECEIPT, delivery.sink, delivery.lane, receipt)
             else:
-                await connection.execute(_DELIVERED, delivery.id, receipt, False)
+                await connection.execute(_DELIVERED, delivery.id, receipt, is_behind)
         case Absent():
             await connection.execute(_ABSENT, delivery.id)
         case RetryAt():

@@ -5,19 +5,20 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 
+from spanpost.domain import fleet
 from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
-from spanpost.fold.letters import Letter
+from spanpost.fold.letters import Again, Letter
 from spanpost.fold.paces import Bucket, Closed
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
@@ -58,6 +59,8 @@ class _Letter(msgspec.Struct):
     #: Counts up when a state letter is replaced while it is under way: the newest is sent after.
     revision: int = 0
     sent_revision: int = -1
+    #: How often news was told by now.
+    count: int = 1
 
     @property
     def lane(self) -> Lane:
@@ -86,6 +89,8 @@ class Letters:
         self._buckets: dict[str, Bucket] = {}
         self._budgets: dict[str, Budget] = {}
         self._numbers = itertools.count(1)
+        #: States that gave way to newer ones before they were sent, by sink, since this was taken last.
+        self._coalesced: Counter[str] = Counter()
 
     # --- putting ------------------------------------------------------------------------------------------------------
 
@@ -102,6 +107,7 @@ class Letters:
             return
         row = self._letters[known]
         if letter.mode is Mode.NEWS:
+            self._again(row, letter)
             return
         if RANK[letter.urgency] > RANK[row.letter.urgency] and row.state == "waiting":
             letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
@@ -111,7 +117,52 @@ class Letters:
             row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, now, None, "", ""
             self._set(row, "waiting")
         else:
+            self._coalesced[letter.sink] += 1
             self._place(row.lane)
+
+    def take_coalesced(self) -> dict[str, int]:
+        """Return how many states gave way to newer ones since this was asked last, by sink."""
+        taken, self._coalesced = dict(self._coalesced), Counter()
+        return taken
+
+    def fleet(self) -> list[fleet.Letters]:
+        """Return what waits and what was given up, by sink."""
+        now = self._clock()
+        found: dict[str, list[_Letter]] = {}
+        for row in self._letters.values():
+            if row.state != "delivered":
+                found.setdefault(row.letter.sink, []).append(row)
+        out = []
+        for sink, rows in found.items():
+            waits = [max((now - row.born_at).total_seconds(), 0.0) for row in rows if row.state != "dead"]
+            out.append(fleet.Letters(sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)))
+        return out
+
+    def _again(self, row: _Letter, letter: Letter) -> None:
+        """Show news anew that was put before, where it is of the sort."""
+        if letter.again is Again.NEVER:
+            return
+        if letter.again is Again.COUNTED:
+            if not self._is_newer(letter, row.letter):
+                return
+            row.count += 1
+        if row.state in ("delivered", "dead"):
+            # What stands there already told the worst of it.
+            urgency = letter.urgency if letter.again is Again.CHANGED else Urgency.NORMAL
+            row.letter = msgspec.structs.replace(letter, urgency=urgency)
+            row.revision += 1
+            row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, self._clock(), None, "", ""
+            self._set(row, "waiting")
+            return
+        row.letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
+        row.revision += 1
+        self._place(row.lane)
+
+    def _is_newer(self, letter: Letter, known: Letter) -> bool:
+        if letter.checkpoint_id is None or known.checkpoint_id is None:
+            return False
+        new, old = self._knows.checkpoint(letter.checkpoint_id), self._knows.checkpoint(known.checkpoint_id)
+        return new is not None and (old is None or (new.at, new.id) > (old.at, old.id))
 
     def forget(self, tasks: Collection[UUID]) -> None:
         """Let go of what was delivered or given up of these tasks."""
@@ -193,7 +244,8 @@ class Letters:
         return head, min(RANK[row.letter.urgency] for row in rows)
 
     def _call(self, row: _Letter) -> Call:
-        return paces.call_of(row.letter.mode, row.is_unknown, row.lane in self._receipts)
+        has_receipt = row.receipt is not None and bool(row.receipt.ref)
+        return paces.call_of(row.letter.mode, row.is_unknown, row.lane in self._receipts, has_receipt)
 
     def _lend(self, row: _Letter, call: Call, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
         letter = row.letter
@@ -227,6 +279,7 @@ class Letters:
             lane_receipt=self._receipts.get(row.lane),
             receipt=row.receipt,
             is_unknown=row.is_unknown,
+            count=row.count,
             claimed_at=now,
             sent_at=sent_before,
             looks=row.looks,
@@ -296,7 +349,7 @@ class Letters:
                 if outcome.ref or not outcome.skipped:
                     self._keep(row, outcome)
                 row.reason, row.error, row.not_before = "", "", None
-                if row.is_state and row.revision > row.sent_revision:
+                if row.revision > row.sent_revision:
                     row.attempt, row.born_at = 0, self._clock()
                 elif is_rechecked:
                     row.attempt = 0
@@ -305,7 +358,8 @@ class Letters:
             case Found():
                 self._keep(row, outcome.receipt)
                 row.reason, row.error, row.not_before = "", "", None
-                if row.is_state or is_rechecked:
+                # What a look found of what is edited may be old text: the newest is sent after it.
+                if row.is_state or is_rechecked or delivery.receipt is not None or row.revision > row.sent_revision:
                     row.attempt = 0
                 else:
                     state = "delivered"
@@ -363,6 +417,12 @@ class Letters:
                 break
         return rows
 
+    def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
+        """Return the task of a message, by a part of its receipt's `ref`; that of a lane's state before that of news."""
+        found = [r for r in self._letters.values() if r.lane[0] == sink and r.receipt is not None and _holds(r.receipt, ref)]
+        best = max(found, key=lambda row: (row.is_state, row.id), default=None)
+        return best.letter.task_uid if best is not None else None
+
     def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
         """Set dead letters waiting again."""
         chosen = [
@@ -402,3 +462,7 @@ class Letters:
         closed = {row.key for row in self.budgets(is_closed=True)} & set(keys)
         self._buckets.update({key: paces.reopened(self._buckets[key]) for key in closed})
         return len(closed)
+
+
+def _holds(receipt: Receipt, ref: Mapping[str, Any]) -> bool:
+    return all(receipt.ref.get(name) == value for name, value in ref.items())

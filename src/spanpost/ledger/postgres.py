@@ -24,19 +24,23 @@ import asyncpg
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
-from spanpost.domain.observations import Observation
+from spanpost.domain.fleet import Fleet
+from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
-from spanpost.fold import walk
+from spanpost.fold import durations, walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, fleet, hearing, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
+from spanpost.ledger.people import People
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_data, keep, transact, unfoldable
@@ -68,7 +72,7 @@ class _Wider(Exception):
         self.domains = domains
 
 
-class PostgresLedger:
+class PostgresLedger(People):
     """A `Ledger` in PostgreSQL.
 
     `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody
@@ -100,6 +104,7 @@ class PostgresLedger:
         self._jitter = jitter
         self._months_due = 0.0
         self._has_turn = False
+        self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -136,7 +141,12 @@ class PostgresLedger:
         if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
             await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
+    async def _own_connection(self) -> Any:
+        settings = {"application_name": "spanpost"}
+        return await asyncpg.connect(self._dsn, timeout=10, command_timeout=10, statement_cache_size=0, server_settings=settings)
+
     async def close(self) -> None:
+        await self._ear.close()
         if self._pool is not None:
             if self._has_turn:
                 leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
@@ -178,6 +188,11 @@ class PostgresLedger:
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch) if batch else Recorded()
+        if recorded.owed:
+            recorded = recorded.plus(await self._record(recorded.owed))
+        lost = faults.losses()
+        if lost:
+            recorded = recorded.plus(Recorded(lost=lost))
         return recorded.plus(await self._hear(beats)) if beats else recorded
 
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
@@ -208,7 +223,9 @@ class PostgresLedger:
     async def _mend(self, batch: Sequence[Observation], error: Exception) -> Recorded:
         if not is_of_data(error):
             raise error
-        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error, exc_info=isinstance(error, Unfoldable))
+        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+        if isinstance(error, Unfoldable):
+            faults.tell(error)
         kept = [mended(o) for o in batch]
         known: set[bytes] = set()
         for o in kept:
@@ -234,7 +251,7 @@ class PostgresLedger:
         due: dict[bytes, list[bytes]] = {}
         for row in keys:
             due.setdefault(row[0][16:17], []).append(row[0])
-        recorded = await self._elapse(due.get(b"g", []))
+        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
         if processes := due.get(b"p"):
             gone, silent = await self._run(lambda c: hearing.overdue(c, processes, self.rules.patience))
             # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
@@ -245,6 +262,8 @@ class PostgresLedger:
                 recorded = recorded.plus(await self._record(back))
         if tasks := due.get(b"t"):
             recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+        if questions := due.get(TIMER):
+            recorded = recorded.plus(await self._expire(questions))
         return recorded
 
     async def listen_anew(self) -> None:
@@ -254,8 +273,13 @@ class PostgresLedger:
     async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
         folded = await hearing.look(connection, keys, self.rules.patience, self.rules.routes)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
-        count = await outbox.put(connection, folded.letters, []) if folded.letters else 0
-        return Recorded(tasks=folded.tasks, checkpoints=[c for c in folded.checkpoints if c.id in new], deliveries=count)
+        count, coalesced = await outbox.put(connection, folded.letters, []) if folded.letters else (0, {})
+        return Recorded(
+            tasks=folded.tasks,
+            checkpoints=[c for c in folded.checkpoints if c.id in new],
+            deliveries=count,
+            coalesced=coalesced,
+        )
 
     async def elapse_never(self) -> Recorded:
         """Fold now what was put off for ever (`NEVER`), so that nobody else meets it."""
@@ -291,7 +315,7 @@ class PostgresLedger:
 
         return await self._widening(work, {key[:16] for key in asked})
 
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[Recorded]], domains: Iterable[bytes]) -> Recorded:
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
@@ -375,8 +399,13 @@ class PostgresLedger:
             await rows.write_gone(connection, folded.gone)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
         if folded.tasks:
-            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=bool(placed))
+            await rows.write_tasks(
+                connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
+            )
             await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
+        owed: list[Observation] = []
+        if speaks_of_approvals(placed, folded):
+            owed = (await interventions.keep(connection, folded.tasks, now)).owed
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -385,9 +414,9 @@ class PostgresLedger:
                 [key for key, _ in timers],
                 [at for _, at in timers],
             )
-        count = 0
+        count, coalesced = 0, dict[str, int]()
         if folded.letters or folded.retracted:
-            count = await outbox.put(connection, folded.letters, folded.retracted)
+            count, coalesced = await outbox.put(connection, folded.letters, folded.retracted)
         return Recorded(
             events=sum(parts.values()),
             parts=dict(parts),
@@ -397,8 +426,12 @@ class PostgresLedger:
             checkpoints=[c for c in folded.checkpoints if c.id in new],
             settled=folded.settled,
             corrections=folded.corrections,
+            timed=durations.timed(placed, folded),
+            waited=durations.waited(folded, new),
             deliveries=count,
+            coalesced=coalesced,
             lost=folded.lost,
+            owed=owed,
         )
 
     async def _bisect(
@@ -535,12 +568,17 @@ class PostgresLedger:
 
         return await self._run(work)
 
-    async def open_tasks(self) -> dict[str, int] | None:
-        """Count open tasks, when it is this process's turn to tell of them."""
-        found = await self._run(lambda c: fleet.open_tasks(c, self._owner))
+    async def fleet(self) -> Fleet | None:
+        """Tell of all that is under way, when it is this process's turn."""
+        found = await self._run(lambda c: fleet.told(c, self._owner))
         self._has_turn = found is not None
         return found
 
 
-async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
+def _is_heard(placed: Sequence[Placed]) -> bool:
+    """Tell whether a task changed by what was told of it: neither time nor a person's act is a sign of its life."""
+    return any(p.observation.part is not Part.INTERVENTION for p in placed)
+
+
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[T]], locked: set[bytes], connection: Any) -> T:
     return await work(connection, locked)

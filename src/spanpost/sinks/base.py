@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.errors import DeliveryError
+from spanpost.domain.tasks import Task
+from spanpost.fold.routes import Route
 
 
 @runtime_checkable
@@ -44,6 +46,41 @@ class Sink(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Calls(Protocol):
+    """**Protocol:** a sink that says of each call at its far side what came of it. Optional."""
+
+    #: Set by whoever counts: (method, outcome), the outcome one of ok, throttled, refused, rejected, unavailable, unknown.
+    #: Must not raise.
+    when_called: Callable[[str, str], None] | None
+
+
+@runtime_checkable
+class Routed(Protocol):
+    """**Protocol:** a sink whose messages depend on the route by which they came. Optional."""
+
+    def routed(self, routes: Sequence[Route]) -> None:
+        """Hear which routes lead to this sink, in order. Called once, before the first delivery."""
+        ...
+
+
+class Answers(Protocol):
+    """**Protocol:** figures of a task that has ended; `spanpost.sinks.results.Figures` is it."""
+
+    async def of(self, task: Task, once: str) -> tuple[str, ...]:
+        """Return lines to be shown. Takes little time and raises nothing; `once` is what the end is known by."""
+        ...
+
+
+@runtime_checkable
+class Figured(Protocol):
+    """**Protocol:** a sink that shows figures with the end of a task. Optional."""
+
+    def figured(self, figures: Answers) -> None:
+        """Hear whom to ask. Called once, before the first delivery."""
+        ...
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

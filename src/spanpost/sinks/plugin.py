@@ -27,6 +27,16 @@ def _seconds(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RouteDefaults:
+    """What a sink's own settings say for routes that do not."""
+
+    mention: tuple[str, ...] = ()
+    fallback: str = ""
+    shows_content: bool = True
+    is_dry: bool = False
+
+
 class SinkSettings(BaseModel):
     """What every sink can be told; a sink's own settings derive from it. Unknown names are refused.
 
@@ -39,6 +49,16 @@ class SinkSettings(BaseModel):
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
         default="live", description="How much is let through where no route says."
     )
+    every: Duration | None = Field(
+        default=None,
+        ge=timedelta(0),
+        description="Between two milestones of one task, at least, where no route says. Not given: 30 s where the verbosity is "
+        "`milestones`, else none.",
+    )
+
+    def route_defaults(self) -> RouteDefaults:
+        """Return what holds where a route does not say it."""
+        return RouteDefaults()
 
 
 S = TypeVar("S", bound=SinkSettings)
@@ -53,3 +73,5 @@ class SinkPlugin(Generic[S]):
     settings: type[S]
     #: Makes the sink, outside any event loop, once per process. Does no network I/O. Raises `ConfigError` with the next step.
     open: Callable[[S], Sink]
+    #: It can show news anew that it has shown (`Delivery.receipt`): a question with its decision, an error with a counter.
+    edits_news: bool = False

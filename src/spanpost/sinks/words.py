@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -48,6 +49,7 @@ _NEWS = {
     Kind.CONTEXT_FORECAST: "🔮",
     Kind.COMPACTION: "🗜️",
     Kind.STALLED: "🐢",
+    Kind.MILESTONE: "📍",
 }
 _SAYS = {
     Kind.START: "started",
@@ -60,6 +62,7 @@ _SAYS = {
     Kind.CONTEXT_FORECAST: "context will be full",
     Kind.COMPACTION: "context was compacted",
     Kind.STALLED: "nothing heard",
+    Kind.MILESTONE: "a milestone",
 }
 #: Of the context window, where `LOOKS` calls it a warning.
 WARM, HOT = 0.70, 0.85
@@ -219,6 +222,14 @@ def agents(n: int) -> str:
     return f"{n} agent" if n == 1 else f"{n} agents"
 
 
+_COUNT_OF_AGENTS = re.compile(r"(?:\d{1,6} of \d{1,6} agents|an agent) at work(?::|$)")
+
+
+def is_count_of_agents(action: str) -> bool:
+    """Tell whether an action was made up from the agents that are at work (`fold.closing`)."""
+    return _COUNT_OF_AGENTS.match(action) is not None
+
+
 def at_work(children: Sequence[Task]) -> str:
     """Return what the child tasks do together: ``1 of 2 agents at work``, ``2 of 8 agents failed``."""
     if not children:
@@ -265,8 +276,24 @@ def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:
 
 
 def results(task: Task, most: int = 8) -> list[tuple[str, str]]:
-    """Return (name, value) of the figures of the end."""
-    return [(line(str(k), 40), line(str(v), 80)) for k, v in list(task.results.items())[:most]]
+    """Return (name, value) of the figures of the end; ``x_before`` and ``x_after`` are one: ``x  840 → 310``."""
+    shown: list[tuple[str, str]] = []
+    for name, value in task.results.items():
+        stem = name.removesuffix("_after")
+        if stem != name and f"{stem}_before" in task.results:
+            continue
+        said, whole = line(figure(value), 80), name.removesuffix("_before")
+        if whole != name and f"{whole}_after" in task.results:
+            name, said = whole, f"{said} → {line(figure(task.results[f'{whole}_after']), 80)}"
+        shown.append((line(name, 40), said))
+    return shown[:most]
+
+
+def figure(value: object) -> str:
+    """Write a value as people read it: a float without its noise."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
 def figures(task: Task, now: datetime | None = None, *, context: bool = True) -> list[str]:
@@ -287,6 +314,21 @@ def figures(task: Task, now: datetime | None = None, *, context: bool = True) ->
     if (span := age(task, now)) is not None:
         parts.append(elapsed(span))
     return parts
+
+
+def heat(task: Task) -> str:
+    """Return the sign of a context that fills; empty while there is room."""
+    share = task.context_share
+    return "" if share is None or share < WARM else "🔴" if share >= HOT else "🟡"
+
+
+def context_bar(task: Task, width: int = 10, *, is_short: bool = False) -> str:
+    """Write how full the context is: ``context ▰▰▰▱▱▱▱▱▱▱ 31 % of 200k (table)``; empty when unknown."""
+    share = task.context_share
+    if share is None or not task.context_window_tokens:
+        return ""
+    drawn = f"context {bar(share, width, full='▰', empty='▱')} {100 * share:.0f} %"
+    return drawn if is_short else f"{drawn} of {window(task)}"
 
 
 def sentence(task: Task) -> str:

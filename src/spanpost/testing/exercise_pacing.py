@@ -111,11 +111,11 @@ class ExercisePacing:
         await drain(ledger)
         budgets = limits(edit=[paced("edit")])
         for trace in (1, 2, 3):
-            await ledger.record(moved(20.0, index=1, trace=trace))
+            await ledger.record(moved(12.0, index=1, trace=trace))
         [edit] = await ledger.claim([SINK], 10, budgets)
         assert (edit.mode, edit.drawn, edit.lane_receipt) == (Mode.STATE, ("edit",), POSTED)
         await ledger.settle(edit, POSTED)
-        for percent in (30.0, 40.0, 50.0):
+        for percent in (13.0, 14.0, 15.0):
             await ledger.record(moved(percent, index=int(percent), trace=2))
         assert await ledger.claim([SINK], 10, budgets) == []
         await ledger.record(steps(0, trace=9))
@@ -127,7 +127,7 @@ class ExercisePacing:
         for delivery in passed:
             await ledger.settle(delivery, POSTED)
         rest = await drain(ledger)
-        assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [50.0, 20.0]
+        assert [d.task.progress for d in rest if d.mode is Mode.STATE and d.task.name == "moving"] == [15.0, 12.0]
 
     async def test_approvals_then_ends_then_errors_then_the_rest(self, make_ledger: MakeLedger) -> None:
         """Each call that is left goes to the most urgent lane, however long the others wait."""
@@ -201,7 +201,7 @@ class ExercisePacing:
         assert 590 < due <= 600
         [row] = await ledger.budgets(is_closed=True)
         assert (row.key, row.state, row.why, row.reason) == ("post", "closed", "throttled", "ratelimited")
-        await ledger.record(moved(30.0, index=1, trace=2))
+        await ledger.record(moved(12.0, index=1, trace=2))
         assert [d.drawn for d in await ledger.claim([SINK], 10, budgets)] == [("edit",)]
         await self.pass_time(ledger, 601)
         assert _names(await ledger.claim([SINK], 1, budgets)) == ["steps 3"]

@@ -1,7 +1,8 @@
 """Block Kit, as much of it as we use: small functions from texts to blocks.
 
 Text from agents goes where Slack takes it literally: into `rich_text` elements, which know no mentions but explicit ones,
-and into plain text. The one place that is parsed as mrkdwn is the top-level `text`; there it is escaped.
+and into plain text. What is parsed as mrkdwn is the top-level `text`, where it is escaped, and two forms that are made of ids
+and numbers alone: dates and, in a message that must be plain, mentions.
 
 Limits: docs.slack.dev/reference/block-kit (2026-08); the sum over all blocks is undocumented and was measured at about
 13,200 characters (slackapi/bolt-js #2509).
@@ -10,7 +11,8 @@ Limits: docs.slack.dev/reference/block-kit (2026-08); the sum over all blocks is
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 Block = dict[str, Any]
@@ -19,8 +21,13 @@ Element = dict[str, Any]
 MAX_BLOCKS = 50
 MAX_SECTION = 3_000
 MAX_CONTEXT_ELEMENTS = 10
+#: Of a container.
+MAX_TITLE = 150
 #: `chat.update` refuses a longer `text` (postMessage would take ten times that).
 MAX_TEXT = 4_000
+#: Of a button's label Slack shows about 30 characters; it takes 75, as of a menu's entries.
+MAX_LABEL = 75
+MAX_BUTTONS = 25
 #: Characters of all blocks and attachments as JSON: under the measured ceiling, with room for buttons.
 BUDGET = 11_000
 
@@ -45,7 +52,7 @@ def text(value: str, *styles: str, link: str = "") -> Element:
 
 def section(*elements: Element) -> Element:
     """Return a line of rich text."""
-    return {"type": "rich_text_section", "elements": [e for e in elements if e.get("text")]}
+    return {"type": "rich_text_section", "elements": [e for e in elements if e["type"] not in ("text", "link") or e.get("text")]}
 
 
 def preformatted(value: str) -> Element:
@@ -77,10 +84,86 @@ def plain(value: str) -> Block:
     return {"type": "section", "text": {"type": "plain_text", "text": blunt(value)[:MAX_SECTION], "emoji": False}}
 
 
-def context(*values: str) -> Block:
-    """Return a line of small print."""
-    elements = [{"type": "plain_text", "text": blunt(v), "emoji": False} for v in values if v]
+def context(*values: str | Element) -> Block:
+    """Return a line of small print: texts, and elements of our own."""
+    elements = [small(v) if isinstance(v, str) else v for v in values if v]
     return {"type": "context", "elements": elements[:MAX_CONTEXT_ELEMENTS]}
+
+
+def small(value: str) -> Element:
+    """Return a text for small print."""
+    return {"type": "plain_text", "text": blunt(value), "emoji": False}
+
+
+def date(at: datetime, form: str = "{time_secs}") -> Element:
+    """Return a moment as rich text, shown in its reader's zone."""
+    return {"type": "date", "timestamp": seconds(at), "format": form, "fallback": clock(at)}
+
+
+def small_date(word: str, at: datetime, form: str = "{time_secs}") -> Element:
+    """Return a moment for small print, shown in its reader's zone. `word` is ours: it is parsed."""
+    return {"type": "mrkdwn", "text": f"{word} <!date^{seconds(at)}^{form}|{clock(at)}>", "verbatim": True}
+
+
+def seconds(at: datetime) -> int:
+    """Return a moment as Slack counts it; none before 1970."""
+    return max(int(at.timestamp()), 0)
+
+
+def clock(at: datetime) -> str:
+    """Return a moment for readers whose Slack knows no dates."""
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC"
+
+
+def mention(who: str) -> Element:
+    """Return a mention of a person or a group, by an id from the settings: the only place that makes one."""
+    if who.startswith("S"):
+        return {"type": "usergroup", "usergroup_id": who}
+    return {"type": "user", "user_id": who}
+
+
+def plain_mentions(who: Iterable[str]) -> Block:
+    """Return mentions for a message that must be plain, by ids from the settings."""
+    said = " ".join(f"<!subteam^{one}>" if one.startswith("S") else f"<@{one}>" for one in who)
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": said}]}
+
+
+def folded(title: str, *blocks: Block) -> Block:
+    """Return what its reader may unfold."""
+    named = {"type": "plain_text", "text": blunt(title)[:MAX_TITLE], "emoji": False}
+    return {"type": "container", "title": named, "is_collapsible": True, "default_collapsed": True, "child_blocks": list(blocks)}
+
+
+def button(action: str, label: str, value: str, *, style: str = "", confirm: Block | None = None) -> Element:
+    """Return a button. `style` is primary or danger."""
+    made: Element = {"type": "button", "action_id": action, "text": small(label[:MAX_LABEL]), "value": value}
+    if style:
+        made["style"] = style
+    if confirm is not None:
+        made["confirm"] = confirm
+    return made
+
+
+def confirm(title: str, said: str, yes: str, no: str, *, style: str = "danger") -> Block:
+    """Return what is asked before a button counts."""
+    return {
+        "title": small(title[:100]),
+        "text": small(said[:300]),
+        "confirm": small(yes[:30]),
+        "deny": small(no[:30]),
+        "style": style,
+    }
+
+
+def menu(action: str, entries: Sequence[tuple[str, str]]) -> Element:
+    """Return a menu of (label, value); up to five."""
+    options = [{"text": small(label[:MAX_LABEL]), "value": value} for label, value in entries[:5]]
+    return {"type": "overflow", "action_id": action, "options": options}
+
+
+def actions(block_id: str, elements: Sequence[Element]) -> Block:
+    """Return a row of buttons and menus."""
+    return {"type": "actions", "block_id": block_id, "elements": list(elements[:MAX_BUTTONS])}
 
 
 def card(task_id: str, title: str, status: str, details: str = "") -> Block:

@@ -15,6 +15,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     arguments: dict[str, Any] = {}
+    #: Where a file's content goes, and the content: no method, an address that Slack has just named.
+    upload_to: str = ""
+    content: bytes = b""
+    #: What goes wrong with it is answered, not raised: the letter goes on without.
+    is_optional: bool = False
+
+    @property
+    def is_form(self) -> bool:
+        """True for methods that take forms, not JSON."""
+        return self.is_reading or self.method.startswith("files.")
 
     @property
     def is_reading(self) -> bool:
@@ -51,6 +61,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str = "default"
     #: As it was set or routed: an id (``C…``), or a name.
     channel: str
+    #: Where a task's message goes when this channel takes none.
+    fallback: str = ""
+    #: Why this channel took none a while ago: then the fallback at once. Empty: nothing is known against it.
+    refused: str = ""
 
     @property
     def whole(self) -> str:

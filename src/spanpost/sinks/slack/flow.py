@@ -10,15 +10,20 @@ The asynchronous sink, the preview and the tests drive the same generator. Rules
 6. A deleted message stays deleted: a person did it. Only for an open question, or when the task failed, it is posted anew,
    once; news then goes to the new thread.
 7. Where Slack allows no more edits, the message stays as it is; the thread goes on, and tells the end.
+8. News that was shown and is told again is edited where it stands.
+9. A channel that takes no message gives way to the place's fallback; the message says so, and stays there.
+10. That a task was heard of since is no change worth a call, for `STEADY`: else every sign of life would be an edit.
+11. A long log is a file in the thread. It comes after its news, once; without it the news stands all the same.
 
 What a receipt's `ref` holds: ``channel`` (its id), ``ts``, ``mark`` (a hash of what is shown; missing after doubt), ``g`` (the
-generation, from 0), ``style`` where it is plain, and ``ended`` (``deleted`` or ``closed``) where nothing more can be shown in it.
+generation, from 0), ``style`` where it is plain, ``ended`` (``deleted`` or ``closed``) where nothing more can be shown in it,
+``instead_of`` and ``why`` in a fallback, and ``file``: Slack's word for why there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from hashlib import blake2b
+from collections.abc import Generator, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -26,12 +31,15 @@ import msgspec
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.errors import Rejected, Unknown
-from spanpost.sinks.slack import render
+from spanpost.domain.errors import Refused, Rejected, Unknown
+from spanpost.domain.tasks import Task
+from spanpost.sinks import words
+from spanpost.sinks.slack import files, render, replies
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
 from spanpost.sinks.slack.budgets import EDIT, POST
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
-from spanpost.sinks.slack.render import Message, Style
+from spanpost.sinks.slack.manner import Manner
+from spanpost.sinks.slack.render import ANONYMOUS, Message, Style, fingerprint
 
 #: Grafana links unfurl noisily. Not arguments of `chat.update`.
 _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
@@ -39,6 +47,8 @@ _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
 LAST: Final = 1
 #: Seconds after which an answer's message was not made by the call that it answers.
 OLD: Final = 5.0
+#: How long a message may stand whose task was heard of since, and that is else as it was.
+STEADY: Final = timedelta(minutes=5)
 #: Namespace of `client_msg_id`.
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
@@ -50,41 +60,104 @@ WHY: Final = {
 }
 
 
-def deliver(delivery: Delivery, place: Place) -> Talk[Receipt]:
+def deliver(delivery: Delivery, place: Place, manner: Manner = ANONYMOUS, figures: Sequence[str] = ()) -> Talk[Receipt]:
     """Deliver one letter to a place (a channel's id, or for the first post its name)."""
     if delivery.mode is Mode.STATE:
-        return (yield from _state(delivery, place))
-    return (yield from _news(delivery, place))
+        return (yield from _State(delivery, place, manner).deliver())
+    return (yield from _news(delivery, place, manner, figures))
 
 
-def _state(delivery: Delivery, place: Place) -> Talk[Receipt]:
-    known = known_of(delivery)
-    if "ts" not in known:
-        return (yield from _post_root(delivery, place, 0))
-    if known.get("ended"):
-        if revives(delivery, known):
-            return (yield from _post_anew(delivery, place, known))
-        return Receipt(ref=known, skipped=WHY.get(str(known["ended"]), "nothing more can be shown"))
-    style = Style.PLAIN if known.get("style") else Style.RICH
-    generation = int(known.get("g", 0))
+class _State:
+    """A task's message."""
 
-    def draw(style: Style) -> Message:
-        return render.root(delivery.task, delivery.children, key=delivery.key, generation=generation, style=style)
+    def __init__(self, delivery: Delivery, place: Place, manner: Manner) -> None:
+        self.delivery, self.place, self.known = delivery, place, known_of(delivery)
+        self.manner = _in_place_of(manner, self.known)
 
-    if known.get("mark") == fingerprint(draw(style)) and not delivery.is_unknown:
-        return Receipt(ref=known, skipped="unchanged")
-    request, response, drawn = yield from _try(EDIT, {"channel": known["channel"], "ts": known["ts"]}, draw, style)
-    if response.error in GONE and revives(delivery, known):
-        return (yield from _post_anew(delivery, place, known))
-    if response.error in GONE | CLOSED:
-        # Not `skipped`: a call was made. All that follow are.
-        return Receipt(ref=known | {"ended": DELETED if response.error in GONE else CLOSED_FOR_EDITS})
-    _demand(response, request, place)
-    return Receipt(ref=known | _seen(drawn))
+    def draw(self, generation: int) -> Any:
+        """Return what draws the message in a style."""
+        return lambda style, task=self.delivery.task: render.root(
+            task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner
+        )
+
+    def mark(self, generation: int, style: Style) -> str:
+        """Return what the message is known by: what it says, and roughly when its task was heard of."""
+        return fingerprint_of(self.draw(generation)(style, steady(self.delivery.task)))
+
+    def deliver(self) -> Talk[Receipt]:
+        """Edit the message, or post it."""
+        delivery, known = self.delivery, self.known
+        if "ts" not in known:
+            return (yield from self.post(0))
+        generation = int(known.get("g", 0))
+        if known.get("ended"):
+            if revives(delivery, known):
+                return (yield from self.post(generation + 1))
+            return Receipt(ref=known, skipped=WHY.get(str(known["ended"]), "nothing more can be shown"))
+        style = Style.PLAIN if known.get("style") else Style.RICH
+        if known.get("mark") == self.mark(generation, style) and not delivery.is_unknown:
+            return Receipt(ref=known, skipped="unchanged")
+        where = {"channel": known["channel"], "ts": known["ts"]}
+        request, response, drawn = yield from _try(EDIT, where, self.draw(generation), style)
+        if response.error in GONE and revives(delivery, known):
+            return (yield from self.post(generation + 1))
+        if response.error in GONE | CLOSED:
+            # Not `skipped`: a call was made. All that follow are.
+            return Receipt(ref=known | {"ended": DELETED if response.error in GONE else CLOSED_FOR_EDITS})
+        _demand(response, request, self.place)
+        return Receipt(ref=known | self._seen(drawn, generation))
+
+    def post(self, generation: int) -> Talk[Receipt]:
+        """Post the message; in the fallback, where the channel takes none."""
+        place = self.place
+        instead: dict[str, Any] = {name: self.known[name] for name in ("instead_of", "why") if name in self.known}
+        channel = place.channel
+        if place.fallback and (instead or place.refused):
+            instead = instead or {"instead_of": place.channel, "why": place.refused}
+            channel = place.fallback
+        self.manner = _in_place_of(self.manner, instead)
+        request, response, drawn = yield from self._post(channel, generation)
+        error = meaning(response, request, place)
+        if place.fallback and not instead and isinstance(error, Refused) and error.closes == place.address:
+            instead = {"instead_of": place.channel, "why": error.reason}
+            self.manner = _in_place_of(self.manner, instead)
+            channel = place.fallback
+            request, response, drawn = yield from self._post(channel, generation)
+            error = meaning(response, request, place)
+        if error is not None:
+            raise error
+        posted = _posted(response, channel) | ({"g": generation} if generation else {}) | instead
+        if _is_old(response):
+            # Slack knew the `client_msg_id` and answers with what arrived before, whose text may be old.
+            place_of = {"channel": posted["channel"], "ts": posted["ts"]}
+            request, response, drawn = yield from _try(EDIT, place_of, self.draw(generation), drawn.style)
+            if meaning(response, request, place) is not None:
+                return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
+        return Receipt(ref=posted | self._seen(drawn, generation))
+
+    def _post(self, channel: str, generation: int) -> Generator[Request, Response, tuple[Request, Response, Message]]:
+        arguments = {"channel": channel, "client_msg_id": client_msg_id(self.delivery.key, generation)} | _QUIET
+        return (yield from _try(POST, arguments, self.draw(generation), Style.RICH))
+
+    def _seen(self, drawn: Message, generation: int) -> dict[str, Any]:
+        seen = {"mark": self.mark(generation, drawn.style)}
+        return seen | {"style": Style.PLAIN.value} if drawn.style is Style.PLAIN else seen
 
 
-def _post_anew(delivery: Delivery, place: Place, known: dict[str, Any]) -> Talk[Receipt]:
-    return (yield from _post_root(delivery, place, int(known.get("g", 0)) + 1))
+def steady(task: Task) -> Task:
+    """Return a task as if it had been heard of last at a round moment."""
+    at = task.last_event_at
+    if at is None or words.is_final(task):
+        return task
+    span = STEADY.total_seconds()
+    floored = at - timedelta(seconds=at.timestamp() % span)
+    return msgspec.structs.replace(task, last_event_at=max(floored, task.started_at) if task.started_at else floored)
+
+
+def _in_place_of(manner: Manner, known: dict[str, Any]) -> Manner:
+    if "instead_of" not in known:
+        return manner
+    return msgspec.structs.replace(manner, note=f"meant for {known['instead_of']} ({known.get('why', 'refused')})")
 
 
 def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
@@ -102,24 +175,7 @@ def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
     return bool(task.approvals) or task.error is not None or task.status == "error"
 
 
-def _post_root(delivery: Delivery, place: Place, generation: int) -> Talk[Receipt]:
-    def draw(style: Style) -> Message:
-        return render.root(delivery.task, delivery.children, key=delivery.key, generation=generation, style=style)
-
-    arguments = {"channel": place.channel, "client_msg_id": client_msg_id(delivery.key, generation)} | _QUIET
-    request, response, drawn = yield from _try(POST, arguments, draw, Style.RICH)
-    _demand(response, request, place)
-    posted = _posted(response, place.channel) | ({"g": generation} if generation else {})
-    if _is_old(response):
-        # Slack knew the `client_msg_id` and answers with what arrived before, whose text may be old.
-        place_of = {"channel": posted["channel"], "ts": posted["ts"]}
-        request, response, drawn = yield from _try(EDIT, place_of, draw, drawn.style)
-        if meaning(response, request, place) is not None:
-            return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
-    return Receipt(ref=posted | _seen(drawn))
-
-
-def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
+def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[str]) -> Talk[Receipt]:
     checkpoint = delivery.checkpoint
     if checkpoint is None:
         raise Rejected("news without a checkpoint", reason="empty")
@@ -132,11 +188,26 @@ def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
         raise Rejected("there is no message to hang it below: retry the task's state first", reason="no_root")
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
+    own = delivery.receipt.ref if delivery.receipt is not None else {}
 
     def draw(style: Style) -> Message:
-        return render.reply(delivery.task, checkpoint, key=delivery.key, is_root=is_root, style=style)
+        return replies.reply(
+            delivery.task,
+            checkpoint,
+            key=delivery.key,
+            is_root=is_root,
+            style=style,
+            manner=manner,
+            count=delivery.count,
+            figures=figures or own.get("figures", ()),
+        )
 
     style = Style.PLAIN if known.get("style") else Style.RICH
+    if "ts" in own:
+        return (yield from _edit_news(delivery, place, own, draw, style))
+    if own.get("ended"):
+        return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
+    file = yield from files.upload(replies.as_file(replies.log_of(delivery.task, checkpoint), manner))
     arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(delivery.key, 0)} | _QUIET
     request, response, drawn = yield from _try(POST, arguments, draw, style)
     if response.error in GONE:
@@ -147,7 +218,25 @@ def _news(delivery: Delivery, place: Place) -> Talk[Receipt]:
         # Best effort: what cannot be deleted stands in the channel, once.
         yield Request(method="chat.delete", arguments={"channel": posted["channel"], "ts": posted["ts"]})
         return Receipt(ref={"ended": DELETED})
-    return Receipt(ref=posted | {"mark": fingerprint(drawn)})
+    if file is not None:
+        missing = yield from files.share(file, posted["channel"], known["ts"])
+        posted |= {"file": missing} if missing else {}
+    return Receipt(ref=posted | {"mark": fingerprint_of(drawn)} | ({"figures": list(figures)} if figures else {}))
+
+
+def _edit_news(delivery: Delivery, place: Place, own: dict[str, Any], draw: Any, style: Style) -> Talk[Receipt]:
+    style = Style.PLAIN if own.get("style") else style
+    if own.get("ended"):
+        return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
+    if own.get("mark") == fingerprint_of(draw(style)) and not delivery.is_unknown:
+        return Receipt(ref=own, skipped="unchanged")
+    where = {"channel": own["channel"], "ts": own["ts"]}
+    request, response, drawn = yield from _try(EDIT, where, draw, style)
+    if response.error in GONE | CLOSED:
+        return Receipt(ref=own | {"ended": DELETED if response.error in GONE else CLOSED_FOR_EDITS})
+    _demand(response, request, place)
+    plain = {"style": Style.PLAIN.value} if drawn.style is Style.PLAIN else {}
+    return Receipt(ref=own | {"mark": fingerprint_of(drawn)} | plain)
 
 
 def is_stray(response: Response) -> bool:
@@ -188,11 +277,6 @@ def _is_old(response: Response) -> bool:
         return False
 
 
-def _seen(drawn: Message) -> dict[str, Any]:
-    seen = {"mark": fingerprint(drawn)}
-    return seen | {"style": Style.PLAIN.value} if drawn.style is Style.PLAIN else seen
-
-
 def _posted(response: Response, channel: str) -> dict[str, Any]:
     ts = response.body.get("ts")
     if not ts:
@@ -210,7 +294,6 @@ def client_msg_id(key: str, generation: int) -> str:
     return str(uuid5(_SPACE, f"{key}|{generation}"))
 
 
-def fingerprint(message: Message) -> str:
+def fingerprint_of(message: Message) -> str:
     """Return a short hash of what would be shown."""
-    shown = msgspec.json.encode((message.text, message.blocks, message.attachments))
-    return blake2b(shown, digest_size=8).hexdigest()
+    return fingerprint(message.text, message.blocks, message.attachments)

@@ -105,7 +105,9 @@ def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) 
     doubtful: list[tuple[Delivery, int]] = []
     for delivery in group.deliveries:
         known = flow.known_of(delivery)
-        if delivery.mode is Mode.NEWS:
+        if delivery.mode is Mode.NEWS and delivery.receipt is not None and "ts" in delivery.receipt.ref:
+            answers[delivery.id] = Receipt(ref={k: v for k, v in delivery.receipt.ref.items() if k != "mark"})
+        elif delivery.mode is Mode.NEWS:
             # Without a thread it was never sent.
             doubtful += [(delivery, 0)] if "ts" in known else []
             if "ts" not in known:

@@ -1,6 +1,6 @@
 """A Slack message as a page of HTML: for people who have no Slack at hand, for the docs, and for looking at it ourselves.
 
-It draws the blocks that `blocks` makes, and buttons; of a block that it does not know it says so. Pure: texts in, a text out. What
+It draws the blocks that `blocks` makes, times as of UTC; of a block that it does not know it says so. Pure: texts in, a text out. What
 stands in a message is text from agents: all of it is escaped, and only http and https are links.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -94,6 +95,8 @@ def _run(run: Element) -> str:
         url = str(run.get("url", ""))
         if url.startswith(("https://", "http://")):
             said = f'<a href="{escape(url)}" rel="noopener noreferrer">{said or escape(url)}</a>'
+    elif run.get("type") == "date":
+        said = escape(_moment(run.get("timestamp"), str(run.get("format", "")), str(run.get("fallback", ""))))
     elif run.get("type") == "user":
         said = f'<span class="mention">@{escape(str(run.get("user_id", "")))}</span>'
     elif run.get("type") == "usergroup":
@@ -105,7 +108,39 @@ def _run(run: Element) -> str:
 
 
 def _text_of(value: Any) -> str:
-    return escape(str(value.get("text", ""))) if isinstance(value, Mapping) else escape(str(value or ""))
+    if not isinstance(value, Mapping):
+        return escape(str(value or ""))
+    text = str(value.get("text", ""))
+    return escape(text) if value.get("type") != "mrkdwn" else _mrkdwn(text)
+
+
+_TOKEN = re.compile(r"<(!date|@|!subteam)\^?([^<>|^]{0,40})(?:\^([^<>|]{0,100}))?(?:\|([^<>|]{0,100}))?>")
+
+
+def _mrkdwn(text: str) -> str:
+    """Draw the little that is parsed: dates, and mentions of people and groups."""
+    shown, at = "", 0
+    for token in _TOKEN.finditer(text):
+        shown += escape(text[at : token.start()])
+        kind, what, form, fallback = token.groups()
+        said = (
+            escape(_moment(what, form or "", fallback or ""))
+            if kind == "!date"
+            else f'<span class="mention">@{escape(what)}</span>'
+        )
+        shown, at = shown + said, token.end()
+    return shown + escape(text[at:])
+
+
+def _moment(timestamp: Any, form: str, fallback: str) -> str:
+    try:
+        at = datetime.fromtimestamp(int(timestamp), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return fallback
+    named = {"{time_secs}": "%H:%M:%S", "{time}": "%H:%M", "{date_short_pretty}": "%b %d", "{date_short}": "%b %d, %Y"}
+    for token, pattern in named.items():
+        form = form.replace(token, at.strftime(pattern))
+    return form or fallback
 
 
 def _section(block: Block) -> str:
@@ -121,6 +156,13 @@ def _header(block: Block) -> str:
 
 def _context(block: Block) -> str:
     return '<p class="context">' + " ".join(_text_of(one) for one in block.get("elements") or ()) + "</p>"
+
+
+def _container(block: Block) -> str:
+    inner = "".join(_block(one) for one in block.get("child_blocks") or ())
+    sign = "▸" if block.get("default_collapsed") else "▾"
+    shown = "folded" if block.get("default_collapsed") else "open"
+    return f'<div class="container {shown}"><p class="title">{sign} {_text_of(block.get("title"))}</p><div class="inner">{inner}</div></div>'
 
 
 def _plan(block: Block) -> str:
@@ -144,6 +186,10 @@ def _card(card: Block) -> str:
 def _actions(block: Block) -> str:
     buttons = []
     for one in block.get("elements") or ():
+        if one.get("type") == "overflow":
+            entries = ", ".join(_text_of(option.get("text")) for option in one.get("options") or ())
+            buttons.append(f'<span class="button menu" role="button" aria-label="{entries}">⋯</span>')
+            continue
         style = one.get("style") if one.get("style") in ("primary", "danger") else ""
         buttons.append(f'<span class="button {style}" role="button">{_text_of(one.get("text"))}</span>')
     return f'<div class="actions">{"".join(buttons)}</div>'
@@ -159,6 +205,7 @@ _BLOCKS: dict[str, Callable[[Block], str]] = {
     "header": _header,
     "context": _context,
     "plan": _plan,
+    "container": _container,
     "task_card": _card,
     "actions": _actions,
     "divider": _divider,

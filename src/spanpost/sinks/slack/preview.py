@@ -32,16 +32,21 @@ class Preview:
         """Write the call; posts get a made-up `ts`."""
         file = self._file or sys.stderr
         # ASCII only: nothing in it can steer a terminal that it may be shown on.
-        said = json.dumps({"method": request.method, "arguments": request.arguments})
+        arguments = request.arguments | ({"content": request.content.decode("utf-8", "replace")} if request.upload_to else {})
+        said = json.dumps({"method": request.method, "arguments": arguments})
         try:
             file.write(said + "\n")
             file.flush()
         except (OSError, ValueError) as error:
             raise Unavailable(f"cannot write the preview: {error}", reason="closed") from error
         ts = request.arguments.get("ts")
-        if ts is None:
+        if ts is None and request.method == "chat.postMessage":
             self._posted += 1
             ts = f"{PREVIEWED}{self._posted:06d}"
-        return Response(body={"ok": True, "channel": request.arguments["channel"], "ts": ts})
+        if request.upload_to:
+            return Response(body={"ok": True})
+        if request.method == "files.getUploadURLExternal":
+            return Response(body={"ok": True, "upload_url": "https://files.slack.com/preview", "file_id": f"F{self._posted:06d}"})
+        return Response(body={"ok": True, "channel": request.arguments.get("channel", ""), "ts": ts})
 
     async def close(self) -> None: ...

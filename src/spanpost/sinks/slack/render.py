@@ -3,48 +3,54 @@
 The root message, top to bottom:
 
 - rich text: status (emoji and word), name, progress bar and step. Always there.
-- `plan`: sub-agents and steps as task cards, where there are any.
-- one attachment, for the colour that only attachments have: what it is doing, the open question, the failure, artifacts
-  and links, and one line of small print with the figures.
+- `plan`: steps and sub-agents as task cards while the task runs. What is done is folded into one card; a task that has ended has
+  no plan.
+- one attachment, for the colour that only attachments have: the open question, what it is doing, the failure, artifacts and
+  links, a context that fills, and one line of small print with the figures.
+- buttons that fit the state, where somebody hears of them.
 
 `Style.PLAIN` says the same in plain sections, for a workspace that answers `invalid_blocks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Final
 
 import msgspec
 
-from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
-from spanpost.fold.redact import cut, line, link, paragraph
+from spanpost.fold.redact import cut, line, link
 from spanpost.sinks import words
+from spanpost.sinks.slack import buttons
 from spanpost.sinks.slack.blocks import (
     BUDGET,
     Block,
     Element,
+    actions,
     card,
     context,
     escape,
     plain,
     plan,
-    preformatted,
-    quote,
     rich,
     section,
     size,
+    small_date,
     text,
 )
+from spanpost.sinks.slack.guise import disarmed
+from spanpost.sinks.slack.manner import Manner
 
 #: Slack's own attachment colours, as Grafana OnCall uses them, and a blue.
 COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#1d9bd1", "grey": "#dddddd"}
-CARDS, ARTIFACTS, LINKS = 14, 5, 4
-#: A log tail longer than this belongs into a file; OnCall caps there too.
-TAIL = 2_000
+CARDS, ARTIFACTS, LINKS = 10, 3, 5
+#: Names of what is done stand on one line, or are counted: so many, so many characters.
+_NAMED, _NAMES = 8, 90
 EVENT_TYPE = "spanpost_message"
+ANONYMOUS: Final = Manner()
 
 
 class Style(StrEnum):
@@ -68,12 +74,26 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return {"text": self.text, "blocks": self.blocks, "attachments": self.attachments, "metadata": self.metadata}
 
 
-def root(task: Task, children: Sequence[Task] = (), *, key: str, generation: int = 0, style: Style = Style.RICH) -> Message:
+def fingerprint(*shown: object) -> str:
+    """Return a short hash of what would be shown."""
+    return blake2b(msgspec.json.encode(shown), digest_size=8).hexdigest()
+
+
+def root(
+    task: Task,
+    children: Sequence[Task] = (),
+    *,
+    key: str,
+    generation: int = 0,
+    style: Style = Style.RICH,
+    manner: Manner = ANONYMOUS,
+) -> Message:
     """Render a task's root message. `key` is the delivery's: with the generation it marks the message, so that it can be found again."""
+    task, children = manner.of_task(task), [manner.of_task(child) for child in children]
     draw = _root_rich if style is Style.RICH else _root_plain
     # What fits is shown; what does not is left out from the bottom of a stated list, never cut in the middle of a block.
     for most in (1.0, 0.5, 0.25, 0.0):
-        blocks, attachments = draw(task, children, most)
+        blocks, attachments = draw(task, children, most, manner)
         if size([blocks, attachments]) <= BUDGET:
             break
     return Message(
@@ -83,49 +103,6 @@ def root(task: Task, children: Sequence[Task] = (), *, key: str, generation: int
         metadata=marker(key, generation),
         style=style,
     )
-
-
-def reply(task: Task, checkpoint: Checkpoint, *, key: str, is_root: bool = True, style: Style = Style.RICH) -> Message:
-    """Render a checkpoint as a reply in its task's thread."""
-    look = words.news_look(checkpoint)
-    said = words.news_text(checkpoint, 600)
-    who = "" if is_root else f"{words.title(task, 80)}: "
-    head = f"{look.emoji} {who}{said}"
-    below = paragraph(checkpoint.detail, TAIL, keep="tail" if checkpoint.kind in (Kind.ERROR, Kind.END) else "head")
-    facts = _facts(task, checkpoint)
-    blocks: list[Block]
-    if style is Style.PLAIN:
-        blocks = [plain("\n".join(filter(None, (head, below, "  ·  ".join(facts)))))]
-    else:
-        loud = checkpoint.kind in (Kind.END, Kind.APPROVAL_REQUESTED, Kind.ERROR)
-        parts: list[Element] = [section(text(f"{look.emoji} "), text(who, "bold"), text(said, *(("bold",) if loud else ())))]
-        if below:
-            parts.append(quote(below) if checkpoint.kind is Kind.APPROVAL_REQUESTED else preformatted(below))
-        if checkpoint.kind is Kind.ARTIFACT and (safe := link(checkpoint.ref, 500)):
-            parts.append(section(text(words.host(safe), link=safe)))
-        blocks = [rich(*parts)]
-        if facts:
-            blocks.append(context("  ·  ".join(facts)))
-    return Message(
-        text=escape(cut(f"{head} ({words.title(task, 80)})" if is_root else head, 900)),
-        blocks=blocks,
-        metadata=marker(key),
-        style=style,
-    )
-
-
-def _facts(task: Task, checkpoint: Checkpoint) -> list[str]:
-    if checkpoint.kind is Kind.END:
-        return words.figures(task) + [f"{k}: {v}" for k, v in words.results(task)]
-    if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
-        return words.figures(task)[:2]
-    if checkpoint.kind is Kind.APPROVAL_REQUESTED:
-        approval = next((a for a in task.approvals if a.id == checkpoint.ref), None)
-        if approval is not None:
-            risk = f"risk {line(approval.risk, 40)}" if approval.risk else ""
-            options = " / ".join(line(o, 40) for o in approval.options[:5])
-            return [f for f in (risk, options) if f]
-    return [f"{checkpoint.progress:.0f} %"] if checkpoint.progress is not None else []
 
 
 def marker(key: str, generation: int = 0) -> dict[str, Any]:
@@ -144,133 +121,233 @@ def marked(metadata: Any) -> tuple[str, int] | None:
     return payload["k"], generation if isinstance(generation, int) else 0
 
 
-def _progress(task: Task) -> str:
+def rows(*asked: tuple[str, Sequence[Element]], below: Iterable[object] = ()) -> list[Block]:
+    """Return rows of buttons by their key. A row's id is new whenever something above it is: Slack wants it so."""
+    revision = fingerprint(*below)
+    return [actions(f"spanpost:{key}:{revision}", row) for key, row in asked if row]
+
+
+def titled(task: Task, manner: Manner, limit: int = 150) -> str:
+    """Return a task's name with the route's prefix."""
+    name = disarmed(words.title(task, limit))
+    return f"{manner.prefix} {name}" if manner.prefix else name
+
+
+def _rows(task: Task, manner: Manner, shown: object) -> list[Block]:
+    if not manner.is_interactive:
+        return []
+    asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[:2]]
+    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.offers_retry)), below=[shown])
+
+
+def _place(task: Task) -> str:
+    """Return how far a plan is, as its title."""
+    if task.step_index and task.step_count:
+        return f"Step {task.step_index} of {task.step_count}"
+    return "Steps"
+
+
+def _progress(task: Task, *, has_step: bool = True) -> str:
+    if words.is_final(task):
+        return ""
     done = words.percent(task)
-    step = words.step(task)
+    step = disarmed(words.step(task)) if has_step else ""
     shown = [f"{words.bar(done / 100, 10)} {done:.0f} %"] if done is not None else []
-    if step and not words.is_final(task):
-        shown.append(step)
-    return "   ".join(shown)
+    return "   ".join([*shown, step] if step else shown)
 
 
-def _root_rich(task: Task, children: Sequence[Task], most: float) -> tuple[list[Block], list[dict[str, Any]]]:
+def _asides(task: Task) -> str:
+    """Return what people have asked of the task that it has not heeded yet, or that changes what is told of it."""
+    said = []
+    if task.cancel_by and not words.is_final(task):
+        said.append(f"cancelling, asked by {line(task.cancel_by, 60)}")
+    if task.paused_by and task.status == "paused":
+        said.append(f"by {line(task.paused_by, 60)}")
+    if task.is_muted and not words.is_final(task):
+        said.append("muted")
+    return ", ".join(said)
+
+
+def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner) -> tuple[list[Block], list[dict[str, Any]]]:
     look = words.task_look(task)
-    head: list[Element] = [section(text(f"{look.emoji} "), text(words.title(task), "bold"), text(f"  {look.word}"))]
-    if progress := _progress(task):
-        head[0]["elements"].append(text(f"\n{progress}"))
+    aside = _asides(task)
+    head: list[Element] = [
+        section(text(f"{look.emoji} "), text(titled(task, manner), "bold"), text(f"  {look.word}{f' ({aside})' if aside else ''}"))
+    ]
+    cards = _cards(task, children, int(CARDS * most))
+    has_steps = any(one["task_id"] == "s-now" for one in cards)
+    if progress := _progress(task, has_step=not has_steps):
+        head.append(section(text(progress)))
     blocks = [rich(*head)]
-    if cards := _cards(task, children, int(CARDS * most)):
-        blocks.append(plan(words.at_work(children) or "Steps", cards))
-
+    if cards:
+        blocks.append(plan(words.at_work(children) or _place(task), cards))
     body: list[Element] = []
-    if (doing := line(task.action or "", 300)) and not words.is_final(task):
-        body.append(section(text(doing, "italic")))
     for approval in task.open_approvals[:2]:
-        body.append(section(text("✋ "), text(line(approval.question, 300) or "A person must decide.", "bold")))
-    body += _failure(task, most)
-    for artifact in task.artifacts[: int(ARTIFACTS * most)]:
-        safe = link(artifact.uri, 300)
-        name = line(artifact.name, 80) or words.host(safe or "") or "artifact"
-        body.append(
-            section(text("📎 "), text(name, link=safe or ""), text(f"  {line(artifact.kind, 20)}" if artifact.kind else ""))
-        )
-    if len(task.artifacts) > int(ARTIFACTS * most):
-        body.append(section(text(f"and {len(task.artifacts) - int(ARTIFACTS * most)} more")))
-    if shown := words.links(task, int(LINKS * most)):
+        body.append(section(text("✋ "), text(disarmed(line(approval.question, 300)) or "A person must decide.", "bold")))
+    # Where the step under way has a card, what it is doing stands there; where agents have, the plan's title says it.
+    is_said = has_steps or (bool(cards) and words.is_count_of_agents(task.action or ""))
+    if not is_said and not words.is_final(task) and (doing := disarmed(line(task.action or "", 300))):
+        body.append(section(text(doing, "italic")))
+    body += _failure(task)
+    body += _made(task, most)
+    shown = _links(task, manner, int(LINKS * most) or 1)
+    if shown:
         linked: list[Element] = [text("🔗 ")]
         for i, (name, url) in enumerate(shown):
             linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)]
         body.append(section(*linked))
     if task.results and words.is_final(task):
-        figures: list[Element] = []
-        for i, (name, value) in enumerate(words.results(task, 8 if most else 3)):
-            figures += [text(f"{'   ' if i else ''}{name} "), text(value, "bold")]
-        body.append(section(*figures))
+        body.append(section(*_results(task, 8 if most else 3)))
+    if warm := _warmth(task):
+        body.append(section(text(warm)))
     below = [rich(*body)] if body else []
-    if small := _small_print(task, children):
-        below.append(context("  ·  ".join(small)))
+    below.append(_small_print(task, children, manner))
+    below += _rows(task, manner, [blocks, below])
     return blocks, _attachments(below, look, task)
 
 
-def _root_plain(task: Task, children: Sequence[Task], most: float) -> tuple[list[Block], list[dict[str, Any]]]:
+def _root_plain(task: Task, children: Sequence[Task], most: float, manner: Manner) -> tuple[list[Block], list[dict[str, Any]]]:
     look = words.task_look(task)
-    lines = [f"{look.emoji} {words.title(task)}: {look.word}", _progress(task)]
-    if children:
+    aside = _asides(task)
+    lines = [f"{look.emoji} {titled(task, manner)}: {look.word}{f' ({aside})' if aside else ''}", _progress(task)]
+    if children and not words.is_final(task):
         lines.append(words.at_work(children))
-        lines += [f"{c_look.emoji} {words.title(c, 80)}" for c in children[: int(CARDS * most)] for c_look in (words.task_look(c),)]
-    below = []
-    if (doing := line(task.action or "", 300)) and not words.is_final(task):
+        chosen = [c for c in children if not words.is_final(c) or c.status == "error"][: int(CARDS * most)]
+        lines += [f"{words.task_look(c).emoji} {disarmed(words.title(c, 80))}" for c in chosen]
+    below = [f"✋ {disarmed(line(a.question, 300)) or 'A person must decide.'}" for a in task.open_approvals[:2]]
+    if (doing := disarmed(line(task.action or "", 300))) and not words.is_final(task):
         below.append(doing)
-    below += [f"✋ {line(a.question, 300) or 'A person must decide.'}" for a in task.open_approvals[:2]]
     if task.error and task.status == "error":
-        below.append(line(f"{task.error.type}: {task.error.message}".strip(": "), 500))
-    below += [f"📎 {line(a.name, 80)} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[: int(ARTIFACTS * most)]]
-    below += [f"🔗 {name} {url}" for name, url in words.links(task, int(LINKS * most))]
+        below.append(disarmed(line(f"{task.error.type}: {task.error.message}".strip(": "), 500)))
+    many = int(ARTIFACTS * most)
+    below += [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
+    below += [f"🔗 {name} {url}" for name, url in _links(task, manner, int(LINKS * most) or 1)]
+    if task.results and words.is_final(task):
+        below.append("   ".join(f"{disarmed(name)} {disarmed(value)}" for name, value in words.results(task, 8 if most else 3)))
+    if warm := _warmth(task):
+        below.append(warm)
     sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
-    if small := _small_print(task, children):
-        sections.append(context("  ·  ".join(small)))
+    sections.append(_small_print(task, children, manner))
+    sections += _rows(task, manner, [lines, sections])
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task)
 
 
 def _attachments(blocks: list[Block], look: words.Look, task: Task) -> list[dict[str, Any]]:
-    if not blocks:
-        return []
     return [{"color": COLOURS[look.colour], "fallback": escape(words.title(task)), "blocks": blocks}]
 
 
-def _failure(task: Task, most: float) -> list[Element]:
+def _failure(task: Task) -> list[Element]:
+    """The log's end stands in the thread, where it can be unfolded."""
     if task.error is None or task.status != "error":
         return []
-    kind, why = line(task.error.type, 80), line(task.error.message, 500)
-    parts = [section(text(kind, "bold"), text(": " if kind and why else ""), text(why))]
-    if tail := paragraph(task.error.log_tail, int(TAIL * most), keep="tail"):
-        parts.append(preformatted(tail))
-    return parts
+    kind, why = disarmed(line(task.error.type, 80)), disarmed(line(task.error.message, 500))
+    return [section(text(kind, "bold"), text(": " if kind and why else ""), text(why))]
 
 
-def _small_print(task: Task, children: Sequence[Task]) -> list[str]:
-    share = task.context_share
-    heat = "" if share is None else "🔴 " if share >= words.HOT else "🟡 " if share >= words.WARM else ""
-    figures = words.figures(task)
-    if heat:
-        figures[0] = heat + figures[0]
+def _made(task: Task, most: float) -> list[Element]:
+    many = int(ARTIFACTS * most)
+    made: list[Element] = []
+    for artifact in task.artifacts[:many]:
+        safe = link(artifact.uri, 300)
+        name = disarmed(line(artifact.name, 80)) or words.host(safe or "") or "artifact"
+        kind = disarmed(line(artifact.kind, 20))
+        made.append(section(text("📎 "), text(name, link=safe or ""), text(f"  {kind}" if kind else "")))
+    if len(task.artifacts) > many:
+        made.append(section(text(f"and {len(task.artifacts) - many} more" if many else f"📎 {len(task.artifacts)} artifacts")))
+    return made
+
+
+def _links(task: Task, manner: Manner, most: int) -> list[tuple[str, str]]:
+    """Return the links that the settings make, then those that the agent gave."""
+    made = [(one.name, url) for one in manner.links if (url := one.filled(task)) is not None]
+    given = [(disarmed(name), url) for name, url in words.links(task, most) if name not in {m for m, _ in made}]
+    return [*made, *given][:most]
+
+
+def _results(task: Task, most: int) -> list[Element]:
+    figures: list[Element] = []
+    for i, (name, value) in enumerate(words.results(task, most)):
+        figures += [text(f"{'   ' if i else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
+    return figures
+
+
+def _warmth(task: Task) -> str:
+    """Return the line of a context that fills; while there is room it stands in the small print."""
+    heat = words.heat(task)
+    if not heat or words.is_final(task):
+        return ""
+    forecast = words.forecast(task)
+    return f"{heat} {words.context_bar(task)}{f', {forecast}' if forecast else ''}"
+
+
+def _small_print(task: Task, children: Sequence[Task], manner: Manner) -> Block:
+    figures = words.figures(task, context=False)
+    if not words.is_final(task) and not words.heat(task) and (cool := words.context_bar(task, is_short=True)):
+        figures.insert(0, ", ".join(filter(None, (cool, words.forecast(task)))))
     together = words.with_children(task, children)
-    return words.byline(task) + figures + ([together] if together else [])
+    said = (
+        [manner.note] * bool(manner.note)
+        + [disarmed(one) for one in words.byline(task)]
+        # What belongs together stays on one line.
+        + [figure.replace(" ", "\u00a0") for figure in (*figures, *([together] if together else ()))]
+    )
+    at = task.ended_at if words.is_final(task) else task.last_event_at
+    heard: list[Element] = []
+    if at is not None:
+        word = "ended" if words.is_final(task) else "heard"
+        heard.append(
+            small_date(f"·  {word}" if said else word, at, "{date_short_pretty} {time}" if words.is_final(task) else "{time_secs}")
+        )
+    return context(*(["  ·  ".join(said)] if said else []), *heard, *([] if said or heard else ["nothing is known of it yet"]))
 
 
 _CARD: dict[str, str] = {"error": "error", "cancelled": "error", "complete": "complete"}
 
 
 def _cards(task: Task, children: Sequence[Task], most: int) -> list[Block]:
-    cards = [_child(c) for c in children]
-    cards += _steps(task)
-    if len(cards) <= most:
+    """Return what is under way, and what went wrong; all that is done is one card."""
+    if words.is_final(task):
+        return []
+    done, now = _steps(task)
+    at_work = [c for c in children if c.status != "complete"]
+    finished = [c for c in children if c.status == "complete"]
+    cards = [*_fold(done, "step"), *now, *map(_child, at_work[:most]), *_fold([words.title(c, 90) for c in finished], "agent")]
+    left = max(len(at_work) - most, 0)
+    if len(cards) + left <= most:
         return cards
-    # Too many: what is under way or failed is worth more than what is done or still to come.
-    wanted = sorted(range(len(cards)), key=lambda i: (cards[i]["status"] == "complete", -i))[:most]
-    return [cards[i] for i in sorted(wanted)]
+    kept = cards[: max(most - 1, 0)]
+    return [*kept, card("more", f"and {len(cards) + left - len(kept)} more", "in_progress")] if most else []
+
+
+def _fold(done: Sequence[str], what: str) -> list[Block]:
+    """Return one card for what is done: its names where they fit."""
+    if not done:
+        return []
+    names = ", ".join(disarmed(line(name, 90)) or "?" for name in done[:_NAMED])
+    if len(done) > _NAMED or len(names) > _NAMES:
+        names = f"{len(done)} {what}s done"
+    return [card(f"done-{what}", names, "complete")]
 
 
 def _child(child: Task) -> Block:
     status = _CARD.get(child.status, "in_progress")
     look = words.task_look(child)
-    title = words.title(child, 90)
+    title = disarmed(words.title(child, 90))
     if child.status in ("cancelled", "waiting", "stalled", "paused"):
         title = f"{look.emoji} {title}"
-    doing = "" if words.is_final(child) else line(child.action or "", 100) or words.step(child, 80)
+    doing = "" if words.is_final(child) else disarmed(line(child.action or "", 100) or words.step(child, 80))
     return card(f"t-{child.uid.hex}", title, status, doing)
 
 
-def _steps(task: Task) -> list[Block]:
-    """Steps as cards, the one under way as such. A lone step says nothing that the head does not."""
-    steps = task.steps
-    if len(steps) < 2:
-        return []
-    ended = words.is_final(task)
-    cards = []
-    for i, step in enumerate(steps):
-        is_now = not ended and (step.name == task.step_name and step.index == task.step_index)
-        is_last = i == len(steps) - 1
-        status = "in_progress" if is_now else "error" if is_last and task.status == "error" else "complete"
-        cards.append(card(f"s-{i}", line(step.name, 90) or f"Step {step.index or i + 1}", status))
-    return cards
+def _steps(task: Task) -> tuple[list[str], list[Block]]:
+    """Return the names of the steps that are done, and the card of the one under way. A lone step says nothing that the head does not."""
+    if len(task.steps) < 2:
+        return [], []
+    is_now = [step.name == task.step_name and step.index == task.step_index for step in task.steps]
+    done = [step.name for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
+    now = max((i for i, is_it in enumerate(is_now) if is_it), default=None)
+    if now is None:
+        return done, []
+    step = task.steps[now]
+    name = disarmed(line(step.name, 90)) or f"Step {step.index or now + 1}"
+    return done, [card("s-now", name, "in_progress", disarmed(line(task.action or "", 200)))]

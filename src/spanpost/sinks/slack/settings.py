@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from spanpost.sinks.plugin import Duration, SinkSettings
+from spanpost.sinks.fields import FIELDS
+from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
+from spanpost.sinks.slack import links
 from spanpost.sinks.slack.budgets import Rates
 
 _RATES = Rates()
 
 
-class SlackSettings(SinkSettings):
-    """Messages in Slack. Without a token nothing is posted: what would be is written to `preview_file`, else to stderr."""
+_ID = re.compile(r"[UWS][A-Z0-9]{2,30}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+
+
+class WorkspaceSettings(BaseModel):
+    """One workspace: its token, its channel, and how fast it may be called."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
     token: SecretStr | None = Field(default=None, description="The app's bot token (`xoxb-...`). Never printed.")
     channel: str = Field(
         default="#agents",
         description="Channel where no route names another: its id (`C...`), or its name. The app must be in it. "
         "With an id, doubtful messages can be looked up without the scope `channels:read`.",
-    )
-    preview_file: Path | None = Field(
-        default=None, description="Without a token: write what would be posted here, as JSON lines, instead of to stderr."
-    )
-    base_url: str = Field(
-        default="https://slack.com/api/", description="Where the Web API is; of an emulator or a proxy, where one is used."
-    )
-    timeout: Duration = Field(
-        default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=12), description="For one call of the Web API."
-    )
-    settle: Duration | None = Field(
-        default=None,
-        ge=timedelta(0),
-        description="How long a doubtful message is looked for before it is posted again. By default twice `timeout` and 30 s, "
-        "within which Slack's history shows what was posted.",
     )
     edits_per_minute: float = Field(
         default=_RATES.edits, gt=0, description="Edits (`chat.update`) in the workspace. Slack allows 50 and more (Tier 3)."
@@ -68,6 +63,86 @@ class SlackSettings(SinkSettings):
     def _is_named(cls, value: str) -> str:
         return value.strip() or "#agents"
 
+    @property
+    def rates(self) -> Rates:
+        """How fast Slack may be called."""
+        return Rates(
+            edits=self.edits_per_minute,
+            posts=self.posts_per_minute,
+            posts_per_channel=self.posts_per_channel_per_minute,
+            looks=self.looks_per_minute,
+        )
+
+
+def are_ids(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ids of people and groups. Raises ValueError for what is none: a name would mention nobody, or somebody else."""
+    for one in value:
+        if not _ID.fullmatch(one):
+            raise ValueError("must be ids as Slack shows them: of people U..., of user groups S...")
+    return value
+
+
+class SlackSettings(WorkspaceSettings, SinkSettings):
+    """Messages in Slack. Without a token nothing is posted: what would be is written to `preview_file`, else to stderr."""
+
+    verbosity: Literal["live", "milestones", "final", "mute"] = Field(
+        default="milestones",
+        description="How much is told in threads where no route says. `live`: everything that was told; `milestones`: steps, each fifth "
+        "of the progress, artifacts, warnings, errors, questions, ends; `final`: questions and ends, and no message before; `mute`: nothing.",
+    )
+    workspaces: dict[str, WorkspaceSettings] = Field(
+        default={},
+        description="Further workspaces by a name of yours, each with its `token`, `channel` and rates; a route's address is then "
+        "`name/#channel`. A token has a variable of its own: `SPANPOST_SLACK__WORKSPACES__<NAME>__TOKEN`.",
+    )
+    mention: tuple[str, ...] = Field(
+        default=(),
+        description="Who is mentioned when a task fails or asks: ids of people (`U...`) and groups (`S...`). Nobody else ever is.",
+    )
+    fallback: str = Field(
+        default="", description="Channel for what another takes no message of: archived, unknown, or the app is not in it."
+    )
+    links: dict[str, str] = Field(
+        default={},
+        description="Links of each task by their label, with fields that are filled and escaped: "
+        '`{"trace" = "https://grafana.example/trace/{trace_id}"}`. '
+        f"Fields: {', '.join(f'`{name}`' for name in FIELDS)}. "
+        "A link is left out where a field is not known.",
+    )
+    content: bool = Field(
+        default=False,
+        description="Show what people and models said: prompts, and tool arguments as questions have them in their details. An agent's own "
+        "words (`agent.*`) are always shown.",
+    )
+    logs: bool = Field(
+        default=True,
+        description="Show the log tails that come with errors: folded, and above 2,800 characters as a file (`files:write`).",
+    )
+    redact: tuple[str, ...] = Field(
+        default=(),
+        description="Regular expressions of what is not to be seen in Slack, beside the secrets that are nowhere to be seen. The audit "
+        "rows are not touched.",
+    )
+    interactive: bool | None = Field(default=None, description="Show buttons. Not given: where somebody hears of them (`desk`).")
+    dry_run: bool = Field(
+        default=False, description="Post nothing, token or not: what would be is written to `preview_file`, else to stderr."
+    )
+    preview_file: Path | None = Field(
+        default=None, description="Without a token, or dry: write what would be posted here, as JSON lines, instead of to stderr."
+    )
+    base_url: str = Field(
+        default="https://slack.com/api/", description="Where the Web API is; of an emulator or a proxy, where one is used."
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=10), gt=timedelta(0), le=timedelta(seconds=12), description="For one call of the Web API."
+    )
+    settle: Duration | None = Field(
+        default=None,
+        ge=timedelta(0),
+        description="How long a doubtful message is looked for before it is posted again. By default twice `timeout` and 30 s, "
+        "within which Slack's history shows what was posted.",
+    )
+
     @field_validator("base_url")
     @classmethod
     def _leads_somewhere(cls, value: str) -> str:
@@ -82,15 +157,44 @@ class SlackSettings(SinkSettings):
             raise ValueError("must hold no user or password")
         return value if value.endswith("/") else f"{value}/"
 
-    @property
-    def rates(self) -> Rates:
-        """How fast Slack may be called."""
-        return Rates(
-            edits=self.edits_per_minute,
-            posts=self.posts_per_minute,
-            posts_per_channel=self.posts_per_channel_per_minute,
-            looks=self.looks_per_minute,
-        )
+    @field_validator("workspaces")
+    @classmethod
+    def _have_names(cls, value: dict[str, WorkspaceSettings]) -> dict[str, WorkspaceSettings]:
+        for name in value:
+            if not _NAME.fullmatch(name) or name == "default":
+                raise ValueError("a workspace's name is lower-case letters, digits, - and _, and not `default`")
+        return value
+
+    @field_validator("mention")
+    @classmethod
+    def _are_ids(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return are_ids(value)
+
+    @field_validator("links")
+    @classmethod
+    def _lead_somewhere(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, address in value.items():
+            if not name.strip() or len(name) > 40:
+                raise ValueError("a link's label is a word of at most 40 characters")
+            if wrong := links.problem(address):
+                raise ValueError(f"the link {name!r} {wrong}")
+        return value
+
+    @field_validator("redact")
+    @classmethod
+    def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            try:
+                pattern = re.compile(one)
+            except re.error as error:
+                raise ValueError(f"{one!r} is no regular expression: {error}") from None
+            if pattern.search(""):
+                raise ValueError(f"{one!r} matches nothing at all; name what is to be hidden")
+        return value
+
+    def route_defaults(self) -> RouteDefaults:
+        """Return what holds where a route does not say it."""
+        return RouteDefaults(mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run)
 
     @property
     def patience(self) -> timedelta:

@@ -1,0 +1,116 @@
+"""Milestones: what is worth a line in the thread while a task is on its way, and how often.
+
+Rules
+- A milestone is a step that changed, or progress that crossed 20, 40, 60, 80 or 100. Only what an agent said counts: steps that
+  were made up from its tool calls do not. Each is one once; the end of a task is none.
+- Where the agent told a checkpoint with it, that checkpoint is the milestone; else one is made.
+- Of one message (a root task in one place) they come at least `Route.every` apart. One that comes earlier is held, a newer takes
+  its place, and what is held is told when its time has come. An end lets go of it: it says more.
+
+Judged, as context warnings are: each id at most once in any order; for a history in order of time exactly those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.tasks import Task
+from spanpost.fold.facts import TEXT_CAP
+from spanpost.fold.ids import named, uuid_of
+from spanpost.fold.letters import Letter
+from spanpost.fold.moments import EPOCH, moment
+from spanpost.fold.records import Group, Held, Segment
+from spanpost.fold.work import Key
+
+#: Progress crosses these, in percent.
+EVERY = 20
+#: Messages of one task of which a pace is kept.
+_PLACES = 32
+
+
+def reached(group: Group, task: Task, root: Key, segment: Segment) -> Checkpoint | None:
+    """Return the milestone that a task has reached and that was not told before, and remember it."""
+    step = group.facts.value("step") if group.facts.latest else None
+    if step is None and task.progress is None:
+        return None
+    place = f"{step[1] if step[1] is not None else ''}\0{step[0]}" if step is not None else ""
+    band = _band(task.progress)
+    known_root, known_band, known_place = group.milestone or ("", 0, "")
+    if known_root != root.hex():
+        known_band, known_place = 0, ""
+    at_ns = max(group.facts.at("step"), group.facts.at("progress"))
+    is_new = band > known_band or (place != known_place and bool(place))
+    group.milestone = (root.hex(), max(band, known_band), place or known_place)
+    if not is_new:
+        return None
+    count = f"{task.step_index}/{task.step_count} " if task.step_index and task.step_count else ""
+    text = f"{count}{task.step_name}" if step is not None and task.step_name else task.action or f"{band * EVERY} % done"
+    return Checkpoint(
+        id=uuid_of(named(f"milestone\0{root.hex()}\0{band if not place or place == known_place else ''}\0{place}")),
+        tenant=group.tenant,
+        task_uid=uuid_of(group.uid),
+        kind=Kind.MILESTONE,
+        status=task.status,
+        text=text[:TEXT_CAP],
+        at=moment(at_ns) or EPOCH,
+        trace_id=segment.trace_id,
+        span_id=segment.span_id,
+        unit=segment.span_id,
+        progress=task.progress,
+    )
+
+
+def _band(progress: float | None) -> int:
+    if progress is None or progress != progress:
+        return 0
+    return int(min(max(progress, 0.0), 100.0) // EVERY)
+
+
+def told_with(news: Iterable[tuple[Checkpoint, Key]], key: Key) -> Checkpoint | None:
+    """Return the checkpoint by which an agent itself told of its milestone: the newest of this batch."""
+    own = [c for c, of in news if of == key and c.kind is Kind.CHECKPOINT]
+    return max(own, key=lambda c: (c.at, c.id), default=None)
+
+
+def is_held(group: Group, letter: Letter, checkpoint: Checkpoint, of: Key, now: datetime) -> datetime | None:
+    """Hold a letter about something on the way when it comes too early, the newest alone; return until when, None: it may go."""
+    known = group.held_back.get(letter.lane)
+    seconds = now.timestamp()
+    if known is None or seconds >= known.told_at + letter.every:
+        if known is None and len(group.held_back) >= _PLACES:
+            del group.held_back[min(group.held_back, key=lambda lane: (group.held_back[lane].told_at, lane))]
+        group.held_back[letter.lane] = Held(told_at=seconds)
+        return None
+    due_at = known.told_at + letter.every
+    waits = known.checkpoint
+    if waits is None or (waits.at, waits.id) <= (checkpoint.at, checkpoint.id):
+        group.held_back[letter.lane] = Held(told_at=known.told_at, checkpoint=checkpoint, of=of, due_at=due_at)
+    return datetime.fromtimestamp(due_at, UTC)
+
+
+def let_go(group: Group) -> None:
+    """Forget what is held: an end was told."""
+    for lane, held in group.held_back.items():
+        if held.checkpoint is not None:
+            group.held_back[lane] = Held(told_at=held.told_at)
+
+
+def due(group: Group, now: datetime) -> list[tuple[str, Held]]:
+    """Return what is held and may be told now, by lane, and hold it no more."""
+    seconds = now.timestamp()
+    found = [(lane, h) for lane, h in sorted(group.held_back.items()) if h.checkpoint is not None and h.due_at <= seconds]
+    for lane, _ in found:
+        group.held_back[lane] = Held(told_at=seconds)
+    return found
+
+
+def timer_key(group: Key) -> Key:
+    """Return the key of the timer at whose end held milestones are told; `group_of` is the way back."""
+    return group[:16] + b"w" + group[17:]
+
+
+def group_of(timer: Key) -> Key:
+    """Return the task of a timer of ours; of another timer the key itself."""
+    return timer[:16] + b"g" + timer[17:] if timer[16:17] == b"w" else timer

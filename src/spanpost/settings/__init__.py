@@ -1,0 +1,40 @@
+"""Settings: one model per room, from the environment and ``spanpost.toml``, refused at start when something is wrong.
+
+What is said later wins: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SPANPOST_<ROOM>__<FIELD>``, arguments. A room
+without settings is off. The reference page is made from these models (``make reference``).
+"""
+
+from spanpost.settings.approvals import ApprovalsSettings as ApprovalsSettings
+from spanpost.settings.approvals import ControlSettings as ControlSettings
+from spanpost.settings.attach import AttachSettings as AttachSettings
+from spanpost.settings.context import ContextSettings as ContextSettings
+from spanpost.settings.cost import CostSettings as CostSettings
+from spanpost.settings.cost import PriceSettings as PriceSettings
+from spanpost.settings.database import DatabaseSettings as DatabaseSettings
+from spanpost.settings.database import default_data_dir as default_data_dir
+from spanpost.settings.desk import DeskSettings as DeskSettings
+from spanpost.settings.forward import ForwardSettings as ForwardSettings
+from spanpost.settings.gateway import GatewaySettings as GatewaySettings
+from spanpost.settings.gateway import TokenSettings as TokenSettings
+from spanpost.settings.house import PREFIX as PREFIX
+from spanpost.settings.house import TASK_VARIABLE as TASK_VARIABLE
+from spanpost.settings.house import Models as Models
+from spanpost.settings.house import Settings as Settings
+from spanpost.settings.house import room_model as room_model
+from spanpost.settings.house import variable as variable
+from spanpost.settings.house import variable_names as variable_names
+from spanpost.settings.intake import IntakeSettings as IntakeSettings
+from spanpost.settings.loading import is_sdk_disabled as is_sdk_disabled
+from spanpost.settings.loading import load as load
+from spanpost.settings.log import LogSettings as LogSettings
+from spanpost.settings.metrics import MetricsSettings as MetricsSettings
+from spanpost.settings.mistakes import REFERENCE as REFERENCE
+from spanpost.settings.room import Duration as Duration
+from spanpost.settings.room import Room as Room
+from spanpost.settings.routes import NewsSettings as NewsSettings
+from spanpost.settings.routes import RouteSettings as RouteSettings
+from spanpost.settings.silence import SilenceSettings as SilenceSettings
+from spanpost.settings.sources import CONFIG_FILE as CONFIG_FILE
+from spanpost.settings.sources import CONFIG_VARIABLE as CONFIG_VARIABLE
+from spanpost.settings.sources import config_path as config_path
+from spanpost.settings.sources import read_config_file as read_config_file

@@ -1,0 +1,46 @@
+"""Settings of the room `context`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from spanpost.settings.room import Duration, Room
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ContextSettings(Room):
+    """When a filling context window is warned of."""
+
+    warn_at: tuple[Share, ...] = Field(
+        default=(0.70, 0.85), description="Shares of the window at which to warn, ascending; `[]` for none."
+    )
+    warn_tokens: tuple[Annotated[int, Field(ge=1000)], ...] = Field(
+        default=(), description="Tokens in use at which to warn too, whatever the window, ascending: `[150000]`."
+    )
+    ahead_calls: int = Field(
+        default=3,
+        ge=0,
+        description="Warn ahead when the largest share, or a number of tokens, is forecast to be reached in so many model calls; 0: never.",
+    )
+    ahead: Duration = Field(
+        default=timedelta(minutes=1),
+        ge=timedelta(0),
+        description="Warn ahead when it is forecast to be reached in this time; 0: never.",
+    )
+    windows: dict[str, Annotated[int, Field(gt=0)]] = Field(
+        default={}, description='Window in tokens by model name, over what spanpost knows: `{"my-model": 32000}`.'
+    )
+    default_window: int | None = Field(
+        default=None, gt=0, description="Window in tokens of models of which nothing is known. Not given: nothing is warned of."
+    )
+
+    @field_validator("warn_at", "warn_tokens")
+    @classmethod
+    def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("must be ascending, without repeats")
+        return value

@@ -1,0 +1,66 @@
+"""Settings of the room `database`, and where the embedded one lives."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, SecretStr, field_validator
+
+from spanpost.settings.room import Room
+
+#: How the address of a PostgreSQL begins; SQLAlchemy names a driver in it.
+POSTGRES: Final = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
+
+
+class DatabaseSettings(Room):
+    """Where the audit rows are kept."""
+
+    url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`). `DATABASE_URL` is read too. "
+        "Without one, `attach()` keeps nothing and the command line uses the embedded PostgreSQL.",
+    )
+    embedded: bool = Field(
+        default=False,
+        description="Without a URL, use the embedded PostgreSQL in `attach()` too; the command line always does.",
+    )
+    pool_size: int = Field(default=4, ge=1, le=100, description="Connections that one process holds at most.")
+    statement_cache: int = Field(
+        default=100, ge=0, description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction."
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: default_data_dir(),
+        description="Directory of the embedded PostgreSQL. By default `$XDG_DATA_HOME/spanpost` "
+        "(`~/.local/share/spanpost`), as root `/var/lib/spanpost`.",
+    )
+    pg_bin: Path | None = Field(default=None, description="Directory of other server binaries, e.g. `/usr/lib/postgresql/17/bin`.")
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _is_postgres(cls, value: object) -> object:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is None or text == "":
+            return None
+        if not isinstance(text, str) or not POSTGRES.match(text):
+            raise ValueError("must begin with postgresql://; other databases are not supported")
+        # SQLAlchemy's way of naming a driver (postgresql+psycopg://) means the same server.
+        return POSTGRES.sub("postgresql://", text)
+
+    @field_validator("data_dir", "pg_bin")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value else None
+
+
+def default_data_dir() -> Path:
+    """Return where the embedded PostgreSQL lives when nobody says so."""
+    named = os.environ.get("XDG_DATA_HOME", "")
+    if os.path.isabs(named):
+        return Path(named) / "spanpost"
+    # PostgreSQL never runs as root, and the user it steps down to cannot look into root's home.
+    if os.geteuid() == 0:
+        return Path("/var/lib/spanpost")
+    return Path(os.path.expanduser("~")) / ".local" / "share" / "spanpost"

@@ -1,0 +1,84 @@
+"""Settings of the room `forward`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from spanpost.settings.room import Duration, Room
+
+#: A header's name, as HTTP and gRPC both take it.
+_HEADER: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+class ForwardSettings(Room):
+    """Send what happens to a gateway over OTLP, live, instead of recording it in the agent's process."""
+
+    endpoint: str = Field(
+        description="Where to send it, a Collector or `spanpost run`: `http://collector:4318`, `https://…`, `unix:///run/otlp.sock`. "
+        "Set, the process has no database, sinks or metrics of its own.",
+    )
+    protocol: Literal["http", "grpc"] | None = Field(
+        default=None, description="OTLP's transport. Not given: `grpc` for port 4317 and Unix sockets, else `http`."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token, sent as `Authorization: Bearer …`.")
+    headers: dict[str, SecretStr] = Field(
+        default={},
+        description='Further headers, as JSON: `{"x-tenant": "acme"}`. Those of `OTEL_EXPORTER_OTLP_HEADERS` are not sent.',
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=10), gt=timedelta(0), description="What one request may take, its tries included."
+    )
+    spans: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Which finished spans are sent too. `auto`: those that no OTLP exporter of the application sends to the same "
+        "host (and port, or the standard ports 4317 and 4318).",
+    )
+    certificate: Path | None = Field(default=None, description="CA certificates by which the receiver is known, a PEM file.")
+    client_certificate: Path | None = Field(default=None, description="Certificate to show to the receiver, a PEM file.")
+    client_key: Path | None = Field(default=None, description="Private key of that certificate, a PEM file.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError as error:
+            raise ValueError(f"is no address ({error}); write http://host:4318") from None
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password; give a token or headers")
+        if not (parts.scheme in ("http", "https") and has_host) and not (parts.scheme == "unix" and parts.path):
+            raise ValueError("must be http://host:port, https://host:port or unix:///path")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, content in value.items():
+            if not _HEADER.match(name):
+                raise ValueError(f"{name!r} is no name of a header")
+            if not content.get_secret_value().isprintable() or not content.get_secret_value().isascii():
+                raise ValueError(f"the value of {name} must be plain ASCII on one line")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _is_token(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else ""
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("must be plain ASCII without spaces (without the word Bearer)")
+        return value if text else None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ForwardSettings:
+        if self.endpoint.startswith("unix:") and self.protocol == "http":
+            raise ValueError("a Unix socket speaks gRPC here; leave protocol out, or give an http:// endpoint")
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("client_certificate and client_key belong together; give both or neither")
+        return self

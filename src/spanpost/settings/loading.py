@@ -1,0 +1,57 @@
+"""The settings read and judged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError, create_model
+from pydantic_settings import SettingsError
+
+from spanpost.domain.errors import ConfigError
+from spanpost.settings.house import PREFIX, Models, Settings
+from spanpost.settings.mistakes import explain, misspelt_keys, misspelt_variables, not_json
+from spanpost.settings.sources import CONFIG_FILE, read_config_file
+from spanpost.sinks import registry
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` by room win over all else. Raises `ConfigError` with every mistake and its next step."""
+    document = read_config_file()
+    sinks = _sinks_set(os.environ, document, overrides)
+    mistakes = [*misspelt_variables(os.environ, sinks), *misspelt_keys(document, sinks)]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    fields: dict[str, Any] = {name: (model | None, None) for name, model in sinks.items()}
+    model = create_model("Settings", __base__=Settings, **fields) if fields else Settings
+    try:
+        return model(**overrides)
+    except ValidationError as error:
+        items = error.errors(include_input=False, include_url=False)
+        raise ConfigError("\n".join(explain(item, sinks) for item in items)) from None
+    except SettingsError:
+        raise ConfigError(f"{not_json(os.environ, sinks)}: this is not JSON; write it so, or set it in {CONFIG_FILE}") from None
+
+
+def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) -> Models:
+    """Return the models of the sinks of which anything is said. Nothing of the others is imported."""
+    said = {room.lower() for document in documents for room in document}
+    for name in environment:
+        room, parted, _ = name.upper().removeprefix(PREFIX).partition("__")
+        if parted and name.upper().startswith(PREFIX):
+            said.add(room.lower())
+    said -= set(Settings.model_fields)
+    # The installed packages are looked through only where something is left to be found there.
+    found = sorted(said & set(registry.names())) if said else []
+    for name in found:
+        if hasattr(Settings, name):
+            raise ConfigError(
+                f"sink plugin {name!r} (of {registry.distribution(name)}): the name is taken; its author must rename it"
+            )
+    return {name: registry.find(name).settings for name in found}
+
+
+def is_sdk_disabled() -> bool:
+    """Say whether ``OTEL_SDK_DISABLED`` is set: OpenTelemetry then does nothing, and neither do we."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"

@@ -1,0 +1,21 @@
+"""Settings of the room `log`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from spanpost.settings.room import Room
+
+
+class LogSettings(Room):
+    """What spanpost says of itself on stderr."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severity that is written.")
+    json_lines: bool = Field(default=False, description="Write JSON lines instead of text.")
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value

@@ -1,0 +1,101 @@
+"""What is wrong with settings, in words that say what to do."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+from spanpost.settings.house import PREFIX, Models, Settings, models_installed, room_model, variable, variable_names
+from spanpost.settings.sources import CONFIG_FILE
+from spanpost.sinks import registry
+
+REFERENCE: Final = "docs/reference/settings.md"
+
+# Kubernetes tells every pod of a service named "spanpost" in variables of these forms; they are nobody's mistake.
+_KUBERNETES: Final = re.compile(
+    r"^SPANPOST_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
+)
+
+
+def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:
+    known = variable_names(sinks)
+    # Of a table each entry can be set by a variable of its own: SPANPOST_SLACK__WORKSPACES__ACME__TOKEN.
+    tables = tuple(
+        f"{variable(room, field)}__"
+        for room, model in sinks.items()
+        for field, info in model.model_fields.items()
+        if str(info.annotation).startswith("dict[")
+    )
+    for name, value in sorted(environment.items()):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in known or _KUBERNETES.match(upper):
+            continue
+        if upper.startswith(tables):
+            continue
+        if upper.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://")):
+            continue
+        yield f"{name}: there is no such setting{_nearest(upper, variable_names())}; rename or unset it ({REFERENCE} lists all)"
+
+
+def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
+    for room, fields in document.items():
+        if room not in Settings.model_fields and room not in sinks:
+            near = _nearest(room, (*Settings.model_fields, *registry.names()))
+            yield f"{CONFIG_FILE}: [{room}]: there is no such room{near}; rename or remove it ({REFERENCE} lists all)"
+            continue
+        known = tuple((sinks.get(room) or room_model(room)).model_fields)
+        for table in fields if isinstance(fields, list) else [fields]:
+            for key in table if isinstance(table, dict) else ():
+                if key not in known:
+                    yield (
+                        f"{CONFIG_FILE}: {room}.{key}: there is no such setting{_nearest(key, known)}; "
+                        f"rename or remove it ({REFERENCE} lists all)"
+                    )
+
+
+def not_json(environment: Mapping[str, str], sinks: Models) -> str:
+    """Return which variable was at fault: pydantic-settings names the room alone."""
+    compound = {PREFIX + "ROUTES"}
+    for room in (*Settings.model_fields, *sinks):
+        for field, info in (sinks.get(room) or room_model(room)).model_fields.items():
+            if re.search(r"\b(tuple|list|dict|set|frozenset|Sequence|Mapping)\[", str(info.annotation)):
+                compound.add(variable(room, field))
+    for name, value in sorted(environment.items()):
+        if name.upper() in compound:
+            try:
+                json.loads(value)
+            except ValueError:
+                return name
+    return " or ".join(sorted(compound))
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    # "_" for "__" is the commonest slip: compared without underscores, the right name comes first.
+    squeezed = {one.replace("_", ""): one for one in known}
+    found = difflib.get_close_matches(name.replace("_", ""), squeezed, n=1, cutoff=0.6)
+    return f" (did you mean {squeezed[found[0]]}?)" if found else ""
+
+
+def explain(item: Any, sinks: Models) -> str:
+    error = cast("dict[str, Any]", item)
+    where = [str(part) for part in error["loc"]]
+    name = ".".join(where) or "settings"
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if error["type"] == "extra_forbidden":
+        known = _fields_of(where[0], sinks) if len(where) > 1 else (*Settings.model_fields, *models_installed())
+        reason = f"there is no such {'setting' if len(where) > 1 else 'room'}{_nearest(where[-1], known)}"
+    if len(where) >= 2 and where[0] != "routes":
+        return f"{name}: {reason}; mend {variable(where[0], where[1])} or [{where[0]}] in {CONFIG_FILE}"
+    return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"
+
+
+def _fields_of(room: str, sinks: Models) -> tuple[str, ...]:
+    if room in sinks:
+        return tuple(sinks[room].model_fields)
+    if room in Settings.model_fields:
+        return tuple(room_model(room).model_fields)
+    return (*Settings.model_fields, *registry.names())

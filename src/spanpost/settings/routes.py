@@ -1,0 +1,91 @@
+"""Settings of the routing table, and of what is still news."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+from spanpost.settings.room import Duration, Room
+
+
+def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if not value or (not isinstance(value, str) and any(not one for one in value)):
+        raise ValueError("matches nothing: name what is taken, or leave it out")
+    return value
+
+
+#: A word or a list of words; ``*`` stands for anything.
+Words: TypeAlias = Annotated[str | tuple[str, ...], AfterValidator(_is_something)]
+
+
+class RouteSettings(Room):
+    """Where news of some tasks goes: the first route of a sink whose conditions are all met. Not given: takes any.
+
+    A condition is a word, or a list of which one must fit; `*` in it stands for anything.
+    """
+
+    enabled: bool = Field(
+        default=True, description="`false`: it takes its tasks, and tells nothing of them. Nothing else is touched."
+    )
+    sink: str = Field(min_length=1, description="Sink that it leads to, e.g. `console` or `slack`.")
+    address: str = Field(
+        default="",
+        description="Where in the sink, e.g. `#deploys`, or `acme/#deploys` in the workspace `acme`; empty: the sink's own default.",
+    )
+    tenant: Words | None = Field(default=None, description="Takes tasks of this tenant.")
+    agent: Words | None = Field(default=None, description="Takes tasks of the agent with this name.")
+    topic: Words | None = Field(default=None, description="Takes tasks with this `agent.topic`.")
+    environment: Words | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
+    service: Words | None = Field(default=None, description="Takes tasks of this `service.name`.")
+    repo: Words | None = Field(default=None, description="Takes tasks with this `agent.repo`.")
+    attributes: dict[str, Words] = Field(
+        default={},
+        description='Takes tasks with these attributes, of their spans or their resource: `{"team.name" = "payments"}`. What is '
+        "named here is kept with the task, 200 characters of it; no other attribute is.",
+    )
+    status: Words | None = Field(default=None, description="Takes tasks in this status, beside other routes.")
+    severity: Literal["warning", "error"] | None = Field(
+        default=None,
+        description="Takes tasks from when they are so grave, and of their news what is, beside other routes. `warning`: it waits, "
+        "stalls, its context fills, or a part failed; `error`: it failed.",
+    )
+    cost_usd: Annotated[Decimal, Field(gt=0)] | None = Field(
+        default=None, description="Takes tasks from when they have cost so many dollars, beside other routes."
+    )
+    verbosity: Literal["live", "milestones", "final", "mute"] | None = Field(
+        default=None, description="How much is let through; not given: as the sink's own settings say."
+    )
+    every: Duration | None = Field(
+        default=None,
+        ge=timedelta(0),
+        description="Between two milestones of one task, at least; of those that come earlier the newest is told when its time has come. "
+        "Not given: as the sink's own settings say.",
+    )
+    mention: tuple[str, ...] | None = Field(
+        default=None,
+        description="Who is mentioned when a task fails or asks: ids as the sink knows them, in Slack of people (`U...`) and groups (`S...`). "
+        "Not given: as the sink's own settings say.",
+    )
+    prefix: str = Field(default="", max_length=40, description="Stands before each task's name, e.g. `[prod]`.")
+    fallback: str | None = Field(
+        default=None, description="Where letters go that the address refuses; not given: as the sink's own settings say."
+    )
+    content: bool | None = Field(
+        default=None,
+        description="Show what people and models said: prompts, and tool arguments as questions have them in their details. Not given: "
+        "as the sink's own settings say.",
+    )
+    dry_run: bool = Field(default=False, description="Send nothing: what would be is written down, as without a token.")
+
+
+class NewsSettings(Room):
+    """What is still news."""
+
+    max_age: Duration = Field(
+        default=timedelta(minutes=15),
+        gt=timedelta(0),
+        description="News older than this is recorded and not posted. Seconds, or ISO 8601 (`PT15M`).",
+    )

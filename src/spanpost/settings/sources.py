@@ -1,0 +1,63 @@
+"""Where settings are read from beside the environment: ``spanpost.toml`` and ``DATABASE_URL``."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_settings import PydanticBaseSettingsSource
+
+from spanpost.domain.errors import ConfigError
+from spanpost.settings.database import POSTGRES
+
+CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
+CONFIG_FILE: Final = "spanpost.toml"
+
+
+class DatabaseUrl(PydanticBaseSettingsSource):
+    """``DATABASE_URL``, where it names a PostgreSQL: an application's MySQL is not meant for us."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        url = os.environ.get("DATABASE_URL", "")
+        return {"database": {"url": url}} if POSTGRES.match(url) else {}
+
+
+class Toml(PydanticBaseSettingsSource):
+    """The configuration file, where there is one."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return read_config_file()
+
+
+def config_path() -> Path | None:
+    """Return the configuration file in use, or None. Raises `ConfigError` when the one that was named is missing."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"{CONFIG_VARIABLE}: there is no file {path}; name an existing file or unset it")
+        return path
+    path = Path(CONFIG_FILE)
+    return path if path.is_file() else None
+
+
+def read_config_file() -> dict[str, Any]:
+    """Return what the configuration file says; empty without one."""
+    path = config_path()
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: this is not TOML: {error}; mend that line") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; mend the file or unset {CONFIG_VARIABLE}") from None

@@ -1,0 +1,49 @@
+"""Links that lead from a task to where more is known of it: addresses with fields, set by whoever runs spanpost."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from spanpost.domain.tasks import Task
+from spanpost.fold.redact import link
+from spanpost.sinks.fields import FIELDS, values
+
+_FIELD: Final = re.compile(r"\{([a-z_]{1,40})\}")
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A link: its name, and an address with ``{fields}``."""
+
+    name: str
+    address: str
+
+    def filled(self, task: Task, limit: int = 600) -> str | None:
+        """Return the address for a task; None where a field is not known, or what came of it may not be followed."""
+        known = values(task)
+        wanted = _FIELD.findall(self.address)
+        if any(not known.get(name) for name in wanted):
+            return None
+        return link(_FIELD.sub(lambda field: quote(known[field[1]], safe="", errors="replace"), self.address), limit)
+
+
+def problem(address: str) -> str:
+    """Return what is wrong with a template; empty when nothing is."""
+    unknown = sorted(set(re.findall(r"\{([^{}]*)\}", address)) - set(FIELDS))
+    if unknown:
+        return f"knows no field {{{unknown[0]}}}; there are {', '.join(FIELDS)}"
+    if "{" in _FIELD.sub("", address) or "}" in _FIELD.sub("", address):
+        return "has a brace that belongs to no field"
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in ("http", "https") or not parts.hostname or "{" in parts.netloc:
+        # Else an agent would choose where people are led.
+        return "must begin with https:// and a host; fields stand behind it"
+    if link(_FIELD.sub("x", address)) is None:
+        return "must hold no user, password or other secret"
+    return ""

@@ -1,0 +1,240 @@
+"""How a piece of news looks in the thread of its task: a line, and below it what it takes to judge it.
+
+A question stands with its answers until somebody decides, and then with the decision; an error that comes again counts up.
+What an agent says of a decision is told as its words: a decision of ours names who decided, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.readings import Approval
+from spanpost.domain.tasks import Task
+from spanpost.fold.redact import cut, line, link, paragraph
+from spanpost.sinks import words
+from spanpost.sinks.slack import buttons
+from spanpost.sinks.slack.blocks import (
+    BUDGET,
+    Block,
+    Element,
+    clock,
+    context,
+    date,
+    escape,
+    folded,
+    mention,
+    plain,
+    plain_mentions,
+    preformatted,
+    quote,
+    rich,
+    section,
+    size,
+    small_date,
+    text,
+)
+from spanpost.sinks.slack.guise import disarmed
+from spanpost.sinks.slack.manner import Manner
+from spanpost.sinks.slack.render import ANONYMOUS, Message, Style, marker, rows
+
+#: A log tail longer than this is a file (Grafana OnCall caps messages there, too); of it the end stands in the message.
+TAIL: Final = 2_800
+_DETAIL: Final = 2_000
+DAY: Final = "{date_short_pretty} {time}"
+_DECISIONS: Final = {
+    "approve": ("✅", "Approved"),
+    "accept": ("✅", "Approved"),
+    "deny": ("🚫", "Denied"),
+    "reject": ("🚫", "Denied"),
+}
+
+
+def reply(
+    task: Task,
+    checkpoint: Checkpoint,
+    *,
+    key: str,
+    is_root: bool = True,
+    style: Style = Style.RICH,
+    manner: Manner = ANONYMOUS,
+    count: int = 1,
+    figures: Sequence[str] = (),
+) -> Message:
+    """Render a checkpoint as a reply in its task's thread.
+
+    `count`: how often it was told by now. `figures`: answers of the queries that are asked at an end.
+    """
+    task, checkpoint = manner.of_task(task), manner.of_news(checkpoint)
+    for most in (_DETAIL, 600, 0):
+        message = _draw(task, checkpoint, key, is_root, style, manner, count, figures, most)
+        if size([message.blocks]) <= BUDGET:
+            break
+    return message
+
+
+def log_of(task: Task, checkpoint: Checkpoint) -> str:
+    """Return the log that news comes with, as it is; empty without."""
+    if checkpoint.kind is Kind.ERROR:
+        return checkpoint.detail
+    if checkpoint.kind is Kind.END and checkpoint.status == "error" and task.error is not None:
+        return checkpoint.detail or task.error.log_tail
+    return ""
+
+
+def as_file(log: str, manner: Manner) -> str | None:
+    """Return a log as a file's text, scrubbed; None where it is short enough to stand in the message."""
+    whole = paragraph(log, 60_000, keep="tail")
+    return whole if manner.shows_logs and len(whole) > TAIL else None
+
+
+def _draw(
+    task: Task,
+    checkpoint: Checkpoint,
+    key: str,
+    is_root: bool,
+    style: Style,
+    manner: Manner,
+    count: int,
+    figures: Sequence[str],
+    most: int,
+) -> Message:
+    look = words.news_look(checkpoint)
+    said = disarmed(words.news_text(checkpoint, 600 if most else 200))
+    who = "" if is_root else f"{disarmed(words.title(task, 80))}: "
+    approval = task.approval_of(checkpoint.id) if checkpoint.kind is Kind.APPROVAL_REQUESTED else None
+    approval = approval or _by_id(task, checkpoint)
+    emoji, verdict = look.emoji, _verdict(approval)
+    if checkpoint.kind is Kind.APPROVAL_RESOLVED:
+        said = f"the agent says: “{said.strip('“”')}”"
+    below = ""
+    if checkpoint.kind is Kind.APPROVAL_REQUESTED:
+        below = paragraph(manner.detail_of(approval, checkpoint.detail), most)
+    log = paragraph(log_of(task, checkpoint), min(most, TAIL) if most else 0, keep="tail") if manner.shows_logs else ""
+    facts = _facts(task, checkpoint, manner)
+    if count > 1:
+        said += f"  ×{count}"
+    results = _results(task, figures) if checkpoint.kind is Kind.END else []
+    until = approval.deadline if approval is not None and approval.is_open else None
+    calls = manner.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
+    row = buttons.of_question(approval) if manner.is_interactive and approval is not None and not task.is_muted else []
+    head = f"{emoji} {who}{said}"
+    blocks: list[Block]
+    if style is Style.PLAIN:
+        again = f"last {clock(checkpoint.at)}" if count > 1 else ""
+        due = f"until {clock(until)}" if until is not None else ""
+        spoken = (head, *verdict[1:2], below, log, "".join(str(e["text"]) for e in results), "  ·  ".join(facts), due, again)
+        blocks = [plain(cut("\n".join(filter(None, spoken)), 3_000))]
+        if calls:
+            blocks.append(plain_mentions(calls))
+    else:
+        blocks = _rich(checkpoint, (emoji, who, said), verdict, below, facts, calls, count, results, until)
+        if log:
+            lines = log.count("\n") + 1
+            blocks.append(folded(f"Log, its last {lines} lines" if lines > 1 else "Log", rich(preformatted(log))))
+    if row and approval is not None:
+        blocks += rows((str(approval.key), row), below=[blocks])
+    told = f"{head} ({disarmed(words.title(task, 80))})" if is_root else head
+    if verdict:
+        told = f"{verdict[0]} {verdict[1]}: {told}"
+    return Message(text=escape(cut(told, 900)), blocks=blocks, metadata=marker(key), style=style)
+
+
+def _rich(
+    checkpoint: Checkpoint,
+    head: tuple[str, str, str],
+    verdict: tuple[str, ...],
+    below: str,
+    facts: Sequence[str],
+    calls: Sequence[str],
+    count: int,
+    results: Sequence[Element],
+    until: datetime | None,
+) -> list[Block]:
+    emoji, who, said = head
+    is_loud = checkpoint.kind in (Kind.END, Kind.APPROVAL_REQUESTED, Kind.ERROR) and not verdict
+    safe = link(checkpoint.ref, 500) if checkpoint.kind is Kind.ARTIFACT else None
+    line_: list[Element] = [text(f"{emoji} "), text(who, "bold"), text(said, *(("bold",) if is_loud else ()), link=safe or "")]
+    if safe and words.host(safe) not in said:
+        line_.append(text(f"  {words.host(safe)}"))
+    if count > 1:
+        line_ += [text("  last "), date(checkpoint.at)]
+    for one in calls:
+        line_ += [text("  "), mention(one)]
+    if checkpoint.kind in (Kind.MILESTONE, Kind.CHECKPOINT) and checkpoint.progress is not None:
+        share = min(max(checkpoint.progress, 0.0), 100.0) if checkpoint.progress == checkpoint.progress else 0.0
+        line_.append(text(f"   {words.bar(share / 100, 10)} {share:.0f} %"))
+    parts: list[Element] = [section(*line_)]
+    if below:
+        parts.append(quote(below))
+    if verdict:
+        parts.append(section(text(f"{verdict[0]} "), text(verdict[1], "bold"), *([text(f"  {verdict[2]}")] if verdict[2] else [])))
+    if results:
+        parts.append(section(*results))
+    blocks = [rich(*parts)]
+    if facts or until is not None:
+        told = "  ·  ".join(facts)
+        blocks.append(context(told, *([small_date("·  until" if told else "until", until, DAY)] if until is not None else [])))
+    return blocks
+
+
+def _by_id(task: Task, checkpoint: Checkpoint) -> Approval | None:
+    if checkpoint.kind is not Kind.APPROVAL_REQUESTED:
+        return None
+    return next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
+
+
+def _verdict(approval: Approval | None) -> tuple[str, ...]:
+    """Return sign, words and comment of what has become of a question; empty while it is open."""
+    if approval is None or approval.is_open:
+        return ()
+    if approval.is_void and not approval.decision:
+        return ("↪️", "Asked again in other words, further down", "")
+    if approval.is_expired or approval.decision == "expired":
+        then = ": it counts as denied" if approval.decision == "deny" else ""
+        return ("⌛", f"Nobody decided in time{then}", "")
+    comment = f"“{line(approval.comment, 200)}”" if approval.comment else ""
+    by = line(approval.by, 80)
+    if not approval.source:
+        told = line(approval.decision, 60) or "decided"
+        return ("🗳️", "Decided, as the agent says", f"“{told}{f' by {by}' if by else ''}”  {comment}".rstrip())
+    sign, word = _DECISIONS.get(approval.decision, ("✅", f"Decided: “{line(approval.decision, 60)}”"))
+    where = "" if approval.source == "slack" else f", through {line(approval.source, 20)}"
+    return (sign, f"{word} by {by or 'somebody'}{where}", comment)
+
+
+def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -> bool:
+    """Tell whether news calls for a person: an open question, or a task that failed and did not merely fall silent."""
+    if task.is_muted:
+        return False
+    if checkpoint.kind is Kind.APPROVAL_REQUESTED:
+        return approval is None or approval.is_open
+    return checkpoint.kind is Kind.END and checkpoint.status == "error" and not task.is_inferred
+
+
+def _results(task: Task, figures: Sequence[str]) -> list[Element]:
+    """Return what came of a task: what the agent says, then what Prometheus answered."""
+    made: list[Element] = []
+    for name, value in words.results(task):
+        made += [text(f"{'   ' if made else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
+    for one in figures:
+        made.append(text(f"{'   ' if made else ''}{one}"))
+    return made
+
+
+def _facts(task: Task, checkpoint: Checkpoint, manner: Manner) -> list[str]:
+    """Return the small print."""
+    if checkpoint.kind is Kind.END:
+        return words.figures(task, context=False)
+    if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
+        return [one for one in (words.context_bar(task), words.forecast(task)) if one]
+    if checkpoint.kind is Kind.APPROVAL_REQUESTED:
+        approval = task.approval_of(checkpoint.id) or _by_id(task, checkpoint)
+        if approval is not None and approval.is_open:
+            risk = f"risk {line(approval.risk, 40)}" if approval.risk else ""
+            options = "" if manner.is_interactive and approval.key else " / ".join(line(o, 40) for o in approval.options[:5])
+            hidden = checkpoint.detail and not manner.detail_of(approval, checkpoint.detail)
+            return [one for one in (disarmed(risk), options, "its arguments are not shown here" if hidden else "") if one]
+    return []

@@ -1,0 +1,123 @@
+"""News that is told again where it stands, and milestones that wait: a class of tests beside `ExerciseLedger`, same fixture."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.observations import Observation
+from spanpost.domain.outcomes import Found, RetryAt
+from spanpost.fold.batch import Rules
+from spanpost.fold.routes import Route, Routes, Verbosity
+from spanpost.ledger.base import Ledger
+from spanpost.testing.exercise_ledger import POSTED, SINK, MakeLedger, drain, in_seconds, moved, steps
+from spanpost.testing.exercise_pacing import limits, paced
+from spanpost.testing.observed import an_event
+
+EDITING = Rules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
+
+
+def failed(index: int, text: str = "timed out after {} s", trace: int = 1) -> Observation:
+    """Return an error that a part of a task told."""
+    said = {"exception.type": "Timeout", "exception.message": text.format(index)}
+    return an_event(trace=trace, span=1, name="agent.error", attributes=said, index=index, at=1.0 + index)
+
+
+def _news(deliveries: list[Delivery], kind: Kind = Kind.ERROR) -> list[Delivery]:
+    return [d for d in deliveries if d.checkpoint is not None and d.checkpoint.kind is kind]
+
+
+async def _first_error(ledger: Ledger) -> Delivery:
+    await ledger.record([*steps(0), failed(1)])
+    [first] = _news(await drain(ledger))
+    return first
+
+
+class ExerciseAgain:
+    """How every ledger shows news anew, and lets the newest milestone wait."""
+
+    async def test_errors_that_are_alike_are_one_piece_of_news(self, make_ledger: MakeLedger) -> None:
+        """A repeat comes as the same letter, with its receipt, the newest checkpoint and a count; another error is another letter."""
+        ledger = await make_ledger(EDITING)
+        first = await _first_error(ledger)
+        assert (first.count, first.receipt) == (1, None)
+        await ledger.record([failed(2), failed(3), failed(4, "disk full")])
+        again, other = sorted(_news(await drain(ledger)), key=lambda d: d.count, reverse=True)
+        assert (again.id, again.key, again.count, again.receipt) == (first.id, first.key, 3, POSTED)
+        assert again.checkpoint is not None
+        assert again.checkpoint.text.endswith("after 3 s")
+        assert (other.count, other.receipt) == (1, None)
+        assert again.urgency > first.urgency  # "normal": the first told the worst of it
+
+    async def test_a_repeat_of_a_telling_is_not_counted(self, make_ledger: MakeLedger) -> None:
+        """The same occurrences told once more change nothing."""
+        ledger = await make_ledger(EDITING)
+        await ledger.record([*steps(0), failed(1), failed(2)])
+        assert [d.count for d in _news(await drain(ledger))] == [2]
+        await ledger.record([failed(1), failed(2)])
+        assert _news(await drain(ledger)) == []
+
+    async def test_what_comes_while_it_is_sent_is_shown_after_it(self, make_ledger: MakeLedger) -> None:
+        """A repeat that comes while the first is under way goes after it, as an edit."""
+        ledger = await make_ledger(EDITING)
+        await ledger.record([*steps(0), failed(1)])
+        [state] = await ledger.claim([SINK], 10)
+        await ledger.settle(state, POSTED)
+        claimed = await ledger.claim([SINK], 10)
+        while not _news(claimed):
+            for delivery in claimed:
+                await ledger.settle(delivery, POSTED)
+            claimed = await ledger.claim([SINK], 10)
+        [sending] = claimed
+        await ledger.record([failed(2)])
+        await ledger.settle(sending, POSTED)
+        [again] = _news(await drain(ledger))
+        assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
+
+    async def test_an_edit_of_news_draws_on_edits(self, make_ledger: MakeLedger) -> None:
+        """What stands there is edited: its call is an edit, and one in doubt is looked up and sent again."""
+        ledger = await make_ledger(EDITING)
+        first = await _first_error(ledger)
+        await ledger.record([failed(2)])
+        budgets = limits(edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)])
+        seen: list[Delivery] = []
+        while claimed := await ledger.claim([SINK], 10, budgets):
+            for delivery in claimed:
+                if delivery.id == first.id and not delivery.is_unknown and not seen:
+                    seen.append(delivery)
+                    await ledger.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+                elif delivery.is_unknown:
+                    seen.append(delivery)
+                    await ledger.settle(delivery, Found(receipt=POSTED))
+                else:
+                    seen += [delivery] if delivery.id == first.id else []
+                    await ledger.settle(delivery, Receipt(ref=POSTED.ref))
+        assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
+        assert {d.count for d in seen} == {2}
+
+    async def test_of_milestones_the_newest_waits_for_its_time(self, make_ledger: MakeLedger) -> None:
+        """The first milestone goes at once; those that come too early wait, a newer in place of an older; urgent news passes."""
+        apart = timedelta(seconds=1.0)
+        route = Route(sink=SINK, verbosity=Verbosity.MILESTONES, every=apart)
+        ledger = await make_ledger(Rules(routes=Routes(sinks=(SINK,), routes=(route,))))
+        await ledger.record(moved(20.0, index=0))
+        [told] = _news(await drain(ledger), Kind.MILESTONE)
+        for i, percent in enumerate((40.0, 45.0, 60.0, 62.0), 1):
+            await ledger.record(moved(percent, index=i))
+        await ledger.record([failed(9)])
+        early = await drain(ledger)
+        assert (_news(early, Kind.MILESTONE), len(_news(early))) == ([], 1)
+        late: list[Delivery] = []
+        async with asyncio.timeout(20):
+            while not (late := _news(await drain(ledger), Kind.MILESTONE)):
+                due = await ledger.due_in()
+                assert due is not None
+                await asyncio.sleep(min(due, 0.05))
+                await ledger.elapse()
+        [last] = late
+        assert told.checkpoint is not None
+        assert last.checkpoint is not None
+        assert (told.checkpoint.progress, last.checkpoint.progress) == (20.0, 60.0)
+        assert last.mode is Mode.NEWS
