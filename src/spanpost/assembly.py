@@ -113,7 +113,8 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Make the sinks that are on; those that go by them are told the routes that lead to them."""
-    sinks = {name: registry.open_sink(name, settings.sinks[name]) for name in enabled_sinks(settings)}
+    is_heard = bool(getattr(getattr(settings, "desk", None), "is_heard", False))
+    sinks = {name: registry.open_sink(name, settings.sinks[name].heard(is_heard)) for name in enabled_sinks(settings)}
     table, figures = routes_of(settings).routes, figures_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):

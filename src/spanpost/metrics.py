@@ -99,6 +99,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry(auto_describe=True)
         self._lock = Lock()
         self._agent, self._model, self._sink, self._part = _Capped(most), _Capped(most), _Capped(most), _Capped(16)
+        self._reasons = _Capped(30)
         self._server: Server | None = None
 
         def counter(name: str, says: str, *labels: str) -> Counter:
@@ -148,6 +149,9 @@ class Metrics:
             ["sink"],
             buckets=_LETTERS,
             registry=registry,
+        )
+        self.diverted = counter(
+            "deliveries_diverted", "Letters that a fallback took in place of their address, by reason.", "sink", "reason"
         )
         self.put_off = counter("deliveries_put_off", "Attempts after which a letter waits again, by reason.", "sink", "reason")
         self.budget_closed = counter("budget_closed", "Times that a budget of calls was closed, by reason.", "sink", "reason")
@@ -207,6 +211,8 @@ class Metrics:
             match outcome:
                 case Receipt(skipped=""):
                     self.deliveries.labels(sink, "delivered").inc()
+                    if outcome.diverted:
+                        self.diverted.labels(sink, self._reasons(outcome.diverted)).inc()
                     self.delivery_age.labels(sink).observe(max(age.total_seconds(), 0.0))
                 case Receipt():
                     self.deliveries.labels(sink, "skipped").inc()
