@@ -118,6 +118,7 @@ def stacked(count: int, seed: int, now: int) -> list[Span]:
                 said, name = _chat(i, 1000 + 100 * i, trace, held), "chat gpt-x"
             elif kind == "T":
                 said, name = _tool(i, trace), "execute_tool shell"
+                said["gen_ai.tool.call.id"] = f"call_{trace[:6].hex()}{i:02}"  # as providers make them: met nowhere else
             elif kind == "S":
                 said, name = {"gen_ai.operation.name": "chain", "openinference.span.kind": "CHAIN"}, "step"
             else:

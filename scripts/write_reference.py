@@ -59,7 +59,19 @@ def settings_page() -> str:
             cells = (f"`{name}`", "" if in_list else f"`{variable(room, name)}`", _type(field.annotation), _default(name, field))
             rows.append(f"| {' | '.join(cells)} | {field.description} |")
         parts.append("\n".join(rows))
+        parts += [part for name, field in model.model_fields.items() for part in _tables(room, name, field)]
     return "\n\n".join(parts) + "\n"
+
+
+def _tables(room: str, name: str, field: FieldInfo) -> list[str]:
+    """Return the settings of a list of tables that a room holds (``[[desk.rules]]``), where they have words of their own."""
+    inner = next((one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    if get_origin(field.annotation) is not tuple or inner is None or not all(f.description for f in inner.model_fields.values()):
+        return []
+    rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for key, one in inner.model_fields.items():
+        rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
+    return [f"### {room}.{name}\n\n`[[{room}.{name}]]`: {(inner.__doc__ or '').strip()}", "\n".join(rows)]
 
 
 def cli_page() -> str:

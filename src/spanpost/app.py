@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import Any
 
+from spanpost.agent import control
 from spanpost.domain.errors import ConfigError
 from spanpost.pipeline import Pipeline
 from spanpost.process import at_child_end
@@ -64,6 +65,7 @@ def attach(
         if flush_on_sigterm if flush_on_sigterm is not None else pipeline.settings.attach.flush_on_sigterm:
             pipeline.flush_on_sigterm()
         _current = pipeline
+        control.install(pipeline.control())
         return pipeline
 
 
@@ -119,3 +121,4 @@ def _forget(pipeline: Pipeline) -> None:
     global _current
     if _current is pipeline:
         _current = None
+        control.install(None)

@@ -58,9 +58,20 @@ APPROVAL_DETAIL: Final = "agent.approval.detail"
 APPROVAL_OPTIONS: Final = "agent.approval.options"
 APPROVAL_RISK: Final = "agent.approval.risk"
 APPROVAL_EXPIRES_AT: Final = "agent.approval.expires_at"
+#: What happens then: one of `AT_EXPIRY`.
+APPROVAL_AT_EXPIRY: Final = "agent.approval.at_expiry"
+#: The agent's own mark of what it asks: an answer with a mark answers that wording alone.
+APPROVAL_DIGEST: Final = "agent.approval.digest"
 APPROVAL_DECISION: Final = "agent.approval.decision"
 APPROVAL_BY: Final = "agent.approval.by"
 APPROVAL_COMMENT: Final = "agent.approval.comment"
+#: What is done when nobody answered in time: it stays open; it counts as denied; it is told once more, urgently, and expires
+#: after as long again; it ends without a decision.
+AT_EXPIRY: Final = ("wait", "deny", "escalate", "expire")
+#: The decision of a question that ended without one. Never a refusal.
+EXPIRED: Final = "expired"
+#: The span of an agent that waits for a person.
+SPAN_APPROVAL_WAIT: Final = "agent.approval.wait"
 
 EVENT_ERROR: Final = "agent.error"
 EVENT_EXCEPTION: Final = "exception"
@@ -68,6 +79,19 @@ EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 ERROR_LOG_TAIL: Final = "agent.error.log_tail"
+
+# --- recorded by spanpost itself: what people asked through it -----------------------------------------------------
+EVENT_APPROVAL_ESCALATED: Final = "agent.approval.escalated"
+EVENT_INTERVENTION: Final = "agent.intervention"
+INTERVENTION_VERB: Final = "agent.intervention.verb"
+INTERVENTION_BY: Final = "agent.intervention.by"
+INTERVENTION_TEXT: Final = "agent.intervention.text"
+#: How it reached spanpost: slack, api, cli; ``spanpost`` for what a deadline decided.
+INTERVENTION_SOURCE: Final = "agent.intervention.source"
+#: Of a decision: which wording it answers.
+INTERVENTION_DIGEST: Final = "agent.intervention.digest"
+#: Of a decision: true when the time was over before anybody decided.
+INTERVENTION_EXPIRED: Final = "agent.intervention.expired"
 
 # --- live, over the wire ------------------------------------------------------------------------------------------
 EVENT_SPAN_STARTED: Final = "agent.span.started"

@@ -7,15 +7,20 @@ It has a queue, a worker and two exporters; no ledger, pump, sinks or metrics. A
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
+from spanpost.agent.gateway import ControlUnavailable, Gateway
 from spanpost.assembly import enabled_sinks
 from spanpost.domain.observations import Observation
 from spanpost.intake.forward import Forwarder, Spans, Target
 from spanpost.pipeline import Pipeline, log
 from spanpost.settings import ForwardSettings, Settings
+
+if TYPE_CHECKING:
+    from spanpost.agent.control import Control
 
 
 def target_of(room: ForwardSettings) -> Target:
@@ -56,6 +61,23 @@ class Forwarding(Pipeline):
         self._tell_end = self._forwarder.tell_end
         if sinks := enabled_sinks(self.settings):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
+
+    def control(self) -> Control | None:
+        """Return the gateway to which everything is sent, where it is reached over HTTP and no other is named for answers."""
+        room = self.settings.forward
+        assert room is not None
+        target = target_of(room)
+        control = self.settings.control
+        if (
+            control.endpoint is not None
+            or control.token is not None
+            or not room.endpoint.startswith("http")
+            or target.protocol == "grpc"
+        ):
+            return None
+        with suppress(ControlUnavailable):
+            return Gateway(room.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate)
+        return None
 
     def receive(self, batch: Sequence[Observation]) -> None:
         """Send a batch, from a worker thread of a door."""

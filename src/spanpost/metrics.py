@@ -136,6 +136,16 @@ class Metrics:
         self.repeats = counter("repeats", "Observations that had been recorded before.")
         self.passed_over = counter("passed_over", "Spans that are not an agent's.")
         self.requests = counter("requests", "Requests of the gateway's doors, by what was answered.", "door", "signal", "answer")
+        self.interventions = counter(
+            "interventions",
+            "What people asked of tasks (`view`: to see more), by what became of it; `repeat`: the same act, heard again.",
+            "verb",
+            "result",
+            "source",
+        )
+        self.desk_requests = counter(
+            "desk_requests", "What came in at the desk, by door and what it was taken for.", "door", "answer"
+        )
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
         self.in_flight = Gauge("spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry)
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
@@ -235,6 +245,14 @@ class Metrics:
     def requested(self, door: str, signal: str, answer: str) -> None:
         """Count a request to a door (`http`, `grpc`) and what was answered."""
         self.requests.labels(door, signal, answer).inc()
+
+    def intervened(self, verb: str, result: str, source: str) -> None:
+        """Count what somebody asked, and what became of it."""
+        self.interventions.labels(verb, result, source).inc()
+
+    def knocked(self, door: str, answer: str) -> None:
+        """Count what came in at the desk. Both are words of ours."""
+        self.desk_requests.labels(door, answer).inc()
 
     def passed_points(self, n: int) -> None:
         """Count data points that were accepted and not read."""

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context as otel_context
@@ -24,11 +25,15 @@ from spanpost.domain.records import Recorded
 from spanpost.durable import open_spool, spool_settings
 from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork
+from spanpost.reception import LedgerHall, Reception, needs_desk
 from spanpost.settings import Settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from spanpost.agent.control import Control
+    from spanpost.desk.answers import Answers
+    from spanpost.domain.interventions import ApprovalRow, Verdict
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
@@ -71,8 +76,15 @@ class Pipeline:
     ledger of its own at its first batch.
     """
 
-    def __init__(self, settings: Settings, *, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_gateway: bool = False,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
         self.settings = settings
+        self._is_gateway = is_gateway
         self._new_loop = new_loop
         self.attachment: Attachment | None = None
         self._feed: Feed | None = None
@@ -94,7 +106,7 @@ class Pipeline:
         after_fork(self._begin_in_child)
 
     def _begin_in_child(self) -> None:
-        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics))
+        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics, self.reception))
         self._begin()
 
     def _begin(self) -> None:
@@ -105,7 +117,10 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
+        #: Where people's answers come in; None where nobody is heard.
+        self.reception: Reception | None = None
         self._recovery: Recovery | None = None
+        self._answers: Answers | None = None
         self._publishing: Future[None] | None = None
         #: The loading of prices, once a call is to be priced.
         self._pricing: asyncio.Future[None] | None = None
@@ -161,6 +176,16 @@ class Pipeline:
         self._metrics = self._make_metrics()
         self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
         self._pump.start()
+        if needs_desk(self.settings, is_gateway=self._is_gateway):
+            self.reception = Reception(self.settings, LedgerHall(self._ledger, self._take), watch=self._metrics)
+            self.reception.start()
+
+    def _take(self, recorded: Recorded) -> None:
+        """Count what a person's act came to, and have its letters sent."""
+        if self._metrics is not None:
+            self._metrics.recorded(recorded)
+        if self._pump is not None:
+            self._pump.wake()
 
     @staticmethod
     def _make_metrics() -> Metrics | None:
@@ -243,6 +268,11 @@ class Pipeline:
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
             await asyncio.wait({self._pricing}, timeout=_PRICES)
         recorded = await self._ledger.record(batch)
+        self.take(recorded)
+        return recorded
+
+    def take(self, recorded: Recorded) -> None:
+        """Count what was recorded, and have its letters sent. Of the pipeline's own thread."""
         if self._metrics is not None:
             self._metrics.recorded(recorded)
             if self.attachment is not None:
@@ -251,9 +281,22 @@ class Pipeline:
                 self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
             if self._recovery is not None:
                 self._metrics.lost_so_far("spool", self._recovery.lost.totals())
+        self.wake()
+
+    def wake(self) -> None:
+        """Say that letters may be due. Of the pipeline's own thread."""
         if self._pump is not None:
             self._pump.wake()
-        return recorded
+
+    @property
+    def answers(self) -> Answers:
+        """What agents are told of people's answers; it lives in the pipeline's loop."""
+        if self._answers is None:
+            from spanpost.controlling import PipelineHall
+            from spanpost.desk.answers import Answers
+
+            self._answers = Answers(PipelineHall(self))
+        return self._answers
 
     @property
     def feed(self) -> Feed:
@@ -357,6 +400,12 @@ class Pipeline:
         """Close what was opened, each within its share of the time: what hangs in one must not keep another open."""
         if self._publishing is not None:
             self._publishing.cancel()
+        if self._answers is not None:
+            self._answers.end()
+        if self.reception is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout / 3):
+                    await self.reception.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
         closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
@@ -396,6 +445,8 @@ class Pipeline:
         rules = rules_of(settings)
         if enabled_sinks(settings) != enabled_sinks(self.settings):
             raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        if self.reception is not None:
+            self.reception.reload(settings)
         self._rules = rules
         ledger = self._ledger
         if ledger is not None and self._loop is not None:
@@ -411,6 +462,42 @@ class Pipeline:
     def ask(self, question: Coroutine[Any, Any, T], timeout: float = 30.0) -> T:
         """Await something in the pipeline's loop, from another thread."""
         return self._ask(question, timeout)
+
+    def control(self) -> Control | None:
+        """Return who brings people's answers to the agents of this process; None: whoever the environment names."""
+        from spanpost.controlling import InProcess
+
+        return InProcess(self)
+
+    def questions(self) -> list[ApprovalRow]:
+        """Return the questions that wait for an answer, oldest first."""
+        from spanpost.ledger.base import ApprovalQuery
+
+        query = ApprovalQuery(tenant=self.settings.intake.tenant, state="open", limit=1000)
+        return self._ask(self.ledger.approvals(query))[::-1]
+
+    def decide(self, approval: str, decision: str, *, by: str, comment: str = "") -> Verdict:
+        """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its options.
+
+        For programs that ask people in their own way, and for tests: no rule of who may is asked. Raises `ConfigError` for a question
+        that is not known and for a word that is no answer to it.
+        """
+        from spanpost.controlling import decide
+
+        async def work() -> Verdict:
+            verdict = await decide(self.ledger, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant)
+            if verdict.recorded is not None:
+                self.take(verdict.recorded)
+            return verdict
+
+        return self._ask(work())
+
+    def begin(self, question: Coroutine[Any, Any, T]) -> Future[T]:
+        """Have something awaited in the pipeline's loop, from another thread."""
+        if self._loop is None:
+            question.close()
+            raise LedgerUnavailable("the pipeline does not run")
+        return asyncio.run_coroutine_threadsafe(_unseen(question), self._loop)
 
     @property
     def is_shut(self) -> bool:

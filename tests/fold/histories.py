@@ -5,7 +5,9 @@ Histories are made of readings, not of attributes: the reader has tests of its o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from uuid import UUID
 
@@ -21,7 +23,7 @@ from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.lanes import talk_domain
 from spanpost.fold.read import NOTHING
 from spanpost.fold.records import domain_of, slot_key
-from spanpost.fold.work import Key, R
+from spanpost.fold.work import Key, Missing, R
 
 SECOND = 10**9
 BASE = 1_790_000_000 * SECOND
@@ -86,12 +88,15 @@ class Twin:
             if (p.event_id, p.content_hash) not in self.seen:
                 self.seen.add((p.event_id, p.content_hash))
                 new.append(p)
-        return self._keep(walk.fold(self.work, new, self.rules, NOW))
+        return self._keep(self._fold(partial(walk.fold, self.work, new, self.rules, NOW)))
+
+    def _fold(self, fold: Callable[[], Folded]) -> Folded:
+        return fold()
 
     def settle(self) -> None:
         due = sorted(self.timers)
         self.timers.clear()
-        self._keep(walk.elapse(self.work, due, self.rules, NOW + timedelta(hours=1)))
+        self._keep(self._fold(partial(walk.elapse, self.work, due, self.rules, NOW + timedelta(hours=1))))
 
     def _keep(self, folded: Folded) -> Folded:
         self.work.commit()
@@ -122,6 +127,47 @@ class Twin:
         )
         rows = (msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values())  # which message carries it may differ
         return sorted(rows, key=lambda t: str(t.uid)), told  # type: ignore[return-value]
+
+
+class Fetched(Packed):
+    """A `Work` that has only what was fetched, as a database's has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: set[Key] = set()
+
+    def get(self, key: Key, kind: type[R]) -> R | None:
+        if key not in self.open and key not in self.fetched:
+            raise Missing(key)
+        return super().get(key, kind)
+
+    def commit(self) -> None:
+        super().commit()
+        self.fetched.clear()
+
+
+class Fetcher(Twin):
+    """A ledger that fetches what the fold asks for, and folds again, or goes on where it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work: Fetched = Fetched()
+        self.went_on = 0
+
+    def _fold(self, fold: Callable[[], Folded]) -> Folded:
+        begun = fold
+        while True:
+            try:
+                return begun()
+            except Missing as missing:
+                self.work.fetched.update(missing.keys)
+                if missing.go_on is not None:
+                    begun = missing.go_on
+                    self.went_on += 1
+                else:
+                    self.work.open.clear()
+                    self.work.dirty.clear()
+                    begun = fold
 
 
 def history(random: Random, *, size: int = 14) -> list[Placed]:
@@ -284,9 +330,9 @@ def _event(random: Random, trace: bytes, span: bytes, at: int, index: int) -> Pl
     return placed(o, r)
 
 
-def feed(batch: list[Placed], random: Random | None) -> Twin:
+def feed(batch: list[Placed], random: Random | None, twin: Twin | None = None) -> Twin:
     """Fold a history: in order and whole, or shuffled, with repeats, in random batches; then let the trace settle."""
-    twin = Twin()
+    twin = twin or Twin()
     if random is None:
         twin.record(list(batch))
     else:

@@ -7,6 +7,7 @@ from itertools import chain, pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window, canonical_model, model_names, window_of
@@ -157,7 +158,10 @@ def told_by(calls: list[tuple[int, Call]], window: int | None = 1000) -> list[li
     """Return what each call of a lane tells. A call is its time and itself; equal times are repeats."""
     lane, known = Lane(), None if window is None else Window(window, "table")
     return [
-        judge(lane, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation), known, RULES)
+        [
+            replace(one, since_ns=0)
+            for one in judge(lane, ModelCall(at, at.to_bytes(4, "big"), at, used, conversation), known, RULES)
+        ]
         for at, (used, conversation) in calls
     ]
 

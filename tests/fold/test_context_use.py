@@ -182,6 +182,20 @@ def test_a_compaction_that_is_said_is_told_and_begins_a_climb() -> None:
     assert [c.ref for c in news if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
 
 
+def test_a_compaction_that_is_said_late_takes_the_place_of_the_inferred_one() -> None:
+    """Records come later than spans: what was concluded from the drop goes when the agent's own word for it comes; of another drop it stays."""
+    event = an_event(on=a_box(), name="agent.context.compacted", at=3 * SECOND // 2, attributes={
+        "agent.context.before_tokens": 800, "agent.context.used_tokens": 100})  # fmt: skip
+    calls = [[a_box(end=None)], [a_call(1, 800)], [a_call(2, 100)], [a_call(3, 110)]]
+    _, before = told(calls)
+    assert [c.ref for c in before if c.kind is Kind.COMPACTION] == ["inferred"]
+    _, after = told([*calls, [event]])
+    assert [c.ref for c in after if c.kind is Kind.COMPACTION] == ["said"]
+    later = an_event(on=a_box(), name="agent.context.compacted", at=9 * SECOND, attributes={})
+    _, both = told([*calls, [later]])
+    assert [c.ref for c in both if c.kind is Kind.COMPACTION] == ["inferred", "said"]
+
+
 def test_any_order_shows_the_same_use() -> None:
     """Use, window, its source and the forecast are the same for any order of a handful of calls."""
     calls = [a_call(1, 300), a_call(2, 400), a_call(3, 500, model="gpt-y"), a_call(4, 520), a_call(5, 600)]

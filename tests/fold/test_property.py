@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
-from tests.fold.histories import feed, history, placed, resumptions
+from tests.fold.histories import Fetcher, feed, history, placed, resumptions
 from tests.fold.oracle import figures
 from tests.thorough import IN_CI, IS_SAME
 
@@ -25,6 +25,7 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 @example(seed=30380, order=0)  # tasks in a circle, of which none announces itself
 @example(seed=4048, order=0)  # a task that hangs below such a circle
 @example(seed=1595511321, order=2**32 - 1)  # an exception in a task that a span names before a run of it is known
+@example(seed=22460, order=1646605573)  # a run taken for a later one until the box above it came
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
     """A shuffled, repeated history in random batches comes to the same as the history in order and whole."""
     told = history(Random(seed))
@@ -41,6 +42,15 @@ def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, ord
     in_order, mixed = feed(told, None), feed(told, Random(order))
     tasks, checkpoints = in_order.outcome()
     assert mixed.outcome() == (tasks, checkpoints)
+
+
+@settings(trying, max_examples=max(20, HISTORIES // 10))
+@given(seed=seeds, order=seeds)
+def test_what_is_fetched_when_it_is_asked_for_comes_to_the_same(seed: int, order: int) -> None:
+    """A ledger that has nothing at hand and fetches as the fold asks, going on where it may, comes to the same tasks."""
+    told = resumptions(Random(seed))
+    fetcher = feed(told, Random(order), Fetcher())
+    assert fetcher.outcome() == feed(told, Random(order)).outcome()
 
 
 @trying

@@ -203,10 +203,7 @@ def test_a_failed_span_says_why() -> None:
     message = 'OpenAIInvalidRequestError("Error code: 400")Traceback (most recent call last):\n  File "x"'
     reading = read(span(attributes={"openinference.span.kind": "LLM"}, status=Status.ERROR, status_message=message))
     assert reading.failure is not None
-    assert (reading.failure.type, reading.failure.message) == (
-        "OpenAIInvalidRequestError",
-        'OpenAIInvalidRequestError("Error code: 400")',
-    )
+    assert (reading.failure.type, reading.failure.message) == ("OpenAIInvalidRequestError", "Error code: 400")
 
 
 def test_heartbeat_and_end_of_process() -> None:

@@ -14,6 +14,7 @@ from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
+from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
@@ -22,11 +23,13 @@ _OLDER = [
     "UPDATE buckets SET at = at - $1::interval, blocked_until = blocked_until - $1::interval,"
     " window_at = window_at - $1::interval, probe_until = probe_until - $1::interval",
     "UPDATE lanes SET due_at = due_at - $1::interval, lease_until = lease_until - $1::interval",
+    "UPDATE timers SET at = at - $1::interval",
+    "UPDATE approvals SET expires_at = expires_at - $1::interval",
     "UPDATE deliveries SET not_before = not_before - $1::interval, lease_until = lease_until - $1::interval",
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExerciseSilence, ExerciseAgain):
+class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -44,7 +47,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExerciseSilence, ExerciseAgain)
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExerciseSilence, ExerciseAgain):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture
@@ -66,8 +69,16 @@ class TestPostgres(ExerciseLedger, ExercisePacing, ExerciseSilence, ExerciseAgai
             made.append(ledger)
             return ledger
 
+        self.others = made
         yield make
         await asyncio.gather(*(ledger.close() for ledger in made))
+
+    async def another(self, ledger: PostgresLedger) -> PostgresLedger:
+        """Open another ledger on the same database."""
+        other = PostgresLedger(ledger._dsn, rules=ledger.rules, pool_size=2)
+        await other.open()
+        self.others.append(other)
+        return other
 
     async def pass_time(self, ledger: PostgresLedger, seconds: float) -> None:
         """Make older what is kept: the database's clock cannot be set."""

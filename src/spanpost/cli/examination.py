@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,8 @@ from spanpost.sinks.base import Checks
 from spanpost.sinks.base import Finding as Found
 
 if TYPE_CHECKING:
-    from spanpost.settings import Settings
+    from spanpost.desk.slack.check import Seen
+    from spanpost.settings import GatewaySettings, Settings
     from spanpost.sinks.base import Sink
 
 #: What a sink may take to look at its far side, seconds.
@@ -40,7 +42,7 @@ def examine(settings: Settings) -> list[Finding]:
     found = [*_settings()]
     if settings.forward is None:
         found.append(_database(settings))
-    return [*found, *_forward(settings), *_metrics(settings), *_gateway(settings), *_sinks(settings)]
+    return [*found, *_forward(settings), *_metrics(settings), *_gateway(settings), *_desk(settings), *_sinks(settings)]
 
 
 def _settings() -> Iterator[Finding]:
@@ -137,7 +139,8 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     room = settings.gateway
     if room is None or not room.enabled:
         return
-    from spanpost.gateway import refuse_missing, tls_context
+    from spanpost.certificates import tls_context
+    from spanpost.gateway import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
     for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
@@ -145,6 +148,7 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             look(room)
         except ConfigError as error:
             yield Finding("gateway", False, str(error))  # it says what to do itself
+    yield from _certificates(room)
     for field, port in (("http_port", room.http_port), ("grpc_port", room.grpc_port)):
         if port < 0:
             continue
@@ -165,6 +169,20 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _certificates(room: GatewaySettings) -> Iterator[Finding]:
+    """Look how long the certificates hold; files that cannot be used at all were told of already."""
+    from spanpost.certificates import judge
+
+    for field, path in (("tls_certificate", room.tls_certificate), ("client_ca", room.client_ca)):
+        if path is None:
+            continue
+        try:
+            for found in judge(path, field, datetime.now(UTC)):
+                yield Finding("gateway", found.holds, found.said, found.cure)
+        except (OSError, ValueError):
+            continue
+
+
 def _socket(path: Path) -> Finding:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         cure = f"make it: install -d -m 0750 {path.parent}, for the user that runs spanpost"
@@ -174,6 +192,34 @@ def _socket(path: Path) -> Finding:
             "gateway", False, f"grpc_socket: {path} is there and is no socket", "name another path, or move the file away"
         )
     return Finding("gateway", True, f"{path} can be made for grpc_socket")
+
+
+def _desk(settings: Settings) -> Iterator[Finding]:
+    """Look at who is heard, what Slack says of the tokens, and at who may do what."""
+    room = settings.desk
+    if room is None or not room.enabled:
+        return
+    if not room.is_heard:
+        cure = "set SPANPOST_DESK__APP_TOKEN (Socket Mode), or SPANPOST_DESK__SIGNING_SECRET (HTTP, in the gateway)"
+        yield Finding("desk", False, "nobody is heard: neither an app token nor a signing secret is set", cure)
+        return
+    if settings.forward is not None:
+        yield Finding("desk", True, "nobody is heard in this process: what is forwarded is answered through the gateway")
+        return
+    from spanpost.reception import examine
+
+    try:
+        seen = asyncio.run(_bounded(examine(settings)))
+    except ConfigError as error:
+        yield Finding("desk", False, str(error))  # it says what to do itself
+        return
+    for each in seen:
+        yield Finding("desk", each.ok, each.found, each.cure)
+
+
+async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
+    async with asyncio.timeout(SINK_TIMEOUT):
+        return await looking
 
 
 def _sinks(settings: Settings) -> Iterator[Finding]:

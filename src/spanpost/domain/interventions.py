@@ -8,6 +8,8 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.records import Recorded
+
 
 class Verb(StrEnum):
     """What is asked. Public: rows, JSON, metric labels, action ids of buttons."""
@@ -97,3 +99,61 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decision: str = ""
     by: str = ""
     decided_at: datetime | None = None
+    #: What it came to in the tables, for who counts; nothing in a repeat.
+    recorded: Recorded | None = None
+
+
+class State(StrEnum):
+    """What has become of a question. Public: rows, JSON."""
+
+    OPEN = "open"
+    DECIDED = "decided"
+    #: Asked again in other words.
+    VOID = "void"
+    #: Its time was over before anybody decided.
+    EXPIRED = "expired"
+
+
+class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to a person as the ledger keeps it: by its own key, whatever becomes of its task."""
+
+    #: What a button carries. Made of tenant, approval id and digest: the same question asked again is the same.
+    key: UUID
+    tenant: str
+    approval_id: str
+    digest: str
+    #: The agent's own mark of what it asks; empty where it gave none.
+    mark: str = ""
+    #: The task that asked last, and trace and span (hex, with a dash between) of that asking.
+    task_uid: UUID
+    span: str = ""
+    question: str = ""
+    detail: str = ""
+    options: tuple[str, ...] = ()
+    risk: str = ""
+    requested_at: datetime
+    expires_at: datetime | None = None
+    #: wait, deny, escalate or expire.
+    at_expiry: str = "expire"
+    escalated_at: datetime | None = None
+    state: State = State.OPEN
+    #: approve, deny, expired, or one of the agent's options.
+    decision: str = ""
+    by: str = ""
+    #: Who it is at the provider: ``slack:T1:U1``; empty where the agent told it.
+    by_id: str = ""
+    comment: str = ""
+    #: As `Approval.source`.
+    source: str = ""
+    decided_at: datetime | None = None
+
+
+class Deed(msgspec.Struct, frozen=True, kw_only=True):
+    """An act of a person that stands, as an agent is told of it."""
+
+    #: Ascending within the database: what came after a number is new.
+    number: int
+    verb: str
+    by: str = ""
+    text: str = ""
+    at: datetime

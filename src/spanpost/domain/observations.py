@@ -21,6 +21,8 @@ class Part(IntEnum):
     EVENT = 2
     LINK = 3
     LOG = 4
+    #: A person's act, recorded by the ledger itself: no door makes it, so that no sender can.
+    INTERVENTION = 5
 
 
 class Status(IntEnum):
@@ -48,7 +50,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record
     outside any span has empty ids. `index` is the position among the span's events or links; for a log record a 128-bit
     hash (`log_index`). `at_ns` is the occurrence's own time: a span's end when it has ended, else its start or, when it
-    was looked at again, the time of that look; an event's timestamp; a record's timestamp or else its observed time.
+    was looked at again, the time of that look; an event's timestamp; a record's timestamp or else its observed time. An
+    event that is stamped later than its span's end carries that end.
     """
 
     part: Part
@@ -98,17 +101,18 @@ class Repair:
     NOT_UTF8 = 64
 
 
-_FIRST = bytes(16)
+_PARTS = [bytes((part,)) for part in Part]
+_FIRSTS = [part + bytes(16) for part in _PARTS]
 
 
 def event_id(observation: Observation) -> bytes:
     """Return the wire identity (tenant, trace, span, part, index) as one 128-bit key: the audit row's."""
     o = observation
-    index = o.index.to_bytes(16, "big") if o.index else _FIRST
-    whole = b"%b\0%b%b%c%b" % (
-        o.tenant.encode("utf-8", "replace"), o.trace_id.rjust(16, b"\0"), o.span_id.rjust(8, b"\0"), o.part, index,
-    )  # fmt: skip
-    return blake2b(whole, digest_size=16).digest()
+    index, trace_id, span_id = o.index, o.trace_id, o.span_id
+    if len(trace_id) != 16 or len(span_id) != 8:
+        trace_id, span_id = trace_id.rjust(16, b"\0"), span_id.rjust(8, b"\0")
+    which = _FIRSTS[o.part] if not index else _PARTS[o.part] + index.to_bytes(16, "big")
+    return blake2b(o.tenant.encode("utf-8", "replace") + b"\0" + trace_id + span_id + which, digest_size=16).digest()
 
 
 _encode = msgspec.msgpack.Encoder(order="deterministic", enc_hook=repr).encode

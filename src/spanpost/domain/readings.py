@@ -188,6 +188,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None
     #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
     aggregate: Usage | None = None
+    #: They are totals of a lifetime: of whose (its process and agent). The run before it is taken off.
+    totals_of: str = ""
     response_id: str | None = None
     #: Model that answered, else the one asked for, as sent; and who serves it.
     model: str | None = None
@@ -197,8 +199,12 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # --- a tool call --------------------------------------------------------------------------------------------
     tool_name: str | None = None
     tool_call_id: str | None = None
+    #: It is no call of its own but a part of the one above it.
+    is_same_call: bool = False
     #: The tool call is known to have given no result (it waits for a person). Unknown is False.
     has_no_result: bool = False
+    #: It is known to have given one: nobody is waited for. Unknown is False.
+    has_result: bool = False
 
     # --- progress -----------------------------------------------------------------------------------------------
     #: One of the nine statuses, as the agent said it.
@@ -208,6 +214,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step_name: str | None = None
     step_index: int | None = None
     step_count: int | None = None
+    #: The step is that of a plan which the agent wrote down: its words are content.
+    is_plan: bool = False
     #: What the agent says that this span cost; a model call's stands in its usage too.
     cost_usd: Decimal | None = None
     context_used: int | None = None
@@ -250,6 +258,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_key: str = ""
     #: What is open has answered, and rests unless something follows.
     rests: bool = False
+    #: It rests whatever was begun: its prompt has been open for a while.
+    is_idle: bool = False
     #: A model call beside the conversation (a sub-agent's, a title's): it says nothing of its context.
     is_aside: bool = False
     #: No sign of work, whatever it says.
@@ -278,6 +288,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.status
             or self.action
             or self.step_name
+            or self.is_plan
             or self.progress is not None
             or self.context_used is not None
             or self.context_window is not None

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.observations import Observation
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 
@@ -53,6 +54,8 @@ class Recorded(msgspec.Struct, kw_only=True):
     deliveries: int = 0
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}
+    #: What the ledger is to record next by itself. Not added up.
+    owed: list[Observation] = []
 
     def plus(self, other: Recorded) -> Recorded:
         """Return this and another part of one batch as one."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 from zlib import crc32
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
+from spanpost.fold import acts, approvals
 from spanpost.fold.context import canonical_model
 from spanpost.fold.facts import TEXT_CAP, Ending, Facts
 from spanpost.fold.flow import nano
-from spanpost.fold.read.values import doing
+from spanpost.fold.read.values import doing, name_of_span
 from spanpost.fold.read.values import name as clean_name
 
 #: Bound once: an enum's members are looked up slowly.
-_STARTED, _ENDED = Part.STARTED, Part.ENDED
+_STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
 _OK, _ERROR = Status.OK, Status.ERROR
 _COMPACTION = Tells.COMPACTION
 _STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
@@ -46,7 +46,13 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
     `key` breaks ties between facts of one time (the content hash). `role` is the span's role as its cell knows it;
     `is_ending` says that the span is a box or the top of its trace, so that its end is the end of something.
     """
-    at = o.at_ns
+    at = o.at_ns if o.part is not _EVENT or not o.end_ns else o.end_ns
+    if o.part is _INTERVENTION:  # a person's act is no sign of work
+        if r.approval is not None:
+            approvals.enter(facts, o, r, at, key)
+        if r.act is not None:
+            acts.enter(facts, r.act, at, key)
+        return
     if r.is_silent:  # nothing was heard: no fact of it but that
         silent = (at, key)
         if facts.ending.silent is None or silent > facts.ending.silent:
@@ -67,10 +73,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             if role is _LLM or role is _TOOL:
                 if begins > facts.active_ns:
                     facts.active_ns = begins
-                if role is _TOOL:
+                if role is _TOOL and not r.is_same_call:
                     facts.note("begun", 0, begins, key, True)
             _doing(facts, o, r, key, begins)
-        if (role is _LLM or role is _TOOL) and begins:
+        if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
             facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
@@ -82,18 +88,20 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
     elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
+    if r.is_idle:
+        facts.note("idle", 0, at, key, True)
     if r.rests:
         rested = (at, key)
         if facts.ending.rested is None or rested > facts.ending.rested:
             facts.ending.rested = rested
     if r.says_something:
-        _progress(facts, o, r, key, role)
+        _progress(facts, o, r, key, role, at)
     if r.tells is _COMPACTION:
         facts.note("compacted", 0, o.start_ns or at, key, True)
     if r.is_interrupt:
         facts.note("interrupt", 0, at, key, True)
     if r.approval is not None:
-        _approval(facts, r, at, key)
+        approvals.enter(facts, o, r, at, key)
     if r.is_gone:
         _gone(facts.ending, at, key)
 
@@ -120,7 +128,7 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             facts.note("name", 3, earliest, key, name[:TEXT_CAP])
         elif r.agent_name:
             facts.note("name", 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
-        elif o.name:
+        elif o.name and name_of_span(o.name) not in (None, r.model):
             facts.note("name", 0, earliest, key, o.name[:TEXT_CAP])
         for field, attribute in _IDENTITY:
             value = getattr(r, attribute)
@@ -128,6 +136,8 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.note(field, 0, earliest, key, value)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+            if r.totals_of:
+                facts.note("totals_of", 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
     if r.is_session:
@@ -191,14 +201,17 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
                 facts.accept(model, usage.input)
     elif role is _TOOL:
         facts.active_ns = max(facts.active_ns, at)
-        has_no_result = r.has_no_result or r.is_interrupt
-        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, has_no_result, r.tool_call_id or ""))
+        # What it gave: unknown (0), known to be nothing (1), known to be something (2).
+        result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+        if not r.is_same_call:
+            facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, result, r.tool_call_id or ""))
     elif role is _HANDOFF:
-        facts.note("tool", 0, at, key, ("handoff", has_failed, False, ""))
+        facts.note("tool", 0, at, key, ("handoff", has_failed, 0, ""))
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
     if has_failed and (failure is not None or o.status is _ERROR):  # else an event has told it better
-        facts.note("failure", 1 if is_ending else 0, at, key, _failure(failure, o))
+        words = _failure(failure, o)
+        facts.note("failure", (1 if is_ending else 0) if any(words) else -1, at, key, words)
     if is_ending:
         shown = _failure(failure, o) if has_failed else ("", "", "")
         outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
@@ -220,8 +233,7 @@ def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
     return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], failure.log_tail[-TEXT_CAP:]
 
 
-def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) -> None:
-    at = o.at_ns
+def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, at: int) -> None:
     if r.status is not None:
         if r.status in FINAL_STATUSES:
             said = (-at, key, r.status)
@@ -237,7 +249,10 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) 
         facts.note("action", 1, at, key, r.action[:TEXT_CAP])
     if r.step_name or r.step_index is not None:
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
-        facts.note("step", 0, at, key, (name, r.step_index, r.step_count))
+        # What the agent says of its steps itself stands above a plan that it wrote down.
+        step = (None if r.is_plan and not r.step_name else name, r.step_index, r.step_count)
+        facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
+    if r.step_name or (r.step_index is not None and not r.is_plan):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
         # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
@@ -263,15 +278,6 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role) 
         facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
     if r.tells is Tells.ERROR and r.failure is not None:
         facts.note("failure", 0, at, key, _failure(r.failure, o))
-
-
-def _approval(facts: Facts, r: Reading, at: int, key: bytes) -> None:
-    a: Any = r.approval
-    if a.decision or r.tells is Tells.APPROVAL_RESOLVED:
-        # First decision wins.
-        facts.enter("answered", a.id[:TEXT_CAP], 0, -at, key, (a.decision, a.by, a.comment))
-    else:
-        facts.enter("asked", a.id[:TEXT_CAP], 0, at, key, (a.question, a.detail, list(a.options), a.risk, a.expires_at))
 
 
 def _gone(ending: Ending, at: int, key: bytes) -> None:

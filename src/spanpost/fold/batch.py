@@ -15,6 +15,7 @@ from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
+from spanpost.fold.approvals import Expiry
 from spanpost.fold.context import Windows
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
@@ -57,6 +58,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     keeps_content: bool = False
     #: What model calls cost that do not say it.
     prices: Prices | None = None
+    #: What holds for questions to people that do not say it themselves.
+    expiry: Expiry = Expiry()
     #: How long silence is borne.
     patience: Patience = Patience()
 

@@ -13,7 +13,7 @@ from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold import milestones, tell
 from spanpost.fold.batch import Folded, Rules, Timer
-from spanpost.fold.flow import ZERO, as_usage, minus
+from spanpost.fold.flow import ZERO, Flow, as_usage, minus, nano
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.letters import Letter
@@ -21,7 +21,7 @@ from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.records import Group, Offspring, Seen, seen_key
 from spanpost.fold.routes import letters
 from spanpost.fold.segments import newest_run, newest_segment, runs
-from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
+from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment, said_cost
 from spanpost.fold.use import Use, use_of
 from spanpost.fold.work import Key, Shelf
 
@@ -109,7 +109,7 @@ class Closing:
         is_sure = bool(group.task_id)
         if group.has_box and not is_sure:
             unit = self.groups.unit(key)
-            is_sure = unit is not None and (unit.is_live or unit.is_top)
+            is_sure = unit is not None and (unit.is_live or unit.is_top) and not unit.is_held
         if is_sure:
             group.is_announced = True
             known = len(self.groups.touched)
@@ -350,10 +350,11 @@ class Closing:
 
     def _count_usage(self, group: Group) -> None:
         """Hand what the figures grew by to the counters."""
-        grown = minus(group.flow, group.counted)
+        figures = _figures(group)
+        grown = minus(figures, group.counted)
         if grown is ZERO:
             return
-        group.counted = group.flow
+        group.counted = figures
         if min(grown) < 0:
             self.out.corrections += 1
             grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
@@ -373,15 +374,23 @@ class Closing:
         """Have the figures counted: now when the run has ended, else in a while."""
         if group.is_over:
             self._count_usage(group)
-        elif group.flow != group.counted and not (group.is_counting or group.is_settling):
+        elif _figures(group) != group.counted and not (group.is_counting or group.is_settling):
             group.is_counting = True
             self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
+
+
+def _figures(group: Group) -> Flow:
+    """Return what a task's calls used, at the cost that the agent says of the whole run, where it does."""
+    whole = said_cost(group)
+    return group.flow if whole is None else (*group.flow[:11], max(group.flow[0], 1), nano(whole))
 
 
 def _is_worth_a_message(group: Group) -> bool:
     """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
     if group.has_box or group.flow[0] > 1 or (group.flow[0] and group.tools):
         return True
+    if group.flow[0] and group.facts.value("failed_turn") is not None:
+        return True  # a run whose root is lost, as smolagents' is when its model fails
     return bool(group.facts.maps.keys() - {"acts"}) or group.facts.value("status") is not None
 
 

@@ -25,6 +25,8 @@ Fact = tuple[int, int, bytes, Any]
 MAP_CAP = 100
 #: Of tool calls, from which steps are made where an agent tells none.
 ACTS_CAP = 20
+#: Answers are kept for more questions than are kept: one whose answer is forgotten would be open again.
+_CAPS = {"acts": ACTS_CAP, "answers": 4 * MAP_CAP}
 #: Model calls of which use is kept, the newest: a forecast looks at seven steps, and layers tell of one call twice.
 POINT_CAP = 10
 #: Text of people and agents kept in facts, characters.
@@ -126,8 +128,10 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         known = entries.get(entry)
         if known is None:
             entries[entry] = fact
-            if len(entries) > (MAP_CAP if map_name != "acts" else ACTS_CAP):
-                del entries[max(entries)]
+            cap = _CAPS.get(map_name, MAP_CAP)
+            if len(entries) > cap:
+                # Of questions the newest stay: by rank, which only grows, so that this too is the same in any order.
+                del entries[max(entries) if map_name != "asks" else min(entries, key=lambda e: (*entries[e][:3], e))]
         elif _is_greater(fact, known):
             entries[entry] = fact
 
@@ -145,13 +149,14 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         else:
             for name, fact in other.latest.items():
                 known = latest.get(name)
-                if known is None or (known is not fact and _is_greater(fact, known)):
+                if known is None or (known is not fact and fact[:3] > known[:3]):
                     latest[name] = fact
         if other.maps:
             for map_name, entries in other.maps.items():
                 mine = self.maps.get(map_name, {})
                 for entry, fact in entries.items():
-                    if mine.get(entry) is not fact:
+                    known = mine.get(entry)
+                    if known is None or (known is not fact and fact[:3] > known[:3]):
                         self._enter(map_name, entry, fact)
         if other.points and other.points != self.points:
             self.points = sorted({*self.points, *other.points})[-POINT_CAP:]
@@ -169,6 +174,11 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         """Return when the fact was (ns), 0 when unknown."""
         known = self.latest.get(name)
         return known[1] if known is not None else 0
+
+
+def call_id_of(tool: tuple[Any, ...] | None) -> str:
+    """Return the call's id of the fact `tool`, empty where it has none: a spanpost of before schema 1.3 wrote three values."""
+    return tool[3] if tool is not None and len(tool) > 3 else ""
 
 
 def _is_greater(fact: Fact, known: Fact) -> bool:

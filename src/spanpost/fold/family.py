@@ -6,10 +6,24 @@ parent stands.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above, place
 from spanpost.fold.records import DEPTH, Group, Members, Offspring, Unit, members_key, offspring_key, unit_key
 from spanpost.fold.work import Key, Shelf, Work
+
+
+class Kins(dict[bytes, Kin]):
+    """The kin of each trace domain."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self._work = work
+
+    def __missing__(self, domain: bytes) -> Kin:
+        kin = self[domain] = Kin(self._work, domain)
+        return kin
 
 
 class Family:
@@ -17,8 +31,11 @@ class Family:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.kins: dict[bytes, Kin] = {}
+        self.kins = Kins(work)
         self.groups = Shelf(work, Group)
+        # By domain and by key. Asked for a dozen times a span, so that what is at hand is found without a call of ours.
+        self.kin: Callable[[bytes], Kin] = self.kins.__getitem__
+        self.group: Callable[[Key], Group | None] = self.groups.__getitem__
         self._members = Shelf(work, Members)
         self._offspring = Shelf(work, Offspring)
         #: Tasks whose row may have changed.
@@ -26,18 +43,9 @@ class Family:
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    def kin(self, domain: bytes) -> Kin:
-        kin = self.kins.get(domain)
-        if kin is None:
-            kin = self.kins[domain] = Kin(self.work, domain)
-        return kin
-
     def unit(self, key: Key) -> Unit | None:
         """Return a unit by its whole key."""
         return self.kin(key[:16]).units.get(key[17:])
-
-    def group(self, key: Key) -> Group | None:
-        return self.groups.get(key)
 
     def group_of(self, domain: bytes, span_id: bytes) -> Group | None:
         """Return the task in which a span is shown now."""

@@ -26,7 +26,7 @@ from spanpost.fold.news import News
 from spanpost.fold.read import NOTHING as SILENCE
 from spanpost.fold.rebuild import gather, rebuild
 from spanpost.fold.records import ENDED, PLACEHOLDER, STARTED, Cell, domain_of
-from spanpost.fold.spans import Spans
+from spanpost.fold.spans import Spans, link_of
 from spanpost.fold.tell import telling
 from spanpost.fold.work import Key, Work
 
@@ -52,6 +52,11 @@ class House:
         self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
         self.closing = Closing(self.groups, rules, now, self.out, self.news.seen)
+        #: Rounds of joining that are over, and whether one stands at what it asks for: it goes on from there.
+        self._round = 0
+        self.is_asking = False
+        #: Of tasks that lost their last unit, what they were called.
+        self._uids: dict[Key, bytes] = {}
 
     def span(self, position: int, p: Placed) -> None:
         """Take in a span: started, looked at again, or ended."""
@@ -64,7 +69,7 @@ class House:
         state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
         rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
         if r is SILENCE and cell is None and state == ENDED and o.parent_id and o.parent_id != span_id:
-            self.spans.edge(kin, span_id, o.parent_id, rank)
+            self.spans.edge(kin, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
             return
         if cell is None or (state, rank) > (cell.state, cell.rank):
             cell = self.spans.adopt(kin, p, cell, state, rank)
@@ -130,9 +135,10 @@ class House:
         if self.kept:
             keep(unit.facts, o, self.kept, p.content_hash, is_box=cell.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
-        kind = telling(o, r, cell.role)
-        if kind is not None:
-            self.news.tell(kin, p, boundary, cell, kind)
+        if r.tells is not _NOTHING or r.failure is not None:
+            kind = telling(o, r, cell.role)
+            if kind is not None:
+                self.news.tell(kin, p, boundary, cell, kind)
         return boundary
 
     def settled(self, key: Key) -> None:
@@ -142,14 +148,19 @@ class House:
     def close(self) -> Folded:
         """Judge and tell what the batch came to."""
         groups, out = self.groups, self.out
-        uids_before: dict[Key, bytes] = {}
-        for _ in range(ROUNDS):
-            gather(groups)
-            uids_before |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
-            rebuild(groups)
+        while self._round < ROUNDS:
+            if not self.is_asking:
+                gather(groups)
+                self._uids |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
+                rebuild(groups)
+                self.joining.examine()
+            self.is_asking = True
+            self.joining.ask()
+            self.is_asking = False
+            self._round += 1
             if not self.joining.join():
                 break
-        for key, uid in uids_before.items():
+        for key, uid in self._uids.items():
             if groups.group(key) is None:
                 heir_key = groups.gone.get(key, b"")
                 while heir_key and groups.group(heir_key) is None and heir_key in groups.gone:
@@ -162,7 +173,9 @@ class House:
             if group is not None:
                 out.moves.append(Move(trace_id, unit_from, unit_to, uuid_of(group.uid)))
         news = self.news.resolved() + self.lanes.judged()
-        out.retracted = [*self.news.retracted, *groups.retracted_ids()]
+        overtaken = self.lanes.overtaken()
+        news = [item for item in news if item[0].id not in overtaken]
+        out.retracted = [*self.news.retracted, *groups.retracted_ids(), *overtaken]
         self.closing.judge(news)
         for kin in list(groups.kins.values()):
             for met, positions in kin.recorded.items():

@@ -1,11 +1,14 @@
 """Which runs of different traces belong to one task: those that go on with one that waits, and those that messages join.
 
 Rules. A *run* is a box without a box above it and without a task id of its own. Runs meet by the id of a tool call, by their
-conversation, and by the strand of traces that links of a framework's own messages join. Of those that meet
+conversation, by the strand of traces that links of a framework's own messages join, and by a link of their own: of their box, or
+of a span above it (the consumer of a queue). Of those that meet
 - a run goes on with the one that ended, before it began, waiting for a person: if it begins with the tool call that was left
   open, without a model call before; or, where the wait was said and no tool call was left open, if it is the same agent's.
   Each wait is gone on with by one run, the earliest;
-- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest.
+- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest;
+- a run that links to another trace goes on with the same agent's run there, else it hangs below the earliest run that began
+  before it. A span that links to several traces (the consumer of a batch) joins nothing.
 
 Theory. What a run is (`Run`) is a function of the facts of its own units, never of what it was joined to; who goes on with
 whom is a function of the runs that meet. Both are asked anew whenever they may have changed, so any order comes to the same.
@@ -13,20 +16,33 @@ whom is a function of the runs that meet. Both are asked anew whenever they may 
 
 from __future__ import annotations
 
-from spanpost.fold.facts import Facts
+from typing import NamedTuple
+
+from spanpost.fold.facts import Facts, call_id_of
 from spanpost.fold.groups import Groups
+from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above
 from spanpost.fold.records import DEPTH, Group, Meeting, Run, Segment, Strand, Unit, meeting_key, strand_key
 from spanpost.fold.tasks import how_it_waits
-from spanpost.fold.work import Key, Shelf
+from spanpost.fold.work import Key, Missing, Shelf
 
 #: Runs remembered of one meeting; of more, those that wait for nobody are forgotten first, the oldest first.
 RUNS_CAP = 128
 #: Runs of one strand that are joined; more are tasks of their own.
 STRAND_CAP = 1024
 
+#: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
+_TOTALS = b"rt"
 #: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
-RULES = {b"ra": "the tool call that was left open", b"rc": "the conversation's run that waited", b"l": "links of messages"}
+RULES = {b"ra": "the tool call that was left open", b"rc": "the conversation's run that waited", b"l": "a link to the former's trace"}
+
+
+class _Met(NamedTuple):
+    """A meeting as it was before."""
+
+    runs: dict[Key, Run]
+    guests: dict[Key, Run]
+    is_joined: bool
 
 
 class Joining:
@@ -36,16 +52,19 @@ class Joining:
         self.groups = groups
         self.meetings = Shelf(groups.work, Meeting)
         self.strands = Shelf(groups.work, Strand)
-        self._changed: dict[Key, None] = {}
+        #: Meetings that changed, and the runs that met there before: whoever goes on as before is left alone.
+        self._changed: dict[Key, _Met] = {}
         self._has_moved = False
+        #: The runs that changed, and where they are to be found, as what.
+        self._wanted: list[tuple[Key, Unit, dict[Key, Run], Key]] = []
 
     def flush(self) -> None:
         """Hand what changed to the work."""
         self.meetings.flush()
         self.strands.flush()
 
-    def join(self) -> bool:
-        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+    def examine(self) -> None:
+        """Find out where the runs that changed are to be found."""
         groups, self._has_moved = self.groups, False
         for domain, other in groups.links:
             self._tie(domain, other)
@@ -57,35 +76,65 @@ class Joining:
         runs, groups.runs = sorted(groups.runs), set()
         for key in runs:
             unit = groups.unit(key)
-            if unit is not None:
-                self._examine(key, unit)
-        changed, self._changed = list(self._changed), {}
-        for meeting in changed:
-            self._decide(meeting)
+            wanted = self._wants(key, unit) if unit is not None else None
+            if unit is not None and wanted is not None:
+                self._wanted.append((key, unit, *wanted))
+
+    def ask(self) -> None:
+        """Ask for all of that at once; raises `Missing` and may be called again. Nothing is changed by it."""
+        missing: dict[Key, None] = {}
+        for _, _, wanted, _ in self._wanted:
+            for meeting in wanted:
+                try:
+                    self._runs(meeting)
+                except Missing as one:
+                    missing.update(dict.fromkeys(one.keys))
+        if missing:
+            raise Missing(*missing)
+
+    def join(self) -> bool:
+        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+        for key, unit, wanted, guest_of in self._wanted:
+            self._meet(key, unit, wanted, guest_of)
+        self._wanted.clear()
+        changed, self._changed = self._changed, {}
+        for meeting, before in changed.items():
+            self._decide(meeting, before)
         return self._has_moved
 
     # --- who meets where ----------------------------------------------------------------------------------------------
 
-    def _examine(self, key: Key, unit: Unit) -> None:
+    def _wants(self, key: Key, unit: Unit) -> tuple[dict[Key, Run], Key] | None:
+        """Return the meetings at which a run is to be found, as what, and at which of them as a guest; None while that cannot be said."""
         kin = self.groups.kin(key[:16])
         is_run = unit.is_box and unit.root == key and not unit.task_id and box_above(kin, unit)[1] is None
-        wanted: dict[Key, Run] = {}
-        if is_run:
-            group = self.groups.group(unit.group)
-            if group is None:
-                return
-            run, meets = self._run(key, unit, group)
-            wanted = dict.fromkeys(meets, run)
-            # A strand needs no more than who it was and when: what changes with every batch is not written there.
-            wanted[self._strand(key[:16])[0]] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+        if not is_run:
+            return {}, b""
+        group = self.groups.group(unit.group)
+        if group is None:
+            return None
+        run, meets = self._run(key, unit, group)
+        wanted = dict.fromkeys(meets, run)
+        # A strand needs no more than who it was and when: what changes with every batch is not written there.
+        own, strand = self._strand(key[:16])
+        wanted[own] = Run(unit.start_ns, 0, unit.group, unit.agent_name)
+        other = self._strand(link)[0] if not strand.is_joined and (link := self._link(kin, key[17:])) else own
+        if other == own:
+            return wanted, b""
+        wanted[other] = wanted[own]
+        return wanted, other
+
+    def _meet(self, key: Key, unit: Unit, wanted: dict[Key, Run], guest_of: Key) -> None:
         for meeting in [m for m in unit.meetings if m not in wanted]:
             self._withdraw(meeting, key)
             del unit.meetings[meeting]
+            if meeting[16:] == b"l":
+                unit.linked_to = b""
             self._show(key, unit)
         for meeting, as_run in wanted.items():
-            if self._enter(meeting, key, as_run) and meeting not in unit.meetings:
+            if self._enter(meeting, key, as_run, is_guest=meeting == guest_of) and meeting not in unit.meetings:
                 unit.meetings[meeting] = b""
-                kin.units.put(key[17:], unit)
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
 
     def _run(self, key: Key, unit: Unit, group: Group) -> tuple[Run, list[Key]]:
         """Return what others may go by, and the meetings at which the run is to be found."""
@@ -98,8 +147,8 @@ class Joining:
         first, tool = facts.value("first"), facts.value("tool")
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")
-        if waits and tool is not None and (tool[2] or facts.at("tool") > facts.at("call")):
-            pending = (tool[0], tool[3])
+        if waits and tool is not None and (tool[2] == 1 or facts.at("tool") > facts.at("call")):
+            pending = (tool[0], call_id_of(tool))
         closed = segment.ending.closed
         run = Run(
             segment.start_ns or unit.start_ns,
@@ -110,6 +159,7 @@ class Joining:
             pending,
             began_with,
             first is None,
+            totals_of(facts, group) if closed is not None else None,
         )
         meets = []
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
@@ -118,6 +168,8 @@ class Joining:
         conversation = facts.value("conversation")
         if conversation:
             meets.append(meeting_key(unit.tenant, b"c", conversation))
+        if run.totals is not None:
+            meets.append(meeting_key(unit.tenant, b"t", facts.value("totals_of")))
         return run, meets
 
     def _facts_of(self, root: Key, unit: Unit) -> Facts:
@@ -130,37 +182,67 @@ class Joining:
                     facts.merge(one.facts)
         return facts
 
-    def _enter(self, meeting: Key, key: Key, run: Run) -> bool:
+    def _enter(self, meeting: Key, key: Key, run: Run, *, is_guest: bool) -> bool:
+        if meeting[16:17] == b"l":
+            strand = self.strands.get(meeting) or Strand()
+            runs = strand.guests if is_guest else strand.runs
+            if runs.get(key) == run:
+                return True
+            if key not in runs and len(runs) >= STRAND_CAP:
+                return False
+            self._change(meeting)
+            runs[key] = run
+            self.strands.put(meeting, strand)
+            return True
         runs = self._runs(meeting)
         if runs.get(key) == run:
             return True
-        if meeting[16:17] == b"l":
-            if key not in runs and len(runs) >= STRAND_CAP:
-                return False
-            runs[key] = run
-            self.strands.put(meeting, self.strands.get(meeting) or Strand(runs=runs))
-        else:
-            runs[key] = run
-            if len(runs) > RUNS_CAP:
-                del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
-            self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
-        self._changed[meeting] = None
+        self._change(meeting)
+        runs[key] = run
+        if len(runs) > RUNS_CAP:
+            del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
+        self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
         return True
+
+    def _change(self, meeting: Key) -> None:
+        """Remember a meeting as it was when it was last decided who goes on with whom."""
+        if meeting not in self._changed:
+            strand = self.strands.get(meeting) if meeting[16:17] == b"l" else None
+            guests, is_joined = (dict(strand.guests), strand.is_joined) if strand is not None else ({}, False)
+            self._changed[meeting] = _Met(dict(self._runs(meeting)), guests, is_joined)
 
     def _withdraw(self, meeting: Key, key: Key) -> None:
         if meeting[16:17] == b"l":
             meeting = self._strand(meeting[:16])[0]
-        if self._runs(meeting).pop(key, None) is None:
+            strand = self.strands.get(meeting)
+            if strand is None or not (key in strand.runs or key in strand.guests):
+                return
+            self._change(meeting)
+            if strand.runs.pop(key, None) is None:
+                del strand.guests[key]
+            self.strands.put(meeting, strand)
             return
-        shelf = self.strands if meeting[16:17] == b"l" else self.meetings
-        record = shelf.get(meeting)
-        assert record is not None
-        shelf.put(meeting, record)  # type: ignore[arg-type]  # each of its own kind
-        self._changed[meeting] = None
+        met = self.meetings.get(meeting)
+        if met is None or key not in met.runs:
+            return
+        self._change(meeting)
+        del met.runs[key]
+        self.meetings.put(meeting, met)
 
     def _runs(self, meeting: Key) -> dict[Key, Run]:
         record = self.strands.get(meeting) if meeting[16:17] == b"l" else self.meetings.get(meeting)
         return record.runs if record is not None else {}
+
+    def _link(self, kin: Kin, span_id: bytes) -> bytes:
+        """Return the domain to which a run links: by its box, or the nearest span above it that links anywhere."""
+        for _ in range(DEPTH):
+            cell = kin.cells.get(span_id)
+            if cell is None:
+                return b""
+            if cell.link or not cell.parent or cell.is_cut:
+                return cell.link
+            span_id = cell.parent
+        return b""
 
     # --- strands ------------------------------------------------------------------------------------------------------
 
@@ -180,6 +262,7 @@ class Joining:
             return
         if b < a:
             (a, mine), (b, its) = (b, its), (a, mine)
+        self._change(a)
         for key, run in its.runs.items():
             mine.runs[key] = run
             unit = self.groups.unit(key)
@@ -187,28 +270,53 @@ class Joining:
                 unit.meetings.pop(b, None)
                 unit.meetings[a] = b""
                 self.groups.kin(key[:16]).units.put(key[17:], unit)
-        mine.is_joined, its.into, its.runs = True, a[:16], {}
+        for key, run in its.guests.items():
+            mine.guests[key] = run
+            unit = self.groups.unit(key)
+            if unit is not None and unit.meetings.pop(b, None) is not None:
+                unit.meetings[a] = b""
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
+        mine.is_joined, its.into, its.runs, its.guests = True, a[:16], {}, {}
+        self.groups.runs.update(mine.runs)  # whoever was a guest elsewhere is so no more
         self.strands.put(a, mine)
         self.strands.put(b, its)
-        self._changed[a] = None
 
     # --- who goes on with whom ----------------------------------------------------------------------------------------
 
-    def _decide(self, meeting: Key) -> None:
-        runs = self._runs(meeting)
-        below: dict[Key, Key] = {}
+    def _decide(self, meeting: Key, former: _Met) -> None:
         if meeting[16:17] == b"l":
             strand = self.strands.get(meeting)
-            if strand is None or not strand.is_joined:  # of one trace, which its own spans tell
+            if strand is None:
                 return
-            on, below = of_strand(runs)
+            on, below, runs = of_links(strand.runs, strand.guests, strand.is_joined)
+            was_on, was_below, were = of_links(former.runs, former.guests, former.is_joined)
+        elif meeting[16:] == _TOTALS:
+            self._take_off(self._runs(meeting))
+            return
         else:
-            on = continued(runs)
+            runs, were = self._runs(meeting), former.runs
+            on, was_on = continued(runs), continued(were)
+            below = was_below = {}
+        is_talk = meeting[16:] == b"rc"
         for key in sorted(runs):
+            is_held = is_talk and may_go_on(runs, key, on)
+            if (
+                key in were
+                and on.get(key) == was_on.get(key)
+                and below.get(key) == was_below.get(key)
+                and is_held == (is_talk and may_go_on(were, key, was_on))
+            ):
+                continue  # not even asked for: a long conversation has many runs
             unit = self.groups.unit(key)
             if unit is None:
                 continue
             to = on.get(key, b"")
+            if is_talk and unit.is_held != is_held:
+                unit.is_held = is_held
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
+                group = self.groups.group(unit.group)
+                if group is not None:
+                    self.groups.touch(unit.group, group)
             known = unit.meetings.get(meeting, b"")
             is_linked = meeting[16:17] == b"l" and unit.linked_to != below.get(key, b"")
             if known == to and not is_linked:
@@ -217,6 +325,18 @@ class Joining:
             if is_linked:
                 unit.linked_to = below.get(key, b"")
             self._show(key, unit)
+
+    def _take_off(self, runs: dict[Key, Run]) -> None:
+        """Say of each run what its agent had used before it: the total of the run that ended before it, unless it is the greater."""
+        before: tuple[int, int] | None = None
+        for key in sorted(runs, key=lambda key: (runs[key].end_ns, key)):
+            totals, group = runs[key].totals, self.groups.group(runs[key].group)
+            assert totals is not None
+            less = before if before is not None and before[0] <= totals[0] and before[1] <= totals[1] else None
+            before = totals
+            if group is not None and group.before != less:
+                group.before = less
+                self.groups.touch(runs[key].group, group)
 
     def _show(self, key: Key, unit: Unit) -> None:
         """Show a run where its meetings, and links, say."""
@@ -231,6 +351,14 @@ class Joining:
             unit.linked_to = b""
         kin.units.put(key[17:], unit)
         self.groups.regroup(kin, key[17:])
+
+
+def totals_of(facts: Facts, group: Group) -> tuple[int, int] | None:
+    """Return the lifetime totals that a run told at its end, where no call of it tells tokens."""
+    total = facts.value("aggregate")
+    if facts.value("totals_of") is None or total is None or group.flow[0]:
+        return None
+    return (total[0] or 0, total[1] or 0)
 
 
 def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
@@ -252,6 +380,14 @@ def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
     return out
 
 
+def may_go_on(runs: dict[Key, Run], key: Key, on: dict[Key, Key]) -> bool:
+    """Tell whether a run that did nothing yet may turn out to go on with one that waits."""
+    run = runs[key]
+    if not run.is_idle or run.end_ns or key in on:
+        return False
+    return any(former.waits and 0 < former.end_ns <= run.start_ns for former in runs.values())
+
+
 def goes_on(before: Run, run: Run) -> bool:
     """Tell whether a run does what the one that waits left open."""
     name, call_id = before.pending
@@ -263,6 +399,33 @@ def goes_on(before: Run, run: Run) -> bool:
     if call_id and its_id:
         return call_id == its_id
     return not name or not its_name or name == its_name
+
+
+def of_links(
+    runs: dict[Key, Run], guests: dict[Key, Run], is_joined: bool
+) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, Run]]:
+    """Return of a strand and its guests who goes on with which task, who hangs below which, and of whom that says anything."""
+    on, below = of_guests(runs, guests)
+    if not is_joined:  # of one trace, which its own spans tell
+        return on, below, guests
+    one, other = of_strand(runs)
+    return {**on, **one}, {**below, **other}, {**guests, **runs}
+
+
+def of_guests(runs: dict[Key, Run], guests: dict[Key, Run]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run that links to a trace the task there that it goes on with, else the one that it hangs below."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    for key, guest in guests.items():
+        hosts = sorted(
+            (run.start_ns, host) for host, run in runs.items() if run.start_ns <= guest.start_ns and host[:16] != key[:16]
+        )
+        same = [host for _, host in hosts if guest.agent_name and runs[host].agent_name == guest.agent_name]
+        if same:
+            on[key] = runs[same[0]].group
+        elif hosts:
+            below[key] = runs[hosts[0][1]].group
+    return on, below
 
 
 def of_strand(runs: dict[Key, Run]) -> tuple[dict[Key, Key], dict[Key, Key]]:

@@ -28,3 +28,5 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     limit: int = 0
     before: int = 0
     forecast: Forecast | None = None
+    #: Of a compaction: the last call before it (ns).
+    since_ns: int = 0

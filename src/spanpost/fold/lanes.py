@@ -12,6 +12,8 @@ warnings have the same ids, so no order tells one twice.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 
@@ -22,6 +24,7 @@ from spanpost.fold.absorb import AGENT_LANE, NO_MODEL
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window, canonical_model, resolve
 from spanpost.fold.context_news import context_news
+from spanpost.fold.facts import Facts
 from spanpost.fold.forecast import DROP, STEPS, climb_of, forecast, may_reach
 from spanpost.fold.groups import Groups
 from spanpost.fold.judged import Judged, What
@@ -60,11 +63,13 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
         lane.conversation = call.conversation
     if lane.drop is not None:
         before, after = lane.drop
-        first, lane.drop = lane.points[-1], None
+        # None where a spanpost of before the points wrote the lane last: it runs beside this one during a rollout.
+        first, lane.drop = lane.points[-1:], None
+        since_ns = lane.points[-2][0] if len(lane.points) > 1 else 0
         if used <= before * DROP:
             _rearm(lane)
-            lane.points = [first]
-            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before))
+            lane.points = first
+            out.append(Judged(What.COMPACTION, lane.climb, after, window, before=before, since_ns=since_ns))
     if lane.used and used <= lane.used * DROP and not out:
         lane.drop = (lane.used, used)
     lane.newest_ns, lane.newest_key, lane.used = call.at_ns, call.key, used
@@ -112,6 +117,25 @@ def lane_key(talk: bytes, agent: str, model: str) -> Key:
     return talk + b"w" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
 
 
+class _Place(NamedTuple):
+    """The task in which calls are judged, and what is known of it."""
+
+    boundary: bytes
+    key: Key
+    group: Group
+    facts: Facts
+    #: The agent's name and the task's, of a task with a box.
+    agent: tuple[str | None, str | None] | None
+    #: It says itself how full its context is, and how large that is.
+    says_use: bool
+    said_window: int | None
+    compacted_ns: int
+
+
+def _in_order(call: tuple[Any, ...]) -> tuple[int, bytes, bytes]:
+    return call[:3]
+
+
 class Lanes:
     """The lanes of one batch."""
 
@@ -122,60 +146,94 @@ class Lanes:
         self.talks = Shelf(groups.work, Lane)
         #: Calls to be judged in order of time: (time, key, domain, boundary, observation, reading, domain of the conversation).
         self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading, bytes]] = []
-        #: Canonical names, as they were asked for.
+        #: Canonical names, windows and keys of lanes, as they were asked for.
         self._models: dict[str, str] = {}
+        self._windows: dict[tuple[str | None, int | None], Window | None] = {}
+        self._keys: dict[tuple[bytes, str | None, str], Key] = {}
+        self._known = rules.known_windows
 
     def judged(self) -> list[tuple[Checkpoint, Key]]:
         """Judge this batch's calls, in order of time; return what they tell, with the task."""
         news: list[tuple[Checkpoint, Key]] = []
-        for at, key, domain, boundary, o, r, talk in sorted(self.calls, key=lambda call: call[:3]):
-            kin = self.groups.kin(domain)
-            boundary = kin.boundary(boundary)
-            unit = kin.units.get(boundary)
-            group = self.groups.group(unit.group) if unit is not None else None
-            if unit is None or group is None:
+        places: dict[tuple[bytes, bytes], _Place | None] = {}
+        for at, key, domain, met, o, r, talk in sorted(self.calls, key=_in_order):
+            try:
+                where = places[domain, met]
+            except KeyError:
+                where = places[domain, met] = self._place(domain, met)
+            if where is None:
                 continue
-            facts = group.facts
+            group, facts = where.group, where.facts
             if r.context_used is not None:
                 used, name, begun = r.context_used, AGENT_LANE, at
                 model = r.model or facts.value("model")
-            elif r.usage is not None and r.usage.input is not None and facts.value("context_used") is None:
+            elif r.usage is not None and r.usage.input is not None and not where.says_use:
                 used, name, begun = r.usage.input, self._canonical(r.model or NO_MODEL), o.start_ns or at
                 model = name
             else:
                 continue
-            found = self._lane(group, r, name, talk)
+            found = self._lane(where, r, name, talk)
             if found is None:
                 continue
             lane, place = found
-            said = r.context_window or facts.value("context_window")
-            accepted = max(facts.accepted.get(name, 0), lane.used)
-            window = resolve(model, self.rules.known_windows, said=said, accepted=accepted)
-            call = Call(at, key, begun, used, r.conversation_id or "", facts.at("compacted"))
+            window = self._window(model, r.context_window or where.said_window, max(facts.accepted.get(name, 0), lane.used))
+            call = Call(at, key, begun, used, r.conversation_id or "", where.compacted_ns)
             for judged in judge(lane, call, window, self.rules):
                 if judged.what is What.COMPACTION and call.compacted_ns:
                     continue  # who says its compactions is believed
-                checkpoint = context_news(judged, group, place or name, name, o, boundary)
+                checkpoint = context_news(judged, group, place or name, name, o, where.boundary)
                 # A task that was part of another for a while has forgotten its lanes, not what was told of it.
-                told = seen_key(unit.group[:16], checkpoint.id.bytes, checkpoint.kind)
+                told = seen_key(where.key[:16], checkpoint.id.bytes, checkpoint.kind)
                 if self.seen.get(told) is None:
                     self.seen.put(told, Seen(at, key))
-                    news.append((checkpoint, unit.group))
+                    news.append((checkpoint, where.key))
+                    if judged.what is What.COMPACTION:
+                        group.inferred = [*group.inferred, (checkpoint.id.bytes, judged.since_ns, at)][-LANE_CAP:]
             if place:
                 self.talks.put(place, lane)
-            self.groups.touch(unit.group, group)
         return news
 
-    def _lane(self, group: Group, r: Reading, name: str, talk: bytes) -> tuple[Lane, Key] | None:
-        """Return the lane of a call, and its key where it is a conversation's."""
+    def overtaken(self) -> list[UUID]:
+        """Return the compactions that were inferred, and that the agent has said since: told once, in its own words."""
+        out: list[UUID] = []
+        for key in list(self.groups.touched):
+            group = self.groups.group(key)
+            said_ns = group.facts.at("compacted") if group is not None else 0
+            if group is None or not said_ns or not group.inferred:
+                continue
+            gone = [entry for entry in group.inferred if entry[1] < said_ns <= entry[2]]
+            if gone:
+                group.inferred = [entry for entry in group.inferred if entry not in gone]
+                self.groups.groups.put(key, group)
+                out += [UUID(bytes=id) for id, _, _ in gone]
+        return out
+
+    def _place(self, domain: bytes, met: bytes) -> _Place | None:
+        """Return the task of calls that were met under a boundary; that they are judged may change its row."""
+        kin = self.groups.kin(domain)
+        boundary = kin.boundary(met)
+        unit = kin.units.get(boundary)
+        group = self.groups.group(unit.group) if unit is not None else None
+        if unit is None or group is None:
+            return None
+        self.groups.touch(unit.group, group)
         facts = group.facts
+        agent = (facts.value("agent_name"), facts.value("name")) if group.has_box else None
+        says_use = facts.value("context_used") is not None
+        return _Place(boundary, unit.group, group, facts, agent, says_use, facts.value("context_window"), facts.at("compacted"))
+
+    def _lane(self, where: _Place, r: Reading, name: str, talk: bytes) -> tuple[Lane, Key] | None:
+        """Return the lane of a call, and its key where it is a conversation's."""
+        group = where.group
         own = group.lanes.get(name)
         agent = r.agent_label
-        if group.has_box:
-            agent = facts.value("agent_name") or agent or facts.value("name")
+        if where.agent is not None:
+            agent = where.agent[0] or agent or where.agent[1]
         if talk:
             # Without a box whose calls these are is not known: they are nobody's, as they are in the task.
-            place = lane_key(talk, agent or "", name)
+            place = self._keys.get((talk, agent, name))
+            if place is None:
+                place = self._keys[talk, agent, name] = lane_key(talk, agent or "", name)
             lane = self.talks.get(place)
             if own is not None:  # it was not known yet whose calls these are
                 del group.lanes[name]
@@ -188,6 +246,16 @@ class Lanes:
                 return None
             own = group.lanes[name] = Lane()
         return own, b""
+
+    def _window(self, model: str | None, said: int | None, accepted: int) -> Window | None:
+        """Return a model's window, as `resolve` does."""
+        try:
+            window = self._windows[model, said]
+        except KeyError:
+            window = self._windows[model, said] = resolve(model, self._known, said=said)
+        if window is not None and accepted > window.tokens:
+            return resolve(model, self._known, said=said, accepted=accepted)
+        return window
 
     def _canonical(self, model: str) -> str:
         known = self._models.get(model)

@@ -21,7 +21,7 @@ from spanpost.fold.work import Key, Shelf
 #: Exceptions in doubt kept of one unit, the earliest.
 DOUBTFUL_CAP = 16
 _ERROR = Kind.ERROR
-_ENDED = Part.ENDED
+_ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
 
 
 class News:
@@ -44,9 +44,11 @@ class News:
             key = seen_key(p.domain, id.bytes, kind)
         seen = self.seen.get(key)
         copy = p.content_hash + o.trace_id + o.span_id  # two spans may say the very same of one approval
-        if seen is not None and (seen.at_ns, seen.key) <= (o.at_ns, copy):
+        # A person's decision through spanpost stands before what the agent tells of it, whatever its clock says.
+        at_ns = o.at_ns if o.part is not _INTERVENTION else 0
+        if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
             return
-        self.seen.put(key, Seen(o.at_ns, copy))
+        self.seen.put(key, Seen(at_ns, copy))
         if kind is _ERROR and seen is None:
             if o.name == c.EVENT_EXCEPTION and o.part is not _ENDED and len(cell.errors) < 16:
                 cell.errors = (*cell.errors, id.bytes)
@@ -86,7 +88,9 @@ class News:
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
             known = told.get(checkpoint.id)
-            if known is None or checkpoint.at <= known[0].at:  # of one time the later telling was found to rank before
+            if (
+                known is None or checkpoint.kind is Kind.APPROVAL_RESOLVED or checkpoint.at <= known[0].at
+            ):  # of one time the later telling was found to rank before
                 told[checkpoint.id] = (checkpoint, key)
 
         for _, _, _, unit_to, group_key in self.groups.moves:

@@ -108,6 +108,8 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     closed: tuple[int, bytes, str, str, str] | None = None
     #: Of its own figures the cost that another telling of the call knew, in nano-dollars.
     lent: int = 0
+    #: The domain of the trace to which it links, if that is one trace and another.
+    link: bytes = b""
 
     @property
     def is_box(self) -> bool:
@@ -168,6 +170,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
+    #: It did nothing yet, and another of its conversation waits: whether it goes on with that is told by its first call.
+    is_held: bool = False
     #: Where this run met others, and the task it was found to go on with there.
     meetings: dict[Key, Key] = {}
 
@@ -256,6 +260,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     has_box: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     flow: Flow = ZERO
+    #: Of a total of its agent's lifetime what was used before the run: input and output.
+    before: tuple[int, int] | None = None
     #: What its data points tell: shown where `flow` knows nothing.
     metered: Flow = ZERO
     tools: dict[str, tuple[int, int]] = {}
@@ -264,6 +270,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     parent: Key = b""
     parent_rank: tuple[int, Key] = (0, b"")
     lanes: dict[str, Lane] = {}
+    #: Compactions that were inferred: checkpoint id, the last call before it, the call that confirmed it (ns).
+    inferred: list[tuple[bytes, int, int]] = []
     is_announced: bool = False
     #: A timer runs, at whose end the task is announced after all.
     is_settling: bool = False
@@ -338,6 +346,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     began_with: tuple[str, str] | None = None
     #: It did nothing yet.
     is_idle: bool = False
+    #: What its agent had used in its lifetime when it ended, where nothing else is known of the run: input and output.
+    totals: tuple[int, int] | None = None
 
 
 class Meeting(msgspec.Struct, gc=False):
@@ -353,6 +363,8 @@ class Strand(msgspec.Struct, omit_defaults=True, gc=False):
     #: More traces than its own are in it.
     is_joined: bool = False
     runs: dict[Key, Run] = {}
+    #: Runs of other traces that link to this one.
+    guests: dict[Key, Run] = {}
 
 
 class Seen(msgspec.Struct, omit_defaults=True, gc=False):

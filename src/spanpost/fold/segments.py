@@ -48,7 +48,8 @@ def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:
             segment.start_ns = begins
         segment.ending.merge(unit.facts.ending)
         if unit.root == own:
-            segment.trace_id, segment.span_id, segment.goes_on = unit.trace_id, span_id, bool(unit.joined)
+            segment.trace_id, segment.span_id = unit.trace_id, span_id
+            segment.goes_on = bool(unit.joined) and unit.group == unit.joined  # below another box it is that one's part
     else:
         segment.inner.merge(unit.facts.ending)
     if len(group.segments) > SEGMENT_CAP:

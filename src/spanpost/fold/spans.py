@@ -13,8 +13,8 @@ from spanpost.fold.batch import Placed
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import NOTHING, of_call
 from spanpost.fold.groups import Groups
-from spanpost.fold.kin import Kin, borrowed, claim, passes, total, winners
-from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key
+from spanpost.fold.kin import SAME_CALL, Kin, borrowed, claim, hands, passes, total, winners
+from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key, domain_of
 from spanpost.fold.work import Key, Shelf
 
 _LLM, _TOOL = Role.LLM, Role.TOOL
@@ -51,7 +51,9 @@ class Spans:
         cell.parent = parent or cell.parent
         cell.is_cut = cell.is_cut or is_cut
         cell.state, cell.rank, cell.role = state, rank, role
-        cell.tool_name = (r.tool_name or "") if role is _TOOL else ""
+        if o.links:
+            cell.link = link_of(o)
+        cell.tool_name = (SAME_CALL if r.is_same_call else r.tool_name or "") if role is _TOOL else ""
         cell.failed = r.failure is not None and not r.is_interrupt
         cell.own = of_call(r.usage) if role is _LLM else None
         if r.is_metered and cell.own is not None:
@@ -59,18 +61,25 @@ class Spans:
         cell.lent = 0
         cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
         contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (p.slot and (role is _LLM or r.call_key)) else ()
-        kin.recast(span_id, cell, old, before)
+        is_boundary = cell.is_boundary
+        if is_new and not is_boundary:
+            kin.cells.put(span_id, cell)
+            change = hands(cell)
+            if not change.is_nothing:
+                kin.push(cell.parent, change)
+        else:
+            kin.recast(span_id, cell, old, before)
         for contest in contests:
             self._crown(contest)
-        if not is_new or cell.is_boundary:  # nothing can be known below a span that nobody named
+        if not is_new or is_boundary:  # nothing can be known below a span that nobody named
             self._settle_boundary(kin, p, cell, span_id, is_new, was_boundary)
         return cell
 
-    def edge(self, kin: Kin, span_id: bytes, parent: bytes, rank: Rank) -> None:
+    def edge(self, kin: Kin, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
         """Keep of an ended span that is not an agent's and that nobody named where it hangs: all that `adopt` would do."""
         if kin.cells.get(parent) is None:
             kin.cells.put(parent, Cell())
-        kin.cells.put(span_id, Cell(parent=parent, state=ENDED, rank=rank))
+        kin.cells.put(span_id, Cell(parent=parent, state=ENDED, rank=rank, link=link))
 
     def _link(self, kin: Kin, span_id: bytes, parent: bytes, *, is_new: bool) -> bool:
         """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
@@ -180,6 +189,12 @@ def _identify(unit: Unit, o: Observation, r: Reading, copy: Copy) -> bool:
     if o.start_ns and (not unit.start_ns or o.start_ns < unit.start_ns):
         unit.start_ns = o.start_ns
     return before != (unit.agent_name, unit.task_id, unit.start_ns)
+
+
+def link_of(o: Observation) -> bytes:
+    """Return the domain of the trace to which a span links; empty where it links to several, as the consumer of a batch does."""
+    traces = {trace_id for trace_id, _ in o.links} - {o.trace_id}
+    return domain_of(o.tenant, traces.pop()) if len(traces) == 1 else b""
 
 
 def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:

@@ -29,8 +29,9 @@ from typing import Any
 import msgspec
 
 from spanpost import conventions as c
-from spanpost.domain.readings import Approval, Artifact, Failure, Finish
+from spanpost.domain.readings import Artifact, Failure, Finish
 from spanpost.domain.tasks import Step, Task
+from spanpost.fold import acts, approvals
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
 from spanpost.fold.facts import Ending, Fact, Facts
@@ -78,9 +79,11 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
         return verdict
     if is_given_up(group):
         return Verdict(c.ERROR, "last call failed, and silence since", "error", True, True, facts.last_ns, facts.value("failure"))
-    if _open_approvals(facts):
+    if approvals.is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
+    if acts.paused_by(facts) and (said is None or said[1] < facts.at("pause_asked")):
+        return Verdict(c.PAUSED, "a person paused it")
     if said is not None and said[3] in (c.WAITING, c.PAUSED, c.STALLED):
         return Verdict(said[3], "agent.status")
     if _is_interrupted(facts):
@@ -102,7 +105,7 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
 
 def may_be_given_up(group: Group) -> bool:
     """Tell whether a task whose root never comes would be taken for failed, were it silent for a while."""
-    return _has_failed_call_last(group.facts) and not _open_approvals(group.facts)
+    return _has_failed_call_last(group.facts) and not approvals.is_waiting(group.facts)
 
 
 def is_given_up(group: Group) -> bool:
@@ -163,12 +166,13 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
         return Verdict(c.WAITING, "interrupt", "waiting", True, True, at)
-    if _open_approvals(facts) and outcome != "error":
+    if approvals.is_waiting(facts) and outcome != "error":
         return Verdict(c.WAITING, "open approval", "waiting", False, True, at)
     if outcome == "cancelled":
         return Verdict(c.CANCELLED, "cancelled", "cancelled", False, True, at)
     if outcome == "error":
-        return Verdict(c.ERROR, "root error", "error", False, True, at, (kind, message, _log_tail(facts)))
+        shown = (kind, message, _log_tail(facts)) if kind or message else facts.value("failure")  # an event has told it
+        return Verdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
         return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
@@ -199,7 +203,7 @@ def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str
     rested = ending.rested
     if rested is None or rested[0] < _active(group, facts):
         return None
-    if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
+    if facts.at("begun") > max(facts.at("tool"), facts.at("idle")):  # a tool is at work, or nobody has let it
         return None
     return rested[0], rested[1], "rested", "", ""
 
@@ -247,21 +251,13 @@ def _is_unresolved(facts: Facts) -> bool:
     """It closed on a tool call that was asked for and never made, or made and never answered by a model turn."""
     call, tool = facts.value("call"), facts.value("tool")
     if call is None:
-        return tool is not None and bool(tool[2])
+        return tool is not None and tool[2] == 1
     if tool is not None and facts.at("tool") > facts.at("call"):
         name = str(tool[0]).lower()
         if any(name.startswith(closing) or closing in name for closing in _CLOSING):
             return False
-        return bool(tool[2]) or call[2] in (Finish.TOOLS, Finish.UNKNOWN)
+        return tool[2] == 1 or (tool[2] != 2 and call[2] in (Finish.TOOLS, Finish.UNKNOWN))
     return bool(call[2] == Finish.TOOLS)
-
-
-def _open_approvals(facts: Facts) -> bool:
-    asked = facts.maps.get("asked")
-    if not asked:
-        return False
-    answered = facts.maps.get("answered", {})
-    return any(entry not in answered for entry in asked)
 
 
 def as_task(
@@ -283,7 +279,9 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
-    said_cost = _said_cost(group) if maps else None
+    if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
+        aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
+    whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
@@ -339,10 +337,10 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=said_cost if said_cost is not None else usage.cost_usd,
+        cost_usd=whole_cost if whole_cost is not None else usage.cost_usd,
         # What data points tell is of all calls.
         unpriced_calls=0
-        if said_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
+        if whole_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
         else group.flow[0] - group.flow[11],
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
@@ -359,7 +357,11 @@ def as_task(
         child_failed=sum(children.values()),
         steps=steps,
         artifacts=_artifacts(facts) if maps else (),
-        approvals=_approvals(facts) if maps else (),
+        approvals=approvals.approvals(facts, group.tenant, rules.expiry) if maps else (),
+        is_muted=acts.is_muted(facts),
+        cancel_by=acts.cancel_by(facts),
+        cancel_at=moment(facts.at("cancel_asked")),
+        paused_by=acts.paused_by(facts),
         links=_by_name(maps.get("links")),
         results=_by_name(maps.get("results")),
         attributes=_by_name(maps.get("attributes")),
@@ -367,7 +369,7 @@ def as_task(
     )
 
 
-def _said_cost(group: Group) -> Decimal | None:
+def said_cost(group: Group) -> Decimal | None:
     """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
     said = group.facts.maps.get("costs")
     if not said:
@@ -440,25 +442,3 @@ def _acts(facts: Facts) -> tuple[Step, ...]:
 def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
     entries = sorted(facts.maps.get("artifacts", {}).items(), key=lambda item: (item[1][1], item[0]))
     return tuple(Artifact(name=fact[3][0], uri=fact[3][1], kind=fact[3][2]) for _, fact in entries)
-
-
-def _approvals(facts: Facts) -> tuple[Approval, ...]:
-    asked, answered = facts.maps.get("asked", {}), facts.maps.get("answered", {})
-    out = []
-    for entry in sorted(asked.keys() | answered.keys(), key=lambda e: (asked[e][1] if e in asked else 0, e)):
-        question, detail, options, risk, expires_at = asked[entry][3] if entry in asked else ("", "", [], "", "")
-        decision, by, comment = answered[entry][3] if entry in answered else ("", "", "")
-        out.append(
-            Approval(
-                id=entry,
-                question=question,
-                detail=detail,
-                options=tuple(options),
-                risk=risk,
-                expires_at=expires_at,
-                decision=decision,
-                by=by,
-                comment=comment,
-            )
-        )
-    return tuple(out)

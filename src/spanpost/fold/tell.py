@@ -12,6 +12,7 @@ from spanpost import conventions as c
 from spanpost.domain.checkpoints import SAID, Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading, Role, Tells
+from spanpost.fold.approvals import digest_of, escalated_id, told_id
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.moments import EPOCH, duration, moment
@@ -35,8 +36,14 @@ _KINDS = {
 def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     """Return the id of what happened, equal in its live form, its log form and its final form."""
     trace, span = o.trace_id.hex(), o.span_id.hex()
-    if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) and r.approval is not None:
+    if kind is Kind.APPROVAL_REQUESTED and r.approval is not None:
+        if o.name == c.EVENT_APPROVAL_ESCALATED:
+            return escalated_id(o.tenant, r.approval.id, r.approval.digest)
+        return told_id(o.tenant, r.approval.id, digest_of(r.approval))
+    if kind is Kind.APPROVAL_RESOLVED and r.approval is not None:
         what = f"{kind}\0{r.approval.id}"
+        if r.approval.mark:
+            what += f"\0{r.approval.mark}"
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         what = f"{trace}\0{kind}\0{r.artifact.key}"
     elif r.occurrence.startswith("call\0"):  # a call's own id: whichever of its spans and records tells it
@@ -88,8 +95,12 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
     elif r.approval is not None:
         a = r.approval
         ref = a.id
-        if kind is Kind.APPROVAL_REQUESTED:
+        if o.name == c.EVENT_APPROVAL_ESCALATED:
+            status, text, detail = c.WAITING, f"Nobody has answered: {a.question or 'a decision is needed'}", a.detail
+        elif kind is Kind.APPROVAL_REQUESTED:
             status, text, detail = c.WAITING, a.question or "A decision is needed", a.detail
+        elif a.is_expired:
+            text = "Nobody decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
         else:
             text = f"{a.decision or 'resolved'}{f' by {a.by}' if a.by else ''}{f': {a.comment}' if a.comment else ''}"
     return Checkpoint(

@@ -9,8 +9,9 @@ from datetime import datetime
 import msgspec
 
 from spanpost.domain.observations import Observation, Part, content_hash, event_id
-from spanpost.domain.readings import Reading, Role
+from spanpost.domain.readings import Reading, Role, Tells
 from spanpost.fold import milestones
+from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
 from spanpost.fold.house import House
@@ -37,14 +38,16 @@ from spanpost.fold.records import (
     strand_key,
     unit_key,
 )
+from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
 from spanpost.fold.work import Key, Missing, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "prepare", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare", "trail"]
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED = Part.STARTED
 _LLM = Role.LLM
+_NOTHING = Tells.NOTHING
 
 
 def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices: Prices | None = None) -> list[Placed]:
@@ -54,27 +57,36 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
     """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
+    talks: dict[tuple[str, str], bytes] = {}
     for source in batch:
         reading = read(source)
+        if reading.is_plan and reading.step_name is not None and not keeps_content:
+            reading = msgspec.structs.replace(reading, step_name=None)
         o = source if reading.stands_for is None else _stand_in(source, reading)
-        if prices is not None and reading.role == _LLM and reading.usage is not None:
-            usage = prices.priced(source, reading.provider, reading.model, reading.usage)
-            if usage is not reading.usage:
-                reading = msgspec.structs.replace(reading, usage=usage)
-        tenant = o.tenant
-        at = (tenant, o.trace_id)
-        domain = domains.get(at)
+        tenant, part = o.tenant, o.part
+        domain = domains.get((tenant, o.trace_id))
         if domain is None:
-            domain = domains[at] = domain_of(tenant, o.trace_id)
-        if reading is NOTHING and o is source and o.part <= _STARTED:
+            domain = domains[tenant, o.trace_id] = domain_of(tenant, o.trace_id)
+        if reading is NOTHING and o is source and part <= _STARTED:
             kept = source if not source.attributes or keeps_content else without_content(source)
             placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
             continue
-        kind = possible_telling(o, reading)
+        usage = reading.usage
+        if usage is not None and prices is not None and reading.role == _LLM:
+            priced = prices.priced(source, reading.provider, reading.model, usage)
+            if priced is not usage:
+                reading = msgspec.structs.replace(reading, usage=priced)
         telling = None
-        if kind is not None:
-            id = occurrence_id(o, reading, kind)
-            telling = (kind, id, seen_key(domain, id.bytes, kind))
+        if reading.tells is not _NOTHING or reading.failure is not None:
+            kind = possible_telling(o, reading)
+            if kind is not None:
+                id = occurrence_id(o, reading, kind)
+                telling = (kind, id, seen_key(domain, id.bytes, kind))
+        talk = b""
+        if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
+            talk = talks.get((tenant, said), b"")
+            if not talk:
+                talk = talks[tenant, said] = talk_domain(tenant, said)
         placed.append(
             Placed(
                 o,
@@ -86,7 +98,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
                 telling,
                 slot_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
-                talk_domain(tenant, reading.conversation_id) if reading.conversation_id and reading.says_use else b"",
+                talk,
             )
         )
     return placed
@@ -124,7 +136,28 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
             out.add(p.talk)
         if p.telling is not None:
             out.add(p.telling[2][:16])
+        if p.reading.approval is not None:
+            out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
+        if p.observation.links and p.reading.role.is_box and (other := link_of(p.observation)):
+            out.add(other)
     return out
+
+
+def parts(batch: Sequence[Placed], most: int) -> list[list[int]]:
+    """Return the positions of a batch in parts that touch at most so many domains each, as far as that goes with whole traces."""
+    traces: dict[bytes, list[int]] = {}
+    for i, p in enumerate(batch):
+        traces.setdefault(p.domain, []).append(i)
+    found: list[list[int]] = []
+    touched: set[bytes] = set()
+    for positions in traces.values():
+        more = domains([batch[i] for i in positions])
+        if not found or len(touched | more) > most:
+            found.append([])
+            touched = set()
+        found[-1] += positions
+        touched |= more
+    return found
 
 
 def is_new(work: Work, p: Placed) -> bool:
@@ -165,12 +198,6 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
                 group_of(record.group)
             for meeting in record.meetings:
                 look(meeting)
-            first, tool = record.facts.value("first"), record.facts.value("tool")
-            if talk := record.facts.value("conversation"):
-                look(meeting_key(record.tenant, b"c", talk))
-            for call_id in (first[2] if first is not None and first[0] == "tool" else "", tool[3] if tool is not None else ""):
-                if call_id:
-                    look(meeting_key(record.tenant, b"a", call_id))
         elif type(record) is Group and record.parent:
             look(record.parent)
     parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
@@ -182,8 +209,6 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
             group_of(group_key(p.task_uid))
         if p.telling is not None and p.telling[2][:16] not in whole:
             look(p.telling[2])
-        if p.reading.tool_call_id:  # by which a run may meet the one that waits for the call
-            look(meeting_key(p.observation.tenant, b"a", p.reading.tool_call_id))
         if domain in whole:
             continue
         span_id = p.observation.span_id
@@ -211,16 +236,19 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
     house = House(work, rules, now)
     # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
     order = sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__)
-    spans = [i for i in order if batch[i].is_span]
+    events = []
     try:
-        for i in spans:
-            house.span(i, batch[i])
-        if len(spans) < len(order):
-            for i in order:
-                if not batch[i].is_span:
-                    house.event(i, batch[i])
+        for i in order:
+            p = batch[i]
+            if p.observation.part <= _STARTED:
+                house.span(i, p)
+            else:
+                events.append(i)
+        for i in events:
+            house.event(i, batch[i])
         return house.close()
-    except Missing:
+    except Missing as missing:
+        _may_go_on(missing, house)
         raise
     except Exception:
         house.keep()  # a fault of ours: a ledger that cannot throw half-done work away must have it whole, to `mend` it
@@ -253,7 +281,25 @@ def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folde
             house.closing.tell_held(group)
         else:
             house.settled(key)
-    return house.close()
+    try:
+        return house.close()
+    except Missing as missing:
+        _may_go_on(missing, house)
+        raise
+
+
+def _may_go_on(missing: Missing, house: House) -> None:
+    """Let the ledger have the batch closed from where it stands, once what was asked for is there."""
+    if house.is_asking:
+
+        def go_on() -> Folded:
+            try:
+                return house.close()
+            except Missing as another:
+                _may_go_on(another, house)
+                raise
+
+        missing.go_on = go_on
 
 
 def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Folded:

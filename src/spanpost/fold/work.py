@@ -6,12 +6,14 @@ transaction touches is covered by its domains, so locking the domains, sorted, i
 
 A ledger that keeps everything at hand (memory) answers at once. One that must fetch (Postgres) prefetches what
 `walk.trail` names; when the fold meets a key that was not fetched it raises `Missing`, the ledger fetches, throws the
-half-done work away and folds again: the fold changes nothing but records, so that is safe.
+half-done work away and folds again: the fold changes nothing but records, so that is safe. Of what only the fold can know
+(which runs meet whom) it asks at a point from which it can go on.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -22,11 +24,15 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Missing(Exception):
-    """The fold needs a record that was not fetched. The ledger fetches `key` (and locks its domain) and folds again."""
+    """The fold needs records that were not fetched. The ledger fetches `keys` (and locks their domains) and folds again.
 
-    def __init__(self, key: Key) -> None:
-        super().__init__(key.hex())
-        self.key = key
+    With `go_on` nothing needs to be folded again: the fold stands where it asked, and goes on from there when that is called.
+    """
+
+    def __init__(self, *keys: Key) -> None:
+        super().__init__(", ".join([key.hex() for key in keys[:4]]))
+        self.keys = keys
+        self.go_on: Callable[[], Any] | None = None
 
 
 class Work(Protocol):

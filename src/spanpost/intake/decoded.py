@@ -189,6 +189,8 @@ def add_events(decoded: Decoded, events: list[Event], more: int, span: Observati
     for index, event in enumerate(events):
         try:
             seen = _event(event, index, span.trace_id, span.span_id, span_ns, span.origin, span.tenant)
+            if 0 < span.end_ns < seen.at_ns:  # stamped when it was exported (LangSmith): it was no later than its span
+                seen = msgspec.structs.replace(seen, end_ns=span.end_ns)
             ordinal = equals[seen.name, seen.at_ns] = equals.get((seen.name, seen.at_ns), -1) + 1
             decoded.observations.append(msgspec.structs.replace(seen, ordinal=ordinal) if ordinal else seen)
         except Exception:

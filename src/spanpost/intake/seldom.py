@@ -19,10 +19,13 @@ class Seldom:
     def warning(self, kind: str, message: str, *values: object, trace_id: str = "") -> None:
         self._write(logging.WARNING, kind, message, values, trace_id)
 
-    def error(self, kind: str, message: str, *values: object, trace_id: str = "") -> None:
-        self._write(logging.ERROR, kind, message, values, trace_id)
+    def error(self, kind: str, message: str, *values: object, trace_id: str = "", fault: Exception | None = None) -> None:
+        """Write it with where the `fault` was raised, when there is one."""
+        self._write(logging.ERROR, kind, message, values, trace_id, fault)
 
-    def _write(self, level: int, kind: str, message: str, values: tuple[object, ...], trace_id: str) -> None:
+    def _write(
+        self, level: int, kind: str, message: str, values: tuple[object, ...], trace_id: str, fault: Exception | None = None
+    ) -> None:
         now = time.monotonic()
         until, left_out = self._kinds.get(kind, (0.0, 0))
         if now < until:
@@ -33,4 +36,4 @@ class Seldom:
         self._kinds[kind] = now + EVERY, 0
         if left_out:
             message, values = message + " (and %d like it since)", (*values, left_out)
-        self._log.log(level, message, *values, extra={"trace_id": trace_id} if trace_id else None)
+        self._log.log(level, message, *values, extra={"trace_id": trace_id} if trace_id else None, exc_info=fault)

@@ -15,7 +15,8 @@ from spanpost.fold.batch import Placed
 from spanpost.fold.mend import DROPPED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LOG = Part.LOG
+#: Beyond it an index is a hash, that no column holds.
+_LINK = Part.LINK
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 #: In the order in which rows are copied: what is of one size and never null comes first.
@@ -116,7 +117,7 @@ def _events(
     texts: dict[str, bytes] = {}
     ids: dict[bytes, bytes] = {b"": _NULL}
     traces: dict[tuple[str, bytes], bytes] = {}
-    places: dict[tuple[UUID | None, bytes], bytes] = {}
+    places: dict[int, tuple[tuple[UUID | None, bytes], bytes]] = {}
 
     def text(value: str) -> bytes:
         known = texts.get(value)
@@ -130,12 +131,12 @@ def _events(
         event_id, content_hash, parent_id, trace = p.event_id, p.content_hash, span.parent_id, (o.tenant, span.trace_id)
         at = o.at_ns // 1000 - _YEAR_2000
         begins, ends, part = o.start_ns, o.end_ns, o.part
-        if begins and ends and part is not _LOG:
+        if begins and ends and part <= _LINK:
             times = _times(8, o.index, 8, begins, 8, ends)
         else:
             times = b"".join(
                 (
-                    _int8(8, o.index) if part is not _LOG else _NULL,
+                    _int8(8, o.index) if part <= _LINK else _NULL,
                     _int8(8, begins) if begins else _NULL,
                     _int8(8, ends) if ends else _NULL,
                 )
@@ -150,10 +151,10 @@ def _events(
         if sent_by is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
             sent_by = origins[id(o.origin)] = (o.origin, _jsonb(_json(o.origin.resource)) + text(scope))
-        shown = places.get(place)
+        shown = places.get(id(place))
         if shown is None:
             task_uid, unit = place
-            shown = places[place] = (_sized(task_uid.bytes) if task_uid is not None else _NULL) + _sized(unit)
+            shown = places[id(place)] = (place, (_sized(task_uid.bytes) if task_uid is not None else _NULL) + _sized(unit))
         attributes = _json(o.attributes if not o.unread else {DROPPED: o.unread})
         if o.status_message or o.links or o.body is not None or o.producer:
             more = b"".join(
@@ -183,7 +184,7 @@ def _events(
                     b"\x01",
                     attributes,
                     sent_by[1],
-                    shown,
+                    shown[1],
                     more,
                 )
             ),

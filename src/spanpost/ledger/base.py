@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
+from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
@@ -18,7 +19,18 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.paces import Bucket, Closed
 
-__all__ = ["BudgetRow", "Budgets", "DeliveryRow", "GiveUp", "Ledger", "Outcome", "RetryAt", "TaskQuery", "unlimited"]
+__all__ = [
+    "ApprovalQuery",
+    "BudgetRow",
+    "Budgets",
+    "DeliveryRow",
+    "GiveUp",
+    "Ledger",
+    "Outcome",
+    "RetryAt",
+    "TaskQuery",
+    "unlimited",
+]
 
 #: Names what a call of a sink to an address draws on: (sink, address, call).
 Budgets: TypeAlias = Callable[[str, str, Call], tuple[Budget, ...]]
@@ -74,6 +86,21 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
     agent_name: str | None = None
     is_announced: bool | None = None
     limit: int = 50
+
+
+class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which questions to list, newest first."""
+
+    tenant: str | None = None
+    approval_id: str | None = None
+    #: One of `State`.
+    state: str | None = None
+    task_uid: UUID | None = None
+    limit: int = 50
+
+
+#: Is told what was decided or asked, by its topic (`fold.approvals.topic_of`); empty: something may have been missed.
+Hears: TypeAlias = Callable[[bytes], None]
 
 
 class Ledger(Protocol):
@@ -138,6 +165,55 @@ class Ledger(Protocol):
 
     async def reopen_budgets(self, keys: Sequence[str]) -> int:
         """Open closed budgets at once: somebody mended what was wrong. Return how many were closed."""
+        ...
+
+    # --- people ---------------------------------------------------------------------------------------------------------
+
+    async def intervene(self, act: Intervention) -> Verdict:
+        """Record what a person did, and what it changes, in one transaction; the first decision stands.
+
+        A repeat (the same `once`) changes nothing and is answered as the first was. Raises `LedgerUnavailable`: nothing was recorded,
+        or its answer was lost; asked again it is the same act.
+        """
+        ...
+
+    async def approval(self, key: UUID) -> ApprovalRow | None:
+        """Return a question by its opaque key."""
+        ...
+
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
+        """List questions, newest first."""
+        ...
+
+    async def find_task(self, key: UUID) -> Task | None:
+        """Return a task by the opaque key that a button carries (its uid), or the task that it became part of."""
+        ...
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids; by a trace's id (32 hex digits) the topmost of the trace."""
+        ...
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        """Return the root task that a sink shows in a message, by a part of the receipt's `ref` (Slack: channel and ts).
+
+        Its root message and the news in its thread alike; None for a message that is none of the sink's.
+        """
+        ...
+
+    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
+        """Return what people asked of a task that stands, in order, after a number."""
+        ...
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request for an hour, for all processes; False when it was heard before."""
+        ...
+
+    async def listen(self, hears: Hears) -> None:
+        """Tell of every decision and act from now on, of whatever process, in the running loop. Returns when it listens."""
+        ...
+
+    def listen_no_more(self, hears: Hears) -> None:
+        """Tell it no more."""
         ...
 
     async def counts(self) -> dict[str, Any]:

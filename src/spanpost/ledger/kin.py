@@ -30,6 +30,9 @@ _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS
 _LEADING = frozenset(b"ug")
 _encode = msgspec.msgpack.Encoder().encode
 
+#: Neither a record nor its absence.
+_UNKNOWN: Any = object()
+
 #: Up to so many records of one domain are fetched at once when the fold meets a key that was not foreseen.
 WHOLE = 1000
 #: A domain with at most so many records is fetched whole, beforehand: most traces are small, and one question answers all.
@@ -76,23 +79,22 @@ class Records:
         self._raw: dict[Key, bytes | None] = {}
         self._put: dict[Key, msgspec.Struct] = {}
         self._dropped: set[Key] = set()
-        #: Domains that were fetched whole, and those that are too large for that.
+        #: Domains that were fetched whole, those of them that hold nothing yet, and those that are too large for that.
         self.whole: set[bytes] = set()
+        self.new: set[bytes] = set()
         self._large: set[bytes] = set()
 
     # --- what the fold sees -------------------------------------------------------------------------------------------
 
     def get(self, key: Key, kind: Any = None) -> Any:
-        try:
-            return self.loaded[key]
-        except KeyError:
-            pass
-        try:
-            raw = self._raw[key]
-        except KeyError:
+        record = self.loaded.get(key, _UNKNOWN)
+        if record is not _UNKNOWN:
+            return record
+        raw = self._raw.get(key, _UNKNOWN)
+        if raw is _UNKNOWN:
             if key[:16] in self.whole:
                 return None
-            raise Missing(key) from None
+            raise Missing(key)
         record = self.loaded[key] = None if raw is None else _decoders[key[16]](raw)
         return record
 
@@ -116,8 +118,9 @@ class Records:
         """Fetch small domains whole, and of larger ones a part."""
         wanted = sorted(domains)
         rows = await connection.fetch(_FETCH_DOMAINS, _array(wanted), SMALL + 1)
-        counts = Counter(row[0][:16] for row in rows)
-        self.whole.update(domain for domain in wanted if counts[domain] <= SMALL)
+        counts = Counter([row[0][:16] for row in rows])
+        self.whole.update([domain for domain in wanted if counts[domain] <= SMALL])
+        self.new.update([domain for domain in wanted if domain not in counts])
         self._take(rows)
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:

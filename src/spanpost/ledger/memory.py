@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,23 +16,25 @@ import msgspec
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery
-from spanpost.domain.observations import Observation
+from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
+from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
-from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger import faults
+from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
+from spanpost.ledger.memory_people import People
 from spanpost.ledger.memory_tasks import Tasks
-
-log = logging.getLogger("spanpost.ledger.memory")
 
 
 class _Records:
@@ -104,6 +105,7 @@ class MemoryLedger:
         self._timers: dict[Key, datetime] = {}
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
+        self._people = People(self, clock, self._timers)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -126,15 +128,15 @@ class MemoryLedger:
         recorded = self._record_now(batch) if batch else Recorded()
         if beats and (back := self._hearing.hear(beats)):
             recorded = recorded.plus(self._record_now(back))
-        return recorded
+        lost = faults.losses()
+        return recorded.plus(Recorded(lost=lost)) if lost else recorded
 
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
             placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
-        except Exception:
-            if len(batch) == 1:
-                return self._lose(batch[0])
-            return self._apart(batch)
+        except Exception as error:
+            faults.tell(error)
+            return self._lose() if len(batch) == 1 else self._apart(batch)
         new: list[Placed] = []
         for p in placed:
             identity = p.event_id + p.content_hash
@@ -145,15 +147,18 @@ class MemoryLedger:
             del self._identities[next(iter(self._identities))]
         try:
             folded = walk.fold(self._records, new, self.rules, self._clock())
-        except Exception:
+        except Exception as error:
+            faults.tell(error)
             for p in new:
                 self._identities.pop(p.event_id + p.content_hash, None)
             mended = self._mended(walk.domains(new))
-            total = mended.plus(self._lose(new[0].source) if len(new) == 1 else self._apart([p.source for p in new]))
+            total = mended.plus(self._lose() if len(new) == 1 else self._apart([p.source for p in new]))
             total.repeats += len(batch) - len(new)
             return total
         recorded = self._write(folded)
-        self._hearing.recorded(folded.tasks, folded.started)
+        if any(p.observation.part is not Part.INTERVENTION for p in new):
+            self._hearing.recorded(folded.tasks, folded.started)
+        owed = self._people.keep(folded.tasks) if speaks_of_approvals(new, folded) else []
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.events = sum(parts.values())
         recorded.parts = dict(parts)
@@ -165,7 +170,7 @@ class MemoryLedger:
             forgotten = self._let_go(self._keep)
             if forgotten:
                 recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
-        return recorded
+        return recorded.plus(self._record_now(owed)) if owed else recorded
 
     def _let_go(self, keep: int) -> int:
         """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
@@ -187,6 +192,7 @@ class MemoryLedger:
         for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
             del self._timers[key]
         self._letters.forget(dropped.keys())
+        self._people.forget(dropped.keys())
         self._hearing.forget(dropped.keys())
         return sum(task.ended_at is None for task in dropped.values())
 
@@ -206,8 +212,7 @@ class MemoryLedger:
         return total
 
     @staticmethod
-    def _lose(o: Observation) -> Recorded:
-        log.warning("an observation (%s) cannot be folded and is lost: this is a fault of spanpost", o.part.name, exc_info=True)
+    def _lose() -> Recorded:
         return Recorded(lost={UNFOLDABLE: 1})
 
     async def listen_anew(self) -> None:
@@ -241,7 +246,13 @@ class MemoryLedger:
             fallen = self._hearing.look(quiet, self.rules.routes)
             shown, fallen.tasks = fallen.tasks, []  # stored as they were: silence is computed when they are read
             recorded = recorded.plus(msgspec.structs.replace(self._write(fallen), tasks=shown))
+        if questions := [key for key in due if key[16:] == TIMER]:
+            recorded = recorded.plus(self._people.expire(questions, now))
         return recorded
+
+    def record_own(self, records: Sequence[Observation]) -> Recorded:
+        """Record what this ledger tells itself."""
+        return self._record_now(records)
 
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
@@ -386,6 +397,58 @@ class MemoryLedger:
     def below(self, root: Task) -> tuple[Task, ...]:
         """Return the tasks below a root task."""
         return tuple(map(self.shown, self._tasks.below(root.uid)))
+
+    # --- people ---------------------------------------------------------------------------------------------------------
+
+    async def intervene(self, act: Intervention) -> Verdict:
+        """Record what a person did, and what it changes. See `Ledger.intervene`."""
+        return self._people.intervene(act)
+
+    async def approval(self, key: UUID) -> ApprovalRow | None:
+        """Return a question by its opaque key."""
+        return self._people.rows.get(key)
+
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
+        """List questions, newest first."""
+        return self._people.listed(query)
+
+    async def find_task(self, key: UUID) -> Task | None:
+        """Return a task by its opaque key, or the one that it became part of."""
+        task = self.task(key)
+        return self.shown(task) if task is not None else None
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, or the topmost living one of a trace."""
+        if found := self.tasks_now(TaskQuery(tenant=tenant, task_id=ref, limit=1)):
+            return found[0]
+        living = [t for t in self._tasks.values() if t.tenant == tenant and t.trace_id.hex() == ref and t.ended_at is None]
+        floor = datetime.max.replace(tzinfo=UTC)
+        living.sort(key=lambda t: (t.parent_uid is not None, t.started_at or floor, t.uid))
+        return self.shown(living[0]) if living else None
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        """Return the root task that a sink shows in a message."""
+        uid = self._letters.shown_in(sink, ref)
+        task = self.task(uid) if uid is not None else None
+        root = self.task(task.root_uid) if task is not None and task.root_uid is not None else None
+        found = root or task
+        return self.shown(found) if found is not None else None
+
+    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number."""
+        return self._people.deeds(task_uid, verbs, after, limit)
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request for an hour; False when it was heard before."""
+        return self._people.is_first(key)
+
+    async def listen(self, hears: Hears) -> None:
+        """Tell of every decision and act from now on."""
+        self._people.listen(hears)
+
+    def listen_no_more(self, hears: Hears) -> None:
+        """Tell it no more."""
+        self._people.listen_no_more(hears)
 
     async def deliveries(self, *, state: str | None = None, sink: str | None = None, limit: int = 100) -> list[DeliveryRow]:
         """List deliveries, oldest first."""

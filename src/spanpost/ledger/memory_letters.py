@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -395,6 +395,12 @@ class Letters:
                 break
         return rows
 
+    def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
+        """Return the task of a message, by a part of its receipt's `ref`; that of a lane's state before that of news."""
+        found = [r for r in self._letters.values() if r.lane[0] == sink and r.receipt is not None and _holds(r.receipt, ref)]
+        best = max(found, key=lambda row: (row.is_state, row.id), default=None)
+        return best.letter.task_uid if best is not None else None
+
     def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
         """Set dead letters waiting again."""
         chosen = [
@@ -434,3 +440,7 @@ class Letters:
         closed = {row.key for row in self.budgets(is_closed=True)} & set(keys)
         self._buckets.update({key: paces.reopened(self._buckets[key]) for key in closed})
         return len(closed)
+
+
+def _holds(receipt: Receipt, ref: Mapping[str, Any]) -> bool:
+    return all(receipt.ref.get(name) == value for name, value in ref.items())

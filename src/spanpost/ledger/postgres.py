@@ -24,19 +24,22 @@ import asyncpg
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
-from spanpost.domain.observations import Observation
+from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, fleet, hearing, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
-from spanpost.ledger.locks import lock, try_lock
+from spanpost.ledger.locks import FINE, lock, try_lock
+from spanpost.ledger.people import People
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import Unfoldable, bound, end_frozen, is_of_data, keep, transact, unfoldable
@@ -56,6 +59,8 @@ NEVER = timedelta(days=36_500)
 _DUE = 100
 #: How far it is looked beforehand for what the fold of timers will ask for.
 _ROUNDS = 2
+#: Domains of one transaction, where a batch touches too many for fine locks: with room for those that are found out later.
+_AT_ONCE = FINE * 3 // 4
 
 
 class _Wider(Exception):
@@ -66,7 +71,7 @@ class _Wider(Exception):
         self.domains = domains
 
 
-class PostgresLedger:
+class PostgresLedger(People):
     """A `Ledger` in PostgreSQL.
 
     `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody
@@ -98,6 +103,7 @@ class PostgresLedger:
         self._jitter = jitter
         self._months_due = 0.0
         self._has_turn = False
+        self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -134,7 +140,12 @@ class PostgresLedger:
         if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
             await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
 
+    async def _own_connection(self) -> Any:
+        settings = {"application_name": "spanpost"}
+        return await asyncpg.connect(self._dsn, timeout=10, command_timeout=10, statement_cache_size=0, server_settings=settings)
+
     async def close(self) -> None:
+        await self._ear.close()
         if self._pool is not None:
             if self._has_turn:
                 leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))
@@ -175,21 +186,44 @@ class PostgresLedger:
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch) if batch else Recorded()
+        if recorded.owed:
+            recorded = recorded.plus(await self._record(recorded.owed))
+        lost = faults.losses()
+        if lost:
+            recorded = recorded.plus(Recorded(lost=lost))
         return recorded.plus(await self._hear(beats)) if beats else recorded
 
     async def _record(self, batch: Sequence[Observation]) -> Recorded:
+        recorded = Recorded()
         try:
             with unfoldable():
                 placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
-            domains = walk.domains(placed)
+                domains = walk.domains(placed)
+        except Exception as error:
+            return await self._mend(batch, error)
+        if len(domains) <= FINE:
+            return await self._record_at_once(batch, placed, domains)
+        # Locks on so many would keep everybody else waiting, whatever they touch: trace by trace is sooner done for all.
+        for part in walk.parts(placed, _AT_ONCE):
+            given = [placed[i] for i in part]
+            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, walk.domains(given)))
+        return recorded
+
+    async def _record_at_once(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
+        try:
             try:
                 return await self._widening(lambda c, locked: self._take(c, placed, locked), domains)
             except asyncpg.UniqueViolationError:
                 return await self._widening(lambda c, locked: self._take(c, placed, locked, asks_all=True), domains)
         except Exception as error:
-            if not is_of_data(error):
-                raise
-            log.warning("a batch of %d is mended and taken apart: %s", len(batch), error, exc_info=isinstance(error, Unfoldable))
+            return await self._mend(batch, error)
+
+    async def _mend(self, batch: Sequence[Observation], error: Exception) -> Recorded:
+        if not is_of_data(error):
+            raise error
+        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+        if isinstance(error, Unfoldable):
+            faults.tell(error)
         kept = [mended(o) for o in batch]
         known: set[bytes] = set()
         for o in kept:
@@ -226,6 +260,8 @@ class PostgresLedger:
                 recorded = recorded.plus(await self._record(back))
         if tasks := due.get(b"t"):
             recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+        if questions := due.get(TIMER):
+            recorded = recorded.plus(await self._expire(questions))
         return recorded
 
     async def listen_anew(self) -> None:
@@ -272,7 +308,7 @@ class PostgresLedger:
 
         return await self._widening(work, {key[:16] for key in asked})
 
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[Recorded]], domains: Iterable[bytes]) -> Recorded:
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
         locked = set(domains)
         for _ in range(WIDENINGS):
             try:
@@ -304,7 +340,7 @@ class PostgresLedger:
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
         await records.fetch_domains(connection, walk.domains(distinct))
-        doubtful = distinct if asks_all else [p for p in distinct if not walk.is_new(records, p)]
+        doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
         if not new:
@@ -328,14 +364,21 @@ class PostgresLedger:
         return [p for p in distinct if id(p) not in gone]
 
     async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
+        begun = fold
         while True:
             try:
                 with unfoldable():
-                    return fold()
+                    return begun()
             except Missing as missing:
-                await self._lock_more(connection, locked, {missing.key[:16]})
+                await self._lock_more(connection, locked, {key[:16] for key in missing.keys})
+                if missing.go_on is not None:
+                    begun = missing.go_on
+                    await records.fetch(connection, missing.keys)
+                    continue
+                begun = fold
                 records.reset()
-                await records.fetch_around(connection, missing.key)
+                for key in missing.keys:
+                    await records.fetch_around(connection, key)
 
     async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
         if folded.moves:
@@ -349,8 +392,13 @@ class PostgresLedger:
             await rows.write_gone(connection, folded.gone)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
         if folded.tasks:
-            await rows.write_tasks(connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=bool(placed))
+            await rows.write_tasks(
+                connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
+            )
             await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
+        owed: list[Observation] = []
+        if speaks_of_approvals(placed, folded):
+            owed = (await interventions.keep(connection, folded.tasks, now)).owed
         if folded.timers:
             timers = sorted({t.key: t.at for t in folded.timers}.items())
             await connection.execute(
@@ -373,6 +421,7 @@ class PostgresLedger:
             corrections=folded.corrections,
             deliveries=count,
             lost=folded.lost,
+            owed=owed,
         )
 
     async def _bisect(
@@ -516,5 +565,10 @@ class PostgresLedger:
         return found
 
 
-async def _with(work: Callable[[Any, set[bytes]], Awaitable[Recorded]], locked: set[bytes], connection: Any) -> Recorded:
+def _is_heard(placed: Sequence[Placed]) -> bool:
+    """Tell whether a task changed by what was told of it: neither time nor a person's act is a sign of its life."""
+    return any(p.observation.part is not Part.INTERVENTION for p in placed)
+
+
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[T]], locked: set[bytes], connection: Any) -> T:
     return await work(connection, locked)

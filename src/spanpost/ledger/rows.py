@@ -13,16 +13,15 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.observations import Part
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Folded, Move
+from spanpost.fold.interventions import SPANPOST
 from spanpost.fold.mend import mend_value
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
-_LOG = Part.LOG
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_task = msgspec.msgpack.Decoder(Task).decode
@@ -149,7 +148,7 @@ DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])
 _UPSERT_INTERVENTION = """
 INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
   actor, comment, via, at, trace_id, span_id, unit)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, 'telemetry', $14, $15, $16, $17)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $18, $14, $15, $16, $17)
 ON CONFLICT (id) DO UPDATE SET task_uid = excluded.task_uid, question = excluded.question, detail = excluded.detail,
   options = excluded.options, risk = excluded.risk, expires_at = excluded.expires_at, decision = excluded.decision,
   actor = excluded.actor, comment = excluded.comment, at = excluded.at, unit = excluded.unit"""
@@ -207,7 +206,8 @@ async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) 
             " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
             heirs,
         )
-        await connection.executemany("UPDATE deliveries SET task_uid = $2 WHERE task_uid = $1", heirs)
+        for table in ("deliveries", "approvals", "human_interventions"):
+            await connection.executemany(f"UPDATE {table} SET task_uid = $2 WHERE task_uid = $1", heirs)
 
 
 async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool, is_heard: bool = True) -> None:
@@ -236,13 +236,16 @@ async def write_checkpoints(connection: Any, folded: Folded) -> set[UUID]:
     asked = [c for c in checkpoints if c.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
     if asked:
         tasks = {t.uid: t for t in map(tidy, folded.tasks)}
-        await connection.executemany(_UPSERT_INTERVENTION, [_intervention(c, tasks.get(c.task_uid)) for c in asked])
+        told = [_intervention(c, tasks.get(c.task_uid)) for c in asked]
+        # A person's act through spanpost has its row already.
+        await connection.executemany(_UPSERT_INTERVENTION, [row for row in told if row[-1] in ("telemetry", SPANPOST)])
     return {row[0] for row in rows if row[1]}
 
 
 def _intervention(c: Checkpoint, task: Task | None) -> tuple[Any, ...]:
     is_answer = c.kind is Kind.APPROVAL_RESOLVED
-    about = next((a for a in (task.approvals if task is not None else ()) if a.id == c.ref), None)
+    known = [a for a in (task.approvals if task is not None else ()) if a.id == c.ref]
+    about = next((a for a in known if not is_answer and c.id in (a.told_by, a.escalated_by)), known[-1] if known else None)
     question, detail, risk, expires_at, decision, by, comment = c.text, c.detail, "", "", "", "", ""
     options: tuple[str, ...] = ()
     if about is not None:
@@ -253,4 +256,5 @@ def _intervention(c: Checkpoint, task: Task | None) -> tuple[Any, ...]:
     return (
         c.id, c.tenant, c.task_uid, c.ref, "resolved" if is_answer else "requested", question, detail, json_text(options), risk,
         expires_at, decision, by, comment, c.at, c.trace_id, c.span_id, c.unit,
+        (about.source or "telemetry") if is_answer and about is not None else "telemetry",
     )  # fmt: skip

@@ -4,12 +4,15 @@ What is said later wins: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SP
 without settings is off. The reference page is made from these models (``make reference``).
 """
 
+from spanpost.settings.approvals import ApprovalsSettings as ApprovalsSettings
+from spanpost.settings.approvals import ControlSettings as ControlSettings
 from spanpost.settings.attach import AttachSettings as AttachSettings
 from spanpost.settings.context import ContextSettings as ContextSettings
 from spanpost.settings.cost import CostSettings as CostSettings
 from spanpost.settings.cost import PriceSettings as PriceSettings
 from spanpost.settings.database import DatabaseSettings as DatabaseSettings
 from spanpost.settings.database import default_data_dir as default_data_dir
+from spanpost.settings.desk import DeskSettings as DeskSettings
 from spanpost.settings.forward import ForwardSettings as ForwardSettings
 from spanpost.settings.gateway import GatewaySettings as GatewaySettings
 from spanpost.settings.gateway import TokenSettings as TokenSettings

@@ -63,7 +63,9 @@ class GatewaySettings(Room):
         description="Hashes of the tokens that `/metrics` and `/health/detailed` ask for. Where `tokens` are set and these are "
         "not, nobody reads them here; `metrics.port` serves metrics too.",
     )
-    tls_certificate: Path | None = Field(default=None, description="Certificate and its chain, PEM. Read again at SIGHUP.")
+    tls_certificate: Path | None = Field(
+        default=None, description="Certificate and its chain, PEM. A renewed file is taken within a minute, at SIGHUP at once."
+    )
     tls_key: Path | None = Field(default=None, description="Private key of the certificate, PEM.")
     client_ca: Path | None = Field(
         default=None, description="Who must have signed the certificates of clients, PEM: mutual TLS. Needs `tls_certificate`."
@@ -80,6 +82,12 @@ class GatewaySettings(Room):
         default=64 * _MIB, ge=1024, description="Bytes of all requests under way; beyond it senders are asked to come back (503)."
     )
     max_connections: int = Field(default=1000, ge=1, le=100_000, description="HTTP connections at once.")
+    max_waiters: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Agents that wait for a person's answer at once (`/control/v1`), beside `max_connections`; 0: none may.",
+    )
     group_size: int = Field(default=1024, ge=1, le=10_000, description="Spans that are committed together at most.")
     writers: int = Field(
         default=1,

@@ -10,10 +10,12 @@ from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spanpost.domain.errors import ConfigError
+from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
 from spanpost.settings.context import ContextSettings
 from spanpost.settings.cost import CostSettings
 from spanpost.settings.database import DatabaseSettings
+from spanpost.settings.desk import DeskSettings
 from spanpost.settings.forward import ForwardSettings
 from spanpost.settings.gateway import GatewaySettings
 from spanpost.settings.intake import IntakeSettings
@@ -47,6 +49,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
+    desk: DeskSettings | None = None
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())
@@ -55,6 +58,8 @@ class Settings(BaseSettings):
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
     results: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
+    approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
+    control: ControlSettings = Field(default_factory=lambda: ControlSettings())
 
     @classmethod
     def settings_customise_sources(

@@ -56,10 +56,6 @@ class SinkSettings(BaseModel):
         "`milestones`, else none.",
     )
 
-    def heard(self, is_heard: bool) -> SinkSettings:
-        """Return these settings for a house in which somebody hears, or does not, what people answer in the sink."""
-        return self
-
     def route_defaults(self) -> RouteDefaults:
         """Return what holds where a route does not say it."""
         return RouteDefaults()

@@ -14,6 +14,7 @@ Synonyms are alternatives, never addends. `read` is total: whatever the attribut
 
 from __future__ import annotations
 
+from collections import deque
 from decimal import Decimal
 from typing import Any
 
@@ -40,15 +41,22 @@ from spanpost.fold.read.dialect import (
 )
 from spanpost.fold.read.events import NOTHING, failure_of, is_cancel, is_interrupt, note_extra, read_event
 from spanpost.fold.read.genai import GENAI
+from spanpost.fold.read.genkit import GENKIT
 from spanpost.fold.read.haystack import HAYSTACK
+from spanpost.fold.read.langfuse import LANGFUSE
 from spanpost.fold.read.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.fold.read.langsmith import LANGSMITH
 from spanpost.fold.read.mcp import MCP
+from spanpost.fold.read.mlflow import MLFLOW
 from spanpost.fold.read.openai_agents import OPENAI_AGENTS
 from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
+from spanpost.fold.read.plans import is_plan, plan_of
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
+from spanpost.fold.read.smolagents import SMOLAGENTS
+from spanpost.fold.read.spring_ai import SPRING_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
+from spanpost.fold.read.vercel_ai import VERCEL_AI
 
 #: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
 _OTHER = Role.OTHER
@@ -65,7 +73,7 @@ _PART_ENDED = Part.ENDED
 _TELLS_COMPACTION = Tells.COMPACTION
 _PART_LINK = Part.LINK
 
-__all__ = ["DIALECTS", "NOTHING", "is_silent", "read", "try_out"]
+__all__ = ["DIALECTS", "NOTHING", "is_silent", "overlooked", "read", "try_out"]
 
 #: ``agent.*`` first; of those that speak for all scopes, the order decides.
 DIALECTS: tuple[Dialect, ...] = (
@@ -77,10 +85,16 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    SMOLAGENTS,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
     LANGSMITH,
+    LANGFUSE,
+    MLFLOW,
+    VERCEL_AI,
+    GENKIT,
+    SPRING_AI,
     GENAI,
     OPENINFERENCE,
     HAYSTACK,
@@ -92,6 +106,7 @@ _HEADS = frozenset(name[:4] for name in (*_PLUMBING_NAMES, *(name for dialect in
 _INT64 = 2**63 - 1
 
 
+_overlooked: deque[Exception] = deque(maxlen=1024)
 _tables: dict[str, Tables] = {}
 _resources: dict[int, tuple[Origin, dict[str, Any]]] = {}
 #: What is remembered between calls is bounded: scopes, resources.
@@ -112,9 +127,18 @@ def read(observation: Observation) -> Reading:
         if plan.is_silent:
             return NOTHING if observation.name[:4] not in _HEADS else _by_name(observation, tables, plan)
         return _read_span(observation, tables, plan)
-    except Exception:
+    except Exception as error:
         # Attributes are a stranger's: whatever was overlooked costs this reading, never the batch.
+        _overlooked.append(error)
         return NOTHING
+
+
+def overlooked() -> list[Exception]:
+    """Return what was raised while reading since this was last asked, the newest: who can log does so."""
+    found = []
+    while _overlooked:
+        found.append(_overlooked.popleft())
+    return found
 
 
 def is_silent(scope: str, keys: tuple[str, ...]) -> bool:
@@ -147,27 +171,50 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
     attributes = o.attributes
     said: dict[str, Any] = {}
     inner: dict[str, Any] = {}
-    has_rivals = plan.has_rivals
-    for key, field, coerce, is_direct, shortcut in plan.takes:
-        if has_rivals and (field in said or field in inner):
-            continue
+    for key, field, coerce, is_direct in plan.texts:
         value = attributes[key]
-        kind = type(value)
-        if (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64) or (
-            shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64
-        ):
-            found = value
-        else:
-            found = coerce(value)
-            if found is None:
+        if type(value) is not str or not 0 < len(value) <= 64:
+            value = coerce(value)
+            if value is None:
                 continue
         if is_direct:
-            said[field] = found
+            said[field] = value
         else:
-            inner[field] = found
+            inner[field] = value
+    for key, field, coerce, is_direct in plan.numbers:
+        value = attributes[key]
+        if type(value) is not int or not 0 <= value <= _INT64:
+            value = coerce(value)
+            if value is None:
+                continue
+        if is_direct:
+            said[field] = value
+        else:
+            inner[field] = value
+    for key, field, coerce, is_direct in plan.others:
+        value = coerce(attributes[key])
+        if value is not None:
+            if is_direct:
+                said[field] = value
+            else:
+                inner[field] = value
+    for key, field, coerce, is_direct, shortcut in plan.rivals:
+        into = said if is_direct else inner
+        if field not in into:
+            value = attributes[key]
+            kind = type(value)
+            if not (
+                (shortcut == SHORT_TEXT and kind is str and 0 < len(value) <= 64)
+                or (shortcut == PLAIN_NUMBER and kind is int and 0 <= value <= _INT64)
+            ):
+                value = coerce(value)
+            if value is not None:
+                into[field] = value
     for key in plan.extras:
         note_extra(said, key, attributes[key])
-    look = Look(o, attributes, said, inner)
+    if "used" in inner:
+        _spread(inner)
+    look = Look(o, attributes, said, inner, is_lifetime=tables.has_lifetime_totals)
     _decide_role(look, tables, plan)
     if look.role is _OTHER or look.role is _PLUMBING:
         return _outside(look)
@@ -218,6 +265,8 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
 
 #: Fields by which a span of no kind shows that an agent is at work in it.
 _OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
+#: What a tool gave, under names that are written for all that gave something.
+_RESULTS = frozenset({"gen_ai.tool.call.result", "ai.toolCall.result"})
 _SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
 
@@ -231,9 +280,7 @@ def _reading(look: Look) -> Reading:
     o, role, said, inner = look.observation, look.role, look.said, look.inner
     resource = _of_resource(o.origin)
     if resource:
-        for field in _SHARED:
-            if field in resource and field not in said:
-                said[field] = resource[field]
+        said = look.said = {**resource["shared"], **said}
         # A process that works on one task says so once; the span by which it was entered carries it.
         if "task_id" in resource and "task_id" not in said and (not o.parent_id or o.kind in (2, 5)):
             said["task_id"] = resource["task_id"]
@@ -245,6 +292,10 @@ def _reading(look: Look) -> Reading:
             said["agent_label"] = agent
         if role is _LLM:
             _as_call(look)
+        elif role is _TOOL and not _RESULTS.isdisjoint(o.attributes) and "has_no_result" not in said:
+            said["has_result"] = True
+        if role is _TOOL and "step_index" not in said and is_plan(said.get("tool_name", "")):
+            said.update(plan_of(o.attributes))
     if o.status is _STATUS_ERROR:
         _as_failed(look)
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
@@ -255,11 +306,19 @@ def _reading(look: Look) -> Reading:
 _TOTALS = frozenset({"total_input", "total_output", "input", "output", "cost"})
 
 
+def _spread(inner: dict[str, Any]) -> None:
+    """Take in what a JSON text says was used, where no attribute of its own does."""
+    for field, count in inner.pop("used").items():
+        inner.setdefault(field, count)
+
+
 def _as_box(look: Look, resource: dict[str, Any]) -> None:
     said, inner, role = look.said, look.inner, look.role
     agent = inner.get("agent")
     if role is _WORKFLOW:
         title = inner.get("workflow") or v.name_of_span(look.observation.name)
+        if title is not None and title in (inner.get("model_asked"), inner.get("model_answered")):
+            title = None  # an invocation of nobody is called by its model
         if title is not None and "task_name" not in said:
             said["task_name"] = title
     elif agent is None:
@@ -286,6 +345,10 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
     )
     if total.is_known or total.cost_usd is not None:
         said["aggregate"] = total
+        if look.is_lifetime:
+            origin = look.observation.origin.resource
+            process = v.text(origin.get("service.instance.id")) or v.text(origin.get("service.name")) or ""
+            said["totals_of"] = f"{process}\0{said.get('agent_id') or agent or look.observation.name}"
 
 
 def _as_call(look: Look) -> None:
@@ -347,6 +410,8 @@ def _of_resource(origin: Origin) -> dict[str, Any]:
             found = take(value)
             if found is not None and not (field == "service" and found.startswith("unknown_service")):
                 said[field] = found
+    if said:
+        said["shared"] = {field: said[field] for field in _SHARED if field in said}
     if len(_resources) >= _MEMO:
         _resources.clear()
     _resources[id(origin)] = (origin, said)

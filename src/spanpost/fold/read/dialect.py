@@ -8,6 +8,7 @@ general ones.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 from spanpost.domain.observations import Observation
 from spanpost.domain.readings import Finish, Role
 from spanpost.fold.read import values as v
+from spanpost.fold.read.unseen import WORDS, shape_of
+from spanpost.fold.read.used import used
 
 Coerce = Callable[[Any], Any]
 
@@ -59,6 +62,7 @@ INNER: dict[str, Coerce] = {
     "cache_write": v.count,
     "reasoning": v.count,
     "cost": v.money,
+    "used": used,
     "compacted": v.truth,
     "total_input": v.count,
     "total_output": v.count,
@@ -90,6 +94,8 @@ class Look:
     is_leaf: bool = False
     #: `input` leaves out what came from and went to the cache.
     excludes_cache: bool = False
+    #: What a box says that was used, was used since its agent was made.
+    is_lifetime: bool = False
 
 
 Refine = Callable[[Look], None]
@@ -117,8 +123,14 @@ class Dialect:
     weak: frozenset[str] = frozenset()
     #: Attributes that are no fields and make a span an agent's all the same: `refine` looks into them.
     marks: frozenset[str] = frozenset()
+    #: Totals on boxes are those of the agent's lifetime, not of the run: what the run before it had used is taken off when shown.
+    has_lifetime_totals: bool = False
     #: Asked when the dialect's word, or a name, decided; of a dialect with scopes, for each of their spans.
     refine: Refine | None = None
+
+
+#: (attribute, field, how to take it, is it a field of the reading)
+Take = tuple[str, str, Coerce, bool]
 
 
 class Plan(NamedTuple):
@@ -126,10 +138,12 @@ class Plan(NamedTuple):
 
     #: Nothing in them is said by an agent: what is left is the span's name.
     is_silent: bool
-    #: (attribute, field, how to take it, is it a field of the reading, shortcut), of one field the best first.
-    takes: tuple[tuple[str, str, Coerce, bool, int], ...]
-    #: Some field is said by more than one attribute: the best that can be used is taken.
-    has_rivals: bool
+    #: What one attribute alone says: as short text, as plain numbers, and as neither.
+    texts: tuple[Take, ...]
+    numbers: tuple[Take, ...]
+    others: tuple[Take, ...]
+    #: What other attributes say too, of one field the best first: the best that can be used is taken. With what is plain of it.
+    rivals: tuple[tuple[str, str, Coerce, bool, int], ...]
     #: ``agent.*`` attributes that are no fields: links and results.
     extras: tuple[str, ...]
     #: Of the tables' kinds those that the span has.
@@ -149,6 +163,7 @@ class Tables:
     #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
     refines: tuple[Refine, ...]
     is_vendor: bool
+    has_lifetime_totals: bool
     #: What a span is by its name, and what refines the answer.
     names: Mapping[str, tuple[str, Role, Refine | None]]
     #: Plans by the names of the attributes: a program makes the same few sorts of spans over and over.
@@ -178,27 +193,51 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
         kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
         refines=tuple(d.refine for d in own if d.refine is not None),
         is_vendor=bool(own),
+        has_lifetime_totals=any(d.has_lifetime_totals for d in own),
         names={name: (d.name, role, d.refine) for d in reversed(speaking) for name, role in d.names.items()},
         plans={},
     )
 
 
+#: The rank of what no dialect declares.
+_LAST = 10**6
 #: Plans remembered of one scope.
 _PLANS = 1024
 
 
 def plan_for(tables: Tables, attributes: Collection[str]) -> Plan:
     """Return the plan for spans with attributes of these names."""
-    keys = tables.keys
-    ranked = sorted((keys[key][1], key) for key in attributes if key in keys)
-    takes = tuple((key, keys[key][0], *keys[key][2:]) for _, key in ranked)
+    keys, kinds = tables.keys, [kind for kind in tables.kinds if kind[0] in attributes]
+    found = {key: keys[key] for key in attributes if key in keys}
+    is_silent = not tables.is_vendor and tables.marks.isdisjoint(attributes)
+    for key in attributes:
+        if key not in keys and key not in tables.marks and (shape := shape_of(key)) is not None:
+            name, marks = shape
+            is_silent = is_silent and not marks
+            if name == "kind":
+                kinds.append((key, WORDS, None, None))
+            else:
+                coerce = DIRECT.get(name) or INNER[name]
+                found[key] = (name, _LAST, coerce, name in DIRECT, _SHORTCUTS.get(coerce, 0))
+    said_by = Counter(entry[0] for entry in found.values())
+    rivals: list[tuple[str, str, Coerce, bool, int]] = []
+    takes: tuple[list[Take], list[Take], list[Take]] = ([], [], [])
+    for _, key in sorted((entry[1], key) for key, entry in found.items()):
+        name, _, coerce, is_direct, shortcut = found[key]
+        if said_by[name] > 1:
+            rivals.append((key, name, coerce, is_direct, shortcut))
+        else:
+            takes[shortcut].append((key, name, coerce, is_direct))
+    others, texts, numbers = map(tuple, takes)
     extras = tuple(key for key in attributes if key[:6] == "agent." and key not in keys)
     plan = Plan(
-        is_silent=not tables.is_vendor and not extras and tables.marks.isdisjoint(attributes),
-        takes=takes,
-        has_rivals=len({take[1] for take in takes}) < len(takes),
+        is_silent=is_silent and not extras,
+        texts=texts,
+        numbers=numbers,
+        others=others,
+        rivals=tuple(rivals),
         extras=extras,
-        kinds=tuple(kind for kind in tables.kinds if kind[0] in attributes),
+        kinds=tuple(kinds),
     )
     if len(tables.plans) >= _PLANS:
         tables.plans.clear()

@@ -8,8 +8,10 @@ from hashlib import blake2b
 from typing import Any
 
 from spanpost import conventions as c
+from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Part
-from spanpost.domain.readings import Approval, Artifact, Failure, Reading, Tells
+from spanpost.domain.readings import Act, Approval, Artifact, Failure, Reading, Tells
+from spanpost.fold import acts
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
 from spanpost.fold.read.claude_code import CLAUDE_CODE_CLI
@@ -26,6 +28,9 @@ INTERRUPT = re.compile(
 )
 _CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "TaskCancelled", "OperationCanceledError"})
 _TYPED = re.compile(r"([A-Za-z_][\w.]{0,120}(?:Error|Exception|Interrupt|Exceeded|Failure|Timeout))[:(]\s*")
+#: An exception as its `repr`.
+_AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
+_ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
 
@@ -40,6 +45,7 @@ _BY_SCOPE = {scope: cli for cli in CLIS for scope in cli.scopes}
 _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
+_VERBS = frozenset(Verb)
 
 
 def is_meter(name: str) -> bool:
@@ -60,12 +66,17 @@ def is_cancel(kind: str) -> bool:
 def failure_of(kind: str | None, message: str | None, log_tail: str = "") -> Failure:
     """Return a failure; a type at the head of the message is its type, and a traceback is no message."""
     kind, message = kind or "", message or ""
+    if kind in _ANY:
+        kind = ""  # LangSmith's export writes it for all; the type stands in the message
     cut = message.find(_TRACEBACK)
     if cut > 0:
         message = message[:cut].rstrip()
     if not kind:
         head = _TYPED.match(message)
         kind = head.group(1) if head is not None else ""
+        whole = _AS_CODE.fullmatch(message)
+        if whole is not None:
+            message = whole.group(3)
     return Failure(type=kind, message=message[:_MESSAGE], log_tail=log_tail)
 
 
@@ -143,6 +154,10 @@ def _approval(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     question = v.long_text(a.get(c.APPROVAL_QUESTION)) or _body(o) or ""
     key = v.identifier(a.get(c.APPROVAL_ID))
+    has_id = key is not None
+    is_ours = o.part is Part.INTERVENTION
+    at_expiry = (v.text(a.get(c.APPROVAL_AT_EXPIRY)) or "").strip().lower()
+    mark = v.identifier(a.get(c.APPROVAL_DIGEST)) or ""
     if key is None:
         # Without an id a question is known by its words, and an answer answers nothing that could be found.
         key = blake2b(b"\0".join((o.trace_id, o.span_id, question.encode("utf-8", "replace"))), digest_size=8).hexdigest()
@@ -159,12 +174,35 @@ def _approval(o: Observation, said: dict[str, Any]) -> None:
         decision=v.text(a.get(c.APPROVAL_DECISION)) or "",
         by=v.text(a.get(c.APPROVAL_BY)) or "",
         comment=(v.long_text(a.get(c.APPROVAL_COMMENT)) or "")[:_MESSAGE],
+        at_expiry=at_expiry if at_expiry in c.AT_EXPIRY else "",
+        has_id=has_id,
+        # What is said of itself by a record that no door makes is believed.
+        mark=mark,
+        digest=(v.text(a.get(c.INTERVENTION_DIGEST)) or "") if is_ours else "",
+        source=(v.text(a.get(c.INTERVENTION_SOURCE)) or "") if is_ours else "",
+        is_expired=(is_ours and a.get(c.INTERVENTION_EXPIRED) is True) or a.get(c.APPROVAL_DECISION) == c.EXPIRED,
     )
+    if o.name == c.EVENT_APPROVAL_ESCALATED:
+        if is_ours:
+            said.update(tells=Tells.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{key}")
+        return
     is_answer = o.name == c.EVENT_APPROVAL_RESOLVED
     if is_answer and not approval.decision:
-        approval = Approval(id=key, decision="resolved", by=approval.by, comment=approval.comment)
+        approval = Approval(id=key, decision="resolved", by=approval.by, comment=approval.comment, mark=approval.mark)
     tells = Tells.APPROVAL_RESOLVED if is_answer else Tells.APPROVAL_REQUESTED
     said.update(tells=tells, approval=approval, occurrence=f"{o.name}:{key}")
+
+
+def _act(o: Observation, said: dict[str, Any]) -> None:
+    a = o.attributes
+    verb = a.get(c.INTERVENTION_VERB)
+    if o.part is not Part.INTERVENTION or verb not in _VERBS:
+        return  # an agent's own word for what a person did is no act of that person
+    text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:_MESSAGE]
+    act = Act(verb=verb, by=v.text(a.get(c.INTERVENTION_BY)) or "", text=text, source=v.text(a.get(c.INTERVENTION_SOURCE)) or "")
+    said["act"] = act
+    if told := acts.line(act):
+        said.update(tells=Tells.CHECKPOINT, message=told, occurrence=f"act:{verb}:{o.index:x}")
 
 
 def _error(o: Observation, said: dict[str, Any]) -> None:
@@ -227,6 +265,8 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_ARTIFACT: _artifact,
     c.EVENT_APPROVAL_REQUESTED: _approval,
     c.EVENT_APPROVAL_RESOLVED: _approval,
+    c.EVENT_APPROVAL_ESCALATED: _approval,
+    c.EVENT_INTERVENTION: _act,
     c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,
     c.EVENT_EXCEPTION: _error,

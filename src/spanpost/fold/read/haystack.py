@@ -1,7 +1,7 @@
-"""Haystack 3.4: spans are known by their names; what a model used stands in the JSON of its answer, where content is traced.
+"""Haystack 2 and 3: spans are known by their names; what a model used stands in the JSON of its answer, where content is traced.
 
-The instrumentation scope is the application's own. `haystack.pipeline.run` and `haystack.component.run` are transparent: a
-pipeline without an agent is no agent.
+The instrumentation scope is the application's own. `haystack.pipeline.run` is transparent: a pipeline without an agent is no
+agent. A component is what its type says: an agent, a generator; any other is transparent too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from spanpost.domain.readings import Failure, Role
 from spanpost.fold.read.dialect import Dialect, Look
-from spanpost.fold.read.values import finish, text
+from spanpost.fold.read.values import finish, name, text
 
 _OUTPUT = "haystack.agent.step.llm.output"
 _COUNTS = {
@@ -25,6 +25,18 @@ _FINISH = re.compile(r'"finish_reason": ?"([^"\\]{1,40})"')
 
 def _refine(look: Look) -> None:
     told = look.attributes.get(_OUTPUT)
+    if look.observation.name == "haystack.component.run":
+        kind = look.attributes.get("haystack.component.type")
+        if type(kind) is not str:
+            return
+        if kind.endswith("Generator"):
+            look.role, look.rule = Role.LLM, "haystack.component.type"
+            told = look.attributes.get("haystack.component.output")
+        elif kind == "Agent":
+            look.role, look.rule = Role.WORKFLOW, "haystack.component.type"
+            called = name(look.attributes.get("haystack.component.name"))
+            if called is not None:
+                look.inner.setdefault("workflow", called)
     if look.role is Role.LLM and type(told) is str:
         tail = told[-65536:]  # what was used stands behind what was said
         for field, pattern in _COUNTS.items():
@@ -42,15 +54,16 @@ def _refine(look: Look) -> None:
 
 HAYSTACK = Dialect(
     name="haystack",
-    source="haystack-ai 3.4.0 with opentelemetry-haystack 2.0.0",
+    source="haystack-ai 3.4.0 with opentelemetry-haystack 2.0.0; of haystack-ai 2 the components",
     cannot_tell=("an agent's name", "a conversation", "tokens and models, unless HAYSTACK_CONTENT_TRACING_ENABLED is set"),
     names={
         "haystack.agent.run": Role.WORKFLOW,
         "haystack.agent.step": Role.STEP,
         "haystack.agent.step.llm": Role.LLM,
         "haystack.agent.step.tool": Role.TOOL,
+        "haystack.component.run": Role.OTHER,
     },
     fields={"tool_name": ("haystack.tool.name",)},
-    marks=frozenset({"haystack.agent.step.llm.output", "haystack.tool.error"}),
+    marks=frozenset({"haystack.agent.step.llm.output", "haystack.tool.error", "haystack.component.type"}),
     refine=_refine,
 )

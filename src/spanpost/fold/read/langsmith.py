@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from spanpost.domain.readings import Role
 from spanpost.fold.read.dialect import Dialect, Look
-from spanpost.fold.read.values import name
+from spanpost.fold.read.langchain import refine_by_agent
+
+_PARTS = frozenset({"prompt", "retriever", "embedding", "parser"})
 
 
 def _refine(look: Look) -> None:
-    agent = look.attributes.get("langsmith.metadata.lc_agent_name")
-    clean = name(agent)
-    if clean is None:
-        return
-    look.inner.setdefault("agent", clean)
-    if look.role is Role.STEP and look.observation.name == agent:
-        look.role, look.rule = Role.AGENT, "langsmith.metadata.lc_agent_name"
+    look.is_leaf = look.attributes.get("langsmith.span.kind") in _PARTS
+    refine_by_agent(look, look.attributes.get("langsmith.metadata.lc_agent_name"), "langsmith.metadata.lc_agent_name")
 
 
 LANGSMITH = Dialect(
@@ -23,6 +20,10 @@ LANGSMITH = Dialect(
     cannot_tell=("a failed run by its status: its exception says it", "roots that were in its queue when the process ended"),
     kind="langsmith.span.kind",
     roles={"llm": Role.LLM, "tool": Role.TOOL, "chain": Role.STEP},
-    fields={"conversation_id": ("langsmith.metadata.thread_id", "langsmith.metadata.session_id")},
+    otherwise=Role.STEP,
+    fields={
+        "conversation_id": ("langsmith.metadata.thread_id", "langsmith.metadata.session_id"),
+        "used": ("langsmith.metadata.usage_metadata",),
+    },
     refine=_refine,
 )

@@ -10,7 +10,8 @@ import re
 from spanpost.domain.observations import Part, Status
 from spanpost.domain.readings import Finish, Role
 from spanpost.fold.read.dialect import Dialect, Look
-from spanpost.fold.read.values import identifier, name, name_of_span
+from spanpost.fold.read.langchain import refine_by_agent
+from spanpost.fold.read.values import doing, identifier, name, name_of_span
 
 #: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
 _OTHER = Role.OTHER
@@ -62,6 +63,8 @@ def _refine(look: Look) -> None:
             and look.observation.status is not _STATUS_ERROR
         ):
             look.said["has_no_result"] = True
+        if "tool_name" not in look.said and (called := doing(look.observation.name)) is not None:
+            look.said["tool_name"] = called
     elif role is _STEP and scope == _LLAMA_INDEX and "agent" not in look.inner:
         output = attributes.get("output.value")
         found_agent = _CURRENT_AGENT.search(output, 0, _GLANCE) if type(output) is str else None
@@ -83,16 +86,7 @@ def _refine(look: Look) -> None:
 def _refine_langchain(look: Look, metadata: str) -> None:
     found = _AGENT_OF.search(metadata)
     if found is not None:
-        agent = found.group(1)
-        is_it = look.observation.name == agent
-        if is_it and look.role is _STEP:
-            look.role, look.rule = _AGENT, "metadata.lc_agent_name"
-        elif not is_it and look.role is _AGENT:
-            # The kind is guessed from the name: a graph node that is called "agent" is a node.
-            look.role, look.rule = _STEP, "metadata.lc_agent_name of another"
-        clean = name(agent)
-        if clean is not None:
-            look.inner["agent"] = clean
+        refine_by_agent(look, found.group(1), "metadata.lc_agent_name")
     if "conversation_id" not in look.said:
         thread = _THREAD_OF.search(metadata)
         if thread is not None:

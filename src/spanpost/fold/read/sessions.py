@@ -25,6 +25,7 @@ from spanpost.domain.readings import METERED, Approval, Failure, Finish, Reading
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import ON_RESOURCE
+from spanpost.fold.read.plans import is_plan, plan_of
 
 
 class What(Enum):
@@ -243,9 +244,12 @@ def _tool(r: _Record) -> Reading:
 def _as_tool(r: _Record, **said: Any) -> Reading:
     call = r.identifier("tool_call_id")
     began = r.at_ns if said.get("is_open") else r.began()
+    name = v.text(r.get("tool_name"))
+    if name is not None and is_plan(name):
+        said |= plan_of(r.attributes)
     return Reading(
         role=Role.TOOL,
-        tool_name=v.text(r.get("tool_name")),
+        tool_name=name,
         tool_call_id=call,
         call_key=f"tool\0{r.session}\0{call}" if call else "",
         occurrence=failure_key(call) if said.get("failure") is not None else "",
@@ -305,6 +309,9 @@ def _hook(r: _Record) -> Reading | None:
     hook, name = r.text("hook"), r.text("hook_name")
     if hook == "PermissionRequest" or (hook == "Notification" and "permission" in name):
         return r.event(is_interrupt=True)
+    if hook == "Notification" and "idle" in name:
+        # The prompt is open and nobody types: all that is told of a prompt that was given up with Escape.
+        return r.event(rests=True, is_idle=True, is_quiet=True)
     return r.event(rests=True, is_quiet=True) if hook == "Stop" else r.event(status=c.COMPLETE) if hook == "SessionEnd" else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from spanpost.domain.readings import Role
 from spanpost.fold.read.dialect import Dialect, Look
-from spanpost.fold.read.values import name
+from spanpost.fold.read.values import name, name_of_span
 
 #: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
 _STEP = Role.STEP
@@ -21,7 +21,8 @@ _AGENT_OF = "traceloop.association.properties.lc_agent_name"
 def _refine(look: Look) -> None:
     if look.rule != "traceloop.span.kind":
         return
-    entity = name(look.attributes.get("traceloop.entity.name"))
+    given = look.attributes.get("traceloop.entity.name")
+    entity = name_of_span(given) if type(given) is str else None
     label = name(look.attributes.get(_AGENT_OF))
     if look.role is _AGENT and entity is not None:
         look.inner.setdefault("agent", entity)
@@ -29,6 +30,8 @@ def _refine(look: Look) -> None:
         look.inner.setdefault("workflow", entity)
     elif look.role is _TOOL and entity is not None:
         look.said.setdefault("tool_name", entity)
+    elif look.role is _STEP and "tool_name" in look.said:
+        look.role, look.rule = _TOOL, "traceloop: task with a tool's name"
     elif look.role is _STEP and label is not None:
         if label == entity:
             look.role, look.rule = _AGENT, _AGENT_OF

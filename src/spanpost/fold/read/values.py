@@ -164,8 +164,8 @@ def finish(value: Any) -> Finish | None:
         return None
     known = _FINISHES.get(value)
     if known is None:
-        # "FinishReason.TOOL_CALLS", '["tool_calls"]', "STOP"
-        word = value.strip("[]\"' ").rpartition(".")[2].lower()
+        # "FinishReason.TOOL_CALLS", '["tool_calls"]', "STOP", "tool-calls"
+        word = value.strip("[]\"' ").rpartition(".")[2].lower().replace("-", "_")
         known = _FINISHES.get(word)
     return known
 
@@ -174,12 +174,12 @@ _ID = re.compile(
     r"[-_. ]?\b(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9a-fA-F]{16,})\b|_[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}"
 )
 _VERB = re.compile(r"^(?:invoke_agent|invoke_workflow|invoke_swarm|invoke_graph|agent run:?|create_agent)\s+", re.IGNORECASE)
-_TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run)$")
+_TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.forward|\.__call__)$")
 #: Constants that instrumentations write where they do not know the name (opentelemetry openai-agents-v2 0.1.0 among them).
 _NO_NAMES = frozenset(
     {"openai agent", "agent", "unknown", "none", "null", "default", "n/a", "invoke_agent", "invoke_workflow"}
     # what frameworks call a run to which nobody gave a name
-    | {"agent workflow", "agent run", "langgraph"}
+    | {"agent workflow", "agent run", "langgraph", "spring_ai chat_client"}
 )
 
 
@@ -201,6 +201,11 @@ def _name(value: str) -> str | None:
 
 def agent_id(value: Any) -> str | None:
     """Return an agent's id, unless it is a constant."""
+    return _agent_id(value) if type(value) is str and len(value) <= 64 else _agent_id.__wrapped__(value)
+
+
+@lru_cache(maxsize=1024)
+def _agent_id(value: Any) -> str | None:
     found = identifier(value)
     return None if found is None or found.lower() in _NO_NAMES else found
 
@@ -215,8 +220,8 @@ def _name_of_span(span_name: str) -> str | None:
     return _name(_TAIL.sub("", _VERB.sub("", span_name)))
 
 
-_DOING = re.compile(r"^(?:execute_tool|execute_task|running tools?:?|tools/call|chat)\s+", re.IGNORECASE)
-_DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff)$")
+_DOING = re.compile(r"^(?:(?:execute_tool|execute_task|running tools?:?|tools/call|tool_call|chat)\s+|Tool\.)", re.IGNORECASE)
+_DONE_BY = re.compile(r"\.(?:run|tool|task|chat|_execute_core|kickoff|forward|__call__)$")
 
 
 #: What turns the wheels of an agent, whatever it does.
@@ -238,6 +243,11 @@ def _doing(span_name: str) -> str | None:
 
 def conversation(value: Any) -> str | None:
     """Return a conversation id; a response id in its place (MS agent-framework) changes at every call and is none."""
+    return _conversation(value) if type(value) is str and len(value) <= 64 else _conversation.__wrapped__(value)
+
+
+@lru_cache(maxsize=1024)
+def _conversation(value: Any) -> str | None:
     found = identifier(value)
     return None if found is None or found.startswith("resp_") or found.lower() in _NO_NAMES else found
 

@@ -192,10 +192,6 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
                 raise ValueError(f"{one!r} matches nothing at all; name what is to be hidden")
         return value
 
-    def heard(self, is_heard: bool) -> SlackSettings:
-        """Return these settings with buttons where somebody hears of them, unless they say otherwise."""
-        return self if self.interactive is not None else self.model_copy(update={"interactive": is_heard})
-
     def route_defaults(self) -> RouteDefaults:
         """Return what holds where a route does not say it."""
         return RouteDefaults(mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run)

@@ -1,0 +1,453 @@
+"""People's answers, as an agent waits for them: `approval`, `cancelled`, `paused`, `messages`.
+
+    from spanpost.agent import agent_task
+    from spanpost.agent.control import approval
+
+    async with agent_task("Release 1.4"):
+        decision = await approval("Deploy to production?", detail=plan, risk="high", id="release-1.4")
+        if decision.approved:
+            deploy()
+
+In a process in which `spanpost.attach` was called the answer comes without a network; elsewhere from the gateway (`agent.gateway`
+says how it is found). What was asked is kept: a decision that was made while an agent was down is there when it asks again under
+the same `id`. A time that is over is no refusal: `Decision.expired`. Needs opentelemetry-api and the standard library alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from json import dumps
+from random import getrandbits
+from typing import Any, Literal, Protocol
+from uuid import uuid4
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+
+from spanpost import conventions as c
+from spanpost.agent import gateway
+from spanpost.agent.background import begin
+from spanpost.agent.gateway import ControlUnavailable, Unreachable
+from spanpost.agent.progress import without_none
+from spanpost.agent.task import Task, current_task
+
+__all__ = [
+    "ApprovalTimeout",
+    "ControlUnavailable",
+    "Decision",
+    "Message",
+    "approval",
+    "approval_sync",
+    "cancelled",
+    "messages",
+    "messages_sync",
+    "paused",
+]
+
+_log = logging.getLogger("spanpost.control")
+
+AtExpiry = Literal["wait", "deny", "escalate", "expire"]
+
+#: Between two tries while nobody answers, growing; seconds. And how long a question may be unknown before that is said.
+_PAUSE = (0.2, 5.0)
+_UNKNOWN = 30.0
+#: Tasks of which acts are followed at most; who was not asked for longest is let go.
+_FOLLOWED = 1000
+
+
+class ApprovalTimeout(TimeoutError):
+    """Nobody decided within the `timeout` that the agent gave itself. The question stays open."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided; or that nobody did in time (`expired`)."""
+
+    id: str
+    #: approve, deny, expired, or one of the `options`.
+    decision: str
+    by: str = ""
+    comment: str = ""
+    #: The time was over before anybody decided. `denied` only where the question said that it is to be denied then.
+    expired: bool = False
+
+    @property
+    def approved(self) -> bool:
+        """True when a person said yes. Of options that the agent gave itself, compare `decision`."""
+        return self.decision == "approve"
+
+    @property
+    def denied(self) -> bool:
+        """True when it was refused; not when merely nobody answered."""
+        return self.decision == "deny"
+
+
+@dataclass(frozen=True)
+class Message:
+    """Words of a person to the agent."""
+
+    text: str
+    by: str
+    at: datetime
+
+
+class Control(Protocol):
+    """**Protocol:** who brings people's answers: a gateway, or the pipeline of this process. Raises `Unreachable` to be asked again."""
+
+    wait: float
+
+    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None: ...
+
+    async def approval(self, id: str, mark: str, wait: float) -> dict[str, Any] | None: ...
+
+    async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None: ...
+
+
+_installed: Control | None = None
+
+
+def install(control: Control | None) -> None:
+    """Have answers brought by this one from now on; `spanpost.attach` calls it. None: by the gateway that the environment names."""
+    global _installed
+    _installed = control
+
+
+def _control() -> Control:
+    return _installed if _installed is not None else gateway.find()
+
+
+# --- approvals --------------------------------------------------------------------------------------------------------
+
+
+async def approval(
+    question: str,
+    *,
+    id: str | None = None,
+    options: Sequence[str] = (),
+    detail: str = "",
+    risk: str = "",
+    expires_in: timedelta | float | None = None,
+    expires_at: datetime | None = None,
+    at_expiry: AtExpiry | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109
+) -> Decision:
+    """Ask a person, and wait for the answer.
+
+    `options` replace approve and deny. `id` names the decision in all of your tenant: whoever asks the same question under the
+    same id gets the same answer, an agent that was restarted too; so put the run, the order or the commit in it. Without one the
+    question is of this call alone. `expires_in` (seconds) or `expires_at` end it; what happens then is `at_expiry`, else a setting.
+    `timeout` (seconds) ends this wait alone, by `ApprovalTimeout`. Raises `ControlUnavailable` where nobody can be asked.
+    """
+    asking = _Asking(question, id, options, detail, risk, expires_in, expires_at, at_expiry)
+    with asking.waiting():
+        return asking.heard(await asyncio.wrap_future(begin(asking.answer(timeout))))
+
+
+def approval_sync(
+    question: str,
+    *,
+    id: str | None = None,
+    options: Sequence[str] = (),
+    detail: str = "",
+    risk: str = "",
+    expires_in: timedelta | float | None = None,
+    expires_at: datetime | None = None,
+    at_expiry: AtExpiry | None = None,
+    timeout: float | None = None,
+) -> Decision:
+    """Ask a person, and wait for the answer in this thread. See `approval`."""
+    asking = _Asking(question, id, options, detail, risk, expires_in, expires_at, at_expiry)
+    with asking.waiting():
+        answer = begin(asking.answer(timeout))
+        try:
+            return asking.heard(answer.result())
+        finally:
+            answer.cancel()
+
+
+class _Asking:
+    """One question, from its telling to its answer."""
+
+    def __init__(
+        self,
+        question: str,
+        id: str | None,
+        options: Sequence[str],
+        detail: str,
+        risk: str,
+        expires_in: timedelta | float | None,
+        expires_at: datetime | None,
+        at_expiry: str | None,
+    ) -> None:
+        if not isinstance(question, str) or not question.strip():
+            raise ValueError("approval: the question is empty; say what a person is to decide")
+        if isinstance(options, str):
+            raise TypeError("approval: options are a list of words, not one string")
+        if at_expiry is not None and at_expiry not in c.AT_EXPIRY:
+            raise ValueError(f"approval: at_expiry is one of {', '.join(c.AT_EXPIRY)}, not {at_expiry!r}")
+        if id is not None and not id.strip():
+            raise ValueError("approval: the id is empty; leave it out, or name the decision")
+        self.control = _control()
+        self.id = id or f"{uuid4()}"
+        words = [question, detail, [str(o) for o in options], risk]
+        #: What is asked, in these words: an answer to others does not count.
+        self.mark = blake2b(dumps(words).encode(), digest_size=16).hexdigest()
+        until = expires_at if expires_at is not None else _after(expires_in)
+        self.said = without_none(
+            {
+                c.APPROVAL_ID: self.id,
+                c.APPROVAL_QUESTION: question,
+                c.APPROVAL_DETAIL: detail or None,
+                c.APPROVAL_OPTIONS: tuple(str(o) for o in options) or None,
+                c.APPROVAL_RISK: risk or None,
+                c.APPROVAL_EXPIRES_AT: until.isoformat() if until is not None else None,
+                c.APPROVAL_AT_EXPIRY: at_expiry,
+                c.APPROVAL_DIGEST: self.mark,
+            }
+        )
+        task = current_task()
+        self.span = task.span if task is not None else trace.get_current_span()
+        self.at_ns = time.time_ns()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be within the span of the wait, with the question told on the task's span; on this one where there is no other."""
+        tracer = trace.get_tracer("spanpost.agent")
+        attributes = {c.APPROVAL_ID: self.id, c.APPROVAL_DIGEST: self.mark}
+        # A wait that the agent ends by itself is no failure.
+        with tracer.start_as_current_span(
+            c.SPAN_APPROVAL_WAIT, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as wait:
+            if not self.span.get_span_context().is_valid:
+                self.span = wait
+            if self.span.is_recording():
+                self.span.add_event(c.EVENT_APPROVAL_REQUESTED, self.said, self.at_ns)
+            yield
+
+    def heard(self, told: Mapping[str, Any]) -> Decision:
+        """Tell the answer on both spans, and return it."""
+        decision = Decision(
+            id=self.id,
+            decision=str(told.get("decision", "")),
+            by=str(told.get("by", "")),
+            comment=str(told.get("comment", "")),
+            expired=bool(told.get("is_expired")),
+        )
+        said = {c.APPROVAL_DECISION: decision.decision, c.APPROVAL_BY: decision.by, c.APPROVAL_COMMENT: decision.comment}
+        said = {name: value for name, value in said.items() if value}
+        trace.get_current_span().set_attributes(said)
+        if self.span.is_recording():
+            self.span.add_event(c.EVENT_APPROVAL_RESOLVED, {c.APPROVAL_ID: self.id, c.APPROVAL_DIGEST: self.mark, **said})
+        return decision
+
+    async def answer(self, timeout: float | None) -> Mapping[str, Any]:  # noqa: ASYNC109
+        """Ask, then wait, however often either side is away."""
+        _unseen()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ask()
+                return await self._decided()
+        except TimeoutError:
+            raise ApprovalTimeout(f"nobody decided within {timeout:g} s: {self.said[c.APPROVAL_QUESTION][:100]}") from None
+
+    async def _ask(self) -> None:
+        context = self.span.get_span_context()
+        # Where nothing is traced, the question is a trace of its own.
+        trace_id, span_id = (context.trace_id, context.span_id) if context.is_valid else (getrandbits(127) + 1, getrandbits(63) + 1)
+        said = {"event.name": c.EVENT_APPROVAL_REQUESTED, **self.said}
+        resource = getattr(getattr(self.span, "resource", None), "attributes", None) or {}
+        tries = _Tries(f"the question {self.id} cannot be asked yet")
+        while True:
+            try:
+                return await self.control.ask(said, trace_id, span_id, self.at_ns, dict(resource))
+            except Unreachable as error:
+                await tries.pause(error)
+
+    async def _decided(self) -> Mapping[str, Any]:
+        tries = _Tries(f"the answer to {self.id} cannot be waited for just now")
+        asked_at = time.monotonic()
+        while True:
+            try:
+                told = await self.control.approval(self.id, self.mark, self.control.wait)
+            except Unreachable as error:
+                await tries.pause(error)
+                continue
+            except ControlUnavailable as error:
+                # It took the question: a token that is being replaced, a gateway that is being moved. A person may have answered.
+                await tries.pause(error)
+                continue
+            tries.succeeded()
+            if told is None:
+                if time.monotonic() - asked_at > _UNKNOWN:
+                    asked_at = time.monotonic()
+                    _log.warning("the gateway does not know the question %s: is it the one that it was told to?", self.id)
+                await asyncio.sleep(_PAUSE[0])
+            elif told.get("state") in ("decided", "expired"):
+                return told
+            elif told.get("state") == "void":
+                return {**told, "decision": c.EXPIRED, "is_expired": True, "comment": "it was asked again in other words"}
+            elif told.get("retry"):
+                await asyncio.sleep(_PAUSE[0])
+
+
+def _after(expires_in: timedelta | float | None) -> datetime | None:
+    if expires_in is None:
+        return None
+    seconds = expires_in.total_seconds() if isinstance(expires_in, timedelta) else float(expires_in)
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError("approval: expires_in must be more than 0 seconds")
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+class _Tries:
+    """Pauses between tries, ever longer, said once."""
+
+    def __init__(self, said: str) -> None:
+        self._said = said
+        self._pause = _PAUSE[0]
+        self._is_said = False
+
+    async def pause(self, error: Exception) -> None:
+        if not self._is_said:
+            self._is_said = True
+            _log.warning("%s, trying again: %s", self._said, str(error)[:300])
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+        self._pause = min(self._pause * 2, _PAUSE[1])
+
+    def succeeded(self) -> None:
+        self._pause, self._is_said = _PAUSE[0], False
+
+
+def _unseen() -> None:
+    """Go on in a context without the caller's span, where instrumentations make none."""
+    otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, otel_context.Context()))
+
+
+# --- what is asked of a task ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Followed:
+    """What people asked of one task so far."""
+
+    after: int = 0
+    is_cancelled: bool = False
+    is_paused: bool = False
+    messages: list[Message] = field(default_factory=list)
+    work: Any = None
+    has_looked: threading.Event = field(default_factory=threading.Event)
+
+
+_followed: OrderedDict[str, _Followed] = OrderedDict()
+_following = threading.Lock()
+
+
+def cancelled(task: Task | None = None) -> bool:
+    """Tell whether a person asked to stop the task (else the current one). Cheap, never waits long, never raises: ask it in loops.
+
+    The first call begins to listen, and waits for the first answer for a second at most.
+    """
+    return _follow(task).is_cancelled
+
+
+def paused(task: Task | None = None) -> bool:
+    """Tell whether a person asked to pause the task, and nobody asked to go on. As cheap as `cancelled`."""
+    return _follow(task).is_paused
+
+
+def messages_sync(task: Task | None = None) -> list[Message]:
+    """Return what people wrote to the task since this was asked last."""
+    followed = _follow(task)
+    with _following:
+        new, followed.messages = followed.messages, []
+    return new
+
+
+async def messages(task: Task | None = None) -> list[Message]:
+    """Return what people wrote to the task since this was asked last."""
+    if _ref(task) in _followed:
+        return messages_sync(task)
+    # The first look may take a second: not in the agent's loop. The context comes along, and with it the current task.
+    return await asyncio.to_thread(messages_sync, task)
+
+
+def _ref(task: Task | None) -> str:
+    """Return by what spanpost knows the task: its id, else its span, else the trace."""
+    task = task or current_task()
+    if task is not None and task.task_id:
+        return task.task_id
+    context = (task.span if task is not None else trace.get_current_span()).get_span_context()
+    if not context.is_valid:
+        return ""
+    return f"{context.trace_id:032x}-{context.span_id:016x}" if task is not None else f"{context.trace_id:032x}"
+
+
+def _follow(task: Task | None) -> _Followed:
+    ref = _ref(task)
+    if not ref:
+        return _Followed()
+    with _following:
+        followed = _followed.get(ref)
+        if followed is None:
+            followed = _followed[ref] = _Followed()
+            try:
+                followed.work = begin(_listen(_control(), ref, followed))
+            except ControlUnavailable as error:
+                _log.warning("what people ask of a task is not heard: %s", error)
+                followed.has_looked.set()
+            if len(_followed) > _FOLLOWED:
+                _, oldest = _followed.popitem(last=False)
+                if oldest.work is not None:
+                    oldest.work.cancel()
+        _followed.move_to_end(ref)
+    followed.has_looked.wait(1.0)
+    return followed
+
+
+async def _listen(control: Control, ref: str, followed: _Followed) -> None:
+    """Hear what people ask of a task, until it has ended."""
+    _unseen()
+    tries = _Tries("what people ask of a task is not heard just now")
+    while True:
+        try:
+            told = await control.task(ref, followed.after, control.wait if followed.has_looked.is_set() else 0.0)
+        except (Unreachable, ControlUnavailable) as error:
+            await tries.pause(error)
+            continue
+        if told is None:  # it is not known yet
+            followed.has_looked.set()
+            await asyncio.sleep(_PAUSE[0])
+            continue
+        tries.succeeded()
+        with _following:
+            for act in told.get("acts", ()):
+                _hear(followed, act)
+            followed.after = int(told.get("after", followed.after))
+        followed.has_looked.set()
+        if told.get("status") in c.FINAL_STATUSES:
+            return
+
+
+def _hear(followed: _Followed, act: Mapping[str, Any]) -> None:
+    match act.get("verb"):
+        case "cancel":
+            followed.is_cancelled = True
+        case "pause":
+            followed.is_paused = True
+        case "resume":
+            followed.is_paused = False
+        case "message":
+            at = datetime.fromisoformat(str(act["at"]))
+            followed.messages.append(Message(text=str(act.get("text", "")), by=str(act.get("by", "")), at=at))

@@ -1,0 +1,203 @@
+"""What somebody does at the desk, from whatever provider: who may is asked, the ledger records it, granted or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from spanpost.desk import words
+from spanpost.desk.base import Asked, Hall, Message, Watches
+from spanpost.desk.who import FOREIGN, VIEW, Found, Look, Person, Rules, Ruling, judge
+from spanpost.domain.interventions import Actor, Intervention, Result, Verb, Verdict
+
+log = logging.getLogger("spanpost.desk")
+
+#: A person's words, as far as they are kept: Slack's own limit of a message's text.
+MOST_WORDS = 4_000
+
+
+class People(Protocol):
+    """**Protocol:** knows people. Raises nothing: what cannot be had is a `Failed`."""
+
+    async def look(self, look: Look, message: Message, question: tuple[str, Asked]) -> Found:
+        """Return what is found; at most five minutes old."""
+        ...
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        """Forget what a refusal rests on, where it is old enough to be asked anew; True when there was any such."""
+        ...
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """An act as it was heard: nothing of it is known to be true but that the provider says so."""
+
+    verb: Verb
+    key: UUID
+    user: str
+    message: Message
+    #: The provider itself says that they are of another workspace.
+    is_foreign: bool = False
+    #: Of a `CHOOSE`: which of the options, from 0.
+    option: int | None = None
+    text: str = ""
+    once: str
+    at: datetime
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an act, and what the person is told of it; empty where the message will show it."""
+
+    result: Result
+    told: str = ""
+    asked: Asked | None = None
+
+
+class Desk:
+    """Takes acts. One for each provider; `tenant` shuts out the tasks of others."""
+
+    def __init__(
+        self,
+        hall: Hall,
+        people: People,
+        rules: Rules,
+        *,
+        source: str,
+        tenant: str,
+        is_bound: bool = False,
+        watch: Watches | None = None,
+    ) -> None:
+        self.hall = hall
+        self.rules = rules
+        self._people = people
+        self._source = source
+        self._tenant = tenant
+        self._is_bound = is_bound
+        self._watch = watch
+        #: Set where retries are launched by something.
+        self.can_retry = False
+
+    async def find(self, key: UUID, message: Message) -> Asked | None:
+        """Return what a key is about, unless it is another tenant's. Raises `LedgerUnavailable`."""
+        return self._own(await self.hall.asked(key, message))
+
+    async def told_in(self, message: Message) -> Asked | None:
+        """Return the task of a message, unless it is another tenant's. Raises `LedgerUnavailable`."""
+        return self._own(await self.hall.told_in(message))
+
+    def _own(self, asked: Asked | None) -> Asked | None:
+        return None if asked is not None and self._is_bound and asked.task.tenant != self._tenant else asked
+
+    async def rule(self, action: str, asked: Asked, user: str, message: Message) -> Ruling:
+        """Rule whether somebody may. A refusal that rests on what was looked up a while ago is looked up again."""
+        ruling = await self._judge(action, asked, user, message)
+        if not ruling.is_granted and await self._people.forget(ruling, user):
+            ruling = await self._judge(action, asked, user, message)
+        return ruling
+
+    async def _judge(self, action: str, asked: Asked, user: str, message: Message) -> Ruling:
+        talk = judge(self.rules, action, asked, user, message)
+        try:
+            look = next(talk)
+            while True:
+                look = talk.send(await self._people.look(look, message, (action, asked)))
+        except StopIteration as done:
+            ruling: Ruling = done.value
+            return ruling
+
+    async def may_view(self, asked: Asked, user: str, message: Message, *, is_foreign: bool = False) -> str:
+        """Return what somebody is told who may not see more; empty when they may. Seeing is no intervention, and no row."""
+        if not asked.is_told_there:
+            return words.ELSEWHERE
+        ruling = Ruling(refusal=FOREIGN) if is_foreign else await self.rule(VIEW, asked, user, message)
+        self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
+        return "" if ruling.is_granted else words.refused(ruling)
+
+    async def may(self, act: Act) -> Outcome | None:
+        """Return what stands against an act before it is done, recorded; None where nothing does, and nothing is recorded."""
+        asked, ruling = await self._weigh(act)
+        if asked is not None and ruling.is_granted:
+            return None
+        return await self._record(act, asked, ruling)
+
+    async def do(self, act: Act) -> Outcome:
+        """Have an act recorded, granted or refused, and return what became of it. Raises `LedgerUnavailable`: nothing has."""
+        return await self._record(act, *await self._weigh(act))
+
+    async def _weigh(self, act: Act) -> tuple[Asked | None, Ruling]:
+        asked = await self.find(act.key, act.message)
+        if asked is None:
+            return None, Ruling(refusal=words.UNKNOWN)
+        if not asked.is_told_there:
+            return asked, Ruling(refusal=words.ELSEWHERE)
+        if act.verb.is_decision is not (asked.approval is not None) or (
+            act.verb is Verb.CHOOSE and self._option(act, asked) is None
+        ):
+            return asked, Ruling(refusal=words.NO_OPTION)
+        if act.is_foreign:
+            return asked, Ruling(refusal=FOREIGN, person=Person(id=act.user))
+        ruling = await self.rule(act.verb, asked, act.user, act.message)
+        if ruling.is_granted and act.verb is Verb.RETRY and not self.can_retry:
+            ruling = Ruling(refusal=words.NOBODY_LISTENS, person=ruling.person)
+        return asked, ruling
+
+    @staticmethod
+    def _option(act: Act, asked: Asked) -> str | None:
+        options = asked.options
+        return options[act.option] if act.option is not None and 0 <= act.option < len(options) else None
+
+    async def _record(self, act: Act, asked: Asked | None, ruling: Ruling) -> Outcome:
+        intervention = Intervention(
+            tenant=asked.task.tenant if asked is not None else self._tenant,
+            verb=act.verb,
+            key=act.key,
+            actor=actor_of(self._source, ruling.person or Person(id=act.user), act.message),
+            option=(self._option(act, asked) or "") if asked is not None and act.verb is Verb.CHOOSE else "",
+            text=act.text[:MOST_WORDS],
+            source=self._source,
+            once=act.once,
+            refusal=ruling.refusal,
+            at=act.at,
+        )
+        verdict = await self.hall.intervene(intervention)
+        self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
+        return Outcome(result=verdict.result, told=self._told(act, verdict, ruling), asked=asked)
+
+    def _told(self, act: Act, verdict: Verdict, ruling: Ruling) -> str:
+        if verdict.is_repeat:
+            return ""  # whoever heard it first has said it
+        if ruling.refusal in (words.UNKNOWN, words.ELSEWHERE, words.NO_OPTION, words.NOBODY_LISTENS):
+            return ruling.refusal
+        return words.refused(ruling) if ruling.refusal else words.verdict(act.verb, verdict)
+
+    def _count(self, verb: str, result: Result, *, is_repeat: bool = False) -> None:
+        if self._watch is not None:
+            self._watch.intervened(str(verb), "repeat" if is_repeat else str(result), self._source)
+
+
+def actor_of(source: str, person: Person, message: Message) -> Actor:
+    """Return who did it, as far as that is known."""
+    return Actor(provider=source, id=person.id, team=message.team, name=person.name, email=person.email[:320])
+
+
+class Keeper:
+    """Holds what goes on after its caller was answered, so that it is not collected, and can be waited for at the end."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a task until it is done."""
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def close(self, seconds: float) -> None:
+        """Wait for what is under way, then cut it off."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=seconds)
+            for task in late:
+                task.cancel()

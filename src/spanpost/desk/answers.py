@@ -1,0 +1,161 @@
+"""What an agent is told of people's answers, waiting for them where it must: one ear for all who wait in a process.
+
+Whoever waits looks first, then sleeps until its topic is told, or until its time is over: nobody asks the database meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
+
+from spanpost import conventions as c
+from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
+from spanpost.domain.observations import Observation
+from spanpost.domain.tasks import Task
+from spanpost.fold.approvals import APPROVAL, TASK, topic_of
+from spanpost.fold.read import read
+
+T = TypeVar("T")
+
+#: What an agent is told of.
+VERBS: Final = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE)
+#: Acts of one answer.
+_MOST: Final = 100
+
+
+class Hall(Protocol):
+    """**Protocol:** what the ledger does for agents that wait. It raises `LedgerUnavailable` when it cannot be reached."""
+
+    async def questions(self, tenant: str, approval_id: str) -> Sequence[ApprovalRow]:
+        """Return what was asked under an id, newest first."""
+        ...
+
+    async def refer(self, tenant: str, ref: str) -> Task | None: ...
+
+    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]: ...
+
+    async def listen(self, hears: Callable[[bytes], None]) -> None: ...
+
+    async def record(self, batch: Sequence[Observation]) -> object: ...
+
+
+class Unknown(Exception):
+    """There is no such thing in that tenant."""
+
+
+class Answers:
+    """Answers agents, of one process. All of it in one loop."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._waiting: dict[bytes, set[asyncio.Event]] = {}
+        self._listens: asyncio.Task[None] | None = None
+        self.is_ended = False
+
+    @property
+    def waiters(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def end(self) -> None:
+        """Let nobody wait any more: who does is answered with what is known."""
+        self.is_ended = True
+        self._hear(b"")
+
+    def _hear(self, topic: bytes) -> None:
+        waiting = self._waiting.get(topic, ()) if topic else [event for events in self._waiting.values() for event in events]
+        for event in list(waiting):
+            event.set()
+
+    async def ask(self, tenant: str, record: Observation) -> None:
+        """Record a question; it is kept when this returns."""
+        await self._hall.record([record])
+
+    async def approval(self, tenant: str, id: str, mark: str = "", wait: float = 0.0) -> dict[str, Any]:
+        """Return what became of a question, as soon as it is decided or `wait` seconds are over. Raises `Unknown`."""
+
+        async def look() -> tuple[ApprovalRow | None, bool]:
+            rows = await self._hall.questions(tenant, id)
+            row = next((row for row in rows if row.mark == mark), None) if mark else next(iter(rows), None)
+            return row, row is not None and row.state is not State.OPEN
+
+        row = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
+        if row is None:
+            raise Unknown(f"nothing was asked under the id {id[:100]!r}{' in these words' if mark else ''}")
+        return told_of(row)
+
+    async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> dict[str, Any]:
+        """Return what people asked of a task since a number, as soon as there is something or `wait` seconds are over."""
+
+        async def look() -> tuple[tuple[Task, list[Deed]] | None, bool]:
+            task = await self._hall.refer(tenant, ref)
+            if task is None:
+                return None, False
+            deeds = await self._hall.deeds(task.uid, VERBS, after, _MOST)
+            return (task, deeds), bool(deeds)
+
+        found = await self._until(topic_of(tenant, TASK, ref), look, wait)
+        if found is None:
+            raise Unknown(f"no task is known by {ref[:100]!r}")
+        task, deeds = found
+        told = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
+        return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": told}
+
+    async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
+        """Look until there is something, or the time is over; then return what there is."""
+        if wait <= 0 or self.is_ended:
+            return (await look())[0]
+        event = asyncio.Event()
+        self._waiting.setdefault(topic, set()).add(event)
+        try:
+            await self._listen()
+            deadline = asyncio.get_running_loop().time() + wait
+            while True:
+                event.clear()
+                found, is_enough = await look()
+                if is_enough or self.is_ended:
+                    return found
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await event.wait()
+                except TimeoutError:
+                    return found
+        finally:
+            waiting = self._waiting[topic]
+            waiting.discard(event)
+            if not waiting:
+                del self._waiting[topic]
+
+    async def _listen(self) -> None:
+        """Begin to listen, once for all."""
+        if self._listens is None:
+            self._listens = asyncio.ensure_future(self._hall.listen(self._hear))
+        await asyncio.shield(self._listens)
+
+
+def told_of(row: ApprovalRow) -> dict[str, Any]:
+    """Return a question as an agent is told of it."""
+    return {
+        "id": row.approval_id,
+        "state": str(row.state),
+        "decision": row.decision,
+        "by": row.by,
+        "comment": row.comment,
+        "source": row.source,
+        "is_expired": row.state is State.EXPIRED,
+        "decided_at": row.decided_at.isoformat() if row.decided_at is not None else None,
+        "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
+    }
+
+
+def question_of(record: Observation) -> str:
+    """Return under which id a record asks something; empty where it asks nothing."""
+    approval = read(record).approval
+    return approval.id if approval is not None and record.name == c.EVENT_APPROVAL_REQUESTED else ""
+
+
+def as_said(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as a door takes them: tuples as lists, without what is empty."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items() if value not in (None, "", ())}

@@ -1,0 +1,91 @@
+"""What the desk needs of others: the hall that records what people do, and those who know people."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.interventions import Actor, Intervention, Verdict
+from spanpost.domain.readings import Approval
+from spanpost.domain.tasks import Task
+
+#: Entry points of resolvers: those who ask an identity provider.
+RESOLVERS = "spanpost.resolvers"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of ours at a provider: where a button was pressed, or the thread in which somebody answered."""
+
+    team: str = ""
+    channel: str
+    ts: str
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What an opaque key, or a message of ours, is about, as the ledger knows it now."""
+
+    #: Of the approval or of the task: what an intervention carries.
+    key: UUID
+    task: Task
+    #: Where the key is an approval's.
+    approval: Approval | None = None
+    #: The message that was named is one in which this task is told.
+    is_told_there: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The answers to choose from; empty: approve or deny."""
+        return self.approval.options if self.approval is not None else ()
+
+
+class Hall(Protocol):
+    """**Protocol:** what the ledger does for the desk. All of it raises `LedgerUnavailable` when it cannot be reached."""
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        """Record an act, and what it changes, in one transaction. A repeat (`once`) changes nothing and is told the same."""
+        ...
+
+    async def asked(self, key: UUID, message: Message) -> Asked | None:
+        """Return what a key is about, and whether it is told in that message; None for a key that is nobody's."""
+        ...
+
+    async def told_in(self, message: Message) -> Asked | None:
+        """Return the task whose root message this is; None where it is none of ours."""
+        ...
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request for an hour, for all processes; False when it was heard before."""
+        ...
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a resolver says of a person."""
+
+    is_allowed: bool
+    #: Shown to the person, and kept in the row, where it is not.
+    reason: str = ""
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What a resolver is asked: may this person do that?"""
+
+    #: A verb of interventions, or ``view``.
+    action: str
+    actor: Actor
+    task: Task
+    approval: Approval | None = None
+
+
+#: Asks an identity provider. What raises, or takes longer than a second and a half, is a refusal.
+Resolver: TypeAlias = Callable[[Question], Awaitable[Answer]]
+
+
+class Watches(Protocol):
+    """**Protocol:** counts; `spanpost.metrics.Metrics` is it."""
+
+    def intervened(self, verb: str, result: str, source: str) -> None: ...
+
+    def knocked(self, door: str, answer: str) -> None: ...

@@ -1,0 +1,162 @@
+"""Where agents wait for people: ``GET /control/v1/approvals/{id}`` and ``/control/v1/tasks/{ref}``, as a bare ASGI callable.
+
+A long poll: with ``wait`` (seconds) it answers as soon as there is something to tell. A bearer token says whose the agent is; what is
+another tenant's does not exist. Errors are JSON: ``code`` (of google.rpc), ``message``, and 503 asks to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qsl, unquote
+
+from spanpost.desk.answers import Answers, Unknown
+from spanpost.domain.errors import LedgerUnavailable
+
+log = logging.getLogger("spanpost.desk")
+
+PREFIX: Final = "/control/"
+_APPROVALS, _TASKS = "/control/v1/approvals/", "/control/v1/tasks/"
+#: A proxy between would cut longer waits: many do after a minute.
+LONGEST: Final = 50.0
+_LONGEST_ID: Final = 1024
+_NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?$")
+_TOKEN: Final = re.compile(r"^(access_?token|token|api_?key|authorization|auth)$", re.IGNORECASE)
+#: Codes of google.rpc.
+_INVALID, _NOT_FOUND, _DENIED, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 5, 7, 12, 14, 16
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Knows(Protocol):
+    """**Protocol:** knows whose a token is."""
+
+    def tenant_of(self, authorization: str | None) -> str | None: ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def is_operator(self, authorization: str | None) -> bool: ...
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, code: int, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+
+class ControlHttp:
+    """The application. At most `most` agents wait at once."""
+
+    def __init__(self, answers: Answers, doorkeeper: Knows, *, most: int) -> None:
+        self._answers = answers
+        self._doorkeeper = doorkeeper
+        self._most = most
+        self._waiting = 0
+
+    def end(self) -> None:
+        """Answer all who wait with what is known."""
+        self._answers.end()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        extra: dict[str, str] = {}
+        try:
+            status, told = 200, await self._answer(scope, headers, receive)
+            if told is None:
+                return  # it hung up
+        except _Refused as refused:
+            status, told = refused.status, {"code": refused.code, "message": str(refused)}
+            extra = {name.replace("_", "-"): value for name, value in refused.headers.items()}
+        except Unknown as error:
+            status, told = 404, {"code": _NOT_FOUND, "message": str(error), "state": "unknown"}
+        except LedgerUnavailable:
+            status, told = 503, {"code": _UNAVAILABLE, "message": "the database cannot be reached; come back"}
+            extra = {"retry-after": "1"}
+        except Exception:
+            log.exception("an agent that waits could not be answered")
+            status, told = 503, {"code": _UNAVAILABLE, "message": "it failed in here; come back"}
+            extra = {"retry-after": "5"}
+        body = json.dumps(told).encode()
+        sent = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"cache-control", b"no-store")]
+        sent += [(name.encode(), value.encode()) for name, value in extra.items()]
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+
+    async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive) -> dict[str, Any] | None:
+        path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        kind = next((kind for kind in (_APPROVALS, _TASKS) if path.startswith(kind)), "")
+        ref = unquote(path.removeprefix(kind), errors="replace") if kind else ""
+        if not ref or "/" in path.removeprefix(kind):
+            raise _Refused(404, _NOT_FOUND, f"there is nothing here; there is {_APPROVALS}{{id}} and {_TASKS}{{id}}")
+        if scope["method"] not in ("GET", "HEAD"):
+            raise _Refused(405, _UNIMPLEMENTED, "it takes GET", allow="GET, HEAD")
+        query = _query(scope)
+        tenant = self._tenant(headers.get("authorization"))
+        if len(ref) > _LONGEST_ID:
+            raise _Refused(400, _INVALID, "the id is too long")
+        if "\0" in ref + query.get("mark", ""):
+            raise Unknown("no id has such a character")
+        wait = min(_number(query, "wait"), LONGEST)
+        if kind == _APPROVALS:
+            question = self._answers.approval(tenant, ref, query.get("mark", "")[:_LONGEST_ID], wait)
+        else:
+            question = self._answers.task(tenant, ref, int(_number(query, "after")), wait)
+        return await (self._wait(question, receive) if wait else question)
+
+    def _tenant(self, authorization: str | None) -> str:
+        tenant = self._doorkeeper.tenant_of(authorization)
+        if tenant is not None:
+            return tenant
+        if not self._doorkeeper.is_open and self._doorkeeper.is_operator(authorization):
+            raise _Refused(403, _DENIED, "an operator's token is no tenant's: use the token by which the agent sends")
+        raise _Refused(401, _UNAUTHENTICATED, "a valid token is needed", www_authenticate="Bearer")
+
+    async def _wait(self, question: Any, receive: Receive) -> dict[str, Any] | None:
+        """Wait for an answer, for as long as the agent does; None when it hung up."""
+        if self._waiting >= self._most:
+            question.close()
+            raise _Refused(503, _UNAVAILABLE, "as many wait already as may (gateway.max_waiters); come back", retry_after="2")
+        self._waiting += 1
+        answer = asyncio.ensure_future(question)
+        gone = asyncio.ensure_future(_hung_up(receive))
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return await answer if answer.done() else None
+        finally:
+            self._waiting -= 1
+            for each in (answer, gone):
+                each.cancel()
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    try:
+        query = dict(parse_qsl((scope.get("query_string") or b"").decode(), keep_blank_values=True, max_num_fields=16))
+    except (ValueError, UnicodeDecodeError):
+        raise _Refused(400, _INVALID, "the query cannot be read") from None
+    if any(map(_TOKEN.match, query)):
+        # It stands in every log between here and there.
+        raise _Refused(400, _INVALID, "a token in the URL is refused; send it as Authorization: Bearer ...")
+    if unknown := sorted(query.keys() - {"wait", "after", "mark"}):
+        raise _Refused(400, _INVALID, f"{unknown[0][:50]!r} is not understood; there is wait, after and mark")
+    return query
+
+
+def _number(query: dict[str, str], name: str) -> float:
+    said = query.get(name, "0")
+    if not _NUMBER.match(said):
+        raise _Refused(400, _INVALID, f"{name} must be a number, not {said[:50]!r}")
+    return float(said)

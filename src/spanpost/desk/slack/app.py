@@ -1,0 +1,392 @@
+"""The desk's Slack app: Bolt reads what came, by HTTP or by socket; a few listeners make acts of it.
+
+What is asked is recorded before Slack is answered, wherever that takes less than two and a half seconds: an answer that Slack
+has is in the database. Where it takes longer, the person is told that it is not certain. An event is only acknowledged once it
+is recorded; Slack brings it again otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+from slack_bolt.async_app import AsyncApp
+from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.context.async_context import AsyncBoltContext
+from slack_bolt.request.async_request import AsyncBoltRequest
+from slack_bolt.response import BoltResponse
+
+from spanpost.desk import words
+from spanpost.desk.acts import Act, Keeper, Outcome
+from spanpost.desk.base import Message
+from spanpost.desk.slack import modals, payloads
+from spanpost.desk.slack.guard import Refused
+from spanpost.desk.slack.installations import Installation, choose
+from spanpost.desk.slack.payloads import PREFIX, Click
+from spanpost.desk.slack.web import Trouble, silent
+from spanpost.desk.who import ACTIONS, VIEW
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.interventions import Verb
+from spanpost.domain.tasks import Task
+
+log = logging.getLogger("spanpost.desk")
+
+#: Slack waits three seconds, the network's included.
+ANSWER: Final = 2.5
+#: What is left of that at least, however long it took to come so far.
+_LEAST: Final = 0.2
+#: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
+_TOLD: Final = 5_000
+_OURS: Final = re.compile("^" + re.escape(PREFIX))
+_ANY: Final = re.compile("")
+Comments = Literal["deny", "always", "never"]
+Replies = Literal["all", "mentions", "off"]
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """What Slack is answered. `word` is for the metric."""
+
+    status: int
+    word: str
+    body: str = ""
+    content_type: str = "text/plain"
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a payload came from, and until when (by the loop's clock) it must be answered."""
+
+    installation: Installation
+    team: str
+    until: float
+
+
+class SlackApp:
+    """Hears what Slack sends, whatever way it came."""
+
+    def __init__(
+        self,
+        installations: Sequence[Installation],
+        *,
+        comments: Comments = "deny",
+        replies: Replies = "all",
+        conceal: Callable[[Task], Task] = lambda task: task,
+        answer: float = ANSWER,
+    ) -> None:
+        self.installations = tuple(installations)
+        self._comments = comments
+        self._replies = replies
+        self._conceal = conceal
+        self._answer = answer
+        self._keeper = Keeper()
+        self._told: set[tuple[str, ...]] = set()
+        self._bolt = self._make_bolt()
+
+    def _make_bolt(self) -> AsyncApp:
+        # The signature was checked before (`guard`), bots and ourselves are refused by who may; what Bolt would do here it
+        # does in another way than we promise: it answers 500 to a malformed header, and hears a replay thrice.
+        app = AsyncApp(
+            name="spanpost",
+            logger=silent(),
+            process_before_response=True,
+            authorize=_authorize,
+            request_verification_enabled=False,
+            ssl_check_enabled=False,
+            ignoring_self_events_enabled=False,
+            attaching_function_token_enabled=False,
+            attaching_conversation_kwargs_enabled=False,
+        )
+        app.block_action(_OURS)(self._listener(self._on_click))
+        app.block_action(_ANY)(self._listener(self._on_other))
+        app.view(_OURS)(self._listener(self._on_submission))
+        app.event("message")(self._listener(self._on_message))
+        return app
+
+    @staticmethod
+    def _listener(
+        hear: Callable[[dict[str, Any], Heard], Awaitable[BoltResponse]],
+    ) -> Callable[..., Awaitable[BoltResponse]]:
+        async def listen(body: dict[str, Any], context: AsyncBoltContext) -> BoltResponse:
+            try:
+                return await hear(body, context["heard"])
+            except Exception as error:
+                log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, _first_line(error))
+                return _answer(503, "fault")
+
+        return listen
+
+    async def hear(self, candidates: Sequence[Installation], body: dict[str, Any], *, took: float = 0.0) -> Answered:
+        """Take a payload that is proven to be for one of these installations. Raises nothing.
+
+        `took` is how much of the time for an answer is gone: seconds.
+        """
+        until = asyncio.get_running_loop().time() + self._answer - took
+        try:
+            is_greeting = body.get("type") == "url_verification"
+            installation, team = (candidates[0], "") if is_greeting else await choose(candidates, body)
+            context = {"heard": Heard(installation=installation, team=team, until=until)}
+            response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
+        except Refused as refused:
+            return Answered(status=refused.status, word=refused.why)
+        except Trouble as trouble:
+            log.warning("Slack could not be asked whose a request is: %s", trouble)
+            return Answered(status=503, word="slack")
+        except Exception:  # a payload that Bolt cannot read
+            return Answered(status=400, word="payload")
+        word = (response.headers.get("x-spanpost") or [""])[0]
+        if not word and response.status == 404:
+            return Answered(status=200, word="ignored")
+        if not word and response.status >= 500:
+            return Answered(status=400, word="payload")
+        content_type = (response.headers.get("content-type") or ["text/plain"])[0]
+        return Answered(status=response.status, word=word or "greeting", body=response.body or "", content_type=content_type)
+
+    async def close(self, seconds: float = 2.0) -> None:
+        """Finish what is under way, and let go of the connections."""
+        await self._keeper.close(seconds)
+        for one in self.installations:
+            await one.web.close()
+
+    # --- clicks -----------------------------------------------------------------------------------------------------
+
+    async def _on_other(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        return _answer(200, "ignored")  # a link's button: pressing it is told to us, and is nothing to us
+
+    async def _on_click(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        installation = heard.installation
+        click = payloads.click(body, heard.team)
+        if click is None:
+            url = body.get("response_url")
+            if isinstance(url, str):
+                self._later(self._respond(installation, url, words.UNKNOWN))
+            return _answer(200, "unreadable")
+
+        async def work() -> None:
+            try:
+                await self._press(installation, click)
+            except LedgerUnavailable:
+                self._tell(installation, click, words.UNSURE)
+            except Exception as error:
+                log.error("a click could not be taken: %s: %s", type(error).__name__, _first_line(error))
+                self._tell(installation, click, words.UNSURE)
+
+        if not await self._within(work(), heard.until):
+            self._tell(installation, click, words.LATE)
+            return _answer(200, "late")
+        return _answer(200, "click")
+
+    async def _press(self, installation: Installation, click: Click) -> None:
+        desk = installation.desk
+        if click.action == VIEW:
+            asked = await desk.find(click.key, click.message)
+            if asked is None:
+                self._tell(installation, click, words.UNKNOWN)
+            elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
+                self._tell(installation, click, refusal)
+            else:
+                await self._open(installation, click, modals.details(self._conceal(asked.task)))
+            return
+        act = act_of(click)
+        if self._asks_for_comment(act.verb):
+            against = await desk.may(act)
+            asked = await desk.find(click.key, click.message) if against is None else None
+            if asked is not None:
+                await self._open(installation, click, modals.comment(click, asked, self._conceal(asked.task)))
+                return
+            outcome = against or await desk.do(act)
+        else:
+            outcome = await desk.do(act)
+        if outcome.told:
+            self._tell(installation, click, outcome.told)
+
+    def _asks_for_comment(self, verb: Verb) -> bool:
+        return verb.is_decision and (self._comments == "always" or (self._comments == "deny" and verb is Verb.DENY))
+
+    async def _open(self, installation: Installation, click: Click, view: dict[str, Any]) -> None:
+        try:
+            await installation.web.call("views.open", trigger_id=click.trigger, view=view)
+        except Trouble as trouble:
+            log.warning("a dialogue could not be opened: %s", trouble)
+            self._tell(installation, click, words.NO_DIALOGUE)
+
+    # --- dialogues --------------------------------------------------------------------------------------------------
+
+    async def _on_submission(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        sent = payloads.submission(body, heard.team)
+        meta = modals.read(sent.meta) if sent is not None else None
+        pressed = (
+            payloads.grammar(f"{PREFIX}{meta.v}{'' if meta.o is None else f':{meta.o}'}", meta.k) if meta is not None else None
+        )
+        if sent is None or meta is None or pressed is None or pressed[0] not in ACTIONS:
+            return _answer(200, "unreadable")
+        act = Act(
+            verb=Verb(pressed[0]),
+            key=pressed[2],
+            user=sent.user,
+            message=Message(team=heard.team, channel=meta.c, ts=meta.t),
+            is_foreign=sent.is_foreign,
+            option=pressed[1],
+            text=sent.comment,
+            once=sent.once,
+            at=_now(),
+        )
+        outcome: list[Outcome | None] = []
+
+        async def work() -> None:
+            try:
+                outcome.append(await heard.installation.desk.do(act))
+            except LedgerUnavailable:
+                outcome.append(None)
+
+        if not await self._within(work(), heard.until):
+            return _update(words.LATE, "late")
+        if outcome[0] is None:
+            told = {"response_action": "errors", "errors": {"comment": words.UNSURE}}
+            return _answer(200, "unavailable", told)
+        return _update(outcome[0].told, "submission") if outcome[0].told else _answer(200, "submission")
+
+    # --- replies ----------------------------------------------------------------------------------------------------
+
+    async def _on_message(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        installation = heard.installation
+        reply = payloads.reply(body, heard.team)
+        if reply is None or self._replies == "off":
+            return _answer(200, "ignored")
+        me = await installation.whoami()
+        text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
+        is_elsewhere = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
+        is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
+        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
+            return _answer(200, "ignored")
+        found: list[tuple[bool, Outcome | None]] = []
+
+        async def work() -> None:
+            try:
+                asked = await installation.desk.told_in(reply.root)
+                if asked is None:
+                    found.append((True, None))
+                    return
+                act = Act(
+                    verb=Verb.MESSAGE,
+                    key=asked.key,
+                    user=reply.user,
+                    message=reply.root,
+                    is_foreign=reply.is_foreign,
+                    text=text,
+                    once=reply.once,
+                    at=reply.at,
+                )
+                found.append((True, await installation.desk.do(act)))
+            except LedgerUnavailable:
+                found.append((False, None))
+
+        if not await self._within(work(), heard.until) or not found or not found[0][0]:
+            return _answer(503, "unavailable")  # Slack brings it again
+        outcome = found[0][1]
+        if outcome is None:
+            return _answer(200, "ignored")
+        if outcome.told and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
+            self._later(self._whisper(installation, reply.root, reply.root.ts, reply.user, outcome.told))
+        return _answer(200, "message")
+
+    def _is_new(self, told: tuple[str, ...]) -> bool:
+        if len(self._told) >= _TOLD:
+            self._told.clear()
+        is_new = told not in self._told
+        self._told.add(told)
+        return is_new
+
+    # --- telling ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, installation: Installation, click: Click, text: str) -> None:
+        """Tell the one who pressed, and nobody else, after Slack was answered."""
+
+        async def tell() -> None:
+            if not await installation.web.respond(click.response_url, text):
+                await self._whisper(installation, click.message, click.thread, click.user, text)
+
+        self._later(tell())
+
+    async def _respond(self, installation: Installation, url: str, text: str) -> None:
+        await installation.web.respond(url, text)
+
+    @staticmethod
+    async def _whisper(installation: Installation, message: Message, thread: str, user: str, text: str) -> None:
+        place = {"thread_ts": thread} if thread else {}
+        try:
+            await installation.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **place)
+        except Trouble as trouble:
+            log.warning("somebody could not be told what became of their click: %s", trouble)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        self._keeper.keep(asyncio.create_task(work))
+
+    async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
+        """Do it in the time that Slack gives; False when it goes on after that."""
+        task = asyncio.create_task(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), _LEAST))
+        except asyncio.CancelledError:
+            self._keeper.keep(task)
+            raise
+        if not done:
+            self._keeper.keep(task)
+            return False
+        task.result()
+        return True
+
+
+def act_of(click: Click) -> Act:
+    """Return what a click asks for."""
+    return Act(
+        verb=Verb(click.action),
+        key=click.key,
+        user=click.user,
+        message=click.message,
+        is_foreign=click.is_foreign,
+        option=click.option,
+        once=click.once,
+        at=click.at,
+    )
+
+
+async def _authorize(
+    context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
+) -> AuthorizeResult:
+    """Tell Bolt what it would ask Slack with every request."""
+    installation: Installation = context["heard"].installation
+    me = await installation.whoami()
+    return AuthorizeResult(
+        enterprise_id=me.enterprise or None,
+        team_id=me.team or None,
+        bot_user_id=me.bot_user or None,
+        bot_id=me.bot or None,
+        bot_token=installation.token,
+    )
+
+
+def _answer(status: int, word: str, body: dict[str, Any] | None = None) -> BoltResponse:
+    headers: dict[str, str | Sequence[str]] = {"x-spanpost": word}
+    if body is None:
+        return BoltResponse(status=status, body="", headers=headers)
+    return BoltResponse(status=status, body=json.dumps(body), headers={**headers, "content-type": "application/json"})
+
+
+def _update(text: str, word: str) -> BoltResponse:
+    return _answer(200, word, {"response_action": "update", "view": modals.told("Answer", text)})
+
+
+def _first_line(error: Exception) -> str:
+    with suppress(Exception):
+        return str(error).splitlines()[0][:200] if str(error) else ""
+    return ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

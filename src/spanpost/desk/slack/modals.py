@@ -1,0 +1,155 @@
+"""Dialogues: a comment beside a decision, and what more there is to know of a task. Everything is literal text."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from spanpost.desk.base import Asked
+from spanpost.desk.slack.payloads import PREFIX, Click
+from spanpost.domain.interventions import Verb
+from spanpost.domain.tasks import Task
+from spanpost.fold.redact import cut, line
+
+COMMENT: Final = PREFIX + "comment"
+DETAILS: Final = PREFIX + "details"
+_TITLES: Final = {"approve": "Approve", "deny": "Deny", "choose": "Answer"}
+#: Slack's limits (docs.slack.dev/reference/block-kit, 2026-08).
+_MOST_COMMENT: Final = 3_000
+_MOST_BLOCKS: Final = 90
+_MOST_SECTION: Final = 2_900
+
+
+def comment(click: Click, asked: Asked, task: Task) -> dict[str, Any]:
+    """Return the dialogue that asks for a comment; what was pressed travels in it, and is weighed again when it is sent.
+
+    `task` is what may be shown: its question stands there, where it is still among those of the task.
+    """
+    title = _TITLES[click.action]
+    approval = next((one for one in task.approvals if one.key == asked.key), None)
+    question = line(approval.question, 500) if approval is not None else ""
+    if approval is not None and click.option is not None and 0 <= click.option < len(approval.options):
+        question += f"\n→ {line(approval.options[click.option], 200)}"
+    meta = {
+        "v": click.action,
+        "k": click.key.hex,
+        "o": click.option,
+        "c": click.message.channel,
+        "t": click.message.ts,
+        "h": click.thread,
+    }
+    text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
+    return {
+        "type": "modal",
+        "callback_id": COMMENT,
+        "private_metadata": json.dumps(meta),
+        "title": _plain(title, 24),
+        "submit": _plain(title, 24),
+        "close": _plain("Back", 24),
+        "blocks": [
+            *([_section(question)] if question else []),
+            {
+                "type": "input",
+                "block_id": "comment",
+                "optional": True,
+                "label": _plain("Comment for the agent" if click.action != Verb.DENY else "Why? The agent is told."),
+                "element": text,
+            },
+        ],
+    }
+
+
+def told(title: str, text: str) -> dict[str, Any]:
+    """Return a dialogue that says one thing. `text` is mrkdwn of ours."""
+    block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
+    return {"type": "modal", "callback_id": DETAILS, "title": _plain(title, 24), "close": _plain("Close", 24), "blocks": [block]}
+
+
+def details(task: Task) -> dict[str, Any]:
+    """Return a dialogue with what is known of a task."""
+    parts = [_section(text) for text in _texts(task) if text][:_MOST_BLOCKS]
+    return {
+        "type": "modal",
+        "callback_id": DETAILS,
+        "title": _plain("Task", 24),
+        "close": _plain("Close", 24),
+        "blocks": parts or [_section("Nothing more is known.")],
+    }
+
+
+def _texts(task: Task) -> list[str]:
+    # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
+    facts = {
+        "Task": line(task.name or task.task_id, 200),
+        "Id": line(task.task_id, 200),
+        "Status": task.status + (" (concluded, not said)" if task.is_inferred else ""),
+        "Agent": " ".join(filter(None, (line(task.agent_name or "", 100), line(task.agent_version or "", 40)))),
+        "Asked for by": line(task.requested_by or "", 200),
+        "Doing": line(task.action or "", 300),
+        "Step": line(task.step_name or "", 200),
+        "Repository": line(task.repo or "", 200),
+        "Service": " ".join(filter(None, (line(task.service or "", 100), line(task.environment or "", 60)))),
+        "Started": _time(task.started_at),
+        "Ended": _time(task.ended_at),
+        "Last heard": _time(task.last_event_at),
+        "Model": line(task.model or "", 120),
+        "Calls": f"{task.llm_calls} of models, {task.tool_calls} of tools, {task.tool_errors} failed",
+        "Tokens": _tokens(task),
+        "Cost": f"{task.cost_usd:f} US$" if task.cost_usd is not None else "",
+        "Trace": task.trace_id.hex(),
+    }
+    texts = ["\n".join(f"{name}: {value}" for name, value in facts.items() if value)]
+    texts.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
+    steps = [f"{step.index or i + 1}. {line(step.name, 150)}" for i, step in enumerate(task.steps[:40])]
+    texts.append("Steps\n" + "\n".join(steps) if steps else "")
+    for approval in task.approvals[-10:]:
+        answer = line(f"{approval.decision} by {approval.by}" if approval.by else approval.decision, 200) or "open"
+        words = [f"Asked: {line(approval.question, 400)}", f"Answer: {answer}"]
+        texts.append("\n".join(filter(None, (*words, line(approval.comment, 500)))))
+    if task.error is not None:
+        texts.append(f"{line(task.error.type, 100)}: {line(task.error.message, 600)}")
+    return [cut(text, _MOST_SECTION) for text in texts]
+
+
+def _tokens(task: Task) -> str:
+    figures = {"in": task.input_tokens, "out": task.output_tokens, "from cache": task.cache_read_tokens}
+    told = [f"{n} {name}" for name, n in figures.items() if n is not None]
+    if task.context_share is not None:
+        told.append(f"context {task.context_share:.0%} full")
+    return ", ".join(told)
+
+
+def _time(at: datetime | None) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at is not None else ""
+
+
+def _section(text: str) -> dict[str, Any]:
+    # Rich text knows no mentions or links but explicit ones: what an agent wrote stands there as it is.
+    parts = [{"type": "rich_text_section", "elements": [{"type": "text", "text": text}]}]
+    return {"type": "rich_text", "elements": parts}
+
+
+def _plain(text: str, limit: int = 150) -> dict[str, Any]:
+    return {"type": "plain_text", "text": cut(text, limit)}
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What travels in a dialogue."""
+
+    v: str
+    k: str
+    c: str
+    t: str
+    o: int | None = None
+    h: str = ""
+
+
+def read(meta: dict[str, Any]) -> Meta | None:
+    """Read what travelled; None for what is not of ours."""
+    try:
+        return msgspec.convert(meta, Meta)
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,235 @@
+"""Who may do what: pure rules, which fail closed.
+
+1. The first rule that names the action, and whose conditions the task meets, decides. Without one, nobody may.
+2. Guests, bots, people who left, strangers and people of another workspace may nothing, whatever a rule says.
+3. `not_requester` shuts out the one for whom the task runs; where nobody can tell who that is, everybody.
+4. Then one of the rule's groups of people must hold the person. A rule that names nobody lets nobody.
+5. What cannot be looked up lets nobody through: the refusal says what could not be.
+
+`judge` is a generator: it yields what must be looked up, is sent what was found, and returns a ruling. No rule needs a network
+to be tested, and nothing is looked up that is not needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from spanpost.desk.base import Answer, Asked, Message
+from spanpost.domain.interventions import Verb
+
+#: What is no intervention and needs a rule all the same.
+VIEW: Final = "view"
+DECIDE: Final = "decide"
+ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
+#: In place of a channel: the one in which the message stands.
+HERE: Final = "here"
+FOREIGN: Final = "people of other workspaces may not do this"
+_DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
+_SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?$")
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody, as the provider knows them."""
+
+    id: str
+    team: str = ""
+    name: str = ""
+    #: Confirmed by the provider; empty when unknown.
+    email: str = ""
+    is_bot: bool = False
+    is_gone: bool = False
+    is_guest: bool = False
+    is_stranger: bool = False
+
+
+class PersonOf(msgspec.Struct, frozen=True):
+    """Look up: who is it? Answered by a `Person`."""
+
+    id: str
+
+
+class MembersOf(msgspec.Struct, frozen=True):
+    """Look up: who is in it? A user group, or a channel. Answered by a set of user ids."""
+
+    id: str
+    is_group: bool
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Look up: what does that resolver say of the person? Answered by an `Answer`."""
+
+    resolver: str
+    person: Person
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """What is sent in place of an answer that could not be had."""
+
+    reason: str
+
+
+Look: TypeAlias = PersonOf | MembersOf | Ask
+Found: TypeAlias = Person | frozenset[str] | Answer | Failed
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may do these actions to the tasks that meet the conditions. Conditions not given are met by any."""
+
+    actions: frozenset[str]
+    tenant: str | None = None
+    agent: str | None = None
+    topic: str | None = None
+    environment: str | None = None
+    risk: str | None = None
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
+    requester: bool = False
+    resolver: str = ""
+    not_requester: bool = False
+
+    def takes(self, action: str, asked: Asked) -> bool:
+        """Say whether this rule decides about the action on that task."""
+        task = asked.task
+        risk = asked.approval.risk if asked.approval is not None else ""
+        return (
+            (action in self.actions or (DECIDE in self.actions and action in _DECISIONS))
+            and (self.tenant is None or self.tenant == task.tenant)
+            and (self.agent is None or self.agent == task.agent_name)
+            and (self.topic is None or self.topic == task.topic)
+            and (self.environment is None or self.environment == task.environment)
+            and (self.risk is None or self.risk == risk)
+        )
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """All rules, in order, and how people are told apart."""
+
+    rules: tuple[Rule, ...] = ()
+    #: How `agent.requested_by` names somebody, and who that is: an e-mail address or a user id. Keys in lower case.
+    people: Mapping[str, str] = {}
+    #: Domains whose addresses count; empty: any that the provider has confirmed. Lower case.
+    domains: tuple[str, ...] = ()
+
+
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
+    """May they? `refusal` is empty when they may."""
+
+    refusal: str = ""
+    person: Person | None = None
+    #: Who may, for the one who may not: (kind, value) with kind user, group, channel, email, requester, resolver.
+    who: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_granted(self) -> bool:
+        """True when nothing speaks against it."""
+        return not self.refusal
+
+
+def judge(rules: Rules, action: str, asked: Asked, user: str, message: Message) -> Generator[Look, Found, Ruling]:
+    """Rule about an action of a user, pressed or said in that message."""
+    rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
+    if rule is None:
+        return Ruling(refusal=f"no rule says who may {action} here, so nobody may", person=Person(id=user))
+    person = yield PersonOf(user)
+    if not isinstance(person, Person):
+        return Ruling(refusal=_failed("who you are", person), person=Person(id=user))
+    if why := unfit(person, message.team):
+        return Ruling(refusal=why, person=person)
+    person = msgspec.structs.replace(person, email=_counted(person.email, rules.domains))
+    who = may(rule, message)
+    if rule.not_requester and asked.task.requested_by:
+        is_requester = _is_requester(person, asked.task.requested_by, rules.people)
+        if is_requester is None:
+            return Ruling(refusal="it cannot be told whether you asked for this task, and who did may not", person=person, who=who)
+        if is_requester:
+            return Ruling(refusal="you asked for this task, and somebody else must do this", person=person, who=who)
+    failures: list[str] = []
+    if (yield from _holds(rule, rules, asked, person, message, failures)):
+        return Ruling(person=person, who=who)
+    refusal = "; ".join(dict.fromkeys(failures)) or f"you may not {action} this"
+    return Ruling(refusal=refusal, person=person, who=who)
+
+
+def _holds(
+    rule: Rule, rules: Rules, asked: Asked, person: Person, message: Message, failures: list[str]
+) -> Generator[Look, Found, bool]:
+    if person.id in rule.users or (person.email and _listed(person.email, rule.emails)):
+        return True
+    if rule.requester and asked.task.requested_by and _is_requester(person, asked.task.requested_by, rules.people):
+        return True
+    looks = [MembersOf(group, True) for group in rule.groups]
+    looks += [MembersOf(message.channel if channel == HERE else channel, False) for channel in rule.channels]
+    for look in looks:
+        found = yield look
+        if isinstance(found, frozenset):
+            if person.id in found:
+                return True
+        else:
+            failures.append(_failed(f"who is in {look.id}", found))
+    if rule.resolver:
+        answer = yield Ask(rule.resolver, person)
+        if isinstance(answer, Answer):
+            if answer.is_allowed is True:
+                return True
+            if answer.reason:
+                failures.append(answer.reason)
+        else:
+            failures.append(_failed(f"what {rule.resolver} says", answer))
+    if rule.emails and not person.email:
+        failures.append("your e-mail address is not known here")
+    return False
+
+
+def unfit(person: Person, team: str) -> str:
+    """Return why somebody may nothing at all; empty when nothing speaks against them."""
+    if person.is_bot:
+        return "bots may not do this"
+    if person.is_gone:
+        return "this account is deactivated"
+    if person.is_stranger or not person.team or person.team != team:
+        return FOREIGN
+    if person.is_guest:
+        return "guests may not do this"
+    return ""
+
+
+def may(rule: Rule, message: Message) -> tuple[tuple[str, str], ...]:
+    """Return who may by a rule, for those who ask."""
+    found = [("user", user) for user in rule.users]
+    found += [("group", group) for group in rule.groups]
+    found += [("channel", message.channel if channel == HERE else channel) for channel in rule.channels]
+    found += [("email", email) for email in rule.emails]
+    found += [("requester", "")] * rule.requester
+    found += [("resolver", rule.resolver)] * bool(rule.resolver)
+    return tuple(found)
+
+
+def _is_requester(person: Person, requested_by: str, people: Mapping[str, str]) -> bool | None:
+    """Say whether the task runs for that person; None where nobody can tell."""
+    said = requested_by.strip()
+    said = people.get(said.casefold(), said).strip()
+    if match := _SLACK_ID.match(said):
+        return match[1] == person.id
+    if "@" in said.strip("@"):
+        return said.casefold() == person.email.casefold() if person.email else None
+    return None
+
+
+def _counted(email: str, domains: Sequence[str]) -> str:
+    """Return the address if it counts, else nothing."""
+    return email if not domains or email.rpartition("@")[2].casefold() in domains else ""
+
+
+def _listed(email: str, emails: Sequence[str]) -> bool:
+    return email.casefold() in (one.casefold() for one in emails)
+
+
+def _failed(what: str, found: object) -> str:
+    reason = found.reason if isinstance(found, Failed) else "an answer of another kind"
+    return f"{what} could not be looked up ({reason})"

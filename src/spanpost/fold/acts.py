@@ -1,0 +1,54 @@
+"""What people asked of a task beside decisions, as facts: the newest of each kind stands."""
+
+from __future__ import annotations
+
+from spanpost.domain.interventions import Verb
+from spanpost.domain.readings import Act
+from spanpost.fold.facts import Facts
+
+#: The fact under which a verb is kept. A message is kept by none: the agent fetches it.
+_FACTS = {
+    Verb.CANCEL: "cancel_asked",
+    Verb.PAUSE: "pause_asked",
+    Verb.RESUME: "pause_asked",
+    Verb.MUTE: "mute_asked",
+    Verb.UNMUTE: "mute_asked",
+}
+#: How news tells of it; of the others nothing is told.
+_TOLD = {
+    Verb.CANCEL: "asked to stop it",
+    Verb.PAUSE: "asked to pause it",
+    Verb.RESUME: "asked to go on",
+    Verb.RETRY: "asked to try it again",
+}
+
+
+def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
+    """Take in an act."""
+    fact = _FACTS.get(Verb(act.verb))
+    if fact is not None:
+        facts.note(fact, 0, at, key, [act.verb, act.by])
+
+
+def line(act: Act) -> str:
+    """Return how news tells of an act; empty where it tells nothing."""
+    told = _TOLD.get(Verb(act.verb))
+    return f"{act.by or 'A person'} {told}{f': {act.text}' if act.text else ''}" if told else ""
+
+
+def cancel_by(facts: Facts) -> str:
+    """Return who asked last to stop the task."""
+    said = facts.value("cancel_asked")
+    return said[1] or "a person" if said is not None else ""
+
+
+def paused_by(facts: Facts) -> str:
+    """Return who asked to pause it, if nobody asked to go on since."""
+    said = facts.value("pause_asked")
+    return said[1] or "a person" if said is not None and said[0] == Verb.PAUSE else ""
+
+
+def is_muted(facts: Facts) -> bool:
+    """Tell whether somebody asked to be told less of it, and nobody asked for more since."""
+    said = facts.value("mute_asked")
+    return said is not None and said[0] == Verb.MUTE

@@ -1,0 +1,273 @@
+"""What becomes of a person's act, and of the questions that are kept: the same rules for every ledger.
+
+Rules. The first decision stands. A question that was asked again in other words is void, one whose time is over is expired, and
+a refused act changes nothing. What stands is recorded as an observation of its own (`Part.INTERVENTION`) on the span that asked,
+and folded like any other: so a replay comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost import conventions as c
+from spanpost.domain.interventions import Actor, ApprovalRow, Intervention, Result, State, Verb, Verdict
+from spanpost.domain.observations import Observation, Part, log_index
+from spanpost.domain.readings import Approval
+from spanpost.domain.tasks import Task
+from spanpost.fold.approvals import APPROVAL, TASK, topic_of
+from spanpost.fold.batch import Folded, Placed
+
+#: The letter of a timer at which a question's time is over, after the 16 bytes of its key.
+TIMER = b"a"
+#: Who decided, where a deadline did.
+SPANPOST = "spanpost"
+_INTERRUPTED = "interrupted"
+#: An escalated question is open at least so long.
+_LEAST = timedelta(minutes=1)
+
+
+def judge(act: Intervention, row: ApprovalRow | None, task: Task | None) -> Verdict:
+    """Return what becomes of an act. `row` is the question of a decision; `task` the task that it is about, None where it is gone."""
+    if (row is None if act.verb.is_decision else task is None) or (task is not None and task.tenant != act.tenant):
+        return Verdict(result=Result.UNKNOWN)
+    if row is not None and row.tenant != act.tenant:
+        return Verdict(result=Result.UNKNOWN)
+    about: dict[str, Any] = {
+        "task_uid": task.uid if task is not None else None,
+        "task_id": task.task_id if task is not None else "",
+    }
+    if act.refusal:
+        return Verdict(result=Result.REFUSED, **about)
+    if row is None:
+        assert task is not None
+        return Verdict(result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about)
+    decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
+    match row.state:
+        case State.DECIDED:
+            return Verdict(result=Result.DECIDED, **about, **decided)
+        case State.VOID:
+            return Verdict(result=Result.VOID, **about)
+        case State.EXPIRED:
+            return Verdict(result=Result.EXPIRED, **about, **decided)
+    if task is not None and _has_ended(task):
+        return Verdict(result=Result.TOO_LATE, **about)
+    if act.verb is Verb.CHOOSE and act.option not in row.options:
+        return Verdict(result=Result.UNKNOWN, **about)
+    return Verdict(result=Result.DONE, decision=decision_of(act), by=name_of(act.actor), **about)
+
+
+def _has_ended(task: Task) -> bool:
+    # An agent whose process is gone may come back and ask again: what was decided meanwhile is what it came back for.
+    return task.status in c.FINAL_STATUSES and task.ended_at is not None and task.end_reason != _INTERRUPTED
+
+
+def _is_too_late(verb: Verb, task: Task) -> bool:
+    if verb in (Verb.MUTE, Verb.UNMUTE):
+        return False
+    if verb is Verb.RETRY:
+        return task.status not in (c.ERROR, c.CANCELLED)
+    return _has_ended(task)
+
+
+def decision_of(act: Intervention) -> str:
+    """Return a decision in the agent's words: the option that was taken, else approve or deny."""
+    return act.option if act.verb is Verb.CHOOSE else str(act.verb)
+
+
+def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
+    """Return a question as a decision leaves it."""
+    return msgspec.structs.replace(
+        row,
+        state=State.DECIDED,
+        decision=decision_of(act),
+        by=name_of(act.actor),
+        by_id=id_of(act.actor),
+        comment=act.text,
+        source=act.source or act.actor.provider,
+        decided_at=now,
+    )
+
+
+def name_of(actor: Actor) -> str:
+    """Return who a person is, for people."""
+    return actor.name or actor.id
+
+
+def id_of(actor: Actor) -> str:
+    """Return who a person is, for programs: provider, team and id."""
+    return ":".join(part for part in (actor.provider, actor.team, actor.id) if part)
+
+
+# --- as observations --------------------------------------------------------------------------------------------------
+
+
+def decided(row: ApprovalRow, at: datetime) -> Observation:
+    """Return the record of a decision, on the span that asked."""
+    said = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
+    said[c.INTERVENTION_SOURCE] = row.source
+    if row.state is State.EXPIRED:
+        return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said | {c.INTERVENTION_EXPIRED: True})
+    return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said)
+
+
+def escalated(row: ApprovalRow, at: datetime) -> Observation:
+    """Return the record that nobody answered in time, by which the question is told once more."""
+    return _of_approval(c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail})
+
+
+def _of_approval(name: str, row: ApprovalRow, at: datetime, said: dict[str, Any]) -> Observation:
+    trace, _, span = row.span.partition("-")
+    said = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark, c.INTERVENTION_DIGEST: row.digest} | said
+    return _record(name, row.tenant, bytes.fromhex(trace), bytes.fromhex(span), at, said)
+
+
+def done(act: Intervention, task: Task, at: datetime) -> Observation:
+    """Return the record of what was asked of a task, on its box."""
+    said = {
+        c.INTERVENTION_VERB: str(act.verb),
+        c.INTERVENTION_BY: name_of(act.actor),
+        c.INTERVENTION_TEXT: act.text,
+        c.INTERVENTION_SOURCE: act.source,
+    }
+    return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, said, task_id=task.task_id)
+
+
+def _record(
+    name: str, tenant: str, trace_id: bytes, span_id: bytes, at: datetime, said: dict[str, Any], *, task_id: str = ""
+) -> Observation:
+    if not span_id and task_id:
+        said = said | {c.TASK_ID: task_id}  # by a log record that was in no span: known by what it said it belongs to
+    record = Observation(
+        part=Part.INTERVENTION,
+        trace_id=trace_id,
+        span_id=span_id,
+        tenant=tenant,
+        name=name,
+        at_ns=int(at.timestamp() * 1e6) * 1000,
+        attributes={key: value for key, value in said.items() if value != ""},
+    )
+    return msgspec.structs.replace(record, index=log_index(record))
+
+
+# --- the questions that are kept --------------------------------------------------------------------------------------
+
+
+class Kept(msgspec.Struct):
+    """What the questions of a batch came to."""
+
+    rows: dict[UUID, ApprovalRow] = {}
+    #: When the time of a question is over that is new, or has another time than before.
+    timers: list[tuple[UUID, datetime]] = []
+    #: What agents may wait for.
+    topics: set[bytes] = set()
+    #: Decisions that the asking task does not know of: it asked again what was decided for another.
+    owed: list[Observation] = []
+
+
+def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
+    """Tell whether questions that are kept may have to change."""
+    if any(p.reading.approval is not None for p in placed):
+        return True
+    return bool(folded.moves or folded.gone) and any(task.approvals for task in folded.tasks)
+
+
+def kept_keys(tasks: Iterable[Task]) -> set[UUID]:
+    """Return the keys of the questions of tasks."""
+    return {a.key for task in tasks for a in task.approvals if a.key is not None}
+
+
+def keep(known: Mapping[UUID, ApprovalRow], tasks: Iterable[Task], now: datetime) -> Kept:
+    """Return what the questions of these tasks come to, beside those that are kept already."""
+    out = Kept()
+    for task in tasks:
+        for a in task.approvals:
+            if a.key is None:
+                continue
+            before = out.rows.get(a.key) or known.get(a.key)
+            row = _row(a, task, now) if before is None else _merged(before, a, task)
+            if row == before:
+                continue
+            out.rows[row.key] = row
+            is_open = row.state is State.OPEN
+            was_open = before is not None and before.state is State.OPEN
+            if is_open and row.expires_at is not None and (before is None or not was_open or before.expires_at != row.expires_at):
+                out.timers.append((row.key, row.expires_at))
+            if was_open != is_open or before is None:
+                out.topics.add(topic_of(row.tenant, APPROVAL, row.approval_id))
+            if before is not None and before.decision and a.is_open and a.span != before.span:
+                out.owed.append(decided(row, row.decided_at or now))
+    return out
+
+
+def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
+    assert a.key is not None
+    state = State.OPEN if a.is_open else State.VOID if a.is_void else State.EXPIRED if a.is_expired else State.DECIDED
+    return ApprovalRow(
+        key=a.key,
+        tenant=task.tenant,
+        approval_id=a.id,
+        digest=a.digest,
+        mark=a.mark,
+        task_uid=task.uid,
+        span=a.span or f"{task.trace_id.hex()}-{task.span_id.hex()}",
+        question=a.question,
+        detail=a.detail,
+        options=a.options,
+        risk=a.risk,
+        requested_at=a.asked_at or now,
+        expires_at=a.deadline,
+        at_expiry=a.at_expiry,
+        escalated_at=a.escalated_at,
+        state=state,
+        decision=a.decision,
+        by=a.by,
+        comment=a.comment,
+        source=a.source,
+        decided_at=a.decided_at,
+    )
+
+
+def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
+    if (a.asked_at or row.requested_at) >= row.requested_at:
+        # Asked again: what was asked for is the same, who waits for it and how long may be others.
+        until = a.deadline if row.escalated_at is None or a.asked_at != row.requested_at else row.expires_at
+        row = msgspec.structs.replace(
+            row,
+            task_uid=task.uid,
+            span=a.span or row.span,
+            requested_at=a.asked_at or row.requested_at,
+            expires_at=until,
+            at_expiry=a.at_expiry,
+        )
+    if row.state in (State.DECIDED, State.EXPIRED):
+        return row
+    if a.decision:
+        state = State.EXPIRED if a.is_expired else State.DECIDED
+        return msgspec.structs.replace(
+            row, state=state, decision=a.decision, by=a.by, comment=a.comment, source=a.source, decided_at=a.decided_at
+        )
+    return msgspec.structs.replace(row, state=State.VOID if a.is_void else State.OPEN)
+
+
+def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation | None]:
+    """Return what becomes of an open question whose time is over, and the record of it; None where it simply stays open."""
+    if row.at_expiry == "wait":
+        return row, None
+    if row.at_expiry == "escalate" and row.escalated_at is None and row.expires_at is not None:
+        # Once more for as long again, and at least for a while: the agent may have given a time that was over when it came.
+        more = max(row.expires_at - row.requested_at, _LEAST)
+        row = msgspec.structs.replace(row, escalated_at=now, expires_at=now + more)
+        return row, escalated(row, now)
+    decision = str(Verb.DENY) if row.at_expiry == "deny" else c.EXPIRED
+    row = msgspec.structs.replace(row, state=State.EXPIRED, decision=decision, source=SPANPOST, decided_at=now)
+    return row, decided(row, now)
+
+
+def topics_of(task: Task) -> set[bytes]:
+    """Return what those wait for who wait for acts on a task: each of its ids."""
+    return {topic_of(task.tenant, TASK, alias) for alias in (task.task_id, *task.aliases)}

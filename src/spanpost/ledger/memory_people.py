@@ -1,0 +1,188 @@
+"""What people do, in memory: the same rules as `people`, over dictionaries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verdict
+from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
+from spanpost.fold import interventions as judging
+from spanpost.fold.approvals import APPROVAL, topic_of
+from spanpost.ledger.base import ApprovalQuery, Hears
+
+log = logging.getLogger("spanpost.ledger.memory")
+
+#: Acts, and requests to the desk, that are remembered.
+_ACTS = 20_000
+#: How long a request to the desk is remembered.
+_REMEMBERED = timedelta(hours=1)
+
+
+class Knows(Protocol):
+    """**Protocol:** what is asked of the ledger that keeps the tasks."""
+
+    def task(self, uid: UUID) -> Task | None: ...
+
+    def shown(self, task: Task) -> Task: ...
+
+    def record_own(self, records: Sequence[Observation]) -> Recorded: ...
+
+
+class _Act(msgspec.Struct, frozen=True):
+    number: int
+    act: Intervention
+    verdict: Verdict
+    at: datetime
+
+
+class People:
+    """Questions and acts of one process's ledger. `timers` are the ledger's."""
+
+    def __init__(self, knows: Knows, clock: Callable[[], datetime], timers: dict[bytes, datetime]) -> None:
+        self._knows = knows
+        self._clock = clock
+        self._timers = timers
+        self.rows: dict[UUID, ApprovalRow] = {}
+        self._acts: dict[tuple[str, str], _Act] = {}
+        self._numbers = 0
+        self._hears: list[Hears] = []
+        self._knocks: dict[str, datetime] = {}
+
+    # --- questions ------------------------------------------------------------------------------------------------------
+
+    def keep(self, tasks: Iterable[Task]) -> list[Observation]:
+        """Bring the kept questions of these tasks up to date; return what is to be recorded next."""
+        kept = judging.keep(self.rows, tasks, self._clock())
+        self.rows.update(kept.rows)
+        for key, at in kept.timers:
+            self._timers[key.bytes + judging.TIMER] = at
+        self._tell(kept.topics)
+        return kept.owed
+
+    def expire(self, timers: Iterable[bytes], now: datetime) -> Recorded:
+        """Look at questions whose time is over."""
+        total = Recorded()
+        for timer in timers:
+            row = self.rows.get(UUID(bytes=timer[:16]))
+            if row is None or row.state is not State.OPEN or row.expires_at is None:
+                continue
+            if row.expires_at > now:
+                self._timers[timer] = row.expires_at
+                continue
+            row, record = judging.overdue(row, now)
+            if record is None:
+                continue
+            self.rows[row.key] = row
+            if row.state is State.OPEN and row.expires_at is not None:
+                self._timers[timer] = row.expires_at
+            total = total.plus(self._knows.record_own([record]))
+            self._tell({topic_of(row.tenant, APPROVAL, row.approval_id)})
+        return total
+
+    def forget(self, tasks: Iterable[UUID]) -> None:
+        """Let go of tasks: of what was asked and done there."""
+        gone = set(tasks)
+        self.rows = {key: row for key, row in self.rows.items() if row.task_uid not in gone}
+
+    # --- acts -----------------------------------------------------------------------------------------------------------
+
+    def intervene(self, act: Intervention) -> Verdict:
+        """Record what a person did, and what it changes."""
+        before = self._acts.get((act.tenant, act.once))
+        if before is not None:
+            return msgspec.structs.replace(before.verdict, is_repeat=True)
+        now = self._clock()
+        row = self.rows.get(act.key) if act.verb.is_decision else None
+        task = self._task(row.task_uid if row is not None else act.key) if row is not None or not act.verb.is_decision else None
+        verdict = judging.judge(act, row, task)
+        recorded = Recorded()
+        topics: set[bytes] = set()
+        if verdict.result is Result.DONE:
+            if row is not None:
+                verdict = msgspec.structs.replace(verdict, decided_at=now)
+                row = self.rows[row.key] = judging.taken(row, act, now)
+                recorded = self._knows.record_own([judging.decided(row, now)])
+                topics = {topic_of(row.tenant, APPROVAL, row.approval_id)}
+            elif task is not None:
+                recorded = self._knows.record_own([judging.done(act, task, now)])
+                topics = judging.topics_of(task)
+        self._numbers += 1
+        self._acts[act.tenant, act.once] = _Act(self._numbers, act, verdict, now)
+        if len(self._acts) > _ACTS:
+            del self._acts[next(iter(self._acts))]
+        self._tell(topics)
+        return msgspec.structs.replace(verdict, recorded=recorded)
+
+    # --- looking --------------------------------------------------------------------------------------------------------
+
+    def _task(self, uid: UUID) -> Task | None:
+        task = self._knows.task(uid)
+        return self._knows.shown(task) if task is not None else None
+
+    def listed(self, query: ApprovalQuery) -> list[ApprovalRow]:
+        """List questions, newest first."""
+        found = [
+            row
+            for row in self.rows.values()
+            if (query.tenant is None or row.tenant == query.tenant)
+            and (query.approval_id is None or row.approval_id == query.approval_id)
+            and (query.state is None or row.state == query.state)
+            and (query.task_uid is None or row.task_uid == query.task_uid)
+        ]
+        found.sort(key=lambda row: (-row.requested_at.timestamp(), row.key))
+        return found[: query.limit]
+
+    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number."""
+        found = [
+            Deed(number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at)
+            for a in self._acts.values()
+            if a.number > after and a.verdict.result is Result.DONE and a.act.verb in verbs and self._is_of(a.verdict, task_uid)
+        ]
+        return found[:limit]
+
+    def _is_of(self, verdict: Verdict, task_uid: UUID) -> bool:
+        if verdict.task_uid is None:
+            return False
+        task = self._knows.task(verdict.task_uid)
+        return task is not None and task.uid == task_uid
+
+    def is_first(self, key: str) -> bool:
+        """Remember a request for an hour; False when it was heard before."""
+        now = self._clock()
+        while self._knocks:
+            oldest = next(iter(self._knocks))
+            if now - self._knocks[oldest] < _REMEMBERED and len(self._knocks) < _ACTS:
+                break
+            del self._knocks[oldest]
+        if key in self._knocks:
+            return False
+        self._knocks[key] = now
+        return True
+
+    # --- telling --------------------------------------------------------------------------------------------------------
+
+    def listen(self, hears: Hears) -> None:
+        """Tell of what was decided or asked, from now on."""
+        self._hears.append(hears)
+
+    def listen_no_more(self, hears: Hears) -> None:
+        """Tell it no more."""
+        if hears in self._hears:
+            self._hears.remove(hears)
+
+    def _tell(self, topics: Iterable[bytes]) -> None:
+        for topic in topics:
+            for hears in list(self._hears):
+                try:
+                    hears(topic)
+                except Exception:  # who hears must not stop who records
+                    log.exception("what was heard could not be told")

@@ -1,0 +1,206 @@
+"""The half of the Postgres ledger that is about people: acts come in, questions are looked up, deadlines pass."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verdict
+from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
+from spanpost.fold import interventions as judging
+from spanpost.fold import walk
+from spanpost.fold.approvals import APPROVAL, topic_of
+from spanpost.fold.batch import Placed, Rules
+from spanpost.ledger import interventions
+from spanpost.ledger.base import ApprovalQuery, Hears
+from spanpost.ledger.ear import Ear
+from spanpost.ledger.quarantine import mended
+from spanpost.ledger.rows import tidy
+from spanpost.ledger.transactions import is_of_data, unfoldable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class People(ABC):
+    """Questions and acts, over the transactions of the ledger that this is a part of."""
+
+    rules: Rules
+    _ear: Ear
+
+    @abstractmethod
+    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T: ...
+
+    @abstractmethod
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T: ...
+
+    @abstractmethod
+    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime: ...
+
+    @abstractmethod
+    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None: ...
+
+    @abstractmethod
+    async def _take_locked(
+        self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime, *, asks_all: bool
+    ) -> Recorded: ...
+
+    # --- acts -----------------------------------------------------------------------------------------------------------
+
+    async def intervene(self, act: Intervention) -> Verdict:
+        """Record what a person did, and what it changes. See `Ledger.intervene`."""
+        act = tidy(msgspec.structs.replace(act, text=act.text[:_WORDS], refusal=act.refusal[:_WORDS]))
+        once = topic_of(act.tenant, "act", act.once)
+
+        async def foreseen(connection: Any) -> set[bytes]:
+            row, task = await self._about(connection, act)
+            return {once} if row is None and task is None else {once, *self._touched(act, row, task)}
+
+        return await self._widening(partial(self._intervene, act, once), await self._run(foreseen))
+
+    def _touched(self, act: Intervention, row: ApprovalRow | None, task: Task | None) -> set[bytes]:
+        """Return the domains that an act will touch, were it to stand."""
+        if row is not None:
+            record = judging.decided(msgspec.structs.replace(row, decision="?"), row.requested_at)
+            return self._domains(record) | {topic_of(row.tenant, APPROVAL, row.approval_id)}
+        return self._domains(judging.done(act, task, act.at)) if task is not None else set()
+
+    def _domains(self, record: Observation) -> set[bytes]:
+        return walk.domains(walk.prepare([record], keeps_content=True))
+
+    async def _about(
+        self, connection: Any, act: Intervention, *, is_locked: bool = False
+    ) -> tuple[ApprovalRow | None, Task | None]:
+        if not act.verb.is_decision:
+            return None, await interventions.task(connection, act.key)
+        row = await interventions.approval(connection, act.key, is_locked=is_locked)
+        return row, await interventions.task(connection, row.task_uid) if row is not None else None
+
+    async def _intervene(self, act: Intervention, once: bytes, connection: Any, locked: set[bytes]) -> Verdict:
+        now = await self._lock(connection, locked)
+        before = await interventions.heard(connection, act)
+        if before is not None:
+            return msgspec.structs.replace(before, is_repeat=True)
+        row, task = await self._about(connection, act, is_locked=True)
+        verdict = judging.judge(act, row, task)
+        if verdict.result is Result.UNKNOWN:
+            row = None  # whose it is, is no business of theirs
+        recorded = Recorded()
+        if verdict.result is Result.DONE:
+            await self._lock_more(connection, locked, self._touched(act, row, task) - locked)
+            if row is not None:
+                verdict = msgspec.structs.replace(verdict, decided_at=now)
+                row = judging.taken(row, act, now)
+                await interventions.write(connection, row)
+                recorded = await self._fold_in(connection, judging.decided(row, now), locked, now)
+                await interventions.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
+            elif task is not None:
+                recorded = await self._fold_in(connection, judging.done(act, task, now), locked, now)
+                await interventions.notify(connection, judging.topics_of(task))
+        await interventions.write_act(connection, act, verdict, row)
+        return msgspec.structs.replace(verdict, recorded=recorded)
+
+    async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded:
+        """Fold what stands. Should that fail for a fault of ours, it stands all the same: who waits for it must hear of it."""
+        try:
+            with unfoldable():
+                placed = walk.prepare([mended(record)], keeps_content=True)
+            async with connection.transaction():
+                # A copy: what is locked within goes when it is rolled back.
+                return await self._take_locked(connection, placed, set(locked), now, asks_all=True)
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+            log.warning("what a person did stands, and is not shown at its task: %s", error, exc_info=True)
+            return Recorded()
+
+    # --- deadlines ------------------------------------------------------------------------------------------------------
+
+    async def _expire(self, timers: Sequence[bytes]) -> Recorded:
+        """Look at questions whose time is over."""
+        total = Recorded()
+        for timer in timers:
+            key = UUID(bytes=timer[:16])
+            row = await self._run(partial(interventions.approval, key=key))
+            domains = {timer[:16]}
+            if row is not None:
+                record = judging.decided(msgspec.structs.replace(row, decision="?"), row.requested_at)
+                escalation = judging.escalated(row, row.requested_at)
+                domains |= self._domains(record) | self._domains(escalation)
+            total = total.plus(await self._widening(partial(self._overdue, timer), domains))
+        return total
+
+    async def _overdue(self, timer: bytes, connection: Any, locked: set[bytes]) -> Recorded:
+        now = await self._lock(connection, locked)
+        if not await connection.fetchval("DELETE FROM timers WHERE key = $1 AND at <= $2 RETURNING true", timer, now):
+            return Recorded()
+        row = await interventions.approval(connection, UUID(bytes=timer[:16]), is_locked=True)
+        if row is None or row.state is not State.OPEN or row.expires_at is None:
+            return Recorded()
+        if row.expires_at > now:
+            await interventions.set_timers(connection, [(row.key, row.expires_at)])
+            return Recorded()
+        row, record = judging.overdue(row, now)
+        if record is None:
+            return Recorded()
+        await self._lock_more(connection, locked, self._domains(record) - locked)
+        await interventions.write(connection, row)
+        if row.state is State.OPEN and row.expires_at is not None:
+            await interventions.set_timers(connection, [(row.key, row.expires_at)])
+        recorded = await self._fold_in(connection, record, locked, now)
+        await interventions.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
+        return recorded
+
+    # --- looking --------------------------------------------------------------------------------------------------------
+
+    async def approval(self, key: UUID) -> ApprovalRow | None:
+        """Return a question by its opaque key."""
+        return await self._run(lambda c: interventions.approval(c, key))
+
+    async def approvals(self, query: ApprovalQuery) -> list[ApprovalRow]:
+        """List questions, newest first."""
+        return await self._run(lambda c: interventions.approvals(c, query))
+
+    async def find_task(self, key: UUID) -> Task | None:
+        """Return a task by its opaque key, or the one that it became part of."""
+        return await self._run(lambda c: interventions.task(c, key))
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, or the topmost of a trace."""
+        return await self._run(lambda c: interventions.referred(c, tenant, ref))
+
+    async def shown_in(self, sink: str, ref: Mapping[str, Any]) -> Task | None:
+        """Return the root task that a sink shows in a message."""
+        return await self._run(lambda c: interventions.shown_in(c, sink, ref))
+
+    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number."""
+        return await self._run(lambda c: interventions.deeds(c, task_uid, verbs, after, limit))
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request for an hour; False when it was heard before."""
+        return await self._run(lambda c: interventions.is_first(c, key))
+
+    async def listen(self, hears: Hears) -> None:
+        """Tell of every decision and act from now on."""
+        with suppress(LedgerUnavailable):  # it goes on trying
+            await self._ear.add(hears)
+
+    def listen_no_more(self, hears: Hears) -> None:
+        """Tell it no more."""
+        self._ear.remove(hears)
+
+
+#: A person's words, as far as they are kept.
+_WORDS = 8_000

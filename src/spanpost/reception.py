@@ -1,0 +1,321 @@
+"""What the settings make of the desk: Slack apps that are heard over HTTP and by Socket Mode, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
+
+from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
+from spanpost.desk.who import Rule, Rules
+from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.interventions import Intervention, Verdict
+from spanpost.domain.readings import Approval
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
+from spanpost.settings import Settings
+from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
+
+if TYPE_CHECKING:
+    from spanpost.desk.slack.app import SlackApp
+    from spanpost.desk.slack.check import Seen
+    from spanpost.desk.slack.http import SlackHttp
+    from spanpost.desk.slack.installations import Installation
+    from spanpost.desk.slack.socket import Socket
+    from spanpost.ledger.base import Ledger
+    from spanpost.sinks.slack.settings import SlackSettings
+
+log = logging.getLogger("spanpost.desk")
+
+#: What the desk's end may take: work under way, then connections. Seconds.
+_FINISH: Final = 1.0
+
+
+def rules_of(room: DeskSettings) -> Rules:
+    """Return who may do what."""
+    return Rules(
+        rules=tuple(
+            Rule(
+                actions=frozenset(rule.actions),
+                tenant=rule.tenant,
+                agent=rule.agent,
+                topic=rule.topic,
+                environment=rule.environment,
+                risk=rule.risk,
+                users=rule.users,
+                groups=rule.groups,
+                channels=rule.channels,
+                emails=rule.emails,
+                requester=rule.requester,
+                resolver=rule.resolver or "",
+                not_requester=rule.not_requester,
+            )
+            for rule in room.rules
+        ),
+        people={name.strip().casefold(): who for name, who in room.people.items()},
+        domains=tuple(domain.casefold().lstrip("@") for domain in room.email_domains),
+    )
+
+
+def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
+    """Return the apps that are heard, each with its bot token, and its tenant where it has one. Raises `ConfigError`."""
+    room = settings.desk
+    if room is None or not room.enabled:
+        return []
+    apps: list[tuple[AppSettings, str, str | None]] = []
+    if room.app_token or room.signing_secret:
+        slack = slack_of(settings)
+        if slack is None or slack.token is None:
+            raise ConfigError("desk: an app is set that has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...)")
+        apps.append((room, slack.token.get_secret_value(), None))
+    for app in room.apps:
+        if not (app.app_token or app.signing_secret):
+            raise ConfigError("desk.apps: one has neither app_token nor signing_secret, and cannot be heard: set one of them")
+        apps.append((app, _token_of(app, settings), app.tenant))
+    return apps
+
+
+def _token_of(app: FurtherAppSettings, settings: Settings) -> str:
+    if app.token is not None:
+        return app.token.get_secret_value()
+    slack = slack_of(settings)
+    workspace = slack.workspaces.get(app.workspace) if slack is not None else None
+    if workspace is None or workspace.token is None:
+        raise ConfigError(f"desk.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it has no token")
+    return workspace.token.get_secret_value()
+
+
+def slack_of(settings: Settings) -> SlackSettings | None:
+    """Return the settings of the sink `slack`, where any are set."""
+    return cast("SlackSettings | None", settings.sinks.get("slack"))
+
+
+def resolvers_of(room: DeskSettings) -> dict[str, Resolver]:
+    """Load the resolvers that rules name. Raises `ConfigError`."""
+    found: dict[str, Resolver] = {}
+    for name in sorted({rule.resolver for rule in room.rules if rule.resolver}):
+        entries = [entry for entry in entry_points(group=RESOLVERS) if entry.name == name]
+        if len(entries) != 1:
+            why = "not installed" if not entries else "brought by several packages"
+            raise ConfigError(f"desk.rules: resolver {name!r} is {why}; install the one package that has it (group {RESOLVERS})")
+        try:
+            resolver = entries[0].load()
+        except Exception as error:
+            raise ConfigError(
+                f"desk.rules: resolver {name!r} cannot be loaded: {type(error).__name__}; upgrade its package"
+            ) from error
+        if not callable(resolver):
+            raise ConfigError(f"desk.rules: resolver {name!r} cannot be called; it takes a Question and returns an Answer")
+        found[name] = resolver
+    return found
+
+
+def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
+    """Return what hides of a task what the sink's settings do not want to be seen in Slack."""
+    from spanpost.sinks.slack import manner_of
+
+    return manner_of(slack).of_task if slack is not None else lambda task: task
+
+
+def _secrets(app: AppSettings) -> tuple[str, ...]:
+    return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
+
+
+class Reception:
+    """The desk of one process. Made and started in the loop that it lives in. `ping`: seconds between two looks at a connection."""
+
+    def __init__(self, settings: Settings, hall: Hall, *, watch: Watches | None = None, ping: float = 5.0) -> None:
+        room = settings.desk
+        assert room is not None
+        try:
+            from spanpost.desk.slack.app import SlackApp
+            from spanpost.desk.slack.socket import Socket
+        except ImportError as error:
+            raise ConfigError(f"desk: {error.name} is missing; install it with: pip install 'spanpost[desk]'") from error
+        from spanpost.sinks.slack.transport import proxy_for
+
+        slack = slack_of(settings)
+        base_url = slack.base_url if slack is not None else "https://slack.com/api/"
+        proxy = proxy_for(base_url)
+        self._hall = hall
+        self._watch = watch
+        self._settings = settings
+        installations = self._installations(settings, room, base_url, proxy, watch)
+        self.app: SlackApp = SlackApp(installations, comments=room.comments, replies=room.replies, conceal=_concealing(slack))
+        self.sockets: list[Socket] = [
+            Socket(self.app, one, proxy=proxy, watch=watch, ping=ping) for one in installations if one.app_token
+        ]
+        self._joining: asyncio.Task[None] | None = None
+
+    def _installations(
+        self, settings: Settings, room: DeskSettings, base_url: str, proxy: str | None, watch: Watches | None
+    ) -> list[Installation]:
+        from spanpost.desk.acts import Desk
+        from spanpost.desk.slack.installations import Installation
+        from spanpost.desk.slack.people import SlackPeople
+        from spanpost.desk.slack.web import Web
+
+        rules, resolvers = rules_of(room), resolvers_of(room)
+        made = []
+        for app, token, tenant in apps_of(settings):
+            web = Web(token, base_url=base_url, proxy=proxy)
+            people = SlackPeople(web, remember=room.remember.total_seconds(), resolvers=resolvers)
+            desk = Desk(
+                self._hall,
+                people,
+                rules,
+                source="slack",
+                tenant=tenant or settings.intake.tenant,
+                is_bound=tenant is not None,
+                watch=watch,
+            )
+            app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
+            made.append(
+                Installation(desk, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team)
+            )
+        return made
+
+    @property
+    def has_http(self) -> bool:
+        """True where an app is heard over HTTP."""
+        return any(one.secrets for one in self.app.installations)
+
+    def http(self) -> SlackHttp:
+        """Return the application that takes ``POST /slack/events``."""
+        from spanpost.desk.slack.http import SlackHttp
+
+        return SlackHttp(self.app, self._hall, watch=self._watch)
+
+    def start(self) -> None:
+        """Connect, in the background, and stay connected."""
+        for socket in self.sockets:
+            socket.start()
+        room = self._settings.desk
+        if room is not None and room.join_channels:
+            self._joining = asyncio.create_task(self._join())
+
+    async def _join(self) -> None:
+        from spanpost.desk.slack.join import join
+
+        slack = slack_of(self._settings)
+        addresses = [route.address for route in self._settings.routes if route.sink == "slack" and route.address]
+        addresses += [slack.channel] if slack is not None else []
+        await join(self.app.installations[0].web, [address.rpartition("/")[2] for address in addresses])
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other rules and signing secrets from now on. Raises `ConfigError`, and then nothing has changed."""
+        room = settings.desk
+        if room is None:
+            raise ConfigError("desk: it is turned on and off at the start: restart spanpost, or take that back")
+        apps = apps_of(settings)
+        known = self.app.installations
+        if [(token, app.app_token.get_secret_value() if app.app_token else "") for app, token, _ in apps] != [
+            (one.token, one.app_token) for one in known
+        ]:
+            raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
+        rules = rules_of(room)
+        for (app, _, _), one in zip(apps, known, strict=True):
+            one.secrets = _secrets(app)
+            one.desk.rules = rules
+
+    async def close(self) -> None:
+        """Hear nobody any more, finish what is under way."""
+        if self._joining is not None:
+            self._joining.cancel()
+        await asyncio.gather(*(socket.close() for socket in self.sockets))
+        await self.app.close(_FINISH)
+
+
+def needs_desk(settings: Settings, *, is_gateway: bool) -> bool:
+    """Tell whether a process has a desk: the gateway where any app is heard, another where one is by Socket Mode."""
+    room = settings.desk
+    if room is None or not room.is_heard:
+        return False
+    return is_gateway or any(app.app_token for app in (room, *room.apps))
+
+
+class LedgerHall:
+    """The ledger, as the desk needs it. `take` is handed what an act came to."""
+
+    def __init__(self, ledger: Ledger, take: Callable[[Recorded], None]) -> None:
+        self._ledger = ledger
+        self._take = take
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        """Record an act, and have its letters sent."""
+        verdict = await self._ledger.intervene(intervention)
+        if verdict.recorded is not None:
+            self._take(verdict.recorded)
+        return verdict
+
+    async def asked(self, key: UUID, message: Message) -> Asked | None:
+        """Return what a key is about, and whether the message tells it."""
+        row, shown = await asyncio.gather(self._ledger.approval(key), self._shown(message))
+        task = await self._ledger.find_task(row.task_uid if row is not None else key)
+        if task is None:
+            return None
+        approval = None
+        if row is not None:
+            approval = Approval(
+                id=row.approval_id,
+                question=row.question,
+                detail=row.detail,
+                options=row.options,
+                risk=row.risk,
+                decision=row.decision,
+                by=row.by,
+                comment=row.comment,
+                key=row.key,
+            )
+        is_there = shown is not None and shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
+
+    async def told_in(self, message: Message) -> Asked | None:
+        """Return the task whose message this is."""
+        shown = await self._shown(message)
+        return Asked(key=shown.uid, task=shown, is_told_there=True) if shown is not None else None
+
+    async def _shown(self, message: Message) -> Task | None:
+        return await self._ledger.shown_in("slack", {"channel": message.channel, "ts": message.ts})
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request; False when it was heard before."""
+        return await self._ledger.is_first(key)
+
+
+class _Nobody:
+    """A hall for those who only look at Slack."""
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        raise LedgerUnavailable("it is not open")
+
+    async def asked(self, key: UUID, message: Message) -> Asked | None:
+        raise LedgerUnavailable("it is not open")
+
+    async def told_in(self, message: Message) -> Asked | None:
+        raise LedgerUnavailable("it is not open")
+
+    async def is_first(self, key: str) -> bool:
+        raise LedgerUnavailable("it is not open")
+
+
+async def examine(settings: Settings) -> list[Seen]:
+    """Look at the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
+    room = settings.desk
+    assert room is not None
+    reception = Reception(settings, _Nobody())
+    from spanpost.desk.slack.check import Seen, look, of_rules
+
+    seen = list(of_rules(rules_of(room)))
+    try:
+        for one in reception.app.installations:
+            seen += await look(one, hears_replies=room.replies != "off", joins=room.join_channels)
+        if reception.has_http and (settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0):
+            cure = "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
+            seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
+        return seen
+    finally:
+        await reception.close()

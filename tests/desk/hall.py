@@ -1,0 +1,94 @@
+"""A hall in memory, for tests of the desk alone: first decision wins, repeats change nothing, one transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from uuid import UUID, uuid4
+
+from msgspec.structs import replace
+
+from spanpost.desk.base import Asked, Message
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.interventions import Intervention, Result, Verb, Verdict
+from spanpost.domain.readings import Approval
+from spanpost.domain.tasks import Task
+
+
+class Hall:
+    """What is asked stands in `known`, by key, with the messages in which it is told. `rows` are the interventions."""
+
+    def __init__(self) -> None:
+        self.known: dict[UUID, tuple[Task, Approval | None, set[tuple[str, str]]]] = {}
+        self.roots: dict[tuple[str, str], UUID] = {}
+        self.rows: list[Intervention] = []
+        self.verdicts: dict[str, Verdict] = {}
+        self.decided: dict[UUID, str] = {}
+        self.heard: set[str] = set()
+        self.is_away = False
+        #: Held, nobody is answered.
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.calls: Counter[str] = Counter()
+
+    def ask(self, task: Task, channel: str, ts: str, approval: Approval | None = None) -> UUID:
+        """Have a question, or a task, told in a message; return its key."""
+        key = uuid4()
+        if approval is not None:
+            approval = replace(approval, key=key)
+            task = replace(task, approvals=(approval,))
+        self.known[key] = (task, approval, {(channel, ts)})
+        if approval is None:
+            self.roots[channel, ts] = key
+        return key
+
+    @property
+    def granted(self) -> list[Intervention]:
+        """The acts that nobody refused."""
+        return [row for row in self.rows if not row.refusal]
+
+    async def _answer(self, call: str) -> None:
+        self.calls[call] += 1
+        await self.gate.wait()
+        if self.is_away:
+            raise LedgerUnavailable("away")
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        await self._answer("intervene")
+        if (known := self.verdicts.get(intervention.once)) is not None:
+            return Verdict(result=known.result, is_repeat=True)
+        verdict = self.verdicts[intervention.once] = self._judge(intervention)
+        self.rows.append(intervention)
+        return verdict
+
+    def _judge(self, act: Intervention) -> Verdict:
+        if act.key not in self.known:
+            return Verdict(result=Result.UNKNOWN)
+        if act.refusal:
+            return Verdict(result=Result.REFUSED)
+        if not act.verb.is_decision:
+            return Verdict(result=Result.DONE)
+        if act.key in self.decided:
+            decision, _, by = self.decided[act.key].partition(" ")
+            return Verdict(result=Result.DECIDED, decision=decision, by=by)
+        self.decided[act.key] = f"{act.option if act.verb is Verb.CHOOSE else act.verb} {act.actor.id}"
+        return Verdict(result=Result.DONE)
+
+    async def asked(self, key: UUID, message: Message) -> Asked | None:
+        await self._answer("asked")
+        if key not in self.known:
+            return None
+        task, approval, places = self.known[key]
+        return Asked(key=key, task=task, approval=approval, is_told_there=(message.channel, message.ts) in places)
+
+    async def told_in(self, message: Message) -> Asked | None:
+        await self._answer("told_in")
+        key = self.roots.get((message.channel, message.ts))
+        return Asked(key=key, task=self.known[key][0], is_told_there=True) if key is not None else None
+
+    async def is_first(self, key: str) -> bool:
+        if self.is_away:
+            raise LedgerUnavailable("away")
+        is_first = key not in self.heard
+        self.heard.add(key)
+        return is_first

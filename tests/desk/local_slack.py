@@ -1,0 +1,166 @@
+"""`local-slack`, a Slack that others wrote, as a process: people press buttons, send dialogues and write in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.conftest import find
+
+TEAM, APP, BOT = "T01ACME", "A01SPAN", "U0SPANPOST"
+BOT_TOKEN, APP_TOKEN, SECRET = "xoxb-local-1", "xapp-1-A01SPAN-1-x", "a-signing-secret"
+ALICE, BOB = "U01ALICE", "U02BOB"
+CHANNEL, OTHER = "C01AGENTS", "C02OTHER"
+
+
+class LocalSlack:
+    """The process, and people in it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.api = f"{url}/api/"
+        self._session = aiohttp.ClientSession()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def _control(self, path: str, **told: Any) -> dict[str, Any]:
+        async with self._session.post(f"{self.url}/_control/{path}", json=told) as answer:
+            body: dict[str, Any] = await answer.json()
+            assert answer.status == 200, body
+            return body
+
+    async def reset(self) -> None:
+        """Forget all messages."""
+        await self._control("reset")
+
+    async def post(self, channel: str = CHANNEL, *, thread: str = "", blocks: list[dict[str, Any]] | None = None) -> str:
+        """Post as the app; return the message's timestamp."""
+        told = {"channel": channel, "text": "a task", "blocks": blocks or []} | ({"thread_ts": thread} if thread else {})
+        async with self._session.post(
+            f"{self.api}chat.postMessage", json=told, headers={"authorization": f"Bearer {BOT_TOKEN}"}
+        ) as answer:
+            return str((await answer.json())["ts"])
+
+    async def press(self, ts: str, action_id: str, value: str, user: str = ALICE, *, channel: str = CHANNEL, **more: Any) -> None:
+        """Press a button; returns when the app has answered (or five seconds went by)."""
+        action = {"type": "button", "action_id": action_id, "block_id": "b", "value": value} | more
+        await self._control("interact", channel=channel, messageTs=ts, user=user, action=action)
+
+    async def say(self, text: str, thread: str = "", user: str = ALICE, channel: str = CHANNEL) -> None:
+        """Write a message, in a thread."""
+        await self._control("message", channel=channel, user=user, text=text, **({"thread_ts": thread} if thread else {}))
+
+    async def send_dialogue(self, user: str = ALICE, **values: Any) -> None:
+        """Fill the open dialogue in and send it off."""
+        async with self._session.ws_connect(f"{self.url}/ui") as ui:
+            await ui.receive()
+            await ui.send_json({"t": "view_submit", "user": user, "values": values})
+            await asyncio.sleep(0)
+            # What is told next on this line is the app's answer.
+            async with asyncio.timeout(10):
+                while json.loads((await ui.receive()).data).get("t") not in ("view", "view_errors"):
+                    pass
+
+    async def state(self) -> dict[str, Any]:
+        """Return all there is, as the page sees it."""
+        async with self._session.ws_connect(f"{self.url}/ui") as ui:
+            told: dict[str, Any] = json.loads((await ui.receive()).data)
+        found: dict[str, Any] = told.get("state", told)
+        return found
+
+    async def dialogue(self) -> dict[str, Any] | None:
+        """Return the dialogue that is open."""
+        stack = (await self.state())["modalStack"]
+        return stack[-1] if stack else None
+
+    async def messages(self, channel: str = CHANNEL) -> list[dict[str, Any]]:
+        async with self._session.get(f"{self.url}/_control/messages/{channel}") as answer:
+            found: list[dict[str, Any]] = (await answer.json())["messages"]
+            return found
+
+    async def whispers(self, user: str = ALICE, channel: str = CHANNEL) -> list[str]:
+        """Return what that person alone was told."""
+        return [m["text"] for m in await self.messages(channel) if m.get("ephemeral_to") == user]
+
+    async def whispered(self, user: str = ALICE, count: int = 1) -> list[str]:
+        """Wait until somebody was told so many things."""
+        return await until(lambda: self.whispers(user), lambda told: len(told) >= count)
+
+    async def connected(self, count: int = 1) -> None:
+        """Wait until so many processes have connected."""
+
+        async def log() -> list[Any]:
+            async with self._session.get(f"{self.url}/_control/log") as answer:
+                return [one for one in (await answer.json())["log"] if "hello" in one["summary"]]
+
+        await until(log, lambda seen: len(seen) >= count)
+
+
+async def until(look: Callable[[], Any], is_there: Callable[[Any], bool], seconds: float = 20.0) -> Any:
+    """Look until something is there, and return it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await look()
+        if is_there(found):
+            return found
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@contextmanager
+def run_local_slack(directory: Path, request_url: str = "", port: int = 0) -> Iterator[str]:
+    """Run it; with a `request_url` it sends signed requests there, else it speaks Socket Mode. Gives its address."""
+    app = {
+        "appId": APP,
+        "botUserId": BOT,
+        "botName": "spanpost",
+        "botToken": BOT_TOKEN,
+        "appToken": APP_TOKEN,
+        "signingSecret": SECRET,
+    }
+    app |= {"mode": "events", "requestUrl": request_url} if request_url else {"mode": "socket"}
+    people = [
+        {"id": ALICE, "name": "alice", "email": "alice@acme.example"},
+        {"id": BOB, "name": "bob", "email": "bob@acme.example"},
+    ]
+    people.append({"id": "U03ROBOT", "name": "robot", "is_bot": True})
+    members = [ALICE, BOT]
+    config = {
+        "workspace": {"name": "Acme", "domain": "acme", "teamId": TEAM},
+        "apps": [app],
+        "users": people,
+        "channels": [{"id": CHANNEL, "name": "agents", "members": members}, {"id": OTHER, "name": "other", "members": members}],
+    }
+    (directory / "slack.json").write_text(json.dumps(config))
+    port = port or free_port()
+    command = [find("local-slack"), "--config", "slack.json", "--port", str(port), "--base-host", "127.0.0.1"]
+    with (directory / "slack.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                assert process.poll() is None, (directory / "slack.log").read_text()
+                assert time.monotonic() < deadline, "local-slack does not listen"
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(10)

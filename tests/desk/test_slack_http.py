@@ -1,0 +1,317 @@
+"""`/slack/events`: any bytes get an answer that is no 500, and only what Slack signed, just now, for us, once, does anything."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanpost.desk.acts import Desk
+from spanpost.desk.base import Asked, Message
+from spanpost.desk.slack import guard
+from spanpost.desk.slack.app import SlackApp
+from spanpost.desk.slack.http import SlackHttp
+from spanpost.desk.slack.installations import Installation, Self
+from spanpost.desk.slack.web import Web, leads_to_slack
+from spanpost.desk.who import Found, Look, Person, Rule, Rules, Ruling
+from spanpost.domain.readings import Approval
+from spanpost.intake.http_server import HttpServer, listen
+from spanpost.reception import Reception
+from spanpost.settings import load
+from spanpost.testing.nouns import a_task
+from tests.desk.hall import Hall
+from tests.desk.local_slack import ALICE, BOT_TOKEN, CHANNEL, SECRET, LocalSlack, free_port, run_local_slack, until
+
+NOW = 1_800_000_000
+TEAM = "T1"
+
+
+class Alice:
+    """Knows one person."""
+
+    async def look(self, look: Look, message: Message, question: tuple[str, Asked]) -> Found:
+        return Person(id="UALICE", team=TEAM, name="alice")
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        return False
+
+
+class Knock:
+    """A door with two apps behind it, without any network. `counted` is what was counted."""
+
+    def __init__(self) -> None:
+        self.hall = Hall()
+        self.counted: list[str] = []
+        rules = Rules(rules=(Rule(actions=frozenset({"decide"}), users=("UALICE",)),))
+        self.key: UUID = self.hall.ask(a_task(), "C1", "1.5", Approval(id="a"))
+        made = []
+        for team, secrets, app in ((TEAM, ("new", "old"), "A1"), ("T2", ("second",), "")):
+            desk = Desk(self.hall, Alice(), rules, source="slack", tenant="default")
+            one = Installation(desk, Web("xoxb-1", base_url="http://127.0.0.1:9/api/"), "xoxb-1", secrets=secrets, app_id=app)
+            one._self = Self(team=team, bot_user="UBOT")
+            made.append(one)
+        self.app = SlackApp(made)
+        self.http = SlackHttp(self.app, self.hall, watch=self, clock=lambda: NOW)
+
+    def knocked(self, door: str, answer: str) -> None:
+        self.counted.append(answer)
+
+    def intervened(self, verb: str, result: str, source: str) -> None: ...
+
+    async def __call__(self, body: bytes, headers: list[tuple[bytes, bytes]], method: str = "POST") -> tuple[int, bytes]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.http({"type": "http", "method": method, "headers": headers, "path": "/slack/events"}, receive, send)
+        return sent[0]["status"], sent[1]["body"]
+
+    async def signed(self, body: bytes, secret: str = "new", at: int = NOW, kind: bytes = b"application/json") -> int:
+        return (await self(body, sign(body, secret, at, kind)))[0]
+
+    def click(self, **more: Any) -> dict[str, Any]:
+        """Return a good click."""
+        action = {"action_id": "spanpost:approve", "value": str(self.key), "type": "button", "action_ts": "2.5", "block_id": "b"}
+        payload = {"type": "block_actions", "api_app_id": "A1", "team": {"id": TEAM}, "user": {"id": "UALICE", "team_id": TEAM}}
+        return payload | {"container": {"type": "message", "message_ts": "1.5", "channel_id": "C1"}, "actions": [action]} | more
+
+
+def sign(body: bytes, secret: str = "new", at: int = NOW, kind: bytes = b"application/json") -> list[tuple[bytes, bytes]]:
+    made = hmac.new(secret.encode(), b"v0:%d:" % at + body, sha256).hexdigest().encode()
+    stamp = (b"x-slack-request-timestamp", b"%d" % at)
+    return [(b"content-type", kind), stamp, (b"x-slack-signature", b"v0=" + made)]
+
+
+def form(payload: dict[str, Any]) -> bytes:
+    return urlencode({"payload": json.dumps(payload)}).encode()
+
+
+FORM = b"application/x-www-form-urlencoded"
+
+
+async def test_a_signed_click_counts_and_a_greeting_is_answered() -> None:
+    """What Slack sends is taken, as a form and as JSON; both secrets hold while one is replaced."""
+    knock = Knock()
+    body = json.dumps({"type": "url_verification", "challenge": "c1"}).encode()
+    assert await knock(body, sign(body)) == (200, b'{"challenge": "c1"}')
+    assert await knock.signed(form(knock.click()), "old", kind=FORM) == 200
+    assert len(knock.hall.granted) == 1
+    assert await knock.signed(b"\xff\xfe", "new") == 400
+
+
+async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
+    """The same signed request is refused the second time, by another process too; repeated by Slack itself it is one act."""
+    knock, body = Knock(), b""
+    body = form(knock.click())
+    assert await knock.signed(body, kind=FORM) == 200
+    assert await knock.signed(body, kind=FORM) == 401
+    other = Knock()
+    other.hall = knock.hall
+    other.http = SlackHttp(other.app, knock.hall, watch=other, clock=lambda: NOW)
+    assert await other.signed(body, kind=FORM) == 401
+    assert await knock.signed(body, at=NOW + 1, kind=FORM) == 200  # sent anew by Slack: signed anew
+    assert len(knock.hall.rows) == 1
+    assert knock.counted == ["click", "replay", "click"]
+
+
+@pytest.mark.parametrize(("at", "status"), [(0, 200), (-299, 200), (299, 200), (-301, 401), (301, 401), (-NOW, 401), (10**11, 401)])
+async def test_only_just_now(at: int, status: int) -> None:
+    """Five minutes, before and after."""
+    knock = Knock()
+    assert await knock.signed(form(knock.click()), at=NOW + at, kind=FORM) == status
+
+
+async def test_only_for_us() -> None:
+    """Another secret, another app, another workspace, and one app's secret for another's workspace are refused."""
+    knock = Knock()
+    assert await knock.signed(form(knock.click()), "not ours", kind=FORM) == 401
+    assert await knock.signed(form(knock.click(api_app_id="A2")), kind=FORM) == 401
+    for team in ({"id": "T2"}, {"id": "T9"}, None, [], "x", {"id": 5}):
+        assert await knock.signed(form(knock.click(team=team, user={"id": "UALICE"})), kind=FORM) == 401
+    assert await knock.signed(form(knock.click()), "second", kind=FORM) == 401
+    assert knock.hall.rows == []
+
+
+async def test_headers_and_bodies_that_are_wrong() -> None:
+    """Missing, doubled and odd headers are one answer; too much is not read; other methods and types are named."""
+    knock = Knock()
+    body = form(knock.click())
+    good = sign(body, kind=FORM)
+    for bad in (good[:1], good[:2], [good[0], good[2]], [*good, good[1]], [*good, good[2]], [(good[0][0], b"text/plain"), good[1]]):
+        assert (await knock(body, bad))[0] == 401
+    assert (await knock(body, sign(body, kind=b"text/xml")))[0] == 415
+    assert (await knock(body, [*good, (b"content-length", b"9" * 30)]))[0] == 413
+    assert (await knock(b"x" * (guard.MOST_BODY + 1), good))[0] == 413
+    assert (await knock(b"", [], "GET"))[0] == 405
+    assert knock.hall.rows == []
+
+
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [b"x-slack-signature", b"x-slack-request-timestamp", b"content-type", b"content-length", b"X-Slack-Signature"]
+        ),
+        st.one_of(st.binary(max_size=80), st.sampled_from([b"v0=" + b"a" * 64, b"%d" % NOW, b"application/json", b"\xb2"])),
+    ),
+    max_size=6,
+)
+
+
+@given(HEADERS, st.binary(max_size=200))
+def test_any_bytes_are_refused(headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Whatever is sent unsigned is a 401 (or too large), and nothing is done."""
+    knock = Knock()
+    status, said = asyncio.run(knock(body, headers))
+    assert status in (401, 413)
+    assert said == b""
+    assert knock.hall.rows == []
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from([TEAM, "A1", "UALICE", "1.5"])
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
+    max_leaves=6,
+)
+TYPES = st.sampled_from(["block_actions", "view_submission", "event_callback", "url_verification", "ssl_check", "shortcut", "x"])
+FIELDS = ("actions", "user", "container", "team", "team_id", "view", "event", "message", "response_url", "trigger_id", "channel")
+MORE = (
+    "authorizations",
+    "enterprise",
+    "type",
+    "api_app_id",
+    "is_enterprise_install",
+    "bot_access_token",
+    "function_data",
+    "command",
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS + MORE), JSON, max_size=6), TYPES, st.booleans())
+def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click: bool) -> None:
+    """Whatever is signed, however oddly shaped: no 500 and no traceback; nothing is granted but the one good click."""
+    knock = Knock()
+    payload = (knock.click() if is_click else {"api_app_id": "A1", "team": {"id": TEAM}}) | {"type": kind} | odd
+    try:
+        body = form(payload)
+    except ValueError:  # a lone surrogate: no form can hold it
+        body = json.dumps(payload).encode()
+    status = asyncio.run(knock.signed(body, kind=FORM if body.startswith(b"payload") else b"application/json"))
+    assert status in (200, 400, 401)
+    assert [row.key for row in knock.hall.granted] in ([], [knock.key])
+
+
+@given(st.binary(max_size=60), st.sampled_from([FORM, b"application/json"]))
+def test_any_signed_bytes_are_answered(body: bytes, kind: bytes) -> None:
+    """Signed nonsense is a 400, or a 401 where it is readable and not for us."""
+    assert asyncio.run(Knock().signed(body, kind=kind)) in (400, 401)
+
+
+async def test_deep_and_long_payloads() -> None:
+    """Nesting beyond measure is a 400; long words are cut or refused."""
+    knock = Knock()
+    assert await knock.signed(b'{"a":' * 100_000) == 400
+    long = knock.click(response_url="x" * 100_000, trigger_id="y" * 100_000)
+    long["actions"][0]["value"] = "z" * 100_000
+    assert await knock.signed(form(long), kind=FORM) == 200
+    assert knock.hall.rows == []
+
+
+@pytest.mark.parametrize(
+    ("url", "is_slack"),
+    [
+        ("https://hooks.slack.com/actions/T1/2/x", True),
+        ("https://hooks.slack-gov.com/actions/T1/2/x", True),
+        ("http://hooks.slack.com/actions/T1/2/x", False),
+        ("https://hooks.slack.com.evil.example/x", False),
+        ("https://evil.example/hooks.slack.com", False),
+        ("https://hooks.slack.com@evil.example/", False),
+        ("https://u:p@hooks.slack.com/", False),
+        ("https://hooks.slack.com:8443/x", False),
+        ("https://169.254.169.254/latest", False),
+        ("file:///etc/passwd", False),
+        ("//hooks.slack.com/x", False),
+        ("https://[", False),
+        ("", False),
+    ],
+)
+def test_response_urls_lead_to_slack(url: str, is_slack: bool) -> None:
+    """Only Slack's own hosts over HTTPS are called back."""
+    assert leads_to_slack(url, "https://slack.com/api/") is is_slack
+
+
+def test_what_stands_in_for_slack_is_called_back_there_alone() -> None:
+    """With another base URL, that very server, and nothing else."""
+    base = "http://127.0.0.1:4210/api/"
+    assert leads_to_slack("http://127.0.0.1:4210/_hooks/1", base)
+    assert not leads_to_slack("http://127.0.0.1:4211/_hooks/1", base)
+    assert not leads_to_slack("https://hooks.slack.com/1", base)
+
+
+# --- the real thing over HTTP --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def slack_url(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[str]:
+    with run_local_slack(tmp_path_factory.mktemp("slack"), f"http://127.0.0.1:{port}/slack/events") as url:
+        yield url
+
+
+@pytest.fixture
+async def served(slack_url: str, port: int, clean_environment: Path) -> AsyncIterator[tuple[LocalSlack, Hall]]:
+    rules = [{"actions": ["decide", "message"], "users": [ALICE]}]
+    settings = load(
+        slack={"token": BOT_TOKEN, "base_url": f"{slack_url}/api/"},
+        desk={"signing_secret": "another", "old_signing_secret": SECRET, "rules": rules, "comments": "always"},
+    )
+    hall, slack = Hall(), LocalSlack(slack_url)
+    await slack.reset()
+    reception = Reception(settings, hall)
+    server = HttpServer(reception.http(), listen("127.0.0.1", port))
+    await server.start()
+    yield slack, hall
+    await server.stop()
+    await reception.close()
+    await slack.close()
+
+
+@pytest.mark.acceptance
+@pytest.mark.needs("local-slack")
+async def test_signed_by_another_slack(served: tuple[LocalSlack, Hall]) -> None:
+    """Requests that `local-slack` signs are taken: a dialogue for a comment, the decision, a reply in the thread."""
+    slack, hall = served
+    ts = await slack.post()
+    key = hall.ask(a_task(), CHANNEL, ts, Approval(id="a", question="Deploy?"))
+    root = hall.ask(a_task(), CHANNEL, ts)
+    await slack.press(ts, "spanpost:approve", str(key))
+    assert await slack.dialogue() is not None
+    await slack.send_dialogue(comment={"text": {"value": "go"}})
+    await slack.say("thanks", ts)
+
+    async def rows() -> Any:
+        return hall.rows
+
+    found = await until(rows, lambda rows: len(rows) == 2)
+    assert [(row.verb, row.key, row.text) for row in found] == [("approve", key, "go"), ("message", root, "thanks")]
+    assert time.time() - found[1].at.timestamp() < 60
