@@ -135,11 +135,14 @@ class Answers:
             if not waiting:
                 del self._waiting[topic]
 
-    async def _listen(self) -> None:
-        """Begin to listen, once for all."""
+    def begin(self) -> asyncio.Task[None]:
+        """Begin to listen, once for all who wait."""
         if self._listens is None:
-            self._listens = asyncio.ensure_future(self._hall.listen(self._hear))
-        await asyncio.shield(self._listens)
+            self._listens = asyncio.create_task(self._hall.listen(self._hear))
+        return self._listens
+
+    async def _listen(self) -> None:
+        await asyncio.shield(self.begin())
 
 
 def told_of(row: ApprovalRow) -> dict[str, Any]:
