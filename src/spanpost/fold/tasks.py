@@ -203,7 +203,7 @@ def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str
     rested = ending.rested
     if rested is None or rested[0] < _active(group, facts):
         return None
-    if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
+    if facts.at("begun") > max(facts.at("tool"), facts.at("idle")):  # a tool is at work, or nobody has let it
         return None
     return rested[0], rested[1], "rested", "", ""
 
@@ -279,6 +279,8 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
+    if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
+        aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
     whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)

@@ -25,7 +25,7 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.desk import words
 from spanpost.desk.acts import Act, Keeper, Outcome
-from spanpost.desk.base import Message, Watches
+from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
@@ -34,6 +34,7 @@ from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import ACTIONS, VIEW
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.interventions import Verb
+from spanpost.domain.tasks import Task
 
 log = logging.getLogger("spanpost.desk")
 
@@ -75,13 +76,13 @@ class SlackApp:
         *,
         comments: Comments = "deny",
         replies: Replies = "all",
-        watch: Watches | None = None,
+        conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
     ) -> None:
         self.installations = tuple(installations)
         self._comments = comments
         self._replies = replies
-        self._watch = watch
+        self._conceal = conceal
         self._answer = answer
         self._keeper = Keeper()
         self._told: set[tuple[str, ...]] = set()
@@ -189,14 +190,14 @@ class SlackApp:
             elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
                 self._tell(installation, click, refusal)
             else:
-                await self._open(installation, click, modals.details(asked))
+                await self._open(installation, click, modals.details(self._conceal(asked.task)))
             return
         act = act_of(click)
         if self._asks_for_comment(act.verb):
             against = await desk.may(act)
             asked = await desk.find(click.key, click.message) if against is None else None
             if asked is not None:
-                await self._open(installation, click, modals.comment(click, asked))
+                await self._open(installation, click, modals.comment(click, asked, self._conceal(asked.task)))
                 return
             outcome = against or await desk.do(act)
         else:
@@ -258,9 +259,10 @@ class SlackApp:
         if reply is None or self._replies == "off":
             return _answer(200, "ignored")
         me = await installation.whoami()
+        text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
         is_elsewhere = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
-        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not reply.text:
+        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
             return _answer(200, "ignored")
         found: list[tuple[bool, Outcome | None]] = []
 
@@ -276,7 +278,7 @@ class SlackApp:
                     user=reply.user,
                     message=reply.root,
                     is_foreign=reply.is_foreign,
-                    text=reply.text,
+                    text=text,
                     once=reply.once,
                     at=reply.at,
                 )

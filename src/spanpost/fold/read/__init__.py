@@ -52,6 +52,7 @@ from spanpost.fold.read.openai_agents import OPENAI_AGENTS
 from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.plans import is_plan, plan_of
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
+from spanpost.fold.read.smolagents import SMOLAGENTS
 from spanpost.fold.read.spring_ai import SPRING_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
@@ -84,6 +85,7 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    SMOLAGENTS,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
@@ -212,7 +214,7 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
         note_extra(said, key, attributes[key])
     if "used" in inner:
         _spread(inner)
-    look = Look(o, attributes, said, inner)
+    look = Look(o, attributes, said, inner, is_lifetime=tables.has_lifetime_totals)
     _decide_role(look, tables, plan)
     if look.role is _OTHER or look.role is _PLUMBING:
         return _outside(look)
@@ -278,7 +280,9 @@ def _reading(look: Look) -> Reading:
     o, role, said, inner = look.observation, look.role, look.said, look.inner
     resource = _of_resource(o.origin)
     if resource:
-        said = look.said = {**resource["shared"], **said}
+        for field, value in resource["shared"]:
+            if field not in said:
+                said[field] = value
         # A process that works on one task says so once; the span by which it was entered carries it.
         if "task_id" in resource and "task_id" not in said and (not o.parent_id or o.kind in (2, 5)):
             said["task_id"] = resource["task_id"]
@@ -343,6 +347,10 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
     )
     if total.is_known or total.cost_usd is not None:
         said["aggregate"] = total
+        if look.is_lifetime:
+            origin = look.observation.origin.resource
+            process = v.text(origin.get("service.instance.id")) or v.text(origin.get("service.name")) or ""
+            said["totals_of"] = f"{process}\0{said.get('agent_id') or agent or look.observation.name}"
 
 
 def _as_call(look: Look) -> None:
@@ -405,7 +413,7 @@ def _of_resource(origin: Origin) -> dict[str, Any]:
             if found is not None and not (field == "service" and found.startswith("unknown_service")):
                 said[field] = found
     if said:
-        said["shared"] = {field: said[field] for field in _SHARED if field in said}
+        said["shared"] = tuple([(field, said[field]) for field in _SHARED if field in said])
     if len(_resources) >= _MEMO:
         _resources.clear()
     _resources[id(origin)] = (origin, said)

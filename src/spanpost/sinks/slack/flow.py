@@ -112,8 +112,8 @@ class _State:
         place = self.place
         instead: dict[str, Any] = {name: self.known[name] for name in ("instead_of", "why") if name in self.known}
         channel = place.channel
-        if place.fallback and (instead or place.is_refused):
-            instead = instead or {"instead_of": place.channel, "why": "refused before"}
+        if place.fallback and (instead or place.refused):
+            instead = instead or {"instead_of": place.channel, "why": place.refused}
             channel = place.fallback
         self.manner = _in_place_of(self.manner, instead)
         request, response, drawn = yield from self._post(channel, generation)

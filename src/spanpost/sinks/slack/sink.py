@@ -19,7 +19,7 @@ from spanpost.fold.routes import Route
 from spanpost.sinks.base import Answers, Finding
 from spanpost.sinks.slack import budgets, check, flow, lookup, render
 from spanpost.sinks.slack.budgets import Rates
-from spanpost.sinks.slack.calls import Place, Response, Talk
+from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
 from spanpost.sinks.slack.settings import are_ids
@@ -77,8 +77,10 @@ class SlackSink:
         self._settle = settle
         self._clock = clock
         self._told: set[str] = set()
-        #: Channels that took no message, by key of their budget, and until when they are left alone.
-        self._refused: dict[str, float] = {}
+        #: Told of each call and of what came of it.
+        self.when_called: Callable[[str, str], None] | None = None
+        #: Channels that took no message, by key of their budget, until when they are left alone, and why.
+        self._refused: dict[str, tuple[float, str]] = {}
 
     def routed(self, routes: Sequence[Route]) -> None:
         """Hear which routes lead here. Raises `ConfigError` for what no workspace of ours has."""
@@ -130,8 +132,10 @@ class SlackSink:
         elif known.get("ts") and receipt.ref.get("g", 0) != known.get("g", 0) and delivery.mode is Mode.STATE:
             log.warning("task %s: its message was deleted in Slack, and it needs a person: posted anew", named)
         if "instead_of" in receipt.ref and "ts" not in known:
-            self._refused[place.address] = self._clock() + _LEFT_ALONE
-            self._tell_once(f"slack: {place.channel} takes no message ({receipt.ref.get('why')}): {place.fallback} has it")
+            why = str(receipt.ref.get("why"))
+            if not place.refused:
+                self._refused[place.address] = self._clock() + _LEFT_ALONE, why
+            self._tell_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
         if missing := receipt.ref.get("file"):
             self._tell_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
 
@@ -223,7 +227,7 @@ class SlackSink:
                 if forbidden is not None:
                     raise forbidden
                 try:
-                    response = await wire.call(request)
+                    response = await self._called(wire, request)
                 except DeliveryError as error:
                     if not request.is_optional:
                         raise
@@ -234,6 +238,20 @@ class SlackSink:
         except StopIteration as done:
             value: T = done.value
             return value
+
+    async def _called(self, wire: Transport, request: Request) -> Response:
+        """Make a call, and say what came of it."""
+        outcome = "unknown"
+        try:
+            response = await wire.call(request)
+            outcome = _outcome(response)
+            return response
+        except DeliveryError as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            if self.when_called is not None:
+                self.when_called(request.method, outcome)
 
     def _tell_once(self, said: str, *, is_error: bool = False) -> None:
         if len(self._told) >= _TOLD:
@@ -261,8 +279,8 @@ class SlackSink:
         place = Place(workspace=name or self._own.name, channel=channel or space.channel)
         if route is None or not route.fallback or route.fallback == place.channel:
             return place
-        is_refused = self._clock() < self._refused.get(place.address, 0.0)
-        return msgspec.structs.replace(place, fallback=route.fallback, is_refused=is_refused)
+        until, why = self._refused.get(place.address, (0.0, ""))
+        return msgspec.structs.replace(place, fallback=route.fallback, refused=why if self._clock() < until else "")
 
 
 def _real(delivery: Delivery, is_preview: bool) -> Delivery:
@@ -274,3 +292,12 @@ def _real(delivery: Delivery, is_preview: bool) -> Delivery:
     if delivery.receipt is not None and str(delivery.receipt.ref.get("ts", "")).startswith(PREVIEWED):
         delivery = msgspec.structs.replace(delivery, receipt=None)
     return delivery
+
+
+def _outcome(response: Response) -> str:
+    """Return what came of a call in one word."""
+    if response.status == 429:
+        return "throttled"
+    if response.status >= 500:
+        return "unavailable"
+    return "ok" if response.body.get("ok") else "rejected"
