@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
 from observing import rules  # noqa: E402
+from observing.dashboards import dashboards  # noqa: E402
 
 
 def as_yaml(document: dict[str, Any]) -> str:
@@ -31,10 +32,6 @@ def files() -> dict[str, str]:
         "grafana/provisioning/alerting/spanpost.yml": as_yaml(rules.grafana_alerts()),
     }
     found |= {f"docs/runbooks/{a.page}.md": rules.runbook(a) for a in rules.ALERTS}
-    try:
-        from observing.dashboards import dashboards
-    except ImportError:
-        return found
     return found | {f"grafana/dashboards/{name}.json": text for name, text in dashboards().items()}
 
 

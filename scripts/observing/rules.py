@@ -41,7 +41,7 @@ RECORDED: dict[str, str] = {
     "spanpost:budget_usd:day": "vector(100)",
     "spanpost:cost_usd:increase1d": "sum by (tenant) (increase(spanpost_cost_usd_total[1d]))",
     "spanpost:tokens:rate1h": "sum by (agent) (rate(spanpost_tokens_total[1h]))",
-    "spanpost:errors:rate30m": "sum by (agent) (rate(spanpost_errors_total{of=\"part\"}[30m]))",
+    "spanpost:errors:rate30m": 'sum by (agent) (rate(spanpost_errors_total{of="part"}[30m]))',
     "spanpost:replicas": "count(spanpost_build_info)",
     "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", "$1", "verb", "(.*)")',
 }
@@ -65,14 +65,17 @@ ALERTS = (
         ),
         dashboard="fleet",
         fires={f'spanpost_tasks_open{{status="stalled",task_type="x",{_A}}}': "1x90"},
-        quiet={f'spanpost_tasks_open{{status="working",task_type="x",{_A}}}': "5x90", 'spanpost_tasks_open{status="stalled"}': "0x90"},
+        quiet={
+            f'spanpost_tasks_open{{status="working",task_type="x",{_A}}}': "5x90",
+            'spanpost_tasks_open{status="stalled"}': "0x90",
+        },
         labels=_WHO,
     ),
     Alert(
         name="SpanpostTasksFailing",
         severity="warning",
         expr=f'sum by ({WHO}) (increase(spanpost_tasks_ended_total{{status="error"}}[15m])) >= 3'
-        f" and sum by ({WHO}) (increase(spanpost_tasks_ended_total{{status=\"error\"}}[15m]))"
+        f' and sum by ({WHO}) (increase(spanpost_tasks_ended_total{{status="error"}}[15m]))'
         f" / sum by ({WHO}) (increase(spanpost_tasks_ended_total[15m])) > 0.5",
         hold="0m",
         summary="More than half of the tasks of {{ $labels.agent }} fail",
@@ -82,7 +85,10 @@ ALERTS = (
             "`spanpost tasks --status error` lists them; each task's thread has the end of its log.",
         ),
         dashboard="fleet",
-        fires={f'spanpost_tasks_ended_total{{status="error",{_A}}}': "0+1x90", f'spanpost_tasks_ended_total{{status="complete",{_A}}}': "0x90"},
+        fires={
+            f'spanpost_tasks_ended_total{{status="error",{_A}}}': "0+1x90",
+            f'spanpost_tasks_ended_total{{status="complete",{_A}}}': "0x90",
+        },
         quiet={
             f'spanpost_tasks_ended_total{{status="error",{_A}}}': "0+1x90",
             f'spanpost_tasks_ended_total{{status="complete",{_A}}}': "0+4x90",
@@ -96,7 +102,10 @@ ALERTS = (
         hold="0m",
         summary="{{ $labels.agent }} waits for a person for more than half an hour",
         means="A question to a person has had no answer for 30 minutes. The task stands still meanwhile.",
-        todo=("Answer it in its Slack thread, or cancel the task.", "If nobody saw it: does its route lead to a channel that people read?"),
+        todo=(
+            "Answer it in its Slack thread, or cancel the task.",
+            "If nobody saw it: does its route lead to a channel that people read?",
+        ),
         dashboard="fleet",
         fires={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+60x90"},
         quiet={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+10x90"},
@@ -109,7 +118,10 @@ ALERTS = (
         hold="0m",
         summary="The context window of {{ $labels.agent }} is more than 85 % full",
         means="A task under way has used more than 85 % of its model's context window: it will soon compact, forget or fail.",
-        todo=("Let it finish its step, then hand over to a fresh task or compact.", "Look in *Task* at what filled it: usually one tool's output."),
+        todo=(
+            "Let it finish its step, then hand over to a fresh task or compact.",
+            "Look in *Task* at what filled it: usually one tool's output.",
+        ),
         dashboard="spend",
         fires={f"spanpost_context_used_ratio{{{_A}}}": "0.9x90"},
         quiet={f"spanpost_context_used_ratio{{{_A}}}": "0.84x90"},
@@ -137,10 +149,13 @@ ALERTS = (
             summary=f"{{{{ $labels.tenant }}}} has spent {percent} of a day's budget within a day",
             means=f"Model calls of one tenant cost more than {percent} of `spanpost:budget_usd:day` in the last 24 hours. Calls without "
             "a known price are not in it: see `spanpost_unpriced_calls_total`.",
-            todo=("*Spend and context* shows by agent and model where it went.", "Change the budget in `grafana/rules/spanpost.yml`."),
+            todo=(
+                "*Spend and context* shows by agent and model where it went.",
+                "Change the budget in `grafana/rules/spanpost.yml`.",
+            ),
             dashboard="spend",
-            fires={f"spanpost_cost_usd_total{{model=\"m\",{_A}}}": f"0+{step}x1450"},
-            quiet={f"spanpost_cost_usd_total{{model=\"m\",{_A}}}": f"0+{step / 2}x1450"},
+            fires={f'spanpost_cost_usd_total{{model="m",{_A}}}': f"0+{step}x1450"},
+            quiet={f'spanpost_cost_usd_total{{model="m",{_A}}}': f"0+{step / 2}x1450"},
             at="1d",
             labels={"tenant": "t"},
         )
@@ -157,9 +172,15 @@ ALERTS = (
         hold="2m",
         summary="All agents that work are held back by their providers' limits",
         means="Every agent with a task under way met a rate limit or a quota within ten minutes.",
-        todo=("Look at the provider's console: a quota that is spent, or a limit per minute.", "Fewer tasks at once, or another account."),
+        todo=(
+            "Look at the provider's console: a quota that is spent, or a limit per minute.",
+            "Fewer tasks at once, or another account.",
+        ),
         dashboard="spend",
-        fires={f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90", f'spanpost_tasks_open{{status="working",{_A}}}': "1x90"},
+        fires={
+            f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90",
+            f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
+        },
         quiet={
             f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90",
             f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
@@ -237,7 +258,10 @@ ALERTS = (
         ),
         dashboard="pipeline",
         fires={'spanpost_lost_total{room="intake",reason="queue_full"}': "0+1x90"},
-        quiet={'spanpost_lost_total{room="intake",reason="queue_full"}': "7x90", 'spanpost_lost_total{room="intake",reason="superseded"}': "0+1x90"},
+        quiet={
+            'spanpost_lost_total{room="intake",reason="queue_full"}': "7x90",
+            'spanpost_lost_total{room="intake",reason="superseded"}': "0+1x90",
+        },
         labels={"room": "intake", "reason": "queue_full"},
     ),
     Alert(
@@ -260,7 +284,10 @@ ALERTS = (
         hold="1m",
         summary="spanpost on {{ $labels.instance }} does not reach its database",
         means="The last try to record or to look failed. Senders are told to try again; in-process agents keep what they tell in memory or spool.",
-        todo=("Is PostgreSQL up, and does its role still have its rights?", "Nothing is lost while the queues hold: look at *Pipeline*."),
+        todo=(
+            "Is PostgreSQL up, and does its role still have its rights?",
+            "Nothing is lost while the queues hold: look at *Pipeline*.",
+        ),
         dashboard="pipeline",
         fires={'spanpost_ledger_up{instance="a:9464"}': "0x90"},
         quiet={'spanpost_ledger_up{instance="a:9464"}': "1x90"},
@@ -297,7 +324,10 @@ ALERTS = (
         hold="10m",
         summary="Bodies that nobody could read are kept: {{ $labels.reason }}",
         means="Something came that no ledger can take. It is kept with its bytes in the table `dead_letters`.",
-        todo=('`spanpost db query "SELECT source, error FROM dead_letters"` says from where and why.', "Delete the rows once they are looked at."),
+        todo=(
+            '`spanpost db query "SELECT source, error FROM dead_letters"` says from where and why.',
+            "Delete the rows once they are looked at.",
+        ),
         dashboard="pipeline",
         fires={'spanpost_dead_letters{reason="undecodable"}': "2x90"},
         quiet={'spanpost_dead_letters{reason="undecodable"}': "0x90"},
