@@ -81,6 +81,8 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
+    "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),
     "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "chromium": (_chromium, "Chromium or Chrome; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
