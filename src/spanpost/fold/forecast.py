@@ -64,7 +64,7 @@ def may_reach(calls: Sequence[Call], limit: int) -> bool:
     """Tell, at a tenth of the cost, whether `forecast` may have anything to say: most calls are far from any limit."""
     if len(calls) < 3:
         return False
-    used = calls[-1][2]
+    used = max(calls[-1][2], calls[-2][2])  # a drop that nothing has confirmed is no part of the climb
     # From two steps at least, the mean is half of what was added at most.
     return (used - min([call[2] for call in calls])) * FARTHEST >= (limit - used) * 2
 
