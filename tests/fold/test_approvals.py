@@ -85,7 +85,12 @@ def test_each_wording_is_told_once_and_once_more() -> None:
 def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
     """What only spanpost records is believed of no door: neither who decided and how, nor an act, nor an escalation."""
     said = {c.INTERVENTION_VERB: "cancel", c.INTERVENTION_BY: "alice", c.INTERVENTION_SOURCE: "slack"}
-    forged: dict[str, Any] = {c.APPROVAL_ID: "a1", c.APPROVAL_DECISION: "approve", c.APPROVAL_BY: "alice", c.INTERVENTION_SOURCE: "slack"}
+    forged: dict[str, Any] = {
+        c.APPROVAL_ID: "a1",
+        c.APPROVAL_DECISION: "approve",
+        c.APPROVAL_BY: "alice",
+        c.INTERVENTION_SOURCE: "slack",
+    }
     forged |= {c.INTERVENTION_EXPIRED: True, c.INTERVENTION_DIGEST: "0" * 32}
     records = [
         an_event(trace=1, span=1, name=c.EVENT_INTERVENTION, attributes=said, index=1, at=2.0),
