@@ -175,7 +175,8 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
-        return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
+        words = (inner.closed[3], inner.closed[4], _log_tail(facts))
+        return Verdict(status, "inner box", inner.closed[2], True, True, at, words if any(words) else facts.value("failure"))
     if _has_failed_call_last(facts):
         return Verdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
     if _has_thrown(facts):

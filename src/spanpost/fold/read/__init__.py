@@ -265,8 +265,6 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
 
 #: Fields by which a span of no kind shows that an agent is at work in it.
 _OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
-#: What a tool gave, under names that are written for all that gave something.
-_RESULTS = frozenset({"gen_ai.tool.call.result", "ai.toolCall.result"})
 _SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
 
@@ -294,10 +292,8 @@ def _reading(look: Look) -> Reading:
             said["agent_label"] = agent
         if role is _LLM:
             _as_call(look)
-        elif role is _TOOL and not _RESULTS.isdisjoint(o.attributes) and "has_no_result" not in said:
-            said["has_result"] = True
-        if role is _TOOL and "step_index" not in said and is_plan(said.get("tool_name", "")):
-            said.update(plan_of(o.attributes))
+        elif role is _TOOL:
+            _as_tool(look)
     if o.status is _STATUS_ERROR:
         _as_failed(look)
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
@@ -381,6 +377,16 @@ def _as_call(look: Look) -> None:
         said["finish"] = finish
     if inner.get("compacted") and look.observation.part is _PART_ENDED and look.observation.status is not _STATUS_ERROR:
         said.update(tells=_TELLS_COMPACTION, compaction=(None, None), occurrence="compacted")
+
+
+def _as_tool(look: Look) -> None:
+    a, said = look.attributes, look.said
+    # Both are written for all tools that gave something.
+    if ("gen_ai.tool.call.result" in a or "ai.toolCall.result" in a) and "has_no_result" not in said:
+        said["has_result"] = True
+    called = said.get("tool_name")
+    if called is not None and is_plan(called) and "step_index" not in said:
+        said.update(plan_of(a))
 
 
 def _as_failed(look: Look) -> None:

@@ -133,7 +133,7 @@ class _State:
             request, response, drawn = yield from _try(EDIT, place_of, self.draw(generation), drawn.style)
             if meaning(response, request, place) is not None:
                 return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
-        return Receipt(ref=posted | self._seen(drawn, generation))
+        return Receipt(ref=posted | self._seen(drawn, generation), diverted=str(instead.get("why", "")))
 
     def _post(self, channel: str, generation: int) -> Generator[Request, Response, tuple[Request, Response, Message]]:
         arguments = {"channel": channel, "client_msg_id": client_msg_id(self.delivery.key, generation)} | _QUIET
