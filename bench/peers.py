@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import os
 import socket
 import subprocess
@@ -36,6 +37,8 @@ from spanpost.testing.postgres import system_binaries, throwaway_postgres, with_
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Seconds after which what is not queryable is given up.
 _PATIENCE = 600.0
+#: Seconds that one may take to start: on a crowded machine Phoenix took five minutes to build its interface.
+_START = 600
 
 
 class Peer(NamedTuple):
@@ -86,7 +89,7 @@ def started(command: list[str], home: Path, health: str, **environment: str) -> 
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=home, env=os.environ | environment, stdout=log, stderr=log)
     try:
-        for _ in range(360):
+        for _ in range(_START * 2):
             if process.poll() is not None:
                 break
             try:
@@ -163,8 +166,6 @@ def measure(peer: Peer, bodies: list[bytes], spans: int, postmaster: int) -> Non
     """Load one and print its row."""
     where = urlsplit(peer.url)
     before, cpu_before, server_before = asyncio.run(counted(peer)), cpu(peer.pid), server_cpu(postmaster)
-    import http.client
-
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=300)
     began = time.perf_counter()
     for body in bodies:
@@ -207,12 +208,12 @@ def main(asked: argparse.Namespace) -> None:
         )
         print("| | acknowledged/s | queryable/s | peer, CPU ms a span | PostgreSQL, CPU ms a span | memory, MiB | kept |")
         print("|---|---|---|---|---|---|---|")
-        for number, name in enumerate(["spanpost", "phoenix", "mlflow", "floor"]):
+        for number, name in enumerate(["spanpost", "floor", "mlflow", "phoenix"]):
             where = getattr(asked, name, None)
             if name in ("phoenix", "mlflow") and where is None:
                 continue
-            postmaster = asyncio.run(database(name))
-            dsn = with_database(server, name)
+            postmaster = asyncio.run(database(f"peer_{name}"))
+            dsn = with_database(server, f"peer_{name}")
             bodies = batches("whole", asked.spans, asked.batch, 7000 + number)
             if name == "floor":
                 print(f"| floor | {asked.spans / asyncio.run(floor(dsn, bodies)):,.0f} | the same | | | | |", flush=True)

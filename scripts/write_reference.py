@@ -21,6 +21,9 @@ from pydantic_core import PydanticUndefined
 from spanpost.cli.program import program
 from spanpost.fold.read import DIALECTS
 from spanpost.metrics import Metrics
+from spanpost.metrics.fleet import FleetGauges
+from spanpost.metrics.series import OPEN, Registry
+from spanpost.metrics.words import BYPASSED, CALLED, LOST, WARNINGS
 from spanpost.replays import replay
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
 from spanpost.sinks import registry
@@ -91,18 +94,42 @@ def metrics_page() -> str:
     """Return the reference of all metrics."""
     parts = [
         "# Metrics",
-        "*Made from `src/spanpost/metrics.py` by `make reference`.*",
-        "Served in Prometheus' text format at `http://127.0.0.1:9464/metrics` where the room `metrics` of the "
-        "[settings](settings.md) is on; `spanpost demo` and `spanpost run` turn it on. Counters count what the process saw newly "
-        "recorded: a repeated span counts once. After 200 distinct values of a label the rest is `other`. "
-        "Names and labels may still change before 1.0.",
+        "*Made from `src/spanpost/metrics/` by `make reference`.*",
+        "Served at `http://127.0.0.1:9464/metrics` where the room `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
+        "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
+        "exemplars (the label `trace_id`) for a scraper that asks for it. Names and labels are final. "
+        "[How to use them](../how-to/grafana.md), with dashboards and rules.",
+        "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost count when their call "
+        "has settled (its run ended, or half a minute later). Sum them over all processes. The gauges marked *fleet* describe the "
+        "database; one of the processes on it shows them.",
+        "The labels "
+        + ", ".join(f"`{label}`" for label in OPEN)
+        + " hold agents' words, never ids or texts. Of each at most `metrics.max_values` (200) values are told apart, and of each "
+        "metric at most `metrics.max_series` (2,000) combinations; the rest is `other`, so that sums stay right. What is not said is "
+        "`unknown`. Series under which nothing was counted for `metrics.expire_after` (48 hours) go.",
     ]
+    found = [one for one in Metrics().registry._collector_to_names if isinstance(one, MetricWrapperBase)]
+    gauges = FleetGauges(Registry(most_values=1, most_series=1, expire=1.0, clock=float))
+    of_fleet = {family.metric._name for family in vars(gauges).values()}
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
-    for one in sorted((one for one in vars(Metrics()).values() if isinstance(one, MetricWrapperBase)), key=lambda one: one._name):
+    for one in sorted(found, key=lambda one: one._name):
         name = one._name + ("_total" if one._type == "counter" else "")
-        rows.append(f"| `{name}` | {one._type} | {', '.join(f'`{label}`' for label in one._labelnames)} | {one._documentation} |")
-    rows.append("| `spanpost_build_info` | gauge | `version` | Always 1; the version is a label. |")
-    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
+        labels = ", ".join(f"`{label}`" for label in one._labelnames)
+        kind = f"{one._type}, *fleet*" if one._name in of_fleet else one._type
+        rows.append(f"| `{name}` | {kind} | {labels} | {one._documentation} |")
+    lists = [
+        "What closed labels hold:",
+        "\n".join(
+            f"- {where}: {', '.join(f'`{word}`' for word in words)}"
+            for where, words in (
+                ("`outcome` of `spanpost_sink_calls_total`", CALLED),
+                ("`kind` of `spanpost_warnings_total`", [str(kind) for kind in WARNINGS]),
+                ("`reason` of `spanpost_lost_total`", LOST),
+                ("`reason` of `spanpost_spool_bypassed_total`", BYPASSED),
+            )
+        ),
+    ]
+    return "\n\n".join([*parts, "\n".join(rows), *lists]) + "\n"
 
 
 def _command(command: Any, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,8 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
+    "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
+    "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),
     "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "chromium": (_chromium, "Chromium or Chrome; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),
@@ -120,6 +123,50 @@ def open_dir() -> Iterator[Callable[[], Path]]:
     yield make
     for path in made:
         shutil.rmtree(path, ignore_errors=True)
+
+
+class Database:
+    """A database, asked from outside what is in it."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+        import asyncpg
+
+        async def ask() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                return [tuple(row) for row in await connection.fetch(query)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    @property
+    def tasks(self) -> list[tuple[str, str]]:
+        """Name and status of each task, sorted."""
+        return sorted(self.fetch("SELECT name, status FROM agent_tasks"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """DSN of a throw-away server, which tests must leave running."""
+    with made_server(Path(find("postgres"))) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def dsn(server: str) -> Iterator[str]:
+    """DSN of a fresh database with the schema."""
+    with fresh_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(dsn: str) -> Database:
+    """Lend a fresh database that is asked what survived."""
+    return Database(dsn)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

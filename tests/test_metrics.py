@@ -13,16 +13,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Receipt
 from spanpost.domain.errors import ConfigError
+from spanpost.domain.fleet import Fleet, OpenTasks
 from spanpost.domain.outcomes import Absent, Found, GiveUp, RetryAt
 from spanpost.domain.records import Recorded, Settled
 from spanpost.domain.usage import Usage
 from spanpost.fold.paces import Closed
-from spanpost.metrics import LOST, Metrics
+from spanpost.metrics import Metrics
+from spanpost.metrics.words import LOST
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
-    return metrics.registry.get_sample_value(name, labels)
+    """Return the sum over the series that have these labels, None where there is none."""
+    found = [
+        sample.value
+        for metric in metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    return sum(found) if found else None
 
 
 def test_a_run_is_counted_from_what_was_recorded():
@@ -60,11 +69,24 @@ def test_a_run_is_counted_from_what_was_recorded():
     assert value(metrics, "spanpost_lost_total", room="fold", reason="other") == 1
 
 
+def an_open(status: str, count: int, agent: str = "a", *, silence: float = 0.0, share: float | None = None) -> OpenTasks:
+    return OpenTasks(
+        status=status,
+        agent_name=agent,
+        task_type=None,
+        environment=None,
+        tenant="t",
+        count=count,
+        silence=silence,
+        context_share=share,
+    )
+
+
 def test_open_tasks_are_shown_by_one_process():
     """Who has the turn shows every status that is not final, the others show nothing: a sum over all is the truth."""
     metrics = Metrics()
     assert value(metrics, "spanpost_tasks_open", status="working") is None
-    metrics.fleet({"working": 3, "stalled": 1})
+    metrics.fleet(Fleet(tasks=[an_open("working", 3, silence=40.0), an_open("stalled", 1, silence=400.0)]))
     assert [value(metrics, "spanpost_tasks_open", status=s) for s in ("working", "stalled", "waiting")] == [3, 1, 0]
     metrics.fleet(None)
     assert value(metrics, "spanpost_tasks_open", status="working") is None
@@ -72,7 +94,7 @@ def test_open_tasks_are_shown_by_one_process():
 
 def test_label_values_are_capped():
     """After so many distinct agents the rest is other, and those known stay known."""
-    metrics = Metrics(most=3)
+    metrics = Metrics(most_values=3)
     for i in range(10):
         task = a_task(f"t{i}", agent_name=f"agent-{i}")
         metrics.recorded(Recorded(tasks=[task], started=[task.uid]))
@@ -191,6 +213,6 @@ def test_an_impossible_address_is_a_clear_error(address, port):
 def test_every_reason_of_the_in_process_door_has_a_label():
     """A loss that a door counts is shown under its own reason, not under "other"."""
     from spanpost.intake.queue import Loss
-    from spanpost.metrics import LOST
+    from spanpost.metrics.words import LOST
 
     assert {loss.value for loss in Loss} <= set(LOST)

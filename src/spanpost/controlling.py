@@ -13,6 +13,7 @@ import msgspec
 
 from spanpost.agent.gateway import ControlUnavailable, Unreachable
 from spanpost.desk.answers import Answers, Unknown, as_said
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
@@ -43,6 +44,12 @@ class PipelineHall:
 
     async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
         return await self._ledger.deeds(task_uid, verbs, after, limit)
+
+    async def last_end(self, task: Task) -> datetime | None:
+        if task.segments < 2 or task.ended_at is not None:
+            return None
+        told = await self._ledger.checkpoints(task_uid=task.uid, limit=10_000)
+        return max((one.at for one in told if one.kind is Kind.END), default=None)
 
     async def listen(self, hears: Callable[[bytes], None]) -> None:
         def heard(topic: bytes) -> None:

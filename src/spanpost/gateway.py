@@ -151,6 +151,7 @@ class Gateway:
         from spanpost.desk.control import PREFIX, ControlHttp
 
         self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
+        self.pipeline.answers.begin()  # what other processes decide has letters that go out at once, too
         slack, slack_path = None, ""
         reception = self.pipeline.reception
         if reception is not None and reception.has_http:

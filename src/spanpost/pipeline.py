@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from opentelemetry import context as otel_context
@@ -26,7 +27,8 @@ from spanpost.durable import open_spool, spool_settings
 from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork
 from spanpost.reception import LedgerHall, Reception, needs_desk
-from spanpost.settings import Settings
+from spanpost.settings import MetricsSettings, Settings
+from spanpost.sinks.base import Calls
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -187,13 +189,22 @@ class Pipeline:
         if self._pump is not None:
             self._pump.wake()
 
-    @staticmethod
-    def _make_metrics() -> Metrics | None:
+    def _make_metrics(self) -> Metrics | None:
         try:
             from spanpost.metrics import Metrics
         except ImportError:
             return None
-        return Metrics()
+        room = self.settings.metrics or MetricsSettings()
+        bridge = None
+        if room.otlp and room.enabled:
+            from spanpost.metrics.bridge import Bridge
+
+            bridge = Bridge()
+        metrics = Metrics(most_values=room.max_values, most_series=room.max_series, expire=room.expire_after, bridge=bridge)
+        for name, sink in self._sinks.items():
+            if isinstance(sink, Calls):
+                sink.when_called = partial(metrics.called, name)
+        return metrics
 
     def _serve_metrics(self) -> None:
         room = self.settings.metrics
@@ -226,9 +237,11 @@ class Pipeline:
     async def _publish(ledger: Ledger, metrics: Metrics) -> None:
         while True:
             try:
-                metrics.fleet(await ledger.open_tasks())
+                metrics.fleet(await ledger.fleet())
+                metrics.ledger_up.set(1)
             except LedgerUnavailable:
                 metrics.fleet(None)
+                metrics.ledger_up.set(0)
             await asyncio.sleep(_PUBLISH)
 
     def _ask(self, question: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
@@ -267,7 +280,18 @@ class Pipeline:
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
             await asyncio.wait({self._pricing}, timeout=_PRICES)
-        recorded = await self._ledger.record(batch)
+        metrics = self._metrics
+        if metrics is not None and self._feed is not None:
+            metrics.queued.set(self._feed.waiting)
+        began = time.perf_counter()
+        try:
+            recorded = await self._ledger.record(batch)
+        except LedgerUnavailable:
+            if metrics is not None:
+                metrics.not_committed()
+            raise
+        if metrics is not None:
+            metrics.committed(time.perf_counter() - began)
         self.take(recorded)
         return recorded
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,10 @@ class Gateway:
     def recorded(self) -> list[int]:
         """The numbers of the recorded spans, sorted: a span with two rows is twice there."""
         return sorted(int(row[0]) for row in self.rows("SELECT attributes->>'n' FROM agent_events WHERE part = 0"))
+
+
+#: `start(toml, *options, **environment)`, as `conftest.py` lends it.
+Start = Callable[..., Gateway]
 
 
 def request(url: str, body: bytes | None, timeout: float = 20.0, **headers: str) -> tuple[int, Any]:

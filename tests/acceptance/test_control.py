@@ -294,3 +294,27 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(house: House) ->
         status, told = waiting.result(30)
     assert (status, [(act["verb"], act["by"]) for act in told["acts"]]) == (200, [("cancel", "alice")])
     assert ask(house, f"/control/v1/tasks/job-9?after={told['after']}")[1]["acts"] == []
+
+
+def decide(house: House, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `spanpost decide` on the house's database."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
+    environment = kept | {"PYTHONPATH": str(ROOT / "src"), "DATABASE_URL": house.dsn}
+    command = [sys.executable, "-c", "from spanpost.cli import main; main()", "decide", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_answers_an_agent(house: House, agent: Callable[..., Future[Decision]]) -> None:
+    """`spanpost decide` answers by the id, in somebody's name; what is no answer, or comes second, fails and says why."""
+    waiting = agent("Which?", id="cli", options=["blue", "green"])
+    house.asked("cli")
+    wrong = decide(house, "cli", "red", "--as", "carol")
+    assert (wrong.returncode, "'red' is no answer to it; answer blue or green" in wrong.stderr) == (2, True)
+    assert decide(house, "cli", "blue", "--as", " ").returncode == 2
+    done = decide(house, "cli", "green", "--as", "carol", "--comment", "it is spring")
+    assert (done.returncode, done.stdout) == (0, "green: the agent is told\n"), done.stderr
+    assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring")
+    second = decide(house, "cli", "blue", "--as", "dave", "--json")
+    assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")
+    unknown = decide(house, "nothing", "approve", "--as", "carol")
+    assert (unknown.returncode, "no question of tenant 'default'" in unknown.stderr) == (2, True)

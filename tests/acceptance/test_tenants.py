@@ -15,7 +15,7 @@ import pytest
 
 from spanpost.intake.tokens import hash_of
 from tests.acceptance.gateway_process import Gateway, query, request
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 from tests.faults.posted import Slack, environment, settings, settled
 
 TOKENS = {"red": "spt_red", "blue": "spt_blue"}
@@ -29,12 +29,6 @@ TOML = "\n".join(
         *(f'[[routes]]\nsink = "slack"\naddress = "#{tenant}"\ntenant = "{tenant}"' for tenant in TOKENS),
     ]
 )
-
-
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        yield dsn
 
 
 @pytest.fixture

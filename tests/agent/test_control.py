@@ -189,6 +189,21 @@ async def test_what_people_ask_of_a_task_is_heard(desk: Desk, tracer: Tracer) ->
     assert not cancelled()
 
 
+async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(desk: Desk, tracer: Tracer) -> None:
+    """What was asked of a run that has ended is over with it: the task's next run hears only what is asked of it."""
+    async with agent_task("long", task_id="job-3", tracer=tracer):
+        assert not cancelled()
+        [shown] = desk.tasks()
+        desk.do(Verb.CANCEL, shown.uid)
+        await until(cancelled)
+    async with agent_task("long", task_id="job-3", tracer=tracer):
+        [again] = desk.tasks()
+        assert (again.segments, again.cancel_by) == (2, "")
+        assert not cancelled()
+        desk.do(Verb.CANCEL, again.uid, "again")
+        await until(cancelled)
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(20):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
+from spanpost.fold import walk
 from tests.fold.histories import Fetcher, feed, history, placed, resumptions
 from tests.fold.oracle import figures
 from tests.thorough import IN_CI, IS_SAME
@@ -51,6 +52,17 @@ def test_what_is_fetched_when_it_is_asked_for_comes_to_the_same(seed: int, order
     told = resumptions(Random(seed))
     fetcher = feed(told, Random(order), Fetcher())
     assert fetcher.outcome() == feed(told, Random(order)).outcome()
+
+
+@given(seed=seeds, most=st.integers(min_value=1, max_value=12))
+def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
+    """Each observation is in one part, each trace too, and only a trace that touches more alone makes a part touch more."""
+    told = history(Random(seed))
+    parts = walk.parts(told, most)
+    assert sorted(i for part in parts for i in part) == list(range(len(told)))
+    traces = [{told[i].domain for i in part} for part in parts]
+    assert sum(map(len, traces)) == len({p.domain for p in told})
+    assert all(len(walk.domains([told[i] for i in part])) <= most for part, of in zip(parts, traces, strict=True) if len(of) > 1)
 
 
 @trying

@@ -350,7 +350,7 @@ class _Followed:
     has_looked: threading.Event = field(default_factory=threading.Event)
 
 
-_followed: OrderedDict[str, _Followed] = OrderedDict()
+_followed: OrderedDict[tuple[str, int], _Followed] = OrderedDict()
 _following = threading.Lock()
 
 
@@ -377,33 +377,37 @@ def messages_sync(task: Task | None = None) -> list[Message]:
 
 async def messages(task: Task | None = None) -> list[Message]:
     """Return what people wrote to the task since this was asked last."""
-    if _ref(task) in _followed:
+    if _ref(task) in _followed:  # it listens already
         return messages_sync(task)
     # The first look may take a second: not in the agent's loop. The context comes along, and with it the current task.
     return await asyncio.to_thread(messages_sync, task)
 
 
-def _ref(task: Task | None) -> str:
-    """Return by what spanpost knows the task: its id, else its span, else the trace."""
+def _ref(task: Task | None) -> tuple[str, int]:
+    """Return by what spanpost knows the task (its id, else its span, else the trace), and which run of it this is."""
     task = task or current_task()
-    if task is not None and task.task_id:
-        return task.task_id
     context = (task.span if task is not None else trace.get_current_span()).get_span_context()
+    if task is not None and task.task_id:
+        return task.task_id, context.span_id
     if not context.is_valid:
-        return ""
-    return f"{context.trace_id:032x}-{context.span_id:016x}" if task is not None else f"{context.trace_id:032x}"
+        return "", 0
+    return (
+        (f"{context.trace_id:032x}-{context.span_id:016x}", context.span_id)
+        if task is not None
+        else (f"{context.trace_id:032x}", 0)
+    )
 
 
 def _follow(task: Task | None) -> _Followed:
     ref = _ref(task)
-    if not ref:
+    if not ref[0]:
         return _Followed()
     with _following:
         followed = _followed.get(ref)
         if followed is None:
             followed = _followed[ref] = _Followed()
             try:
-                followed.work = begin(_listen(_control(), ref, followed))
+                followed.work = begin(_listen(_control(), ref[0], followed))
             except ControlUnavailable as error:
                 _log.warning("what people ask of a task is not heard: %s", error)
                 followed.has_looked.set()

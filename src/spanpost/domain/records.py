@@ -9,6 +9,7 @@ import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.observations import Observation
+from spanpost.domain.readings import Role
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 
@@ -32,6 +33,28 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     #: Of the calls those of which no cost is known.
     unpriced: int = 0
+    tenant: str = ""
+    environment: str | None = None
+
+
+class Timed(msgspec.Struct, frozen=True, gc=False):
+    """A step, model call or tool call of a task that ended: told once for each span, however often that is sent."""
+
+    task_uid: UUID
+    role: Role
+    seconds: float
+    has_failed: bool
+    #: Of a model call.
+    model: str | None
+    trace_id: bytes
+
+
+class Waited(msgspec.Struct, frozen=True, gc=False):
+    """A question that was answered: how long the task waited for that, by its sender's clock."""
+
+    task_uid: UUID
+    seconds: float
+    trace_id: bytes
 
 
 class Recorded(msgspec.Struct, kw_only=True):
@@ -51,7 +74,12 @@ class Recorded(msgspec.Struct, kw_only=True):
     #: Figures of model calls that settled in this batch, each told once, and how often counted figures proved too high.
     settled: list[Settled] = []
     corrections: int = 0
+    #: Spans that ended and questions that were answered, each once.
+    timed: list[Timed] = []
+    waited: list[Waited] = []
     deliveries: int = 0
+    #: States that gave way to newer ones before they were sent, by sink.
+    coalesced: dict[str, int] = {}
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}
     #: What the ledger is to record next by itself. Not added up.
@@ -71,6 +99,9 @@ class Recorded(msgspec.Struct, kw_only=True):
             checkpoints=self.checkpoints + other.checkpoints,
             settled=self.settled + other.settled,
             corrections=self.corrections + other.corrections,
+            timed=self.timed + other.timed,
+            waited=self.waited + other.waited,
             deliveries=self.deliveries + other.deliveries,
+            coalesced=dict(Counter(self.coalesced) + Counter(other.coalesced)),
             lost=dict(Counter(self.lost) + Counter(other.lost)),
         )

@@ -130,4 +130,8 @@ class Folded(msgspec.Struct):
     ended: list[UUID] = []
     settled: list[Settled] = []
     corrections: int = 0
+    #: By position in the batch: steps and calls that are known to have ended for the first time.
+    ended_spans: list[int] = []
+    #: By checkpoint: seconds from a question to its answer.
+    waits: dict[UUID, float] = {}
     lost: dict[str, int] = {}

@@ -13,6 +13,7 @@ from spanpost.domain.records import Settled
 from spanpost.domain.tasks import Task
 from spanpost.fold import milestones, tell
 from spanpost.fold.batch import Folded, Rules, Timer
+from spanpost.fold.durations import wait_of
 from spanpost.fold.flow import ZERO, Flow, as_usage, minus, nano
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
@@ -225,6 +226,8 @@ class Closing:
             group = self.groups.group(key)
             if group is None:
                 continue
+            if checkpoint.kind is Kind.APPROVAL_RESOLVED and (wait := wait_of(group.facts, checkpoint.ref)) is not None:
+                out.waits[checkpoint.id] = wait
             root_key, root = self.groups.root(key, group)
             if root.is_announced:
                 self._tell(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
@@ -363,6 +366,8 @@ class Closing:
         self.out.settled.append(
             Settled(
                 agent_name=agent,
+                tenant=group.tenant,
+                environment=facts.value("environment"),
                 model=facts.value("model"),
                 calls=grown[0],
                 usage=as_usage(grown),

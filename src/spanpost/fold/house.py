@@ -32,6 +32,7 @@ from spanpost.fold.work import Key, Work
 
 #: Bound once: an enum's members are looked up slowly.
 _OTHER, _PLUMBING, _LLM = Role.OTHER, Role.PLUMBING, Role.LLM
+_STEP, _TOOL = Role.STEP, Role.TOOL
 _PART_ENDED = Part.ENDED
 _NOTHING = Tells.NOTHING
 
@@ -71,6 +72,7 @@ class House:
         if r is SILENCE and cell is None and state == ENDED and o.parent_id and o.parent_id != span_id:
             self.spans.edge(kin, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
             return
+        is_first_end = state == ENDED and (cell is None or cell.state != ENDED)
         if cell is None or (state, rank) > (cell.state, cell.rank):
             cell = self.spans.adopt(kin, p, cell, state, rank)
             if cell.errors and cell.role is not _OTHER:
@@ -85,13 +87,20 @@ class House:
         if (role is _OTHER or role is _PLUMBING) and not r.is_of_agent:
             return
         boundary = self._record(position, kin, p, cell, is_ending=cell.is_box or not cell.parent)
+        if is_first_end and _STEP <= role <= _TOOL and not r.is_metered and (role is not _LLM or self._is_outermost(kin, cell)):
+            self.out.ended_spans.append(position)
         usage = r.usage
         if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(cell, r):
-            above = kin.cells.get(cell.parent) if cell.parent else None
-            if above is None or above.role is not _LLM:
+            if self._is_outermost(kin, cell):
                 self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
         elif r.context_used is not None:
             self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
+
+    @staticmethod
+    def _is_outermost(kin: Kin, cell: Cell) -> bool:
+        """Tell whether a model call counts, as far as is known: no copy of it does, and none lies around it."""
+        above = kin.cells.get(cell.parent) if cell.parent else None
+        return cell.wins and (above is None or above.role is not _LLM)
 
     def _counts_first(self, cell: Cell, r: Reading) -> bool:
         """Tell whether this is the first telling of a model call that is known to count."""

@@ -34,7 +34,11 @@ STRAND_CAP = 1024
 #: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
 _TOTALS = b"rt"
 #: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
-RULES = {b"ra": "the tool call that was left open", b"rc": "the conversation's run that waited", b"l": "a link to the former's trace"}
+RULES = {
+    b"ra": "the tool call that was left open",
+    b"rc": "the conversation's run that waited",
+    b"l": "a link to the former's trace",
+}
 
 
 class _Met(NamedTuple):

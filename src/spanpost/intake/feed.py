@@ -170,6 +170,11 @@ class Feed:
         except Exception:
             self.losses.count(Loss.CALLBACK)
 
+    @property
+    def waiting(self) -> int:
+        """How much was told and was not yet taken from the queue."""
+        return len(self.queue)
+
     # --- in the agent's thread ----------------------------------------------------------------------------------
 
     def put(self, item: Item) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
+from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
@@ -220,8 +221,8 @@ class Ledger(Protocol):
         """Rows by table and deliveries by state, for status displays."""
         ...
 
-    async def open_tasks(self) -> dict[str, int] | None:
-        """Count tasks that have not ended by their status of now; None while another process tells of them."""
+    async def fleet(self) -> Fleet | None:
+        """Tell of all that is under way on the database; None while it is another process's turn."""
         ...
 
 

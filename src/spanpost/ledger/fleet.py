@@ -6,21 +6,54 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from spanpost.domain.fleet import Fleet, Letters, OpenApprovals, OpenTasks
+
 #: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
 TURN = timedelta(seconds=30)
 _TAKE = """
 UPDATE watch SET told_by = $1, told_until = clock_timestamp() + $2
 WHERE told_by = $1 OR told_until IS NULL OR told_until < clock_timestamp() RETURNING true"""
 _LEAVE = "UPDATE watch SET told_by = NULL, told_until = NULL WHERE told_by = $1"
-_OPEN = """
-SELECT spanpost_phase(t), count(*) FROM agent_tasks t WHERE status NOT IN ('complete', 'error', 'cancelled') GROUP BY 1"""
+_LIVING = "status NOT IN ('complete', 'error', 'cancelled')"
+_TASKS = f"""
+SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,
+  greatest(max(extract(epoch FROM clock_timestamp() -
+    CASE WHEN clock_timestamp() - t.heard_at < '1 min' THEN t.heard_at ELSE spanpost_heard(t) END)), 0)::float8 AS silence,
+  max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
+  min((t.context_forecast->>'seconds')::float8) AS context_ahead
+FROM agent_tasks t WHERE t.{_LIVING} GROUP BY 1, 2, 3, 4, 5"""
+_APPROVALS = f"""
+SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
+  greatest(max(extract(epoch FROM clock_timestamp() - q.recorded_at)), 0)::float8 AS oldest
+FROM agent_tasks t JOIN human_interventions q ON q.task_uid = t.uid AND q.action = 'requested'
+WHERE t.{_LIVING} AND NOT EXISTS (
+  SELECT FROM human_interventions a WHERE a.task_uid = q.task_uid AND a.approval_id = q.approval_id AND a.action = 'resolved'
+) GROUP BY 1, 2, 3"""
+_LETTERS = """
+SELECT sink, sum(waiting)::int AS waiting, max(oldest)::float8 AS oldest, sum(dead)::int AS dead FROM (
+  SELECT sink, count(*) AS waiting, greatest(max(extract(epoch FROM clock_timestamp() - born_at)), 0) AS oldest, 0 AS dead
+  FROM deliveries WHERE state IN ('waiting', 'sending') GROUP BY sink
+  UNION ALL SELECT sink, 0, 0, count(*) FROM deliveries WHERE state = 'dead' GROUP BY sink
+) AS each GROUP BY sink"""
+_BUDGETS = """
+SELECT CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'throttled' END, count(*)::int
+FROM buckets WHERE blocked_until > clock_timestamp() OR opened > 0 GROUP BY 1"""
+_DEAD = "SELECT reason, count(*)::int FROM (SELECT reason FROM dead_letters LIMIT 100000) AS kept GROUP BY 1"
+_SCHEMA = "SELECT max(version_num) FROM spanpost_version"
 
 
-async def open_tasks(connection: Any, owner: UUID) -> dict[str, int] | None:
-    """Return the open tasks by their status of now when it is the owner's turn to tell, else None."""
+async def told(connection: Any, owner: UUID) -> Fleet | None:
+    """Return what is under way when it is the owner's turn to tell, else None."""
     if not await connection.fetchval(_TAKE, owner, TURN):
         return None
-    return {row[0]: row[1] for row in await connection.fetch(_OPEN)}
+    return Fleet(
+        tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
+        approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
+        letters=[Letters(**dict(row)) for row in await connection.fetch(_LETTERS)],
+        closed_budgets={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
+        dead_letters={row[0]: row[1] for row in await connection.fetch(_DEAD)},
+        schema_version=await connection.fetchval(_SCHEMA) or "",
+    )
 
 
 async def leave(connection: Any, owner: UUID) -> None:

@@ -16,13 +16,14 @@ import msgspec
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery
+from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
-from spanpost.fold import walk
+from spanpost.fold import durations, walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
@@ -31,6 +32,7 @@ from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
 from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_people import People
@@ -160,6 +162,7 @@ class MemoryLedger:
             self._hearing.recorded(folded.tasks, folded.started)
         owed = self._people.keep(folded.tasks) if speaks_of_approvals(new, folded) else []
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
+        recorded.timed = durations.timed(new, folded)
         recorded.events = sum(parts.values())
         recorded.parts = dict(parts)
         recorded.repeats = len(batch) - len(new)
@@ -283,7 +286,9 @@ class MemoryLedger:
             checkpoints=new,
             settled=folded.settled,
             corrections=folded.corrections,
+            waited=durations.waited(folded, {c.id for c in new}),
             deliveries=len(folded.letters),
+            coalesced=self._letters.take_coalesced(),
             lost=folded.lost,
         )
 
@@ -357,9 +362,16 @@ class MemoryLedger:
             uid = self._heirs[uid]
         return None
 
-    async def open_tasks(self) -> dict[str, int] | None:
-        """Count open tasks."""
-        return dict(Counter(self.shown(t).status for t in self._tasks.values() if t.status not in FINAL_STATUSES))
+    async def fleet(self) -> Fleet | None:
+        """Tell of all that is under way."""
+        now = self._clock()
+        living = [t for t in self._tasks.values() if t.status not in FINAL_STATUSES]
+        return Fleet(
+            tasks=open_tasks((self.shown(t), (now - self._hearing.heard_at(t)).total_seconds()) for t in living),
+            approvals=open_approvals(living, self._checkpoints.values(), now),
+            letters=self._letters.fleet(),
+            closed_budgets=dict(Counter(row.why for row in self._letters.budgets(is_closed=True))),
+        )
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Return tasks, newest first."""

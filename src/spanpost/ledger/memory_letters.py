@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain import fleet
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
@@ -88,6 +89,8 @@ class Letters:
         self._buckets: dict[str, Bucket] = {}
         self._budgets: dict[str, Budget] = {}
         self._numbers = itertools.count(1)
+        #: States that gave way to newer ones before they were sent, by sink, since this was taken last.
+        self._coalesced: Counter[str] = Counter()
 
     # --- putting ------------------------------------------------------------------------------------------------------
 
@@ -114,7 +117,26 @@ class Letters:
             row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, now, None, "", ""
             self._set(row, "waiting")
         else:
+            self._coalesced[letter.sink] += 1
             self._place(row.lane)
+
+    def take_coalesced(self) -> dict[str, int]:
+        """Return how many states gave way to newer ones since this was asked last, by sink."""
+        taken, self._coalesced = dict(self._coalesced), Counter()
+        return taken
+
+    def fleet(self) -> list[fleet.Letters]:
+        """Return what waits and what was given up, by sink."""
+        now = self._clock()
+        found: dict[str, list[_Letter]] = {}
+        for row in self._letters.values():
+            if row.state != "delivered":
+                found.setdefault(row.letter.sink, []).append(row)
+        out = []
+        for sink, rows in found.items():
+            waits = [max((now - row.born_at).total_seconds(), 0.0) for row in rows if row.state != "dead"]
+            out.append(fleet.Letters(sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)))
+        return out
 
     def _again(self, row: _Letter, letter: Letter) -> None:
         """Show news anew that was put before, where it is of the sort."""

@@ -11,6 +11,7 @@ what was claimed is sent after it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -74,7 +75,8 @@ SET revision = known.revision + 1, address = excluded.address, key = excluded.ke
     attempt = CASE WHEN known.state IN ('delivered', 'dead') THEN 0 ELSE known.attempt END,
     born_at = CASE WHEN known.state IN ('delivered', 'dead') THEN excluded.born_at ELSE known.born_at END,
     not_before = CASE WHEN known.state IN ('delivered', 'dead') THEN NULL ELSE known.not_before END,
-    error = CASE WHEN known.state IN ('delivered', 'dead') THEN '' ELSE known.error END"""
+    error = CASE WHEN known.state IN ('delivered', 'dead') THEN '' ELSE known.error END
+RETURNING sink, born_at < statement_timestamp() AS is_coalesced"""
 
 _WITHDRAW = "DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting'"
 _LIST = """
@@ -88,8 +90,11 @@ WHERE ($1::text IS NULL OR d.state = $1) AND ($2::text IS NULL OR d.sink = $2)
 ORDER BY d.id LIMIT $3"""
 
 
-async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UUID]) -> int:
-    """Put letters into their lanes; return how many were new. News that was taken back and not yet sent is withdrawn."""
+async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UUID]) -> tuple[int, dict[str, int]]:
+    """Put letters into their lanes; return how many there were, and of how many states a newer one took the place, by sink.
+
+    News that was taken back and not yet sent is withdrawn.
+    """
     newest: dict[tuple[str, str], Letter] = {}
     repeated = [x for x in letters if x.again is not Again.NEVER]
     for letter in letters:
@@ -105,18 +110,12 @@ async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UU
         lanes[lane] = min(rank, RANK[letter.urgency]), letter.address, has_news or is_news
     if lanes:
         ordered = sorted(lanes)
-        ranks, addresses, news = zip(*(lanes[lane] for lane in ordered), strict=True)
-        await connection.execute(_LANES, *lane_columns(ordered), list(ranks), list(addresses), list(news))
-    count = 0
-    for statement, mode in ((_NEWS, Mode.NEWS), (_STATE, Mode.STATE)):
-        chosen = [x for x in newest.values() if x.mode is mode and x.again is Again.NEVER]
-        if chosen:
-            columns = [
-                [x.sink for x in chosen], [x.address for x in chosen], [x.lane for x in chosen], [x.key for x in chosen],
-                [x.urgency.value for x in chosen], [RANK[x.urgency] for x in chosen], [x.task_uid for x in chosen],
-                [x.checkpoint_id for x in chosen],
-            ]  # fmt: skip
-            count += _affected(await connection.execute(statement, *columns))
+        ranks, addresses, have_news = zip(*(lanes[lane] for lane in ordered), strict=True)
+        await connection.execute(_LANES, *lane_columns(ordered), list(ranks), list(addresses), list(have_news))
+    once = [x for x in newest.values() if x.again is Again.NEVER]
+    news, states = ([x for x in once if x.mode is mode] for mode in (Mode.NEWS, Mode.STATE))
+    count = _affected(await connection.execute(_NEWS, *_columns(news))) if news else 0
+    written = await connection.fetch(_STATE, *_columns(states)) if states else []
     for x in repeated:
         row = x.sink, x.address, x.lane, x.key, x.urgency.value, RANK[x.urgency], x.task_uid, x.checkpoint_id
         count += _affected(await connection.execute(_AGAIN, *row, x.again is Again.COUNTED))
@@ -125,7 +124,15 @@ async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UU
         await connection.execute(REFRESH, *lane_columns(sorted({(x.sink, x.lane) for x in repeated})))
     if retracted:
         await connection.execute(_WITHDRAW, list(retracted))
-    return count
+    return count + len(written), dict(Counter(row[0] for row in written if row[1]))
+
+
+def _columns(letters: Sequence[Letter]) -> list[list[Any]]:
+    return [
+        [x.sink for x in letters], [x.address for x in letters], [x.lane for x in letters], [x.key for x in letters],
+        [x.urgency.value for x in letters], [RANK[x.urgency] for x in letters], [x.task_uid for x in letters],
+        [x.checkpoint_id for x in letters],
+    ]  # fmt: skip
 
 
 async def listed(connection: Any, state: str | None, sink: str | None, limit: int) -> list[DeliveryRow]:

@@ -24,11 +24,12 @@ import asyncpg
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.fleet import Fleet
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.tasks import Task
-from spanpost.fold import walk
+from spanpost.fold import durations, walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
@@ -182,7 +183,8 @@ class PostgresLedger(People):
         """Record a batch. See `Ledger.record`.
 
         When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
-        siblings are recorded, all in one transaction.
+        siblings are recorded, all in one transaction. A batch of very many traces is recorded in several, one after the other;
+        when a later one fails, what was recorded before is met as repeats by whoever tries again.
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch) if batch else Recorded()
@@ -271,8 +273,13 @@ class PostgresLedger(People):
     async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
         folded = await hearing.look(connection, keys, self.rules.patience, self.rules.routes)
         new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
-        count = await outbox.put(connection, folded.letters, []) if folded.letters else 0
-        return Recorded(tasks=folded.tasks, checkpoints=[c for c in folded.checkpoints if c.id in new], deliveries=count)
+        count, coalesced = await outbox.put(connection, folded.letters, []) if folded.letters else (0, {})
+        return Recorded(
+            tasks=folded.tasks,
+            checkpoints=[c for c in folded.checkpoints if c.id in new],
+            deliveries=count,
+            coalesced=coalesced,
+        )
 
     async def elapse_never(self) -> Recorded:
         """Fold now what was put off for ever (`NEVER`), so that nobody else meets it."""
@@ -407,9 +414,9 @@ class PostgresLedger(People):
                 [key for key, _ in timers],
                 [at for _, at in timers],
             )
-        count = 0
+        count, coalesced = 0, dict[str, int]()
         if folded.letters or folded.retracted:
-            count = await outbox.put(connection, folded.letters, folded.retracted)
+            count, coalesced = await outbox.put(connection, folded.letters, folded.retracted)
         return Recorded(
             events=sum(parts.values()),
             parts=dict(parts),
@@ -419,7 +426,10 @@ class PostgresLedger(People):
             checkpoints=[c for c in folded.checkpoints if c.id in new],
             settled=folded.settled,
             corrections=folded.corrections,
+            timed=durations.timed(placed, folded),
+            waited=durations.waited(folded, new),
             deliveries=count,
+            coalesced=coalesced,
             lost=folded.lost,
             owed=owed,
         )
@@ -558,9 +568,9 @@ class PostgresLedger(People):
 
         return await self._run(work)
 
-    async def open_tasks(self) -> dict[str, int] | None:
-        """Count open tasks, when it is this process's turn to tell of them."""
-        found = await self._run(lambda c: fleet.open_tasks(c, self._owner))
+    async def fleet(self) -> Fleet | None:
+        """Tell of all that is under way, when it is this process's turn."""
+        found = await self._run(lambda c: fleet.told(c, self._owner))
         self._has_turn = found is not None
         return found
 

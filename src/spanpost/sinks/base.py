@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -46,6 +46,15 @@ class Sink(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Calls(Protocol):
+    """**Protocol:** a sink that says of each call at its far side what came of it. Optional."""
+
+    #: Set by whoever counts: (method, outcome), the outcome one of ok, throttled, refused, rejected, unavailable, unknown.
+    #: Must not raise.
+    when_called: Callable[[str, str], None] | None
 
 
 @runtime_checkable

@@ -71,10 +71,15 @@ class ExerciseLedger:
     async def test_open_tasks_are_counted_by_status(self, make_ledger: MakeLedger) -> None:
         """Tasks that have not ended are counted under their status, those that have are not."""
         ledger = await make_ledger()
-        assert await ledger.open_tasks() == {}
+        nothing = await ledger.fleet()
+        assert nothing is not None
+        assert nothing.by_status == {}
         box: dict[str, Any] = {"agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
         await ledger.record([*a_run("over"), started(trace=3, span=1, name="agent", attributes=box)])
-        assert await ledger.open_tasks() == {"starting": 1}
+        fleet = await ledger.fleet()
+        assert fleet is not None
+        assert fleet.by_status == {"starting": 1}
+        assert 0 <= fleet.tasks[0].silence < 60
 
     async def test_a_repeat_is_nothing_new(self, make_ledger: MakeLedger) -> None:
         """A batch that comes again changes nothing, tells nothing and is counted as repeats."""

@@ -19,7 +19,7 @@ from spanpost.fold.routes import Route
 from spanpost.sinks.base import Answers, Finding
 from spanpost.sinks.slack import budgets, check, flow, lookup, render
 from spanpost.sinks.slack.budgets import Rates
-from spanpost.sinks.slack.calls import Place, Response, Talk
+from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
 from spanpost.sinks.slack.settings import are_ids
@@ -77,6 +77,8 @@ class SlackSink:
         self._settle = settle
         self._clock = clock
         self._told: set[str] = set()
+        #: Told of each call and of what came of it.
+        self.when_called: Callable[[str, str], None] | None = None
         #: Channels that took no message, by key of their budget, until when they are left alone, and why.
         self._refused: dict[str, tuple[float, str]] = {}
 
@@ -225,7 +227,7 @@ class SlackSink:
                 if forbidden is not None:
                     raise forbidden
                 try:
-                    response = await wire.call(request)
+                    response = await self._called(wire, request)
                 except DeliveryError as error:
                     if not request.is_optional:
                         raise
@@ -236,6 +238,20 @@ class SlackSink:
         except StopIteration as done:
             value: T = done.value
             return value
+
+    async def _called(self, wire: Transport, request: Request) -> Response:
+        """Make a call, and say what came of it."""
+        outcome = "unknown"
+        try:
+            response = await wire.call(request)
+            outcome = _outcome(response)
+            return response
+        except DeliveryError as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            if self.when_called is not None:
+                self.when_called(request.method, outcome)
 
     def _tell_once(self, said: str, *, is_error: bool = False) -> None:
         if len(self._told) >= _TOLD:
@@ -276,3 +292,12 @@ def _real(delivery: Delivery, is_preview: bool) -> Delivery:
     if delivery.receipt is not None and str(delivery.receipt.ref.get("ts", "")).startswith(PREVIEWED):
         delivery = msgspec.structs.replace(delivery, receipt=None)
     return delivery
+
+
+def _outcome(response: Response) -> str:
+    """Return what came of a call in one word."""
+    if response.status == 429:
+        return "throttled"
+    if response.status >= 500:
+        return "unavailable"
+    return "ok" if response.body.get("ok") else "rejected"

@@ -1,0 +1,449 @@
+"""The rules: what they ask, whom they wake, what is to be done, and the cases that show each firing and staying quiet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Series of a test: name with labels, to values in promtool's notation.
+Series = dict[str, str]
+
+RATE_LIMITED = "(?i).*(rate.?limit|quota|resource.?exhausted|too.?many.?requests|429|overloaded).*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One alerting rule."""
+
+    name: str
+    severity: str
+    expr: str
+    hold: str
+    summary: str
+    means: str
+    todo: tuple[str, ...]
+    dashboard: str
+    fires: Series
+    quiet: Series
+    at: str = "1h"
+    #: Labels of the alert in the case that fires, beside severity.
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def page(self) -> str:
+        """Name of the runbook page."""
+        words = "".join(f"-{c.lower()}" if c.isupper() else c for c in self.name.removeprefix("Spanpost"))
+        return words.strip("-")
+
+
+RECORDED: dict[str, str] = {
+    # Change it to what your agents may spend in a day.
+    "spanpost:budget_usd:day": "vector(100)",
+    "spanpost:cost_usd:increase1d": "sum by (tenant) (increase(spanpost_cost_usd_total[1d]))",
+    "spanpost:tokens:rate1h": "sum by (agent) (rate(spanpost_tokens_total[1h]))",
+    "spanpost:errors:rate30m": 'sum by (agent) (rate(spanpost_errors_total{of="part"}[30m]))',
+    "spanpost:replicas": "count(spanpost_build_info)",
+    "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", "$1", "verb", "(.*)")',
+}
+
+WHO = "agent, environment, tenant"
+_A = 'agent="coder",environment="prod",tenant="t"'
+_WHO = {"agent": "coder", "environment": "prod", "tenant": "t"}
+
+ALERTS = (
+    Alert(
+        name="SpanpostTaskStalled",
+        severity="warning",
+        expr=f'sum by ({WHO}) (spanpost_tasks_open{{status="stalled"}}) > 0',
+        hold="2m",
+        summary="A task of {{ $labels.agent }} is stalled",
+        means="Nothing was heard of a running task for longer than `silence.stall_after` (5 minutes), and no call is known to be open.",
+        todo=(
+            "Open the task in the dashboard *Task*: its last step and last tool call say where it stopped.",
+            "Is its process still there? A process that is gone is told as *interrupted*, not as stalled.",
+            "Retry or cancel it from its Slack thread.",
+        ),
+        dashboard="fleet",
+        fires={f'spanpost_tasks_open{{status="stalled",task_type="x",{_A}}}': "1x90"},
+        quiet={
+            f'spanpost_tasks_open{{status="working",task_type="x",{_A}}}': "5x90",
+            'spanpost_tasks_open{status="stalled"}': "0x90",
+        },
+        labels=_WHO,
+    ),
+    Alert(
+        name="SpanpostTasksFailing",
+        severity="warning",
+        expr=f'sum by ({WHO}) (increase(spanpost_tasks_ended_total{{status="error"}}[15m])) >= 3'
+        f' and sum by ({WHO}) (increase(spanpost_tasks_ended_total{{status="error"}}[15m]))'
+        f" / sum by ({WHO}) (increase(spanpost_tasks_ended_total[15m])) > 0.5",
+        hold="0m",
+        summary="More than half of the tasks of {{ $labels.agent }} fail",
+        means="At least three runs of one agent failed within 15 minutes, and more failed than did not.",
+        todo=(
+            "*Fleet* shows the errors by type: one type means one cause (a key, a provider, a deploy), many mean the agent itself.",
+            "`spanpost tasks --status error` lists them; each task's thread has the end of its log.",
+        ),
+        dashboard="fleet",
+        fires={
+            f'spanpost_tasks_ended_total{{status="error",{_A}}}': "0+1x90",
+            f'spanpost_tasks_ended_total{{status="complete",{_A}}}': "0x90",
+        },
+        quiet={
+            f'spanpost_tasks_ended_total{{status="error",{_A}}}': "0+1x90",
+            f'spanpost_tasks_ended_total{{status="complete",{_A}}}': "0+4x90",
+        },
+        labels=_WHO,
+    ),
+    Alert(
+        name="SpanpostApprovalWaiting",
+        severity="warning",
+        expr=f"max by ({WHO}) (spanpost_approval_oldest_seconds) > 1800",
+        hold="0m",
+        summary="{{ $labels.agent }} waits for a person for more than half an hour",
+        means="A question to a person has had no answer for 30 minutes. The task stands still meanwhile.",
+        todo=(
+            "Answer it in its Slack thread, or cancel the task.",
+            "If nobody saw it: does its route lead to a channel that people read?",
+        ),
+        dashboard="fleet",
+        fires={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+60x90"},
+        quiet={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+10x90"},
+        labels=_WHO,
+    ),
+    Alert(
+        name="SpanpostContextNearlyFull",
+        severity="warning",
+        expr=f"max by ({WHO}) (spanpost_context_used_ratio) > 0.85",
+        hold="0m",
+        summary="The context window of {{ $labels.agent }} is more than 85 % full",
+        means="A task under way has used more than 85 % of its model's context window: it will soon compact, forget or fail.",
+        todo=(
+            "Let it finish its step, then hand over to a fresh task or compact.",
+            "Look in *Task* at what filled it: usually one tool's output.",
+        ),
+        dashboard="spend",
+        fires={f"spanpost_context_used_ratio{{{_A}}}": "0.9x90"},
+        quiet={f"spanpost_context_used_ratio{{{_A}}}": "0.84x90"},
+        labels=_WHO,
+    ),
+    Alert(
+        name="SpanpostContextForecast",
+        severity="info",
+        expr=f"min by ({WHO}) (spanpost_context_forecast_seconds) < 120",
+        hold="0m",
+        summary="The context window of {{ $labels.agent }} is forecast to be full within two minutes",
+        means="At the pace of its last calls a task reaches the largest share that is warned of within two minutes.",
+        todo=("Nothing at once. When it comes often, give the agent smaller tool outputs or a larger window.",),
+        dashboard="spend",
+        fires={f"spanpost_context_forecast_seconds{{{_A}}}": "60x90"},
+        quiet={f"spanpost_context_forecast_seconds{{{_A}}}": "600x90"},
+        labels=_WHO,
+    ),
+    *(
+        Alert(
+            name=name,
+            severity=severity,
+            expr=f"spanpost:cost_usd:increase1d > on () group_left () ({share} * spanpost:budget_usd:day)",
+            hold="0m",
+            summary=f"{{{{ $labels.tenant }}}} has spent {percent} of a day's budget within a day",
+            means=f"Model calls of one tenant cost more than {percent} of `spanpost:budget_usd:day` in the last 24 hours. Calls without "
+            "a known price are not in it: see `spanpost_unpriced_calls_total`.",
+            todo=(
+                "*Spend and context* shows by agent and model where it went.",
+                "Change the budget in `grafana/rules/spanpost.yml`.",
+            ),
+            dashboard="spend",
+            fires={f'spanpost_cost_usd_total{{model="m",{_A}}}': f"0+{step}x1450"},
+            quiet={f'spanpost_cost_usd_total{{model="m",{_A}}}': f"0+{step / 2}x1450"},
+            at="1d",
+            labels={"tenant": "t"},
+        )
+        for name, severity, share, percent, step in (
+            ("SpanpostBudgetNearlySpent", "warning", 0.8, "80 %", 0.06),
+            ("SpanpostBudgetSpent", "critical", 1, "all", 0.08),
+        )
+    ),
+    Alert(
+        name="SpanpostAgentsAtQuota",
+        severity="critical",
+        expr=f'count(sum by (agent) (increase(spanpost_errors_total{{error_type=~"{RATE_LIMITED}"}}[10m])) > 0)'
+        ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',
+        hold="2m",
+        summary="All agents that work are held back by their providers' limits",
+        means="Every agent with a task under way met a rate limit or a quota within ten minutes.",
+        todo=(
+            "Look at the provider's console: a quota that is spent, or a limit per minute.",
+            "Fewer tasks at once, or another account.",
+        ),
+        dashboard="spend",
+        fires={
+            f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90",
+            f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
+        },
+        quiet={
+            f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90",
+            f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
+            'spanpost_tasks_open{status="working",agent="writer",environment="prod",tenant="t"}': "1x90",
+        },
+    ),
+    Alert(
+        name="SpanpostErrorsUnusual",
+        severity="warning",
+        expr="spanpost:errors:rate30m > 3 * avg_over_time(spanpost:errors:rate30m[6h] offset 30m)"
+        ' and sum by (agent) (increase(spanpost_errors_total{of="part"}[30m])) >= 5',
+        hold="5m",
+        summary="{{ $labels.agent }} meets far more errors than usual",
+        means="Calls and parts of one agent fail three times as often as in the six hours before, and at least five times in half an hour.",
+        todo=("*Fleet*, errors by type: what is new?", "Did a tool, a model or the agent itself change?"),
+        dashboard="fleet",
+        fires={f'spanpost_errors_total{{error_type="X",of="part",{_A}}}': "0+0.01x420 4+2x60"},
+        quiet={f'spanpost_errors_total{{error_type="X",of="part",{_A}}}': "0+1x480"},
+        at="7h30m",
+        labels={"agent": "coder"},
+    ),
+    Alert(
+        name="SpanpostTokensUnusual",
+        severity="warning",
+        expr="spanpost:tokens:rate1h > 4 * avg_over_time(spanpost:tokens:rate1h[6h] offset 1h) and spanpost:tokens:rate1h > 100",
+        hold="10m",
+        summary="{{ $labels.agent }} uses far more tokens than usual",
+        means="One agent uses more than four times the tokens of the six hours before, and more than 100 a second.",
+        todo=("Is it a loop? *Task* shows calls that repeat.", "Cancel what runs away from its Slack thread."),
+        dashboard="spend",
+        fires={f'spanpost_tokens_total{{kind="input",model="m",{_A}}}': "0+600x420 260000+60000x90"},
+        quiet={f'spanpost_tokens_total{{kind="input",model="m",{_A}}}': "0+60000x510"},
+        at="8h",
+        labels={"agent": "coder"},
+    ),
+    Alert(
+        name="SpanpostCheckpointsLate",
+        severity="critical",
+        expr="max by (sink) (spanpost_delivery_oldest_seconds) > 300",
+        hold="2m",
+        summary="Messages to {{ $labels.sink }} are more than five minutes late",
+        means="The oldest letter that waits for a sink is older than five minutes: people see too late, or not at all, what happens.",
+        todo=(
+            "`spanpost deliveries budgets` says what is closed and why; `spanpost check` whether the far side would take letters.",
+            "*Pipeline* shows throttling and failures by reason.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_delivery_oldest_seconds{sink="slack"}': "400x90"},
+        quiet={'spanpost_delivery_oldest_seconds{sink="slack"}': "200x90"},
+        labels={"sink": "slack"},
+    ),
+    Alert(
+        name="SpanpostLettersBuried",
+        severity="critical",
+        expr='sum by (sink) (increase(spanpost_deliveries_total{outcome="buried"}[1h])) > 0',
+        hold="0m",
+        summary="Messages to {{ $labels.sink }} were given up",
+        means="Letters were tried as often and as long as the rules allow, or were refused for good, and are kept with their errors.",
+        todo=("`spanpost deliveries list --state dead` says why.", "Mend it, then `spanpost deliveries retry`."),
+        dashboard="pipeline",
+        fires={'spanpost_deliveries_total{sink="slack",outcome="buried"}': "0x30 1x60"},
+        quiet={'spanpost_deliveries_total{sink="slack",outcome="delivered"}': "0+1x90"},
+        labels={"sink": "slack"},
+    ),
+    Alert(
+        name="SpanpostObservationsLost",
+        severity="critical",
+        expr='sum by (room, reason) (increase(spanpost_lost_total{room!="sinks",reason!~"superseded|closed|no_task"}[10m])) > 0',
+        hold="0m",
+        summary="Telemetry is lost in {{ $labels.room }}: {{ $labels.reason }}",
+        means="Spans, events or records of agents could not be taken in. The audit has a gap.",
+        todo=(
+            "`queue_full`: the database is slower than the agents; look at commit time in *Pipeline*, or turn the spool on.",
+            "`undecodable`, `bad_…`: a sender is broken; the bodies are in the table `dead_letters`.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_lost_total{room="intake",reason="queue_full"}': "0+1x90"},
+        quiet={
+            'spanpost_lost_total{room="intake",reason="queue_full"}': "7x90",
+            'spanpost_lost_total{room="intake",reason="superseded"}': "0+1x90",
+        },
+        labels={"room": "intake", "reason": "queue_full"},
+    ),
+    Alert(
+        name="SpanpostSlackThrottled",
+        severity="warning",
+        expr='sum by (sink) (increase(spanpost_sink_calls_total{outcome="throttled"}[10m])) > 0',
+        hold="20m",
+        summary="{{ $labels.sink }} has been throttling us for long",
+        means="The far side has asked for patience again and again for 20 minutes. Messages still arrive, later and in fewer edits.",
+        todo=("Fewer tasks in one channel, or a route with verbosity `milestones`.", "Does another app share the token?"),
+        dashboard="pipeline",
+        fires={'spanpost_sink_calls_total{sink="slack",method="chat.update",outcome="throttled"}': "0+1x90"},
+        quiet={'spanpost_sink_calls_total{sink="slack",method="chat.update",outcome="throttled"}': "0x50 1x40"},
+        labels={"sink": "slack"},
+    ),
+    Alert(
+        name="SpanpostDatabaseAway",
+        severity="critical",
+        expr="spanpost_ledger_up == 0",
+        hold="1m",
+        summary="spanpost on {{ $labels.instance }} does not reach its database",
+        means="The last try to record or to look failed. Senders are told to try again; in-process agents keep what they tell in memory or spool.",
+        todo=(
+            "Is PostgreSQL up, and does its role still have its rights?",
+            "Nothing is lost while the queues hold: look at *Pipeline*.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_ledger_up{instance="a:9464"}': "0x90"},
+        quiet={'spanpost_ledger_up{instance="a:9464"}': "1x90"},
+        labels={"instance": "a:9464"},
+    ),
+    Alert(
+        name="SpanpostReplicaMissing",
+        severity="warning",
+        expr="spanpost:replicas < max_over_time(spanpost:replicas[1h])",
+        hold="10m",
+        summary="A replica of spanpost is missing",
+        means="Fewer processes are scraped than within the last hour. After an hour without it that is taken as the new number.",
+        todo=("Was it scaled down on purpose? Then there is nothing to do.", "Else look at its log and its health page."),
+        dashboard="pipeline",
+        fires={'spanpost_build_info{instance="a:1"}': "1x90", 'spanpost_build_info{instance="b:1"}': "1x40 stale"},
+        quiet={'spanpost_build_info{instance="a:1"}': "1x90", 'spanpost_build_info{instance="b:1"}': "1x90"},
+    ),
+    Alert(
+        name="SpanpostGone",
+        severity="critical",
+        expr="absent(spanpost_build_info)",
+        hold="2m",
+        summary="No spanpost is scraped at all",
+        means="Either none runs, or Prometheus does not reach any.",
+        todo=("Is it running? `curl http://…:9464/metrics`", "Is it among Prometheus' targets?"),
+        dashboard="pipeline",
+        fires={"up": "1x90"},
+        quiet={'spanpost_build_info{instance="a:1"}': "1x90"},
+    ),
+    Alert(
+        name="SpanpostDeadLetters",
+        severity="info",
+        expr="sum by (reason) (spanpost_dead_letters) > 0",
+        hold="10m",
+        summary="Bodies that nobody could read are kept: {{ $labels.reason }}",
+        means="Something came that no ledger can take. It is kept with its bytes in the table `dead_letters`.",
+        todo=(
+            '`spanpost db query "SELECT source, error FROM dead_letters"` says from where and why.',
+            "Delete the rows once they are looked at.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_dead_letters{reason="undecodable"}': "2x90"},
+        quiet={'spanpost_dead_letters{reason="undecodable"}': "0x90"},
+        labels={"reason": "undecodable"},
+    ),
+)
+
+#: Where pages of docs/ are read.
+DOCS = "https://github.com/spanpost/spanpost/blob/main/docs"
+
+
+def prometheus_rules() -> dict[str, Any]:
+    """Return the rule file."""
+    return {
+        "groups": [
+            {"name": "spanpost-recorded", "rules": [{"record": name, "expr": expr} for name, expr in RECORDED.items()]},
+            {
+                "name": "spanpost",
+                "rules": [
+                    {
+                        "alert": a.name,
+                        "expr": a.expr,
+                        **({"for": a.hold} if a.hold != "0m" else {}),
+                        "labels": {"severity": a.severity},
+                        "annotations": annotations(a),
+                    }
+                    for a in ALERTS
+                ],
+            },
+        ]
+    }
+
+
+def annotations(a: Alert) -> dict[str, str]:
+    """Return what an alert says."""
+    return {
+        "summary": a.summary,
+        "description": f"{a.means} {a.todo[0]}",
+        "dashboard": f"/d/spanpost-{a.dashboard}",
+        "runbook_url": f"{DOCS}/runbooks/{a.page}.md",
+    }
+
+
+def promtool_tests() -> dict[str, Any]:
+    """Return cases for `promtool test rules`: each alert firing, and staying quiet."""
+    tests = []
+    for a in ALERTS:
+        said = annotations(a)
+        for name, value in a.labels.items():
+            said = {key: text.replace("{{ $labels." + name + " }}", value) for key, text in said.items()}
+        firing = {"exp_labels": {"severity": a.severity, **a.labels}, "exp_annotations": said}
+        for series, expected in ((a.fires, [firing]), (a.quiet, [])):
+            tests.append(
+                {
+                    "name": f"{a.name} {'fires' if expected else 'stays quiet'}",
+                    "interval": "1m",
+                    "input_series": [{"series": s, "values": v} for s, v in series.items()],
+                    "alert_rule_test": [{"eval_time": a.at, "alertname": a.name, "exp_alerts": expected}],
+                }
+            )
+    return {"rule_files": ["spanpost.yml"], "evaluation_interval": "1m", "tests": tests}
+
+
+def grafana_alerts() -> dict[str, Any]:
+    """Return the same alerts as Grafana provisions them. The recorded rules stay Prometheus'."""
+    return {
+        "apiVersion": 1,
+        "groups": [
+            {
+                "orgId": 1,
+                "name": "spanpost",
+                "folder": "spanpost",
+                "interval": "1m",
+                "rules": [
+                    {
+                        "uid": f"spanpost-{a.page}"[:40],
+                        "title": a.name,
+                        "condition": "B",
+                        "data": [
+                            {
+                                "refId": "A",
+                                "relativeTimeRange": {"from": 600, "to": 0},
+                                "datasourceUid": "spanpost-prometheus",
+                                "model": {"refId": "A", "expr": a.expr, "instant": True},
+                            },
+                            {
+                                "refId": "B",
+                                "datasourceUid": "__expr__",
+                                # The comparison is in the query, which returns nothing while all is well; what it returns is never negative.
+                                "model": {
+                                    "refId": "B",
+                                    "type": "threshold",
+                                    "expression": "A",
+                                    "conditions": [{"evaluator": {"type": "gt", "params": [-1]}}],
+                                },
+                            },
+                        ],
+                        "noDataState": "OK",
+                        "execErrState": "Error",
+                        "for": a.hold,
+                        "labels": {"severity": a.severity},
+                        "annotations": annotations(a),
+                    }
+                    for a in ALERTS
+                ],
+            }
+        ],
+    }
+
+
+def runbook(a: Alert) -> str:
+    """Return the page of an alert."""
+    steps = "\n".join(f"{n}. {step}" for n, step in enumerate(a.todo, 1))
+    held = f", for {a.hold}" if a.hold != "0m" else ""
+    return (
+        f"# {a.name}\n\n*Made from `scripts/observing/rules.py`.*\n\nSeverity: {a.severity}. {a.means}\n\n## What to do\n\n{steps}\n\n"
+        f"## What is asked{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
+        "[All alerts](../how-to/grafana.md)\n"
+    )

@@ -1,0 +1,41 @@
+"""Write grafana/ and docs/runbooks from `scripts/observing`: rules, their tests, Grafana's alerts, dashboards.
+
+``python scripts/write_grafana.py``. A test fails when a file lags behind.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+from observing import rules  # noqa: E402
+from observing.dashboards import dashboards  # noqa: E402
+
+
+def as_yaml(document: dict[str, Any]) -> str:
+    """Return YAML that says where it is from."""
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return f"# Made from scripts/observing by scripts/write_grafana.py.\n{text}"
+
+
+def files() -> dict[str, str]:
+    """Return all files by their path in the project."""
+    found = {
+        "grafana/rules/spanpost.yml": as_yaml(rules.prometheus_rules()),
+        "grafana/rules/spanpost.test.yml": as_yaml(rules.promtool_tests()),
+        "grafana/provisioning/alerting/spanpost.yml": as_yaml(rules.grafana_alerts()),
+    }
+    found |= {f"docs/runbooks/{a.page}.md": rules.runbook(a) for a in rules.ALERTS}
+    return found | {f"grafana/dashboards/{name}.json": text for name, text in dashboards().items()}
+
+
+if __name__ == "__main__":
+    for name, text in files().items():
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / name).write_text(text)

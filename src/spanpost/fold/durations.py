@@ -1,0 +1,38 @@
+"""How long things took: steps and calls that ended, questions that were answered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from spanpost.domain.records import Timed, Waited
+from spanpost.fold.batch import Folded, Placed
+from spanpost.fold.facts import TEXT_CAP, Facts
+
+
+def timed(placed: Sequence[Placed], folded: Folded) -> list[Timed]:
+    """Return the steps and calls of a batch that are known to have ended for the first time."""
+    found = []
+    for position in folded.ended_spans:
+        task_uid, _ = folded.recorded.get(position, (None, b""))
+        o, r = placed[position].observation, placed[position].reading
+        if task_uid is not None and 0 < o.start_ns <= o.end_ns:
+            seconds = (o.end_ns - o.start_ns) / 1e9
+            found.append(Timed(task_uid, r.role, seconds, r.failure is not None and not r.is_interrupt, r.model, o.trace_id))
+    return found
+
+
+def waited(folded: Folded, new: Collection[UUID]) -> list[Waited]:
+    """Return how long the answers that are new were waited for."""
+    if not folded.waits:
+        return []
+    return [Waited(c.task_uid, folded.waits[c.id], c.trace_id) for c in folded.checkpoints if c.id in new and c.id in folded.waits]
+
+
+def wait_of(facts: Facts, approval: str) -> float | None:
+    """Return the seconds between a question and its answer; None while either is unknown."""
+    asked = facts.maps.get("asked", {}).get(approval[:TEXT_CAP])
+    answered = facts.maps.get("answered", {}).get(approval[:TEXT_CAP])
+    if asked is None or answered is None:
+        return None
+    return max(-answered[1] - asked[1], 0) / 1e9  # the first answer stands: it is entered by its negative time

@@ -1,0 +1,77 @@
+"""Gauges of all that is under way on the database: shown by the process whose turn it is, and by no other."""
+
+from __future__ import annotations
+
+from operator import add
+
+from prometheus_client import Gauge
+
+from spanpost.conventions import FINAL_STATUSES, STATUSES
+from spanpost.domain.fleet import Fleet
+from spanpost.metrics.series import Family, Registry
+from spanpost.metrics.words import LOST, OTHER
+
+_WHO = ("agent", "task_type", "environment", "tenant")
+_WHY = ("throttled", "refused", "failing")
+
+
+class FleetGauges:
+    """What `Fleet` tells, as gauges."""
+
+    def __init__(self, registry: Registry) -> None:
+        def gauge(name: str, says: str, *labels: str) -> Family[Gauge]:
+            # Of many processes of a server one has the turn: what it said last is the truth.
+            return registry.family(Gauge, f"spanpost_{name}", says, labels, multiprocess_mode="mostrecent")
+
+        self.tasks = gauge(
+            "tasks_open", "Tasks under way, of all processes on one database; one of them publishes it.", "status", *_WHO
+        )
+        self.silence = gauge("task_silence_seconds", "Longest time since anything was heard of a task under way.", "status", *_WHO)
+        self.context_share = gauge(
+            "context_used_ratio", "Fullest context window of a task under way, 0 to 1.", "agent", "environment", "tenant"
+        )
+        self.context_ahead = gauge(
+            "context_forecast_seconds",
+            "Least time until a context window of a task under way is as full as is warned of, as forecast at its last call.",
+            "agent",
+            "environment",
+            "tenant",
+        )
+        self.approvals = gauge("approvals_open", "Questions that nobody has answered yet.", "agent", "environment", "tenant")
+        self.approval_oldest = gauge(
+            "approval_oldest_seconds", "Time since the oldest open question was recorded.", "agent", "environment", "tenant"
+        )
+        self.letters = gauge("deliveries_waiting", "Letters that wait to be delivered.", "sink")
+        self.letter_oldest = gauge("delivery_oldest_seconds", "Age of the oldest letter that waits.", "sink")
+        self.letters_dead = gauge("deliveries_dead", "Letters that were given up and are kept.", "sink")
+        self.budgets = gauge("budgets_closed", "Budgets of calls that are closed now, by why.", "reason")
+        self.dead_letters = gauge("dead_letters", "Observations and bodies that could not be taken and are kept.", "reason")
+        self.schema = gauge("schema_info", "Always 1; the database's schema is a label.", "version")
+
+    def show(self, fleet: Fleet | None) -> None:
+        """Show this and nothing else; None: nothing, because another process shows it."""
+        if fleet is None:
+            fleet, told = Fleet(), False
+        else:
+            told = True
+        tasks = [((t.status, t.agent_name, t.task_type, t.environment, t.tenant), t) for t in fleet.tasks]
+        there = fleet.by_status
+        # Of a status that no task has there is a 0 without any labels more, so that a rule can tell none from unknown.
+        none = [status for status in STATUSES if told and status not in FINAL_STATUSES and status not in there]
+        self.tasks.show([(key, t.count) for key, t in tasks], add)
+        for status in none:
+            self.tasks.metric.labels(status, "", "", "", "").set(0)
+        self.silence.show([(key, t.silence) for key, t in tasks], max)
+        who = [((t.agent_name, t.environment, t.tenant), t) for t in fleet.tasks]
+        self.context_share.show([(key, t.context_share) for key, t in who if t.context_share is not None], max)
+        self.context_ahead.show([(key, t.context_ahead) for key, t in who if t.context_ahead is not None], min)
+        asked = [((a.agent_name, a.environment, a.tenant), a) for a in fleet.approvals]
+        self.approvals.show([(key, a.count) for key, a in asked], add)
+        self.approval_oldest.show([(key, a.oldest) for key, a in asked], max)
+        self.letters.show([((each.sink,), each.waiting) for each in fleet.letters], add)
+        self.letter_oldest.show([((each.sink,), each.oldest) for each in fleet.letters], max)
+        self.letters_dead.show([((each.sink,), each.dead) for each in fleet.letters], add)
+        self.budgets.show([((why,), fleet.closed_budgets.get(why, 0)) for why in _WHY if told], add)
+        dead = fleet.dead_letters.items()
+        self.dead_letters.show([((reason if reason in LOST else OTHER,), n) for reason, n in dead], add)
+        self.schema.show([((fleet.schema_version,), 1)] if fleet.schema_version else [], max)

@@ -1,0 +1,433 @@
+"""Counts what was newly recorded and what was carried.
+
+Counters count what this process saw happen; repeats do not count again, because a ledger tells of them as repeats. Label values
+come from agents and are kept in bounds by `series`. What counts for one task brings its trace as an exemplar.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+from spanpost.conventions import ERROR, FINAL_STATUSES, STATUSES
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.deliveries import Delivery, Receipt
+from spanpost.domain.fleet import Fleet
+from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
+from spanpost.domain.readings import Role
+from spanpost.domain.records import Recorded, Settled
+from spanpost.domain.tasks import Task
+from spanpost.fold.paces import Closed
+from spanpost.metrics.fleet import FleetGauges
+from spanpost.metrics.series import Family, Registry
+from spanpost.metrics.serving import Server, shown
+from spanpost.metrics.words import (
+    BYPASSED,
+    CALLED,
+    CALLS,
+    COMMITS,
+    LETTERS,
+    LOST,
+    OTHER,
+    ROOMS,
+    RUNS,
+    WARNINGS,
+    version,
+)
+
+#: Who and what sort: of tasks; of model calls.
+WHO = ("agent", "task_type", "environment", "tenant")
+CALL = ("agent", "model", "environment", "tenant")
+
+
+class Listens(Protocol):
+    """**Protocol:** is told what was recorded, beside the counters; `bridge.Bridge` is it."""
+
+    def recorded(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None: ...
+
+
+class Metrics:
+    """The metrics of one house, in a registry of its own. Give it to the pump as `watch`; call `recorded` after each batch.
+
+    Safe to call from any thread. `most_values` of each label are told apart, `most_series` combinations of them in each metric,
+    and what nobody counted under for `expire` goes.
+    """
+
+    def __init__(
+        self,
+        *,
+        most_values: int = 200,
+        most_series: int = 2_000,
+        expire: timedelta = timedelta(hours=48),
+        clock: Callable[[], float] = time.monotonic,
+        bridge: Listens | None = None,
+    ) -> None:
+        self.registry = registry = Registry(
+            most_values=most_values, most_series=most_series, expire=expire.total_seconds(), clock=clock
+        )
+        self._lock = registry.counting
+        self._bridge = bridge
+        self._server: Server | None = None
+        #: Combinations for which what may come was set to 0.
+        self._foreseen: dict[tuple[Any, ...], None] = {}
+
+        def counter(name: str, says: str, *labels: str) -> Counter:
+            return Counter(f"spanpost_{name}", says, labels, registry=registry)
+
+        def of_agents(name: str, says: str, *labels: str) -> Family[Counter]:
+            return registry.family(Counter, f"spanpost_{name}", says, labels)
+
+        def durations(name: str, says: str, buckets: Iterable[float], *labels: str) -> Family[Histogram]:
+            return registry.family(Histogram, f"spanpost_{name}_seconds", says, labels, buckets=tuple(buckets))
+
+        # tasks
+        self.tasks_started = of_agents("tasks_started", "Tasks that came into being.", *WHO)
+        self.tasks_ended = of_agents(
+            "tasks_ended", "Runs of tasks that ended, each once, by the status that it ended in first.", "status", *WHO
+        )
+        self.task_duration = durations("task_duration", "Time from a task's start to its end.", RUNS, "agent", "status")
+        self.step_duration = durations("step_duration", "Time that steps of agents took.", CALLS, "agent")
+        self.tool_call_duration = durations("tool_call_duration", "Time that tool calls took.", CALLS, "agent", "outcome")
+        self.model_call_duration = durations(
+            "model_call_duration", "Time that model calls took, each call once.", CALLS, "agent", "model", "outcome"
+        )
+        self.approval_wait = durations("approval_wait", "Time from a question to a person to its answer.", RUNS, "agent")
+        self.errors = of_agents(
+            "errors",
+            "Failures by their type: of a part of a task, or of the task.",
+            "of",
+            "error_type",
+            "agent",
+            "environment",
+            "tenant",
+        )
+        self.warnings = of_agents("warnings", "Warnings about tasks, by kind.", "kind", "agent", "environment", "tenant")
+        self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
+        # use
+        self.tokens = of_agents("tokens", "Tokens of model calls, each call once. Input includes cache.", "kind", *CALL)
+        self.cost = of_agents("cost_usd", "Cost of model calls in US dollars.", *CALL)
+        self.unpriced = of_agents("unpriced_calls", "Model calls of which no cost is known; the cost is that of the others.", *CALL)
+        self.model_calls = of_agents("model_calls", "Model calls that settled.", *CALL)
+        self.corrections = counter(
+            "usage_corrections", "Times that figures added to counters proved too high; the tables are right."
+        )
+        # what comes in
+        self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
+        self.repeats = counter("repeats", "Observations that had been recorded before.")
+        self.passed_over = counter("passed_over", "Spans that are not an agent's.")
+        self.requests = counter("requests", "Requests of the gateway's doors, by what was answered.", "door", "signal", "answer")
+        self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
+        self.in_flight = Gauge("spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry)
+        self.queued = Gauge(
+            "spanpost_queue_length",
+            "Spans and events that an agent's process told and that are not recorded yet.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
+        self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
+        self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
+        self.spool_bytes = Gauge("spanpost_spool_bytes", "Size of the spool's directory.", registry=registry)
+        self.commit_duration = Histogram(
+            "spanpost_commit_duration_seconds",
+            "Time to record a batch, until it was committed.",
+            buckets=COMMITS,
+            registry=registry,
+        )
+        self.commit_failures = counter("commit_failures", "Batches that could not be recorded at the first try.")
+        self.ledger_up = Gauge(
+            "spanpost_ledger_up",
+            "1 while the ledger answers this process, 0 while it does not.",
+            registry=registry,
+            multiprocess_mode="min",
+        )
+        # what goes out
+        self.deliveries = counter("deliveries", "Attempts to deliver, by outcome.", "sink", "outcome")
+        self.delivery_age = Histogram(
+            "spanpost_delivery_age_seconds",
+            "Age of letters when they were delivered.",
+            ["sink"],
+            buckets=LETTERS,
+            registry=registry,
+        )
+        self.coalesced = counter(
+            "deliveries_coalesced", "States that gave way to newer ones before they were sent: edits saved.", "sink"
+        )
+        self.diverted = counter(
+            "deliveries_diverted", "Letters that a fallback took in place of their address, by reason.", "sink", "reason"
+        )
+        self.put_off = counter("deliveries_put_off", "Attempts after which a letter waits again, by reason.", "sink", "reason")
+        self.budget_closed = counter("budget_closed", "Times that a budget of calls was closed, by reason.", "sink", "reason")
+        self.sink_calls = counter(
+            "sink_calls", "Calls that a sink made at its far side, by method and outcome.", "sink", "method", "outcome"
+        )
+        # what people do
+        self.interventions = counter(
+            "interventions",
+            "What people asked of tasks (`view`: to see more), by what became of it; `repeat`: the same act, heard again.",
+            "verb",
+            "result",
+            "source",
+        )
+        self.desk_requests = counter(
+            "desk_requests", "What came in at the desk, by door and what it was taken for.", "door", "answer"
+        )
+        self._fleet = FleetGauges(registry)
+        build = Gauge(
+            "spanpost_build_info", "Always 1; the version is a label.", ["version"], registry=registry, multiprocess_mode="max"
+        )
+        build.labels(version()).set(1)
+        self._told: dict[tuple[str, str], int] = {}
+        # Series that exist from the first moment have a rate from the first moment.
+        for kind in Kind:
+            self.checkpoints.labels(str(kind))
+
+    # --- what is recorded -----------------------------------------------------------------------------------------------
+
+    def recorded(self, recorded: Recorded) -> None:
+        """Count what a batch brought."""
+        tasks = {task.uid: task for task in recorded.tasks}
+        with self._lock:
+            parts = recorded.parts or ({OTHER: recorded.events} if recorded.events else {})
+            for part, n in parts.items():
+                self.events.labels(part).inc(n)
+            self.repeats.inc(recorded.repeats)
+            self.passed_over.inc(recorded.passed_over)
+            self.corrections.inc(recorded.corrections)
+            for reason, n in recorded.lost.items():
+                self._lost("fold", reason, n)
+            for sink, n in recorded.coalesced.items():
+                self.coalesced.labels(sink).inc(n)
+            for task in recorded.tasks:
+                self._foresee(task)
+            for uid in recorded.started:
+                self.tasks_started.of(*_who(tasks.get(uid))).inc(1, _exemplar(tasks.get(uid)))
+            for checkpoint in recorded.checkpoints:
+                self._tell(checkpoint, tasks.get(checkpoint.task_uid))
+            for uid in recorded.ended:
+                self._end(tasks.get(uid))
+            self._time(recorded, tasks)
+            for call in recorded.settled:
+                self._use(call)
+        if self._bridge is not None:
+            self._bridge.recorded(recorded, tasks)
+
+    def _foresee(self, task: Task) -> None:
+        """Set to 0 what may come of a task, so that its first increase is seen as one."""
+        who, call = _who(task), (task.agent_name, task.model, task.environment, task.tenant)
+        if (who, call) in self._foreseen:
+            return
+        if len(self._foreseen) > 10_000:
+            self._foreseen.clear()
+        self._foreseen[who, call] = None
+        for status in FINAL_STATUSES:
+            self.tasks_ended.of(status, *who)
+            self.task_duration.of(task.agent_name, status)
+        for kind in WARNINGS:
+            self.warnings.of(kind, task.agent_name, task.environment, task.tenant)
+        if task.model:
+            for kind_of_token in ("input", "output"):
+                self.tokens.of(kind_of_token, *call)
+            self.model_calls.of(*call)
+            self.cost.of(*call)
+
+    def _tell(self, checkpoint: Checkpoint, task: Task | None) -> None:
+        self.checkpoints.labels(str(checkpoint.kind)).inc()
+        agent, environment = (task.agent_name, task.environment) if task is not None else (None, None)
+        if checkpoint.kind is Kind.ERROR:
+            self.errors.of("part", checkpoint.ref, agent, environment, checkpoint.tenant).inc(1, _trace(checkpoint.trace_id))
+        elif checkpoint.kind in WARNINGS:
+            self.warnings.of(checkpoint.kind, agent, environment, checkpoint.tenant).inc(1, _trace(checkpoint.trace_id))
+
+    def _end(self, task: Task | None) -> None:
+        status = OTHER if task is None else task.status if task.status in STATUSES else OTHER
+        self.tasks_ended.of(status, *_who(task)).inc(1, _exemplar(task))
+        if task is None:
+            return
+        if task.status == ERROR:
+            kind = task.error.type if task.error is not None else ""
+            self.errors.of("task", kind, task.agent_name, task.environment, task.tenant).inc(1, _exemplar(task))
+        if task.started_at is not None and task.ended_at is not None:
+            seconds = max((task.ended_at - task.started_at).total_seconds(), 0.0)
+            self.task_duration.of(task.agent_name, status).observe(seconds, _exemplar(task))
+
+    def _time(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None:
+        for span in recorded.timed:
+            task = tasks.get(span.task_uid)
+            agent, outcome = (task.agent_name if task is not None else None), "error" if span.has_failed else "ok"
+            match span.role:
+                case Role.LLM:
+                    child = self.model_call_duration.of(agent, span.model, outcome)
+                case Role.TOOL:
+                    child = self.tool_call_duration.of(agent, outcome)
+                case _:
+                    child = self.step_duration.of(agent)
+            child.observe(span.seconds, _trace(span.trace_id))
+        for answer in recorded.waited:
+            task = tasks.get(answer.task_uid)
+            self.approval_wait.of(task.agent_name if task is not None else None).observe(answer.seconds, _trace(answer.trace_id))
+
+    def _use(self, call: Settled) -> None:
+        labels = call.agent_name, call.model, call.environment, call.tenant
+        self.model_calls.of(*labels).inc(call.calls)
+        if call.unpriced:
+            self.unpriced.of(*labels).inc(call.unpriced)
+        usage = call.usage
+        for kind, n_tokens in (
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write),
+            ("reasoning", usage.reasoning),
+        ):
+            if n_tokens is not None and n_tokens > 0:
+                self.tokens.of(kind, *labels).inc(n_tokens)
+        if usage.cost_usd is not None and usage.cost_usd.is_finite() and usage.cost_usd > 0:
+            self.cost.of(*labels).inc(float(usage.cost_usd))
+
+    def committed(self, seconds: float) -> None:
+        """Count a batch that was committed, and how long that took."""
+        self.commit_duration.observe(seconds)
+        self.ledger_up.set(1)
+
+    def not_committed(self) -> None:
+        """Count a batch that could not be recorded."""
+        self.commit_failures.inc()
+        self.ledger_up.set(0)
+
+    # --- what is carried ------------------------------------------------------------------------------------------------
+
+    def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None:
+        """Count what became of an attempt."""
+        with self._lock:
+            sink = delivery.sink
+            match outcome:
+                case Receipt(skipped=""):
+                    self.deliveries.labels(sink, "delivered").inc()
+                    if outcome.diverted:
+                        self.diverted.labels(sink, outcome.diverted).inc()
+                    self.delivery_age.labels(sink).observe(max(age.total_seconds(), 0.0))
+                case Receipt():
+                    self.deliveries.labels(sink, "skipped").inc()
+                case RetryAt():
+                    self.deliveries.labels(sink, "unknown" if outcome.reconcile else "retried").inc()
+                    self.put_off.labels(sink, _why(outcome)).inc()
+                case Found():
+                    self.deliveries.labels(sink, "found").inc()
+                case Absent():
+                    self.deliveries.labels(sink, "absent").inc()
+                case GiveUp():
+                    self.deliveries.labels(sink, "buried").inc()
+                    self._lost("sinks", "buried", 1)
+
+    def closed(self, sink: str, closed: Closed) -> None:
+        """Count a budget that closed."""
+        with self._lock:
+            self.budget_closed.labels(sink, closed.why).inc()
+
+    def called(self, sink: str, method: str, outcome: str) -> None:
+        """Count a call of a sink at its far side. An outcome outside the closed list is ``other``."""
+        self.sink_calls.labels(sink, method, outcome if outcome in CALLED else OTHER).inc()
+
+    def intervened(self, verb: str, result: str, source: str) -> None:
+        """Count what somebody asked, and what became of it."""
+        self.interventions.labels(verb, result, source).inc()
+
+    def knocked(self, door: str, answer: str) -> None:
+        """Count what came in at the desk. Both are words of ours."""
+        self.desk_requests.labels(door, answer).inc()
+
+    # --- the doors ------------------------------------------------------------------------------------------------------
+
+    def requested(self, door: str, signal: str, answer: str) -> None:
+        """Count a request to a door (`http`, `grpc`) and what was answered."""
+        self.requests.labels(door, signal, answer).inc()
+
+    def passed_points(self, n: int) -> None:
+        """Count data points that were accepted and not read."""
+        self.metric_points.inc(n)
+
+    def page(self, accept: str = "") -> tuple[str, bytes]:
+        """Return the content type and the page of all metrics, in the format that a scraper accepts."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(shown(self.registry))
+
+    def lost(self, room: str, reason: str, n: int = 1) -> None:
+        """Count losses. A reason outside the closed list is ``other``."""
+        with self._lock:
+            self._lost(room, reason, n)
+
+    def lost_so_far(self, room: str, totals: Mapping[str, int]) -> None:
+        """Count what was lost since this was told last; `totals` are since the start, by reason."""
+        with self._lock:
+            for reason, n in totals.items():
+                more = n - self._told.get((room, reason), 0)
+                if more > 0:
+                    self._told[room, reason] = n
+                    self._lost(room, reason, more)
+
+    def spooled(self, bypassed: Mapping[str, int], size: int) -> None:
+        """Count what went past the spool (totals since the start, by reason), and show how large its directory is."""
+        with self._lock:
+            self.spool_bytes.set(size)
+            for reason, n in bypassed.items():
+                more = n - self._told.get(("bypassed", reason), 0)
+                if more > 0:
+                    self._told["bypassed", reason] = n
+                    self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
+
+    def _lost(self, room: str, reason: str, n: int) -> None:
+        self.lost_total.labels(room if room in ROOMS else OTHER, reason if reason in LOST else OTHER).inc(n)
+
+    def fleet(self, fleet: Fleet | None) -> None:
+        """Show what is under way on the database; None: nothing, because another process shows it."""
+        with self._lock:
+            self._fleet.show(fleet)
+
+    # --- serving ------------------------------------------------------------------------------------------------
+    def serve(self, address: str = "127.0.0.1", port: int = 9464) -> int:
+        """Serve ``/metrics`` from a thread; return the port, which is the system's choice when 0 was asked for.
+
+        9464 is the port that OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when it cannot be had.
+        """
+        if self._server is not None:
+            return self._server.port
+        self._server = Server(self.registry, address, port)
+        return self._server.port
+
+    def close(self) -> None:
+        """Stop serving. Safe to repeat."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+
+def _why(outcome: RetryAt) -> str:
+    """Return why a letter waits again, from a closed list; the sinks' own reasons are in `deliveries.reason`."""
+    if outcome.is_unsent:
+        return "late"
+    if outcome.has_looked:
+        return "not_seen"
+    if outcome.reconcile:
+        return "unknown"
+    if outcome.is_refusal:
+        return "refused"
+    return "failed" if outcome.is_failure else "throttled"
+
+
+def _who(task: Task | None) -> tuple[str | None, ...]:
+    return (None, None, None, None) if task is None else (task.agent_name, task.type, task.environment, task.tenant)
+
+
+def _exemplar(task: Task | None) -> dict[str, str] | None:
+    return _trace(task.trace_id) if task is not None else None
+
+
+def _trace(trace_id: bytes) -> dict[str, str] | None:
+    return {"trace_id": trace_id.hex()} if len(trace_id) == 16 else None

@@ -1,0 +1,148 @@
+"""The number of series, kept in bounds: label values that come from agents are few, and go when nobody uses them.
+
+A metric's labels are *closed* (a list of ours: status, kind, outcome) or *open* (the agent's word: agent, task_type, model,
+environment, tenant, error_type). Of each open label so many values are known at most, the same in all metrics; of each metric so
+many combinations of them. What is beyond is ``other``: sums stay right, only who it was is lost. A combination that nothing
+was counted under for `expire` seconds goes, and makes room; when it comes again it begins at 0, as after a restart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
+
+from spanpost.fold.redact import line
+from spanpost.metrics.words import OTHER, UNKNOWN
+
+M = TypeVar("M", bound=MetricWrapperBase)
+#: In the order in which metrics show them.
+OPEN = ("agent", "task_type", "model", "environment", "tenant", "error_type")
+#: Set where a server of many processes collects from files: there nothing can be taken back.
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+#: Characters of a label value.
+_LONGEST = 100
+
+
+class Values:
+    """The values of one open label, the same for all metrics."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        #: As agents write them, to what is shown; and what is shown, to when it was used last.
+        self._shown: dict[str, str] = {}
+        self._used: dict[str, float] = {}
+
+    def shown(self, value: str | None, now: float) -> str:
+        """Return what is shown for a value."""
+        if not value:
+            return UNKNOWN
+        shown = self._shown.get(value)
+        if shown is None:
+            shown = line(value, _LONGEST) or UNKNOWN
+            if shown not in self._used and len(self._used) >= self._most:
+                return OTHER
+            if len(self._shown) >= 4 * self._most:  # many spellings of one value: known anew when they come again
+                self._shown.clear()
+            self._shown[value] = shown
+        self._used[shown] = now
+        return shown
+
+    def forget(self, before: float) -> None:
+        """Let go of values that were not used since then."""
+        gone = {shown for shown, used in self._used.items() if used < before}
+        if gone:
+            self._used = {shown: used for shown, used in self._used.items() if shown not in gone}
+            self._shown = {value: shown for value, shown in self._shown.items() if shown not in gone}
+
+
+class Family(Generic[M]):
+    """A metric with open labels among its labels."""
+
+    def __init__(self, metric: M, labels: Sequence[str], values: dict[str, Values], most: int, clock: Callable[[], float]) -> None:
+        self.metric = metric
+        self._clock = clock
+        self._most = most
+        self._values = [values.get(label) for label in labels]
+        #: Combinations of the open labels, with when they were used last and the children that they have.
+        self._known: dict[tuple[str, ...], float] = {}
+        self._children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+
+    def of(self, *given: str | None) -> M:
+        """Return the child of these label values, in the order of the labels."""
+        now = self._clock()
+        shown = [str(v) if known is None else known.shown(v, now) for v, known in zip(given, self._values, strict=True)]
+        combination = tuple(v for v, known in zip(shown, self._values, strict=True) if known is not None)
+        if combination not in self._known and len(self._known) >= self._most:
+            shown = [v if known is None else OTHER for v, known in zip(shown, self._values, strict=True)]
+            combination = tuple(v for v, known in zip(shown, self._values, strict=True) if known is not None)
+        self._known[combination] = now
+        labels = tuple(shown)
+        self._children.setdefault(combination, {})[labels] = None
+        child: M = self.metric.labels(*labels)
+        return child
+
+    def show(self, rows: Iterable[tuple[Sequence[str | None], float]], together: Callable[[float, float], float]) -> None:
+        """Show these values and no others, of a gauge; `together` makes one of two that are known by the same labels."""
+        if MULTIPROCESS in os.environ:
+            for labels in [labels for children in self._children.values() for labels in children]:
+                self.metric.labels(*labels).set(0)  # type: ignore[attr-defined]  # nothing can be taken back there
+        else:
+            self.metric.clear()
+            self._known.clear()
+            self._children.clear()
+        found: dict[M, float] = {}
+        for given, value in rows:
+            child = self.of(*given)
+            found[child] = together(found[child], value) if child in found else value
+        for child, value in found.items():
+            child.set(value)  # type: ignore[attr-defined]
+
+    def forget(self, before: float) -> None:
+        """Let go of combinations that were not used since then."""
+        for combination in [c for c, used in self._known.items() if used < before and set(c) != {OTHER}]:
+            del self._known[combination]
+            for labels in self._children.pop(combination, ()):
+                self.metric.remove(*labels)
+
+
+class Registry(CollectorRegistry):
+    """A registry whose open labels are kept in bounds; what is old goes when it is next looked at."""
+
+    def __init__(self, *, most_values: int, most_series: int, expire: float, clock: Callable[[], float]) -> None:
+        super().__init__(auto_describe=True)
+        self._clock = clock
+        self._expire = expire
+        self._most_series = most_series
+        self._open = {label: Values(most_values) for label in OPEN}
+        self._families: list[Family[Any]] = []
+        #: Held by whoever counts, and while old series go.
+        self.counting = Lock()
+
+    def family(self, kind: type[M], name: str, says: str, labels: Sequence[str], **more: Any) -> Family[M]:
+        """Make a metric with open labels."""
+        metric = kind(name, says, labels, registry=self, **more)
+        made = Family(metric, labels, self._open, self._most_series, self._clock)
+        self._families.append(made)
+        return made
+
+    def collect(self) -> Iterator[Metric]:
+        """Collect what is left when what is old has gone."""
+        self.forget()
+        yield from super().collect()
+
+    def forget(self) -> None:
+        """Let go of what was not used for too long."""
+        if MULTIPROCESS in os.environ:
+            return
+        before = self._clock() - self._expire
+        with self.counting:
+            for family in self._families:
+                family.forget(before)
+            for values in self._open.values():
+                values.forget(before)

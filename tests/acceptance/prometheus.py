@@ -1,0 +1,99 @@
+"""A Prometheus: with a past that is given to it, and a target."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from tests.acceptance.gateways import free_port
+
+
+def lines_of(registry: CollectorRegistry, at: float, labels: dict[str, str]) -> Iterator[str]:
+    """Return all samples as of a time, as `promtool tsdb create-blocks-from openmetrics` takes them."""
+    for metric in registry.collect():
+        for sample in metric.samples:
+            said = ",".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in {**sample.labels, **labels}.items())
+            yield f"{sample.name}{{{said}}} {sample.value} {at}"
+
+
+class Prometheus:
+    """The server's answers."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """Return the data of an answer; raises AssertionError with Prometheus' words."""
+        query = urllib.parse.urlencode(parameters)
+        try:
+            with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{parameters.get('query')}: {error.read().decode()}") from None
+
+    def instant(self, query: str) -> list[Any]:
+        found: list[Any] = self.get("query", query=query)["result"]
+        return found
+
+    def value(self, query: str) -> float | None:
+        """Return the one value of a query."""
+        found = self.instant(query)
+        return float(found[0]["value"][1]) if found else None
+
+    def until(self, query: str, expected: float, seconds: float = 30) -> None:
+        """Wait until a query has that value."""
+        end = time.monotonic() + seconds
+        while (value := self.value(query)) is None or abs(value - expected) > 1e-6 * max(1.0, abs(expected)):
+            assert time.monotonic() < end, f"{query}: {value}, expected {expected}"
+            time.sleep(0.2)  # the next scrape brings it
+
+
+@contextmanager
+def run_prometheus(directory: Path, target: str, past: Iterable[str], rules: Path | None = None) -> Iterator[Prometheus]:
+    """Run a Prometheus that scrapes `target` each second, with the past of these samples."""
+    data, port = directory / "tsdb", free_port()
+    written = directory / "past.om"
+    written.write_text("\n".join([*past, "# EOF", ""]))
+    done = subprocess.run(
+        ["promtool", "tsdb", "create-blocks-from", "openmetrics", written, data], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    config = directory / "prometheus.yml"
+    config.write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "rule_files": [str(rules)] if rules is not None else [],
+                "scrape_configs": [{"job_name": "spanpost", "static_configs": [{"targets": [target]}]}],
+            }
+        )
+    )
+    command = [
+        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage", "--storage.tsdb.retention.time=30d",
+    ]  # fmt: skip
+    with (directory / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        server = Prometheus(port)
+        for _ in range(500):
+            try:
+                urllib.request.urlopen(f"{server.url}/-/ready", timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None, (directory / "prometheus.log").read_text()[-2000:]
+                time.sleep(0.05)  # it opens its port, and then replays
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)

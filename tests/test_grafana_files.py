@@ -1,0 +1,93 @@
+"""grafana/ is what its code makes, names nothing that is not there, and every rule has been seen firing and staying quiet."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spanpost.metrics import Metrics
+
+ROOT = Path(__file__).parent.parent
+RULES = ROOT / "grafana" / "rules"
+NAMES = re.compile(r"\bspanpost_[a-z_]+\b")
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    """Lend all that the script would write."""
+    made: dict[str, str] = runpy.run_path(str(ROOT / "scripts" / "write_grafana.py"))["files"]()
+    return made
+
+
+def test_files_are_current(files: dict[str, str]) -> None:
+    """Each file is what `python scripts/write_grafana.py` would write, and none is left over."""
+    assert [name for name, text in files.items() if (ROOT / name).read_text() != text] == []
+    kept = [*(ROOT / "grafana" / "dashboards").glob("*.json"), *(ROOT / "docs" / "runbooks").glob("*.md")]
+    assert {str(path.relative_to(ROOT)) for path in kept} <= files.keys()
+
+
+def exposed() -> set[str]:
+    names = set()
+    for metric in Metrics().registry._collector_to_names:
+        name, kind = metric._name, metric._type  # type: ignore[attr-defined]
+        names |= {f"{name}_total"} if kind == "counter" else {name, f"{name}_bucket", f"{name}_count", f"{name}_sum"}
+    return names
+
+
+def test_only_metrics_that_exist_are_asked_for(files: dict[str, str]) -> None:
+    """No dashboard, rule or alert names a metric that spanpost does not expose."""
+    expressions = [
+        rule["expr"] for group in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for rule in group["rules"]
+    ]
+    for name in ("fleet", "task", "spend", "pipeline"):
+        board = json.loads(files[f"grafana/dashboards/{name}.json"])
+        expressions += [t["expr"] for panel in board["panels"] for t in panel["targets"] if "expr" in t]
+        expressions += [str(v.get("query")) for v in board["templating"]["list"] if "label_values" in str(v.get("query"))]
+    assert len(expressions) > 50
+    assert {name for expr in expressions for name in NAMES.findall(expr)} - exposed() == set()
+
+
+def test_panels_are_whole(files: dict[str, str]) -> None:
+    """Each panel says what it shows, has a query and a size, and shares its row with no other's place."""
+    for name in ("fleet", "task", "spend", "pipeline"):
+        board: dict[str, Any] = json.loads(files[f"grafana/dashboards/{name}.json"])
+        assert board["uid"] == f"spanpost-{name}"
+        assert board["annotations"]["list"][0]["enable"] is True
+        places = set()
+        for panel in board["panels"]:
+            assert panel["description"]
+            assert panel["targets"]
+            place = panel["gridPos"]
+            cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+            assert place["x"] + place["w"] <= 24
+            assert cells & places == set(), panel["title"]
+            places |= cells
+
+
+@pytest.mark.needs("promtool")
+def test_every_alert_fires_and_stays_quiet(files: dict[str, str]) -> None:
+    """promtool takes the rules, and each alert's two cases come out as told."""
+    cases = yaml.safe_load(files["grafana/rules/spanpost.test.yml"])["tests"]
+    alerts = {r["alert"] for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for r in g["rules"] if "alert" in r}
+    assert {case["name"] for case in cases} == {f"{alert} {what}" for alert in alerts for what in ("fires", "stays quiet")}
+    for command in (["check", "rules", "spanpost.yml"], ["test", "rules", "spanpost.test.yml"]):
+        done = subprocess.run(["promtool", *command], cwd=RULES, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
+    """What Grafana provisions asks the same as Prometheus' rules, with unique ids that it takes."""
+    rules = [r for g in yaml.safe_load(files["grafana/rules/spanpost.yml"])["groups"] for r in g["rules"] if "alert" in r]
+    provisioned = yaml.safe_load(files["grafana/provisioning/alerting/spanpost.yml"])["groups"][0]["rules"]
+    assert [(r["alert"], r["expr"]) for r in rules] == [(r["title"], r["data"][0]["model"]["expr"]) for r in provisioned]
+    uids = [r["uid"] for r in provisioned]
+    assert len(set(uids)) == len(uids)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) for uid in uids)
+    assert all((ROOT / "docs" / r["annotations"]["runbook_url"].split("/docs/")[1]).is_file() for r in rules)
