@@ -19,6 +19,17 @@ class Again(IntEnum):
     COUNTED = 1
     #: Shown anew where it stands: what it tells of has changed.
     CHANGED = 2
+    #: Something on the way, of which the newest is enough: what still waits gives way, what was told stays and this is told beside.
+    NEWEST = 3
+
+
+#: How the key of a lane's `Again.NEWEST` ends.
+ON_THE_WAY = "|way"
+
+
+def mark_of(key: str, checkpoint_id: UUID | None) -> str:
+    """Return what a telling is known by at the far side: its key; of what has one key for many tellings, the checkpoint too."""
+    return f"{key}|{checkpoint_id}" if key.endswith(ON_THE_WAY) else key
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):

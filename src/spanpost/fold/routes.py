@@ -29,7 +29,7 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.domain.tasks import Task
-from spanpost.fold.letters import Again, Letter
+from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.likeness import likeness
 from spanpost.fold.matching import Match, Severity, severity_of
 
@@ -136,7 +136,7 @@ def letters(
             )
             answer.setdefault((state.sink, state.key), state)
         if news is not None:
-            for key, id, again in _tellings(task, news, lane, is_editing=route.sink in routes.editing):
+            for key, id, again in _tellings(task, news, lane, is_editing=route.sink in routes.editing, is_spaced=bool(route.every)):
                 letter = Letter(
                     sink=route.sink,
                     address=route.address,
@@ -153,9 +153,11 @@ def letters(
     return list(answer.values())
 
 
-def _tellings(task: Task, news: Checkpoint, lane: str, *, is_editing: bool) -> Iterator[tuple[str, UUID, Again]]:
+def _tellings(task: Task, news: Checkpoint, lane: str, *, is_editing: bool, is_spaced: bool) -> Iterator[tuple[str, UUID, Again]]:
     """Return under which keys news is told (empty: its checkpoint's), by which checkpoint, and what a repeat does."""
-    if not is_editing:
+    if is_spaced and is_paced(news):
+        yield f"{lane}{ON_THE_WAY}", news.id, Again.NEWEST
+    elif not is_editing:
         yield "", news.id, Again.NEVER
     elif news.kind is Kind.ERROR:
         yield f"{lane}|{likeness(news)}", news.id, Again.COUNTED

@@ -74,7 +74,7 @@ _OF_LANE = """
 SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, d.sent_at,
   coalesce(d.receipt -> 'ref', '{}') <> '{}' AS has_receipt FROM deliveries d
 WHERE d.sink = l.sink AND d.lane = l.lane AND d.state = 'waiting'
-ORDER BY CASE WHEN d.mode = 'news' THEN 1 WHEN l.receipt IS NULL THEN 0 ELSE 2 END, d.id"""
+ORDER BY CASE WHEN d.mode = 'news' THEN CASE WHEN d.key LIKE '%|way' THEN 2 ELSE 1 END WHEN l.receipt IS NULL THEN 0 ELSE 3 END, d.id"""
 #: The first letter of each lane that is due.
 _FIRST = f"""
 SELECT g.sink, g.lane, head.* FROM unnest($1::text[], $2::text[]) AS g(sink, lane)

@@ -18,7 +18,7 @@ from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Ur
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
-from spanpost.fold.letters import Again, Letter
+from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.paces import Bucket, Closed
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
@@ -142,13 +142,15 @@ class Letters:
         """Show news anew that was put before, where it is of the sort."""
         if letter.again is Again.NEVER:
             return
+        if letter.again is not Again.CHANGED and not self._is_newer(letter, row.letter):
+            return
         if letter.again is Again.COUNTED:
-            if not self._is_newer(letter, row.letter):
-                return
             row.count += 1
         if row.state in ("delivered", "dead"):
             # What stands there already told the worst of it.
-            urgency = letter.urgency if letter.again is Again.CHANGED else Urgency.NORMAL
+            urgency = Urgency.NORMAL if letter.again is Again.COUNTED else letter.urgency
+            if letter.again is Again.NEWEST:
+                row.receipt = None
             row.letter = msgspec.structs.replace(letter, urgency=urgency)
             row.revision += 1
             row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, self._clock(), None, "", ""
@@ -240,7 +242,13 @@ class Letters:
         if not rows or any(row.state == "sending" for row in rows):
             return None, 3
         has_receipt = lane in self._receipts
-        head = min(rows, key=lambda row: ((2 if has_receipt else 0) if row.is_state else 1, row.id))
+        head = min(
+            rows,
+            key=lambda row: (
+                (3 if has_receipt else 0) if row.is_state else 2 if row.letter.key.endswith(ON_THE_WAY) else 1,
+                row.id,
+            ),
+        )
         return head, min(RANK[row.letter.urgency] for row in rows)
 
     def _call(self, row: _Letter) -> Call:

@@ -5,7 +5,7 @@ letters themselves, and lanes in the order of their keys; a claim skips lanes th
 way its lane is leased, on the database's clock; a lease that ran out is taken over, and its letter is then marked unsure.
 
 Within a lane the state goes first until it was delivered once (news needs a message to hang below), then news in the order
-in which it was put, then the state. A lane has one row of state: a newer one counts its revision up, and what is newer than
+in which it was put (what is only on the way after the rest), then the state. A lane has one row of state: a newer one counts its revision up, and what is newer than
 what was claimed is sent after it.
 """
 
@@ -44,8 +44,8 @@ _NEWS = f"""
 INSERT INTO deliveries (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'news', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp() {_GIVEN} ORDER BY i
 ON CONFLICT (sink, key) WHERE mode = 'news' DO NOTHING"""
-#: One letter that is told again where it stands: $1 to $8 as above, singly; $9 whether each newer checkpoint counts
-#: (`Again.COUNTED`; else it is shown anew whatever tells it). How often it was told stands in `revision`: told once, it is 0.
+#: One letter that is told again where it stands: $1 to $8 as above, singly; $9 whether only a newer checkpoint
+#: does it, $10 whether it is told beside what was told (`Again.NEWEST`). How often it was told stands in `revision`: told once, it is 0.
 _AGAIN = f"""
 INSERT INTO deliveries AS known (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'news', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp()
@@ -53,8 +53,10 @@ FROM (SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::int2, $7::uui
   AS g(sink, address, lane, key, urgency, rank, task_uid, checkpoint_id)
 ON CONFLICT (sink, key) WHERE mode = 'news' DO UPDATE
 SET revision = known.revision + 1, task_uid = excluded.task_uid, checkpoint_id = excluded.checkpoint_id,
-    urgency = CASE WHEN known.state NOT IN ('delivered', 'dead') THEN known.urgency WHEN $9 THEN 'normal' ELSE excluded.urgency END,
-    rank = CASE WHEN known.state NOT IN ('delivered', 'dead') THEN known.rank WHEN $9 THEN 3::int2 ELSE excluded.rank END,
+    urgency = CASE WHEN known.state NOT IN ('delivered', 'dead') THEN known.urgency WHEN $9 AND NOT $10 THEN 'normal'
+      ELSE excluded.urgency END,
+    rank = CASE WHEN known.state NOT IN ('delivered', 'dead') THEN known.rank WHEN $9 AND NOT $10 THEN 3::int2 ELSE excluded.rank END,
+    receipt = CASE WHEN $10 AND known.state IN ('delivered', 'dead') THEN NULL ELSE known.receipt END,
     state = CASE WHEN known.state = 'sending' THEN 'sending' ELSE 'waiting' END,
     attempt = CASE WHEN known.state IN ('delivered', 'dead') THEN 0 ELSE known.attempt END,
     born_at = CASE WHEN known.state IN ('delivered', 'dead') THEN excluded.born_at ELSE known.born_at END,
@@ -118,7 +120,7 @@ async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UU
     written = await connection.fetch(_STATE, *_columns(states)) if states else []
     for x in repeated:
         row = x.sink, x.address, x.lane, x.key, x.urgency.value, RANK[x.urgency], x.task_uid, x.checkpoint_id
-        count += _affected(await connection.execute(_AGAIN, *row, x.again is Again.COUNTED))
+        count += _affected(await connection.execute(_AGAIN, *row, x.again is not Again.CHANGED, x.again is Again.NEWEST))
     if repeated:
         # Which call comes next, and when, goes by what the letter was before.
         await connection.execute(REFRESH, *lane_columns(sorted({(x.sink, x.lane) for x in repeated})))

@@ -33,6 +33,8 @@ from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
 from spanpost.domain.errors import Refused, Rejected, Unknown
 from spanpost.domain.tasks import Task
+from spanpost.fold.letters import ON_THE_WAY, mark_of
+from spanpost.fold.routes import is_paced
 from spanpost.sinks import words
 from spanpost.sinks.slack import files, render, replies
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
@@ -189,12 +191,15 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
     own = delivery.receipt.ref if delivery.receipt is not None else {}
+    if is_paced(checkpoint) and delivery.key.endswith(ON_THE_WAY) and words.is_final(delivery.task):
+        return Receipt(ref=own, skipped="its end says more")
+    mark = mark_of(delivery.key, checkpoint.id)
 
     def draw(style: Style) -> Message:
         return replies.reply(
             delivery.task,
             checkpoint,
-            key=delivery.key,
+            key=mark,
             is_root=is_root,
             style=style,
             manner=manner,
@@ -208,7 +213,7 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
     if own.get("ended"):
         return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
     file = yield from files.upload(replies.as_file(replies.log_of(delivery.task, checkpoint), manner))
-    arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(delivery.key, 0)} | _QUIET
+    arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(mark, 0)} | _QUIET
     request, response, drawn = yield from _try(POST, arguments, draw, style)
     if response.error in GONE:
         return Receipt(ref={"ended": DELETED})

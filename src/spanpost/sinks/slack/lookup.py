@@ -22,6 +22,7 @@ import msgspec
 
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
 from spanpost.domain.errors import DeliveryError, Refused, Throttled, Unavailable, Unverifiable
+from spanpost.fold.letters import mark_of
 from spanpost.sinks.slack import flow
 from spanpost.sinks.slack.answers import GONE, meaning
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
@@ -133,7 +134,7 @@ def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) 
         if mark is not None and (message.get("user") in mine or message.get("bot_id") in mine):
             seen.setdefault(mark, []).append(message)
     for delivery, generation in doubtful:
-        found = sorted(seen.get((delivery.key, generation), ()), key=lambda m: _seconds(m.get("ts")))
+        found = sorted(seen.get((_mark_of(delivery), generation), ()), key=lambda m: _seconds(m.get("ts")))
         if found:
             answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
         elif not is_whole:
@@ -256,6 +257,10 @@ def _cursor(body: dict[str, Any]) -> str:
     more = body.get("response_metadata")
     cursor = more.get("next_cursor") if isinstance(more, dict) else None
     return cursor if isinstance(cursor, str) else ""
+
+
+def _mark_of(delivery: Delivery) -> str:
+    return mark_of(delivery.key, delivery.checkpoint.id if delivery.checkpoint is not None else None)
 
 
 def _elapsed(delivery: Delivery, now: datetime) -> timedelta:
