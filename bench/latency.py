@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
+from table import tell
 
 from spanpost.intake.attach import join
 from spanpost.ledger.sql.schema import upgrade
@@ -120,12 +120,8 @@ def main() -> None:
             found = measure(rooms, asked.events, asked.pace)
         p99 = found[len(found) * 99 // 100]
         rows.append({"ledger": ledger, "median_ms": statistics.median(found), "p99_ms": p99, "most_ms": found[-1]})
-    if asked.json:
-        print(json.dumps(rows))
-        return
-    print("| ledger | median, ms | 99th percentile, ms | most, ms |\n|---|---|---|---|")
-    for row in rows:
-        print(f"| {row['ledger']} | {row['median_ms']:.1f} | {row['p99_ms']:.1f} | {row['most_ms']:.1f} |")
+    headings = {"ledger": "ledger", "median_ms": "median, ms", "p99_ms": "99th percentile, ms", "most_ms": "most, ms"}
+    tell(rows, headings, as_json=asked.json, form=".1f")
 
 
 if __name__ == "__main__":

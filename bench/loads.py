@@ -32,10 +32,10 @@ def _pairs(attributes: dict[str, Any]) -> list[KeyValue]:
     return pairs
 
 
-def _span(dice: random.Random, trace: bytes, span: bytes, parent: bytes, name: str, start: int, attributes: dict[str, Any]) -> Span:
+def span(dice: random.Random, trace: bytes, id: bytes, parent: bytes, name: str, start: int, attributes: dict[str, Any]) -> Span:
     end = start + dice.randrange(10**6, 10**7)
     return Span(
-        trace_id=trace, span_id=span, parent_span_id=parent, name=name, kind=Span.SPAN_KIND_INTERNAL,
+        trace_id=trace, span_id=id, parent_span_id=parent, name=name, kind=Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=start, end_time_unix_nano=end, attributes=_pairs(attributes),
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
             said = _tool(i, trace) if i % 2 else _chat(i, used, trace)
             said["agent.task.id"] = f"t-{trace.hex()}"
             at = start + i * 10**7
-            one = _span(dice, trace, dice.randbytes(8), root, "execute_tool shell" if i % 2 else "chat gpt-x", at, said)
+            one = span(dice, trace, dice.randbytes(8), root, "execute_tool shell" if i % 2 else "chat gpt-x", at, said)
             if i % 4 == 0:
                 told = {
                     "agent.checkpoint.message": f"step {i}",
@@ -89,7 +89,7 @@ def agents(count: int, seed: int, now: int, per_trace: int = 20) -> list[Span]:
                 one.status.code, one.status.message = Status.STATUS_CODE_ERROR, "exit 1"
             spans.append(one)
         box = _box("bench", **{"agent.task.id": f"t-{trace.hex()}", "agent.task.name": "bench task", "agent.status": "complete"})
-        top = _span(dice, trace, root, b"", "agent.task", start, box)
+        top = span(dice, trace, root, b"", "agent.task", start, box)
         top.end_time_unix_nano = start + SECOND
         top.status.code = Status.STATUS_CODE_OK
         spans.append(top)
@@ -126,7 +126,7 @@ def stacked(count: int, seed: int, now: int) -> list[Span]:
                     {"http.request.method": "POST", "server.address": "api.openai.com", "http.response.status_code": 200},
                     "POST",
                 )
-            one = _span(dice, trace, ids[i], ids[up] if up is not None else b"", name, start + i * 10**7, said)
+            one = span(dice, trace, ids[i], ids[up] if up is not None else b"", name, start + i * 10**7, said)
             if not i:
                 one.end_time_unix_nano = start + SECOND
             spans.append(one)
@@ -145,7 +145,7 @@ def strangers(count: int, seed: int, now: int) -> list[Span]:
             "network.protocol.version": "1.1", "http.response.status_code": 200, "user_agent.original": "python-httpx/0.27",
             "server.port": 443, "network.peer.address": "10.0.0.7", "thread.id": 140_000 + i, "thread.name": "MainThread",
         }  # fmt: skip
-        spans.append(_span(dice, trace, dice.randbytes(8), root if i % 10 else b"", "POST /v1/things", now + i, said))
+        spans.append(span(dice, trace, dice.randbytes(8), root if i % 10 else b"", "POST /v1/things", now + i, said))
     return spans
 
 
@@ -168,12 +168,12 @@ def split(spans: list[Span], size: int, in_trace: int = 20, parts: int = 4) -> l
     ]
 
 
-def body(spans: Iterable[Span]) -> bytes:
+def body(spans: Iterable[Span], scope: str = "bench") -> bytes:
     """Return an OTLP request with these spans of one resource and scope."""
     request = ExportTraceServiceRequest()
     of_resource: ResourceSpans = request.resource_spans.add()
     of_resource.resource.attributes.extend(_pairs(_RESOURCE))
     of_scope = of_resource.scope_spans.add()
-    of_scope.scope.name, of_scope.scope.version = "bench", "1.0"
+    of_scope.scope.name, of_scope.scope.version = scope, "1.0"
     of_scope.spans.extend(spans)
     return bytes(request.SerializeToString())

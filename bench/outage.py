@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import shutil
 import statistics
@@ -27,6 +26,7 @@ from typing import Any
 import asyncpg
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from table import tell
 
 from spanpost.intake.attach import join
 from spanpost.ledger.sql.schema import upgrade
@@ -221,12 +221,13 @@ def main() -> None:
         for way, found in figures.items()
         for cpu, wall, p99 in [tuple(statistics.median(one[i] for one in found) for i in range(3))]
     ]
-    if given.json:
-        print(json.dumps(rows))
-        return
-    print("| way | agent's thread, µs CPU | wall, median µs | wall, 99th percentile µs |\n|---|---|---|---|")
-    for row in rows:
-        print(f"| {row['way']} | {row['thread_us']:.0f} | {row['wall_us']:.0f} | {row['p99_us']:.0f} |")
+    headings = {
+        "way": "way",
+        "thread_us": "agent's thread, µs CPU",
+        "wall_us": "wall, median µs",
+        "p99_us": "wall, 99th percentile µs",
+    }
+    tell(rows, headings, as_json=given.json)
 
 
 if __name__ == "__main__":

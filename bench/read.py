@@ -1,22 +1,33 @@
-"""What reading costs per span, dialect by dialect, beside spans that are not of an agent.
+"""What a span costs in the gateway before it is written, dialect by dialect, beside spans that are not of an agent.
 
     python bench/read.py [captures directory]
 
-Prints microseconds of processor time per span, the best of several rounds. The captures are those under
-``tests/captures`` unless a directory is given (any tree of ``<dialect>/<run>/*.pb``).
+Microseconds of processor time per span (a log record outside spans counts as one), the best of several rounds: *read* what it
+means, *place* (name it and what it touches) and *fold*. Events count to their spans. The captures are those under
+``tests/captures`` unless a directory is given (any tree of ``<dialect>/<run>/*.pb``); each run is folded body by body, of
+strangers a body of 512 spans in 32 traces.
 """
 
 from __future__ import annotations
 
+import random
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from time import process_time
+from typing import Any
 
+import loads
 from yardstick import yard
 
-from spanpost.domain.observations import Observation, Origin, Part
+from spanpost.domain.observations import Observation, Part
+from spanpost.fold import walk
+from spanpost.fold.batch import Rules
 from spanpost.fold.mend import mend
 from spanpost.fold.read import read
+from spanpost.fold.work import Key
+from spanpost.intake.decode import decode_traces
 from spanpost.intake.recordings import read_recording
 
 HTTP = {
@@ -41,46 +52,95 @@ DB = {
 }
 
 
-def span(name: str, attributes: dict[str, object], scope: str) -> Observation:
-    return Observation(
-        part=Part.ENDED, trace_id=b"t" * 16, span_id=b"s" * 8, parent_id=b"p" * 8, name=name, attributes=attributes,
-        origin=Origin(scope=scope, resource={"service.name": "shop"}),
-    )  # fmt: skip
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+Body = list[Observation]
 
 
-def cost(observations: list[Observation]) -> float:
-    """Return the best of several rounds, in microseconds per observation."""
-    rounds = max(1, 4000 // len(observations))
-    best = float("inf")
+class Records(dict[Key, Any]):
+    """A `Work` that has everything at hand."""
+
+    def get(self, key: Key, kind: Any = None) -> Any:
+        return dict.get(self, key)
+
+    put = dict.__setitem__
+
+    def drop(self, key: Key) -> None:
+        self.pop(key, None)
+
+
+def strangers(name: str, attributes: dict[str, Any], scope: str) -> list[list[Body]]:
+    """Return a run of one body, as a door of the gateway decodes it: spans that are alike, sixteen of a trace."""
+    spans = [
+        loads.span(random.Random(i), (1 + i // 16).to_bytes(16, "big"), (1 + i).to_bytes(8, "big"),
+                   (i // 16 * 16 + 1).to_bytes(8, "big") if i % 16 else b"", name, 10**18 + i, attributes)
+        for i in range(512)
+    ]  # fmt: skip
+    return [[decode_traces(loads.body(spans, scope)).observations]]
+
+
+def best(work: Callable[[], object], count: int) -> float:
+    """Return the best of several rounds, in microseconds per span."""
+    rounds, found = max(1, 1500 // count), float("inf")
     for _ in range(7):
         begin = process_time()
         for _ in range(rounds):
-            for observation in observations:
-                read(observation)
-        best = min(best, process_time() - begin)
-    return best / (rounds * len(observations)) * 1e6
+            work()
+        found = min(found, process_time() - begin)
+    return found / (rounds * count) * 1e6
+
+
+def costs(runs: list[list[Body]]) -> tuple[float, float, float]:
+    """Return what reading, placing and folding cost per span."""
+    count = sum(spans(body) for bodies in runs for body in bodies)
+    placed = [[walk.prepare(body) for body in bodies] for bodies in runs]
+
+    def fold() -> None:
+        for bodies in placed:
+            records = Records()
+            for body in bodies:
+                walk.fold(records, body, Rules(), NOW)
+
+    reading = best(lambda: [read(o) for bodies in runs for body in bodies for o in body], count)
+    preparing = best(lambda: [walk.prepare(body) for bodies in runs for body in bodies], count)
+    return reading, max(preparing - reading, 0.0), best(fold, count)
+
+
+def bodies(run: Path) -> list[Path]:
+    return sorted(run.glob("*.pb")) or sorted(run.glob("*.pb.gz"))
+
+
+def spans(body: Body) -> int:
+    return sum([o.part in (Part.ENDED, Part.LOG) for o in body])
 
 
 def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent / "tests" / "captures"
-    print(f"{'spans of':36} {'spans':>6} {'read, µs':>9} {'yards':>6} {'mean attributes':>16}")
-    for title, observation in (
-        ("(HTTP, 10 attributes)", span("GET", HTTP, "opentelemetry.instrumentation.requests")),
-        ("(database, 6 attributes)", span("SELECT shop", DB, "opentelemetry.instrumentation.asyncpg")),
-        ("(user code, none)", span("work", {}, "app")),
+    print(f"one yard {yard():.1f} µs")
+    print("| spans of | spans | attributes | read, µs | place, µs | fold, µs | all, yards |")
+    print("|---|---|---|---|---|---|---|")
+
+    def row(title: str, runs: list[list[Body]]) -> None:
+        count = sum(spans(body) for bodies in runs for body in bodies)
+        if not count:
+            return
+        mean = sum(len(o.attributes) or o.unread for bodies in runs for body in bodies for o in body) / count
+        found = costs(runs)
+        print(
+            f"| {title} | {count} | {mean:.0f} | {' | '.join(f'{one:.1f}' for one in found)} | {sum(found) / yard():.1f} |",
+            flush=True,
+        )
+
+    for title, *alike in (
+        ("(HTTP, no agent's)", "GET", HTTP, "opentelemetry.instrumentation.requests"),
+        ("(database, no agent's)", "SELECT shop", DB, "opentelemetry.instrumentation.asyncpg"),
+        ("(user code, no agent's)", "work", {}, "app"),
     ):
-        print(f"{title:36} {1:6} {(took := cost([observation])):9.2f} {took / yard():6.2f} {len(observation.attributes):16}")
+        row(title, strangers(*alike))
     for dialect in sorted(p for p in root.iterdir() if p.is_dir()):
-        observations = [
-            o
-            for path in sorted(dialect.glob("*/*.pb"))
-            for d in read_recording(path)
-            for o in d.observations
-            if o.part is Part.ENDED
-        ]
-        if observations:
-            mean = sum(len(o.attributes) for o in observations) / len(observations)
-            print(f"{dialect.name:36} {len(observations):6} {(took := cost(observations)):9.2f} {took / yard():6.2f} {mean:16.1f}")
+        row(
+            dialect.name,
+            [[d.observations for path in bodies(run) for d in read_recording(path)] for run in sorted(dialect.iterdir())],
+        )
     begin, rounds = process_time(), 20000
     for _ in range(rounds):
         mend(HTTP)

@@ -31,6 +31,7 @@ from yardstick import yard
 
 from spanpost.fold import walk
 from spanpost.fold.batch import Rules
+from spanpost.fold.house import House
 from spanpost.fold.routes import Routes
 from spanpost.intake.decode import decode_traces
 from spanpost.ledger import audit, outbox, rows
@@ -178,6 +179,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch = stages.watch
     watch(walk, "prepare", "read")
     watch(walk, "fold", "fold")
+    watch(House, "close", "fold")
     watch(walk, "trail", "trail")
     watch(walk, "domains", "trail")
     watch(audit, "events", "encode")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ def _emulate() -> str | None:
 
 
 pytest.register_assert_rewrite(
-    "spanpost.testing.exercise_ledger", "spanpost.testing.exercise_pacing", "spanpost.testing.exercise_silence"
+    *(f"spanpost.testing.exercise_{name}" for name in ("again", "ledger", "pacing", "people", "silence"))
 )
 
 
@@ -122,6 +123,50 @@ def open_dir() -> Iterator[Callable[[], Path]]:
     yield make
     for path in made:
         shutil.rmtree(path, ignore_errors=True)
+
+
+class Database:
+    """A database, asked from outside what is in it."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+        import asyncpg
+
+        async def ask() -> list[tuple[Any, ...]]:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                return [tuple(row) for row in await connection.fetch(query)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    @property
+    def tasks(self) -> list[tuple[str, str]]:
+        """Name and status of each task, sorted."""
+        return sorted(self.fetch("SELECT name, status FROM agent_tasks"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """DSN of a throw-away server, which tests must leave running."""
+    with made_server(Path(find("postgres"))) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def dsn(server: str) -> Iterator[str]:
+    """DSN of a fresh database with the schema."""
+    with fresh_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(dsn: str) -> Database:
+    """Lend a fresh database that is asked what survived."""
+    return Database(dsn)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

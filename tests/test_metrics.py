@@ -71,7 +71,14 @@ def test_a_run_is_counted_from_what_was_recorded():
 
 def an_open(status: str, count: int, agent: str = "a", *, silence: float = 0.0, share: float | None = None) -> OpenTasks:
     return OpenTasks(
-        status=status, agent_name=agent, task_type=None, environment=None, tenant="t", count=count, silence=silence, context_share=share
+        status=status,
+        agent_name=agent,
+        task_type=None,
+        environment=None,
+        tenant="t",
+        count=count,
+        silence=silence,
+        context_share=share,
     )
 
 

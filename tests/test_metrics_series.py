@@ -137,7 +137,11 @@ def test_the_fleet_is_shown_whole_and_taken_back():
     """What waits, how long, and how full; of equal labels counts add and ages are the longest; then nothing is left of it."""
     metrics = Metrics(most_values=1)
     fleet = Fleet(
-        tasks=[an_open("working", 2, "a", silence=5.0, share=0.5), an_open("working", 3, "b", silence=9.0, share=0.9), an_open("working", 4, "c", silence=7.0)],
+        tasks=[
+            an_open("working", 2, "a", silence=5.0, share=0.5),
+            an_open("working", 3, "b", silence=9.0, share=0.9),
+            an_open("working", 4, "c", silence=7.0),
+        ],
         approvals=[OpenApprovals(agent_name="a", environment=None, tenant="t", count=1, oldest=77.0)],
         letters=[Letters(sink="slack", waiting=4, oldest=12.0, dead=1)],
         closed_budgets={"throttled": 2},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,10 @@ from spanpost.domain.errors import ConfigError
 from spanpost.pipeline import Pipeline
 from spanpost.replays import replay, replay_into
 from spanpost.settings import Settings, load
-from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.processes.conftest import Database
+from tests.conftest import ROOT, Database
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.usefixtures("clean_environment")]
 RECORDING = sorted((ROOT / "tests" / "captures" / "pydantic-ai" / "ok").glob("*-traces.pb"))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """DSN of a throw-away server."""
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[Database]:
-    with fresh_database(server) as dsn:
-        yield Database(dsn)
 
 
 def settings(database: Database, tmp_path: Path, **rooms: Any) -> Settings:

@@ -16,6 +16,7 @@ from spanpost.settings import Settings
 from spanpost.settings.routes import RouteSettings
 from spanpost.sinks import registry
 from spanpost.sinks.base import Figured, Routed
+from spanpost.sinks.plugin import SinkSettings
 from spanpost.sinks.results import Figures, Query
 from spanpost.windows import given_names, load_outputs, load_windows
 
@@ -115,7 +116,7 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Make the sinks that are on; those that go by them are told the routes that lead to them."""
-    sinks = {name: registry.open_sink(name, settings.sinks[name]) for name in enabled_sinks(settings)}
+    sinks = {name: registry.open_sink(name, _heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
     table, figures = routes_of(settings).routes, figures_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
@@ -123,6 +124,13 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
         if isinstance(sink, Routed):
             sink.routed([route for route in table if route.sink == name])
     return sinks
+
+
+def _heard(room: SinkSettings, settings: Settings) -> SinkSettings:
+    """Return a sink's settings; where they leave it open whether there are buttons, as somebody hears of them or not."""
+    if getattr(room, "interactive", True) is not None:
+        return room
+    return room.model_copy(update={"interactive": settings.desk is not None and settings.desk.is_heard})
 
 
 def figures_of(settings: Settings) -> Figures | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
-from spanpost.agent.gateway import ControlUnavailable, Unreachable
+from spanpost.agent.gateway import Closed, Unreachable
 from spanpost.desk.answers import Answers, Unknown, as_said
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
-from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
+from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
 from spanpost.domain.tasks import Task
 from spanpost.ledger.base import ApprovalQuery, Ledger
@@ -41,6 +44,12 @@ class PipelineHall:
 
     async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
         return await self._ledger.deeds(task_uid, verbs, after, limit)
+
+    async def last_end(self, task: Task) -> datetime | None:
+        if task.segments < 2 or task.ended_at is not None:
+            return None
+        told = await self._ledger.checkpoints(task_uid=task.uid, limit=10_000)
+        return max((one.at for one in told if one.kind is Kind.END), default=None)
 
     async def listen(self, hears: Callable[[bytes], None]) -> None:
         def heard(topic: bytes) -> None:
@@ -90,7 +99,7 @@ class InProcess:
         """Await something in the pipeline's loop."""
         pipeline = self._pipeline
         if pipeline.is_shut:
-            raise ControlUnavailable("spanpost was shut down in this process: no person can be asked any more")
+            raise Closed("spanpost was shut down in this process: no person can be asked any more")
         try:
             await asyncio.to_thread(pipeline.start)  # in a forked child it has not started yet
             answer = pipeline.begin(question(pipeline.answers, pipeline.settings.intake.tenant))
@@ -112,3 +121,49 @@ async def intervene(pipeline: Pipeline, act: Intervention) -> Verdict:
     if verdict.recorded is not None:
         pipeline.take(verdict.recorded)
     return verdict
+
+
+class NoSuchQuestion(ConfigError):
+    """Nothing open is known by that name."""
+
+
+async def decide(
+    ledger: Ledger, approval: str, decision: str, *, by: str, comment: str = "", tenant: str, source: str = "api"
+) -> Verdict:
+    """Decide an open question, by its id or its key, in the name of `by`: ``approve``, ``deny`` or one of its options.
+
+    Whoever may call this may decide: no rule of the desk is asked. Raises `NoSuchQuestion`, and `ConfigError` for a word that is no answer.
+    """
+    row = await _question(ledger, approval, tenant)
+    if row is None:
+        raise NoSuchQuestion(
+            f"{approval!r}: no question of tenant {tenant!r} has that id or key; `spanpost tasks --status waiting` lists who waits"
+        )
+    word = decision.strip()
+    if word in row.options:
+        verb = Verb.CHOOSE
+    elif not row.options and word in (Verb.APPROVE, Verb.DENY):
+        verb = Verb(word)
+    else:
+        raise ConfigError(f"{decision!r} is no answer to it; answer {' or '.join(row.options or (Verb.APPROVE, Verb.DENY))}")
+    act = Intervention(
+        tenant=tenant,
+        verb=verb,
+        key=row.key,
+        actor=Actor(provider=source, id=by, name=by),
+        option=word if verb is Verb.CHOOSE else "",
+        text=comment,
+        source=source,
+        once=f"{source} {uuid4()}",
+        at=datetime.now(UTC),
+    )
+    return await ledger.intervene(act)
+
+
+async def _question(ledger: Ledger, approval: str, tenant: str) -> ApprovalRow | None:
+    with suppress(ValueError):
+        row = await ledger.approval(UUID(approval))
+        if row is not None and row.tenant == tenant:
+            return row
+    found = await ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval, limit=20))
+    return next((row for row in found if row.state is State.OPEN), found[0] if found else None)

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from spanpost.assembly import enabled_sinks
+from spanpost.certificates import Certificates, stamp, take, tls_context
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.intake.otlp_http import OtlpHttp, Page
 from spanpost.intake.receiver import Limits, Receiver
@@ -40,49 +41,11 @@ _RECORD: Final = 1.0
 _CLOSE: Final = 1.0
 #: Bodies that are still being sent when the stop begins get this long of the grace.
 _BODIES: Final = 2.0
+#: Between two looks whether a certificate was renewed, seconds.
+_RENEW_EVERY: Final = 30.0
 #: How long one look at the database serves those who ask whether we are ready; and what it may take. Seconds.
 _LOOK_EVERY: Final = 1.0
 _LOOK: Final = 1.0
-
-
-class Certificates:
-    """Certificate, key and client authority of TLS, read from their files when asked."""
-
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._settings = settings
-
-    @property
-    def chain(self) -> bytes:
-        assert self._settings.tls_certificate is not None
-        return self._settings.tls_certificate.read_bytes()
-
-    @property
-    def key(self) -> bytes:
-        assert self._settings.tls_key is not None
-        return self._settings.tls_key.read_bytes()
-
-    @property
-    def client_ca(self) -> bytes | None:
-        return self._settings.client_ca.read_bytes() if self._settings.client_ca else None
-
-
-def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
-    """Return the TLS of the HTTP door, None without; raises `ConfigError` for files that cannot be used."""
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"gateway: the certificates cannot be used ({error}): tls_certificate, tls_key and client_ca must be readable PEM "
-            "files, and the key must be the certificate's"
-        ) from None
-    return context
 
 
 def url(scheme: str, host: str, port: int) -> str:
@@ -107,6 +70,9 @@ class Gateway:
         self._receiver: Receiver | None = None
         self._context: ssl.SSLContext | None = None
         self._doorkeeper = Doorkeeper(settings.intake.tenant, *_hashes(self.room))
+        #: What the files of the certificates were when they were read last, and who looks whether they are that still.
+        self._stamp: tuple[tuple[int, int, int], ...] = ()
+        self._renewer: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._began = time.monotonic()
         self._looked_at = float("-inf")
@@ -121,6 +87,7 @@ class Gateway:
         if self.room.enabled:
             self.room.refuse_exposure()
             refuse_missing(self.room)
+            self._stamp = stamp(self.room)
             self._context = tls_context(self.room)
         listener = self._bind_http()
         try:
@@ -158,6 +125,8 @@ class Gateway:
         if room.grpc_port >= 0 or room.grpc_socket is not None:
             self._open_grpc(receiver)
         receiver.start()
+        if self._context is not None:
+            self._renewer = asyncio.create_task(self._renewing())
         if self._grpc is not None:
             await self._grpc.start()
             if room.grpc_socket is not None:
@@ -182,6 +151,7 @@ class Gateway:
         from spanpost.desk.control import PREFIX, ControlHttp
 
         self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
+        self.pipeline.answers.begin()  # what other processes decide has letters that go out at once, too
         slack, slack_path = None, ""
         reception = self.pipeline.reception
         if reception is not None and reception.has_http:
@@ -238,7 +208,8 @@ class Gateway:
                 room.refuse_exposure()
             self.pipeline.reload(settings)
             if self._context is not None and room.tls_certificate and room.tls_key:
-                self._context.load_cert_chain(room.tls_certificate, room.tls_key)
+                take(self._context, room)
+                self._stamp = stamp(room)
         except (SpanpostError, OSError) as error:
             for each in str(error).splitlines():
                 log.error("the settings are not taken, what was goes on: %s", each)
@@ -248,6 +219,28 @@ class Gateway:
         self._count_reload("taken")
         log.info("settings read again: routes, tokens and certificates hold from now on; anything else at the next start")
         return True
+
+    def renew(self) -> bool:
+        """Take certificates whose files have changed; True when that was done. What does not fit its key is left, and logged."""
+        room, now = self.room, stamp(self.room)
+        if self._context is None or not now or now == self._stamp:
+            return False
+        self._stamp = now
+        try:
+            tls_context(room)
+            take(self._context, room)
+        except (ConfigError, OSError) as error:
+            log.error("the renewed certificate is not taken, the one that was goes on: %s", error)
+            self._count_reload("refused")
+            return False
+        self._count_reload("taken")
+        log.info("the certificate was renewed: new connections have it")
+        return True
+
+    async def _renewing(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_EVERY)
+            self.renew()
 
     def _count_reload(self, outcome: str) -> None:
         if self.pipeline.metrics is not None:

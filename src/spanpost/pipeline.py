@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from spanpost.agent.control import Control
     from spanpost.desk.answers import Answers
+    from spanpost.domain.interventions import ApprovalRow, Verdict
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
@@ -425,7 +427,9 @@ class Pipeline:
         if self._answers is not None:
             self._answers.end()
         if self.reception is not None:
-            await self.reception.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout / 3):
+                    await self.reception.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
         closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
@@ -488,6 +492,29 @@ class Pipeline:
         from spanpost.controlling import InProcess
 
         return InProcess(self)
+
+    def questions(self) -> list[ApprovalRow]:
+        """Return the questions that wait for an answer, oldest first."""
+        from spanpost.ledger.base import ApprovalQuery
+
+        query = ApprovalQuery(tenant=self.settings.intake.tenant, state="open", limit=1000)
+        return self._ask(self.ledger.approvals(query))[::-1]
+
+    def decide(self, approval: str, decision: str, *, by: str, comment: str = "") -> Verdict:
+        """Answer an open question of this process's agents, by its id: ``approve``, ``deny`` or one of its options.
+
+        For programs that ask people in their own way, and for tests: no rule of who may is asked. Raises `ConfigError` for a question
+        that is not known and for a word that is no answer to it.
+        """
+        from spanpost.controlling import decide
+
+        async def work() -> Verdict:
+            verdict = await decide(self.ledger, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant)
+            if verdict.recorded is not None:
+                self.take(verdict.recorded)
+            return verdict
+
+        return self._ask(work())
 
     def begin(self, question: Coroutine[Any, Any, T]) -> Future[T]:
         """Have something awaited in the pipeline's loop, from another thread."""

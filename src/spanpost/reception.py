@@ -17,7 +17,7 @@ from spanpost.domain.readings import Approval
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.settings import Settings
-from spanpost.settings.desk import AppSettings, DeskSettings
+from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.app import SlackApp
@@ -74,8 +74,18 @@ def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
     for app in room.apps:
         if not (app.app_token or app.signing_secret):
             raise ConfigError("desk.apps: one has neither app_token nor signing_secret, and cannot be heard: set one of them")
-        apps.append((app, app.token.get_secret_value(), app.tenant))
+        apps.append((app, _token_of(app, settings), app.tenant))
     return apps
+
+
+def _token_of(app: FurtherAppSettings, settings: Settings) -> str:
+    if app.token is not None:
+        return app.token.get_secret_value()
+    slack = slack_of(settings)
+    workspace = slack.workspaces.get(app.workspace) if slack is not None else None
+    if workspace is None or workspace.token is None:
+        raise ConfigError(f"desk.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it has no token")
+    return workspace.token.get_secret_value()
 
 
 def slack_of(settings: Settings) -> SlackSettings | None:
@@ -103,6 +113,13 @@ def resolvers_of(room: DeskSettings) -> dict[str, Resolver]:
     return found
 
 
+def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
+    """Return what hides of a task what the sink's settings do not want to be seen in Slack."""
+    from spanpost.sinks.slack import manner_of
+
+    return manner_of(slack).of_task if slack is not None else lambda task: task
+
+
 def _secrets(app: AppSettings) -> tuple[str, ...]:
     return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
 
@@ -127,7 +144,7 @@ class Reception:
         self._watch = watch
         self._settings = settings
         installations = self._installations(settings, room, base_url, proxy, watch)
-        self.app: SlackApp = SlackApp(installations, comments=room.comments, replies=room.replies, watch=watch)
+        self.app: SlackApp = SlackApp(installations, comments=room.comments, replies=room.replies, conceal=_concealing(slack))
         self.sockets: list[Socket] = [
             Socket(self.app, one, proxy=proxy, watch=watch, ping=ping) for one in installations if one.app_token
         ]
@@ -236,7 +253,7 @@ class LedgerHall:
 
     async def asked(self, key: UUID, message: Message) -> Asked | None:
         """Return what a key is about, and whether the message tells it."""
-        row = await self._ledger.approval(key)
+        row, shown = await asyncio.gather(self._ledger.approval(key), self._shown(message))
         task = await self._ledger.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
@@ -253,8 +270,11 @@ class LedgerHall:
                 comment=row.comment,
                 key=row.key,
             )
-        shown = await self._shown(message)
-        is_there = shown is not None and shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
+        # Of a letter whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
+        # A button in a message of ours was put there by us.
+        is_there = message.is_ours
+        if shown is not None:
+            is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
 
     async def told_in(self, message: Message) -> Asked | None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,15 @@ class Gateway:
         return sorted(int(row[0]) for row in self.rows("SELECT attributes->>'n' FROM agent_events WHERE part = 0"))
 
 
-def request(url: str, body: bytes | None, **headers: str) -> tuple[int, Any]:
+#: `start(toml, *options, **environment)`, as `conftest.py` lends it.
+Start = Callable[..., Gateway]
+
+
+def request(url: str, body: bytes | None, timeout: float = 20.0, **headers: str) -> tuple[int, Any]:
     """Ask without any patience of the client's own; return status and body."""
     asked = urllib.request.Request(url, body, {name.replace("_", "-"): value for name, value in headers.items()})
     try:
-        with urllib.request.urlopen(asked, timeout=20) as answer:
+        with urllib.request.urlopen(asked, timeout=timeout) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()

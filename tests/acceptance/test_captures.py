@@ -58,6 +58,8 @@ EXCEPTIONS = {
     "pydantic-ai/toolfail": "error",
     "pydantic-ai-1.0.0/toolfail": "error",
     "pydantic-ai-v4/toolfail": "error",
+    "langsmith/toolfail": "error",
+    "genkit/toolfail": "error",
     # The root never arrived: the process was gone before its queue drained.
     "langgraph-langsmith-noflush/ok": "working",
     "langgraph-langsmith-noflush/toolfail": "working",
@@ -82,12 +84,15 @@ TREES = {
     "strands/handoff": {("triage_agent", "invoke_swarm"), ("weather_expert", "invoke_swarm")},
     "strands/graph": {("researcher", "invoke_graph"), ("writer", "invoke_graph")},
     "crewai-openinference/two": {("Researcher", "two"), ("Writer", "two")},
+    "ms-agent-framework/concurrent": {(f"{one}_expert", "Concurrent") for one in "abc"},
+    "traceloop-sdk/workflow": {("weather_agent", "weather_desk"), ("writer", "weather_desk")},
     # Joined by the links of its messages alone.
+    "semantic-kernel/sequential": {("writer", "researcher")},
     "autogen/handoff": {("weather_expert", "triage_agent")},
     "autogen-traceloopopenai/handoff": {("weather_expert", "triage_agent")},
 }
 #: Dialects that do not say what came from the cache.
-NO_CACHE = {"openai-agents-otelv2", "openai-v2", "openai-v2-latest", "pydantic-ai-1.0.0"}
+NO_CACHE = {"smolagents", "openai-agents-otelv2", "openai-v2", "openai-v2-latest", "pydantic-ai-1.0.0"}
 #: Joined runs: how many segments the task has.
 RESUMED = {
     "langgraph-openinference/approval",
@@ -95,6 +100,8 @@ RESUMED = {
     "openai-agents-genai/approval",
     "openai-agents-otelv2/approval",
     "strands/approval",
+    "agno/approval",
+    "langsmith/approval",
 }
 
 every_run = pytest.mark.parametrize("run", RUNS)

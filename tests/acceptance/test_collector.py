@@ -16,25 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gateways import Gateway, free_port, run_gateway
-from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.processes.conftest import Database
+from tests.conftest import ROOT, Database, find
 
 CONFIGS = sorted(path for path in (ROOT / "collector-config").glob("*.yaml") if path.stem != "builder")
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """DSN of a throw-away server that loses nothing when a client dies."""
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[Database]:
-    with fresh_database(server) as dsn:
-        yield Database(dsn)
 
 
 class Collector:

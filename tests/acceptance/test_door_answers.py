@@ -115,6 +115,9 @@ CASES: dict[str, Case] = {
     "a body longer than `max_body`, in chunks": lambda t, n: t.raw(
         HEAD + b"transfer-encoding: chunked\r\n\r\n", b"%x\r\n" % (MOST + 1) + b" " * (MOST + 1) + b"\r\n"
     ),
+    "JSON with more than one value in 12 bytes, beyond 16 KiB": lambda t, n: t.post(
+        b'{"resourceSpans":[' + b"{}," * 10_000 + b"{}]}", JSON
+    ),
     "gzip that inflates beyond `max_body`": lambda t, n: t.post(gzip.compress(bytes(20 * MOST)), content_encoding="gzip"),
     "an encoding other than gzip, deflate and zstd": lambda t, n: t.post(body(span(n)), content_encoding="br"),
     "gzip that ends early": lambda t, n: t.post(gzip.compress(body(span(n)))[:-9], content_encoding="gzip"),

@@ -25,9 +25,8 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from spanpost.sinks.slack import render
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.acceptance.test_collector import Collector
-from tests.conftest import find, fresh_database, made_server
+from tests.conftest import Database, find, fresh_database
 from tests.faults.posted import Slack, settings, settled, truth
-from tests.processes.conftest import Database
 
 #: Spans of each stream: `SPANPOST_TEST_SPANS=50000` is what issue and release notes speak of.
 SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "4000"))
@@ -36,13 +35,6 @@ CLIENTS = ("http", "grpc", "collector")
 RESOURCE, SCOPE = Resource.create({"service.name": "every-client"}), InstrumentationScope("every-client")
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """DSN of a throw-away server."""
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from spanpost.intake.tokens import hash_of, new_token
-from tests.acceptance.gateway_process import Gateway, query, request, said, spans
-from tests.conftest import find, fresh_database, made_server
+from tests.acceptance.gateway_process import Start, query, request, said, spans
+from tests.conftest import find, made_server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
-Start = Callable[..., Gateway]
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +31,6 @@ def server() -> Iterator[str]:
     """DSN of a throw-away server."""
     with made_server(Path(find("postgres"))) as dsn:
         yield dsn
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[str]:
-    """DSN of a fresh database with the schema."""
-    with fresh_database(server) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Start]:
-    """Lend ``start(toml, *options, **environment)``: a gateway on the fresh database."""
-    with ExitStack() as stack:
-
-        def go(toml: str = "", *options: str, **environment: str) -> Gateway:
-            gateway = Gateway(database, tmp_path, toml, *options, **environment)
-            stack.callback(gateway.kill)
-            return gateway
-
-        yield go
 
 
 def body(first: int, count: int) -> bytes:
@@ -117,7 +95,7 @@ def test_the_other_signals_are_taken(start: Start) -> None:
     assert "spanpost_metric_points_total 2.0" in gateway.get("/metrics")[1].decode()
 
 
-def test_grpc_answers_as_the_specification_has_it(start: Start, database: str) -> None:
+def test_grpc_answers_as_the_specification_has_it(start: Start, dsn: str) -> None:
     """Too large is RESOURCE_EXHAUSTED and not again, also when it grows only once it is inflated; garbage is
     INVALID_ARGUMENT; what is not here UNIMPLEMENTED; the health service says that it serves."""
     import grpc
@@ -138,7 +116,7 @@ def test_grpc_answers_as_the_specification_has_it(start: Start, database: str) -
         assert call(method, b"\xff\xfe nonsense") == "INVALID_ARGUMENT"
         assert call("/opentelemetry.proto.collector.trace.v1.TraceService/Import", b"") == "UNIMPLEMENTED"
         assert call("/grpc.health.v1.Health/Check", b"") == b"\x08\x01"
-    assert query(database, "SELECT source, bytes FROM dead_letters") == [("otlp traces", b"\xff\xfe nonsense")]
+    assert query(dsn, "SELECT source, bytes FROM dead_letters") == [("otlp traces", b"\xff\xfe nonsense")]
     assert gateway.recorded == list(range(10))
 
 
@@ -204,13 +182,13 @@ def test_acknowledged_spans_survive_kill_9(start: Start) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_while_the_database_is_away_senders_are_asked_to_come_back(start: Start, database: str, server: str) -> None:
+def test_while_the_database_is_away_senders_are_asked_to_come_back(start: Start, dsn: str, server: str) -> None:
     """Without its database the gateway lives, is not ready and answers 503, never 500; with it again all is recorded."""
     gateway = start().ready()
     assert said(gateway.get("/health/ready")) == (200, {"status": "ready"})
     stream = Stream(bodies=60, size=10)
     stream.begin(gateway.http)
-    name = database.partition("@/")[2].partition("?")[0]
+    name = dsn.partition("@/")[2].partition("?")[0]
     for _ in range(3):
         query(
             server,
@@ -258,7 +236,7 @@ def test_a_stop_cuts_nobody_off(start: Start, number: int) -> None:
     assert "Traceback" not in "\n".join(gateway.lines)
 
 
-def test_tokens_and_routes_are_read_again(start: Start, database: str) -> None:
+def test_tokens_and_routes_are_read_again(start: Start, dsn: str) -> None:
     """At SIGHUP a new token holds beside the old one, then alone; settings that are wrong change nothing; nobody is cut off."""
     old, new = new_token(), new_token()
 
@@ -291,7 +269,7 @@ def test_tokens_and_routes_are_read_again(start: Start, database: str) -> None:
         reread(text, says)
         gateway.lines.append(f"OTLP/HTTP on {url}")
         assert statuses() == expected, says
-    assert query(database, "SELECT DISTINCT tenant FROM agent_events") == [("team-a",)]
+    assert query(dsn, "SELECT DISTINCT tenant FROM agent_events") == [("team-a",)]
     assert gateway.end() == 0
     assert not any(token in line for token in (old, new) for line in gateway.lines)
 

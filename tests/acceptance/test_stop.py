@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 from spanpost.testing.fake_slack import TOKEN
-from tests.acceptance.gateway_process import Gateway, query, request
+from tests.acceptance.gateway_process import Gateway, Start, query, request
 from tests.acceptance.test_gateway import body
-from tests.conftest import find, fresh_database, made_server
+from tests.conftest import find, made_server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
-Start = Callable[..., Gateway]
-
 #: What is promised of a stop, seconds; and what the machine may take to start and to end a process on a busy day.
 PROMISED, MACHINE = 10.0, 3.0
 
@@ -31,24 +29,6 @@ def server() -> Iterator[str]:
     """DSN of a throw-away server, which may be stopped."""
     with made_server(Path(find("postgres"))) as dsn:
         yield dsn
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[str]:
-    with fresh_database(server) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def start(database: str, tmp_path: Path) -> Iterator[Start]:
-    with ExitStack() as stack:
-
-        def go(toml: str = "", **environment: str) -> Gateway:
-            gateway = Gateway(database, tmp_path, toml, **environment)
-            stack.callback(gateway.kill)
-            return gateway.ready()
-
-        yield go
 
 
 @contextmanager
@@ -81,9 +61,9 @@ def ended_within(gateway: Gateway) -> float:
     return time.monotonic() - began
 
 
-def test_while_the_database_hangs_in_a_commit(start: Start, database: str) -> None:
+def test_while_the_database_hangs_in_a_commit(start: Start, dsn: str) -> None:
     """Requests whose commits hang are answered 503, and the process is gone in time, without a traceback."""
-    gateway = start()
+    gateway = start().ready()
     assert gateway.post(body(0, 10)) == 200
     url = gateway.http
     answers: list[Any] = []
@@ -94,7 +74,7 @@ def test_while_the_database_hangs_in_a_commit(start: Start, database: str) -> No
         except OSError as error:
             answers.append(error)
 
-    with hanging(database):
+    with hanging(dsn):
         senders = [threading.Thread(target=ask, args=(n * 10,)) for n in range(1, 4)]
         for sender in senders:
             sender.start()
@@ -114,7 +94,7 @@ def test_while_slack_hangs(start: Start) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
     try:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        gateway = start(SPANPOST_SLACK__TOKEN=TOKEN, SPANPOST_SLACK__BASE_URL=address)
+        gateway = start(SPANPOST_SLACK__TOKEN=TOKEN, SPANPOST_SLACK__BASE_URL=address).ready()
         now = time.time_ns()
         told = (
             '{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "' + "a" * 32 + '", "spanId": "' + "b" * 16 + '",'
@@ -135,7 +115,7 @@ def test_while_clients_are_in_the_middle(start: Start) -> None:
     """Connections that are idle, that stopped in headers or in a body, by HTTP and by gRPC, hold nobody up."""
     import grpc
 
-    gateway = start()
+    gateway = start().ready()
     host, port = gateway.http.removeprefix("http://").split(":")
     said = [
         b"",

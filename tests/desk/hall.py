@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from uuid import UUID, uuid4
 
+from msgspec.structs import replace
+
 from spanpost.desk.base import Asked, Message
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Result, Verb, Verdict
@@ -32,6 +34,9 @@ class Hall:
     def ask(self, task: Task, channel: str, ts: str, approval: Approval | None = None) -> UUID:
         """Have a question, or a task, told in a message; return its key."""
         key = uuid4()
+        if approval is not None:
+            approval = replace(approval, key=key)
+            task = replace(task, approvals=(approval,))
         self.known[key] = (task, approval, {(channel, ts)})
         if approval is None:
             self.roots[channel, ts] = key
@@ -74,7 +79,10 @@ class Hall:
         if key not in self.known:
             return None
         task, approval, places = self.known[key]
-        return Asked(key=key, task=task, approval=approval, is_told_there=(message.channel, message.ts) in places)
+        is_there = (message.channel, message.ts) in places
+        if not any((message.channel, message.ts) in known[2] for known in self.known.values()):
+            is_there = message.is_ours
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
 
     async def told_in(self, message: Message) -> Asked | None:
         await self._answer("told_in")

@@ -12,6 +12,7 @@ from spanpost.desk.slack.check import wanted
 from spanpost.domain.errors import ConfigError
 from spanpost.reception import Reception, apps_of, needs_desk, rules_of
 from spanpost.settings import load
+from spanpost.sinks.slack.check import SCOPES
 from tests.conftest import ROOT
 from tests.desk.hall import Hall
 
@@ -113,7 +114,8 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     settings = load(desk={"rules": [rule]})
     assert settings.desk is not None
     needed = wanted(rules_of(settings.desk), hears_replies=True, joins=False)
-    assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed)
+    of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
+    assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink
     told = manifest["settings"]
     assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups"]
     assert told["interactivity"]["is_enabled"] is True

@@ -28,6 +28,7 @@ class Api:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
         self.asked: list[str] = []
+        self.tokens: list[str] = []
         self.url = ""
         self.gate = asyncio.Event()
         self.gate.set()
@@ -35,6 +36,7 @@ class Api:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
         self.asked.append(method)
+        self.tokens.append(request.headers["authorization"])
         await self.gate.wait()
         answer = self.answers.get(method, {"ok": False, "error": "missing_scope", "needed": "users:read"})
         if isinstance(answer, list):
@@ -208,6 +210,16 @@ async def test_resolvers(people: tuple[SlackPeople, Clock]) -> None:
     assert await ask("alice") == Answer(is_allowed=True)
     failures = await asyncio.gather(*(ask(name) for name in ("never", "raises", "odd", "missing")))
     assert all(isinstance(found, Failed) and "xoxb" not in found.reason for found in failures)
+
+
+async def test_each_call_bears_its_token(api: Api) -> None:
+    """The bot's token everywhere, but where another is asked for."""
+    api.answers = {"auth.test": {"ok": True}, "apps.connections.open": {"ok": True}}
+    calls = Web("xoxb-1", base_url=api.url)
+    await calls.call("auth.test")
+    await calls.call("apps.connections.open", token="xapp-1")
+    assert api.tokens == ["Bearer xoxb-1", "Bearer xapp-1"]
+    await calls.close()
 
 
 async def test_nothing_of_a_call_is_in_its_trouble() -> None:

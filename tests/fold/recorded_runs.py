@@ -31,6 +31,10 @@ UNSAID = {
     "openai-v2/stream",
     "openai-agents-openinference/guardrail",
     "openai-agents-otelv2/guardrail",
+    "dspy",
+    "llama-index-traceloop",
+    "smolagents/llmfail",
+    "vercel-ai-5/llmfail",
 }
 #: What is wrong on the wire, each looked at in the recording: input and output as they are told.
 TOLD_OTHERWISE = {

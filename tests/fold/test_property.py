@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
+from spanpost.fold import walk
 from tests.fold.histories import Fetcher, feed, history, placed, resumptions
 from tests.fold.oracle import figures
 from tests.thorough import IN_CI, IS_SAME
@@ -26,6 +27,7 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 @example(seed=4048, order=0)  # a task that hangs below such a circle
 @example(seed=1595511321, order=2**32 - 1)  # an exception in a task that a span names before a run of it is known
 @example(seed=22460, order=1646605573)  # a run taken for a later one until the box above it came
+@example(seed=259115, order=259113)  # two runs that began at once and link to one another
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
     """A shuffled, repeated history in random batches comes to the same as the history in order and whole."""
     told = history(Random(seed))
@@ -51,6 +53,17 @@ def test_what_is_fetched_when_it_is_asked_for_comes_to_the_same(seed: int, order
     told = resumptions(Random(seed))
     fetcher = feed(told, Random(order), Fetcher())
     assert fetcher.outcome() == feed(told, Random(order)).outcome()
+
+
+@given(seed=seeds, most=st.integers(min_value=1, max_value=12))
+def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
+    """Each observation is in one part, each trace too, and only a trace that touches more alone makes a part touch more."""
+    told = history(Random(seed))
+    parts = walk.parts(told, most)
+    assert sorted(i for part in parts for i in part) == list(range(len(told)))
+    traces = [{told[i].domain for i in part} for part in parts]
+    assert sum(map(len, traces)) == len({p.domain for p in told})
+    assert all(len(walk.domains([told[i] for i in part])) <= most for part, of in zip(parts, traces, strict=True) if len(of) > 1)
 
 
 @trying

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.domain.readings import Approval
-from spanpost.fold.routes import Match, Route, Routes, Verbosity, letters
+from spanpost.fold.letters import Again
+from spanpost.fold.likeness import likeness
+from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity, letters
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 
 BOTH = Routes(sinks=("console", "slack"))
@@ -156,3 +160,76 @@ def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
     assert len({(x.sink, x.key) for x in told}) == len(told)
     assert {x.sink for x in told} <= set(routes.sinks)
     assert {x.lane for x in told if x.mode is Mode.NEWS} <= {x.lane for x in told if x.mode is Mode.STATE}
+
+
+@pytest.mark.parametrize(
+    ("match", "task", "is_taken"),
+    [
+        (Match(topic=("legal", "pay*")), a_task(topic="payments"), True),
+        (Match(topic="pay*"), a_task(topic="repay"), False),
+        (Match(topic="*"), a_task(topic=None), False),
+        (Match(repo="shop/*"), a_task(repo="shop/checkout"), True),
+        (Match(attributes=(("agent.requested_by", "mina"),)), a_task(requested_by="mina"), True),
+        (Match(attributes=(("team.name", "a.c"),)), a_task(attributes={"team.name": "abc"}), False),
+        (Match(attributes=(("team.name", ("pay*", "legal")),)), a_task(attributes={"team.name": "payments"}), True),
+        (Match(cost_usd=Decimal(5)), a_task(cost_usd=Decimal("5.01")), True),
+        (Match(cost_usd=Decimal(5)), a_task(cost_usd=None), False),
+        (Match(least=Severity.ERROR), a_task(status="stalled"), False),
+        (Match(least=Severity.WARNING), a_task(status="stalled"), True),
+        (Match(least=Severity.ERROR), a_task(status="error"), True),
+        (Match(least=Severity.WARNING), a_task(error_count=1), True),
+    ],
+)
+def test_what_a_route_takes(match, task, is_taken):
+    """Words with stars, lists of them, fields by the name of their attribute, other attributes, cost, severity."""
+    assert match.takes(task) is is_taken
+
+
+def test_a_route_for_the_grave_tells_what_is_grave_beside_the_others():
+    """Of a task that failed the alarm channel hears the end, and not the milestones on the way."""
+    alarms = Route(sink="slack", address="#alarms", match=Match(least=Severity.ERROR))
+    routes = Routes(sinks=("slack",), routes=(alarms,))
+    failed = a_task(status="error")
+    for kind, status, told in ((Kind.END, "error", {"", "#alarms"}), (Kind.ARTIFACT, "working", {""})):
+        news = [x.address for x in letters(failed, a_checkpoint(failed, kind=kind, status=status), routes) if x.mode is Mode.NEWS]
+        assert set(news) == told
+
+
+def test_of_a_muted_task_only_questions_and_the_end_are_told():
+    """A person muted it: its message goes on, its thread is quiet."""
+    muted = a_task(is_muted=True)
+    news = {k for k in Kind for x in letters(muted, a_checkpoint(kind=k), BOTH) if x.mode is Mode.NEWS}
+    assert news == {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED}
+    assert [x.mode for x in letters(muted, None, Routes(sinks=("slack",)))] == [Mode.STATE]
+
+
+def test_where_news_can_be_edited_a_decision_is_shown_with_its_question():
+    """A sink that edits has the question's letter anew in place of another; the others hear of the decision by itself."""
+    told = UUID(int=5)
+    task = a_task(approvals=(Approval(id="a", question="Deploy?", told_by=told, decision="deny"),))
+    resolved = a_checkpoint(task, kind=Kind.APPROVAL_RESOLVED, ref="a")
+    routes = Routes(sinks=("slack", "webhook"), editing=frozenset({"slack"}))
+    news = {x.sink: x for x in letters(task, resolved, routes) if x.mode is Mode.NEWS}
+    assert (news["slack"].checkpoint_id, news["slack"].key, news["slack"].again) == (told, str(told), Again.CHANGED)
+    assert (news["webhook"].checkpoint_id, news["webhook"].again) == (resolved.id, Again.NEVER)
+
+
+def test_errors_that_are_alike_have_one_key():
+    """Numbers, ids, paths and quotes differ between two accidents of one kind; another text or type is another error."""
+    routes = Routes(sinks=("slack",), editing=frozenset({"slack"}))
+
+    def key(text, ref="Timeout"):
+        [one] = [x for x in letters(a_task(), a_checkpoint(kind=Kind.ERROR, text=text, ref=ref), routes) if x.mode is Mode.NEWS]
+        return one.key
+
+    same = ["no answer within 120 s from /srv/a/b.py", "No answer within 7 s from /opt/c.py/d", "no answer within 0x7f s from /x/y"]
+    assert len({key(text) for text in same}) == 1
+    assert len({key(text) for text in ('no "a"', "no 'b'")}) == 1
+    assert len({key(same[0]), key("disk full"), key(same[0], "OSError")}) == 3
+
+
+@given(st.text(max_size=600))
+def test_any_error_has_a_key(text):
+    """Whatever it says, it is like itself."""
+    error = a_checkpoint(kind=Kind.ERROR, text=text)
+    assert likeness(error) == likeness(error)

@@ -13,9 +13,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanpost.domain.observations import Observation
+from spanpost.intake import json_pieces
 from spanpost.intake import pieces as cutting
 from spanpost.intake.decode import decode_logs, decode_traces
 from spanpost.intake.decoded import Undecodable
+from spanpost.intake.encodings import TooLarge
 from spanpost.intake.pieces import cut, pieces
 from tests.thorough import thorough
 
@@ -145,3 +147,56 @@ def test_a_large_body_of_json_is_read_in_pieces(signal: str) -> None:
         lost.update(piece.decoded.lost)
     assert lost == whole.lost
     assert sum(whole.lost.values()) > 0
+
+
+_json = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='a,"\\\\é[]{}', max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a,"\\\\', max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def _commas(value: Any) -> int:
+    if isinstance(value, list | dict):
+        inner = list(value.values()) if isinstance(value, dict) else value
+        return max(len(value) - 1, 0) + sum(map(_commas, inner))
+    return 0
+
+
+@thorough(100)
+@given(_json, st.integers(1, 7), st.booleans())
+def test_values_are_counted_outside_of_text(value: Any, step: int, is_ascii: bool) -> None:
+    """However JSON is stepped through, the commas between values are told from those in text, escapes and all."""
+    body = json.dumps(value, ensure_ascii=is_ascii, separators=(",", ":")).encode()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_pieces, "_STEP", step)
+        count = _commas(value)
+        assert json_pieces.has_more_values(body, count - 1) is (count > 0 and body.count(b",") > count - 1) or count == 0
+        assert not json_pieces.has_more_values(body, count)
+
+
+def test_what_would_become_too_much_is_refused_or_left_out() -> None:
+    """Empty objects by the million are refused before they are parsed; a span of too many values is left out, its neighbours are
+    not; and a long text full of commas is nobody's fault."""
+    empty = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b"{}," * 200_000 + b"{}]}]}]}"
+    with pytest.raises(TooLarge, match="smaller batches"):
+        list(pieces("traces", empty, "t", is_json=True))
+    good = b'{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"chat"}'
+    numbers = b",".join([b'{"intValue":"1"}'] * 250_000)
+    heavy = b'{"name":"heavy","attributes":[{"key":"a","value":{"arrayValue":{"values":[' + numbers + b"]}}}]}"
+    told = b'{"name":"csv","attributes":[{"key":"a","value":{"stringValue":"' + b"1," * 400_000 + b'"}}]}'
+    body = b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b",".join((good, heavy, told, good)) + b"]}]}]}"
+    read = list(pieces("traces", body, "t", is_json=True))
+    assert [o.name for piece in read for o in piece.decoded.observations] == ["chat", "csv", "chat"]
+    assert [error for piece in read for _, error in piece.spoiled] == ["it holds more JSON values than one span or record may have"]
+
+
+def test_small_bodies_of_next_to_nothing_come_in_pieces() -> None:
+    """A body that is small and holds tens of thousands of spans is decoded by the handful, and each weighs what it costs."""
+    empty = b"\x12\x00" * 50_000
+    scope = b"\x12" + bytes((len(empty) & 127 | 128, len(empty) >> 7 & 127 | 128, len(empty) >> 14)) + empty
+    body = b"\x0a" + bytes((len(scope) & 127 | 128, len(scope) >> 7 & 127 | 128, len(scope) >> 14)) + scope
+    read = list(pieces("traces", body, "t", is_json=False))
+    assert max(len(piece.decoded.observations) for piece in read) <= cutting.PIECE // cutting.LEAST + 1
+    assert sum(len(piece.decoded.observations) for piece in read) == 50_000
+    assert sum(piece.size for piece in read) >= 50_000 * cutting.LEAST

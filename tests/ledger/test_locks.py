@@ -10,6 +10,8 @@ import asyncpg
 import pytest
 
 from spanpost.ledger.locks import FINE, lock, try_lock
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.testing.builders import a_span
 
 pytestmark = pytest.mark.acceptance
 
@@ -75,3 +77,16 @@ async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None
     assert await try_lock(first, set(FEW), set(FEW))  # its own
     assert not await try_lock(first, set(FEW), MANY)
     assert await waits(second, {bytes([0]) * 16})
+
+
+async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(two: tuple[Any, Any], postgres_dsn: str) -> None:
+    """More domains than are locked one by one are recorded some at a time: who has others in hand keeps nobody waiting."""
+    await lock(two[0], {n.to_bytes(16, "little") for n in range(400)})
+    ledger = PostgresLedger(postgres_dsn)
+    await ledger.open()
+    try:
+        batch = [a_span(trace=n, attributes={"gen_ai.operation.name": "invoke_agent"}) for n in range(1, FINE + 10)]
+        recorded = await asyncio.wait_for(ledger.record(batch), 60)
+    finally:
+        await ledger.close()
+    assert (recorded.events, len(recorded.tasks)) == (len(batch), len(batch))

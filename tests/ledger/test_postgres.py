@@ -20,12 +20,15 @@ from spanpost.domain.outcomes import GiveUp
 from spanpost.fold.silence import Patience
 from spanpost.ledger import kin
 from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql import schema
 from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING
 from spanpost.testing.exercise_silence import beat
 from spanpost.testing.observed import a_run, an_event, ended, started
 from spanpost.testing.postgres import with_database
+from tests.fold.test_lifetime_totals import run as lifetime
+from tests.fold.test_links import agent
 
 pytestmark = pytest.mark.acceptance
 
@@ -470,3 +473,25 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
         await ledger.open()
         assert await ledger._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
         await ledger.close()
+
+
+# --- what lies in several traces ---------------------------------------------------------------------------------------
+
+
+async def test_what_links_and_lifetimes_join_is_what_memory_makes_of_it(ledger: PostgresLedger) -> None:
+    """Runs that a link joins, and totals of a lifetime, each span a transaction of its own: rows as the memory ledger has them."""
+    spans = [
+        *(agent(number, 4, number, 9, "writer", links=(1,)) for number in (2, 3)),
+        agent(1, 1, 0, 9, "planner"),
+        *(lifetime(number, total) for number, total in ((12, 700), (11, 500))),
+    ]
+    memory = MemoryLedger()
+    for one in spans:
+        assert not (await ledger.record([one])).lost
+        memory.record_now([one])
+    query = TaskQuery(limit=100)
+    told = [(t.uid, t.parent_uid, t.name, t.segments, t.input_tokens) for t in await ledger.tasks(query)]
+    assert sorted(told, key=str) == sorted(
+        [(t.uid, t.parent_uid, t.name, t.segments, t.input_tokens) for t in memory.tasks_now(query)], key=str
+    )
+    assert sorted(one[4] for one in told if one[4] is not None) == [200, 500]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import signal
@@ -13,11 +12,8 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from tests.conftest import find, fresh_database, made_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,44 +67,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
     lines = [f"[{group}]\n" + "".join(f"{name} = {where}\n" for name, where in found.items()) for group, found in groups.items()]
     (info / "entry_points.txt").write_text("\n".join(lines))
     return os.pathsep.join([str(site), str(ROOT / "src")])
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """DSN of a throw-away server."""
-    with made_server(Path(find("postgres"))) as dsn:
-        yield dsn
-
-
-@pytest.fixture
-def database(server: str) -> Iterator[Database]:
-    """Lend a fresh database that is asked what survived."""
-    with fresh_database(server) as dsn:
-        yield Database(dsn)
-
-
-class Database:
-    """A database, asked from outside what is in it."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-
-    def fetch(self, query: str) -> list[tuple[Any, ...]]:
-        import asyncpg
-
-        async def ask() -> list[tuple[Any, ...]]:
-            connection = await asyncpg.connect(self.dsn)
-            try:
-                return [tuple(row) for row in await connection.fetch(query)]
-            finally:
-                await connection.close()
-
-        return asyncio.run(ask())
-
-    @property
-    def tasks(self) -> list[tuple[str, str]]:
-        """Name and status of each task, sorted."""
-        return sorted(self.fetch("SELECT name, status FROM agent_tasks"))
 
 
 class Child:

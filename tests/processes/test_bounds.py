@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.processes.conftest import Database, Run
+from tests.conftest import Database
+from tests.processes.conftest import Run
 
 #: A transaction of somebody else's, against which nothing can be recorded until it is let go.
 HANG = """

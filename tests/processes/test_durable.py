@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import Database, Run, Start
+from tests.conftest import Database
+from tests.processes.conftest import Run, Start
 
 #: Another start, which has nothing to tell of its own.
 NEXT = "spanpost.attach(); assert spanpost.flush(60), 'not everything was imported'"

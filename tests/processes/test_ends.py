@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.processes.conftest import Database, Run, Start
+from tests.conftest import Database
+from tests.processes.conftest import Run, Start
 
 
 def test_exit_with_an_open_span(run: Run, database: Database) -> None:

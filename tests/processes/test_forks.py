@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import PRELUDE, Database, Run, Start, needs_package
+from tests.conftest import Database
+from tests.processes.conftest import PRELUDE, Run, Start, needs_package
 
 
 def test_fork_with_an_open_span(run: Run, database: Database) -> None:

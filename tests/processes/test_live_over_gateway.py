@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gateways import Gateway
-from tests.processes.conftest import Database, Start
+from tests.conftest import Database
+from tests.processes.conftest import Start
 
 pytestmark = pytest.mark.acceptance
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.processes.conftest import Database, Run, needs_package
+from tests.conftest import Database
+from tests.processes.conftest import Run, needs_package
 
 
 def test_a_provider_that_the_application_made_before(run: Run, database: Database) -> None:

@@ -12,7 +12,8 @@ from spanpost.fold.silence import Patience
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.testing.gateway import Gateway
-from tests.processes.conftest import Database, Start
+from tests.conftest import Database
+from tests.processes.conftest import Start
 
 QUICK = {"SPANPOST_INTAKE__HEARTBEAT_INTERVAL": "1", "SPANPOST_SILENCE__INTERRUPT_AFTER": "1"}
 WORK = """

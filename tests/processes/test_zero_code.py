@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.conftest import PRELUDE, Database, Run, needs_package
+from tests.conftest import Database
+from tests.processes.conftest import PRELUDE, Run, needs_package
 
 #: A program that knows nothing of spanpost.
 AGENT = PRELUDE.replace("import spanpost\n", "")

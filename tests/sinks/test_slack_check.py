@@ -190,7 +190,7 @@ def test_the_token_is_shown_nowhere():
     assert settings.token is not None
     assert settings.token.get_secret_value() == "xoxb-canary"
     sink = registry.open_sink("slack", settings)
-    assert "canary" not in repr(settings) + repr(sink) + repr(vars(sink)) + repr(vars(vars(sink)["_transport"]))
+    assert "canary" not in repr(settings) + repr(sink) + repr(vars(sink)) + repr(vars(vars(sink)["_own"].transport))
 
 
 def test_settings_come_to_the_sink():

@@ -16,7 +16,7 @@ from spanpost.sinks.slack import flow
 from spanpost.sinks.slack.calls import Place, Request, Response
 from spanpost.sinks.slack.flow import CLOSED_FOR_EDITS, DELETED, WHY
 from spanpost.sinks.slack.preview import Preview
-from spanpost.sinks.slack.sink import SlackSink
+from spanpost.sinks.slack.sink import SlackSink, Space
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
 
 POSTED = Response(body={"ok": True, "channel": "C1", "ts": "1.1"})
@@ -231,12 +231,17 @@ async def test_a_preview_writes_what_it_would_post():
 
 
 async def test_an_address_names_the_channel():
-    """workspace/#channel posts to #channel; none posts to the sink's own."""
-    out = io.StringIO()
-    sink = SlackSink(channel="#own", transport=Preview(out))
-    await sink.deliver(a_delivery(sink="slack", address="acme/#legal"))
-    await sink.deliver(a_delivery(sink="slack"))
-    assert [json.loads(x)["arguments"]["channel"] for x in out.getvalue().splitlines()] == ["#legal", "#own"]
+    """workspace/#channel posts to #channel there; none posts to the sink's own; a workspace that is not set is refused."""
+    out, other = io.StringIO(), io.StringIO()
+    acme = Space("acme", Preview(other), "#general")
+    sink = SlackSink(channel="#own", transport=Preview(out), others=[acme])
+    for address in ("acme/#legal", "#sales", "", "acme/"):
+        await sink.deliver(a_delivery(sink="slack", address=address))
+    assert [json.loads(x)["arguments"]["channel"] for x in out.getvalue().splitlines()] == ["#sales", "#own"]
+    assert [json.loads(x)["arguments"]["channel"] for x in other.getvalue().splitlines()] == ["#legal", "#general"]
+    with pytest.raises(Refused) as caught:
+        await sink.deliver(a_delivery(sink="slack", address="gone/#legal"))
+    assert caught.value.closes == "slack:gone"
 
 
 async def test_a_closed_preview_is_unavailable():

@@ -7,13 +7,14 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sinks.test_slack_render import nodes
+from tests.sinks.slack_limits import nodes
 from tests.thorough import thorough
 
 from spanpost.conventions import STATUSES
 from spanpost.demo.gallery import gallery
 from spanpost.sinks.slack.picture import Shown, page
-from spanpost.sinks.slack.render import Message, Style, reply, root
+from spanpost.sinks.slack.render import Message, Style, root
+from spanpost.sinks.slack.replies import reply
 from spanpost.testing.exercise_sink import a_hostile_task
 from spanpost.testing.strategies import checkpoints, tasks
 

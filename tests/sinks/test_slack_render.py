@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import re
 from datetime import timedelta
-from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
+from tests.sinks.slack_limits import blocks_of, check, nodes
 from tests.thorough import thorough
 
 from spanpost.conventions import STATUSES
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step
-from spanpost.sinks.slack import blocks as kit
 from spanpost.sinks.slack import render
+from spanpost.sinks.slack.links import Template
+from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.render import Message, Style
+from spanpost.sinks.slack.replies import reply
 from spanpost.testing.exercise_sink import HOSTILE, a_hostile_task
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.strategies import checkpoints, tasks
-
-
-def blocks_of(message: Message) -> Iterator[dict[str, Any]]:
-    yield from message.blocks
-    for attachment in message.attachments:
-        yield from attachment["blocks"]
-
-
-def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a payload."""
-    if isinstance(value, dict):
-        yield value
-        for v in value.values():
-            yield from nodes(v)
-    elif isinstance(value, list):
-        for v in value:
-            yield from nodes(v)
 
 
 def shown(message: Message) -> str:
@@ -49,58 +34,40 @@ def shown(message: Message) -> str:
     )
 
 
-def check(message: Message) -> None:
-    """Hold a message to Slack's limits and to ours."""
-    every = list(blocks_of(message))
-    assert len(message.blocks) >= 1
-    assert len(every) <= kit.MAX_BLOCKS
-    assert kit.size([message.blocks, message.attachments]) <= kit.BUDGET
-    assert 0 < len(message.text) <= kit.MAX_TEXT
-    unescaped = message.text.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "")
-    assert not set(unescaped) & set("<>&")
-    json.dumps(message.arguments(), allow_nan=False).encode()
-    for node in nodes([every, message.attachments]):
-        match node.get("type"):
-            case "section":
-                assert node["text"]["type"] == "plain_text"
-                assert 0 < len(node["text"]["text"]) <= kit.MAX_SECTION
-            case "context":
-                assert 0 < len(node["elements"]) <= kit.MAX_CONTEXT_ELEMENTS
-            case "plain_text":
-                assert "<!" not in node["text"]
-                assert "<@" not in node["text"]
-                assert node["text"].strip()
-            case "mrkdwn":
-                pytest.fail("nothing that agents write goes where Slack parses")
-            case "rich_text" | "rich_text_section" | "rich_text_preformatted" | "rich_text_quote":
-                assert node["elements"], "Slack refuses empty rich text"
-            case "text" | "link":
-                assert node["text"], "Slack refuses an empty text element"
-                assert node.get("url", "https://").startswith(("http://", "https://"))
-            case "plan":
-                assert 0 < len(node["tasks"]) <= 50
-                assert len({c["task_id"] for c in node["tasks"]}) == len(node["tasks"])
-            case "task_card":
-                assert node["status"] in ("pending", "in_progress", "complete", "error")
-                assert 0 < len(node["title"]) <= 256
-                assert "<!" not in node["title"]
-            case "broadcast" | "user" | "usergroup" | "channel":
-                pytest.fail("an agent's text became a mention")
-    assert message.metadata["event_type"] == "spanpost_message"
+IDS = ("U012AB3CD", "S0GROUP1")
+#: Every manner that settings and routes can make.
+manners = st.builds(
+    Manner,
+    prefix=st.sampled_from(["", "[prod]", "p" * 40]),
+    mention=st.sampled_from([(), IDS]),
+    shows_content=st.booleans(),
+    shows_logs=st.booleans(),
+    is_interactive=st.booleans(),
+    links=st.sampled_from(
+        [(), (Template("trace", "https://g.example/t/{trace_id}"), Template("logs", "https://l.example/?q={task_name}"))]
+    ),
+    note=st.sampled_from(["", "meant for #deploys (not_in_channel)"]),
+    patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
+)
 
 
 @thorough(80)
-@given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style))
-def test_any_root_is_within_limits_and_literal(task, children, style):
-    """Any task with any children, in both styles: every limit kept, nothing parsed, JSON without NaN."""
-    check(render.root(task, children, key="k", style=style))
+@given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), manners)
+def test_any_root_is_valid_within_limits_and_literal(task, children, style, manner):
+    """Any task with any children, in both styles and any manner: Slack's own types, every limit kept, nothing parsed, JSON without NaN."""
+    check(render.root(task, children, key="k", style=style, manner=manner), manner.mention)
 
 
 @thorough(80)
-@given(tasks, checkpoints, st.booleans(), st.sampled_from(Style))
-def test_any_reply_is_within_limits_and_literal(task, checkpoint, is_root, style):
-    """Any news of any task, in both styles: every limit kept, nothing parsed."""
-    check(render.reply(task, checkpoint, key="k", is_root=is_root, style=style))
+@given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), manners, st.integers(1, 10**6), st.booleans())
+def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root, style, manner, count, is_asked):
+    """Any news of any task, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
+    if is_asked and task.approvals:
+        checkpoint = msgspec.structs.replace(checkpoint, kind=Kind.APPROVAL_REQUESTED, ref=task.approvals[0].id)
+    figures = ("checkout p99 840 → 310 ms",) if checkpoint.kind is Kind.END else ()
+    check(
+        reply(task, checkpoint, key="k", is_root=is_root, style=style, manner=manner, count=count, figures=figures), manner.mention
+    )
 
 
 @pytest.mark.parametrize("style", Style)
@@ -110,7 +77,7 @@ def test_hostile_text_everywhere(text, style):
     task = a_hostile_task(text)
     check(render.root(task, [a_task(f"c{i}", name=text, action=text) for i in range(40)], key="k", style=style))
     for kind in Kind:
-        check(render.reply(task, a_checkpoint(task, kind=kind, text=text, detail=text, ref=text), key="k", style=style))
+        check(reply(task, a_checkpoint(task, kind=kind, text=text, detail=text, ref=text), key="k", style=style))
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -134,7 +101,7 @@ def test_slack_sdks_own_models_take_it(status):
 
 
 def test_the_root_says_it_all():
-    """One message shows status, name, bar, step, agents, action, context, tokens, cost, time, artifact, link."""
+    """One message shows status, name, bar, step, agents, action, context, tokens, cost, time, when it was heard, artifact, links."""
     task = a_task(
         progress=60.0,
         step_name="Fetch data",
@@ -146,30 +113,46 @@ def test_the_root_says_it_all():
         context_window_source="table",
         tool_calls=7,
         tool_errors=1,
-        links={"trace": "https://g.example/t"},
+        links={"run": "https://g.example/t"},
         artifacts=(Artifact(name="outline.md", uri="https://f.example/o.md", kind="file"),),
     )
-    message = render.root(task, (a_task("c", name="Check sources", status="complete"), a_task("d", name="Collect")), key="k")
-    text = shown(message)
+    manner = Manner(prefix="[prod]", links=(Template("trace", "https://g.example/{task_id}"),))
+    children = (a_task("c", name="Check sources", status="complete"), a_task("d", name="Collect"))
+    message = render.root(task, children, key="k", manner=manner)
+    text = shown(message).replace("\u00a0", " ")
     for part in (
-        "⚙️ Quarterly report  working",
+        "⚙️ [prod] Quarterly report  working",
         "██████░░░░ 60 %   3/5 Fetch data",
         "1 of 2 agents at work",
         "Check sources",
         "Collect",
         "reading 12 pages",
         "📎 outline.md",
-        "🔗 trace",
-        "🟡 context 72 % of 200k (table)",
+        "🔗 trace  ·  run",
+        "🟡 context ▰▰▰▰▰▰▰▱▱▱ 72 % of 200k (table)",
         "18.4k in · 1.2k out",
         "$0.04",
         "7 tool calls (1 failed)",
         "1m 14s",
+        "heard <!date^1772452874^{time_secs}|12:01:14 UTC>",
     ):
         assert part in text, part
     assert message.attachments[0]["color"] == render.COLOURS["green"]
     assert message.text == "⚙️ Quarterly report: working · 60 % · reading 12 pages"
     assert message.metadata == {"event_type": "spanpost_message", "event_payload": {"k": "k", "g": 0}}
+
+
+def test_a_task_that_ended_is_short():
+    """No plan, no bar, no action: what came of it, its figures, and when it ended."""
+    steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
+    task = a_task(
+        status="complete", progress=100.0, action="x", steps=steps, ended_at=NOON, results={"p99_before": 840, "p99_after": 310}
+    )
+    message = render.root(task, (a_task("c"),), key="k", manner=Manner(is_interactive=True))
+    assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context"]
+    assert "p99 840 → 310" in shown(message)
+    assert "ended" in shown(message)
+    assert "░" not in shown(message)
 
 
 def test_the_plain_style_uses_nothing_new():
@@ -186,43 +169,52 @@ def test_equal_tasks_render_equally():
     assert render.root(a_task(), key="k") == render.root(a_task(), key="k")
 
 
-def test_steps_become_cards():
-    """Steps that are done, under way and failed have the card's status for it."""
+def test_steps_that_are_done_are_one_card():
+    """What is done is folded, the step under way has a card with what it is doing, and the head does not say it again."""
     steps = tuple(Step(name=n, index=i) for i, n in enumerate(("Plan", "Fetch", "Write"), 1))
-    working = render.root(a_task(steps=steps, step_name="Write", step_index=3), key="k").blocks[1]
-    failed = render.root(a_task(steps=steps, status="error"), key="k").blocks[1]
-    assert [c["status"] for c in working["tasks"]] == ["complete", "complete", "in_progress"]
-    assert [c["status"] for c in failed["tasks"]] == ["complete", "complete", "error"]
+    plan = render.root(a_task(steps=steps, step_name="Write", step_index=3, step_count=4, action="typing"), key="k").blocks[1]
+    assert [(c["title"], c["status"]) for c in plan["tasks"]] == [("Plan, Fetch", "complete"), ("Write", "in_progress")]
+    assert plan["tasks"][1]["details"]["elements"][0]["elements"][0]["text"] == "typing"
+    assert plan["title"] == "Step 3 of 4"
+    many = tuple(Step(name=f"step {i}", index=i) for i in range(1, 60))
+    plan = render.root(a_task(steps=many, step_name="step 59", step_index=59), key="k").blocks[1]
+    assert [c["title"] for c in plan["tasks"]] == ["58 steps done", "step 59"]
 
 
 def test_of_many_agents_the_ones_at_work_are_shown():
-    """When not all cards fit, those under way and failed are kept before those that are done."""
+    """Those that are done are one card; of those at work as many are shown as fit, and the rest is counted."""
     children = [a_task(f"c{i}", name=f"agent {i}", status="complete") for i in range(40)]
     children[3] = a_task("c3", name="agent 3", status="error")
     children[7] = a_task("c7", name="agent 7")
     plan = render.root(a_task(), children, key="k").blocks[1]
+    assert [c["title"] for c in plan["tasks"]] == ["agent 3", "agent 7", "38 agents done"]
+    plan = render.root(a_task(), [a_task(f"c{i}", name=f"agent {i}") for i in range(40)], key="k").blocks[1]
     assert len(plan["tasks"]) == render.CARDS
-    assert {"agent 3", "agent 7"} <= {c["title"] for c in plan["tasks"]}
+    assert plan["tasks"][-1]["title"] == "and 31 more"
 
 
-def test_a_failure_shows_the_end_of_its_log_scrubbed():
-    """The log's last lines, without the token that it holds."""
-    error = Failure(
-        type="TimeoutError",
-        message="gave up",
-        log_tail="\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl",
-    )
-    text = shown(render.root(a_task(status="error", error=error), key="k"))
+def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
+    """The log's last lines stand in the thread, to be unfolded, without the token that they hold; the root stays short."""
+    tail = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
+    task = a_task(status="error", error=Failure(type="TimeoutError", message="gave up", log_tail=tail))
+    text = shown(render.root(task, key="k"))
     assert "TimeoutError: gave up" in text
-    assert "line 899\n[redacted]" in text
-    assert "line 1\n" not in text
+    assert "line" not in text
+    news = a_checkpoint(task, kind=Kind.END, status="error", text="Failed")
+    message = reply(task, news, key="k")
+    [log] = [b for b in message.blocks if b["type"] == "container"]
+    assert (log["is_collapsible"], log["default_collapsed"]) == (True, True)
+    said = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
+    assert said.endswith("line 899\n[redacted]")
+    assert len(said) <= 2_800
+    assert [b["type"] for b in reply(task, news, key="k", manner=Manner(shows_logs=False)).blocks] == ["rich_text", "context"]
 
 
 def test_an_end_says_its_figures():
     """The last reply carries tokens, cost, time and the results that the agent gave."""
     task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), results={"accuracy": "0.97"})
-    text = shown(render.reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
-    assert text == "✅ written18.4k in · 1.2k out  ·  $0.04  ·  1m 30s  ·  accuracy: 0.97"
+    text = shown(reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
+    assert text == "✅ written\naccuracy 0.9718.4k in · 1.2k out  ·  $0.04  ·  1m 30s"
 
 
 def test_a_question_names_its_risk_and_options():
@@ -230,4 +222,4 @@ def test_a_question_names_its_risk_and_options():
     asked = Approval(id="a1", question="Publish?", options=("approve", "deny"), risk="high")
     task = a_task(status="waiting", approvals=(asked,))
     checkpoint = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a1", text="Publish?", detail="to the board")
-    assert shown(render.reply(task, checkpoint, key="k")) == "✋ Publish?to the boardrisk high  ·  approve / deny"
+    assert shown(reply(task, checkpoint, key="k")) == "✋ Publish?to the boardrisk high  ·  approve / deny"

@@ -318,6 +318,18 @@ def test_a_sub_agents_end_is_a_checkpoint() -> None:
     assert (task.llm_calls, task.input_tokens) == (2, 2000)
 
 
+def test_a_prompt_given_up_rests_once_the_cli_says_that_it_idles() -> None:
+    """Escape is told by nothing but the hook for an idle prompt: a tool that was begun is then at work no more, until the next prompt."""
+    s = Session().prompt(0).call(1, stop_reason="tool_use")
+    s.tell("tool_decision", 2, tool_name="Bash", tool_use_id="t1", decision="accept", source="config")
+    assert folded(*s.records)[0][0].status == "working"
+    s.tell("hook_execution_start", 63, hook_event="Notification", hook_name="Notification:idle_prompt")
+    [task], _ = folded(*s.records)
+    assert (task.status, task.is_inferred) == ("waiting", True)
+    s.prompt(70, "p2")
+    assert folded(*s.records)[0][0].status == "working"
+
+
 def test_calls_beside_the_conversation_say_nothing_of_its_context() -> None:
     """A title's or a sub-agent's call is counted, and leaves the session's context use and model alone."""
     s = Session().prompt(0).call(1, fresh=150_000, query_source="repl_main_thread")
@@ -382,7 +394,7 @@ def test_points_and_records_are_never_added_up(random: Random) -> None:
     random.shuffle(mixed)
     [task], checkpoints = folded(*mixed)
     assert (task.input_tokens, task.cost_usd, task.status, task.segments) == (2000, Decimal("0.02"), "waiting", 1)
-    assert told(checkpoints) == [("end", "Waiting for its next prompt"), ("start", "Started: Claude Code")]
+    assert told([c for c in checkpoints if c.is_told]) == [("end", "Waiting for its next prompt"), ("start", "Started: Claude Code")]
 
 
 def test_points_alone_tell_when_work_is_done() -> None:
@@ -502,7 +514,7 @@ def traced(session: Session, parent: int) -> list[Observation]:
 
 @given(st.randoms(use_true_random=False))
 def test_a_session_below_its_callers_span(random: Random) -> None:
-    """With TRACEPARENT a session is the child task of the agent that started it, in any order of spans and records."""
+    """With TRACEPARENT a session is the child task of the agent that started it, and its sub-agent its own, in any order of spans and records."""
     caller = msgspec.structs.replace(
         span(1, "", 0, 20),
         attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "boss"},
@@ -530,8 +542,11 @@ def test_a_session_below_its_callers_span(random: Random) -> None:
     by_name = {task.name: task for task in tasks}
     session = by_name["Claude Code"]
     assert (session.parent_uid, session.status, session.segments) == (by_name["boss"].uid, "complete", 1)
-    assert (session.llm_calls, session.input_tokens, session.tool_calls, session.cost_usd) == (3, 3000, 1, Decimal("0.03"))
-    assert sorted(c.kind for c in checkpoints) == [Kind.END, Kind.END, Kind.START, Kind.START]
+    assert (session.llm_calls, session.input_tokens, session.tool_calls, session.cost_usd) == (2, 2000, 0, Decimal("0.02"))
+    helper = by_name["Explore"]
+    assert (helper.parent_uid, helper.status, helper.llm_calls, helper.input_tokens) == (session.uid, "complete", 1, 1000)
+    assert (helper.tool_calls, helper.cost_usd) == (0, Decimal("0.01"))
+    assert sorted(c.kind for c in checkpoints if c.is_told) == [Kind.END] * 3 + [Kind.START] * 3
 
 
 def test_spans_alone_show_a_session_before_its_prompts_span_has_ended() -> None:

@@ -81,7 +81,7 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     asks, ends = range(0, TASKS, 20), range(1, TASKS, 20)
     for part in range(3):
         for number in range(TASKS):
-            said = TOOL | {"agent.progress": 10.0 * part, "agent.action": f"part {part}"}
+            said = TOOL | {"agent.progress": 5.0 * part, "agent.action": f"part {part}"}
             world.ledger.record_now([ended(trace=number + 1, span=2 + part, parent=1, name="tool", attributes=said, at=part)])
         await world.run(away_at + OUTAGE * (part + 1) / 4)
     for number in asks:

@@ -18,15 +18,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import random
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from json import dumps
+from random import getrandbits
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
@@ -37,7 +40,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost import conventions as c
 from spanpost.agent import gateway
 from spanpost.agent.background import begin
-from spanpost.agent.gateway import ControlUnavailable, Unreachable
+from spanpost.agent.gateway import Closed, ControlUnavailable, Unreachable
 from spanpost.agent.progress import without_none
 from spanpost.agent.task import Task, current_task
 
@@ -61,6 +64,8 @@ AtExpiry = Literal["wait", "deny", "escalate", "expire"]
 #: Between two tries while nobody answers, growing; seconds. And how long a question may be unknown before that is said.
 _PAUSE = (0.2, 5.0)
 _UNKNOWN = 30.0
+#: An answer that says nothing new and comes sooner than this was not waited for, seconds.
+_SOON = 0.5
 #: Tasks of which acts are followed at most; who was not asked for longest is let go.
 _FOLLOWED = 1000
 
@@ -219,13 +224,20 @@ class _Asking:
         self.span = task.span if task is not None else trace.get_current_span()
         self.at_ns = time.time_ns()
 
-    def waiting(self) -> Any:
-        """Tell the question on the task's span, and return the span of the wait."""
-        if self.span.is_recording():
-            self.span.add_event(c.EVENT_APPROVAL_REQUESTED, self.said, self.at_ns)
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Be within the span of the wait, with the question told on the task's span; on this one where there is no other."""
         tracer = trace.get_tracer("spanpost.agent")
         attributes = {c.APPROVAL_ID: self.id, c.APPROVAL_DIGEST: self.mark}
-        return tracer.start_as_current_span(c.SPAN_APPROVAL_WAIT, attributes=attributes)
+        # A wait that the agent ends by itself is no failure.
+        with tracer.start_as_current_span(
+            c.SPAN_APPROVAL_WAIT, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as wait:
+            if not self.span.get_span_context().is_valid:
+                self.span = wait
+            if self.span.is_recording():
+                self.span.add_event(c.EVENT_APPROVAL_REQUESTED, self.said, self.at_ns)
+            yield
 
     def heard(self, told: Mapping[str, Any]) -> Decision:
         """Tell the answer on both spans, and return it."""
@@ -255,12 +267,14 @@ class _Asking:
 
     async def _ask(self) -> None:
         context = self.span.get_span_context()
+        # Where nothing is traced, the question is a trace of its own.
+        trace_id, span_id = (context.trace_id, context.span_id) if context.is_valid else (getrandbits(127) + 1, getrandbits(63) + 1)
         said = {"event.name": c.EVENT_APPROVAL_REQUESTED, **self.said}
         resource = getattr(getattr(self.span, "resource", None), "attributes", None) or {}
         tries = _Tries(f"the question {self.id} cannot be asked yet")
         while True:
             try:
-                return await self.control.ask(said, context.trace_id, context.span_id, self.at_ns, dict(resource))
+                return await self.control.ask(said, trace_id, span_id, self.at_ns, dict(resource))
             except Unreachable as error:
                 await tries.pause(error)
 
@@ -268,12 +282,12 @@ class _Asking:
         tries = _Tries(f"the answer to {self.id} cannot be waited for just now")
         asked_at = time.monotonic()
         while True:
+            began = time.monotonic()
             try:
                 told = await self.control.approval(self.id, self.mark, self.control.wait)
-            except Unreachable as error:
-                await tries.pause(error)
-                continue
-            except ControlUnavailable as error:
+            except Closed:
+                raise
+            except (Unreachable, ControlUnavailable) as error:
                 # It took the question: a token that is being replaced, a gateway that is being moved. A person may have answered.
                 await tries.pause(error)
                 continue
@@ -287,8 +301,8 @@ class _Asking:
                 return told
             elif told.get("state") == "void":
                 return {**told, "decision": c.EXPIRED, "is_expired": True, "comment": "it was asked again in other words"}
-            elif told.get("retry"):
-                await asyncio.sleep(_PAUSE[0])
+            elif time.monotonic() - began < _SOON:  # it is on its way out, and lets nobody wait
+                await asyncio.sleep(_SOON)
 
 
 def _after(expires_in: timedelta | float | None) -> datetime | None:
@@ -339,8 +353,19 @@ class _Followed:
     has_looked: threading.Event = field(default_factory=threading.Event)
 
 
-_followed: OrderedDict[str, _Followed] = OrderedDict()
+_followed: OrderedDict[tuple[str, int], _Followed] = OrderedDict()
 _following = threading.Lock()
+
+
+def _in_child() -> None:
+    """Begin anew in a forked child: who listened is the parent's."""
+    global _following
+    _following = threading.Lock()
+    _followed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def cancelled(task: Task | None = None) -> bool:
@@ -366,33 +391,37 @@ def messages_sync(task: Task | None = None) -> list[Message]:
 
 async def messages(task: Task | None = None) -> list[Message]:
     """Return what people wrote to the task since this was asked last."""
-    if _ref(task) in _followed:
+    if _ref(task) in _followed:  # it listens already
         return messages_sync(task)
     # The first look may take a second: not in the agent's loop. The context comes along, and with it the current task.
     return await asyncio.to_thread(messages_sync, task)
 
 
-def _ref(task: Task | None) -> str:
-    """Return by what spanpost knows the task: its id, else its span, else the trace."""
+def _ref(task: Task | None) -> tuple[str, int]:
+    """Return by what spanpost knows the task (its id, else its span, else the trace), and which run of it this is."""
     task = task or current_task()
-    if task is not None and task.task_id:
-        return task.task_id
     context = (task.span if task is not None else trace.get_current_span()).get_span_context()
+    if task is not None and task.task_id:
+        return task.task_id, context.span_id
     if not context.is_valid:
-        return ""
-    return f"{context.trace_id:032x}-{context.span_id:016x}" if task is not None else f"{context.trace_id:032x}"
+        return "", 0
+    return (
+        (f"{context.trace_id:032x}-{context.span_id:016x}", context.span_id)
+        if task is not None
+        else (f"{context.trace_id:032x}", 0)
+    )
 
 
 def _follow(task: Task | None) -> _Followed:
     ref = _ref(task)
-    if not ref:
+    if not ref[0]:
         return _Followed()
     with _following:
         followed = _followed.get(ref)
         if followed is None:
             followed = _followed[ref] = _Followed()
             try:
-                followed.work = begin(_listen(_control(), ref, followed))
+                followed.work = begin(_listen(_control(), ref[0], followed))
             except ControlUnavailable as error:
                 _log.warning("what people ask of a task is not heard: %s", error)
                 followed.has_looked.set()
@@ -410,8 +439,11 @@ async def _listen(control: Control, ref: str, followed: _Followed) -> None:
     _unseen()
     tries = _Tries("what people ask of a task is not heard just now")
     while True:
+        began, is_first = time.monotonic(), not followed.has_looked.is_set()
         try:
             told = await control.task(ref, followed.after, control.wait if followed.has_looked.is_set() else 0.0)
+        except Closed:
+            return
         except (Unreachable, ControlUnavailable) as error:
             await tries.pause(error)
             continue
@@ -427,6 +459,8 @@ async def _listen(control: Control, ref: str, followed: _Followed) -> None:
         followed.has_looked.set()
         if told.get("status") in c.FINAL_STATUSES:
             return
+        if not (is_first or told.get("acts")) and time.monotonic() - began < _SOON:
+            await asyncio.sleep(_SOON)
 
 
 def _hear(followed: _Followed, act: Mapping[str, Any]) -> None:

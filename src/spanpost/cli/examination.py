@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from spanpost.sinks.base import Finding as Found
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.check import Seen
-    from spanpost.settings import Settings
+    from spanpost.settings import GatewaySettings, Settings
     from spanpost.sinks.base import Sink
 
 #: What a sink may take to look at its far side, seconds.
@@ -138,7 +139,8 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
     room = settings.gateway
     if room is None or not room.enabled:
         return
-    from spanpost.gateway import refuse_missing, tls_context
+    from spanpost.certificates import tls_context
+    from spanpost.gateway import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
     for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
@@ -146,6 +148,7 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             look(room)
         except ConfigError as error:
             yield Finding("gateway", False, str(error))  # it says what to do itself
+    yield from _certificates(room)
     for field, port in (("http_port", room.http_port), ("grpc_port", room.grpc_port)):
         if port < 0:
             continue
@@ -164,6 +167,20 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced"
             )
+
+
+def _certificates(room: GatewaySettings) -> Iterator[Finding]:
+    """Look how long the certificates hold; files that cannot be used at all were told of already."""
+    from spanpost.certificates import judge
+
+    for field, path in (("tls_certificate", room.tls_certificate), ("client_ca", room.client_ca)):
+        if path is None:
+            continue
+        try:
+            for found in judge(path, field, datetime.now(UTC)):
+                yield Finding("gateway", found.holds, found.said, found.cure)
+        except (OSError, ValueError):
+            continue
 
 
 def _socket(path: Path) -> Finding:

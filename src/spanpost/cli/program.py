@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spanpost.cli.database import db
+from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, ask, print_json, settings_of
@@ -29,6 +30,7 @@ program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
+program.command(short_help="Answer an agent's question.")(decide)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 
@@ -222,6 +224,7 @@ def tasks(
     as_json: Json = False,
     status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status.")] = None,
     agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant.")] = None,
     task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
     database_url: DatabaseUrl = None,
@@ -233,7 +236,7 @@ def tasks(
 
     if status is not None and status not in STATUSES:
         raise ConfigError(f"--status {status}: there is no such status; use one of {', '.join(STATUSES)}")
-    query = TaskQuery(task_id=task_id, status=status, agent_name=agent, limit=limit)
+    query = TaskQuery(tenant=tenant, task_id=task_id, status=status, agent_name=agent, limit=limit)
     found = ask(settings_of(database_url, data_dir), lambda ledger: ledger.tasks(query))
     if as_json:
         from spanpost.fold.report import task_json
@@ -241,7 +244,7 @@ def tasks(
         print_json({"tasks": [task_json(task) for task in found]})
         return
     if not found:
-        asked = status or agent or task_id
+        asked = status or agent or tenant or task_id
         none = "no such tasks" if asked else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
         print(none, file=sys.stderr)
         return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
@@ -35,6 +36,10 @@ class Hall(Protocol):
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
 
     async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]: ...
+
+    async def last_end(self, task: Task) -> datetime | None:
+        """Return when a run of the task ended last, where another goes on."""
+        ...
 
     async def listen(self, hears: Callable[[bytes], None]) -> None: ...
 
@@ -94,6 +99,8 @@ class Answers:
             if task is None:
                 return None, False
             deeds = await self._hall.deeds(task.uid, VERBS, after, _MOST)
+            if deeds and (ended := await self._hall.last_end(task)) is not None:
+                deeds = [d for d in deeds if d.at > ended]  # what was asked of a run that has ended is over with it
             return (task, deeds), bool(deeds)
 
         found = await self._until(topic_of(tenant, TASK, ref), look, wait)
@@ -128,11 +135,14 @@ class Answers:
             if not waiting:
                 del self._waiting[topic]
 
-    async def _listen(self) -> None:
-        """Begin to listen, once for all."""
+    def begin(self) -> asyncio.Task[None]:
+        """Begin to listen, once for all who wait."""
         if self._listens is None:
-            self._listens = asyncio.ensure_future(self._hall.listen(self._hear))
-        await asyncio.shield(self._listens)
+            self._listens = asyncio.create_task(self._hall.listen(self._hear))
+        return self._listens
+
+    async def _listen(self) -> None:
+        await asyncio.shield(self.begin())
 
 
 def told_of(row: ApprovalRow) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class ControlHttp:
         tenant = self._tenant(headers.get("authorization"))
         if len(ref) > _LONGEST_ID:
             raise _Refused(400, _INVALID, "the id is too long")
+        if "\0" in ref + query.get("mark", ""):
+            raise Unknown("no id has such a character")
         wait = min(_number(query, "wait"), LONGEST)
         if kind == _APPROVALS:
             question = self._answers.approval(tenant, ref, query.get("mark", "")[:_LONGEST_ID], wait)

@@ -66,6 +66,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     ref: dict[str, Any] = {}
     #: The sink did nothing on purpose (an unchanged rendering, a muted route) and says why.
     skipped: str = ""
+    #: It stands elsewhere than it was addressed to, and why: a short word, as of `DeliveryError.reason`.
+    diverted: str = ""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

@@ -188,6 +188,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     usage: Usage | None = None
     #: Totals that a box reports over its calls: a flagged fallback where no call has tokens, never added.
     aggregate: Usage | None = None
+    #: They are totals of a lifetime: of whose (its process and agent). The run before it is taken off.
+    totals_of: str = ""
     response_id: str | None = None
     #: Model that answered, else the one asked for, as sent; and who serves it.
     model: str | None = None
@@ -197,6 +199,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # --- a tool call --------------------------------------------------------------------------------------------
     tool_name: str | None = None
     tool_call_id: str | None = None
+    #: It is no call of its own but a part of the one above it.
+    is_same_call: bool = False
     #: The tool call is known to have given no result (it waits for a person). Unknown is False.
     has_no_result: bool = False
     #: It is known to have given one: nobody is waited for. Unknown is False.
@@ -254,6 +258,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_key: str = ""
     #: What is open has answered, and rests unless something follows.
     rests: bool = False
+    #: It rests whatever was begun: its prompt has been open for a while.
+    is_idle: bool = False
     #: A model call beside the conversation (a sub-agent's, a title's): it says nothing of its context.
     is_aside: bool = False
     #: No sign of work, whatever it says.

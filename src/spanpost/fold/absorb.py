@@ -73,10 +73,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             if role is _LLM or role is _TOOL:
                 if begins > facts.active_ns:
                     facts.active_ns = begins
-                if role is _TOOL:
+                if role is _TOOL and not r.is_same_call:
                     facts.note("begun", 0, begins, key, True)
             _doing(facts, o, r, key, begins)
-        if (role is _LLM or role is _TOOL) and begins:
+        if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
             # By what a run began: of one span's copies the ended one says most.
             what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
             facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
@@ -88,12 +88,13 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
     elif at > facts.active_ns and not r.is_quiet:
         facts.active_ns = at
+    if r.is_idle:
+        facts.note("idle", 0, at, key, True)
     if r.rests:
         rested = (at, key)
         if facts.ending.rested is None or rested > facts.ending.rested:
             facts.ending.rested = rested
-    if r.says_something:
-        _progress(facts, o, r, key, role, at)
+    _progress(facts, o, r, key, role, at)
     if r.tells is _COMPACTION:
         facts.note("compacted", 0, o.start_ns or at, key, True)
     if r.is_interrupt:
@@ -120,7 +121,8 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
     earliest = -begins
     # Of one span's copies the ended one says most: at its start a lesser attribute may stand in for one that comes later.
     key = (b"\1" if o.part is _ENDED else b"\0") + key
-    if 4 <= role <= 6:
+    is_box = 4 <= role <= 6
+    if is_box:
         name = r.task_name
         if name:
             facts.note("name", 3, earliest, key, name[:TEXT_CAP])
@@ -134,16 +136,20 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
                 facts.note(field, 0, earliest, key, value)
         if r.aggregate is not None and o.part is _ENDED:
             facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+            if r.totals_of:
+                facts.note("totals_of", 0, o.at_ns, key, r.totals_of)
     elif r.agent_label:
         facts.note("agent_label", 0, earliest, key, r.agent_label)
     if r.is_session:
         facts.note("is_session", 0, earliest, key, True)
-    if r.conversation_id:
-        facts.note("conversation", 1 if 4 <= role <= 6 else 0, earliest, key, r.conversation_id)
-    if r.service:
-        facts.note("service", 0, earliest, key, r.service)
-    if r.environment:
-        facts.note("environment", 0, earliest, key, r.environment)
+    # Most spans say what an earlier one has said: that is seen without a call.
+    latest = facts.latest
+    if (said := r.conversation_id) and ((known := latest.get("conversation")) is None or known[1] <= earliest or is_box):
+        facts.note("conversation", 1 if is_box else 0, earliest, key, said)
+    if (said := r.service) and ((known := latest.get("service")) is None or known[1] <= earliest):
+        facts.note("service", 0, earliest, key, said)
+    if (said := r.environment) and ((known := latest.get("environment")) is None or known[1] <= earliest):
+        facts.note("environment", 0, earliest, key, said)
 
 
 def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) -> None:
@@ -199,7 +205,8 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         facts.active_ns = max(facts.active_ns, at)
         # What it gave: unknown (0), known to be nothing (1), known to be something (2).
         result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
-        facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, result, r.tool_call_id or ""))
+        if not r.is_same_call:
+            facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, result, r.tool_call_id or ""))
     elif role is _HANDOFF:
         facts.note("tool", 0, at, key, ("handoff", has_failed, 0, ""))
     elif role is _STEP and has_failed and not is_ending:
@@ -242,12 +249,12 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         facts.note("progress", 0, at, key, r.progress)
     if r.action:
         facts.note("action", 1, at, key, r.action[:TEXT_CAP])
-    if r.step_name or r.step_index is not None:
+    if r.step_name or (r.step_index is not None and r.says_something):
         name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
         # What the agent says of its steps itself stands above a plan that it wrote down.
         step = (None if r.is_plan and not r.step_name else name, r.step_index, r.step_count)
         facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
-    if r.step_name or (r.step_index is not None and not r.is_plan):
+    if r.step_name or (r.step_index is not None and not r.is_plan and r.says_something):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
         entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
         # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from spanpost.domain.interventions import Verb
 from spanpost.domain.readings import Act
 from spanpost.fold.facts import Facts
+from spanpost.fold.records import Group
+from spanpost.fold.segments import newest_segment
 
 #: The fact under which a verb is kept. A message is kept by none: the agent fetches it.
 _FACTS = {
@@ -36,19 +40,28 @@ def line(act: Act) -> str:
     return f"{act.by or 'A person'} {told}{f': {act.text}' if act.text else ''}" if told else ""
 
 
-def cancel_by(facts: Facts) -> str:
-    """Return who asked last to stop the task."""
-    said = facts.value("cancel_asked")
+def cancel_by(group: Group) -> str:
+    """Return who asked last to stop the run that goes on: what was asked of one that has ended since is over with it."""
+    said = _since_last_run(group, "cancel_asked")
     return said[1] or "a person" if said is not None else ""
 
 
-def paused_by(facts: Facts) -> str:
-    """Return who asked to pause it, if nobody asked to go on since."""
-    said = facts.value("pause_asked")
+def paused_by(group: Group) -> str:
+    """Return who asked to pause the run, if nobody asked to go on since."""
+    said = _since_last_run(group, "pause_asked")
     return said[1] or "a person" if said is not None and said[0] == Verb.PAUSE else ""
 
 
-def is_muted(facts: Facts) -> bool:
+def is_muted(group: Group) -> bool:
     """Tell whether somebody asked to be told less of it, and nobody asked for more since."""
-    said = facts.value("mute_asked")
+    said = group.facts.value("mute_asked")
     return said is not None and said[0] == Verb.MUTE
+
+
+def _since_last_run(group: Group, fact: str) -> Any:
+    said = group.facts.value(fact)
+    if said is None or len(group.segments) < 2:
+        return said
+    newest = newest_segment(group)
+    ends = [s.ending.closed[0] for s in group.segments.values() if s is not newest and s.ending.closed is not None]
+    return said if group.facts.at(fact) > max(ends, default=0) else None

@@ -20,7 +20,7 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Approval, Reading, Tells
-from spanpost.fold.facts import TEXT_CAP, Facts
+from spanpost.fold.facts import MAP_CAP, TEXT_CAP, Facts
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.moments import EPOCH, moment
 
@@ -177,8 +177,10 @@ def _asks(facts: Facts) -> dict[str, tuple[int, Any]]:
     """Return when and how each wording was asked last; those among them that only an older spanpost took in."""
     found = {entry: (fact[1], fact[3]) for entry, fact in facts.maps.get(ASKS, {}).items()}
     known = {_id(entry) for entry in found}
+    # Older than all that are kept: it was let go of.
+    oldest = min(at for at, _ in found.values()) if len(found) >= MAP_CAP else 0
     for id, fact in facts.maps.get(_ASKED, {}).items():
-        if id not in known:
+        if id not in known and fact[1] > oldest:
             question, detail, options, risk, expires_at = fact[3]
             a = Approval(id=id, question=question, detail=detail, options=tuple(options), risk=risk)
             found[f"{id}\0{digest_of(a)}"] = (fact[1], (question, detail, options, risk, expires_at, "", "", True, ""))

@@ -110,7 +110,7 @@ class Closing:
         is_sure = bool(group.task_id)
         if group.has_box and not is_sure:
             unit = self.groups.unit(key)
-            is_sure = unit is not None and (unit.is_live or unit.is_top)
+            is_sure = unit is not None and (unit.is_live or unit.is_top) and not unit.is_held
         if is_sure:
             group.is_announced = True
             known = len(self.groups.touched)

@@ -45,27 +45,32 @@ def is_content(name: str) -> bool:
     return _WORDS.search(lowered) is not None
 
 
-#: Names that were looked at and hold no content; there are few, and a span of such names alone is let through at once.
-_harmless: set[str] = set()
+#: Which of a span's attributes hold content, by all their names: a program makes the same few sorts of spans over and over.
+_known: dict[tuple[str, ...], tuple[str, ...]] = {}
+_MEMO = 4096
 
 
-def _holds_content(attributes: dict[str, Any]) -> bool:
-    found = False
-    for name in attributes:
-        if is_content(name):
-            found = True
-        elif len(_harmless) < 4096 and len(name) <= 64:
-            _harmless.add(name)
+def _content_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    found = tuple([name for name in names if is_content(name)])
+    if len(_known) >= _MEMO:
+        _known.clear()
+    if len(names) <= 64:
+        _known[names] = found
     return found
 
 
 def without_content(o: Observation) -> Observation:
     """Return the observation with content left out: of its attributes, and of a log record's body."""
-    attributes = o.attributes
-    if not attributes.keys() <= _harmless and _holds_content(attributes):
-        attributes = {name: _left_out(value) if is_content(name) else value for name, value in attributes.items()}
-    body = o.body
-    if o.part is Part.LOG and body is not None and not (isinstance(body, str) and not o.name):
+    attributes, body = o.attributes, o.body
+    names = tuple(attributes)
+    content = _known.get(names)
+    if content is None:
+        content = _content_of(names)
+    if content:
+        attributes = attributes.copy()
+        for name in content:
+            attributes[name] = _left_out(attributes[name])
+    if body is not None and o.part is Part.LOG and not (isinstance(body, str) and not o.name):
         body = _left_out(body)
     if attributes is o.attributes and body is o.body:
         return o

@@ -78,7 +78,7 @@ class Explaining:
         _, reading = self._spans.get(leader, (None, Reading()))
         why = f"{_KINDS.get(unit.role, 'a span')} ({reading.rule})" if reading.rule else _KINDS.get(unit.role, "a span")
         if unit.linked_to:
-            return f"{why}, below another agent's by links of messages"
+            return f"{why}, below another agent's by a link"
         if group.parent:
             return f"{why}, {'called as a tool by' if unit.is_via_tool else 'one of several agents of'} the task above"
         return f"{why} without one above"
@@ -109,7 +109,8 @@ class Explaining:
     def _tokens(self, group: Group, task: Task, units: list[tuple[Place, Unit]]) -> str:
         if group.flow[0] == 0:
             if task.input_tokens is not None or task.output_tokens is not None:
-                return "totals of the agent's own span: no model call was told"
+                told = "totals of the agent's own span: no model call was told"
+                return f"{told}; less what the agent had used before" if group.before is not None else told
             return "unknown: no model call was told"
         places = {place for place, _ in units}
         copies = 0

@@ -173,7 +173,9 @@ def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
     """Tell whether questions that are kept may have to change."""
     if any(p.reading.approval is not None for p in placed):
         return True
-    return bool(folded.moves or folded.gone) and any(task.approvals for task in folded.tasks)
+    # One that an older spanpost took in, beside or before this one, is not kept yet.
+    has_moved = bool(folded.moves or folded.gone)
+    return any(has_moved or a.is_open for task in folded.tasks for a in task.approvals)
 
 
 def kept_keys(tasks: Iterable[Task]) -> set[UUID]:

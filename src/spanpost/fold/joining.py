@@ -31,8 +31,14 @@ RUNS_CAP = 128
 #: Runs of one strand that are joined; more are tasks of their own.
 STRAND_CAP = 1024
 
+#: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
+_TOTALS = b"rt"
 #: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
-RULES = {b"ra": "the tool call that was left open", b"rc": "the conversation's run that waited", b"l": "links of messages"}
+RULES = {
+    b"ra": "the tool call that was left open",
+    b"rc": "the conversation's run that waited",
+    b"l": "a link to the former's trace",
+}
 
 
 class _Met(NamedTuple):
@@ -157,6 +163,7 @@ class Joining:
             pending,
             began_with,
             first is None,
+            totals_of(facts, group) if closed is not None else None,
         )
         meets = []
         for call_id in (pending[1], began_with[1] if began_with is not None else ""):
@@ -165,6 +172,8 @@ class Joining:
         conversation = facts.value("conversation")
         if conversation:
             meets.append(meeting_key(unit.tenant, b"c", conversation))
+        if run.totals is not None:
+            meets.append(meeting_key(unit.tenant, b"t", facts.value("totals_of")))
         return run, meets
 
     def _facts_of(self, root: Key, unit: Unit) -> Facts:
@@ -285,17 +294,33 @@ class Joining:
                 return
             on, below, runs = of_links(strand.runs, strand.guests, strand.is_joined)
             was_on, was_below, were = of_links(former.runs, former.guests, former.is_joined)
+        elif meeting[16:] == _TOTALS:
+            self._take_off(self._runs(meeting))
+            return
         else:
             runs, were = self._runs(meeting), former.runs
             on, was_on = continued(runs), continued(were)
             below = was_below = {}
+        is_talk = meeting[16:] == b"rc"
         for key in sorted(runs):
-            if key in were and on.get(key) == was_on.get(key) and below.get(key) == was_below.get(key):
+            is_held = is_talk and may_go_on(runs, key, on)
+            if (
+                key in were
+                and on.get(key) == was_on.get(key)
+                and below.get(key) == was_below.get(key)
+                and is_held == (is_talk and may_go_on(were, key, was_on))
+            ):
                 continue  # not even asked for: a long conversation has many runs
             unit = self.groups.unit(key)
             if unit is None:
                 continue
             to = on.get(key, b"")
+            if is_talk and unit.is_held != is_held:
+                unit.is_held = is_held
+                self.groups.kin(key[:16]).units.put(key[17:], unit)
+                group = self.groups.group(unit.group)
+                if group is not None:
+                    self.groups.touch(unit.group, group)
             known = unit.meetings.get(meeting, b"")
             is_linked = meeting[16:17] == b"l" and unit.linked_to != below.get(key, b"")
             if known == to and not is_linked:
@@ -305,11 +330,23 @@ class Joining:
                 unit.linked_to = below.get(key, b"")
             self._show(key, unit)
 
+    def _take_off(self, runs: dict[Key, Run]) -> None:
+        """Say of each run what its agent had used before it: the total of the run that ended before it, unless it is the greater."""
+        before: tuple[int, int] | None = None
+        for key in sorted(runs, key=lambda key: (runs[key].end_ns, key)):
+            totals, group = runs[key].totals, self.groups.group(runs[key].group)
+            assert totals is not None
+            less = before if before is not None and before[0] <= totals[0] and before[1] <= totals[1] else None
+            before = totals
+            if group is not None and group.before != less:
+                group.before = less
+                self.groups.touch(runs[key].group, group)
+
     def _show(self, key: Key, unit: Unit) -> None:
         """Show a run where its meetings, and links, say."""
         kin = self.groups.kin(key[:16])
         self._has_moved = True
-        unit.joined, unit.joined_by = b"", ""
+        before, unit.joined, unit.joined_by = unit.joined, b"", ""
         for end, rule in RULES.items():
             for meeting, to in sorted(unit.meetings.items()):
                 if to and not unit.joined and meeting[16:] == end:
@@ -317,7 +354,17 @@ class Joining:
         if not any(meeting[16:17] == b"l" for meeting in unit.meetings):
             unit.linked_to = b""
         kin.units.put(key[17:], unit)
+        if bool(before) != bool(unit.joined):  # where it is shown need not change by it; how its beginning is told does
+            self.groups.stale.add(unit.group)
         self.groups.regroup(kin, key[17:])
+
+
+def totals_of(facts: Facts, group: Group) -> tuple[int, int] | None:
+    """Return the lifetime totals that a run told at its end, where no call of it tells tokens."""
+    total = facts.value("aggregate")
+    if facts.value("totals_of") is None or total is None or group.flow[0]:
+        return None
+    return (total[0] or 0, total[1] or 0)
 
 
 def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
@@ -337,6 +384,14 @@ def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
             taken.add(best)
             out[key] = runs[best].group
     return out
+
+
+def may_go_on(runs: dict[Key, Run], key: Key, on: dict[Key, Key]) -> bool:
+    """Tell whether a run that did nothing yet may turn out to go on with one that waits."""
+    run = runs[key]
+    if not run.is_idle or run.end_ns or key in on:
+        return False
+    return any(former.waits and 0 < former.end_ns <= run.start_ns for former in runs.values())
 
 
 def goes_on(before: Run, run: Run) -> bool:
@@ -368,9 +423,8 @@ def of_guests(runs: dict[Key, Run], guests: dict[Key, Run]) -> tuple[dict[Key, K
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}
     for key, guest in guests.items():
-        hosts = sorted(
-            (run.start_ns, host) for host, run in runs.items() if run.start_ns <= guest.start_ns and host[:16] != key[:16]
-        )
+        began = (guest.start_ns, key)
+        hosts = sorted(at for host, run in runs.items() if (at := (run.start_ns, host)) < began and host[:16] != key[:16])
         same = [host for _, host in hosts if guest.agent_name and runs[host].agent_name == guest.agent_name]
         if same:
             on[key] = runs[same[0]].group

@@ -33,6 +33,8 @@ from spanpost.fold.work import Key, Shelf, Work
 _LLM = Role.LLM
 _TOOL = Role.TOOL
 
+#: The name of a tool call that is a part of the one above it, and counts for itself nowhere.
+SAME_CALL = "\0"
 #: Spans that may carry one response id; more is no honest telemetry, and they count by themselves.
 CLAIMANT_CAP = 64
 
@@ -56,8 +58,8 @@ def hands(cell: Cell) -> Amount:
         name, failed = cell.tool_name, cell.failed
         if not below.tools:
             return Amount(ZERO, ZERO, below.calls, {name: (1, 1 if failed else 0)})
-        tools = {n: t for n, t in below.tools.items() if n and n != name}
-        inner = below.tools.get(name, (0, 0))[1] or below.tools.get("", (0, 0))[1]
+        tools = {n: t for n, t in below.tools.items() if n and n != name and n != SAME_CALL}
+        inner = next((t[1] for n in (name, "", SAME_CALL) if (t := below.tools.get(n)) is not None and t[1]), 0)
         tools[name] = (1, 1 if failed or inner else 0)
         return Amount(ZERO, ZERO, below.calls, tools)
     if role is _LLM and own is not None:
@@ -72,7 +74,8 @@ def total(cell: Cell) -> tuple[Flow, Tools]:
     """Return the figures of the unit that this boundary cell heads."""
     # The top of a trace that is no box counts itself.
     amount = (cell.below or NOTHING) if cell.is_box or cell.is_open_question else hands(cell)
-    return amount.calls, amount.tools
+    tools = amount.tools
+    return amount.calls, tools if SAME_CALL not in tools else {name: count for name, count in tools.items() if name != SAME_CALL}
 
 
 class Kin:

@@ -2,7 +2,7 @@
 
 Rules
 - A milestone is a step that changed, or progress that crossed 20, 40, 60, 80 or 100. Only what an agent said counts: steps that
-  were made up from its tool calls do not. Each is one once; the end of a task is none.
+  were made up from its tool calls do not, nor a session's prompts. Each is one once; the end of a task is none.
 - Where the agent told a checkpoint with it, that checkpoint is the milestone; else one is made.
 - Of one message (a root task in one place) they come at least `Route.every` apart. One that comes earlier is held, a newer takes
   its place, and what is held is told when its time has come. An end lets go of it: it says more.
@@ -33,6 +33,8 @@ _PLACES = 32
 def reached(group: Group, task: Task, root: Key, segment: Segment) -> Checkpoint | None:
     """Return the milestone that a task has reached and that was not told before, and remember it."""
     step = group.facts.value("step") if group.facts.latest else None
+    if step is not None and step[1] is None and f"~{step[0]}" not in group.facts.maps.get("steps", {}):
+        step = None  # known by a key of its own: a prompt, whose beginning a person knows
     if step is None and task.progress is None:
         return None
     place = f"{step[1] if step[1] is not None else ''}\0{step[0]}" if step is not None else ""

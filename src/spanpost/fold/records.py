@@ -170,6 +170,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     joined: Key = b""
     joined_by: str = ""
     linked_to: Key = b""
+    #: It did nothing yet, and another of its conversation waits: whether it goes on with that is told by its first call.
+    is_held: bool = False
     #: Where this run met others, and the task it was found to go on with there.
     meetings: dict[Key, Key] = {}
 
@@ -258,6 +260,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     has_box: bool = False
     facts: Facts = msgspec.field(default_factory=Facts)
     flow: Flow = ZERO
+    #: Of a total of its agent's lifetime what was used before the run: input and output.
+    before: tuple[int, int] | None = None
     #: What its data points tell: shown where `flow` knows nothing.
     metered: Flow = ZERO
     tools: dict[str, tuple[int, int]] = {}
@@ -342,6 +346,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     began_with: tuple[str, str] | None = None
     #: It did nothing yet.
     is_idle: bool = False
+    #: What its agent had used in its lifetime when it ended, where nothing else is known of the run: input and output.
+    totals: tuple[int, int] | None = None
 
 
 class Meeting(msgspec.Struct, gc=False):

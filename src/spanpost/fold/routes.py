@@ -9,9 +9,10 @@ Rules:
    carries it.
 4. Nothing is told of a task that is not announced.
 5. What was only inferred is told in `live` alone: a task that fell silent is seen in its message.
-6. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
+6. Of a task that a person muted only its questions and its end are told, and its message goes on.
+7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
    Nothing else waits.
-7. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
+8. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
    are one piece of news with a counter.
 """
 
@@ -119,7 +120,8 @@ def letters(
     for route in chosen(carrier, routes):
         lane = f"{route.sink}|{route.address}|{message_uid}"
         news = None
-        if checkpoint is not None and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
+        is_quiet = carrier.is_muted and checkpoint is not None and checkpoint.kind not in _FINAL_KINDS
+        if checkpoint is not None and not is_quiet and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
             news = checkpoint
         urgency = _urgency(news)
         if route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or news or _is_worth_a_message(carrier, route):

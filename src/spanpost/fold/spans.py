@@ -13,7 +13,7 @@ from spanpost.fold.batch import Placed
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import NOTHING, of_call
 from spanpost.fold.groups import Groups
-from spanpost.fold.kin import Kin, borrowed, claim, hands, passes, total, winners
+from spanpost.fold.kin import SAME_CALL, Kin, borrowed, claim, hands, passes, total, winners
 from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key, domain_of
 from spanpost.fold.work import Key, Shelf
 
@@ -53,7 +53,7 @@ class Spans:
         cell.state, cell.rank, cell.role = state, rank, role
         if o.links:
             cell.link = link_of(o)
-        cell.tool_name = (r.tool_name or "") if role is _TOOL else ""
+        cell.tool_name = (SAME_CALL if r.is_same_call else r.tool_name or "") if role is _TOOL else ""
         cell.failed = r.failure is not None and not r.is_interrupt
         cell.own = of_call(r.usage) if role is _LLM else None
         if r.is_metered and cell.own is not None:

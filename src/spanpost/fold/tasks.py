@@ -82,7 +82,7 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
     if approvals.is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.latest.get("status")
-    if acts.paused_by(facts) and (said is None or said[1] < facts.at("pause_asked")):
+    if acts.paused_by(group) and (said is None or said[1] < facts.at("pause_asked")):
         return Verdict(c.PAUSED, "a person paused it")
     if said is not None and said[3] in (c.WAITING, c.PAUSED, c.STALLED):
         return Verdict(said[3], "agent.status")
@@ -175,7 +175,8 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(c.ERROR, "root error", "error", False, True, at, shown)
     if inner.closed is not None and inner.closed[2] in ("error", "cancelled"):
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
-        return Verdict(status, "inner box", inner.closed[2], True, True, at, (inner.closed[3], inner.closed[4], _log_tail(facts)))
+        words = (inner.closed[3], inner.closed[4], _log_tail(facts))
+        return Verdict(status, "inner box", inner.closed[2], True, True, at, words if any(words) else facts.value("failure"))
     if _has_failed_call_last(facts):
         return Verdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
     if _has_thrown(facts):
@@ -203,7 +204,7 @@ def _rested(group: Group, facts: Facts, ending: Ending) -> tuple[int, bytes, str
     rested = ending.rested
     if rested is None or rested[0] < _active(group, facts):
         return None
-    if facts.at("begun") > facts.at("tool"):  # a tool is at work, or nobody has let it
+    if facts.at("begun") > max(facts.at("tool"), facts.at("idle")):  # a tool is at work, or nobody has let it
         return None
     return rested[0], rested[1], "rested", "", ""
 
@@ -279,6 +280,8 @@ def as_task(
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
+    if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
+        aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
     whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
@@ -356,10 +359,10 @@ def as_task(
         steps=steps,
         artifacts=_artifacts(facts) if maps else (),
         approvals=approvals.approvals(facts, group.tenant, rules.expiry) if maps else (),
-        is_muted=acts.is_muted(facts),
-        cancel_by=acts.cancel_by(facts),
-        cancel_at=moment(facts.at("cancel_asked")),
-        paused_by=acts.paused_by(facts),
+        is_muted=acts.is_muted(group),
+        cancel_by=(cancel_by := acts.cancel_by(group)),
+        cancel_at=moment(facts.at("cancel_asked")) if cancel_by else None,
+        paused_by=acts.paused_by(group),
         links=_by_name(maps.get("links")),
         results=_by_name(maps.get("results")),
         attributes=_by_name(maps.get("attributes")),

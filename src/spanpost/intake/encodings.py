@@ -16,8 +16,8 @@ _ZSTD_WINDOW: Final = 8 * 1024 * 1024
 class TooLarge(Exception):
     """A body is larger than is taken. Sending it again will not help; sending smaller ones will."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"the body is larger than {limit} bytes; send smaller batches")
+    def __init__(self, limit: int, said: str = "") -> None:
+        super().__init__(said or f"the body is larger than {limit} bytes; send smaller batches")
 
 
 class UnknownEncoding(Exception):

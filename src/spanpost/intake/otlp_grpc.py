@@ -1,13 +1,16 @@
 """OTLP/gRPC: the three export services, on TCP and on a Unix socket, and gRPC's health service.
 
-Bodies are taken as bytes and read by the same decoder as those of HTTP. UNAVAILABLE with RetryInfo is the answer that asks
-to come back; what is larger than the limit is refused by gRPC itself (RESOURCE_EXHAUSTED, without RetryInfo: not again).
+Bodies are taken as bytes, inflated and read by what does it for HTTP: left to gRPC, each of them may become as large as the
+limit before anybody was asked. Nothing is read of a sender without a valid token. UNAVAILABLE with RetryInfo is the answer that
+asks to come back; RESOURCE_EXHAUSTED, without RetryInfo, is for what is larger than the limit, which gRPC itself refuses where it
+is not compressed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,6 +18,7 @@ import grpc
 
 from spanpost.intake import answers
 from spanpost.intake.decoded import Undecodable
+from spanpost.intake.encodings import TooLarge
 from spanpost.intake.receiver import Busy, Receiver
 from spanpost.intake.seldom import Seldom
 from spanpost.intake.tokens import Doorkeeper
@@ -30,6 +34,17 @@ _METHODS: Final = {
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 #: HealthCheckResponse: field 1, SERVING or NOT_SERVING.
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+#: Requests that are read at once, each of at most `max_body` bytes as it is sent; and what reading one may take, seconds.
+READERS: Final = 16
+_READING: Final = 30.0
+#: How a compressed message begins (gRPC's gzip and deflate, which is zlib's). A request in protobuf begins with the tag of field 1.
+_ENCODED: Final = {
+    b"\x1f\x8b": "gzip",
+    b"\x78\x01": "deflate",
+    b"\x78\x5e": "deflate",
+    b"\x78\x9c": "deflate",
+    b"\x78\xda": "deflate",
+}
 _DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -62,7 +77,9 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._doorkeeper = doorkeeper
         self._is_ready = is_ready
         self._watch = watch
-        self._handlers = {method: grpc.unary_unary_rpc_method_handler(self._export(signal)) for method, signal in _METHODS.items()}
+        self._readers = asyncio.Semaphore(READERS)
+        # On the wire it is the same as a unary call; here it leaves it to us when the message is read.
+        self._handlers = {method: grpc.stream_unary_rpc_method_handler(self._export(signal)) for method, signal in _METHODS.items()}
         self._handlers[_HEALTH] = grpc.unary_unary_rpc_method_handler(self._health)
 
     def service(self, details: Any) -> Any:
@@ -72,9 +89,9 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
     async def _health(self, request: bytes, context: Any) -> bytes:
         return _SERVING if self._is_ready() else _NOT_SERVING
 
-    def _export(self, signal: str) -> Callable[[bytes, Any], Any]:
-        async def export(request: bytes, context: Any) -> bytes:
-            answer, code, message, retry_after = await self._answer(signal, request, context)
+    def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Any], Any]:
+        async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
+            answer, code, message, retry_after = await self._answer(signal, messages, context)
             if self._watch is not None:
                 self._watch.requested("grpc", signal, code.name.lower())
             if answer is not None:
@@ -87,15 +104,31 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         return export
 
-    async def _answer(self, signal: str, request: bytes, context: Any) -> tuple[bytes | None, grpc.StatusCode, str, int]:
+    async def _answer(
+        self, signal: str, messages: AsyncIterator[bytes], context: Any
+    ) -> tuple[bytes | None, grpc.StatusCode, str, int]:
         authorization = next((value for name, value in context.invocation_metadata() or () if name == "authorization"), None)
         tenant = self._doorkeeper.tenant_of(authorization if isinstance(authorization, str) else None)
         if tenant is None:
             _seldom.warning("token", "a request without a valid token was refused")
             return None, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed", 0
         try:
-            seat = self._receiver.admit(len(request))
-            taken = await self._receiver.take(seat, signal, request, tenant=tenant, is_json=False)
+            self._receiver.admit(0).leave()  # who would be sent away, is before the reading
+            async with self._readers, asyncio.timeout(_READING):
+                raw = await anext(messages, b"")
+            seat = self._receiver.admit(len(raw))
+            try:
+                body = await self._receiver.inflate(seat, raw, _ENCODED.get(raw[:2], ""))
+            except BaseException as error:
+                seat.leave()
+                if isinstance(error, Undecodable):
+                    await self._receiver.keep(signal, tenant, str(error), raw)
+                raise
+            taken = await self._receiver.take(seat, signal, body, tenant=tenant, is_json=False)
+        except TimeoutError:
+            return None, grpc.StatusCode.UNAVAILABLE, f"the request was not sent within {_READING:g} s", 1
+        except TooLarge as error:
+            return None, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), 0
         except Busy as busy:
             return None, grpc.StatusCode.UNAVAILABLE, str(busy), busy.retry_after
         except Undecodable as error:
@@ -118,6 +151,7 @@ class GrpcServer:
             handlers=(handlers,),
             options=(
                 ("grpc.max_receive_message_length", most_bytes),
+                ("grpc.per_message_decompression", 0),
                 # A second server on the same port takes half of the requests, without a word: only where both were told so.
                 ("grpc.so_reuseport", int(is_shared)),
                 ("grpc.max_concurrent_streams", 100),

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from spanpost.intake import answers
 from spanpost.intake.decoded import Undecodable
-from spanpost.intake.encodings import TooLarge, UnknownEncoding, inflate, known
+from spanpost.intake.encodings import TooLarge, UnknownEncoding, known
 from spanpost.intake.receiver import Busy, Receiver, Seat
 from spanpost.intake.seldom import Seldom
 from spanpost.intake.tokens import Doorkeeper
@@ -33,8 +33,6 @@ _JSON: Final = "application/json"
 _TYPES: Final = {_PROTOBUF: False, "application/protobuf": False, _JSON: True}
 _TOKEN_IN_QUERY: Final = re.compile(rb"(^|&)(access_?token|token|api_?key|authorization|auth)=", re.IGNORECASE)
 _TRACEPARENT: Final = re.compile(r"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-")
-#: Inflated in the loop; what grows beyond it goes on in a thread.
-_INLINE: Final = 1024 * 1024
 
 
 class Page(NamedTuple):
@@ -199,7 +197,7 @@ class OtlpHttp:
             if told and len(raw) != told:
                 raise Undecodable(f"the body has {len(raw)} of the {told} bytes that content-length tells")
             try:
-                return await self._inflated(raw, encoding, seat)
+                return await self._receiver.inflate(seat, raw, encoding)
             except Undecodable as error:
                 await self._receiver.keep(signal, tenant, str(error), raw)
                 raise
@@ -241,18 +239,6 @@ class OtlpHttp:
             raise Busy("the gateway stops", 1) from None
         finally:
             self._reading.discard(task)
-
-    async def _inflated(self, raw: bytes, encoding: str, seat: Seat) -> bytes:
-        limit = self._receiver.limits.body
-        try:
-            body = inflate(raw, encoding, min(limit, max(_INLINE, len(raw))))
-        except TooLarge:
-            if limit <= _INLINE:
-                raise
-            body = await asyncio.to_thread(inflate, raw, encoding, limit)
-        if len(body) > seat.size:
-            seat.grow(len(body) - seat.size)
-        return body
 
     # --- pages ------------------------------------------------------------------------------------------------------
 

@@ -150,32 +150,6 @@ def _point(point: dict[str, Any]) -> Point:
     )
 
 
-#: Names of the three levels of a request, by signal.
-_LEVELS = {"traces": ("resourceSpans", "scopeSpans", "spans"), "logs": ("resourceLogs", "scopeLogs", "logRecords")}
-
-
-def entries(signal: str, document: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any], list[Any]]]:
-    """Return the lists of spans or records in a document, each with its resource and scope; what is misshapen is passed over."""
-    outer, middle, inner = _LEVELS[signal]
-    found = []
-    for resource in _dicts(document.get(outer)):
-        for scope in _dicts(resource.get(middle)):
-            listed = scope.get(inner)
-            if isinstance(listed, list):
-                found.append((resource, scope, listed))
-    return found
-
-
-def request(signal: str, resource: dict[str, Any], scope: dict[str, Any], some: list[Any]) -> dict[str, Any]:
-    """Return a request with some of the spans or records of a scope."""
-    outer, middle, inner = _LEVELS[signal]
-    return {outer: [{**resource, middle: [{**scope, inner: some}]}]}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
 def _span(span: dict[str, Any]) -> Span:
     get = span.get
     status = _map(span, "status")

@@ -2,23 +2,28 @@
 
 An OTLP request in protobuf is cut along its structure, which traces, logs and metrics share: requests hold resources, those
 hold scopes, those hold spans, records or metrics, each in field 2 beside fields that say whose they are. Protobuf joins what is repeated, so
-that every piece is a request of its own.
+that every piece is a request of its own. JSON is cut by `json_pieces`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
-from spanpost.intake import decode, otlp_json
+from spanpost.intake import decode
 from spanpost.intake.decoded import Decoded, Undecodable
+from spanpost.intake.json_pieces import NotStrict, cut_json, is_heavy
 
 #: Bytes of a piece, about: some 20 to 30 ms of decoding.
 PIECE: Final = 256 * 1024
 #: Bodies up to this are one piece.
 WHOLE: Final = 384 * 1024
+#: What one span or record weighs at least, bytes: decoded, the smallest takes a kilobyte.
+LEAST: Final = 128
+#: Bodies from this on are looked at for being full of next to nothing.
+_LOOKED_AT: Final = 16 * 1024
 _REPEATED: Final = 2
 
 
@@ -28,57 +33,74 @@ class Piece(msgspec.Struct, kw_only=True):
     decoded: Decoded
     size: int
     spoiled: list[tuple[bytes, str]] = []
+    #: All that it held is spoiled.
+    is_nothing: bool = False
 
 
 def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece]:
-    """Yield a body in pieces. Raises `Undecodable` when it, or what is left of it, cannot be read at all."""
-    if is_json and signal != "metrics" and len(body) > WHOLE:
-        yield from _json_pieces(signal, body, tenant)
-        return
+    """Yield a body in pieces. Raises `Undecodable` when it, or what is left of it, cannot be read at all.
+
+    `TooLarge` is raised for JSON that would become too much in memory.
+    """
+    is_cut = len(body) > WHOLE or _is_crowded(body, is_json=is_json)
     if is_json:
-        yield Piece(decoded=_decode(signal, body, tenant, is_json), size=len(body))
+        yield from _json_pieces(signal, body, tenant) if is_cut else (_whole(signal, body, tenant, is_json=True),)
         return
-    for part in cut(body, PIECE) if len(body) > WHOLE else (body,):
-        yield _piece(signal, part, tenant)
+    for part in cut(body, PIECE) if is_cut else (body,):
+        try:
+            yield _whole(signal, part, tenant, is_json=False)
+        except Undecodable as refusal:
+            piece = _singles(signal, cut(part, 0), tenant, len(part), is_json=False)
+            if piece.is_nothing:
+                raise refusal from None  # nothing of it is good: it is no OTLP, whatever its bytes look like
+            yield piece
+
+
+def _is_crowded(body: bytes, *, is_json: bool) -> bool:
+    """Tell whether a body may hold more spans or records than its size lets one think."""
+    return len(body) > _LOOKED_AT and body.count(b"{" if is_json else b"\x12") * 8 > len(body)
+
+
+def _whole(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Piece:
+    decoded = _decode(signal, body, tenant, is_json)
+    return Piece(decoded=decoded, size=max(len(body), LEAST * len(decoded.observations)))
 
 
 def _json_pieces(signal: str, body: bytes, tenant: str) -> Iterator[Piece]:
-    """Yield a JSON body in pieces: it is parsed whole, and its spans are let go of as they are read."""
-    document, repairs = otlp_json.parse(body)
-    read = otlp_json.read_traces if signal == "traces" else otlp_json.read_logs
-    lists = otlp_json.entries(signal, document)
-    count = sum(len(entries) for _, _, entries in lists)
-    most = max(1, count * PIECE // len(body))
-    for resource, scope, entries in lists:
-        entries.reverse()
-        while entries:
-            some = [entries.pop() for _ in range(min(most, len(entries)))]
-            decoded = read(otlp_json.request(signal, resource, scope, some), repairs, tenant)
-            yield Piece(decoded=decoded, size=len(body) * len(some) // count)
-    # What is left has no entries: it may still be misshapen, which is counted.
-    yield Piece(decoded=read(document, repairs, tenant), size=0)
-
-
-def _piece(signal: str, part: bytes, tenant: str) -> Piece:
     try:
-        return Piece(decoded=_decode(signal, part, tenant, False), size=len(part))
-    except Undecodable as refusal:
-        piece = Piece(decoded=Decoded(), size=len(part))
-        singles = 0
-        for single in cut(part, 0):
-            singles += 1
-            try:
-                one = _decode(signal, single, tenant, False)
-            except Undecodable as error:
-                piece.spoiled.append((single, str(error)))
-                continue
-            piece.decoded.observations += one.observations
-            piece.decoded.metric_points += one.metric_points
-            for reason, count in one.lost.items():
-                piece.decoded.lose(reason, count)
-        if len(piece.spoiled) == singles:
-            raise refusal  # nothing of it is good: it is no OTLP, whatever its bytes look like
-        return piece
+        parts = cut_json(signal, body, PIECE, LEAST)
+        part = next(parts, None)
+    except NotStrict:
+        yield _whole(signal, body, tenant, is_json=True)
+        return
+    while part is not None:
+        try:
+            if is_heavy(part):
+                raise Undecodable("it holds more JSON values than one span or record may have")
+            piece = _whole(signal, part, tenant, is_json=True)
+        except Undecodable:
+            piece = _singles(signal, cut_json(signal, part, 0), tenant, len(part), is_json=True)
+        yield piece
+        part = next(parts, None)
+
+
+def _singles(signal: str, parts: Iterable[bytes], tenant: str, size: int, *, is_json: bool) -> Piece:
+    """Decode requests of one span or record each, and set those aside that cannot be."""
+    piece = Piece(decoded=Decoded(), size=size, is_nothing=True)
+    for single in parts:
+        try:
+            if is_json and is_heavy(single):
+                raise Undecodable("it holds more JSON values than one span or record may have")
+            one = _decode(signal, single, tenant, is_json)
+        except Undecodable as error:
+            piece.spoiled.append((single, str(error)))
+            continue
+        piece.is_nothing = False
+        piece.decoded.observations += one.observations
+        piece.decoded.metric_points += one.metric_points
+        for reason, count in one.lost.items():
+            piece.decoded.lose(reason, count)
+    return piece
 
 
 def _decode(signal: str, body: bytes, tenant: str, is_json: bool) -> Decoded:
@@ -99,13 +121,13 @@ def cut(body: bytes, most: int) -> Iterator[bytes]:
     for number, _, start, end in _fields(body, 0, len(body)):
         if number != 1:
             continue
-        whose, scopes = _split(body, start, end)
-        for _, scope_start, scope_end in scopes:
-            scope, entries = _split(body, scope_start, scope_end)
+        whose = _beside(body, start, end)
+        for scope_start, scope_end in _repeated(body, start, end):
+            scope = _beside(body, scope_start, scope_end)
             run: list[bytes] = []
-            for entry_start, _, entry_end in entries:
-                run.append(body[entry_start:entry_end])
-                size += entry_end - entry_start
+            for entry_start, entry_end in _repeated(body, scope_start, scope_end):
+                run.append(_wrap(2, body[entry_start:entry_end]))
+                size += max(entry_end - entry_start, LEAST)
                 if size > most:
                     held.append(_wrap(1, whose + _wrap(2, scope + b"".join(run))))
                     yield b"".join(held)
@@ -116,16 +138,14 @@ def cut(body: bytes, most: int) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _split(body: bytes, start: int, end: int) -> tuple[bytes, list[tuple[int, int, int]]]:
-    """Return the fields beside the repeated one, and of each of that its begin, the begin of its content and its end."""
-    beside: list[bytes] = []
-    repeated: list[tuple[int, int, int]] = []
-    for number, begin, content, stop in _fields(body, start, end):
-        if number == _REPEATED:
-            repeated.append((begin, content, stop))
-        else:
-            beside.append(body[begin:stop])
-    return b"".join(beside), repeated
+def _beside(body: bytes, start: int, end: int) -> bytes:
+    """Return the fields beside the repeated one."""
+    return b"".join([body[begin:stop] for number, begin, _, stop in _fields(body, start, end) if number != _REPEATED])
+
+
+def _repeated(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the begin and end of each content of the repeated field, never all at once: a body may hold millions."""
+    return ((content, stop) for number, _, content, stop in _fields(body, start, end) if number == _REPEATED)
 
 
 def _fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:

@@ -23,6 +23,7 @@ import msgspec
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.observations import Observation
 from spanpost.intake.decoded import Decoded, Undecodable
+from spanpost.intake.encodings import TooLarge, inflate
 from spanpost.intake.pieces import WHOLE, Piece, pieces
 from spanpost.intake.seldom import Seldom
 
@@ -31,6 +32,8 @@ _seldom = Seldom(log)
 
 #: What is kept of a body that cannot be decoded.
 KEPT: Final = 64 * 1024
+#: Inflated in the loop; what grows beyond it is inflated in a thread.
+_INLINE: Final = 1024 * 1024
 #: What a writer that was cancelled is given to end in, seconds.
 _CANCELLED: Final = 0.2
 _RANDOM = random.Random()
@@ -146,6 +149,8 @@ class Receiver:
         self._writers: list[asyncio.Task[None]] = []
         self._under_way = 0
         self._closing = False
+        #: A small body may become a large one: one at a time, so that not all of them do before it is known.
+        self._inflating = asyncio.Lock()
         self._commits = 0
         #: Bytes recorded per second, of late; None before the first group.
         self._pace: float | None = None
@@ -204,10 +209,26 @@ class Receiver:
 
     # --- taking -----------------------------------------------------------------------------------------------------
 
+    async def inflate(self, seat: Seat, raw: bytes, encoding: str) -> bytes:
+        """Return a body as it was before it was encoded; raises as `encodings.inflate` does, and `Busy`."""
+        limit = self.limits.body
+        try:
+            body = inflate(raw, encoding, min(limit, max(_INLINE, len(raw))))
+        except TooLarge:
+            if limit <= _INLINE:
+                raise
+            async with self._inflating:
+                body = await asyncio.to_thread(inflate, raw, encoding, limit)
+                seat.grow(max(len(body) - seat.size, 0))
+            return body
+        seat.grow(max(len(body) - seat.size, 0))
+        return body
+
     async def take(self, seat: Seat, signal: str, body: bytes, *, tenant: str, is_json: bool) -> Taken:
         """Decode a body, record it and return when all of it is committed. The seat is free when all is settled.
 
-        Raises `Busy`, and `Undecodable` after the body's beginning was kept for those who look.
+        Raises `Busy`, `TooLarge` for JSON that would become too much, and `Undecodable` after the body's beginning was kept for
+        those who look.
         """
         under_way: list[asyncio.Future[list[None]]] = []
         rejected = 0

@@ -16,7 +16,7 @@ from typing import Any
 from zlib import crc32
 
 STRIPES = 1024
-#: More domains than this are locked by their stripes.
+#: More domains than this are locked by their stripes: of one trace alone, else the ledger takes a batch in parts.
 FINE = 512
 #: First keys of the advisory locks (arbitrary, fixed); the second are the stripe and the domain's hash.
 _STRIPE, _DOMAIN = 0x5350, 0x5351

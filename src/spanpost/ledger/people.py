@@ -26,6 +26,7 @@ from spanpost.ledger import interventions
 from spanpost.ledger.base import ApprovalQuery, Hears
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.quarantine import mended
+from spanpost.ledger.rows import tidy
 from spanpost.ledger.transactions import is_of_data, unfoldable
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class People(ABC):
 
     async def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and what it changes. See `Ledger.intervene`."""
-        act = msgspec.structs.replace(act, text=act.text[:_WORDS], refusal=act.refusal[:_WORDS], option=act.option[:_WORDS])
+        act = tidy(msgspec.structs.replace(act, text=act.text[:_WORDS], refusal=act.refusal[:_WORDS]))
         once = topic_of(act.tenant, "act", act.once)
 
         async def foreseen(connection: Any) -> set[bytes]:

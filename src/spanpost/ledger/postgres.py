@@ -183,7 +183,8 @@ class PostgresLedger(People):
         """Record a batch. See `Ledger.record`.
 
         When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
-        siblings are recorded, all in one transaction.
+        siblings are recorded, all in one transaction. A batch of very many traces is recorded in several, one after the other;
+        when a later one fails, what was recorded before is met as repeats by whoever tries again.
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch) if batch else Recorded()

@@ -159,6 +159,9 @@ class Metrics:
         self.coalesced = counter(
             "deliveries_coalesced", "States that gave way to newer ones before they were sent: edits saved.", "sink"
         )
+        self.diverted = counter(
+            "deliveries_diverted", "Letters that a fallback took in place of their address, by reason.", "sink", "reason"
+        )
         self.put_off = counter("deliveries_put_off", "Attempts after which a letter waits again, by reason.", "sink", "reason")
         self.budget_closed = counter("budget_closed", "Times that a budget of calls was closed, by reason.", "sink", "reason")
         self.sink_calls = counter(
@@ -307,6 +310,8 @@ class Metrics:
             match outcome:
                 case Receipt(skipped=""):
                     self.deliveries.labels(sink, "delivered").inc()
+                    if outcome.diverted:
+                        self.diverted.labels(sink, outcome.diverted).inc()
                     self.delivery_age.labels(sink).observe(max(age.total_seconds(), 0.0))
                 case Receipt():
                     self.deliveries.labels(sink, "skipped").inc()

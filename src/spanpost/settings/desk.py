@@ -130,16 +130,22 @@ class AppSettings(Room):
 class FurtherAppSettings(AppSettings):
     """A further app, or the same app in a further workspace, with a bot token of its own."""
 
-    token: SecretStr = Field(description="Its bot token (`xoxb-...`). Never printed.")
+    workspace: str = Field(default="", description="Its name in `slack.workspaces`, whose bot token is used.")
+    token: SecretStr | None = Field(
+        default=None, description="Its bot token (`xoxb-...`), where it has no such name. Never printed."
+    )
     tenant: Word | None = Field(default=None, description="Whose tasks may be answered there; not given: any.")
 
     @field_validator("token")
     @classmethod
-    def _is_a_bot_token(cls, value: SecretStr) -> SecretStr:
-        token = _one_word(value, "xox", "is no bot token (xoxb-...)")
-        if token is None:
-            raise ValueError("must be a bot token (xoxb-...)")
-        return token
+    def _is_a_bot_token(cls, value: SecretStr | None) -> SecretStr | None:
+        return _one_word(value, "xox", "is no bot token (xoxb-...)")
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> FurtherAppSettings:
+        if (self.token is None) is not bool(self.workspace):
+            raise ValueError("needs a bot token: say either workspace, a name in slack.workspaces, or token")
+        return self
 
 
 class DeskSettings(AppSettings):
@@ -148,7 +154,7 @@ class DeskSettings(AppSettings):
     enabled: bool = Field(default=True, description="`false`: nobody is heard.")
     apps: tuple[FurtherAppSettings, ...] = Field(
         default=(),
-        description="Further apps and workspaces: a list of `token`, `app_token` or `signing_secret`, `app_id`, `team`, `tenant`.",
+        description="Further apps and workspaces: each a `[[desk.apps]]` (below).",
     )
     rules: tuple[RuleSettings, ...] = Field(
         default=(),

@@ -63,7 +63,9 @@ class GatewaySettings(Room):
         description="Hashes of the tokens that `/metrics` and `/health/detailed` ask for. Where `tokens` are set and these are "
         "not, nobody reads them here; `metrics.port` serves metrics too.",
     )
-    tls_certificate: Path | None = Field(default=None, description="Certificate and its chain, PEM. Read again at SIGHUP.")
+    tls_certificate: Path | None = Field(
+        default=None, description="Certificate and its chain, PEM. A renewed file is taken within a minute, at SIGHUP at once."
+    )
     tls_key: Path | None = Field(default=None, description="Private key of the certificate, PEM.")
     client_ca: Path | None = Field(
         default=None, description="Who must have signed the certificates of clients, PEM: mutual TLS. Needs `tls_certificate`."

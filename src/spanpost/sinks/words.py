@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -219,6 +220,14 @@ def tokens(task: Task) -> str:
 def agents(n: int) -> str:
     """Return ``1 agent``, ``8 agents``."""
     return f"{n} agent" if n == 1 else f"{n} agents"
+
+
+_COUNT_OF_AGENTS = re.compile(r"(?:\d{1,6} of \d{1,6} agents|an agent) at work(?::|$)")
+
+
+def is_count_of_agents(action: str) -> bool:
+    """Tell whether an action was made up from the agents that are at work (`fold.closing`)."""
+    return _COUNT_OF_AGENTS.match(action) is not None
 
 
 def at_work(children: Sequence[Task]) -> str:

@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
@@ -25,15 +25,16 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.desk import words
 from spanpost.desk.acts import Act, Keeper, Outcome
-from spanpost.desk.base import Message, Watches
+from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
-from spanpost.desk.slack.payloads import PREFIX, Click
+from spanpost.desk.slack.payloads import PREFIX, Click, moment
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import ACTIONS, VIEW
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.interventions import Verb
+from spanpost.domain.tasks import Task
 
 log = logging.getLogger("spanpost.desk")
 
@@ -41,6 +42,8 @@ log = logging.getLogger("spanpost.desk")
 ANSWER: Final = 2.5
 #: What is left of that at least, however long it took to come so far.
 _LEAST: Final = 0.2
+#: By then the receipt of a message of ours is here, though whoever posted it was killed.
+_SETTLED: Final = timedelta(minutes=3)
 #: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
 _TOLD: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
@@ -75,13 +78,13 @@ class SlackApp:
         *,
         comments: Comments = "deny",
         replies: Replies = "all",
-        watch: Watches | None = None,
+        conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
     ) -> None:
         self.installations = tuple(installations)
         self._comments = comments
         self._replies = replies
-        self._watch = watch
+        self._conceal = conceal
         self._answer = answer
         self._keeper = Keeper()
         self._told: set[tuple[str, ...]] = set()
@@ -165,6 +168,9 @@ class SlackApp:
             if isinstance(url, str):
                 self._later(self._respond(installation, url, words.UNKNOWN))
             return _answer(200, "unreadable")
+        me = await installation.whoami()
+        is_ours = bool(click.author) and click.author == me.bot
+        click = msgspec.structs.replace(click, message=msgspec.structs.replace(click.message, is_ours=is_ours))
 
         async def work() -> None:
             try:
@@ -189,14 +195,14 @@ class SlackApp:
             elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
                 self._tell(installation, click, refusal)
             else:
-                await self._open(installation, click, modals.details(asked))
+                await self._open(installation, click, modals.details(self._conceal(asked.task)))
             return
         act = act_of(click)
         if self._asks_for_comment(act.verb):
             against = await desk.may(act)
             asked = await desk.find(click.key, click.message) if against is None else None
             if asked is not None:
-                await self._open(installation, click, modals.comment(click, asked))
+                await self._open(installation, click, modals.comment(click, asked, self._conceal(asked.task)))
                 return
             outcome = against or await desk.do(act)
         else:
@@ -228,7 +234,7 @@ class SlackApp:
             verb=Verb(pressed[0]),
             key=pressed[2],
             user=sent.user,
-            message=Message(team=heard.team, channel=meta.c, ts=meta.t),
+            message=Message(team=heard.team, channel=meta.c, ts=meta.t, is_ours=meta.b),
             is_foreign=sent.is_foreign,
             option=pressed[1],
             text=sent.comment,
@@ -258,9 +264,10 @@ class SlackApp:
         if reply is None or self._replies == "off":
             return _answer(200, "ignored")
         me = await installation.whoami()
+        text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
         is_elsewhere = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
-        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not reply.text:
+        if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
             return _answer(200, "ignored")
         found: list[tuple[bool, Outcome | None]] = []
 
@@ -268,7 +275,9 @@ class SlackApp:
             try:
                 asked = await installation.desk.told_in(reply.root)
                 if asked is None:
-                    found.append((True, None))
+                    # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+                    is_settled = reply.parent != me.bot_user or not reply.parent or (_now() - moment(reply.root.ts)) > _SETTLED
+                    found.append((is_settled, None))
                     return
                 act = Act(
                     verb=Verb.MESSAGE,
@@ -276,7 +285,7 @@ class SlackApp:
                     user=reply.user,
                     message=reply.root,
                     is_foreign=reply.is_foreign,
-                    text=reply.text,
+                    text=text,
                     once=reply.once,
                     at=reply.at,
                 )

@@ -23,19 +23,23 @@ _MOST_BLOCKS: Final = 90
 _MOST_SECTION: Final = 2_900
 
 
-def comment(click: Click, asked: Asked) -> dict[str, Any]:
-    """Return the dialogue that asks for a comment; what was pressed travels in it, and is weighed again when it is sent."""
+def comment(click: Click, asked: Asked, task: Task) -> dict[str, Any]:
+    """Return the dialogue that asks for a comment; what was pressed travels in it, and is weighed again when it is sent.
+
+    `task` is what may be shown: its question stands there, where it is still among those of the task.
+    """
     title = _TITLES[click.action]
-    question = line(asked.approval.question, 500) if asked.approval is not None else ""
-    if click.option is not None and 0 <= click.option < len(asked.options):
-        question += f"\n→ {line(asked.options[click.option], 200)}"
+    approval = next((one for one in task.approvals if one.key == asked.key), None)
+    question = line(approval.question, 500) if approval is not None else ""
+    if approval is not None and click.option is not None and 0 <= click.option < len(approval.options):
+        question += f"\n→ {line(approval.options[click.option], 200)}"
     meta = {
         "v": click.action,
         "k": click.key.hex,
         "o": click.option,
         "c": click.message.channel,
         "t": click.message.ts,
-        "h": click.thread,
+        "b": click.message.is_ours,
     }
     text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
     return {
@@ -64,9 +68,9 @@ def told(title: str, text: str) -> dict[str, Any]:
     return {"type": "modal", "callback_id": DETAILS, "title": _plain(title, 24), "close": _plain("Close", 24), "blocks": [block]}
 
 
-def details(asked: Asked) -> dict[str, Any]:
+def details(task: Task) -> dict[str, Any]:
     """Return a dialogue with what is known of a task."""
-    parts = [_section(text) for text in _texts(asked.task) if text][:_MOST_BLOCKS]
+    parts = [_section(text) for text in _texts(task) if text][:_MOST_BLOCKS]
     return {
         "type": "modal",
         "callback_id": DETAILS,
@@ -140,7 +144,7 @@ class Meta(msgspec.Struct, frozen=True):
     c: str
     t: str
     o: int | None = None
-    h: str = ""
+    b: bool = False
 
 
 def read(meta: dict[str, Any]) -> Meta | None:

@@ -70,7 +70,7 @@ class Web:
             if any(isinstance(value, (dict, list)) for value in arguments.values()):
                 answer = await client.api_call(method, json=arguments, headers=headers)
             else:
-                answer = await client.api_call(method, params=arguments, headers=headers)
+                answer = await client.api_call(method, data=arguments, headers=headers)
         except SlackApiError as error:
             body = getattr(error.response, "data", None)
             body = body if isinstance(body, dict) else {}

@@ -52,6 +52,7 @@ from spanpost.fold.read.openai_agents import OPENAI_AGENTS
 from spanpost.fold.read.openinference import OPENINFERENCE, OPENINFERENCE_LIVE
 from spanpost.fold.read.plans import is_plan, plan_of
 from spanpost.fold.read.pydantic_ai import PYDANTIC_AI
+from spanpost.fold.read.smolagents import SMOLAGENTS
 from spanpost.fold.read.spring_ai import SPRING_AI
 from spanpost.fold.read.strands import STRANDS
 from spanpost.fold.read.traceloop import TRACELOOP
@@ -84,6 +85,7 @@ DIALECTS: tuple[Dialect, ...] = (
     LANGGRAPH_TRACELOOP,
     AGENT_FRAMEWORK,
     CREWAI,
+    SMOLAGENTS,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
@@ -212,7 +214,7 @@ def _read_span(o: Observation, tables: Tables, plan: Plan) -> Reading:
         note_extra(said, key, attributes[key])
     if "used" in inner:
         _spread(inner)
-    look = Look(o, attributes, said, inner)
+    look = Look(o, attributes, said, inner, is_lifetime=tables.has_lifetime_totals)
     _decide_role(look, tables, plan)
     if look.role is _OTHER or look.role is _PLUMBING:
         return _outside(look)
@@ -247,7 +249,8 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
         if type(attributes.get(c.NAME)) is str and not has_model:
             look.role, look.rule = _AGENT, c.NAME
         elif has_model or "input" in inner or "output" in inner:
-            look.role, look.rule = _LLM, "model or tokens"
+            if look.observation.part is not _PART_STARTED:  # a span that has begun may yet say that it is an agent's
+                look.role, look.rule = _LLM, "model or tokens"
         elif "tool_name" in said:
             look.role, look.rule = _TOOL, "tool name"
         elif "agent" in inner and not look.observation.parent_id:
@@ -263,8 +266,6 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
 
 #: Fields by which a span of no kind shows that an agent is at work in it.
 _OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
-#: What a tool gave, under names that are written for all that gave something.
-_RESULTS = frozenset({"gen_ai.tool.call.result", "ai.toolCall.result"})
 _SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
 
@@ -278,7 +279,9 @@ def _reading(look: Look) -> Reading:
     o, role, said, inner = look.observation, look.role, look.said, look.inner
     resource = _of_resource(o.origin)
     if resource:
-        said = look.said = {**resource["shared"], **said}
+        for field, value in resource["shared"]:
+            if field not in said:
+                said[field] = value
         # A process that works on one task says so once; the span by which it was entered carries it.
         if "task_id" in resource and "task_id" not in said and (not o.parent_id or o.kind in (2, 5)):
             said["task_id"] = resource["task_id"]
@@ -290,10 +293,8 @@ def _reading(look: Look) -> Reading:
             said["agent_label"] = agent
         if role is _LLM:
             _as_call(look)
-        elif role is _TOOL and not _RESULTS.isdisjoint(o.attributes) and "has_no_result" not in said:
-            said["has_result"] = True
-        if role is _TOOL and "step_index" not in said and is_plan(said.get("tool_name", "")):
-            said.update(plan_of(o.attributes))
+        elif role is _TOOL:
+            _as_tool(look)
     if o.status is _STATUS_ERROR:
         _as_failed(look)
     if said.get("status") == c.CANCELLED or c.SPAN_CANCELLED in o.attributes:
@@ -343,6 +344,10 @@ def _as_box(look: Look, resource: dict[str, Any]) -> None:
     )
     if total.is_known or total.cost_usd is not None:
         said["aggregate"] = total
+        if look.is_lifetime:
+            origin = look.observation.origin.resource
+            process = v.text(origin.get("service.instance.id")) or v.text(origin.get("service.name")) or ""
+            said["totals_of"] = f"{process}\0{said.get('agent_id') or agent or look.observation.name}"
 
 
 def _as_call(look: Look) -> None:
@@ -375,6 +380,16 @@ def _as_call(look: Look) -> None:
         said.update(tells=_TELLS_COMPACTION, compaction=(None, None), occurrence="compacted")
 
 
+def _as_tool(look: Look) -> None:
+    a, said = look.attributes, look.said
+    # Both are written for all tools that gave something.
+    if ("gen_ai.tool.call.result" in a or "ai.toolCall.result" in a) and "has_no_result" not in said:
+        said["has_result"] = True
+    called = said.get("tool_name")
+    if called is not None and is_plan(called) and "step_index" not in said:
+        said.update(plan_of(a))
+
+
 def _as_failed(look: Look) -> None:
     o, said, inner = look.observation, look.said, look.inner
     kind = inner.get("error_type")
@@ -405,7 +420,7 @@ def _of_resource(origin: Origin) -> dict[str, Any]:
             if found is not None and not (field == "service" and found.startswith("unknown_service")):
                 said[field] = found
     if said:
-        said["shared"] = {field: said[field] for field in _SHARED if field in said}
+        said["shared"] = tuple([(field, said[field]) for field in _SHARED if field in said])
     if len(_resources) >= _MEMO:
         _resources.clear()
     _resources[id(origin)] = (origin, said)

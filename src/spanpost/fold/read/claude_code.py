@@ -18,6 +18,8 @@ from spanpost.fold.read.dialect import Dialect, Look
 from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key, is_aside
 
 _PART_ENDED = Part.ENDED
+#: The tool that runs a sub-agent, as it is called and as it was.
+_DELEGATES = frozenset({"Agent", "Task"})
 AGENT_NAME = "Claude Code"
 _REQUEST = ("request_id", "client_request_id")
 _USED = ("model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "status_code")
@@ -62,12 +64,15 @@ def _refine(look: Look) -> None:
         call = said.get("tool_call_id")
         if call is not None and session is not None:
             said["call_key"] = f"tool\0{session}\0{call}"
-        subagent = v.name(attributes.get("subagent_type"))
-        if subagent is not None:
-            said.setdefault("action", f"agent: {subagent}")
+        if said.get("tool_name") in _DELEGATES or "subagent_type" in attributes:
+            # The call of a sub-agent is its run: a task of its own, below the session's.
+            look.role, look.rule = Role.AGENT, "span.type: tool that runs a sub-agent"
+            said.pop("task_id", None)
+            said.pop("tool_name", None)
     elif kind == "tool.execution":
-        # Where a tool's failure is told. Nameless: it is the call above it, not another.
+        # Where a tool's failure is told: it is the call above it, not another.
         said.pop("tool_name", None)
+        said["is_same_call"] = True
         if has_failed:
             said["occurrence"] = failure_key(said.get("tool_call_id"))
     elif kind == "tool.blocked_on_user":
@@ -79,7 +84,9 @@ def _refine(look: Look) -> None:
     if has_failed:
         said["failure"] = _failure(attributes)
     agent = v.name(attributes.get("agent_id"))
-    if agent is not None and kind != "interaction":
+    if look.role is Role.AGENT and kind == "tool":
+        inner["agent"] = v.name(attributes.get("subagent_type")) or "Sub-agent"
+    elif agent is not None and kind != "interaction":
         inner["agent"] = agent
 
 

@@ -28,5 +28,6 @@ CREWAI = Dialect(
     source="opentelemetry-instrumentation-crewai 0.62.4",
     cannot_tell=("model calls and tools", "tokens of each agent: those of the crew stand on its root"),
     scopes=("opentelemetry.instrumentation.crewai",),
+    has_lifetime_totals=True,
     refine=_refine,
 )

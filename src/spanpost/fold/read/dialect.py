@@ -94,6 +94,8 @@ class Look:
     is_leaf: bool = False
     #: `input` leaves out what came from and went to the cache.
     excludes_cache: bool = False
+    #: What a box says that was used, was used since its agent was made.
+    is_lifetime: bool = False
 
 
 Refine = Callable[[Look], None]
@@ -121,6 +123,8 @@ class Dialect:
     weak: frozenset[str] = frozenset()
     #: Attributes that are no fields and make a span an agent's all the same: `refine` looks into them.
     marks: frozenset[str] = frozenset()
+    #: Totals on boxes are those of the agent's lifetime, not of the run: what the run before it had used is taken off when shown.
+    has_lifetime_totals: bool = False
     #: Asked when the dialect's word, or a name, decided; of a dialect with scopes, for each of their spans.
     refine: Refine | None = None
 
@@ -159,6 +163,7 @@ class Tables:
     #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
     refines: tuple[Refine, ...]
     is_vendor: bool
+    has_lifetime_totals: bool
     #: What a span is by its name, and what refines the answer.
     names: Mapping[str, tuple[str, Role, Refine | None]]
     #: Plans by the names of the attributes: a program makes the same few sorts of spans over and over.
@@ -188,6 +193,7 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
         kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
         refines=tuple(d.refine for d in own if d.refine is not None),
         is_vendor=bool(own),
+        has_lifetime_totals=any(d.has_lifetime_totals for d in own),
         names={name: (d.name, role, d.refine) for d in reversed(speaking) for name, role in d.names.items()},
         plans={},
     )

@@ -33,6 +33,8 @@ def _refine(look: Look) -> None:
         usage = a.get(_USAGE)
         # Kinds of input that stand beside it are not in it.
         look.excludes_cache = type(usage) is str and '"input_cache' in usage
+        if type(usage) is str and '"output_reasoning' in usage and "output" in inner:
+            inner["output"] += inner.get("reasoning", 0)
     if a.get("langfuse.observation.level") == "ERROR":
         message = text(a.get("langfuse.observation.status_message"))
         said.setdefault("failure", Failure(message=message or look.observation.status_message))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -41,6 +42,7 @@ _WORDS = ("activeForm", "active_form", "content", "step", "title", "name", "desc
 _LONGEST = 65536
 
 
+@lru_cache(maxsize=4096)
 def is_plan(tool: str) -> bool:
     """Tell by its name whether a tool writes down a plan."""
     return len(tool) <= 40 and tool.lower().replace("_", "").replace("-", "").rpartition(".")[2] in _TOOLS

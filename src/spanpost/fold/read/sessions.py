@@ -309,6 +309,9 @@ def _hook(r: _Record) -> Reading | None:
     hook, name = r.text("hook"), r.text("hook_name")
     if hook == "PermissionRequest" or (hook == "Notification" and "permission" in name):
         return r.event(is_interrupt=True)
+    if hook == "Notification" and "idle" in name:
+        # The prompt is open and nobody types: all that is told of a prompt that was given up with Escape.
+        return r.event(rests=True, is_idle=True, is_quiet=True)
     return r.event(rests=True, is_quiet=True) if hook == "Stop" else r.event(status=c.COMPLETE) if hook == "SessionEnd" else None
 
 

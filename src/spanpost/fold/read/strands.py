@@ -32,5 +32,6 @@ STRANDS = Dialect(
         "what one run used, by its agent's span: it holds the agent's lifetime; calls are counted",
     ),
     scopes=("strands.",),
+    has_lifetime_totals=True,
     refine=_refine,
 )

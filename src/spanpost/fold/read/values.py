@@ -179,7 +179,7 @@ _TAIL = re.compile(r"(?:\._execute_core|\.kickoff|\.workflow|\.agent|\.run|\.for
 _NO_NAMES = frozenset(
     {"openai agent", "agent", "unknown", "none", "null", "default", "n/a", "invoke_agent", "invoke_workflow"}
     # what frameworks call a run to which nobody gave a name
-    | {"agent workflow", "agent run", "langgraph"}
+    | {"agent workflow", "agent run", "langgraph", "runnablesequence", "spring_ai chat_client"}
 )
 
 

@@ -39,8 +39,8 @@ def of_question(approval: Approval) -> list[Element]:
     ]
 
 
-def of_task(task: Task) -> list[Element]:
-    """Return what may be asked of a task as it is."""
+def of_task(task: Task, *, offers_retry: bool = True) -> list[Element]:
+    """Return what may be asked of a task as it is. Retry only where something could start it again."""
     key = str(task.uid)
     entries: list[tuple[str, str]] = [("Show more", f"{VIEW}:{key}")]
     made: list[Element] = []
@@ -52,7 +52,7 @@ def of_task(task: Task) -> list[Element]:
             made.insert(0, button(f"{PREFIX}{Verb.RESUME}", "Resume", key, style="primary"))
         entries.append(("Unmute" if task.is_muted else "Mute", f"{Verb.UNMUTE if task.is_muted else Verb.MUTE}:{key}"))
     elif task.status in ("error", "cancelled"):
-        made.append(button(f"{PREFIX}{Verb.RETRY}", "Retry", key))
+        made += [button(f"{PREFIX}{Verb.RETRY}", "Retry", key)] * offers_retry
     else:
         return []  # well done: nothing to ask, and a row less
     return [*made, menu(f"{PREFIX}{MENU}", entries)]

@@ -63,8 +63,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     #: Where a task's message goes when this channel takes none.
     fallback: str = ""
-    #: It was refused a while ago: the fallback at once.
-    is_refused: bool = False
+    #: Why this channel took none a while ago: then the fallback at once. Empty: nothing is known against it.
+    refused: str = ""
 
     @property
     def whole(self) -> str:

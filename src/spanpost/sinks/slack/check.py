@@ -23,6 +23,7 @@ SCOPES: Final = (
     ("groups:history", "the same in private channels"),
     ("channels:read", "a public channel must be named by its id"),
     ("groups:read", "a private channel must be named by its id"),
+    ("files:write", "of a long log the end alone is shown"),
 )
 
 

@@ -112,8 +112,8 @@ class _State:
         place = self.place
         instead: dict[str, Any] = {name: self.known[name] for name in ("instead_of", "why") if name in self.known}
         channel = place.channel
-        if place.fallback and (instead or place.is_refused):
-            instead = instead or {"instead_of": place.channel, "why": "refused before"}
+        if place.fallback and (instead or place.refused):
+            instead = instead or {"instead_of": place.channel, "why": place.refused}
             channel = place.fallback
         self.manner = _in_place_of(self.manner, instead)
         request, response, drawn = yield from self._post(channel, generation)
@@ -133,7 +133,7 @@ class _State:
             request, response, drawn = yield from _try(EDIT, place_of, self.draw(generation), drawn.style)
             if meaning(response, request, place) is not None:
                 return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
-        return Receipt(ref=posted | self._seen(drawn, generation))
+        return Receipt(ref=posted | self._seen(drawn, generation), diverted=str(instead.get("why", "")))
 
     def _post(self, channel: str, generation: int) -> Generator[Request, Response, tuple[Request, Response, Message]]:
         arguments = {"channel": channel, "client_msg_id": client_msg_id(self.delivery.key, generation)} | _QUIET

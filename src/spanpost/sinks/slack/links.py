@@ -27,7 +27,7 @@ class Template(msgspec.Struct, frozen=True):
         wanted = _FIELD.findall(self.address)
         if any(not known.get(name) for name in wanted):
             return None
-        return link(_FIELD.sub(lambda field: quote(known[field[1]], safe=""), self.address), limit)
+        return link(_FIELD.sub(lambda field: quote(known[field[1]], safe="", errors="replace"), self.address), limit)
 
 
 def problem(address: str) -> str:

@@ -27,6 +27,8 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     shows_logs: bool = True
     #: There is somebody to hear of buttons.
     is_interactive: bool = False
+    #: There is something that can start a task again.
+    offers_retry: bool = True
     links: tuple[Template, ...] = ()
     #: Said in small print: that it stands here in place of another channel.
     note: str = ""

@@ -47,8 +47,8 @@ from spanpost.sinks.slack.manner import Manner
 #: Slack's own attachment colours, as Grafana OnCall uses them, and a blue.
 COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#1d9bd1", "grey": "#dddddd"}
 CARDS, ARTIFACTS, LINKS = 10, 3, 5
-#: Names of what is done stand on one line, or are counted.
-_NAMES: Final = 90
+#: Names of what is done stand on one line, or are counted: so many, so many characters.
+_NAMED, _NAMES = 8, 90
 EVENT_TYPE = "spanpost_message"
 ANONYMOUS: Final = Manner()
 
@@ -137,7 +137,7 @@ def _rows(task: Task, manner: Manner, shown: object) -> list[Block]:
     if not manner.is_interactive:
         return []
     asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[:2]]
-    return rows(*asked, (str(task.uid), buttons.of_task(task)), below=[shown])
+    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.offers_retry)), below=[shown])
 
 
 def _place(task: Task) -> str:
@@ -175,7 +175,7 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
         section(text(f"{look.emoji} "), text(titled(task, manner), "bold"), text(f"  {look.word}{f' ({aside})' if aside else ''}"))
     ]
     cards = _cards(task, children, int(CARDS * most))
-    has_steps = any(str(one["task_id"]).startswith("s-") for one in cards)
+    has_steps = any(one["task_id"] == "s-now" for one in cards)
     if progress := _progress(task, has_step=not has_steps):
         head.append(section(text(progress)))
     blocks = [rich(*head)]
@@ -184,8 +184,9 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
     body: list[Element] = []
     for approval in task.open_approvals[:2]:
         body.append(section(text("✋ "), text(disarmed(line(approval.question, 300)) or "A person must decide.", "bold")))
-    # Where the step under way has a card, what it is doing stands there.
-    if not has_steps and not words.is_final(task) and (doing := disarmed(line(task.action or "", 300))):
+    # Where the step under way has a card, what it is doing stands there; where agents have, the plan's title says it.
+    is_said = has_steps or (bool(cards) and words.is_count_of_agents(task.action or ""))
+    if not is_said and not words.is_final(task) and (doing := disarmed(line(task.action or "", 300))):
         body.append(section(text(doing, "italic")))
     body += _failure(task)
     body += _made(task, most)
@@ -287,8 +288,8 @@ def _small_print(task: Task, children: Sequence[Task], manner: Manner) -> Block:
     said = (
         [manner.note] * bool(manner.note)
         + [disarmed(one) for one in words.byline(task)]
-        + figures
-        + ([together] if together else [])
+        # What belongs together stays on one line.
+        + [figure.replace(" ", "\u00a0") for figure in (*figures, *([together] if together else ()))]
     )
     at = task.ended_at if words.is_final(task) else task.last_event_at
     heard: list[Element] = []
@@ -307,24 +308,25 @@ def _cards(task: Task, children: Sequence[Task], most: int) -> list[Block]:
     """Return what is under way, and what went wrong; all that is done is one card."""
     if words.is_final(task):
         return []
-    agents = [_child(c) for c in children]
-    steps = _steps(task)
-    done = [c for c in steps if c["status"] == "complete"]
-    open_ = [c for c in steps if c["status"] != "complete"]
-    at_work = [c for c in agents if c["status"] != "complete"]
-    finished = [c for c in agents if c["status"] == "complete"]
-    cards = [*_fold(done, "step"), *open_, *at_work, *_fold(finished, "agent")]
-    if len(cards) <= most:
+    done, now = _steps(task)
+    at_work = [c for c in children if c.status != "complete"]
+    finished = [c for c in children if c.status == "complete"]
+    cards = [*_fold(done, "step"), *now, *map(_child, at_work[:most]), *_fold([words.title(c, 90) for c in finished], "agent")]
+    left = max(len(at_work) - most, 0)
+    if len(cards) + left <= most:
         return cards
-    left = len(cards) - max(most - 1, 0)
-    return [*cards[: max(most - 1, 0)], card("more", f"and {left} more", "in_progress")] if most else []
+    kept = cards[: max(most - 1, 0)]
+    return [*kept, card("more", f"and {len(cards) + left - len(kept)} more", "in_progress")] if most else []
 
 
-def _fold(done: Sequence[Block], what: str) -> list[Block]:
-    if len(done) <= 1:
-        return list(done)
-    names = ", ".join(str(c["title"]) for c in done)
-    return [card(f"done-{what}", names if len(names) <= _NAMES else f"{len(done)} {what}s done", "complete")]
+def _fold(done: Sequence[str], what: str) -> list[Block]:
+    """Return one card for what is done: its names where they fit."""
+    if not done:
+        return []
+    names = ", ".join(disarmed(line(name, 90)) or "?" for name in done[:_NAMED])
+    if len(done) > _NAMED or len(names) > _NAMES:
+        names = f"{len(done)} {what}s done"
+    return [card(f"done-{what}", names, "complete")]
 
 
 def _child(child: Task) -> Block:
@@ -337,15 +339,15 @@ def _child(child: Task) -> Block:
     return card(f"t-{child.uid.hex}", title, status, doing)
 
 
-def _steps(task: Task) -> list[Block]:
-    """Steps as cards, the one under way as such. A lone step says nothing that the head does not."""
-    steps = task.steps
-    if len(steps) < 2:
-        return []
-    cards = []
-    for i, step in enumerate(steps):
-        is_now = step.name == task.step_name and step.index == task.step_index
-        name = disarmed(line(step.name, 90)) or f"Step {step.index or i + 1}"
-        doing = disarmed(line(task.action or "", 200)) if is_now else ""
-        cards.append(card(f"s-{i}" if is_now else f"d-{i}", name, "in_progress" if is_now else "complete", doing))
-    return cards
+def _steps(task: Task) -> tuple[list[str], list[Block]]:
+    """Return the names of the steps that are done, and the card of the one under way. A lone step says nothing that the head does not."""
+    if len(task.steps) < 2:
+        return [], []
+    is_now = [step.name == task.step_name and step.index == task.step_index for step in task.steps]
+    done = [step.name for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
+    now = max((i for i, is_it in enumerate(is_now) if is_it), default=None)
+    if now is None:
+        return done, []
+    step = task.steps[now]
+    name = disarmed(line(step.name, 90)) or f"Step {step.index or now + 1}"
+    return done, [card("s-now", name, "in_progress", disarmed(line(task.action or "", 200)))]

@@ -236,5 +236,5 @@ def _facts(task: Task, checkpoint: Checkpoint, manner: Manner) -> list[str]:
             risk = f"risk {line(approval.risk, 40)}" if approval.risk else ""
             options = "" if manner.is_interactive and approval.key else " / ".join(line(o, 40) for o in approval.options[:5])
             hidden = checkpoint.detail and not manner.detail_of(approval, checkpoint.detail)
-            return [one for one in (disarmed(risk), disarmed(options), "its arguments are not shown here" if hidden else "") if one]
+            return [one for one in (disarmed(risk), options, "its arguments are not shown here" if hidden else "") if one]
     return []

@@ -79,8 +79,8 @@ class SlackSink:
         self._told: set[str] = set()
         #: Told of each call and of what came of it.
         self.when_called: Callable[[str, str], None] | None = None
-        #: Channels that took no message, by key of their budget, and until when they are left alone.
-        self._refused: dict[str, float] = {}
+        #: Channels that took no message, by key of their budget, until when they are left alone, and why.
+        self._refused: dict[str, tuple[float, str]] = {}
 
     def routed(self, routes: Sequence[Route]) -> None:
         """Hear which routes lead here. Raises `ConfigError` for what no workspace of ours has."""
@@ -132,8 +132,10 @@ class SlackSink:
         elif known.get("ts") and receipt.ref.get("g", 0) != known.get("g", 0) and delivery.mode is Mode.STATE:
             log.warning("task %s: its message was deleted in Slack, and it needs a person: posted anew", named)
         if "instead_of" in receipt.ref and "ts" not in known:
-            self._refused[place.address] = self._clock() + _LEFT_ALONE
-            self._tell_once(f"slack: {place.channel} takes no message ({receipt.ref.get('why')}): {place.fallback} has it")
+            why = str(receipt.ref.get("why"))
+            if not place.refused:
+                self._refused[place.address] = self._clock() + _LEFT_ALONE, why
+            self._tell_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
         if missing := receipt.ref.get("file"):
             self._tell_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
 
@@ -277,8 +279,8 @@ class SlackSink:
         place = Place(workspace=name or self._own.name, channel=channel or space.channel)
         if route is None or not route.fallback or route.fallback == place.channel:
             return place
-        is_refused = self._clock() < self._refused.get(place.address, 0.0)
-        return msgspec.structs.replace(place, fallback=route.fallback, is_refused=is_refused)
+        until, why = self._refused.get(place.address, (0.0, ""))
+        return msgspec.structs.replace(place, fallback=route.fallback, refused=why if self._clock() < until else "")
 
 
 def _real(delivery: Delivery, is_preview: bool) -> Delivery:

@@ -25,6 +25,8 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "conversations.list": ("cursor", "limit", "types", "exclude_archived", "team_id"),
     "conversations.info": ("*channel", "include_locale", "include_num_members"),
     "conversations.join": ("*channel",),
+    "files.getUploadURLExternal": ("*filename", "*length", "alt_txt", "snippet_type"),
+    "files.completeUploadExternal": ("*files", "channel_id", "thread_ts", "initial_comment", "channels", "blocks"),
 }
 
 MAX_BLOCKS, MAX_ATTACHMENTS, MAX_TEXT_OF_UPDATE = 50, 100, 4_000
@@ -83,6 +85,11 @@ def content(method: str, given: Mapping[str, Any], refused_blocks: frozenset[str
     if "metadata" in given:
         shown["metadata"] = _metadata(given["metadata"])
     return shown
+
+
+def listed(value: Any) -> list[dict[str, Any]]:
+    """Return a list of objects, given as JSON or as text of it."""
+    return _list(value, "invalid_arguments")
 
 
 def _list(value: Any, error: str) -> list[dict[str, Any]]:
@@ -195,7 +202,29 @@ def _plan(block: dict[str, Any]) -> bool:
 
 def _actions(block: dict[str, Any]) -> bool:
     elements = block.get("elements")
-    return isinstance(elements, list) and 0 < len(elements) <= 25 and all(_button(e) for e in elements if e.get("type") == "button")
+    judges = {"button": _button, "overflow": _menu}
+    good = isinstance(elements, list) and 0 < len(elements) <= 25
+    return good and all(judges[e["type"]](e) for e in elements or () if isinstance(e, dict) and e.get("type") in judges)
+
+
+def _container(block: dict[str, Any]) -> bool:
+    children = block.get("child_blocks")
+    named = _is_text(block.get("title"), 150, "plain_text") or _rich_text(block.get("rich_text_title") or {})
+    # Neither plans nor other containers (the types of @slack/types).
+    within = {"actions", "context", "divider", "file", "header", "image", "input", "rich_text", "section", "table", "video"}
+    good = isinstance(children, list) and 0 < len(children) <= 10
+    return named and good and all(isinstance(c, dict) and c.get("type") in within and _is_good(c) for c in children or ())
+
+
+def _menu(menu: dict[str, Any]) -> bool:
+    options = menu.get("options")
+    return isinstance(options, list) and 0 < len(options) <= 5 and all(map(_option, options))
+
+
+def _option(option: Any) -> bool:
+    return (
+        isinstance(option, dict) and _is_text(option.get("text"), 75, "plain_text") and 0 < len(str(option.get("value", ""))) <= 150
+    )
 
 
 def _button(button: dict[str, Any]) -> bool:
@@ -212,6 +241,7 @@ _BLOCKS: Final[Mapping[str, Callable[[dict[str, Any]], bool]]] = {
     "context": _context,
     "rich_text": _rich_text,
     "plan": _plan,
+    "container": _container,
     # A card by itself may not be pending (slackblocks, its table of surfaces).
     "task_card": lambda block: _card(block) and block["status"] != "pending",
     "actions": _actions,

@@ -72,11 +72,13 @@ class FakeSlack:
         app.router.add_post("/_control", self._control)
         app.router.add_get("/_control", self._told)
         app.router.add_route("*", "/api/{method}", self._serve)
+        app.router.add_post("/upload/{file}", self._upload)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
+        self.workspace.uploads = f"http://{self._host}:{self._port}/upload/"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -175,6 +177,15 @@ class FakeSlack:
         became = "ok" if answer["ok"] else answer["error"]
         self._note(method, given, f"{became}, {fault.value}" if fault is not None else became)
         return self._answer(answer, headers=headers) if fault is None else await self._break(request, fault, answer)
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        """Take a file's content: whoever knows the address may send it, once, as long as it was said to be."""
+        file = self.workspace.files.get(request.match_info["file"])
+        content = await request.read()
+        if file is None or "content" in file or len(content) != file["length"]:
+            return web.Response(status=400, text="no such upload")
+        file["content"] = content.decode("utf-8", "replace")
+        return web.Response(text=f"OK - {len(content)}")
 
     async def _break(self, request: web.Request, fault: Fault, answer: dict[str, Any]) -> web.StreamResponse:
         match fault:

@@ -12,7 +12,9 @@ from spanpost.testing.fake_slack.rules import SlackError
 Message = dict[str, Any]
 
 #: All that the docs tell people to give the app.
-SCOPES: Final = frozenset({"chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join"})
+SCOPES: Final = frozenset(
+    {"chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "channels:join", "files:write"}
+)
 _TRUE = (True, "true", "1", 1)
 
 
@@ -96,6 +98,10 @@ class Workspace:
         self.page = 999
         #: A post whose `client_msg_id` is known is answered with the message that has it, as Slack seems to do.
         self.dedupes = False
+        #: Files by id: name, content once it was uploaded, and where it was shared (channel, thread).
+        self.files: dict[str, dict[str, Any]] = {}
+        #: Where files are uploaded to, set by who serves them.
+        self.uploads = "https://files.slack.com/upload/"
         self._last = 0.0
 
     # --- people ---------------------------------------------------------------------------------------------------------
@@ -268,6 +274,27 @@ class Workspace:
             raise SlackError("is_archived")
         channel.members.add(caller.user_id)
         return {"channel": _described(channel, caller)}
+
+    def _files_getUploadURLExternal(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+        self._need(caller, "files:write")
+        id = f"F{len(self.files) + 1:09d}"
+        self.files[id] = {"name": str(given["filename"]), "length": int(given["length"])}
+        return {"upload_url": f"{self.uploads}{id}", "file_id": id}
+
+    def _files_completeUploadExternal(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+        self._need(caller, "files:write")
+        shared = rules.listed(given["files"])
+        channel = self._seen_by(given["channel_id"], caller) if given.get("channel_id") else None
+        for file in shared:
+            known = self.files.get(str(file.get("id")))
+            if known is None or "content" not in known:
+                raise SlackError("file_not_found")
+            known["shared"] = (channel.id if channel is not None else "", str(given.get("thread_ts") or ""))
+            if channel is not None:
+                message: Message = {"type": "message", "subtype": "file_share", "user": caller.user_id, "bot_id": caller.bot_id}
+                thread = {"thread_ts": str(given["thread_ts"])} if given.get("thread_ts") else {}
+                channel.add(message | {"ts": self._ts(), "text": "", "files": [dict(file)], "shown_at": self._clock()} | thread)
+        return {"files": [{"id": file.get("id"), "title": file.get("title", "")} for file in shared]}
 
     # --- who may what ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,117 @@
+"""LangGraph's interrupts: what a node asks by `interrupt(...)` is asked of a person, and the graph is resumed with the answer.
+
+    from spanpost.agent.adapters.langgraph import ainvoke
+
+    async with agent_task("Travel", task_id="trip-7"):
+        state = await ainvoke(graph, {"messages": [...]}, {"configurable": {"thread_id": "trip-7"}})
+
+A node asks with words, ``interrupt("Book a room?")``, or with a dict of ``question``, ``detail``, ``options`` and ``risk``; what it gets back is
+True, False, or the option that was taken. LangChain's `HumanInTheLoopMiddleware` is answered in its own form. Made for langgraph 1 (1.2).
+A graph whose process was killed goes on with ``ainvoke(graph, None, config)``, and finds what was decided meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from langgraph.types import Command
+
+from spanpost.agent.adapters.scope import readable
+from spanpost.agent.control import ApprovalTimeout, AtExpiry, Decision, approval
+
+__all__ = ["ainvoke", "invoke"]
+
+#: Makes what a node gets back of what a person decided.
+Answer = Callable[[Decision, Any], Any]
+
+
+def invoke(
+    graph: Any,
+    input: Any,
+    config: Mapping[str, Any],
+    *,
+    answer: Answer | None = None,
+    expires_in: timedelta | float | None = None,
+    at_expiry: AtExpiry | None = None,
+    **options: Any,
+) -> Any:
+    """Run a graph to its end as `ainvoke` does, from code that is not async. Not within a running loop."""
+    return asyncio.run(
+        ainvoke(graph, input, config, answer=answer, expires_in=expires_in, at_expiry=at_expiry, is_sync=True, **options)
+    )
+
+
+async def ainvoke(
+    graph: Any,
+    input: Any,
+    config: Mapping[str, Any],
+    *,
+    answer: Answer | None = None,
+    expires_in: timedelta | float | None = None,
+    at_expiry: AtExpiry | None = None,
+    is_sync: bool = False,
+    **options: Any,
+) -> Any:
+    """Run a graph to its end; each interrupt on the way is asked of a person, those of one moment all at once.
+
+    `config` names the thread, and the graph has a checkpointer: without one it cannot be resumed. `answer` makes what the node gets of
+    the decision. `is_sync`: the graph's nodes are not async; it is run in a thread. Raises `ApprovalTimeout` where nobody decided in
+    time: the graph stays interrupted, and can be asked again.
+    """
+    thread = str((config.get("configurable") or {}).get("thread_id", ""))
+    if not thread:
+        raise ValueError('langgraph: the config names no thread; give {"configurable": {"thread_id": "..."}}')
+
+    async def run(given: Any) -> Any:
+        if is_sync:
+            return await asyncio.to_thread(graph.invoke, given, config, **options)
+        return await graph.ainvoke(given, config, **options)
+
+    async def ask(question: str, id: str, detail: str, choices: list[str], risk: str) -> Decision:
+        decision = await approval(
+            question, id=f"{thread}/{id}", detail=detail, options=choices, risk=risk, expires_in=expires_in, at_expiry=at_expiry
+        )
+        if decision.expired and not decision.denied:
+            raise ApprovalTimeout(f"nobody decided in time: {question[:100]}")
+        return decision
+
+    async def settle(interrupt: Any) -> Any:
+        value = interrupt.value
+        if isinstance(value, Mapping) and "action_requests" in value:  # LangChain's HumanInTheLoopMiddleware
+            actions = list(value["action_requests"])
+            decisions = await asyncio.gather(
+                *(
+                    ask(f"Run {a.get('name')}?", f"{interrupt.id}/{i}", readable(a.get("args", a.get("arguments"))), [], "")
+                    for i, a in enumerate(actions)
+                )
+            )
+            return {"decisions": [_reviewed(d) for d in decisions]}
+        said = dict(value) if isinstance(value, Mapping) else {"question": value}
+        question = str(said.pop("question", None) or said.pop("message", None) or "A decision is needed")
+        choices = [str(one) for one in said.pop("options", None) or ()]
+        risk, detail = str(said.pop("risk", "")), said.pop("detail", None)
+        decision = await ask(question, str(interrupt.id), readable(said) if detail is None else str(detail), choices, risk)
+        if answer is not None:
+            return answer(decision, value)
+        return decision.decision if choices else decision.approved
+
+    async def open_interrupts() -> list[Any]:
+        state = await (asyncio.to_thread(graph.get_state, config) if is_sync else graph.aget_state(config))
+        return list(state.interrupts)
+
+    # Who comes back without anything new finds the graph where it stopped.
+    result = await run(input) if input is not None or not await open_interrupts() else None
+    while interrupts := await open_interrupts():
+        answers = await asyncio.gather(*(settle(one) for one in interrupts))
+        result = await run(Command(resume={one.id: told for one, told in zip(interrupts, answers, strict=True)}))
+    return result
+
+
+def _reviewed(decision: Decision) -> dict[str, Any]:
+    if decision.approved:
+        return {"type": "approve"}
+    why = f": {decision.comment}" if decision.comment else ""
+    return {"type": "reject", "message": f"Denied{f' by {decision.by}' if decision.by else ''}{why}"}

@@ -1,0 +1,282 @@
+"""Agents that wait for people, in the process that follows them: no network, no database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import spanpost
+from spanpost.agent import agent_task
+from spanpost.agent.control import (
+    ApprovalTimeout,
+    ControlUnavailable,
+    approval,
+    approval_sync,
+    cancelled,
+    messages,
+    messages_sync,
+    paused,
+)
+from spanpost.agent.gateway import find
+from spanpost.controlling import intervene
+from spanpost.domain.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.domain.tasks import Task
+from spanpost.ledger.base import ApprovalQuery, TaskQuery
+from spanpost.pipeline import Pipeline
+from spanpost.testing.exercise_people import ALICE
+
+Tracer = Any
+
+
+class Desk:
+    """A person at this process's pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._changed = threading.Event()
+        pipeline.ask(pipeline.ledger.listen(lambda _: self._changed.set()))
+
+    def asked(self, count: int = 1) -> list[ApprovalRow]:
+        """Wait until so many questions are open, and return them."""
+        while True:
+            self._changed.clear()
+            found = self.pipeline.ask(self.pipeline.ledger.approvals(ApprovalQuery(state="open", limit=1000)))
+            if len(found) >= count:
+                return found
+            assert self._changed.wait(20)
+
+    def do(self, verb: Verb, key: Any, text: str = "", option: str = "") -> Verdict:
+        act = Intervention(
+            tenant="default", verb=verb, key=key, actor=ALICE, text=text, option=option, source="api",
+            once=f"{verb}{key}{text}", at=datetime.now(UTC),
+        )  # fmt: skip
+        return self.pipeline.ask(intervene(self.pipeline, act))
+
+    def tasks(self) -> list[Task]:
+        assert self.pipeline.force_flush(5.0)
+        return self.pipeline.ask(self.pipeline.ledger.tasks(TaskQuery()))
+
+
+@pytest.fixture
+def exported() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def provider(exported: InMemorySpanExporter) -> TracerProvider:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    return provider
+
+
+@pytest.fixture
+def tracer(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Tracer:
+    """The tracer of the agents; the wait's span is of the same provider."""
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", lambda name, *_, **__: provider.get_tracer(name))
+    return provider.get_tracer("test")
+
+
+@pytest.fixture
+def desk(provider: TracerProvider, clean_environment: Path) -> Iterator[Desk]:
+    pipeline = spanpost.attach(tracer_provider=provider)
+    yield Desk(pipeline)
+    pipeline.shutdown()
+
+
+async def test_an_agent_goes_on_with_the_decision(desk: Desk, tracer: Tracer, exported: InMemorySpanExporter) -> None:
+    """A person's decision resumes the agent; the question, the wait and the answer stand in the trace."""
+
+    def decide() -> Verdict:
+        [row] = desk.asked()
+        assert (row.question, row.detail, row.risk, row.options) == ("Deploy?", "v2", "high", ())
+        return desk.do(Verb.APPROVE, row.key, "ship it")
+
+    deciding = asyncio.create_task(asyncio.to_thread(decide))
+    async with agent_task("release", tracer=tracer):
+        decision = await approval("Deploy?", detail="v2", risk="high")
+    assert (await deciding).result is Result.DONE
+    assert (decision.approved, decision.denied, decision.expired) == (True, False, False)
+    assert (decision.by, decision.comment) == ("alice", "ship it")
+    wait, task = exported.get_finished_spans()
+    assert (wait.name, wait.parent.span_id if wait.parent else 0) == ("agent.approval.wait", task.context.span_id)
+    assert (wait.attributes or {})["agent.approval.decision"] == "approve"
+    assert [(e.name, (e.attributes or {})["agent.approval.id"]) for e in task.events] == [
+        ("agent.approval.requested", decision.id), ("agent.approval.resolved", decision.id)
+    ]  # fmt: skip
+    [shown] = desk.tasks()
+    assert (shown.status, [(a.question, a.decision, a.by, a.source) for a in shown.approvals]) == (
+        "complete", [("Deploy?", "approve", "alice", "api")]
+    )  # fmt: skip
+
+
+def test_many_threads_wait_for_people(desk: Desk, tracer: Tracer) -> None:
+    """Agents in threads wait each for its own answer, one of the options that it gave."""
+
+    def work(number: int) -> tuple[int, str]:
+        with agent_task(f"run {number}", tracer=tracer):
+            return number, approval_sync(f"Which, {number}?", options=["blue", "green"]).decision
+
+    with ThreadPoolExecutor(30) as threads:
+        answers = [threads.submit(work, number) for number in range(30)]
+        for row in desk.asked(30):
+            number = int(row.question.split()[1].rstrip("?"))
+            desk.do(Verb.CHOOSE, row.key, option="green" if number % 2 else "blue")
+        assert sorted(a.result(20) for a in answers) == [(n, "green" if n % 2 else "blue") for n in range(30)]
+
+
+async def test_a_wait_that_is_cut_leaves_the_question_open(desk: Desk, tracer: Tracer) -> None:
+    """A timeout of the agent's own, and a cancellation, end the wait alone; asked again, the answer given meanwhile is there."""
+    with pytest.raises(ApprovalTimeout, match="nobody decided within"):
+        await approval("Deploy?", id="release-1", timeout=0.05)
+    asking = asyncio.create_task(approval("Deploy?", id="release-1"))
+    [row] = await asyncio.to_thread(desk.asked)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    desk.do(Verb.DENY, row.key)
+    again = await approval("Deploy?", id="release-1")
+    assert (again.denied, again.by) == (True, "alice")
+
+
+async def test_other_words_under_the_same_id_are_another_question(desk: Desk, tracer: Tracer) -> None:
+    """What was approved in other words does not count, and who waits for words that were replaced is told that nobody decided."""
+    async with agent_task("release", tracer=tracer):
+        first = asyncio.create_task(approval("Deploy v1?", id="release"))
+        await asyncio.to_thread(desk.asked)
+        second = asyncio.create_task(approval("Deploy v2?", id="release"))
+        replaced = await first
+        assert (replaced.expired, replaced.denied, replaced.comment) == (True, False, "it was asked again in other words")
+        [row] = await asyncio.to_thread(desk.asked)
+        assert row.question == "Deploy v2?"
+        desk.do(Verb.APPROVE, row.key)
+        assert (await second).approved
+
+
+@pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
+async def test_time_that_is_over_is_no_refusal(desk: Desk, tracer: Tracer, then: Any, is_denied: bool) -> None:
+    """Nobody having answered in time is told as such, and as a refusal only where the question said so."""
+    decision = await approval("Deploy?", expires_in=0.1, at_expiry=then)
+    assert (decision.expired, decision.denied, decision.approved, decision.by) == (True, is_denied, False, "")
+
+
+async def test_what_people_ask_of_a_task_is_heard(desk: Desk, tracer: Tracer) -> None:
+    """Cancel, pause, resume and words reach the running agent, each word once; another task hears nothing of it."""
+    async with agent_task("long", task_id="job-1", tracer=tracer) as task:
+        assert (cancelled(), paused(), messages_sync()) == (False, False, [])
+        [shown] = desk.tasks()
+        desk.do(Verb.MESSAGE, shown.uid, "look at the logs")
+        desk.do(Verb.PAUSE, shown.uid)
+        await until(paused)
+        assert [(m.text, m.by) for m in await messages()] == [("look at the logs", "alice")]
+        assert await messages() == []
+        desk.do(Verb.RESUME, shown.uid)
+        await until(lambda: not paused())
+        desk.do(Verb.CANCEL, shown.uid)
+        await until(cancelled)
+        assert cancelled(task)
+        async with agent_task("another", task_id="job-2", tracer=tracer):
+            assert not cancelled()
+    assert not cancelled()
+
+
+async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(desk: Desk, tracer: Tracer) -> None:
+    """What was asked of a run that has ended is over with it: the task's next run hears only what is asked of it."""
+    async with agent_task("long", task_id="job-3", tracer=tracer):
+        assert not cancelled()
+        [shown] = desk.tasks()
+        desk.do(Verb.CANCEL, shown.uid)
+        await until(cancelled)
+    async with agent_task("long", task_id="job-3", tracer=tracer):
+        [again] = desk.tasks()
+        assert (again.segments, again.cancel_by) == (2, "")
+        assert not cancelled()
+        desk.do(Verb.CANCEL, again.uid, "again")
+        await until(cancelled)
+
+
+async def test_a_shutdown_ends_the_wait(desk: Desk, tracer: Tracer) -> None:
+    """Where the spanpost of this process is shut down nobody can answer any more: who waits is told so, and is not left waiting."""
+    waiting = asyncio.create_task(approval("Deploy?"))
+    await asyncio.to_thread(desk.asked)
+    assert await asyncio.to_thread(desk.pipeline.shutdown)
+    with pytest.raises(ControlUnavailable, match="shut down"):
+        await waiting
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_asks_too(desk: Desk, tracer: Tracer) -> None:
+    """A child that was forked from a process that follows its agents has its own person to ask."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            pipeline = desk.pipeline
+
+            def answer() -> None:
+                while not (found := pipeline._loop is not None and pipeline.questions()):
+                    time.sleep(0.02)  # the child's pipeline starts with its first question
+                pipeline.decide(str(found[0].key), "approve", by="bob")
+
+            threading.Thread(target=answer, daemon=True).start()
+            os.write(tell, approval_sync("In the child?", timeout=20).by.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(told, 10) == b"bob"
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # it is heard by another thread, that tells nobody
+
+
+async def test_without_spanpost_it_says_what_to_set(clean_environment: Path) -> None:
+    """Where nobody can be asked the error says what to set, and nothing is waited for."""
+    with pytest.raises(ControlUnavailable, match=r"set SPANPOST_CONTROL__ENDPOINT .* or call spanpost.attach\(\)"):
+        await approval("Deploy?")
+    with pytest.raises(ControlUnavailable):
+        approval_sync("Deploy?")
+    assert not cancelled()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "SPANPOST_CONTROL__ENDPOINT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, "gRPC"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "gRPC"),
+        ({"SPANPOST_FORWARD__ENDPOINT": "unix:///run/otlp.sock"}, "unix is no HTTP address"),
+        ({"SPANPOST_CONTROL__ENDPOINT": "http://h:99999999"}, "no HTTP address"),
+        ({"SPANPOST_CONTROL__ENDPOINT": "http://h", "SPANPOST_CONTROL__TOKEN": "a\r\nx: y"}, "look at the token"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str) -> None:
+    """What cannot be used as a gateway's address is refused with what to set, never with the token."""
+    with pytest.raises(ControlUnavailable, match=said):
+        find(environment)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}],
+)
+async def test_what_makes_no_sense_is_refused_at_once(desk: Desk, wrong: dict[str, Any]) -> None:
+    """An empty question, an empty id, a time that is over and an unknown word are errors of the caller's."""
+    with pytest.raises(ValueError, match="approval: "):
+        await approval(**({"question": "Deploy?"} | wrong))
+    with pytest.raises(TypeError):
+        await approval("Deploy?", options="yes")
