@@ -394,7 +394,10 @@ def test_points_and_records_are_never_added_up(random: Random) -> None:
     random.shuffle(mixed)
     [task], checkpoints = folded(*mixed)
     assert (task.input_tokens, task.cost_usd, task.status, task.segments) == (2000, Decimal("0.02"), "waiting", 1)
-    assert told([c for c in checkpoints if c.is_told]) == [("end", "Waiting for its next prompt"), ("start", "Started: Claude Code")]
+    assert told([c for c in checkpoints if c.is_told]) == [
+        ("end", "Waiting for its next prompt"),
+        ("start", "Started: Claude Code"),
+    ]
 
 
 def test_points_alone_tell_when_work_is_done() -> None:
