@@ -72,7 +72,9 @@ class Seen(HTMLParser):
 
 def _says(message: Message) -> list[str]:
     every = [message.blocks, *(attachment["blocks"] for attachment in message.attachments)]
-    return [n[key] for n in nodes(every) for key in ("text", "title") if isinstance(n.get(key), str)]
+    # What is parsed is drawn as it is shown: a moment, a mention.
+    literal = [n for n in nodes(every) if n.get("type") != "mrkdwn"]
+    return [n[key] for n in literal for key in ("text", "title") if isinstance(n.get(key), str)]
 
 
 def _plain(text: str) -> str:
