@@ -119,7 +119,7 @@ def _draw(
     results = _results(task, figures) if checkpoint.kind is Kind.END else []
     until = approval.deadline if approval is not None and approval.is_open else None
     calls = manner.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
-    row = buttons.of_question(approval) if manner.is_interactive and approval is not None and not task.is_muted else []
+    row = buttons.of_question(approval) if manner.is_interactive and approval is not None else []
     head = f"{emoji} {who}{said}"
     blocks: list[Block]
     if style is Style.PLAIN:
