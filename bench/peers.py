@@ -37,7 +37,7 @@ from spanpost.testing.postgres import system_binaries, throwaway_postgres, with_
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Seconds after which what is not queryable is given up.
 _PATIENCE = 600.0
-#: Seconds that one may take to start: on a crowded machine Phoenix took five minutes to build its interface.
+#: Seconds that one may take to start: on a crowded machine Phoenix had not started after three minutes.
 _START = 600
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from spanpost.agent.gateway import ControlUnavailable, Unreachable
+from spanpost.agent.gateway import Closed, Unreachable
 from spanpost.desk.answers import Answers, Unknown, as_said
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
@@ -99,7 +99,7 @@ class InProcess:
         """Await something in the pipeline's loop."""
         pipeline = self._pipeline
         if pipeline.is_shut:
-            raise ControlUnavailable("spanpost was shut down in this process: no person can be asked any more")
+            raise Closed("spanpost was shut down in this process: no person can be asked any more")
         try:
             await asyncio.to_thread(pipeline.start)  # in a forked child it has not started yet
             answer = pipeline.begin(question(pipeline.answers, pipeline.settings.intake.tenant))

@@ -270,7 +270,11 @@ class LedgerHall:
                 comment=row.comment,
                 key=row.key,
             )
-        is_there = shown is not None and shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
+        # Of a letter whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
+        # A button in a message of ours was put there by us.
+        is_there = message.is_ours
+        if shown is not None:
+            is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
         return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
 
     async def told_in(self, message: Message) -> Asked | None:

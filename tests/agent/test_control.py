@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -202,6 +204,37 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(desk: 
         assert not cancelled()
         desk.do(Verb.CANCEL, again.uid, "again")
         await until(cancelled)
+
+
+async def test_a_shutdown_ends_the_wait(desk: Desk, tracer: Tracer) -> None:
+    """Where the spanpost of this process is shut down nobody can answer any more: who waits is told so, and is not left waiting."""
+    waiting = asyncio.create_task(approval("Deploy?"))
+    await asyncio.to_thread(desk.asked)
+    assert await asyncio.to_thread(desk.pipeline.shutdown)
+    with pytest.raises(ControlUnavailable, match="shut down"):
+        await waiting
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_asks_too(desk: Desk, tracer: Tracer) -> None:
+    """A child that was forked from a process that follows its agents has its own person to ask."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            pipeline = desk.pipeline
+
+            def answer() -> None:
+                while not (found := pipeline._loop is not None and pipeline.questions()):
+                    time.sleep(0.02)  # the child's pipeline starts with its first question
+                pipeline.decide(str(found[0].key), "approve", by="bob")
+
+            threading.Thread(target=answer, daemon=True).start()
+            os.write(tell, approval_sync("In the child?", timeout=20).by.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(told, 10) == b"bob"
 
 
 async def until(is_so: Callable[[], bool]) -> None:

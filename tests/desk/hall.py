@@ -79,7 +79,10 @@ class Hall:
         if key not in self.known:
             return None
         task, approval, places = self.known[key]
-        return Asked(key=key, task=task, approval=approval, is_told_there=(message.channel, message.ts) in places)
+        is_there = (message.channel, message.ts) in places
+        if not any((message.channel, message.ts) in known[2] for known in self.known.values()):
+            is_there = message.is_ours
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
 
     async def told_in(self, message: Message) -> Asked | None:
         await self._answer("told_in")

@@ -161,6 +161,24 @@ async def test_headers_and_bodies_that_are_wrong() -> None:
     assert knock.hall.rows == []
 
 
+async def test_a_reply_in_a_thread_that_is_not_known_yet_comes_again() -> None:
+    """A thread that we began just now may be a task's whose receipt is under way: Slack is asked to bring the reply again, for a while."""
+    knock, now = Knock(), int(time.time())
+    event = {"type": "message", "channel": "C1", "user": "UALICE", "text": "stop", "ts": f"{now}.9", "thread_ts": f"{now}.1"}
+    body = {"type": "event_callback", "api_app_id": "A1", "team_id": TEAM, "event_id": "Ev1"}
+    for more, status in (
+        ({"parent_user_id": "UBOT"}, 503),
+        ({"parent_user_id": "UBOB"}, 200),
+        ({"thread_ts": f"{now - 600}.1"}, 200),
+    ):
+        told = json.dumps(body | {"event": {"parent_user_id": "UBOT"} | event | more}).encode()
+        assert await knock.signed(told) == status
+    knock.hall.roots["C1", f"{now}.1"] = knock.key
+    again = json.dumps(body | {"event": event | {"parent_user_id": "UBOT"}}).encode()
+    assert await knock.signed(again, at=NOW + 1) == 200
+    assert [row.text for row in knock.hall.rows] == ["stop"]
+
+
 HEADERS = st.lists(
     st.tuples(
         st.sampled_from(

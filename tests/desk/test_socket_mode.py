@@ -178,6 +178,20 @@ async def test_buttons_belong_to_their_message(house: House) -> None:
     assert house.hall.granted == []
 
 
+async def test_a_message_whose_receipt_is_not_here_yet(house: House) -> None:
+    """A button of ours counts though the ledger does not know the message yet: through the dialogue, too. Not so in another's."""
+    key, _ = await house.question()
+    fresh = await house.slack.post()
+    await house.slack.press(fresh, "spanpost:deny", str(key))
+    await house.slack.send_dialogue(comment={"text": {"value": "no"}})
+    assert [row.verb for row in house.hall.granted] == [Verb.DENY]
+    key, _ = await house.question()
+    await house.slack.say("look at my button")
+    ((theirs,),) = [[m["ts"] for m in await house.slack.messages() if m.get("user") == ALICE]]
+    await house.slack.press(theirs, "spanpost:approve", str(key))
+    assert len(house.hall.granted) == 1
+
+
 async def test_cancel_mute_and_a_menu(house: House) -> None:
     """Buttons of a task, and entries of its menu, whose value says what they ask."""
     key, ts = await house.task()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -70,11 +71,14 @@ class Seen(HTMLParser):
             self.text += data
 
 
+_DATE = re.compile(r"<!date\^\d+\^[^<>|]*\|[^<>|]*>")
+
+
 def _says(message: Message) -> list[str]:
     every = [message.blocks, *(attachment["blocks"] for attachment in message.attachments)]
-    # What is parsed is drawn as it is shown: a moment, a mention.
-    literal = [n for n in nodes(every) if n.get("type") != "mrkdwn"]
-    return [n[key] for n in literal for key in ("text", "title") if isinstance(n.get(key), str)]
+    texts = [(n, n[key]) for n in nodes(every) for key in ("text", "title") if isinstance(n.get(key), str)]
+    # Where Slack parses, a date stands for the reader's own clock: around it the text is as it is.
+    return [said for n, text in texts for said in (_DATE.split(text) if n.get("type") == "mrkdwn" else [text])]
 
 
 def _plain(text: str) -> str:

@@ -243,7 +243,7 @@ def told_live(final: list[Observation]) -> Iterator[Observation]:
             start = msgspec.structs.replace(o, part=Part.STARTED, **known, **live)
             yield msgspec.structs.replace(start, attributes={k: v for k, v in o.attributes.items() if len(k) % 2})
             yield msgspec.structs.replace(start, at_ns=(o.start_ns + o.end_ns) // 2, seq=number * 3 + 2)
-        elif o.part is Part.EVENT:
+        elif o.part is Part.EVENT and not o.end_ns:  # one that was stamped when its span was exported was never told live
             yield msgspec.structs.replace(o, **live)
 
 

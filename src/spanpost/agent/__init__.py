@@ -6,7 +6,7 @@
         task.checkpoint("read the diff", progress=20)
         artifact("review.md", kind="file")
 
-Where nothing receives (no SDK, telemetry off) every call does nothing.
+`spanpost.agent.control` asks people and waits for their answers. Where nothing receives (no SDK, telemetry off) every call does nothing.
 """
 
 from __future__ import annotations

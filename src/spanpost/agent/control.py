@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import random
 import threading
 import time
@@ -39,7 +40,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from spanpost import conventions as c
 from spanpost.agent import gateway
 from spanpost.agent.background import begin
-from spanpost.agent.gateway import ControlUnavailable, Unreachable
+from spanpost.agent.gateway import Closed, ControlUnavailable, Unreachable
 from spanpost.agent.progress import without_none
 from spanpost.agent.task import Task, current_task
 
@@ -63,6 +64,8 @@ AtExpiry = Literal["wait", "deny", "escalate", "expire"]
 #: Between two tries while nobody answers, growing; seconds. And how long a question may be unknown before that is said.
 _PAUSE = (0.2, 5.0)
 _UNKNOWN = 30.0
+#: An answer that says nothing new and comes sooner than this was not waited for, seconds.
+_SOON = 0.5
 #: Tasks of which acts are followed at most; who was not asked for longest is let go.
 _FOLLOWED = 1000
 
@@ -279,12 +282,12 @@ class _Asking:
         tries = _Tries(f"the answer to {self.id} cannot be waited for just now")
         asked_at = time.monotonic()
         while True:
+            began = time.monotonic()
             try:
                 told = await self.control.approval(self.id, self.mark, self.control.wait)
-            except Unreachable as error:
-                await tries.pause(error)
-                continue
-            except ControlUnavailable as error:
+            except Closed:
+                raise
+            except (Unreachable, ControlUnavailable) as error:
                 # It took the question: a token that is being replaced, a gateway that is being moved. A person may have answered.
                 await tries.pause(error)
                 continue
@@ -298,8 +301,8 @@ class _Asking:
                 return told
             elif told.get("state") == "void":
                 return {**told, "decision": c.EXPIRED, "is_expired": True, "comment": "it was asked again in other words"}
-            elif told.get("retry"):
-                await asyncio.sleep(_PAUSE[0])
+            elif time.monotonic() - began < _SOON:  # it is on its way out, and lets nobody wait
+                await asyncio.sleep(_SOON)
 
 
 def _after(expires_in: timedelta | float | None) -> datetime | None:
@@ -352,6 +355,17 @@ class _Followed:
 
 _followed: OrderedDict[tuple[str, int], _Followed] = OrderedDict()
 _following = threading.Lock()
+
+
+def _in_child() -> None:
+    """Begin anew in a forked child: who listened is the parent's."""
+    global _following
+    _following = threading.Lock()
+    _followed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def cancelled(task: Task | None = None) -> bool:
@@ -425,8 +439,11 @@ async def _listen(control: Control, ref: str, followed: _Followed) -> None:
     _unseen()
     tries = _Tries("what people ask of a task is not heard just now")
     while True:
+        began, is_first = time.monotonic(), not followed.has_looked.is_set()
         try:
             told = await control.task(ref, followed.after, control.wait if followed.has_looked.is_set() else 0.0)
+        except Closed:
+            return
         except (Unreachable, ControlUnavailable) as error:
             await tries.pause(error)
             continue
@@ -442,6 +459,8 @@ async def _listen(control: Control, ref: str, followed: _Followed) -> None:
         followed.has_looked.set()
         if told.get("status") in c.FINAL_STATUSES:
             return
+        if not (is_first or told.get("acts")) and time.monotonic() - began < _SOON:
+            await asyncio.sleep(_SOON)
 
 
 def _hear(followed: _Followed, act: Mapping[str, Any]) -> None:

@@ -27,6 +27,10 @@ class ControlUnavailable(RuntimeError):
     """Nobody can be asked: spanpost is neither attached here nor reached, or refuses us. Says what to set."""
 
 
+class Closed(ControlUnavailable):
+    """Who brought the answers is gone for good: the spanpost of this process was shut down."""
+
+
 class Unreachable(Exception):
     """It cannot be reached just now: try again."""
 

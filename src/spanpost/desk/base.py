@@ -22,6 +22,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     team: str = ""
     channel: str
     ts: str
+    #: The provider says that we wrote it. It may have been shown a moment ago, and its receipt not be here yet.
+    is_ours: bool = False
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +34,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     #: Where the key is an approval's.
     approval: Approval | None = None
-    #: The message that was named is one in which this task is told.
+    #: The message that was named is one in which this task is told: as the receipts say, or where there is none of it yet, since
+    #: it is ours and the key stands in it.
     is_told_there: bool = False
 
     @property

@@ -346,7 +346,7 @@ class Joining:
         """Show a run where its meetings, and links, say."""
         kin = self.groups.kin(key[:16])
         self._has_moved = True
-        unit.joined, unit.joined_by = b"", ""
+        before, unit.joined, unit.joined_by = unit.joined, b"", ""
         for end, rule in RULES.items():
             for meeting, to in sorted(unit.meetings.items()):
                 if to and not unit.joined and meeting[16:] == end:
@@ -354,6 +354,8 @@ class Joining:
         if not any(meeting[16:17] == b"l" for meeting in unit.meetings):
             unit.linked_to = b""
         kin.units.put(key[17:], unit)
+        if bool(before) != bool(unit.joined):  # where it is shown need not change by it; how its beginning is told does
+            self.groups.stale.add(unit.group)
         self.groups.regroup(kin, key[17:])
 
 
@@ -421,9 +423,8 @@ def of_guests(runs: dict[Key, Run], guests: dict[Key, Run]) -> tuple[dict[Key, K
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}
     for key, guest in guests.items():
-        hosts = sorted(
-            (run.start_ns, host) for host, run in runs.items() if run.start_ns <= guest.start_ns and host[:16] != key[:16]
-        )
+        began = (guest.start_ns, key)
+        hosts = sorted(at for host, run in runs.items() if (at := (run.start_ns, host)) < began and host[:16] != key[:16])
         same = [host for _, host in hosts if guest.agent_name and runs[host].agent_name == guest.agent_name]
         if same:
             on[key] = runs[same[0]].group

@@ -88,7 +88,8 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
         text, ref = r.artifact.name, r.artifact.uri
     elif kind is Kind.ERROR and r.failure is not None:
         what = r.tool_name or r.model if o.part is Part.ENDED else ""
-        text = ": ".join(part for part in (what, r.failure.type, r.failure.message) if part) or "failed"
+        words = [part for part in (r.failure.type, r.failure.message) if part]
+        text = ": ".join([what, *words] if what and words else words) or f"{what or ''} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
     elif kind is Kind.COMPACTION:
         text, ref = r.message or compaction_text(*(r.compaction or (None, None))), SAID
@@ -124,7 +125,8 @@ def end_text(verdict: Verdict, name: str, started_ns: int) -> str:
     """Return the line that tells how a segment ended."""
     if verdict.status == c.ERROR:
         failure = verdict.failure or ("", "", "")
-        why = ": ".join(part for part in failure[:2] if part)
+        kind, message = failure[:2]
+        why = message if kind and message.startswith(kind) else ": ".join(part for part in (kind, message) if part)
         return f"Failed: {why}"[:TEXT_CAP] if why else "Failed"
     if verdict.status == c.WAITING:
         return "Waiting for its next prompt" if verdict.rule.startswith("session") else "Waiting for a person"

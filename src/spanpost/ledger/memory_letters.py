@@ -89,8 +89,9 @@ class Letters:
         self._buckets: dict[str, Bucket] = {}
         self._budgets: dict[str, Budget] = {}
         self._numbers = itertools.count(1)
-        #: States that gave way to newer ones before they were sent, by sink, since this was taken last.
-        self._coalesced: Counter[str] = Counter()
+        #: Since this was asked last: states that were put to wait, and lanes whose state gave way to a newer one before it was sent.
+        self._fresh: set[int] = set()
+        self._coalesced: set[Lane] = set()
 
     # --- putting ------------------------------------------------------------------------------------------------------
 
@@ -103,6 +104,7 @@ class Letters:
             row = _Letter(next(self._numbers), letter, task.tenant if task is not None else "default", now)
             self._ids[letter.sink, letter.key] = row.id
             self._letters[row.id] = row
+            self._fresh.add(row.id)
             self._set(row, "waiting")
             return
         row = self._letters[known]
@@ -115,14 +117,18 @@ class Letters:
         row.revision += 1
         if row.state in ("delivered", "dead"):
             row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, now, None, "", ""
+            self._fresh.add(row.id)
             self._set(row, "waiting")
         else:
-            self._coalesced[letter.sink] += 1
+            if row.id not in self._fresh:
+                self._coalesced.add(row.lane)
             self._place(row.lane)
 
     def take_coalesced(self) -> dict[str, int]:
         """Return how many states gave way to newer ones since this was asked last, by sink."""
-        taken, self._coalesced = dict(self._coalesced), Counter()
+        taken = dict(Counter(sink for sink, _ in self._coalesced))
+        self._coalesced.clear()
+        self._fresh.clear()
         return taken
 
     def fleet(self) -> list[fleet.Letters]:

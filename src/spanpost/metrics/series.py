@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
@@ -53,6 +53,11 @@ class Values:
         self._used[shown] = now
         return shown
 
+    def touch(self, shown: str, used: float) -> None:
+        """Hear that a value was used then."""
+        if used > self._used.get(shown, used):
+            self._used[shown] = used
+
     def forget(self, before: float) -> None:
         """Let go of values that were not used since then."""
         gone = {shown for shown, used in self._used.items() if used < before}
@@ -72,9 +77,18 @@ class Family(Generic[M]):
         #: Combinations of the open labels, with when they were used last and the children that they have.
         self._known: dict[tuple[str, ...], float] = {}
         self._children: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+        #: What was given before, for speed: the child, when it was used last, its combination and its label values.
+        self._met: dict[tuple[str | None, ...], list[Any]] = {}
 
     def of(self, *given: str | None) -> M:
         """Return the child of these label values, in the order of the labels."""
+        entry = self._met.get(given)
+        if entry is not None:
+            entry[1] = self._clock()
+            return cast("M", entry[0])
+        return self._meet(given)
+
+    def _meet(self, given: tuple[str | None, ...]) -> M:
         now = self._clock()
         shown = [str(v) if known is None else known.shown(v, now) for v, known in zip(given, self._values, strict=True)]
         combination = tuple(v for v, known in zip(shown, self._values, strict=True) if known is not None)
@@ -85,7 +99,18 @@ class Family(Generic[M]):
         labels = tuple(shown)
         self._children.setdefault(combination, {})[labels] = None
         child: M = self.metric.labels(*labels)
+        if len(self._met) < 2 * self._most and OTHER not in shown:  # who is other now may be told apart later
+            self._met[given] = [child, now, combination, shown]
         return child
+
+    def tell_uses(self) -> None:
+        """Say when what was met was used last, to those who let go."""
+        for _, used, combination, shown in self._met.values():
+            if used > self._known.get(combination, used):
+                self._known[combination] = used
+            for value, known in zip(shown, self._values, strict=True):
+                if known is not None:
+                    known.touch(value, used)
 
     def show(self, rows: Iterable[tuple[Sequence[str | None], float]], together: Callable[[float, float], float]) -> None:
         """Show these values and no others, of a gauge; `together` makes one of two that are known by the same labels."""
@@ -96,6 +121,7 @@ class Family(Generic[M]):
             self.metric.clear()
             self._known.clear()
             self._children.clear()
+            self._met.clear()
         found: dict[M, float] = {}
         for given, value in rows:
             child = self.of(*given)
@@ -109,6 +135,7 @@ class Family(Generic[M]):
             del self._known[combination]
             for labels in self._children.pop(combination, ()):
                 self.metric.remove(*labels)
+        self._met = {given: entry for given, entry in self._met.items() if entry[1] >= before}
 
 
 class Registry(CollectorRegistry):
@@ -142,6 +169,8 @@ class Registry(CollectorRegistry):
             return
         before = self._clock() - self._expire
         with self.counting:
+            for family in self._families:
+                family.tell_uses()
             for family in self._families:
                 family.forget(before)
             for values in self._open.values():

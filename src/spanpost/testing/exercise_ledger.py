@@ -81,6 +81,15 @@ class ExerciseLedger:
         assert fleet.by_status == {"starting": 1}
         assert 0 <= fleet.tasks[0].silence < 60
 
+    async def test_states_that_give_way_are_counted(self, make_ledger: MakeLedger) -> None:
+        """A state that waits and is replaced by a newer one is an edit saved, counted under its sink; news never is."""
+        ledger = await make_ledger()
+        box: dict[str, Any] = {"agent.task.id": "gives-way", "agent.task.name": "live", "gen_ai.operation.name": "invoke_agent"}
+        first = await ledger.record([started(trace=3, span=1, name="agent", attributes=box)])
+        second = await ledger.record([ended(trace=3, span=1, name="agent", attributes=box)])
+        assert first.coalesced == {}
+        assert set(second.coalesced.values()) == {1}
+
     async def test_a_repeat_is_nothing_new(self, make_ledger: MakeLedger) -> None:
         """A batch that comes again changes nothing, tells nothing and is counted as repeats."""
         ledger = await make_ledger()

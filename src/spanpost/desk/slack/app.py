@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
@@ -29,7 +29,7 @@ from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
-from spanpost.desk.slack.payloads import PREFIX, Click
+from spanpost.desk.slack.payloads import PREFIX, Click, moment
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import ACTIONS, VIEW
 from spanpost.domain.errors import LedgerUnavailable
@@ -42,6 +42,8 @@ log = logging.getLogger("spanpost.desk")
 ANSWER: Final = 2.5
 #: What is left of that at least, however long it took to come so far.
 _LEAST: Final = 0.2
+#: By then the receipt of a message of ours is here, though whoever posted it was killed.
+_SETTLED: Final = timedelta(minutes=3)
 #: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
 _TOLD: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
@@ -166,6 +168,9 @@ class SlackApp:
             if isinstance(url, str):
                 self._later(self._respond(installation, url, words.UNKNOWN))
             return _answer(200, "unreadable")
+        me = await installation.whoami()
+        is_ours = bool(click.author) and click.author == me.bot
+        click = msgspec.structs.replace(click, message=msgspec.structs.replace(click.message, is_ours=is_ours))
 
         async def work() -> None:
             try:
@@ -229,7 +234,7 @@ class SlackApp:
             verb=Verb(pressed[0]),
             key=pressed[2],
             user=sent.user,
-            message=Message(team=heard.team, channel=meta.c, ts=meta.t),
+            message=Message(team=heard.team, channel=meta.c, ts=meta.t, is_ours=meta.b),
             is_foreign=sent.is_foreign,
             option=pressed[1],
             text=sent.comment,
@@ -270,7 +275,9 @@ class SlackApp:
             try:
                 asked = await installation.desk.told_in(reply.root)
                 if asked is None:
-                    found.append((True, None))
+                    # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+                    is_settled = reply.parent != me.bot_user or not reply.parent or (_now() - moment(reply.root.ts)) > _SETTLED
+                    found.append((is_settled, None))
                     return
                 act = Act(
                     verb=Verb.MESSAGE,

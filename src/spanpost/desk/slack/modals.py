@@ -39,7 +39,7 @@ def comment(click: Click, asked: Asked, task: Task) -> dict[str, Any]:
         "o": click.option,
         "c": click.message.channel,
         "t": click.message.ts,
-        "h": click.thread,
+        "b": click.message.is_ours,
     }
     text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
     return {
@@ -144,7 +144,7 @@ class Meta(msgspec.Struct, frozen=True):
     c: str
     t: str
     o: int | None = None
-    h: str = ""
+    b: bool = False
 
 
 def read(meta: dict[str, Any]) -> Meta | None:

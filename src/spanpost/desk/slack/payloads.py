@@ -38,6 +38,8 @@ class Click(msgspec.Struct, frozen=True, kw_only=True):
     message: Message
     #: The root of the thread, where the message stands in one.
     thread: str
+    #: The bot that wrote the message, as Slack says.
+    author: str
     trigger: str
     response_url: str
     is_foreign: bool
@@ -131,6 +133,7 @@ def click(body: dict[str, Any], team: str) -> Click | None:
         user=who,
         message=Message(team=team, channel=channel, ts=ts),
         thread=thread if _TS.match(thread) else "",
+        author=_text(message.get("bot_id")),
         trigger=_text(body.get("trigger_id"))[:200],
         response_url=_text(body.get("response_url"))[:1000],
         is_foreign=_is_foreign(body, user.get("team_id"), team),

@@ -249,7 +249,8 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
         if type(attributes.get(c.NAME)) is str and not has_model:
             look.role, look.rule = _AGENT, c.NAME
         elif has_model or "input" in inner or "output" in inner:
-            look.role, look.rule = _LLM, "model or tokens"
+            if look.observation.part is not _PART_STARTED:  # a span that has begun may yet say that it is an agent's
+                look.role, look.rule = _LLM, "model or tokens"
         elif "tool_name" in said:
             look.role, look.rule = _TOOL, "tool name"
         elif "agent" in inner and not look.observation.parent_id:

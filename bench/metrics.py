@@ -1,0 +1,74 @@
+"""Scrape time and size at 50 agents × 20 task types × 10 models; the cap under hostile label values; what counting costs.
+
+    python bench/metrics.py
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from decimal import Decimal
+from statistics import median
+from uuid import UUID
+
+from spanpost.domain.readings import Role
+from spanpost.domain.records import Recorded, Settled, Timed
+from spanpost.domain.usage import Usage
+from spanpost.metrics import Metrics
+from spanpost.testing.builders import a_task
+
+AGENTS, SORTS, MODELS = 50, 20, 10
+USE = Usage(input=1000, output=50, cache_read=400, cache_write=10, reasoning=5, cost_usd=Decimal("0.01"))
+
+
+def a_batch(number: int, agent: str, sort: str, model: str) -> Recorded:
+    """Return what one whole task of three calls brings."""
+    task = a_task(
+        uid=UUID(int=number + 1), task_id=str(number), agent_name=agent, type=sort, model=model, environment="prod", status="complete"
+    )
+    assert task.started_at is not None
+    task = type(task)(**{**{f: getattr(task, f) for f in task.__struct_fields__}, "ended_at": task.started_at + timedelta(seconds=9)})
+    calls = [Timed(task.uid, role, 1.0, False, model, task.trace_id) for role in (Role.LLM, Role.TOOL, Role.STEP)]
+    settled = Settled(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
+    return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, settled=[settled])
+
+
+def scraped(metrics: Metrics) -> tuple[int, float, float, float]:
+    """Return the series, the page's size in MB, and seconds for a page of text and of OpenMetrics."""
+    took: dict[str, list[float]] = {"": [], "application/openmetrics-text; version=1.0.0": []}
+    size = 0
+    for accept, found in took.items():
+        for _ in range(5):
+            began = time.process_time()
+            page = metrics.page(accept)[1]
+            found.append(time.process_time() - began)
+            size = max(size, len(page))
+    # Of the process's time: other work on the machine is not ours.
+    series = sum(len(metric.samples) for metric in metrics.registry.collect())
+    return series, size / 1e6, *(median(found) for found in took.values())
+
+
+def shown(what: str, metrics: Metrics, each: float) -> None:
+    """Print a row."""
+    series, size, text, openmetrics = scraped(metrics)
+    print(f"| {what} | {series:,} | {size:.1f} | {text:.2f} | {openmetrics:.2f} | {each * 1e6:.0f} |")
+
+
+def main() -> None:
+    """Print the table."""
+    print("| load | series | page, MB | text, s CPU | OpenMetrics, s CPU | counting a task, µs CPU |\n|---|---|---|---|---|---|")
+    combinations = [(f"agent-{a}", f"sort-{s}", f"model-{m}") for a in range(AGENTS) for s in range(SORTS) for m in range(MODELS)]
+    for what, names in (
+        ("50 agents × 20 sorts × 10 models", combinations),
+        ("50 agents, each 4 sorts and 2 models", [c for i, c in enumerate(combinations) if i % 25 == 0]),
+        ("hostile: 50,000 tasks, every name new", [(f"a{i}", f"s{i}", f"m{i}") for i in range(50_000)]),
+    ):
+        metrics, batches = Metrics(), [a_batch(i, *name) for i, name in enumerate(names)]
+        began = time.process_time()
+        for batch in batches:
+            metrics.recorded(batch)
+        shown(what, metrics, (time.process_time() - began) / len(batches))
+
+
+if __name__ == "__main__":
+    main()
