@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -322,6 +323,7 @@ async def test_slack_goes_and_comes_back(clean_environment: Path, caplog: pytest
     await reception.close()
     assert await said() <= 6  # for each reason once
     assert caplog.text.count("connected again") == 2
+    assert logging.getLogger("spanpost").level == logging.NOTSET  # Bolt sets the level of a logger of its own
 
 
 async def test_the_channel_matters(house: House) -> None:

@@ -94,7 +94,8 @@ class SlackApp:
         # The signature was checked before (`guard`), bots and ourselves are refused by who may; what Bolt would do here it
         # does in another way than we promise: it answers 500 to a malformed header, and hears a replay thrice.
         app = AsyncApp(
-            name="spanpost",
+            # Bolt sets the level of the logger of this name: not of ours.
+            name="slack_bolt.spanpost",
             logger=silent(),
             process_before_response=True,
             authorize=_authorize,
