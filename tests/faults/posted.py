@@ -33,6 +33,7 @@ def settings(slack: str) -> dict[str, str]:
         "SPANPOST_SLACK__POSTS_PER_MINUTE": "12000",
         "SPANPOST_SLACK__POSTS_PER_CHANNEL_PER_MINUTE": "12000",
         "SPANPOST_SLACK__LOOKS_PER_MINUTE": "600",
+        "SPANPOST_SLACK__VERBOSITY": "live",
     }
 
 

@@ -39,7 +39,7 @@ def _words(part: Any) -> Iterator[str]:
     elif isinstance(part, dict):
         for key, value in part.items():
             if isinstance(value, str) and key in ("text", "title", "status"):
-                yield value
+                yield value.replace("\xa0", " ")
             else:
                 yield from _words(value)
 

@@ -128,8 +128,9 @@ def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int,
             facts.note("name", 3, earliest, key, name[:TEXT_CAP])
         elif r.agent_name:
             facts.note("name", 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
-        elif o.name and name_of_span(o.name) not in (None, r.model):
-            facts.note("name", 0, earliest, key, o.name[:TEXT_CAP])
+        elif o.name and ((called := name_of_span(o.name)) is None or called != r.model):
+            # A name that says nothing ("Agent workflow") is better than none.
+            facts.note("name", 0 if called is not None else -1, earliest, key, o.name[:TEXT_CAP])
         for field, attribute in _IDENTITY:
             value = getattr(r, attribute)
             if value:

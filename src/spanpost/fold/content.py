@@ -4,8 +4,10 @@ Telemetry of agents carries prompts, completions, tool arguments and results, in
 the figures need and then left out of the audit row, unless settings ask for them (``intake.capture_content``). What was
 there stays known by its length.
 
-A name counts as content when one of its parts is a word for content. That is a rule rather than a list of vendors, so that a
-framework nobody has seen keeps its prompts out of the rows as well; names that carry figures about content are spared.
+A name counts as content when one of its parts is a word for content, however its parts are joined (``span_inputs``,
+``vendor:input``, ``spanInputs``). That is a rule rather than a list of vendors, so that a framework nobody has seen keeps its
+prompts out of the rows as well; names that carry figures about content are spared. A long JSON document counts as content by
+itself: nobody can say what is in it.
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ import msgspec
 
 from spanpost.domain.observations import Observation, Part
 
-#: Words for what was said, as a whole dotted or underscored part of a name.
+#: Words for what was said, as a whole part of a name.
 _WORDS = re.compile(
-    r"(?:^|[._])(?:"
+    r"(?:^|[._:/-])(?:"
     r"messages?|prompts?|completions?|content|instructions?|input|inputs|output|outputs|arguments|args|kwargs|parameters|"
     r"response|result|results|query|queries|document|documents|text|tool_input|tool_output|tool_response|"
     r"system_prompt|user_prompt|all_messages|events|final_result|body|command|full_command|bash_command|command_line|raw|crew_agents|crew_tasks|crew_inputs|flow_inputs|prompt_text"
-    r")(?:$|[._])"
+    r")(?:$|[._:/-])|(?:^|[._:/-])task$"
 )
+#: Between the words of a name in camel case.
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+#: A JSON document longer than this is content.
+_DOCUMENT = 200
 #: Names of figures and identities that those words also stand in.
 _SPARED = re.compile(
     r"token|usage|count|length|size|(?:^|[._])id$|_id$|\.ids$|(?:^|[._])model$|finish|reasons?$|\.type$|_type$|mime|version|"
@@ -39,10 +45,15 @@ _OURS = "agent."
 @lru_cache(maxsize=4096)
 def is_content(name: str) -> bool:
     """Tell whether an attribute of this name holds what people or models said."""
-    lowered = name.lower()
-    if lowered.startswith((_OURS, "exception.")) or _SPARED.search(lowered):
-        return False
-    return _WORDS.search(lowered) is not None
+    lowered = _HUMP.sub("_", name).lower()
+    return not is_spared(name) and _WORDS.search(lowered) is not None
+
+
+@lru_cache(maxsize=4096)
+def is_spared(name: str) -> bool:
+    """Tell whether an attribute of this name is kept whatever it holds: a figure, an identity, or what an agent says through us."""
+    lowered = _HUMP.sub("_", name).lower()
+    return lowered.startswith((_OURS, "exception.")) or _SPARED.search(lowered) is not None
 
 
 #: Which of a span's attributes hold content, by all their names: a program makes the same few sorts of spans over and over.
@@ -70,6 +81,11 @@ def without_content(o: Observation) -> Observation:
         attributes = attributes.copy()
         for name in content:
             attributes[name] = _left_out(attributes[name])
+    for name, value in attributes.items():
+        if type(value) is str and len(value) > _DOCUMENT and value[0] in "{[" and not is_spared(name):
+            if attributes is o.attributes:
+                attributes = attributes.copy()
+            attributes[name] = _left_out(value)  # of a name that is there already: the dict does not change its shape
     if body is not None and o.part is Part.LOG and not (isinstance(body, str) and not o.name):
         body = _left_out(body)
     if attributes is o.attributes and body is o.body:
