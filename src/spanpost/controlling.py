@@ -115,14 +115,6 @@ class InProcess:
             raise Unreachable("spanpost is being shut down in this process") from None
 
 
-async def intervene(pipeline: Pipeline, act: Intervention) -> Verdict:
-    """Record an act through a pipeline: its letters go out at once, and it is counted."""
-    verdict = await pipeline.ledger.intervene(act)
-    if verdict.recorded is not None:
-        pipeline.take(verdict.recorded)
-    return verdict
-
-
 class NoSuchQuestion(ConfigError):
     """Nothing open is known by that name."""
 

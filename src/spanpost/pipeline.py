@@ -179,15 +179,8 @@ class Pipeline:
         self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
         self._pump.start()
         if needs_desk(self.settings, is_gateway=self._is_gateway):
-            self.reception = Reception(self.settings, LedgerHall(self._ledger, self._take), watch=self._metrics)
+            self.reception = Reception(self.settings, LedgerHall(self._ledger, self.take), watch=self._metrics)
             self.reception.start()
-
-    def _take(self, recorded: Recorded) -> None:
-        """Count what a person's act came to, and have its letters sent."""
-        if self._metrics is not None:
-            self._metrics.recorded(recorded)
-        if self._pump is not None:
-            self._pump.wake()
 
     def _make_metrics(self) -> Metrics | None:
         try:

@@ -30,11 +30,11 @@ from spanpost.agent.control import (
     paused,
 )
 from spanpost.agent.gateway import find
-from spanpost.controlling import intervene
 from spanpost.domain.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
 from spanpost.domain.tasks import Task
 from spanpost.ledger.base import ApprovalQuery, TaskQuery
 from spanpost.pipeline import Pipeline
+from spanpost.reception import LedgerHall
 from spanpost.testing.exercise_people import ALICE
 
 Tracer = Any
@@ -62,7 +62,7 @@ class Desk:
             tenant="default", verb=verb, key=key, actor=ALICE, text=text, option=option, source="api",
             once=f"{verb}{key}{text}", at=datetime.now(UTC),
         )  # fmt: skip
-        return self.pipeline.ask(intervene(self.pipeline, act))
+        return self.pipeline.ask(LedgerHall(self.pipeline.ledger, self.pipeline.take).intervene(act))
 
     def tasks(self) -> list[Task]:
         assert self.pipeline.force_flush(5.0)

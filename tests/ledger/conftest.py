@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from spanpost.domain.errors import ConfigError
+from spanpost.testing.exercise_ledger import TELLING
 from tests.conftest import fresh_database, made_server
+
+if TYPE_CHECKING:
+    from spanpost.ledger.postgres import PostgresLedger
 
 
 def missing(reason: str) -> None:
@@ -39,3 +44,24 @@ def postgres_dsn(postgres_server: str) -> Iterator[str]:
     """DSN of a fresh database with the schema."""
     with fresh_database(postgres_server) as dsn:
         yield dsn
+
+
+@pytest.fixture
+async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
+    """A ledger on a fresh database."""
+    from spanpost.ledger.postgres import PostgresLedger
+
+    made = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[Any]:
+    """A connection to the same database."""
+    import asyncpg
+
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -25,21 +23,6 @@ pytestmark = pytest.mark.acceptance
 _ACTS = (
     "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions WHERE once IS NOT NULL ORDER BY number"
 )
-
-
-@pytest.fixture
-async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
-    made = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def database(postgres_dsn: str) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(postgres_dsn)
-    yield connection
-    await connection.close()
 
 
 async def test_every_click_is_one_row(ledger: PostgresLedger, database: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,23 +30,6 @@ from tests.fold.test_lifetime_totals import run as lifetime
 from tests.fold.test_links import agent
 
 pytestmark = pytest.mark.acceptance
-
-
-@pytest.fixture
-async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
-    """A ledger on a fresh database."""
-    made = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def database(postgres_dsn: str) -> AsyncIterator[Any]:
-    """A connection to the same database."""
-    connection = await asyncpg.connect(postgres_dsn)
-    yield connection
-    await connection.close()
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

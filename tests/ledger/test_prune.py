@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 
@@ -15,7 +13,7 @@ from spanpost.domain.observations import Observation
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.prune import prune
-from spanpost.testing.exercise_ledger import SINK, TELLING
+from spanpost.testing.exercise_ledger import SINK
 from spanpost.testing.observed import a_run, ended, started
 
 pytestmark = pytest.mark.acceptance
@@ -27,23 +25,6 @@ CALL = {
     "gen_ai.usage.output_tokens": 1,
     "gen_ai.response.id": "r1",
 }
-
-
-@pytest.fixture
-async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
-    """A ledger on a fresh database."""
-    made = PostgresLedger(postgres_dsn, rules=TELLING, pool_size=4)
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def database(postgres_dsn: str) -> AsyncIterator[Any]:
-    """A connection to the same database."""
-    connection = await asyncpg.connect(postgres_dsn)
-    yield connection
-    await connection.close()
 
 
 def back(observations: list[Observation], by: timedelta = LONG_AGO) -> list[Observation]:

@@ -11,12 +11,10 @@ from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
-from spanpost import conventions as c
 from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
 from spanpost.domain.observations import Observation
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import APPROVAL, TASK, topic_of
-from spanpost.fold.read import read
 
 T = TypeVar("T")
 
@@ -58,11 +56,6 @@ class Answers:
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
         self._listens: asyncio.Task[None] | None = None
         self.is_ended = False
-
-    @property
-    def waiters(self) -> int:
-        """How many wait."""
-        return sum(map(len, self._waiting.values()))
 
     def end(self) -> None:
         """Let nobody wait any more: who does is answered with what is known."""
@@ -158,12 +151,6 @@ def told_of(row: ApprovalRow) -> dict[str, Any]:
         "decided_at": row.decided_at.isoformat() if row.decided_at is not None else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
     }
-
-
-def question_of(record: Observation) -> str:
-    """Return under which id a record asks something; empty where it asks nothing."""
-    approval = read(record).approval
-    return approval.id if approval is not None and record.name == c.EVENT_APPROVAL_REQUESTED else ""
 
 
 def as_said(told: Mapping[str, Any]) -> dict[str, Any]:
