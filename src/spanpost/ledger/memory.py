@@ -276,6 +276,7 @@ class MemoryLedger:
             self._checkpoints.pop(id, None)
             self._ends.pop(id, None)
         new = [c for c in folded.checkpoints if c.id not in self._checkpoints]
+        fresh = {c.id for c in new}
         for checkpoint in folded.checkpoints:
             self._checkpoints[checkpoint.id] = checkpoint
             if checkpoint.kind is Kind.END:
@@ -288,7 +289,7 @@ class MemoryLedger:
         for task in folded.tasks:
             self._tasks[task.uid] = task
         for letter in folded.letters:
-            self._letters.post(letter)
+            self._letters.post(letter, is_new=letter.checkpoint_id in fresh)
         return Recorded(
             tasks=folded.tasks,
             started=folded.started,
