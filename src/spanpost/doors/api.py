@@ -24,11 +24,12 @@ def doors(house: House) -> list[Door]:
     if not house.settings.api.enabled:
         return []
     try:
-        from spanpost.desk.api.app import PREFIX, Api
+        from spanpost.desk.api.app import PREFIX, application
+        from spanpost.desk.api.parts import Parts
     except ImportError as error:
         log.info("there is no /api: %s is missing; install it with: pip install 'spanpost[api]'", error.name)
         return []
-    api = Api(
+    parts = Parts(
         PipelineHall(house.pipeline),
         tokens=tokens_of(house.settings),
         local_tenant=local_tenant_of(house.settings),
@@ -36,9 +37,9 @@ def doors(house: House) -> list[Door]:
     )
 
     def reload(settings: Settings) -> None:
-        api.tokens, api.local_tenant, api.hosts = tokens_of(settings), local_tenant_of(settings), settings.api.hosts
+        parts.tokens, parts.local_tenant, parts.hosts = tokens_of(settings), local_tenant_of(settings), settings.api.hosts
 
-    return [Door(prefix=PREFIX, application=api.asgi, reload=reload)]
+    return [Door(prefix=PREFIX, application=application(parts), reload=reload)]
 
 
 def tokens_of(settings: Settings) -> Tokens:

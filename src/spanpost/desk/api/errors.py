@@ -77,6 +77,10 @@ def handle_errors(app: FastAPI) -> None:
     async def away(request: Request, error: Exception) -> JSONResponse:
         return answer(503, "unavailable", "the database cannot be reached; come back", headers={"retry-after": "1"})
 
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return answer(503, "unavailable", "it failed in here; come back", headers={"retry-after": "5"})
+
+    app.add_exception_handler(Exception, failed)
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
@@ -84,23 +88,13 @@ def handle_errors(app: FastAPI) -> None:
 
 
 class Guarded:
-    """Answers 503 for a fault of ours, and logs it: outermost."""
+    """Logs a fault of ours, which `handle_errors` has answered: outermost."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_started = False
-
-        async def sending(message: MutableMapping[str, Any]) -> None:
-            nonlocal has_started
-            has_started = has_started or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send)
         except Exception:
             log.exception("a request to the API could not be answered")
-            if not has_started:
-                fault = answer(503, "unavailable", "it failed in here; come back", headers={"retry-after": "5"})
-                await fault(scope, receive, send)
