@@ -24,7 +24,7 @@ _APPROVALS, _TASKS = "/control/v1/approvals/", "/control/v1/tasks/"
 #: A proxy between would cut longer waits: many do after a minute.
 LONGEST: Final = 50.0
 _LONGEST_ID: Final = 1024
-_NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?$")
+_NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _TOKEN: Final = re.compile(r"^(access_?token|token|api_?key|authorization|auth)$", re.IGNORECASE)
 #: Codes of google.rpc.
 _INVALID, _NOT_FOUND, _DENIED, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 5, 7, 12, 14, 16

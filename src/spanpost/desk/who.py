@@ -29,7 +29,7 @@ ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
 HERE: Final = "here"
 FOREIGN: Final = "people of other workspaces may not do this"
 _DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
-_SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?$")
+_SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
