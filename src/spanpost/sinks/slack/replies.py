@@ -192,7 +192,7 @@ def _verdict(approval: Approval | None) -> tuple[str, ...]:
         return ()
     if approval.is_void and not approval.decision:
         return ("↪️", "Asked again in other words, further down", "")
-    if approval.is_expired or approval.decision == "expired":
+    if approval.is_expired:
         then = ": it counts as denied" if approval.decision == "deny" else ""
         return ("⌛", f"Nobody decided in time{then}", "")
     comment = f"“{line(approval.comment, 200)}”" if approval.comment else ""
