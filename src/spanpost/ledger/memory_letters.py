@@ -276,10 +276,10 @@ class Letters:
             self._set(row, "dead")
             return None
         sent_before = row.sent_at
-        row.lease_until, row.attempt, row.claimed_at = now + self._lease, row.attempt + 1, now
+        row.lease_until, row.claimed_at = now + self._lease, now
         row.sent_revision = row.revision
         if call is not Call.LOOK:
-            row.sent_at, row.looks = now, 0
+            row.attempt, row.sent_at, row.looks = row.attempt + 1, now, 0
         self._set(row, "sending")
         return Delivery(
             id=row.id,
@@ -393,7 +393,7 @@ class Letters:
                 row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
                 row.looks += outcome.has_looked
                 if outcome.is_unsent:
-                    row.attempt, row.sent_at = max(row.attempt - 1, 0), delivery.sent_at
+                    row.attempt, row.sent_at = max(row.attempt - (not delivery.is_unknown), 0), delivery.sent_at
             case GiveUp():
                 row.not_before, row.reason, row.error = None, outcome.reason, outcome.error or outcome.reason
                 row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
