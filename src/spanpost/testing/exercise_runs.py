@@ -74,16 +74,18 @@ class ExerciseRuns:
 
     async def test_what_is_changed_behind_the_cut_is_another_question(self, make_ledger: MakeLedger) -> None:
         """Of a question longer than is kept, other words behind the cut, or another of too many options, void the old buttons."""
-        for field, one, other in (
+        changes: list[tuple[str, Any, Any]] = [
             ("detail", "x" * 20_000 + "staging", "x" * 20_000 + "production"),
             ("question", "x" * 20_000 + "?", "x" * 20_000 + "!"),
             ("options", [f"o{n}" for n in range(30)], [f"o{n}" for n in range(31)]),
             ("options", ["y" * 900 + "1", "n"], ["y" * 900 + "2", "n"]),
-        ):
+        ]
+        for field, one, other in changes:
             ledger = await make_ledger()
-            await ledger.record([at_work(), asking(**{field: one})])
+            said, changed = {field: one}, {field: other}
+            await ledger.record([at_work(), asking(**said)])
             old = await the_question(ledger)
-            await ledger.record([asking(**{field: other}, index=1, at=2.0)])
+            await ledger.record([asking(**changed, index=1, at=2.0)])
             new = await the_question(ledger)
             assert old.key != new.key, field
             assert (await ledger.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
