@@ -196,7 +196,7 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
     if shown:
         linked: list[Element] = [text("🔗 ")]
         for i, (name, url, where) in enumerate(shown):
-            linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)] + [text(f" {where}")] * bool(where)
+            linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)] + [text(f" ({where})")] * bool(where)
         body.append(section(*linked))
     if task.results and words.is_final(task):
         body.append(section(*_results(task, 8 if most else 3)))
@@ -252,8 +252,8 @@ def _made(task: Task, most: float) -> list[Element]:
     for artifact in task.artifacts[:many]:
         safe = link(artifact.uri, 300)
         name = disarmed(line(artifact.name, 80)) or "artifact"
-        about = [words.host(safe or "", HOST), disarmed(line(artifact.kind, 20))]
-        made.append(section(text("📎 "), text(name, link=safe or ""), *(text(f"  {one}") for one in about if one)))
+        about = " · ".join(filter(None, (disarmed(line(artifact.kind, 20)), words.host(safe or "", HOST))))
+        made.append(section(text("📎 "), text(name, link=safe or ""), text(f"  {about}" if about else "")))
     if len(task.artifacts) > many:
         made.append(section(text(f"and {len(task.artifacts) - many} more" if many else f"📎 {len(task.artifacts)} artifacts")))
     return made
