@@ -1,0 +1,40 @@
+"""What the gateway makes of alerts that come home: kept, told by letters, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spanpost.domain.alerts import Alert
+from spanpost.fold.alerts import again
+from spanpost.intake.alerts import AlertsHttp, take_each
+from spanpost.intake.tokens import Doorkeeper
+
+if TYPE_CHECKING:
+    from spanpost.pipeline import Pipeline
+
+
+def alerts_http(pipeline: Pipeline, doorkeeper: Doorkeeper) -> AlertsHttp:
+    """Return the application of ``/alerts/``, in the pipeline's loop."""
+
+    async def take(alerts: Sequence[Alert], /, until: float) -> Sequence[bool]:
+        known = await pipeline.ledger.alerts([alert.id for alert in alerts])
+
+        async def one(alert: Alert) -> bool:
+            before = known.get(alert.id)
+            if before is not None and again(before, alert) is None:
+                return False  # most of what is sent again: it costs one query for all
+            taken = await pipeline.ledger.take_alert(alert)
+            pipeline.take(taken.recorded)
+            return not taken.is_repeat
+
+        return await take_each(alerts, one, until)
+
+    grafana = pipeline.settings.sinks.get("grafana")
+    return AlertsHttp(
+        take,
+        doorkeeper,
+        keep=getattr(pipeline.ledger, "keep_body", None),
+        watch=pipeline.metrics,
+        base=str(getattr(grafana, "url", "") or ""),
+    )
