@@ -1,21 +1,17 @@
-"""What the gateway makes of alerts that come home: kept, told by letters, counted."""
+"""Alerts that come home: kept, told by letters, counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from spanpost.domain.alerts import Alert
+from spanpost.doors import Door, House
 from spanpost.fold.alerts import again
-from spanpost.intake.alerts import AlertsHttp, take_each
-from spanpost.intake.tokens import Doorkeeper
-
-if TYPE_CHECKING:
-    from spanpost.pipeline import Pipeline
+from spanpost.intake.alerts import PREFIX, AlertsHttp, take_each
 
 
-def alerts_http(pipeline: Pipeline, doorkeeper: Doorkeeper) -> AlertsHttp:
-    """Return the application of ``/alerts/``, in the pipeline's loop."""
+def doors(house: House) -> list[Door]:
+    """Open ``/alerts/``."""
+    pipeline = house.pipeline
 
     async def take(alerts: Sequence[Alert], /, until: float) -> Sequence[bool]:
         known = await pipeline.ledger.alerts([alert.id for alert in alerts])
@@ -30,11 +26,11 @@ def alerts_http(pipeline: Pipeline, doorkeeper: Doorkeeper) -> AlertsHttp:
 
         return await take_each(alerts, one, until)
 
-    grafana = pipeline.settings.sinks.get("grafana")
-    return AlertsHttp(
+    application = AlertsHttp(
         take,
-        doorkeeper,
+        house.doorkeeper,
         keep=getattr(pipeline.ledger, "keep_body", None),
         watch=pipeline.metrics,
-        base=str(getattr(grafana, "url", "") or ""),
+        base=str(getattr(house.settings.sinks.get("grafana"), "url", "") or ""),
     )
+    return [Door(prefix=PREFIX, application=application)]
