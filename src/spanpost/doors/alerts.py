@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from spanpost.domain.alerts import Alert
 from spanpost.doors import Door, House
 from spanpost.fold.alerts import again

@@ -33,6 +33,8 @@ GRAFANA: Final = "grafana"
 NAMES: Final = ("task_id", "trace_id")
 #: An annotation that says in which state the one task of the label `agent` is that the alert is about.
 STATE: Final = "task_status"
+#: What our metrics say where nothing is known, or too much: no name of anything.
+_NOBODY: Final = frozenset({"", "unknown", "other"})
 #: Texts are kept so far, and so many labels or annotations.
 _LONG: Final = 4_000
 _MANY: Final = 100
@@ -138,21 +140,24 @@ class Wanted(msgspec.Struct, frozen=True):
 
     #: Ids of a task or of a trace, the first that is known stands.
     refs: tuple[str, ...] = ()
-    #: Without any: agent, environment (None: any) and status of the task that is meant, where it is the only one.
+    #: Without any: agent, environment (empty: any) and status of the task that is meant, where it is the only one.
     agent: str = ""
-    environment: str | None = None
+    environment: str = ""
     status: str = ""
 
 
 def wanted(alert: Alert) -> Wanted:
     """Return which task an alert names: by an id in its labels or annotations, or as the one of its agent in some state."""
     refs = [where[name].strip() for where in (alert.labels, alert.annotations) for name in NAMES if where.get(name, "").strip()]
-    status = alert.annotations.get(STATE, "")
+    agent, status = alert.labels.get("agent", ""), alert.annotations.get(STATE, "")
+    if agent in _NOBODY or status not in c.STATUSES:
+        agent = status = ""
+    environment = alert.labels.get("environment", "")
     return Wanted(
         refs=tuple(dict.fromkeys(refs)),
-        agent=alert.labels.get("agent", "") if status in c.STATUSES else "",
-        environment=alert.labels.get("environment"),
-        status=status if status in c.STATUSES else "",
+        agent=agent,
+        environment=environment if environment not in _NOBODY else "",
+        status=status,
     )
 
 

@@ -73,5 +73,5 @@ async def named(connection: Any, tenant: str, wanted: Wanted) -> Task | None:
             return shown(*row)
     if not wanted.agent:
         return None
-    rows = await connection.fetch(_MEANT, tenant, wanted.agent, wanted.status, wanted.environment or "")
+    rows = await connection.fetch(_MEANT, tenant, wanted.agent, wanted.status, wanted.environment)
     return shown(*rows[0]) if len(rows) == 1 else None

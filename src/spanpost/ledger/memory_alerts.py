@@ -62,7 +62,7 @@ class Alerts:
             if t.agent_name == wanted.agent
             and t.ended_at is None
             and t.status == wanted.status
-            and wanted.environment in (None, "", t.environment)
+            and wanted.environment in ("", t.environment)
         ]
         return meant[0] if len(meant) == 1 else None
 

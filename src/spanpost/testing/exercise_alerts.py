@@ -145,5 +145,7 @@ class ExerciseAlerts:
         await drain(ledger)
         [before] = await ledger.tasks(TaskQuery())
         await ledger.take_alert(an_alert(trace_id=f"{1:032x}"))
-        assert [text for text, _, _ in _told(await drain(ledger)) if "DiskFull" in text] == ["Critical · DiskFull: The disk is full"]
+        assert [text for text, _, _ in _told(await drain(ledger)) if "DiskFull" in text] == [
+            "Critical · DiskFull: The disk is full"
+        ]
         assert await ledger.tasks(TaskQuery()) == [before]

@@ -144,13 +144,11 @@ def _links(alert: Alert) -> list[tuple[str, str]]:
 
 
 def _small_print(alert: Alert, manner: Manner) -> Block:
-    labels = [
-        f"{disarmed(line(name, 40))}={disarmed(line(value, 60))}"
-        for name, value in sorted(alert.labels.items())
-        if name not in _SAID and value
-    ]
-    more = f"and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
-    said = [*([manner.note] if manner.note else []), *labels[:_LABELS], *([more] if more else [])]
+    named = sorted((name, value) for name, value in alert.labels.items() if name not in _SAID and value)
+    said = [manner.note] if manner.note else []
+    said += [f"{disarmed(line(name, 40))}={disarmed(line(value, 60))}" for name, value in named[:_LABELS]]
+    if len(named) > _LABELS:
+        said.append(f"and {len(named) - _LABELS} more")
     if alert.ends_at is not None:
         said.append(f"after {words.elapsed(alert.ends_at - alert.starts_at)}")
         when = small_date("·  resolved", alert.ends_at, _DAY)
