@@ -32,6 +32,7 @@ from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
 from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
@@ -108,6 +109,8 @@ class MemoryLedger:
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
         self._people = People(self, clock, self._timers)
+        #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
+        self.browse = Browse(self, self._people, clock)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -194,6 +197,7 @@ class MemoryLedger:
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
         for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
             del self._timers[key]
+        self.browse.forget()
         self._letters.forget(dropped.keys())
         self._people.forget(dropped.keys())
         self._hearing.forget(dropped.keys())
@@ -270,6 +274,10 @@ class MemoryLedger:
         new = [c for c in folded.checkpoints if c.id not in self._checkpoints]
         for checkpoint in folded.checkpoints:
             self._checkpoints[checkpoint.id] = checkpoint
+        if folded.retracted:
+            self.browse.forget()
+        if new:
+            self.browse.tell(new)
         for uid, heir in folded.gone:
             self._tasks.pop(uid, None)
             self._hearing.forget((uid,))
