@@ -35,7 +35,7 @@ CONFIRM = {"title": 100, "text": 300, "confirm": 30, "deny": 30}
 OPTION = {"text": 75, "value": 150}
 #: The two forms that are parsed, of ids and numbers alone: moments, and in a message that must be plain, mentions.
 PARSED = re.compile(
-    r"(?:·  )?(?:heard|ended|until) <!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
+    r"(?:·  )?(?:heard|ended|until|since|resolved) <!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
     r"|(?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>)(?: (?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>))*"
 )
 

@@ -38,6 +38,8 @@ LOOKS: dict[str, Look] = {
     "complete": Look("✅", "complete", "green"),
     "cancelled": Look("🛑", "cancelled", "grey"),
 }
+FIRING = Look("🔔", "firing", "red")
+RESOLVED = Look("✅", "resolved", "green")
 _NEWS = {
     Kind.START: "🚀",
     Kind.CHECKPOINT: "📍",
@@ -75,6 +77,8 @@ def look(status: str) -> Look:
 
 def task_look(task: Task) -> Look:
     """Return how the task is shown: a good end over failed parts says so."""
+    if task.is_alert:
+        return RESOLVED if is_final(task) else FIRING
     if task.status == "complete" and task.child_failed:
         return Look("⚠️", f"complete, {task.child_failed} of {agents(task.child_count)} failed", "yellow")
     return look(task.status)
@@ -84,6 +88,8 @@ def news_look(checkpoint: Checkpoint) -> Look:
     """Return how a checkpoint is shown: an end as its verdict, anything else as what it tells."""
     if checkpoint.kind is Kind.END:
         return look(checkpoint.status)
+    if checkpoint.kind is Kind.ALERT:
+        return RESOLVED if checkpoint.status in FINAL_STATUSES else FIRING
     colour = {
         Kind.ERROR: "red",
         Kind.APPROVAL_REQUESTED: "yellow",

@@ -11,7 +11,7 @@ from spanpost import conventions as c
 from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Act, Approval, Artifact, Failure, Reading, Tells
-from spanpost.fold import acts
+from spanpost.fold import acts, alerts
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
 from spanpost.fold.read.claude_code import CLAUDE_CODE_CLI
@@ -48,6 +48,7 @@ _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
 _VERBS = frozenset(Verb)
+_ALERT = (c.ALERT_STATE, c.ALERT_SEVERITY, c.ALERT_NAME, c.ALERT_SUMMARY)
 
 
 def is_meter(name: str) -> bool:
@@ -226,6 +227,14 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
         said.update(tells=Tells.CHECKPOINT, message=told, occurrence=f"act:{verb}:{o.index:x}")
 
 
+def _alert(o: Observation, said: dict[str, Any]) -> None:
+    a = o.attributes
+    if o.part is not Part.INTERVENTION:
+        return  # no alert that came to spanpost
+    told = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
+    said.update(tells=Tells.ALERT, message=told, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
+
+
 def _error(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     kind = v.text(a.get(c.EXCEPTION_TYPE)) or v.text(a.get("error.type")) or ""
@@ -288,6 +297,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_APPROVAL_RESOLVED: _approval,
     c.EVENT_APPROVAL_ESCALATED: _approval,
     c.EVENT_INTERVENTION: _act,
+    c.EVENT_ALERT: _alert,
     c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,
     c.EVENT_EXCEPTION: _error,

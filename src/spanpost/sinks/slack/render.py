@@ -176,7 +176,7 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
     head: list[Element] = [
         section(text(f"{look.emoji} "), text(titled(task, manner), "bold"), text(f"  {look.word}{f' ({aside})' if aside else ''}"))
     ]
-    cards = _cards(task, children, int(CARDS * most))
+    cards = cards_of(task, children, int(CARDS * most))
     has_steps = any(one["task_id"] == "s-now" for one in cards)
     if progress := _progress(task, has_step=not has_steps):
         head.append(section(text(progress)))
@@ -307,7 +307,7 @@ def _small_print(task: Task, children: Sequence[Task], manner: Manner) -> Block:
 _CARD: dict[str, str] = {"error": "error", "cancelled": "error", "complete": "complete"}
 
 
-def _cards(task: Task, children: Sequence[Task], most: int) -> list[Block]:
+def cards_of(task: Task, children: Sequence[Task], most: int) -> list[Block]:
     """Return what is under way, and what went wrong; all that is done is one card."""
     if words.is_final(task):
         return []
