@@ -16,6 +16,7 @@ from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_silence import ExerciseSilence
+from spanpost.testing.exercise_spend import ExerciseSpend
 from spanpost.testing.postgres import with_database
 
 #: A quarter of an hour later for all that is kept, who claimed what when excepted.
@@ -29,7 +30,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
+class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseSpend):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -47,7 +48,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseSpend):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -29,13 +29,24 @@ class Kind(StrEnum):
     #: Told where something says so, judged where it is inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
+    #: A budget that the task spends from is nearly or wholly spent.
+    BUDGET_WARNING = "budget_warning"
 
 
 #: How a compaction is known.
 SAID, INFERRED = "said", "inferred"
 #: Told because something said so; the rest is judged by spanpost.
 TOLD = frozenset(
-    {Kind.START, Kind.CHECKPOINT, Kind.ARTIFACT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.END}
+    {
+        Kind.START,
+        Kind.CHECKPOINT,
+        Kind.ARTIFACT,
+        Kind.ERROR,
+        Kind.APPROVAL_REQUESTED,
+        Kind.APPROVAL_RESOLVED,
+        Kind.END,
+        Kind.BUDGET_WARNING,
+    }
 )
 
 

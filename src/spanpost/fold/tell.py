@@ -30,6 +30,7 @@ _KINDS = {
     Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
     Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
     Tells.COMPACTION: Kind.COMPACTION,
+    Tells.BUDGET: Kind.BUDGET_WARNING,
 }
 
 
@@ -91,6 +92,8 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
         words = [part for part in (r.failure.type, r.failure.message) if part]
         text = ": ".join([what, *words] if what and words else words) or f"{what or ''} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
+    elif kind is Kind.BUDGET_WARNING:
+        text, ref = r.message or "A budget is nearly spent", r.budget
     elif kind is Kind.COMPACTION:
         text, ref = r.message or compaction_text(*(r.compaction or (None, None))), SAID
     elif r.approval is not None:

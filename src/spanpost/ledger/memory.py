@@ -22,6 +22,7 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -36,6 +37,7 @@ from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_people import People
+from spanpost.ledger.memory_spend import MemorySpend
 from spanpost.ledger.memory_tasks import Tasks
 
 
@@ -108,6 +110,7 @@ class MemoryLedger:
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
         self._people = People(self, clock, self._timers)
+        self._spend = MemorySpend(clock)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -173,7 +176,13 @@ class MemoryLedger:
             forgotten = self._let_go(self._keep)
             if forgotten:
                 recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
+        recorded = self._spend_of(recorded, folded)
         return recorded.plus(self._record_now(owed)) if owed else recorded
+
+    def _spend_of(self, recorded: Recorded, folded: Folded) -> Recorded:
+        """Add what was spent to its budgets, and record which shares were passed by it."""
+        passed = self._spend.keep(folded.growths, self.rules.budgets) if folded.growths else []
+        return recorded.plus(self._record_now(passed)) if passed else recorded
 
     def _let_go(self, keep: int) -> int:
         """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
@@ -242,7 +251,8 @@ class MemoryLedger:
             del self._timers[key]
         recorded = Recorded()
         if folds := [key for key in due if key[16:17] in (b"g", b"w")]:
-            recorded = self._write(walk.elapse(self._records, folds, self.rules, now))
+            folded = walk.elapse(self._records, folds, self.rules, now)
+            recorded = self._spend_of(self._write(folded), folded)
         if silent := self._hearing.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(silent))
         if quiet := [key for key in due if key[16:] == b"t"]:
@@ -361,6 +371,14 @@ class MemoryLedger:
                 return task
             uid = self._heirs[uid]
         return None
+
+    async def allowance(self, task: Task) -> list[Spent]:
+        """Return each budget that a task spends from."""
+        return self._spend.allowance(self.rules.budgets, task)
+
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
+        """List what is spent of budgets."""
+        return self._spend.listed(tenant, limit)
 
     async def fleet(self) -> Fleet | None:
         """Tell of all that is under way."""

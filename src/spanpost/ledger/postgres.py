@@ -28,6 +28,7 @@ from spanpost.domain.fleet import Fleet
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -35,7 +36,7 @@ from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, spend, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
@@ -311,7 +312,8 @@ class PostgresLedger(People):
                 await self._lock_more(connection, locked, beside)
                 await records.fetch_domains(connection, beside)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
-            return await self._write(connection, records, [], folded, now)
+            recorded = await self._write(connection, records, [], folded, now)
+            return await self._spend(connection, recorded, folded, locked, now)
 
         return await self._widening(work, {key[:16] for key in asked})
 
@@ -361,7 +363,17 @@ class PostgresLedger(People):
         recorded = await self._write(connection, records, new, folded, now)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
-        return recorded
+        return await self._spend(connection, recorded, folded, locked, now)
+
+    async def _spend(self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime) -> Recorded:
+        """Add what was spent to its budgets, and record which shares were passed by it.
+
+        The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
+        """
+        passed = await spend.keep(connection, folded.growths, self.rules.budgets, now) if folded.growths else []
+        if not passed:
+            return recorded
+        return recorded.plus(await self._take_locked(connection, walk.prepare(passed), locked, now, asks_all=False))
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
         known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
@@ -567,6 +579,14 @@ class PostgresLedger(People):
             return {**found, "deliveries": {row[0]: row[1] for row in states}}
 
         return await self._run(work)
+
+    async def allowance(self, task: Task) -> list[Spent]:
+        """Return each budget that a task spends from."""
+        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task)) if self.rules.budgets else []
+
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
+        """List what is spent of budgets."""
+        return await self._run(lambda c: spend.listed(c, tenant, limit))
 
     async def fleet(self) -> Fleet | None:
         """Tell of all that is under way, when it is this process's turn."""

@@ -1,0 +1,135 @@
+"""What every ledger does with budgets of money and tokens: what settled is spent once, and a share that is passed is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.observations import Observation
+from spanpost.domain.spend import Spent
+from spanpost.fold.matching import Match
+from spanpost.fold.spend import Period, SpendBudget
+from spanpost.ledger.base import Ledger, TaskQuery
+from spanpost.testing.exercise_ledger import TELLING, MakeLedger, drain
+from spanpost.testing.observed import ended
+
+A_DAY = SpendBudget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
+TOKENS = SpendBudget(
+    name="tokens", limit_tokens=1000, period=Period.MONTH, warn_at=(0.5,), match=Match(attributes=(("agent.team", "red"),))
+)
+
+
+def spending(*budgets: SpendBudget) -> Any:
+    """Return rules with these budgets."""
+    return msgspec.structs.replace(TELLING, budgets=budgets)
+
+
+def a_costly_run(
+    number: int, usd: str | None = "1", *, agent: str = "miner", tenant: str = "default", tokens: int = 100, **attributes: Any
+) -> list[Observation]:
+    """Return a run that ended, of one model call at that cost; further keywords are attributes of its box, ``_`` for ``.``."""
+    said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "agent.task.name": f"run {number}"}
+    said |= {name.replace("_", "."): value for name, value in attributes.items()}
+    call: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "own-model",
+        "gen_ai.usage.input_tokens": tokens,
+    }
+    if usd is not None:
+        call["agent.cost_usd"] = float(usd)
+    return [
+        ended(trace=number, span=2, name="chat own-model", parent=1, attributes=call, tenant=tenant, at=1.0, seconds=1.0),
+        ended(trace=number, span=1, name=f"invoke_agent {agent}", attributes=said, tenant=tenant),
+    ]
+
+
+async def warned(ledger: Ledger) -> list[Checkpoint]:
+    """Return what was told of budgets, in order."""
+    return [c for c in await ledger.checkpoints() if c.kind is Kind.BUDGET_WARNING]
+
+
+def sums(spent: Sequence[Spent]) -> dict[tuple[str, str], Decimal]:
+    """Return the dollars by tenant and scope."""
+    return {(s.tenant, ",".join(value for _, value in s.scope)): s.cost_usd for s in spent}
+
+
+class ExerciseSpend:
+    """**Protocol:** subclass it with a fixture ``make_ledger``; `another` opens the same ledger once more, where it can."""
+
+    async def another(self, ledger: Ledger) -> Ledger | None:
+        """Open another ledger on the same database; None where a ledger is one process's."""
+        return None
+
+    async def test_a_share_is_warned_of_once_in_the_thread_of_who_passed_it(self, make_ledger: MakeLedger) -> None:
+        """At 80 and at 100 per cent the task that passed it tells so, once; what comes before and after tells nothing."""
+        ledger = await make_ledger(spending(A_DAY))
+        told: dict[int, list[str]] = {}
+        for number in range(1, 15):
+            known = {c.id for c in await warned(ledger)}
+            await ledger.record(a_costly_run(number))
+            told[number] = [c.text for c in await warned(ledger) if c.id not in known]
+        assert {number: len(texts) for number, texts in told.items() if texts} == {8: 1, 10: 1}
+        assert told[8] == ["Budget a day of miner is 80 % spent: $8.00 of $10.00"]
+        tasks = {t.uid: t.name for t in await ledger.tasks(TaskQuery(limit=50))}
+        assert [tasks[c.task_uid] for c in await warned(ledger)] == ["run 8", "run 10"]
+        letters = [d.checkpoint.text for d in await drain(ledger) if d.checkpoint and d.checkpoint.kind is Kind.BUDGET_WARNING]
+        assert sorted(letters) == sorted(told[8] + told[10])
+
+    async def test_it_is_kept_apart(self, make_ledger: MakeLedger) -> None:
+        """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
+        people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
+        ledger = await make_ledger(spending(A_DAY, people))
+        await ledger.record(a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other"))
+        await ledger.record(a_costly_run(4, "5", agent="smith", **{"agent.requested_by": "ann"}))
+        spent = await ledger.spending()
+        assert sums([s for s in spent if s.budget == "a day"]) == {
+            ("default", "miner"): 2,
+            ("default", "smith"): 8,
+            ("other", "miner"): 4,
+        }
+        assert [s.tenant for s in await ledger.spending("other")] == ["other"]
+
+    async def test_what_comes_again_is_spent_once(self, make_ledger: MakeLedger) -> None:
+        """A batch that is sent again, and a run that is told in two halves, are spent once."""
+        ledger = await make_ledger(spending(A_DAY))
+        call, box = a_costly_run(1, "9.5")
+        for batch in ([call], [box], [box, call], [call]):
+            await ledger.record(batch)
+        [spent] = await ledger.spending()
+        assert (spent.cost_usd, spent.calls, spent.tokens, spent.unpriced) == (Decimal("9.5"), 1, 100, 0)
+        assert len(await warned(ledger)) == 1
+
+    async def test_tokens_and_calls_without_a_price(self, make_ledger: MakeLedger) -> None:
+        """Tokens have a limit of their own, for those whom the budget takes; calls of unknown cost are counted beside it."""
+        ledger = await make_ledger(spending(TOKENS))
+        await ledger.record(a_costly_run(1, None, tokens=600, agent_team="red") + a_costly_run(2, "1", tokens=900))
+        [spent] = await ledger.spending()
+        assert (spent.tokens, spent.cost_usd, spent.unpriced, spent.share) == (600, 0, 1, 0.6)
+        assert [c.text for c in await warned(ledger)] == ["Budget tokens is 60 % spent: 600 of 1,000 tokens"]
+
+    async def test_what_is_left_is_told_of_a_task(self, make_ledger: MakeLedger) -> None:
+        """Of a task is told what it may still spend: of budgets that nobody drew on yet, too, and of no other's."""
+        ledger = await make_ledger(spending(A_DAY, TOKENS))
+        await ledger.record(a_costly_run(1, "12") + a_costly_run(2, None, agent="smith", agent_team="red"))
+        by_name = {t.name: t for t in await ledger.tasks(TaskQuery())}
+        [first] = await ledger.allowance(by_name["run 1"])
+        assert (first.left_usd, first.share, first.left_tokens) == (0, 1.2, None)
+        assert [(s.budget, s.left_usd, s.left_tokens) for s in await ledger.allowance(by_name["run 2"])] == [
+            ("a day", 10, None),
+            ("tokens", None, 900),
+        ]
+
+    async def test_many_at_once(self, make_ledger: MakeLedger) -> None:
+        """Runs that end at once, through two ledgers on one database, come to the exact sum, and to one warning of each share."""
+        ledger = await make_ledger(spending(A_DAY))
+        other = await self.another(ledger) or ledger
+        runs = [a_costly_run(number, "0.25") for number in range(1, 61)]
+        await asyncio.gather(*((ledger, other)[n % 2].record(run) for n, run in enumerate(runs)))
+        await asyncio.gather(*((other, ledger)[n % 2].record(run) for n, run in enumerate(runs)))
+        assert sums(await ledger.spending()) == {("default", "miner"): 15}
+        assert sorted(c.ref for c in await warned(ledger)) == ["a day 0.8", "a day 1.0"]
