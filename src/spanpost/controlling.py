@@ -17,6 +17,7 @@ from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.ledger.base import ApprovalQuery, Ledger
 
@@ -44,6 +45,9 @@ class PipelineHall:
 
     async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
         return await self._ledger.deeds(task_uid, verbs, after, limit)
+
+    async def allowance(self, task: Task) -> Sequence[Spent]:
+        return await self._ledger.allowance(task)
 
     async def last_end(self, task: Task) -> datetime | None:
         if task.segments < 2 or task.ended_at is not None:
@@ -94,6 +98,10 @@ class InProcess:
     async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None:
         """Return what people asked of a task."""
         return await self._there(lambda answers, tenant: answers.task(tenant, ref, after, wait))
+
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a task may still spend."""
+        return await self._there(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {}
 
     async def _there(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
         """Await something in the pipeline's loop."""

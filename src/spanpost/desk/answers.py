@@ -13,8 +13,10 @@ from uuid import UUID
 
 from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
 from spanpost.domain.observations import Observation
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import APPROVAL, TASK, topic_of
+from spanpost.fold.matching import described
 
 T = TypeVar("T")
 
@@ -22,6 +24,7 @@ T = TypeVar("T")
 VERBS: Final = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE)
 #: Acts of one answer.
 _MOST: Final = 100
+_NO_TASK: Final = UUID(int=0)
 
 
 class Hall(Protocol):
@@ -34,6 +37,10 @@ class Hall(Protocol):
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
 
     async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]: ...
+
+    async def allowance(self, task: Task) -> Sequence[Spent]:
+        """Return each budget that a task spends from."""
+        ...
 
     async def last_end(self, task: Task) -> datetime | None:
         """Return when a run of the task ended last, where another goes on."""
@@ -103,6 +110,11 @@ class Answers:
         told = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
         return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": told}
 
+    async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a task may still spend; of one that was not heard of yet, what one with these attributes may."""
+        task = (await self._hall.refer(tenant, ref) if ref else None) or Task(uid=_NO_TASK, tenant=tenant, task_id=ref)
+        return {"budgets": [spent_of(spent) for spent in await self._hall.allowance(described(task, attributes))]}
+
     async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Look until there is something, or the time is over; then return what there is."""
         if wait <= 0 or self.is_ended:
@@ -150,6 +162,25 @@ def told_of(row: ApprovalRow) -> dict[str, Any]:
         "is_expired": row.state is State.EXPIRED,
         "decided_at": row.decided_at.isoformat() if row.decided_at is not None else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
+    }
+
+
+def spent_of(spent: Spent) -> dict[str, Any]:
+    """Return a budget as programs are told of it: money as text."""
+    return {
+        "budget": spent.budget,
+        "scope": dict(spent.scope),
+        "began_at": spent.began_at.isoformat(),
+        "ends_at": spent.ends_at.isoformat(),
+        "cost_usd": str(spent.cost_usd),
+        "tokens": spent.tokens,
+        "calls": spent.calls,
+        "unpriced_calls": spent.unpriced,
+        "limit_usd": None if spent.limit_usd is None else str(spent.limit_usd),
+        "limit_tokens": spent.limit_tokens,
+        "left_usd": None if spent.left_usd is None else str(spent.left_usd),
+        "left_tokens": spent.left_tokens,
+        "share": round(spent.share, 4),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +23,8 @@ TOKENS = SpendBudget(
     name="tokens", limit_tokens=1000, period=Period.MONTH, warn_at=(0.5,), match=Match(attributes=(("agent.team", "red"),))
 )
 
+RED = {"agent.team": "red"}
+
 
 def spending(*budgets: SpendBudget) -> Any:
     """Return rules with these budgets."""
@@ -30,11 +32,17 @@ def spending(*budgets: SpendBudget) -> Any:
 
 
 def a_costly_run(
-    number: int, usd: str | None = "1", *, agent: str = "miner", tenant: str = "default", tokens: int = 100, **attributes: Any
+    number: int,
+    usd: str | None = "1",
+    *,
+    agent: str = "miner",
+    tenant: str = "default",
+    tokens: int = 100,
+    attributes: Mapping[str, str] | None = None,
 ) -> list[Observation]:
-    """Return a run that ended, of one model call at that cost; further keywords are attributes of its box, ``_`` for ``.``."""
+    """Return a run that ended, of one model call at that cost, with these attributes on its box."""
     said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "agent.task.name": f"run {number}"}
-    said |= {name.replace("_", "."): value for name, value in attributes.items()}
+    said |= attributes or {}
     call: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "own-model",
@@ -85,7 +93,7 @@ class ExerciseSpend:
         people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
         ledger = await make_ledger(spending(A_DAY, people))
         await ledger.record(a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other"))
-        await ledger.record(a_costly_run(4, "5", agent="smith", **{"agent.requested_by": "ann"}))
+        await ledger.record(a_costly_run(4, "5", agent="smith", attributes={"agent.requested_by": "ann"}))
         spent = await ledger.spending()
         assert sums([s for s in spent if s.budget == "a day"]) == {
             ("default", "miner"): 2,
@@ -107,20 +115,20 @@ class ExerciseSpend:
     async def test_tokens_and_calls_without_a_price(self, make_ledger: MakeLedger) -> None:
         """Tokens have a limit of their own, for those whom the budget takes; calls of unknown cost are counted beside it."""
         ledger = await make_ledger(spending(TOKENS))
-        await ledger.record(a_costly_run(1, None, tokens=600, agent_team="red") + a_costly_run(2, "1", tokens=900))
+        await ledger.record(a_costly_run(1, None, tokens=600, attributes=RED) + a_costly_run(2, "1", tokens=900))
         [spent] = await ledger.spending()
-        assert (spent.tokens, spent.cost_usd, spent.unpriced, spent.share) == (600, 0, 1, 0.6)
+        assert (spent.tokens, spent.cost_usd, spent.unpriced, spent.share) == (600, Decimal(0), 1, 0.6)
         assert [c.text for c in await warned(ledger)] == ["Budget tokens is 60 % spent: 600 of 1,000 tokens"]
 
     async def test_what_is_left_is_told_of_a_task(self, make_ledger: MakeLedger) -> None:
         """Of a task is told what it may still spend: of budgets that nobody drew on yet, too, and of no other's."""
         ledger = await make_ledger(spending(A_DAY, TOKENS))
-        await ledger.record(a_costly_run(1, "12") + a_costly_run(2, None, agent="smith", agent_team="red"))
+        await ledger.record(a_costly_run(1, "12") + a_costly_run(2, None, agent="smith", attributes=RED))
         by_name = {t.name: t for t in await ledger.tasks(TaskQuery())}
         [first] = await ledger.allowance(by_name["run 1"])
-        assert (first.left_usd, first.share, first.left_tokens) == (0, 1.2, None)
+        assert (first.left_usd, first.share, first.left_tokens) == (Decimal(0), 1.2, None)
         assert [(s.budget, s.left_usd, s.left_tokens) for s in await ledger.allowance(by_name["run 2"])] == [
-            ("a day", 10, None),
+            ("a day", Decimal(10), None),
             ("tokens", None, 900),
         ]
 
