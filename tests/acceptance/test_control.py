@@ -32,6 +32,7 @@ from spanpost.ledger.base import ApprovalQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_people import ALICE, an_act
 from spanpost.testing.exercise_spend import a_costly_run
+from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, find, fresh_database, made_server
 
@@ -327,13 +328,14 @@ def test_the_command_line_answers_an_agent(house: House, agent: Callable[..., Fu
 
 @pytest.fixture
 def spent(house: House) -> None:
-    """The miner of the tenant `default` has spent 4 dollars, through a ledger that counts."""
+    """The miner of the tenant `default` has spent 4 dollars, through a ledger that counts, and is at work again."""
+    box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
     budgets = (SpendBudget(name="miners", limit_usd=Decimal(10), per=("agent.name",)),)
 
     async def spend() -> None:
         ledger = PostgresLedger(house.dsn, rules=Rules(budgets=budgets), pool_size=2)
         await ledger.open()
-        await ledger.record(a_costly_run(77, "4"))
+        await ledger.record([*a_costly_run(77, "4"), started(trace=78, span=1, name="invoke_agent miner", attributes=box)])
         await ledger.close()
 
     asyncio.run(spend())
@@ -346,7 +348,7 @@ def test_what_may_be_spent_is_told_through_the_gateway(house: House, spent: None
         told = asyncio.run(gateway.Gateway(house.gateway.url, headers=headers).budget("", {"agent.name": task}))
         assert [(b["budget"], b["scope"], b["left_usd"]) for b in told["budgets"]] == [("miners", {"agent.name": task}, left)]
     by_trace = asyncio.run(
-        gateway.Gateway(house.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{77:032x}", {})
+        gateway.Gateway(house.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{78:032x}", {})
     )
     assert by_trace["budgets"][0]["scope"] == {"agent.name": "miner"}
 
