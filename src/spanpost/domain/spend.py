@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 import msgspec
@@ -20,6 +20,19 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Input and output; cache and reasoning are within.
     tokens: int
     cost_usd: Decimal
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How often a provider held calls of one account back, in one day (UTC, by the ledger's clock)."""
+
+    tenant: str
+    account: str
+    provider: str
+    model: str
+    #: rate_limit, or quota
+    kind: str
+    day: date
+    count: int
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -16,7 +16,7 @@ from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdi
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
-from spanpost.domain.spend import Spent
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.paces import Bucket, Closed
@@ -95,6 +95,8 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | None = None
     approval_id: str | None = None
+    #: The agent's own mark of the wording.
+    mark: str | None = None
     #: One of `State`.
     state: str | None = None
     task_uid: UUID | None = None
@@ -202,8 +204,14 @@ class Ledger(Protocol):
         """
         ...
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        """Return what people asked of a task that stands, in order, after a number."""
+    async def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
+    ) -> list[Deed]:
+        """Return what people asked of a task that stands, in order, after a number, and recorded later than a moment."""
+        ...
+
+    async def last_end(self, task_uid: UUID) -> datetime | None:
+        """Return when the newest end of a run of the task was recorded, by the ledger's clock; None before any."""
         ...
 
     async def is_first(self, key: str) -> bool:
@@ -226,6 +234,10 @@ class Ledger(Protocol):
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent in the periods that are now, what changed last first."""
+        ...
+
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
+        """List how often providers held calls back, by account, provider, model and day; the newest first."""
         ...
 
     async def counts(self) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from spanpost.domain.fleet import Fleet
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
-from spanpost.domain.spend import Spent
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
-from spanpost.fold import durations, walk
+from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
@@ -429,6 +429,9 @@ class PostgresLedger(People):
         count, coalesced = 0, dict[str, int]()
         if folded.letters or folded.retracted:
             count, coalesced = await outbox.put(connection, folded.letters, folded.retracted)
+        limited = quota.limited(placed, folded)
+        if limited:
+            await spend.count_limits(connection, limited)
         return Recorded(
             events=sum(parts.values()),
             parts=dict(parts),
@@ -439,6 +442,7 @@ class PostgresLedger(People):
             settled=folded.settled,
             corrections=folded.corrections,
             timed=durations.timed(placed, folded),
+            limited=limited,
             waited=durations.waited(folded, new),
             deliveries=count,
             coalesced=coalesced,
@@ -587,6 +591,10 @@ class PostgresLedger(People):
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent of budgets."""
         return await self._run(lambda c: spend.listed(c, tenant, limit))
+
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
+        """List how often providers held calls back."""
+        return await self._run(lambda c: spend.limits(c, tenant, limit))
 
     async def fleet(self) -> Fleet | None:
         """Tell of all that is under way, when it is this process's turn."""

@@ -6,6 +6,7 @@ wants.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import msgspec
 
 from spanpost.domain.observations import Observation
-from spanpost.domain.spend import Growth, Spent
+from spanpost.domain.records import Limited
+from spanpost.domain.spend import Growth, Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import spend
+from spanpost.fold.quota import of_account
 from spanpost.fold.spend import SpendBudget, SpentKey, key_of
 from spanpost.ledger.rows import json_text, tidy
 
@@ -41,6 +44,16 @@ UPDATE spending SET cost_usd = $5, tokens = $6, calls = $7, unpriced = $8, limit
 WHERE budget = $1 AND tenant = $2 AND scope = $3::text::jsonb AND began_at = $4"""
 _NOW = f"""
 {_SELECT} WHERE s.ends_at > clock_timestamp() AND ($1::text IS NULL OR s.tenant = $1) ORDER BY s.changed_at DESC LIMIT $2"""
+
+_LIMIT = """
+INSERT INTO provider_limits AS l (tenant, account, provider, model, kind, day, count)
+SELECT k.tenant, k.account, k.provider, k.model, k.kind, (clock_timestamp() AT TIME ZONE 'UTC')::date, k.n
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) AS k(tenant, account, provider, model, kind, n)
+ON CONFLICT (tenant, account, provider, model, kind, day)
+DO UPDATE SET count = l.count + excluded.count, last_at = clock_timestamp()"""
+_LIMITS = """
+SELECT tenant, account, provider, model, kind, day, count::int FROM provider_limits
+WHERE ($1::text IS NULL OR tenant = $1) ORDER BY last_at DESC LIMIT $2"""
 
 
 async def keep(connection: Any, growths: Sequence[Growth], budgets: Sequence[SpendBudget], now: datetime) -> list[Observation]:
@@ -73,6 +86,18 @@ async def allowance(connection: Any, budgets: Sequence[SpendBudget], task: Task)
 async def listed(connection: Any, tenant: str | None, limit: int) -> list[Spent]:
     """List what is spent in the periods that are now, what changed last first."""
     return [_spent(row) for row in await connection.fetch(_NOW, tenant, limit)]
+
+
+async def count_limits(connection: Any, limited: Sequence[Limited]) -> None:
+    """Count calls that providers held back."""
+    counted = sorted(Counter(of_account(one) for one in map(tidy, limited)).items())
+    columns = [list(column) for column in zip(*(key for key, _ in counted), strict=True)]
+    await connection.execute(_LIMIT, *columns, [n for _, n in counted])
+
+
+async def limits(connection: Any, tenant: str | None, limit: int) -> list[Limits]:
+    """List how often providers held calls back, by account and day, the newest first."""
+    return [Limits(**dict(row)) for row in await connection.fetch(_LIMITS, tenant, limit)]
 
 
 def _spent(row: Any) -> Spent:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.observations import Observation
+from spanpost.domain.observations import Observation, Status
 from spanpost.domain.spend import Spent
 from spanpost.fold.matching import Match
 from spanpost.fold.spend import Period, SpendBudget
@@ -141,3 +141,32 @@ class ExerciseSpend:
         await asyncio.gather(*((other, ledger)[n % 2].record(run) for n, run in enumerate(runs)))
         assert sums(await ledger.spending()) == {("default", "miner"): 15}
         assert sorted(c.ref for c in await warned(ledger)) == ["a day 0.8", "a day 1.0"]
+
+    async def test_what_providers_held_back_is_counted_by_account(self, make_ledger: MakeLedger) -> None:
+        """A call that met a rate limit or a spent quota is counted once, under the account that the agent names."""
+        ledger = await make_ledger()
+        said = [
+            ("RateLimitError", "429: slow down"),
+            ("openai.RateLimitError", "You exceeded your current quota"),
+            ("ValueError", "no"),
+        ]
+        calls = [
+            ended(
+                trace=n,
+                span=2,
+                name="chat m",
+                parent=1,
+                attributes={
+                    "gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.provider.name": "openai",
+                    "agent.account": "team-key", "error.type": kind,
+                },
+                status=Status.ERROR,
+                status_message=message,
+            )
+            for n, (kind, message) in enumerate([*said, said[0]], 1)
+        ]  # fmt: skip
+        first = await ledger.record(calls + [span for n in range(1, 5) for span in a_costly_run(n)[1:]])
+        again = await ledger.record(calls)
+        assert (sorted(one.kind for one in first.limited), again.limited) == (["quota", "rate_limit", "rate_limit"], [])
+        found = sorted((one.account, one.provider, one.model, one.kind, one.count) for one in await ledger.limits())
+        assert found == [("team-key", "openai", "m", "quota", 1), ("team-key", "openai", "m", "rate_limit", 2)]

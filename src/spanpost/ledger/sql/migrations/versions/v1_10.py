@@ -32,8 +32,25 @@ SPENDING = table(
 )
 
 
+LIMITS = table(
+    "provider_limits",
+    "How often model providers held calls back, by account and day: rate limits, and quotas that are spent.",
+    [
+        ("tenant", "text NOT NULL", "Whose it is."),
+        ("account", "text NOT NULL", "The account at the provider, as the agent says (agent.account); empty when it does not."),
+        ("provider", "text NOT NULL", "Who serves the model; empty when unknown."),
+        ("model", "text NOT NULL", "The model that was asked for."),
+        ("kind", "text NOT NULL", "rate_limit, or quota."),
+        ("day", "date NOT NULL", "The day (UTC), by the database's clock."),
+        ("count", "bigint NOT NULL", "Calls, each once."),
+        ("last_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When the last was recorded."),
+    ],
+    rules=["PRIMARY KEY (tenant, account, provider, model, kind, day)"],
+)
+
+
 def upgrade() -> None:
     """Add the table."""
     connection = op.get_bind()
-    for statement in [*SPENDING, "CREATE INDEX spending_now ON spending (ends_at)"]:
+    for statement in [*SPENDING, *LIMITS, "CREATE INDEX spending_now ON spending (ends_at)"]:
         connection.exec_driver_sql(statement)
