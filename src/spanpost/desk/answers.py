@@ -16,6 +16,7 @@ from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import APPROVAL, TASK, topic_of
 from spanpost.fold.matching import described
+from spanpost.fold.report import spent_json
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ class Answers:
     async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a task may still spend; of one that was not heard of yet, what one with these attributes may."""
         task = (await self._hall.refer(tenant, ref) if ref else None) or Task(uid=_NO_TASK, tenant=tenant, task_id=ref)
-        return {"budgets": [spent_of(spent) for spent in await self._hall.allowance(described(task, attributes))]}
+        return {"budgets": [spent_json(spent) for spent in await self._hall.allowance(described(task, attributes))]}
 
     async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Look until there is something, or the time is over; then return what there is."""
@@ -156,25 +157,6 @@ def told_of(row: ApprovalRow) -> dict[str, Any]:
         "is_expired": row.state is State.EXPIRED,
         "decided_at": row.decided_at.isoformat() if row.decided_at is not None else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
-    }
-
-
-def spent_of(spent: Spent) -> dict[str, Any]:
-    """Return a budget as programs are told of it: money as text."""
-    return {
-        "budget": spent.budget,
-        "scope": dict(spent.scope),
-        "began_at": spent.began_at.isoformat(),
-        "ends_at": spent.ends_at.isoformat(),
-        "cost_usd": str(spent.cost_usd),
-        "tokens": spent.tokens,
-        "calls": spent.calls,
-        "unpriced_calls": spent.unpriced,
-        "limit_usd": None if spent.limit_usd is None else str(spent.limit_usd),
-        "limit_tokens": spent.limit_tokens,
-        "left_usd": None if spent.left_usd is None else str(spent.left_usd),
-        "left_tokens": spent.left_tokens,
-        "share": round(spent.share, 4),
     }
 
 

@@ -34,6 +34,9 @@ __all__ = [
     "unlimited",
 ]
 
+#: Budgets that gauges show at most, those that changed last.
+SHOWN = 1000
+
 #: Names what a call of a sink to an address draws on: (sink, address, call).
 Budgets: TypeAlias = Callable[[str, str, Call], tuple[Budget, ...]]
 

@@ -26,13 +26,14 @@ from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.health import health
 from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
-from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.base import SHOWN, ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
@@ -401,11 +402,14 @@ class MemoryLedger:
         """Tell of all that is under way."""
         now = self._clock()
         living = [t for t in self._tasks.values() if t.status not in FINAL_STATUSES]
+        spending = self._spend.listed(None, SHOWN)
         return Fleet(
             tasks=open_tasks((self.shown(t), (now - self._hearing.heard_at(t)).total_seconds()) for t in living),
             approvals=open_approvals(living, self._checkpoints.values(), now),
             letters=self._letters.fleet(),
             closed_budgets=dict(Counter(row.why for row in self._letters.budgets(is_closed=True))),
+            health=health(map(self.shown, self._tasks.values()), spending, now),
+            spending=spending,
         )
 
     async def tasks(self, query: TaskQuery) -> list[Task]:

@@ -16,7 +16,7 @@ from spanpost.fold.matching import Match
 from spanpost.fold.spend import Period, SpendBudget
 from spanpost.ledger.base import Ledger, TaskQuery
 from spanpost.testing.exercise_ledger import TELLING, MakeLedger, drain
-from spanpost.testing.observed import ended
+from spanpost.testing.observed import ended, started
 
 A_DAY = SpendBudget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
 TOKENS = SpendBudget(
@@ -170,3 +170,18 @@ class ExerciseSpend:
         assert (sorted(one.kind for one in first.limited), again.limited) == (["quota", "rate_limit", "rate_limit"], [])
         found = sorted((one.account, one.provider, one.model, one.kind, one.count) for one in await ledger.limits())
         assert found == [("team-key", "openai", "m", "quota", 1), ("team-key", "openai", "m", "rate_limit", 2)]
+
+    async def test_health_is_explained(self, make_ledger: MakeLedger) -> None:
+        """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every ledger alike."""
+        ledger = await make_ledger(spending(msgspec.structs.replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
+        box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
+        failed = [ended(trace=n, span=1, name="invoke_agent smith", attributes=box, status=Status.ERROR) for n in (11, 12, 13)]
+        well = [ended(trace=n, span=1, name="invoke_agent smith", attributes=box) for n in (14, 15, 16, 17, 18)]
+        await ledger.record([*failed, *well, *a_costly_run(1, "3.6"), *a_costly_run(2, None, agent="idle", tenant="other")])
+        await ledger.record([started(trace=19, span=1, name="invoke_agent smith", attributes=box)])
+        fleet = await ledger.fleet()
+        assert fleet is not None
+        told = {h.agent_name: (h.score, h.errors, h.stalls, h.waiting, h.budget) for h in fleet.health}
+        # 3 of 8 ended tasks failed: 18.75 of 50; 0.9 of a budget is half of what is beyond 0.8.
+        assert told == {"smith": (81, 19, 0, 0, 0), "miner": (92, 0, 0, 0, 8), "idle": (100, 0, 0, 0, 0)}
+        assert [(s.budget, s.share) for s in fleet.spending if s.cost_usd] == [("a day", 0.9)]
