@@ -12,6 +12,8 @@ from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
+from spanpost.testing.exercise_alerts import ExerciseAlerts
+from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
@@ -33,6 +35,8 @@ _OLDER = [
 
 class Everything(
     ExerciseLedger,
+    ExerciseAlerts,
+    ExerciseBrowse,
     ExercisePacing,
     ExercisePeople,
     ExerciseRuns,

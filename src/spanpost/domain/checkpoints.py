@@ -31,6 +31,8 @@ class Kind(StrEnum):
     STALLED = "stalled"
     #: A budget that the task spends from is nearly or wholly spent.
     BUDGET_WARNING = "budget_warning"
+    #: An alert about the task that came from outside: it fires (status ``waiting``), it is over (``complete``).
+    ALERT = "alert"
 
 
 #: How a compaction is known.
@@ -46,6 +48,7 @@ TOLD = frozenset(
         Kind.APPROVAL_RESOLVED,
         Kind.END,
         Kind.BUDGET_WARNING,
+        Kind.ALERT,
     }
 )
 
@@ -73,7 +76,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     progress: float | None = None
     #: Longer text behind it (an error's log tail, an approval's detail).
     detail: str = ""
-    #: Approval id, artifact key, error type or context threshold, by kind; of a compaction whether it was `SAID` or `INFERRED`.
+    #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction whether it was `SAID` or `INFERRED`.
     ref: str = ""
 
     @property

@@ -146,8 +146,9 @@ class Tells(IntEnum):
     APPROVAL_REQUESTED = 4
     APPROVAL_RESOLVED = 5
     COMPACTION = 6
-    #: A share of a budget was passed: told by spanpost alone.
-    BUDGET = 7
+    ALERT = 7
+    #: A share of a budget was passed.
+    BUDGET = 8
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -240,7 +241,6 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     approval: Approval | None = None
     #: Only of what spanpost recorded itself (`Part.INTERVENTION`).
     act: Act | None = None
-    budget: str = ""
     #: Occurrence key within the span (exceptions) or task (artifacts, approvals); empty: name, time and ordinal are used.
     occurrence: str = ""
     #: Set by live records: the span is gone with its process (``agent.span.interrupted``).

@@ -62,6 +62,7 @@ _GRAVE: Final = {
     Kind.CONTEXT_FORECAST: Severity.WARNING,
     Kind.STALLED: Severity.WARNING,
     Kind.BUDGET_WARNING: Severity.WARNING,
+    Kind.ALERT: Severity.WARNING,
 }
 _STATES: Final = {
     "error": Severity.ERROR,

@@ -224,6 +224,7 @@ def news_line(news: News, zone: tzinfo = UTC) -> Text:
         Kind.CONTEXT_FORECAST,
         Kind.STALLED,
         Kind.BUDGET_WARNING,
+        Kind.ALERT,
         Kind.END,
     )
     text.append(words.news_text(checkpoint), COLOURS[looks.colour] if loud else "")

@@ -7,7 +7,7 @@ from alembic import op
 from spanpost.ledger.sql.migrations.ddl import table, view
 
 revision = "1.10"
-down_revision = "1.6"
+down_revision = "1.9"
 
 SPENDING = table(
     "spending",
