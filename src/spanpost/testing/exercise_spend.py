@@ -136,9 +136,13 @@ class ExerciseSpend:
         """Runs that end at once, through two ledgers on one database, come to the exact sum, and to one warning of each share."""
         ledger = await make_ledger(spending(A_DAY))
         other = await self.another(ledger) or ledger
-        runs = [a_costly_run(number, "0.25") for number in range(1, 61)]
-        await asyncio.gather(*((ledger, other)[n % 2].record(run) for n, run in enumerate(runs)))
-        await asyncio.gather(*((other, ledger)[n % 2].record(run) for n, run in enumerate(runs)))
+        runs = [a_costly_run(number, "0.5") for number in range(1, 31)]
+
+        async def tell(part: int) -> None:
+            for number in range(part, 2 * len(runs), 4):  # each run twice, by different parts
+                await (ledger, other)[part % 2].record(runs[number * 7 % len(runs)])
+
+        await asyncio.gather(*map(tell, range(4)))
         assert sums(await ledger.spending()) == {("default", "miner"): 15}
         assert sorted(c.ref for c in await warned(ledger)) == ["a day 0.8", "a day 1.0"]
 
