@@ -15,6 +15,7 @@ from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, ask, print_json, settings_of
 from spanpost.cli.preview import preview
+from spanpost.cli.spending import spending
 from spanpost.domain.errors import ConfigError
 
 program = typer.Typer(
@@ -31,6 +32,7 @@ program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
+program.command(short_help="What is spent of budgets, and what providers held back.")(spending)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 
