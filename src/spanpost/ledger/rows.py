@@ -6,7 +6,6 @@ jsonb travels as text with a cast: that needs no codec on the connection, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -17,11 +16,19 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Folded, Move
 from spanpost.fold.interventions import SPANPOST
 from spanpost.fold.mend import mend_value
+from spanpost.ledger.copying import copy_into, rower, sized
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
+#: So few rows are written at once, whether they are there or not: to ask first would cost more than COPY saves.
+_FEW = 8
+# The lateral with its limit keeps the planner at the index, whatever it believes of the table's size.
+_KNOWN_TASKS, _KNOWN_CHECKPOINTS = (
+    "SELECT asked FROM unnest($1::uuid[]) AS asked CROSS JOIN LATERAL"
+    f" (SELECT FROM {table} AS there WHERE there.{key} = asked LIMIT 1) AS known"
+    for table, key in (("agent_tasks", "uid"), ("agent_checkpoints", "id"))
+)
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_task = msgspec.msgpack.Decoder(Task).decode
@@ -84,6 +91,7 @@ UPSERT_TASKS = (
 )
 UPSERT_SILENT_TASKS = UPSERT_TASKS
 UPSERT_TASKS += ", heard_at = now()"
+_task_row = rower({column: kind for column, kind in _TASK_COLUMNS.items() if column != "doc"}, _OF_TASK, beside=1)
 _COUNTS = (
     "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
@@ -91,14 +99,21 @@ _COUNTS = (
 
 
 def task_rows(tasks: Sequence[Task]) -> str:
-    """Return the parameter of `UPSERT_TASKS`; integers that no column holds are cut to the nearest that it does."""
-    found = []
-    for task in tasks:
-        large = {f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64}
-        shown = msgspec.structs.replace(task, **large) if large else task
-        # The row as it is, and the document after it: one object with one field more.
-        found.append(_json(shown)[:-1] + b',"doc":' + _json(_pack(task)) + b"}")
+    """Return the parameter of `UPSERT_TASKS`."""
+    # The row as it is, and the document after it: one object with one field more.
+    found = [_json(_in_bounds(task))[:-1] + b',"doc":' + _json(_pack(task)) + b"}" for task in tasks]
     return (b"[" + b",".join(found) + b"]").decode()
+
+
+def new_task_rows(tasks: Sequence[Task]) -> list[bytes]:
+    """Return tasks as COPY takes them."""
+    return [_task_row(_in_bounds(task)) + sized(_pack(task)) for task in tasks]
+
+
+def _in_bounds(task: Task) -> Task:
+    """Return a task whose integers are cut to the nearest that its columns hold."""
+    large = {f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64}
+    return msgspec.structs.replace(task, **large) if large else task
 
 
 def task_of(doc: bytes) -> Task:
@@ -118,6 +133,9 @@ UPSERT_CHECKPOINTS = (
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )
+
+
+_checkpoint_row = rower(_CHECKPOINT_COLUMNS)
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
@@ -193,27 +211,41 @@ def came_to(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUI
     return led
 
 
+_HEIRS = "unnest($1::uuid[], $2::uuid[]) AS given(uid, heir)"
+_INHERIT = [
+    f"UPDATE task_redirects SET merged_into = given.heir FROM {_HEIRS} WHERE merged_into = given.uid",
+    f"INSERT INTO task_redirects (uid, merged_into) SELECT uid, heir FROM {_HEIRS} ORDER BY uid"
+    " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
+    *(
+        f"UPDATE {table} SET task_uid = given.heir FROM {_HEIRS} WHERE task_uid = given.uid"
+        for table in ("deliveries", "approvals", "human_interventions")
+    ),
+]
+
+
 async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) -> None:
     """Delete tasks that are no more and remember who took them over."""
     uids = [uid for uid, _ in gone]
     await connection.execute("DELETE FROM agent_tasks WHERE uid = ANY($1::uuid[])", uids)
     await connection.execute("DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])", uids)
-    heirs = [(uid, heir) for uid, heir in gone if heir is not None and heir != uid]
+    heirs = {uid: heir for uid, heir in gone if heir is not None and heir != uid}
     if heirs:
-        await connection.executemany("UPDATE task_redirects SET merged_into = $2 WHERE merged_into = $1", heirs)
-        await connection.executemany(
-            "INSERT INTO task_redirects (uid, merged_into) VALUES ($1, $2)"
-            " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
-            heirs,
-        )
-        for table in ("deliveries", "approvals", "human_interventions"):
-            await connection.executemany(f"UPDATE {table} SET task_uid = $2 WHERE task_uid = $1", heirs)
+        given = list(heirs), list(heirs.values())
+        for statement in _INHERIT:
+            await connection.execute(statement, *given)
 
 
 async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool, is_heard: bool = True) -> None:
     """Write changed tasks, by uid, with their artifacts. `is_heard`: they changed by what was told of them, not by time."""
     tasks = sorted(map(tidy, tasks), key=lambda t: t.uid)
-    await connection.execute(UPSERT_TASKS if is_heard else UPSERT_SILENT_TASKS, task_rows(tasks))
+    known, new = tasks, list[Task]()
+    if len(tasks) > _FEW:
+        there = {row[0] for row in await connection.fetch(_KNOWN_TASKS, [t.uid for t in tasks])}
+        known, new = [t for t in tasks if t.uid in there], [t for t in tasks if t.uid not in there]
+    if new:
+        await copy_into(connection, "agent_tasks", _TASK_COLUMNS, new_task_rows(new))
+    if known:
+        await connection.execute(UPSERT_TASKS if is_heard else UPSERT_SILENT_TASKS, task_rows(known))
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())
     columns = [[row[i] for row in made] for i in range(6)]
@@ -232,14 +264,20 @@ async def write_checkpoints(connection: Any, folded: Folded) -> set[UUID]:
     if not newest:
         return set()
     checkpoints = [tidy(newest[id]) for id in sorted(newest)]
-    rows = await connection.fetch(UPSERT_CHECKPOINTS, json_text(checkpoints))
+    known, new = checkpoints, list[Checkpoint]()
+    if len(checkpoints) > _FEW:
+        there = {row[0] for row in await connection.fetch(_KNOWN_CHECKPOINTS, [c.id for c in checkpoints])}
+        known, new = [c for c in checkpoints if c.id in there], [c for c in checkpoints if c.id not in there]
+    if new:
+        await copy_into(connection, "agent_checkpoints", _CHECKPOINT_COLUMNS, map(_checkpoint_row, new))
+    rows = await connection.fetch(UPSERT_CHECKPOINTS, json_text(known)) if known else []
     asked = [c for c in checkpoints if c.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
     if asked:
         tasks = {t.uid: t for t in map(tidy, folded.tasks)}
         told = [_intervention(c, tasks.get(c.task_uid)) for c in asked]
         # A person's act through spanpost has its row already.
         await connection.executemany(_UPSERT_INTERVENTION, [row for row in told if row[-1] in ("telemetry", SPANPOST)])
-    return {row[0] for row in rows if row[1]}
+    return {row[0] for row in rows if row[1]} | {c.id for c in new}
 
 
 def _intervention(c: Checkpoint, task: Task | None) -> tuple[Any, ...]:
