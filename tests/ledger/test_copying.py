@@ -110,7 +110,7 @@ async def test_many_are_written_as_few_are(postgres_dsn: str) -> None:
                 new.append(await rows.write_checkpoints(connection, Folded(checkpoints=told[start : start + most])))
         kept = [
             await connection.fetch(f"SELECT {', '.join(columns)} FROM {table} ORDER BY 1")
-            for table, columns in (("agent_tasks", rows._TASK_COLUMNS), ("agent_checkpoints", rows._CHECKPOINT_COLUMNS))
+            for table, columns in (("agent_tasks", rows._TASK_COLUMNS), ("agent_checkpoints", rows._NEW_CHECKPOINT))
         ]
         found.append((kept, set[UUID]().union(*new), sum(map(len, new))))
         await transaction.rollback()

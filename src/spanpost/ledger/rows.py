@@ -131,14 +131,15 @@ _CHECKPOINT_COLUMNS = {
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
 #: `first_at` is written once: the stream is ordered by it (`ledger.browse`).
 _NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
+_OF_CHECKPOINT = {"first_at": "at"}
 UPSERT_CHECKPOINTS = (
-    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
+    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names=_OF_CHECKPOINT)} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )
 
 
-_checkpoint_row = rower(_CHECKPOINT_COLUMNS)
+_checkpoint_row = rower(_NEW_CHECKPOINT, _OF_CHECKPOINT)
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
@@ -272,7 +273,7 @@ async def write_checkpoints(connection: Any, folded: Folded) -> set[UUID]:
         there = {row[0] for row in await connection.fetch(_KNOWN_CHECKPOINTS, [c.id for c in checkpoints])}
         known, new = [c for c in checkpoints if c.id in there], [c for c in checkpoints if c.id not in there]
     if new:
-        await copy_into(connection, "agent_checkpoints", _CHECKPOINT_COLUMNS, map(_checkpoint_row, new))
+        await copy_into(connection, "agent_checkpoints", _NEW_CHECKPOINT, map(_checkpoint_row, new))
     rows = await connection.fetch(UPSERT_CHECKPOINTS, json_text(known)) if known else []
     asked = [c for c in checkpoints if c.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
     if asked:
