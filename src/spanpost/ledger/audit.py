@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +13,11 @@ import msgspec
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.fold.batch import Placed
 from spanpost.fold.mend import DROPPED
-from spanpost.ledger.copying import EPOCH, NULL, YEAR_2000, copy_into, jsonb, size, sized
+from spanpost.ledger.copying import NULL, copy_into, jsonb, size, sized
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Microseconds from the Unix epoch to PostgreSQL's.
+_YEAR_2000 = 946_684_800_000_000
 #: Beyond it an index is a hash, that no column holds.
 _LINK = Part.LINK
 _json = msgspec.json.Encoder(enc_hook=str).encode
@@ -32,7 +35,7 @@ _WIDTH = len(EVENT_COLUMNS)
 
 def event_at(o: Observation) -> datetime:
     """Return an observation's own time, a pure function of what its content hash covers."""
-    return EPOCH + timedelta(microseconds=o.at_ns // 1000)
+    return _EPOCH + timedelta(microseconds=o.at_ns // 1000)
 
 
 #: The lateral with its limit keeps the planner at the index, whatever it believes of the table's size.
@@ -77,7 +80,7 @@ def events(
     Raises `ValueError` or `OverflowError` for what no column holds.
     """
     try:
-        return sorted(_events(placed, recorded, (now - EPOCH) // timedelta(microseconds=1) - YEAR_2000))
+        return sorted(_events(placed, recorded, (now - _EPOCH) // timedelta(microseconds=1) - _YEAR_2000))
     except struct.error as error:
         raise OverflowError(f"a number is out of range: {error}") from error
 
@@ -102,7 +105,7 @@ def _events(
         p = placed[i]
         o, span = p.source, p.observation  # a record that stands for a span is kept as it came, under that span
         event_id, content_hash, parent_id, trace = p.event_id, p.content_hash, span.parent_id, (o.tenant, span.trace_id)
-        at = o.at_ns // 1000 - YEAR_2000
+        at = o.at_ns // 1000 - _YEAR_2000
         begins, ends, part = o.start_ns, o.end_ns, o.part
         if begins and ends and part <= _LINK:
             times = _times(8, o.index, 8, begins, 8, ends)

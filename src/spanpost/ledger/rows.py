@@ -6,6 +6,8 @@ jsonb travels as text with a cast: that needs no codec on the connection, so tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,19 +18,11 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Folded, Move
 from spanpost.fold.interventions import SPANPOST
 from spanpost.fold.mend import mend_value
-from spanpost.ledger.copying import copy_into, rower, sized
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
-#: So few rows are written at once, whether they are there or not: to ask first would cost more than COPY saves.
-_FEW = 8
-# The lateral with its limit keeps the planner at the index, whatever it believes of the table's size.
-_KNOWN_TASKS, _KNOWN_CHECKPOINTS = (
-    "SELECT asked FROM unnest($1::uuid[]) AS asked CROSS JOIN LATERAL"
-    f" (SELECT FROM {table} AS there WHERE there.{key} = asked LIMIT 1) AS known"
-    for table, key in (("agent_tasks", "uid"), ("agent_checkpoints", "id"))
-)
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_task = msgspec.msgpack.Decoder(Task).decode
@@ -92,29 +86,25 @@ UPSERT_TASKS = (
 )
 UPSERT_SILENT_TASKS = UPSERT_TASKS
 UPSERT_TASKS += ", heard_at = now()"
-_task_row = rower({column: kind for column, kind in _TASK_COLUMNS.items() if column != "doc"}, _OF_TASK, beside=1)
 _COUNTS = (
     "step_index", "step_count", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "unpriced_calls", "context_used_tokens", "context_window_tokens", "llm_calls", "tool_calls", "tool_errors",
 )  # fmt: skip
 
 
+_counts_of = attrgetter(*_COUNTS)
+
+
 def task_rows(tasks: Sequence[Task]) -> str:
-    """Return the parameter of `UPSERT_TASKS`."""
-    # The row as it is, and the document after it: one object with one field more.
-    found = [_json(_in_bounds(task))[:-1] + b',"doc":' + _json(_pack(task)) + b"}" for task in tasks]
+    """Return the parameter of `UPSERT_TASKS`; integers that no column holds are cut to the nearest that it does."""
+    found = []
+    for task in tasks:
+        shown = task
+        if max(filter(None, _counts_of(task)), default=0) > _INT64:
+            shown = msgspec.structs.replace(task, **{f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64})
+        # The row as it is, and the document after it: one object with one field more.
+        found.append(_json(shown)[:-1] + b',"doc":' + _json(_pack(task)) + b"}")
     return (b"[" + b",".join(found) + b"]").decode()
-
-
-def new_task_rows(tasks: Sequence[Task]) -> list[bytes]:
-    """Return tasks as COPY takes them."""
-    return [_task_row(_in_bounds(task)) + sized(_pack(task)) for task in tasks]
-
-
-def _in_bounds(task: Task) -> Task:
-    """Return a task whose integers are cut to the nearest that its columns hold."""
-    large = {f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64}
-    return msgspec.structs.replace(task, **large) if large else task
 
 
 def task_of(doc: bytes) -> Task:
@@ -131,15 +121,11 @@ _CHECKPOINT_COLUMNS = {
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
 #: `first_at` is written once: the stream is ordered by it (`ledger.browse`).
 _NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
-_OF_CHECKPOINT = {"first_at": "at"}
 UPSERT_CHECKPOINTS = (
-    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names=_OF_CHECKPOINT)} ON CONFLICT (id) DO UPDATE SET "
+    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )
-
-
-_checkpoint_row = rower(_NEW_CHECKPOINT, _OF_CHECKPOINT)
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
@@ -242,14 +228,7 @@ async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) 
 async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool, is_heard: bool = True) -> None:
     """Write changed tasks, by uid, with their artifacts. `is_heard`: they changed by what was told of them, not by time."""
     tasks = sorted(map(tidy, tasks), key=lambda t: t.uid)
-    known, new = tasks, list[Task]()
-    if len(tasks) > _FEW:
-        there = {row[0] for row in await connection.fetch(_KNOWN_TASKS, [t.uid for t in tasks])}
-        known, new = [t for t in tasks if t.uid in there], [t for t in tasks if t.uid not in there]
-    if new:
-        await copy_into(connection, "agent_tasks", _TASK_COLUMNS, new_task_rows(new))
-    if known:
-        await connection.execute(UPSERT_TASKS if is_heard else UPSERT_SILENT_TASKS, task_rows(known))
+    await connection.execute(UPSERT_TASKS if is_heard else UPSERT_SILENT_TASKS, task_rows(tasks))
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())
     columns = [[row[i] for row in made] for i in range(6)]
@@ -268,20 +247,14 @@ async def write_checkpoints(connection: Any, folded: Folded) -> set[UUID]:
     if not newest:
         return set()
     checkpoints = [tidy(newest[id]) for id in sorted(newest)]
-    known, new = checkpoints, list[Checkpoint]()
-    if len(checkpoints) > _FEW:
-        there = {row[0] for row in await connection.fetch(_KNOWN_CHECKPOINTS, [c.id for c in checkpoints])}
-        known, new = [c for c in checkpoints if c.id in there], [c for c in checkpoints if c.id not in there]
-    if new:
-        await copy_into(connection, "agent_checkpoints", _NEW_CHECKPOINT, map(_checkpoint_row, new))
-    rows = await connection.fetch(UPSERT_CHECKPOINTS, json_text(known)) if known else []
+    rows = await connection.fetch(UPSERT_CHECKPOINTS, json_text(checkpoints))
     asked = [c for c in checkpoints if c.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
     if asked:
         tasks = {t.uid: t for t in map(tidy, folded.tasks)}
         told = [_intervention(c, tasks.get(c.task_uid)) for c in asked]
         # A person's act through spanpost has its row already.
         await connection.executemany(_UPSERT_INTERVENTION, [row for row in told if row[-1] in ("telemetry", SPANPOST)])
-    return {row[0] for row in rows if row[1]} | {c.id for c in new}
+    return {row[0] for row in rows if row[1]}
 
 
 def _intervention(c: Checkpoint, task: Task | None) -> tuple[Any, ...]:
