@@ -211,9 +211,9 @@ class PostgresLedger(People, Alerts):
         if len(domains) <= FINE:
             return await self._record_at_once(batch, placed, domains)
         # Locks on so many would keep everybody else waiting, whatever they touch: trace by trace is sooner done for all.
-        for part in walk.parts(placed, _AT_ONCE):
+        for part, touched in walk.parts(placed, _AT_ONCE):
             given = [placed[i] for i in part]
-            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, walk.domains(given)))
+            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, touched))
         return recorded
 
     async def _record_at_once(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
@@ -341,18 +341,26 @@ class PostgresLedger(People, Alerts):
 
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], *, asks_all: bool = False) -> Recorded:
         now = await self._lock(connection, locked)
-        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all)
+        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all, touched=locked)
 
     async def _take_locked(
-        self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime, *, asks_all: bool
+        self,
+        connection: Any,
+        placed: Sequence[Placed],
+        locked: set[bytes],
+        now: datetime,
+        *,
+        asks_all: bool,
+        touched: set[bytes] | None = None,
     ) -> Recorded:
         """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
 
-        Raises `asyncpg.UniqueViolationError` where a row is met of which all other traces were pruned.
+        `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
+        other traces were pruned.
         """
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
-        await records.fetch_domains(connection, walk.domains(distinct))
+        await records.fetch_domains(connection, walk.domains(distinct) if touched is None else touched)
         doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
