@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from spanpost.desk.api import acts, events, tasks
+from spanpost.desk.api import acts, events, oidc, tasks
 from spanpost.desk.api.errors import ALWAYS, Guarded, handle_errors
 from spanpost.desk.api.parts import Parts
 
@@ -29,6 +29,6 @@ def application(parts: Parts) -> Guarded:
     app.state.parts = parts
     handle_errors(app)
     # First what ends in a word: an id may hold slashes.
-    for router in (events.router, acts.router, tasks.router):
+    for router in (oidc.router, events.router, acts.router, tasks.router):
         app.include_router(router)
     return Guarded(app)
