@@ -70,7 +70,7 @@ def _emulate() -> str | None:
 
 
 pytest.register_assert_rewrite(
-    *(f"spanpost.testing.exercise_{name}" for name in ("again", "alerts", "ledger", "pacing", "people", "silence"))
+    *sorted(f"spanpost.testing.{path.stem}" for path in (ROOT / "src" / "spanpost" / "testing").glob("exercise_*.py"))
 )
 
 

@@ -16,6 +16,7 @@ from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
+from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
@@ -30,7 +31,19 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseAlerts):
+class Everything(
+    ExerciseLedger,
+    ExerciseAlerts,
+    ExercisePacing,
+    ExercisePeople,
+    ExerciseRuns,
+    ExerciseSilence,
+    ExerciseAgain,
+):
+    """All suites."""
+
+
+class TestMemory(Everything):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -48,7 +61,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseAlerts):
+class TestPostgres(Everything):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -25,6 +25,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "actions": {"elements": 25},
     "button": {"text.text": 75, "value": 2_000, "action_id": 255, "url": 3_000},
     "overflow": {"options": 5, "action_id": 255},
+    "static_select": {"options": 100, "action_id": 255, "placeholder.text": 150},
     "plan": {"tasks": 50, "title": 256},
     "task_card": {"title": 256, "task_id": 255},
     "container": {"title.text": 150, "child_blocks": 10},

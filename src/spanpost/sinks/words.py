@@ -14,7 +14,7 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
 from spanpost.domain.totals import together
-from spanpost.fold.redact import line, link
+from spanpost.fold.redact import ELLIPSIS, line, link
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -265,9 +265,18 @@ def with_children(task: Task, children: Sequence[Task]) -> str:
     return f"together {', '.join(told)}" if told and is_more else ""
 
 
-def host(url: str) -> str:
-    """Return the host of an address that `redact.link` let through."""
-    return urlsplit(url).hostname or ""
+def host(url: str, limit: int = 253) -> str:
+    """Return where an address leads that `redact.link` let through: its host, in ASCII, so that no letter poses as another.
+
+    Of a long one the end is kept: the beginning is chosen by whoever has the domain.
+    """
+    said = urlsplit(url).hostname or ""
+    if not said.isascii():
+        try:
+            said = said.encode("idna").decode()
+        except UnicodeError:
+            said = said.encode("ascii", "backslashreplace").decode()
+    return said if len(said) <= limit else ELLIPSIS + said[1 - limit :]
 
 
 def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:
