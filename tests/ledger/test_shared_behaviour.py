@@ -13,6 +13,7 @@ from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_alerts import ExerciseAlerts
+from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
@@ -39,6 +40,7 @@ class Everything(
     ExerciseRuns,
     ExerciseSilence,
     ExerciseAgain,
+    ExerciseBrowse,
 ):
     """All suites."""
 

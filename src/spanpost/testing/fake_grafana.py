@@ -86,7 +86,9 @@ class FakeGrafana:
 
     def shown(self, tag: str = "spanpost", dashboard: str = "") -> list[dict[str, Any]]:
         """Return what people see: on a dashboard that is there, or on any by tag; in order of time."""
-        seen = [dict(a) for a in self.annotations.values() if tag in a["tags"] and (not dashboard or a["dashboardUID"] == dashboard)]
+        seen = [
+            dict(a) for a in self.annotations.values() if tag in a["tags"] and (not dashboard or a["dashboardUID"] == dashboard)
+        ]
         return sorted((a for a in seen if not a["dashboardUID"] or a["dashboardUID"] in self.dashboards), key=lambda a: a["time"])
 
     def doubles(self) -> list[str]:
