@@ -35,6 +35,7 @@ _OLDER = [
 class Everything(
     ExerciseLedger,
     ExerciseAlerts,
+    ExerciseBrowse,
     ExercisePacing,
     ExercisePeople,
     ExerciseRuns,
