@@ -117,8 +117,8 @@ def draw(found: dict[str, dict[str, Any]], directory: Path, page: Path) -> None:
             tab.on("console", lambda said: print(said.text[:500], file=sys.stderr) if said.type == "error" else None)
             tab.on("pageerror", lambda error: print(str(error)[:500], file=sys.stderr))
 
-            def serve(route: Any, told: dict[str, Any] = told) -> None:
-                path = route.request.url.split("/", 3)[3].split("?")[0] or "index.html"
+            def serve(route: Any, request: Any, *, told: dict[str, Any] = told) -> None:
+                path = request.url.split("/", 3)[3].split("?")[0] or "index.html"
                 if path == "answers.json":
                     route.fulfill(json=told)
                 elif (page / "dist" / path).is_file():

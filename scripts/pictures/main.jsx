@@ -20,7 +20,8 @@ function framesOf(panel) {
   for (const frame of frames) {
     for (const field of frame.fields) {
       if (field.type === FieldType.time && panel.type !== 'table') continue;
-      field.config = { ...defaults, ...field.config, custom: { ...defaults.custom, ...field.config?.custom } };
+      const color = panel.type === 'timeseries' ? { mode: 'palette-classic' } : undefined;
+      field.config = { color, ...defaults, ...field.config, custom: { ...defaults.custom, ...field.config?.custom } };
       for (const { matcher, properties } of overrides) {
         if (matcher.id === 'byName' && matcher.options === field.name) {
           for (const { id, value } of properties) if (standard[id]) field.config[standard[id]] = value;
