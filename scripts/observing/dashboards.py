@@ -52,7 +52,7 @@ def fleet() -> d.Dashboard:
         number(
             "Ended in this range",
             "Runs that ended. For exact figures of few tasks see Spend, out of Postgres.",
-            f"sum(increase({ended}[$__range]))",
+            f"round(sum(increase({ended}[$__range])))",
         ),
         number(
             "Failed",
@@ -106,19 +106,19 @@ def fleet() -> d.Dashboard:
         bars(
             "Errors by type",
             "Failures of parts and of tasks in this range.",
-            f"topk(10, sum by (error_type) (increase(spanpost_errors_total{{{WHO}}}[$__range])) > 0)",
+            f"topk(10, round(sum by (error_type) (increase(spanpost_errors_total{{{WHO}}}[$__range]))) > 0)",
             "{{error_type}}",
         ),
         bars(
             "Failing agents",
             "Runs that ended in failure in this range.",
-            f"topk(10, sum by (agent) (increase({failed}[$__range])) > 0)",
+            f"topk(10, round(sum by (agent) (increase({failed}[$__range]))) > 0)",
             "{{agent}}",
         ),
         bars(
             "Warnings",
             "Filling contexts, compactions, stalls.",
-            f"sum by (kind) (increase(spanpost_warnings_total{{{WHO}}}[$__range])) > 0",
+            f"round(sum by (kind) (increase(spanpost_warnings_total{{{WHO}}}[$__range]))) > 0",
             "{{kind}}",
         ),
         lines(

@@ -43,6 +43,7 @@ class Everything(
     ExerciseSilence,
     ExerciseSpend,
     ExerciseAgain,
+    ExerciseBrowse,
 ):
     """All suites."""
 
