@@ -267,6 +267,7 @@ class MemoryLedger:
                     self._checkpoints[moved.id] = moved
         for id in folded.retracted:
             self._checkpoints.pop(id, None)
+        self._letters.withdraw(folded.retracted)
         new = [c for c in folded.checkpoints if c.id not in self._checkpoints]
         for checkpoint in folded.checkpoints:
             self._checkpoints[checkpoint.id] = checkpoint
@@ -275,8 +276,10 @@ class MemoryLedger:
             self._hearing.forget((uid,))
             if heir is not None:
                 self._heirs[uid] = heir
+                self._letters.inherit(uid, heir)
         for task in folded.tasks:
             self._tasks[task.uid] = task
+        self._letters.wake(folded.woken)
         for letter in folded.letters:
             self._letters.post(letter)
         return Recorded(
