@@ -155,7 +155,7 @@ class Post(MemoryLedger):
                 out.append(f"told twice: {sink} {key}")
         told_ids = {(sink, d.checkpoint.id) for (sink, _), all_ in self.news.items() for d in all_ if d.checkpoint is not None}
         for checkpoint in self._checkpoints.values():
-            task = self.task(checkpoint.task_uid)
+            task = self._tasks.get(checkpoint.task_uid)
             root = self.task(task.root_uid) if task is not None and task.root_uid is not None else None
             if root is not None and root.is_announced and ("window", checkpoint.id) not in told_ids:
                 out.append(f"never told: {checkpoint.kind} {checkpoint.text}")

@@ -20,7 +20,7 @@ from spanpost.fold.batch import Folded
 from spanpost.fold.flow import ZERO
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import message_of, uuid_of
-from spanpost.fold.records import NOWHERE, Group, Seen, given_key
+from spanpost.fold.records import NOWHERE, Group, Seen, cell_key, domain_of, given_key
 from spanpost.fold.work import Key
 
 
@@ -60,6 +60,8 @@ def _next(groups: Groups, key: Key) -> Key:
 
 def hand_over(groups: Groups, out: Folded) -> None:
     """Have the messages of tasks that are no more, or no root any more, go where they belong; tell which lanes are concerned."""
+    for key in sorted(groups.went):
+        _lead_held(groups, key, groups.dropped.get(key) or groups.group(key))
     for key, former in sorted(groups.dropped.items()):
         _inherit(groups, key, former, out)
     for key in sorted(groups.touched):
@@ -117,6 +119,26 @@ def _take_over(groups: Groups, key: Key, former: Group, root_key: Key, root: Gro
         given.at_ns += 1
         groups.given.put(given_key(key), given)
         former.message_uid = message_of(former.uid, given.at_ns)
+
+
+def _lead_held(groups: Groups, key: Key, former: Group | None) -> None:
+    """Have news that was held in a task that lost a part go with that part."""
+    if former is None or not former.held:
+        return
+    stays = []
+    for checkpoint in former.held:
+        domain = domain_of(former.tenant, checkpoint.trace_id)
+        to = groups.key_of(cell_key(domain, checkpoint.unit)) if checkpoint.unit else b""
+        heir = groups.group(to) if to and to != key else None
+        if heir is None:
+            stays.append(checkpoint)
+        elif all(checkpoint.id != c.id for c in heir.held):
+            heir.held = sorted([*heir.held, checkpoint], key=lambda c: (c.at, c.id))
+            groups.touch(to, heir)
+    if len(stays) < len(former.held):
+        former.held = stays
+        if key not in groups.dropped:
+            groups.groups.put(key, former)
 
 
 def pass_on_held(former: Group, heir: Group) -> None:
