@@ -13,7 +13,6 @@ import msgspec
 
 from spanpost.agent.gateway import Closed, Unreachable
 from spanpost.desk.answers import Answers, Unknown, as_said
-from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
@@ -36,20 +35,17 @@ class PipelineHall:
     def _ledger(self) -> Ledger:
         return self._pipeline.ledger
 
-    async def questions(self, tenant: str, approval_id: str) -> Sequence[ApprovalRow]:
-        return await self._ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval_id, limit=20))
+    async def question(self, tenant: str, approval_id: str, mark: str) -> ApprovalRow | None:
+        query = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, limit=1)
+        return next(iter(await self._ledger.approvals(query)), None)
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
         return await self._ledger.refer(tenant, ref)
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        return await self._ledger.deeds(task_uid, verbs, after, limit)
-
-    async def last_end(self, task: Task) -> datetime | None:
-        if task.segments < 2 or task.ended_at is not None:
-            return None
-        told = await self._ledger.checkpoints(task_uid=task.uid, limit=10_000)
-        return max((one.at for one in told if one.kind is Kind.END), default=None)
+    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
+        # What was asked of a run that has ended is over with it. A task whose first run goes on has had no end.
+        since = await self._ledger.last_end(task.uid) if task.segments > 1 or task.ended_at is not None else None
+        return await self._ledger.deeds(task.uid, verbs, after, limit, since=since)
 
     async def listen(self, hears: Callable[[bytes], None]) -> None:
         def heard(topic: bytes) -> None:
@@ -126,7 +122,7 @@ async def decide(
 
     Whoever may call this may decide: no rule of the desk is asked. Raises `NoSuchQuestion`, and `ConfigError` for a word that is no answer.
     """
-    row = await _question(ledger, approval, tenant)
+    row = await question_of(ledger, tenant, approval)
     if row is None:
         raise NoSuchQuestion(
             f"{approval!r}: no question of tenant {tenant!r} has that id or key; `spanpost tasks --status waiting` lists who waits"
@@ -152,10 +148,11 @@ async def decide(
     return await ledger.intervene(act)
 
 
-async def _question(ledger: Ledger, approval: str, tenant: str) -> ApprovalRow | None:
+async def question_of(ledger: Ledger, tenant: str, ref: str) -> ApprovalRow | None:
+    """Return a tenant's question by its key, or by the agent's id: an open one of that, else the newest."""
     with suppress(ValueError):
-        row = await ledger.approval(UUID(approval))
+        row = await ledger.approval(UUID(ref))
         if row is not None and row.tenant == tenant:
             return row
-    found = await ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval, limit=20))
+    found = await ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=ref, limit=20))
     return next((row for row in found if row.state is State.OPEN), found[0] if found else None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,10 +21,12 @@ import spanpost
 from spanpost.agent import agent_task
 from spanpost.agent.control import (
     ApprovalTimeout,
+    Control,
     ControlUnavailable,
     approval,
     approval_sync,
     cancelled,
+    install,
     messages,
     messages_sync,
     paused,
@@ -126,14 +128,14 @@ def test_many_threads_wait_for_people(desk: Desk, tracer: Tracer) -> None:
 
     def work(number: int) -> tuple[int, str]:
         with agent_task(f"run {number}", tracer=tracer):
-            return number, approval_sync(f"Which, {number}?", options=["blue", "green"]).decision
+            return number, approval_sync(f"Which, {number}?", options=["blue", "green\n"]).decision
 
     with ThreadPoolExecutor(30) as threads:
         answers = [threads.submit(work, number) for number in range(30)]
         for row in desk.asked(30):
             number = int(row.question.split()[1].rstrip("?"))
             desk.do(Verb.CHOOSE, row.key, option="green" if number % 2 else "blue")
-        assert sorted(a.result(20) for a in answers) == [(n, "green" if n % 2 else "blue") for n in range(30)]
+        assert sorted(a.result(20) for a in answers) == [(n, "green\n" if n % 2 else "blue") for n in range(30)]
 
 
 async def test_a_wait_that_is_cut_leaves_the_question_open(desk: Desk, tracer: Tracer) -> None:
@@ -206,6 +208,51 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(desk: 
         await until(cancelled)
 
 
+async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(tracer: Tracer, provider: TracerProvider) -> None:
+    """Of a task that is taken for ended old acts are not told; who runs it again goes on listening, whatever is answered."""
+    asked: list[int] = []
+    answers: list[Any] = [
+        {"status": "cancelled", "after": 0, "acts": []},
+        {"status": "cancelled", "acts": [{"verb": "message"}]},  # no answer at all: a message without its time
+        {"status": "working", "after": 7, "acts": [{"number": 7, "verb": "cancel"}]},
+        {"status": "cancelled", "after": 7, "acts": []},
+    ]
+
+    class Far:
+        """A gateway that hears of the second run late."""
+
+        wait = 0.6
+
+        async def task(self, ref: str, after: int, wait: float) -> Any:
+            asked.append(after)
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    install(cast("Control", Far()))
+    try:
+        with agent_task("long", task_id="job-4", tracer=tracer):
+            assert not cancelled()
+            await until(cancelled)
+            assert messages_sync() == []
+    finally:
+        install(None)
+    assert asked[:3] == [0, 0, 0]
+
+
+async def test_old_acts_of_a_task_do_not_hide_new_ones(desk: Desk, tracer: Tracer) -> None:
+    """A task whose first run was told more than one answer holds hears in its second what is asked of that."""
+    async with agent_task("long", task_id="job-5", tracer=tracer):
+        [shown] = desk.tasks()
+        for n in range(101):
+            desk.do(Verb.MESSAGE, shown.uid, f"{n}")
+    desk.tasks()
+    assert desk.pipeline.ask(desk.pipeline.answers.task("default", "job-5"))["acts"] == []
+    async with agent_task("long", task_id="job-5", tracer=tracer):
+        desk.tasks()
+        desk.do(Verb.CANCEL, shown.uid)
+        await until(cancelled)
+        assert await messages() == []
+
+
 async def test_a_shutdown_ends_the_wait(desk: Desk, tracer: Tracer) -> None:
     """Where the spanpost of this process is shut down nobody can answer any more: who waits is told so, and is not left waiting."""
     waiting = asyncio.create_task(approval("Deploy?"))
@@ -272,10 +319,11 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}],
+    [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}]
+    + [{"options": options} for options in (["a", " a"], ["a", ""], ["x" * 600], [str(n) for n in range(21)], ["expired"])],
 )
 async def test_what_makes_no_sense_is_refused_at_once(desk: Desk, wrong: dict[str, Any]) -> None:
-    """An empty question, an empty id, a time that is over and an unknown word are errors of the caller's."""
+    """An empty question or id, a time that is over, an unknown word and options that nobody could choose are errors of the caller's."""
     with pytest.raises(ValueError, match="approval: "):
         await approval(**({"question": "Deploy?"} | wrong))
     with pytest.raises(TypeError):

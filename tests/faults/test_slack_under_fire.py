@@ -29,7 +29,7 @@ TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
 FAULTS = {"throttle": 0.05, "500 before": 0.05, "reset before": 0.03, "reset after": 0.07, "500 after": 0.05, "hang after": 0.05}
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
 #: Seconds that a 429 asks for; and those in which a call that was claimed before may still arrive from another process.
-PATIENCE, IN_FLIGHT = 2, 1.0
+PATIENCE, IN_FLIGHT = 3, 2.0
 FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(PATIENCE))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -12,10 +12,13 @@ from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
+from spanpost.testing.exercise_alerts import ExerciseAlerts
+from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_left import ExerciseLeft
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
+from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
@@ -30,7 +33,21 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseLeft):
+class Everything(
+    ExerciseLedger,
+    ExerciseAlerts,
+    ExerciseBrowse,
+    ExercisePacing,
+    ExercisePeople,
+    ExerciseRuns,
+    ExerciseSilence,
+    ExerciseAgain,
+    ExerciseLeft,
+):
+    """All suites."""
+
+
+class TestMemory(Everything):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -48,7 +65,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseLeft):
+class TestPostgres(Everything):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -27,11 +27,13 @@ from spanpost.fold.mend import mend_text
 from spanpost.fold.paces import Closed
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import now_shown
+from spanpost.ledger import alerts as alert_rows
 from spanpost.ledger import buckets as bucket_rows
 from spanpost.ledger import handovers
-from spanpost.ledger.base import Budgets, has_sent, wait_of
+from spanpost.ledger.base import Budgets, alert_of, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 
+_NONE = UUID(int=0)
 #: Ranks below this are urgent: approval, end, error.
 URGENT = 3
 #: More lanes of a sort than there are calls for are looked at, because others may have locked the first.
@@ -101,7 +103,7 @@ LEFT JOIN LATERAL (
 WHERE target.sink = l.sink AND target.lane = l.lane"""
 _CLAIM = """
 UPDATE deliveries AS claimed
-SET state = 'sending', attempt = attempt + 1, owner = $3, claimed_at = $4, lease_until = $5, claimed_revision = revision,
+SET state = 'sending', attempt = attempt + g.is_sent::int, owner = $3, claimed_at = $4, lease_until = $5, claimed_revision = revision,
   sent_at = CASE WHEN g.is_sent THEN $4 ELSE claimed.sent_at END, looks = CASE WHEN g.is_sent THEN 0 ELSE claimed.looks END
 FROM unnest($1::bigint[], $2::boolean[]) AS g(id, is_sent)
 WHERE claimed.id = g.id AND claimed.state = 'waiting'
@@ -153,7 +155,7 @@ UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::in
 WHERE id = $1"""
 _UNSENT = f"""
 UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::interval, reason = $3, error = $4,
-  unsure = unsure OR recheck, attempt = greatest(attempt - 1, 0), sent_at = $5, {_LEFT}
+  unsure = unsure OR recheck, attempt = greatest(attempt - $6, 0), sent_at = $5, {_LEFT}
 WHERE id = $1"""
 #: Due now, that is after all that wait already: what it failed by is open, and lets one call through at a time.
 _AT_ONCE = "UPDATE deliveries SET not_before = clock_timestamp() WHERE id = $1 AND state = 'waiting'"
@@ -302,6 +304,8 @@ async def _deliveries(
     if ids:
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
             told[row["id"]] = checkpoint_of(row)
+    about = {r["id"]: alert_of(tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])) for r in rows}
+    alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out: list[Delivery] = []
     unneeded: list[int] = []
     moved: dict[int, Task | None] = {}
@@ -329,6 +333,7 @@ async def _deliveries(
                 task=task,
                 children=tuple(children.get(task.uid, ())),
                 checkpoint=checkpoint,
+                alert=alerts.get(about[r["id"]] or _NONE),
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
                 count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,
@@ -427,7 +432,7 @@ async def _write(connection: Any, delivery: Delivery, outcome: Outcome, *, is_be
         case RetryAt():
             said = delivery.id, wait_of(outcome, datetime.now(UTC)), _clean(outcome.reason), _clean(outcome.error or outcome.reason)
             if outcome.is_unsent:
-                await connection.execute(_UNSENT, *said, delivery.sent_at)
+                await connection.execute(_UNSENT, *said, delivery.sent_at, int(not delivery.is_unknown))
             else:
                 await connection.execute(_LATER, *said, outcome.reconcile, int(outcome.has_looked))
         case GiveUp():

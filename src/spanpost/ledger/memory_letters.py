@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain import fleet
+from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
@@ -22,7 +23,7 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.carrying import anew, carries, lanes_of, last
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.paces import Bucket, Closed
-from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, alert_of, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
 
 
@@ -34,6 +35,8 @@ class Knows(Protocol):
     def task(self, uid: UUID) -> Task | None: ...
 
     def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def alert(self, id: UUID) -> Alert | None: ...
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
 
@@ -101,8 +104,11 @@ class Letters:
 
     # --- putting ------------------------------------------------------------------------------------------------------
 
-    def post(self, letter: Letter) -> None:
-        """Put a letter into its lane; news that was told before is nothing new, a state replaces the one that waits."""
+    def post(self, letter: Letter, *, is_new: bool) -> None:
+        """Put a letter into its lane; news that was told before is nothing new, a state replaces the one that waits.
+
+        `is_new`: its checkpoint was not recorded before.
+        """
         now = self._clock()
         known = self._ids.get((letter.sink, letter.key))
         if known is None:
@@ -117,7 +123,7 @@ class Letters:
             return
         row = self._letters[known]
         if letter.mode is Mode.NEWS:
-            self._again(row, letter)
+            self._again(row, letter, is_new)
             return
         if RANK[letter.urgency] > RANK[row.letter.urgency] and row.state == "waiting":
             letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
@@ -156,7 +162,7 @@ class Letters:
                 for news in list(self._open.get(row.lane, {}).values()):
                     if not news.is_state and news.state == "waiting" and news.receipt is None and not news.is_unknown:
                         self._lead_on(news)
-            self.post(msgspec.structs.replace(row.letter, urgency=Urgency.NORMAL))
+            self.post(msgspec.structs.replace(row.letter, urgency=Urgency.NORMAL), is_new=False)
 
     def _lead_on(self, row: _Letter) -> None:
         """Send news where the news of its task goes now."""
@@ -168,7 +174,7 @@ class Letters:
         self._set(row, "delivered")  # for a moment, so that its lane knows
         self._forget(row)
         for found in anew(checkpoint, letter.sink, task, root, self._knows.rules.routes):
-            self.post(found)
+            self.post(found, is_new=False)
             self._letters[self._ids[found.sink, found.key]].count += row.count - 1
 
     def _root(self, task: Task | None) -> Task | None:
@@ -201,7 +207,7 @@ class Letters:
             out.append(fleet.Letters(sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)))
         return out
 
-    def _again(self, row: _Letter, letter: Letter) -> None:
+    def _again(self, row: _Letter, letter: Letter, is_new: bool) -> None:
         """Show news anew that was put before, where it is of the sort."""
         if row.state == "dead" and row.reason == "gone":  # it was taken back, and is told after all
             row.letter, row.attempt, row.born_at, row.not_before, row.reason, row.error = letter, 0, self._clock(), None, "", ""
@@ -210,7 +216,10 @@ class Letters:
         if letter.again is Again.NEVER:
             return
         if letter.again is not Again.CHANGED and not self._is_newer(letter, row.letter):
-            return
+            if letter.again is not Again.COUNTED or not is_new or letter.checkpoint_id == row.letter.checkpoint_id:
+                return
+            # It came late: it counts, and the newer one is shown.
+            letter = msgspec.structs.replace(letter, task_uid=row.letter.task_uid, checkpoint_id=row.letter.checkpoint_id)
         if letter.again is Again.COUNTED:
             row.count += 1
         if row.state in ("delivered", "dead"):
@@ -353,10 +362,10 @@ class Letters:
             self._set(row, "dead")
             return None
         sent_before = row.sent_at
-        row.lease_until, row.attempt, row.claimed_at = now + self._lease, row.attempt + 1, now
+        row.lease_until, row.claimed_at = now + self._lease, now
         row.sent_revision = row.revision
         if call is not Call.LOOK:
-            row.sent_at, row.looks = now, 0
+            row.attempt, row.sent_at, row.looks = row.attempt + 1, now, 0
         self._set(row, "sending")
         delivery = Delivery(
             id=row.id,
@@ -370,6 +379,7 @@ class Letters:
             task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
+            alert=self._knows.alert(about) if (about := alert_of(task, checkpoint)) is not None else None,
             attempt=row.attempt,
             born_at=row.born_at,
             not_before=row.not_before,
@@ -475,7 +485,7 @@ class Letters:
                 row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
                 row.looks += outcome.has_looked
                 if outcome.is_unsent:
-                    row.attempt, row.sent_at = max(row.attempt - 1, 0), delivery.sent_at
+                    row.attempt, row.sent_at = max(row.attempt - (not delivery.is_unknown), 0), delivery.sent_at
             case GiveUp():
                 row.not_before, row.reason, row.error = None, outcome.reason, outcome.error or outcome.reason
                 row.is_unknown = was_unknown or outcome.reconcile or is_rechecked

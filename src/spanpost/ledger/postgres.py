@@ -36,7 +36,9 @@ from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
 from spanpost.ledger import audit, buckets, claims, faults, fleet, handovers, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
+from spanpost.ledger.browse import Browse
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
@@ -72,7 +74,7 @@ class _Wider(Exception):
         self.domains = domains
 
 
-class PostgresLedger(People):
+class PostgresLedger(People, Alerts):
     """A `Ledger` in PostgreSQL.
 
     `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody
@@ -105,6 +107,8 @@ class PostgresLedger(People):
         self._months_due = 0.0
         self._has_turn = False
         self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
+        #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
+        self.browse = Browse(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -110,7 +110,10 @@ class ExerciseLeft:
         await ledger.record([_box()])
         told = await drain(ledger)
         [lane] = {d.lane for d in told}
-        assert [d.checkpoint.text for d in told if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT] == ["one", "two"]
+        assert [d.checkpoint.text for d in told if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT] == [
+            "one",
+            "two",
+        ]
         assert lane.endswith(str(told[0].task.uid))
         assert not [row for row in await ledger.deliveries(limit=100) if row.state != "delivered"]
 
