@@ -19,7 +19,7 @@ from tests.fold.posting import RULES, SINKS, FarSide, faults, torn
 pytestmark = pytest.mark.acceptance
 
 #: Seeds tried, by two histories each (about a second for both), and the first of them.
-SEEDS = int(os.environ.get("SPANPOST_POSTED") or 4)
+SEEDS = int(os.environ.get("SPANPOST_POSTED") or 2)
 FIRST = int(os.environ.get("SPANPOST_POSTED_FROM") or 0)
 _AT_ONCE = msgspec.structs.replace(RULES, settle=timedelta(0), usage_settles=timedelta(0))
 
