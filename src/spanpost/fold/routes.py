@@ -196,6 +196,11 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
             yield Route(sink=name)
 
 
+def places(task: Task, routes: Routes) -> list[str]:
+    """Return where the message of a root task stands for good, sink and address."""
+    return [f"{route.sink}|{route.address}" for route in chosen(task, routes) if not route.match.is_passing]
+
+
 def is_paced(checkpoint: Checkpoint) -> bool:
     """Tell whether news is something on the way, of which the newest is enough."""
     return checkpoint.kind in _ON_THE_WAY
