@@ -278,9 +278,9 @@ def spend() -> d.Dashboard:
         ),
         number("A day at this pace", "From the last hour.", f"sum(rate({cost}[1h])) * 86400", "currencyUSD"),
         number(
-            "Of a day's budget",
-            "The last 24 hours against spanpost:budget_usd:day (grafana/rules).",
-            f"sum(increase({cost}[1d])) / on () (spanpost:budget_usd:day or vector(100))",
+            "Fullest budget",
+            "The budget of which most is spent in its period of now (`spend.budgets`); nothing where none is set.",
+            "max(spanpost_budget_used_ratio) or vector(0)",
             "percentunit",
             (None, GREEN),
             (0.8, YELLOW),
@@ -337,7 +337,7 @@ def spend() -> d.Dashboard:
         bars(
             "Held back by limits",
             "Rate limits and quotas that agents met.",
-            'sum by (agent) (increase(spanpost_errors_total{error_type=~"(?i).*(rate.?limit|quota|429|overloaded).*"}[$__range])) > 0',
+            "sum by (agent) (increase(spanpost_provider_limits_total[$__range])) > 0",
             "{{agent}}",
             width=8,
         ),
