@@ -43,7 +43,6 @@ class Everything(
     ExerciseSilence,
     ExerciseSpend,
     ExerciseAgain,
-    ExerciseBrowse,
 ):
     """All suites."""
 
