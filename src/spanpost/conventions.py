@@ -23,6 +23,8 @@ REPO: Final = "agent.repo"
 TOPIC: Final = "agent.topic"
 REQUESTED_BY: Final = "agent.requested_by"
 RETRY_OF: Final = "agent.retry_of"
+CAUSED_BY: Final = "agent.caused_by"
+ORDER_ID: Final = "agent.order.id"
 LINK_PREFIX: Final = "agent.link."
 RESULT_PREFIX: Final = "agent.result."
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.orders import Order
 from spanpost.domain.tasks import Task
 
 
@@ -90,6 +91,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[Task, ...] = ()
     #: News carries its checkpoint; state does not.
     checkpoint: Checkpoint | None = None
+    #: An order carries itself (`domain.orders`); its task is the one that it is about, or a blank one.
+    order: Order | None = None
     attempt: int = 1
     #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.
     is_unknown: bool = False

@@ -23,9 +23,11 @@ from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.mend import mend_text
+from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import now_shown
 from spanpost.ledger import buckets as bucket_rows
+from spanpost.ledger import order_rows
 from spanpost.ledger.base import Budgets, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 
@@ -280,10 +282,13 @@ async def _deliveries(
     if ids:
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
             told[row["id"]] = checkpoint_of(row)
+    ordered = await order_rows.known(connection, {id for id in ids if id not in told})
     out = []
     for r in sorted(rows, key=lambda r: order.index((r["sink"], r["lane"]))):
-        task, checkpoint = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])
-        if task is None or (r["mode"] == Mode.NEWS and checkpoint is None):
+        task, checkpoint, carried = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"]), ordered.get(r["checkpoint_id"])
+        if carried is not None:
+            task = task or blank_task(carried)
+        if task is None or (r["mode"] == Mode.NEWS and checkpoint is None and carried is None):
             continue
         out.append(
             Delivery(
@@ -298,6 +303,7 @@ async def _deliveries(
                 task=task,
                 children=tuple(children.get(task.uid, ())),
                 checkpoint=checkpoint,
+                order=carried,
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
                 count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,

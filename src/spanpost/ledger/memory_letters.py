@@ -15,12 +15,14 @@ import msgspec
 from spanpost.domain import fleet
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
+from spanpost.domain.orders import Order
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
+from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Bucket, Closed
-from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, OrderRow, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
 
 
@@ -30,6 +32,8 @@ class Knows(Protocol):
     def task(self, uid: UUID) -> Task | None: ...
 
     def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def order_of(self, id: UUID) -> Order | None: ...
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
 
@@ -100,8 +104,8 @@ class Letters:
         now = self._clock()
         known = self._ids.get((letter.sink, letter.key))
         if known is None:
-            task = self._knows.task(letter.task_uid)
-            row = _Letter(next(self._numbers), letter, task.tenant if task is not None else "default", now)
+            about = self._knows.task(letter.task_uid) or self._order(letter)
+            row = _Letter(next(self._numbers), letter, about.tenant if about is not None else "default", now)
             self._ids[letter.sink, letter.key] = row.id
             self._letters[row.id] = row
             self._fresh.add(row.id)
@@ -265,7 +269,10 @@ class Letters:
         letter = row.letter
         task = self._knows.task(letter.task_uid)
         checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
-        if task is None or (letter.mode is Mode.NEWS and checkpoint is None):
+        order = self._order(letter) if checkpoint is None else None
+        if order is not None:
+            task = task or blank_task(order)
+        if task is None or (letter.mode is Mode.NEWS and checkpoint is None and order is None):
             row.reason, row.error = "gone", "what it told of is no more"
             self._set(row, "dead")
             return None
@@ -287,6 +294,7 @@ class Letters:
             task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
+            order=order,
             attempt=row.attempt,
             born_at=row.born_at,
             not_before=row.not_before,
@@ -299,6 +307,9 @@ class Letters:
             looks=row.looks,
             drawn=drawn,
         )
+
+    def _order(self, letter: Letter) -> Order | None:
+        return self._knows.order_of(letter.checkpoint_id) if letter.checkpoint_id is not None else None
 
     def due_in(self, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
         """Seconds until a letter may be claimed; None when nothing waits."""
@@ -419,7 +430,7 @@ class Letters:
                     mode=row.letter.mode,
                     state=row.state,
                     task_id=task.task_id if task is not None else "",
-                    kind=checkpoint.kind if checkpoint is not None else "state",
+                    kind=checkpoint.kind if checkpoint is not None else "state" if row.is_state else "order",
                     attempt=row.attempt,
                     born_at=row.born_at,
                     not_before=row.not_before,
@@ -436,6 +447,14 @@ class Letters:
         found = [r for r in self._letters.values() if r.lane[0] == sink and r.receipt is not None and _holds(r.receipt, ref)]
         best = max(found, key=lambda row: (row.is_state, row.id), default=None)
         return best.letter.task_uid if best is not None else None
+
+    def of(self, order: Order) -> OrderRow:
+        """Return an order with what became of its letter."""
+        row = self._letters.get(self._ids.get((order.carrier, str(order.id)), 0))
+        if row is None:
+            return OrderRow(order=order)
+        ref = row.receipt.ref if row.receipt is not None else {}
+        return OrderRow(order=order, state=row.state, reason=row.reason, error=row.error, ref=ref)
 
     def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
         """Set dead letters waiting again."""

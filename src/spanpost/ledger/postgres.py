@@ -35,7 +35,7 @@ from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, orders, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
@@ -417,6 +417,7 @@ class PostgresLedger(People):
         count, coalesced = 0, dict[str, int]()
         if folded.letters or folded.retracted:
             count, coalesced = await outbox.put(connection, folded.letters, folded.retracted)
+        count += await orders.on_end(connection, folded, self.rules.launches, now)
         return Recorded(
             events=sum(parts.values()),
             parts=dict(parts),
