@@ -13,6 +13,7 @@ from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
+from spanpost.testing.exercise_orders import ExerciseOrders
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_silence import ExerciseSilence
@@ -29,7 +30,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
+class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseOrders):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -47,7 +48,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseOrders):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

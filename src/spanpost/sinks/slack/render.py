@@ -137,7 +137,7 @@ def _rows(task: Task, manner: Manner, shown: object) -> list[Block]:
     if not manner.is_interactive:
         return []
     asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[:2]]
-    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.offers_retry)), below=[shown])
+    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.retries(task))), below=[shown])
 
 
 def _place(task: Task) -> str:
