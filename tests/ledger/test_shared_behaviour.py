@@ -16,6 +16,7 @@ from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_orders import ExerciseOrders
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
+from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
@@ -30,7 +31,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseOrders):
+class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseOrders):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -48,7 +49,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain, ExerciseOrders):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseOrders):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -93,6 +93,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint | None = None
     #: An order carries itself (`domain.orders`); its task is the one that it is about, or a blank one.
     order: Order | None = None
+    #: Which attempt to send it this is, from 1; a look does not count.
     attempt: int = 1
     #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.
     is_unknown: bool = False

@@ -97,6 +97,8 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | None = None
     approval_id: str | None = None
+    #: The agent's own mark of the wording.
+    mark: str | None = None
     #: One of `State`.
     state: str | None = None
     task_uid: UUID | None = None
@@ -239,8 +241,14 @@ class Ledger(Protocol):
         """
         ...
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        """Return what people asked of a task that stands, in order, after a number."""
+    async def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
+    ) -> list[Deed]:
+        """Return what people asked of a task that stands, in order, after a number, and recorded later than a moment."""
+        ...
+
+    async def last_end(self, task_uid: UUID) -> datetime | None:
+        """Return when the newest end of a run of the task was recorded, by the ledger's clock; None before any."""
         ...
 
     async def is_first(self, key: str) -> bool:

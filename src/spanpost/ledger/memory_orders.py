@@ -26,7 +26,7 @@ _HOUR: Final = timedelta(hours=1)
 class Carries(Protocol):
     """**Protocol:** the letters of the same ledger."""
 
-    def post(self, letter: Letter) -> None: ...
+    def post(self, letter: Letter, *, is_new: bool) -> None: ...
 
     def of(self, order: Order) -> OrderRow: ...
 
@@ -46,7 +46,7 @@ class Orders:
         for order in new:
             self.known[order.id] = order
             self._recorded[order.id] = self._clock()
-            self._letters.post(rules.letter_of(order))
+            self._letters.post(rules.letter_of(order), is_new=True)
         while len(self.known) > _MOST:
             oldest = next(iter(self.known))
             del self.known[oldest], self._recorded[oldest]

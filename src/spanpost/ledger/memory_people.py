@@ -106,7 +106,7 @@ class People:
         row = self.rows.get(act.key) if act.verb.is_decision else None
         task = self._task(row.task_uid if row is not None else act.key) if row is not None or not act.verb.is_decision else None
         retried = task if act.verb is Verb.RETRY and act.launcher else None
-        verdict = judging.judge(act, row, task, self._orders.standing(retried) if retried is not None else None)
+        verdict = judging.judge(act, row, task, now, self._orders.standing(retried) if retried is not None else None)
         recorded = Recorded()
         topics: set[bytes] = set()
         if verdict.result is Result.DONE:
@@ -144,18 +144,23 @@ class People:
             for row in self.rows.values()
             if (query.tenant is None or row.tenant == query.tenant)
             and (query.approval_id is None or row.approval_id == query.approval_id)
+            and (query.mark is None or row.mark == query.mark)
             and (query.state is None or row.state == query.state)
             and (query.task_uid is None or row.task_uid == query.task_uid)
         ]
         found.sort(key=lambda row: (-row.requested_at.timestamp(), row.key))
         return found[: query.limit]
 
-    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
-        """Return what people asked of a task that stands, after a number."""
+    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number and a moment."""
         found = [
             Deed(number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at)
             for a in self._acts.values()
-            if a.number > after and a.verdict.result is Result.DONE and a.act.verb in verbs and self._is_of(a.verdict, task_uid)
+            if a.number > after
+            and (since is None or a.at > since)
+            and a.verdict.result is Result.DONE
+            and a.act.verb in verbs
+            and self._is_of(a.verdict, task_uid)
         ]
         return found[:limit]
 

@@ -32,9 +32,11 @@ def an_order(**fields: Any) -> Order:
     return Order(**(given | fields))
 
 
-def done(name: str, *, trace: int = 1, status: str = "complete", ago: float = 0.0, **said: str) -> Observation:
+def done(
+    name: str, said: dict[str, str] | None = None, *, trace: int = 1, status: str = "complete", ago: float = 0.0
+) -> Observation:
     """Return the end of a task of an agent, so many seconds ago."""
-    attributes = {"agent.task.name": name, "agent.name": name, "agent.status": status, **said}
+    attributes = {"agent.task.name": name, "agent.name": name, "agent.status": status, **(said or {})}
     root = ended(trace=trace, span=1, name="agent", attributes=attributes)
     now = int((datetime.now(UTC) - timedelta(seconds=ago)).timestamp() * 1e9)
     return msgspec.structs.replace(root, start_ns=now - 10**9, end_ns=now, at_ns=now)
@@ -100,7 +102,7 @@ class ExerciseOrders:
     async def test_a_failed_task_is_retried_once(self, make_ledger: MakeLedger) -> None:
         """Of many who ask at once for a failed run to be tried again one is granted; the others are told by whom."""
         ledger = await make_ledger()
-        await ledger.record([done("analysis", status="error", **{"agent.repo": "acme/shop"})])
+        await ledger.record([done("analysis", {"agent.repo": "acme/shop"}, status="error")])
         [task] = await ledger.tasks(TaskQuery())
         other = await self.another(ledger) or ledger
         acts = [an_act(Verb.RETRY, task.uid, actor=BOB if i else ALICE, launcher="fix") for i in range(8)]
@@ -141,7 +143,7 @@ class ExerciseOrders:
         ledger = await make_ledger()
         first = an_order(tenant="default", text="Fix the till", parameters={"branch": "main"})
         await ledger.order(first)
-        await ledger.record([done("fix", status="error", **{"agent.order.id": str(first.id)})])
+        await ledger.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
         [task] = await ledger.tasks(TaskQuery())
         assert task.order_id == str(first.id)
         await ledger.intervene(an_act(Verb.RETRY, task.uid, launcher="fix", text="please"))
@@ -165,7 +167,7 @@ class ExerciseOrders:
     async def test_the_end_of_a_task_starts_others(self, make_ledger: MakeLedger) -> None:
         """A run that ends well starts what its rule names, with its own words, once whatever is repeated; others do not."""
         ledger = await make_ledger(on_end())
-        record = done("analysis", **{"agent.repo": "acme/shop", "agent.result.found": "two bugs", "agent.requested_by": "alice"})
+        record = done("analysis", {"agent.repo": "acme/shop", "agent.result.found": "two bugs", "agent.requested_by": "alice"})
         await ledger.record([done("other", trace=2), done("analysis", trace=3, status="error")])
         assert await carried(ledger) == []
         await ledger.record([record])
@@ -192,7 +194,7 @@ class ExerciseOrders:
 
         async def run(trace: int, by: UUID | None) -> UUID | None:
             said = {"agent.order.id": str(by)} if by is not None else {}
-            await ledger.record([done("analysis", trace=trace, **said)])
+            await ledger.record([done("analysis", said, trace=trace)])
             letters = await carried(ledger)
             for letter in letters:
                 await ledger.settle(letter, Receipt())
@@ -214,7 +216,7 @@ class ExerciseOrders:
         ledger = await make_ledger()
         first = an_order(tenant="acme", text="secret")
         await ledger.order(first)
-        await ledger.record([done("fix", status="error", **{"agent.order.id": str(first.id)})])
+        await ledger.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
         [task] = await ledger.tasks(TaskQuery())
         await ledger.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))
         assert [row.order.text for row in await ledger.orders(OrderQuery(task_uid=task.uid))] == ["fix"]
@@ -229,7 +231,7 @@ class ExerciseOrders:
         ledger = await make_ledger()
         await ledger.record(
             [
-                done("analysis", trace=1, **{"agent.task.type": "nightly"}),
+                done("analysis", {"agent.task.type": "nightly"}, trace=1),
                 done("analysis", trace=2),
                 done("other", trace=3),
             ]
