@@ -32,7 +32,9 @@ _COLUMNS = (
     "key", "tenant", "approval_id", "digest", "mark", "task_uid", "span", "question", "detail", "options", "risk", "requested_at",
     "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
 )  # fmt: skip
-_SELECT = "SELECT " + ", ".join(f"a.{c}" if c != "options" else "a.options::text" for c in _COLUMNS) + " FROM approvals a"
+#: Of the table as `a`: what `row_of` takes.
+COLUMNS = ", ".join(f"a.{c}" if c != "options" else "a.options::text" for c in _COLUMNS)
+_SELECT = f"SELECT {COLUMNS} FROM approvals a"
 _VALUES = ", ".join(f"${i}" if c != "options" else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
 _WRITE = f"INSERT INTO approvals ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (key) DO UPDATE SET " + ", ".join(
     f"{c} = excluded.{c}" for c in _COLUMNS[1:]

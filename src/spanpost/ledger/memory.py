@@ -33,6 +33,7 @@ from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
 from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, OrderQuery, OrderRow, TaskQuery, unlimited
+from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
@@ -117,6 +118,8 @@ class MemoryLedger:
         self._letters = Letters(self, clock, lease, jitter)
         self._orders = Orders(self._letters, clock)
         self._people = People(self, clock, self._timers, self._orders)
+        #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
+        self.browse = Browse(self, self._people, clock)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -204,6 +207,7 @@ class MemoryLedger:
         self._ends = {id: at for id, at in self._ends.items() if id in self._checkpoints}
         for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
             del self._timers[key]
+        self.browse.forget()
         self._letters.forget(dropped.keys())
         self._people.forget(dropped.keys())
         self._hearing.forget(dropped.keys())
@@ -284,6 +288,10 @@ class MemoryLedger:
             self._checkpoints[checkpoint.id] = checkpoint
             if checkpoint.kind is Kind.END:
                 self._ends.setdefault(checkpoint.id, self._clock())
+        if folded.retracted:
+            self.browse.forget()
+        if new:
+            self.browse.tell(new)
         for uid, heir in folded.gone:
             self._tasks.pop(uid, None)
             self._hearing.forget((uid,))

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.browsing import Happening, TimelineKey
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verb, Verdict
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
@@ -17,6 +18,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as judging
 from spanpost.fold import orders as ordering
 from spanpost.fold.approvals import APPROVAL, topic_of
+from spanpost.fold.ids import named
 from spanpost.ledger.base import ApprovalQuery, Hears
 from spanpost.ledger.memory_orders import Orders
 
@@ -163,6 +165,26 @@ class People:
             and self._is_of(a.verdict, task_uid)
         ]
         return found[:limit]
+
+    def happenings(self, task_uid: UUID) -> list[Happening]:
+        """Return what people did to a task, granted or not, for its timeline."""
+        return [
+            Happening(
+                key=TimelineKey(a.at, 2, UUID(bytes=named(f"{a.act.tenant}\0act\0{a.act.once}"))),
+                kind=str(a.act.verb),
+                text=a.act.text,
+                by=judging.name_of(a.act.actor) or None,
+                result=str(a.verdict.result),
+                detail=a.act.refusal or self._question(a.act.key) or None,
+                status=(judging.decision_of(a.act) if a.act.verb.is_decision else "") or None,
+            )
+            for a in self._acts.values()
+            if self._is_of(a.verdict, task_uid)
+        ]
+
+    def _question(self, key: UUID) -> str:
+        row = self.rows.get(key)
+        return row.question if row is not None else ""
 
     def _is_of(self, verdict: Verdict, task_uid: UUID) -> bool:
         if verdict.task_uid is None:

@@ -7,7 +7,7 @@ from alembic import op
 from spanpost.ledger.sql.migrations.ddl import add_columns, table
 
 revision = "1.8"
-down_revision = "1.6"
+down_revision = "1.7"
 
 ORDERS = table(
     "launch_orders",
