@@ -25,8 +25,9 @@ from spanpost.testing.exercise_sink import CHECKS, a_hostile_task  # noqa: E402
 from spanpost.testing.http import Answer, HttpReceiver  # noqa: E402
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task  # noqa: E402
 from spanpost_webhook.payload import body_of, id_of  # noqa: E402
+from spanpost_webhook.post import PATIENCE, retry_after  # noqa: E402
 from spanpost_webhook.settings import WebhookSettings  # noqa: E402
-from spanpost_webhook.sink import PATIENCE, WebhookSink, retry_after  # noqa: E402
+from spanpost_webhook.sink import WebhookSink  # noqa: E402
 
 OLD = "whsec_" + base64.b64encode(b"old canary key, 32 bytes of it!!").decode()
 NEW = "whsec_" + base64.b64encode(b"new canary key, 32 bytes of it!!").decode()
