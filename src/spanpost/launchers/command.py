@@ -252,7 +252,7 @@ def _judge(code: int, said: str) -> None:
     """Raise what a command's exit code means."""
     if code == 0:
         return
-    told = f"the command ended with {code}" + (f": {line(scrub(said[-400:]), 300)}" if said.strip() else "")
+    told = f"the command ended with {code}" + (f": {line(scrub(said.strip())[-200:], 200)}" if said.strip() else "")
     if code == _LATER:
         raise Unavailable(told, reason="later")
     raise Rejected(told, reason="exit")

@@ -63,11 +63,13 @@ async def _launch(launcher: Launcher, order: Order) -> Receipt | None:
     try:
         async with asyncio.timeout(30):
             receipt = await launcher.launch(order)
-    except DeliveryError as error:
-        assert error.reason, f"{type(error).__name__} carries no reason: metrics and rows need one"
-        return None
-    assert isinstance(receipt, Receipt), f"launch returned {receipt!r}, which is no Receipt"
-    return receipt
+    except DeliveryError as raised:
+        error = raised
+    else:
+        assert isinstance(receipt, Receipt), f"launch returned {receipt!r}, which is no Receipt"
+        return receipt
+    assert error.reason, f"{type(error).__name__} carries no reason: metrics and rows need one"
+    return None
 
 
 async def it_is_a_launcher(make: MakeLauncher) -> None:
