@@ -12,6 +12,7 @@ from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
+from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_orders import ExerciseOrders
@@ -32,9 +33,21 @@ _OLDER = [
 ]
 
 
-class TestMemory(
-    ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseBrowse, ExerciseOrders
+class Everything(
+    ExerciseLedger,
+    ExerciseAlerts,
+    ExercisePacing,
+    ExercisePeople,
+    ExerciseRuns,
+    ExerciseSilence,
+    ExerciseAgain,
+    ExerciseBrowse,
+    ExerciseOrders,
 ):
+    """All suites."""
+
+
+class TestMemory(Everything):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -52,9 +65,7 @@ class TestMemory(
 
 
 @pytest.mark.acceptance
-class TestPostgres(
-    ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseBrowse, ExerciseOrders
-):
+class TestPostgres(Everything):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

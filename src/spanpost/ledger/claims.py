@@ -26,11 +26,13 @@ from spanpost.fold.mend import mend_text
 from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import now_shown
+from spanpost.ledger import alerts as alert_rows
 from spanpost.ledger import buckets as bucket_rows
 from spanpost.ledger import order_rows
-from spanpost.ledger.base import Budgets, has_sent, wait_of
+from spanpost.ledger.base import Budgets, alert_of, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 
+_NONE = UUID(int=0)
 #: Ranks below this are urgent: approval, end, error.
 URGENT = 3
 #: More lanes of a sort than there are calls for are looked at, because others may have locked the first.
@@ -283,6 +285,8 @@ async def _deliveries(
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
             told[row["id"]] = checkpoint_of(row)
     ordered = await order_rows.known(connection, {id for id in ids if id not in told})
+    about = {r["id"]: alert_of(tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])) for r in rows}
+    known = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out = []
     for r in sorted(rows, key=lambda r: order.index((r["sink"], r["lane"]))):
         task, checkpoint, carried = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"]), ordered.get(r["checkpoint_id"])
@@ -304,6 +308,7 @@ async def _deliveries(
                 children=tuple(children.get(task.uid, ())),
                 checkpoint=checkpoint,
                 order=carried,
+                alert=known.get(about[r["id"]] or _NONE),
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
                 count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain import fleet
+from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.orders import Order
@@ -22,7 +23,7 @@ from spanpost.fold import paces
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Bucket, Closed
-from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, OrderRow, has_sent, row_of, wait_of
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, OrderRow, alert_of, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
 
 
@@ -34,6 +35,7 @@ class Knows(Protocol):
     def checkpoint(self, id: UUID) -> Checkpoint | None: ...
 
     def order_of(self, id: UUID) -> Order | None: ...
+    def alert(self, id: UUID) -> Alert | None: ...
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
 
@@ -301,6 +303,7 @@ class Letters:
             children=self._knows.below(task),
             checkpoint=checkpoint,
             order=order,
+            alert=self._knows.alert(about) if (about := alert_of(task, checkpoint)) is not None else None,
             attempt=row.attempt,
             born_at=row.born_at,
             not_before=row.not_before,
