@@ -36,6 +36,7 @@ _OLDER = [
 class Everything(
     ExerciseLedger,
     ExerciseAlerts,
+    ExerciseBrowse,
     ExercisePacing,
     ExercisePeople,
     ExerciseRuns,

@@ -74,8 +74,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     result: Result
     told: str = ""
     asked: Asked | None = None
-    #: The order that it came to; that of the first, for who repeats it.
-    order_id: UUID | None = None
+    #: What the ledger answered, and why the rules refused it, in plain words.
+    verdict: Verdict | None = None
+    refusal: str = ""
 
 
 class Desk:
@@ -189,7 +190,8 @@ class Desk:
         )
         verdict = await self.hall.intervene(intervention)
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
-        return Outcome(result=verdict.result, told=self._told(act, verdict, ruling), asked=asked, order_id=verdict.order_id)
+        told = self._told(act, verdict, ruling)
+        return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     async def start(self, order: Start, tenant: str = "") -> Outcome:
         """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
@@ -223,7 +225,7 @@ class Desk:
         verdict = await self.hall.intervene(intervention)
         self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
         told = "" if verdict.is_repeat or not ruling.refusal else words.refused(ruling)
-        return Outcome(result=verdict.result, told=told, asked=asked, order_id=verdict.order_id)
+        return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     def _told(self, act: Act, verdict: Verdict, ruling: Ruling) -> str:
         if verdict.is_repeat:
