@@ -159,8 +159,12 @@ def _progress(task: Task, *, has_step: bool = True) -> str:
 
 
 def _asides(task: Task) -> str:
-    """Return what people have asked of the task that it has not heeded yet, or that changes what is told of it."""
+    """Return why it runs, and what people have asked of it that it has not heeded yet, or that changes what is told of it."""
     said = []
+    if task.retry_of:
+        said.append(f"retry of {line(task.retry_of, 60)}")
+    if task.caused_by:
+        said.append(f"after {line(task.caused_by, 60)}")
     if task.cancel_by and not words.is_final(task):
         said.append(f"cancelling, asked by {line(task.cancel_by, 60)}")
     if task.paused_by and task.status == "paused":
