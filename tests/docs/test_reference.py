@@ -66,7 +66,7 @@ def _quotes(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```\w+ no-run: quoted from (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md"])
+@pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md", "reference/launcher-plugins.md"])
 def test_quotes_are_verbatim(page: str) -> None:
     """What a page quotes from a plugin stands there, letter by letter."""
     found = _quotes((ROOT / "docs" / page).read_text())
