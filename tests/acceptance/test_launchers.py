@@ -105,7 +105,7 @@ async def _failed(on: Street, name: str = "Deploy the shop") -> str:
     agent.tell("agent.checkpoint", agent__checkpoint__message="no", agent__status="error")
 
     async def look() -> list[str]:
-        return [m["ts"] for m in await on.slack.messages() if "spanpost:retry" in str(m.get("blocks"))]
+        return [m["ts"] for m in await on.slack.messages() if "spanpost:retry" in str(m)]
 
     return str((await until(look, bool))[0])
 
