@@ -22,7 +22,7 @@ from tests.acceptance.gateway_process import request
 from tests.acceptance.gateways import free_port, run_gateway
 from tests.acceptance.test_answers_from_slack import Street, street
 from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.desk.local_slack import ALICE, until
+from tests.desk.local_slack import ALICE, BOB, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
@@ -100,12 +100,12 @@ users = ["{ALICE}"]
 
 
 async def _failed(on: Street, name: str = "Deploy the shop") -> str:
-    """Have a task fail; return its message, once it offers to try it again."""
+    """Have a task fail; return its message once that says so. (This Slack shows a message's first buttons for ever.)"""
     agent = AskingAgent(on.gateway.url, name, **{"agent.name": "deployer"}).start()
     agent.tell("agent.checkpoint", agent__checkpoint__message="no", agent__status="error")
 
     async def look() -> list[str]:
-        return [m["ts"] for m in await on.slack.messages() if "spanpost:retry" in str(m)]
+        return [m["ts"] for m in await on.slack.messages() if not m.get("thread_ts") and m["text"].endswith("failed")]
 
     return str((await until(look, bool))[0])
 
@@ -119,8 +119,8 @@ async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
     async with street(dsn, tmp_path, gateways=3, rules=rules, http=port) as on:
         ts = await _failed(on)
         ((key, failed),) = await on.rows("SELECT uid::text, task_id FROM agent_tasks")
-        await on.press(ts, "Retry", "U02BOB")
-        assert f"<@{ALICE}>" in (await on.slack.whispered("U02BOB"))[0]
+        await on.slack.press(ts, "spanpost:retry", key, BOB)
+        assert f"<@{ALICE}>" in (await on.slack.whispered(BOB))[0]
         for _ in range(20):
             await on.slack.press(ts, "spanpost:retry", key)
         acts = await until(on.acts, lambda acts: len(acts) == 21)
@@ -143,8 +143,9 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     async with street(dsn, tmp_path, rules=RULES + shop.launcher("http://127.0.0.1:9")) as on:
         ts = await _failed(on)
+        ((key,),) = await on.rows("SELECT uid::text FROM agent_tasks")
         await on.rest()
-        pressing = asyncio.create_task(on.press(ts, "Retry"))
+        pressing = asyncio.create_task(on.slack.press(ts, "spanpost:retry", key))
         while not await on.rows("SELECT 1 FROM launch_orders"):
             pass
         on.gateway.kill()
