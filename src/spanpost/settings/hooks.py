@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
@@ -13,8 +13,6 @@ from spanpost.settings.room import Room
 from spanpost.settings.routes import Words
 
 _Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$", to_lower=True)]
-_SchemeName = Literal["standard", "stripe", "github", "slack"]
-assert set(get_args(_SchemeName)) == set(SCHEMES)
 
 
 class SignatureSettings(Room):
@@ -90,7 +88,7 @@ class DoesSettings(Room):
 class ProviderSettings(Room):
     """A program that sends requests to ``/hooks/<name>``."""
 
-    scheme: _SchemeName | None = Field(
+    scheme: str | None = Field(
         default=None, description="How it signs: `standard` (Standard Webhooks), `github`, `stripe` or `slack`."
     )
     signature: SignatureSettings | None = Field(default=None, description="Or how, where it is none of these.")
@@ -104,6 +102,13 @@ class ProviderSettings(Room):
     does: tuple[DoesSettings, ...] = Field(
         default=(), description="What is made of a request, in order; what meets none is taken and nothing is made of it."
     )
+
+    @field_validator("scheme")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in SCHEMES:
+            raise ValueError(f"there is no such scheme (there: {', '.join(SCHEMES)}); declare another by signature")
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> ProviderSettings:
