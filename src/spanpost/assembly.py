@@ -12,6 +12,7 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.orders import Launches, OnEnd, Retry
 from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
+from spanpost.fold.spend import WORDS, Period, SpendBudget
 from spanpost.launchers import registry as launcher_registry
 from spanpost.launchers.carrier import Carrier
 from spanpost.prices import Prices, Row
@@ -54,6 +55,30 @@ def rules_of(settings: Settings) -> Rules:
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
+        budgets=budgets_of(settings),
+    )
+
+
+def budgets_of(settings: Settings) -> tuple[SpendBudget, ...]:
+    """Return the budgets that are set."""
+    room = settings.spend
+    return tuple(
+        SpendBudget(
+            name=said.name,
+            period=Period(said.period),
+            per=tuple(WORDS.get(name, name) for name in said.per),
+            match=Match(
+                tenant=said.tenant,
+                agent=said.agent,
+                environment=said.environment,
+                attributes=tuple(sorted(said.attributes.items())),
+            ),
+            limit_usd=said.limit_usd,
+            limit_tokens=said.limit_tokens,
+            warn_at=said.warn_at,
+            zone=room.timezone,
+        )
+        for said in room.budgets
     )
 
 

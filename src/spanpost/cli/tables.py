@@ -14,6 +14,7 @@ from rich.text import Text
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
 from spanpost.ledger.base import BudgetRow, DeliveryRow
@@ -85,6 +86,37 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
     out().print(table)
 
 
+def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print questions to people."""
+    table = _table("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
+    for one in found:
+        state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
+        cells = (
+            _time(datetime.fromisoformat(one["requested_at"])),
+            line(state, 60),
+            line(one["question"] or "", 100),
+            line(", ".join(one["options"]) or "approve, deny", 60),
+            line(one["risk"] or "", 20),
+            _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
+            line(one["agent_name"] or "", 30),
+            line(one["task_name"] or one["task_id"] or "", 40),
+            line(one["id"], 60),
+        )
+        table.add_row(*map(Text, cells))
+    out().print(table)
+
+
+def print_event(told: Mapping[str, Any]) -> None:
+    """Print a checkpoint of a stream on a line."""
+    shown = look(told["status"])
+    at = datetime.fromisoformat(told["at"]).astimezone().strftime("%H:%M:%S")
+    status = Text(f"{told['status']:<15}", style=_COLOURS.get(shown.colour, shown.colour))
+    who = line(told["task_name"] or told["agent_name"] or told["task_id"], 40)
+    out().print(
+        Text(f"{at} {shown.emoji} "), status, Text(f"{who}: ", style="bold"), Text(line(told["text"], 200)), sep="", soft_wrap=True
+    )
+
+
 def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
     """Print deliveries as an operator lists them."""
     table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")
@@ -107,6 +139,30 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
                 )
             )
         )
+    out().print(table)
+
+
+def print_spending(spent: Sequence[Spent]) -> None:
+    """Print what is spent of budgets."""
+    table = _table("budget", "tenant", "of", "spent", "used", "left", "until")
+    for one in spent:
+        dollars = [f"${one.cost_usd:,.2f}"] if one.limit_usd is not None else []
+        tokens = [f"{one.tokens:,} tokens"] if one.limit_tokens is not None else []
+        unpriced = [f"{one.unpriced} calls unpriced"] if one.unpriced and dollars else []
+        left = [f"${one.left_usd:,.2f}"] if one.left_usd is not None else []
+        left += [f"{one.left_tokens:,} tokens"] if one.left_tokens is not None else []
+        whom = ", ".join(line(value, 60) for _, value in one.scope)
+        cells = (one.budget, one.tenant, whom, " + ".join(dollars + tokens + unpriced), f"{one.share:.0%}", " and ".join(left))
+        table.add_row(*(Text(line(cell, 120)) for cell in cells), Text(_time(one.ends_at)))
+    out().print(table)
+
+
+def print_limits(limits: Sequence[Limits]) -> None:
+    """Print how often providers held calls back."""
+    table = _table("day", "tenant", "account", "provider", "model", "limit", "calls")
+    for one in limits:
+        cells = (str(one.day), one.tenant, one.account, one.provider, one.model, one.kind.replace("_", " "), str(one.count))
+        table.add_row(*(Text(line(cell, 120)) for cell in cells))
     out().print(table)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -36,6 +39,7 @@ from spanpost.settings.desk import DeskSettings
 from spanpost.settings.gateway import is_loopback
 
 if TYPE_CHECKING:
+    from spanpost.desk.api.oidc import Oidc
     from spanpost.desk.api.parts import Parts
     from spanpost.ledger.base import Browses
     from spanpost.pipeline import Pipeline
@@ -45,6 +49,13 @@ log = logging.getLogger("spanpost.desk")
 
 #: Questions of one task that are told with it.
 _QUESTIONS = 200
+
+
+def prepare(settings: Settings) -> None:
+    """Import the packages, where they are installed."""
+    if settings.api.enabled:
+        with suppress(ImportError):  # `doors` says which is missing
+            import_module("spanpost.desk.api.app")
 
 
 def doors(house: House) -> list[Door]:
@@ -95,9 +106,38 @@ def go_by(parts: Parts, settings: Settings) -> None:
     parts.launches = launches_of(settings)
     parts.hosts = settings.api.hosts
     parts.heartbeat = settings.api.heartbeat.total_seconds()
+    parts.oidc = oidc_of(settings)
+    if settings.oidc is not None:
+        parts.hosts = (*parts.hosts, urlsplit(settings.oidc.public_url).netloc.lower())
     # Where anybody is asked for a token, for whatever, nobody looks without one.
-    is_guarded = bool(desk.tokens) or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
+    is_guarded = (
+        bool(desk.tokens)
+        or settings.oidc is not None
+        or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
+    )
     parts.local_tenant = None if is_guarded else settings.intake.tenant
+
+
+def oidc_of(settings: Settings) -> Oidc | None:
+    """Return where people log in."""
+    from spanpost.desk.api.oidc import Oidc, Terms
+
+    room = settings.oidc
+    if room is None:
+        return None
+    terms = Terms(
+        issuer=room.issuer,
+        client_id=room.client_id,
+        client_secret=room.client_secret.get_secret_value() if room.client_secret is not None else "",
+        public_url=room.public_url,
+        scopes=room.scopes,
+        tenant=room.tenant if room.tenant is not None else settings.intake.tenant,
+        tenant_claim=room.tenant_claim,
+        roles_claim=room.roles_claim,
+        roles=room.roles,
+        default_roles=room.default_roles,
+    )
+    return Oidc(terms, room.secret, room.session.total_seconds())
 
 
 class ApiHall(LedgerHall):

@@ -20,6 +20,8 @@ from spanpost.settings.gateway import TokenSettings as TokenSettings
 from spanpost.settings.hooks import HooksSettings as HooksSettings
 from spanpost.settings.house import PREFIX as PREFIX
 from spanpost.settings.house import TASK_VARIABLE as TASK_VARIABLE
+from spanpost.settings.house import TOKEN_VARIABLE as TOKEN_VARIABLE
+from spanpost.settings.house import URL_VARIABLE as URL_VARIABLE
 from spanpost.settings.house import Models as Models
 from spanpost.settings.house import Settings as Settings
 from spanpost.settings.house import room_model as room_model
@@ -41,3 +43,5 @@ from spanpost.settings.sources import CONFIG_FILE as CONFIG_FILE
 from spanpost.settings.sources import CONFIG_VARIABLE as CONFIG_VARIABLE
 from spanpost.settings.sources import config_path as config_path
 from spanpost.settings.sources import read_config_file as read_config_file
+from spanpost.settings.spend import BudgetSettings as BudgetSettings
+from spanpost.settings.spend import SpendSettings as SpendSettings

@@ -24,11 +24,13 @@ from spanpost.settings.intake import IntakeSettings
 from spanpost.settings.launchers import LaunchersSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.metrics import MetricsSettings
+from spanpost.settings.oidc import OidcSettings
 from spanpost.settings.results import ResultsSettings
 from spanpost.settings.room import Room
 from spanpost.settings.routes import NewsSettings, RouteSettings
 from spanpost.settings.silence import SilenceSettings
 from spanpost.settings.sources import CONFIG_VARIABLE, DatabaseUrl, Toml
+from spanpost.settings.spend import SpendSettings
 from spanpost.sinks import registry
 from spanpost.sinks.plugin import SinkSettings
 
@@ -40,6 +42,9 @@ PREFIX: Final = "SPANPOST_"
 TASK_VARIABLE: Final = "SPANPOST_TASK"
 #: No setting: the order by which an agent was started.
 ORDER_VARIABLE: Final = "SPANPOST_ORDER"
+#: No settings: the gateway whose API the command line asks, and the token for that.
+URL_VARIABLE: Final = "SPANPOST_URL"
+TOKEN_VARIABLE: Final = "SPANPOST_TOKEN"
 
 
 class Settings(BaseSettings):
@@ -55,6 +60,7 @@ class Settings(BaseSettings):
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     desk: DeskSettings | None = None
+    oidc: OidcSettings | None = None
     api: ApiSettings = Field(default_factory=lambda: ApiSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
@@ -63,6 +69,7 @@ class Settings(BaseSettings):
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
     results: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
+    spend: SpendSettings = Field(default_factory=lambda: SpendSettings())
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
     control: ControlSettings = Field(default_factory=lambda: ControlSettings())
@@ -114,7 +121,7 @@ def room_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
-    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, PREFIX + "ROUTES"}
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
     rooms: dict[str, type[BaseModel]] = {room: room_model(room) for room in Settings.model_fields if room != "routes"}
     for room, model in (rooms | dict(models_installed() if sinks is None else sinks)).items():
         names.update(variable(room, field) for field in model.model_fields)
