@@ -44,7 +44,6 @@ class Everything(
     ExerciseSilence,
     ExerciseSpend,
     ExerciseAgain,
-    ExerciseBrowse,
     ExerciseOrders,
 ):
     """All suites."""
