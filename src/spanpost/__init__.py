@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         Unverifiable,
     )
     from spanpost.domain.observations import Observation
+    from spanpost.domain.orders import Order
     from spanpost.domain.tasks import Task
+    from spanpost.launchers.base import Launcher, LauncherPlugin, LauncherSettings
     from spanpost.pipeline import Pipeline
     from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
     from spanpost.replays import replay
@@ -46,8 +48,12 @@ _HOMES = {
     "Delivery": "spanpost.domain.deliveries",
     "DeliveryError": "spanpost.domain.errors",
     "Finding": "spanpost.sinks.base",
+    "Launcher": "spanpost.launchers.base",
+    "LauncherPlugin": "spanpost.launchers.base",
+    "LauncherSettings": "spanpost.launchers.base",
     "LedgerUnavailable": "spanpost.domain.errors",
     "Observation": "spanpost.domain.observations",
+    "Order": "spanpost.domain.orders",
     "Pipeline": "spanpost.pipeline",
     "Receipt": "spanpost.domain.deliveries",
     "Refused": "spanpost.domain.errors",
@@ -77,8 +83,12 @@ __all__ = [
     "Delivery",
     "DeliveryError",
     "Finding",
+    "Launcher",
+    "LauncherPlugin",
+    "LauncherSettings",
     "LedgerUnavailable",
     "Observation",
+    "Order",
     "Pipeline",
     "Receipt",
     "Refused",

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Final
 from spanpost.domain.errors import ConfigError
 from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
+from spanpost.fold.orders import Launches, OnEnd, Retry
 from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
 from spanpost.fold.spend import WORDS, Period, SpendBudget
+from spanpost.launchers import registry as launcher_registry
+from spanpost.launchers.carrier import Carrier
 from spanpost.prices import Prices, Row
 from spanpost.settings import Settings
+from spanpost.settings.launchers import OnEndSettings, RetrySettings
 from spanpost.settings.routes import RouteSettings
 from spanpost.sinks import registry
-from spanpost.sinks.base import Figured, Routed
+from spanpost.sinks.base import Figured, Restarts, Routed
 from spanpost.sinks.plugin import SinkSettings
 from spanpost.sinks.results import Figures, Query
 from spanpost.windows import given_names, load_outputs, load_windows
@@ -47,6 +51,7 @@ def rules_of(settings: Settings) -> Rules:
         keeps_content=settings.intake.capture_content,
         prices=prices_of(settings),
         expiry=Expiry(after=settings.approvals.expire_after, then=settings.approvals.at_expiry),
+        launches=launches_of(settings),
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
@@ -125,6 +130,52 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
     )
 
 
+def launches_of(settings: Settings) -> Launches:
+    """Return what may be started, and by what."""
+    room = settings.launchers
+    on = frozenset(room.launchers())
+    return Launches(
+        launchers=on,
+        retries=tuple(Retry(launcher=one.launcher, match=_match(one), type=one.type) for one in room.retries if one.launcher in on),
+        rules=tuple(
+            OnEnd(
+                name=one.name,
+                start=tuple(name for name in dict.fromkeys(one.start) if name in on),
+                match=_match(one),
+                type=one.type,
+                status=one.status,
+                text=one.text,
+                parameters=tuple(one.parameters.items()),
+                is_of_parts=one.parts,
+            )
+            for one in room.rules
+        ),
+        depth=room.max_depth,
+        hourly=room.max_hourly,
+        max_age=room.max_age,
+    )
+
+
+def _match(said: RetrySettings | OnEndSettings) -> Match:
+    return Match(
+        tenant=said.tenant,
+        agent=said.agent,
+        topic=said.topic,
+        environment=said.environment,
+        service=said.service,
+        repo=said.repo,
+    )
+
+
+def open_launchers(settings: Settings) -> dict[str, Carrier]:
+    """Make the launchers that are on, as the pump sees them."""
+    made = [
+        Carrier(name, launcher_registry.open_launcher(name, kind, room))
+        for name, (kind, room) in settings.launchers.launchers().items()
+    ]
+    return {carrier.name: carrier for carrier in made}
+
+
 def prices_of(settings: Settings) -> Prices | None:
     """Return what model calls are priced by; nothing of it is loaded yet."""
     room = settings.cost
@@ -142,10 +193,12 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Make the sinks that are on; those that go by them are told the routes that lead to them."""
     sinks = {name: registry.open_sink(name, _heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
-    table, figures = routes_of(settings).routes, figures_of(settings)
+    table, figures, launches = routes_of(settings).routes, figures_of(settings), launches_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
             sink.figured(figures)
+        if isinstance(sink, Restarts):
+            sink.restarts(lambda task: bool(launches.retrier(task)))
         if isinstance(sink, Routed):
             sink.routed([route for route in table if route.sink == name])
     return sinks

@@ -25,6 +25,8 @@ REQUESTED_BY: Final = "agent.requested_by"
 TEAM: Final = "agent.team"
 ACCOUNT: Final = "agent.account"
 RETRY_OF: Final = "agent.retry_of"
+CAUSED_BY: Final = "agent.caused_by"
+ORDER_ID: Final = "agent.order.id"
 LINK_PREFIX: Final = "agent.link."
 RESULT_PREFIX: Final = "agent.result."
 

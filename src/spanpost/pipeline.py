@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanpost.assembly import enabled_sinks, open_ledger, open_sinks, rules_of
+from spanpost.assembly import enabled_sinks, open_launchers, open_ledger, open_sinks, rules_of
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from spanpost.agent.control import Control
     from spanpost.desk.answers import Answers
     from spanpost.domain.interventions import ApprovalRow, Verdict
+    from spanpost.hooks import Hooks
     from spanpost.intake.attach import Attachment
     from spanpost.intake.feed import Feed
     from spanpost.intake.live import TellEnd
     from spanpost.intake.recovery import Recovery
     from spanpost.intake.spool import Spool
+    from spanpost.launchers.carrier import Carrier
     from spanpost.ledger.base import Ledger
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
@@ -108,7 +110,8 @@ class Pipeline:
         after_fork(self._begin_in_child)
 
     def _begin_in_child(self) -> None:
-        self._of_parent.append((self._loop, self._ledger, self._pump, self._sinks, self._metrics, self.reception))
+        parts = (self._loop, self._ledger, self._pump, self._sinks, self._launchers, self.hooks, self._metrics, self.reception)
+        self._of_parent.append(parts)
         self._begin()
 
     def _begin(self) -> None:
@@ -123,6 +126,9 @@ class Pipeline:
         self.followers: list[Callable[[Recorded], None]] = []
         #: Where people's answers come in; None where nobody is heard.
         self.reception: Reception | None = None
+        #: What other programs send; None where nobody may.
+        self.hooks: Hooks | None = None
+        self._launchers: dict[str, Carrier] = {}
         self._recovery: Recovery | None = None
         self._answers: Answers | None = None
         self._publishing: Future[None] | None = None
@@ -140,6 +146,7 @@ class Pipeline:
             if self._loop is not None or self.is_off:
                 return
             self._sinks = open_sinks(self.settings)
+            self._launchers = open_launchers(self.settings)
             self._ledger = open_ledger(self.settings, self._rules)
             if self._spools is not None and self._spool is None:
                 self._spool = open_spool(self._spools)
@@ -173,12 +180,18 @@ class Pipeline:
         self._recovery.start()
 
     async def _open(self) -> None:
-        from spanpost.ledger.pump import Pump
+        from spanpost.ledger.pump import Carries, Pump
 
         assert self._ledger is not None
         await self._ledger.open()
         self._metrics = self._make_metrics()
-        self._pump = Pump(self._ledger, self._sinks, watch=self._metrics)
+        carriers: dict[str, Carries] = {**self._sinks, **self._launchers}
+        if self.settings.hooks.providers and self._is_gateway:
+            from spanpost.hooks import HookHall, Hooks
+
+            self.hooks = Hooks(self.settings, HookHall(self._ledger, self.take))
+            carriers |= self.hooks.carriers
+        self._pump = Pump(self._ledger, carriers, watch=self._metrics)
         self._pump.start()
         if needs_desk(self.settings, is_gateway=self._is_gateway):
             self.reception = Reception(self.settings, LedgerHall(self._ledger, self.take), watch=self._metrics)
@@ -429,14 +442,14 @@ class Pipeline:
                     await self.reception.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
-        closing = [asyncio.create_task(sink.close()) for sink in self._sinks.values()]
+        closing = [asyncio.create_task(one.close()) for one in (*self._sinks.values(), *self._launchers.values())]
         if closing:
             done, late = await asyncio.wait(closing, timeout=timeout / 3)
             for each in late:
                 each.cancel()
             for each in done:
                 if (error := each.exception()) is not None:
-                    log.warning("a sink could not be closed: %s", error)
+                    log.warning("a sink or launcher could not be closed: %s", error)
         if self._ledger is not None:
             await self._ledger.close()
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -466,6 +479,10 @@ class Pipeline:
         rules = rules_of(settings)
         if enabled_sinks(settings) != enabled_sinks(self.settings):
             raise ConfigError("sinks are turned on and off at the start: restart spanpost, or take that back")
+        if settings.launchers.named != self.settings.launchers.named:
+            raise ConfigError("launchers.named: launchers are opened at the start: restart spanpost, or take that back")
+        if self.hooks is not None:
+            self.hooks.reload(settings)
         if self.reception is not None:
             self.reception.reload(settings)
         self._rules = rules

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
+from spanpost.assembly import launches_of
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
@@ -47,6 +48,7 @@ def rules_of(room: DeskSettings) -> Rules:
                 topic=rule.topic,
                 environment=rule.environment,
                 risk=rule.risk,
+                launcher=rule.launcher,
                 users=rule.users,
                 groups=rule.groups,
                 channels=rule.channels,
@@ -161,7 +163,7 @@ class Reception:
         from spanpost.desk.slack.people import SlackPeople
         from spanpost.desk.slack.web import Web
 
-        rules, resolvers = rules_of(room), resolvers_of(room)
+        rules, resolvers, launches = rules_of(room), resolvers_of(room), launches_of(settings)
         made = []
         for app, token, tenant in apps_of(settings):
             web = Web(token, base_url=base_url, proxy=proxy)
@@ -173,6 +175,7 @@ class Reception:
                 source="slack",
                 tenant=tenant or settings.intake.tenant,
                 is_bound=tenant is not None,
+                launches=launches,
                 watch=watch,
             )
             app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
@@ -219,10 +222,11 @@ class Reception:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
-        rules = rules_of(room)
+        rules, launches = rules_of(room), launches_of(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.desk.rules = rules
+            one.desk.launches = launches
 
     async def close(self) -> None:
         """Hear nobody any more, finish what is under way."""

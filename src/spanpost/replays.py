@@ -20,6 +20,7 @@ from spanpost.domain.errors import ConfigError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.fold.orders import Launches
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import NO_SILENCE, without_beats
 from spanpost.settings import Settings, load
@@ -70,7 +71,7 @@ def replay(paths: Iterable[Path], settings: Settings | None = None, *, explain: 
     settings = settings if settings is not None else load()
     observations, lost = _read(paths)
     # What is replayed was long ago: nobody is silent in it.
-    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE)
+    rules = msgspec.structs.replace(rules_of(settings), routes=Routes(), patience=NO_SILENCE, launches=Launches())
     ledger = MemoryLedger(rules, remember=len(observations) + 1, keep=None)
     for start in range(0, len(observations), _BATCH):
         recorded = ledger.record_now(observations[start : start + _BATCH])
@@ -121,7 +122,7 @@ async def _record(observations: list[Observation], lost: dict[str, int], setting
 
     wait = timedelta(0) if deliver else NEVER
     # What falls due is folded here and now: who else waits for it would tell of it by routes of his own.
-    rules = msgspec.structs.replace(rules_of(settings), patience=NO_SILENCE, settle=wait, usage_settles=wait)
+    rules = msgspec.structs.replace(rules_of(settings), patience=NO_SILENCE, settle=wait, usage_settles=wait, launches=Launches())
     if not deliver:
         rules = msgspec.structs.replace(rules, routes=Routes())
     ledger = open_ledger(settings, rules)

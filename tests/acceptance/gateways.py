@@ -27,8 +27,8 @@ def free_port() -> int:
 class Gateway:
     """`spanpost run` on ports of its own."""
 
-    def __init__(self, dsn: str, directory: Path, **environment: str) -> None:
-        self.http, self.grpc = free_port(), free_port()
+    def __init__(self, dsn: str, directory: Path, *, http: int = 0, **environment: str) -> None:
+        self.http, self.grpc = http or free_port(), free_port()
         self._log = directory / f"gateway-{self.http}.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
         self._environment = {
@@ -78,9 +78,9 @@ class Gateway:
 
 
 @contextmanager
-def run_gateway(dsn: str, directory: Path, **environment: str) -> Iterator[Gateway]:
+def run_gateway(dsn: str, directory: Path, *, http: int = 0, **environment: str) -> Iterator[Gateway]:
     """Run a gateway on that database until the end of the block."""
-    gateway = Gateway(dsn, directory, **environment)
+    gateway = Gateway(dsn, directory, http=http, **environment)
     try:
         yield gateway
     finally:

@@ -124,8 +124,10 @@ class Street:
 
 
 @asynccontextmanager
-async def street(dsn: str, directory: Path, *, gateways: int = 1, is_http: bool = False) -> AsyncIterator[Street]:
-    (directory / "spanpost.toml").write_text(RULES)
+async def street(
+    dsn: str, directory: Path, *, gateways: int = 1, is_http: bool = False, rules: str = RULES, http: int = 0
+) -> AsyncIterator[Street]:
+    (directory / "spanpost.toml").write_text(rules)
     port = free_port()
     environment = {
         "SPANPOST_SLACK__TOKEN": BOT_TOKEN,
@@ -134,7 +136,7 @@ async def street(dsn: str, directory: Path, *, gateways: int = 1, is_http: bool 
         "SPANPOST_SLACK__BASE_URL": f"http://127.0.0.1:{port}/api/",
         **({"SPANPOST_DESK__SIGNING_SECRET": SECRET} if is_http else {"SPANPOST_DESK__APP_TOKEN": APP_TOKEN}),
     }
-    made = [Gateway(dsn, directory, **environment) for _ in range(gateways)]
+    made = [Gateway(dsn, directory, http=0 if i else http, **environment) for i in range(gateways)]
     database = await asyncpg.connect(dsn)
     try:
         with run_local_slack(directory, f"{made[0].url}/slack/events" if is_http else "", port) as url:

@@ -393,3 +393,40 @@ def test_an_agent_imports_the_api_and_the_conventions_alone() -> None:
         "spanpost.conventions",
     ]
     assert [m for m in loaded if m.startswith(("msgspec", "pydantic", "opentelemetry.sdk"))] == []
+
+
+def test_an_order_is_taken_once(emitted: Emitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first topmost task of a process that a launcher started says by which order it runs; those below and after it do not."""
+    monkeypatch.setenv(
+        "SPANPOST_ORDER", '{"id": "o-1", "retry_of": "t-1", "caused_by": null, "requested_by": "alice", "text": "x"}'
+    )
+    with (
+        agent_task("first", requested_by="bob", tracer=emitted.tracer),
+        agent_task("below", tracer=emitted.tracer),
+    ):
+        assert "SPANPOST_ORDER" not in os.environ
+    with agent_task("second", tracer=emitted.tracer):
+        pass
+    said = {span.name: dict(span.attributes or {}) for span in emitted.spans}
+    assert (said["first"][c.ORDER_ID], said["first"][c.RETRY_OF], said["first"][c.REQUESTED_BY]) == ("o-1", "t-1", "bob")
+    assert c.CAUSED_BY not in said["first"]
+    assert [name for name in said if c.ORDER_ID in said[name]] == ["first"]
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '"x"', '{"id": 7}', "{}"])
+def test_an_order_that_is_none_harms_nothing(emitted: Emitted, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Whatever stands in the variable, the task runs."""
+    monkeypatch.setenv("SPANPOST_ORDER", text)
+    with agent_task("first", tracer=emitted.tracer):
+        pass
+    assert c.ORDER_ID not in (emitted.only.attributes or {})
+
+
+def test_an_order_that_was_handed_on(emitted: Emitted) -> None:
+    """What a webhook posted, or Celery was called with, is an order as well; what is said of the task itself wins."""
+    order = {"id": "o-2", "retry_of": "t-2", "caused_by": "t-0"}
+    for given in (order, {"type": "order.launch", "data": order}):
+        with agent_task("x", order=given, retry_of="mine", tracer=emitted.tracer):
+            pass
+        said = dict(emitted.spans[-1].attributes or {})
+        assert (said[c.ORDER_ID], said[c.RETRY_OF], said[c.CAUSED_BY]) == ("o-2", "mine", "t-0")

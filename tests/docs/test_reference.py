@@ -66,7 +66,7 @@ def _quotes(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```\w+ no-run: quoted from (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md"])
+@pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md", "reference/launcher-plugins.md"])
 def test_quotes_are_verbatim(page: str) -> None:
     """What a page quotes from a plugin stands there, letter by letter."""
     found = _quotes((ROOT / "docs" / page).read_text())
@@ -82,7 +82,7 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     from dataclasses import fields
 
     from spanpost import Budget, DeliveryError, Rejected, Sink, SinkPlugin, SinkSettings
-    from spanpost.sinks.base import Checks, Figured, Routed
+    from spanpost.sinks.base import Checks, Figured, Restarts, Routed
     from spanpost.sinks.plugin import GROUP
 
     page = (REFERENCE / "sink-plugins.md").read_text()
@@ -93,7 +93,7 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
             r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S
         )
     }
-    of_protocols = [item for one in (Sink, Checks, Routed, Figured) for item in vars(one).items()]
+    of_protocols = [item for one in (Sink, Checks, Routed, Restarts, Figured) for item in vars(one).items()]
     methods = {name for name, one in of_protocols if inspect.isfunction(one) and not name.startswith("_")}
     assert rows == {
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},

@@ -16,6 +16,7 @@ from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_left import ExerciseLeft
+from spanpost.testing.exercise_orders import ExerciseOrders
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_runs import ExerciseRuns
@@ -39,6 +40,7 @@ class Everything(
     ExerciseAlerts,
     ExerciseBrowse,
     ExerciseLeft,
+    ExerciseOrders,
     ExercisePacing,
     ExercisePeople,
     ExerciseRuns,

@@ -14,6 +14,8 @@ import pytest
 from spanpost.assembly import enabled_sinks, open_sinks
 from spanpost.cli.examination import _sinks
 from spanpost.domain.errors import ConfigError
+from spanpost.launchers import base as launchers
+from spanpost.launchers import registry as launcher_registry
 from spanpost.settings import load
 from spanpost.sinks import registry
 
@@ -216,7 +218,9 @@ def test_check_tells_of_plugins(install: Install) -> None:
 def test_our_plugins_are_installed(plugin: Path) -> None:
     """In CI nothing in plugins/ can go untested because it is not installed."""
     project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
-    missing = set(project["entry-points"][registry.GROUP]) - set(registry.names())
+    declared = project["entry-points"]
+    missing = set(declared.get(registry.GROUP, ())) - set(registry.names())
+    missing |= set(declared.get(launchers.GROUP, ())) - set(launcher_registry.kinds())
     if missing and os.environ.get("CI") != "true":
         pytest.skip(f"{plugin.name} is not installed: pip install -e {plugin.relative_to(ROOT)}")
     assert missing == set()

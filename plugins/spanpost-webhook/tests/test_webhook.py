@@ -21,12 +21,16 @@ import spanpost  # noqa: E402
 from spanpost import ConfigError, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown  # noqa: E402
 from spanpost.domain.checkpoints import Kind  # noqa: E402
 from spanpost.settings import load  # noqa: E402
+from spanpost.testing.exercise_launcher import CHECKS as LAUNCHER_CHECKS  # noqa: E402
+from spanpost.testing.exercise_launcher import an_order  # noqa: E402
 from spanpost.testing.exercise_sink import CHECKS, a_hostile_task  # noqa: E402
 from spanpost.testing.http import Answer, HttpReceiver  # noqa: E402
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task  # noqa: E402
+from spanpost_webhook.launcher import WebhookLauncher  # noqa: E402
 from spanpost_webhook.payload import body_of, id_of  # noqa: E402
-from spanpost_webhook.settings import WebhookSettings  # noqa: E402
-from spanpost_webhook.sink import PATIENCE, WebhookSink, retry_after  # noqa: E402
+from spanpost_webhook.post import PATIENCE, retry_after  # noqa: E402
+from spanpost_webhook.settings import WebhookLauncherSettings, WebhookSettings  # noqa: E402
+from spanpost_webhook.sink import WebhookSink  # noqa: E402
 
 OLD = "whsec_" + base64.b64encode(b"old canary key, 32 bytes of it!!").decode()
 NEW = "whsec_" + base64.b64encode(b"new canary key, 32 bytes of it!!").decode()
@@ -306,3 +310,23 @@ def test_every_setting_stands_in_the_readme():
 def test_every_kind_stands_in_the_readme():
     """The README names each kind of news that a `type` can hold."""
     assert {kind for kind in Kind if f"`{kind}`" not in README.read_text()} == set()
+
+
+@pytest.mark.parametrize("check", LAUNCHER_CHECKS, ids=lambda c: c.__name__)
+async def test_it_behaves_as_a_launcher(check):
+    """As a launcher the webhook passes the suite that every launcher is held to."""
+    async with HttpReceiver() as receiver:
+        await check(lambda: WebhookLauncher("ci", WebhookLauncherSettings(url=receiver.url, secret=NEW)))
+
+
+async def test_an_order_is_verified_by_its_receiver():
+    """The receivers' own library accepts an order, whose id is that of each try."""
+    async with HttpReceiver() as receiver:
+        launcher = WebhookLauncher("ci", WebhookLauncherSettings(url=receiver.url, secret=NEW))
+        for _ in range(2):
+            await launcher.launch(an_order(text="Fix ✂"))
+        await launcher.close()
+    first, second = receiver.posted
+    told = standardwebhooks.Webhook(NEW).verify(first.body, first.headers)
+    assert (told["type"], told["data"]["text"], told["data"]["retry_of"]) == ("order.launch", "Fix ✂", "task-1")
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == f"order_{an_order().id.hex}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SCOPE = "spanpost.agent"
+#: Where a process that a launcher started finds its order.
+ORDER_VARIABLE = "SPANPOST_ORDER"
 _TASK_KEY = otel_context.create_key("spanpost-agent-task")
 
 
@@ -140,16 +144,28 @@ def _final_status(said: str | None, error: BaseException | None) -> str:
 class AgentTask:
     """A task to be run: a context manager (sync and async) or a decorator. Made by `agent_task`."""
 
-    def __init__(self, name: str, attributes: Mapping[str, Any], task_id: str | None, tracer: Tracer | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        attributes: Mapping[str, Any],
+        task_id: str | None,
+        tracer: Tracer | None,
+        *,
+        takes_order: bool = False,
+    ) -> None:
         self._name = name
         self._attributes = attributes
         self._task_id = task_id
         self._tracer = tracer
+        self._takes_order = takes_order
         self._entered: list[tuple[Task, Any]] = []
 
     def _start(self) -> Task:
         tracer = self._tracer or trace.get_tracer(_SCOPE)
-        return Task(tracer.start_span(self._name, attributes=dict(self._attributes)), self._task_id)
+        attributes = dict(self._attributes)
+        if self._takes_order and not trace.get_current_span().get_span_context().is_valid:
+            attributes = {**_order_of_process(), **attributes}
+        return Task(tracer.start_span(self._name, attributes=attributes), self._task_id)
 
     def __enter__(self) -> Task:
         task = self._start()
@@ -185,6 +201,7 @@ def agent_task(
     requested_by: str | None = None,
     parent_id: str | None = None,
     retry_of: str | None = None,
+    order: Mapping[str, Any] | None = None,
     links: Mapping[str, str] | None = None,
     attributes: Mapping[str, Any] | None = None,
     tracer: Tracer | None = None,
@@ -193,6 +210,8 @@ def agent_task(
 
     It ends ``complete``; ``error`` when an exception leaves it (recorded once, and raised on); ``cancelled`` when it was
     cancelled or interrupted. `name` is the title that a person reads. Give `task_id` to continue a task in another process.
+    `order` is what a launcher of spanpost's was told (`started_by`): the task says by which order it runs, and of which task it is a
+    retry. Not given, the first topmost task of a process that a launcher started takes it from the environment.
 
         with agent_task("Fix the build", agent="builder", repo="acme/shop", topic="ci") as task:
             task.checkpoint("found the failing test", progress=30)
@@ -213,7 +232,27 @@ def agent_task(
         **{c.LINK_PREFIX + k: v for k, v in (links or {}).items()},
         **(attributes or {}),
     }
-    return AgentTask(name, without_none(said), task_id, tracer)
+    ordered = started_by(order) if order is not None else {}
+    return AgentTask(name, {**ordered, **without_none(said)}, task_id, tracer, takes_order=order is None)
+
+
+def started_by(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a task says of the order by which it was started: a launcher's JSON, whole or its ``data``."""
+    told = order["data"] if isinstance(order.get("data"), Mapping) else order
+    names = {c.ORDER_ID: "id", c.RETRY_OF: "retry_of", c.CAUSED_BY: "caused_by", c.REQUESTED_BY: "requested_by"}
+    return {name: value for name, key in names.items() if isinstance(value := told.get(key), str) and value}
+
+
+def _order_of_process() -> dict[str, Any]:
+    """Take the order by which this process was started; once, and neither a second task nor a child process has it again."""
+    text = os.environ.pop(ORDER_VARIABLE, "")
+    if not text:
+        return {}
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return {}
+    return started_by(told) if isinstance(told, dict) else {}
 
 
 def current_task() -> Task | None:

@@ -14,6 +14,10 @@ from spanpost.desk import words
 from spanpost.desk.base import Asked, Hall, Message, Watches
 from spanpost.desk.who import FOREIGN, VIEW, Found, Look, Person, Rules, Ruling, judge
 from spanpost.domain.interventions import Actor, Intervention, Result, Verb, Verdict
+from spanpost.domain.tasks import Task
+from spanpost.fold.ids import named
+from spanpost.fold.orders import Launches
+from spanpost.fold.redact import line
 
 log = logging.getLogger("spanpost.desk")
 
@@ -49,6 +53,21 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that somebody wants to be started, as it was heard."""
+
+    launcher: str
+    text: str = ""
+    parameters: dict[str, str] = {}
+    user: str
+    #: Where they said it.
+    message: Message
+    is_foreign: bool = False
+    #: The same for every repeat of the same asking.
+    once: str
+    at: datetime
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an act, and what the person is told of it; empty where the message will show it."""
 
@@ -72,6 +91,7 @@ class Desk:
         source: str,
         tenant: str,
         is_bound: bool = False,
+        launches: Launches | None = None,
         watch: Watches | None = None,
     ) -> None:
         self.hall = hall
@@ -81,8 +101,8 @@ class Desk:
         self._tenant = tenant
         self._is_bound = is_bound
         self._watch = watch
-        #: Set where retries are launched by something.
-        self.can_retry = False
+        #: Which launchers there are, and which of them starts a task again.
+        self.launches = launches or Launches()
 
     async def find(self, key: UUID, message: Message) -> Asked | None:
         """Return what a key is about, unless it is another tenant's. Raises `LedgerUnavailable`."""
@@ -144,7 +164,7 @@ class Desk:
         if act.is_foreign:
             return asked, Ruling(refusal=FOREIGN, person=Person(id=act.user))
         ruling = await self.rule(act.verb, asked, act.user, act.message)
-        if ruling.is_granted and act.verb is Verb.RETRY and not self.can_retry:
+        if ruling.is_granted and act.verb is Verb.RETRY and not self.launches.retrier(asked.task):
             ruling = Ruling(refusal=words.NOBODY_LISTENS, person=ruling.person)
         return asked, ruling
 
@@ -154,6 +174,7 @@ class Desk:
         return options[act.option] if act.option is not None and 0 <= act.option < len(options) else None
 
     async def _record(self, act: Act, asked: Asked | None, ruling: Ruling) -> Outcome:
+        launcher = self.launches.retrier(asked.task) if asked is not None and act.verb is Verb.RETRY else ""
         intervention = Intervention(
             tenant=asked.task.tenant if asked is not None else self._tenant,
             verb=act.verb,
@@ -162,6 +183,7 @@ class Desk:
             option=(self._option(act, asked) or "") if asked is not None and act.verb is Verb.CHOOSE else "",
             text=act.text[:MOST_WORDS],
             source=self._source,
+            launcher=launcher,
             once=act.once,
             refusal=ruling.refusal,
             at=act.at,
@@ -169,6 +191,40 @@ class Desk:
         verdict = await self.hall.intervene(intervention)
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
         told = self._told(act, verdict, ruling)
+        return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
+
+    async def start(self, order: Start, tenant: str = "") -> Outcome:
+        """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
+
+        The rules are asked for the action ``start``, of a task that is not there yet: such as ask for nothing but tenant and launcher.
+        """
+        tenant = tenant or self._tenant
+        key = start_key(tenant, order.once)
+        blank = Task(uid=key, tenant=tenant, task_id="", name=order.text)
+        asked = Asked(key=key, task=blank, is_told_there=True, launcher=order.launcher)
+        if order.is_foreign:
+            ruling = Ruling(refusal=FOREIGN, person=Person(id=order.user))
+        else:
+            ruling = await self.rule(Verb.START, asked, order.user, order.message)
+        if ruling.is_granted and order.launcher not in self.launches.launchers:
+            known = ", ".join(sorted(self.launches.launchers)) or "none"
+            ruling = Ruling(refusal=f"there is no launcher {line(order.launcher, 60)!r} (there: {known})", person=ruling.person)
+        intervention = Intervention(
+            tenant=tenant,
+            verb=Verb.START,
+            key=key,
+            actor=actor_of(self._source, ruling.person or Person(id=order.user), order.message),
+            text=order.text[:MOST_WORDS],
+            source=self._source,
+            launcher=order.launcher,
+            parameters=order.parameters,
+            once=order.once,
+            refusal=ruling.refusal,
+            at=order.at,
+        )
+        verdict = await self.hall.intervene(intervention)
+        self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
+        told = "" if verdict.is_repeat or not ruling.refusal else words.refused(ruling)
         return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     def _told(self, act: Act, verdict: Verdict, ruling: Ruling) -> str:
@@ -181,6 +237,11 @@ class Desk:
     def _count(self, verb: str, result: Result, *, is_repeat: bool = False) -> None:
         if self._watch is not None:
             self._watch.intervened(str(verb), "repeat" if is_repeat else str(result), self._source)
+
+
+def start_key(tenant: str, once: str) -> UUID:
+    """Return what stands for the task that is to be started."""
+    return UUID(bytes=named(f"{tenant}\0start\0{once}"))
 
 
 def actor_of(source: str, person: Person, message: Message) -> Actor:

@@ -37,6 +37,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     #: The message that was named is one in which this task is told: as the receipts say, or where there is none of it yet, since
     #: it is ours and the key stands in it.
     is_told_there: bool = False
+    #: Of work that is to be started: by which launcher.
+    launcher: str = ""
     #: The tasks for which this one works, the nearest first.
     above: tuple[Task, ...] = ()
 

@@ -90,6 +90,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     topic: str | None = None
     environment: str | None = None
     risk: str | None = None
+    launcher: str | None = None
     users: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
@@ -109,6 +110,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             and (self.topic is None or self.topic == asked.topic)
             and (self.environment is None or self.environment == asked.environment)
             and (self.risk is None or self.risk == risk)
+            and (self.launcher is None or self.launcher == asked.launcher)
         )
 
 

@@ -66,6 +66,8 @@ def verdict(verb: Verb, verdict: Verdict) -> str:
     match verdict.result:
         case Result.DONE | Result.REFUSED:
             return ""
+        case Result.DECIDED if verb is Verb.RETRY:
+            return f"It is being tried again already, as asked{by}."
         case Result.DECIDED:
             return f"Already {decision(verdict.decision)}{by}: the first answer stands."
         case Result.VOID:

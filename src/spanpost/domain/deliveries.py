@@ -10,6 +10,7 @@ import msgspec
 
 from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.orders import Order
 from spanpost.domain.tasks import Task
 
 
@@ -91,6 +92,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[Task, ...] = ()
     #: News carries its checkpoint; state does not.
     checkpoint: Checkpoint | None = None
+    #: An order carries itself (`domain.orders`); its task is the one that it is about, or a blank one.
+    order: Order | None = None
     #: Where it tells of an alert: that alert as it is now.
     alert: Alert | None = None
     #: Which attempt to send it this is, from 1; a look does not count.

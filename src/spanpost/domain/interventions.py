@@ -26,6 +26,8 @@ class Verb(StrEnum):
     UNMUTE = "unmute"
     #: Words to the agent.
     MESSAGE = "message"
+    #: Of no task: new work by a launcher.
+    START = "start"
 
     @property
     def is_decision(self) -> bool:
@@ -63,6 +65,9 @@ class Intervention(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     #: The same for every repeat of the same act, whatever process hears it; a repeat changes nothing.
     once: str
+    #: Of a `RETRY` or `START`: the launcher that is to start it, and what it is given.
+    launcher: str = ""
+    parameters: dict[str, str] = {}
     #: Why the rules refuse it; empty: granted.
     refusal: str = ""
     #: When it was done, by the provider's clock; the row has the ledger's beside it.
@@ -99,6 +104,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decision: str = ""
     by: str = ""
     decided_at: datetime | None = None
+    #: The order that it came to (`domain.orders`).
+    order_id: UUID | None = None
     #: What it came to in the tables, for who counts; nothing in a repeat.
     recorded: Recorded | None = None
 

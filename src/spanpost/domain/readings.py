@@ -180,6 +180,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     topic: str | None = None
     requested_by: str | None = None
     retry_of: str | None = None
+    caused_by: str | None = None
+    order_id: str | None = None
     conversation_id: str | None = None
     #: The service or environment, for routing: ``service.name``, ``deployment.environment.name``.
     service: str | None = None

@@ -56,6 +56,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     topic: str | None = None
     requested_by: str | None = None
     retry_of: str | None = None
+    #: The task whose end started this one, and the order that did (`domain.orders`), as the agent says.
+    caused_by: str | None = None
+    order_id: str | None = None
     session_id: str | None = None
 
     status: str = "working"

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.assembly import launches_of
 from spanpost.controlling import question_of
 from spanpost.desk.base import Message
 from spanpost.domain.browsing import (
@@ -102,6 +103,7 @@ def go_by(parts: Parts, settings: Settings) -> None:
     )
     rules = rules_of(desk)
     parts.rules = msgspec.structs.replace(rules, rules=(*rules.rules, *BY_ROLE))
+    parts.launches = launches_of(settings)
     parts.hosts = settings.api.hosts
     parts.heartbeat = settings.api.heartbeat.total_seconds()
     parts.oidc = oidc_of(settings)

@@ -36,6 +36,8 @@ _IDENTITY = (
     ("topic", "topic"),
     ("requested_by", "requested_by"),
     ("retry_of", "retry_of"),
+    ("caused_by", "caused_by"),
+    ("order_id", "order_id"),
     ("alias", "task_alias"),
     ("parent_id", "task_parent_id"),
 )

@@ -19,6 +19,7 @@ from spanpost.domain.usage import Usage
 from spanpost.fold.approvals import Expiry
 from spanpost.fold.context import Windows
 from spanpost.fold.letters import Letter
+from spanpost.fold.orders import Launches
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import Patience
 from spanpost.fold.spend import SpendBudget
@@ -64,6 +65,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     expiry: Expiry = Expiry()
     #: How long silence is borne.
     patience: Patience = Patience()
+    #: What may be started, and what the end of a task starts.
+    launches: Launches = Launches()
     #: What is spent of budgets is counted, and warned of.
     budgets: tuple[SpendBudget, ...] = ()
 

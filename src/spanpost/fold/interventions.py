@@ -17,6 +17,7 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.interventions import Actor, ApprovalRow, Intervention, Result, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Part, log_index
+from spanpost.domain.orders import Order
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import APPROVAL, TASK, topic_of
@@ -31,8 +32,13 @@ _INTERRUPTED = "interrupted"
 _LEAST = timedelta(minutes=1)
 
 
-def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime) -> Verdict:
-    """Return what becomes of an act. `row` is the question of a decision; `task` the task that it is about, None where it is gone."""
+def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime, standing: Order | None = None) -> Verdict:
+    """Return what becomes of an act. `row` is the question of a decision; `task` the task that it is about, None where it is gone.
+
+    `standing` is the order by which this run of the task is being started again already.
+    """
+    if act.verb is Verb.START:
+        return Verdict(result=Result.REFUSED if act.refusal else Result.DONE, by=name_of(act.actor))
     if (row is None if act.verb.is_decision else task is None) or (task is not None and task.tenant != act.tenant):
         return Verdict(result=Result.UNKNOWN)
     if row is not None and row.tenant != act.tenant:
@@ -45,6 +51,14 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: da
         return Verdict(result=Result.REFUSED, **about)
     if row is None:
         assert task is not None
+        if standing is not None:
+            told: dict[str, Any] = {
+                "decision": str(act.verb),
+                "by": standing.by,
+                "decided_at": standing.at,
+                "order_id": standing.id,
+            }
+            return Verdict(result=Result.DECIDED, **about, **told)
         return Verdict(result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about)
     decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
     match row.state:

@@ -109,16 +109,16 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
     def takes(self, task: Task) -> bool:
         """Say whether the task is the route's."""
         return (
-            _is_wanted(self.tenant, task.tenant)
-            and _is_wanted(self.agent, task.agent_name)
-            and _is_wanted(self.topic, task.topic)
-            and _is_wanted(self.environment, task.environment)
-            and _is_wanted(self.service, task.service)
-            and _is_wanted(self.repo, task.repo)
-            and _is_wanted(self.status, task.status)
+            is_wanted(self.tenant, task.tenant)
+            and is_wanted(self.agent, task.agent_name)
+            and is_wanted(self.topic, task.topic)
+            and is_wanted(self.environment, task.environment)
+            and is_wanted(self.service, task.service)
+            and is_wanted(self.repo, task.repo)
+            and is_wanted(self.status, task.status)
             and (self.least <= Severity.INFO or self._is_grave(task))
             and (self.cost_usd is None or (task.cost_usd is not None and task.cost_usd >= self.cost_usd))
-            and all(_is_wanted(wanted, attribute(task, name)) for name, wanted in self.attributes)
+            and all(is_wanted(wanted, attribute(task, name)) for name, wanted in self.attributes)
         )
 
     def _is_grave(self, task: Task) -> bool:
@@ -140,14 +140,15 @@ def described(task: Task, attributes: Mapping[str, object]) -> Task:
     return msgspec.structs.replace(task, **fields, attributes={**said, **task.attributes})
 
 
-def _is_wanted(wanted: Wanted, value: str | None) -> bool:
+def is_wanted(wanted: Wanted, value: str | None) -> bool:
+    """Say whether a value is the one, or one of those, that is asked for."""
     if wanted is None:
         return True
     if value is None:
         return False
     if isinstance(wanted, str):
         return wanted == value or ("*" in wanted and _pattern(wanted).fullmatch(value) is not None)
-    return any(_is_wanted(one, value) for one in wanted)
+    return any(is_wanted(one, value) for one in wanted)
 
 
 @lru_cache(1024)

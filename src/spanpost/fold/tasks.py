@@ -318,6 +318,8 @@ def as_task(
         topic=known("topic"),
         requested_by=known("requested_by"),
         retry_of=known("retry_of"),
+        caused_by=known("caused_by"),
+        order_id=known("order_id"),
         session_id=known("conversation"),
         status=verdict.status,
         end_reason=verdict.end_reason,

@@ -29,6 +29,7 @@ from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
 from spanpost.domain.observations import Observation
+from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
 from spanpost.domain.spend import Limits, Spent
@@ -44,6 +45,8 @@ __all__ = [
     "DeliveryRow",
     "GiveUp",
     "Ledger",
+    "OrderQuery",
+    "OrderRow",
     "Outcome",
     "RetryAt",
     "TaskQuery",
@@ -120,6 +123,30 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None = None
     task_uid: UUID | None = None
     limit: int = 50
+
+
+class OrderQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which orders to list, newest first."""
+
+    tenant: str | None = None
+    #: ``launch:<launcher>`` or ``hook:<provider>``.
+    carrier: str | None = None
+    #: The task that they are about.
+    task_uid: UUID | None = None
+    id: UUID | None = None
+    limit: int = 50
+
+
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An order, and what became of its letter."""
+
+    order: Order
+    #: waiting, sending, delivered or dead; empty where the letter was let go of.
+    state: str = ""
+    reason: str = ""
+    error: str = ""
+    #: What the launcher brought back (`Receipt.ref`).
+    ref: dict[str, Any] = {}
 
 
 class Alerted(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +283,17 @@ class Ledger(Protocol):
         A repeat (the same `once`) changes nothing and is answered as the first was. Raises `LedgerUnavailable`: nothing was recorded,
         or its answer was lost; asked again it is the same act.
         """
+        ...
+
+    async def order(self, order: Order, *, signature: str = "") -> Taken:
+        """Place an order, with the letter that carries it; the same is placed once, whoever places it.
+
+        `signature` proves a request that came in: the same is replayed when it was heard within the hour.
+        """
+        ...
+
+    async def orders(self, query: OrderQuery) -> list[OrderRow]:
+        """List orders, newest first."""
         ...
 
     async def approval(self, key: UUID) -> ApprovalRow | None:

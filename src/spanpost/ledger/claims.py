@@ -24,12 +24,13 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.carrying import carries, lanes_of, last
 from spanpost.fold.mend import mend_text
+from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Closed
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import now_shown
 from spanpost.ledger import alerts as alert_rows
 from spanpost.ledger import buckets as bucket_rows
-from spanpost.ledger import handovers
+from spanpost.ledger import handovers, order_rows
 from spanpost.ledger.base import Budgets, alert_of, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 
@@ -304,6 +305,7 @@ async def _deliveries(
     if ids:
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
             told[row["id"]] = checkpoint_of(row)
+    ordered = await order_rows.known(connection, {id for id in ids if id not in told})
     about = {r["id"]: alert_of(tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])) for r in rows}
     alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out: list[Delivery] = []
@@ -318,7 +320,10 @@ async def _deliveries(
                     unneeded.append(r["id"])
                     continue
                 moved[r["id"]], task = root, root or Task(uid=r["task_uid"], tenant=r["tenant"], task_id="")
-        if task is None or (r["mode"] == Mode.NEWS and checkpoint is None):
+        asked = ordered.get(r["checkpoint_id"])
+        if asked is not None:
+            task = task or blank_task(asked)
+        if task is None or (r["mode"] == Mode.NEWS and checkpoint is None and asked is None):
             continue
         out.append(
             Delivery(
@@ -333,6 +338,7 @@ async def _deliveries(
                 task=task,
                 children=tuple(children.get(task.uid, ())),
                 checkpoint=checkpoint,
+                order=asked,
                 alert=alerts.get(about[r["id"]] or _NONE),
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],

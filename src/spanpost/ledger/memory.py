@@ -20,6 +20,7 @@ from spanpost.domain.deliveries import Delivery
 from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
 from spanpost.domain.observations import Observation, Part
+from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
@@ -34,12 +35,25 @@ from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, d
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
-from spanpost.ledger.base import SHOWN, Alerted, ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.base import (
+    SHOWN,
+    Alerted,
+    ApprovalQuery,
+    BudgetRow,
+    Budgets,
+    DeliveryRow,
+    Hears,
+    OrderQuery,
+    OrderRow,
+    TaskQuery,
+    unlimited,
+)
 from spanpost.ledger.memory_alerts import Alerts
 from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
+from spanpost.ledger.memory_orders import Orders
 from spanpost.ledger.memory_people import People
 from spanpost.ledger.memory_spend import MemorySpend
 from spanpost.ledger.memory_tasks import Tasks
@@ -119,11 +133,12 @@ class MemoryLedger:
         self._timers: dict[Key, datetime] = {}
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
-        self._people = People(self, clock, self._timers)
+        self._orders = Orders(self._letters, clock)
+        self._people = People(self, clock, self._timers, self._orders)
         self._spend = MemorySpend(clock)
-        self._alerts = Alerts(self, clock)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(self, self._people, clock)
+        self._alerts = Alerts(self, clock)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -317,6 +332,7 @@ class MemoryLedger:
         self._letters.wake(folded.woken)
         for letter in folded.letters:
             self._letters.post(letter, is_new=letter.checkpoint_id in fresh)
+        ordered = self._orders.on_end(folded, self.rules.launches)
         return Recorded(
             tasks=folded.tasks,
             started=folded.started,
@@ -325,7 +341,7 @@ class MemoryLedger:
             settled=folded.settled,
             corrections=folded.corrections,
             waited=durations.waited(folded, {c.id for c in new}),
-            deliveries=len(folded.letters),
+            deliveries=len(folded.letters) + ordered,
             coalesced=self._letters.take_coalesced(),
             lost=folded.lost,
         )
@@ -459,6 +475,10 @@ class MemoryLedger:
         """Return a checkpoint by its id."""
         return self._checkpoints.get(id)
 
+    def order_of(self, id: UUID) -> Order | None:
+        """Return an order by its id."""
+        return self._orders.known.get(id)
+
     def below(self, root: Task) -> tuple[Task, ...]:
         """Return the tasks below a root task."""
         return tuple(map(self.shown, self._tasks.below(root.uid)))
@@ -480,6 +500,16 @@ class MemoryLedger:
     async def intervene(self, act: Intervention) -> Verdict:
         """Record what a person did, and what it changes. See `Ledger.intervene`."""
         return self._people.intervene(act)
+
+    async def order(self, order: Order, *, signature: str = "") -> Taken:
+        """Place an order, with the letter that carries it. See `Ledger.order`."""
+        if signature and not self._people.is_first(signature):
+            return Taken.REPLAYED
+        return Taken.NEW if self._orders.place([order]) else Taken.KNOWN
+
+    async def orders(self, query: OrderQuery) -> list[OrderRow]:
+        """List orders, newest first."""
+        return self._orders.listed(query)
 
     async def approval(self, key: UUID) -> ApprovalRow | None:
         """Return a question by its opaque key."""

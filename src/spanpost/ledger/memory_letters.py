@@ -16,14 +16,16 @@ from spanpost.domain import fleet
 from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
+from spanpost.domain.orders import Order
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.batch import Rules
 from spanpost.fold.carrying import anew, carries, lanes_of, last
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
+from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Bucket, Closed
-from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, alert_of, has_sent, row_of, wait_of
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, OrderRow, alert_of, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
 
 
@@ -36,6 +38,7 @@ class Knows(Protocol):
 
     def checkpoint(self, id: UUID) -> Checkpoint | None: ...
 
+    def order_of(self, id: UUID) -> Order | None: ...
     def alert(self, id: UUID) -> Alert | None: ...
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
@@ -112,8 +115,8 @@ class Letters:
         now = self._clock()
         known = self._ids.get((letter.sink, letter.key))
         if known is None:
-            task = self._knows.task(letter.task_uid)
-            row = _Letter(next(self._numbers), letter, task.tenant if task is not None else "default", now)
+            about = self._knows.task(letter.task_uid) or self._order(letter)
+            row = _Letter(next(self._numbers), letter, about.tenant if about is not None else "default", now)
             self._ids[letter.sink, letter.key] = row.id
             self._letters[row.id] = row
             if row.is_state:
@@ -357,7 +360,10 @@ class Letters:
                 return None
             task = root or Task(uid=letter.task_uid, tenant=row.tenant, task_id="")
         checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
-        if task is None or (letter.mode is Mode.NEWS and checkpoint is None):
+        order = self._order(letter) if checkpoint is None else None
+        if order is not None:
+            task = task or blank_task(order)
+        if task is None or (letter.mode is Mode.NEWS and checkpoint is None and order is None):
             row.reason, row.error = "gone", "what it told of is no more"
             self._set(row, "dead")
             return None
@@ -379,6 +385,7 @@ class Letters:
             task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
+            order=order,
             alert=self._knows.alert(about) if (about := alert_of(task, checkpoint)) is not None else None,
             attempt=row.attempt,
             born_at=row.born_at,
@@ -397,6 +404,9 @@ class Letters:
         lanes = lanes_of(letter.sink, root, self._knows.rules.routes) if root is not None else ()
         elsewhere = next((self._receipts[letter.sink, x] for x in lanes if (letter.sink, x) in self._receipts), None)
         return last(delivery, self._knows.shown(root) if root is not None else None, elsewhere)
+
+    def _order(self, letter: Letter) -> Order | None:
+        return self._knows.order_of(letter.checkpoint_id) if letter.checkpoint_id is not None else None
 
     def due_in(self, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
         """Seconds until a letter may be claimed; None when nothing waits."""
@@ -517,7 +527,7 @@ class Letters:
                     mode=row.letter.mode,
                     state=row.state,
                     task_id=task.task_id if task is not None else "",
-                    kind=checkpoint.kind if checkpoint is not None else "state",
+                    kind=checkpoint.kind if checkpoint is not None else "state" if row.is_state else "order",
                     attempt=row.attempt,
                     born_at=row.born_at,
                     not_before=row.not_before,
@@ -534,6 +544,14 @@ class Letters:
         found = [r for r in self._letters.values() if r.lane[0] == sink and r.receipt is not None and _holds(r.receipt, ref)]
         best = max(found, key=lambda row: (row.is_state, row.id), default=None)
         return best.letter.task_uid if best is not None else None
+
+    def of(self, order: Order) -> OrderRow:
+        """Return an order with what became of its letter."""
+        row = self._letters.get(self._ids.get((order.carrier, str(order.id)), 0))
+        if row is None:
+            return OrderRow(order=order)
+        ref = row.receipt.ref if row.receipt is not None else {}
+        return OrderRow(order=order, state=row.state, reason=row.reason, error=row.error, ref=ref)
 
     def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
         """Set dead letters waiting again."""

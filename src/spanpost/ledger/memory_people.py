@@ -11,14 +11,16 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.browsing import Happening, TimelineKey
-from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verdict
+from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verb, Verdict
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as judging
+from spanpost.fold import orders as ordering
 from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.ids import named
 from spanpost.ledger.base import ApprovalQuery, Hears
+from spanpost.ledger.memory_orders import Orders
 
 log = logging.getLogger("spanpost.ledger.memory")
 
@@ -48,8 +50,9 @@ class _Act(msgspec.Struct, frozen=True):
 class People:
     """Questions and acts of one process's ledger. `timers` are the ledger's."""
 
-    def __init__(self, knows: Knows, clock: Callable[[], datetime], timers: dict[bytes, datetime]) -> None:
+    def __init__(self, knows: Knows, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders) -> None:
         self._knows = knows
+        self._orders = orders
         self._clock = clock
         self._timers = timers
         self.rows: dict[UUID, ApprovalRow] = {}
@@ -104,7 +107,8 @@ class People:
         now = self._clock()
         row = self.rows.get(act.key) if act.verb.is_decision else None
         task = self._task(row.task_uid if row is not None else act.key) if row is not None or not act.verb.is_decision else None
-        verdict = judging.judge(act, row, task, now)
+        retried = task if act.verb is Verb.RETRY and act.launcher else None
+        verdict = judging.judge(act, row, task, now, self._orders.standing(retried) if retried is not None else None)
         recorded = Recorded()
         topics: set[bytes] = set()
         if verdict.result is Result.DONE:
@@ -116,6 +120,12 @@ class People:
             elif task is not None:
                 recorded = self._knows.record_own([judging.done(act, task, now)])
                 topics = judging.topics_of(task)
+            first = self._orders.first(task) if task is not None else None
+            who = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
+            order = ordering.of_act(act, task, first, now, **who)
+            if order is not None:
+                recorded = recorded.plus(Recorded(deliveries=self._orders.place([order])))
+                verdict = msgspec.structs.replace(verdict, order_id=order.id)
         self._numbers += 1
         self._acts[act.tenant, act.once] = _Act(self._numbers, act, verdict, now)
         if len(self._acts) > _ACTS:

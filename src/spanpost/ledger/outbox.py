@@ -28,7 +28,8 @@ from spanpost.ledger.handovers import Handover
 RANK = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
 _ROW = "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int2[], $7::uuid[], $8::uuid[])"
 _GIVEN = f"FROM {_ROW} WITH ORDINALITY AS g(sink, address, lane, key, urgency, rank, task_uid, checkpoint_id, i)"
-_TENANT = "coalesce((SELECT t.tenant FROM agent_tasks t WHERE t.uid = g.task_uid), 'default')"
+_TENANT = """coalesce((SELECT t.tenant FROM agent_tasks t WHERE t.uid = g.task_uid),
+  (SELECT o.tenant FROM launch_orders o WHERE o.id = g.checkpoint_id), 'default')"""
 
 #: A lane under way stays as it is: who settles it looks what comes next. Without a receipt, or for news, the next call is a post.
 _LANES = """
@@ -101,7 +102,8 @@ RETURNING sink, born_at < statement_timestamp() AS is_coalesced"""
 _WITHDRAW = """
 DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting' AND receipt IS NULL AND NOT unsure"""
 _LIST = """
-SELECT d.id, d.sink, d.address, d.lane, d.mode, d.state, coalesce(t.task_id, '') AS task_id, coalesce(c.kind, 'state') AS kind,
+SELECT d.id, d.sink, d.address, d.lane, d.mode, d.state, coalesce(t.task_id, '') AS task_id,
+  coalesce(c.kind, CASE d.mode WHEN 'news' THEN 'order' ELSE 'state' END) AS kind,
   d.attempt, d.born_at, d.not_before, d.reason, d.error
 FROM deliveries d
 LEFT JOIN task_redirects r ON r.uid = d.task_uid

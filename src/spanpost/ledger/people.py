@@ -14,16 +14,18 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verdict
+from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verb, Verdict
 from spanpost.domain.observations import Observation
+from spanpost.domain.orders import Order, Taken
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as judging
+from spanpost.fold import orders as ordering
 from spanpost.fold import walk
 from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.batch import Placed, Rules
-from spanpost.ledger import interventions
-from spanpost.ledger.base import ApprovalQuery, Hears
+from spanpost.ledger import interventions, orders
+from spanpost.ledger.base import ApprovalQuery, Hears, OrderQuery, OrderRow
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.quarantine import mended
 from spanpost.ledger.rows import tidy
@@ -93,7 +95,12 @@ class People(ABC):
         if before is not None:
             return msgspec.structs.replace(before, is_repeat=True)
         row, task = await self._about(connection, act, is_locked=True)
-        verdict = judging.judge(act, row, task, now)
+        standing = None
+        if act.verb is Verb.RETRY and act.launcher and task is not None:
+            # One after the other: who asks for the same run at this moment has locked the same trace.
+            await self._lock_more(connection, locked, self._touched(act, None, task) - locked)
+            standing = await orders.standing(connection, task)
+        verdict = judging.judge(act, row, task, now, standing)
         if verdict.result is Result.UNKNOWN:
             row = None  # whose it is, is no business of theirs
         recorded = Recorded()
@@ -108,6 +115,13 @@ class People(ABC):
             elif task is not None:
                 recorded = await self._fold_in(connection, judging.done(act, task, now), locked, now)
                 await interventions.notify(connection, judging.topics_of(task))
+            first = await orders.first(connection, task) if task is not None else None
+            who = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
+            order = ordering.of_act(act, task, first, now, **who)
+            if order is not None:
+                placed = await orders.place(connection, [order])
+                recorded = recorded.plus(Recorded(deliveries=len(placed)))
+                verdict = msgspec.structs.replace(verdict, order_id=order.id)
         await interventions.write_act(connection, act, verdict, row)
         return msgspec.structs.replace(verdict, recorded=recorded)
 
@@ -124,6 +138,20 @@ class People(ABC):
                 raise
             log.warning("what a person did stands, and is not shown at its task: %s", error, exc_info=True)
             return Recorded()
+
+    async def order(self, order: Order, *, signature: str = "") -> Taken:
+        """Place an order, with the letter that carries it. See `Ledger.order`."""
+
+        async def work(connection: Any) -> Taken:
+            if signature and not await interventions.is_first(connection, signature):
+                return Taken.REPLAYED
+            return Taken.NEW if await orders.place(connection, [order]) else Taken.KNOWN
+
+        return await self._run(work)
+
+    async def orders(self, query: OrderQuery) -> list[OrderRow]:
+        """List orders, newest first."""
+        return await self._run(lambda c: orders.listed(c, query))
 
     # --- deadlines ------------------------------------------------------------------------------------------------------
 

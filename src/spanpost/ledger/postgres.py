@@ -45,6 +45,7 @@ from spanpost.ledger import (
     handovers,
     hearing,
     interventions,
+    orders,
     outbox,
     rows,
     spend,
@@ -458,6 +459,7 @@ class PostgresLedger(People, Alerts):
         limited = quota.limited(placed, folded)
         if limited:
             await spend.count_limits(connection, limited)
+        count += await orders.on_end(connection, folded, self.rules.launches, now)
         return Recorded(
             events=sum(parts.values()),
             parts=dict(parts),

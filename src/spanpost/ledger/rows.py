@@ -69,7 +69,8 @@ _TASK_COLUMNS = {
     "uid": "uuid", "tenant": "text", "task_id": "text", "aliases": "jsonb", "parent_uid": "uuid", "parent_task_id": "text",
     "root_uid": "uuid", "message_uid": "uuid", "trace_id": "bytea", "span_id": "bytea", "name": "text", "type": "text",
     "agent_name": "text", "agent_id": "text", "agent_version": "text", "service": "text", "environment": "text", "repo": "text",
-    "topic": "text", "requested_by": "text", "retry_of": "text", "session_id": "text", "status": "text", "end_reason": "text",
+    "topic": "text", "requested_by": "text", "retry_of": "text", "caused_by": "text", "order_id": "text", "session_id": "text",
+    "status": "text", "end_reason": "text",
     "inferred": "boolean", "rule": "text", "announced": "boolean", "progress": "float8", "action": "text", "step_name": "text",
     "step_index": "int8", "step_count": "int8", "started_at": "timestamptz", "ended_at": "timestamptz",
     "last_event_at": "timestamptz", "segments": "int8", "input_tokens": "int8", "output_tokens": "int8",
@@ -208,7 +209,7 @@ _INHERIT = [
     " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
     *(
         f"UPDATE {table} SET task_uid = given.heir FROM {_HEIRS} WHERE task_uid = given.uid"
-        for table in ("deliveries", "approvals", "human_interventions")
+        for table in ("deliveries", "approvals", "human_interventions", "launch_orders")
     ),
 ]
 

@@ -17,6 +17,7 @@ from spanpost.settings.desk import DeskSettings as DeskSettings
 from spanpost.settings.forward import ForwardSettings as ForwardSettings
 from spanpost.settings.gateway import GatewaySettings as GatewaySettings
 from spanpost.settings.gateway import TokenSettings as TokenSettings
+from spanpost.settings.hooks import HooksSettings as HooksSettings
 from spanpost.settings.house import PREFIX as PREFIX
 from spanpost.settings.house import TASK_VARIABLE as TASK_VARIABLE
 from spanpost.settings.house import TOKEN_VARIABLE as TOKEN_VARIABLE
@@ -27,6 +28,7 @@ from spanpost.settings.house import room_model as room_model
 from spanpost.settings.house import variable as variable
 from spanpost.settings.house import variable_names as variable_names
 from spanpost.settings.intake import IntakeSettings as IntakeSettings
+from spanpost.settings.launchers import LaunchersSettings as LaunchersSettings
 from spanpost.settings.loading import is_sdk_disabled as is_sdk_disabled
 from spanpost.settings.loading import load as load
 from spanpost.settings.log import LogSettings as LogSettings

@@ -28,13 +28,15 @@ class RuleSettings(Room):
     actions: tuple[Word, ...] = Field(
         min_length=1,
         description=f"What it is about: {', '.join(f'`{action}`' for action in ACTIONS)}; `{DECIDE}` stands for approve, deny and "
-        "choose. `message` is an answer in the thread, `view` the button *Show more*.",
+        "choose. `message` is an answer in the thread, `view` the button *Show more*, `start` new work by a "
+        "launcher.",
     )
     tenant: Word | None = Field(default=None, description="Decides about tasks of this tenant.")
     agent: Word | None = Field(default=None, description="Decides about tasks of the agent with this name.")
     topic: Word | None = Field(default=None, description="Decides about tasks with this `agent.topic`.")
     environment: Word | None = Field(default=None, description="Decides about tasks of this `deployment.environment.name`.")
     risk: Word | None = Field(default=None, description="Decides about approvals with this `agent.approval.risk`.")
+    launcher: Word | None = Field(default=None, description="Decides about `start` by this launcher of `launchers.named`.")
     users: tuple[Word, ...] = Field(default=(), description="Slack user ids (`U...`) of those who may.")
     groups: tuple[Word, ...] = Field(
         default=(), description="Slack user groups (`S...`) whose members may. Needs the scope `usergroups:read`."

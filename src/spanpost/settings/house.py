@@ -19,7 +19,9 @@ from spanpost.settings.database import DatabaseSettings
 from spanpost.settings.desk import DeskSettings
 from spanpost.settings.forward import ForwardSettings
 from spanpost.settings.gateway import GatewaySettings
+from spanpost.settings.hooks import HooksSettings
 from spanpost.settings.intake import IntakeSettings
+from spanpost.settings.launchers import LaunchersSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.metrics import MetricsSettings
 from spanpost.settings.oidc import OidcSettings
@@ -38,6 +40,8 @@ Models: TypeAlias = Mapping[str, type[SinkSettings]]
 PREFIX: Final = "SPANPOST_"
 #: No setting: where a shell script keeps the task that `spanpost emit` tells of.
 TASK_VARIABLE: Final = "SPANPOST_TASK"
+#: No setting: the order by which an agent was started.
+ORDER_VARIABLE: Final = "SPANPOST_ORDER"
 #: No settings: the gateway whose API the command line asks, and the token for that.
 URL_VARIABLE: Final = "SPANPOST_URL"
 TOKEN_VARIABLE: Final = "SPANPOST_TOKEN"
@@ -69,6 +73,8 @@ class Settings(BaseSettings):
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
     control: ControlSettings = Field(default_factory=lambda: ControlSettings())
+    launchers: LaunchersSettings = Field(default_factory=lambda: LaunchersSettings())
+    hooks: HooksSettings = Field(default_factory=lambda: HooksSettings())
 
     @classmethod
     def settings_customise_sources(
@@ -115,7 +121,7 @@ def room_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
-    names = {CONFIG_VARIABLE, TASK_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
     rooms: dict[str, type[BaseModel]] = {room: room_model(room) for room in Settings.model_fields if room != "routes"}
     for room, model in (rooms | dict(models_installed() if sinks is None else sinks)).items():
         names.update(variable(room, field) for field in model.model_fields)

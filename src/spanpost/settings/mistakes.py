@@ -20,12 +20,16 @@ _KUBERNETES: Final = re.compile(
 )
 
 
+#: Rooms of ours that hold tables whose entries can be set by variables: launchers' and providers' secrets.
+_WITH_TABLES: Final = ("launchers", "hooks")
+
+
 def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:
     known = variable_names(sinks)
     # Of a table each entry can be set by a variable of its own: SPANPOST_SLACK__WORKSPACES__ACME__TOKEN.
     tables = tuple(
         f"{variable(room, field)}__"
-        for room, model in sinks.items()
+        for room, model in (*sinks.items(), *((room, room_model(room)) for room in _WITH_TABLES))
         for field, info in model.model_fields.items()
         if str(info.annotation).startswith("dict[")
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from spanpost.sinks.plugin import Duration as Duration
+from spanpost.plugins import Duration as Duration
 
 
 class Room(BaseModel):

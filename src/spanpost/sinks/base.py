@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-import msgspec
-
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.errors import DeliveryError
+from spanpost.domain.findings import Finding as Finding
 from spanpost.domain.tasks import Task
 from spanpost.fold.routes import Route
 
@@ -66,6 +65,15 @@ class Routed(Protocol):
         ...
 
 
+@runtime_checkable
+class Restarts(Protocol):
+    """**Protocol:** a sink that offers to start a task again. Optional."""
+
+    def restarts(self, can: Callable[[Task], bool]) -> None:
+        """Hear which tasks something can start again. Called once, before the first delivery."""
+        ...
+
+
 class Answers(Protocol):
     """**Protocol:** figures of a task that has ended; `spanpost.sinks.results.Figures` is it."""
 
@@ -81,15 +89,6 @@ class Figured(Protocol):
     def figured(self, figures: Answers) -> None:
         """Hear whom to ask. Called once, before the first delivery."""
         ...
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that ``spanpost check`` looked at."""
-
-    ok: bool
-    found: str
-    #: The next step for a person; empty when there is none.
-    cure: str = ""
 
 
 @runtime_checkable

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
+from spanpost.plugins import Duration as Duration
+from spanpost.plugins import PluginSettings
 from spanpost.sinks.base import Sink
 
 GROUP: Final = "spanpost.sinks"
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-#: Seconds as a number, or ISO 8601 (``PT15M``).
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +26,11 @@ class RouteDefaults:
     is_dry: bool = False
 
 
-class SinkSettings(BaseModel):
+class SinkSettings(PluginSettings):
     """What every sink can be told; a sink's own settings derive from it. Unknown names are refused.
 
     Secrets are `pydantic.SecretStr`; a validator's message holds no part of the value.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
     enabled: bool = Field(default=True, description="Use it; a sink of which anything is set is on.")
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(

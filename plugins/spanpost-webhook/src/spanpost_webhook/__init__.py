@@ -1,9 +1,9 @@
-"""News of agents' tasks as signed webhooks (https://www.standardwebhooks.com)."""
+"""News of agents' tasks, and orders that start them, as signed webhooks (https://www.standardwebhooks.com)."""
 
 from __future__ import annotations
 
-from spanpost import Sink, SinkPlugin
-from spanpost_webhook.settings import WebhookSettings
+from spanpost import Launcher, LauncherPlugin, Sink, SinkPlugin
+from spanpost_webhook.settings import WebhookLauncherSettings, WebhookSettings
 
 
 def _open(settings: WebhookSettings) -> Sink:
@@ -13,3 +13,12 @@ def _open(settings: WebhookSettings) -> Sink:
 
 
 plugin = SinkPlugin(name="webhook", settings=WebhookSettings, open=_open)
+
+
+def _open_launcher(name: str, settings: WebhookLauncherSettings) -> Launcher:
+    from spanpost_webhook.launcher import WebhookLauncher
+
+    return WebhookLauncher(name, settings)
+
+
+launcher = LauncherPlugin(kind="webhook", settings=WebhookLauncherSettings, open=_open_launcher)

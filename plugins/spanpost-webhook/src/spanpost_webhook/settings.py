@@ -6,15 +6,15 @@ import ipaddress
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from spanpost import SinkSettings
+from spanpost import LauncherSettings, SinkSettings
 from spanpost.settings import Duration
 from spanpost_webhook.signature import key_of
 
 
-class WebhookSettings(SinkSettings):
-    """News as signed HTTP POSTs."""
+class Receiver(BaseModel):
+    """Where signed messages are posted to."""
 
     url: SecretStr = Field(description="Where to post: https, or http to this machine. Treated as a secret.")
     secret: SecretStr = Field(description="Key of the signature: `whsec_` and 24 to 64 bytes in base64.")
@@ -22,9 +22,6 @@ class WebhookSettings(SinkSettings):
         default=None, description="During a rotation, the key before: both sign, until every receiver knows the new one."
     )
     token: SecretStr | None = Field(default=None, description="Sent as `Authorization: Bearer ...` where the receiver asks for it.")
-    states: bool = Field(
-        default=False, description="Post each change of a task too (`task.state`), for receivers that mirror tasks; news alone otherwise."
-    )
     timeout: Duration = Field(
         default=timedelta(seconds=15),
         gt=timedelta(0),
@@ -62,6 +59,19 @@ class WebhookSettings(SinkSettings):
         if not (text.isascii() and text.isprintable()):
             raise ValueError("must be one line of ASCII")
         return value
+
+
+class WebhookSettings(Receiver, SinkSettings):
+    """News as signed HTTP POSTs."""
+
+    states: bool = Field(
+        default=False,
+        description="Post each change of a task too (`task.state`), for receivers that mirror tasks; news alone otherwise.",
+    )
+
+
+class WebhookLauncherSettings(Receiver, LauncherSettings):
+    """Orders as signed HTTP POSTs: whoever receives them starts the work."""
 
 
 def is_loopback(host: str) -> bool:

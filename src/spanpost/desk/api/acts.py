@@ -97,8 +97,16 @@ async def _do(
     parts: TheParts, caller: Caller, verb: Verb, key: UUID, text: str, once: str | None, *, option: int | None = None
 ) -> Outcome:
     person = OnePerson(caller, parts.resolvers)
-    desk = Desk(parts.hall, person, parts.rules, source=caller.provider, tenant=caller.tenant, is_bound=True, watch=parts.watch)
-    desk.can_retry = parts.can_retry
+    desk = Desk(
+        parts.hall,
+        person,
+        parts.rules,
+        source=caller.provider,
+        tenant=caller.tenant,
+        is_bound=True,
+        launches=parts.launches,
+        watch=parts.watch,
+    )
     # A key that comes with another body is another act: nobody is answered for what they did not ask.
     said = f"{verb}\0{key}\0{option}\0{text}"
     told_once = f"{caller.provider}\0{caller.id}\0{once}\0{sha256(said.encode('utf-8', 'replace')).hexdigest()}"
@@ -135,6 +143,8 @@ def told(outcome: Outcome) -> Json:
         case Result.UNKNOWN:
             raise Refused(404, "not_found", outcome.refusal or "there is no such thing")
     why = _STANDS_NOT[verdict.result]
-    if verdict.decision:
+    if verdict.decision == Verb.RETRY:
+        why = f"it is being tried again already{f', as {verdict.by[:100]} asked' if verdict.by else ''}"
+    elif verdict.decision:
         why += f" ({verdict.decision[:100]}{f' by {verdict.by[:100]}' if verdict.by else ''})"
     raise Refused(409, str(verdict.result), why)

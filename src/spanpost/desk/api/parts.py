@@ -18,6 +18,7 @@ from spanpost.desk.api.stream import Hub
 from spanpost.desk.base import Resolver, Watches
 from spanpost.desk.who import DECIDE, Rule, Rules
 from spanpost.domain.interventions import Verb
+from spanpost.fold.orders import Launches
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[desk.tokens]]`.")
 _BEARER: Final = {"www-authenticate": "Bearer"}
@@ -50,8 +51,8 @@ class Parts:
         self.hosts: tuple[str, ...] = ()
         #: Seconds without an event after which a stream is sent something.
         self.heartbeat = 25.0
-        #: Set where retries are launched by something.
-        self.can_retry = False
+        #: Which launchers there are, and which of them starts a task again.
+        self.launches = Launches()
 
     def caller(self, request: Request) -> Caller:
         """Return who asks. Raises `Refused`."""

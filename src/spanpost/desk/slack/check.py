@@ -55,7 +55,7 @@ def of_rules(rules: Rules) -> Iterable[Seen]:
     named = {action for rule in rules.rules for action in rule.actions}
     if DECIDE in named:
         named |= {"approve", "deny", "choose"}
-    if missing := [action for action in ACTIONS if action not in named and action not in ("pause", "resume", "retry")]:
+    if missing := [action for action in ACTIONS if action not in named and action not in ("pause", "resume", "retry", "start")]:
         yield Seen(True, f"no rule names {', '.join(missing)}: nobody may", "add them to the actions of a [[desk.rules]]")
     for number, rule in enumerate(rules.rules, 1):
         if not (rule.users or rule.groups or rule.channels or rule.emails or rule.requester or rule.resolver):

@@ -21,6 +21,8 @@ AGENT = Dialect(
         "topic": (c.TOPIC,),
         "requested_by": (c.REQUESTED_BY,),
         "retry_of": (c.RETRY_OF,),
+        "caused_by": (c.CAUSED_BY,),
+        "order_id": (c.ORDER_ID,),
         "status": (c.STATUS,),
         "progress": (c.PROGRESS,),
         "action": (c.ACTION,),

@@ -34,6 +34,8 @@ DIRECT: dict[str, Coerce] = {
     "topic": v.text,
     "requested_by": v.text,
     "retry_of": v.identifier,
+    "caused_by": v.identifier,
+    "order_id": v.identifier,
     "conversation_id": v.conversation,
     "tool_name": v.text,
     "tool_call_id": v.identifier,

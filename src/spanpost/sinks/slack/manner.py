@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,8 +28,8 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     shows_logs: bool = True
     #: There is somebody to hear of buttons.
     is_interactive: bool = False
-    #: There is something that can start a task again.
-    offers_retry: bool = True
+    #: Tells which tasks something can start again.
+    retries: Callable[[Task], bool] = lambda task: True
     links: tuple[Template, ...] = ()
     #: Said in small print: that it stands here in place of another channel.
     note: str = ""

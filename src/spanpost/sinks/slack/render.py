@@ -159,7 +159,7 @@ def _rows(task: Task, manner: Manner, shown: object, most: float) -> list[Block]
     if not manner.is_interactive:
         return []
     asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[: 2 if most > 0.25 else 1]]
-    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.offers_retry)), below=[shown])
+    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.retries(task))), below=[shown])
 
 
 def _place(task: Task) -> str:
@@ -179,8 +179,12 @@ def _progress(task: Task, *, has_step: bool = True) -> str:
 
 
 def _asides(task: Task) -> str:
-    """Return what people have asked of the task that it has not heeded yet, or that changes what is told of it."""
+    """Return why it runs, and what people have asked of it that it has not heeded yet, or that changes what is told of it."""
     said = []
+    if task.retry_of:
+        said.append(f"retry of {line(task.retry_of, 60)}")
+    if task.caused_by:
+        said.append(f"after {line(task.caused_by, 60)}")
     if task.cancel_by and not words.is_final(task):
         said.append(f"cancelling, asked by {line(task.cancel_by, 60)}")
     if task.paused_by and task.status == "paused":

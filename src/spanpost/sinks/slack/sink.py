@@ -14,6 +14,7 @@ import msgspec
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Unverifiable
+from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
 from spanpost.fold.routes import Route
 from spanpost.sinks.base import Answers, Finding
@@ -98,6 +99,10 @@ class SlackSink:
             except ValueError as error:
                 raise ConfigError(f"routes: mention: {error}") from None
         self._routes = list(routes)
+
+    def restarts(self, can: Callable[[Task], bool]) -> None:
+        """Hear which tasks something can start again."""
+        self._manner = msgspec.structs.replace(self._manner, retries=can)
 
     def figured(self, figures: Answers) -> None:
         """Hear whom to ask for figures when a task has ended."""

@@ -10,7 +10,7 @@ from alembic import op
 from spanpost.ledger.sql.migrations.ddl import table
 
 revision = "1.9"
-down_revision = "1.7"
+down_revision = "1.8"
 
 ALERTS = table(
     "alerts",

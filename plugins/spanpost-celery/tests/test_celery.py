@@ -1,0 +1,72 @@
+"""The launcher against Celery itself: a worker in this process, and brokers that are not there."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from queue import Queue
+from typing import Any
+
+import pytest
+
+pytest.importorskip("spanpost_celery", reason="plugins/spanpost-celery is not installed")
+celery = pytest.importorskip("celery")
+
+from celery.contrib.testing.worker import start_worker  # noqa: E402
+
+from spanpost import Unavailable  # noqa: E402
+from spanpost.testing.exercise_launcher import CHECKS, an_order  # noqa: E402
+from spanpost_celery.launcher import CeleryLauncher  # noqa: E402
+from spanpost_celery.settings import CelerySettings  # noqa: E402
+
+
+def _launcher(broker: str = "memory://", **fields: Any) -> CeleryLauncher:
+    return CeleryLauncher("agents", CelerySettings(broker=broker, task="agents.run", **fields))
+
+
+@pytest.fixture(scope="module")
+def worked() -> Iterator[Queue[tuple[str, dict[str, Any]]]]:
+    """Lend what a worker was called with."""
+    app = celery.Celery("agents", broker="memory://", set_as_current=False)
+    app.conf.update(task_ignore_result=True, worker_hijack_root_logger=False)
+    done: Queue[tuple[str, dict[str, Any]]] = Queue()
+
+    @app.task(name="agents.run", bind=True)
+    def run(self: Any, order: dict[str, Any]) -> None:
+        done.put((self.request.id, order))
+
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        yield done
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+async def test_it_behaves_as_a_launcher(check: Any, worked: object) -> None:
+    """The launcher passes the suite that every launcher is held to."""
+    await check(_launcher)
+
+
+async def test_a_worker_is_called_with_the_order(worked: Queue[tuple[str, dict[str, Any]]]) -> None:
+    """A Celery worker runs the task once, with the order's public form, under the order's id."""
+    order = an_order("called", text="Fix the till ✂", parameters={"branch": "main"})
+    launcher = _launcher()
+    receipt = await launcher.launch(order)
+    await launcher.close()
+    while True:
+        id, told = worked.get(timeout=20)
+        if id == str(order.id):
+            break
+    assert receipt.ref == {"task_id": id}
+    assert (told["id"], told["text"], told["parameters"], told["retry_of"]) == (id, "Fix the till ✂", {"branch": "main"}, "task-1")
+
+
+async def test_a_broker_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """Without a connection nothing was sent and it is tried again; no part of the broker's address is told."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        launcher = _launcher(f"amqp://user:canary@127.0.0.1:{port}//")
+        with pytest.raises(Unavailable) as raised:
+            await launcher.launch(an_order())
+        await launcher.close()
+    assert raised.value.reason == "connect"
+    assert "canary" not in str(raised.value) + caplog.text

@@ -1,0 +1,123 @@
+"""One signed POST to one receiver, and what its answer means: for the sink and the launcher alike."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import httpx
+
+from spanpost import ConfigError, DeliveryError, Rejected, Throttled, Unavailable, Unknown
+from spanpost_webhook.settings import Receiver
+from spanpost_webhook.signature import key_of, sign
+
+#: What is read of an answer, bytes, so that the connection can be used again. Nothing in it is looked at.
+ANSWER: Final = 65_536
+#: How long a receiver that asks for patience without a number is left alone.
+PATIENCE: Final = timedelta(seconds=30)
+
+
+class Poster:
+    """Posts to one receiver. `cure` says where its URL is set, for who wants no more; `mistake` for one that is none."""
+
+    def __init__(self, receiver: Receiver, *, mistake: str, cure: str, clock: Callable[[], float] = time.time) -> None:
+        self._receiver = receiver
+        self._cure = cure
+        self._clock = clock
+        secrets = [secret for secret in (receiver.secret, receiver.old_secret) if secret is not None]
+        try:
+            self._url = httpx.URL(receiver.url.get_secret_value())
+        except httpx.InvalidURL:
+            raise ConfigError(mistake) from None
+        self._keys = [key_of(secret.get_secret_value()) for secret in secrets]
+        # The transport below httpx's client: it follows no redirect, and logs no URL.
+        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=8))
+        seconds = receiver.timeout.total_seconds()
+        self._timeouts = httpx.Timeout(seconds, connect=min(5.0, seconds)).as_dict()
+
+    async def post(self, message_id: str, body: bytes) -> None:
+        """Post a message. Raises what an answer other than 2xx, or its absence, means."""
+        status, headers = await self._post(body, self._headers(message_id, body))
+        if not 200 <= status < 300:
+            raise meaning(status, headers, now=self._clock(), cure=self._cure)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._transport.aclose()
+
+    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
+        timestamp = int(self._clock())
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "spanpost-webhook",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(message_id, timestamp, body, self._keys),
+        }
+        if self._receiver.token is not None:
+            headers["authorization"] = f"Bearer {self._receiver.token.get_secret_value()}"
+        return headers
+
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, httpx.Headers]:
+        request = httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeouts})
+        seconds = self._receiver.timeout.total_seconds()
+        # Of an error only the type is told: its text may hold the address.
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._transport.handle_async_request(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise Unavailable(f"no connection to the receiver ({type(error).__name__})", reason="connect") from None
+        except (TimeoutError, httpx.TimeoutException):
+            raise Unknown(f"no answer within {seconds:g} s", reason="timeout") from None
+        except httpx.TransportError as error:
+            raise Unknown(f"the connection broke before the answer ({type(error).__name__})", reason="reset") from None
+        try:
+            # The status decides; whatever becomes of the rest of the answer changes nothing.
+            with suppress(TimeoutError, httpx.TransportError):
+                async with asyncio.timeout(seconds):
+                    await _drain(response)
+        finally:
+            await response.aclose()
+        return response.status_code, response.headers
+
+
+async def _drain(response: httpx.Response) -> None:
+    taken = 0
+    async for chunk in response.aiter_raw():
+        taken += len(chunk)
+        if taken > ANSWER:
+            return
+
+
+def meaning(status: int, headers: Mapping[str, str], *, now: float, cure: str = "") -> DeliveryError:
+    """Return what an answer other than 2xx means. The one table of statuses."""
+    told = f"the receiver answered {status}"
+    if status == 410:
+        return Rejected(f"{told}: it wants no more; {cure}", reason="gone")
+    if status == 429 or (status == 503 and "retry-after" in headers):
+        return Throttled(told, retry_after=retry_after(headers.get("retry-after"), now), reason="throttled")
+    if status in (408, 409, 425, 503):
+        return Unavailable(told, reason="busy")
+    if status >= 500:
+        return Unknown(told, reason="server")
+    if 300 <= status < 400:
+        return Rejected(f"{told}: redirects are not followed; set the URL that it leads to", reason="redirect")
+    return Rejected(told, reason="refused")
+
+
+def retry_after(value: str | None, now: float) -> timedelta:
+    """Return a ``Retry-After`` (seconds, or a date) as a time span; what is neither gives `PATIENCE`."""
+    text = (value or "").strip()
+    try:
+        if text.isascii() and text.isdigit():
+            return timedelta(seconds=int(text))
+        at = parsedate_to_datetime(text)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
+    except (ValueError, OverflowError, TypeError):
+        return PATIENCE

@@ -1,0 +1,1 @@
+"""Requests of other programs: ``POST /hooks/<provider>``, proven, stored, answered, and understood afterwards."""

@@ -1,0 +1,54 @@
+"""What the hooks need of others, and what they are told."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from spanpost.desk.hooks.schemes import Scheme
+from spanpost.domain.interventions import ApprovalRow, Intervention, Verb, Verdict
+from spanpost.domain.orders import Order, Taken
+from spanpost.domain.tasks import Task
+from spanpost.fold.matching import Wanted
+
+
+class Hall(Protocol):
+    """**Protocol:** what the ledger does for the hooks. All of it raises `LedgerUnavailable` when it cannot be reached."""
+
+    async def order(self, order: Order, *, signature: str = "") -> Taken:
+        """Place an order, once, and have it carried."""
+        ...
+
+    async def intervene(self, intervention: Intervention) -> Verdict: ...
+
+    async def refer(self, tenant: str, ref: str) -> Task | None: ...
+
+    async def question(self, tenant: str, approval_id: str) -> ApprovalRow | None:
+        """Return the newest question of an id."""
+        ...
+
+
+class Does(msgspec.Struct, frozen=True, kw_only=True):
+    """What is made of a request that meets the conditions. Texts are templates."""
+
+    when: tuple[tuple[str, Wanted], ...] = ()
+    start: str = ""
+    text: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+    task: str = ""
+    verb: Verb = Verb.MESSAGE
+    approval: str = ""
+    decision: str = ""
+    by: str = ""
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that sends requests."""
+
+    name: str
+    tenant: str
+    scheme: Scheme
+    keys: tuple[bytes, ...]
+    once: str = ""
+    does: tuple[Does, ...] = ()

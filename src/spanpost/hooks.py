@@ -1,0 +1,105 @@
+"""What the settings make of other programs' requests: the providers, what hears them, and what carries them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from spanpost.assembly import launches_of
+from spanpost.desk.hooks.base import Does, Provider
+from spanpost.desk.hooks.carrier import HookCarrier
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.interventions import ApprovalRow, Intervention, Verb, Verdict
+from spanpost.domain.orders import Order, Taken
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
+from spanpost.ledger.base import ApprovalQuery
+from spanpost.settings import Settings
+
+if TYPE_CHECKING:
+    from spanpost.ledger.base import Ledger
+
+
+def providers_of(settings: Settings) -> dict[str, Provider]:
+    """Return who may send requests, by name. Raises `ConfigError` for one that starts what is not there."""
+    known = launches_of(settings).launchers
+    found = {}
+    for name, said in settings.hooks.providers.items():
+        for number, does in enumerate(said.does, 1):
+            if does.start and does.start not in settings.launchers.named:
+                there = ", ".join(sorted(known)) or "none"
+                raise ConfigError(
+                    f"hooks.providers.{name}.does number {number}: there is no launcher {does.start!r} in launchers.named (there: {there})"
+                )
+        found[name] = Provider(
+            name=name,
+            tenant=said.tenant or settings.intake.tenant,
+            scheme=said.declared,
+            keys=said.keys,
+            once=said.once,
+            does=tuple(
+                Does(
+                    when=tuple(does.when.items()),
+                    start=does.start or "",
+                    text=does.text,
+                    parameters=tuple(does.parameters.items()),
+                    task=does.task,
+                    verb=Verb(does.verb),
+                    approval=does.approval,
+                    decision=does.decision,
+                    by=does.by,
+                )
+                for does in said.does
+            ),
+        )
+    return found
+
+
+class HookHall:
+    """The ledger, as the hooks need it. `take` is handed what an act came to."""
+
+    def __init__(self, ledger: Ledger, take: Callable[[Recorded], None]) -> None:
+        self._ledger = ledger
+        self._take = take
+
+    async def order(self, order: Order, *, signature: str = "") -> Taken:
+        """Place an order, and have it carried."""
+        taken = await self._ledger.order(order, signature=signature)
+        if taken is Taken.NEW:
+            self._take(Recorded(deliveries=1))
+        return taken
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        """Record an act, and have its letters sent."""
+        verdict = await self._ledger.intervene(intervention)
+        if verdict.recorded is not None:
+            self._take(verdict.recorded)
+        return verdict
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids."""
+        return await self._ledger.refer(tenant, ref)
+
+    async def question(self, tenant: str, approval_id: str) -> ApprovalRow | None:
+        """Return the newest question of an id."""
+        return next(iter(await self._ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval_id, limit=1))), None)
+
+
+class Hooks:
+    """The hooks of one process: `carriers` for its pump, and `providers` as they are set now."""
+
+    def __init__(self, settings: Settings, hall: HookHall) -> None:
+        self.hall = hall
+        self.providers = providers_of(settings)
+        self.launchers = launches_of(settings).launchers
+        self.carriers = {carrier.name: carrier for carrier in map(self._carrier, self.providers)}
+
+    def _carrier(self, name: str) -> HookCarrier:
+        return HookCarrier(self.hall, lambda: self.providers.get(name), lambda: self.launchers, name)
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other declarations from now on. Raises `ConfigError`, and then nothing has changed."""
+        providers = providers_of(settings)
+        if set(providers) != set(self.providers):
+            raise ConfigError("hooks.providers: they are added and taken away at the start: restart spanpost, or take that back")
+        self.providers.update(providers)

@@ -1,0 +1,1 @@
+"""The room of launchers: who starts work that was ordered."""

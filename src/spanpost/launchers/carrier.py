@@ -1,0 +1,38 @@
+"""A launcher as the pump sees it: a sink of which the letters are orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
+from spanpost.domain.errors import DeliveryError, Rejected, Unverifiable
+from spanpost.domain.orders import LAUNCH
+from spanpost.launchers.base import Launcher
+
+
+class Carrier:
+    """Carries orders to one launcher. A breaker of its own: while it fails it is tried by one order at a time."""
+
+    def __init__(self, name: str, launcher: Launcher) -> None:
+        self.name = LAUNCH + name
+        self._launcher = launcher
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Launch the order. Raises what the launcher says."""
+        if delivery.order is None:
+            raise Rejected("a letter to a launcher that carries no order", reason="no_order")
+        return await self._launcher.launch(delivery.order)
+
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
+        """Have it launched again where repeats do no harm; else leave it to a person."""
+        if self._launcher.repeats:
+            return {delivery.id: None for delivery in deliveries}
+        why = "it may have been started, and cannot be looked up: look, then retry this delivery or leave it buried"
+        return {delivery.id: Unverifiable(why, reason="unverifiable") for delivery in deliveries}
+
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name the one launcher."""
+        return (Budget(key=self.name, is_breaker=True),)
+
+    async def close(self) -> None:
+        await self._launcher.close()

@@ -1,0 +1,277 @@
+"""Starts work by a command: a list of arguments, never a shell; a scrubbed environment; bounded output and time."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, field_validator, model_validator
+
+from spanpost.domain.deliveries import Receipt
+from spanpost.domain.errors import Refused, Rejected, Unavailable, Unknown
+from spanpost.domain.findings import Finding
+from spanpost.domain.orders import Order, order_json
+from spanpost.fold.redact import line, scrub
+from spanpost.fold.templates import mistake, places, render
+from spanpost.launchers.base import LauncherPlugin, LauncherSettings
+from spanpost.plugins import Duration
+
+log = logging.getLogger("spanpost.launchers")
+
+#: What of our own environment a command has without asking.
+KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
+#: What an agent reads an order from (`spanpost.agent.agent_task`).
+ORDER_VARIABLE: Final = "SPANPOST_ORDER"
+#: Of sysexits.h: try again later.
+_LATER: Final = 75
+#: Of what a command says the end is kept, bytes.
+_SAID: Final = 4_096
+#: After SIGTERM, seconds.
+_GRACE: Final = 2.0
+#: For what a command that has ended said last, seconds.
+_REST: Final = 0.2
+#: A command in the background that is still there after this long has begun, seconds.
+_BEGUN: Final = 1.0
+_PLACES: Final = frozenset({"id", "launcher", "tenant", "text", "retry_of", "caused_by", "requested_by", "source"})
+
+
+class CommandSettings(LauncherSettings):
+    """A command that starts the work, as a list of arguments. It is no shell's."""
+
+    command: tuple[str, ...] = Field(
+        min_length=1,
+        description='The program and its arguments: `["/opt/agents/run", "--", "{text}"]`. In braces: `id`, `text`, `retry_of`, '
+        "`caused_by`, `requested_by`, `tenant`, `launcher`, `source` and `parameters.<name>`; each stays in its argument.",
+    )
+    directory: Path | None = Field(default=None, description="Where it runs; not given: in the root directory.")
+    environment: dict[str, str] = Field(default={}, description="Variables that it has.")
+    pass_environment: tuple[str, ...] = Field(
+        default=(),
+        description=f"Names of variables of spanpost's own that it has too. Without: {', '.join(f'`{name}`' for name in KEPT[:5])} and "
+        "a few like them.",
+    )
+    background: bool = Field(
+        default=False,
+        description="The command is the work itself: it goes on when it has begun, without its output, for `timeout` at most. Else it hands "
+        "the work on, and must end by itself.",
+    )
+    timeout: Duration = Field(
+        default=timedelta(seconds=20),
+        gt=timedelta(0),
+        le=timedelta(days=7),
+        description="How long it may run, then it is ended with all that it started. Not in the background: 25 s at most.",
+    )
+    repeats: bool = Field(
+        default=True,
+        description=f"Run it again where it is not known whether it began; it can tell a repeat by the `id` in `{ORDER_VARIABLE}`. `false`: a "
+        "person decides.",
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _is_a_command(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value[0] or list(places(value[0])):
+            raise ValueError("the first must be a program, without braces")
+        for number, argument in enumerate(value, 1):
+            if "\0" in argument:
+                raise ValueError(f"argument {number} holds a NUL")
+            if why := mistake(argument):
+                raise ValueError(f"argument {number}: {why}")
+            for place in places(argument):
+                if place not in _PLACES and not place.startswith("parameters."):
+                    raise ValueError(f"argument {number}: there is no {{{place}}}; there are {', '.join(sorted(_PLACES))}")
+        return value
+
+    @model_validator(mode="after")
+    def _is_quick(self) -> CommandSettings:
+        if not self.background and self.timeout > timedelta(seconds=25):
+            raise ValueError("timeout: more than 25 s is for commands in the background; set background = true")
+        return self
+
+
+def arguments_of(command: Sequence[str], order: Order) -> list[str]:
+    """Return a command's arguments for an order. Raises `Rejected` where a text would be taken for an option."""
+    told = order_json(order)
+    document = {name: "" if value is None else value for name, value in told.items()}
+    made = [command[0]]
+    for number, template in enumerate(command[1:], 2):
+        text = render(template, document).replace("\0", "")
+        if template.startswith("{") and text.startswith("-") and "--" not in command[1 : number - 1]:
+            raise Rejected(
+                f"argument {number} would begin with a dash and be taken for an option: put a '--' before it", reason="dash"
+            )
+        made.append(text)
+    return made
+
+
+def environment_of(settings: CommandSettings, order: Order, ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command: little of ours, what the settings give it, and the order as JSON."""
+    kept = {name: ours[name] for name in (*KEPT, *settings.pass_environment) if name in ours}
+    return {**kept, **settings.environment, ORDER_VARIABLE: json.dumps(order_json(order))}
+
+
+class CommandLauncher:
+    """Runs a command for each order."""
+
+    def __init__(self, name: str, settings: CommandSettings) -> None:
+        self._name = name
+        self._settings = settings
+        self.repeats = settings.repeats
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def launch(self, order: Order) -> Receipt:
+        """Run the command; return when it has ended well, in the background when it has begun."""
+        settings = self._settings
+        if settings.background:
+            return await self._begin(await self._run(order, subprocess.DEVNULL))
+        async with _Heard() as heard:
+            process = await self._run(order, heard.end)
+            try:
+                async with asyncio.timeout(settings.timeout.total_seconds()):
+                    code = await process.wait()
+            except TimeoutError:
+                await _end(process)
+                seconds = settings.timeout.total_seconds()
+                raise Unknown(f"it did not end within {seconds:g} s, and was ended", reason="timeout") from None
+            except BaseException:
+                await _end(process)
+                raise
+            _judge(code, await heard.said() if code else "")
+        return Receipt(ref={"pid": process.pid})
+
+    async def _run(self, order: Order, output: int) -> asyncio.subprocess.Process:
+        settings = self._settings
+        try:
+            return await asyncio.create_subprocess_exec(
+                *arguments_of(settings.command, order),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=settings.directory or "/",
+                env=environment_of(settings, order, os.environ),
+                start_new_session=True,  # a group of its own, to be ended as a whole
+            )
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            cure = f"mend launchers.named.{self._name}: the command must be there and may be run, its directory too"
+            raise Refused(f"the command cannot be run: {error.strerror}", cure=cure, reason="command") from None
+        except OSError as error:
+            if error.errno == errno.E2BIG:
+                raise Rejected("the order is too long for a command's arguments", reason="too_long") from None
+            raise Unavailable(f"the command cannot be run: {error.strerror}", reason="command") from None
+
+    async def _begin(self, process: asyncio.subprocess.Process) -> Receipt:
+        ref = {"pid": process.pid}
+        try:
+            async with asyncio.timeout(_BEGUN):
+                code = await process.wait()
+        except TimeoutError:
+            watching = asyncio.create_task(self._watch(process))
+            self._under_way.add(watching)
+            watching.add_done_callback(self._under_way.discard)
+            return Receipt(ref=ref)
+        except BaseException:
+            await _end(process)
+            raise
+        _judge(code, "")
+        return Receipt(ref=ref)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        seconds = self._settings.timeout.total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                code = await process.wait()
+            if code:
+                log.warning("launcher %s: what it started ended with %d", self._name, code)
+        except TimeoutError:
+            log.warning("launcher %s: what it started is ended after %g s", self._name, seconds)
+            await _end(process)
+
+    async def close(self) -> None:
+        """Let go. What was started in the background goes on."""
+        for task in list(self._under_way):
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=0.2)
+
+    async def check(self) -> Sequence[Finding]:
+        """Look whether the program is there."""
+        program = self._settings.command[0]
+        path = self._settings.environment.get("PATH", os.environ.get("PATH"))
+        if shutil.which(program, path=path) is None:
+            return [Finding(ok=False, found=f"there is no program {line(program, 100)}", cure="install it, or mend the command")]
+        return [Finding(ok=True, found=f"{line(program, 100)} is there")]
+
+
+class _Heard:
+    """What a command says, of which the end is kept. A pipe of its own: what it leaves running may hold it open."""
+
+    async def __aenter__(self) -> _Heard:
+        ours, self.end = os.pipe()
+        self._kept = b""
+        loop = asyncio.get_running_loop()
+        stream = asyncio.StreamReader(loop=loop)
+        reader = open(ours, "rb", buffering=0)  # noqa: ASYNC230, SIM115  (a pipe; the transport closes it)
+        self._transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream, loop=loop), reader)
+        self._reading = asyncio.create_task(self._read(stream))
+        return self
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        while part := await stream.read(65_536):
+            self._kept = (self._kept + part)[-_SAID:]
+
+    async def said(self) -> str:
+        """Return the end of what was said by now."""
+        self._close_end()
+        await asyncio.wait({self._reading}, timeout=_REST)
+        return self._kept.decode("utf-8", "replace")
+
+    def _close_end(self) -> None:
+        if self.end >= 0:
+            os.close(self.end)
+            self.end = -1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close_end()
+        self._reading.cancel()
+        self._transport.close()
+        await asyncio.wait({self._reading})
+
+
+def _judge(code: int, said: str) -> None:
+    """Raise what a command's exit code means."""
+    if code == 0:
+        return
+    told = f"the command ended with {code}" + (f": {line(scrub(said.strip())[-200:], 200)}" if said.strip() else "")
+    if code == _LATER:
+        raise Unavailable(told, reason="later")
+    raise Rejected(told, reason="exit")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a command with all that it started: politely, then not."""
+    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        if process.returncode is not None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await process.wait()
+
+
+def _open(name: str, settings: CommandSettings) -> CommandLauncher:
+    return CommandLauncher(name, settings)
+
+
+plugin = LauncherPlugin(kind="command", settings=CommandSettings, open=_open)

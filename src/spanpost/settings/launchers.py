@@ -1,0 +1,138 @@
+"""Settings of the room `launchers`: who starts work, what starts a task again, and what the end of a task starts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from spanpost.domain.errors import ConfigError
+from spanpost.fold.orders import FIELDS
+from spanpost.fold.templates import mistake, places
+from spanpost.launchers import registry
+from spanpost.launchers.base import LauncherSettings
+from spanpost.settings.room import Duration, Room
+from spanpost.settings.routes import Words
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
+#: What a rule's texts may hold beside a task's own fields.
+_TABLES: Final = ("result.", "link.")
+
+
+class _OfTasks(Room):
+    """Conditions on a task: the same as a route has."""
+
+    tenant: Words | None = Field(default=None, description="Takes tasks of this tenant.")
+    agent: Words | None = Field(default=None, description="Takes tasks of the agent with this name.")
+    type: Words | None = Field(default=None, description="Takes tasks with this `agent.task.type`.")
+    topic: Words | None = Field(default=None, description="Takes tasks with this `agent.topic`.")
+    environment: Words | None = Field(default=None, description="Takes tasks of this `deployment.environment.name`.")
+    service: Words | None = Field(default=None, description="Takes tasks of this `service.name`.")
+    repo: Words | None = Field(default=None, description="Takes tasks with this `agent.repo`.")
+
+
+class RetrySettings(_OfTasks):
+    """Which launcher starts a task again: the first whose conditions the task meets. Without one there is no *Retry*."""
+
+    launcher: Name = Field(description="Its name in `launchers.named`.")
+
+
+class OnEndSettings(_OfTasks):
+    """What the end of a task starts, once for each of its runs. A condition is a word, or a list of which one must fit."""
+
+    name: Name = Field(description="Names the rule, in rows. Renamed it is another, that has started nothing yet.")
+    status: tuple[Literal["complete", "error", "cancelled"], ...] = Field(
+        default=("complete",), min_length=1, description="How the task must have ended."
+    )
+    parts: bool = Field(default=False, description="Tasks that another task started count too; else only the topmost.")
+    start: tuple[Name, ...] = Field(min_length=1, description="Names of the launchers that are started.")
+    text: str = Field(
+        default="{name}",
+        max_length=4_000,
+        description=f"What is to be done. In braces: {', '.join(f'`{name}`' for name in FIELDS)}, `error`, `result.<name>`, `link.<name>`.",
+    )
+    parameters: dict[str, str] = Field(default={}, description="What the launchers are given by name; braces as in `text`.")
+
+    @field_validator("text", "parameters")
+    @classmethod
+    def _are_templates(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        for text in [value] if isinstance(value, str) else value.values():
+            if why := mistake(text):
+                raise ValueError(why)
+            for place in places(text):
+                if place not in (*FIELDS, "error") and not place.startswith(_TABLES):
+                    raise ValueError(f"there is no {{{place}}}; there are {', '.join((*FIELDS, 'error', *_TABLES))}")
+        return value
+
+
+class LaunchersSettings(Room):
+    """Who starts work: by *Retry*, by `/agents start`, by requests that come in, and when a task ends."""
+
+    named: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="The launchers, each a `[launchers.named.<name>]` with its `kind` (`command`, `webhook`, `celery`, ...) and the settings of "
+        "that kind.",
+    )
+    retries: tuple[RetrySettings, ...] = Field(
+        default=(), description="Which launcher starts a task again; each a `[[launchers.retries]]` (below)."
+    )
+    rules: tuple[OnEndSettings, ...] = Field(
+        default=(), description="What the end of a task starts; each a `[[launchers.rules]]` (below)."
+    )
+    max_depth: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="So many tasks may be started one by another by rules; what would be deeper is not started.",
+    )
+    max_hourly: int = Field(default=100, ge=1, description="So much may each rule start in an hour.")
+    max_age: Duration = Field(
+        default=timedelta(minutes=15), gt=timedelta(0), description="What ended longer ago when it is heard of starts nothing."
+    )
+
+    @field_validator("named")
+    @classmethod
+    def _are_launchers(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, said in value.items():
+            if not registry.NAME.fullmatch(name) or len(name) > 60:
+                raise ValueError(f"{name[:60]!r}: a name is lower-case words of letters and digits, joined by single - or _")
+            _settings_of(name, said)
+        return value
+
+    @model_validator(mode="after")
+    def _fit(self) -> LaunchersSettings:
+        for room, names in (
+            *((f"retries number {i}", (one.launcher,)) for i, one in enumerate(self.retries, 1)),
+            *((f"rules number {i}", one.start) for i, one in enumerate(self.rules, 1)),
+        ):
+            for name in names:
+                if name not in self.named:
+                    known = ", ".join(sorted(self.named)) or "none"
+                    raise ValueError(f"{room}: there is no launcher {name!r} in launchers.named (there: {known})")
+        rules = [rule.name for rule in self.rules]
+        if len(set(rules)) < len(rules):
+            raise ValueError("two rules have one name: by its name it is known what a rule has started")
+        return self
+
+    def launchers(self) -> dict[str, tuple[str, LauncherSettings]]:
+        """Return kind and settings of those that are on, by name."""
+        found = {name: (str(said["kind"]), _settings_of(name, said)) for name, said in sorted(self.named.items())}
+        return {name: (kind, room) for name, (kind, room) in found.items() if room.enabled}
+
+
+def _settings_of(name: str, said: dict[str, Any]) -> LauncherSettings:
+    """Return a launcher's settings. Raises ValueError with the field, and never with a value: it may be a secret."""
+    kind = said.get("kind")
+    if not isinstance(kind, str) or not kind:
+        raise ValueError(f"{name}.kind: say which kind of launcher it is ({', '.join(registry.kinds()) or 'none is installed'})")
+    try:
+        model = registry.find(kind).settings
+        made: LauncherSettings = model(**{key: one for key, one in said.items() if key != "kind"})
+    except ConfigError as error:
+        raise ValueError(f"{name}.kind: {error}") from None
+    except ValidationError as error:
+        item = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join((name, *map(str, item["loc"])))
+        raise ValueError(f"{where}: {item['msg'].removeprefix('Value error, ')}") from None
+    return made

@@ -1,0 +1,98 @@
+"""Launchers' settings: found by their kind, refused with the next step, told to nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spanpost.assembly import launches_of, open_launchers
+from spanpost.desk.acts import Desk, Start
+from spanpost.desk.base import Asked, Message
+from spanpost.desk.who import Failed, Person, PersonOf, Rule, Rules
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.interventions import Result, Verb
+from spanpost.fold.orders import Launches
+from spanpost.hooks import HookHall
+from spanpost.ledger.base import OrderQuery
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.settings import load
+from spanpost.testing.nouns import NOON, a_task
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+COMMAND = {"kind": "command", "command": ["/bin/true"]}
+
+
+def test_nothing_set_is_nothing() -> None:
+    """Without settings there is no launcher, no retry and no rule."""
+    assert (launches_of(load()), open_launchers(load())) == (Launches(), {})
+
+
+def test_what_is_off_starts_nothing() -> None:
+    """A launcher that is turned off is not opened, and neither retries nor rules start it."""
+    named = {"on": COMMAND, "off": COMMAND | {"enabled": False}}
+    rules = [{"name": "r", "start": ["on", "off"]}]
+    made = load(launchers={"named": named, "retries": [{"launcher": "off"}, {"launcher": "on"}], "rules": rules})
+    assert list(open_launchers(made)) == ["launch:on"]
+    launches = launches_of(made)
+    assert (launches.retrier(a_task()), launches.rules[0].start) == ("on", ("on",))
+
+
+def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field of one launcher can be set by a variable of its own, beside what the file says."""
+    monkeypatch.setenv("SPANPOST_LAUNCHERS__NAMED__FIX__TIMEOUT", "7")
+    made = load(launchers={"named": {"fix": COMMAND}})
+    assert made.launchers.launchers()["fix"][1].model_dump()["timeout"].total_seconds() == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"named": {"fix": {"command": ["x"]}}}, "fix.kind"),
+        ({"named": {"fix": {"kind": "nothing"}}}, "no launcher of the kind 'nothing'"),
+        ({"named": {"fix": COMMAND | {"canary": 1}}}, "fix.canary"),
+        ({"named": {"Fix it": COMMAND}}, "lower-case"),
+        ({"retries": [{"launcher": "fix"}]}, "no launcher 'fix'"),
+        ({"rules": [{"name": "r", "start": ["fix"]}]}, "no launcher 'fix'"),
+        ({"named": {"fix": COMMAND}, "rules": [{"name": "r", "start": ["fix"]}] * 2}, "one name"),
+        ({"named": {"fix": COMMAND}, "rules": [{"name": "r", "start": ["fix"], "text": "{nothing}"}]}, "no {nothing}"),
+        ({"nemad": {}}, "did you mean named"),
+    ],
+)
+def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
+    """What cannot be right is refused at the start, with the field and what there is."""
+    with pytest.raises(ConfigError, match=told):
+        load(launchers=said)
+
+
+class _People:
+    """Knows Alice."""
+
+    async def look(self, look: Any, message: Message, question: tuple[str, Asked]) -> Any:
+        return Person(id="U1", team="T1", name="alice") if look == PersonOf("U1") else Failed("nobody")
+
+    async def forget(self, ruling: Any, user: str) -> bool:
+        return False
+
+
+async def test_what_a_person_starts() -> None:
+    """Who may start a launcher does, once for each asking; others, and launchers that are not there, are refused, all as rows."""
+    ledger = MemoryLedger()
+    rules = Rules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
+    hall: Any = HookHall(ledger, lambda recorded: None)
+    desk = Desk(hall, _People(), rules, source="slack", tenant="acme", launches=Launches(launchers=frozenset({"fix"})))
+
+    def start(launcher: str, user: str = "U1", once: str = "1") -> Start:
+        place = Message(team="T1", channel="C1", ts="")
+        return Start(launcher=launcher, text="Fix it", parameters={"a": "b"}, user=user, message=place, once=once, at=NOON)
+
+    first, again = await desk.start(start("fix")), await desk.start(start("fix"))
+    assert (first.result, again.result, first.verdict is not None) == (Result.DONE, Result.DONE, True)
+    [row] = await ledger.orders(OrderQuery(tenant="acme"))
+    assert (row.order.name, row.order.text, row.order.parameters, row.order.by) == ("fix", "Fix it", {"a": "b"}, "alice")
+    other = await desk.start(start("other", once="2"))
+    stranger = await desk.start(start("fix", user="U9", once="3"))
+    assert (other.result, stranger.result) == (Result.REFUSED, Result.REFUSED)
+    assert "Not done" in stranger.told
+    assert len(await ledger.orders(OrderQuery())) == 1
+    assert str(Verb.START) == "start"
