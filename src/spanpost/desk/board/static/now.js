@@ -1,0 +1,210 @@
+// What runs, live. What waits for a person stands first; what ended a moment ago stands last.
+
+import { get } from "./api.js";
+import { h, line, put, say } from "./dom.js";
+import { Row } from "./row.js";
+import { Stream } from "./stream.js";
+import { ACTIVE, isFinal, plural, title } from "./words.js";
+
+//: How many are read at once, and at most; of those that ended so many stay in sight.
+const PAGE = 200;
+const MOST = 3000;
+const ENDED = 12;
+const GROUPS = [
+  ["waiting", "Waits for a person", (task) => task.status === "waiting"],
+  ["trouble", "Worth a look", (task) => task.status === "stalled" || task.status === "context_warning"],
+  ["running", "Running", (task) => !isFinal(task)],
+  ["ended", "Ended a moment ago", isFinal],
+];
+
+export function now(place, board) {
+  const view = new Now(place, board);
+  return () => view.close();
+}
+
+class Now {
+  constructor(place, board) {
+    this.place = place;
+    this.board = board;
+    this.rows = new Map();
+    this.dirty = new Map();
+    this.control = new AbortController();
+    this.counts = h("p", { class: "counts", role: "status" });
+    const sought = new URLSearchParams(location.search).get("q") ?? "";
+    this.field = h("input", { type: "search", id: "sought", value: sought, placeholder: "Name, agent, repository …", autocomplete: "off", oninput: () => this.sift() });
+    this.groups = GROUPS.map(([id, name]) => {
+      const count = h("span", { class: "n" });
+      const list = h("div", { class: "rows" });
+      const element = h("section", { class: `group ${id}`, hidden: true, "aria-labelledby": `group-${id}` }, h("h2", { id: `group-${id}` }, name, " ", count), list);
+      return { id, element, list, count, n: 0 };
+    });
+    this.empty = h("div", { class: "empty", hidden: true });
+    this.read().catch((error) => this.fail(error));
+    this.stream = new Stream("/api/events", {
+      hear: (name, data) => name === "task" && this.hear(data.task ?? data),
+      tell: (state, why) => this.board.tell(state, why),
+      again: () => this.isThere && this.read().catch(() => {}),
+    });
+    this.clock = setInterval(() => this.tick(), 1000);
+  }
+
+  close() {
+    this.control.abort();
+    this.stream.close();
+    clearInterval(this.clock);
+    cancelAnimationFrame(this.frame);
+  }
+
+  fail(error) {
+    if (error.name === "AbortError") return;
+    if (this.isThere) this.board.tell("lost", error.message);
+    else this.board.fail(error);
+  }
+
+  /** Read all that is under way, and the last that ended. What came by the stream meanwhile is newer, and stays. */
+  async read() {
+    if (this.isReading) return;
+    this.isReading = true;
+    this.heard = new Set();
+    try {
+      const seen = new Set();
+      const recent = get("/api/tasks", { roots: true, limit: 50 }, this.control.signal);
+      let cursor = "";
+      do {
+        const found = await get("/api/tasks", { status: ACTIVE.join(","), roots: true, limit: PAGE, cursor }, this.control.signal);
+        this.take(found.items, seen);
+        cursor = found.next;
+        this.open();
+      } while (cursor && seen.size < MOST);
+      this.more = Boolean(cursor);
+      this.take((await recent).items, seen);
+      for (const [key, row] of this.rows) if (!seen.has(key) && !this.heard.has(key) && !isFinal(row.task)) this.drop(key);
+      this.flush();
+    } finally {
+      this.isReading = false;
+    }
+  }
+
+  take(items, seen) {
+    for (const task of items) {
+      const key = keyOf(task);
+      seen.add(key);
+      if (!this.heard.has(key)) this.dirty.set(key, task);
+    }
+    this.flush();
+  }
+
+  open() {
+    if (this.isThere) return;
+    this.isThere = true;
+    put(this.place,
+      h("div", { class: "bar-top" }, h("h1", {}, "Now"), this.counts,
+        h("label", { class: "sought", for: "sought" }, h("span", { class: "hidden" }, "Search "), this.field)),
+      this.empty, this.groups.map((group) => group.element));
+    this.flush();
+  }
+
+  hear(task) {
+    if (!task || !keyOf(task) || (task.parent_task_id && !this.rows.has(keyOf(task)))) return;
+    this.heard?.add(keyOf(task));
+    this.dirty.set(keyOf(task), task);
+    // However many events come, the page is written once a frame, and less often where many change at once.
+    if (!this.frame) this.frame = requestAnimationFrame(() => this.flush());
+  }
+
+  flush() {
+    cancelAnimationFrame(this.frame);
+    this.frame = 0;
+    for (const [key, task] of this.dirty) {
+      const row = this.rows.get(key);
+      if (row) row.show({ ...row.task, ...task });
+      else this.rows.set(key, new Row(task));
+      this.settle(this.rows.get(key));
+    }
+    this.dirty.clear();
+    if (this.isThere) this.tally();
+  }
+
+  /** Put a row where it belongs: newest first. A row that stays in its group is not moved. */
+  settle(row) {
+    const at = GROUPS.findIndex(([, , holds]) => holds(row.task));
+    const group = this.groups[at];
+    if (row.group === group) return;
+    if (row.group) row.group.n -= 1;
+    row.group = group;
+    group.n += 1;
+    row.began = group.id === "ended" ? endOf(row.task) : startOf(row.task);
+    row.element.row = row;
+    this.match(row);
+    let after = group.list.firstElementChild;
+    if (after && after.row.began > row.began) {
+      // Most come in order: from the end, then.
+      let before = group.list.lastElementChild;
+      while (before && before.row.began < row.began) before = before.previousElementSibling;
+      after = before ? before.nextElementSibling : after;
+    }
+    group.list.insertBefore(row.element, after);
+  }
+
+  drop(key) {
+    const row = this.rows.get(key);
+    row.element.remove();
+    row.group.n -= 1;
+    this.rows.delete(key);
+  }
+
+  tally() {
+    const ended = this.groups[3];
+    while (ended.n > ENDED) this.drop(keyOf(ended.list.lastElementChild.row.task));
+    let shown = 0;
+    for (const group of this.groups) {
+      const visible = this.words ? [...group.list.children].filter((row) => !row.hidden).length : group.n;
+      group.element.hidden = !visible;
+      say(group.count, String(visible));
+      shown += visible;
+    }
+    const [waiting, trouble, running] = this.groups.map((group) => group.n);
+    this.board.questions(waiting);
+    const parts = [plural(waiting + trouble + running, "task") + " under way"];
+    if (waiting) parts.push(`${waiting} waiting for a person`);
+    say(this.counts, parts.join(", ") + (this.more ? `; the newest ${MOST} are shown` : ""));
+    document.title = waiting ? `(${waiting}) spanpost` : "spanpost";
+    this.empty.hidden = shown > 0;
+    if (!shown) this.tellEmpty();
+  }
+
+  tellEmpty() {
+    if (this.words) {
+      put(this.empty, h("p", {}, `Nothing here is called “${line(this.field.value, 60)}”. `, h("a", { href: `/board/history?q=${encodeURIComponent(this.field.value)}`, "data-route": true }, "Look in the history")));
+      return;
+    }
+    put(this.empty, h("h2", {}, "Nothing runs"),
+      h("p", {}, "An agent that is followed stands here from its first span on. In its Python process:"),
+      h("pre", {}, "import spanpost\n\nspanpost.attach()"),
+      h("p", {}, "or, from any language, OpenTelemetry sent to this address: ", h("code", {}, `OTEL_EXPORTER_OTLP_ENDPOINT=${location.origin}`)));
+  }
+
+  sift() {
+    this.words = this.field.value.trim().toLowerCase();
+    for (const row of this.rows.values()) this.match(row);
+    this.board.go(this.words ? `/?q=${encodeURIComponent(this.field.value.trim())}` : "/", true);
+    this.tally();
+  }
+
+  match(row) {
+    const words = this.words ?? (this.words = this.field.value.trim().toLowerCase());
+    const { task } = row;
+    row.element.hidden = Boolean(words) && ![title(task), task.agent_name, task.repo, task.environment, task.topic, task.task_id]
+      .some((one) => String(one ?? "").toLowerCase().includes(words));
+  }
+
+  tick() {
+    const at = Date.now();
+    if (document.hidden) return;
+    for (const row of this.rows.values()) if (row.group.id !== "ended") row.tick(at);
+  }
+}
+
+const keyOf = (task) => task.uid ?? task.task_id;
+const startOf = (task) => Date.parse(task.started_at ?? "") || 0;
+const endOf = (task) => Date.parse(task.ended_at ?? task.last_event_at ?? task.started_at ?? "") || 0;
