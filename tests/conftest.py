@@ -70,7 +70,7 @@ def _emulate() -> str | None:
 
 
 pytest.register_assert_rewrite(
-    *(f"spanpost.testing.exercise_{name}" for name in ("again", "ledger", "pacing", "people", "silence"))
+    *(f"spanpost.testing.exercise_{name}" for name in ("again", "browse", "ledger", "pacing", "people", "runs", "silence"))
 )
 
 

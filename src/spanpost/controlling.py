@@ -13,7 +13,6 @@ import msgspec
 
 from spanpost.agent.gateway import Closed, Unreachable
 from spanpost.desk.answers import Answers, Unknown, as_said
-from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
@@ -36,20 +35,17 @@ class PipelineHall:
     def _ledger(self) -> Ledger:
         return self._pipeline.ledger
 
-    async def questions(self, tenant: str, approval_id: str) -> Sequence[ApprovalRow]:
-        return await self._ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval_id, limit=20))
+    async def question(self, tenant: str, approval_id: str, mark: str) -> ApprovalRow | None:
+        query = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, limit=1)
+        return next(iter(await self._ledger.approvals(query)), None)
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
         return await self._ledger.refer(tenant, ref)
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        return await self._ledger.deeds(task_uid, verbs, after, limit)
-
-    async def last_end(self, task: Task) -> datetime | None:
-        if task.segments < 2 or task.ended_at is not None:
-            return None
-        told = await self._ledger.checkpoints(task_uid=task.uid, limit=10_000)
-        return max((one.at for one in told if one.kind is Kind.END), default=None)
+    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
+        # What was asked of a run that has ended is over with it. A task whose first run goes on has had no end.
+        since = await self._ledger.last_end(task.uid) if task.segments > 1 or task.ended_at is not None else None
+        return await self._ledger.deeds(task.uid, verbs, after, limit, since=since)
 
     async def listen(self, hears: Callable[[bytes], None]) -> None:
         def heard(topic: bytes) -> None:

@@ -28,7 +28,7 @@ from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
-    from spanpost.desk.control import ControlHttp
+    from spanpost.doors import Doors
     from spanpost.intake.http_server import HttpServer
     from spanpost.intake.otlp_grpc import GrpcServer
     from spanpost.settings import Settings
@@ -63,10 +63,11 @@ class Gateway:
         self.http_url = ""
         self.grpc_url = ""
         self.slack_url = ""
+        self.api_url = ""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
-        self._control: ControlHttp | None = None
+        self._doors: Doors | None = None
         self._receiver: Receiver | None = None
         self._context: ssl.SSLContext | None = None
         self._doorkeeper = Doorkeeper(settings.intake.tenant, *_hashes(self.room))
@@ -142,34 +143,22 @@ class Gateway:
                 watch=metrics,
             )
             connections = room.max_connections + room.max_waiters
-            doors = self._doors(self._app)
-            self._http = HttpServer(doors, listener, context=self._context, connections=connections, grace=_GRACE)
+            self._doors = self._open_doors(self._app)
+            self._http = HttpServer(self._doors, listener, context=self._context, connections=connections, grace=_GRACE)
             await self._http.start()
 
-    def _doors(self, app: OtlpHttp) -> Any:
-        """Return what answers on the HTTP port: agents that wait for people, Slack where it is heard over HTTP, and OTLP with the pages."""
-        from spanpost.desk.control import PREFIX, ControlHttp
+    def _open_doors(self, app: OtlpHttp) -> Doors:
+        """Return what answers on the HTTP port: the doors that there are (`spanpost.doors`), and OTLP with the pages."""
+        from spanpost.doors import Doors, House, doors_of
 
-        self._control = control = ControlHttp(self.pipeline.answers, self._doorkeeper, most=self.room.max_waiters)
-        self.pipeline.answers.begin()  # what other processes decide has letters that go out at once, too
-        slack, slack_path = None, ""
-        reception = self.pipeline.reception
-        if reception is not None and reception.has_http:
-            from spanpost.desk.slack.http import PATH
-
-            slack, slack_path = reception.http(), PATH
-            self.slack_url = self.http_url + PATH
-
-        async def doors(scope: Any, receive: Any, send: Any) -> None:
-            path = scope["path"] if scope["type"] == "http" else ""
-            if path.startswith(PREFIX):
-                await control(scope, receive, send)
-            elif slack is not None and path == slack_path:
-                await slack(scope, receive, send)
-            else:
-                await app(scope, receive, send)
-
-        return doors
+        house = House(pipeline=self.pipeline, settings=self.settings, doorkeeper=self._doorkeeper, url=self.http_url)
+        doors = doors_of(house)
+        for door in doors:
+            if door.prefix == "/slack/events":
+                self.slack_url = self.http_url + door.prefix
+            elif door.prefix == "/api/":
+                self.api_url = self.http_url + door.prefix
+        return Doors(doors, app)
 
     def _open_grpc(self, receiver: Receiver) -> None:
         from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc
@@ -207,6 +196,8 @@ class Gateway:
             if room.enabled:
                 room.refuse_exposure()
             self.pipeline.reload(settings)
+            if self._doors is not None:
+                self._doors.reload(settings)
             if self._context is not None and room.tls_certificate and room.tls_key:
                 take(self._context, room)
                 self._stamp = stamp(room)
@@ -258,8 +249,8 @@ class Gateway:
         return self.pipeline.shutdown(_CLOSE) and is_done
 
     async def _close(self) -> bool:
-        if self._control is not None:
-            self._control.end()
+        if self._doors is not None:
+            self._doors.end()
         doors = []
         if self._http is not None:
             doors.append(asyncio.create_task(self._http.stop()))

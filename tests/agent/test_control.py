@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,10 +21,12 @@ import spanpost
 from spanpost.agent import agent_task
 from spanpost.agent.control import (
     ApprovalTimeout,
+    Control,
     ControlUnavailable,
     approval,
     approval_sync,
     cancelled,
+    install,
     messages,
     messages_sync,
     paused,
@@ -204,6 +206,51 @@ async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(desk: 
         assert not cancelled()
         desk.do(Verb.CANCEL, again.uid, "again")
         await until(cancelled)
+
+
+async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(tracer: Tracer, provider: TracerProvider) -> None:
+    """Of a task that is taken for ended old acts are not told; who runs it again goes on listening, whatever is answered."""
+    asked: list[int] = []
+    answers: list[Any] = [
+        {"status": "cancelled", "after": 0, "acts": []},
+        {"status": "cancelled", "acts": [{"verb": "message"}]},  # no answer at all: a message without its time
+        {"status": "working", "after": 7, "acts": [{"number": 7, "verb": "cancel"}]},
+        {"status": "cancelled", "after": 7, "acts": []},
+    ]
+
+    class Far:
+        """A gateway that hears of the second run late."""
+
+        wait = 0.6
+
+        async def task(self, ref: str, after: int, wait: float) -> Any:
+            asked.append(after)
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    install(cast("Control", Far()))
+    try:
+        with agent_task("long", task_id="job-4", tracer=tracer):
+            assert not cancelled()
+            await until(cancelled)
+            assert messages_sync() == []
+    finally:
+        install(None)
+    assert asked[:3] == [0, 0, 0]
+
+
+async def test_old_acts_of_a_task_do_not_hide_new_ones(desk: Desk, tracer: Tracer) -> None:
+    """A task whose first run was told more than one answer holds hears in its second what is asked of that."""
+    async with agent_task("long", task_id="job-5", tracer=tracer):
+        [shown] = desk.tasks()
+        for n in range(101):
+            desk.do(Verb.MESSAGE, shown.uid, f"{n}")
+    desk.tasks()
+    assert desk.pipeline.ask(desk.pipeline.answers.task("default", "job-5"))["acts"] == []
+    async with agent_task("long", task_id="job-5", tracer=tracer):
+        desk.tasks()
+        desk.do(Verb.CANCEL, shown.uid)
+        await until(cancelled)
+        assert await messages() == []
 
 
 async def test_a_shutdown_ends_the_wait(desk: Desk, tracer: Tracer) -> None:

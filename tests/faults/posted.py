@@ -77,6 +77,22 @@ async def settled(dsn: str, seconds: float) -> Counter[str]:
         await connection.close()
 
 
+async def left(dsn: str) -> list[str]:
+    """Say of each letter that is not delivered what it waits for: its own row, its lane's, and what closes the budgets."""
+    import asyncpg
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        letters = await connection.fetch(
+            "SELECT to_jsonb(d)::text FROM deliveries d WHERE state <> 'delivered'"
+            " UNION ALL SELECT to_jsonb(l)::text FROM lanes l WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
+            " UNION ALL SELECT to_jsonb(b)::text FROM buckets b WHERE blocked_until > clock_timestamp() OR opened > 0"
+        )
+        return [f"by {time.time():.0f}:", *(row[0] for row in letters)]
+    finally:
+        await connection.close()
+
+
 async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return tasks by id, told checkpoints by id, and the number of audit rows."""
     from spanpost.ledger.postgres import PostgresLedger

@@ -20,7 +20,7 @@ import pytest
 from spanpost.domain.checkpoints import Kind
 from spanpost.sinks.slack import render
 from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.faults.posted import Slack, environment, settings, settled, truth
+from tests.faults.posted import Slack, environment, left, settings, settled, truth
 from tests.faults.stream import EVENTS, task
 
 PROCESSES = 3
@@ -29,7 +29,7 @@ TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
 FAULTS = {"throttle": 0.05, "500 before": 0.05, "reset before": 0.03, "reset after": 0.07, "500 after": 0.05, "hang after": 0.05}
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
 #: Seconds that a 429 asks for; and those in which a call that was claimed before may still arrive from another process.
-PATIENCE, IN_FLIGHT = 2, 1.0
+PATIENCE, IN_FLIGHT = 3, 2.0
 FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(PATIENCE))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -99,13 +99,14 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
         for sender in senders:
             sender.wait_recorded()
         states = asyncio.run(settled(dsn, max(300, TASKS * 3)))
+        waiting = asyncio.run(left(dsn))
         for sender in senders:
             sender.end()
         state = slack.end()
 
     tasks, told, rows = asyncio.run(truth(dsn))
     assert kills >= 10
-    assert states == {"delivered": sum(states.values())}
+    assert states == {"delivered": sum(states.values())}, waiting
     assert rows == TASKS * EVENTS == sum(len({(o.part, o.span_id, o.index) for o in task(n, began)}) for n in range(TASKS))
     assert len(tasks) == TASKS
 

@@ -12,9 +12,11 @@ from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
+from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
+from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.postgres import with_database
 
@@ -29,7 +31,7 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
+class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseBrowse):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -47,7 +49,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseSilence, ExerciseAgain):
+class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseBrowse):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -68,6 +68,8 @@ _UNKNOWN = 30.0
 _SOON = 0.5
 #: Tasks of which acts are followed at most; who was not asked for longest is let go.
 _FOLLOWED = 1000
+#: Who is asked of a task that was taken for ended listens again, but not sooner; seconds.
+_AGAIN = 2.0
 
 
 class ApprovalTimeout(TimeoutError):
@@ -351,6 +353,21 @@ class _Followed:
     messages: list[Message] = field(default_factory=list)
     work: Any = None
     has_looked: threading.Event = field(default_factory=threading.Event)
+    #: Nobody can be asked from here.
+    is_deaf: bool = False
+    #: By which it is known that the task goes on: of the newest that asked.
+    span: Any = None
+    began_at: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """True where nothing in this process says that the task goes on."""
+        return self.span is None or not self.span.is_recording()
+
+    @property
+    def may_begin(self) -> bool:
+        """True where nobody listens, or who did was told that the task has ended."""
+        return self.work is None or (self.work.done() and time.monotonic() - self.began_at > _AGAIN)
 
 
 _followed: OrderedDict[tuple[str, int], _Followed] = OrderedDict()
@@ -413,54 +430,75 @@ def _ref(task: Task | None) -> tuple[str, int]:
 
 
 def _follow(task: Task | None) -> _Followed:
+    task = task or current_task()
     ref = _ref(task)
     if not ref[0]:
         return _Followed()
     with _following:
-        followed = _followed.get(ref)
-        if followed is None:
-            followed = _followed[ref] = _Followed()
+        followed = _followed.setdefault(ref, _Followed())
+        followed.span = task.span if task is not None else trace.get_current_span()
+        if followed.may_begin and not followed.is_deaf:
+            followed.began_at = time.monotonic()
             try:
                 followed.work = begin(_listen(_control(), ref[0], followed))
             except ControlUnavailable as error:
                 _log.warning("what people ask of a task is not heard: %s", error)
+                followed.is_deaf = True
                 followed.has_looked.set()
-            if len(_followed) > _FOLLOWED:
-                _, oldest = _followed.popitem(last=False)
-                if oldest.work is not None:
-                    oldest.work.cancel()
         _followed.move_to_end(ref)
+        if len(_followed) > _FOLLOWED:
+            _, oldest = _followed.popitem(last=False)
+            if oldest.work is not None:
+                oldest.work.cancel()
     followed.has_looked.wait(1.0)
     return followed
 
 
 async def _listen(control: Control, ref: str, followed: _Followed) -> None:
-    """Hear what people ask of a task, until it has ended."""
+    """Hear what people ask of a task, until it has ended here and there.
+
+    A task that spanpost takes for ended may be at work again here, and spanpost not have heard of it yet.
+    """
     _unseen()
     tries = _Tries("what people ask of a task is not heard just now")
     while True:
         began, is_first = time.monotonic(), not followed.has_looked.is_set()
         try:
-            told = await control.task(ref, followed.after, control.wait if followed.has_looked.is_set() else 0.0)
+            told = await control.task(ref, followed.after, 0.0 if is_first else control.wait)
+            status, has_acts = _take(followed, told) if told is not None else ("", False)
         except Closed:
             return
         except (Unreachable, ControlUnavailable) as error:
             await tries.pause(error)
             continue
-        if told is None:  # it is not known yet
-            followed.has_looked.set()
-            await asyncio.sleep(_PAUSE[0])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            await tries.pause(Unreachable(f"an answer that is none ({type(error).__name__})"))
             continue
         tries.succeeded()
-        with _following:
-            for act in told.get("acts", ()):
-                _hear(followed, act)
-            followed.after = int(told.get("after", followed.after))
         followed.has_looked.set()
-        if told.get("status") in c.FINAL_STATUSES:
+        if (told is None or status in c.FINAL_STATUSES) and followed.is_over:
             return
-        if not (is_first or told.get("acts")) and time.monotonic() - began < _SOON:
+        if told is None:  # it is not known yet
+            await asyncio.sleep(_PAUSE[0])
+        elif not (is_first or has_acts) and time.monotonic() - began < _SOON:
             await asyncio.sleep(_SOON)
+
+
+def _take(followed: _Followed, told: Mapping[str, Any]) -> tuple[str, bool]:
+    """Take in an answer; return the task's status, and whether anything was asked of it. Raises for what is no answer."""
+    acts, after = list(told.get("acts", ())), int(told.get("after", followed.after))
+    messages = [_message(act) for act in acts if act["verb"] == "message"]
+    with _following:
+        for act in acts:
+            _hear(followed, act)
+        followed.messages += messages
+        followed.after = after
+    return str(told.get("status")), bool(acts)
+
+
+def _message(act: Mapping[str, Any]) -> Message:
+    at = datetime.fromisoformat(str(act["at"]))
+    return Message(text=str(act.get("text", "")), by=str(act.get("by", "")), at=at)
 
 
 def _hear(followed: _Followed, act: Mapping[str, Any]) -> None:
@@ -471,6 +509,3 @@ def _hear(followed: _Followed, act: Mapping[str, Any]) -> None:
             followed.is_paused = True
         case "resume":
             followed.is_paused = False
-        case "message":
-            at = datetime.fromisoformat(str(act["at"]))
-            followed.messages.append(Message(text=str(act.get("text", "")), by=str(act.get("by", "")), at=at))

@@ -1,7 +1,8 @@
 """The gateway as an agent reaches it to wait for people: OTLP/JSON to ask, a long poll to hear. Standard library alone.
 
 Where it is: ``SPANPOST_CONTROL__ENDPOINT`` and ``SPANPOST_CONTROL__TOKEN``, else those of ``SPANPOST_FORWARD__``, else OpenTelemetry's
-own ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT``, ``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_EXPORTER_OTLP_HEADERS``. Proxies are not used.
+own ``OTEL_EXPORTER_OTLP_LOGS_ENDPOINT``, ``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_EXPORTER_OTLP_HEADERS``; by way of the proxy that
+``HTTP_PROXY`` or ``HTTPS_PROXY`` names, but for hosts in ``NO_PROXY``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from spanpost.agent.wire import NoProxy, Origin, exchange
+
 #: What an answer may take beyond what it was asked to wait, and what connecting may; seconds.
 _PATIENCE: Final = 15.0
-_MOST: Final = 4 * 1024 * 1024
 _WHAT_TO_SET: Final = (
     "set SPANPOST_CONTROL__ENDPOINT to the HTTP address of a spanpost gateway (http://host:4318) and SPANPOST_CONTROL__TOKEN to the "
     "tenant's token, or call spanpost.attach() in this process"
@@ -76,13 +78,12 @@ class Gateway:
             raise ControlUnavailable(
                 f"answers come by HTTP, and {parts.scheme or 'the endpoint'} is no HTTP address: {_WHAT_TO_SET}"
             )
-        self._host = parts.hostname
-        self._port = port or (443 if parts.scheme == "https" else 80)
+        is_tls = parts.scheme == "https"
+        self._origin = Origin(parts.hostname, port or (443 if is_tls else 80), is_tls)
         self._path = parts.path.rstrip("/")
         self._headers = {name.lower(): value for name, value in (headers or {}).items()}
         if any(not (v.isascii() and v.isprintable()) for v in self._headers.values()):
             raise ControlUnavailable("a header for the gateway is not plain ASCII on one line: look at the token")
-        self._is_tls = parts.scheme == "https"
         self._certificate = certificate
         self._tls: ssl.SSLContext | None = None
 
@@ -99,9 +100,10 @@ class Gateway:
         scopes = [{"scope": {"name": "spanpost.agent"}, "logRecords": [record]}]
         body = {"resourceLogs": [{"resource": {"attributes": _attributes(resource)}, "scopeLogs": scopes}]}
         answer = await self._request("POST", "/v1/logs", json.dumps(body).encode(), 0.0)
-        rejected = (answer or {}).get("partialSuccess", {}).get("rejectedLogRecords")
-        if rejected and int(rejected):
-            raise ControlUnavailable(f"the gateway did not take the question: {answer}")
+        partly = (answer or {}).get("partialSuccess")
+        if isinstance(partly, dict) and partly.get("rejectedLogRecords") not in (None, 0, "0", ""):
+            said_why = str(partly.get("errorMessage", ""))[:300]
+            raise ControlUnavailable(f"the gateway did not take the question{f': {said_why}' if said_why else ''}")
 
     async def approval(self, id: str, mark: str, wait: float) -> dict[str, Any] | None:
         """Return what became of a question, as soon as it is decided; None for one that is not known."""
@@ -121,11 +123,13 @@ class Gateway:
             raise ControlUnavailable(
                 f"the gateway's certificate is not trusted ({error.verify_message}): set SPANPOST_CONTROL__CERTIFICATE to its authority"
             ) from None
+        except NoProxy as error:
+            raise ControlUnavailable(str(error)) from None
         except (OSError, TimeoutError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise Unreachable(f"{type(error).__name__}: {error}") from None
         try:
             told = json.loads(answer) if answer else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         if status == 200 and isinstance(told, dict):
             return told
@@ -142,43 +146,16 @@ class Gateway:
         raise ControlUnavailable(f"{why}{f': {said}' if said else ''}; {_WHAT_TO_SET}")
 
     async def _exchange(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
-        if self._is_tls and self._tls is None:
-            self._tls = ssl.create_default_context(cafile=self._certificate)
-        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls, limit=64 * 1024)
-        try:
-            host = f"[{self._host}]" if ":" in self._host else self._host
-            head = {"host": f"{host}:{self._port}", "connection": "close", "accept": "application/json", **self._headers}
-            if body:
-                head |= {"content-type": "application/json", "content-length": str(len(body))}
-            lines = [f"{method} {self._path}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
-            writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
-            await writer.drain()
-            return await _answer(reader)
-        finally:
-            writer.close()
-
-
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Read an answer: its status and body."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    status = int(head[0].split(" ", 2)[1])
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-    if 100 <= status < 200:
-        return await _answer(reader)
-    if "chunked" in headers.get("transfer-encoding", "").lower():
-        body = b""
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            if len(body) + size > _MOST:
-                raise ValueError("the answer is too long")
-            body += await reader.readexactly(size)
-            await reader.readexactly(2)
-        return status, body
-    if "content-length" in headers:
-        length = int(headers["content-length"])
-        if not 0 <= length <= _MOST:
-            raise ValueError("the answer is too long")
-        return status, await reader.readexactly(length)
-    return status, await reader.read(_MOST)
+        if self._origin.is_tls and self._tls is None:
+            try:
+                self._tls = ssl.create_default_context(cafile=self._certificate)
+            except OSError as error:
+                why = error.strerror or "it holds no certificate"
+                raise ControlUnavailable(f"SPANPOST_CONTROL__CERTIFICATE: {self._certificate}: {why}; name a PEM file") from None
+        headers = {"accept": "application/json", **self._headers}
+        if body:
+            headers |= {"content-type": "application/json", "content-length": str(len(body))}
+        return await exchange(self._origin, self._tls, method, f"{self._path}{path}", headers, body)
 
 
 def _attributes(said: Mapping[str, Any]) -> list[dict[str, Any]]:

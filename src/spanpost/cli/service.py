@@ -66,6 +66,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield f"receiving OTLP/gRPC on {gateway.grpc_url}"
     if room.enabled and room.grpc_socket is not None:
         yield f"receiving OTLP/gRPC on unix://{room.grpc_socket}"
+    if gateway.api_url:
+        yield f"the API on {gateway.api_url}"
     if gateway.slack_url:
         yield f"hearing Slack on {gateway.slack_url}"
     if gateway.pipeline.reception is not None and gateway.pipeline.reception.sockets:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
-from uuid import UUID
 
 from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
 from spanpost.domain.observations import Observation
@@ -27,16 +25,14 @@ _MOST: Final = 100
 class Hall(Protocol):
     """**Protocol:** what the ledger does for agents that wait. It raises `LedgerUnavailable` when it cannot be reached."""
 
-    async def questions(self, tenant: str, approval_id: str) -> Sequence[ApprovalRow]:
-        """Return what was asked under an id, newest first."""
+    async def question(self, tenant: str, approval_id: str, mark: str) -> ApprovalRow | None:
+        """Return what was asked last under an id; with a mark, in those words."""
         ...
 
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]: ...
-
-    async def last_end(self, task: Task) -> datetime | None:
-        """Return when a run of the task ended last, where another goes on."""
+    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
+        """Return what people asked of a task after a number, without what was asked of a run that has ended."""
         ...
 
     async def listen(self, hears: Callable[[bytes], None]) -> None: ...
@@ -75,8 +71,7 @@ class Answers:
         """Return what became of a question, as soon as it is decided or `wait` seconds are over. Raises `Unknown`."""
 
         async def look() -> tuple[ApprovalRow | None, bool]:
-            rows = await self._hall.questions(tenant, id)
-            row = next((row for row in rows if row.mark == mark), None) if mark else next(iter(rows), None)
+            row = await self._hall.question(tenant, id, mark)
             return row, row is not None and row.state is not State.OPEN
 
         row = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
@@ -91,9 +86,7 @@ class Answers:
             task = await self._hall.refer(tenant, ref)
             if task is None:
                 return None, False
-            deeds = await self._hall.deeds(task.uid, VERBS, after, _MOST)
-            if deeds and (ended := await self._hall.last_end(task)) is not None:
-                deeds = [d for d in deeds if d.at > ended]  # what was asked of a run that has ended is over with it
+            deeds = await self._hall.deeds(task, VERBS, after, _MOST)
             return (task, deeds), bool(deeds)
 
         found = await self._until(topic_of(tenant, TASK, ref), look, wait)

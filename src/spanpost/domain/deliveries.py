@@ -90,6 +90,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[Task, ...] = ()
     #: News carries its checkpoint; state does not.
     checkpoint: Checkpoint | None = None
+    #: Which attempt to send it this is, from 1; a look does not count.
     attempt: int = 1
     #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.
     is_unknown: bool = False

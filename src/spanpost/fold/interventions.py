@@ -31,7 +31,7 @@ _INTERRUPTED = "interrupted"
 _LEAST = timedelta(minutes=1)
 
 
-def judge(act: Intervention, row: ApprovalRow | None, task: Task | None) -> Verdict:
+def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime) -> Verdict:
     """Return what becomes of an act. `row` is the question of a decision; `task` the task that it is about, None where it is gone."""
     if (row is None if act.verb.is_decision else task is None) or (task is not None and task.tenant != act.tenant):
         return Verdict(result=Result.UNKNOWN)
@@ -54,9 +54,11 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None) -> Verd
             return Verdict(result=Result.VOID, **about)
         case State.EXPIRED:
             return Verdict(result=Result.EXPIRED, **about, **decided)
+    if is_over(row, now):  # nobody has looked yet: whoever watches deadlines was down, or is on its way
+        return Verdict(result=Result.EXPIRED, **about)
     if task is not None and _has_ended(task):
         return Verdict(result=Result.TOO_LATE, **about)
-    if act.verb is Verb.CHOOSE and act.option not in row.options:
+    if (act.option not in row.options) if act.verb is Verb.CHOOSE else (row.options and act.verb not in row.options):
         return Verdict(result=Result.UNKNOWN, **about)
     return Verdict(result=Result.DONE, decision=decision_of(act), by=name_of(act.actor), **about)
 
@@ -254,6 +256,13 @@ def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
             row, state=state, decision=a.decision, by=a.by, comment=a.comment, source=a.source, decided_at=a.decided_at
         )
     return msgspec.structs.replace(row, state=State.VOID if a.is_void else State.OPEN)
+
+
+def is_over(row: ApprovalRow, now: datetime) -> bool:
+    """Tell whether the time of an open question is over, so that it will be found expired."""
+    if row.expires_at is None or row.expires_at > now or row.at_expiry == "wait":
+        return False
+    return row.at_expiry != "escalate" or row.escalated_at is not None
 
 
 def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation | None]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.browsing import (
+    ApprovalFilter,
+    ApprovalKey,
+    Happening,
+    News,
+    Page,
+    Position,
+    Question,
+    Stats,
+    TaskFilter,
+    TaskKey,
+    TimelineKey,
+)
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.fleet import Fleet
@@ -94,6 +107,8 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | None = None
     approval_id: str | None = None
+    #: The agent's own mark of the wording.
+    mark: str | None = None
     #: One of `State`.
     state: str | None = None
     task_uid: UUID | None = None
@@ -102,6 +117,50 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Is told what was decided or asked, by its topic (`fold.approvals.topic_of`); empty: something may have been missed.
 Hears: TypeAlias = Callable[[bytes], None]
+
+
+class Browses(Protocol):
+    """**Protocol:** answers those who look: pages by key, timelines, sums, the stream of checkpoints. It raises `LedgerUnavailable`."""
+
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        """Return a page of tasks, newest first; its `next` is a `TaskKey`."""
+        ...
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, its uid, or its trace's id (the topmost of the trace)."""
+        ...
+
+    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[Happening]:
+        """Return a page of what happened in a task, oldest first; what was recorded only with `content`."""
+        ...
+
+    async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
+        """Return sums over the announced tasks that began within that time."""
+        ...
+
+    async def approvals(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
+        """Return a page of questions, newest first; its `next` is an `ApprovalKey`."""
+        ...
+
+    async def head(self) -> Position:
+        """Return the end of the stream: what is told from now on comes after it."""
+        ...
+
+    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[News]:
+        """Return what was told after a position, in the order of the stream. What was read stays before what was not."""
+        ...
+
+    async def changed(self, since: datetime, limit: int) -> list[tuple[datetime, Task]]:
+        """Return tasks under way that changed since then, with when, by the ledger's clock; some again: who asks overlaps."""
+        ...
+
+    async def now(self) -> datetime:
+        """Return the time by the ledger's clock."""
+        ...
+
+    async def those(self, uids: Iterable[UUID]) -> list[Task]:
+        """Return tasks by their uids, those that there are."""
+        ...
 
 
 class Ledger(Protocol):
@@ -114,6 +173,11 @@ class Ledger(Protocol):
 
     #: How long a claimed delivery is the claimer's.
     lease: timedelta
+
+    @property
+    def browse(self) -> Browses:
+        """What it answers those who look."""
+        ...
 
     async def open(self) -> None:
         """Make ready (connect, check the schema). Raises `ConfigError` with the next step when that is impossible."""
@@ -201,8 +265,14 @@ class Ledger(Protocol):
         """
         ...
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        """Return what people asked of a task that stands, in order, after a number."""
+    async def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
+    ) -> list[Deed]:
+        """Return what people asked of a task that stands, in order, after a number, and recorded later than a moment."""
+        ...
+
+    async def last_end(self, task_uid: UUID) -> datetime | None:
+        """Return when the newest end of a run of the task was recorded, by the ledger's clock; None before any."""
         ...
 
     async def is_first(self, key: str) -> bool:

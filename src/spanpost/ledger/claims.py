@@ -98,7 +98,7 @@ LEFT JOIN LATERAL (
 WHERE target.sink = l.sink AND target.lane = l.lane"""
 _CLAIM = """
 UPDATE deliveries AS claimed
-SET state = 'sending', attempt = attempt + 1, owner = $3, claimed_at = $4, lease_until = $5, claimed_revision = revision,
+SET state = 'sending', attempt = attempt + g.is_sent::int, owner = $3, claimed_at = $4, lease_until = $5, claimed_revision = revision,
   sent_at = CASE WHEN g.is_sent THEN $4 ELSE claimed.sent_at END, looks = CASE WHEN g.is_sent THEN 0 ELSE claimed.looks END
 FROM unnest($1::bigint[], $2::boolean[]) AS g(id, is_sent)
 WHERE claimed.id = g.id AND claimed.state = 'waiting'
@@ -147,7 +147,7 @@ UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::in
 WHERE id = $1"""
 _UNSENT = f"""
 UPDATE deliveries SET state = 'waiting', not_before = clock_timestamp() + $2::interval, reason = $3, error = $4,
-  unsure = unsure OR recheck, attempt = greatest(attempt - 1, 0), sent_at = $5, {_LEFT}
+  unsure = unsure OR recheck, attempt = greatest(attempt - $6, 0), sent_at = $5, {_LEFT}
 WHERE id = $1"""
 #: Due now, that is after all that wait already: what it failed by is open, and lets one call through at a time.
 _AT_ONCE = "UPDATE deliveries SET not_before = clock_timestamp() WHERE id = $1 AND state = 'waiting'"
@@ -379,7 +379,7 @@ async def _write(connection: Any, delivery: Delivery, outcome: Outcome, *, is_be
         case RetryAt():
             said = delivery.id, wait_of(outcome, datetime.now(UTC)), _clean(outcome.reason), _clean(outcome.error or outcome.reason)
             if outcome.is_unsent:
-                await connection.execute(_UNSENT, *said, delivery.sent_at)
+                await connection.execute(_UNSENT, *said, delivery.sent_at, int(not delivery.is_unknown))
             else:
                 await connection.execute(_LATER, *said, outcome.reconcile, int(outcome.has_looked))
         case GiveUp():

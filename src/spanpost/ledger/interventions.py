@@ -32,13 +32,16 @@ _COLUMNS = (
     "key", "tenant", "approval_id", "digest", "mark", "task_uid", "span", "question", "detail", "options", "risk", "requested_at",
     "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
 )  # fmt: skip
-_SELECT = "SELECT " + ", ".join(f"a.{c}" if c != "options" else "a.options::text" for c in _COLUMNS) + " FROM approvals a"
+#: Of the table as `a`: what `row_of` takes.
+COLUMNS = ", ".join(f"a.{c}" if c != "options" else "a.options::text" for c in _COLUMNS)
+_SELECT = f"SELECT {COLUMNS} FROM approvals a"
 _VALUES = ", ".join(f"${i}" if c != "options" else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
 _WRITE = f"INSERT INTO approvals ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (key) DO UPDATE SET " + ", ".join(
     f"{c} = excluded.{c}" for c in _COLUMNS[1:]
 )
 _LISTED = f"""{_SELECT} WHERE ($1::text IS NULL OR a.tenant = $1) AND ($2::text IS NULL OR a.approval_id = $2)
-  AND ($3::text IS NULL OR a.state = $3) AND ($4::uuid IS NULL OR a.task_uid = $4) ORDER BY a.requested_at DESC, a.key LIMIT $5"""
+  AND ($3::text IS NULL OR a.state = $3) AND ($4::uuid IS NULL OR a.task_uid = $4) AND ($6::text IS NULL OR a.mark = $6)
+ORDER BY a.requested_at DESC, a.key LIMIT $5"""
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = $1
 UNION ALL
@@ -64,7 +67,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14
   $25::text::jsonb)"""
 _DEEDS = """
 SELECT number, verb, actor AS by, comment AS text, recorded_at AS at FROM human_interventions
-WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[]) ORDER BY number LIMIT $4"""
+WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[])
+  AND ($5::timestamptz IS NULL OR recorded_at > $5) ORDER BY number LIMIT $4"""
+# By the index of a task's news in order of time, from its end: what was told since the last end is all that is read.
+_LAST_END = """
+SELECT recorded_at FROM agent_checkpoints WHERE task_uid = $1 AND kind = 'end' ORDER BY at DESC LIMIT 1"""
 _FIRST = "INSERT INTO desk_requests (key) VALUES ($1) ON CONFLICT DO NOTHING RETURNING true"
 _FORGET = "DELETE FROM desk_requests WHERE at < clock_timestamp() - $1::interval"
 
@@ -87,7 +94,7 @@ async def approval(connection: Any, key: UUID, *, is_locked: bool = False) -> Ap
 
 async def approvals(connection: Any, query: ApprovalQuery) -> list[ApprovalRow]:
     """List questions, newest first."""
-    found = await connection.fetch(_LISTED, query.tenant, query.approval_id, query.state, query.task_uid, query.limit)
+    found = await connection.fetch(_LISTED, query.tenant, query.approval_id, query.state, query.task_uid, query.limit, query.mark)
     return [row_of(row) for row in found]
 
 
@@ -117,9 +124,15 @@ async def shown_in(connection: Any, sink: str, ref: Mapping[str, Any]) -> Task |
     return await task(connection, found.root_uid) or found
 
 
-async def deeds(connection: Any, uid: UUID, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
-    """Return what people asked of a task since a number."""
-    return [Deed(**dict(row)) for row in await connection.fetch(_DEEDS, uid, after, list(verbs), limit)]
+async def deeds(connection: Any, uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[Deed]:
+    """Return what people asked of a task since a number and a moment."""
+    return [Deed(**dict(row)) for row in await connection.fetch(_DEEDS, uid, after, list(verbs), limit, since)]
+
+
+async def last_end(connection: Any, uid: UUID) -> datetime | None:
+    """Return when the newest end of a run of a task was recorded."""
+    found: datetime | None = await connection.fetchval(_LAST_END, uid)
+    return found
 
 
 async def is_first(connection: Any, key: str) -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.conventions import FINAL_STATUSES
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Delivery
 from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
@@ -32,6 +32,7 @@ from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
 from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
@@ -71,6 +72,10 @@ class _Records:
             self.by_key.pop(key, None)
 
 
+def _is_living(task: Task) -> bool:
+    return task.ended_at is None or task.end_reason == "interrupted"  # its agent may come back
+
+
 def _domains_of(task: Task) -> tuple[bytes, bytes]:
     """Return the domains under which a task's records lie: its trace's, and its explicit id's."""
     return domain_of(task.tenant, task.trace_id), task.uid.bytes
@@ -104,10 +109,14 @@ class MemoryLedger:
         self._tasks = Tasks()
         self._heirs: dict[UUID, UUID] = {}
         self._checkpoints: dict[UUID, Checkpoint] = {}
+        #: When each END was recorded.
+        self._ends: dict[UUID, datetime] = {}
         self._timers: dict[Key, datetime] = {}
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
         self._people = People(self, clock, self._timers)
+        #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
+        self.browse = Browse(self, self._people, clock)
         self._events = 0
         self._lock = asyncio.Lock()
 
@@ -192,8 +201,10 @@ class MemoryLedger:
             del self._tasks[uid]
         self._heirs = {uid: heir for uid, heir in self._heirs.items() if heir in self._tasks}
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
+        self._ends = {id: at for id, at in self._ends.items() if id in self._checkpoints}
         for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
             del self._timers[key]
+        self.browse.forget()
         self._letters.forget(dropped.keys())
         self._people.forget(dropped.keys())
         self._hearing.forget(dropped.keys())
@@ -267,9 +278,17 @@ class MemoryLedger:
                     self._checkpoints[moved.id] = moved
         for id in folded.retracted:
             self._checkpoints.pop(id, None)
+            self._ends.pop(id, None)
         new = [c for c in folded.checkpoints if c.id not in self._checkpoints]
+        fresh = {c.id for c in new}
         for checkpoint in folded.checkpoints:
             self._checkpoints[checkpoint.id] = checkpoint
+            if checkpoint.kind is Kind.END:
+                self._ends.setdefault(checkpoint.id, self._clock())
+        if folded.retracted:
+            self.browse.forget()
+        if new:
+            self.browse.tell(new)
         for uid, heir in folded.gone:
             self._tasks.pop(uid, None)
             self._hearing.forget((uid,))
@@ -278,7 +297,7 @@ class MemoryLedger:
         for task in folded.tasks:
             self._tasks[task.uid] = task
         for letter in folded.letters:
-            self._letters.post(letter)
+            self._letters.post(letter, is_new=letter.checkpoint_id in fresh)
         return Recorded(
             tasks=folded.tasks,
             started=folded.started,
@@ -433,7 +452,7 @@ class MemoryLedger:
         """Return a task by any of its ids, or the topmost living one of a trace."""
         if found := self.tasks_now(TaskQuery(tenant=tenant, task_id=ref, limit=1)):
             return found[0]
-        living = [t for t in self._tasks.values() if t.tenant == tenant and t.trace_id.hex() == ref and t.ended_at is None]
+        living = [t for t in self._tasks.values() if t.tenant == tenant and t.trace_id.hex() == ref and _is_living(t)]
         floor = datetime.max.replace(tzinfo=UTC)
         living.sort(key=lambda t: (t.parent_uid is not None, t.started_at or floor, t.uid))
         return self.shown(living[0]) if living else None
@@ -446,9 +465,17 @@ class MemoryLedger:
         found = root or task
         return self.shown(found) if found is not None else None
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        """Return what people asked of a task that stands, after a number."""
-        return self._people.deeds(task_uid, verbs, after, limit)
+    async def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
+    ) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number and a moment."""
+        return self._people.deeds(task_uid, verbs, after, limit, since)
+
+    async def last_end(self, task_uid: UUID) -> datetime | None:
+        """Return when the newest end of a run of the task was recorded."""
+        told = [c for id in self._ends if (c := self._checkpoints.get(id)) is not None and c.task_uid == task_uid]
+        newest = max(told, key=lambda c: (c.at, c.id), default=None)
+        return self._ends[newest.id] if newest is not None else None
 
     async def is_first(self, key: str) -> bool:
         """Remember a request for an hour; False when it was heard before."""

@@ -95,8 +95,11 @@ class Letters:
 
     # --- putting ------------------------------------------------------------------------------------------------------
 
-    def post(self, letter: Letter) -> None:
-        """Put a letter into its lane; news that was told before is nothing new, a state replaces the one that waits."""
+    def post(self, letter: Letter, *, is_new: bool) -> None:
+        """Put a letter into its lane; news that was told before is nothing new, a state replaces the one that waits.
+
+        `is_new`: its checkpoint was not recorded before.
+        """
         now = self._clock()
         known = self._ids.get((letter.sink, letter.key))
         if known is None:
@@ -109,7 +112,7 @@ class Letters:
             return
         row = self._letters[known]
         if letter.mode is Mode.NEWS:
-            self._again(row, letter)
+            self._again(row, letter, is_new)
             return
         if RANK[letter.urgency] > RANK[row.letter.urgency] and row.state == "waiting":
             letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
@@ -144,12 +147,15 @@ class Letters:
             out.append(fleet.Letters(sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)))
         return out
 
-    def _again(self, row: _Letter, letter: Letter) -> None:
+    def _again(self, row: _Letter, letter: Letter, is_new: bool) -> None:
         """Show news anew that was put before, where it is of the sort."""
         if letter.again is Again.NEVER:
             return
         if letter.again is not Again.CHANGED and not self._is_newer(letter, row.letter):
-            return
+            if letter.again is not Again.COUNTED or not is_new or letter.checkpoint_id == row.letter.checkpoint_id:
+                return
+            # It came late: it counts, and the newer one is shown.
+            letter = msgspec.structs.replace(letter, task_uid=row.letter.task_uid, checkpoint_id=row.letter.checkpoint_id)
         if letter.again is Again.COUNTED:
             row.count += 1
         if row.state in ("delivered", "dead"):
@@ -270,10 +276,10 @@ class Letters:
             self._set(row, "dead")
             return None
         sent_before = row.sent_at
-        row.lease_until, row.attempt, row.claimed_at = now + self._lease, row.attempt + 1, now
+        row.lease_until, row.claimed_at = now + self._lease, now
         row.sent_revision = row.revision
         if call is not Call.LOOK:
-            row.sent_at, row.looks = now, 0
+            row.attempt, row.sent_at, row.looks = row.attempt + 1, now, 0
         self._set(row, "sending")
         return Delivery(
             id=row.id,
@@ -387,7 +393,7 @@ class Letters:
                 row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
                 row.looks += outcome.has_looked
                 if outcome.is_unsent:
-                    row.attempt, row.sent_at = max(row.attempt - 1, 0), delivery.sent_at
+                    row.attempt, row.sent_at = max(row.attempt - (not delivery.is_unknown), 0), delivery.sent_at
             case GiveUp():
                 row.not_before, row.reason, row.error = None, outcome.reason, outcome.error or outcome.reason
                 row.is_unknown = was_unknown or outcome.reconcile or is_rechecked

@@ -10,12 +10,14 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.browsing import Happening, TimelineKey
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verdict
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as judging
 from spanpost.fold.approvals import APPROVAL, topic_of
+from spanpost.fold.ids import named
 from spanpost.ledger.base import ApprovalQuery, Hears
 
 log = logging.getLogger("spanpost.ledger.memory")
@@ -102,7 +104,7 @@ class People:
         now = self._clock()
         row = self.rows.get(act.key) if act.verb.is_decision else None
         task = self._task(row.task_uid if row is not None else act.key) if row is not None or not act.verb.is_decision else None
-        verdict = judging.judge(act, row, task)
+        verdict = judging.judge(act, row, task, now)
         recorded = Recorded()
         topics: set[bytes] = set()
         if verdict.result is Result.DONE:
@@ -134,20 +136,45 @@ class People:
             for row in self.rows.values()
             if (query.tenant is None or row.tenant == query.tenant)
             and (query.approval_id is None or row.approval_id == query.approval_id)
+            and (query.mark is None or row.mark == query.mark)
             and (query.state is None or row.state == query.state)
             and (query.task_uid is None or row.task_uid == query.task_uid)
         ]
         found.sort(key=lambda row: (-row.requested_at.timestamp(), row.key))
         return found[: query.limit]
 
-    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
-        """Return what people asked of a task that stands, after a number."""
+    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number and a moment."""
         found = [
             Deed(number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at)
             for a in self._acts.values()
-            if a.number > after and a.verdict.result is Result.DONE and a.act.verb in verbs and self._is_of(a.verdict, task_uid)
+            if a.number > after
+            and (since is None or a.at > since)
+            and a.verdict.result is Result.DONE
+            and a.act.verb in verbs
+            and self._is_of(a.verdict, task_uid)
         ]
         return found[:limit]
+
+    def happenings(self, task_uid: UUID) -> list[Happening]:
+        """Return what people did to a task, granted or not, for its timeline."""
+        return [
+            Happening(
+                key=TimelineKey(a.at, 2, UUID(bytes=named(f"{a.act.tenant}\0act\0{a.act.once}"))),
+                kind=str(a.act.verb),
+                text=a.act.text,
+                by=judging.name_of(a.act.actor) or None,
+                result=str(a.verdict.result),
+                detail=a.act.refusal or self._question(a.act.key) or None,
+                status=(judging.decision_of(a.act) if a.act.verb.is_decision else "") or None,
+            )
+            for a in self._acts.values()
+            if self._is_of(a.verdict, task_uid)
+        ]
+
+    def _question(self, key: UUID) -> str:
+        row = self.rows.get(key)
+        return row.question if row is not None else ""
 
     def _is_of(self, verdict: Verdict, task_uid: UUID) -> bool:
         if verdict.task_uid is None:

@@ -44,15 +44,22 @@ _NEWS = f"""
 INSERT INTO deliveries (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'news', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp() {_GIVEN} ORDER BY i
 ON CONFLICT (sink, key) WHERE mode = 'news' DO NOTHING"""
-#: One letter that is told again where it stands: $1 to $8 as above, singly; $9 whether only a newer checkpoint
-#: does it, $10 whether it is told beside what was told (`Again.NEWEST`). How often it was told stands in `revision`: told once, it is 0.
+_IS_NEWER = """coalesce(
+  (SELECT (new.at, new.id) > (old.at, old.id) FROM agent_checkpoints new, agent_checkpoints old
+   WHERE new.id = excluded.checkpoint_id AND old.id = known.checkpoint_id),
+  EXISTS (SELECT FROM agent_checkpoints new WHERE new.id = excluded.checkpoint_id))"""
+#: One letter that is told again where it stands: $1 to $8 as above, singly; $9 whether the newer checkpoint of the two is shown,
+#: $10 whether it is told beside what was told (`Again.NEWEST`). How often it was told stands in `revision`: told once, it is 0.
+#: What came late counts too, where this very transaction recorded it: told once more it would not.
 _AGAIN = f"""
 INSERT INTO deliveries AS known (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'news', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp()
 FROM (SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::int2, $7::uuid, $8::uuid)
   AS g(sink, address, lane, key, urgency, rank, task_uid, checkpoint_id)
 ON CONFLICT (sink, key) WHERE mode = 'news' DO UPDATE
-SET revision = known.revision + 1, task_uid = excluded.task_uid, checkpoint_id = excluded.checkpoint_id,
+SET revision = known.revision + 1,
+    task_uid = CASE WHEN $9 AND NOT {_IS_NEWER} THEN known.task_uid ELSE excluded.task_uid END,
+    checkpoint_id = CASE WHEN $9 AND NOT {_IS_NEWER} THEN known.checkpoint_id ELSE excluded.checkpoint_id END,
     urgency = CASE WHEN known.state NOT IN ('delivered', 'dead') THEN known.urgency WHEN $9 AND NOT $10 THEN 'normal'
       ELSE excluded.urgency END,
     rank = CASE WHEN known.state NOT IN ('delivered', 'dead') THEN known.rank WHEN $9 AND NOT $10 THEN 3::int2 ELSE excluded.rank END,
@@ -62,10 +69,8 @@ SET revision = known.revision + 1, task_uid = excluded.task_uid, checkpoint_id =
     born_at = CASE WHEN known.state IN ('delivered', 'dead') THEN excluded.born_at ELSE known.born_at END,
     not_before = CASE WHEN known.state IN ('delivered', 'dead') THEN NULL ELSE known.not_before END,
     error = CASE WHEN known.state IN ('delivered', 'dead') THEN '' ELSE known.error END
-WHERE NOT $9 OR coalesce(
-  (SELECT (new.at, new.id) > (old.at, old.id) FROM agent_checkpoints new, agent_checkpoints old
-   WHERE new.id = excluded.checkpoint_id AND old.id = known.checkpoint_id),
-  EXISTS (SELECT FROM agent_checkpoints new WHERE new.id = excluded.checkpoint_id))"""
+WHERE NOT $9 OR {_IS_NEWER} OR (NOT $10 AND known.checkpoint_id <> excluded.checkpoint_id AND EXISTS (
+  SELECT FROM agent_checkpoints late WHERE late.id = excluded.checkpoint_id AND late.recorded_at = now()))"""
 _STATE = f"""
 INSERT INTO deliveries AS known (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'state', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp() {_GIVEN} ORDER BY i

@@ -93,7 +93,7 @@ class People(ABC):
         if before is not None:
             return msgspec.structs.replace(before, is_repeat=True)
         row, task = await self._about(connection, act, is_locked=True)
-        verdict = judging.judge(act, row, task)
+        verdict = judging.judge(act, row, task, now)
         if verdict.result is Result.UNKNOWN:
             row = None  # whose it is, is no business of theirs
         recorded = Recorded()
@@ -184,9 +184,15 @@ class People(ABC):
         """Return the root task that a sink shows in a message."""
         return await self._run(lambda c: interventions.shown_in(c, sink, ref))
 
-    async def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100) -> list[Deed]:
-        """Return what people asked of a task that stands, after a number."""
-        return await self._run(lambda c: interventions.deeds(c, task_uid, verbs, after, limit))
+    async def deeds(
+        self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
+    ) -> list[Deed]:
+        """Return what people asked of a task that stands, after a number and a moment."""
+        return await self._run(lambda c: interventions.deeds(c, task_uid, verbs, after, limit, since))
+
+    async def last_end(self, task_uid: UUID) -> datetime | None:
+        """Return when the newest end of a run of the task was recorded."""
+        return await self._run(lambda c: interventions.last_end(c, task_uid))
 
     async def is_first(self, key: str) -> bool:
         """Remember a request for an hour; False when it was heard before."""

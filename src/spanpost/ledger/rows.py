@@ -50,12 +50,13 @@ def _given(columns: dict[str, str], names: Mapping[str, str] = {}) -> str:
 
     One text is encoded in a tenth of the time that an array for each column takes.
     """
-    values, given = [], []
+    values: list[str] = []
+    given: dict[str, None] = {}  # a value may go to two columns
     for column, kind in columns.items():
         name = names.get(column, column)
         value = f"decode(given.{name}, 'base64')" if kind == "bytea" else f"given.{name}"
         values.append(value)
-        given.append(f"{name} {'text' if kind == 'bytea' else kind}")
+        given[f"{name} {'text' if kind == 'bytea' else kind}"] = None
     return f"SELECT {', '.join(values)} FROM json_to_recordset($1::text::json) AS given({', '.join(given)})"
 
 
@@ -113,8 +114,10 @@ _CHECKPOINT_COLUMNS = {
     "ref": "text", "progress": "float8", "at": "timestamptz", "trace_id": "bytea", "span_id": "bytea", "unit": "bytea",
 }  # fmt: skip
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
+#: `first_at` is written once: the stream is ordered by it (`ledger.browse`).
+_NEW_CHECKPOINT = {**_CHECKPOINT_COLUMNS, "first_at": "timestamptz"}
 UPSERT_CHECKPOINTS = (
-    f"INSERT INTO agent_checkpoints ({CHECKPOINT_COLUMNS}) {_given(_CHECKPOINT_COLUMNS)} ON CONFLICT (id) DO UPDATE SET "
+    f"INSERT INTO agent_checkpoints ({', '.join(_NEW_CHECKPOINT)}) {_given(_NEW_CHECKPOINT, names={'first_at': 'at'})} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in list(_CHECKPOINT_COLUMNS)[1:])
     + " RETURNING id, xmax = 0 AS is_new"
 )

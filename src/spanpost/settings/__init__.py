@@ -4,6 +4,7 @@ What is said later wins: the defaults, ``DATABASE_URL``, ``spanpost.toml``, ``SP
 without settings is off. The reference page is made from these models (``make reference``).
 """
 
+from spanpost.settings.api import ApiSettings as ApiSettings
 from spanpost.settings.approvals import ApprovalsSettings as ApprovalsSettings
 from spanpost.settings.approvals import ControlSettings as ControlSettings
 from spanpost.settings.attach import AttachSettings as AttachSettings

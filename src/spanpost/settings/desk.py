@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from spanpost.desk.who import ACTIONS, DECIDE, HERE
+from spanpost.settings.gateway import digests
 from spanpost.settings.room import Duration, Room
 
 _USER = re.compile(r"^[UW][A-Z0-9]{2,30}$")
@@ -148,6 +149,23 @@ class FurtherAppSettings(AppSettings):
         return self
 
 
+class ApiTokenSettings(Room):
+    """A token of the HTTP API: whose it is, and what its bearer may."""
+
+    name: Word = Field(description="Who is told to have done what is done with it.")
+    sha256: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
+        description="Hash of the token, as `spanpost token new` prints it; two while it is replaced."
+    )
+    tenant: Word | None = Field(default=None, description="Whose tasks it is for; not given: `intake.tenant`.")
+    roles: tuple[Literal["viewer", "operator", "approver", "auditor"], ...] = Field(
+        default=("viewer",),
+        description="`viewer` sees tasks, `operator` may also cancel, pause, resume, retry, mute and send messages, `approver` may "
+        "decide approvals, `auditor` sees what was recorded, prompts and tool arguments included.",
+    )
+
+    _digests = field_validator("sha256")(digests)
+
+
 class DeskSettings(AppSettings):
     """People's answers from Slack: buttons, and replies in threads. The bot token is the room `slack`'s."""
 
@@ -159,6 +177,11 @@ class DeskSettings(AppSettings):
     rules: tuple[RuleSettings, ...] = Field(
         default=(),
         description="Who may do what, in order; each is a `[[desk.rules]]` (below). Without any, nobody may do anything.",
+    )
+    tokens: tuple[ApiTokenSettings, ...] = Field(
+        default=(),
+        description="Who may use the HTTP API (`/api`); each is a `[[desk.tokens]]` (below). Without any, and without `oidc`, a gateway "
+        "on loopback lets this machine look.",
     )
     people: dict[str, str] = Field(
         default={},
@@ -193,6 +216,16 @@ class DeskSettings(AppSettings):
         for name, who in value.items():
             if not (_USER.match(who) or _EMAIL.match(who)):
                 raise ValueError(f"{name[:100]!r} must lead to an address or a Slack user id (U...)")
+        return value
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_different(cls, value: tuple[ApiTokenSettings, ...]) -> tuple[ApiTokenSettings, ...]:
+        seen: dict[str, int] = {}
+        for number, token in enumerate(value, 1):
+            for digest in token.sha256:
+                if seen.setdefault(digest, number) != number:
+                    raise ValueError(f"numbers {seen[digest]} and {number} have the same token: give each its own")
         return value
 
     @property

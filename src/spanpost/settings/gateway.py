@@ -17,7 +17,8 @@ _MIB = 1024 * 1024
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
-def _digests(value: tuple[str, ...]) -> tuple[str, ...]:
+def digests(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return hashes of tokens as they are compared; raises ValueError for what is none."""
     found = tuple(one.strip().lower() for one in value)
     if not all(_DIGEST.match(one) for one in found):
         # Never the value: it may be the token itself.
@@ -31,7 +32,7 @@ class TokenSettings(Room):
     tenant: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     sha256: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
 
-    _digests = field_validator("sha256")(_digests)
+    _digests = field_validator("sha256")(digests)
 
 
 class GatewaySettings(Room):
@@ -97,7 +98,7 @@ class GatewaySettings(Room):
         "far away); not more than `database.pool_size`.",
     )
 
-    _digests = field_validator("operator_tokens")(_digests)
+    _digests = field_validator("operator_tokens")(digests)
 
     @field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")
     @classmethod

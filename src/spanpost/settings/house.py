@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from spanpost.domain.errors import ConfigError
+from spanpost.settings.api import ApiSettings
 from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
 from spanpost.settings.attach import AttachSettings
 from spanpost.settings.context import ContextSettings
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     desk: DeskSettings | None = None
+    api: ApiSettings = Field(default_factory=lambda: ApiSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
     log: LogSettings = Field(default_factory=lambda: LogSettings())

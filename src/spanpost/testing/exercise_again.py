@@ -51,6 +51,17 @@ class ExerciseAgain:
         assert (other.count, other.receipt) == (1, None)
         assert again.urgency > first.urgency  # "normal": the first told the worst of it
 
+    async def test_an_error_that_comes_late_is_counted(self, make_ledger: MakeLedger) -> None:
+        """One of an earlier time than the one that is shown counts up, once; the newest stays shown."""
+        ledger = await make_ledger(EDITING)
+        await ledger.record([*steps(0), failed(5)])
+        assert [d.count for d in _news(await drain(ledger))] == [1]
+        for late in (2, 3, 2):
+            await ledger.record([failed(late)])
+        [again] = _news(await drain(ledger))
+        assert again.checkpoint is not None
+        assert (again.count, again.checkpoint.text.rpartition(" after ")[2]) == (3, "5 s")
+
     async def test_a_repeat_of_a_telling_is_not_counted(self, make_ledger: MakeLedger) -> None:
         """The same occurrences told once more change nothing."""
         ledger = await make_ledger(EDITING)

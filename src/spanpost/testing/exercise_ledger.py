@@ -296,16 +296,33 @@ class ExerciseLedger:
         assert 3500 < due <= 3600
 
     async def test_a_retry_that_is_due_comes_again(self, make_ledger: MakeLedger) -> None:
-        """A letter whose time has come is handed out again as the next attempt; a doubtful one says so."""
+        """A letter whose time has come is handed out again; a doubtful one says so, and to look it up is no attempt to send it."""
         ledger = await make_ledger()
         await ledger.record(steps(1))
         [first] = await ledger.claim([SINK], 10)
         await ledger.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
         [again] = await ledger.claim([SINK], 10)
-        assert (again.id, again.key, again.attempt, again.is_unknown) == (first.id, first.key, first.attempt + 1, True)
+        assert (again.id, again.key, again.attempt, again.is_unknown) == (first.id, first.key, first.attempt, True)
         await ledger.settle(again, POSTED)
         later = await drain(ledger)
         assert not any(d.is_unknown for d in later)
+
+    async def test_looks_do_not_count_as_attempts(self, make_ledger: MakeLedger) -> None:
+        """However often a doubtful letter was looked up, sending it anew is its second attempt: patience grows by failures alone."""
+        ledger = await make_ledger()
+        await ledger.record(steps(0))
+        [first] = await ledger.claim([SINK], 10)
+        await ledger.settle(first, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        for _ in range(3):
+            [look] = await ledger.claim([SINK], 10)
+            assert (look.id, look.is_unknown, look.attempt) == (first.id, True, 1)
+            await ledger.settle(look, RetryAt(at=in_seconds(-1), reason="unreconciled", has_looked=True))
+        [look] = await ledger.claim([SINK], 10)
+        assert look.looks == 3
+        await ledger.settle(look, Absent())
+        [again] = await ledger.claim([SINK], 10)
+        assert (again.id, again.is_unknown, again.attempt) == (first.id, False, 2)
+        await ledger.settle(again, POSTED)
 
     async def test_a_lease_that_ran_out_is_taken_over(self, make_ledger: MakeLedger) -> None:
         """A letter whose holder fell silent is handed out again, marked doubtful; the first holder's late answer changes nothing."""
@@ -313,7 +330,7 @@ class ExerciseLedger:
         await ledger.record(steps(1))
         [lost] = await ledger.claim([SINK], 10)
         [found] = await ledger.claim([SINK], 10)
-        assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt + 1)
+        assert (found.id, found.is_unknown, found.attempt) == (lost.id, True, lost.attempt)
         await ledger.settle(lost, GiveUp(reason="late"))
         assert [r.state for r in await ledger.deliveries() if r.id == lost.id] == ["sending"]
         await ledger.settle(found, POSTED)

@@ -1,0 +1,81 @@
+"""Who asks: a bearer token, a person's session, or somebody at this machine; and what their roles let them do."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from enum import StrEnum
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from spanpost.desk.api.errors import Refused
+
+#: Longer ones are nobody's, and hashing them would be somebody else's choice of our work.
+_LONGEST: Final = 1024
+
+
+class Role(StrEnum):
+    """What a caller may. Public: settings, JSON. Every caller with any role may look."""
+
+    VIEWER = "viewer"
+    #: May cancel, pause, resume, retry, mute and send messages.
+    OPERATOR = "operator"
+    #: May decide approvals.
+    APPROVER = "approver"
+    #: Sees what was recorded, prompts and tool arguments included.
+    AUDITOR = "auditor"
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who asks, and whose tasks they may see."""
+
+    #: api (a token), oidc (a person), local (this machine).
+    provider: str
+    id: str
+    name: str
+    #: Confirmed by the provider; empty when unknown.
+    email: str = ""
+    tenant: str
+    roles: frozenset[str]
+
+    def need(self, role: Role) -> None:
+        """Raise `Refused` where the caller has no such role."""
+        if role not in self.roles:
+            raise Refused(
+                403, "forbidden", f"this needs the role {role}; {self.name} has {', '.join(sorted(self.roles)) or 'none'}"
+            )
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """A bearer token, of which only hashes are known (SHA-256)."""
+
+    name: str
+    tenant: str
+    roles: frozenset[str]
+    digests: tuple[bytes, ...]
+
+
+class Tokens:
+    """Knows whose a bearer token is."""
+
+    def __init__(self, tokens: Iterable[Token] = ()) -> None:
+        self._tokens = tuple(tokens)
+
+    def __bool__(self) -> bool:
+        return bool(self._tokens)
+
+    def find(self, token: str) -> Caller | None:
+        """Return whose it is; None for nobody's."""
+        if not token or len(token) > _LONGEST:
+            return None
+        digest = sha256(token.encode("utf-8", "surrogateescape")).digest()
+        found: Token | None = None
+        for one in self._tokens:  # all of them, each in constant time: how long it takes says nothing
+            for known in one.digests:
+                if hmac.compare_digest(digest, known):
+                    found = one
+        if found is None:
+            return None
+        return Caller(provider="api", id=found.name, name=found.name, tenant=found.tenant, roles=found.roles)

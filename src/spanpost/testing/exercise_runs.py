@@ -1,0 +1,84 @@
+"""What every ledger does with acts on a task that runs again, and with decisions that come late."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spanpost.domain.interventions import Result, State, Verb
+from spanpost.domain.observations import Observation
+from spanpost.ledger.base import ApprovalQuery, TaskQuery
+from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.testing.exercise_people import an_act, asking, at_work, settled, the_question
+from spanpost.testing.observed import ended, started
+
+JOB = {"agent.task.id": "job"}
+_HEARD = (Verb.MESSAGE, Verb.CANCEL)
+
+
+def _over(trace: int) -> Observation:
+    said = {"agent.task.name": "deploy", "agent.status": "complete", **JOB}
+    return ended(trace=trace, span=1, name="agent", attributes=said)
+
+
+class ExerciseRuns:
+    """What every ledger does with acts on a task that runs again, and with decisions that come late."""
+
+    async def pass_time(self, ledger: Any, seconds: float) -> None:
+        """Let time pass for the ledger."""
+        raise NotImplementedError
+
+    async def test_what_was_asked_of_a_run_that_ended_can_be_left_out(self, make_ledger: MakeLedger) -> None:
+        """When a run ended is the ledger's time, whatever the agent's clock says; acts after it are found, however many came before."""
+        ledger = await make_ledger()
+        await ledger.record([at_work(attributes=JOB)])
+        [task] = await ledger.tasks(TaskQuery())
+        assert await ledger.last_end(task.uid) is None
+        for n in range(3):
+            await ledger.intervene(an_act(Verb.MESSAGE, task.uid, text=f"first {n}"))
+        await ledger.record([_over(1)])  # of an agent whose clock is far away
+        over = await ledger.last_end(task.uid)
+        assert over is not None
+        assert abs(over - datetime.now(UTC)) < timedelta(minutes=5)
+        assert [d.text for d in await ledger.deeds(task.uid, _HEARD, limit=2)] == ["first 0", "first 1"]
+        assert await ledger.deeds(task.uid, _HEARD, limit=2, since=over) == []
+        again = {"agent.task.name": "deploy", **JOB}
+        await ledger.record([started(trace=2, span=1, name="agent", attributes=again, at=60.0)])
+        assert (await ledger.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
+        assert [d.verb for d in await ledger.deeds(task.uid, _HEARD, limit=2, since=await ledger.last_end(task.uid))] == ["cancel"]
+
+    async def test_a_wording_is_found_by_its_mark_among_many(self, make_ledger: MakeLedger) -> None:
+        """However often a question was asked in other words since, the wording that an agent waits for is found by its mark."""
+        ledger = await make_ledger()
+        await ledger.record([at_work()])
+        await ledger.record([asking(question=f"v{n}?", digest=f"m{n}", index=n, at=1.0 + n) for n in range(30)])
+        query = ApprovalQuery(tenant="default", approval_id="a1", mark="m0", limit=1)
+        assert [(row.question, row.state) for row in await ledger.approvals(query)] == [("v0?", State.VOID)]
+
+    async def test_a_decision_after_the_deadline_does_not_stand_though_nobody_looked(self, make_ledger: MakeLedger) -> None:
+        """Whoever watches deadlines was down: a click after one is told that it is late, and the question is found expired."""
+        for then, result in (
+            ("expire", Result.EXPIRED),
+            ("deny", Result.EXPIRED),
+            ("wait", Result.DONE),
+            ("escalate", Result.DONE),
+        ):
+            ledger = await make_ledger()
+            until = (datetime.now(UTC) + timedelta(seconds=90)).isoformat()
+            await ledger.record([at_work(), asking(expires_at=until, at_expiry=then)])
+            await self.pass_time(ledger, 120)
+            row = await the_question(ledger)
+            assert (then, (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result) == (then, result)
+            await settled(ledger)
+            assert (await the_question(ledger)).state is (State.EXPIRED if result is Result.EXPIRED else State.DECIDED)
+
+    async def test_yes_is_no_answer_to_options(self, make_ledger: MakeLedger) -> None:
+        """A question with options of its own is answered by one of them, and by nothing else."""
+        ledger = await make_ledger()
+        await ledger.record([at_work(), asking(options=["staging", "production"])])
+        row = await the_question(ledger)
+        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result is Result.UNKNOWN
+        assert (await the_question(ledger)).state is State.OPEN
+
+
+__all__ = ["ExerciseRuns"]

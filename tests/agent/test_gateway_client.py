@@ -1,0 +1,168 @@
+"""The gateway as an agent reaches it: through proxies, and whatever answers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trustme
+
+from spanpost.agent.gateway import ControlUnavailable, Gateway, Unreachable
+from spanpost.testing.http import Answer, HttpReceiver
+
+KNOWN = b'{"state": "decided", "decision": "approve"}'
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@asynccontextmanager
+async def serving(hear: Callable[..., object], tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    server = await asyncio.start_server(hear, "127.0.0.1", 0, ssl=tls)  # type: ignore[arg-type]
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway elsewhere is asked by way of the proxy, with the proxy's credentials; hosts in NO_PROXY and this machine are not."""
+    async with HttpReceiver([Answer(body=KNOWN)]) as proxy, HttpReceiver([Answer(body=KNOWN)]) as here:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:pass%40word@"))
+        told = await Gateway("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval("a b", "", 0.0)
+        assert told == {"state": "decided", "decision": "approve"}
+        [asked] = proxy.posted
+        assert asked.path.startswith("http://gateway.test:4318/base/control/v1/approvals/a%20b?")
+        assert (asked.headers["host"], asked.headers["authorization"]) == ("gateway.test:4318", "Bearer t")
+        assert asked.headers["proxy-authorization"] == "Basic bWU6cGFzc0B3b3Jk"
+        assert await Gateway(here.url).approval("a", "", 0.0) == told
+        assert "proxy-authorization" not in here.posted[0].headers
+        monkeypatch.setenv("NO_PROXY", "gateway.test")
+        with pytest.raises(Unreachable):
+            await Gateway("http://gateway.test:1").approval("a", "", 0.0)
+        assert len(proxy.posted) == 1
+
+
+async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Through HTTPS_PROXY a tunnel is opened, in which the gateway's certificate is checked; the token is in the tunnel alone."""
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("gateway.test").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    heard: list[bytes] = []
+
+    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(KNOWN) + KNOWN)
+        await writer.drain()
+        writer.close()
+
+    async with serving(gateway, tls) as port:
+
+        async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 200 tunnel\r\n\r\n")
+            there, back = await asyncio.open_connection("127.0.0.1", port)
+
+            async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+                with suppress(ConnectionError):
+                    while part := await source.read(4096):
+                        heard.append(part)
+                        target.write(part)
+                target.close()
+
+            await asyncio.gather(copy(reader, back), copy(there, writer))
+
+        async with serving(tunnel) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
+            known = Gateway("https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem"))
+            assert (await known.approval("a", "", 0.0) or {})["decision"] == "approve"
+            assert heard[0].startswith(b"CONNECT gateway.test:443 HTTP/1.1\r\n")
+            assert [b"spt_x" in part for part in heard].count(True) == 1
+            assert any(part.startswith(b"GET /control/v1/approvals/a") and b"spt_x" in part for part in heard)
+            with pytest.raises(ControlUnavailable, match="not trusted"):
+                await Gateway("https://gateway.test").approval("a", "", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "status", "kind", "said"),
+    [
+        ("socks5://me:secret@127.0.0.1:1", 200, ControlUnavailable, "HTTP_PROXY is not an http:// one"),
+        ("http://me:secret@127.0.0.1:99999", 200, ControlUnavailable, "HTTP_PROXY is not an http:// one"),
+        ("", 407, ControlUnavailable, r"the proxy refuses \(407\)"),
+        ("", 502, Unreachable, "502"),
+    ],
+)
+async def test_a_proxy_that_lets_nothing_through(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, status: int, kind: type[Exception], said: str
+) -> None:
+    """What a proxy refuses is told with what to set, what passes by itself is tried again, and its password is in neither."""
+    async with HttpReceiver([Answer(status=status)]) as receiver:
+        monkeypatch.setenv("HTTP_PROXY", proxy or receiver.url.replace("//", "//me:secret@"))
+        with pytest.raises(kind, match=said) as raised:
+            await Gateway("http://gateway.test").approval("a", "", 0.0)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-5\r\nx",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 2000,
+        b"x" * 200_000,
+    ],
+    ids=range(12),
+)
+async def test_whatever_answers_is_asked_again(answer: bytes) -> None:
+    """What is no answer of HTTP, or too much of one, is a gateway that cannot be reached just now, and no other error."""
+
+    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    async with serving(gateway) as port:
+        with pytest.raises(Unreachable):
+            await Gateway(f"http://127.0.0.1:{port}").task("t", 0, 0.0)
+
+
+async def test_an_answer_that_ends_with_its_connection_is_read_whole() -> None:
+    """Without a length the answer is all that comes, however it is cut."""
+
+    async def gateway(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in (b"HTTP/1.0 200 OK\r\n\r\n", b'{"state": ', b'"open"', b"}"):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.close()
+
+    async with serving(gateway) as port:
+        assert await Gateway(f"http://127.0.0.1:{port}").approval("a", "", 0.0) == {"state": "open"}
+
+
+async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+    """A file that is not there, or holds no certificate, is named with what to do, and not tried again."""
+    (tmp_path / "none.pem").write_text("nothing")
+    for name in ("none.pem", "missing.pem"):
+        with pytest.raises(ControlUnavailable, match=f"{name}: .*name a PEM file"):
+            await Gateway("https://gateway.test", certificate=str(tmp_path / name)).approval("a", "", 0.0)
