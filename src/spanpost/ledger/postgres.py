@@ -38,6 +38,7 @@ from spanpost.fold.work import Missing
 from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.browse import Browse
+from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
@@ -108,6 +109,7 @@ class PostgresLedger(People):
         self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
+        self.curves = Curves(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -13,25 +13,21 @@ export function acts(place, view) {
   const form = h("form", { class: "words", onsubmit: (event) => { event.preventDefault(); tell(); } }, h("label", { for: "words" }, "Tell it"), words, send);
   put(place, row, form, said);
 
-  const may = (verb) => {
-    const allowed = view.board.me?.may ?? view.board.me?.verbs ?? null;
-    if (Array.isArray(allowed)) return allowed.includes(verb);
-    return allowed && typeof allowed === "object" ? Boolean(allowed[verb]) : true;
-  };
+  const may = view.board.may("operator");
 
   function fitting(task) {
     if (isFinal(task)) return ["error", "cancelled"].includes(task.status) ? [["retry", "Try again", ""]] : [];
     return [
       task.paused_by ? ["resume", "Go on", "primary"] : task.status !== "paused" && ["pause", "Pause", ""],
       !task.cancel_by && ["cancel", "Stop", "danger"],
-      [task.is_muted ? "unmute" : "mute", task.is_muted ? "Unmute" : "Mute", ""],
+      [(task.muted ?? task.is_muted) ? "unmute" : "mute", (task.muted ?? task.is_muted) ? "Unmute" : "Mute", ""],
     ].filter(Boolean);
   }
 
   let last = "";
   function show() {
-    const shown = fitting(view.task).filter(([verb]) => may(verb));
-    form.hidden = isFinal(view.task) || !may("message");
+    const shown = may ? fitting(view.task) : [];
+    form.hidden = isFinal(view.task) || !may;
     place.hidden = !shown.length && form.hidden && !said.textContent;
     const state = shown.map(([verb]) => verb).join();
     if (state === last) return;

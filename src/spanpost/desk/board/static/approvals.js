@@ -48,7 +48,7 @@ export function approvals(place, board) {
       if (shown.has(keyOf(one))) continue;
       const of = [route(pageOf(one), line(one.task_name ?? one.task?.name, 200) || "its task"), one.agent_name ? ` · ${line(one.agent_name, 60)}` : "",
         one.requested_at ? ` · ${moment(one.requested_at)}` : ""];
-      const element = question(one, { of, done: soon });
+      const element = question(one, { of, done: soon, may: board.may("approver") });
       shown.set(keyOf(one), element);
       open.append(element);
     }
@@ -62,7 +62,7 @@ export function approvals(place, board) {
   }
 
   read();
-  const stream = new Stream("/api/events", {
+  const stream = new Stream("/api/events?event=checkpoint", {
     hear: (name, data) => name === "checkpoint" && /^approval_/.test(data.kind ?? "") && soon(),
     tell: (state, why) => board.tell(state, why),
     again: () => isThere && read(),

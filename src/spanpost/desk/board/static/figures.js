@@ -15,30 +15,27 @@ export function figures(place, board) {
     h("a", { href: `/board/figures?days=${n}`, "data-route": true, "aria-current": n === days ? "true" : null }, n === 1 ? "24 hours" : `${n} days`)));
   put(place, h("div", { class: "bar-top" }, h("h1", {}, "Figures"), span), inside);
   get("/api/stats", { days }, control.signal).then((found) => {
-    const agents = rowsOf(found, "agents", "by_agent");
+    const agents = found.agents ?? [];
     const shown = [
-      table("By agent", "Agent", agents, (row) => line(row.agent_name ?? row.agent ?? row.name, 60) || "(no name)"),
-      table("By day", "Day", rowsOf(found, "days", "by_day"), (row) => line(row.day ?? row.date, 20)),
-      table("By status", "Status", rowsOf(found, "statuses", "by_status", "status"), (row) => (LOOKS[row.status] ? `${LOOKS[row.status][0]} ${LOOKS[row.status][1]}` : line(row.status, 30))),
+      table("By agent", "Agent", agents, (row) => line(row.agent_name, 60) || "(no name)"),
+      table("By day", "Day", found.days ?? [], (row) => line(row.day, 20)),
+      table("By status", "Status", found.statuses ?? [], (row) => (LOOKS[row.status] ? `${LOOKS[row.status][0]} ${LOOKS[row.status][1]}` : line(row.status, 30))),
     ].filter(Boolean);
     put(inside, shown.length ? shown : h("p", { class: "empty" }, "Nothing ran in that time."));
   }).catch((error) => board.fail(error, error.status === 401 ? undefined : inside));
   return () => control.abort();
 }
 
-function rowsOf(found, ...names) {
-  for (const name of names) if (Array.isArray(found?.[name])) return found[name];
-  return [];
-}
-
 const COLUMNS = [
-  ["Tasks", (row) => number(row.tasks ?? row.count), (n) => n.toLocaleString("en")],
-  ["Failed", (row) => number(row.failed ?? row.errors), (n) => n.toLocaleString("en")],
+  ["Tasks", (row) => number(row.tasks), (n) => n.toLocaleString("en")],
+  ["Ended", (row) => number(row.ended), (n) => n.toLocaleString("en")],
+  ["Model calls", (row) => number(row.llm_calls), count],
+  ["Tool calls", (row) => number(row.tool_calls), count],
   ["Tokens in", (row) => number(row.input_tokens), count],
   ["Tokens out", (row) => number(row.output_tokens), count],
   ["Cost", (row) => number(row.cost_usd), money],
-  ["Half took under", (row) => number(row.duration_p50_seconds ?? row.median_seconds ?? row.p50_seconds), elapsed],
-  ["95 % under", (row) => number(row.duration_p95_seconds ?? row.p95_seconds), elapsed],
+  ["Half took under", (row) => number(row.seconds_p50), elapsed],
+  ["95 % under", (row) => number(row.seconds_p95), elapsed],
 ];
 
 function table(caption, first, rows, name) {

@@ -25,6 +25,10 @@ const PAGES = [
 
 const board = {
   me: null,
+  /** Tell whether it is worth asking: rules may let anybody with a name through, of this machine only the role says it. */
+  may(role) {
+    return board.me?.provider !== "local" || (board.me.roles ?? []).includes(role);
+  },
   /** Say whether the page is live: live, lost, refused or idle. */
   tell(state, why = "") {
     linkState.className = `link ${state}`;

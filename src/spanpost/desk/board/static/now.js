@@ -40,8 +40,8 @@ class Now {
     });
     this.empty = h("div", { class: "empty", hidden: true });
     this.read().catch((error) => this.fail(error));
-    this.stream = new Stream("/api/events", {
-      hear: (name, data) => name === "task" && this.hear(data.task ?? data),
+    this.stream = new Stream("/api/events?event=task&roots=true", {
+      hear: (name, data) => (name === "task" ? this.hear(data) : name === "reset" && this.read().catch(() => {})),
       tell: (state, why) => this.board.tell(state, why),
       again: () => this.isThere && this.read().catch(() => {}),
     });
@@ -71,7 +71,7 @@ class Now {
       const recent = get("/api/tasks", { roots: true, limit: 50 }, this.control.signal);
       let cursor = "";
       do {
-        const found = await get("/api/tasks", { status: ACTIVE.join(","), roots: true, limit: PAGE, cursor }, this.control.signal);
+        const found = await get("/api/tasks", { status: ACTIVE, roots: true, limit: PAGE, cursor }, this.control.signal);
         this.take(found.items, seen);
         cursor = found.next;
         this.open();
@@ -105,7 +105,7 @@ class Now {
   }
 
   hear(task) {
-    if (!task || !keyOf(task) || (task.parent_task_id && !this.rows.has(keyOf(task)))) return;
+    if (!keyOf(task) || task.announced === false) return;
     this.heard?.add(keyOf(task));
     this.dirty.set(keyOf(task), task);
     // However many events come, the page is written once a frame, and less often where many change at once.

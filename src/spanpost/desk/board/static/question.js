@@ -7,7 +7,7 @@ import { elapsed, isOpen, moment, whole } from "./words.js";
 const RISKS = { high: "red", critical: "red", medium: "yellow", low: "grey" };
 
 /** Draw a question. `done(answer)` is called when it was answered from here. */
-export function question(asked, { done = () => {}, of = null, isQuiet = false } = {}) {
+export function question(asked, { done = () => {}, of = null, isQuiet = false, may = true } = {}) {
   const key = asked.key ?? null;
   const said = h("p", { class: "told", role: "status" });
   const risk = line(asked.risk, 30);
@@ -17,7 +17,8 @@ export function question(asked, { done = () => {}, of = null, isQuiet = false } 
     asked.detail && h("pre", { class: "detail", tabindex: "0" }, String(asked.detail).slice(0, 8000)),
     h("p", { class: "small" }, risk && h("span", { class: `risk ${RISKS[risk] ?? "grey"}` }, `risk: ${risk}`),
       asked.asked_at ?? asked.requested_at ? `asked ${moment(asked.asked_at ?? asked.requested_at)}` : "", deadline(asked)));
-  if (isOpen(asked)) element.append(key ? answers(asked, key, said, done) : h("p", { class: "small" }, "The agent gave it no id: it can only be answered where it was asked."));
+  if (isOpen(asked)) element.append(!key ? h("p", { class: "small" }, "The agent gave it no id: it can only be answered where it was asked.")
+    : may ? answers(asked, key, said, done) : h("p", { class: "small" }, "You may look here, not decide: that takes a token with the role approver, or Slack."));
   else element.append(h("p", { class: "verdict" }, verdict(asked)));
   element.append(said);
   return element;

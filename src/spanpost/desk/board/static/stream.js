@@ -120,7 +120,6 @@ export class Stream {
       this.tell("live");
       this.again?.();
       const parser = new Parser((event) => {
-        if (event.id) this.last = event.id;
         let data;
         try {
           data = JSON.parse(event.data);
@@ -137,6 +136,7 @@ export class Stream {
         clearTimeout(silence);
         silence = setTimeout(() => this.cut("silent"), SILENCE);
         parser.feed(value);
+        if (parser.id) this.last = parser.id;
       }
     } catch (error) {
       return error.name === "AbortError" ? null : new Error("the gateway cannot be reached");

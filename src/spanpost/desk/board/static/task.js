@@ -37,9 +37,8 @@ class Task {
 
   async read() {
     const found = await get(taskPath(this.id), {}, this.control.signal);
-    const task = found.task && found.task.status ? { ...found, ...found.task } : found;
     const isFirst = !this.task;
-    this.task = task;
+    this.task = found;
     if (isFirst) {
       put(this.place, this.parts.head, this.parts.questions, this.parts.error,
         h("div", { class: "columns" },
@@ -59,13 +58,11 @@ class Task {
   }
 
   follow() {
-    const ids = new Set([this.task.uid, this.task.task_id]);
-    const isMine = (data) => ids.has(data.uid) || ids.has(data.task_uid) || ids.has(data.task_id) || ids.has(data.task?.uid) || ids.has(data.task?.task_id);
     this.stream = new Stream(`/api/events?task=${encodeURIComponent(this.task.uid ?? this.task.task_id)}`, {
       hear: (name, data) => {
-        if (name === "checkpoint" && isMine(data)) this.timeline.hear();
-        const child = data.parent_uid ?? data.parent_task_id ?? data.task?.parent_task_id;
-        if (isMine(data) || (child && ids.has(child))) this.soon();
+        if (name === "hello") return;
+        if ((data.task_uid ?? data.uid ?? this.task.uid) === this.task.uid) this.timeline.hear();
+        this.soon();
       },
       tell: (state, why) => this.board.tell(state, why),
       again: () => { this.soon(); this.timeline.hear(); },
@@ -110,7 +107,7 @@ class Task {
       h("p", { class: "path" }, route("/", "Now"), parent && [" › ", route(`/board/tasks/${encodeURIComponent(parent)}`, "the task that started it")]),
       h("h1", {}, title(task)),
       h("p", { class: `state ${colour}` }, h("span", { class: "chip" }, h("span", { "aria-hidden": "true" }, `${sign} `), word),
-        task.is_muted && h("span", { class: "chip grey" }, "muted"),
+        (task.muted ?? task.is_muted) && h("span", { class: "chip grey" }, "muted"),
         task.cancel_by && !isFinal(task) && h("span", { class: "chip yellow" }, `stopping, asked by ${line(task.cancel_by, 60)}`),
         h("span", { class: "by" }, [line(task.agent_name, 80), line(task.repo, 80), line(task.environment, 40), task.requested_by && `for ${line(task.requested_by, 60)}`].filter(Boolean).join(" · "))),
       bar && h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuenow": done.toFixed(0), "aria-valuemin": "0", "aria-valuemax": "100" },
@@ -128,7 +125,7 @@ class Task {
     for (const one of open) {
       const key = one.key ?? one.id;
       if (this.questions.has(key)) continue;
-      const element = question(one, { done: () => this.soon() });
+      const element = question(one, { done: () => this.soon(), may: this.board.may("approver") });
       this.questions.set(key, element);
       this.parts.questions.append(element);
     }

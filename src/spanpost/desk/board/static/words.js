@@ -30,6 +30,10 @@ export const NEWS = {
   milestone: ["📍", "milestone"],
   end: ["🏁", "ended"],
   intervention: ["👤", "a person"],
+  llm: ["💬", "model call"],
+  tool: ["🔧", "tool call"],
+  step: ["▫️", "step"],
+  handoff: ["🤝", "handoff"],
 };
 
 export function isFinal(task) {
