@@ -122,7 +122,7 @@ async def decide(
 
     Whoever may call this may decide: no rule of the desk is asked. Raises `NoSuchQuestion`, and `ConfigError` for a word that is no answer.
     """
-    row = await _question(ledger, approval, tenant)
+    row = await question_of(ledger, tenant, approval)
     if row is None:
         raise NoSuchQuestion(
             f"{approval!r}: no question of tenant {tenant!r} has that id or key; `spanpost tasks --status waiting` lists who waits"
@@ -148,10 +148,11 @@ async def decide(
     return await ledger.intervene(act)
 
 
-async def _question(ledger: Ledger, approval: str, tenant: str) -> ApprovalRow | None:
+async def question_of(ledger: Ledger, tenant: str, ref: str) -> ApprovalRow | None:
+    """Return a tenant's question by its key, or by the agent's id: an open one of that, else the newest."""
     with suppress(ValueError):
-        row = await ledger.approval(UUID(approval))
+        row = await ledger.approval(UUID(ref))
         if row is not None and row.tenant == tenant:
             return row
-    found = await ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval, limit=20))
+    found = await ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=ref, limit=20))
     return next((row for row in found if row.state is State.OPEN), found[0] if found else None)

@@ -142,7 +142,7 @@ class Gateway:
                 guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
                 watch=metrics,
             )
-            connections = room.max_connections + room.max_waiters
+            connections = room.max_connections + room.max_waiters + self.settings.api.max_streams
             self._doors = self._open_doors(self._app)
             self._http = HttpServer(self._doors, listener, context=self._context, connections=connections, grace=_GRACE)
             await self._http.start()

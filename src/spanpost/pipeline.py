@@ -119,6 +119,8 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
+        #: Told of what was recorded in this process, in the pipeline's loop.
+        self.followers: list[Callable[[Recorded], None]] = []
         #: Where people's answers come in; None where nobody is heard.
         self.reception: Reception | None = None
         self._recovery: Recovery | None = None
@@ -298,6 +300,8 @@ class Pipeline:
                 self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
             if self._recovery is not None:
                 self._metrics.lost_so_far("spool", self._recovery.lost.totals())
+        for follows in self.followers:
+            follows(recorded)
         self.wake()
 
     def wake(self) -> None:

@@ -49,6 +49,7 @@ def rules_of(room: DeskSettings) -> Rules:
                 groups=rule.groups,
                 channels=rule.channels,
                 emails=rule.emails,
+                roles=rule.roles,
                 requester=rule.requester,
                 resolver=rule.resolver or "",
                 not_requester=rule.not_requester,

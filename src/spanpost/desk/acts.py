@@ -55,6 +55,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     result: Result
     told: str = ""
     asked: Asked | None = None
+    #: What the ledger answered, and why the rules refused it, in plain words.
+    verdict: Verdict | None = None
+    refusal: str = ""
 
 
 class Desk:
@@ -165,7 +168,8 @@ class Desk:
         )
         verdict = await self.hall.intervene(intervention)
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
-        return Outcome(result=verdict.result, told=self._told(act, verdict, ruling), asked=asked)
+        told = self._told(act, verdict, ruling)
+        return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
     def _told(self, act: Act, verdict: Verdict, ruling: Ruling) -> str:
         if verdict.is_repeat:

@@ -36,6 +36,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody, as the provider knows them."""
 
     id: str
+    #: slack; api (a token) and oidc (a person) at the HTTP API. Of another provider Slack's ids say nothing.
+    provider: str = "slack"
+    #: What a token or an identity provider says that they are (`desk.api.callers.Role`).
+    roles: frozenset[str] = frozenset()
     team: str = ""
     name: str = ""
     #: Confirmed by the provider; empty when unknown.
@@ -89,6 +93,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     emails: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     requester: bool = False
     resolver: str = ""
     not_requester: bool = False
@@ -122,7 +127,7 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
 
     refusal: str = ""
     person: Person | None = None
-    #: Who may, for the one who may not: (kind, value) with kind user, group, channel, email, requester, resolver.
+    #: Who may, for the one who may not: (kind, value) with kind user, group, channel, email, role, requester, resolver.
     who: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -159,13 +164,16 @@ def judge(rules: Rules, action: str, asked: Asked, user: str, message: Message) 
 def _holds(
     rule: Rule, rules: Rules, asked: Asked, person: Person, message: Message, failures: list[str]
 ) -> Generator[Look, Found, bool]:
-    if person.id in rule.users or (person.email and _listed(person.email, rule.emails)):
+    is_of_slack = person.provider == "slack"
+    if (is_of_slack and person.id in rule.users) or (person.email and _listed(person.email, rule.emails)):
+        return True
+    if not person.roles.isdisjoint(rule.roles):
         return True
     if rule.requester and asked.task.requested_by and _is_requester(person, asked.task.requested_by, rules.people):
         return True
     looks = [MembersOf(group, True) for group in rule.groups]
     looks += [MembersOf(message.channel if channel == HERE else channel, False) for channel in rule.channels]
-    for look in looks:
+    for look in looks if is_of_slack else ():
         found = yield look
         if isinstance(found, frozenset):
             if person.id in found:
@@ -205,6 +213,7 @@ def may(rule: Rule, message: Message) -> tuple[tuple[str, str], ...]:
     found += [("group", group) for group in rule.groups]
     found += [("channel", message.channel if channel == HERE else channel) for channel in rule.channels]
     found += [("email", email) for email in rule.emails]
+    found += [("role", role) for role in rule.roles]
     found += [("requester", "")] * rule.requester
     found += [("resolver", rule.resolver)] * bool(rule.resolver)
     return tuple(found)
@@ -215,7 +224,7 @@ def _is_requester(person: Person, requested_by: str, people: Mapping[str, str]) 
     said = requested_by.strip()
     said = people.get(said.casefold(), said).strip()
     if match := _SLACK_ID.match(said):
-        return match[1] == person.id
+        return match[1] == person.id if person.provider == "slack" else None
     if "@" in said.strip("@"):
         return said.casefold() == person.email.casefold() if person.email else None
     return None

@@ -51,6 +51,7 @@ def who_may(who: Sequence[tuple[str, str]]) -> str:
         "group": "<!subteam^{}>",
         "channel": "members of <#{}>",
         "email": "{}",
+        "role": "those with the role {} at the API",
         "requester": "the one for whom the task runs",
         "resolver": "whoever {} lets",
     }

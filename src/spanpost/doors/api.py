@@ -3,77 +3,146 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
+import msgspec
+
+from spanpost.controlling import question_of
+from spanpost.desk.base import Message
+from spanpost.domain.browsing import (
+    ApprovalFilter,
+    ApprovalKey,
+    Happening,
+    News,
+    Page,
+    Position,
+    Question,
+    Stats,
+    TaskFilter,
+    TaskKey,
+    TimelineKey,
+)
+from spanpost.domain.interventions import ApprovalRow
+from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
 from spanpost.doors import Door, House
-from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.base import ApprovalQuery
+from spanpost.reception import LedgerHall, resolvers_of, rules_of
+from spanpost.settings.desk import DeskSettings
 from spanpost.settings.gateway import is_loopback
 
 if TYPE_CHECKING:
-    from spanpost.desk.api.callers import Tokens
-    from spanpost.domain.browsing import Page, TaskFilter, TaskKey
-    from spanpost.domain.tasks import Task
+    from spanpost.desk.api.parts import Parts
+    from spanpost.ledger.base import Browses
     from spanpost.pipeline import Pipeline
     from spanpost.settings import Settings
 
 log = logging.getLogger("spanpost.desk")
 
+#: Questions of one task that are told with it.
+_QUESTIONS = 200
+
 
 def doors(house: House) -> list[Door]:
-    """Open ``/api/``, where its packages are installed."""
-    if not house.settings.api.enabled:
+    """Open ``/api/``, where its packages are installed. Raises `ConfigError`."""
+    settings, pipeline = house.settings, house.pipeline
+    if not settings.api.enabled:
         return []
     try:
         from spanpost.desk.api.app import PREFIX, application
         from spanpost.desk.api.parts import Parts
+        from spanpost.desk.api.stream import Hub
     except ImportError as error:
         log.info("there is no /api: %s is missing; install it with: pip install 'spanpost[api]'", error.name)
         return []
-    parts = Parts(
-        PipelineHall(house.pipeline),
-        tokens=tokens_of(house.settings),
-        local_tenant=local_tenant_of(house.settings),
-        hosts=house.settings.api.hosts,
-    )
+    hall = ApiHall(pipeline)
+    hub = Hub(hall, most=settings.api.max_streams)
+    parts = Parts(hall, hub, resolvers=resolvers_of(settings.desk or DeskSettings()), watch=pipeline.metrics)
+    go_by(parts, settings)
 
     def reload(settings: Settings) -> None:
-        parts.tokens, parts.local_tenant, parts.hosts = tokens_of(settings), local_tenant_of(settings), settings.api.hosts
+        go_by(parts, settings)
+        hub.renew()
 
-    return [Door(prefix=PREFIX, application=application(parts), reload=reload)]
+    def follows(recorded: Recorded) -> None:
+        hub.hear(recorded.tasks)
+
+    pipeline.followers.append(follows)
+    return [Door(prefix=PREFIX, application=application(parts), reload=reload, end=hub.end)]
 
 
-def tokens_of(settings: Settings) -> Tokens:
-    """Return the tokens of the API."""
+def go_by(parts: Parts, settings: Settings) -> None:
+    """Have the API go by these settings."""
     from spanpost.desk.api.callers import Token, Tokens
+    from spanpost.desk.api.parts import BY_ROLE
 
-    return Tokens(
+    desk, gateway = settings.desk or DeskSettings(), settings.gateway
+    parts.tokens = Tokens(
         Token(
             name=token.name,
             tenant=token.tenant if token.tenant is not None else settings.intake.tenant,
             roles=frozenset(token.roles),
             digests=tuple(bytes.fromhex(digest) for digest in token.sha256),
         )
-        for token in (settings.desk.tokens if settings.desk is not None else ())
+        for token in desk.tokens
     )
+    rules = rules_of(desk)
+    parts.rules = msgspec.structs.replace(rules, rules=(*rules.rules, *BY_ROLE))
+    parts.hosts = settings.api.hosts
+    parts.heartbeat = settings.api.heartbeat.total_seconds()
+    # Where anybody is asked for a token, for whatever, nobody looks without one.
+    is_guarded = bool(desk.tokens) or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
+    parts.local_tenant = None if is_guarded else settings.intake.tenant
 
 
-def local_tenant_of(settings: Settings) -> str | None:
-    """Return whose tasks this machine may see without a token: on loopback, where nobody is asked for any."""
-    room = settings.gateway
-    has_tokens = bool(settings.desk is not None and settings.desk.tokens) or bool(room is not None and room.tokens)
-    return None if has_tokens or (room is not None and not is_loopback(room.host)) else settings.intake.tenant
-
-
-class PipelineHall:
+class ApiHall(LedgerHall):
     """The ledger of a pipeline, as the API needs it."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+        super().__init__(pipeline.ledger, pipeline.take)
+
+    @property
+    def _browse(self) -> Browses:
+        return self._ledger.browse
+
+    async def _shown(self, message: Message) -> Task | None:
+        return None  # nothing is asked of the API in a message of ours
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        from spanpost.domain.browsing import Page
-
-        return Page(items=await self._pipeline.ledger.tasks(TaskQuery(tenant=asked.tenant, limit=limit)))
+        return await self._browse.tasks(asked, after, limit)
 
     async def task(self, tenant: str, ref: str) -> Task | None:
-        return await self._pipeline.ledger.refer(tenant, ref)
+        return await self._browse.task(tenant, ref)
+
+    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[Happening]:
+        return await self._browse.timeline(task_uid, after, limit, content=content)
+
+    async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
+        return await self._browse.stats(tenant, since, until)
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
+        return await self._browse.approvals(asked, after, limit)
+
+    async def question(self, tenant: str, ref: str) -> ApprovalRow | None:
+        return await question_of(self._ledger, tenant, ref)
+
+    async def rows_of(self, task_uid: UUID) -> Sequence[ApprovalRow]:
+        return await self._ledger.approvals(ApprovalQuery(task_uid=task_uid, limit=_QUESTIONS))
+
+    async def head(self) -> Position:
+        return await self._browse.head()
+
+    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[News]:
+        return await self._browse.news(after, limit, tenant)
+
+    async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+        return await self._browse.changed(since, limit)
+
+    async def now(self) -> datetime:
+        return await self._browse.now()
+
+    async def those(self, uids: Iterable[UUID]) -> list[Task]:
+        return await self._browse.those(uids)

@@ -150,8 +150,8 @@ class Browses(Protocol):
         """Return what was told after a position, in the order of the stream. What was read stays before what was not."""
         ...
 
-    async def changed(self, since: datetime, limit: int) -> list[tuple[datetime, Task]]:
-        """Return tasks under way that changed since then, with when, by the ledger's clock; some again: who asks overlaps."""
+    async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+        """Return which tasks under way changed since then, and when by the ledger's clock; some again: who asks overlaps."""
         ...
 
     async def now(self) -> datetime:

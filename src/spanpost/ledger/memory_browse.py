@@ -156,7 +156,7 @@ class Browse:
                     break
         return found
 
-    async def changed(self, since: datetime, limit: int) -> list[tuple[datetime, Task]]:
+    async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
         """Return nothing: no other process changes what is kept here."""
         return []
 

@@ -19,6 +19,9 @@ _EMAIL = re.compile(r"^[^@\s<>]+@[^@\s<>]+$")
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
 
+ApiRole = Literal["viewer", "operator", "approver", "auditor"]
+
+
 class RuleSettings(Room):
     """Who may do what: the first rule that names the action and whose conditions are all met decides. Without one, nobody may."""
 
@@ -43,6 +46,11 @@ class RuleSettings(Room):
     )
     emails: tuple[Word, ...] = Field(
         default=(), description="Addresses of those who may, as Slack knows them. Needs `users:read.email`."
+    )
+    roles: tuple[ApiRole, ...] = Field(
+        default=(),
+        description="Those may who have one of these roles at the HTTP API (`desk.tokens`, `oidc`). Where no rule decides, there "
+        "an `operator` may do what is asked of tasks and an `approver` may decide.",
     )
     requester: bool = Field(
         default=False, description="The one may for whom the task runs, as the agent says in `agent.requested_by` (see `people`)."
@@ -157,7 +165,7 @@ class ApiTokenSettings(Room):
         description="Hash of the token, as `spanpost token new` prints it; two while it is replaced."
     )
     tenant: Word | None = Field(default=None, description="Whose tasks it is for; not given: `intake.tenant`.")
-    roles: tuple[Literal["viewer", "operator", "approver", "auditor"], ...] = Field(
+    roles: tuple[ApiRole, ...] = Field(
         default=("viewer",),
         description="`viewer` sees tasks, `operator` may also cancel, pause, resume, retry, mute and send messages, `approver` may "
         "decide approvals, `auditor` sees what was recorded, prompts and tool arguments included.",

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 
-from spanpost.desk.api import shapes, tasks
-from spanpost.desk.api.errors import Guarded, handle_errors
+from spanpost.desk.api import acts, events, tasks
+from spanpost.desk.api.errors import ALWAYS, Guarded, handle_errors
 from spanpost.desk.api.parts import Parts
 
 PREFIX = "/api/"
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": shapes.Error, "description": text}
-    for status, text in {401: "Who asks is not known.", 503: "Not just now; come back after `Retry-After`."}.items()
-}
 
 
 def application(parts: Parts) -> Guarded:
@@ -23,14 +18,17 @@ def application(parts: Parts) -> Guarded:
     app = FastAPI(
         title="spanpost",
         version=version("spanpost"),
-        description="Tasks of agents, live: what runs, what waits, what failed.",
+        description="Tasks of agents, live: what runs, what waits, what failed; and what people answer.",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=_ERRORS,
+        responses=ALWAYS,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
     handle_errors(app)
-    app.include_router(tasks.router)
+    # First what ends in a word: an id may hold slashes.
+    for router in (events.router, acts.router, tasks.router):
+        app.include_router(router)
     return Guarded(app)

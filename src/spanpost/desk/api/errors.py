@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from spanpost.desk.api.shapes import Error
 from spanpost.domain.errors import LedgerUnavailable
 
 log = logging.getLogger("spanpost.desk")
@@ -19,10 +20,34 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+#: Bytes of a request's body.
+LONGEST_BODY: Final = 64 * 1024
+
 _CODES: Final = {
     400: "invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed", 406: "not_acceptable",
     409: "conflict", 413: "too_large", 415: "unsupported_media_type", 422: "invalid", 429: "too_many", 503: "unavailable",
 }  # fmt: skip
+
+
+def documented(**texts: str) -> dict[int | str, dict[str, Any]]:
+    """Return responses as the OpenAPI document has them: ``_404="..."``."""
+    return {int(status[1:]): {"model": Error, "description": text} for status, text in texts.items()}
+
+
+ALWAYS = documented(
+    _401="Who asks is not known.",
+    _403="Who asks may not do this.",
+    _422="Something that was asked is not understood.",
+    _503="Not just now; come back after `Retry-After`.",
+)
+INVALID = documented(_422="Something that was asked is not understood.")
+NOT_FOUND = documented(_404="There is no such thing, or it is another tenant's.")
+REFUSED = documented(
+    _400="The body is not JSON.",
+    _403="The rules of who may refused it; that is kept.",
+    _409="It does not stand: somebody else was first, or its time is over. `error.code` says which.",
+    _413="The body is too large.",
+)
 
 
 class Refused(Exception):
@@ -88,13 +113,23 @@ def handle_errors(app: FastAPI) -> None:
 
 
 class Guarded:
-    """Logs a fault of ours, which `handle_errors` has answered: outermost."""
+    """Bounds bodies, and logs a fault of ours, which `handle_errors` has answered: outermost."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        read = 0
+
+        async def bounded() -> MutableMapping[str, Any]:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > LONGEST_BODY:
+                raise HTTPException(413, f"the body has more than {LONGEST_BODY} bytes", {"connection": "close"})
+            return message
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, bounded, send)
         except Exception:
             log.exception("a request to the API could not be answered")

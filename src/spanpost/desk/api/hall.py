@@ -2,22 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
-from spanpost.domain.browsing import Page, TaskFilter, TaskKey
+from spanpost.desk import base
+from spanpost.domain.browsing import (
+    ApprovalFilter,
+    ApprovalKey,
+    Happening,
+    News,
+    Page,
+    Position,
+    Question,
+    Stats,
+    TaskFilter,
+    TaskKey,
+    TimelineKey,
+)
+from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.tasks import Task
 
 
-class Hall(Protocol):
-    """**Protocol:** what the ledger does for those who look. All of it raises `LedgerUnavailable` when it cannot be reached.
+class Streams(Protocol):
+    """**Protocol:** what the stream of events is made of. Of all tenants where none is said."""
+
+    async def head(self) -> Position:
+        """Return the end of the stream of checkpoints."""
+        ...
+
+    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[News]:
+        """Return what was told after a position, in order. What was read stays before what was not."""
+        ...
+
+    async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+        """Return which tasks under way changed since then, by whatever process, and when; some again."""
+        ...
+
+    async def now(self) -> datetime:
+        """Return the time by the ledger's clock."""
+        ...
+
+    async def those(self, uids: Iterable[UUID]) -> list[Task]:
+        """Return tasks by their uids, those that there are."""
+        ...
+
+
+class Hall(Streams, base.Hall, Protocol):
+    """**Protocol:** what the ledger does for those who look and act. All of it raises `LedgerUnavailable` when it cannot be reached.
 
     A tenant is always said: what is another's does not exist.
     """
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        """Return a page of tasks, newest first; its `next` is a `TaskKey`."""
+        """Return a page of tasks, newest first."""
         ...
 
     async def task(self, tenant: str, ref: str) -> Task | None:
         """Return a task by any of its ids, its uid, or its trace's id (the topmost of the trace)."""
+        ...
+
+    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[Happening]:
+        """Return a page of what happened in a task, oldest first; what was recorded only with `content`."""
+        ...
+
+    async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
+        """Return sums over the announced tasks that began within that time."""
+        ...
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
+        """Return a page of questions, newest first."""
+        ...
+
+    async def question(self, tenant: str, ref: str) -> ApprovalRow | None:
+        """Return a question by its key, or by the agent's id: the newest of that, an open one before others."""
+        ...
+
+    async def rows_of(self, task_uid: UUID) -> Sequence[ApprovalRow]:
+        """Return the questions of a task."""
         ...

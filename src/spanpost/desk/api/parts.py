@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -11,35 +13,77 @@ from fastapi.security import HTTPBearer
 from spanpost.desk.api.callers import Caller, Role, Tokens
 from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.hall import Hall
+from spanpost.desk.api.sessions import COOKIE, Sessions
+from spanpost.desk.api.stream import Hub
+from spanpost.desk.base import Resolver, Watches
+from spanpost.desk.who import DECIDE, Rule, Rules
+from spanpost.domain.interventions import Verb
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[desk.tokens]]`.")
+_BEARER: Final = {"www-authenticate": "Bearer"}
+#: What a proxy says that it stands between.
+_PROXIED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+
+#: Where no rule decides: what roles may.
+BY_ROLE: Final = (
+    Rule(actions=frozenset({DECIDE}), roles=(str(Role.APPROVER),)),
+    Rule(actions=frozenset(str(verb) for verb in Verb if not verb.is_decision), roles=(str(Role.OPERATOR),)),
+)
 
 
 class Parts:
     """What the routes go by. What is set anew holds from the next request on."""
 
-    def __init__(self, hall: Hall, *, tokens: Tokens, local_tenant: str | None, hosts: tuple[str, ...] = ()) -> None:
+    def __init__(self, hall: Hall, hub: Hub, *, resolvers: Mapping[str, Resolver], watch: Watches | None = None) -> None:
         self.hall = hall
-        self.tokens = tokens
+        self.hub = hub
+        self.resolvers = resolvers
+        self.watch = watch
+        self.tokens = Tokens()
+        #: People who have logged in; None where nobody can.
+        self.sessions: Sessions | None = None
+        self.rules = Rules(rules=BY_ROLE)
         #: Whose tasks this machine may see without a token; None: nobody's.
-        self.local_tenant = local_tenant
-        self.hosts = hosts
+        self.local_tenant: str | None = None
+        #: Under which names browsers reach us, beside loopback.
+        self.hosts: tuple[str, ...] = ()
+        #: Seconds without an event after which a stream is sent something.
+        self.heartbeat = 25.0
+        #: Set where retries are launched by something.
+        self.can_retry = False
 
     def caller(self, request: Request) -> Caller:
         """Return who asks. Raises `Refused`."""
         said = request.headers.get("authorization")
         if said is not None:
+            # No browser sends it by itself: no page of elsewhere speaks for its bearer.
             scheme, _, token = said.partition(" ")
             found = self.tokens.find(token.strip()) if scheme.lower() == "bearer" else None
             if found is None:
-                raise Refused(401, "unauthenticated", "the token is not known here", headers={"www-authenticate": "Bearer"})
+                raise Refused(401, "unauthenticated", "the token is not known here", headers=_BEARER)
             return found
+        self.refuse_foreign(request)
+        if self.sessions is not None:
+            person = self.sessions.find(request.cookies.get(COOKIE))
+            if person is not None:
+                return person
         if self.local_tenant is not None and _is_local(request):
-            return Caller(
-                provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=frozenset({Role.VIEWER})
-            )
-        message = "a token is needed: Authorization: Bearer ..."
-        raise Refused(401, "unauthenticated", message, headers={"www-authenticate": "Bearer"})
+            roles = frozenset({str(Role.VIEWER)})
+            return Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=roles)
+        way = "; or log in at /api/login" if self.sessions is not None else ""
+        raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
+
+    def refuse_foreign(self, request: Request) -> None:
+        """Raise `Refused` for what a page of elsewhere may have a browser send: to a name that is not ours, or from another origin."""
+        host = request.headers.get("host", "").lower()
+        if not (_is_loopback(host_of(host)) or host in self.hosts or host_of(host) in self.hosts):
+            raise Refused(403, "unknown_host", "this host is not known here: name it in api.hosts, or send a token")
+        if request.method in _SAFE:
+            return
+        origin = request.headers.get("origin")
+        if origin is None or urlsplit(origin).netloc.lower() != host:
+            raise Refused(403, "foreign_origin", "a request that changes something must come from our own pages, or bring a token")
 
 
 def parts_of(request: Request) -> Parts:
@@ -56,14 +100,19 @@ async def _hall(request: Request) -> Hall:
     return parts_of(request).hall
 
 
-#: Of routes: who asks, and the ledger.
+async def _parts(request: Request) -> Parts:
+    return parts_of(request)
+
+
+#: Of routes: who asks, the ledger, and all else.
 Who = Annotated[Caller, Depends(_caller)]
 TheHall = Annotated[Hall, Depends(_hall)]
+TheParts = Annotated[Parts, Depends(_parts)]
 
 
 def _is_local(request: Request) -> bool:
-    """Tell whether a request was made at this machine and to it by name: no proxy's, and no page's of elsewhere."""
-    if any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")):
+    """Tell whether a request was made at this machine, to it by name, and not by a proxy for somebody else."""
+    if any(name in request.headers for name in _PROXIED):
         return False
     return _is_loopback(request.client.host if request.client else "") and _is_loopback(host_of(request.headers.get("host", "")))
 

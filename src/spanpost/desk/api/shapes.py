@@ -1,12 +1,13 @@
-"""The JSON of the API, as its OpenAPI document tells it. Names are those of ``spanpost tasks --json``."""
+"""The JSON of the API, as its OpenAPI document tells it. Names are those of ``spanpost tasks --json``; a time is RFC 3339 in UTC."""
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
 T = TypeVar("T")
+_MONEY = "US dollars, as text so that no digit is lost; null where no price is known."
 
 
 class ErrorBody(BaseModel):
@@ -41,23 +42,26 @@ class Me(BaseModel):
 
 
 class TaskSummary(BaseModel):
-    """A task in a list."""
+    """A task in a list. Names, actions and texts are the agents' own: untrusted."""
 
     uid: str = Field(description="Internal identity; good wherever an id is asked for.")
     task_id: str
     parent_task_id: str | None
     parent_uid: str | None
+    root_uid: str = Field(description="The topmost task above it, or itself.")
+    tenant: str
     name: str | None
     type: str | None
     agent_name: str | None
     environment: str | None
+    service: str | None
     topic: str | None
     repo: str | None
     requested_by: str | None
     retry_of: str | None
-    status: str
+    status: str = Field(description="As it is now: silence is judged when it is read.")
     end_reason: str | None
-    inferred: bool
+    inferred: bool = Field(description="The status was concluded, not said.")
     progress: float | None
     action: str | None
     step_name: str | None
@@ -71,7 +75,7 @@ class TaskSummary(BaseModel):
     cache_read_tokens: int | None
     cache_write_tokens: int | None
     reasoning_tokens: int | None
-    cost_usd: str | None = Field(description="US dollars, as text so that no digit is lost.")
+    cost_usd: str | None = Field(description=_MONEY)
     unpriced_calls: int
     context_used_tokens: int | None
     context_window_tokens: int | None
@@ -84,6 +88,145 @@ class TaskSummary(BaseModel):
     child_count: int
     child_failed: int
     open_approvals: int
+    announced: bool = Field(description="False for what is recorded and not told (a lone model call).")
     muted: bool
+    cancel_by: str | None = Field(description="Who asked to stop it.")
+    paused_by: str | None
     session_id: str | None
     trace_id: str | None
+
+
+class Step(BaseModel):
+    """A step of a plan."""
+
+    name: str
+    index: int | None
+    at: str | None
+
+
+class Artifact(BaseModel):
+    """Something that was made."""
+
+    name: str
+    uri: str | None
+    kind: str | None
+
+
+class Failure(BaseModel):
+    """What went wrong in a task."""
+
+    type: str | None
+    message: str | None
+    log_tail: str | None
+
+
+class Question(BaseModel):
+    """A question to a person, and what became of it. Untrusted text."""
+
+    key: str = Field(description="By which it is decided. Asked again in other words it is another.")
+    id: str = Field(description="As the agent gave it.")
+    state: Literal["open", "decided", "void", "expired"]
+    task_uid: str
+    task_id: str | None
+    task_name: str | None
+    agent_name: str | None
+    question: str | None
+    detail: str | None
+    options: list[str] = Field(description="Answers to choose from; empty: `approve` or `deny`.")
+    risk: str | None
+    requested_at: str
+    expires_at: str | None
+    decision: str | None
+    by: str | None
+    comment: str | None
+    source: str | None
+    decided_at: str | None
+
+
+class TaskWhole(TaskSummary):
+    """A task with all that belongs to it."""
+
+    aliases: list[str]
+    agent_id: str | None
+    agent_version: str | None
+    segments: int
+    steps: list[Step]
+    artifacts: list[Artifact]
+    approvals: list[Question]
+    error: Failure | None
+    links: dict[str, str]
+    results: dict[str, Any]
+    children: list[TaskSummary] = Field(description="The newest hundred; `GET /api/tasks?parent=` has all.")
+
+
+class Happening(BaseModel):
+    """A line of a task's timeline."""
+
+    id: str
+    at: str
+    source: Literal["checkpoint", "event", "intervention"]
+    kind: str = Field(description="A checkpoint's kind; `step`, `llm`, `tool` or `handoff`; or what a person did.")
+    text: str
+    status: str | None
+    detail: str | None
+    seconds: float | None
+    by: str | None
+    result: str | None = Field(description="What became of what a person did: `done`, `refused`, …")
+    span_id: str | None
+    content: dict[str, Any] | None = Field(description="Attributes as recorded: for auditors who ask with `content=true`.")
+
+
+class Sums(BaseModel):
+    """What some tasks came to. Tokens and cost are those of their own model calls."""
+
+    tasks: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: str | None = Field(description=_MONEY)
+    unpriced_calls: int
+    llm_calls: int
+    tool_calls: int
+    tool_errors: int
+    ended: int
+    seconds_mean: float | None = Field(description="Of those that ended.")
+    seconds_p50: float | None
+    seconds_p95: float | None
+
+
+class AgentSums(Sums):
+    """Of an agent."""
+
+    agent_name: str | None
+
+
+class DaySums(Sums):
+    """Of a day (UTC)."""
+
+    day: str | None
+
+
+class StatusSums(Sums):
+    """Of a status."""
+
+    status: str | None
+
+
+class Stats(BaseModel):
+    """Sums over the announced tasks that began within a time."""
+
+    since: str
+    until: str
+    total: Sums
+    agents: list[AgentSums] = Field(description="The 200 with most tasks.")
+    days: list[DaySums]
+    statuses: list[StatusSums]
+
+
+class ActResult(BaseModel):
+    """What became of an act that stands."""
+
+    result: Literal["done"]
+    task_id: str | None
+    decision: str | None
+    by: str | None
+    is_repeat: bool = Field(description="The same act was heard before, and this is its answer.")

@@ -1,43 +1,86 @@
-"""Tasks: who one is, lists, and one task whole."""
+"""Tasks: who one is, lists, one task whole, its timeline, sums."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from spanpost.desk.api import shapes
-from spanpost.desk.api.errors import Refused
+from spanpost.desk.api.asking import StatsQuery, TaskListQuery, TimelineQuery, uid_of
+from spanpost.desk.api.callers import Caller, Role
+from spanpost.desk.api.cursors import read
+from spanpost.desk.api.errors import INVALID, NOT_FOUND, Refused
+from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.parts import TheHall, Who
-from spanpost.desk.api.telling import task_summary
-from spanpost.domain.browsing import TaskFilter
+from spanpost.desk.api.telling import Json, happening_json, page_json, stats_json, task_summary, task_whole
+from spanpost.domain.browsing import TaskFilter, TaskKey, TimelineKey
+from spanpost.domain.tasks import Task
 
-router = APIRouter()
+router = APIRouter(tags=["tasks"])
+
+#: Tasks below one that are told with it.
+_CHILDREN = 100
 
 
-@router.get("/api/me", response_model=shapes.Me)
-async def me(caller: Who) -> Any:
+@router.get("/api/me", response_model=shapes.Me, tags=["me"])
+async def me(caller: Who) -> Json:
     """Tell who one is, and what one may."""
-    return {
-        "name": caller.name,
-        "provider": caller.provider,
-        "email": caller.email or None,
-        "tenant": caller.tenant,
-        "roles": sorted(caller.roles),
-    }
+    return Json(
+        {
+            "name": caller.name,
+            "provider": caller.provider,
+            "email": caller.email or None,
+            "tenant": caller.tenant,
+            "roles": sorted(caller.roles),
+        }
+    )
 
 
-@router.get("/api/tasks", response_model=shapes.Items[shapes.TaskSummary])
-async def tasks(caller: Who, hall: TheHall, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Any:
+@router.get("/api/tasks", response_model=shapes.Items[shapes.TaskSummary], responses=INVALID | NOT_FOUND)
+async def tasks(caller: Who, hall: TheHall, asked: Annotated[TaskListQuery, Query()]) -> Json:
     """List tasks, newest first."""
-    page = await hall.tasks(TaskFilter(tenant=caller.tenant), None, limit)
-    return {"items": [task_summary(task) for task in page.items], "next": None}
+    after = read(asked.cursor, TaskKey)
+    parent = await uid_of(hall, caller, asked.parent, "parent")
+    found = asked.filter(caller.tenant, since=asked.since, until=asked.until, parent=parent)
+    page = await hall.tasks(found, after, asked.limit)
+    return page_json(page, map(task_summary, page.items))
 
 
-@router.get("/api/tasks/{id:path}", response_model=shapes.TaskSummary)
-async def task(caller: Who, hall: TheHall, id: str) -> Any:
+@router.get("/api/stats", response_model=shapes.Stats, responses=INVALID)
+async def stats(caller: Who, hall: TheHall, asked: Annotated[StatsQuery, Query()]) -> Json:
+    """Add up the tasks of the last days by agent, by day and by status."""
+    until = datetime.now(UTC) + timedelta(minutes=1)  # an agent's clock may be ahead of ours
+    since = until - timedelta(days=asked.days)
+    return Json(stats_json(await hall.stats(caller.tenant, since, until), since, until))
+
+
+@router.get("/api/tasks/{id:path}/timeline", response_model=shapes.Items[shapes.Happening], responses=INVALID | NOT_FOUND)
+async def timeline(caller: Who, hall: TheHall, id: str, asked: Annotated[TimelineQuery, Query()]) -> Json:
+    """List what happened in a task, oldest first: what was told, steps and calls, what people did."""
+    after = read(asked.after, TimelineKey, "after")
+    if after is not None and not 0 <= after.source <= 2:
+        raise Refused(422, "invalid", "is no cursor of this list; leave it out for the first page", field="after")
+    if asked.content:
+        caller.need(Role.AUDITOR)
+    task = await task_of(hall, caller, id)
+    page = await hall.timeline(task.uid, after, asked.limit, content=asked.content)
+    return page_json(page, map(happening_json, page.items))
+
+
+@router.get("/api/tasks/{id:path}", response_model=shapes.TaskWhole, responses=NOT_FOUND)
+async def task(caller: Who, hall: TheHall, id: str) -> Json:
     """Return a task by its id, its uid or its trace's id."""
-    found = await hall.task(caller.tenant, id)
+    found = await task_of(hall, caller, id)
+    below = TaskFilter(tenant=caller.tenant, parent=found.uid, shows_all=True)
+    children = (await hall.tasks(below, None, _CHILDREN)).items
+    return Json(task_whole(found, children, await hall.rows_of(found.uid)))
+
+
+async def task_of(hall: Hall, caller: Caller, id: str) -> Task:
+    """Return the caller's task of an id. Raises `Refused`."""
+    found = await hall.task(caller.tenant, id) if "\0" not in id else None
     if found is None:
         raise Refused(404, "not_found", "no task is known by that id")
-    return task_summary(found)
+    return found

@@ -1,13 +1,64 @@
-"""What the ledger knows, as JSON-ready values."""
+"""What the ledger knows, as JSON-ready values. Nothing of it can fail to be written: what is no JSON is null."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from fastapi.responses import JSONResponse
+
+from spanpost.desk.api.cursors import written
+from spanpost.domain.browsing import Happening, News, Page, Question, Stats, Sums
+from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.tasks import Task
-from spanpost.fold.report import rfc3339, task_json
+from spanpost.fold.report import checkpoint_json, rfc3339, task_json
 
 _DETAILS = ("steps", "artifacts", "approvals", "error", "totals")
+
+
+class Json(JSONResponse):
+    """An answer that no cache keeps. Text is written in ASCII, lone surrogates (agents send them) included."""
+
+    def __init__(self, content: Any, status_code: int = 200) -> None:
+        super().__init__(content, status_code, {"cache-control": "no-store"})
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return dumped(content).encode()
+
+
+def dumped(content: Any) -> str:
+    """Return JSON on one line, in ASCII."""
+    return json.dumps(plain(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: money and times as text, numbers that are none as null."""
+    match value:
+        case None | bool() | int() | str():
+            return value if not isinstance(value, str) else str(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return format(value, "f") if value.is_finite() else None
+        case datetime():
+            return rfc3339(value)
+        case bytes():
+            return value.hex()
+        case dict():
+            return {str(name): plain(one) for name, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(one) for one in value]
+    return str(value)
+
+
+def page_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> Json:
+    """Return a page of a list."""
+    return Json({"items": list(items), "next": written(page.next)})
 
 
 def task_summary(task: Task) -> dict[str, Any]:
@@ -16,8 +67,11 @@ def task_summary(task: Task) -> dict[str, Any]:
     return told | {
         "uid": str(task.uid),
         "parent_uid": str(task.parent_uid) if task.parent_uid is not None else None,
+        "root_uid": str(task.root_uid or task.uid),
+        "tenant": task.tenant,
         "type": task.type,
         "environment": task.environment,
+        "service": task.service,
         "topic": task.topic,
         "repo": task.repo,
         "requested_by": task.requested_by,
@@ -27,10 +81,117 @@ def task_summary(task: Task) -> dict[str, Any]:
         "step_index": task.step_index,
         "step_count": task.step_count,
         "last_event_at": rfc3339(task.last_event_at),
-        "cost_usd": None if task.cost_usd is None else format(task.cost_usd, "f"),
+        "cost_usd": task.cost_usd,
         "child_count": task.child_count,
         "child_failed": task.child_failed,
         "open_approvals": len(task.open_approvals),
+        "announced": task.is_announced,
         "muted": task.is_muted,
+        "cancel_by": task.cancel_by or None,
+        "paused_by": task.paused_by or None,
         "trace_id": task.trace_id.hex() or None,
+    }
+
+
+def task_whole(task: Task, children: Iterable[Task], questions: Iterable[ApprovalRow]) -> dict[str, Any]:
+    """Return a task with all that belongs to it."""
+    told = task_json(task)
+    return task_summary(task) | {
+        "aliases": list(task.aliases),
+        "agent_id": task.agent_id,
+        "agent_version": task.agent_version,
+        "segments": task.segments,
+        "steps": told["steps"],
+        "artifacts": told["artifacts"],
+        "approvals": [question_json(row, task) for row in questions],
+        "error": told["error"],
+        "links": task.links,
+        "results": task.results,
+        "children": [task_summary(child) for child in children],
+    }
+
+
+def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
+    """Return a question to a person."""
+    return {
+        "key": str(row.key),
+        "id": row.approval_id,
+        "state": str(row.state),
+        "task_uid": str(row.task_uid),
+        "task_id": task.task_id if task is not None else None,
+        "task_name": (task.name or None) if task is not None else None,
+        "agent_name": task.agent_name if task is not None else None,
+        "question": row.question or None,
+        "detail": row.detail or None,
+        "options": list(row.options),
+        "risk": row.risk or None,
+        "requested_at": rfc3339(row.requested_at),
+        "expires_at": rfc3339(row.expires_at),
+        "decision": row.decision or None,
+        "by": row.by or None,
+        "comment": row.comment or None,
+        "source": row.source or None,
+        "decided_at": rfc3339(row.decided_at),
+    }
+
+
+def asked_json(question: Question) -> dict[str, Any]:
+    """Return a question as it stands in a list."""
+    return question_json(question.row, question.task)
+
+
+def happening_json(one: Happening) -> dict[str, Any]:
+    """Return a line of a timeline."""
+    return {
+        "id": str(one.key.id),
+        "at": rfc3339(one.key.at),
+        "source": one.source,
+        "kind": one.kind,
+        "text": one.text,
+        "status": one.status,
+        "detail": one.detail,
+        "seconds": one.seconds,
+        "by": one.by,
+        "result": one.result,
+        "span_id": one.span_id.hex() or None,
+        "content": one.content,
+    }
+
+
+def stats_json(stats: Stats, since: datetime, until: datetime) -> dict[str, Any]:
+    """Return sums over tasks."""
+
+    def sums(one: Sums, name: str | None = None) -> dict[str, Any]:
+        figures = ("input_tokens", "output_tokens", "cost_usd", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors")
+        return ({name: one.word} if name else {}) | {
+            "tasks": one.tasks,
+            **{figure: getattr(one, figure) for figure in figures},
+            "ended": one.ended,
+            "seconds_mean": one.seconds_mean,
+            "seconds_p50": one.seconds_p50,
+            "seconds_p95": one.seconds_p95,
+        }
+
+    return {
+        "since": since,
+        "until": until,
+        "total": sums(stats.total),
+        "agents": [sums(one, "agent_name") for one in stats.agents],
+        "days": [sums(one, "day") for one in stats.days],
+        "statuses": [sums(one, "status") for one in stats.statuses],
+    }
+
+
+def news_json(one: News) -> dict[str, Any]:
+    """Return a checkpoint of the stream."""
+    checkpoint, task = one.checkpoint, one.task
+    return checkpoint_json(checkpoint, task.task_id) | {
+        "detail": checkpoint.detail or None,
+        "ref": checkpoint.ref or None,
+        "progress": checkpoint.progress,
+        "task_uid": str(task.uid),
+        "root_uid": str(task.root_uid or task.uid),
+        "task_name": task.name or None,
+        "agent_name": task.agent_name,
+        "task_status": task.status,
     }

@@ -1,0 +1,140 @@
+"""What people and programs do over HTTP: the same rules, rows and repeats as a click in Slack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Query
+
+from spanpost.desk.acts import Act, Desk, Outcome
+from spanpost.desk.api import shapes
+from spanpost.desk.api.asking import ApprovalListQuery, Comment, Decision, IdempotencyKey, Message, uid_of
+from spanpost.desk.api.callers import Caller
+from spanpost.desk.api.cursors import read
+from spanpost.desk.api.errors import INVALID, NOT_FOUND, REFUSED, Refused
+from spanpost.desk.api.parts import TheHall, TheParts, Who
+from spanpost.desk.api.people import OnePerson
+from spanpost.desk.api.tasks import task_of
+from spanpost.desk.api.telling import Json, asked_json, page_json
+from spanpost.desk.base import Message as Place
+from spanpost.domain.browsing import ApprovalFilter, ApprovalKey
+from spanpost.domain.interventions import Result, Verb
+
+router = APIRouter(tags=["acts"])
+_ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
+
+#: What is told where an act does not stand.
+_STANDS_NOT = {
+    Result.DECIDED: "it was decided before, and the first answer stands",
+    Result.VOID: "the agent has asked this again in other words: answer that question",
+    Result.EXPIRED: "the time for an answer is over",
+    Result.TOO_LATE: "the task has ended, or is in a state in which this cannot be done",
+}
+
+
+@router.get("/api/approvals", response_model=shapes.Items[shapes.Question], responses=INVALID | NOT_FOUND)
+async def approvals(caller: Who, hall: TheHall, asked: Annotated[ApprovalListQuery, Query()]) -> Json:
+    """List questions to people, newest first."""
+    after = read(asked.cursor, ApprovalKey)
+    uid = await uid_of(hall, caller, asked.task, "task")
+    found = ApprovalFilter(tenant=caller.tenant, state=asked.state, agent=asked.agent, risk=asked.risk, task_uid=uid)
+    page = await hall.questions(found, after, asked.limit)
+    return page_json(page, map(asked_json, page.items))
+
+
+@router.post("/api/approvals/{key:path}/decision", response_model=shapes.ActResult, responses=_ANSWERS)
+async def decide(caller: Who, hall: TheHall, parts: TheParts, key: str, body: Decision, once: IdempotencyKey = None) -> Json:
+    """Decide a question, by its key (or by the agent's id of it). The first decision stands."""
+    row = await hall.question(caller.tenant, key) if "\0" not in key else None
+    if row is None:
+        raise Refused(404, "not_found", "no question is known by that key")
+    word = body.decision
+    if word in row.options:
+        verb, option = Verb.CHOOSE, row.options.index(word)
+    elif not row.options and word in (Verb.APPROVE, Verb.DENY):
+        verb, option = Verb(word), None
+    else:
+        known = " or ".join(row.options or (Verb.APPROVE, Verb.DENY))
+        raise Refused(422, "invalid", f"is no answer to it; answer {known[:300]}", field="decision")
+    return told(await _do(parts, caller, verb, row.key, body.comment, once, option=option))
+
+
+def _on_task(verb: Verb, does: str) -> Callable[..., Any]:
+    async def act(
+        caller: Who, hall: TheHall, parts: TheParts, id: str, body: Comment | None = None, once: IdempotencyKey = None
+    ) -> Json:
+        task = await task_of(hall, caller, id)
+        return told(await _do(parts, caller, verb, task.uid, body.comment if body is not None else "", once))
+
+    act.__name__ = str(verb)
+    act.__doc__ = does
+    return act
+
+
+for _verb, _does in (
+    (Verb.CANCEL, "Ask a task to stop. It goes on until the agent heeds it."),
+    (Verb.PAUSE, "Ask a task to pause."),
+    (Verb.RESUME, "Let a paused task go on."),
+    (Verb.RETRY, "Have a task started again, as another one, where something is set up that can."),
+    (Verb.MUTE, "Be told less of a task."),
+    (Verb.UNMUTE, "Be told of a task as before."),
+):
+    router.post(f"/api/tasks/{{id:path}}/{_verb}", response_model=shapes.ActResult, responses=_ANSWERS)(_on_task(_verb, _does))
+
+
+@router.post("/api/tasks/{id:path}/messages", response_model=shapes.ActResult, responses=_ANSWERS)
+async def message(caller: Who, hall: TheHall, parts: TheParts, id: str, body: Message, once: IdempotencyKey = None) -> Json:
+    """Say something to a task's agent."""
+    task = await task_of(hall, caller, id)
+    return told(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, once))
+
+
+async def _do(
+    parts: TheParts, caller: Caller, verb: Verb, key: UUID, text: str, once: str | None, *, option: int | None = None
+) -> Outcome:
+    person = OnePerson(caller, parts.resolvers)
+    desk = Desk(parts.hall, person, parts.rules, source=caller.provider, tenant=caller.tenant, is_bound=True, watch=parts.watch)
+    desk.can_retry = parts.can_retry
+    # A key that comes with another body is another act: nobody is answered for what they did not ask.
+    said = f"{verb}\0{key}\0{option}\0{text}"
+    told_once = f"{caller.provider}\0{caller.id}\0{once}\0{sha256(said.encode('utf-8', 'replace')).hexdigest()}"
+    act = Act(
+        verb=verb,
+        key=key,
+        user=caller.id,
+        message=Place(team=caller.tenant, channel="", ts="", is_ours=True),
+        option=option,
+        text=text,
+        once=told_once if once is not None else f"{caller.provider}\0{uuid4()}",
+        at=datetime.now(UTC),
+    )
+    return await desk.do(act)
+
+
+def told(outcome: Outcome) -> Json:
+    """Return what became of an act. Raises `Refused` where it does not stand."""
+    verdict = outcome.verdict
+    assert verdict is not None
+    match verdict.result:
+        case Result.DONE:
+            return Json(
+                {
+                    "result": "done",
+                    "task_id": verdict.task_id or None,
+                    "decision": verdict.decision or None,
+                    "by": verdict.by or None,
+                    "is_repeat": verdict.is_repeat,
+                }
+            )
+        case Result.REFUSED:
+            raise Refused(403, "refused", outcome.refusal or "the rules of who may refused it")
+        case Result.UNKNOWN:
+            raise Refused(404, "not_found", outcome.refusal or "there is no such thing")
+    why = _STANDS_NOT[verdict.result]
+    if verdict.decision:
+        why += f" ({verdict.decision[:100]}{f' by {verdict.by[:100]}' if verdict.by else ''})"
+    raise Refused(409, str(verdict.result), why)

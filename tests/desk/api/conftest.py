@@ -1,0 +1,32 @@
+"""A gateway with an API, in this process, before a real PostgreSQL: two tenants, a token for each role."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import fresh_database
+from tests.desk.api.served import Served
+
+
+@pytest.fixture(scope="module")
+def api_dsn(server: str) -> Iterator[str]:
+    """DSN of a database for a module of tests."""
+    with fresh_database(server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def served(api_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway, for a module of tests: each uses ids of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        home: Path = tmp_path_factory.mktemp("home")
+        for name in list(os.environ):
+            if name.upper().startswith("SPANPOST_") or name in ("DATABASE_URL", "OTEL_SDK_DISABLED"):
+                patch.delenv(name)
+        patch.chdir(home)
+        with Served(api_dsn) as served:
+            yield served
