@@ -17,15 +17,15 @@ class LiveTasks:
     def __init__(self, url: str, *, service: str = "live") -> None:
         self._url = url.rstrip("/")
         self._resource = {"attributes": _pairs({"service.name": service})}
-        self._began: dict[int, int] = {}
+        self._began: dict[int, tuple[int, dict[str, Value]]] = {}
 
     def begin(self, numbers: Iterable[int], **attributes: Value) -> None:
         """Begin tasks; ``name`` and ``agent`` may hold ``{n}``, dots in names are written ``__``."""
         now = time.time_ns()
         records = []
         for number in numbers:
-            self._began[number] = now
             known = self._attributes(number, attributes)
+            self._began[number] = now, known
             records.append(self._record(number, "agent.span.started", known | {"span.name": "task", "span.start_unix_nano": now}))
         self._logs(records)
 
@@ -58,8 +58,9 @@ class LiveTasks:
     def end(self, number: int, *, error: str = "", **attributes: Value) -> None:
         """End a task."""
         status = {"code": 2, "message": error} if error else {"code": 1}
-        known = self._attributes(number, attributes)
-        self._spans([_span(number, known, self._began[number], time.time_ns(), name="task", status=status)])
+        began, known = self._began[number]
+        told = known | {key.replace("__", "."): value for key, value in attributes.items()}
+        self._spans([_span(number, told, began, time.time_ns(), name="task", status=status)])
 
     def _attributes(self, number: int, attributes: Mapping[str, Value]) -> dict[str, Value]:
         said = {

@@ -6,14 +6,14 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from spanpost.desk.api import acts, events, tasks
+from spanpost.desk.api import acts, events, tasks, views
 from spanpost.desk.api.errors import ALWAYS, Guarded, handle_errors
 from spanpost.desk.api.parts import Parts
 
 PREFIX = "/api/"
 
 
-def application(parts: Parts) -> Guarded:
+def application(parts: Parts, drawing: views.Views) -> Guarded:
     """Return the application."""
     app = FastAPI(
         title="spanpost",
@@ -27,8 +27,9 @@ def application(parts: Parts) -> Guarded:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
+    app.state.views = drawing
     handle_errors(app)
     # First what ends in a word: an id may hold slashes.
-    for router in (events.router, acts.router, tasks.router):
+    for router in (events.router, acts.router, views.router, tasks.router):
         app.include_router(router)
     return Guarded(app)

@@ -46,6 +46,8 @@ class Parts:
         self.rules = Rules(rules=BY_ROLE)
         #: Whose tasks this machine may see without a token; None: nobody's.
         self.local_tenant: str | None = None
+        #: And what this machine may then.
+        self.local_roles: frozenset[str] = frozenset({str(Role.VIEWER)})
         #: Under which names browsers reach us, beside loopback.
         self.hosts: tuple[str, ...] = ()
         #: Seconds without an event after which a stream is sent something.
@@ -69,8 +71,9 @@ class Parts:
             if person is not None:
                 return person
         if self.local_tenant is not None and _is_local(request):
-            roles = frozenset({str(Role.VIEWER)})
-            return Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=roles)
+            return Caller(
+                provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles
+            )
         way = "; or log in at /api/login" if self.sessions is not None else ""
         raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
 

@@ -77,7 +77,7 @@ function entry(one) {
   const detail = String(one.detail ?? "");
   const by = line(one.by, 80);
   const aside = [one.source === "intervention" && line(one.kind, 30), by && `by ${by}`, one.result && one.result !== "done" && line(one.result, 30),
-    number(one.seconds) !== null && took(one.seconds)].filter(Boolean).join(" · ");
+    number(one.seconds) >= 0.05 && took(one.seconds)].filter(Boolean).join(" · ");
   return h("li", { class: `${one.source ?? ""} ${one.kind === "error" || one.status === "error" ? "bad" : ""}` },
     h("time", { datetime: one.at, title: whole(one.at) }, moment(one.at)),
     h("span", { class: "sign", role: "img", "aria-label": word }, sign),
