@@ -1,6 +1,6 @@
 """Scrape time and size at 50 agents × 20 task types × 10 models; the cap under hostile label values; what counting costs.
 
-    python bench/metrics.py
+python bench/metrics.py
 """
 
 from __future__ import annotations
@@ -24,10 +24,18 @@ USE = Usage(input=1000, output=50, cache_read=400, cache_write=10, reasoning=5, 
 def a_batch(number: int, agent: str, sort: str, model: str) -> Recorded:
     """Return what one whole task of three calls brings."""
     task = a_task(
-        uid=UUID(int=number + 1), task_id=str(number), agent_name=agent, type=sort, model=model, environment="prod", status="complete"
+        uid=UUID(int=number + 1),
+        task_id=str(number),
+        agent_name=agent,
+        type=sort,
+        model=model,
+        environment="prod",
+        status="complete",
     )
     assert task.started_at is not None
-    task = type(task)(**{**{f: getattr(task, f) for f in task.__struct_fields__}, "ended_at": task.started_at + timedelta(seconds=9)})
+    task = type(task)(
+        **{**{f: getattr(task, f) for f in task.__struct_fields__}, "ended_at": task.started_at + timedelta(seconds=9)}
+    )
     calls = [Timed(task.uid, role, 1.0, False, model, task.trace_id) for role in (Role.LLM, Role.TOOL, Role.STEP)]
     settled = Settled(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
     return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, settled=[settled])

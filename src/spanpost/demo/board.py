@@ -36,6 +36,8 @@ class DemoBoard:
         except ImportError:
             return ""
         del app
+        if self._pipeline.is_off:
+            return ""
         listener = http_server.listen(_HOST, 0)
         self.url = f"http://{_HOST}:{listener.getsockname()[1]}/"
         self._pipeline.ask(self._open(listener))
@@ -63,6 +65,7 @@ class DemoBoard:
             self._pipeline.ask(self._close(), _GRACE + 1.0)
 
     async def _close(self) -> None:
-        assert self._doors is not None and self._server is not None
+        assert self._doors is not None
+        assert self._server is not None
         self._doors.end()
         await self._server.stop()

@@ -26,7 +26,7 @@ class LiveTasks:
         for number in numbers:
             known = self._attributes(number, attributes)
             self._began[number] = now, known
-            records.append(self._record(number, "agent.span.started", known | {"span.name": "task", "span.start_unix_nano": now}))
+            records.append(self._record(number, "agent.span.started", {**known, "span.name": "task", "span.start_unix_nano": now}))
         self._logs(records)
 
     def tell(self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value) -> None:

@@ -71,9 +71,7 @@ class Parts:
             if person is not None:
                 return person
         if self.local_tenant is not None and _is_local(request):
-            return Caller(
-                provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles
-            )
+            return Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles)
         way = "; or log in at /api/login" if self.sessions is not None else ""
         raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
 

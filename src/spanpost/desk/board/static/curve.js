@@ -1,6 +1,6 @@
 // How full the context window was, call after call: a drawing, and the same in words.
 
-import { h, line, put, svg } from "./dom.js";
+import { h, line, svg } from "./dom.js";
 import { count, moment, number, share } from "./words.js";
 
 const WIDE = 320;
@@ -9,24 +9,24 @@ const WARM = 0.7;
 const HOT = 0.85;
 const MOST = 600;
 
-export function curve(place, found, task) {
+/** Draw the curve of a context; null where nothing is known of it. */
+export function curve(found, task) {
   const points = thin((found?.items ?? []).map((one) => ({ at: Date.parse(one.at), used: number(one.used_tokens ?? one.context_used_tokens), kind: one.kind }))
     .filter((one) => one.used !== null && !Number.isNaN(one.at)));
   const window = number(task.context_window_tokens ?? found?.window_tokens);
   const used = number(task.context_used_tokens);
   if (used === null && !points.length) {
-    put(place);
-    return;
+    return null;
   }
   const full = share(task);
   const said = `${count(used)}${window ? ` of ${count(window)} tokens` : " tokens"}`;
   const known = { table: "by the model's name", given: "as your settings say", said: "as the agent says", observed: "as was observed", default: "the default" }[task.context_window_source];
   const meter = full === null ? null : h("span", { class: `fill ${heat(full)}` });
   if (meter) meter.style.width = `${Math.min(full, 1) * 100}%`;
-  put(place, h("h2", {}, "Context window"),
+  return [h("h2", {}, "Context window"),
     h("p", {}, h("b", {}, full === null ? said : `${(full * 100).toFixed(0)} %`), full === null ? "" : ` · ${said}`, known && h("span", { class: "small" }, ` (${known})`)),
     points.length > 1 ? draw(points, window) : meter && h("span", { class: "bar" }, meter),
-    forecast(task.context_forecast));
+    forecast(task.context_forecast)];
 }
 
 function forecast(told) {

@@ -1,6 +1,6 @@
 // A task's message as Slack shows it, drawn from the blocks that Slack would get. `spanpost preview` draws the same.
 
-import { h, put, safe } from "./dom.js";
+import { h, safe } from "./dom.js";
 
 const SIGNS = { pending: "○", in_progress: "◐", complete: "✓", error: "✕" };
 const COLOUR = /^#[0-9a-f]{3,8}$/i;
@@ -8,16 +8,10 @@ const TOKEN = /<(!date|@|!subteam)\^?([^<>|^]{0,40})(?:\^([^<>|]{0,100}))?(?:\|(
 const STYLES = [["bold", "b"], ["italic", "i"], ["strike", "s"], ["code", "code"]];
 
 /** Draw a message and its thread, folded until somebody looks. */
-export function message(place, found) {
-  const wasOpen = place.querySelector("details")?.open ?? false;
-  if (!found?.blocks && !found?.message) {
-    put(place);
-    return;
-  }
-  const root = found.message ?? found;
-  const replies = found.replies ?? [];
-  put(place, h("details", { open: wasOpen }, h("summary", {}, "As Slack shows it"), h("div", { class: "slack" }, one(root),
-    replies.length > 0 && h("div", { class: "thread" }, h("p", { class: "count" }, `${replies.length} ${replies.length === 1 ? "reply" : "replies"}`), replies.map(one)))));
+export function message(found, isOpen) {
+  const { message: root, replies } = found;
+  return h("details", { open: isOpen }, h("summary", {}, "As Slack shows it"), h("div", { class: "slack" }, one(root),
+    replies.length > 0 && h("div", { class: "thread" }, h("p", { class: "count" }, `${replies.length} ${replies.length === 1 ? "reply" : "replies"}`), replies.map(one))));
 }
 
 function one(said) {

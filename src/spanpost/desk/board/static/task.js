@@ -24,6 +24,7 @@ class Task {
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
     this.questions = new Map();
+    this.drawn = {};
     this.read().then(() => this.follow()).catch((error) => this.board.fail(error));
     this.clock = setInterval(() => this.tick(), 1000);
   }
@@ -53,8 +54,12 @@ class Task {
 
   /** Read what costs more, where there is any: the curve of the context, and the message. */
   aside() {
-    get(`${taskPath(this.id)}/context`, {}, this.control.signal).then((found) => curve(this.parts.context, found, this.task)).catch(() => curve(this.parts.context, null, this.task));
-    get(`${taskPath(this.id)}/message`, {}, this.control.signal).then((found) => message(this.parts.message, found)).catch(() => put(this.parts.message));
+    get(`${taskPath(this.id)}/context`, {}, this.control.signal).catch(() => null)
+      .then((found) => this.draw("context", [found, this.task.context_used_tokens, this.task.context_window_tokens, this.task.context_forecast], () => curve(found, this.task)));
+    get(`${taskPath(this.id)}/message`, {}, this.control.signal).then((found) => {
+      const isOpen = this.parts.message.querySelector("details")?.open ?? false;
+      this.draw("message", found, () => message(found, isOpen));
+    }).catch(() => {});
   }
 
   follow() {
@@ -82,18 +87,26 @@ class Task {
     this.board.title(title(task, 80));
     this.head();
     this.ask();
-    put(parts.error, task.error && failure(task.error));
-    put(parts.facts, facts(task));
+    this.draw("error", task.error, () => task.error && failure(task.error));
+    this.draw("facts", { ...task, last_event_at: isFinal(task) && task.last_event_at, children: null }, () => facts(task));
     this.age = parts.facts.querySelector(".age");
     const steps = task.steps ?? [];
-    put(parts.steps, steps.length > 0 && [h("h2", {}, "Steps"), h("ol", { class: "steps" }, steps.slice(-40).map((one, i, all) => {
+    this.draw("steps", [steps, task.status], () => steps.length > 0 && [h("h2", {}, "Steps"), h("ol", { class: "steps" }, steps.slice(-40).map((one, i, all) => {
       const isNow = i === all.length - 1 && !isFinal(task);
       return h("li", { class: isNow ? "now" : "done", value: one.index ?? null }, h("span", { "aria-hidden": "true" }, isNow ? "◐ " : "✓ "), line(one.name, 160), isNow && h("span", { class: "hidden" }, " (under way)"));
     }))]);
     const children = task.children ?? [];
-    put(parts.children, children.length > 0 && [h("h2", {}, `Agents that it started (${children.length})`), h("div", { class: "rows" }, children.slice(0, 200).map((one) => new Row(one).element))]);
-    put(parts.made, made(task));
+    this.draw("children", children, () => children.length > 0 && [h("h2", {}, `Agents that it started (${children.length})`), h("div", { class: "rows" }, children.slice(0, 200).map((one) => new Row(one).element))]);
+    this.draw("made", [task.artifacts, task.links, task.results, task.approvals], () => made(task));
     this.acts?.show();
+  }
+
+  /** Draw a part where what it shows is new: what somebody reads, marks or has the focus on stays as it is. */
+  draw(name, shown, make) {
+    const said = JSON.stringify(shown) ?? "";
+    if (this.drawn[name] === said) return;
+    this.drawn[name] = said;
+    put(this.parts[name], make());
   }
 
   head() {
