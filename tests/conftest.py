@@ -76,7 +76,7 @@ def _emulate() -> str | None:
 
 
 pytest.register_assert_rewrite(
-    *(f"spanpost.testing.exercise_{name}" for name in ("again", "browse", "ledger", "pacing", "people", "runs", "silence"))
+    *sorted(f"spanpost.testing.{path.stem}" for path in (ROOT / "src" / "spanpost" / "testing").glob("exercise_*.py"))
 )
 
 
@@ -90,6 +90,11 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),
     "promtool": (lambda: shutil.which("promtool"), "Prometheus' promtool; scripts/install-test-components installs it"),
+    "alertmanager": (
+        lambda: shutil.which("prometheus-alertmanager") or shutil.which("alertmanager"),
+        "Alertmanager; scripts/install-test-components installs it",
+    ),
+    "amtool": (lambda: shutil.which("amtool"), "Alertmanager's amtool; scripts/install-test-components installs it"),
     "systemd-analyze": (lambda: shutil.which("systemd-analyze"), "systemd; scripts/install-test-components installs it"),
     "chromium": (_chromium, "Chromium or Chrome; scripts/install-test-components installs it"),
     "bash": (lambda: shutil.which("bash"), "bash"),

@@ -8,11 +8,14 @@ import runpy
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from spanpost.intake.alerts import PATHS
 from spanpost.metrics import Metrics
+from tests.conftest import find
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "grafana" / "rules"
@@ -91,3 +94,13 @@ def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
     assert len(set(uids)) == len(uids)
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) for uid in uids)
     assert all((ROOT / "docs" / r["annotations"]["runbook_url"].split("/docs/")[1]).is_file() for r in rules)
+
+
+@pytest.mark.needs("amtool")
+def test_alertmanagers_configuration_is_one() -> None:
+    """Alertmanager's own tool takes the configuration that is shipped, and its address is a door of the gateway."""
+    path = ROOT / "grafana" / "alertmanager" / "alertmanager.yml"
+    done = subprocess.run([find("amtool"), "check-config", path], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [receiver] = yaml.safe_load(path.read_text())["receivers"]
+    assert {urlsplit(hook["url"]).path for hook in receiver["webhook_configs"]} <= PATHS.keys()

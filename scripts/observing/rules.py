@@ -28,6 +28,8 @@ class Alert:
     at: str = "1h"
     #: Labels of the alert in the case that fires, beside severity.
     labels: dict[str, str] = field(default_factory=dict)
+    #: The status of the agent's task that it is about: where there is one such task, the alert stands in its thread.
+    about: str = ""
 
     @property
     def page(self) -> str:
@@ -70,6 +72,7 @@ ALERTS = (
             'spanpost_tasks_open{status="stalled"}': "0x90",
         },
         labels=_WHO,
+        about="stalled",
     ),
     Alert(
         name="SpanpostTasksFailing",
@@ -110,6 +113,7 @@ ALERTS = (
         fires={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+60x90"},
         quiet={f"spanpost_approval_oldest_seconds{{{_A}}}": "0+10x90"},
         labels=_WHO,
+        about="waiting",
     ),
     Alert(
         name="SpanpostContextNearlyFull",
@@ -126,6 +130,7 @@ ALERTS = (
         fires={f"spanpost_context_used_ratio{{{_A}}}": "0.9x90"},
         quiet={f"spanpost_context_used_ratio{{{_A}}}": "0.84x90"},
         labels=_WHO,
+        about="context_warning",
     ),
     Alert(
         name="SpanpostContextForecast",
@@ -363,7 +368,8 @@ def prometheus_rules() -> dict[str, Any]:
 
 def annotations(a: Alert) -> dict[str, str]:
     """Return what an alert says."""
-    return {
+    about = {"task_status": a.about} if a.about else {}
+    return about | {
         "summary": a.summary,
         "description": f"{a.means} {a.todo[0]}",
         "dashboard": f"/d/spanpost-{a.dashboard}",

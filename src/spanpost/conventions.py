@@ -92,6 +92,18 @@ INTERVENTION_SOURCE: Final = "agent.intervention.source"
 INTERVENTION_DIGEST: Final = "agent.intervention.digest"
 #: Of a decision: true when the time was over before anybody decided.
 INTERVENTION_EXPIRED: Final = "agent.intervention.expired"
+#: An alert about a task, on its box: that it fires, that it is over.
+EVENT_ALERT: Final = "agent.alert"
+ALERT_ID: Final = "agent.alert.id"
+ALERT_STATE: Final = "agent.alert.state"
+ALERT_NAME: Final = "agent.alert.name"
+ALERT_SEVERITY: Final = "agent.alert.severity"
+ALERT_SUMMARY: Final = "agent.alert.summary"
+ALERT_DESCRIPTION: Final = "agent.alert.description"
+FIRING: Final = "firing"
+RESOLVED: Final = "resolved"
+#: Type of the task that an alert is which names none.
+ALERT: Final = "alert"
 
 # --- live, over the wire ------------------------------------------------------------------------------------------
 EVENT_SPAN_STARTED: Final = "agent.span.started"

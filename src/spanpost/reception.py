@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost.desk")
 
+#: Tasks above one that are looked at.
+_ABOVE: Final = 16
 #: What the desk's end may take: work under way, then connections. Seconds.
 _FINISH: Final = 1.0
 
@@ -276,12 +278,25 @@ class LedgerHall:
         is_there = message.is_ours
         if shown is not None:
             is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
-        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there, above=await self._above(task))
 
     async def told_in(self, message: Message) -> Asked | None:
         """Return the task whose message this is."""
         shown = await self._shown(message)
-        return Asked(key=shown.uid, task=shown, is_told_there=True) if shown is not None else None
+        if shown is None:
+            return None
+        return Asked(key=shown.uid, task=shown, is_told_there=True, above=await self._above(shown))
+
+    async def _above(self, task: Task) -> tuple[Task, ...]:
+        """Return the tasks for which one works, the nearest first."""
+        found: list[Task] = []
+        while task.parent_uid is not None and len(found) < _ABOVE:
+            parent = await self._ledger.find_task(task.parent_uid)
+            if parent is None or parent.uid == task.uid or parent in found:
+                break
+            found.append(parent)
+            task = parent
+        return tuple(found)
 
     async def _shown(self, message: Message) -> Task | None:
         return await self._ledger.shown_in("slack", {"channel": message.channel, "ts": message.ts})

@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from tests.acceptance.gateways import free_port
+from tests.conftest import find
 
 
 def lines_of(registry: CollectorRegistry, at: float, labels: dict[str, str]) -> Iterator[str]:
@@ -59,21 +60,25 @@ class Prometheus:
 
 
 @contextmanager
-def run_prometheus(directory: Path, target: str, past: Iterable[str], rules: Path | None = None) -> Iterator[Prometheus]:
+def run_prometheus(
+    directory: Path, target: str, past: Iterable[str], rules: Path | None = None, alertmanager: str = ""
+) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes `target` each second, with the past of these samples."""
     data, port = directory / "tsdb", free_port()
+    data.mkdir()
     written = directory / "past.om"
-    written.write_text("\n".join([*past, "# EOF", ""]))
-    done = subprocess.run(
-        ["promtool", "tsdb", "create-blocks-from", "openmetrics", written, data], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    if samples := list(past):
+        written.write_text("\n".join([*samples, "# EOF", ""]))
+        make = ["promtool", "tsdb", "create-blocks-from", "openmetrics", written, data]
+        done = subprocess.run(make, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
     config = directory / "prometheus.yml"
     config.write_text(
         json.dumps(
             {
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                 "rule_files": [str(rules)] if rules is not None else [],
+                "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]} if alertmanager else {},
                 "scrape_configs": [{"job_name": "spanpost", "static_configs": [{"targets": [target]}]}],
             }
         )
@@ -82,18 +87,37 @@ def run_prometheus(directory: Path, target: str, past: Iterable[str], rules: Pat
         "prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}", f"--web.listen-address=127.0.0.1:{port}",
         "--enable-feature=exemplar-storage", "--storage.tsdb.retention.time=30d",
     ]  # fmt: skip
-    with (directory / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    server = Prometheus(port)
+    with _running(command, f"{server.url}/-/ready", directory / "prometheus.log"):
+        yield server
+
+
+@contextmanager
+def run_alertmanager(directory: Path, config: str) -> Iterator[str]:
+    """Run an Alertmanager with that configuration; gives its host and port."""
+    written, port = directory / "alertmanager.yml", free_port()
+    written.write_text(config)
+    command = [
+        find("alertmanager"), f"--config.file={written}", f"--storage.path={directory / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
+    with _running(command, f"http://127.0.0.1:{port}/-/ready", directory / "alertmanager.log"):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def _running(command: list[str], ready: str, log: Path) -> Iterator[None]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
-        server = Prometheus(port)
         for _ in range(500):
             try:
-                urllib.request.urlopen(f"{server.url}/-/ready", timeout=2).close()
+                urllib.request.urlopen(ready, timeout=2).close()
                 break
             except OSError:
-                assert process.poll() is None, (directory / "prometheus.log").read_text()[-2000:]
+                assert process.poll() is None, log.read_text()[-2000:]
                 time.sleep(0.05)  # it opens its port, and then replays
-        yield server
+        yield
     finally:
         process.terminate()
         process.wait(20)

@@ -128,14 +128,14 @@ def test_many_threads_wait_for_people(desk: Desk, tracer: Tracer) -> None:
 
     def work(number: int) -> tuple[int, str]:
         with agent_task(f"run {number}", tracer=tracer):
-            return number, approval_sync(f"Which, {number}?", options=["blue", "green"]).decision
+            return number, approval_sync(f"Which, {number}?", options=["blue", "green\n"]).decision
 
     with ThreadPoolExecutor(30) as threads:
         answers = [threads.submit(work, number) for number in range(30)]
         for row in desk.asked(30):
             number = int(row.question.split()[1].rstrip("?"))
             desk.do(Verb.CHOOSE, row.key, option="green" if number % 2 else "blue")
-        assert sorted(a.result(20) for a in answers) == [(n, "green" if n % 2 else "blue") for n in range(30)]
+        assert sorted(a.result(20) for a in answers) == [(n, "green\n" if n % 2 else "blue") for n in range(30)]
 
 
 async def test_a_wait_that_is_cut_leaves_the_question_open(desk: Desk, tracer: Tracer) -> None:
@@ -319,10 +319,11 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}],
+    [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}]
+    + [{"options": options} for options in (["a", " a"], ["a", ""], ["x" * 600], [str(n) for n in range(21)], ["expired"])],
 )
 async def test_what_makes_no_sense_is_refused_at_once(desk: Desk, wrong: dict[str, Any]) -> None:
-    """An empty question, an empty id, a time that is over and an unknown word are errors of the caller's."""
+    """An empty question or id, a time that is over, an unknown word and options that nobody could choose are errors of the caller's."""
     with pytest.raises(ValueError, match="approval: "):
         await approval(**({"question": "Deploy?"} | wrong))
     with pytest.raises(TypeError):

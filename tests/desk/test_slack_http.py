@@ -23,6 +23,7 @@ from spanpost.desk.slack import guard
 from spanpost.desk.slack.app import SlackApp
 from spanpost.desk.slack.http import SlackHttp
 from spanpost.desk.slack.installations import Installation, Self
+from spanpost.desk.slack.payloads import click, grammar
 from spanpost.desk.slack.web import Web, leads_to_slack
 from spanpost.desk.who import Found, Look, Person, Rule, Rules, Ruling
 from spanpost.domain.readings import Approval
@@ -233,6 +234,22 @@ def test_any_signed_payload_is_answered(odd: dict[str, Any], kind: str, is_click
     status = asyncio.run(knock.signed(body, kind=FORM if body.startswith(b"payload") else b"application/json"))
     assert status in (200, 400, 401)
     assert [row.key for row in knock.hall.granted] in ([], [knock.key])
+
+
+def test_a_list_of_answers_is_read_and_what_is_nearly_an_id_is_not() -> None:
+    """An option taken from a list is its number; a line feed behind an id, a key or a time makes it none, and raises nothing."""
+    key = "0" * 31 + "1"
+    assert grammar("spanpost:choice", f"choose:11:{key}") == ("choose", 11, UUID(key))
+    assert grammar("spanpost:approve", key) == ("approve", None, UUID(key))
+    for action, value in (("spanpost:approve", key + "\n"), ("spanpost:choice", f"choose:1\n:{key}"), ("spanpost:choice", key)):
+        assert grammar(action, value) is None
+    knock = Knock()
+    good = knock.click()
+    for path in (("user", "id"), ("container", "channel_id"), ("container", "message_ts")):
+        odd = json.loads(json.dumps(good))
+        odd[path[0]][path[1]] += "\n"
+        assert click(odd, TEAM) is None, path
+    assert click(good, TEAM) is not None
 
 
 @given(st.binary(max_size=60), st.sampled_from([FORM, b"application/json"]))

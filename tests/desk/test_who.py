@@ -133,6 +133,35 @@ def test_the_requester(said: str) -> None:
     assert ruled(World(), shut, requested_by=None, people=people).is_granted
 
 
+def test_no_rule_is_got_around_by_a_sub_agent() -> None:
+    """What a sub-agent's task does not say of itself is as the tasks say for which it works; who asked for those is shut out too."""
+    above = (
+        a_task("between", agent_name="coder"),
+        a_task("root", agent_name="boss", topic="deploy", environment="prod", requested_by="UALICE"),
+    )
+
+    def ruling(*rules: Rule, **task: Any) -> bool:
+        own = {"agent_name": "sub", "topic": None, "environment": None, "requested_by": None} | task
+        asked = Asked(key=uuid4(), task=a_task(**own), approval=Approval(id="a"), is_told_there=True, above=above)
+        talk = judge(Rules(rules=rules), "approve", asked, "UALICE", PLACE)
+        try:
+            look = next(talk)
+            while True:
+                look = talk.send(World()(look))
+        except StopIteration as done:
+            return bool(done.value.is_granted)
+
+    strict, wide = {"users": ("UBOB",)}, rule(users=("UALICE",))
+    assert ruling(wide)
+    for narrow in ({"agent": "boss"}, {"agent": "sub"}, {"topic": "deploy"}, {"environment": "prod"}):
+        assert not ruling(rule(**narrow, **strict), wide), narrow
+    assert ruling(rule(environment="prod", **strict), wide, environment="test")
+    assert not ruling(rule(users=("UALICE",), not_requester=True))
+    assert not ruling(rule(users=("UALICE",), not_requester=True), requested_by="UBOB")
+    assert ruling(rule(requester=True))
+    assert not ruling(rule(requester=True), requested_by="UBOB")
+
+
 def test_a_requester_whom_nobody_knows_shuts_out_everybody() -> None:
     """Where it cannot be told who asked, the one who asked could be anybody."""
     assert not ruled(World(), rule(users=("UALICE",), not_requester=True), requested_by="the boss").is_granted

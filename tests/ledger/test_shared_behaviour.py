@@ -12,6 +12,7 @@ from spanpost.fold.batch import Rules
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
+from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_pacing import ExercisePacing
@@ -31,7 +32,20 @@ _OLDER = [
 ]
 
 
-class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseBrowse):
+class Everything(
+    ExerciseLedger,
+    ExerciseAlerts,
+    ExerciseBrowse,
+    ExercisePacing,
+    ExercisePeople,
+    ExerciseRuns,
+    ExerciseSilence,
+    ExerciseAgain,
+):
+    """All suites."""
+
+
+class TestMemory(Everything):
     """The ledger that keeps everything in memory."""
 
     @pytest.fixture
@@ -49,7 +63,7 @@ class TestMemory(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, E
 
 
 @pytest.mark.acceptance
-class TestPostgres(ExerciseLedger, ExercisePacing, ExercisePeople, ExerciseRuns, ExerciseSilence, ExerciseAgain, ExerciseBrowse):
+class TestPostgres(Everything):
     """The ledger in PostgreSQL, on the system's server and on the embedded one."""
 
     @pytest.fixture

@@ -25,6 +25,7 @@ LIMITS: dict[str, dict[str, int]] = {
     "actions": {"elements": 25},
     "button": {"text.text": 75, "value": 2_000, "action_id": 255, "url": 3_000},
     "overflow": {"options": 5, "action_id": 255},
+    "static_select": {"options": 100, "action_id": 255, "placeholder.text": 150},
     "plan": {"tasks": 50, "title": 256},
     "task_card": {"title": 256, "task_id": 255},
     "container": {"title.text": 150, "child_blocks": 10},
@@ -34,7 +35,7 @@ CONFIRM = {"title": 100, "text": 300, "confirm": 30, "deny": 30}
 OPTION = {"text": 75, "value": 150}
 #: The two forms that are parsed, of ids and numbers alone: moments, and in a message that must be plain, mentions.
 PARSED = re.compile(
-    r"(?:·  )?(?:heard|ended|until) <!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
+    r"(?:·  )?(?:heard|ended|until|since|resolved) <!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
     r"|(?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>)(?: (?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>))*"
 )
 

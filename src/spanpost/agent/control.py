@@ -66,6 +66,8 @@ _PAUSE = (0.2, 5.0)
 _UNKNOWN = 30.0
 #: An answer that says nothing new and comes sooner than this was not waited for, seconds.
 _SOON = 0.5
+#: Options of a question, and characters of one: as many as are kept.
+_OPTIONS, _OPTION = 20, 500
 #: Tasks of which acts are followed at most; who was not asked for longest is let go.
 _FOLLOWED = 1000
 #: Who is asked of a task that was taken for ended listens again, but not sooner; seconds.
@@ -200,13 +202,14 @@ class _Asking:
             raise ValueError("approval: the question is empty; say what a person is to decide")
         if isinstance(options, str):
             raise TypeError("approval: options are a list of words, not one string")
+        self.options = _options(options)
         if at_expiry is not None and at_expiry not in c.AT_EXPIRY:
             raise ValueError(f"approval: at_expiry is one of {', '.join(c.AT_EXPIRY)}, not {at_expiry!r}")
         if id is not None and not id.strip():
             raise ValueError("approval: the id is empty; leave it out, or name the decision")
         self.control = _control()
         self.id = id or f"{uuid4()}"
-        words = [question, detail, [str(o) for o in options], risk]
+        words = [question, detail, list(self.options), risk]
         #: What is asked, in these words: an answer to others does not count.
         self.mark = blake2b(dumps(words).encode(), digest_size=16).hexdigest()
         until = expires_at if expires_at is not None else _after(expires_in)
@@ -215,7 +218,7 @@ class _Asking:
                 c.APPROVAL_ID: self.id,
                 c.APPROVAL_QUESTION: question,
                 c.APPROVAL_DETAIL: detail or None,
-                c.APPROVAL_OPTIONS: tuple(str(o) for o in options) or None,
+                c.APPROVAL_OPTIONS: tuple(self.options) or None,
                 c.APPROVAL_RISK: risk or None,
                 c.APPROVAL_EXPIRES_AT: until.isoformat() if until is not None else None,
                 c.APPROVAL_AT_EXPIRY: at_expiry,
@@ -243,9 +246,10 @@ class _Asking:
 
     def heard(self, told: Mapping[str, Any]) -> Decision:
         """Tell the answer on both spans, and return it."""
+        said_so = str(told.get("decision", ""))
         decision = Decision(
             id=self.id,
-            decision=str(told.get("decision", "")),
+            decision=self.options.get(said_so, said_so),
             by=str(told.get("by", "")),
             comment=str(told.get("comment", "")),
             expired=bool(told.get("is_expired")),
@@ -314,6 +318,16 @@ def _after(expires_in: timedelta | float | None) -> datetime | None:
     if not math.isfinite(seconds) or seconds <= 0:
         raise ValueError("approval: expires_in must be more than 0 seconds")
     return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def _options(given: Sequence[str]) -> dict[str, str]:
+    """Return options as they are asked, and as the agent wrote them. Raises `ValueError` for those that nobody could choose."""
+    options = {str(option).strip(): str(option) for option in given}
+    if len(options) != len(given) or not all(options) or len(options) > _OPTIONS or any(len(o) > _OPTION for o in options):
+        raise ValueError(f"approval: options are up to {_OPTIONS} different texts of 1 to {_OPTION} characters")
+    if c.EXPIRED in options:
+        raise ValueError(f"approval: {c.EXPIRED!r} is what is told when nobody decided; name the option otherwise")
+    return options
 
 
 class _Tries:

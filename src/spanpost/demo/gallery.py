@@ -58,6 +58,7 @@ def gallery() -> list[Piece]:
             ],
         ),
         _waiting(),
+        _choosing(),
         _approved(),
         _expired(),
         Piece(caption="paused", task=_task("paused", 3, paused_by="Mina")),
@@ -103,6 +104,14 @@ def _question(**more: object) -> tuple[Approval, Checkpoint]:
 def _waiting() -> Piece:
     asked, news = _question(options=("deploy", "wait for Monday"))
     return Piece(caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+
+
+def _choosing() -> Piece:
+    hosts = tuple(
+        f"{city}, {n} of 12 canaries" for n, city in enumerate(("Oslo", "Lyon", "Cork", "Turin", "Porto", "Seoul", "Lima"))
+    )
+    asked, news = _question(question="Where first?", detail="", risk="", options=hosts)
+    return Piece(caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news])
 
 
 def _approved() -> Piece:

@@ -37,6 +37,28 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     #: The message that was named is one in which this task is told: as the receipts say, or where there is none of it yet, since
     #: it is ours and the key stands in it.
     is_told_there: bool = False
+    #: The tasks for which this one works, the nearest first.
+    above: tuple[Task, ...] = ()
+
+    @property
+    def topic(self) -> str | None:
+        """The task's topic; of one that says none, that of the nearest for which it works."""
+        return next((task.topic for task in (self.task, *self.above) if task.topic), None)
+
+    @property
+    def environment(self) -> str | None:
+        """As `topic`."""
+        return next((task.environment for task in (self.task, *self.above) if task.environment), None)
+
+    @property
+    def agents(self) -> frozenset[str]:
+        """Who works on the task, and those for whom they do."""
+        return frozenset(task.agent_name for task in (self.task, *self.above) if task.agent_name)
+
+    @property
+    def requesters(self) -> tuple[str, ...]:
+        """Those for whom the task runs, the nearest first: as it says, and as those say for which it works."""
+        return tuple(dict.fromkeys(task.requested_by for task in (self.task, *self.above) if task.requested_by))
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -24,7 +24,7 @@ _APPROVALS, _TASKS = "/control/v1/approvals/", "/control/v1/tasks/"
 #: A proxy between would cut longer waits: many do after a minute.
 LONGEST: Final = 50.0
 _LONGEST_ID: Final = 1024
-_NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?$")
+_NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _TOKEN: Final = re.compile(r"^(access_?token|token|api_?key|authorization|auth)$", re.IGNORECASE)
 #: Codes of google.rpc.
 _INVALID, _NOT_FOUND, _DENIED, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 5, 7, 12, 14, 16
@@ -54,20 +54,25 @@ class _Refused(Exception):
 
 
 class ControlHttp:
-    """The application. At most `most` agents wait at once."""
+    """The application. At most `most` agents wait at once; where more would, the tenant that has most of them gives way."""
 
     def __init__(self, answers: Answers, doorkeeper: Knows, *, most: int) -> None:
         self._answers = answers
         self._doorkeeper = doorkeeper
         self._most = most
-        self._waiting = 0
+        #: By tenant who waits, the longest first; set, it waits no more.
+        self._waiting: dict[str, dict[asyncio.Event, None]] = {}
 
     def end(self) -> None:
         """Answer all who wait with what is known."""
         self._answers.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            said = name.decode("latin-1").lower()
+            # Of two that differ, who stands between may have looked at the other: neither is believed.
+            headers[said] = value.decode("latin-1") if said not in headers else ""
         extra: dict[str, str] = {}
         try:
             status, told = 200, await self._answer(scope, headers, receive)
@@ -106,11 +111,14 @@ class ControlHttp:
         if "\0" in ref + query.get("mark", ""):
             raise Unknown("no id has such a character")
         wait = min(_number(query, "wait"), LONGEST)
-        if kind == _APPROVALS:
-            question = self._answers.approval(tenant, ref, query.get("mark", "")[:_LONGEST_ID], wait)
-        else:
-            question = self._answers.task(tenant, ref, int(_number(query, "after")), wait)
-        return await (self._wait(question, receive) if wait else question)
+        mark, after = query.get("mark", "")[:_LONGEST_ID], int(_number(query, "after"))
+
+        def ask(wait: float) -> Coroutine[Any, Any, dict[str, Any]]:
+            if kind == _APPROVALS:
+                return self._answers.approval(tenant, ref, mark, wait)
+            return self._answers.task(tenant, ref, after, wait)
+
+        return await (self._wait(tenant, ask, wait, receive) if wait else ask(0.0))
 
     def _tenant(self, authorization: str | None) -> str:
         tenant = self._doorkeeper.tenant_of(authorization)
@@ -120,21 +128,38 @@ class ControlHttp:
             raise _Refused(403, _DENIED, "an operator's token is no tenant's: use the token by which the agent sends")
         raise _Refused(401, _UNAUTHENTICATED, "a valid token is needed", www_authenticate="Bearer")
 
-    async def _wait(self, question: Any, receive: Receive) -> dict[str, Any] | None:
+    async def _wait(
+        self, tenant: str, ask: Callable[[float], Coroutine[Any, Any, dict[str, Any]]], wait: float, receive: Receive
+    ) -> dict[str, Any] | None:
         """Wait for an answer, for as long as the agent does; None when it hung up."""
-        if self._waiting >= self._most:
-            question.close()
-            raise _Refused(503, _UNAVAILABLE, "as many wait already as may (gateway.max_waiters); come back", retry_after="2")
-        self._waiting += 1
-        answer = asyncio.ensure_future(question)
-        gone = asyncio.ensure_future(_hung_up(receive))
+        self._make_room(tenant)
+        own = self._waiting.setdefault(tenant, {})
+        told_to_go = asyncio.Event()
+        own[told_to_go] = None
+        answer = asyncio.ensure_future(ask(wait))
+        ends = [asyncio.ensure_future(_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
         try:
-            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            return await answer if answer.done() else None
+            await asyncio.wait({answer, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return await answer
+            return None if ends[0].done() else await ask(0.0)
         finally:
-            self._waiting -= 1
-            for each in (answer, gone):
+            own.pop(told_to_go, None)
+            if not own and self._waiting.get(tenant) is own:
+                del self._waiting[tenant]
+            for each in (answer, *ends):
                 each.cancel()
+
+    def _make_room(self, tenant: str) -> None:
+        """Have one wait no more of the tenant that has most, where all places are taken. Raises `_Refused` where that is this one."""
+        if sum(map(len, self._waiting.values())) < self._most:
+            return
+        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=tenant)
+        if len(self._waiting.get(most, ())) <= len(self._waiting.get(tenant, ())) + 1:
+            raise _Refused(503, _UNAVAILABLE, "as many wait already as may (gateway.max_waiters); come back", retry_after="2")
+        longest = next(iter(self._waiting[most]))
+        del self._waiting[most][longest]
+        longest.set()
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -2,7 +2,8 @@
 
 1. The first rule that names the action, and whose conditions the task meets, decides. Without one, nobody may.
 2. Guests, bots, people who left, strangers and people of another workspace may nothing, whatever a rule says.
-3. `not_requester` shuts out the one for whom the task runs; where nobody can tell who that is, everybody.
+3. `not_requester` shuts out the one for whom the task runs; where nobody can tell who that is, everybody. What a task does not
+   say of itself holds as the task says for which it works: no agent gets around a rule by a sub-agent.
 4. Then one of the rule's groups of people must hold the person. A rule that names nobody lets nobody.
 5. What cannot be looked up lets nobody through: the refusal says what could not be.
 
@@ -29,7 +30,7 @@ ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
 HERE: Final = "here"
 FOREIGN: Final = "people of other workspaces may not do this"
 _DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
-_SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?$")
+_SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,14 +101,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def takes(self, action: str, asked: Asked) -> bool:
         """Say whether this rule decides about the action on that task."""
-        task = asked.task
         risk = asked.approval.risk if asked.approval is not None else ""
         return (
             (action in self.actions or (DECIDE in self.actions and action in _DECISIONS))
-            and (self.tenant is None or self.tenant == task.tenant)
-            and (self.agent is None or self.agent == task.agent_name)
-            and (self.topic is None or self.topic == task.topic)
-            and (self.environment is None or self.environment == task.environment)
+            and (self.tenant is None or self.tenant == asked.task.tenant)
+            and (self.agent is None or self.agent in asked.agents)
+            and (self.topic is None or self.topic == asked.topic)
+            and (self.environment is None or self.environment == asked.environment)
             and (self.risk is None or self.risk == risk)
         )
 
@@ -148,8 +148,8 @@ def judge(rules: Rules, action: str, asked: Asked, user: str, message: Message) 
         return Ruling(refusal=why, person=person)
     person = msgspec.structs.replace(person, email=_counted(person.email, rules.domains))
     who = may(rule, message)
-    if rule.not_requester and asked.task.requested_by:
-        is_requester = _is_requester(person, asked.task.requested_by, rules.people)
+    for requester in asked.requesters if rule.not_requester else ():
+        is_requester = _is_requester(person, requester, rules.people)
         if is_requester is None:
             return Ruling(refusal="it cannot be told whether you asked for this task, and who did may not", person=person, who=who)
         if is_requester:
@@ -169,7 +169,7 @@ def _holds(
         return True
     if not person.roles.isdisjoint(rule.roles):
         return True
-    if rule.requester and asked.task.requested_by and _is_requester(person, asked.task.requested_by, rules.people):
+    if rule.requester and asked.requesters and _is_requester(person, asked.requesters[0], rules.people):
         return True
     looks = [MembersOf(group, True) for group in rule.groups]
     looks += [MembersOf(message.channel if channel == HERE else channel, False) for channel in rule.channels]

@@ -29,13 +29,24 @@ class Kind(StrEnum):
     #: Told where something says so, judged where it is inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
+    #: An alert about the task that came from outside: it fires (status ``waiting``), it is over (``complete``).
+    ALERT = "alert"
 
 
 #: How a compaction is known.
 SAID, INFERRED = "said", "inferred"
 #: Told because something said so; the rest is judged by spanpost.
 TOLD = frozenset(
-    {Kind.START, Kind.CHECKPOINT, Kind.ARTIFACT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.END}
+    {
+        Kind.START,
+        Kind.CHECKPOINT,
+        Kind.ARTIFACT,
+        Kind.ERROR,
+        Kind.APPROVAL_REQUESTED,
+        Kind.APPROVAL_RESOLVED,
+        Kind.END,
+        Kind.ALERT,
+    }
 )
 
 
@@ -62,7 +73,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     progress: float | None = None
     #: Longer text behind it (an error's log tail, an approval's detail).
     detail: str = ""
-    #: Approval id, artifact key, error type or context threshold, by kind; of a compaction whether it was `SAID` or `INFERRED`.
+    #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction whether it was `SAID` or `INFERRED`.
     ref: str = ""
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.tasks import Task
 
@@ -90,6 +91,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     children: tuple[Task, ...] = ()
     #: News carries its checkpoint; state does not.
     checkpoint: Checkpoint | None = None
+    #: Where it tells of an alert: that alert as it is now.
+    alert: Alert | None = None
     #: Which attempt to send it this is, from 1; a look does not count.
     attempt: int = 1
     #: An earlier attempt may have arrived (`RetryAt.reconcile`, or its lease ran out while sending): reconcile first.

@@ -146,6 +146,7 @@ class Tells(IntEnum):
     APPROVAL_REQUESTED = 4
     APPROVAL_RESOLVED = 5
     COMPACTION = 6
+    ALERT = 7
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.conventions import ALERT
 from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
 
@@ -113,6 +114,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: Failure | None = None
     #: Attributes that routes ask for by name, as texts; of no other is anything kept here.
     attributes: dict[str, str] = {}
+
+    @property
+    def is_alert(self) -> bool:
+        """True for an alert that names no task: a message of its own, and no agent's work."""
+        return self.type == ALERT and self.agent_name is None
 
     @property
     def open_approvals(self) -> tuple[Approval, ...]:

@@ -10,10 +10,11 @@ from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold import acts, approvals
 from spanpost.fold.context import canonical_model
-from spanpost.fold.facts import TEXT_CAP, Ending, Facts
+from spanpost.fold.facts import LOG_CAP, TEXT_CAP, Ending, Facts
 from spanpost.fold.flow import nano
 from spanpost.fold.read.values import doing, name_of_span
 from spanpost.fold.read.values import name as clean_name
+from spanpost.fold.redact import paragraph
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
@@ -233,7 +234,12 @@ def _conversation(r: Reading) -> int:
 def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
     if failure is None:
         return "", o.status_message[:TEXT_CAP], ""
-    return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], failure.log_tail[-TEXT_CAP:]
+    return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], _tail(failure.log_tail)
+
+
+def _tail(log: str) -> str:
+    # Of a long one the secrets go before it is cut: the better half of one would be known by no pattern any more.
+    return log if len(log) <= LOG_CAP else paragraph(log, LOG_CAP, keep="tail")
 
 
 def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, at: int) -> None:

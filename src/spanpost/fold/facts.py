@@ -31,6 +31,8 @@ _CAPS = {"acts": ACTS_CAP, "answers": 4 * MAP_CAP}
 POINT_CAP = 10
 #: Text of people and agents kept in facts, characters.
 TEXT_CAP = 2000
+#: Characters kept of the end of a log.
+LOG_CAP = 8192
 
 
 #: What a model call was given: (end ns, tie-break, start ns, tokens, model, conversation). Model and conversation are its lane.

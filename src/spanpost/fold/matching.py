@@ -61,6 +61,7 @@ _GRAVE: Final = {
     Kind.CONTEXT_WARNING: Severity.WARNING,
     Kind.CONTEXT_FORECAST: Severity.WARNING,
     Kind.STALLED: Severity.WARNING,
+    Kind.ALERT: Severity.WARNING,
 }
 _STATES: Final = {
     "error": Severity.ERROR,

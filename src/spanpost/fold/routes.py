@@ -13,7 +13,8 @@ Rules:
 7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
    Nothing else waits.
 8. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
-   are one piece of news with a counter.
+   are one piece of news with a counter, and an alert that is over is shown where it was told.
+9. An alert that is a task of its own is one message: its beginning and its end are no news beside it.
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ class Verbosity(StrEnum):
     LIVE = "live"
     #: No starts of parts; of what an agent says on its way the steps, and each fifth of its progress.
     MILESTONES = "milestones"
-    #: Ends and questions to people; the message appears with the first of them.
+    #: Ends, alerts and questions to people; the message appears with the first of them.
     FINAL = "final"
     MUTE = "mute"
 
 
 #: What an agent tells on its way.
 _ON_THE_WAY = frozenset({Kind.CHECKPOINT, Kind.MILESTONE, Kind.ARTIFACT})
-_FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED})
+_FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT})
+#: Of an alert that is a task of its own its message says when it began and ended.
+_BOUNDS = frozenset({Kind.START, Kind.END})
 _PASSES: dict[Verbosity, frozenset[Kind]] = {
     Verbosity.LIVE: frozenset(Kind),
     # A checkpoint passes where it is a milestone.
@@ -161,6 +164,8 @@ def _tellings(task: Task, news: Checkpoint, lane: str, *, is_editing: bool, is_s
         yield "", news.id, Again.NEVER
     elif news.kind is Kind.ERROR:
         yield f"{lane}|{likeness(news)}", news.id, Again.COUNTED
+    elif news.kind is Kind.ALERT:
+        yield f"{lane}|alert|{news.ref}", news.id, Again.CHANGED
     elif news.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
         told = task.approval_of(news.id)
         id = told.id if told is not None else news.ref
@@ -197,7 +202,7 @@ def is_paced(checkpoint: Checkpoint) -> bool:
 
 
 def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | None, *, is_milestone: bool) -> bool:
-    is_allowed = checkpoint.kind in _PASSES[route.verbosity]
+    is_allowed = checkpoint.kind in _PASSES[route.verbosity] and not (task.is_alert and checkpoint.kind in _BOUNDS)
     if route.verbosity is Verbosity.MILESTONES:
         is_allowed = (is_allowed or (is_milestone and checkpoint.kind is Kind.CHECKPOINT)) and not (
             checkpoint.kind is Kind.COMPACTION and not checkpoint.is_told
@@ -210,7 +215,8 @@ def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | No
 
 
 def _is_worth_a_message(task: Task, route: Route) -> bool:
-    return route.verbosity is Verbosity.FINAL and (task.status in FINAL_STATUSES or bool(task.open_approvals))
+    is_calling = task.status in FINAL_STATUSES or bool(task.open_approvals) or task.is_alert
+    return route.verbosity is Verbosity.FINAL and is_calling
 
 
 def _urgency(checkpoint: Checkpoint | None) -> Urgency:
@@ -221,7 +227,7 @@ def _urgency(checkpoint: Checkpoint | None) -> Urgency:
             return Urgency.APPROVAL
         case Kind.END:
             return Urgency.END
-        case Kind.ERROR:
+        case Kind.ERROR | Kind.ALERT:
             return Urgency.ERROR
         case _:
             return Urgency.NORMAL

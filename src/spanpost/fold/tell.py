@@ -30,6 +30,7 @@ _KINDS = {
     Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
     Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
     Tells.COMPACTION: Kind.COMPACTION,
+    Tells.ALERT: Kind.ALERT,
 }
 
 
@@ -91,6 +92,10 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
         words = [part for part in (r.failure.type, r.failure.message) if part]
         text = ": ".join([what, *words] if what and words else words) or f"{what or ''} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
+    elif kind is Kind.ALERT:
+        status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
+        text, detail = r.message or o.name, str(o.attributes.get(c.ALERT_DESCRIPTION) or "")
+        ref = str(o.attributes.get(c.ALERT_ID) or "")
     elif kind is Kind.COMPACTION:
         text, ref = r.message or compaction_text(*(r.compaction or (None, None))), SAID
     elif r.approval is not None:

@@ -39,6 +39,11 @@ class Doorkeeper:
         self._operators = tuple(("operator", bytes.fromhex(digest)) for digest in operators)
 
     @property
+    def default(self) -> str:
+        """The tenant of those of whom no token is asked."""
+        return self._default
+
+    @property
     def is_open(self) -> bool:
         """True where no token is asked for."""
         return not self._tokens

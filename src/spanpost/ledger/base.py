@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.alerts import Alert
 from spanpost.domain.browsing import (
     ApprovalFilter,
     ApprovalKey,
@@ -22,7 +24,7 @@ from spanpost.domain.browsing import (
     TaskKey,
     TimelineKey,
 )
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
@@ -34,6 +36,7 @@ from spanpost.fold import paces
 from spanpost.fold.paces import Bucket, Closed
 
 __all__ = [
+    "Alerted",
     "ApprovalQuery",
     "BudgetRow",
     "Budgets",
@@ -113,6 +116,15 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None = None
     task_uid: UUID | None = None
     limit: int = 50
+
+
+class Alerted(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an alert that was taken."""
+
+    alert: Alert
+    #: Nothing new.
+    is_repeat: bool = False
+    recorded: Recorded = msgspec.field(default_factory=Recorded)
 
 
 #: Is told what was decided or asked, by its topic (`fold.approvals.topic_of`); empty: something may have been missed.
@@ -275,6 +287,18 @@ class Ledger(Protocol):
         """Return when the newest end of a run of the task was recorded, by the ledger's clock; None before any."""
         ...
 
+    # --- alerts ---------------------------------------------------------------------------------------------------------
+
+    async def alerts(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
+        """Return those of these alerts that are kept."""
+        ...
+
+    async def take_alert(self, alert: Alert) -> Alerted:
+        """Keep an alert, and tell it where it belongs, in one transaction; what is said again says nothing new."""
+        ...
+
+    # --- requests -------------------------------------------------------------------------------------------------------
+
     async def is_first(self, key: str) -> bool:
         """Remember a request for an hour, for all processes; False when it was heard before."""
         ...
@@ -311,6 +335,15 @@ def row_of(bucket: Bucket, budget: Budget, now: datetime) -> BudgetRow:
         burst=budget.burst,
         reserve=budget.reserve,
     )
+
+
+def alert_of(task: Task | None, checkpoint: Checkpoint | None) -> UUID | None:
+    """Return the id of the alert that a letter tells of, if it may tell of one."""
+    if checkpoint is not None:
+        with suppress(ValueError):
+            return UUID(checkpoint.ref) if checkpoint.kind is Kind.ALERT else None
+    # A task that merely calls itself so has the id of no alert.
+    return UUID(bytes=task.trace_id) if task is not None and task.is_alert and len(task.trace_id) == 16 else None
 
 
 def has_sent(delivery: Delivery, outcome: Outcome) -> bool:

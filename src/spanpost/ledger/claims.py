@@ -25,10 +25,12 @@ from spanpost.fold import paces
 from spanpost.fold.mend import mend_text
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import now_shown
+from spanpost.ledger import alerts as alert_rows
 from spanpost.ledger import buckets as bucket_rows
-from spanpost.ledger.base import Budgets, has_sent, wait_of
+from spanpost.ledger.base import Budgets, alert_of, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 
+_NONE = UUID(int=0)
 #: Ranks below this are urgent: approval, end, error.
 URGENT = 3
 #: More lanes of a sort than there are calls for are looked at, because others may have locked the first.
@@ -280,6 +282,8 @@ async def _deliveries(
     if ids:
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
             told[row["id"]] = checkpoint_of(row)
+    about = {r["id"]: alert_of(tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])) for r in rows}
+    known = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out = []
     for r in sorted(rows, key=lambda r: order.index((r["sink"], r["lane"]))):
         task, checkpoint = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])
@@ -298,6 +302,7 @@ async def _deliveries(
                 task=task,
                 children=tuple(children.get(task.uid, ())),
                 checkpoint=checkpoint,
+                alert=known.get(about[r["id"]] or _NONE),
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
                 count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from spanpost.conventions import ALERT
 from spanpost.domain.fleet import Fleet, Letters, OpenApprovals, OpenTasks
 
 #: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
@@ -21,7 +22,7 @@ SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environ
     CASE WHEN clock_timestamp() - t.heard_at < '1 min' THEN t.heard_at ELSE spanpost_heard(t) END)), 0)::float8 AS silence,
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead
-FROM agent_tasks t WHERE t.{_LIVING} GROUP BY 1, 2, 3, 4, 5"""
+FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
 _APPROVALS = f"""
 SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
   greatest(max(extract(epoch FROM clock_timestamp() - q.recorded_at)), 0)::float8 AS oldest

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.conventions import FINAL_STATUSES
+from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Delivery
 from spanpost.domain.fleet import Fleet
@@ -31,7 +32,8 @@ from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, d
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
-from spanpost.ledger.base import ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.base import Alerted, ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.memory_alerts import Alerts
 from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
@@ -115,6 +117,7 @@ class MemoryLedger:
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
         self._people = People(self, clock, self._timers)
+        self._alerts = Alerts(self, clock)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(self, self._people, clock)
         self._events = 0
@@ -384,7 +387,7 @@ class MemoryLedger:
     async def fleet(self) -> Fleet | None:
         """Tell of all that is under way."""
         now = self._clock()
-        living = [t for t in self._tasks.values() if t.status not in FINAL_STATUSES]
+        living = [t for t in self._tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
         return Fleet(
             tasks=open_tasks((self.shown(t), (now - self._hearing.heard_at(t)).total_seconds()) for t in living),
             approvals=open_approvals(living, self._checkpoints.values(), now),
@@ -428,6 +431,18 @@ class MemoryLedger:
     def below(self, root: Task) -> tuple[Task, ...]:
         """Return the tasks below a root task."""
         return tuple(map(self.shown, self._tasks.below(root.uid)))
+
+    def alert(self, id: UUID) -> Alert | None:
+        """Return an alert by its id."""
+        return self._alerts.kept.get(id)
+
+    async def alerts(self, ids: Sequence[UUID]) -> dict[UUID, Alert]:
+        """Return those of these alerts that are kept."""
+        return {id: self._alerts.kept[id] for id in ids if id in self._alerts.kept}
+
+    async def take_alert(self, alert: Alert) -> Alerted:
+        """Keep an alert, and tell it where it belongs."""
+        return self._alerts.take(alert)
 
     # --- people ---------------------------------------------------------------------------------------------------------
 

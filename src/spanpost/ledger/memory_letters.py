@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain import fleet
+from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
@@ -20,7 +21,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.paces import Bucket, Closed
-from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, has_sent, row_of, wait_of
+from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, alert_of, has_sent, row_of, wait_of
 from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urgent
 
 
@@ -30,6 +31,8 @@ class Knows(Protocol):
     def task(self, uid: UUID) -> Task | None: ...
 
     def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def alert(self, id: UUID) -> Alert | None: ...
 
     def below(self, root: Task) -> tuple[Task, ...]: ...
 
@@ -293,6 +296,7 @@ class Letters:
             task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
+            alert=self._knows.alert(about) if (about := alert_of(task, checkpoint)) is not None else None,
             attempt=row.attempt,
             born_at=row.born_at,
             not_before=row.not_before,

@@ -36,6 +36,7 @@ from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
 from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.browse import Browse
 from spanpost.ledger.curves import Curves
@@ -74,7 +75,7 @@ class _Wider(Exception):
         self.domains = domains
 
 
-class PostgresLedger(People):
+class PostgresLedger(People, Alerts):
     """A `Ledger` in PostgreSQL.
 
     `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody

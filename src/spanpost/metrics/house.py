@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
@@ -167,6 +168,8 @@ class Metrics:
         self.sink_calls = counter(
             "sink_calls", "Calls that a sink made at its far side, by method and outcome.", "sink", "method", "outcome"
         )
+        # what monitors say
+        self.alerts = counter("alerts", "Alerts that came home, by source and by what they were.", "source", "outcome")
         # what people do
         self.interventions = counter(
             "interventions",
@@ -193,6 +196,10 @@ class Metrics:
     def recorded(self, recorded: Recorded) -> None:
         """Count what a batch brought."""
         tasks = {task.uid: task for task in recorded.tasks}
+        if alerts := {uid for uid, task in tasks.items() if task.is_alert}:
+            begun, over = ([uid for uid in uids if uid not in alerts] for uids in (recorded.started, recorded.ended))
+            of_agents = [task for task in recorded.tasks if task.uid not in alerts]
+            recorded = msgspec.structs.replace(recorded, tasks=of_agents, started=begun, ended=over)
         with self._lock:
             parts = recorded.parts or ({OTHER: recorded.events} if recorded.events else {})
             for part, n in parts.items():
@@ -338,6 +345,10 @@ class Metrics:
     def intervened(self, verb: str, result: str, source: str) -> None:
         """Count what somebody asked, and what became of it."""
         self.interventions.labels(verb, result, source).inc()
+
+    def alerted(self, source: str, outcome: str, n: int = 1) -> None:
+        """Count alerts: firing, resolved, repeat or unreadable. Both are words of ours."""
+        self.alerts.labels(source, outcome).inc(n)
 
     def knocked(self, door: str, answer: str) -> None:
         """Count what came in at the desk. Both are words of ours."""

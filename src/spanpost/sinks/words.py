@@ -14,7 +14,7 @@ from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
 from spanpost.domain.totals import together
-from spanpost.fold.redact import line, link
+from spanpost.fold.redact import ELLIPSIS, line, link
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -38,6 +38,8 @@ LOOKS: dict[str, Look] = {
     "complete": Look("✅", "complete", "green"),
     "cancelled": Look("🛑", "cancelled", "grey"),
 }
+FIRING = Look("🔔", "firing", "red")
+RESOLVED = Look("✅", "resolved", "green")
 _NEWS = {
     Kind.START: "🚀",
     Kind.CHECKPOINT: "📍",
@@ -75,6 +77,8 @@ def look(status: str) -> Look:
 
 def task_look(task: Task) -> Look:
     """Return how the task is shown: a good end over failed parts says so."""
+    if task.is_alert:
+        return RESOLVED if is_final(task) else FIRING
     if task.status == "complete" and task.child_failed:
         return Look("⚠️", f"complete, {task.child_failed} of {agents(task.child_count)} failed", "yellow")
     return look(task.status)
@@ -84,6 +88,8 @@ def news_look(checkpoint: Checkpoint) -> Look:
     """Return how a checkpoint is shown: an end as its verdict, anything else as what it tells."""
     if checkpoint.kind is Kind.END:
         return look(checkpoint.status)
+    if checkpoint.kind is Kind.ALERT:
+        return RESOLVED if checkpoint.status in FINAL_STATUSES else FIRING
     colour = {
         Kind.ERROR: "red",
         Kind.APPROVAL_REQUESTED: "yellow",
@@ -259,9 +265,18 @@ def with_children(task: Task, children: Sequence[Task]) -> str:
     return f"together {', '.join(told)}" if told and is_more else ""
 
 
-def host(url: str) -> str:
-    """Return the host of an address that `redact.link` let through."""
-    return urlsplit(url).hostname or ""
+def host(url: str, limit: int = 253) -> str:
+    """Return where an address leads that `redact.link` let through: its host, in ASCII, so that no letter poses as another.
+
+    Of a long one the end is kept: the beginning is chosen by whoever has the domain.
+    """
+    said = urlsplit(url).hostname or ""
+    if not said.isascii():
+        try:
+            said = said.encode("idna").decode()
+        except UnicodeError:
+            said = said.encode("ascii", "backslashreplace").decode()
+    return said if len(said) <= limit else ELLIPSIS + said[1 - limit :]
 
 
 def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:

@@ -72,6 +72,33 @@ class ExerciseRuns:
             await settled(ledger)
             assert (await the_question(ledger)).state is (State.EXPIRED if result is Result.EXPIRED else State.DECIDED)
 
+    async def test_what_is_changed_behind_the_cut_is_another_question(self, make_ledger: MakeLedger) -> None:
+        """Of a question longer than is kept, other words behind the cut, or another of too many options, void the old buttons."""
+        changes: list[tuple[str, Any, Any]] = [
+            ("detail", "x" * 20_000 + "staging", "x" * 20_000 + "production"),
+            ("question", "x" * 20_000 + "?", "x" * 20_000 + "!"),
+            ("options", [f"o{n}" for n in range(30)], [f"o{n}" for n in range(31)]),
+            ("options", ["y" * 900 + "1", "n"], ["y" * 900 + "2", "n"]),
+        ]
+        for field, one, other in changes:
+            ledger = await make_ledger()
+            said, changed = {field: one}, {field: other}
+            await ledger.record([at_work(), asking(**said)])
+            old = await the_question(ledger)
+            await ledger.record([asking(**changed, index=1, at=2.0)])
+            new = await the_question(ledger)
+            assert old.key != new.key, field
+            assert (await ledger.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
+
+    async def test_an_option_may_be_called_expired(self, make_ledger: MakeLedger) -> None:
+        """A person who chooses it has decided; nobody's time was over."""
+        ledger = await make_ledger()
+        await ledger.record([at_work(), asking(options=["expired", "valid"])])
+        await ledger.intervene(an_act(Verb.CHOOSE, (await the_question(ledger)).key, option="expired"))
+        [task] = await ledger.tasks(TaskQuery())
+        assert [(a.decision, a.by, a.is_expired) for a in task.approvals] == [("expired", "alice", False)]
+        assert (await the_question(ledger)).state is State.DECIDED
+
     async def test_yes_is_no_answer_to_options(self, make_ledger: MakeLedger) -> None:
         """A question with options of its own is answered by one of them, and by nothing else."""
         ledger = await make_ledger()

@@ -88,7 +88,7 @@ tasks = st.builds(
             Approval,
             id=texts,
             question=texts,
-            options=st.lists(texts, max_size=8).map(tuple),
+            options=st.one_of(st.lists(texts, max_size=4), st.lists(texts, max_size=20)).map(tuple),
             detail=texts,
             risk=texts,
             decision=st.sampled_from(["", "", "approve", "deny", "expired", "wait for Monday"]),

@@ -21,8 +21,8 @@ WINDOW: Final = 300
 REMEMBERED: Final = 2 * WINDOW + 60
 #: Bytes of a body. Slack's payloads carry the message, whose blocks are limited to some tens of kilobytes.
 MOST_BODY: Final = 1024 * 1024
-_STAMP: Final = re.compile(rb"^[0-9]{1,12}$")
-_SIGNATURE: Final = re.compile(rb"^v0=[0-9a-f]{64}$")
+_STAMP: Final = re.compile(rb"^[0-9]{1,12}\Z")
+_SIGNATURE: Final = re.compile(rb"^v0=[0-9a-f]{64}\Z")
 #: Signatures that one process remembers at most: of ten minutes of the most that Slack sends to a workspace (30,000 an hour).
 _MOST: Final = 20_000
 

@@ -21,9 +21,9 @@ from spanpost.fold.redact import strip
 PREFIX: Final = "spanpost:"
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
-_ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}$")
-_TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?$")
-_UUID: Final = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$")
+_ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
+_TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
+_UUID: Final = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\Z")
 _LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
 
 

@@ -11,7 +11,7 @@ from spanpost import conventions as c
 from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Act, Approval, Artifact, Failure, Reading, Tells
-from spanpost.fold import acts
+from spanpost.fold import acts, alerts
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
 from spanpost.fold.read.claude_code import CLAUDE_CODE_CLI
@@ -33,6 +33,8 @@ _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
+#: Options of a question that are kept, and of one what `values.text` keeps.
+_OPTIONS, _OPTION = 20, 512
 
 _FIELDS = {
     attribute: (name, DIRECT[name]) for name, attributes in AGENT.fields.items() for attribute in attributes if name in DIRECT
@@ -46,6 +48,7 @@ _BY_HEAD = {head: cli for cli in CLIS for head in cli.heads}
 _METERS = frozenset(name for cli in CLIS for name in cli.meters)
 _LOG = Part.LOG
 _VERBS = frozenset(Verb)
+_ALERT = (c.ALERT_STATE, c.ALERT_SEVERITY, c.ALERT_NAME, c.ALERT_SUMMARY)
 
 
 def is_meter(name: str) -> bool:
@@ -164,11 +167,13 @@ def _approval(o: Observation, said: dict[str, Any]) -> None:
     options = a.get(c.APPROVAL_OPTIONS)
     if type(options) is str:
         options = options.split(",")
+    if not mark and not is_ours and (beyond := _beyond(question, a.get(c.APPROVAL_DETAIL), options)):
+        mark = beyond
     approval = Approval(
         id=key,
         question=question[:_MESSAGE],
         detail=(v.long_text(a.get(c.APPROVAL_DETAIL)) or "")[:_MESSAGE],
-        options=tuple(t.strip() for t in map(v.text, options[:20]) if t) if type(options) is list else (),
+        options=tuple(t.strip() for t in map(v.text, options[:_OPTIONS]) if t) if type(options) is list else (),
         risk=v.text(a.get(c.APPROVAL_RISK)) or "",
         expires_at=v.text(a.get(c.APPROVAL_EXPIRES_AT)) or "",
         decision=v.text(a.get(c.APPROVAL_DECISION)) or "",
@@ -180,7 +185,8 @@ def _approval(o: Observation, said: dict[str, Any]) -> None:
         mark=mark,
         digest=(v.text(a.get(c.INTERVENTION_DIGEST)) or "") if is_ours else "",
         source=(v.text(a.get(c.INTERVENTION_SOURCE)) or "") if is_ours else "",
-        is_expired=(is_ours and a.get(c.INTERVENTION_EXPIRED) is True) or a.get(c.APPROVAL_DECISION) == c.EXPIRED,
+        # Of an answer through spanpost the decision may be an option that is called so.
+        is_expired=a.get(c.INTERVENTION_EXPIRED) is True if is_ours else a.get(c.APPROVAL_DECISION) == c.EXPIRED,
     )
     if o.name == c.EVENT_APPROVAL_ESCALATED:
         if is_ours:
@@ -193,6 +199,22 @@ def _approval(o: Observation, said: dict[str, Any]) -> None:
     said.update(tells=tells, approval=approval, occurrence=f"{o.name}:{key}")
 
 
+def _beyond(question: str, detail: Any, options: Any) -> str:
+    """Return a hash of what is asked where not all of it is kept, so that other words behind the cut are another question."""
+    texts = [
+        question,
+        detail if type(detail) is str else "",
+        *(o for o in (options if type(options) is list else ()) if type(o) is str),
+    ]
+    if (
+        len(texts) <= 2 + _OPTIONS
+        and all(len(text) <= _MESSAGE for text in texts[:2])
+        and all(len(t) <= _OPTION for t in texts[2:])
+    ):
+        return ""
+    return blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
 def _act(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     verb = a.get(c.INTERVENTION_VERB)
@@ -203,6 +225,14 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     said["act"] = act
     if told := acts.line(act):
         said.update(tells=Tells.CHECKPOINT, message=told, occurrence=f"act:{verb}:{o.index:x}")
+
+
+def _alert(o: Observation, said: dict[str, Any]) -> None:
+    a = o.attributes
+    if o.part is not Part.INTERVENTION:
+        return  # no alert that came to spanpost
+    told = alerts.line(*((v.text(a.get(name)) or "") for name in _ALERT))
+    said.update(tells=Tells.ALERT, message=told, occurrence=f"alert:{a.get(c.ALERT_ID)}:{a.get(c.ALERT_STATE)}")
 
 
 def _error(o: Observation, said: dict[str, Any]) -> None:
@@ -267,6 +297,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_APPROVAL_RESOLVED: _approval,
     c.EVENT_APPROVAL_ESCALATED: _approval,
     c.EVENT_INTERVENTION: _act,
+    c.EVENT_ALERT: _alert,
     c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,
     c.EVENT_EXCEPTION: _error,

@@ -223,6 +223,7 @@ def news_line(news: News, zone: tzinfo = UTC) -> Text:
         Kind.CONTEXT_WARNING,
         Kind.CONTEXT_FORECAST,
         Kind.STALLED,
+        Kind.ALERT,
         Kind.END,
     )
     text.append(words.news_text(checkpoint), COLOURS[looks.colour] if loud else "")

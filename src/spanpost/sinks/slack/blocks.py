@@ -161,6 +161,18 @@ def menu(action: str, entries: Sequence[tuple[str, str]]) -> Element:
     return {"type": "overflow", "action_id": action, "options": options}
 
 
+def select(action: str, hint: str, entries: Sequence[tuple[str, str]], confirm: Block) -> Element:
+    """Return a list of (label, value) of which one is chosen; up to a hundred."""
+    options = [{"text": small(label[:MAX_LABEL]), "value": value} for label, value in entries[:100]]
+    return {
+        "type": "static_select",
+        "action_id": action,
+        "placeholder": small(hint[:150]),
+        "options": options,
+        "confirm": confirm,
+    }
+
+
 def actions(block_id: str, elements: Sequence[Element]) -> Block:
     """Return a row of buttons and menus."""
     return {"type": "actions", "block_id": block_id, "elements": list(elements[:MAX_BUTTONS])}

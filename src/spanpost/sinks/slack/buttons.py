@@ -1,25 +1,29 @@
 """Buttons that fit the state of a task, and of a question.
 
-`action_id` is ``spanpost:<verb>`` (``spanpost:choose:<n>`` for the n-th option, from 0), the value an opaque key; a menu's entry
-has ``<verb>:<key>``. What a button may do is decided where it is heard, never here.
+`action_id` is ``spanpost:<verb>`` (``spanpost:choose:<n>`` for the n-th option, from 0), the value an opaque key; an entry of a menu or
+of a list has ``<verb>:<key>``, ``choose:<n>:<key>``. What a button may do is decided where it is heard, never here.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from spanpost.domain.interventions import Verb
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
-from spanpost.fold.redact import line
+from spanpost.fold.redact import cut, line
 from spanpost.sinks import words
-from spanpost.sinks.slack.blocks import MAX_LABEL, Element, button, confirm, menu
+from spanpost.sinks.slack.blocks import MAX_LABEL, Element, button, confirm, menu, select
 
 PREFIX: Final = "spanpost:"
 #: Of a menu, and of what shows more: no act of a person on a task.
 MENU, VIEW = "menu", "view"
-#: Options shown as buttons; Slack takes more, a reader does not.
+#: Options shown as buttons: more of them are a list to choose from.
 OPTIONS: Final = 5
+#: Of that list.
+CHOICE: Final = "choice"
 
 
 def of_question(approval: Approval) -> list[Element]:
@@ -32,11 +36,21 @@ def of_question(approval: Approval) -> list[Element]:
             button(f"{PREFIX}{Verb.APPROVE}", "Approve", key, style="primary"),
             button(f"{PREFIX}{Verb.DENY}", "Deny", key, style="danger"),
         ]
-    return [
+    labels = _labels(approval.options)
+    if len(labels) <= OPTIONS:
         # In no colour: an agent's options are no advice of ours.
-        button(f"{PREFIX}{Verb.CHOOSE}:{n}", line(option, MAX_LABEL) or f"Option {n + 1}", key)
-        for n, option in enumerate(approval.options[:OPTIONS])
-    ]
+        return [button(f"{PREFIX}{Verb.CHOOSE}:{n}", label, key) for n, label in enumerate(labels)]
+    # What is chosen from a list counts at once: whoever slips is asked first.
+    asked = confirm("Answer with this?", "The agent goes on with it.", "Answer", "Back", style="primary")
+    entries = [(label, f"{Verb.CHOOSE}:{n}:{key}") for n, label in enumerate(labels)]
+    return [select(f"{PREFIX}{CHOICE}", "Choose an answer", entries, asked)]
+
+
+def _labels(options: Sequence[str]) -> list[str]:
+    """Return how options are shown; those that would look the same, by their numbers too."""
+    labels = [line(option, MAX_LABEL) or f"Option {n}" for n, option in enumerate(options, 1)]
+    often = Counter(label.casefold() for label in labels)
+    return [label if often[label.casefold()] == 1 else cut(f"{n}. {label}", MAX_LABEL) for n, label in enumerate(labels, 1)]
 
 
 def of_task(task: Task, *, offers_retry: bool = True) -> list[Element]:

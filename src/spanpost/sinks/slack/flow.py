@@ -10,7 +10,7 @@ The asynchronous sink, the preview and the tests drive the same generator. Rules
 6. A deleted message stays deleted: a person did it. Only for an open question, or when the task failed, it is posted anew,
    once; news then goes to the new thread.
 7. Where Slack allows no more edits, the message stays as it is; the thread goes on, and tells the end.
-8. News that was shown and is told again is edited where it stands.
+8. News that was shown and is told again is edited where it stands. An alert is shown as it is by now.
 9. A channel that takes no message gives way to the place's fallback; the message says so, and stays there.
 10. That a task was heard of since is no change worth a call, for `STEADY`: else every sign of life would be an edit.
 11. A long log is a file in the thread. It comes after its news, once; without it the news stands all the same.
@@ -36,7 +36,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.letters import ON_THE_WAY, mark_of
 from spanpost.fold.routes import is_paced
 from spanpost.sinks import words
-from spanpost.sinks.slack import files, render, replies
+from spanpost.sinks.slack import alerts, files, render, replies
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
 from spanpost.sinks.slack.budgets import EDIT, POST
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
@@ -78,6 +78,10 @@ class _State:
 
     def draw(self, generation: int) -> Any:
         """Return what draws the message in a style."""
+        if (alert := self.delivery.alert) is not None:
+            return lambda style, task=self.delivery.task: alerts.root(
+                alert, task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner
+            )
         return lambda style, task=self.delivery.task: render.root(
             task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner
         )
@@ -196,6 +200,8 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
     mark = mark_of(delivery.key, checkpoint.id)
 
     def draw(style: Style) -> Message:
+        if delivery.alert is not None:
+            return alerts.reply(delivery.alert, delivery.task, key=mark, is_root=is_root, style=style, manner=manner)
         return replies.reply(
             delivery.task,
             checkpoint,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
@@ -43,6 +44,10 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
         """Return a task as it may be shown."""
         return _redacted(task, self.patterns, _TASK) if self.patterns else task
 
+    def of_alert(self, alert: Alert) -> Alert:
+        """Return an alert as it may be shown."""
+        return _redacted(alert, self.patterns, _ALERT) if self.patterns else alert
+
     def of_news(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return news as it may be shown."""
         return _redacted(checkpoint, self.patterns, _NEWS) if self.patterns else checkpoint
@@ -59,6 +64,7 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
 #: Fields that hold no text of agents: ids, statuses, what we say ourselves.
 _TASK = frozenset({"uid", "tenant", "parent_uid", "root_uid", "message_uid", "trace_id", "span_id", "status", "end_reason", "rule"})
 _NEWS = frozenset({"id", "tenant", "task_uid", "trace_id", "span_id", "unit", "kind", "status"})
+_ALERT = frozenset({"id", "tenant", "source", "fingerprint", "trace_id", "span_id"})
 _IDS = frozenset({"id", "key", "digest", "decision", "source", "told_by", "escalated_by"})
 
 

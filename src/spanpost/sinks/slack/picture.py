@@ -190,6 +190,12 @@ def _actions(block: Block) -> str:
             entries = ", ".join(_text_of(option.get("text")) for option in one.get("options") or ())
             buttons.append(f'<span class="button menu" role="button" aria-label="{entries}">⋯</span>')
             continue
+        if one.get("type") == "static_select":
+            entries = ", ".join(_text_of(option.get("text")) for option in one.get("options") or ())
+            buttons.append(
+                f'<span class="button list" role="listbox" aria-label="{entries}">{_text_of(one.get("placeholder"))} ▾</span>'
+            )
+            continue
         style = one.get("style") if one.get("style") in ("primary", "danger") else ""
         buttons.append(f'<span class="button {style}" role="button">{_text_of(one.get("text"))}</span>')
     return f'<div class="actions">{"".join(buttons)}</div>'

@@ -43,6 +43,7 @@ blockquote { border-left: 4px solid var(--line); padding-left: .75rem; margin: .
 .button { border: 1px solid var(--line); border-radius: 4px; padding: .2rem .75rem; font-weight: 700; font-size: 13px; }
 .button.primary { background: var(--good); border-color: var(--good); color: #fff; }
 .button.danger { background: var(--bad); border-color: var(--bad); color: #fff; }
+.button.list { font-weight: 400; padding-right: 2.5rem; }
 .button.menu { padding: .2rem .5rem; }
 .container { border: 1px solid var(--line); border-radius: 8px; margin: .4rem 0; padding: .35rem .75rem; }
 .container > .title { font-weight: 700; font-size: 13px; }

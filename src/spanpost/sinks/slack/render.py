@@ -47,6 +47,8 @@ from spanpost.sinks.slack.manner import Manner
 #: Slack's own attachment colours, as Grafana OnCall uses them, and a blue.
 COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#1d9bd1", "grey": "#dddddd"}
 CARDS, ARTIFACTS, LINKS = 10, 3, 5
+#: Of the host to which an agent's link leads: its label may say anything.
+HOST: Final = 40
 #: Names of what is done stand on one line, or are counted: so many, so many characters.
 _NAMED, _NAMES = 8, 90
 EVENT_TYPE = "spanpost_message"
@@ -133,10 +135,10 @@ def titled(task: Task, manner: Manner, limit: int = 150) -> str:
     return f"{manner.prefix} {name}" if manner.prefix else name
 
 
-def _rows(task: Task, manner: Manner, shown: object) -> list[Block]:
+def _rows(task: Task, manner: Manner, shown: object, most: float) -> list[Block]:
     if not manner.is_interactive:
         return []
-    asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[:2]]
+    asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[: 2 if most > 0.25 else 1]]
     return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.offers_retry)), below=[shown])
 
 
@@ -174,7 +176,7 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
     head: list[Element] = [
         section(text(f"{look.emoji} "), text(titled(task, manner), "bold"), text(f"  {look.word}{f' ({aside})' if aside else ''}"))
     ]
-    cards = _cards(task, children, int(CARDS * most))
+    cards = cards_of(task, children, int(CARDS * most))
     has_steps = any(one["task_id"] == "s-now" for one in cards)
     if progress := _progress(task, has_step=not has_steps):
         head.append(section(text(progress)))
@@ -193,8 +195,8 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
     shown = _links(task, manner, int(LINKS * most) or 1)
     if shown:
         linked: list[Element] = [text("🔗 ")]
-        for i, (name, url) in enumerate(shown):
-            linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)]
+        for i, (name, url, where) in enumerate(shown):
+            linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)] + [text(f" ({where})")] * bool(where)
         body.append(section(*linked))
     if task.results and words.is_final(task):
         body.append(section(*_results(task, 8 if most else 3)))
@@ -202,7 +204,7 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
         body.append(section(text(warm)))
     below = [rich(*body)] if body else []
     below.append(_small_print(task, children, manner))
-    below += _rows(task, manner, [blocks, below])
+    below += _rows(task, manner, [blocks, below], most)
     return blocks, _attachments(below, look, task)
 
 
@@ -221,14 +223,14 @@ def _root_plain(task: Task, children: Sequence[Task], most: float, manner: Manne
         below.append(disarmed(line(f"{task.error.type}: {task.error.message}".strip(": "), 500)))
     many = int(ARTIFACTS * most)
     below += [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
-    below += [f"🔗 {name} {url}" for name, url in _links(task, manner, int(LINKS * most) or 1)]
+    below += [f"🔗 {name} {url}" for name, url, _ in _links(task, manner, int(LINKS * most) or 1)]
     if task.results and words.is_final(task):
         below.append("   ".join(f"{disarmed(name)} {disarmed(value)}" for name, value in words.results(task, 8 if most else 3)))
     if warm := _warmth(task):
         below.append(warm)
     sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
     sections.append(_small_print(task, children, manner))
-    sections += _rows(task, manner, [lines, sections])
+    sections += _rows(task, manner, [lines, sections], most)
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task)
 
 
@@ -249,18 +251,19 @@ def _made(task: Task, most: float) -> list[Element]:
     made: list[Element] = []
     for artifact in task.artifacts[:many]:
         safe = link(artifact.uri, 300)
-        name = disarmed(line(artifact.name, 80)) or words.host(safe or "") or "artifact"
-        kind = disarmed(line(artifact.kind, 20))
-        made.append(section(text("📎 "), text(name, link=safe or ""), text(f"  {kind}" if kind else "")))
+        name = disarmed(line(artifact.name, 80)) or "artifact"
+        about = " · ".join(filter(None, (disarmed(line(artifact.kind, 20)), words.host(safe or "", HOST))))
+        made.append(section(text("📎 "), text(name, link=safe or ""), text(f"  {about}" if about else "")))
     if len(task.artifacts) > many:
         made.append(section(text(f"and {len(task.artifacts) - many} more" if many else f"📎 {len(task.artifacts)} artifacts")))
     return made
 
 
-def _links(task: Task, manner: Manner, most: int) -> list[tuple[str, str]]:
-    """Return the links that the settings make, then those that the agent gave."""
-    made = [(one.name, url) for one in manner.links if (url := one.filled(task)) is not None]
-    given = [(disarmed(name), url) for name, url in words.links(task, most) if name not in {m for m, _ in made}]
+def _links(task: Task, manner: Manner, most: int) -> list[tuple[str, str, str]]:
+    """Return the links that the settings make, then those that the agent gave, with the host to which they lead."""
+    made = [(one.name, url, "") for one in manner.links if (url := one.filled(task)) is not None]
+    known = {name for name, _, _ in made}
+    given = [(disarmed(name), url, words.host(url, HOST)) for name, url in words.links(task, most) if name not in known]
     return [*made, *given][:most]
 
 
@@ -304,7 +307,7 @@ def _small_print(task: Task, children: Sequence[Task], manner: Manner) -> Block:
 _CARD: dict[str, str] = {"error": "error", "cancelled": "error", "complete": "complete"}
 
 
-def _cards(task: Task, children: Sequence[Task], most: int) -> list[Block]:
+def cards_of(task: Task, children: Sequence[Task], most: int) -> list[Block]:
     """Return what is under way, and what went wrong; all that is done is one card."""
     if words.is_final(task):
         return []

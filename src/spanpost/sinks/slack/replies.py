@@ -38,7 +38,7 @@ from spanpost.sinks.slack.blocks import (
 )
 from spanpost.sinks.slack.guise import disarmed
 from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import ANONYMOUS, Message, Style, marker, rows
+from spanpost.sinks.slack.render import ANONYMOUS, HOST, Message, Style, marker, rows
 
 #: A log tail longer than this is a file (Grafana OnCall caps messages there, too); of it the end stands in the message.
 TAIL: Final = 2_800
@@ -112,7 +112,7 @@ def _draw(
     below = ""
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         below = paragraph(manner.detail_of(approval, checkpoint.detail), most)
-    log = paragraph(log_of(task, checkpoint), min(most, TAIL) if most else 0, keep="tail") if manner.shows_logs else ""
+    log = paragraph(log_of(task, checkpoint), TAIL if most == _DETAIL else most, keep="tail") if manner.shows_logs else ""
     facts = _facts(task, checkpoint, manner)
     if count > 1:
         said += f"  ×{count}"
@@ -157,8 +157,8 @@ def _rich(
     is_loud = checkpoint.kind in (Kind.END, Kind.APPROVAL_REQUESTED, Kind.ERROR) and not verdict
     safe = link(checkpoint.ref, 500) if checkpoint.kind is Kind.ARTIFACT else None
     line_: list[Element] = [text(f"{emoji} "), text(who, "bold"), text(said, *(("bold",) if is_loud else ()), link=safe or "")]
-    if safe and words.host(safe) not in said:
-        line_.append(text(f"  {words.host(safe)}"))
+    if safe:
+        line_.append(text(f"  {words.host(safe, HOST)}"))
     if count > 1:
         line_ += [text("  last "), date(checkpoint.at)]
     for one in calls:
@@ -192,7 +192,7 @@ def _verdict(approval: Approval | None) -> tuple[str, ...]:
         return ()
     if approval.is_void and not approval.decision:
         return ("↪️", "Asked again in other words, further down", "")
-    if approval.is_expired or approval.decision == "expired":
+    if approval.is_expired:
         then = ": it counts as denied" if approval.decision == "deny" else ""
         return ("⌛", f"Nobody decided in time{then}", "")
     comment = f"“{line(approval.comment, 200)}”" if approval.comment else ""
@@ -234,7 +234,12 @@ def _facts(task: Task, checkpoint: Checkpoint, manner: Manner) -> list[str]:
         approval = task.approval_of(checkpoint.id) or _by_id(task, checkpoint)
         if approval is not None and approval.is_open:
             risk = f"risk {line(approval.risk, 40)}" if approval.risk else ""
-            options = "" if manner.is_interactive and approval.key else " / ".join(line(o, 40) for o in approval.options[:5])
+            options = "" if manner.is_interactive and approval.key else _listed(approval.options)
             hidden = checkpoint.detail and not manner.detail_of(approval, checkpoint.detail)
             return [one for one in (disarmed(risk), options, "its arguments are not shown here" if hidden else "") if one]
     return []
+
+
+def _listed(options: Sequence[str]) -> str:
+    more = f" and {len(options) - 5} more" if len(options) > 5 else ""
+    return " / ".join(line(option, 40) for option in options[:5]) + more

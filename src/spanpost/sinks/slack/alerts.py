@@ -1,0 +1,157 @@
+"""How an alert looks in Slack: a message of its own, or a reply in the thread of the task that it names.
+
+What it is and what is wrong stand first, what to do is below, then the links, then small print: since when, or how long it lasted.
+Its colour is its severity's; what is over is green. All of it is somebody's text: shown literally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from spanpost.conventions import FIRING, RESOLVED
+from spanpost.domain.alerts import Alert
+from spanpost.domain.tasks import Task
+from spanpost.fold import alerts
+from spanpost.fold.redact import cut, line, link, paragraph
+from spanpost.sinks import words
+from spanpost.sinks.slack.blocks import (
+    BUDGET,
+    Block,
+    Element,
+    context,
+    escape,
+    mention,
+    plain,
+    plain_mentions,
+    plan,
+    quote,
+    rich,
+    section,
+    size,
+    small_date,
+    text,
+)
+from spanpost.sinks.slack.guise import disarmed
+from spanpost.sinks.slack.manner import Manner
+from spanpost.sinks.slack.render import ANONYMOUS, CARDS, COLOURS, Message, Style, cards_of, marker
+
+#: Sign and colour, by how grave it is.
+_LOOKS: Final = {"critical": ("🔥", "red"), "warning": ("⚠️", "yellow"), "info": ("🔔", "blue")}
+_OVER: Final = ("✅", "green")
+_DAY: Final = "{date_short_pretty} {time}"
+_LABELS: Final = 8
+#: Labels that are shown elsewhere, or name what the thread is about.
+_SAID: Final = frozenset({"alertname", "severity", "task_id", "trace_id"})
+
+
+def root(
+    alert: Alert,
+    task: Task,
+    children: Sequence[Task] = (),
+    *,
+    key: str,
+    generation: int = 0,
+    style: Style = Style.RICH,
+    manner: Manner = ANONYMOUS,
+) -> Message:
+    """Render an alert that names no task: a message, edited when it is over. What works on it has a card."""
+    made = [manner.of_task(child) for child in children]
+    cards = cards_of(manner.of_task(task), made, CARDS) if style is Style.RICH else []
+    below = [plan(words.at_work(made), cards)] if cards and not alert.is_resolved else []
+    return _drawn(manner.of_alert(alert), "", below, marker(key, generation), style, manner)
+
+
+def reply(
+    alert: Alert, task: Task, *, key: str, is_root: bool = True, style: Style = Style.RICH, manner: Manner = ANONYMOUS
+) -> Message:
+    """Render an alert as a reply in its task's thread, edited when it is over."""
+    who = "" if is_root else f"{disarmed(words.title(manner.of_task(task), 80))}: "
+    return _drawn(manner.of_alert(alert), who, [], marker(key), style, manner)
+
+
+def _drawn(alert: Alert, who: str, below: list[Block], metadata: dict[str, object], style: Style, manner: Manner) -> Message:
+    for most in (1_500, 500, 0):
+        blocks, inner = (_rich if style is Style.RICH else _plain)(alert, who, most, manner)
+        if size([blocks, inner, below]) <= BUDGET:
+            break
+    _, colour = _look(alert)
+    said = alerts.line(RESOLVED if alert.is_resolved else FIRING, line(alert.severity, 40), _name(alert), _summary(alert))
+    told = f"{_look(alert)[0]} {who}{said}"
+    attachment = {"color": COLOURS[colour], "fallback": escape(cut(told, 200)), "blocks": inner}
+    return Message(text=escape(cut(told, 700)), blocks=[*blocks, *below], attachments=[attachment], metadata=metadata, style=style)
+
+
+def _look(alert: Alert) -> tuple[str, str]:
+    return _OVER if alert.is_resolved else _LOOKS[alerts.gravity(alert.severity)]
+
+
+def _name(alert: Alert, limit: int = 150) -> str:
+    return disarmed(line(alert.name, limit)) or "alert"
+
+
+def _summary(alert: Alert) -> str:
+    return disarmed(line(alert.summary, 400))
+
+
+def _state(alert: Alert) -> str:
+    if alert.is_resolved:
+        return "resolved"
+    return disarmed(line(alert.severity, 40)) or "firing"
+
+
+def _rich(alert: Alert, who: str, most: int, manner: Manner) -> tuple[list[Block], list[Block]]:
+    sign, _ = _look(alert)
+    prefix = f"{manner.prefix} " if manner.prefix and not who else ""
+    head: list[Element] = [text(f"{sign} {prefix}{who}"), text(_name(alert), "bold"), text(f"  {_state(alert)}")]
+    for one in _calls(alert, manner):
+        head += [text("  "), mention(one)]
+    body: list[Element] = []
+    if summary := _summary(alert):
+        body.append(section(text(summary, *(() if alert.is_resolved else ("bold",)))))
+    if (todo := paragraph(alert.description, most)) and not alert.is_resolved and most:
+        body.append(quote(disarmed(todo)))
+    if shown := _links(alert):
+        linked: list[Element] = [text("🔗 ")]
+        for i, (name, url) in enumerate(shown):
+            linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)]
+        body.append(section(*linked))
+    inner = [rich(*body)] if body else []
+    inner.append(_small_print(alert, manner))
+    return [rich(section(*head))], inner
+
+
+def _plain(alert: Alert, who: str, most: int, manner: Manner) -> tuple[list[Block], list[Block]]:
+    sign, _ = _look(alert)
+    prefix = f"{manner.prefix} " if manner.prefix and not who else ""
+    head = [plain(f"{sign} {prefix}{who}{_name(alert)}: {_state(alert)}")]
+    if calls := _calls(alert, manner):
+        head.append(plain_mentions(calls))
+    said = [_summary(alert)]
+    said += [disarmed(paragraph(alert.description, most))] if most and not alert.is_resolved else []
+    said += [f"🔗 {name} {url}" for name, url in _links(alert)]
+    whole = "\n".join(filter(None, said))
+    return head, [*([plain(cut(whole, 3_000))] if whole else []), _small_print(alert, manner)]
+
+
+def _calls(alert: Alert, manner: Manner) -> tuple[str, ...]:
+    """Return who is called: for what is critical, while it is."""
+    return manner.mention if not alert.is_resolved and alerts.gravity(alert.severity) == "critical" else ()
+
+
+def _links(alert: Alert) -> list[tuple[str, str]]:
+    return [(name, safe) for name, url in alert.links.items() if (safe := link(url)) is not None]
+
+
+def _small_print(alert: Alert, manner: Manner) -> Block:
+    named = sorted((name, value) for name, value in alert.labels.items() if name not in _SAID and value)
+    said = [manner.note] if manner.note else []
+    said += [f"{disarmed(line(name, 40))}={disarmed(line(value, 60))}" for name, value in named[:_LABELS]]
+    if len(named) > _LABELS:
+        said.append(f"and {len(named) - _LABELS} more")
+    if alert.ends_at is not None:
+        said.append(f"after {words.elapsed(alert.ends_at - alert.starts_at)}")
+        when = small_date("·  resolved", alert.ends_at, _DAY)
+    else:
+        when = small_date("·  since" if said else "since", alert.starts_at, _DAY)
+    return context(*(["  ·  ".join(said)] if said else []), when)

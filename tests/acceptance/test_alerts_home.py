@@ -1,0 +1,141 @@
+"""A rule fires on what the pipeline made of an agent's telemetry, and comes home: Prometheus, Alertmanager, gateway, Slack.
+
+All of them real but Slack, on the rules and the Alertmanager configuration that are shipped, with shorter times. About 15 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spanpost.gateway import Gateway
+from spanpost.intake.tokens import hash_of, new_token
+from spanpost.settings import load
+from spanpost.testing.fake_slack import FakeSlack
+from spanpost.testing.observed import ended, started
+from tests.acceptance.prometheus import Prometheus, run_alertmanager, run_prometheus
+from tests.conftest import ROOT, find, fresh_database, made_server
+
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.slow,
+    pytest.mark.needs("postgres", "prometheus", "alertmanager"),
+    pytest.mark.timeout(120),
+]
+TOKEN = new_token()
+BOX: dict[str, Any] = {"agent.task.name": "Refactor", "agent.name": "coder", "gen_ai.operation.name": "invoke_agent"}
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with made_server(Path(find("postgres"))) as server, fresh_database(server) as made:
+        yield made
+
+
+def shipped(url: str, directory: Path) -> str:
+    """Return the Alertmanager configuration that is shipped, for here and with shorter times."""
+    config = yaml.safe_load((ROOT / "grafana" / "alertmanager" / "alertmanager.yml").read_text())
+    config["route"] |= {"group_wait": "0s", "group_interval": "1s"}
+    [[hook]] = [receiver["webhook_configs"] for receiver in config["receivers"]]
+    secret = directory / "token"
+    secret.write_text(TOKEN)
+    hook["url"] = f"{url}/alerts/alertmanager"
+    hook["http_config"]["authorization"]["credentials_file"] = str(secret)
+    return yaml.safe_dump(config)
+
+
+class Street:
+    """Everything between an agent and Slack's channel."""
+
+    def __init__(self, gateway: Gateway, slack: FakeSlack, prometheus: Prometheus, directory: Path) -> None:
+        self.gateway, self.slack, self.prometheus, self.directory = gateway, slack, prometheus, directory
+
+    async def record(self, *batch: Any) -> None:
+        """Have the pipeline record, and tell its gauges at once."""
+        pipeline = self.gateway.pipeline
+
+        def work() -> None:
+            pipeline.ask(pipeline.record(batch))
+            assert pipeline.metrics is not None
+            pipeline.metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
+
+        await asyncio.to_thread(work)
+
+    def top(self) -> list[dict[str, Any]]:
+        return self.slack.workspace.channel("agents").top()
+
+    def thread(self) -> list[str]:
+        """Return what stands in the one message's thread."""
+        [root] = self.top()
+        return [m["text"] for m in self.slack.workspace.channel("agents").replies(root["ts"])]
+
+    async def until(self, look: Callable[[], Any], seconds: float = 30) -> Any:
+        end = time.monotonic() + seconds
+        while not (found := look()):
+            assert time.monotonic() < end, (self.top(), (self.directory / "alertmanager.log").read_text()[-2000:])
+            await asyncio.sleep(0.1)
+        return found
+
+
+@asynccontextmanager
+async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
+    async with AsyncExitStack() as stack:
+        slack = await stack.enter_async_context(FakeSlack())
+        token = {"tenant": "default", "sha256": [hash_of(TOKEN)]}
+        settings = load(
+            database={"url": dsn}, metrics={"port": 0}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
+            gateway={"http_port": 0, "grpc_port": -1, "tokens": [token]},
+        )  # fmt: skip
+        gateway = Gateway(settings)
+        await asyncio.to_thread(gateway.start)
+        try:
+            assert gateway.pipeline.metrics_url is not None
+            target = gateway.pipeline.metrics_url.split("/")[2]
+            alertmanager = stack.enter_context(run_alertmanager(directory, shipped(gateway.http_url, directory)))
+            rules = ROOT / "grafana" / "rules" / "spanpost.yml"
+            prometheus = stack.enter_context(run_prometheus(directory, target, (), rules, alertmanager))
+            yield Street(gateway, slack, prometheus, directory)
+        finally:
+            await asyncio.to_thread(gateway.stop)
+
+
+async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn: str, tmp_path: Path) -> None:
+    """An agent's context fills: the shipped rule's alert stands in its task's thread, and is over there when the task has ended.
+
+    An alert about no task is one message in the channel, edited when it is over.
+    """
+    async with street(dsn, tmp_path) as there:
+        full = BOX | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}
+        await there.record(started(trace=1, span=1, name="agent", attributes=full))
+        rule = "Warning · SpanpostContextNearlyFull: The context window of coder is more than 85 % full"
+        await there.until(lambda: there.top() and any(rule in text for text in there.thread()))
+        await there.record(ended(trace=1, span=1, name="agent", attributes=full))
+        await there.until(lambda: any("Resolved · SpanpostContextNearlyFull" in text for text in there.thread()))
+        assert not any(rule in text for text in there.thread())
+        assert len(there.top()) == 1
+
+        now = datetime.now(UTC)
+        alert = {
+            "startsAt": (now - timedelta(minutes=1)).isoformat(),
+            "labels": {"alertname": "DiskFull", "severity": "critical"},
+            "annotations": {"summary": "db1 is full"},
+        }
+        alertmanager = (await asyncio.to_thread(there.prometheus.get, "alertmanagers"))["activeAlertmanagers"][0]["url"]
+        for ends, said in (({}, "Critical · DiskFull: db1 is full"), ({"endsAt": now.isoformat()}, "Resolved · DiskFull")):
+            request = urllib.request.Request(
+                alertmanager, json.dumps([alert | ends]).encode(), {"Content-Type": "application/json"}, method="POST"
+            )
+            await asyncio.to_thread(lambda sent=request: urllib.request.urlopen(sent, timeout=5).close())
+            await there.until(lambda said=said: said in there.top()[-1]["text"])
+        assert len(there.top()) == 2
+        assert there.slack.workspace.channel("agents").replies(there.top()[-1]["ts"]) == []

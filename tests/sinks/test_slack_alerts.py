@@ -1,0 +1,143 @@
+"""Alerts in Slack: whole, within every limit, literal, and as they are by now."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+from uuid import uuid5
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.sinks.slack_limits import blocks_of, check, nodes
+from tests.thorough import thorough
+
+from spanpost.domain.alerts import Alert
+from spanpost.domain.checkpoints import Kind
+from spanpost.sinks.slack import alerts
+from spanpost.sinks.slack.manner import Manner
+from spanpost.sinks.slack.render import COLOURS, Message, Style
+from spanpost.sinks.slack.sink import SlackSink
+from spanpost.sinks.slack.transport import WebApi
+from spanpost.testing.exercise_sink import HOSTILE
+from spanpost.testing.fake_slack import FakeSlack
+from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+from spanpost.testing.strategies import texts
+
+FULL = Alert(
+    id=uuid5(a_task().uid, "alert"),
+    tenant="default",
+    source="alertmanager",
+    fingerprint="f",
+    starts_at=NOON,
+    name="DiskFull",
+    severity="critical",
+    summary="The disk of db1 is full",
+    description="Delete old backups, or enlarge the volume.",
+    links={"Runbook": "https://example.org/runbook", "Dashboard": "https://grafana.example/d/1"},
+    labels={"alertname": "DiskFull", "severity": "critical", "instance": "db1", "team": "storage", "task_id": "t-1"},
+)
+OVER = msgspec.structs.replace(FULL, ends_at=NOON + timedelta(minutes=12, seconds=7))
+maps = st.dictionaries(st.text(max_size=9) | st.sampled_from(HOSTILE), st.text(max_size=9) | st.sampled_from(HOSTILE), max_size=12)
+many = st.builds(
+    Alert,
+    id=st.just(FULL.id),
+    tenant=st.just("default"),
+    source=st.just("grafana"),
+    fingerprint=texts,
+    starts_at=st.just(NOON),
+    ends_at=st.sampled_from([None, NOON]),
+    name=texts,
+    severity=st.sampled_from(["", "critical", "warning", "info"]) | texts,
+    summary=texts,
+    description=texts | st.just("\n".join(HOSTILE) * 40),
+    links=st.dictionaries(st.sampled_from(["Runbook", "Query"]), st.just("https://x.example/") | texts),
+    labels=maps,
+)
+IDS = ("U012AB3CD", "S0GROUP1")
+manners = st.builds(
+    Manner,
+    prefix=st.sampled_from(["", "[prod]"]),
+    mention=st.sampled_from([(), IDS]),
+    patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
+)
+
+
+def shown(message: Message) -> str:
+    """All the text that a reader sees."""
+    return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str))
+
+
+@thorough(80)
+@given(many, st.booleans(), st.sampled_from(Style), manners)
+def test_any_alert_is_valid_within_limits_and_literal(alert, is_root, style, manner):
+    """Any alert, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
+    task = a_task()
+    check(
+        alerts.root(alert, task, tuple(a_task(f"child-{n}") for n in range(12)), key="k", style=style, manner=manner),
+        manner.mention,
+    )
+    check(alerts.reply(alert, task, key="k", is_root=is_root, style=style, manner=manner), manner.mention)
+
+
+@pytest.mark.parametrize("style", Style)
+def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
+    """Name, severity, summary, what to do, links and labels while it fires; how long it lasted when it is over."""
+    message = alerts.root(FULL, a_task(), key="k", style=style)
+    said = shown(message)
+    for part in (
+        "DiskFull",
+        "critical",
+        "The disk of db1 is full",
+        "Delete old backups",
+        "Runbook",
+        "instance=db1",
+        "team=storage",
+    ):
+        assert part in said
+    assert "task_id" not in said
+    assert message.attachments[0]["color"] == COLOURS["red"]
+    over = alerts.root(OVER, a_task(), key="k", style=style)
+    assert over.attachments[0]["color"] == COLOURS["green"]
+    assert "after 12m 07s" in shown(over)
+    assert "Delete old backups" not in shown(over)
+    assert over.text == "✅ Resolved · DiskFull: The disk of db1 is full"
+
+
+@pytest.mark.parametrize(
+    ("word", "colour", "calls"),
+    [("page", "red", True), ("warning", "yellow", False), ("", "yellow", False), ("info", "blue", False)],
+)
+def test_severity_is_colour_and_call(word: str, colour: str, calls: bool) -> None:
+    """What is critical, in whatever word, is red and calls the route's people; what is over calls nobody."""
+    manner = Manner(mention=IDS)
+    message = alerts.reply(msgspec.structs.replace(FULL, severity=word), a_task(), key="k", manner=manner)
+    assert message.attachments[0]["color"] == COLOURS[colour]
+    assert (IDS[0] in repr(message.blocks)) == calls
+    assert IDS[0] not in repr(alerts.reply(OVER, a_task(), key="k", manner=manner).blocks)
+
+
+async def test_an_alert_is_posted_once_and_edited() -> None:
+    """As a message of its own and in a thread: one message each, which says that it is over when it is."""
+    async with FakeSlack() as slack:
+        sink = SlackSink(channel="#agents", transport=WebApi(slack.token, base_url=slack.url))
+        own = msgspec.structs.replace(a_task("alert"), type="alert", agent_name=None, status="waiting")
+        first: dict[str, Any] = {}
+        for alert in (FULL, OVER):
+            state = a_delivery(own, sink="slack", alert=alert, lane_receipt=first.get("root"))
+            root = first["root"] = await sink.deliver(state)
+            news = a_delivery(
+                own,
+                a_checkpoint(own, kind=Kind.ALERT, ref=str(FULL.id)),
+                sink="slack",
+                alert=alert,
+                lane_receipt=root,
+                receipt=first.get("news"),
+            )
+            first["news"] = await sink.deliver(news)
+        await sink.close()
+        [message] = slack.workspace.channel("agents").top()
+        [reply] = slack.workspace.channel("agents").replies(message["ts"])
+        assert [m["text"] for m in (message, reply)] == ["✅ Resolved · DiskFull: The disk of db1 is full"] * 2
