@@ -12,21 +12,22 @@ from tests.conftest import fresh_database
 from tests.desk.api.served import Served
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def api_dsn(server: str) -> Iterator[str]:
-    """DSN of a database for a module of tests."""
+    """DSN of the database of the tests of the API."""
     with fresh_database(server) as dsn:
         yield dsn
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(api_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway, for a module of tests: each uses ids of its own."""
+    """A gateway for all tests: each uses ids of its own."""
+    home: Path = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        home: Path = tmp_path_factory.mktemp("home")
         for name in list(os.environ):
             if name.upper().startswith("SPANPOST_") or name in ("DATABASE_URL", "OTEL_SDK_DISABLED"):
                 patch.delenv(name)
         patch.chdir(home)
-        with Served(api_dsn) as served:
-            yield served
+        made = Served(api_dsn)
+    with made as served:
+        yield served

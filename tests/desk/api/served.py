@@ -89,7 +89,8 @@ class Served:
     def checkpoint(self, task: dict[str, Any], index: int, text: str, *, tenant: str = "default") -> Observation:
         """Return a checkpoint of a task."""
         said = {"agent.action": text}
-        return an_event(trace=task["trace"], span=1, name="agent.checkpoint", attributes=said, index=index, tenant=tenant)
+        at = 1 + index / 1000  # of one moment they would be one occurrence
+        return an_event(trace=task["trace"], span=1, name="agent.checkpoint", attributes=said, index=index, at=at, tenant=tenant)
 
     def end(self, task: dict[str, Any], *, tenant: str = "default") -> None:
         """Have a task end well."""
