@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 
 from spanpost.desk.api import acts, events, tasks, views
-from spanpost.desk.api.errors import ALWAYS, Guarded, handle_errors
+from spanpost.desk.api.errors import ALWAYS, Guarded, Receive, Scope, Send, handle_errors
 from spanpost.desk.api.parts import Parts
 
 PREFIX = "/api/"
@@ -32,4 +34,17 @@ def application(parts: Parts, drawing: views.Views) -> Guarded:
     # First what ends in a word: an id may hold slashes.
     for router in (events.router, acts.router, views.router, tasks.router):
         app.include_router(router)
-    return Guarded(app)
+    return Guarded(_packed(app))
+
+
+def _packed(app: FastAPI) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """Send long answers packed to who takes them so: a list of tasks shrinks to a tenth. Of streams each event goes as it is."""
+    packs = GZipMiddleware(app, minimum_size=2_000, compresslevel=3)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == f"{PREFIX}events":
+            await app(scope, receive, send)
+        else:
+            await packs(scope, receive, send)
+
+    return application

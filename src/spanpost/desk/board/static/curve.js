@@ -22,7 +22,7 @@ export function curve(found, task) {
   const said = `${count(used)}${window ? ` of ${count(window)} tokens` : " tokens"}`;
   const known = { table: "by the model's name", given: "as your settings say", said: "as the agent says", observed: "as was observed", default: "the default" }[task.context_window_source];
   const meter = full === null ? null : h("span", { class: `fill ${heat(full)}` });
-  if (meter) meter.style.width = `${Math.min(full, 1) * 100}%`;
+  if (meter) meter.style.transform = `scaleX(${Math.min(full, 1)})`;
   return [h("h2", {}, "Context window"),
     h("p", {}, h("b", {}, full === null ? said : `${(full * 100).toFixed(0)} %`), full === null ? "" : ` · ${said}`, known && h("span", { class: "small" }, ` (${known})`)),
     points.length > 1 ? draw(points, window) : meter && h("span", { class: "bar" }, meter),

@@ -42,7 +42,7 @@ export function keys(board) {
 }
 
 function step(way) {
-  const rows = [...document.querySelectorAll("main a.row")].filter((row) => row.offsetParent !== null);
+  const rows = [...document.querySelectorAll("main a.row")].filter((row) => !row.closest("[hidden]"));
   if (!rows.length) return;
   const at = rows.indexOf(document.activeElement);
   const next = rows[at < 0 ? (way > 0 ? 0 : rows.length - 1) : Math.min(Math.max(at + way, 0), rows.length - 1)];

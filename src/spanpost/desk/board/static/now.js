@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { h, line, put, say } from "./dom.js";
+import { Group } from "./group.js";
 import { Row } from "./row.js";
 import { Stream } from "./stream.js";
 import { ACTIVE, isFinal, plural, title } from "./words.js";
@@ -32,18 +33,16 @@ class Now {
     this.counts = h("p", { class: "counts", role: "status" });
     const sought = new URLSearchParams(location.search).get("q") ?? "";
     this.field = h("input", { type: "search", id: "sought", value: sought, placeholder: "Name, agent, repository …", autocomplete: "off", oninput: () => this.sift() });
-    this.groups = GROUPS.map(([id, name]) => {
-      const count = h("span", { class: "n" });
-      const list = h("div", { class: "rows" });
-      const element = h("section", { class: `group ${id}`, hidden: true, "aria-labelledby": `group-${id}` }, h("h2", { id: `group-${id}` }, name, " ", count), list);
-      return { id, element, list, count, n: 0 };
-    });
+    this.groups = GROUPS.map(([id, name]) => new Group(id, name));
     this.empty = h("div", { class: "empty", hidden: true });
-    this.read().catch((error) => this.fail(error));
+    // Followed first and read then, so that nothing falls between.
     this.stream = new Stream("/api/events?event=task&roots=true", {
       hear: (name, data) => (name === "task" ? this.hear(data) : name === "reset" && this.read().catch(() => {})),
-      tell: (state, why) => this.board.tell(state, why),
-      again: () => this.isThere && this.read().catch(() => {}),
+      tell: (state, why) => {
+        this.board.tell(state, why);
+        if (state === "lost" && !this.isThere) this.read().catch((error) => this.fail(error));
+      },
+      again: () => this.read().catch((error) => this.fail(error)),
     });
     this.clock = setInterval(() => this.tick(), 1000);
   }
@@ -130,40 +129,31 @@ class Now {
     const at = GROUPS.findIndex(([, , holds]) => holds(row.task));
     const group = this.groups[at];
     if (row.group === group) return;
-    if (row.group) row.group.n -= 1;
+    row.group?.remove(row);
     row.group = group;
-    group.n += 1;
     row.began = group.id === "ended" ? endOf(row.task) : startOf(row.task);
     row.element.row = row;
     this.match(row);
-    let after = group.list.firstElementChild;
-    if (after && after.row.began > row.began) {
-      // Most come in order: from the end, then.
-      let before = group.list.lastElementChild;
-      while (before && before.row.began < row.began) before = before.previousElementSibling;
-      after = before ? before.nextElementSibling : after;
-    }
-    group.list.insertBefore(row.element, after);
+    group.add(row);
   }
 
   drop(key) {
     const row = this.rows.get(key);
-    row.element.remove();
-    row.group.n -= 1;
+    row.group.remove(row);
     this.rows.delete(key);
   }
 
   tally() {
     const ended = this.groups[3];
-    while (ended.n > ENDED) this.drop(keyOf(ended.list.lastElementChild.row.task));
+    while (ended.rows.length > ENDED) this.drop(keyOf(ended.rows[ended.rows.length - 1].task));
     let shown = 0;
     for (const group of this.groups) {
-      const visible = this.words ? [...group.list.children].filter((row) => !row.hidden).length : group.n;
+      const visible = this.words ? group.rows.filter((row) => !row.element.hidden).length : group.rows.length;
       group.element.hidden = !visible;
       say(group.count, String(visible));
       shown += visible;
     }
-    const [waiting, trouble, running] = this.groups.map((group) => group.n);
+    const [waiting, trouble, running] = this.groups.map((group) => group.rows.length);
     this.board.questions(waiting);
     const parts = [plural(waiting + trouble + running, "task") + " under way"];
     if (waiting) parts.push(`${waiting} waiting for a person`);
@@ -201,7 +191,7 @@ class Now {
   tick() {
     const at = Date.now();
     if (document.hidden) return;
-    for (const row of this.rows.values()) if (row.group.id !== "ended") row.tick(at);
+    for (const group of this.groups) if (group.id !== "ended") group.tick(at);
   }
 }
 

@@ -30,7 +30,7 @@ export class Row {
   show(task) {
     this.task = task;
     const [sign, word, colour] = look(task);
-    const kind = `row ${colour}`;
+    const kind = `row ${colour}${this.isPast ? " past" : ""}`;
     if (this.element.className !== kind) this.element.className = kind;
     say(this.sign, sign);
     say(this.word, word);
@@ -40,8 +40,9 @@ export class Row {
     const aside = task.cancel_by && !isFinal(task) ? `stopping, asked by ${line(task.cancel_by, 40)} · ` : "";
     say(this.doing, aside + doing(task));
     const done = isFinal(task) ? null : percent(task);
-    const width = done === null ? "" : `${done.toFixed(0)}%`;
-    if (this.bar.style.width !== width) this.bar.style.width = width;
+    // Not its width: a transform needs no layout.
+    const drawn = done === null ? "" : `scaleX(${(done / 100).toFixed(2)})`;
+    if (this.drawn !== drawn) this.bar.style.transform = this.drawn = drawn;
     this.bar.parentElement.hidden = done === null;
     say(this.done, done === null ? "" : `${done.toFixed(0)} %`);
     const used = share(task);
@@ -53,7 +54,7 @@ export class Row {
       say(this.at, task.started_at ? moment(task.started_at) : "");
       this.at.title = whole(task.started_at);
     }
-    this.tick();
+    if (isFinal(task) || !this.age.textContent) this.tick();
   }
 
   /** Let its time go on. */

@@ -114,7 +114,7 @@ class Task {
     const [sign, word, colour] = look(task);
     const done = isFinal(task) ? null : percent(task);
     const bar = done === null ? null : h("span", { class: "fill" });
-    if (bar) bar.style.width = `${done}%`;
+    if (bar) bar.style.transform = `scaleX(${done / 100})`;
     const parent = task.parent_uid ?? task.parent_task_id;
     put(this.parts.head,
       h("p", { class: "path" }, route("/", "Now"), parent && [" › ", route(`/board/tasks/${encodeURIComponent(parent)}`, "the task that started it")]),
