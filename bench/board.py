@@ -28,6 +28,8 @@ from spanpost.testing.live_tasks import LiveTasks
 from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+#: What changed shortly before is told to a stream that begins, too: here that would be all tasks, twice.
+_SETTLED = 25.0
 _FRAMES = """
 seconds => new Promise(done => {
   const gaps = []; let last = performance.now(); const until = last + seconds * 1000;
@@ -54,6 +56,7 @@ def main() -> None:
                 tasks.begin(range(first, min(first + 200, asked.tasks)), name="Upgrade service {n}", agent__repo="acme/shop")
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
+            time.sleep(_SETTLED)
             _look(gateway.http_url, asked.tasks, asked.seconds)
         finally:
             stop.set()
