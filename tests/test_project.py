@@ -89,3 +89,16 @@ def test_an_agent_imports_little() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     brought = {name for name in json.loads(done.stdout) if not name.startswith("spanpost.agent")}
     assert brought <= {"spanpost", "spanpost.conventions"}
+
+
+def test_the_list_of_bad_input_names_tests_that_are_there() -> None:
+    """Each item of the list in tests/README.md has a test, and each test that it names is there."""
+    rows = re.findall(r"^\| (\d+) \|.*\| (.+) \|$", (ROOT / "tests" / "README.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 40))
+    for _, proved in rows:
+        file = ""
+        named = re.findall(r"`([\w/.]*)::(\w+)`", proved)
+        assert named or proved == "page"
+        for path, name in named:
+            file = path or file
+            assert re.search(rf"def {name}\(", (ROOT / "tests" / file).read_text()), (file, name)

@@ -14,6 +14,7 @@ from spanpost import conventions as c
 from spanpost.domain.interventions import ApprovalRow, State
 from spanpost.domain.observations import Observation, Part
 from spanpost.fold.approvals import deadline
+from spanpost.fold.facts import MAP_CAP, Facts
 from spanpost.fold.interventions import decided, escalated, overdue
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
@@ -114,6 +115,20 @@ def test_the_newest_questions_of_very_many_are_kept() -> None:
     [task] = ledger.tasks_now(TaskQuery())
     assert [a.id for a in task.approvals if a.question] == [f"{n % 7}-{n}" for n in range(150, 250)]
     assert [a.id for a in task.open_approvals] == [f"{n % 7}-{n}" for n in range(240, 250)]
+
+
+def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
+    """However many answers a session tells of that answer no question, and however ids are sorted, an answered question stays answered."""
+    facts = Facts()
+    for n in range(MAP_CAP):
+        facts.enter("asks", f"z{n}\0d", 0, n, b"k", None)
+        facts.enter("answers", f"z{n}\0d", 1, -n, b"k", None)
+    for n in range(1000):
+        facts.enter("answers", f"a{n:04}", 0, -1000 - n, b"k", None)
+    kept = facts.maps["answers"]
+    assert len(kept) == 4 * MAP_CAP
+    assert facts.maps["asks"].keys() <= kept.keys()
+    assert {e for e in kept if e[0] == "a"} == {f"a{n:04}" for n in range(700, 1000)}
 
 
 @given(st.text() | st.floats().map(str) | st.integers().map(str))

@@ -55,6 +55,7 @@ class Running:
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._open = 2
+        self._has_begun = False
         for read in (lambda: self._read_preview(preview), self._read_lines):
             threading.Thread(target=read, daemon=True).start()
 
@@ -79,8 +80,14 @@ class Running:
         with self._changed:
             self.messages.clear()
             self._lines.clear()
+        self._has_begun = True
         self.say(what)
         return self
+
+    @property
+    def is_done(self) -> bool:
+        """True while it waits to be told what to do, and not in the middle of something."""
+        return not self._has_begun or any(line.startswith(("done", "raised")) for line in self._lines)
 
     def say(self, line: str) -> None:
         """Tell the process something."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -146,6 +147,31 @@ def test_shutdown_is_bounded_and_happens_once() -> None:
     assert time.monotonic() - began < AT_ONCE
     assert processor.feed.losses.totals() == {"closed": 1}
     stuck.released.set()
+
+
+def test_a_handler_of_a_signal_may_shut_down_in_the_middle_of_a_shutdown() -> None:
+    """Between whatever two steps of a close another begins in the same thread, as at SIGTERM, both end: no lock is held there."""
+    stuck = Stuck()
+    provider, processor = followed(stuck)
+    provider.get_tracer("t").start_span("a").end()
+    assert stuck.is_entered.wait(10)
+    feed = processor.feed
+    steps: list[str] = []
+
+    def interrupt(frame: Any, event: str, argument: Any) -> Any:
+        if feed.is_closed:
+            steps.append(frame.f_code.co_name)
+            feed.close(0.001)
+        return interrupt
+
+    sys.settrace(interrupt)
+    try:
+        is_done = feed.close(0.3)
+    finally:
+        sys.settrace(None)
+        stuck.released.set()
+    assert not is_done
+    assert steps.count("wait") >= 2
 
 
 def test_shutdown_hands_on_what_is_queued() -> None:

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 #: What most children begin with.
 PRELUDE = """
-import os, sys
+import faulthandler, os, signal, sys
+faulthandler.register(signal.SIGUSR1)
 from opentelemetry import trace
 import spanpost
 
@@ -94,9 +95,21 @@ class Child:
 
     def end(self, code: int = 0) -> str:
         """Wait for the end; return what it said on stderr."""
-        _, said = self.process.communicate(timeout=60)
+        try:
+            _, said = self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end:\n{self._stacks()}") from None
         assert self.process.returncode == code, said
         return said
+
+    def _stacks(self) -> str:
+        """Have it and its own children say where each of their threads is, and end them."""
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(self.process.pid, signal.SIGUSR1)
+            self.process.communicate(timeout=2)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.communicate()[1]
 
 
 Start = Callable[..., Child]

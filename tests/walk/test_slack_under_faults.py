@@ -45,7 +45,8 @@ async def walk(slack: FakeSlack, tasks: int) -> tuple[MemoryLedger, SlackSink]:
     """Let agents work while Slack fails; return when all is delivered."""
     ledger = MemoryLedger(Rules(routes=Routes(sinks=("slack",))))
     api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
-    sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.5))
+    # Longer than a call may take and its message may stay unseen, as the settings have it: else a slow machine posts twice.
+    sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.8))
     pump = Pump(ledger, {"slack": sink}, FAST)
     runs = [a_run(f"task {i}", trace=i + 1, is_failed=i % 3 == 2) for i in range(tasks)]
     for i in range(tasks):
@@ -165,7 +166,8 @@ async def test_messages_that_people_delete(script: list[Fault | None]) -> None:
     async with FakeSlack() as slack:
         ledger = MemoryLedger(Rules(routes=Routes(sinks=("slack",))))
         api = WebApi(slack.token, base_url=slack.url, timeout=timedelta(seconds=0.4))
-        sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.5))
+        # As above.
+        sink = SlackSink(transport=api, rates=MANY, settle=timedelta(seconds=0.8))
         pump = Pump(ledger, {"slack": sink}, FAST)
         for i in range(6):
             ledger.record_now([started(trace=i + 1, span=1, name="agent", attributes=BOX)])

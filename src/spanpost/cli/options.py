@@ -73,14 +73,15 @@ def settings_of(
 
 def ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:
     async def ask() -> T:
-        async with _opened(settings) as ledger:
+        async with opened(settings) as ledger:
             return await question(ledger)
 
     return asyncio.run(ask())
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Ledger]:
+async def opened(settings: Settings) -> AsyncIterator[Ledger]:
+    """Lend the ledger of the settings, open."""
     from spanpost import assembly
 
     ledger = assembly.open_ledger(settings)

@@ -9,12 +9,15 @@ from typing import Annotated
 
 import typer
 
+from spanpost.cli.approvals import approvals
 from spanpost.cli.database import db
 from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, ask, print_json, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
 from spanpost.cli.preview import preview
+from spanpost.cli.remote import Url
+from spanpost.cli.watch import watch
 from spanpost.domain.errors import ConfigError
 
 program = typer.Typer(
@@ -25,12 +28,14 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+program.add_typer(approvals, name="approvals")
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
+program.command(short_help="Print what is told of tasks as it happens.")(watch)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 
@@ -222,32 +227,54 @@ def new_token(
 @program.command()
 def tasks(
     as_json: Json = False,
-    status: Annotated[str | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status.")] = None,
-    agent: Annotated[str | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only tasks in this status; may be said again.")
+    ] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option("--agent", metavar="NAME", help="Only tasks of the agent with this name.")
+    ] = None,
+    topic: Annotated[list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic.")] = None,
+    type: Annotated[list[str] | None, typer.Option("--type", metavar="NAME", help="Only tasks of this type.")] = None,
+    environment: Annotated[list[str] | None, typer.Option("--environment", metavar="NAME", help="Only tasks of it.")] = None,
+    q: Annotated[str, typer.Option("--search", metavar="TEXT", help="Only tasks that say this in name, action, id or agent.")] = "",
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Began then or later: RFC 3339, or 36h, 7d, 2w ago.")
+    ] = None,
+    roots: Annotated[bool, typer.Option("--roots", help="Only tasks without one above them.")] = False,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="NAME", help="Only tasks of this tenant, in the database.")
+    ] = None,
     task_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only the task with this id.")] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="How many at most, newest first.")] = 50,
+    url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
     """List tasks, newest first."""
+    from spanpost.cli import listing
     from spanpost.conventions import STATUSES
-    from spanpost.ledger.base import TaskQuery
 
-    if status is not None and status not in STATUSES:
-        raise ConfigError(f"--status {status}: there is no such status; use one of {', '.join(STATUSES)}")
-    query = TaskQuery(tenant=tenant, task_id=task_id, status=status, agent_name=agent, limit=limit)
-    found = ask(settings_of(database_url, data_dir), lambda ledger: ledger.tasks(query))
+    for one in status or ():
+        if one not in STATUSES:
+            raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
+    words = {"status": status, "agent": agent, "topic": topic, "type": type, "environment": environment}
+    asked = listing.Asked(
+        words={name: tuple(said or ()) for name, said in words.items()},
+        q=q,
+        since=listing.time_of(since),
+        roots=roots,
+        tenant=tenant,
+        task_id=task_id,
+        limit=limit,
+    )
+    found = asked.at_gateway(url) if url is not None else asked.in_ledger(settings_of(database_url, data_dir))
     if as_json:
-        from spanpost.fold.report import task_json
-
-        print_json({"tasks": [task_json(task) for task in found]})
+        print_json({"tasks": [told for _, told in found]})
         return
     if not found:
-        asked = status or agent or tenant or task_id
-        none = "no such tasks" if asked else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
+        none = "no such tasks" if asked.is_narrow else "no tasks yet: run `spanpost demo`, or attach spanpost to an agent"
         print(none, file=sys.stderr)
         return
     from spanpost.cli import tables
 
-    tables.print_tasks(found)
+    tables.print_tasks([task for task, _ in found])

@@ -85,6 +85,37 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
     out().print(table)
 
 
+def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print questions to people."""
+    table = _table("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
+    for one in found:
+        state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
+        cells = (
+            _time(datetime.fromisoformat(one["requested_at"])),
+            line(state, 60),
+            line(one["question"] or "", 100),
+            line(", ".join(one["options"]) or "approve, deny", 60),
+            line(one["risk"] or "", 20),
+            _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
+            line(one["agent_name"] or "", 30),
+            line(one["task_name"] or one["task_id"] or "", 40),
+            line(one["id"], 60),
+        )
+        table.add_row(*map(Text, cells))
+    out().print(table)
+
+
+def print_event(told: Mapping[str, Any]) -> None:
+    """Print a checkpoint of a stream on a line."""
+    shown = look(told["status"])
+    at = datetime.fromisoformat(told["at"]).astimezone().strftime("%H:%M:%S")
+    status = Text(f"{told['status']:<15}", style=_COLOURS.get(shown.colour, shown.colour))
+    who = line(told["task_name"] or told["agent_name"] or told["task_id"], 40)
+    out().print(
+        Text(f"{at} {shown.emoji} "), status, Text(f"{who}: ", style="bold"), Text(line(told["text"], 200)), sep="", soft_wrap=True
+    )
+
+
 def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
     """Print deliveries as an operator lists them."""
     table = _table("id", "sink", "address", "state", "kind", "attempt", "born", "not before", "task", "reason", "error")

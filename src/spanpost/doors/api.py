@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -36,6 +37,7 @@ from spanpost.settings.desk import DeskSettings
 from spanpost.settings.gateway import is_loopback
 
 if TYPE_CHECKING:
+    from spanpost.desk.api.oidc import Oidc
     from spanpost.desk.api.parts import Parts
     from spanpost.ledger.base import Browses
     from spanpost.pipeline import Pipeline
@@ -96,10 +98,39 @@ def go_by(parts: Parts, settings: Settings) -> None:
     parts.rules = msgspec.structs.replace(rules, rules=(*rules.rules, *BY_ROLE))
     parts.hosts = settings.api.hosts
     parts.heartbeat = settings.api.heartbeat.total_seconds()
+    parts.oidc = oidc_of(settings)
+    if settings.oidc is not None:
+        parts.hosts = (*parts.hosts, urlsplit(settings.oidc.public_url).netloc.lower())
     # Where anybody is asked for a token, for whatever, nobody looks without one.
-    is_guarded = bool(desk.tokens) or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
+    is_guarded = (
+        bool(desk.tokens)
+        or settings.oidc is not None
+        or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
+    )
     parts.local_tenant = None if is_guarded else settings.intake.tenant
     parts.local_roles = frozenset({"viewer", *settings.api.local_roles})
+
+
+def oidc_of(settings: Settings) -> Oidc | None:
+    """Return where people log in."""
+    from spanpost.desk.api.oidc import Oidc, Terms
+
+    room = settings.oidc
+    if room is None:
+        return None
+    terms = Terms(
+        issuer=room.issuer,
+        client_id=room.client_id,
+        client_secret=room.client_secret.get_secret_value() if room.client_secret is not None else "",
+        public_url=room.public_url,
+        scopes=room.scopes,
+        tenant=room.tenant if room.tenant is not None else settings.intake.tenant,
+        tenant_claim=room.tenant_claim,
+        roles_claim=room.roles_claim,
+        roles=room.roles,
+        default_roles=room.default_roles,
+    )
+    return Oidc(terms, room.secret, room.session.total_seconds())
 
 
 class ApiHall(LedgerHall):

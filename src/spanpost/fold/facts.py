@@ -132,10 +132,21 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             entries[entry] = fact
             cap = _CAPS.get(map_name, MAP_CAP)
             if len(entries) > cap:
-                # Of questions the newest stay: by rank, which only grows, so that this too is the same in any order.
-                del entries[max(entries) if map_name != "asks" else min(entries, key=lambda e: (*entries[e][:3], e))]
+                del entries[self._spare(map_name, entries)]
         elif _is_greater(fact, known):
             entries[entry] = fact
+
+    def _spare(self, map_name: str, entries: dict[str, Fact]) -> str:
+        """Return the entry that goes, of a map with one too many."""
+        if map_name == "asks":
+            # Of questions the newest stay: by rank, which only grows, so that this too is the same in any order.
+            return min(entries, key=lambda e: (*entries[e][:3], e))
+        if map_name == "answers":
+            # A question that is kept keeps its answer, else it would be open again. Of the others the oldest goes.
+            asked = {entry.partition("\0")[0] for entry in self.maps.get("asks", ())}
+            spare = [e for e in entries if e.partition("\0")[0].partition("\1")[0] not in asked]
+            return max(spare or entries, key=lambda e: (entries[e][1], e))
+        return max(entries)
 
     def merge(self, other: Facts) -> None:
         """Take in what the other knows."""

@@ -13,8 +13,10 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.browsing import News
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.context import Forecast
+from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 from spanpost.domain.totals import Totals, totals
@@ -96,6 +98,45 @@ def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
         "status": checkpoint.status,
         "text": checkpoint.text,
         "at": rfc3339(checkpoint.at),
+    }
+
+
+def news_json(one: News) -> dict[str, Any]:
+    """Return a checkpoint of the stream."""
+    checkpoint, task = one.checkpoint, one.task
+    return checkpoint_json(checkpoint, task.task_id) | {
+        "detail": checkpoint.detail or None,
+        "ref": checkpoint.ref or None,
+        "progress": checkpoint.progress,
+        "task_uid": str(task.uid),
+        "root_uid": str(task.root_uid or task.uid),
+        "task_name": task.name or None,
+        "agent_name": task.agent_name,
+        "task_status": task.status,
+    }
+
+
+def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
+    """Return a question to a person."""
+    return {
+        "key": str(row.key),
+        "id": row.approval_id,
+        "state": str(row.state),
+        "task_uid": str(row.task_uid),
+        "task_id": task.task_id if task is not None else None,
+        "task_name": (task.name or None) if task is not None else None,
+        "agent_name": task.agent_name if task is not None else None,
+        "question": row.question or None,
+        "detail": row.detail or None,
+        "options": list(row.options),
+        "risk": row.risk or None,
+        "requested_at": rfc3339(row.requested_at),
+        "expires_at": rfc3339(row.expires_at),
+        "decision": row.decision or None,
+        "by": row.by or None,
+        "comment": row.comment or None,
+        "source": row.source or None,
+        "decided_at": rfc3339(row.decided_at),
     }
 
 

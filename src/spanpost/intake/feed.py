@@ -55,24 +55,32 @@ class Receive(Protocol):
 
 
 class _Waiter:
-    """Somebody waits until everything queued before has been handed on."""
+    """Somebody waits until everything queued before has been handed on.
 
-    __slots__ = ("_done", "is_ok")
+    Made of a bare lock: a signal's handler may wait for it in the middle of the same thread's wait, and an `Event` is locked there
+    between two steps, so that both would wait for ever.
+    """
+
+    __slots__ = ("_closed", "is_ok", "is_settled")
 
     def __init__(self) -> None:
-        self._done = threading.Event()
+        self._closed = threading.Lock()
+        self._closed.acquire()
+        self.is_settled = False
         self.is_ok = False
 
     def settle(self, is_ok: bool) -> None:
-        self.is_ok = is_ok
-        self._done.set()
-
-    @property
-    def is_settled(self) -> bool:
-        return self._done.is_set()
+        """Let all go on that wait. The first time counts."""
+        if not self.is_settled:
+            self.is_ok, self.is_settled = is_ok, True
+            self._closed.release()
 
     def wait(self, timeout: float) -> bool:
-        return self._done.wait(timeout) and self.is_ok
+        if not self.is_settled:
+            if not self._closed.acquire(timeout=timeout):
+                return False
+            self._closed.release()  # for whoever waits beside
+        return self.is_ok
 
 
 class Feed:

@@ -19,6 +19,8 @@ from spanpost.settings.gateway import GatewaySettings as GatewaySettings
 from spanpost.settings.gateway import TokenSettings as TokenSettings
 from spanpost.settings.house import PREFIX as PREFIX
 from spanpost.settings.house import TASK_VARIABLE as TASK_VARIABLE
+from spanpost.settings.house import TOKEN_VARIABLE as TOKEN_VARIABLE
+from spanpost.settings.house import URL_VARIABLE as URL_VARIABLE
 from spanpost.settings.house import Models as Models
 from spanpost.settings.house import Settings as Settings
 from spanpost.settings.house import room_model as room_model

@@ -22,6 +22,7 @@ from spanpost.settings.gateway import GatewaySettings
 from spanpost.settings.intake import IntakeSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.metrics import MetricsSettings
+from spanpost.settings.oidc import OidcSettings
 from spanpost.settings.results import ResultsSettings
 from spanpost.settings.room import Room
 from spanpost.settings.routes import NewsSettings, RouteSettings
@@ -36,6 +37,9 @@ Models: TypeAlias = Mapping[str, type[SinkSettings]]
 PREFIX: Final = "SPANPOST_"
 #: No setting: where a shell script keeps the task that `spanpost emit` tells of.
 TASK_VARIABLE: Final = "SPANPOST_TASK"
+#: No settings: the gateway whose API the command line asks, and the token for that.
+URL_VARIABLE: Final = "SPANPOST_URL"
+TOKEN_VARIABLE: Final = "SPANPOST_TOKEN"
 
 
 class Settings(BaseSettings):
@@ -51,6 +55,7 @@ class Settings(BaseSettings):
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     desk: DeskSettings | None = None
+    oidc: OidcSettings | None = None
     api: ApiSettings = Field(default_factory=lambda: ApiSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
@@ -108,7 +113,7 @@ def room_model(name: str) -> type[BaseModel]:
 
 def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
     """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
-    names = {CONFIG_VARIABLE, TASK_VARIABLE, PREFIX + "ROUTES"}
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
     rooms: dict[str, type[BaseModel]] = {room: room_model(room) for room in Settings.model_fields if room != "routes"}
     for room, model in (rooms | dict(models_installed() if sinks is None else sinks)).items():
         names.update(variable(room, field) for field in model.model_fields)

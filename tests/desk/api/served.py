@@ -39,6 +39,7 @@ class Served:
         self.gateway = Gateway(load(**(given | settings)))
         self._clients: list[httpx.Client] = []
         self._traces = 0
+        self._is_stopped = False
 
     def __enter__(self) -> Served:
         self.gateway.start()
@@ -47,7 +48,13 @@ class Served:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for client in self._clients:
             client.close()
-        self.gateway.stop()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the gateway, once."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self.gateway.stop()
 
     @property
     def url(self) -> str:

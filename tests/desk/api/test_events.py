@@ -204,7 +204,7 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
         assert served.as_of("viewer").get("/api/me").status_code == 401  # its token was taken back
         with streamed(served.as_of("operator")) as last:
             begun(last)
-            ending = threading.Thread(target=gateway.stop)
+            ending = threading.Thread(target=served.stop)
             ending.start()
             assert list(last)[-1]["comment"].startswith("the stream ends")
             ending.join()

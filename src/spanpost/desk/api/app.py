@@ -8,7 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
-from spanpost.desk.api import acts, events, tasks, views
+from spanpost.desk.api import acts, events, oidc, tasks, views
 from spanpost.desk.api.errors import ALWAYS, Guarded, Receive, Scope, Send, handle_errors
 from spanpost.desk.api.parts import Parts
 
@@ -32,7 +32,7 @@ def application(parts: Parts, drawing: views.Views) -> Guarded:
     app.state.views = drawing
     handle_errors(app)
     # First what ends in a word: an id may hold slashes.
-    for router in (events.router, acts.router, views.router, tasks.router):
+    for router in (oidc.router, events.router, acts.router, views.router, tasks.router):
         app.include_router(router)
     return Guarded(_packed(app))
 

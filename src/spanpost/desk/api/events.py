@@ -20,10 +20,11 @@ from spanpost.desk.api.errors import INVALID, NOT_FOUND, Receive, Refused, Scope
 from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.parts import TheParts, Who
 from spanpost.desk.api.stream import Hub
-from spanpost.desk.api.telling import dumped, news_json, task_summary
+from spanpost.desk.api.telling import dumped, task_summary
 from spanpost.domain.browsing import News, Position, TaskFilter
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.tasks import Task
+from spanpost.fold.report import news_json
 
 router = APIRouter(tags=["events"])
 

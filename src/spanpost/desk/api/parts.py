@@ -41,8 +41,8 @@ class Parts:
         self.resolvers = resolvers
         self.watch = watch
         self.tokens = Tokens()
-        #: People who have logged in; None where nobody can.
-        self.sessions: Sessions | None = None
+        #: Where people log in; None where nobody can.
+        self.oidc: Any = None
         self.rules = Rules(rules=BY_ROLE)
         #: Whose tasks this machine may see without a token; None: nobody's.
         self.local_tenant: str | None = None
@@ -66,13 +66,14 @@ class Parts:
                 raise Refused(401, "unauthenticated", "the token is not known here", headers=_BEARER)
             return found
         self.refuse_foreign(request)
-        if self.sessions is not None:
-            person = self.sessions.find(request.cookies.get(COOKIE))
+        if self.oidc is not None:
+            sessions: Sessions = self.oidc.sessions
+            person = sessions.find(request.cookies.get(COOKIE))
             if person is not None:
                 return person
         if self.local_tenant is not None and _is_local(request):
             return Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles)
-        way = "; or log in at /api/login" if self.sessions is not None else ""
+        way = "; or log in at /api/login" if self.oidc is not None else ""
         raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
 
     def refuse_foreign(self, request: Request) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from spanpost.desk.api.cursors import written
-from spanpost.domain.browsing import Happening, News, Page, Question, Stats, Sums
+from spanpost.domain.browsing import Happening, Page, Question, Stats, Sums
 from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.tasks import Task
-from spanpost.fold.report import checkpoint_json, rfc3339, task_json
+from spanpost.fold.report import question_json, rfc3339, task_json
 
 _DETAILS = ("steps", "artifacts", "approvals", "error", "totals")
 
@@ -111,30 +111,6 @@ def task_whole(task: Task, children: Iterable[Task], questions: Iterable[Approva
     }
 
 
-def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
-    """Return a question to a person."""
-    return {
-        "key": str(row.key),
-        "id": row.approval_id,
-        "state": str(row.state),
-        "task_uid": str(row.task_uid),
-        "task_id": task.task_id if task is not None else None,
-        "task_name": (task.name or None) if task is not None else None,
-        "agent_name": task.agent_name if task is not None else None,
-        "question": row.question or None,
-        "detail": row.detail or None,
-        "options": list(row.options),
-        "risk": row.risk or None,
-        "requested_at": rfc3339(row.requested_at),
-        "expires_at": rfc3339(row.expires_at),
-        "decision": row.decision or None,
-        "by": row.by or None,
-        "comment": row.comment or None,
-        "source": row.source or None,
-        "decided_at": rfc3339(row.decided_at),
-    }
-
-
 def asked_json(question: Question) -> dict[str, Any]:
     """Return a question as it stands in a list."""
     return question_json(question.row, question.task)
@@ -179,19 +155,4 @@ def stats_json(stats: Stats, since: datetime, until: datetime) -> dict[str, Any]
         "agents": [sums(one, "agent_name") for one in stats.agents],
         "days": [sums(one, "day") for one in stats.days],
         "statuses": [sums(one, "status") for one in stats.statuses],
-    }
-
-
-def news_json(one: News) -> dict[str, Any]:
-    """Return a checkpoint of the stream."""
-    checkpoint, task = one.checkpoint, one.task
-    return checkpoint_json(checkpoint, task.task_id) | {
-        "detail": checkpoint.detail or None,
-        "ref": checkpoint.ref or None,
-        "progress": checkpoint.progress,
-        "task_uid": str(task.uid),
-        "root_uid": str(task.root_uid or task.uid),
-        "task_name": task.name or None,
-        "agent_name": task.agent_name,
-        "task_status": task.status,
     }

@@ -1,0 +1,95 @@
+"""Which tasks ``spanpost tasks`` lists, from the database or from a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spanpost.cli import tables
+from spanpost.cli.options import ask
+from spanpost.domain.browsing import TaskFilter
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.tasks import Task
+from spanpost.fold.report import rfc3339, task_json
+
+if TYPE_CHECKING:
+    from spanpost.settings import Settings
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for on the command line."""
+
+    words: Mapping[str, tuple[str, ...]]
+    q: str
+    since: datetime | None
+    roots: bool
+    tenant: str | None
+    task_id: str | None
+    limit: int
+
+    @property
+    def is_narrow(self) -> bool:
+        """True where not all tasks were asked for."""
+        return any(self.words.values()) or bool(self.q or self.since or self.roots or self.tenant or self.task_id)
+
+    def in_ledger(self, settings: Settings) -> list[tuple[Task, dict[str, Any]]]:
+        """Return tasks of the database, each with its JSON."""
+        if self.task_id is not None:
+            from spanpost.ledger.base import TaskQuery
+
+            query = TaskQuery(tenant=self.tenant, task_id=self.task_id, limit=self.limit)
+            found = [task for task in ask(settings, lambda ledger: ledger.tasks(query)) if self._filter.takes(task)]
+        else:
+            found = ask(settings, lambda ledger: ledger.browse.tasks(self._filter, None, self.limit)).items
+        return [(task, task_json(task)) for task in found]
+
+    @property
+    def _filter(self) -> TaskFilter:
+        words = self.words
+        return TaskFilter(
+            tenant=self.tenant,
+            statuses=words["status"],
+            agents=words["agent"],
+            topics=words["topic"],
+            types=words["type"],
+            environments=words["environment"],
+            q=self.q,
+            since=self.since,
+            is_root=self.roots,
+            shows_all=True,
+        )
+
+    def at_gateway(self, url: str) -> list[tuple[Task, dict[str, Any]]]:
+        """Return tasks of a gateway, each with its JSON."""
+        from urllib.parse import quote
+
+        from spanpost.cli.remote import Remote, task_of
+
+        if self.tenant is not None:
+            raise ConfigError("--tenant: at a gateway the token says whose tasks they are; leave it out")
+        with Remote(url) as remote:
+            if self.task_id is not None:
+                told = [remote.get(f"/api/tasks/{quote(self.task_id, safe='')}", {})]
+            else:
+                asked = {**self.words, "q": self.q, "since": rfc3339(self.since), "roots": self.roots, "all": True}
+                told = remote.items("/api/tasks", asked, self.limit)
+        return [(task_of(one), one) for one in told]
+
+
+def time_of(said: str | None) -> datetime | None:
+    """Return a moment that is written as RFC 3339, or as how long ago (36h, 7d, 2w). Raises `ConfigError`."""
+    if said is None:
+        return None
+    try:
+        at = datetime.fromisoformat(said)
+    except ValueError:
+        try:
+            return datetime.now(UTC) - tables.age(said)
+        except (ConfigError, OverflowError):
+            raise ConfigError(
+                f"--since {said[:50]}: a time is meant, as in 2026-03-01T12:00:00Z, or how long ago, as in 7d"
+            ) from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -1,0 +1,167 @@
+"""The command line at a gateway's API: where it is, what it answers, and its stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+
+from spanpost.domain.errors import ConfigError, SpanpostError
+from spanpost.domain.tasks import Task
+from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", envvar=URL_VARIABLE, help=f"Ask the API of this gateway, with the token in {TOKEN_VARIABLE}.",
+    ),
+]  # fmt: skip
+#: Between two tries to follow again, first and longest, seconds; and how long an answer is waited for.
+_AGAIN: Final = (1.0, 15.0)
+_TIMEOUT: Final = 30.0
+_PAGE: Final = 200
+
+
+class Answered(SpanpostError):
+    """The gateway refused, or could not."""
+
+
+class Remote:
+    """A gateway's API. Used in a block."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import httpx
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"--url: {error.name} is missing; install it with: pip install 'spanpost[api]'") from None
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._failures = (httpx.HTTPError, httpx.InvalidURL)
+        try:
+            self._client = httpx.Client(base_url=url.rstrip("/").removesuffix("/api"), headers=headers, timeout=_TIMEOUT)
+        except (httpx.InvalidURL, UnicodeError, ValueError):
+            raise ConfigError("--url is no address; write it as http://host:4318") from None
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def get(self, path: str, asked: Mapping[str, Any]) -> Any:
+        """Return an answer. Raises `Answered`."""
+        return self._ask("GET", path, params=_said(asked))
+
+    def post(self, path: str, body: Mapping[str, Any], once: str) -> Any:
+        """Do something, once however often it is tried. Raises `Answered`."""
+        return self._ask("POST", path, json=dict(body), headers={"idempotency-key": once})
+
+    def items(self, path: str, asked: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
+        """Return a list, of at most so many, page by page."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(found) < most:
+            more = {"cursor": cursor} if cursor else {}
+            page = self.get(path, {**asked, "limit": min(_PAGE, most - len(found)), **more})
+            found += page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                break
+        return found
+
+    def follow(self, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield events for ever; what breaks is taken up where it was. Raises `Answered` for what will not become better."""
+        place, pause = "", _AGAIN[0]
+        while True:
+            try:
+                headers = {"last-event-id": place} if place else {}
+                with self._client.stream("GET", "/api/events", params=_said(asked), headers=headers, timeout=90.0) as answer:
+                    if answer.status_code != 200:
+                        answer.read()
+                        self._refuse(answer, is_final=answer.status_code < 500)
+                    else:
+                        pause = _AGAIN[0]
+                        for event in _events(answer.iter_lines()):
+                            place = event.get("id", place)
+                            if "event" in event:
+                                yield event
+            except self._failures as error:
+                print(f"spanpost: the gateway cannot be reached ({type(error).__name__}), trying again", file=sys.stderr)
+            time.sleep(pause)
+            pause = min(pause * 2, _AGAIN[1])
+
+    def _ask(self, method: str, path: str, **given: Any) -> Any:
+        try:
+            answer = self._client.request(method, path, **given)
+        except self._failures as error:
+            raise Answered(f"the gateway cannot be reached ({type(error).__name__}); check --url") from None
+        if answer.status_code >= 300:
+            self._refuse(answer, is_final=True)
+        try:
+            return answer.json()
+        except ValueError:
+            raise Answered("what answers there is no spanpost; check --url") from None
+
+    @staticmethod
+    def _refuse(answer: Any, *, is_final: bool) -> None:
+        try:
+            error = answer.json()["error"]
+            said = f"{error['message']}{' (' + error['field'] + ')' if error.get('field') else ''}"
+        except (ValueError, KeyError, TypeError):
+            said = f"it answers {answer.status_code}; is there a spanpost with spanpost[api]?"
+        if answer.status_code == 401:
+            said += f"; the token is read from {TOKEN_VARIABLE}"
+        if is_final:
+            raise Answered(f"the gateway: {said}")
+        print(f"spanpost: the gateway: {said}, trying again", file=sys.stderr)
+
+
+def _said(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if value not in (None, "", False, (), [])}
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    event: dict[str, Any] = {}
+    for line in lines:
+        if not line:
+            if event:
+                yield event
+            event = {}
+            continue
+        name, _, value = line.partition(":")
+        if name:
+            value = value.removeprefix(" ")
+            event[name] = json.loads(value) if name == "data" else value
+
+
+def task_of(told: Mapping[str, Any]) -> Task:
+    """Return a task of the API's, as far as tables show it."""
+
+    def at(name: str) -> datetime | None:
+        return datetime.fromisoformat(told[name]) if told.get(name) else None
+
+    same = (
+        "task_id", "agent_name", "status", "progress", "action", "llm_calls", "tool_calls", "tool_errors", "input_tokens",
+        "output_tokens", "unpriced_calls", "context_used_tokens", "context_window_tokens",
+    )  # fmt: skip
+    return Task(
+        uid=UUID(told["uid"]),
+        tenant=told["tenant"],
+        parent_uid=UUID(told["parent_uid"]) if told.get("parent_uid") else None,
+        name=told["name"] or "",
+        is_inferred=told["inferred"],
+        started_at=at("started_at"),
+        ended_at=at("ended_at"),
+        cost_usd=Decimal(told["cost_usd"]) if told.get("cost_usd") else None,
+        context_window_source=told.get("context_window_source") or "",
+        **{name: told[name] for name in same},
+    )

@@ -1,0 +1,115 @@
+"""``spanpost watch``: what is told of tasks, as it happens, from the database or from a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from spanpost.cli.options import DatabaseUrl, DataDir, opened, settings_of
+from spanpost.cli.remote import Url
+from spanpost.domain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spanpost.domain.browsing import TaskFilter
+    from spanpost.settings import Settings
+
+#: Between two looks into the database, seconds; and how much is read at once.
+_LOOK: Final = 0.5
+_PAGE: Final = 200
+
+
+def watch(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on a line for each.")] = False,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only what is told in this status.")
+    ] = None,
+    agent: Annotated[list[str] | None, typer.Option("--agent", metavar="NAME", help="Only tasks of this agent.")] = None,
+    topic: Annotated[list[str] | None, typer.Option("--topic", metavar="NAME", help="Only tasks with this topic.")] = None,
+    q: Annotated[str, typer.Option("--search", metavar="TEXT", help="Only tasks that say this in name, action, id or agent.")] = "",
+    task: Annotated[str | None, typer.Option("--id", metavar="ID", help="Only this task and those below it.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose tasks, in the database.")] = None,
+    count: Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Leave after so many.")] = None,
+    url: Url = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print what is told of tasks as it happens, from now on, until Ctrl-C."""
+    from spanpost.conventions import STATUSES
+
+    for one in status or ():
+        if one not in STATUSES:
+            raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
+    tell = _line if as_json else _row
+    if url is not None:
+        from spanpost.cli.remote import Remote
+
+        asked = {"status": status, "agent": agent, "topic": topic, "q": q, "task": task, "event": "checkpoint"}
+        with Remote(url) as remote:
+            news = (event["data"] for event in remote.follow(asked) if event["event"] == "checkpoint")
+            for told in itertools.islice(news, count):
+                tell(told)
+        return
+    from spanpost.domain.browsing import TaskFilter
+
+    settings = settings_of(database_url, data_dir)
+    found = TaskFilter(
+        tenant=tenant if tenant is not None else settings.intake.tenant, agents=tuple(agent or ()), topics=tuple(topic or ()), q=q
+    )
+    asyncio.run(_watch(settings, found, tuple(status or ()), task, count, tell))
+
+
+async def _watch(
+    settings: Settings,
+    asked: TaskFilter,
+    statuses: tuple[str, ...],
+    ref: str | None,
+    count: int | None,
+    tell: Callable[[Any], None],
+) -> None:
+    left = count
+    async for told in _news(settings, asked, statuses, ref):
+        tell(told)
+        left = left - 1 if left is not None else None
+        if left == 0:
+            return
+
+
+async def _news(settings: Settings, asked: TaskFilter, statuses: tuple[str, ...], ref: str | None) -> AsyncIterator[dict[str, Any]]:
+    from spanpost.domain.errors import LedgerUnavailable
+    from spanpost.fold.report import news_json
+
+    async with opened(settings) as ledger:
+        uid = None
+        if ref is not None:
+            task = await ledger.browse.task(asked.tenant or "", ref)
+            if task is None:
+                raise ConfigError(f"--id {ref[:100]}: no task of tenant {asked.tenant!r} is known by that id")
+            uid = task.uid
+        place = await ledger.browse.head()
+        while True:
+            try:
+                page = await ledger.browse.news(place, _PAGE, asked.tenant)
+            except LedgerUnavailable:
+                page = []  # it is away for a while; what is told meanwhile is read afterwards
+            for one in page:
+                place = one.position
+                is_of = uid is None or uid in (one.task.uid, one.task.parent_uid, one.task.root_uid)
+                if is_of and asked.takes(one.task) and (not statuses or one.checkpoint.status in statuses):
+                    yield news_json(one)
+            if len(page) < _PAGE:
+                await asyncio.sleep(_LOOK)
+
+
+def _line(told: Mapping[str, Any]) -> None:
+    print(json.dumps(told), flush=True)
+
+
+def _row(told: Mapping[str, Any]) -> None:
+    from spanpost.cli import tables
+
+    tables.print_event(told)

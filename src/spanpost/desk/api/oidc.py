@@ -1,0 +1,250 @@
+"""People log in: OpenID Connect, authorization code with PKCE. What the provider says is believed only as its keys sign it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+import msgspec
+from fastapi import APIRouter, Request
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from starlette.responses import RedirectResponse, Response
+
+from spanpost.desk.api.callers import Caller, Role
+from spanpost.desk.api.errors import Refused
+from spanpost.desk.api.parts import TheParts
+from spanpost.desk.api.sessions import COOKIE, Sessions, Signer
+
+router = APIRouter(include_in_schema=False)
+
+_LOGIN: Final = "spanpost_login"
+#: How long logging in may take; how long what the provider says of itself is believed; what its answers may take. Seconds.
+_PATIENCE, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
+_LEEWAY: Final = 60
+_ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+_MOST: Final = 1024 * 1024
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a login while somebody is at the provider, in a signed cookie."""
+
+    state: str
+    nonce: str
+    verifier: str
+    next: str
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider is used, and what its claims mean here."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    public_url: str
+    scopes: tuple[str, ...]
+    tenant: str
+    tenant_claim: str
+    roles_claim: str
+    roles: Mapping[str, tuple[str, ...]]
+    default_roles: tuple[str, ...]
+
+
+class Oidc:
+    """A provider, and those who log in there. `secret` signs sessions, which hold for `seconds`."""
+
+    def __init__(self, terms: Terms, secret: bytes, seconds: float) -> None:
+        self.terms = terms
+        self.sessions = Sessions(secret, seconds)
+        self._signer = Signer(secret, "login")
+        self._said: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._keys: KeySet | None = None
+
+    @property
+    def is_secure(self) -> bool:
+        """True where people come by HTTPS: cookies go nowhere else then."""
+        return self.terms.public_url.startswith("https://")
+
+    @property
+    def _callback(self) -> str:
+        return f"{self.terms.public_url}/api/login/callback"
+
+    async def begin(self, then: str) -> tuple[str, str]:
+        """Return where to send somebody who logs in, and the cookie that goes along. Raises `Refused`."""
+        asked = Asked(
+            state=secrets.token_urlsafe(24), nonce=secrets.token_urlsafe(24), verifier=secrets.token_urlsafe(48), next=then
+        )
+        challenge = urlsafe_b64encode(sha256(asked.verifier.encode()).digest()).decode().rstrip("=")
+        query = {
+            "response_type": "code",
+            "client_id": self.terms.client_id,
+            "redirect_uri": self._callback,
+            "scope": " ".join(self.terms.scopes),
+            "state": asked.state,
+            "nonce": asked.nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        endpoint = str((await self._provider())["authorization_endpoint"])
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", self._signer.sign(asked, _PATIENCE)
+
+    async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
+        """Return who came back from the provider, and where they wanted to go. Raises `Refused`."""
+        value = self._signer.read(cookie)
+        asked = msgspec.convert(value, Asked) if value is not None else None
+        if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
+            raise Refused(403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login")
+        provider = await self._provider()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._callback,
+            "client_id": self.terms.client_id,
+            "code_verifier": asked.verifier,
+        }
+        if self.terms.client_secret:
+            form["client_secret"] = self.terms.client_secret
+        told = await _ask("POST", str(provider["token_endpoint"]), form)
+        return self.person_of(await self._claims(told, provider, asked.nonce)), asked.next
+
+    async def _claims(self, told: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        token = told.get("id_token")
+        if not isinstance(token, str):
+            raise Refused(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
+        for is_last in (False, True):
+            if self._keys is None or is_last:
+                # They may have been replaced since.
+                self._keys = KeySet.import_key_set(await _ask("GET", str(provider["jwks_uri"])))  # type: ignore[arg-type]
+            try:
+                found = jwt.decode(token, self._keys, algorithms=_ALGORITHMS)
+                break
+            except (JoseError, ValueError) as error:
+                if is_last:
+                    raise Refused(
+                        403, "login_failed", f"the provider's ID token is not to be believed ({type(error).__name__})"
+                    ) from None
+        claims = dict(found.claims)
+        registry = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY,
+            iss={"essential": True, "value": str(provider["issuer"])},
+            aud={"essential": True, "value": self.terms.client_id},
+            exp={"essential": True},
+            sub={"essential": True},
+            nonce={"essential": True, "value": nonce},
+        )
+        try:
+            registry.validate(claims)
+        except JoseError as error:
+            raise Refused(403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})") from None
+        if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self.terms.client_id:
+            raise Refused(403, "login_failed", "the provider's ID token is for several, and was not asked for by us")
+        return claims
+
+    def person_of(self, claims: Mapping[str, Any]) -> Caller:
+        """Return whom claims are about. Raises `Refused` for who has no role here, or no tenant."""
+        terms = self.terms
+        said = claims.get(terms.roles_claim)
+        words = [said] if isinstance(said, str) else [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
+        known = {str(role) for role in Role}
+        roles = {role for word in words for role in terms.roles.get(word, ())} | set(terms.default_roles)
+        tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else terms.tenant
+        email = claims.get("email") if claims.get("email_verified") is True else None
+        name = next((one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)), "")
+        if not roles & known:
+            raise Refused(
+                403, "no_role", f"{name[:200]} has no role here: oidc.roles says whose words of {terms.roles_claim!r} have one"
+            )
+        if not isinstance(tenant, str) or not tenant:
+            raise Refused(403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})")
+        return Caller(
+            provider="oidc",
+            id=str(claims["sub"])[:255],
+            name=name[:200],
+            email=email[:320] if isinstance(email, str) else "",
+            tenant=tenant[:200],
+            roles=frozenset(roles & known),
+        )
+
+    async def _provider(self) -> dict[str, Any]:
+        at, said = self._said
+        if not said or time.monotonic() - at > _BELIEVED:
+            said = await _ask("GET", f"{self.terms.issuer}/.well-known/openid-configuration")
+            missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
+            if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
+                raise Refused(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
+            self._said = (time.monotonic(), said)
+        return said
+
+
+async def _ask(method: str, url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what the provider answers. Never what was sent: it is secret."""
+    try:
+        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+            answer = await client.request(method, url, data=form, headers={"accept": "application/json"})
+            if answer.status_code != 200 or len(answer.content) > _MOST:
+                raise Refused(503, "login_failed", f"the provider answers {answer.status_code} at {urlsplit(url).path}")
+            told = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise Refused(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
+    if not isinstance(told, dict):
+        raise Refused(503, "login_failed", "the provider answers something else than JSON objects")
+    return told
+
+
+def _own(path: str | None) -> str:
+    """Return a path of ours to go to, and no address of elsewhere."""
+    text = path or "/"
+    is_own = text.startswith("/") and text.isascii() and text.isprintable() and "\\" not in text and not text.startswith("//")
+    return text if is_own else "/"
+
+
+@router.get("/api/login")
+async def login(request: Request, parts: TheParts, next: str | None = None) -> Response:
+    """Send somebody to the provider."""
+    oidc = _oidc(parts, request)
+    url, cookie = await oidc.begin(_own(next))
+    answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
+    answer.set_cookie(
+        _LOGIN, cookie, max_age=int(_PATIENCE), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
+    )
+    return answer
+
+
+@router.get("/api/login/callback")
+async def callback(request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "") -> Response:
+    """Take somebody back from the provider."""
+    oidc = _oidc(parts, request)
+    if error or not code or not state:
+        said = error[:100] if error.isascii() and error.isprintable() else ""
+        raise Refused(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
+    person, then = await oidc.finish(code, state, request.cookies.get(_LOGIN))
+    answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
+    answer.delete_cookie(_LOGIN, path="/api/login")
+    session = oidc.sessions.begin(person)
+    seconds = int(oidc.sessions.seconds)
+    answer.set_cookie(COOKIE, session, max_age=seconds, path="/", secure=oidc.is_secure, httponly=True, samesite="lax")
+    return answer
+
+
+@router.post("/api/logout", status_code=204)
+async def logout(request: Request, parts: TheParts) -> Response:
+    """Forget somebody's session in their browser."""
+    parts.refuse_foreign(request)
+    answer = Response(status_code=204, headers={"cache-control": "no-store"})
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+def _oidc(parts: TheParts, request: Request) -> Oidc:
+    parts.refuse_foreign(request)
+    oidc: Oidc | None = parts.oidc
+    if oidc is None:
+        raise Refused(404, "not_found", "nobody can log in here: set the room oidc, or use a token")
+    return oidc
