@@ -52,8 +52,8 @@ def main() -> None:
         stop = threading.Event()
         try:
             tasks = LiveTasks(gateway.http_url)
-            for first in range(0, asked.tasks, 200):
-                tasks.begin(range(first, min(first + 200, asked.tasks)), name="Upgrade service {n}", agent__repo="acme/shop")
+            for first in range(0, asked.tasks, 50):
+                tasks.begin(range(first, min(first + 50, asked.tasks)), name="Upgrade service {n}", agent__repo="acme/shop")
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
             time.sleep(_SETTLED)

@@ -6,7 +6,11 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+#: A gateway that is busy asks to come back.
+_TRIES = 8
 
 Value = str | int | float | bool
 
@@ -26,7 +30,7 @@ class LiveTasks:
         for number in numbers:
             known = self._attributes(number, attributes)
             self._began[number] = now, known
-            records.append(self._record(number, "agent.span.started", {**known, "span.name": "task", "span.start_unix_nano": now}))
+            records.append(self._record(number, "agent.span.started", known | {"span.name": "task", "span.start_unix_nano": now}))
         self._logs(records)
 
     def tell(self, number: int, message: str = "", name: str = "agent.checkpoint", **attributes: Value) -> None:
@@ -46,7 +50,7 @@ class LiveTasks:
         """Tell a model call that ended."""
         now = time.time_ns()
         call = number * 1_000_000 + now // 1000 % 1_000_000
-        attributes = {
+        attributes: dict[str, Value] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": model,
             "gen_ai.response.id": f"r-{call}",
@@ -84,8 +88,15 @@ class LiveTasks:
 
     def _send(self, signal: str, body: dict[str, Any]) -> None:
         request = Request(f"{self._url}/v1/{signal}", json.dumps(body).encode(), {"content-type": "application/json"})
-        with urlopen(request, timeout=30) as answer:
-            answer.read()
+        for tries in range(_TRIES):
+            try:
+                with urlopen(request, timeout=60) as answer:
+                    answer.read()
+                return
+            except HTTPError as error:
+                if error.code != 503 or tries == _TRIES - 1:
+                    raise
+                time.sleep(float(error.headers.get("retry-after") or 1))
 
 
 def _span(number: int, attributes: Mapping[str, Value], start: int, end: int, **more: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // The board: which page is shown, whether it is live, who looks at it.
 
-import { get, keepToken, token } from "./api.js";
+import { act, get, keepToken, token } from "./api.js";
 import { h, line, put, say } from "./dom.js";
 import { keys } from "./keys.js";
 import { approvals } from "./approvals.js";
@@ -64,6 +64,8 @@ function failure(error) {
 
 function signIn(why) {
   leave();
+  // The gateway says so where people can log in at a provider.
+  const canLogIn = why.includes("/api/login");
   board.title("Sign in");
   const field = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
   const form = h("form", { class: "signin", onsubmit: (event) => {
@@ -72,13 +74,13 @@ function signIn(why) {
     begin();
   } },
   h("h1", {}, "Sign in"),
-  h("p", {}, line(why, 300) || "A token is needed to look in here."),
-  board.login && h("p", {}, h("a", { class: "button primary", href: board.login }, "Sign in with your organisation")),
-  h("label", { for: "token" }, "Token"), field,
+  h("p", {}, canLogIn ? "Who looks in here is asked first." : line(why, 300)),
+  canLogIn && h("a", { class: "button primary", href: `/api/login?next=${encodeURIComponent(location.pathname + location.search)}` }, "Sign in with your organisation"),
+  h("label", { for: "token" }, canLogIn ? "Or a token" : "Token"), field,
   h("p", { class: "small" }, "It is kept in this tab alone, and goes when you close it."),
-  h("button", { type: "submit", class: "primary" }, "Sign in"));
+  h("button", { type: "submit", class: canLogIn ? "" : "primary" }, "Sign in"));
   put(page, form);
-  field.focus();
+  form.querySelector(canLogIn ? "a" : "input").focus();
 }
 
 let end = null;
@@ -140,12 +142,11 @@ async function begin() {
   try {
     const me = await get("/api/me");
     board.me = me;
-    board.login = me?.login_url ?? null;
     whose(me);
   } catch (error) {
     board.me = null;
     if (error.status === 401 || error.status === 403) {
-      signIn(token() ? error.message : "");
+      signIn(error.message);
       return;
     }
     // Pages say themselves that the gateway is away.
@@ -156,7 +157,14 @@ async function begin() {
 function whose(me) {
   const place = document.getElementById("me");
   const name = line(me?.name ?? me?.email ?? "", 60);
-  put(place, name, token() && h("button", { type: "button", class: "quiet", onclick: () => { keepToken(""); location.reload(); } }, "Sign out"));
+  const isKnown = token() || me?.provider === "oidc";
+  put(place, name, isKnown && h("button", { type: "button", class: "quiet", onclick: signOut }, "Sign out"));
+}
+
+async function signOut() {
+  if (!token()) await act("/api/logout", {}).catch(() => null);
+  keepToken("");
+  location.assign("/");
 }
 
 begin();
