@@ -1,5 +1,5 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands,
-metrics.md from the metrics, dialects.md from the dialects and the recordings.
+metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the OpenAPI document.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
 """
@@ -10,7 +10,7 @@ import json
 import types
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 import typer
 from prometheus_client.metrics import MetricWrapperBase
@@ -19,6 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from spanpost.cli.program import program
+from spanpost.desk.api.app import application
+from spanpost.desk.api.parts import Parts
 from spanpost.fold.read import DIALECTS
 from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
@@ -130,6 +132,64 @@ def metrics_page() -> str:
         ),
     ]
     return "\n\n".join([*parts, "\n".join(rows), *lists]) + "\n"
+
+
+def api_page() -> str:
+    """Return the reference of the HTTP API, of its OpenAPI document."""
+    document = application(Parts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    parts = [
+        "# HTTP API",
+        "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
+        "How to use it, who may, and the stream of events: [use the API](../how-to/use-the-api.md). Every answer but `/api/events` is JSON; a "
+        'time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is `{"error": {"code", "message", "field"}}`. Lists '
+        "come by page: `next` is the `cursor` (of timelines `after`) of the next one. Where an id of a task is asked for, its task id, "
+        "its `uid` and its trace's id are all good.",
+    ]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
+            rows = ["| parameter | in | type | meaning |", "|---|---|---|---|"]
+            for one in operation.get("parameters", ()):
+                schema = one["schema"]
+                rows.append(f"| `{one['name']}` | {one['in']} | {_schema(schema)} | {one.get('description', '')} |")
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            for name, field in _fields(document, body):
+                rows.append(f"| `{name}` | body | {_schema(field)} | {field.get('description', '')} |")
+            if len(rows) > 2:
+                parts.append("\n".join(rows))
+            good = operation["responses"]["200"]
+            shape = next((_schema(one["schema"]) for kind, one in good["content"].items() if kind == "application/json"), "")
+            others = ", ".join(sorted(status for status in operation["responses"] if status != "200"))
+            parts.append(f"Answers {shape or good['description']}; else {others}.")
+    parts.append("# Shapes")
+    for name, schema in sorted(document["components"]["schemas"].items()):
+        rows = ["| field | type | meaning |", "|---|---|---|"]
+        rows += [f"| `{key}` | {_schema(one)} | {one.get('description', '')} |" for key, one in schema.get("properties", {}).items()]
+        parts.append(f"## {name}\n\n{schema.get('description', '')}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(document: dict[str, Any], schema: dict[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
+    for one in (schema or {}).get("anyOf", [schema or {}]):
+        if "$ref" in one:
+            return list(document["components"]["schemas"][one["$ref"].rpartition("/")[2]]["properties"].items())
+    return []
+
+
+def _schema(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_schema(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{one}`" for one in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if schema.get("type") == "array":
+        return f"list of {_schema(schema['items'])}"
+    words = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false", "null": "null", "object": "object"}
+    return words.get(schema.get("type", ""), "anything") if schema.get("format") != "date-time" else "time"
 
 
 def _command(command: Any, name: str) -> list[str]:
@@ -266,3 +326,4 @@ if __name__ == "__main__":
     (PAGES / "cli.md").write_text(cli_page())
     (PAGES / "metrics.md").write_text(metrics_page())
     (PAGES / "dialects.md").write_text(dialects_page())
+    (PAGES / "api.md").write_text(api_page())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: Between two looks into the database, seconds; and how much is read at once.
 _LOOK: Final = 0.5
 _PAGE: Final = 200
+_BEGUN: Final = "watching; stop with Ctrl-C"
 
 
 def watch(
@@ -50,8 +52,7 @@ def watch(
 
         asked = {"status": status, "agent": agent, "topic": topic, "q": q, "task": task, "event": "checkpoint"}
         with Remote(url) as remote:
-            news = (event["data"] for event in remote.follow(asked) if event["event"] == "checkpoint")
-            for told in itertools.islice(news, count):
+            for told in itertools.islice(_followed(remote.follow(asked)), count):
                 tell(told)
         return
     from spanpost.domain.browsing import TaskFilter
@@ -61,6 +62,16 @@ def watch(
         tenant=tenant if tenant is not None else settings.intake.tenant, agents=tuple(agent or ()), topics=tuple(topic or ()), q=q
     )
     asyncio.run(_watch(settings, found, tuple(status or ()), task, count, tell))
+
+
+def _followed(events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    has_begun = False
+    for event in events:
+        if event["event"] == "checkpoint":
+            yield event["data"]
+        elif event["event"] == "hello" and not has_begun:
+            has_begun = True
+            print(_BEGUN, file=sys.stderr, flush=True)
 
 
 async def _watch(
@@ -91,6 +102,7 @@ async def _news(settings: Settings, asked: TaskFilter, statuses: tuple[str, ...]
                 raise ConfigError(f"--id {ref[:100]}: no task of tenant {asked.tenant!r} is known by that id")
             uid = task.uid
         place = await ledger.browse.head()
+        print(_BEGUN, file=sys.stderr, flush=True)
         while True:
             try:
                 page = await ledger.browse.news(place, _PAGE, asked.tenant)

@@ -29,14 +29,14 @@ def tokens() -> list[dict[str, Any]]:
 class Served:
     """Runs in the block. `as_of(role)` is a client with that role's token; `theirs` is another tenant's."""
 
-    def __init__(self, dsn: str, **settings: Any) -> None:
+    def __init__(self, dsn: str | None, **settings: Any) -> None:
         given: dict[str, Any] = {
-            "database": {"url": dsn},
+            "database": {"url": dsn} if dsn is not None else {},
             "gateway": {"http_port": 0, "grpc_port": -1},
             "desk": {"tokens": tokens()},
             "api": {"heartbeat": 1},
         }
-        self.gateway = Gateway(load(**(given | settings)))
+        self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))
         self._clients: list[httpx.Client] = []
         self._traces = 0
         self._is_stopped = False

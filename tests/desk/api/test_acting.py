@@ -137,6 +137,7 @@ def test_pages_of_elsewhere_cannot_act(served: Served) -> None:
     """Without a token nothing is done here, whatever a page of elsewhere has a browser send; with one its Host does not matter."""
     task = served.task("elsewhere")
     path = f"/api/tasks/{task['uid']}/cancel"
-    assert served.client(origin="http://evil.example").post(path).status_code == 403
-    assert served.client(host="evil.example").get("/api/me").json()["error"]["code"] == "unknown_host"
+    for headers in ({"origin": "http://evil.example"}, {"host": "evil.example"}):
+        assert served.client(**headers).post(path).status_code == 401
+        assert served.client(**headers).get("/api/me").status_code == 401
     assert served.client("spt_viewer", host="behind.a.proxy").get("/api/me").status_code == 200

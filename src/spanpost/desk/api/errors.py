@@ -115,8 +115,12 @@ def handle_errors(app: FastAPI) -> None:
 class Guarded:
     """Bounds bodies, and logs a fault of ours, which `handle_errors` has answered: outermost."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
+
+    def document(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return self._app.openapi()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = 0

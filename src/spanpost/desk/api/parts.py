@@ -65,16 +65,21 @@ class Parts:
             if found is None:
                 raise Refused(401, "unauthenticated", "the token is not known here", headers=_BEARER)
             return found
+        person = self._session(request)
+        if person is None and self.local_tenant is not None and _is_here(request):
+            person = Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles)
+        if person is None:
+            way = "; or log in at /api/login" if self.oidc is not None else ""
+            raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
+        # Browsers say by themselves who that is: a page of elsewhere must not speak for them.
         self.refuse_foreign(request)
-        if self.oidc is not None:
-            sessions: Sessions = self.oidc.sessions
-            person = sessions.find(request.cookies.get(COOKIE))
-            if person is not None:
-                return person
-        if self.local_tenant is not None and _is_local(request):
-            return Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles)
-        way = "; or log in at /api/login" if self.oidc is not None else ""
-        raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
+        return person
+
+    def _session(self, request: Request) -> Caller | None:
+        if self.oidc is None:
+            return None
+        sessions: Sessions = self.oidc.sessions
+        return sessions.find(request.cookies.get(COOKIE))
 
     def refuse_foreign(self, request: Request) -> None:
         """Raise `Refused` for what a page of elsewhere may have a browser send: to a name that is not ours, or from another origin."""
@@ -112,11 +117,9 @@ TheHall = Annotated[Hall, Depends(_hall)]
 TheParts = Annotated[Parts, Depends(_parts)]
 
 
-def _is_local(request: Request) -> bool:
-    """Tell whether a request was made at this machine, to it by name, and not by a proxy for somebody else."""
-    if any(name in request.headers for name in _PROXIED):
-        return False
-    return _is_loopback(request.client.host if request.client else "") and _is_loopback(host_of(request.headers.get("host", "")))
+def _is_here(request: Request) -> bool:
+    """Tell whether a request was made at this machine, and not by a proxy for somebody else."""
+    return _is_loopback(request.client.host if request.client else "") and not any(name in request.headers for name in _PROXIED)
 
 
 def host_of(said: str) -> str:

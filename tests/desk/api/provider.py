@@ -1,0 +1,111 @@
+"""A small OpenID Connect provider: code flow with PKCE, as RFC 6749, 7636 and OpenID Connect Core have it. Everybody consents."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+
+
+class Provider:
+    """Listens on a free port: ``with Provider() as provider``. `claims` are those of whoever logs in next."""
+
+    client_id, client_secret = "spanpost", "s3cret-of-the-client"
+
+    def __init__(self) -> None:
+        self.key = RSAKey.generate_key(2048, {"kid": "k1", "use": "sig"})
+        #: Signs in place of `key`, which is still the one that is published: a forger's.
+        self.forged: RSAKey | None = None
+        self.claims: dict[str, Any] = {"sub": "u1", "name": "Ann", "email": "ann@example.com", "email_verified": True}
+        #: Put in place of what the token would say.
+        self.lies: dict[str, Any] = {}
+        self._codes: dict[str, dict[str, str]] = {}
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                provider._get(self)
+
+            def do_POST(self) -> None:
+                provider._token(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Provider:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _get(self, request: BaseHTTPRequestHandler) -> None:
+        parts = urlsplit(request.path)
+        if parts.path == "/.well-known/openid-configuration":
+            self._tell(request, 200, {
+                "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token",
+                "jwks_uri": f"{self.url}/keys",
+            })  # fmt: skip
+        elif parts.path == "/keys":
+            self._tell(request, 200, {"keys": [self.key.as_dict(private=False)]})
+        elif parts.path == "/authorize":
+            asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+            assert asked["response_type"] == "code"
+            assert asked["code_challenge_method"] == "S256"
+            code = secrets.token_urlsafe(8)
+            self._codes[code] = asked
+            request.send_response(302)
+            request.send_header("location", f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}")
+            request.send_header("content-length", "0")
+            request.end_headers()
+        else:
+            self._tell(request, 404, {})
+
+    def _token(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["content-length"])).decode()
+        form = {name: values[0] for name, values in parse_qs(body).items()}
+        asked = self._codes.pop(form.get("code", ""), None)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
+        if (
+            asked is None
+            or challenge != asked["code_challenge"]
+            or form.get("redirect_uri") != asked["redirect_uri"]
+            or (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret)
+        ):
+            self._tell(request, 400, {"error": "invalid_grant"})
+            return
+        now = int(time.time())
+        claims = {
+            "iss": self.url,
+            "aud": self.client_id,
+            "iat": now,
+            "exp": now + 300,
+            "nonce": asked["nonce"],
+            **self.claims,
+            **self.lies,
+        }
+        token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.forged or self.key)
+        self._tell(request, 200, {"access_token": "unused", "token_type": "Bearer", "id_token": token})
+
+    @staticmethod
+    def _tell(request: BaseHTTPRequestHandler, status: int, told: dict[str, Any]) -> None:
+        body = json.dumps(told).encode()
+        request.send_response(status)
+        request.send_header("content-type", "application/json")
+        request.send_header("content-length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
