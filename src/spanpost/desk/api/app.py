@@ -15,8 +15,8 @@ from spanpost.desk.api.parts import Parts
 PREFIX = "/api/"
 
 
-def application(parts: Parts, drawing: views.Views) -> Guarded:
-    """Return the application."""
+def application(parts: Parts, drawing: views.Views | None = None) -> Guarded:
+    """Return the application. Without a `drawing` it can say what it would answer, and draws nothing."""
     app = FastAPI(
         title="spanpost",
         version=version("spanpost"),
@@ -34,17 +34,17 @@ def application(parts: Parts, drawing: views.Views) -> Guarded:
     # First what ends in a word: an id may hold slashes.
     for router in (oidc.router, events.router, acts.router, views.router, tasks.router):
         app.include_router(router)
-    return Guarded(_packed(app))
+    app.add_middleware(Packing)
+    return Guarded(app)
 
 
-def _packed(app: FastAPI) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Send long answers packed to who takes them so: a list of tasks shrinks to a tenth. Of streams each event goes as it is."""
-    packs = GZipMiddleware(app, minimum_size=2_000, compresslevel=3)
+class Packing:
+    """Sends long answers packed to who takes them so: a list of tasks shrinks to a tenth. Of streams each event goes as it is."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("path") == f"{PREFIX}events":
-            await app(scope, receive, send)
-        else:
-            await packs(scope, receive, send)
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+        self._packs = GZipMiddleware(app, minimum_size=2_000, compresslevel=3)
 
-    return application
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request."""
+        await (self._app if scope.get("path") == f"{PREFIX}events" else self._packs)(scope, receive, send)

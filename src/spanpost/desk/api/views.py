@@ -8,13 +8,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from spanpost.desk.api.errors import Refused
+from spanpost.desk.api.errors import NOT_FOUND, Refused
 from spanpost.desk.api.parts import Who
+from spanpost.desk.api.telling import Json
 from spanpost.domain.tasks import Task
 from spanpost.fold.curve import Point
 from spanpost.fold.report import rfc3339
 
-router = APIRouter()
+router = APIRouter(tags=["tasks"])
 
 
 class Views(Protocol):
@@ -67,23 +68,23 @@ TheViews = Annotated[Views, Depends(_views)]
 
 
 async def _task(views: Views, tenant: str, id: str) -> Task:
-    found = await views.task(tenant, id)
+    found = await views.task(tenant, id) if "\0" not in id else None
     if found is None:
         raise Refused(404, "not_found", "no task is known by that id")
     return found
 
 
-@router.get("/api/tasks/{id:path}/context", response_model=Context)
-async def context(caller: Who, views: TheViews, id: str) -> Any:
+@router.get("/api/tasks/{id:path}/context", response_model=Context, responses=NOT_FOUND)
+async def context(caller: Who, views: TheViews, id: str) -> Json:
     """Tell how full a task's context was, call after call."""
     task = await _task(views, caller.tenant, id)
     items = [
         {"at": rfc3339(point.at), "used_tokens": point.used_tokens, "model": point.model} for point in await views.curve(task.uid)
     ]
-    return {"items": items, "window_tokens": task.context_window_tokens, "window_source": task.context_window_source or None}
+    return Json({"items": items, "window_tokens": task.context_window_tokens, "window_source": task.context_window_source or None})
 
 
-@router.get("/api/tasks/{id:path}/message", response_model=Message)
-async def message(caller: Who, views: TheViews, id: str) -> Any:
+@router.get("/api/tasks/{id:path}/message", response_model=Message, responses=NOT_FOUND)
+async def message(caller: Who, views: TheViews, id: str) -> Json:
     """Return a task's message as Slack would be sent it, with the news of its thread."""
-    return await views.message(await _task(views, caller.tenant, id))
+    return Json(await views.message(await _task(views, caller.tenant, id)))

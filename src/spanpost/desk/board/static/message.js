@@ -102,6 +102,7 @@ const BLOCKS = {
   task_card: card,
   // Drawn, not pressed: the board has buttons of its own.
   actions: (of) => h("p", { class: "actions" }, (of.elements ?? []).map((each) => each.type === "overflow" ? h("span", { class: "button" }, "⋯")
+    : each.type === "static_select" ? h("span", { class: "button" }, text(each.placeholder), " ▾")
     : h("span", { class: `button ${["primary", "danger"].includes(each.style) ? each.style : ""}` }, text(each.text)))),
   divider: () => h("hr"),
 };
