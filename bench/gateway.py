@@ -1,12 +1,14 @@
 """What the gateway takes over HTTP: `spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
 
     python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
-                            [--gzip] [--processes 2] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
+                            [--gzip] [--processes 2 [--dealt]] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
 
 Bodies are encoded beforehand and offered by threads of this process; fsync and synchronous_commit are on. *Gateway* and
 *server* are the processor time of the gateway's process and of PostgreSQL's, microseconds a span; the floor is that of
 `stages.py` in the same run: the same bodies parsed, walked, copied into one table and committed, one at a time, without HTTP.
-`--profile` has py-spy watch the gateway (``pip install py-spy``) during the first load.
+Several processes share their port, and the kernel gives connections to them by their hash, often three of four to one; with
+`--dealt` each has a port of its own and an equal number of connections, as a balancer gives them. `--profile` has py-spy
+watch the gateway (``pip install py-spy``) during the first load.
 """
 
 from __future__ import annotations
@@ -111,10 +113,11 @@ def send(port: int, bodies: deque[bytes], answers: Counter[int], waits: list[flo
     connection.close()
 
 
-def offer(port: int, bodies: list[bytes], connections: int, is_gzip: bool) -> tuple[float, Counter[int], list[float]]:
+def offer(ports: list[int], bodies: list[bytes], connections: int, is_gzip: bool) -> tuple[float, Counter[int], list[float]]:
     """Send all bodies; return the seconds, the answers by status, and how long each took."""
     waiting, answers, waits = deque(bodies), Counter[int](), list[float]()
-    senders = [threading.Thread(target=send, args=(port, waiting, answers, waits, is_gzip)) for _ in range(connections)]
+    dealt = [ports[i % len(ports)] for i in range(connections)]
+    senders = [threading.Thread(target=send, args=(port, waiting, answers, waits, is_gzip)) for port in dealt]
     began = time.perf_counter()
     for sender in senders:
         sender.start()
@@ -140,7 +143,7 @@ def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namesp
         bodies = [gzip.compress(body, 6) for body in bodies]
     before, pid = asyncio.run(recorded(dsn))
     gateway_before, server_before = sum(one.cpu for one in gateways), server_cpu(pid)
-    took, answers, waits = offer(gateways[0].port, bodies, asked.connections, asked.gzip)
+    took, answers, waits = offer([one.port for one in gateways], bodies, asked.connections, asked.gzip)
     cpu, server = sum(one.cpu for one in gateways) - gateway_before, server_cpu(pid) - server_before
     kept = asyncio.run(recorded(dsn))[0] - before
     speed = asked.spans / took
@@ -159,8 +162,9 @@ def main(asked: argparse.Namespace) -> None:
             gateways = [Running(dsn, Path(home) / "0", 0, asked.setting)]
             try:
                 for number in range(1, asked.processes):
-                    gateways.append(Running(dsn, Path(home) / str(number), gateways[0].port, asked.setting))
-                offer(gateways[0].port, batches("whole", 4096, asked.batch, 999), asked.connections, False)
+                    port = 0 if asked.dealt else gateways[0].port
+                    gateways.append(Running(dsn, Path(home) / str(number), port, asked.setting))
+                offer([one.port for one in gateways], batches("whole", 4096, asked.batch, 999), asked.connections, False)
                 print(
                     f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
                 )
@@ -192,6 +196,7 @@ if __name__ == "__main__":
     asker.add_argument("--batch", type=int, default=512)
     asker.add_argument("--connections", type=int, default=4)
     asker.add_argument("--processes", type=int, default=1, help="gateways that share the port")
+    asker.add_argument("--dealt", action="store_true", help="a port for each of them, and connections in turn")
     asker.add_argument("--rounds", type=int, default=1)
     asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers"))
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")

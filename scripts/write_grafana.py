@@ -28,7 +28,8 @@ def files() -> dict[str, str]:
     """Return all files by their path in the project."""
     found = {
         "grafana/rules/spanpost.yml": as_yaml(rules.prometheus_rules()),
-        "grafana/rules/spanpost.test.yml": as_yaml(rules.promtool_tests()),
+        "grafana/rules/spanpost.test.yml": as_yaml(rules.promtool_tests(of_hours=False)),
+        "grafana/rules/spanpost.hours.test.yml": as_yaml(rules.promtool_tests(of_hours=True)),
         "grafana/provisioning/alerting/spanpost.yml": as_yaml(rules.grafana_alerts()),
     }
     found |= {f"docs/runbooks/{a.page}.md": rules.runbook(a) for a in rules.ALERTS}

@@ -52,7 +52,7 @@ def fleet() -> d.Dashboard:
         number(
             "Ended in this range",
             "Runs that ended. For exact figures of few tasks see Spend, out of Postgres.",
-            f"sum(increase({ended}[$__range]))",
+            f"round(sum(increase({ended}[$__range])))",
         ),
         number(
             "Failed",
@@ -106,19 +106,19 @@ def fleet() -> d.Dashboard:
         bars(
             "Errors by type",
             "Failures of parts and of tasks in this range.",
-            f"topk(10, sum by (error_type) (increase(spanpost_errors_total{{{WHO}}}[$__range])) > 0)",
+            f"topk(10, round(sum by (error_type) (increase(spanpost_errors_total{{{WHO}}}[$__range]))) > 0)",
             "{{error_type}}",
         ),
         bars(
             "Failing agents",
             "Runs that ended in failure in this range.",
-            f"topk(10, sum by (agent) (increase({failed}[$__range])) > 0)",
+            f"topk(10, round(sum by (agent) (increase({failed}[$__range]))) > 0)",
             "{{agent}}",
         ),
         bars(
             "Warnings",
             "Filling contexts, compactions, stalls.",
-            f"sum by (kind) (increase(spanpost_warnings_total{{{WHO}}}[$__range])) > 0",
+            f"round(sum by (kind) (increase(spanpost_warnings_total{{{WHO}}}[$__range]))) > 0",
             "{{kind}}",
         ),
         lines(
@@ -278,9 +278,9 @@ def spend() -> d.Dashboard:
         ),
         number("A day at this pace", "From the last hour.", f"sum(rate({cost}[1h])) * 86400", "currencyUSD"),
         number(
-            "Of a day's budget",
-            "The last 24 hours against spanpost:budget_usd:day (grafana/rules).",
-            f"sum(increase({cost}[1d])) / on () (spanpost:budget_usd:day or vector(100))",
+            "Fullest budget",
+            "The budget of which most is spent in its period of now (`spend.budgets`); nothing where none is set.",
+            "max(spanpost_budget_used_ratio) or vector(0)",
             "percentunit",
             (None, GREEN),
             (0.8, YELLOW),
@@ -337,7 +337,7 @@ def spend() -> d.Dashboard:
         bars(
             "Held back by limits",
             "Rate limits and quotas that agents met.",
-            'sum by (agent) (increase(spanpost_errors_total{error_type=~"(?i).*(rate.?limit|quota|429|overloaded).*"}[$__range])) > 0',
+            "sum by (agent) (increase(spanpost_provider_limits_total[$__range])) > 0",
             "{{agent}}",
             width=8,
         ),

@@ -39,8 +39,6 @@ class Alert:
 
 
 RECORDED: dict[str, str] = {
-    # Change it to what your agents may spend in a day.
-    "spanpost:budget_usd:day": "vector(100)",
     "spanpost:cost_usd:increase1d": "sum by (tenant) (increase(spanpost_cost_usd_total[1d]))",
     "spanpost:tokens:rate1h": "sum by (agent) (rate(spanpost_tokens_total[1h]))",
     "spanpost:errors:rate30m": 'sum by (agent) (rate(spanpost_errors_total{of="part"}[30m]))',
@@ -149,30 +147,45 @@ ALERTS = (
         Alert(
             name=name,
             severity=severity,
-            expr=f"spanpost:cost_usd:increase1d > on () group_left () ({share} * spanpost:budget_usd:day)",
+            expr=f"max by (budget, tenant) (spanpost_budget_used_ratio) >= {share}",
             hold="0m",
-            summary=f"{{{{ $labels.tenant }}}} has spent {percent} of a day's budget within a day",
-            means=f"Model calls of one tenant cost more than {percent} of `spanpost:budget_usd:day` in the last 24 hours. Calls without "
-            "a known price are not in it: see `spanpost_unpriced_calls_total`.",
+            summary=f"{{{{ $labels.tenant }}}} has spent {percent} of the budget {{{{ $labels.budget }}}}",
+            means=f"What settled in the budget's period of now came to {percent} of its limit (`spend.budgets`); of a budget that is kept "
+            "apart, for one of those for whom it is. Calls without a known price are not in it: see `spanpost_unpriced_calls_total`.",
             todo=(
-                "*Spend and context* shows by agent and model where it went.",
-                "Change the budget in `grafana/rules/spanpost.yml`.",
+                "`spanpost spending` says who has spent what; *Spend and context* shows by agent and model where it went.",
+                "Agents that ask `control.budget()` stop by themselves; of others nothing is stopped. Raise the limit, or cancel tasks.",
             ),
             dashboard="spend",
-            fires={f'spanpost_cost_usd_total{{model="m",{_A}}}': f"0+{step}x1450"},
-            quiet={f'spanpost_cost_usd_total{{model="m",{_A}}}': f"0+{step / 2}x1450"},
-            at="1d",
-            labels={"tenant": "t"},
+            fires={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share + 0.05:g}x90"},
+            quiet={'spanpost_budget_used_ratio{budget="research",tenant="t"}': f"{share - 0.05:g}x90"},
+            labels={"tenant": "t", "budget": "research"},
         )
-        for name, severity, share, percent, step in (
-            ("SpanpostBudgetNearlySpent", "warning", 0.8, "80 %", 0.06),
-            ("SpanpostBudgetSpent", "critical", 1, "all", 0.08),
+        for name, severity, share, percent in (
+            ("SpanpostBudgetNearlySpent", "warning", 0.8, "80 %"),
+            ("SpanpostBudgetSpent", "critical", 1, "all"),
         )
+    ),
+    Alert(
+        name="SpanpostAgentUnhealthy",
+        severity="warning",
+        expr="min by (agent, tenant) (spanpost_agent_health_score) < 60",
+        hold="15m",
+        summary="{{ $labels.agent }} does badly: its health is below 60 of 100",
+        means="Failed, stalled or interrupted tasks, questions that nobody answers and a spent budget together took away more than 40 of 100.",
+        todo=(
+            "`spanpost db query \"SELECT * FROM agent_health ORDER BY score\"` says what took away how much.",
+            "*Fleet* shows which tasks these are.",
+        ),
+        dashboard="fleet",
+        fires={'spanpost_agent_health_score{agent="coder",tenant="t"}': "45x90"},
+        quiet={'spanpost_agent_health_score{agent="coder",tenant="t"}': "75x90"},
+        labels={"agent": "coder", "tenant": "t"},
     ),
     Alert(
         name="SpanpostAgentsAtQuota",
         severity="critical",
-        expr=f'count(sum by (agent) (increase(spanpost_errors_total{{error_type=~"{RATE_LIMITED}"}}[10m])) > 0)'
+        expr='count(sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)'
         ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',
         hold="2m",
         summary="All agents that work are held back by their providers' limits",
@@ -183,11 +196,11 @@ ALERTS = (
         ),
         dashboard="spend",
         fires={
-            f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90",
+            f'spanpost_provider_limits_total{{limit="rate_limit",model="m",{_A}}}': "0+1x90",
             f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
         },
         quiet={
-            f'spanpost_errors_total{{error_type="RateLimitError",of="part",{_A}}}': "0+1x90",
+            f'spanpost_provider_limits_total{{limit="rate_limit",model="m",{_A}}}': "0+1x90",
             f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
             'spanpost_tasks_open{status="working",agent="writer",environment="prod",tenant="t"}': "1x90",
         },
@@ -377,10 +390,15 @@ def annotations(a: Alert) -> dict[str, str]:
     }
 
 
-def promtool_tests() -> dict[str, Any]:
-    """Return cases for `promtool test rules`: each alert firing, and staying quiet."""
+def promtool_tests(*, of_hours: bool) -> dict[str, Any]:
+    """Return cases for `promtool test rules`: each alert firing, and staying quiet; those that take many hours apart.
+
+    Rules are evaluated each minute, in those of hours each third: what a day's minutes cost is most of what all others do.
+    """
     tests = []
     for a in ALERTS:
+        if (a.at != "1h") is not of_hours:
+            continue
         said = annotations(a)
         for name, value in a.labels.items():
             said = {key: text.replace("{{ $labels." + name + " }}", value) for key, text in said.items()}
@@ -394,7 +412,7 @@ def promtool_tests() -> dict[str, Any]:
                     "alert_rule_test": [{"eval_time": a.at, "alertname": a.name, "exp_alerts": expected}],
                 }
             )
-    return {"rule_files": ["spanpost.yml"], "evaluation_interval": "1m", "tests": tests}
+    return {"rule_files": ["spanpost.yml"], "evaluation_interval": "3m" if of_hours else "1m", "tests": tests}
 
 
 def grafana_alerts() -> dict[str, Any]:

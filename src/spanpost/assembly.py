@@ -11,6 +11,7 @@ from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
+from spanpost.fold.spend import WORDS, Period, SpendBudget
 from spanpost.prices import Prices, Row
 from spanpost.settings import Settings
 from spanpost.settings.routes import RouteSettings
@@ -49,6 +50,30 @@ def rules_of(settings: Settings) -> Rules:
         patience=Patience(
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
+        budgets=budgets_of(settings),
+    )
+
+
+def budgets_of(settings: Settings) -> tuple[SpendBudget, ...]:
+    """Return the budgets that are set."""
+    room = settings.spend
+    return tuple(
+        SpendBudget(
+            name=said.name,
+            period=Period(said.period),
+            per=tuple(WORDS.get(name, name) for name in said.per),
+            match=Match(
+                tenant=said.tenant,
+                agent=said.agent,
+                environment=said.environment,
+                attributes=tuple(sorted(said.attributes.items())),
+            ),
+            limit_usd=said.limit_usd,
+            limit_tokens=said.limit_tokens,
+            warn_at=said.warn_at,
+            zone=room.timezone,
+        )
+        for said in room.budgets
     )
 
 

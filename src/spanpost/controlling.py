@@ -16,6 +16,7 @@ from spanpost.desk.answers import Answers, Unknown, as_said
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.ledger.base import ApprovalQuery, Ledger
 
@@ -41,6 +42,9 @@ class PipelineHall:
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
         return await self._ledger.refer(tenant, ref)
+
+    async def allowance(self, task: Task) -> Sequence[Spent]:
+        return await self._ledger.allowance(task)
 
     async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
         # What was asked of a run that has ended is over with it. A task whose first run goes on has had no end.
@@ -90,6 +94,10 @@ class InProcess:
     async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None:
         """Return what people asked of a task."""
         return await self._there(lambda answers, tenant: answers.task(tenant, ref, after, wait))
+
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a task may still spend."""
+        return await self._there(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {}
 
     async def _there(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
         """Await something in the pipeline's loop."""

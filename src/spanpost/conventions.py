@@ -22,6 +22,8 @@ VERSION: Final = "agent.version"
 REPO: Final = "agent.repo"
 TOPIC: Final = "agent.topic"
 REQUESTED_BY: Final = "agent.requested_by"
+TEAM: Final = "agent.team"
+ACCOUNT: Final = "agent.account"
 RETRY_OF: Final = "agent.retry_of"
 LINK_PREFIX: Final = "agent.link."
 RESULT_PREFIX: Final = "agent.result."
@@ -104,6 +106,15 @@ FIRING: Final = "firing"
 RESOLVED: Final = "resolved"
 #: Type of the task that an alert is which names none.
 ALERT: Final = "alert"
+
+# --- recorded by spanpost itself: a share of a budget was passed ---------------------------------------------------
+EVENT_BUDGET: Final = "agent.budget.reached"
+BUDGET_NAME: Final = "agent.budget.name"
+BUDGET_TEXT: Final = "agent.budget.text"
+#: The share that was passed, 1 for all of it.
+BUDGET_LEVEL: Final = "agent.budget.level"
+#: What makes it the same occurrence.
+BUDGET_KEY: Final = "agent.budget.key"
 
 # --- live, over the wire ------------------------------------------------------------------------------------------
 EVENT_SPAN_STARTED: Final = "agent.span.started"

@@ -91,6 +91,10 @@ class Gateway:
             self._stamp = stamp(self.room)
             self._context = tls_context(self.room)
         listener = self._bind_http()
+        if listener is not None:
+            from spanpost.doors import prepare
+
+            prepare(self.settings)
         try:
             self.pipeline.start()
             if self.room.enabled:

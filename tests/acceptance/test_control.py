@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid4
@@ -24,10 +25,14 @@ from spanpost.agent import gateway
 from spanpost.agent.control import ControlUnavailable, Decision, approval_sync, install
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.fold.batch import Rules
+from spanpost.fold.spend import SpendBudget
 from spanpost.intake.tokens import hash_of
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_people import ALICE, an_act
+from spanpost.testing.exercise_spend import a_costly_run
+from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, find, fresh_database, made_server
 
@@ -93,6 +98,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         dsn = stack.enter_context(fresh_database(server))
         room = {"TOKENS": TOKENS, "OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]), "GRPC_PORT": "-1", "MAX_WAITERS": "150"}
         environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in room.items()}
+        environment["SPANPOST_SPEND__BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
         started = stack.enter_context(run_gateway(dsn, tmp_path_factory.mktemp("gateway"), **environment))
         yield House(started, dsn)
 
@@ -318,3 +324,56 @@ def test_the_command_line_answers_an_agent(house: House, agent: Callable[..., Fu
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")
     unknown = decide(house, "nothing", "approve", "--as", "carol")
     assert (unknown.returncode, "no question of tenant 'default'" in unknown.stderr) == (2, True)
+
+
+@pytest.fixture
+def spent(house: House) -> None:
+    """The miner of the tenant `default` has spent 4 dollars, through a ledger that counts, and is at work again."""
+    box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
+    budgets = (SpendBudget(name="miners", limit_usd=Decimal(10), per=("agent.name",)),)
+
+    async def spend() -> None:
+        ledger = PostgresLedger(house.dsn, rules=Rules(budgets=budgets), pool_size=2)
+        await ledger.open()
+        await ledger.record([*a_costly_run(77, "4"), started(trace=78, span=1, name="invoke_agent miner", attributes=box)])
+        await ledger.close()
+
+    asyncio.run(spend())
+
+
+def test_what_may_be_spent_is_told_through_the_gateway(house: House, spent: None) -> None:
+    """An agent is told what its own tenant has left: by its trace, or by its attributes before anything of it was heard."""
+    for token, task, left in ((TOKEN, "miner", "6"), (OTHER, "miner", "10"), (TOKEN, "smith", "10")):
+        headers = {"authorization": f"Bearer {token}"}
+        told = asyncio.run(gateway.Gateway(house.gateway.url, headers=headers).budget("", {"agent.name": task}))
+        assert [(b["budget"], b["scope"], b["left_usd"]) for b in told["budgets"]] == [("miners", {"agent.name": task}, left)]
+    by_trace = asyncio.run(
+        gateway.Gateway(house.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{78:032x}", {})
+    )
+    assert by_trace["budgets"][0]["scope"] == {"agent.name": "miner"}
+
+
+@pytest.mark.parametrize(
+    ("body", "token", "status", "said"),
+    [
+        (b"[]", TOKEN, 400, "no JSON object"),
+        (b"{", TOKEN, 400, "no JSON object"),
+        (b"[" * 100_000, TOKEN, 400, "no JSON object"),
+        (b'{"ref": 1}', TOKEN, 400, "ref is the id"),
+        (b'{"attributes": []}', TOKEN, 400, "attributes is an object"),
+        (b'{"attributes": {"agent.name": "\\ud800\\u0000"}, "ref": "a\\u0000"}', TOKEN, 200, ""),
+        (b" " * 300_000, TOKEN, 413, "longer than"),
+        (b"{}", "spt_nobody", 401, "a valid token"),
+        (b"{}", OPERATOR, 403, "no tenant's"),
+    ],
+)
+def test_what_is_no_question_about_budgets_is_refused(house: House, body: bytes, token: str, status: int, said: str) -> None:
+    """Whatever is sent is answered with what is wrong with it."""
+    url = f"{house.gateway.url}/control/v1/budget"
+    request = urllib.request.Request(url, data=body, headers={"authorization": f"Bearer {token}"}, method="POST")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            found, told = answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        found, told = error.code, json.load(error)
+    assert (found, said in told.get("message", "")) == (status, True)

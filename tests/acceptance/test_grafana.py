@@ -9,6 +9,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,13 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with observed(tmp_path_factory.mktemp("day")) as made:
+        yield made
+
+
+@contextmanager
+def observed(directory: Path) -> Iterator[Observed]:
     """A day of some 100 tasks through a gateway, its metrics as of each half hour, then scraped live. Takes about 30 s."""
-    directory = tmp_path_factory.mktemp("day")
     with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
         settings = load(
             database={"url": dsn}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},

@@ -59,11 +59,13 @@ def test_what_is_fetched_when_it_is_asked_for_comes_to_the_same(seed: int, order
 def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
     """Each observation is in one part, each trace too, and only a trace that touches more alone makes a part touch more."""
     told = history(Random(seed))
-    parts = walk.parts(told, most)
+    found = walk.parts(told, most)
+    parts = [part for part, _ in found]
     assert sorted(i for part in parts for i in part) == list(range(len(told)))
     traces = [{told[i].domain for i in part} for part in parts]
     assert sum(map(len, traces)) == len({p.domain for p in told})
-    assert all(len(walk.domains([told[i] for i in part])) <= most for part, of in zip(parts, traces, strict=True) if len(of) > 1)
+    assert [touched for _, touched in found] == [walk.domains([told[i] for i in part]) for part in parts]
+    assert all(len(touched) <= most for (_, touched), of in zip(found, traces, strict=True) if len(of) > 1)
 
 
 @trying

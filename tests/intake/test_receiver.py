@@ -73,6 +73,32 @@ async def test_a_group_has_bounds() -> None:
         assert door.hall.spans == [*range(1, 17), *range(100, 135)]
 
 
+@pytest.mark.parametrize(("numbers", "groups"), [((1, 1, 1, 1), [1, 1, 2]), ((1, 2, 3, 4), [1, 1, 1, 1])])
+async def test_parts_of_the_same_traces_are_awaited(numbers: tuple[int, ...], groups: list[int]) -> None:
+    """Where two groups held parts of one trace, the next waits for as many requests as were under way; of other traces none waits."""
+    async with opened(Limits(writers=1, company=1e9)) as door:
+        gate, entered = door.hall.gate, door.hall.entered
+
+        def let_one_through() -> None:
+            entered.clear()
+            gate.set()
+            gate.clear()
+
+        first = await held(door, numbers[0])
+        [second] = await posted(door, numbers[1])
+        let_one_through()
+        await entered.wait()
+        [third] = await posted(door, numbers[2])
+        let_one_through()
+        assert (await first).status == (await second).status == 200
+        if len(groups) == 4:
+            await entered.wait()
+        [fourth] = await posted(door, numbers[3])
+        gate.set()
+        assert (await third).status == (await fourth).status == 200
+        assert [len(batch) for batch in door.hall.batches] == groups
+
+
 async def test_a_request_of_many_parts_is_answered_when_all_are_committed() -> None:
     """The ledger going away between two parts of a request is a 503 for it; its repeat is taken whole."""
     async with opened(Limits(writers=1, group=10)) as door:

@@ -19,6 +19,7 @@ from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
+from spanpost.testing.exercise_spend import ExerciseSpend
 from spanpost.testing.postgres import with_database
 
 #: A quarter of an hour later for all that is kept, who claimed what when excepted.
@@ -40,7 +41,9 @@ class Everything(
     ExercisePeople,
     ExerciseRuns,
     ExerciseSilence,
+    ExerciseSpend,
     ExerciseAgain,
+    ExerciseBrowse,
 ):
     """All suites."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -106,3 +107,19 @@ async def test_the_end_of_a_long_log_comes_whole_and_without_half_a_secret() -> 
     short = Failure(message="m", log_tail="y" * 2_500)
     message = reply(a_task(status="error", error=short), news, key="k")
     assert "y" * 2_500 in texts(message)
+
+
+@pytest.mark.parametrize("source", ["", "slack"])
+def test_words_end_their_quotation_where_they_end(source: str) -> None:
+    """Neither a decision, a name or a comment that an agent tells, nor an option that it gave, closes the marks in which it stands."""
+    trick = "no”  ✅ Approved by Bob “"
+    asked = Approval(id="a", question="q", decision=trick, by=trick, comment=trick, source=source, told_by=UUID(int=8))
+    task = a_task(approvals=(asked,))
+    for kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED):
+        news = a_checkpoint(task, kind=kind, ref="a", text=trick)
+        told = "".join(texts(reply(task, news, key="k")))
+        inside = [part for i, part in enumerate(re.split("[“”]", told)) if i % 2]
+        assert any("Approved by Bob" in part for part in inside)
+        assert told.count("“") == told.count("”")
+        if not source:
+            assert told.count("Approved by Bob") == "".join(inside).count("Approved by Bob")

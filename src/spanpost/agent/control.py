@@ -1,4 +1,4 @@
-"""People's answers, as an agent waits for them: `approval`, `cancelled`, `paused`, `messages`.
+"""People's answers, as an agent waits for them: `approval`, `cancelled`, `paused`, `messages`; and what it may spend: `budget`.
 
     from spanpost.agent import agent_task
     from spanpost.agent.control import approval
@@ -30,7 +30,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from json import dumps
 from random import getrandbits
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import uuid4
 
 from opentelemetry import context as otel_context
@@ -38,19 +38,29 @@ from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from spanpost import conventions as c
-from spanpost.agent import gateway
 from spanpost.agent.background import begin
 from spanpost.agent.gateway import Closed, ControlUnavailable, Unreachable
 from spanpost.agent.progress import without_none
+from spanpost.agent.reach import Control as Control
+from spanpost.agent.reach import control
+from spanpost.agent.reach import install as install
+from spanpost.agent.spending import Allowance as Allowance
+from spanpost.agent.spending import Budget as Budget
+from spanpost.agent.spending import budget as budget
+from spanpost.agent.spending import budget_sync as budget_sync
 from spanpost.agent.task import Task, current_task
 
 __all__ = [
+    "Allowance",
     "ApprovalTimeout",
+    "Budget",
     "ControlUnavailable",
     "Decision",
     "Message",
     "approval",
     "approval_sync",
+    "budget",
+    "budget_sync",
     "cancelled",
     "messages",
     "messages_sync",
@@ -108,31 +118,6 @@ class Message:
     text: str
     by: str
     at: datetime
-
-
-class Control(Protocol):
-    """**Protocol:** who brings people's answers: a gateway, or the pipeline of this process. Raises `Unreachable` to be asked again."""
-
-    wait: float
-
-    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None: ...
-
-    async def approval(self, id: str, mark: str, wait: float) -> dict[str, Any] | None: ...
-
-    async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None: ...
-
-
-_installed: Control | None = None
-
-
-def install(control: Control | None) -> None:
-    """Have answers brought by this one from now on; `spanpost.attach` calls it. None: by the gateway that the environment names."""
-    global _installed
-    _installed = control
-
-
-def _control() -> Control:
-    return _installed if _installed is not None else gateway.find()
 
 
 # --- approvals --------------------------------------------------------------------------------------------------------
@@ -207,7 +192,7 @@ class _Asking:
             raise ValueError(f"approval: at_expiry is one of {', '.join(c.AT_EXPIRY)}, not {at_expiry!r}")
         if id is not None and not id.strip():
             raise ValueError("approval: the id is empty; leave it out, or name the decision")
-        self.control = _control()
+        self.control = control()
         self.id = id or f"{uuid4()}"
         words = [question, detail, list(self.options), risk]
         #: What is asked, in these words: an answer to others does not count.
@@ -454,7 +439,7 @@ def _follow(task: Task | None) -> _Followed:
         if followed.may_begin and not followed.is_deaf:
             followed.began_at = time.monotonic()
             try:
-                followed.work = begin(_listen(_control(), ref[0], followed))
+                followed.work = begin(_listen(control(), ref[0], followed))
             except ControlUnavailable as error:
                 _log.warning("what people ask of a task is not heard: %s", error)
                 followed.is_deaf = True

@@ -115,6 +115,11 @@ class Gateway:
         query = urlencode({"after": after, "wait": f"{wait:.3f}"})
         return await self._request("GET", f"/control/v1/tasks/{quote(ref, safe='')}?{query}", b"", wait)
 
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a task may still spend, by what it is known by, or else by its attributes."""
+        body = json.dumps({"ref": ref, "attributes": dict(attributes)}).encode()
+        return await self._request("POST", "/control/v1/budget", body, 0.0) or {}
+
     async def _request(self, method: str, path: str, body: bytes, wait: float) -> dict[str, Any] | None:
         try:
             async with asyncio.timeout(wait + _PATIENCE):

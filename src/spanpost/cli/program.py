@@ -17,6 +17,7 @@ from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.remote import Url
+from spanpost.cli.spending import spending
 from spanpost.cli.watch import watch
 from spanpost.domain.errors import ConfigError
 
@@ -35,6 +36,7 @@ program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
+program.command(short_help="What is spent of budgets, and what providers held back.")(spending)
 program.command(short_help="Print what is told of tasks as it happens.")(watch)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
 from spanpost.ledger.base import BudgetRow, DeliveryRow
@@ -138,6 +139,30 @@ def print_deliveries(rows: Sequence[DeliveryRow]) -> None:
                 )
             )
         )
+    out().print(table)
+
+
+def print_spending(spent: Sequence[Spent]) -> None:
+    """Print what is spent of budgets."""
+    table = _table("budget", "tenant", "of", "spent", "used", "left", "until")
+    for one in spent:
+        dollars = [f"${one.cost_usd:,.2f}"] if one.limit_usd is not None else []
+        tokens = [f"{one.tokens:,} tokens"] if one.limit_tokens is not None else []
+        unpriced = [f"{one.unpriced} calls unpriced"] if one.unpriced and dollars else []
+        left = [f"${one.left_usd:,.2f}"] if one.left_usd is not None else []
+        left += [f"{one.left_tokens:,} tokens"] if one.left_tokens is not None else []
+        whom = ", ".join(line(value, 60) for _, value in one.scope)
+        cells = (one.budget, one.tenant, whom, " + ".join(dollars + tokens + unpriced), f"{one.share:.0%}", " and ".join(left))
+        table.add_row(*(Text(line(cell, 120)) for cell in cells), Text(_time(one.ends_at)))
+    out().print(table)
+
+
+def print_limits(limits: Sequence[Limits]) -> None:
+    """Print how often providers held calls back."""
+    table = _table("day", "tenant", "account", "provider", "model", "limit", "calls")
+    for one in limits:
+        cells = (str(one.day), one.tenant, one.account, one.provider, one.model, one.kind.replace("_", " "), str(one.count))
+        table.add_row(*(Text(line(cell, 120)) for cell in cells))
     out().print(table)
 
 

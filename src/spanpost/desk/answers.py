@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
 
 from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
 from spanpost.domain.observations import Observation
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import APPROVAL, TASK, topic_of
+from spanpost.fold.matching import described
+from spanpost.fold.report import spent_json
 
 T = TypeVar("T")
 
@@ -20,6 +24,7 @@ T = TypeVar("T")
 VERBS: Final = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE)
 #: Acts of one answer.
 _MOST: Final = 100
+_NO_TASK: Final = UUID(int=0)
 
 
 class Hall(Protocol):
@@ -30,6 +35,10 @@ class Hall(Protocol):
         ...
 
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
+
+    async def allowance(self, task: Task) -> Sequence[Spent]:
+        """Return each budget that a task spends from."""
+        ...
 
     async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[Deed]:
         """Return what people asked of a task after a number, without what was asked of a run that has ended."""
@@ -95,6 +104,11 @@ class Answers:
         task, deeds = found
         told = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
         return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": told}
+
+    async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a task may still spend; of one that was not heard of yet, what one with these attributes may."""
+        task = (await self._hall.refer(tenant, ref) if ref else None) or Task(uid=_NO_TASK, tenant=tenant, task_id=ref)
+        return {"budgets": [spent_json(spent) for spent in await self._hall.allowance(described(task, attributes))]}
 
     async def _until(self, topic: bytes, look: Callable[[], Awaitable[tuple[T | None, bool]]], wait: float) -> T | None:
         """Look until there is something, or the time is over; then return what there is."""

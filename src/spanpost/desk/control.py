@@ -1,4 +1,5 @@
-"""Where agents wait for people: ``GET /control/v1/approvals/{id}`` and ``/control/v1/tasks/{ref}``, as a bare ASGI callable.
+"""Where agents wait for people, and ask what they may spend: ``GET /control/v1/approvals/{id}`` and ``/control/v1/tasks/{ref}``,
+``POST /control/v1/budget``, as a bare ASGI callable.
 
 A long poll: with ``wait`` (seconds) it answers as soon as there is something to tell. A bearer token says whose the agent is; what is
 another tenant's does not exist. Errors are JSON: ``code`` (of google.rpc), ``message``, and 503 asks to come back.
@@ -16,14 +17,17 @@ from urllib.parse import parse_qsl, unquote
 
 from spanpost.desk.answers import Answers, Unknown
 from spanpost.domain.errors import LedgerUnavailable
+from spanpost.fold.mend import mend_value
 
 log = logging.getLogger("spanpost.desk")
 
 PREFIX: Final = "/control/"
-_APPROVALS, _TASKS = "/control/v1/approvals/", "/control/v1/tasks/"
+_APPROVALS, _TASKS, _BUDGET = "/control/v1/approvals/", "/control/v1/tasks/", "/control/v1/budget"
 #: A proxy between would cut longer waits: many do after a minute.
 LONGEST: Final = 50.0
 _LONGEST_ID: Final = 1024
+#: Of a question about budgets: bytes.
+_MOST_BODY: Final = 256 * 1024
 _NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _TOKEN: Final = re.compile(r"^(access_?token|token|api_?key|authorization|auth)$", re.IGNORECASE)
 #: Codes of google.rpc.
@@ -98,10 +102,12 @@ class ControlHttp:
 
     async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive) -> dict[str, Any] | None:
         path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        if path == _BUDGET:
+            return await self._budget(scope, headers, receive)
         kind = next((kind for kind in (_APPROVALS, _TASKS) if path.startswith(kind)), "")
         ref = unquote(path.removeprefix(kind), errors="replace") if kind else ""
         if not ref or "/" in path.removeprefix(kind):
-            raise _Refused(404, _NOT_FOUND, f"there is nothing here; there is {_APPROVALS}{{id}} and {_TASKS}{{id}}")
+            raise _Refused(404, _NOT_FOUND, f"there is nothing here; there is {_APPROVALS}{{id}}, {_TASKS}{{id}} and {_BUDGET}")
         if scope["method"] not in ("GET", "HEAD"):
             raise _Refused(405, _UNIMPLEMENTED, "it takes GET", allow="GET, HEAD")
         query = _query(scope)
@@ -119,6 +125,24 @@ class ControlHttp:
             return self._answers.task(tenant, ref, after, wait)
 
         return await (self._wait(tenant, ask, wait, receive) if wait else ask(0.0))
+
+    async def _budget(self, scope: Scope, headers: dict[str, str], receive: Receive) -> dict[str, Any] | None:
+        if scope["method"] != "POST":
+            raise _Refused(405, _UNIMPLEMENTED, "it takes POST", allow="POST")
+        _query(scope)
+        tenant = self._tenant(headers.get("authorization"))
+        body = await _body(receive)
+        if body is None:
+            return None
+        try:
+            asked = json.loads(body)
+            ref, attributes = asked.get("ref", ""), asked.get("attributes", {})
+        except (ValueError, AttributeError, RecursionError):
+            raise _Refused(400, _INVALID, "the body is no JSON object; it has ref and attributes") from None
+        if not isinstance(ref, str) or not isinstance(attributes, dict) or len(ref) > _LONGEST_ID:
+            raise _Refused(400, _INVALID, "ref is the id of a task or of a trace, as text; attributes is an object")
+        plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
+        return await self._answers.budget(tenant, "" if "\0" in ref else ref, mend_value(plain)[0])
 
     def _tenant(self, authorization: str | None) -> str:
         tenant = self._doorkeeper.tenant_of(authorization)
@@ -160,6 +184,22 @@ class ControlHttp:
         longest = next(iter(self._waiting[most]))
         del self._waiting[most][longest]
         longest.set()
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return a body, None where the sender hung up."""
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        part = message.get("body") or b""
+        size += len(part)
+        if size > _MOST_BODY:
+            raise _Refused(413, _INVALID, f"it is longer than {_MOST_BODY} bytes: send fewer attributes")
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -29,6 +29,8 @@ class Kind(StrEnum):
     #: Told where something says so, judged where it is inferred from a drop.
     COMPACTION = "compaction"
     STALLED = "stalled"
+    #: A budget that the task spends from is nearly or wholly spent.
+    BUDGET_WARNING = "budget_warning"
     #: An alert about the task that came from outside: it fires (status ``waiting``), it is over (``complete``).
     ALERT = "alert"
 
@@ -45,6 +47,7 @@ TOLD = frozenset(
         Kind.APPROVAL_REQUESTED,
         Kind.APPROVAL_RESOLVED,
         Kind.END,
+        Kind.BUDGET_WARNING,
         Kind.ALERT,
     }
 )

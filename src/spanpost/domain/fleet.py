@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from spanpost.domain.spend import Spent
+
 
 class OpenTasks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tasks that have not ended, of one status of now, agent, sort, environment and tenant."""
@@ -32,6 +34,20 @@ class OpenApprovals(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     oldest: float
 
 
+class Health(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How an agent does, of a tenant: 100 less what each cause takes away. The view `agent_health` is the same in SQL."""
+
+    tenant: str
+    agent_name: str
+    #: 0 to 100.
+    score: int
+    #: What failed tasks, stalled and interrupted ones, questions that wait long, and a budget that is nearly spent take away.
+    errors: int
+    stalls: int
+    waiting: int
+    budget: int
+
+
 class Letters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Letters to one sink: those that wait or are being sent, since when the oldest does (seconds), and those given up."""
 
@@ -47,6 +63,9 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     tasks: list[OpenTasks] = []
     approvals: list[OpenApprovals] = []
     letters: list[Letters] = []
+    health: list[Health] = []
+    #: Budgets in their periods of now, of all tenants.
+    spending: list[Spent] = []
     #: Budgets of calls that are closed or probed, by why: throttled, refused, failing.
     closed_budgets: dict[str, int] = {}
     #: Observations and bodies that no ledger could take, by reason.

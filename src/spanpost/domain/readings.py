@@ -147,6 +147,8 @@ class Tells(IntEnum):
     APPROVAL_RESOLVED = 5
     COMPACTION = 6
     ALERT = 7
+    #: A share of a budget was passed.
+    BUDGET = 8
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -49,6 +49,20 @@ class Timed(msgspec.Struct, frozen=True, gc=False):
     trace_id: bytes
 
 
+class Limited(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A model call that its provider held back."""
+
+    tenant: str
+    #: The account at the provider, as the agent says (``agent.account``); empty when it does not.
+    account: str
+    provider: str
+    model: str
+    #: rate_limit, or quota
+    kind: str
+    agent_name: str | None = None
+    environment: str | None = None
+
+
 class Waited(msgspec.Struct, frozen=True, gc=False):
     """A question that was answered: how long the task waited for that, by its sender's clock."""
 
@@ -77,6 +91,8 @@ class Recorded(msgspec.Struct, kw_only=True):
     #: Spans that ended and questions that were answered, each once.
     timed: list[Timed] = []
     waited: list[Waited] = []
+    #: Model calls that providers held back, each once.
+    limited: list[Limited] = []
     deliveries: int = 0
     #: States that gave way to newer ones before they were sent, by sink.
     coalesced: dict[str, int] = {}
@@ -101,6 +117,7 @@ class Recorded(msgspec.Struct, kw_only=True):
             corrections=self.corrections + other.corrections,
             timed=self.timed + other.timed,
             waited=self.waited + other.waited,
+            limited=self.limited + other.limited,
             deliveries=self.deliveries + other.deliveries,
             coalesced=dict(Counter(self.coalesced) + Counter(other.coalesced)),
             lost=dict(Counter(self.lost) + Counter(other.lost)),

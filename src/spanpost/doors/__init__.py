@@ -1,6 +1,6 @@
 """What answers on the gateway's HTTP port beside OTLP: a table of prefixes and applications, made by the modules of this package.
 
-Each module is one door: its ``doors(house)`` returns what it opens, nothing where its settings or packages are missing. A new
+Each module is one door: its ``doors(house)`` returns what it opens, nothing where its settings or packages are missing; it may have ``prepare(settings)``, which imports what takes long. A new
 room adds a module here and touches no other.
 """
 
@@ -82,9 +82,18 @@ def _is_under(door: Door) -> bool:
     return door.prefix.endswith("/") and door.prefix != "/"
 
 
+def prepare(settings: Settings) -> None:
+    """Import what the doors need, before there is a loop that it would hold up."""
+    for module in _modules():
+        if hasattr(module, "prepare"):
+            module.prepare(settings)
+
+
 def doors_of(house: House) -> list[Door]:
     """Open all doors that there are. Raises `ConfigError`."""
-    found: list[Door] = []
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        found += import_module(f"{__name__}.{module.name}").doors(house)
-    return found
+    return [door for module in _modules() for door in module.doors(house)]
+
+
+def _modules() -> list[Any]:
+    found = sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name)
+    return [import_module(f"{__name__}.{module.name}") for module in found]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -47,6 +49,13 @@ log = logging.getLogger("spanpost.desk")
 
 #: Questions of one task that are told with it.
 _QUESTIONS = 200
+
+
+def prepare(settings: Settings) -> None:
+    """Import the packages, where they are installed."""
+    if settings.api.enabled:
+        with suppress(ImportError):  # `doors` says which is missing
+            import_module("spanpost.desk.api.app")
 
 
 def doors(house: House) -> list[Door]:

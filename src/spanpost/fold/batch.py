@@ -13,6 +13,7 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
+from spanpost.domain.spend import Growth
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 from spanpost.fold.approvals import Expiry
@@ -20,6 +21,7 @@ from spanpost.fold.context import Windows
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import Patience
+from spanpost.fold.spend import SpendBudget
 from spanpost.fold.work import Key
 
 _STARTED = Part.STARTED  # bound once: an enum's members are looked up slowly
@@ -62,6 +64,13 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     expiry: Expiry = Expiry()
     #: How long silence is borne.
     patience: Patience = Patience()
+    #: What is spent of budgets is counted, and warned of.
+    budgets: tuple[SpendBudget, ...] = ()
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Names of the attributes that routes and budgets ask for and that no field of a task holds."""
+        return self.routes.attributes.union(*(budget.kept for budget in self.budgets))
 
     @property
     def known_windows(self) -> Windows:
@@ -129,6 +138,8 @@ class Folded(msgspec.Struct):
     started: list[UUID] = []
     ended: list[UUID] = []
     settled: list[Settled] = []
+    #: The same for budgets, where there are any: what the settled figures grew by, or shrank.
+    growths: list[Growth] = []
     corrections: int = 0
     #: By position in the batch: steps and calls that are known to have ended for the first time.
     ended_spans: list[int] = []

@@ -10,11 +10,12 @@ from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Mode
 from spanpost.domain.records import Settled
+from spanpost.domain.spend import Growth
 from spanpost.domain.tasks import Task
 from spanpost.fold import milestones, tell
 from spanpost.fold.batch import Folded, Rules, Timer
 from spanpost.fold.durations import wait_of
-from spanpost.fold.flow import ZERO, Flow, as_usage, minus, nano
+from spanpost.fold.flow import ZERO, Flow, as_usage, dollars, minus, nano
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.letters import Letter
@@ -358,6 +359,8 @@ class Closing:
         if grown is ZERO:
             return
         group.counted = figures
+        if self.rules.budgets:
+            self._spend(group, grown)
         if min(grown) < 0:
             self.out.corrections += 1
             grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
@@ -372,6 +375,21 @@ class Closing:
                 calls=grown[0],
                 usage=as_usage(grown),
                 unpriced=max(0, grown[0] - grown[11]),
+            )
+        )
+
+    def _spend(self, group: Group, grown: Flow) -> None:
+        """Hand what the figures grew by, or shrank, to the budgets."""
+        use = use_of(group.facts, self.rules)
+        verdict = judge(group, use, self.rules)
+        self.out.growths.append(
+            Growth(
+                # Who spends, and where it is told of: of its family nothing is asked.
+                task=as_task(group, verdict, use, self.rules, parent=None, root=group, children={}),
+                calls=grown[0],
+                unpriced=grown[0] - grown[11],
+                tokens=grown[2] + grown[4],
+                cost_usd=dollars(grown[12]),
             )
         )
 

@@ -122,7 +122,6 @@ class Groups(Family):
         self.moves.append((kin.domain, unit.trace_id, span_id, up, heir.group))
         heir_group = self.group(heir.group)
         if heir_group is not None and heir.group != unit.group:
-            heir_group.facts.merge(unit.facts)
             heir_group.errors += unit.errors
             enter_segment(heir_group, heir, unit_key(kin.domain, up), up)
             self.touch(heir.group, heir_group)
@@ -234,7 +233,7 @@ class Groups(Family):
             group.has_box = True
             if len(members.units) > 1:
                 self.boxed.add(key)
-        group.facts.merge(unit.facts)
+        kin.learned[span_id] = None
         group.errors += unit.errors
         cell = kin.cells.get(span_id)
         if cell is not None:

@@ -45,8 +45,8 @@ class House:
 
     def __init__(self, work: Work, rules: Rules, now: datetime) -> None:
         self.out = Folded()
-        #: Attributes that routes ask for.
-        self.kept = rules.routes.attributes
+        #: Attributes that routes and budgets ask for.
+        self.kept = rules.attributes
         self.groups = Groups(work)
         self.spans = Spans(self.groups)
         self.news = News(self.groups)

@@ -61,6 +61,7 @@ _GRAVE: Final = {
     Kind.CONTEXT_WARNING: Severity.WARNING,
     Kind.CONTEXT_FORECAST: Severity.WARNING,
     Kind.STALLED: Severity.WARNING,
+    Kind.BUDGET_WARNING: Severity.WARNING,
     Kind.ALERT: Severity.WARNING,
 }
 _STATES: Final = {
@@ -130,6 +131,13 @@ def attribute(task: Task, name: str) -> str | None:
     field = FIELDS.get(name)
     value = getattr(task, field) if field is not None else task.attributes.get(name)
     return None if value is None else str(value)
+
+
+def described(task: Task, attributes: Mapping[str, object]) -> Task:
+    """Return a task with what these attributes say of it, where it does not know that itself."""
+    said = {name: str(value) for name, value in attributes.items()}
+    fields = {field: said[name] for name, field in FIELDS.items() if name in said and getattr(task, field) in (None, "")}
+    return msgspec.structs.replace(task, **fields, attributes={**said, **task.attributes})
 
 
 def _is_wanted(wanted: Wanted, value: str | None) -> bool:

@@ -18,6 +18,7 @@ from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.context import Forecast
 from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Step, Task
 from spanpost.domain.totals import Totals, totals
 
@@ -98,6 +99,25 @@ def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
         "status": checkpoint.status,
         "text": checkpoint.text,
         "at": rfc3339(checkpoint.at),
+    }
+
+
+def spent_json(spent: Spent) -> dict[str, Any]:
+    """Return a budget as programs are told of it: money as text."""
+    return {
+        "budget": spent.budget,
+        "scope": dict(spent.scope),
+        "began_at": rfc3339(spent.began_at),
+        "ends_at": rfc3339(spent.ends_at),
+        "cost_usd": str(spent.cost_usd),
+        "tokens": spent.tokens,
+        "calls": spent.calls,
+        "unpriced_calls": spent.unpriced,
+        "limit_usd": None if spent.limit_usd is None else str(spent.limit_usd),
+        "limit_tokens": spent.limit_tokens,
+        "left_usd": None if spent.left_usd is None else str(spent.left_usd),
+        "left_tokens": spent.left_tokens,
+        "share": round(spent.share, 4),
     }
 
 

@@ -30,6 +30,7 @@ _KINDS = {
     Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
     Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
     Tells.COMPACTION: Kind.COMPACTION,
+    Tells.BUDGET: Kind.BUDGET_WARNING,
     Tells.ALERT: Kind.ALERT,
 }
 
@@ -92,6 +93,9 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
         words = [part for part in (r.failure.type, r.failure.message) if part]
         text = ": ".join([what, *words] if what and words else words) or f"{what or ''} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
+    elif kind is Kind.BUDGET_WARNING:
+        text = r.message or "A budget is nearly spent"
+        ref = f"{o.attributes.get(c.BUDGET_NAME)} {o.attributes.get(c.BUDGET_LEVEL)}"
     elif kind is Kind.ALERT:
         status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
         text, detail = r.message or o.name, str(o.attributes.get(c.ALERT_DESCRIPTION) or "")

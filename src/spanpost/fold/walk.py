@@ -143,20 +143,19 @@ def domains(batch: Sequence[Placed]) -> set[bytes]:
     return out
 
 
-def parts(batch: Sequence[Placed], most: int) -> list[list[int]]:
-    """Return the positions of a batch in parts that touch at most so many domains each, as far as that goes with whole traces."""
+def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes]]]:
+    """Return the positions of a batch in parts, each with the domains that it touches: at most so many, as far as that goes with
+    whole traces."""
     traces: dict[bytes, list[int]] = {}
     for i, p in enumerate(batch):
         traces.setdefault(p.domain, []).append(i)
-    found: list[list[int]] = []
-    touched: set[bytes] = set()
+    found: list[tuple[list[int], set[bytes]]] = []
     for positions in traces.values():
         more = domains([batch[i] for i in positions])
-        if not found or len(touched | more) > most:
-            found.append([])
-            touched = set()
-        found[-1] += positions
-        touched |= more
+        if not found or len(found[-1][1] | more) > most:
+            found.append(([], set()))
+        found[-1][0].extend(positions)
+        found[-1][1].update(more)
     return found
 
 

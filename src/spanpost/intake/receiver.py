@@ -1,8 +1,8 @@
 """What all doors of the gateway share: bodies become observations, observations are recorded in groups, and a sender is
 answered when its own are committed.
 
-A writer takes everything that waits into one transaction; what comes in meanwhile is decoded and waits for the next one. A request of
-many observations is recorded in several groups and answered after the last. What is refused, is refused before it was read
+A writer takes everything that waits into one transaction; what comes in meanwhile is decoded and waits for the next one. A
+request of many observations is recorded in several groups and answered after the last. What is refused, is refused before it was read
 where that is possible: by the bytes under way, by how long recording them would take at the pace of late, and at once while
 the ledger is known to be away.
 """
@@ -22,6 +22,7 @@ import msgspec
 
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.observations import Observation
+from spanpost.intake.company import Company
 from spanpost.intake.decoded import Decoded, Undecodable
 from spanpost.intake.encodings import TooLarge, inflate
 from spanpost.intake.pieces import WHOLE, Piece, pieces
@@ -65,10 +66,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: Bytes of all requests under way. One request alone is always taken.
     in_flight: int = 64 * 1024 * 1024
     #: Observations of one transaction; and the bytes whose requests it takes together.
-    group: int = 1024
+    group: int = 2048
     group_bytes: int = 4 * 1024 * 1024
     #: Groups recorded at once. With a commit of 0.2 ms a second writer only waits for the first one's locks (-13 %, 2026-11).
     writers: int = 1
+    #: How long a writer lets others come in whose requests may bring parts of the same traces: a share of its last transaction.
+    company: float = 0.1
     #: Seconds of work that may wait, at the pace of late, before more is sent away; and the bytes that may always wait.
     queue: float = 1.0
     queue_bytes: int = 1024 * 1024
@@ -152,6 +155,7 @@ class Receiver:
         #: A small body may become a large one: one at a time, so that not all of them do before it is known.
         self._inflating = asyncio.Lock()
         self._commits = 0
+        self._company = Company(self.limits.company)
         #: Bytes recorded per second, of late; None before the first group.
         self._pace: float | None = None
         self.in_flight = 0
@@ -314,11 +318,13 @@ class Receiver:
 
     async def _write(self) -> None:
         while True:
-            while not self._waiting:
-                if self._closing:
+            while (left := self._left()) != 0:
+                if left is None and self._closing:
                     return
                 self._news.clear()
-                await self._news.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._news.wait()
             group = self._gather()
             self._under_way += 1
             try:
@@ -327,6 +333,14 @@ class Receiver:
                 self._under_way -= 1
                 for part in group:  # of a writer that was cancelled
                     self._fail(part, LedgerUnavailable("the gateway stops"))
+
+    def _left(self) -> float | None:
+        """Return for how many seconds more requests are awaited before what waits is recorded; None while nothing waits."""
+        if not self._waiting:
+            return None
+        if self._closing or sum(len(part.observations) for part in self._waiting) >= self.limits.group:
+            return 0.0
+        return self._company.left(len(self._waiting), time.monotonic())
 
     def _gather(self) -> list[_Part]:
         """Take everything that waits, up to the bounds of one transaction."""
@@ -363,6 +377,7 @@ class Receiver:
         took = max(time.monotonic() - began, 1e-6) / max(self._under_way, 1)
         pace = sum(part.size for part in group) / took
         self._pace = pace if self._pace is None else self._pace + 0.1 * (pace - self._pace)
+        self._company.note(batch, len(group) + len(self._waiting), took, time.monotonic())
         for part in group:
             if not part.done.done():
                 part.done.set_result(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,8 +13,11 @@ import msgspec
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.fold.batch import Placed
 from spanpost.fold.mend import DROPPED
+from spanpost.ledger.copying import NULL, copy_into, jsonb, size, sized
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Microseconds from the Unix epoch to PostgreSQL's.
+_YEAR_2000 = 946_684_800_000_000
 #: Beyond it an index is a hash, that no column holds.
 _LINK = Part.LINK
 _json = msgspec.json.Encoder(enc_hook=str).encode
@@ -53,47 +56,20 @@ def identities(placed: Sequence[Placed]) -> str:
 async def write_events(
     connection: Any, placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
 ) -> None:
-    """Add the audit rows. None of them is there yet: they were asked for under the locks of their domains.
-
-    By COPY, which costs the database half of what an INSERT from JSON does.
-    """
-    found = events(placed, recorded, now)
-    whole = b"".join([_COPY_OPENS, *[row for _, row in found], _COPY_ENDS])
-    # Not as a file: the driver would read that in a thread, and a process on its way out lends none.
-    await connection.copy_to_table("agent_events", source=_once(whole), columns=list(EVENT_COLUMNS), format="binary")
+    """Add the audit rows. None of them is there yet: they were asked for under the locks of their domains."""
+    await copy_into(connection, "agent_events", EVENT_COLUMNS, [row for _, row in events(placed, recorded, now)])
 
 
-async def _once(whole: bytes) -> AsyncIterator[bytes]:
-    yield whole
-
-
-# COPY's binary form: for each row the number of its columns, for each column its size and bytes; a size of -1 is null. It is
-# written here by hand because the driver takes three times as long, asking each value for its codec; and in few pieces,
-# because each piece costs as much as a short value.
-_COPY_OPENS = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_COPY_ENDS = b"\xff\xff"
-_NULL = b"\xff\xff\xff\xff"
-#: Microseconds from the Unix epoch to PostgreSQL's.
-_YEAR_2000 = 946_684_800_000_000
-_size = struct.Struct(">i").pack
 _int8 = struct.Struct(">iq").pack
 _fixed = struct.Struct(">hi16si16sihihihiqihihiiiqiq").pack
 _times = struct.Struct(">iqiqiq").pack
-_EMPTY = _size(0)
-_SPAN = _size(8)
+_EMPTY = size(0)
+_SPAN = size(8)
 
 
-def _sized(raw: bytes) -> bytes:
-    return _size(len(raw)) + raw
-
-
-def _jsonb(raw: bytes) -> bytes:
-    return _size(len(raw) + 1) + b"\x01" + raw
-
-
-_NO_LINKS = _jsonb(b"[]")
+_NO_LINKS = jsonb(b"[]")
 #: Status message, links, body and producer of a row that has none of them.
-_NOTHING_MORE = _EMPTY + _NO_LINKS + _NULL + _EMPTY
+_NOTHING_MORE = _EMPTY + _NO_LINKS + NULL + _EMPTY
 
 
 def events(
@@ -115,14 +91,14 @@ def _events(
     # What was written before: most of it is met again.
     origins: dict[int, tuple[Origin, bytes]] = {}
     texts: dict[str, bytes] = {}
-    ids: dict[bytes, bytes] = {b"": _NULL}
+    ids: dict[bytes, bytes] = {b"": NULL}
     traces: dict[tuple[str, bytes], bytes] = {}
     places: dict[int, tuple[tuple[UUID | None, bytes], bytes]] = {}
 
     def text(value: str) -> bytes:
         known = texts.get(value)
         if known is None:
-            known = texts[value] = _sized(value.encode())
+            known = texts[value] = sized(value.encode())
         return known
 
     for i, place in recorded.items():
@@ -136,32 +112,32 @@ def _events(
         else:
             times = b"".join(
                 (
-                    _int8(8, o.index) if part <= _LINK else _NULL,
-                    _int8(8, begins) if begins else _NULL,
-                    _int8(8, ends) if ends else _NULL,
+                    _int8(8, o.index) if part <= _LINK else NULL,
+                    _int8(8, begins) if begins else NULL,
+                    _int8(8, ends) if ends else NULL,
                 )
             )
         within = traces.get(trace)
         if within is None:
-            within = traces[trace] = text(o.tenant) + _sized(span.trace_id)
+            within = traces[trace] = text(o.tenant) + sized(span.trace_id)
         above = ids.get(parent_id)
         if above is None:
-            above = ids[parent_id] = _sized(parent_id)
+            above = ids[parent_id] = sized(parent_id)
         sent_by = origins.get(id(o.origin))
         if sent_by is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
-            sent_by = origins[id(o.origin)] = (o.origin, _jsonb(_json(o.origin.resource)) + text(scope))
+            sent_by = origins[id(o.origin)] = (o.origin, jsonb(_json(o.origin.resource)) + text(scope))
         shown = places.get(id(place))
         if shown is None:
             task_uid, unit = place
-            shown = places[id(place)] = (place, (_sized(task_uid.bytes) if task_uid is not None else _NULL) + _sized(unit))
+            shown = places[id(place)] = (place, (sized(task_uid.bytes) if task_uid is not None else NULL) + sized(unit))
         attributes = _json(o.attributes if not o.unread else {DROPPED: o.unread})
         if o.status_message or o.links or o.body is not None or o.producer:
             more = b"".join(
                 (
-                    _sized(o.status_message.encode()),
-                    _jsonb(_json([(t.hex(), s.hex()) for t, s in o.links])) if o.links else _NO_LINKS,
-                    _jsonb(_json(o.body)) if o.body is not None else _NULL,
+                    sized(o.status_message.encode()),
+                    jsonb(_json([(t.hex(), s.hex()) for t, s in o.links])) if o.links else _NO_LINKS,
+                    jsonb(_json(o.body)) if o.body is not None else NULL,
                     text(o.producer),
                 )
             )
@@ -177,10 +153,10 @@ def _events(
                     ),
                     times,
                     within,
-                    _SPAN + span.span_id if len(span.span_id) == 8 else _sized(span.span_id),
+                    _SPAN + span.span_id if len(span.span_id) == 8 else sized(span.span_id),
                     above,
                     texts.get(o.name) or text(o.name),
-                    _size(len(attributes) + 1),
+                    size(len(attributes) + 1),
                     b"\x01",
                     attributes,
                     sent_by[1],

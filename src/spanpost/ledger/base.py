@@ -31,6 +31,7 @@ from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdi
 from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.paces import Bucket, Closed
@@ -48,6 +49,9 @@ __all__ = [
     "TaskQuery",
     "unlimited",
 ]
+
+#: Budgets that gauges show at most, those that changed last.
+SHOWN = 1000
 
 #: Names what a call of a sink to an address draws on: (sink, address, call).
 Budgets: TypeAlias = Callable[[str, str, Call], tuple[Budget, ...]]
@@ -309,6 +313,20 @@ class Ledger(Protocol):
 
     def listen_no_more(self, hears: Hears) -> None:
         """Tell it no more."""
+        ...
+
+    # --- budgets of money and tokens --------------------------------------------------------------------------------------
+
+    async def allowance(self, task: Task) -> list[Spent]:
+        """Return each budget that a task spends from, as it stands: what calls that have settled came to."""
+        ...
+
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
+        """List what is spent in the periods that are now, what changed last first."""
+        ...
+
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
+        """List how often providers held calls back, by account, provider, model and day; the newest first."""
         ...
 
     async def counts(self) -> dict[str, Any]:

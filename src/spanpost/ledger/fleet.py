@@ -7,7 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from spanpost.conventions import ALERT
-from spanpost.domain.fleet import Fleet, Letters, OpenApprovals, OpenTasks
+from spanpost.domain.fleet import Fleet, Health, Letters, OpenApprovals, OpenTasks
+from spanpost.ledger import spend
+from spanpost.ledger.base import SHOWN
 
 #: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
 TURN = timedelta(seconds=30)
@@ -40,6 +42,7 @@ _BUDGETS = """
 SELECT CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'throttled' END, count(*)::int
 FROM buckets WHERE blocked_until > clock_timestamp() OR opened > 0 GROUP BY 1"""
 _DEAD = "SELECT reason, count(*)::int FROM (SELECT reason FROM dead_letters LIMIT 100000) AS kept GROUP BY 1"
+_HEALTH = "SELECT tenant, agent_name, score, errors, stalls, waiting, budget FROM agent_health"
 _SCHEMA = "SELECT max(version_num) FROM spanpost_version"
 
 
@@ -51,6 +54,8 @@ async def told(connection: Any, owner: UUID) -> Fleet | None:
         tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
         approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
         letters=[Letters(**dict(row)) for row in await connection.fetch(_LETTERS)],
+        health=[Health(**dict(row)) for row in await connection.fetch(_HEALTH)],
+        spending=await spend.listed(connection, None, SHOWN),
         closed_budgets={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
         dead_letters={row[0]: row[1] for row in await connection.fetch(_DEAD)},
         schema_version=await connection.fetchval(_SCHEMA) or "",

@@ -10,6 +10,7 @@ import msgspec
 
 from spanpost.fold import records
 from spanpost.fold.work import Key, Missing
+from spanpost.ledger.copying import copy_into, size
 
 #: The kind of a record by the byte after its domain.
 _KINDS: dict[int, type[msgspec.Struct]] = {
@@ -30,6 +31,8 @@ _decoders = {byte: msgspec.msgpack.Decoder(kind).decode for byte, kind in _KINDS
 _LEADING = frozenset(b"ug")
 _encode = msgspec.msgpack.Encoder().encode
 
+#: The number of columns of a row that is added.
+_TWO = b"\0\2"
 #: Neither a record nor its absence.
 _UNKNOWN: Any = object()
 
@@ -155,12 +158,17 @@ class Records:
 
     async def save(self, connection: Any) -> None:
         """Write what was put and differs from what was fetched; delete what was dropped."""
-        keys, docs = [], []
+        keys, docs, added = [], [], []
         for key in sorted(self._put):
             doc = _encode(self._put[key])
-            if doc != self._raw.get(key):
+            known = self._raw.get(key, _UNKNOWN)
+            if known is None or (known is _UNKNOWN and key[:16] in self.whole):  # looked for, under its lock, and not there
+                added.append(b"".join((_TWO, size(len(key)), key, size(len(doc)), doc)))
+            elif doc != known:
                 keys.append(key)
                 docs.append(doc)
+        if added:
+            await copy_into(connection, "kin", ("key", "doc"), added)
         if keys:
             laid = b"".join([part for pair in zip(keys, docs, strict=True) for part in pair])
             await connection.execute(_SAVE, laid, _sizes(keys), _sizes(docs))

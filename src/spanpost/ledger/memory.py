@@ -23,22 +23,25 @@ from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
-from spanpost.fold import durations, walk
+from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.health import health
 from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
-from spanpost.ledger.base import Alerted, ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
+from spanpost.ledger.base import SHOWN, Alerted, ApprovalQuery, BudgetRow, Budgets, DeliveryRow, Hears, TaskQuery, unlimited
 from spanpost.ledger.memory_alerts import Alerts
 from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_people import People
+from spanpost.ledger.memory_spend import MemorySpend
 from spanpost.ledger.memory_tasks import Tasks
 
 
@@ -117,6 +120,7 @@ class MemoryLedger:
         self._hearing = Hearing(self, clock, self.rules.patience, self._timers)
         self._letters = Letters(self, clock, lease, jitter)
         self._people = People(self, clock, self._timers)
+        self._spend = MemorySpend(clock)
         self._alerts = Alerts(self, clock)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(self, self._people, clock)
@@ -175,6 +179,8 @@ class MemoryLedger:
         owed = self._people.keep(folded.tasks) if speaks_of_approvals(new, folded) else []
         parts = Counter(new[i].observation.part.name.lower() for i in folded.recorded)
         recorded.timed = durations.timed(new, folded)
+        recorded.limited = quota.limited(new, folded)
+        self._spend.count_limits(recorded.limited)
         recorded.events = sum(parts.values())
         recorded.parts = dict(parts)
         recorded.repeats = len(batch) - len(new)
@@ -185,7 +191,13 @@ class MemoryLedger:
             forgotten = self._let_go(self._keep)
             if forgotten:
                 recorded.lost["memory"] = recorded.lost.get("memory", 0) + forgotten
+        recorded = self._spend_of(recorded, folded)
         return recorded.plus(self._record_now(owed)) if owed else recorded
+
+    def _spend_of(self, recorded: Recorded, folded: Folded) -> Recorded:
+        """Add what was spent to its budgets, and record which shares were passed by it."""
+        passed = self._spend.keep(folded.growths, self.rules.budgets) if folded.growths else []
+        return recorded.plus(self._record_now(passed)) if passed else recorded
 
     def _let_go(self, keep: int) -> int:
         """Let go of the traces that were quiet longest, a fifth at a time; return how many tasks under way were among them."""
@@ -256,7 +268,8 @@ class MemoryLedger:
             del self._timers[key]
         recorded = Recorded()
         if folds := [key for key in due if key[16:17] in (b"g", b"w")]:
-            recorded = self._write(walk.elapse(self._records, folds, self.rules, now))
+            folded = walk.elapse(self._records, folds, self.rules, now)
+            recorded = self._spend_of(self._write(folded), folded)
         if silent := self._hearing.overdue(key for key in due if key[16:] == b"p"):
             recorded = recorded.plus(self._record_now(silent))
         if quiet := [key for key in due if key[16:] == b"t"]:
@@ -384,15 +397,30 @@ class MemoryLedger:
             uid = self._heirs[uid]
         return None
 
+    async def allowance(self, task: Task) -> list[Spent]:
+        """Return each budget that a task spends from."""
+        return self._spend.allowance(self.rules.budgets, task)
+
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
+        """List what is spent of budgets."""
+        return self._spend.listed(tenant, limit)
+
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
+        """List how often providers held calls back."""
+        return self._spend.limits(tenant, limit)
+
     async def fleet(self) -> Fleet | None:
         """Tell of all that is under way."""
         now = self._clock()
         living = [t for t in self._tasks.values() if t.status not in FINAL_STATUSES and not t.is_alert]
+        spending = self._spend.listed(None, SHOWN)
         return Fleet(
             tasks=open_tasks((self.shown(t), (now - self._hearing.heard_at(t)).total_seconds()) for t in living),
             approvals=open_approvals(living, self._checkpoints.values(), now),
             letters=self._letters.fleet(),
             closed_budgets=dict(Counter(row.why for row in self._letters.budgets(is_closed=True))),
+            health=health(map(self.shown, self._tasks.values()), spending, now),
+            spending=spending,
         )
 
     async def tasks(self, query: TaskQuery) -> list[Task]:

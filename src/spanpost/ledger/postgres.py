@@ -28,14 +28,15 @@ from spanpost.domain.fleet import Fleet
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
-from spanpost.fold import durations, walk
+from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, transactions
+from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, spend, transactions
 from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.browse import Browse
@@ -212,9 +213,9 @@ class PostgresLedger(People, Alerts):
         if len(domains) <= FINE:
             return await self._record_at_once(batch, placed, domains)
         # Locks on so many would keep everybody else waiting, whatever they touch: trace by trace is sooner done for all.
-        for part in walk.parts(placed, _AT_ONCE):
+        for part, touched in walk.parts(placed, _AT_ONCE):
             given = [placed[i] for i in part]
-            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, walk.domains(given)))
+            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, touched))
         return recorded
 
     async def _record_at_once(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
@@ -317,7 +318,8 @@ class PostgresLedger(People, Alerts):
                 await self._lock_more(connection, locked, beside)
                 await records.fetch_domains(connection, beside)
             folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
-            return await self._write(connection, records, [], folded, now)
+            recorded = await self._write(connection, records, [], folded, now)
+            return await self._spend(connection, recorded, folded, locked, now)
 
         return await self._widening(work, {key[:16] for key in asked})
 
@@ -341,18 +343,26 @@ class PostgresLedger(People, Alerts):
 
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], *, asks_all: bool = False) -> Recorded:
         now = await self._lock(connection, locked)
-        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all)
+        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all, touched=locked)
 
     async def _take_locked(
-        self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime, *, asks_all: bool
+        self,
+        connection: Any,
+        placed: Sequence[Placed],
+        locked: set[bytes],
+        now: datetime,
+        *,
+        asks_all: bool,
+        touched: set[bytes] | None = None,
     ) -> Recorded:
         """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
 
-        Raises `asyncpg.UniqueViolationError` where a row is met of which all other traces were pruned.
+        `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
+        other traces were pruned.
         """
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
-        await records.fetch_domains(connection, walk.domains(distinct))
+        await records.fetch_domains(connection, walk.domains(distinct) if touched is None else touched)
         doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
@@ -367,7 +377,17 @@ class PostgresLedger(People, Alerts):
         recorded = await self._write(connection, records, new, folded, now)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
-        return recorded
+        return await self._spend(connection, recorded, folded, locked, now)
+
+    async def _spend(self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime) -> Recorded:
+        """Add what was spent to its budgets, and record which shares were passed by it.
+
+        The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
+        """
+        passed = await spend.keep(connection, folded.growths, self.rules.budgets, now) if folded.growths else []
+        if not passed:
+            return recorded
+        return recorded.plus(await self._take_locked(connection, walk.prepare(passed), locked, now, asks_all=False))
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
         known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
@@ -423,6 +443,9 @@ class PostgresLedger(People, Alerts):
         count, coalesced = 0, dict[str, int]()
         if folded.letters or folded.retracted:
             count, coalesced = await outbox.put(connection, folded.letters, folded.retracted)
+        limited = quota.limited(placed, folded)
+        if limited:
+            await spend.count_limits(connection, limited)
         return Recorded(
             events=sum(parts.values()),
             parts=dict(parts),
@@ -433,6 +456,7 @@ class PostgresLedger(People, Alerts):
             settled=folded.settled,
             corrections=folded.corrections,
             timed=durations.timed(placed, folded),
+            limited=limited,
             waited=durations.waited(folded, new),
             deliveries=count,
             coalesced=coalesced,
@@ -573,6 +597,18 @@ class PostgresLedger(People, Alerts):
             return {**found, "deliveries": {row[0]: row[1] for row in states}}
 
         return await self._run(work)
+
+    async def allowance(self, task: Task) -> list[Spent]:
+        """Return each budget that a task spends from."""
+        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task)) if self.rules.budgets else []
+
+    async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
+        """List what is spent of budgets."""
+        return await self._run(lambda c: spend.listed(c, tenant, limit))
+
+    async def limits(self, tenant: str | None = None, limit: int = 1000) -> list[Limits]:
+        """List how often providers held calls back."""
+        return await self._run(lambda c: spend.limits(c, tenant, limit))
 
     async def fleet(self) -> Fleet | None:
         """Tell of all that is under way, when it is this process's turn."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -91,12 +92,16 @@ _COUNTS = (
 )  # fmt: skip
 
 
+_counts_of = attrgetter(*_COUNTS)
+
+
 def task_rows(tasks: Sequence[Task]) -> str:
     """Return the parameter of `UPSERT_TASKS`; integers that no column holds are cut to the nearest that it does."""
     found = []
     for task in tasks:
-        large = {f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64}
-        shown = msgspec.structs.replace(task, **large) if large else task
+        shown = task
+        if max(filter(None, _counts_of(task)), default=0) > _INT64:
+            shown = msgspec.structs.replace(task, **{f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64})
         # The row as it is, and the document after it: one object with one field more.
         found.append(_json(shown)[:-1] + b',"doc":' + _json(_pack(task)) + b"}")
     return (b"[" + b",".join(found) + b"]").decode()
@@ -196,21 +201,28 @@ def came_to(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUI
     return led
 
 
+_HEIRS = "unnest($1::uuid[], $2::uuid[]) AS given(uid, heir)"
+_INHERIT = [
+    f"UPDATE task_redirects SET merged_into = given.heir FROM {_HEIRS} WHERE merged_into = given.uid",
+    f"INSERT INTO task_redirects (uid, merged_into) SELECT uid, heir FROM {_HEIRS} ORDER BY uid"
+    " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
+    *(
+        f"UPDATE {table} SET task_uid = given.heir FROM {_HEIRS} WHERE task_uid = given.uid"
+        for table in ("deliveries", "approvals", "human_interventions")
+    ),
+]
+
+
 async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) -> None:
     """Delete tasks that are no more and remember who took them over."""
     uids = [uid for uid, _ in gone]
     await connection.execute("DELETE FROM agent_tasks WHERE uid = ANY($1::uuid[])", uids)
     await connection.execute("DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])", uids)
-    heirs = [(uid, heir) for uid, heir in gone if heir is not None and heir != uid]
+    heirs = {uid: heir for uid, heir in gone if heir is not None and heir != uid}
     if heirs:
-        await connection.executemany("UPDATE task_redirects SET merged_into = $2 WHERE merged_into = $1", heirs)
-        await connection.executemany(
-            "INSERT INTO task_redirects (uid, merged_into) VALUES ($1, $2)"
-            " ON CONFLICT (uid) DO UPDATE SET merged_into = excluded.merged_into, at = now()",
-            heirs,
-        )
-        for table in ("deliveries", "approvals", "human_interventions"):
-            await connection.executemany(f"UPDATE {table} SET task_uid = $2 WHERE task_uid = $1", heirs)
+        given = list(heirs), list(heirs.values())
+        for statement in _INHERIT:
+            await connection.execute(statement, *given)
 
 
 async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool, is_heard: bool = True) -> None:

@@ -41,6 +41,18 @@ class FleetGauges:
         self.approval_oldest = gauge(
             "approval_oldest_seconds", "Time since the oldest open question was recorded.", "agent", "environment", "tenant"
         )
+        self.health = gauge(
+            "agent_health_score",
+            "How an agent does, 0 to 100: 100 less what failures, stalls, waiting and budgets take away (view agent_health).",
+            "agent",
+            "tenant",
+        )
+        self.budget_used = gauge(
+            "budget_used_ratio",
+            "Used share of a budget of money or tokens in its period of now; of one that is kept apart, by whom most is used.",
+            "budget",
+            "tenant",
+        )
         self.letters = gauge("deliveries_waiting", "Letters that wait to be delivered.", "sink")
         self.letter_oldest = gauge("delivery_oldest_seconds", "Age of the oldest letter that waits.", "sink")
         self.letters_dead = gauge("deliveries_dead", "Letters that were given up and are kept.", "sink")
@@ -68,6 +80,8 @@ class FleetGauges:
         asked = [((a.agent_name, a.environment, a.tenant), a) for a in fleet.approvals]
         self.approvals.show([(key, a.count) for key, a in asked], add)
         self.approval_oldest.show([(key, a.oldest) for key, a in asked], max)
+        self.health.show([((h.agent_name, h.tenant), h.score) for h in fleet.health], min)
+        self.budget_used.show([((s.budget, s.tenant), s.share) for s in fleet.spending], max)
         self.letters.show([((each.sink,), each.waiting) for each in fleet.letters], add)
         self.letter_oldest.show([((each.sink,), each.oldest) for each in fleet.letters], max)
         self.letters_dead.show([((each.sink,), each.dead) for each in fleet.letters], add)

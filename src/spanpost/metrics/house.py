@@ -108,6 +108,12 @@ class Metrics:
             "environment",
             "tenant",
         )
+        self.provider_limits = of_agents(
+            "provider_limits",
+            "Model calls that providers held back, each once: by a limit of their rate, or a quota that is spent.",
+            "limit",
+            *CALL,
+        )
         self.warnings = of_agents("warnings", "Warnings about tasks, by kind.", "kind", "agent", "environment", "tenant")
         self.checkpoints = counter("checkpoints", "Checkpoints told, by kind.", "kind")
         # use
@@ -222,6 +228,8 @@ class Metrics:
             self._time(recorded, tasks)
             for call in recorded.settled:
                 self._use(call)
+            for held in recorded.limited:
+                self.provider_limits.of(held.kind, held.agent_name, held.model, held.environment, held.tenant).inc()
         if self._bridge is not None:
             self._bridge.recorded(recorded, tasks)
 

@@ -51,7 +51,7 @@ BYPASSED: Final = ("stalled", "full", "no_space", "failed", "too_large", "unpack
 #: What came of one call to a sink's far side.
 CALLED: Final = ("ok", "throttled", "refused", "rejected", "unavailable", "unknown", OTHER)
 #: Kinds of checkpoints that warn.
-WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED)
+WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED, Kind.BUDGET_WARNING)
 
 #: Buckets, seconds. Runs and people's answers last from moments to days; steps and calls from milliseconds to minutes.
 RUNS: Final = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)

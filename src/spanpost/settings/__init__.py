@@ -41,3 +41,5 @@ from spanpost.settings.sources import CONFIG_FILE as CONFIG_FILE
 from spanpost.settings.sources import CONFIG_VARIABLE as CONFIG_VARIABLE
 from spanpost.settings.sources import config_path as config_path
 from spanpost.settings.sources import read_config_file as read_config_file
+from spanpost.settings.spend import BudgetSettings as BudgetSettings
+from spanpost.settings.spend import SpendSettings as SpendSettings

@@ -89,7 +89,7 @@ class GatewaySettings(Room):
         le=100_000,
         description="Agents that wait for a person's answer at once (`/control/v1`), beside `max_connections`; 0: none may.",
     )
-    group_size: int = Field(default=1024, ge=1, le=10_000, description="Spans that are committed together at most.")
+    group_size: int = Field(default=2048, ge=1, le=10_000, description="Spans that are committed together at most.")
     writers: int = Field(
         default=1,
         ge=1,

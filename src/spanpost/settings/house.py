@@ -28,6 +28,7 @@ from spanpost.settings.room import Room
 from spanpost.settings.routes import NewsSettings, RouteSettings
 from spanpost.settings.silence import SilenceSettings
 from spanpost.settings.sources import CONFIG_VARIABLE, DatabaseUrl, Toml
+from spanpost.settings.spend import SpendSettings
 from spanpost.sinks import registry
 from spanpost.sinks.plugin import SinkSettings
 
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     news: NewsSettings = Field(default_factory=lambda: NewsSettings())
     results: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
+    spend: SpendSettings = Field(default_factory=lambda: SpendSettings())
     silence: SilenceSettings = Field(default_factory=lambda: SilenceSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
     control: ControlSettings = Field(default_factory=lambda: ControlSettings())

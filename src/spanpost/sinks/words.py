@@ -51,6 +51,7 @@ _NEWS = {
     Kind.CONTEXT_FORECAST: "🔮",
     Kind.COMPACTION: "🗜️",
     Kind.STALLED: "🐢",
+    Kind.BUDGET_WARNING: "💸",
     Kind.MILESTONE: "📍",
 }
 _SAYS = {
@@ -64,6 +65,7 @@ _SAYS = {
     Kind.CONTEXT_FORECAST: "context will be full",
     Kind.COMPACTION: "context was compacted",
     Kind.STALLED: "nothing heard",
+    Kind.BUDGET_WARNING: "budget",
     Kind.MILESTONE: "a milestone",
 }
 #: Of the context window, where `LOOKS` calls it a warning.
@@ -96,6 +98,7 @@ def news_look(checkpoint: Checkpoint) -> Look:
         Kind.CONTEXT_WARNING: "yellow",
         Kind.CONTEXT_FORECAST: "yellow",
         Kind.STALLED: "yellow",
+        Kind.BUDGET_WARNING: "yellow",
     }
     return Look(
         _NEWS.get(checkpoint.kind, "📍"), _SAYS.get(checkpoint.kind, str(checkpoint.kind)), colour.get(checkpoint.kind, "blue")

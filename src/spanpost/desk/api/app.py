@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse, Response
 
 from spanpost.desk.api import acts, events, oidc, tasks, views
 from spanpost.desk.api.errors import ALWAYS, Guarded, Receive, Scope, Send, handle_errors
@@ -21,7 +23,7 @@ def application(parts: Parts, drawing: views.Views | None = None) -> Guarded:
         title="spanpost",
         version=version("spanpost"),
         description="Tasks of agents, live: what runs, what waits, what failed; and what people answer.",
-        openapi_url="/api/openapi.json",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -30,6 +32,12 @@ def application(parts: Parts, drawing: views.Views | None = None) -> Guarded:
     )
     app.state.parts = parts
     app.state.views = drawing
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        # It takes a while to be made, once: whoever records in this loop goes on.
+        return JSONResponse(await asyncio.to_thread(app.openapi))
+
     handle_errors(app)
     # First what ends in a word: an id may hold slashes.
     for router in (oidc.router, events.router, acts.router, views.router, tasks.router):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -185,8 +186,10 @@ class Oidc:
 
 async def _ask(method: str, url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what the provider answers. Never what was sent: it is secret."""
+    # Certificates are loaded for it, which takes a while: whoever records in this loop goes on.
+    client = await asyncio.to_thread(httpx.AsyncClient, timeout=_TIMEOUT)
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+        async with client:
             answer = await client.request(method, url, data=form, headers={"accept": "application/json"})
             if answer.status_code != 200 or len(answer.content) > _MOST:
                 raise Refused(503, "login_failed", f"the provider answers {answer.status_code} at {urlsplit(url).path}")

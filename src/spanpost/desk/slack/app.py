@@ -31,7 +31,7 @@ from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
 from spanpost.desk.slack.payloads import PREFIX, Click, moment
 from spanpost.desk.slack.web import Trouble, silent
-from spanpost.desk.who import ACTIONS, VIEW
+from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.interventions import Verb
 from spanpost.domain.tasks import Task
@@ -229,7 +229,7 @@ class SlackApp:
         pressed = (
             payloads.grammar(f"{PREFIX}{meta.v}{'' if meta.o is None else f':{meta.o}'}", meta.k) if meta is not None else None
         )
-        if sent is None or meta is None or pressed is None or pressed[0] not in ACTIONS:
+        if sent is None or meta is None or pressed is None or pressed[0] not in tuple(Verb):
             return _answer(200, "unreadable")
         act = Act(
             verb=Verb(pressed[0]),

@@ -227,6 +227,16 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
         said.update(tells=Tells.CHECKPOINT, message=told, occurrence=f"act:{verb}:{o.index:x}")
 
 
+def _budget(o: Observation, said: dict[str, Any]) -> None:
+    a = o.attributes
+    if o.part is Part.INTERVENTION:  # what an agent says of budgets is no budget of ours
+        said.update(
+            tells=Tells.BUDGET,
+            message=(v.long_text(a.get(c.BUDGET_TEXT)) or "")[:_MESSAGE],
+            occurrence=f"budget:{v.text(a.get(c.BUDGET_KEY)) or ''}",
+        )
+
+
 def _alert(o: Observation, said: dict[str, Any]) -> None:
     a = o.attributes
     if o.part is not Part.INTERVENTION:
@@ -297,6 +307,7 @@ _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_APPROVAL_RESOLVED: _approval,
     c.EVENT_APPROVAL_ESCALATED: _approval,
     c.EVENT_INTERVENTION: _act,
+    c.EVENT_BUDGET: _budget,
     c.EVENT_ALERT: _alert,
     c.EVENT_COMPACTED: _compacted,
     c.EVENT_ERROR: _error,

@@ -223,6 +223,7 @@ def news_line(news: News, zone: tzinfo = UTC) -> Text:
         Kind.CONTEXT_WARNING,
         Kind.CONTEXT_FORECAST,
         Kind.STALLED,
+        Kind.BUDGET_WARNING,
         Kind.ALERT,
         Kind.END,
     )

@@ -21,6 +21,7 @@ _VERDICT: Final = re.compile(rf"(?:{_DECIDED})[a-z]{{0,6}}(?:by|via|inslack|from
 _BUTTONS: Final = re.compile(
     r"(?:approved?|deny|denied|allow|accept|reject|cancel|retry|mute|unmute|showmore|yes|no|or|clickto){1,6}"
 )
+_SINGLE: Final = str.maketrans('“”„‟«»"〝〞＂', "‘’‚‛‹›'‘’'")
 #: How far is looked; and what is longer is prose.
 _READ: Final = 400
 
@@ -28,8 +29,13 @@ _READ: Final = 400
 def disarmed(said: str) -> str:
     """Return a line of an agent's as it is shown: in quotation marks where it poses as a verdict or a button of ours."""
     if said and _poses(said[:_READ]):
-        return f"“{said}”"
+        return quoted(said)
     return said
+
+
+def quoted(said: str) -> str:
+    """Return somebody's words in quotation marks, which end where the words do: those within are single."""
+    return f"“{said.translate(_SINGLE)}”"
 
 
 def _poses(said: str) -> bool:

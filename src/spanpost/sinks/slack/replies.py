@@ -36,7 +36,7 @@ from spanpost.sinks.slack.blocks import (
     small_date,
     text,
 )
-from spanpost.sinks.slack.guise import disarmed
+from spanpost.sinks.slack.guise import disarmed, quoted
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.render import ANONYMOUS, HOST, Message, Style, marker, rows
 
@@ -108,7 +108,7 @@ def _draw(
     approval = approval or _by_id(task, checkpoint)
     emoji, verdict = look.emoji, _verdict(approval)
     if checkpoint.kind is Kind.APPROVAL_RESOLVED:
-        said = f"the agent says: “{said.strip('“”')}”"
+        said = f"the agent says: {quoted(words.news_text(checkpoint, 600 if most else 200))}"
     below = ""
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         below = paragraph(manner.detail_of(approval, checkpoint.detail), most)
@@ -195,12 +195,12 @@ def _verdict(approval: Approval | None) -> tuple[str, ...]:
     if approval.is_expired:
         then = ": it counts as denied" if approval.decision == "deny" else ""
         return ("⌛", f"Nobody decided in time{then}", "")
-    comment = f"“{line(approval.comment, 200)}”" if approval.comment else ""
+    comment = quoted(line(approval.comment, 200)) if approval.comment else ""
     by = line(approval.by, 80)
     if not approval.source:
         told = line(approval.decision, 60) or "decided"
-        return ("🗳️", "Decided, as the agent says", f"“{told}{f' by {by}' if by else ''}”  {comment}".rstrip())
-    sign, word = _DECISIONS.get(approval.decision, ("✅", f"Decided: “{line(approval.decision, 60)}”"))
+        return ("🗳️", "Decided, as the agent says", f"{quoted(f'{told} by {by}' if by else told)}  {comment}".rstrip())
+    sign, word = _DECISIONS.get(approval.decision, ("✅", f"Decided: {quoted(line(approval.decision, 60))}"))
     where = "" if approval.source == "slack" else f", through {line(approval.source, 20)}"
     return (sign, f"{word} by {by or 'somebody'}{where}", comment)
 

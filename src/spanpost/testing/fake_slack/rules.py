@@ -202,7 +202,7 @@ def _plan(block: dict[str, Any]) -> bool:
 
 def _actions(block: dict[str, Any]) -> bool:
     elements = block.get("elements")
-    judges = {"button": _button, "overflow": _menu}
+    judges = {"button": _button, "overflow": _menu, "static_select": _select}
     good = isinstance(elements, list) and 0 < len(elements) <= 25
     return good and all(judges[e["type"]](e) for e in elements or () if isinstance(e, dict) and e.get("type") in judges)
 
@@ -219,6 +219,12 @@ def _container(block: dict[str, Any]) -> bool:
 def _menu(menu: dict[str, Any]) -> bool:
     options = menu.get("options")
     return isinstance(options, list) and 0 < len(options) <= 5 and all(map(_option, options))
+
+
+def _select(choice: dict[str, Any]) -> bool:
+    options = choice.get("options")
+    good = isinstance(options, list) and 0 < len(options) <= 100 and all(map(_option, options))
+    return good and ("placeholder" not in choice or _is_text(choice["placeholder"], 150, "plain_text"))
 
 
 def _option(option: Any) -> bool:

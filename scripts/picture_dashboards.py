@@ -1,0 +1,161 @@
+"""Draw each dashboard's panels from real answers, to be looked at: ``python scripts/picture_dashboards.py DIRECTORY``.
+
+A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries are asked of them, and Grafana's own
+components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes and npm; no test needs it. Units, thresholds and
+overrides by name are Grafana's; variables are expanded, transformations and annotations are not drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.acceptance import test_grafana as asked_of  # noqa: E402
+
+PAGE = Path(__file__).parent / "pictures"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it; times are milliseconds."""
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1000)
+    if isinstance(value, Decimal):
+        return float(value)
+    return str(value) if isinstance(value, (UUID, bytes, list, dict)) else value
+
+
+def kind(values: list[Any]) -> str:
+    """Return the type of a column as Grafana names it."""
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, datetime) for value in known):
+        return "time"
+    return "number" if known and all(isinstance(v, (int, float, Decimal)) and not isinstance(v, bool) for v in known) else "string"
+
+
+def named(legend: str, labels: dict[str, str]) -> str:
+    """Return a series' name by its legend."""
+    for name, value in labels.items():
+        legend = legend.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
+    return legend or ", ".join(labels.values())
+
+
+def series(name: str, points: list[tuple[float, float]]) -> dict[str, Any]:
+    """Return one curve as a frame."""
+    return {
+        "name": name,
+        "fields": [
+            {"name": "Time", "type": "time", "values": [int(at * 1000) for at, _ in points]},
+            {"name": name, "type": "number", "values": [v for _, v in points], "config": {"displayName": name}},
+        ],
+    }
+
+
+def frames(day: asked_of.Observed, target: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ask a panel's query; return the answer as frames."""
+    if "rawSql" in target:
+        found = day.sql(asked_of.expanded(target["rawSql"], day))
+        columns = list(found[0].keys()) if found else []
+        if target["format"] == "time_series":
+            curves: dict[str, list[tuple[float, float]]] = {}
+            for row in found:
+                if row["value"] is not None:
+                    curves.setdefault(row["metric"], []).append((row["time"].timestamp(), float(row["value"])))
+            return [series(name, points) for name, points in curves.items()]
+        values = {column: [row[column] for row in found] for column in columns}
+        return [{"fields": [{"name": c, "type": kind(values[c]), "values": [plain(v) for v in values[c]]} for c in columns]}]
+    expr, legend = asked_of.asked(target["expr"]), target.get("legendFormat", "")
+    if target.get("instant"):
+        answers = day.prometheus.instant(expr)
+        if target.get("format") == "table":
+            names = sorted({name for each in answers for name in each["metric"]})
+            fields = [{"name": n, "type": "string", "values": [each["metric"].get(n, "") for each in answers]} for n in names]
+            return [{"fields": [*fields, {"name": "Value", "type": "number", "values": [float(a["value"][1]) for a in answers]}]}]
+        return [series(named(legend, a["metric"]), [(float(a["value"][0]), float(a["value"][1]))]) for a in answers]
+    answer = day.prometheus.get("query_range", query=expr, start=day.began, end=time.time(), step=asked_of.STEP)
+    return [
+        series(named(legend, each["metric"]), [(float(at), float(value)) for at, value in each["values"] if value != "NaN"])
+        for each in answer["result"]
+    ]
+
+
+def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
+    """Return what the page draws, by dashboard."""
+    made = {}
+    for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
+        panels = [panel for panel in json.loads(path.read_text())["panels"] if panel.get("targets")]
+        for panel in panels:
+            panel["frames"] = [frame for target in panel["targets"] for frame in frames(day, target)]
+        made[path.stem] = {"from": int(day.began * 1000), "to": int(time.time() * 1000), "panels": panels}
+    return made
+
+
+def draw(found: dict[str, dict[str, Any]], directory: Path, page: Path) -> None:
+    """Draw each dashboard into a PNG."""
+    from playwright.sync_api import sync_playwright
+
+    if not (page / "dist" / "index.html").is_file():
+        subprocess.run(["node", "node_modules/vite/bin/vite.js", "build", "--logLevel", "error"], cwd=page, check=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for name, told in found.items():
+            tab = browser.new_page(viewport={"width": 24 * 60 + 24, "height": 900})
+            tab.on("console", lambda said: print(said.text[:500], file=sys.stderr) if said.type == "error" else None)
+            tab.on("pageerror", lambda error: print(str(error)[:500], file=sys.stderr))
+
+            def serve(route: Any, request: Any, *, told: dict[str, Any] = told) -> None:
+                path = request.url.split("/", 3)[3].split("?")[0] or "index.html"
+                if path == "answers.json":
+                    route.fulfill(json=told)
+                elif (page / "dist" / path).is_file():
+                    route.fulfill(path=page / "dist" / path)
+                else:
+                    route.fulfill(status=404)
+
+            tab.route("**/*", serve)
+            tab.goto("http://dashboards.invalid/")
+            tab.wait_for_selector("body[data-drawn]", state="attached", timeout=60_000)
+            tab.screenshot(path=directory / f"{name}.png", full_page=True)
+            print(directory / f"{name}.png")
+        browser.close()
+
+
+def main() -> None:
+    """Make the day, ask, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--answers", type=Path, help="ask nothing where this file is; else write what was answered there")
+    parser.add_argument("--page", type=Path, help="a copy of scripts/pictures in which `npm install --legacy-peer-deps` was done")
+    given = parser.parse_args()
+    given.directory.mkdir(parents=True, exist_ok=True)
+    if given.answers is not None and given.answers.is_file():
+        found = json.loads(given.answers.read_text())
+    else:
+        with tempfile.TemporaryDirectory() as scratch, asked_of.observed(Path(scratch)) as day:
+            found = answers(day)
+        if given.answers is not None:
+            given.answers.write_text(json.dumps(found))
+    page = given.page
+    if page is None:
+        page = Path(tempfile.mkdtemp()) / "page"
+        shutil.copytree(PAGE, page)
+        subprocess.run(["npm", "install", "--legacy-peer-deps", "--no-audit", "--no-fund"], cwd=page, check=True)
+    draw(found, given.directory, page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Who brings people's answers to this process: the pipeline that is attached here, else the gateway that the environment names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from spanpost.agent import gateway
+
+
+class Control(Protocol):
+    """**Protocol:** who brings people's answers: a gateway, or the pipeline of this process. Raises `Unreachable` to be asked again."""
+
+    wait: float
+
+    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None: ...
+
+    async def approval(self, id: str, mark: str, wait: float) -> dict[str, Any] | None: ...
+
+    async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None: ...
+
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+_installed: Control | None = None
+
+
+def install(control: Control | None) -> None:
+    """Have answers brought by this one from now on; `spanpost.attach` calls it. None: by the gateway that the environment names."""
+    global _installed
+    _installed = control
+
+
+def control() -> Control:
+    """Return who brings answers. Raises `ControlUnavailable` where nobody does."""
+    return _installed if _installed is not None else gateway.find()

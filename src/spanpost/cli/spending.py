@@ -1,0 +1,44 @@
+"""``spanpost spending``: what is spent of budgets, and how often providers held calls back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
+
+if TYPE_CHECKING:
+    from spanpost.domain.spend import Limits, Spent
+    from spanpost.ledger.base import Ledger
+
+
+def spending(
+    as_json: Json = False,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List what is spent of budgets in their periods of now, and how often providers held calls back."""
+    import msgspec
+
+    async def look(ledger: Ledger) -> tuple[list[Spent], list[Limits]]:
+        return await ledger.spending(tenant), await ledger.limits(tenant, 100)
+
+    spent, limits = ask(settings_of(database_url, data_dir), look)
+    spent.sort(key=lambda one: -one.share)
+    if as_json:
+        from spanpost.fold.report import spent_json
+
+        rows = [{"tenant": one.tenant, **spent_json(one)} for one in spent]
+        print_json({"budgets": rows, "provider_limits": msgspec.to_builtins(limits)})
+        return
+    from spanpost.cli import tables
+
+    if spent:
+        tables.print_spending(spent)
+    else:
+        print("nothing is spent of any budget; budgets are set as spend.budgets (docs/how-to/budgets.md)", file=sys.stderr)
+    if limits:
+        tables.print_limits(limits)

@@ -1,0 +1,136 @@
+"""What a letter is as an annotation. Pure.
+
+A task is a region from its start to its end, with its name, what became of it and its links; its warnings, errors and questions are
+points. While it runs the region is a point at its start. Grafana shows the text as HTML: what agents say is escaped.
+
+Each bears a tag of its own, ``spanpost:<id>``, by which it is found again: Grafana knows no idempotency key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from hashlib import blake2b
+from html import escape
+from typing import Final
+
+import msgspec
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Delivery, Mode
+from spanpost.domain.tasks import Task
+from spanpost.fold.letters import mark_of
+from spanpost.fold.redact import cut, line, link
+from spanpost.sinks import words
+
+#: News that is a point; of the rest the region says enough.
+POINTS: Final = frozenset(
+    {
+        Kind.ERROR,
+        Kind.APPROVAL_REQUESTED,
+        Kind.APPROVAL_RESOLVED,
+        Kind.CONTEXT_WARNING,
+        Kind.CONTEXT_FORECAST,
+        Kind.COMPACTION,
+        Kind.STALLED,
+        Kind.ALERT,
+    }
+)
+#: All tags of an annotation together, characters (Grafana refuses more); each alone.
+TAGS, TAG = 500, 100
+_TEXT, _LINKS = 500, 5
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """An annotation."""
+
+    #: The tag that no other has.
+    mark: str
+    text: str
+    tags: tuple[str, ...]
+    #: Milliseconds; `until_ms` None: a point.
+    at_ms: int
+    until_ms: int | None = None
+    dashboard: str = ""
+
+    @property
+    def print(self) -> str:
+        """A short hash of what is shown."""
+        return blake2b(msgspec.json.encode((self.text, self.tags, self.until_ms)), digest_size=8).hexdigest()
+
+
+def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -> Note | None:
+    """Return a letter as an annotation; None where it is none."""
+    task, checkpoint = delivery.task, delivery.checkpoint
+    mark = mark_of_letter(delivery)
+    if delivery.mode is Mode.STATE:
+        if task.started_at is None:
+            return None
+        until = task.ended_at if words.is_final(task) else None
+        until_ms = max(_ms(until), _ms(task.started_at)) if until is not None else None
+        return Note(
+            mark=mark,
+            text=_region(task),
+            tags=_tags(mark, "task", task, tags),
+            at_ms=_ms(task.started_at),
+            until_ms=until_ms,
+            dashboard=dashboard,
+        )
+    if checkpoint is None or checkpoint.kind not in POINTS:
+        return None
+    look = words.news_look(checkpoint)
+    text = f"{look.emoji} {_safe(words.title(task, 150))} · {_safe(words.news_text(checkpoint, _TEXT))}"
+    return Note(
+        mark=mark, text=text, tags=_tags(mark, str(checkpoint.kind), task, tags), at_ms=_ms(checkpoint.at), dashboard=dashboard
+    )
+
+
+def mark_of_letter(delivery: Delivery) -> str:
+    """Return the tag by which a letter's annotation is found."""
+    checkpoint_id = delivery.checkpoint.id if delivery.checkpoint is not None else None
+    known = delivery.lane if delivery.mode is Mode.STATE else mark_of(delivery.key, checkpoint_id)
+    # A lane and a key hold the address, which may be long, and whatever a ledger puts there: a tag holds no comma.
+    return f"spanpost:{blake2b(known.encode('utf-8', 'replace'), digest_size=12).hexdigest()}"
+
+
+def _region(task: Task) -> str:
+    look = words.task_look(task)
+    said = f"{look.emoji} {_safe(words.title(task, 150))}"
+    if words.is_final(task):
+        said += f" · {look.word}"
+        if task.error is not None and task.status == "error":
+            said += f": {_safe(line(f'{task.error.type} {task.error.message}'.strip(), 300))}"
+    elif task.is_alert:
+        said += f" · {look.word}"
+    if links := " ".join(_links(task)):
+        said += f" {links}"
+    return said
+
+
+def _links(task: Task) -> Iterator[str]:
+    for name, url in words.links(task, _LINKS):
+        safe = link(url)
+        if safe is not None:
+            yield f'<a href="{escape(safe, quote=True)}">{_safe(name)}</a>'
+
+
+def _safe(text: str) -> str:
+    return escape(text, quote=True)
+
+
+def _tags(mark: str, kind: str, task: Task, more: Iterable[str]) -> tuple[str, ...]:
+    """Return tags that are taken together: the mark first, and of the others what fits."""
+    wanted = ["spanpost", kind]
+    wanted += [f"{name}:{value}" for name, value in (("agent", task.agent_name), ("env", task.environment)) if value]
+    wanted += more
+    kept, size = [mark], len(mark)
+    for one in wanted:
+        tag = cut(line(one.replace(",", " "), TAG), TAG)
+        if tag and tag not in kept and size + 1 + len(tag) <= TAGS:
+            kept.append(tag)
+            size += 1 + len(tag)
+    return tuple(kept)
+
+
+def _ms(at: datetime) -> int:
+    return max(int(at.timestamp() * 1000), 1)

@@ -1,0 +1,206 @@
+"""Annotations in Grafana: made once, changed where they stand, looked for by their tag before one is made again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol
+
+from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
+from spanpost.domain.errors import DeliveryError, Refused, Rejected, Throttled, Unavailable, Unknown
+from spanpost.sinks.base import Finding
+from spanpost.sinks.grafana.api import Api, Apis, Legacy, Made, Request
+from spanpost.sinks.grafana.render import Note, mark_of_letter, note
+from spanpost.sinks.grafana.settings import GrafanaSettings
+from spanpost.sinks.grafana.transport import Answer
+
+#: How long a Grafana that asks for patience without a number is left alone.
+PATIENCE: Final = timedelta(seconds=30)
+#: An annotation that somebody deleted stays deleted.
+_DELETED: Final = {"ended": "deleted"}
+#: Edits for each annotation that may be made: most edits change nothing, and no call is made.
+_EDITS: Final = 20.0
+
+
+class Calls(Protocol):
+    """**Protocol:** the wire; `transport.Wire` is it."""
+
+    async def call(self, request: Request) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+
+class GrafanaSink:
+    """Annotations over HTTP. What a receipt's `ref` holds: ``id``, ``print`` (a hash of what is shown), ``until`` (ms, of a region that ended)."""
+
+    name = "grafana"
+
+    def __init__(self, settings: GrafanaSettings, wire: Calls, *, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._wire = wire
+        self._clock = clock
+        self._api: Api = Apis(settings.namespace) if settings.api == "apis" else Legacy()
+        #: Told of each call and of what came of it.
+        self.when_called: Callable[[str, str], None] | None = None
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Make the annotation, or change it where it stands."""
+        drawn = self._note(delivery)
+        known = _known(delivery)
+        if drawn is None:
+            return Receipt(ref=known, skipped="it is no annotation")
+        if known.get("ended"):
+            return Receipt(ref=known, skipped="it was deleted in Grafana")
+        if "id" not in known:
+            return Receipt(ref=await self._post(drawn))
+        if known.get("print") == drawn.print and not delivery.is_unknown:
+            return Receipt(ref=known, skipped="unchanged")
+        return Receipt(ref=await self._change(str(known["id"]), known, drawn))
+
+    async def _post(self, drawn: Note) -> dict[str, Any]:
+        request = self._api.post(drawn)
+        answer = await self._asked(request, allowed=self._api.exists)
+        id = self._api.made(drawn, answer.body)
+        if not id:
+            raise Unknown("Grafana's answer names no annotation", reason="bad_answer")
+        return _ref(id, drawn)
+
+    async def _change(self, id: str, known: Mapping[str, Any], drawn: Note) -> dict[str, Any]:
+        if not self._api.moves_end and known.get("until") != drawn.until_ms:
+            made = await self._post(drawn)  # by a name of ours: again it is the same
+            if made["id"] != id:
+                await self._asked(self._api.delete(id), allowed=frozenset({404}))
+            return made
+        answer = await self._asked(self._api.patch(id, drawn), allowed=frozenset({404}))
+        return dict(_DELETED) if answer.status == 404 else _ref(id, drawn)
+
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | DeliveryError | None]:
+        """Look for doubtful annotations by their tags; of several of one tag all but one go."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        answers: dict[int, Receipt | DeliveryError | None] = {}
+        for delivery in deliveries:
+            known = _known(delivery)
+            if known.get("ended") or ("id" in known and self._api.moves_end):
+                # To change it again is harmless. Without the hash it is done whatever it says.
+                answers[delivery.id] = Receipt(ref={k: v for k, v in known.items() if k != "print"})
+                continue
+            try:
+                found = await self._find(mark_of_letter(delivery))
+            except DeliveryError as error:
+                answers[delivery.id] = error
+                continue
+            if found:
+                until = {"until": found[0].until_ms} if found[0].until_ms else {}
+                answers[delivery.id] = Receipt(ref={"id": found[0].id} | until)
+            elif _elapsed(delivery, now) >= self._settings.settle and delivery.looks >= 1:
+                answers[delivery.id] = None
+        return answers
+
+    async def _find(self, mark: str) -> list[Made]:
+        answer = await self._asked(self._api.find(mark))
+        try:
+            found = self._api.found(mark, answer.body)
+        except ValueError:
+            raise Unavailable("Grafana's answer to a search is none", reason="bad_answer") from None
+        for repeat in found[1:]:
+            await self._asked(self._api.delete(repeat.id), allowed=frozenset({404}))
+        return found
+
+    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+        """Name Grafana as a whole, and how many annotations it is given a minute."""
+        whole, rate = Budget(key=self.name, is_breaker=True), self._settings.per_minute / 60
+        match call:
+            case Call.POST:
+                return (whole, Budget(key=f"{self.name}:post", rate=rate, burst=20, reserve=5))
+            case Call.EDIT:
+                return (whole, Budget(key=f"{self.name}:edit", rate=rate * _EDITS, burst=50, reserve=10))
+            case Call.LOOK:
+                return (whole, Budget(key=f"{self.name}:look", rate=rate, burst=10, reserve=2))
+
+    async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
+        """Look whether the token may read annotations, and whether the dashboards are there: Grafana takes annotations of any."""
+        try:
+            await self._asked(self._api.probe())
+        except DeliveryError as error:
+            return [Finding(ok=False, found=str(error), cure=getattr(error, "cure", "") or "is grafana.url right, and Grafana up?")]
+        found = [Finding(ok=True, found=f"annotations can be read ({self._settings.api})")]
+        for uid in sorted({address or self._settings.dashboard for address in addresses} - {""}):
+            try:
+                answer = await self._asked(Request(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404}))
+            except DeliveryError as error:
+                found.append(Finding(ok=False, found=f"dashboard {uid}: {error}", cure=getattr(error, "cure", "")))
+                continue
+            if answer.status == 404:
+                cure = "Grafana would take its annotations and show them nowhere: mend grafana.dashboard, or the route's address"
+                found.append(Finding(ok=False, found=f"there is no dashboard {uid!r}", cure=cure))
+            else:
+                found.append(Finding(ok=True, found=f"dashboard {uid} is there"))
+        return found
+
+    async def close(self) -> None:
+        await self._wire.close()
+
+    def _note(self, delivery: Delivery) -> Note | None:
+        return note(delivery, dashboard=delivery.address or self._settings.dashboard, tags=self._settings.tags)
+
+    async def _asked(self, request: Request, allowed: frozenset[int] = frozenset()) -> Answer:
+        """Make a call, say what came of it, and raise what its answer means."""
+        method, outcome = request.method.lower(), "unknown"
+        try:
+            answer = await self._wire.call(request)
+            error = None if 200 <= answer.status < 300 or answer.status in allowed else meaning(answer, request, now=self._clock())
+            outcome = "ok" if error is None else type(error).__name__.lower()
+        except DeliveryError as raised:
+            outcome = type(raised).__name__.lower()
+            raise
+        finally:
+            if self.when_called is not None:
+                self.when_called(method, outcome)
+        if error is not None:
+            raise error
+        return answer
+
+
+def meaning(answer: Answer, request: Request, *, now: float) -> DeliveryError:
+    """Return what an answer means that is not wanted. The one table of statuses."""
+    status = answer.status
+    told = f"Grafana answered {status} to {request.method}"
+    if status == 429 or (status == 503 and answer.retry_after):
+        return Throttled(told, retry_after=_patience(answer.retry_after, now), reason="throttled")
+    if status in (401, 403):
+        cure = "set SPANPOST_GRAFANA__TOKEN to a service account's that may read and write annotations (role Editor)"
+        return Refused(told, cure=cure, reason="token")
+    if status in (404, 405) or 300 <= status < 400:
+        cure = "set SPANPOST_GRAFANA__URL to Grafana's own address and path, and grafana.api to what it has"
+        return Refused(told, cure=cure, reason="no_api")
+    if status >= 500 or status in (408, 425):
+        return Unavailable(told, reason="server") if request.is_safe else Unknown(told, reason="server")
+    return Rejected(told, reason="refused")
+
+
+def _patience(value: str, now: float) -> timedelta:
+    text = value.strip()
+    try:
+        if text.isascii() and text.isdigit():
+            return timedelta(seconds=min(int(text), 86_400))
+        at = parsedate_to_datetime(text)
+        at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
+    except (ValueError, OverflowError, TypeError):
+        return PATIENCE
+
+
+def _known(delivery: Delivery) -> dict[str, Any]:
+    receipt = delivery.lane_receipt if delivery.mode is Mode.STATE else delivery.receipt
+    return receipt.ref if receipt is not None else {}
+
+
+def _ref(id: str, drawn: Note) -> dict[str, Any]:
+    return {"id": id, "print": drawn.print} | ({"until": drawn.until_ms} if drawn.until_ms is not None else {})
+
+
+def _elapsed(delivery: Delivery, now: datetime) -> timedelta:
+    at = delivery.claimed_at or now
+    return max(at - delivery.sent_at, timedelta(0)) if delivery.sent_at is not None else timedelta.max

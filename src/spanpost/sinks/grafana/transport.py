@@ -1,0 +1,81 @@
+"""The wire to Grafana: one call, its answer, or what its absence means. The token is in no error."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from spanpost.domain.errors import Unavailable, Unknown
+from spanpost.sinks.grafana.api import Request
+
+#: Bytes that are read of an answer.
+MOST: Final = 2_000_000
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back. `body` is None where it was no JSON."""
+
+    status: int
+    body: Any = None
+    retry_after: str = ""
+
+
+class Wire:
+    """The session is made at the first call, in the loop that runs then."""
+
+    def __init__(self, url: str, token: str, *, org_id: int | None = None, timeout: timedelta = timedelta(seconds=10)) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": "spanpost"}
+        if org_id is not None:
+            self._headers["X-Grafana-Org-Id"] = str(org_id)
+        self._timeout = timeout.total_seconds()
+        self._open: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession] | None = None
+
+    async def call(self, request: Request) -> Answer:
+        """Make a call. Raises `Unavailable` when nothing can have happened, `Unknown` when it may have."""
+        body = msgspec.json.encode(request.body) if request.body is not None else None
+        headers = {"Content-Type": request.content_type} if body is not None else {}
+        # Of an error only the type is told: its text may hold the address.
+        try:
+            async with self._session().request(
+                request.method, self._url + request.path, params=request.query, data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                read = await answer.content.read(MOST)
+                while len(read) < MOST and (more := await answer.content.read(MOST - len(read))):
+                    read += more
+                return Answer(status=answer.status, body=_json(read), retry_after=answer.headers.get("Retry-After", ""))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise Unavailable(f"no connection to Grafana ({type(error).__name__})", reason="connect") from None
+        except TimeoutError:
+            said = f"no answer of Grafana within {self._timeout:g} s"
+            raise (Unavailable(said, reason="timeout") if request.is_safe else Unknown(said, reason="timeout")) from None
+        except (aiohttp.ClientError, OSError) as error:
+            said = f"the connection to Grafana broke before the answer ({type(error).__name__})"
+            raise (Unavailable(said, reason="reset") if request.is_safe else Unknown(said, reason="reset")) from None
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._open is None or self._open[0] is not loop or self._open[1].closed:
+            timeout = aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(5.0, self._timeout))
+            session = aiohttp.ClientSession(
+                headers=self._headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=8), trust_env=True
+            )
+            self._open = (loop, session)
+        return self._open[1]
+
+    async def close(self) -> None:
+        if self._open is not None:
+            _, session = self._open
+            self._open = None
+            await session.close()
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return None

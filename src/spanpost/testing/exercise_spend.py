@@ -1,0 +1,191 @@
+"""What every ledger does with budgets of money and tokens: what settled is spent once, and a share that is passed is told once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.observations import Observation, Status
+from spanpost.domain.spend import Spent
+from spanpost.fold.matching import Match
+from spanpost.fold.spend import Period, SpendBudget
+from spanpost.ledger.base import Ledger, TaskQuery
+from spanpost.testing.exercise_ledger import TELLING, MakeLedger, drain
+from spanpost.testing.observed import ended, started
+
+A_DAY = SpendBudget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
+TOKENS = SpendBudget(
+    name="tokens", limit_tokens=1000, period=Period.MONTH, warn_at=(0.5,), match=Match(attributes=(("agent.team", "red"),))
+)
+
+RED = {"agent.team": "red"}
+
+
+def spending(*budgets: SpendBudget) -> Any:
+    """Return rules with these budgets."""
+    return msgspec.structs.replace(TELLING, budgets=budgets)
+
+
+def a_costly_run(
+    number: int,
+    usd: str | None = "1",
+    *,
+    agent: str = "miner",
+    tenant: str = "default",
+    tokens: int = 100,
+    attributes: Mapping[str, str] | None = None,
+) -> list[Observation]:
+    """Return a run that ended, of one model call at that cost, with these attributes on its box."""
+    said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "agent.task.name": f"run {number}"}
+    said |= attributes or {}
+    call: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "own-model",
+        "gen_ai.usage.input_tokens": tokens,
+    }
+    if usd is not None:
+        call["agent.cost_usd"] = float(usd)
+    return [
+        ended(trace=number, span=2, name="chat own-model", parent=1, attributes=call, tenant=tenant, at=1.0, seconds=1.0),
+        ended(trace=number, span=1, name=f"invoke_agent {agent}", attributes=said, tenant=tenant),
+    ]
+
+
+async def warned(ledger: Ledger) -> list[Checkpoint]:
+    """Return what was told of budgets, in order."""
+    return [c for c in await ledger.checkpoints() if c.kind is Kind.BUDGET_WARNING]
+
+
+def sums(spent: Sequence[Spent]) -> dict[tuple[str, str], Decimal]:
+    """Return the dollars by tenant and scope."""
+    return {(s.tenant, ",".join(value for _, value in s.scope)): s.cost_usd for s in spent}
+
+
+class ExerciseSpend:
+    """**Protocol:** subclass it with a fixture ``make_ledger``; `another` opens the same ledger once more, where it can."""
+
+    async def another(self, ledger: Ledger) -> Ledger | None:
+        """Open another ledger on the same database; None where a ledger is one process's."""
+        return None
+
+    async def test_a_share_is_warned_of_once_in_the_thread_of_who_passed_it(self, make_ledger: MakeLedger) -> None:
+        """At 80 and at 100 per cent the task that passed it tells so, once; what comes before and after tells nothing."""
+        ledger = await make_ledger(spending(A_DAY))
+        told: dict[int, list[str]] = {}
+        for number in range(1, 15):
+            known = {c.id for c in await warned(ledger)}
+            await ledger.record(a_costly_run(number))
+            told[number] = [c.text for c in await warned(ledger) if c.id not in known]
+        assert {number: len(texts) for number, texts in told.items() if texts} == {8: 1, 10: 1}
+        assert told[8] == ["Budget a day of miner is 80 % spent: $8.00 of $10.00"]
+        tasks = {t.uid: t.name for t in await ledger.tasks(TaskQuery(limit=50))}
+        assert [tasks[c.task_uid] for c in await warned(ledger)] == ["run 8", "run 10"]
+        letters = [d.checkpoint.text for d in await drain(ledger) if d.checkpoint and d.checkpoint.kind is Kind.BUDGET_WARNING]
+        assert sorted(letters) == sorted(told[8] + told[10])
+
+    async def test_it_is_kept_apart(self, make_ledger: MakeLedger) -> None:
+        """Agents and tenants spend from budgets of their own; a task that lacks what a budget is kept by spends nothing of it."""
+        people = msgspec.structs.replace(A_DAY, name="people", per=("agent.requested_by",))
+        ledger = await make_ledger(spending(A_DAY, people))
+        await ledger.record(a_costly_run(1, "2") + a_costly_run(2, "3", agent="smith") + a_costly_run(3, "4", tenant="other"))
+        await ledger.record(a_costly_run(4, "5", agent="smith", attributes={"agent.requested_by": "ann"}))
+        spent = await ledger.spending()
+        assert sums([s for s in spent if s.budget == "a day"]) == {
+            ("default", "miner"): 2,
+            ("default", "smith"): 8,
+            ("other", "miner"): 4,
+        }
+        assert [s.tenant for s in await ledger.spending("other")] == ["other"]
+
+    async def test_what_comes_again_is_spent_once(self, make_ledger: MakeLedger) -> None:
+        """A batch that is sent again, and a run that is told in two halves, are spent once."""
+        ledger = await make_ledger(spending(A_DAY))
+        call, box = a_costly_run(1, "9.5")
+        for batch in ([call], [box], [box, call], [call]):
+            await ledger.record(batch)
+        [spent] = await ledger.spending()
+        assert (spent.cost_usd, spent.calls, spent.tokens, spent.unpriced) == (Decimal("9.5"), 1, 100, 0)
+        assert len(await warned(ledger)) == 1
+
+    async def test_tokens_and_calls_without_a_price(self, make_ledger: MakeLedger) -> None:
+        """Tokens have a limit of their own, for those whom the budget takes; calls of unknown cost are counted beside it."""
+        ledger = await make_ledger(spending(TOKENS))
+        await ledger.record(a_costly_run(1, None, tokens=600, attributes=RED) + a_costly_run(2, "1", tokens=900))
+        [spent] = await ledger.spending()
+        assert (spent.tokens, spent.cost_usd, spent.unpriced, spent.share) == (600, Decimal(0), 1, 0.6)
+        assert [c.text for c in await warned(ledger)] == ["Budget tokens is 60 % spent: 600 of 1,000 tokens"]
+
+    async def test_what_is_left_is_told_of_a_task(self, make_ledger: MakeLedger) -> None:
+        """Of a task is told what it may still spend: of budgets that nobody drew on yet, too, and of no other's."""
+        ledger = await make_ledger(spending(A_DAY, TOKENS))
+        await ledger.record(a_costly_run(1, "12") + a_costly_run(2, None, agent="smith", attributes=RED))
+        by_name = {t.name: t for t in await ledger.tasks(TaskQuery())}
+        [first] = await ledger.allowance(by_name["run 1"])
+        assert (first.left_usd, first.share, first.left_tokens) == (Decimal(0), 1.2, None)
+        assert [(s.budget, s.left_usd, s.left_tokens) for s in await ledger.allowance(by_name["run 2"])] == [
+            ("a day", Decimal(10), None),
+            ("tokens", None, 900),
+        ]
+
+    async def test_many_at_once(self, make_ledger: MakeLedger) -> None:
+        """Runs that end at once, through two ledgers on one database, come to the exact sum, and to one warning of each share."""
+        ledger = await make_ledger(spending(A_DAY))
+        other = await self.another(ledger) or ledger
+        runs = [a_costly_run(number, "0.5") for number in range(1, 31)]
+
+        async def tell(part: int) -> None:
+            for number in range(part, 2 * len(runs), 4):  # each run twice, by different parts
+                await (ledger, other)[part % 2].record(runs[number * 7 % len(runs)])
+
+        await asyncio.gather(*map(tell, range(4)))
+        assert sums(await ledger.spending()) == {("default", "miner"): 15}
+        assert sorted(c.ref for c in await warned(ledger)) == ["a day 0.8", "a day 1.0"]
+
+    async def test_what_providers_held_back_is_counted_by_account(self, make_ledger: MakeLedger) -> None:
+        """A call that met a rate limit or a spent quota is counted once, under the account that the agent names."""
+        ledger = await make_ledger()
+        said = [
+            ("RateLimitError", "429: slow down"),
+            ("openai.RateLimitError", "You exceeded your current quota"),
+            ("ValueError", "no"),
+        ]
+        calls = [
+            ended(
+                trace=n,
+                span=2,
+                name="chat m",
+                parent=1,
+                attributes={
+                    "gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.provider.name": "openai",
+                    "agent.account": "team-key", "error.type": kind,
+                },
+                status=Status.ERROR,
+                status_message=message,
+            )
+            for n, (kind, message) in enumerate([*said, said[0]], 1)
+        ]  # fmt: skip
+        first = await ledger.record(calls + [span for n in range(1, 5) for span in a_costly_run(n)[1:]])
+        again = await ledger.record(calls)
+        assert (sorted(one.kind for one in first.limited), again.limited) == (["quota", "rate_limit", "rate_limit"], [])
+        found = sorted((one.account, one.provider, one.model, one.kind, one.count) for one in await ledger.limits())
+        assert found == [("team-key", "openai", "m", "quota", 1), ("team-key", "openai", "m", "rate_limit", 2)]
+
+    async def test_health_is_explained(self, make_ledger: MakeLedger) -> None:
+        """Of 100 is taken away what failed, what was interrupted and what was spent, each by its share; every ledger alike."""
+        ledger = await make_ledger(spending(msgspec.structs.replace(A_DAY, limit_usd=Decimal(4), warn_at=())))
+        box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "smith"}
+        failed = [ended(trace=n, span=1, name="invoke_agent smith", attributes=box, status=Status.ERROR) for n in (11, 12, 13)]
+        well = [ended(trace=n, span=1, name="invoke_agent smith", attributes=box) for n in (14, 15, 16, 17, 18)]
+        await ledger.record([*failed, *well, *a_costly_run(1, "3.6"), *a_costly_run(2, None, agent="idle", tenant="other")])
+        await ledger.record([started(trace=19, span=1, name="invoke_agent smith", attributes=box)])
+        fleet = await ledger.fleet()
+        assert fleet is not None
+        told = {h.agent_name: (h.score, h.errors, h.stalls, h.waiting, h.budget) for h in fleet.health}
+        # 3 of 8 ended tasks failed: 18.75 of 50; 0.9 of a budget is half of what is beyond 0.8.
+        assert told == {"smith": (81, 19, 0, 0, 0), "miner": (92, 0, 0, 0, 8), "idle": (100, 0, 0, 0, 0)}
+        assert [(s.budget, s.share) for s in fleet.spending if s.cost_usd] == [("a day", 0.9)]

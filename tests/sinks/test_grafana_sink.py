@@ -1,0 +1,257 @@
+"""Annotations over HTTP: each once, whatever Grafana answers or keeps to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.thorough import thorough
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Call, Receipt
+from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Rejected, Throttled, Unavailable, Unknown
+from spanpost.fold import paces
+from spanpost.fold.batch import Rules
+from spanpost.fold.retries import Policy
+from spanpost.fold.routes import Routes
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.ledger.pump import Pump
+from spanpost.sinks.grafana import plugin
+from spanpost.sinks.grafana.api import Request
+from spanpost.sinks.grafana.render import TAGS, note
+from spanpost.sinks.grafana.settings import GrafanaSettings
+from spanpost.sinks.grafana.sink import GrafanaSink, meaning
+from spanpost.sinks.grafana.transport import Answer, Wire
+from spanpost.testing.exercise_sink import CHECKS
+from spanpost.testing.fake_grafana import FakeGrafana, Fault
+from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+from spanpost.testing.observed import a_run, started
+from spanpost.testing.strategies import checkpoints, tasks
+
+APIS = ("legacy", "apis")
+LINKED = {"pr": "https://example.org/pr/7", "bad": "javascript:alert(1)"}
+
+
+def made(grafana: FakeGrafana, api: str = "legacy", timeout: float = 5.0, **settings: Any) -> GrafanaSink:
+    given: dict[str, Any] = {"url": grafana.url, "token": grafana.token, "api": api, "per_minute": 6000, "settle": 0, **settings}
+    wire = Wire(grafana.url, grafana.token, timeout=timedelta(seconds=timeout))
+    return GrafanaSink(GrafanaSettings(**given), wire)
+
+
+@pytest.fixture(params=APIS)
+async def sink(request: pytest.FixtureRequest) -> AsyncIterator[tuple[FakeGrafana, GrafanaSink]]:
+    async with FakeGrafana() as grafana:
+        one = made(grafana, request.param)
+        yield grafana, one
+        await one.close()
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+async def test_it_behaves_as_a_sink(check: Any, api: str) -> None:
+    """Against either API it does what the pump relies on."""
+    async with FakeGrafana() as grafana:
+        await check(lambda: made(grafana, api))
+
+
+async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
+    """Opened at its start, a region at its end, with name, outcome, links that may be followed, agent and environment as tags."""
+    grafana, one = sink
+    task = a_task(name="Refactor <b>", links=LINKED, environment="prod")
+    receipt = await one.deliver(a_delivery(task, sink="grafana"))
+    [opened] = grafana.shown()
+    assert opened["time"] == opened["timeEnd"]
+    assert (await one.deliver(a_delivery(replace(task, action="on"), sink="grafana", lane_receipt=receipt))).skipped == "unchanged"
+    over = replace(task, status="complete", ended_at=NOON + timedelta(minutes=3))
+    last = await one.deliver(a_delivery(over, sink="grafana", lane_receipt=receipt))
+    [region] = grafana.shown()
+    assert region["timeEnd"] - region["time"] == (over.ended_at - task.started_at).total_seconds() * 1000  # type: ignore[operator]
+    assert region["text"].startswith("✅ Refactor &lt;b&gt; · complete")
+    assert '<a href="https://example.org/pr/7">pr</a>' in region["text"]
+    assert "javascript" not in region["text"]
+    assert {"spanpost", "task", "env:prod", f"agent:{task.agent_name}"} <= set(region["tags"])
+    assert (await one.deliver(a_delivery(over, sink="grafana", lane_receipt=last))).skipped == "unchanged"
+    longer = replace(over, ended_at=NOON + timedelta(minutes=9))
+    await one.deliver(a_delivery(longer, sink="grafana", lane_receipt=last))
+    [again] = grafana.shown()
+    assert again["timeEnd"] > region["timeEnd"]
+
+
+async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
+    """They are points with their kind as a tag; what an agent says on its way is none."""
+    grafana, one = sink
+    for kind in Kind:
+        checkpoint = a_checkpoint(a_task(), str(kind), kind=kind, text="Look")
+        await one.deliver(a_delivery(a_task(), checkpoint, sink="grafana"))
+    shown = {a["tags"][2] for a in grafana.shown()}
+    assert shown == {
+        "error", "approval_requested", "approval_resolved", "context_warning", "context_forecast", "compaction", "stalled", "alert",
+    }  # fmt: skip
+    assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
+
+
+@pytest.mark.parametrize("fault", [f for f in Fault if f.is_after])
+async def test_after_a_lost_answer_it_is_found_and_not_made_again(sink: tuple[FakeGrafana, GrafanaSink], fault: Fault) -> None:
+    """What may have been made is unknown, is found by its tag, and changed where it stands."""
+    grafana, _ = sink
+    one = made(grafana, sink[1]._settings.api, timeout=0.3)
+    grafana.script("POST", [fault])
+    letter = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON + timedelta(minutes=1), is_unknown=True)
+    if one._api.exists and fault is Fault.HTML_AFTER:
+        await one.deliver(letter)  # its name is ours: whatever a 200 says, it is there
+    else:
+        with pytest.raises(Unknown):
+            await one.deliver(letter)
+    receipt = (await one.reconcile([letter]))[letter.id]
+    assert isinstance(receipt, Receipt)
+    over = replace(a_task(), status="complete", ended_at=NOON + timedelta(minutes=3))
+    await one.deliver(a_delivery(over, sink="grafana", lane_receipt=receipt))
+    assert len(grafana.annotations) == 1
+    assert grafana.shown()[0]["timeEnd"] > grafana.shown()[0]["time"]
+    await one.close()
+
+
+async def test_what_was_not_made_is_looked_for_twice(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
+    """Not found for `settle` and looked for before: not made. Sooner than that it is left out, and asked again."""
+    grafana, _ = sink
+    one = made(grafana, sink[1]._settings.api, settle=30)
+    late = {"sent_at": NOON, "claimed_at": NOON + timedelta(minutes=1)}
+    assert await one.reconcile([a_delivery(a_task(), sink="grafana", **late)]) == {}
+    assert await one.reconcile([a_delivery(a_task(), sink="grafana", looks=1, **late)]) == {1: None}
+    assert await one.reconcile([a_delivery(a_task(), sink="grafana", looks=5, sent_at=NOON, claimed_at=NOON)]) == {}
+    await one.close()
+
+
+async def test_of_two_one_goes() -> None:
+    """Two of one tag, made by a process that was frozen while another looked: the first stays."""
+    async with FakeGrafana() as grafana:
+        one = made(grafana)
+        letter = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON)
+        await asyncio.gather(one.deliver(letter), one.deliver(letter))
+        assert len(grafana.doubles()) == 1
+        assert (await one.reconcile([letter]))[1] == Receipt(ref={"id": "1"})
+        assert list(grafana.annotations) == [1]
+        await one.close()
+
+
+async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
+    """A region that is gone when its text changes is not made anew."""
+    grafana, one = sink
+    receipt = await one.deliver(a_delivery(a_task(), sink="grafana"))
+    grafana.annotations.clear()
+    gone = await one.deliver(a_delivery(replace(a_task(), name="renamed"), sink="grafana", lane_receipt=receipt))
+    assert gone.ref == {"ended": "deleted"}
+    over = replace(a_task(), status="complete", ended_at=NOON + timedelta(minutes=3))
+    assert (await one.deliver(a_delivery(over, sink="grafana", lane_receipt=gone))).skipped
+    assert grafana.annotations == {}
+
+
+@thorough(60)
+@given(tasks, checkpoints, st.lists(st.text(max_size=80), max_size=9))
+def test_any_letter_fits(task, checkpoint, more) -> None:
+    """Of any task and news: a text, tags that Grafana takes together, the tag of its own first, no markup of agents."""
+    for letter in (a_delivery(task, sink="grafana"), a_delivery(task, checkpoint, sink="grafana")):
+        drawn = note(letter, tags=more)
+        if drawn is None:
+            continue
+        assert drawn.text
+        assert len(",".join(drawn.tags)) <= TAGS
+        assert drawn.tags[0].startswith("spanpost:")
+        assert not any("," in tag for tag in drawn.tags)
+        assert "<" not in drawn.text.replace('<a href="', "").replace("</a>", "")
+        assert drawn.until_ms is None or drawn.until_ms >= drawn.at_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "expected"),
+    [
+        (429, "POST", Throttled), (401, "POST", Refused), (403, "GET", Refused), (404, "POST", Refused), (302, "GET", Refused),
+        (400, "POST", Rejected), (422, "PATCH", Rejected), (500, "POST", Unknown), (502, "POST", Unknown), (500, "PATCH", Unavailable),
+        (503, "GET", Unavailable),
+    ],
+)  # fmt: skip
+def test_statuses(status: int, method: str, expected: type[DeliveryError]) -> None:
+    """Each answer says what to do next; what may have made something is unknown."""
+    assert type(meaning(Answer(status=status), Request(method=method, path="/"), now=0.0)) is expected
+
+
+async def test_the_token_is_nowhere(sink: tuple[FakeGrafana, GrafanaSink], caplog: pytest.LogCaptureFixture) -> None:
+    """Neither errors nor logs nor settings' words hold it, with a wrong one and with nobody listening."""
+    grafana, _ = sink
+    secret = "glsa_very_secret_token"
+    told = []
+    for url in (grafana.url, "http://127.0.0.1:1"):
+        one = GrafanaSink(GrafanaSettings(url=url, token=secret), Wire(url, secret))
+        with pytest.raises(DeliveryError) as raised:
+            await one.deliver(a_delivery(a_task(), sink="grafana"))
+        told += [
+            str(raised.value),
+            repr(raised.value),
+            getattr(raised.value, "cure", ""),
+            *(f.found + f.cure for f in await one.check()),
+        ]
+        await one.close()
+    told += [caplog.text, repr(GrafanaSettings(token=secret)), repr(one.budgets("", Call.POST))]
+    assert not any(secret in each for each in told)
+
+
+async def test_check_sees_what_grafana_does_not_say(sink: tuple[FakeGrafana, GrafanaSink]) -> None:
+    """A dashboard that is not there takes annotations and shows none: check says so, and so it says of a wrong token."""
+    grafana, one = sink
+    await one.deliver(a_delivery(a_task(), sink="grafana", address="nobody-has-it"))
+    assert (len(grafana.annotations), grafana.shown()) == (1, [])
+    assert [f.ok for f in await one.check(["", "known", "nobody-has-it"])] == [True, True, False]
+    grafana.token = "another"
+    [finding] = await one.check([""])
+    assert (finding.ok, "SPANPOST_GRAFANA__TOKEN" in finding.cure) == (False, True)
+
+
+@pytest.mark.parametrize("url", ["grafana", "ftp://x", "http://u:p@x", "http://x:port", "https://x/?a=b"])
+def test_addresses_that_are_none(url: str) -> None:
+    """They are refused at the start, without being repeated."""
+    with pytest.raises(ValueError, match="url") as raised:
+        GrafanaSettings(url=url)
+    assert "u:p" not in str(raised.value)
+    with pytest.raises(ConfigError, match="SPANPOST_GRAFANA__TOKEN"):
+        plugin.open(GrafanaSettings())
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("seed", range(2))
+async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight tasks, a third of them failing, through pump and ledger while Grafana fails at every other call: each annotation once. About 3 s."""
+    monkeypatch.setattr(paces, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
+    odds = {Fault(f): 0.45 / len(Fault) for f in Fault}
+    async with FakeGrafana(
+        {"POST": odds, "PATCH": odds, "GET": {Fault.AWAY: 0.2}, "DELETE": {Fault.ERROR_AFTER: 0.3}}, seed=seed
+    ) as grafana:
+        ledger = MemoryLedger(Rules(routes=Routes(sinks=("grafana",))))
+        one = made(grafana, api, timeout=0.3, settle=0.4)
+        policy = Policy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100), floor=timedelta(milliseconds=5))
+        pump = Pump(ledger, {"grafana": one}, policy, jitter=random.Random(seed).random)
+        pump.start()
+        try:
+            box = {"agent.task.name": "n", "gen_ai.operation.name": "invoke_agent"}
+            for n in range(8):
+                ledger.record_now([started(trace=n + 1, span=1, name="agent", attributes=box)])
+            pump.wake()
+            await pump.drain(0.3)
+            for n in range(8):
+                ledger.record_now(a_run(f"task {n}", trace=n + 1, is_failed=n % 3 == 2))
+            pump.wake()
+            assert await pump.drain(60)
+        finally:
+            await pump.close(1)
+            await one.close()
+        assert grafana.doubles() == []
+        regions = [a for a in grafana.shown() if "task" in a["tags"]]
+        assert len(regions) == 8
+        assert all(a["timeEnd"] > a["time"] for a in regions)
+        assert grafana.dealt.total() >= 5
