@@ -13,17 +13,21 @@ from tests.desk.api.served import Served
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(400)]
 #: Cases for each operation and phase; the hostile ones among them.
-_CASES = os.environ.get("SPANPOST_TEST_API_CASES", "12")
+_CASES = os.environ.get("SPANPOST_TEST_API_CASES", "3")
 
 
 def test_the_document_holds(served: Served, tmp_path: Path) -> None:
     """For what the document allows and what it does not, every answer is one that it names, of the shape that it says, and never a 500.
 
-    Half a minute; SPANPOST_TEST_API_CASES=100 tries harder.
+    Three quarters of a minute on an idle machine; SPANPOST_TEST_API_CASES=100 tries harder.
     """
     served.task("documented", agent__task__id="documented")
     served.question("documented-q")
-    (tmp_path / "schemathesis.toml").write_text('[[operations]]\ninclude-path = "/api/events"\nenabled = false\n')
+    # A cursor is opaque: no schema says which text is one (test_looking tries others). The stream would not end.
+    config = (
+        '[parameters]\n"query.cursor" = ""\n"query.after" = ""\n[[operations]]\ninclude-path = "/api/events"\nenabled = false\n'
+    )
+    (tmp_path / "schemathesis.toml").write_text(config)
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{served.url}/api/openapi.json"),
         *("--header", "Authorization: Bearer spt_theirs", "--max-examples", _CASES, "--seed", "7", "--no-color"),

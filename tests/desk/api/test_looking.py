@@ -86,6 +86,7 @@ def test_sums(served: Served) -> None:
         ("/api/tasks?cursor=bnVsbA", 422, "cursor"),
         ("/api/tasks?cursor=e30", 422, "cursor"),
         ("/api/tasks?since=yesterday", 422, "since"),
+        ("/api/tasks?until=0.5", 422, "until"),
         ("/api/tasks?q=%00", 422, "q"),
         ("/api/tasks?parent=nobody", 404, "parent"),
         ("/api/tasks?access_token=spt_viewer", 422, "access_token"),

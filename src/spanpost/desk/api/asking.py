@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from spanpost.conventions import STATUSES
 from spanpost.desk.api.callers import Caller
@@ -27,9 +27,16 @@ def _sane(at: datetime) -> datetime:
         return _EARLIEST if at.year < 2000 else _LATEST
 
 
+def _written(said: Any) -> Any:
+    """Refuse numbers, which pydantic takes for seconds since 1970."""
+    if not (isinstance(said, str) and said[:4].isdigit() and said[4:5] == "-"):
+        raise ValueError("write it as in 2026-03-01T12:00:00Z")
+    return said
+
+
 Word = Annotated[str, StringConstraints(max_length=500, pattern=_NO_NUL)]
 Words = Annotated[list[Word], Field(max_length=50)]
-Time = Annotated[datetime, AfterValidator(_sane)]
+Time = Annotated[datetime, BeforeValidator(_written), AfterValidator(_sane)]
 Status = Literal[STATUSES]  # type: ignore[valid-type]  # a tuple of nine words
 Limit = Annotated[int, Field(ge=1, le=200, description="Items of a page.")]
 Cursor = Annotated[str, Field(max_length=400, description="`next` of the page before.")]
