@@ -75,7 +75,7 @@ async def _task(views: Views, tenant: str, id: str) -> Task:
 
 
 @router.get("/api/tasks/{id:path}/context", response_model=Context, responses=NOT_FOUND)
-async def context(caller: Who, views: TheViews, id: str) -> Json:
+async def context_curve(caller: Who, views: TheViews, id: str) -> Json:
     """Tell how full a task's context was, call after call."""
     task = await _task(views, caller.tenant, id)
     items = [
@@ -85,6 +85,6 @@ async def context(caller: Who, views: TheViews, id: str) -> Json:
 
 
 @router.get("/api/tasks/{id:path}/message", response_model=Message, responses=NOT_FOUND)
-async def message(caller: Who, views: TheViews, id: str) -> Json:
+async def shown_message(caller: Who, views: TheViews, id: str) -> Json:
     """Return a task's message as Slack would be sent it, with the news of its thread."""
     return Json(await views.message(await _task(views, caller.tenant, id)))
