@@ -96,7 +96,7 @@ async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None
 def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     """Every field of a rule arrives, and domains and people are compared without regard to case."""
     rule = RULE | {"tenant": "t", "agent": "a", "topic": "o", "environment": "e", "risk": "high", "groups": ["S01"]}
-    rule |= {"channels": ["here", "C01"], "emails": ["a@b.example"], "requester": True, "not_requester": True, "resolver": "okta"}
+    rule |= {"channels": ["here", "C01"], "emails": ["a@b.example"], "requester": True, "not_requester": True, "resolver": "okta", "roles": ["operator"]}
     settings = load(desk={"rules": [rule], "people": {"Alice ": "U01"}, "email_domains": ["@Acme.Example"]})
     assert settings.desk is not None
     rules = rules_of(settings.desk)

@@ -92,7 +92,7 @@ def test_what_is_not_announced_is_not_told():
     [
         (Verbosity.LIVE, set(Kind)),
         (Verbosity.MILESTONES, set(Kind) - {Kind.START, Kind.CHECKPOINT, Kind.COMPACTION, Kind.STALLED}),
-        (Verbosity.FINAL, {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED}),
+        (Verbosity.FINAL, {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT}),
         (Verbosity.MUTE, set()),
     ],
 )
@@ -195,11 +195,11 @@ def test_a_route_for_the_grave_tells_what_is_grave_beside_the_others():
         assert set(news) == told
 
 
-def test_of_a_muted_task_only_questions_and_the_end_are_told():
+def test_of_a_muted_task_only_questions_alerts_and_the_end_are_told():
     """A person muted it: its message goes on, its thread is quiet."""
     muted = a_task(is_muted=True)
     news = {k for k in Kind for x in letters(muted, a_checkpoint(kind=k), BOTH) if x.mode is Mode.NEWS}
-    assert news == {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED}
+    assert news == {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT}
     assert [x.mode for x in letters(muted, None, Routes(sinks=("slack",)))] == [Mode.STATE]
 
 

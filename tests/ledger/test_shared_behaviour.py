@@ -15,6 +15,7 @@ from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
+from spanpost.testing.exercise_left import ExerciseLeft
 from spanpost.testing.exercise_pacing import ExercisePacing
 from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_runs import ExerciseRuns
@@ -37,13 +38,13 @@ class Everything(
     ExerciseLedger,
     ExerciseAlerts,
     ExerciseBrowse,
+    ExerciseLeft,
     ExercisePacing,
     ExercisePeople,
     ExerciseRuns,
     ExerciseSilence,
     ExerciseSpend,
     ExerciseAgain,
-    ExerciseBrowse,
 ):
     """All suites."""
 

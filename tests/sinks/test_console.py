@@ -14,6 +14,7 @@ import textwrap
 import unicodedata
 from datetime import UTC, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,9 @@ from rich.console import Console
 from tests.thorough import thorough
 
 from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Receipt
 from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.fold.carrying import last
 from spanpost.sinks.console import render
 from spanpost.sinks.console.sink import ConsoleSink, Form
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
@@ -240,3 +243,15 @@ def test_what_ended_elsewhere_is_not_shown_again(form):
     asyncio.run(sink.deliver(a_delivery(task)))
     asyncio.run(sink.close())
     assert "Old work" not in out.getvalue()
+
+
+async def test_a_card_that_goes_on_in_another_is_printed_once_more_as_ended():
+    """A task that became part of another's is ended on its own card, and no more is said of it there."""
+    out = io.StringIO()
+    sink = ConsoleSink(form=Form.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
+    heir, left = a_task("heir", name="the job"), a_task("left")
+    shown = a_delivery(left, lane=f"console||{left.uid}")
+    await sink.deliver(shown)
+    await sink.deliver(last(msgspec.structs.replace(shown, lane_receipt=Receipt(ref={"lane": shown.lane})), heir, None))
+    await sink.close()
+    assert out.getvalue().count("went on in another message") == 1

@@ -9,12 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Receipt
+from spanpost.domain.deliveries import Delivery, Receipt
 from spanpost.domain.errors import Refused, Rejected, Unavailable, Unknown
 from spanpost.domain.readings import Approval
+from spanpost.fold.carrying import last
 from spanpost.sinks.slack import flow
 from spanpost.sinks.slack.calls import Place, Request, Response
-from spanpost.sinks.slack.flow import CLOSED_FOR_EDITS, DELETED, WHY
+from spanpost.sinks.slack.flow import CLOSED_FOR_EDITS, DELETED, MOVED, WHY
 from spanpost.sinks.slack.preview import Preview
 from spanpost.sinks.slack.sink import SlackSink, Space
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
@@ -250,3 +251,37 @@ async def test_a_closed_preview_is_unavailable():
     out.close()
     with pytest.raises(Unavailable):
         await SlackSink(transport=Preview(out)).deliver(a_delivery(sink="slack"))
+
+
+def _moved(elsewhere: Receipt | None = None, **fields) -> Delivery:
+    """The last letter of a message whose task became part of the failed task, as a ledger hands it out."""
+    heir = replace(FAILED, root_uid=FAILED.uid, message_uid=FAILED.uid, approvals=ASKING.approvals)
+    return last(a_delivery(heir, lane=f"slack||{a_task('other').uid}", **fields), heir, elsewhere)
+
+
+def test_a_message_that_goes_on_in_another_is_edited_once_and_never_posted():
+    """Its message says where it went on, an unchanged one is not sent, and none is posted for it: not yet posted, nor deleted."""
+    asked, receipt = drive(_moved(lane_receipt=ROOT), POSTED)
+    assert methods(asked) == ["chat.update"]
+    assert asked[0].arguments["text"] == "↪ This went on as part of Quarterly report"
+    assert drive(_moved(lane_receipt=receipt))[0] == []
+    asked, none = drive(_moved())
+    assert (asked, none.ref, none.skipped) == ([], {}, MOVED)
+    asked, gone = drive(_moved(lane_receipt=ROOT), refusal("message_not_found"))
+    assert (methods(asked), gone.ref["ended"]) == (["chat.update"], DELETED)
+
+
+@pytest.mark.parametrize("answer", ["https://acme.slack.com/archives/C2/p99", "javascript:alert(1)", None, 7])
+def test_its_end_leads_to_the_message_in_which_it_goes_on(answer):
+    """Slack is asked for the other message's link, once; where it gives none that is one, the end is told without."""
+    there = Receipt(ref={"channel": "C2", "ts": "9.9"})
+    told = Response(body={"ok": True, "permalink": answer}) if answer is not None else refusal("message_not_found")
+    asked, receipt = drive(_moved(there, lane_receipt=ROOT), told, POSTED)
+    assert [(one.method, one.is_optional) for one in asked] == [("chat.getPermalink", True), ("chat.update", False)]
+    assert asked[0].arguments == {"channel": "C2", "message_ts": "9.9"}
+    [block] = asked[1].arguments["blocks"]
+    named = block["elements"][0]["elements"][-1]
+    assert (named["text"], named.get("url")) == ("Quarterly report", answer if str(answer).startswith("https") else None)
+    assert drive(_moved(there, lane_receipt=receipt))[0] == []
+    elsewhere = replace(there, ref={"channel": "C2", "ts": "10.1"})
+    assert methods(drive(_moved(elsewhere, lane_receipt=receipt), told, POSTED)[0]) == ["chat.getPermalink", "chat.update"]

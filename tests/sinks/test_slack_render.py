@@ -16,7 +16,7 @@ from tests.thorough import thorough
 from spanpost.conventions import STATUSES
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.domain.tasks import Step
+from spanpost.domain.tasks import MERGED, Step
 from spanpost.sinks.slack import render
 from spanpost.sinks.slack.links import Template
 from spanpost.sinks.slack.manner import Manner
@@ -223,3 +223,15 @@ def test_a_question_names_its_risk_and_options():
     task = a_task(status="waiting", approvals=(asked,))
     checkpoint = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a1", text="Publish?", detail="to the board")
     assert shown(reply(task, checkpoint, key="k")) == "✋ Publish?to the boardrisk high  ·  approve / deny"
+
+
+@pytest.mark.parametrize("style", Style)
+@pytest.mark.parametrize("name", ["the job", *HOSTILE], ids=range(len(HOSTILE) + 1))
+def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
+    """It names the task that it went on in, whatever that is called, in grey, and offers nothing to press."""
+    task = a_task(name=name, status="complete", end_reason=MERGED)
+    message = render.root(task, key="k", style=style, manner=Manner(is_interactive=True))
+    check(message)
+    assert shown(message).startswith("↪ This went on as part of ")
+    assert [one["color"] for one in message.attachments] == [render.COLOURS["grey"]]
+    assert "actions" not in {block["type"] for block in blocks_of(message)}

@@ -117,7 +117,7 @@ def _shown(piece: Piece, style: object, manner: Manner, family: Mapping[UUID, Ta
         count = piece.counts.get(one.id, 1)
         is_root = whose is piece.task
         replies.append(reply(whose, one, key="", is_root=is_root, style=drawn, manner=manner, count=count, figures=figures))
-    message = root(piece.task, piece.children, key="", style=drawn, manner=manner)
+    message = root(piece.task, piece.children, key="", style=drawn, manner=manner, elsewhere=piece.elsewhere)
     return Shown(message=message, replies=replies, caption=piece.caption)
 
 

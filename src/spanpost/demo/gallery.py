@@ -12,7 +12,7 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.domain.tasks import Step, Task
+from spanpost.domain.tasks import MERGED, Step, Task
 
 _IDS = UUID("0b0e3f0e-6f3c-4a4e-9b65-6d6f6b1c2a77")
 _NOON = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)
@@ -33,6 +33,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     counts: Mapping[UUID, int] = {}
     #: What Prometheus answered at the end.
     figures: Sequence[str] = ()
+    #: Where another message stands in which it goes on.
+    elsewhere: str = ""
 
 
 def gallery() -> list[Piece]:
@@ -80,6 +82,12 @@ def gallery() -> list[Piece]:
             caption="complete, though a part failed",
             task=_task("complete", None, child_count=2, child_failed=1),
             children=[_child("researcher", "complete"), _child("coder", "error")],
+        ),
+        Piece(
+            caption="went on as part of another task",
+            task=_task("complete", None, end_reason=MERGED),
+            news=[_news("working", "Found it: #4123 rounds twice", progress=40)],
+            elsewhere="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
         ),
         Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6m 41s", Kind.END)]),
     ]

@@ -111,3 +111,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     looks: int = 0
     #: Keys of the budgets that the call drew on.
     drawn: tuple[str, ...] = ()
+    #: The last state of a message: what it told of goes on in another. `task` is what it is to show at last: ended, for the reason
+    #: `spanpost.domain.tasks.MERGED`, under the name and the id of the task that it went on as part of (empty: nobody knows).
+    has_moved: bool = False
+    #: Then: the receipt of that other message, where it stands already.
+    moved_to: Receipt | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -12,6 +12,9 @@ import msgspec
 from spanpost.conventions import ALERT
 from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
+
+#: `Task.end_reason` of what a message shows at last that goes on in another (`Delivery.has_moved`).
+MERGED: Final = "merged"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -134,6 +134,8 @@ class Folded(msgspec.Struct):
     gone: list[tuple[UUID, UUID | None]] = []
     moves: list[Move] = []
     letters: list[Letter] = []
+    #: Tasks whose messages may have changed hands: each lane that tells of one is to be looked at anew (`fold.carrying`).
+    woken: list[UUID] = []
     timers: list[Timer] = []
     started: list[UUID] = []
     ended: list[UUID] = []

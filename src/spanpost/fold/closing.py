@@ -17,11 +17,12 @@ from spanpost.fold.batch import Folded, Rules, Timer
 from spanpost.fold.durations import wait_of
 from spanpost.fold.flow import ZERO, Flow, as_usage, dollars, minus, nano
 from spanpost.fold.groups import Groups
+from spanpost.fold.handover import heir_of, is_shown, pass_on_held
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.letters import Letter
 from spanpost.fold.moments import EPOCH, moment
-from spanpost.fold.records import Group, Offspring, Seen, seen_key
-from spanpost.fold.routes import letters
+from spanpost.fold.records import NOWHERE, Group, Offspring, Seen, seen_key
+from spanpost.fold.routes import letters, places
 from spanpost.fold.segments import newest_run, newest_segment, runs
 from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment, said_cost
 from spanpost.fold.use import Use, use_of
@@ -91,7 +92,7 @@ class Closing:
             self.groups.groups.put(key, group)
         for key, verdict in verdicts.items():
             group = groups.group(key)
-            if group is not None and self._is_shown(group):
+            if group is not None and is_shown(group):
                 self._segments(key, group, verdict, news)
         self._address(verdicts, news)
 
@@ -117,20 +118,13 @@ class Closing:
             known = len(self.groups.touched)
             self.groups.touch_below(key)
             waiting.extend(list(self.groups.touched)[known:])
-        elif not group.is_settling and self._is_shown(group) and self._is_root(key, group):
+        elif not group.is_settling and is_shown(group) and self._is_root(key, group):
             group.is_settling = True
             self.out.timers.append(Timer(key, self.now + self.rules.settle))
 
     def _is_root(self, key: Key, group: Group) -> bool:
         """Of tasks that hang in a circle one is the root too: else it would depend on the order whether it was ever announced."""
         return not group.parent or self.groups.root(key, group)[0] == key
-
-    @staticmethod
-    def _is_shown(group: Group) -> bool:
-        """A task without a box is shown when something was done in it that counts."""
-        if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps or group.metered != ZERO:
-            return True
-        return group.facts.value("status") is not None
 
     def _segments(self, key: Key, group: Group, verdict: Verdict, news: list[Item]) -> None:
         """Tell the start and the end of each segment, and revise what was told when the verdict changed."""
@@ -207,11 +201,12 @@ class Closing:
             group = self.groups.group(key)
             if group is None:
                 continue
-            if not self._is_shown(group):
+            if not is_shown(group):
                 if group.status:
-                    group.status = ""
+                    group.status, group.shown_below = "", NOWHERE
                     self.groups.groups.put(key, group)
-                    out.gone.append((uuid_of(group.uid), None))
+                    heir = heir_of(self.groups, key)[1]
+                    out.gone.append((uuid_of(group.uid), uuid_of(heir.uid) if heir is not None else None))
                 continue
             task = row(key)
             assert task is not None
@@ -221,6 +216,15 @@ class Closing:
             out.tasks.append(task)
             root_key, root = self.groups.root(key, group)
             roots[root_key] = root
+            if group.shown_below != root.uid:
+                if group.has_message and group.shown_below:
+                    out.woken.append(task.uid)
+                group.shown_below = root.uid
+                self.groups.groups.put(key, group)
+            if root is not group and (group.held or group.held_back):
+                pass_on_held(group, root)
+                self.groups.groups.put(key, group)
+                self.groups.groups.put(root_key, root)
         reached = self._milestones(verdicts, news, row)
         for checkpoint, key in sorted(news, key=_in_order):
             out.checkpoints.append(checkpoint)
@@ -230,14 +234,18 @@ class Closing:
             if checkpoint.kind is Kind.APPROVAL_RESOLVED and (wait := wait_of(group.facts, checkpoint.ref)) is not None:
                 out.waits[checkpoint.id] = wait
             root_key, root = self.groups.root(key, group)
-            if root.is_announced:
+            if not is_shown(group):  # it has no row of which anything could be told
+                group.held = [*group.held, checkpoint][-HELD_CAP:]
+                self.groups.groups.put(key, group)
+            elif root.is_announced and is_shown(root):
                 self._tell(checkpoint, key, row(key), row(root_key), (root_key, root), is_milestone=checkpoint.id in reached)
             else:
                 root.held = [*root.held, checkpoint][-HELD_CAP:]
                 self.groups.groups.put(root_key, root)
         for root_key, root in roots.items():
-            if not root.is_announced:
+            if not root.is_announced or not is_shown(root):
                 continue
+            self._keep_place(root_key, root, row(root_key))
             if root.held:
                 held, root.held = root.held, []
                 self.groups.groups.put(root_key, root)
@@ -249,6 +257,16 @@ class Closing:
                 told = self._addressed(row(due.of) or row(root_key), row(root_key), due.checkpoint, is_milestone=True)
                 out.letters += [letter for letter in told if letter.lane == lane]
             out.letters += self._addressed(row(root_key), row(root_key), None)
+
+    def _keep_place(self, key: Key, root: Group, task: Task | None) -> None:
+        """Remember that a root task has a message and where; what stands where it is not sent any more is to be looked at."""
+        found = places(task, self.rules.routes) if task is not None and self.rules.routes.routes else []
+        if root.has_message and root.places == found:
+            return
+        if task is not None and root.places and root.places != found:
+            self.out.woken.append(task.uid)
+        root.has_message, root.places = True, found
+        self.groups.groups.put(key, root)
 
     def _agents_at_work(self, offspring: Offspring) -> str | None:
         """Return which of a task's agents are at work: "2 of 8 agents at work: planner, writer"."""

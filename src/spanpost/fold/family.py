@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above, place
-from spanpost.fold.records import DEPTH, Group, Members, Offspring, Unit, members_key, offspring_key, unit_key
+from spanpost.fold.records import DEPTH, Group, Members, Offspring, Seen, Unit, members_key, offspring_key, unit_key
 from spanpost.fold.work import Key, Shelf, Work
 
 
@@ -38,6 +38,8 @@ class Family:
         self.group: Callable[[Key], Group | None] = self.groups.__getitem__
         self._members = Shelf(work, Members)
         self._offspring = Shelf(work, Offspring)
+        #: How often a task's message was taken over, by `given_key`.
+        self.given = Shelf(work, Seen)
         #: Tasks whose row may have changed.
         self.touched: dict[Key, None] = {}
 
@@ -46,6 +48,12 @@ class Family:
     def unit(self, key: Key) -> Unit | None:
         """Return a unit by its whole key."""
         return self.kin(key[:16]).units.get(key[17:])
+
+    def key_of(self, cell: Key) -> Key:
+        """Return the key of the task in which a span (by its cell's key) is shown now; empty for none."""
+        kin = self.kin(cell[:16])
+        unit = kin.units.get(kin.boundary(cell[17:]))
+        return unit.group if unit is not None else b""
 
     def group_of(self, domain: bytes, span_id: bytes) -> Group | None:
         """Return the task in which a span is shown now."""
@@ -83,7 +91,7 @@ class Family:
         """Hand all that changed to the work."""
         for kin in self.kins.values():
             kin.flush()
-        for shelf in (self.groups, self._members, self._offspring):
+        for shelf in (self.groups, self._members, self._offspring, self.given):
             shelf.flush()
 
     # --- who hangs below whom -----------------------------------------------------------------------------------------

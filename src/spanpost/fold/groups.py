@@ -12,10 +12,10 @@ from spanpost.domain.readings import METERED
 from spanpost.fold.facts import Ending
 from spanpost.fold.family import Family
 from spanpost.fold.flow import ZERO, Flow, Tools, minus, plus, tools_plus
-from spanpost.fold.ids import box_uid, end_id, explicit_uid, start_id
+from spanpost.fold.ids import box_uid, end_id, explicit_uid, message_of, start_id
 from spanpost.fold.kin import Kin, total
 from spanpost.fold.placing import box_above, hint_of, is_of_one_agent, place
-from spanpost.fold.records import Group, Kid, Unit, unit_key
+from spanpost.fold.records import Group, Kid, Unit, given_key, unit_key
 from spanpost.fold.segments import enter_segment
 from spanpost.fold.work import Key, Work
 
@@ -31,6 +31,11 @@ class Groups(Family):
         self.moves: list[tuple[bytes, bytes, bytes, bytes, Key]] = []
         #: Tasks that lost their last unit, and where it went.
         self.gone: dict[Key, Key] = {}
+        #: Tasks that lost a unit, and where the last one went; of those that are no more, what they were.
+        self.went: dict[Key, Key] = {}
+        self.dropped: dict[Key, Group] = {}
+        #: Tellings of a model call that do not count any more, and the one that does instead, by cell.
+        self.outdone: list[tuple[Key, Key]] = []
         #: Segments that are no longer their task's: their start and end are taken back.
         self.retracted: set[Key] = set()
         #: Tasks that had members before their first box.
@@ -252,7 +257,8 @@ class Groups(Family):
         else:
             uid = box_uid(unit.tenant, unit.trace_id, unit.group[17:])
         group = Group(uid=uid, tenant=unit.tenant, trace_id=unit.trace_id, span_id=unit.group[17:])
-        group.message_uid = uid
+        given = self.given.get(given_key(unit.group))
+        group.message_uid = message_of(uid, given.at_ns if given is not None else 0)
         group.task_id = task_id
         return group
 
@@ -268,6 +274,8 @@ class Groups(Family):
         self.put_members(key, members)
         if not members.units:
             self.gone[key] = heir
+        if heir != key:  # what is dissolved may stay in its task
+            self.went[key] = heir
         self.stale.add(key)
 
     def _move_counted(self, kin: Kin, span_id: bytes, old: Key, new: Key) -> None:

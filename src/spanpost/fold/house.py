@@ -18,6 +18,7 @@ from spanpost.fold.absorb import absorb, keep
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
 from spanpost.fold.groups import Groups
+from spanpost.fold.handover import hand_over, heir_of
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.joining import Joining
 from spanpost.fold.kin import Kin
@@ -171,10 +172,7 @@ class House:
                 break
         for key, uid in self._uids.items():
             if groups.group(key) is None:
-                heir_key = groups.gone.get(key, b"")
-                while heir_key and groups.group(heir_key) is None and heir_key in groups.gone:
-                    heir_key = groups.gone.pop(heir_key)
-                heir = groups.group(heir_key) if heir_key else None
+                heir = heir_of(groups, key)[1]
                 out.gone.append((uuid_of(uid), uuid_of(heir.uid) if heir is not None else None))
         for domain, trace_id, unit_from, unit_to, group_key in groups.moves:
             # A task that was met only on the way is gone by now: what was recorded goes where the move went on to.
@@ -185,6 +183,7 @@ class House:
         overtaken = self.lanes.overtaken()
         news = [item for item in news if item[0].id not in overtaken]
         out.retracted = [*self.news.retracted, *groups.retracted_ids(), *overtaken]
+        hand_over(groups, out)
         self.closing.judge(news)
         for kin in list(groups.kins.values()):
             for met, positions in kin.recorded.items():

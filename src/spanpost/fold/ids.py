@@ -45,3 +45,8 @@ def start_id(root: bytes) -> UUID:
 def end_id(root: bytes) -> UUID:
     """Return the id of a segment's end, from its root's unit key."""
     return uuid_of(named(f"end\0{root.hex()}"))
+
+
+def message_of(uid: bytes, given: int) -> bytes:
+    """Return the identity of a task's message, after so many before it were taken over by other tasks."""
+    return named(f"message\0{uid.hex()}\0{given}") if given else uid

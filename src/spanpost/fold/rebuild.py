@@ -9,6 +9,7 @@ from __future__ import annotations
 from spanpost.fold.facts import Facts
 from spanpost.fold.flow import ZERO
 from spanpost.fold.groups import Groups, add_figures
+from spanpost.fold.handover import pass_on_held
 from spanpost.fold.kin import total
 from spanpost.fold.records import Group, Unit, unit_key
 from spanpost.fold.segments import enter_segment
@@ -90,10 +91,6 @@ def _drop(groups: Groups, key: Key, group: Group) -> None:
     heir_key = groups.gone.get(key, b"")
     heir = groups.group(heir_key) if heir_key else None
     if heir is not None:
-        if group.is_announced and not heir.has_started:
-            heir.message_uid = group.message_uid
-            heir.is_announced = True
-        heir.held = [*group.held, *heir.held]
         for name, lane in group.lanes.items():
             known = heir.lanes.get(name)
             if known is None or (lane.newest_ns, lane.newest_key) > (known.newest_ns, known.newest_key):
@@ -105,4 +102,7 @@ def _drop(groups: Groups, key: Key, group: Group) -> None:
         if siblings.tasks.pop(key, None) is not None:
             groups.put_offspring(group.parent, siblings)
             groups.touched[group.parent] = None
+    former = groups.dropped.setdefault(key, group)
+    if former is not group:  # it came again for a moment
+        pass_on_held(group, former)
     groups.forget(key)

@@ -25,6 +25,8 @@ from spanpost.fold.work import Key
 DEPTH = 256
 
 PLACEHOLDER, STARTED, ENDED = 0, 1, 2
+#: Stands for the root of a task of which nothing is shown any more.
+NOWHERE = b"-"
 #: Roles of a running span that may still become a box.
 _UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 
@@ -76,6 +78,14 @@ def strand_key(domain: bytes) -> Key:
 def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
     """Return the key of a told occurrence. An approval is one in whatever trace it is spoken of: its own domain."""
     return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
+
+
+def given_key(group: Key) -> Key:
+    """Return the key under which is remembered how often a task's message was taken over by another (`Seen.at_ns`).
+
+    It outlives the task: one that comes again must not write into a message that is another's by now.
+    """
+    return group[:16] + b"o" + blake2b(group, digest_size=16, person=b"given").digest()
 
 
 #: State and rank of one copy of a span.
@@ -275,8 +285,14 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     is_announced: bool = False
     #: A timer runs, at whose end the task is announced after all.
     is_settling: bool = False
-    #: Uid whose lane (message) this task uses: its own, or that of a provisional task it took over.
+    #: Uid whose lane (message) this task uses: its own, or that of a task whose message it took over (`handover`).
     message_uid: bytes = b""
+    #: A message tells of it, or did: its own, or that of a task that became part of it.
+    has_message: bool = False
+    #: Uid of the root under which it was shown last; `NOWHERE` while nothing of it is shown.
+    shown_below: bytes = b""
+    #: Where routes sent its messages last.
+    places: list[str] = []
     #: News held back until the task is announced.
     held: list[Checkpoint] = []
     #: Told errors of parts.

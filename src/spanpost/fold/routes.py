@@ -9,7 +9,7 @@ Rules:
    carries it.
 4. Nothing is told of a task that is not announced.
 5. What was only inferred is told in `live` alone: a task that fell silent is seen in its message.
-6. Of a task that a person muted only its questions and its end are told, and its message goes on.
+6. Of a task that a person muted only its questions, alerts and its end are told, and its message goes on.
 7. Milestones of one message come at least `Route.every` apart, and of those that wait the newest is told (`fold.milestones`).
    Nothing else waits.
 8. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
@@ -194,6 +194,11 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
                 yield route
         if not found:
             yield Route(sink=name)
+
+
+def places(task: Task, routes: Routes) -> list[str]:
+    """Return where the message of a root task stands for good, sink and address."""
+    return [f"{route.sink}|{route.address}" for route in chosen(task, routes) if not route.match.is_passing]
 
 
 def is_paced(checkpoint: Checkpoint) -> bool:

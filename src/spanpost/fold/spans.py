@@ -169,6 +169,8 @@ class Spans:
             if cell is None or cell.slot != key or (cell.wins == (holder in won) and cell.lent == lent):
                 continue
             old, before = passes(cell), total(cell) if cell.is_boundary else None
+            if cell.wins and holder not in won:
+                self.groups.outdone += [(holder, winner) for winner in won if winner != holder][:1]
             cell.wins = holder in won
             if cell.lent != lent and cell.own is not None:
                 cell.own = (*cell.own[:11], 1 if lent else 0, lent)

@@ -28,6 +28,7 @@ from spanpost.fold.records import (
     Unit,
     cell_key,
     domain_of,
+    given_key,
     group_key,
     kids_key,
     meeting_key,
@@ -190,6 +191,7 @@ def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes],
         look(key)
         look(members_key(key))
         look(offspring_key(key))
+        look(given_key(key))
 
     for record in loaded.values():
         if type(record) is Unit:

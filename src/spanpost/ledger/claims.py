@@ -22,11 +22,14 @@ from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Ur
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
+from spanpost.fold.carrying import carries, lanes_of, last
 from spanpost.fold.mend import mend_text
 from spanpost.fold.paces import Closed
+from spanpost.fold.routes import Routes
 from spanpost.fold.silence import now_shown
 from spanpost.ledger import alerts as alert_rows
 from spanpost.ledger import buckets as bucket_rows
+from spanpost.ledger import handovers
 from spanpost.ledger.base import Budgets, alert_of, has_sent, wait_of
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
 
@@ -115,10 +118,13 @@ _OF_NOTHING = """
 UPDATE deliveries SET state = 'dead', error = 'what it told of is no more', reason = 'gone', owner = NULL, lease_until = NULL
 WHERE id = ANY($1::bigint[])"""
 
-_TASKS = """
-SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
-LEFT JOIN task_redirects r ON r.uid = asked.uid
-JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
+#: Nothing was ever shown, and what would be shown goes on in another message.
+_UNNEEDED = """
+UPDATE deliveries SET state = 'delivered', error = '', reason = '', owner = NULL, lease_until = NULL
+WHERE id = ANY($1::bigint[])"""
+_RECEIPTS = """
+SELECT l.sink, l.lane, l.receipt::text FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane WHERE l.receipt IS NOT NULL"""
 _BELOW = "SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
 
 #: Locks the lane, and tells whether a plain answer would change one of its buckets.
@@ -166,7 +172,7 @@ _LANE_RECEIPT = "UPDATE lanes SET receipt = $3::text::jsonb WHERE sink = $1 AND 
 
 
 async def claim(
-    connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, budgets: Budgets
+    connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, budgets: Budgets, routes: Routes
 ) -> list[Delivery]:
     """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
     sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]
@@ -204,13 +210,17 @@ async def claim(
         ids, is_sent = [first[at]["id"] for at in drawn], [calls[at][1] is not Call.LOOK for at in drawn]
         rows = await connection.fetch(_CLAIM, ids, is_sent, owner, now, until)
         await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
+    receipts = {at: receipt_of(row["receipt"]) for at, row in lanes.items()}
+    found, unneeded = await _deliveries(connection, rows, receipts, list(drawn), routes)
     deliveries = [
         msgspec.structs.replace(d, claimed_at=now, sent_at=first[d.sink, d.lane]["sent_at"], drawn=drawn[d.sink, d.lane])
-        for d in await _deliveries(connection, rows, {at: receipt_of(row["receipt"]) for at, row in lanes.items()}, list(drawn))
+        for d in found
     ]
-    gone = [row["id"] for row in rows if row["id"] not in {d.id for d in deliveries}]
+    gone = [row["id"] for row in rows if row["id"] not in {*(d.id for d in deliveries), *unneeded}]
     if gone:
         await connection.execute(_OF_NOTHING, gone)
+    if unneeded:
+        await connection.execute(_UNNEEDED, unneeded)
     leased = [(d.sink, d.lane) for d in deliveries]
     if leased:
         await connection.execute(_LEASE, *lane_columns(leased), until)
@@ -268,14 +278,26 @@ async def due_in(connection: Any, sinks: Sequence[str] | None, budgets: Budgets)
 
 
 async def _deliveries(
-    connection: Any, rows: Sequence[Any], receipts: Mapping[tuple[str, str], Receipt | None], order: Sequence[tuple[str, str]]
-) -> list[Delivery]:
+    connection: Any,
+    rows: Sequence[Any],
+    receipts: Mapping[tuple[str, str], Receipt | None],
+    order: Sequence[tuple[str, str]],
+    routes: Routes,
+) -> tuple[list[Delivery], list[int]]:
+    """Return claimed letters as deliveries, and the numbers of those that need not be sent; others tell of nothing."""
     if not rows:
-        return []
-    uids = list({r["task_uid"] for r in rows})
-    tasks: dict[UUID, Task] = {uid: now_shown(task_of(doc), phase) for uid, doc, phase in await connection.fetch(_TASKS, uids)}
+        return [], []
+    tasks, roots = await handovers.known(connection, {r["task_uid"] for r in rows})
+    carried: dict[int, Task | None] = {}
+    for r in rows:
+        root = handovers.root_of(tasks.get(r["task_uid"]), roots)
+        if r["mode"] == Mode.STATE:
+            carried[r["id"]] = root if root is not None and carries(r["lane"], r["sink"], r["address"], root, routes) else None
+    shown = {root.uid for root in carried.values() if root is not None} | {
+        tasks[r["task_uid"]].uid for r in rows if r["task_uid"] in tasks
+    }
     children: dict[UUID, list[Task]] = {}
-    for root_uid, doc, phase in await connection.fetch(_BELOW, [t.uid for t in tasks.values()]):
+    for root_uid, doc, phase in await connection.fetch(_BELOW, list(shown)):
         children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
     told: dict[UUID, Checkpoint] = {}
     ids = [r["checkpoint_id"] for r in rows if r["checkpoint_id"] is not None]
@@ -283,10 +305,19 @@ async def _deliveries(
         for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
             told[row["id"]] = checkpoint_of(row)
     about = {r["id"]: alert_of(tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])) for r in rows}
-    known = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
-    out = []
+    alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
+    out: list[Delivery] = []
+    unneeded: list[int] = []
+    moved: dict[int, Task | None] = {}
     for r in sorted(rows, key=lambda r: order.index((r["sink"], r["lane"]))):
-        task, checkpoint = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"])
+        task, checkpoint, receipt = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"]), receipts[r["sink"], r["lane"]]
+        if r["mode"] == Mode.STATE:
+            root, task = handovers.root_of(task, roots), carried[r["id"]]
+            if task is None:
+                if receipt is None and not r["unsure"]:
+                    unneeded.append(r["id"])
+                    continue
+                moved[r["id"]], task = root, root or Task(uid=r["task_uid"], tenant=r["tenant"], task_id="")
         if task is None or (r["mode"] == Mode.NEWS and checkpoint is None):
             continue
         out.append(
@@ -302,17 +333,34 @@ async def _deliveries(
                 task=task,
                 children=tuple(children.get(task.uid, ())),
                 checkpoint=checkpoint,
-                alert=known.get(about[r["id"]] or _NONE),
+                alert=alerts.get(about[r["id"]] or _NONE),
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
                 count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,
                 born_at=r["born_at"],
                 not_before=r["not_before"],
-                lane_receipt=receipts[r["sink"], r["lane"]],
+                lane_receipt=receipt,
                 receipt=receipt_of(r["receipt"]),
                 looks=r["looks"],
             )
         )
+    return (await _moved(connection, out, moved, routes) if moved else out), unneeded
+
+
+async def _moved(
+    connection: Any, deliveries: Sequence[Delivery], moved: Mapping[int, Task | None], routes: Routes
+) -> list[Delivery]:
+    """Make the letters of messages that ended their ends."""
+    asked = {d.id: list(lanes_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None}
+    lanes = sorted({(d.sink, lane) for d in deliveries for lane in asked.get(d.id, ())})
+    rows = await connection.fetch(_RECEIPTS, *lane_columns(lanes)) if lanes else []
+    stands = {(row["sink"], row["lane"]): receipt_of(row["receipt"]) for row in rows}
+    out = []
+    for d in deliveries:
+        if d.id in moved:
+            elsewhere = next((stands[d.sink, lane] for lane in asked.get(d.id, ()) if (d.sink, lane) in stands), None)
+            d = last(d, moved[d.id], elsewhere)
+        out.append(d)
     return out
 
 

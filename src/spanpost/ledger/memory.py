@@ -295,6 +295,7 @@ class MemoryLedger:
         for id in folded.retracted:
             self._checkpoints.pop(id, None)
             self._ends.pop(id, None)
+        self._letters.withdraw(folded.retracted)
         new = [c for c in folded.checkpoints if c.id not in self._checkpoints]
         fresh = {c.id for c in new}
         for checkpoint in folded.checkpoints:
@@ -310,8 +311,10 @@ class MemoryLedger:
             self._hearing.forget((uid,))
             if heir is not None:
                 self._heirs[uid] = heir
+                self._letters.inherit(uid, heir)
         for task in folded.tasks:
             self._tasks[task.uid] = task
+        self._letters.wake(folded.woken)
         for letter in folded.letters:
             self._letters.post(letter, is_new=letter.checkpoint_id in fresh)
         return Recorded(

@@ -19,6 +19,8 @@ from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Ur
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
+from spanpost.fold.batch import Rules
+from spanpost.fold.carrying import anew, carries, lanes_of, last
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.paces import Bucket, Closed
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, alert_of, has_sent, row_of, wait_of
@@ -27,6 +29,8 @@ from spanpost.ledger.memory_lanes import RANK, Head, Lane, Sort, Waiting, is_urg
 
 class Knows(Protocol):
     """**Protocol:** what letters ask of the ledger that keeps their tasks."""
+
+    rules: Rules
 
     def task(self, uid: UUID) -> Task | None: ...
 
@@ -84,6 +88,8 @@ class Letters:
         self._jitter = jitter
         self._letters: dict[int, _Letter] = {}
         self._ids: dict[tuple[str, str], int] = {}
+        #: Letters of state by the task that they name.
+        self._states: dict[UUID, dict[int, None]] = {}
         #: Letters that wait or are under way.
         self._open: dict[Lane, dict[int, _Letter]] = {}
         self._sending: dict[int, _Letter] = {}
@@ -110,6 +116,8 @@ class Letters:
             row = _Letter(next(self._numbers), letter, task.tenant if task is not None else "default", now)
             self._ids[letter.sink, letter.key] = row.id
             self._letters[row.id] = row
+            if row.is_state:
+                self._states.setdefault(letter.task_uid, {})[row.id] = None
             self._fresh.add(row.id)
             self._set(row, "waiting")
             return
@@ -119,6 +127,7 @@ class Letters:
             return
         if RANK[letter.urgency] > RANK[row.letter.urgency] and row.state == "waiting":
             letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
+        self._name(row, letter.task_uid)
         row.letter = letter
         row.revision += 1
         if row.state in ("delivered", "dead"):
@@ -129,6 +138,54 @@ class Letters:
             if row.id not in self._fresh:
                 self._coalesced.add(row.lane)
             self._place(row.lane)
+
+    # --- messages that change hands: as `handovers` ---------------------------------------------------------------------
+
+    def inherit(self, uid: UUID, heir: UUID) -> None:
+        """Have the messages of a task that is no more be its heir's."""
+        for number in list(self._states.get(uid, ())):
+            self._name(self._letters[number], heir)
+
+    def _name(self, row: _Letter, uid: UUID) -> None:
+        known = self._states.get(row.letter.task_uid, {})
+        known.pop(row.id, None)
+        if not known:
+            self._states.pop(row.letter.task_uid, None)
+        row.letter = msgspec.structs.replace(row.letter, task_uid=uid)
+        self._states.setdefault(uid, {})[row.id] = None
+
+    def wake(self, woken: Iterable[UUID]) -> None:
+        """Look at the messages of tasks anew, and take news that was never sent out of those that ended."""
+        rows = [self._letters[number] for uid in set(woken) for number in self._states.get(uid, ())]
+        for row in sorted(rows, key=lambda row: row.lane):
+            if self._carrier(row.letter)[0] is None:
+                for news in list(self._open.get(row.lane, {}).values()):
+                    if not news.is_state and news.state == "waiting" and news.receipt is None and not news.is_unknown:
+                        self._lead_on(news)
+            self.post(msgspec.structs.replace(row.letter, urgency=Urgency.NORMAL), is_new=False)
+
+    def _lead_on(self, row: _Letter) -> None:
+        """Send news where the news of its task goes now."""
+        letter, task = row.letter, self._knows.task(row.letter.task_uid)
+        checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
+        root = self._root(task)
+        if task is None or root is None or checkpoint is None or not root.is_announced:
+            return
+        self._set(row, "delivered")  # for a moment, so that its lane knows
+        self._forget(row)
+        for found in anew(checkpoint, letter.sink, task, root, self._knows.rules.routes):
+            self.post(found, is_new=False)
+            self._letters[self._ids[found.sink, found.key]].count += row.count - 1
+
+    def _root(self, task: Task | None) -> Task | None:
+        return (self._knows.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
+
+    def _carrier(self, letter: Letter) -> tuple[Task | None, Task | None]:
+        """Return the task whose message stands in a letter's lane, None where that ended; and the root where it goes on."""
+        root = self._root(self._knows.task(letter.task_uid))
+        if root is None or not carries(letter.lane, letter.sink, letter.address, root, self._knows.rules.routes):
+            return None, root
+        return root, root
 
     def take_coalesced(self) -> dict[str, int]:
         """Return how many states gave way to newer ones since this was asked last, by sink."""
@@ -152,6 +209,10 @@ class Letters:
 
     def _again(self, row: _Letter, letter: Letter, is_new: bool) -> None:
         """Show news anew that was put before, where it is of the sort."""
+        if row.state == "dead" and row.reason == "gone":  # it was taken back, and is told after all
+            row.letter, row.attempt, row.born_at, row.not_before, row.reason, row.error = letter, 0, self._clock(), None, "", ""
+            self._set(row, "waiting")
+            return
         if letter.again is Again.NEVER:
             return
         if letter.again is not Again.CHANGED and not self._is_newer(letter, row.letter):
@@ -166,12 +227,13 @@ class Letters:
             urgency = Urgency.NORMAL if letter.again is Again.COUNTED else letter.urgency
             if letter.again is Again.NEWEST:
                 row.receipt = None
-            row.letter = msgspec.structs.replace(letter, urgency=urgency)
+            # It is told again where it stands, though its task's message is another by now.
+            row.letter = msgspec.structs.replace(letter, urgency=urgency, lane=row.letter.lane, address=row.letter.address)
             row.revision += 1
             row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, self._clock(), None, "", ""
             self._set(row, "waiting")
             return
-        row.letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
+        row.letter = msgspec.structs.replace(letter, urgency=row.letter.urgency, lane=row.letter.lane, address=row.letter.address)
         row.revision += 1
         self._place(row.lane)
 
@@ -181,14 +243,29 @@ class Letters:
         new, old = self._knows.checkpoint(letter.checkpoint_id), self._knows.checkpoint(known.checkpoint_id)
         return new is not None and (old is None or (new.at, new.id) > (old.at, old.id))
 
+    def withdraw(self, retracted: Collection[UUID]) -> None:
+        """Take back news that was not sent yet."""
+        taken = set(retracted)
+        for row in [row for rows in self._open.values() for row in rows.values()] if taken else ():
+            if row.letter.checkpoint_id in taken and row.state == "waiting" and row.receipt is None and not row.is_unknown:
+                self._set(row, "dead")
+                self._forget(row)
+
     def forget(self, tasks: Collection[UUID]) -> None:
         """Let go of what was delivered or given up of these tasks."""
-        for number, row in list(self._letters.items()):
+        for row in list(self._letters.values()):
             if row.letter.task_uid in tasks and row.state in ("delivered", "dead"):
-                del self._letters[number]
-                self._ids.pop((row.letter.sink, row.letter.key), None)
+                self._forget(row)
                 self._receipts.pop(row.lane, None)
                 self._place(row.lane)
+
+    def _forget(self, row: _Letter) -> None:
+        del self._letters[row.id]
+        self._ids.pop((row.letter.sink, row.letter.key), None)
+        if row.is_state and (known := self._states.get(row.letter.task_uid)) is not None:
+            known.pop(row.id, None)
+            if not known:
+                del self._states[row.letter.task_uid]
 
     def _set(self, row: _Letter, state: str) -> None:
         row.state = state
@@ -272,7 +349,13 @@ class Letters:
 
     def _lend(self, row: _Letter, call: Call, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
         letter = row.letter
-        task = self._knows.task(letter.task_uid)
+        task, root = self._carrier(letter) if row.is_state else (self._knows.task(letter.task_uid), None)
+        has_moved = row.is_state and task is None
+        if has_moved:
+            if row.lane not in self._receipts and not row.is_unknown:
+                self._set(row, "delivered")  # nothing was ever shown, and what would be shown goes on in another message
+                return None
+            task = root or Task(uid=letter.task_uid, tenant=row.tenant, task_id="")
         checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
         if task is None or (letter.mode is Mode.NEWS and checkpoint is None):
             row.reason, row.error = "gone", "what it told of is no more"
@@ -284,7 +367,7 @@ class Letters:
         if call is not Call.LOOK:
             row.attempt, row.sent_at, row.looks = row.attempt + 1, now, 0
         self._set(row, "sending")
-        return Delivery(
+        delivery = Delivery(
             id=row.id,
             tenant=row.tenant,
             sink=letter.sink,
@@ -309,6 +392,11 @@ class Letters:
             looks=row.looks,
             drawn=drawn,
         )
+        if not has_moved:
+            return delivery
+        lanes = lanes_of(letter.sink, root, self._knows.rules.routes) if root is not None else ()
+        elsewhere = next((self._receipts[letter.sink, x] for x in lanes if (letter.sink, x) in self._receipts), None)
+        return last(delivery, self._knows.shown(root) if root is not None else None, elsewhere)
 
     def due_in(self, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
         """Seconds until a letter may be claimed; None when nothing waits."""

@@ -20,8 +20,10 @@ import msgspec
 
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.fold.letters import Again, Letter
+from spanpost.ledger import handovers
 from spanpost.ledger.base import DeliveryRow
 from spanpost.ledger.claims import REFRESH, lane_columns
+from spanpost.ledger.handovers import Handover
 
 RANK = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
 _ROW = "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int2[], $7::uuid[], $8::uuid[])"
@@ -40,10 +42,14 @@ SET due_at = CASE WHEN known.lease_until IS NULL THEN least(known.due_at, exclud
     address = excluded.address,
     call = CASE WHEN known.lease_until IS NOT NULL THEN 'look' WHEN known.due_at IS NULL OR excluded.call = 'post' THEN excluded.call
       ELSE known.call END"""
+#: What was taken back before it was sent, and is told after all, is put anew.
 _NEWS = f"""
-INSERT INTO deliveries (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
+INSERT INTO deliveries AS known (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'news', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp() {_GIVEN} ORDER BY i
-ON CONFLICT (sink, key) WHERE mode = 'news' DO NOTHING"""
+ON CONFLICT (sink, key) WHERE mode = 'news' DO UPDATE
+SET state = 'waiting', address = excluded.address, lane = excluded.lane, task_uid = excluded.task_uid, attempt = 0, reason = '',
+  error = '', born_at = excluded.born_at, not_before = NULL
+WHERE known.state = 'dead' AND known.reason = 'gone'"""
 _IS_NEWER = """coalesce(
   (SELECT (new.at, new.id) > (old.at, old.id) FROM agent_checkpoints new, agent_checkpoints old
    WHERE new.id = excluded.checkpoint_id AND old.id = known.checkpoint_id),
@@ -70,7 +76,13 @@ SET revision = known.revision + 1,
     not_before = CASE WHEN known.state IN ('delivered', 'dead') THEN NULL ELSE known.not_before END,
     error = CASE WHEN known.state IN ('delivered', 'dead') THEN '' ELSE known.error END
 WHERE NOT $9 OR {_IS_NEWER} OR (NOT $10 AND known.checkpoint_id <> excluded.checkpoint_id AND EXISTS (
-  SELECT FROM agent_checkpoints late WHERE late.id = excluded.checkpoint_id AND late.recorded_at = now()))"""
+  SELECT FROM agent_checkpoints late WHERE late.id = excluded.checkpoint_id AND late.recorded_at = now()))
+RETURNING sink, lane"""
+#: What was told before its message ended is told again there: its lane, which is no longer its task's.
+_TOLD_IN = """
+SELECT d.sink, d.lane FROM unnest($1::text[], $2::text[]) AS g(sink, key)
+JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'news'"""
+_COUNT = "UPDATE deliveries SET revision = revision + $3 WHERE sink = $1 AND key = $2 AND mode = 'news'"
 _STATE = f"""
 INSERT INTO deliveries AS known (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
 SELECT {_TENANT}, sink, address, lane, 'state', key, urgency, rank, task_uid, checkpoint_id, clock_timestamp() {_GIVEN} ORDER BY i
@@ -85,7 +97,9 @@ SET revision = known.revision + 1, address = excluded.address, key = excluded.ke
     error = CASE WHEN known.state IN ('delivered', 'dead') THEN '' ELSE known.error END
 RETURNING sink, born_at < statement_timestamp() AS is_coalesced"""
 
-_WITHDRAW = "DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting'"
+#: What may stand there already stays: told after all, it is looked up, or changed where it stands.
+_WITHDRAW = """
+DELETE FROM deliveries WHERE checkpoint_id = ANY($1::uuid[]) AND state = 'waiting' AND receipt IS NULL AND NOT unsure"""
 _LIST = """
 SELECT d.id, d.sink, d.address, d.lane, d.mode, d.state, coalesce(t.task_id, '') AS task_id, coalesce(c.kind, 'state') AS kind,
   d.attempt, d.born_at, d.not_before, d.reason, d.error
@@ -97,11 +111,25 @@ WHERE ($1::text IS NULL OR d.state = $1) AND ($2::text IS NULL OR d.sink = $2)
 ORDER BY d.id LIMIT $3"""
 
 
-async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UUID]) -> tuple[int, dict[str, int]]:
+async def put(
+    connection: Any, letters: Sequence[Letter], retracted: Sequence[UUID], handover: Handover | None = None
+) -> tuple[int, dict[str, int]]:
     """Put letters into their lanes; return how many there were, and of how many states a newer one took the place, by sink.
 
-    News that was taken back and not yet sent is withdrawn.
+    News that was taken back and not yet sent is withdrawn. With a handover lanes are woken, and news leaves them.
     """
+    counts: list[tuple[str, str, int]] = []
+    changed = [x for x in letters if x.again is Again.CHANGED]
+    concerned: list[tuple[str, str]] = list(handover.lanes) if handover is not None else []
+    if changed:
+        told_in = await connection.fetch(_TOLD_IN, [x.sink for x in changed], [x.key for x in changed])
+        concerned += [(row[0], row[1]) for row in told_in]
+    if concerned:
+        led = [x for _, _, found in handover.news for x in found] if handover is not None else []
+        await handovers.lock(connection, [*concerned, *((x.sink, x.lane) for x in [*letters, *led])])
+    if handover is not None:
+        led, counts = await handovers.take(connection, handover)
+        letters = [*led, *letters]
     newest: dict[tuple[str, str], Letter] = {}
     repeated = [x for x in letters if x.again is not Again.NEVER]
     for letter in letters:
@@ -119,18 +147,23 @@ async def put(connection: Any, letters: Sequence[Letter], retracted: Sequence[UU
         ordered = sorted(lanes)
         ranks, addresses, have_news = zip(*(lanes[lane] for lane in ordered), strict=True)
         await connection.execute(_LANES, *lane_columns(ordered), list(ranks), list(addresses), list(have_news))
+    if retracted:  # before the same is told after all, perhaps in another lane
+        await connection.execute(_WITHDRAW, list(retracted))
     once = [x for x in newest.values() if x.again is Again.NEVER]
     news, states = ([x for x in once if x.mode is mode] for mode in (Mode.NEWS, Mode.STATE))
     count = _affected(await connection.execute(_NEWS, *_columns(news))) if news else 0
     written = await connection.fetch(_STATE, *_columns(states)) if states else []
     for x in repeated:
         row = x.sink, x.address, x.lane, x.key, x.urgency.value, RANK[x.urgency], x.task_uid, x.checkpoint_id
-        count += _affected(await connection.execute(_AGAIN, *row, x.again is not Again.CHANGED, x.again is Again.NEWEST))
-    if repeated:
+        told = await connection.fetch(_AGAIN, *row, x.again is not Again.CHANGED, x.again is Again.NEWEST)
+        count += len(told)
+        concerned += [(at[0], at[1]) for at in told]
+    for counted in counts:
+        await connection.execute(_COUNT, *counted)
+    concerned += [(x.sink, x.lane) for x in repeated]
+    if concerned:
         # Which call comes next, and when, goes by what the letter was before.
-        await connection.execute(REFRESH, *lane_columns(sorted({(x.sink, x.lane) for x in repeated})))
-    if retracted:
-        await connection.execute(_WITHDRAW, list(retracted))
+        await connection.execute(REFRESH, *lane_columns(sorted(set(concerned))))
     return count + len(written), dict(Counter(row[0] for row in written if row[1]))
 
 

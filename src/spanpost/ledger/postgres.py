@@ -36,7 +36,20 @@ from spanpost.fold.interventions import TIMER, speaks_of_approvals
 from spanpost.fold.paces import Closed
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Missing
-from spanpost.ledger import audit, buckets, claims, faults, fleet, hearing, interventions, outbox, rows, spend, transactions
+from spanpost.ledger import (
+    audit,
+    buckets,
+    claims,
+    faults,
+    fleet,
+    handovers,
+    hearing,
+    interventions,
+    outbox,
+    rows,
+    spend,
+    transactions,
+)
 from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.browse import Browse
@@ -441,8 +454,9 @@ class PostgresLedger(People, Alerts):
                 [at for _, at in timers],
             )
         count, coalesced = 0, dict[str, int]()
-        if folded.letters or folded.retracted:
-            count, coalesced = await outbox.put(connection, folded.letters, folded.retracted)
+        handover = await handovers.look(connection, folded.woken, self.rules.routes) if folded.woken else None
+        if folded.letters or folded.retracted or handover is not None:
+            count, coalesced = await outbox.put(connection, folded.letters, folded.retracted, handover)
         limited = quota.limited(placed, folded)
         if limited:
             await spend.count_limits(connection, limited)
@@ -515,7 +529,7 @@ class PostgresLedger(People, Alerts):
             self._budgets.update((b.key, b) for b in found)
             return found
 
-        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked))
+        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked, self.rules.routes))
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""

@@ -12,7 +12,7 @@ import msgspec
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.tasks import Task
+from spanpost.domain.tasks import MERGED, Task
 from spanpost.domain.totals import together
 from spanpost.fold.redact import ELLIPSIS, line, link
 
@@ -78,7 +78,9 @@ def look(status: str) -> Look:
 
 
 def task_look(task: Task) -> Look:
-    """Return how the task is shown: a good end over failed parts says so."""
+    """Return how the task is shown: a good end over failed parts says so, and the end of a message that goes on in another."""
+    if task.end_reason == MERGED:
+        return Look("↪", "went on in another message", "grey")
     if task.is_alert:
         return RESOLVED if is_final(task) else FIRING
     if task.status == "complete" and task.child_failed:

@@ -153,6 +153,8 @@ class ConsoleSink:
                 card.is_printed = False  # resumed, or judged anew
             card.task = delivery.task
             card.children = delivery.children or card.children
+            if delivery.has_moved and not card.is_printed:  # no news of its end follows
+                self._print(card)
         checkpoint = delivery.checkpoint
         if delivery.mode is Mode.NEWS and checkpoint is not None:
             card.has_news = True

@@ -29,7 +29,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_reading(self) -> bool:
         """True when the call changes nothing at Slack, so that it is never in doubt."""
-        return (self.method.startswith("conversations.") and self.method != "conversations.join") or self.method == "auth.test"
+        if self.method.startswith("conversations."):
+            return self.method != "conversations.join"
+        return self.method in ("auth.test", "chat.getPermalink")
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ The asynchronous sink, the preview and the tests drive the same generator. Rules
 9. A channel that takes no message gives way to the place's fallback; the message says so, and stays there.
 10. That a task was heard of since is no change worth a call, for `STEADY`: else every sign of life would be an edit.
 11. A long log is a file in the thread. It comes after its news, once; without it the news stands all the same.
+12. A message that goes on in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
 
 What a receipt's `ref` holds: ``channel`` (its id), ``ts``, ``mark`` (a hash of what is shown; missing after doubt), ``g`` (the
 generation, from 0), ``style`` where it is plain, ``ended`` (``deleted`` or ``closed``) where nothing more can be shown in it,
@@ -55,6 +56,7 @@ STEADY: Final = timedelta(minutes=5)
 _SPACE: Final = UUID("0c6f9a52-5a0e-4f0e-9d0e-6c1f1d6a2b11")
 
 DELETED, CLOSED_FOR_EDITS = "deleted", "closed"
+MOVED: Final = "what it would tell stands in another message"
 #: Why nothing was done: `Receipt.skipped`, in words for a person.
 WHY: Final = {
     DELETED: "its message was deleted in Slack",
@@ -76,25 +78,33 @@ class _State:
         self.delivery, self.place, self.known = delivery, place, known_of(delivery)
         self.manner = _in_place_of(manner, self.known)
 
-    def draw(self, generation: int) -> Any:
+    def draw(self, generation: int, elsewhere: str = "") -> Any:
         """Return what draws the message in a style."""
         if (alert := self.delivery.alert) is not None:
             return lambda style, task=self.delivery.task: alerts.root(
                 alert, task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner
             )
         return lambda style, task=self.delivery.task: render.root(
-            task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner
+            task,
+            self.delivery.children,
+            key=self.delivery.key,
+            generation=generation,
+            style=style,
+            manner=self.manner,
+            elsewhere=elsewhere,
         )
 
     def mark(self, generation: int, style: Style) -> str:
         """Return what the message is known by: what it says, and roughly when its task was heard of."""
-        return fingerprint_of(self.draw(generation)(style, steady(self.delivery.task)))
+        drawn = fingerprint_of(self.draw(generation)(style, steady(self.delivery.task)))
+        moved_to = self.delivery.moved_to
+        return fingerprint(drawn, str(moved_to.ref.get("ts"))) if moved_to is not None else drawn
 
     def deliver(self) -> Talk[Receipt]:
         """Edit the message, or post it."""
         delivery, known = self.delivery, self.known
         if "ts" not in known:
-            return (yield from self.post(0))
+            return Receipt(skipped=MOVED) if delivery.has_moved else (yield from self.post(0))
         generation = int(known.get("g", 0))
         if known.get("ended"):
             if revives(delivery, known):
@@ -104,7 +114,8 @@ class _State:
         if known.get("mark") == self.mark(generation, style) and not delivery.is_unknown:
             return Receipt(ref=known, skipped="unchanged")
         where = {"channel": known["channel"], "ts": known["ts"]}
-        request, response, drawn = yield from _try(EDIT, where, self.draw(generation), style)
+        elsewhere = (yield from _link(delivery.moved_to)) if delivery.moved_to is not None else ""
+        request, response, drawn = yield from _try(EDIT, where, self.draw(generation, elsewhere), style)
         if response.error in GONE and revives(delivery, known):
             return (yield from self.post(generation + 1))
         if response.error in GONE | CLOSED:
@@ -150,6 +161,16 @@ class _State:
         return seen | {"style": Style.PLAIN.value} if drawn.style is Style.PLAIN else seen
 
 
+def _link(message: Receipt) -> Talk[str]:
+    """Ask where a message can be opened; empty where Slack does not say, because it can be told without."""
+    where = {"channel": message.ref.get("channel"), "message_ts": message.ref.get("ts")}
+    if not all(where.values()) or message.ref.get("ended") == DELETED:
+        return ""
+    response = yield Request(method="chat.getPermalink", arguments=where, is_optional=True)
+    found = response.body.get("permalink")
+    return found if isinstance(found, str) else ""
+
+
 def steady(task: Task) -> Task:
     """Return a task as if it had been heard of last at a round moment."""
     at = task.last_event_at
@@ -178,7 +199,7 @@ def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
     task = delivery.task
-    return bool(task.approvals) or task.error is not None or task.status == "error"
+    return delivery.has_moved or bool(task.approvals) or task.error is not None or task.status == "error"
 
 
 def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[str]) -> Talk[Receipt]:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from spanpost.domain.tasks import Task
+from spanpost.domain.tasks import MERGED, Task
 from spanpost.fold.redact import cut, line, link
 from spanpost.sinks import words
 from spanpost.sinks.slack import buttons
@@ -89,9 +89,15 @@ def root(
     generation: int = 0,
     style: Style = Style.RICH,
     manner: Manner = ANONYMOUS,
+    elsewhere: str = "",
 ) -> Message:
-    """Render a task's root message. `key` is the delivery's: with the generation it marks the message, so that it can be found again."""
+    """Render a task's root message. `key` is the delivery's: with the generation it marks the message, so that it can be found again.
+
+    Of a message that ended because its task goes on in another, `elsewhere` leads there.
+    """
     task, children = manner.of_task(task), [manner.of_task(child) for child in children]
+    if task.end_reason == MERGED:
+        return _moved(task, marker(key, generation), style, manner, link(elsewhere, 300) or "")
     draw = _root_rich if style is Style.RICH else _root_plain
     # What fits is shown; what does not is left out from the bottom of a stated list, never cut in the middle of a block.
     for most in (1.0, 0.5, 0.25, 0.0):
@@ -105,6 +111,20 @@ def root(
         metadata=marker(key, generation),
         style=style,
     )
+
+
+def _moved(task: Task, metadata: dict[str, Any], style: Style, manner: Manner, elsewhere: str) -> Message:
+    """Draw the end of a message that goes on in another, without buttons; its thread stays as it is."""
+    look, name = words.task_look(task), titled(task, manner) if task.task_id else ""
+    before = f"{look.emoji} This {'went on as part of ' if name else 'turned out to be part of other work'}"
+    if style is Style.RICH:
+        shown = rich(section(text(before), text(name, "bold", link=elsewhere)))
+        more = "Nothing more is told here."
+    else:
+        shown = plain(f"{before}{name}")
+        more = f"Nothing more is told here. {elsewhere}".rstrip()
+    said = _attachments([context(more)], look, task)
+    return Message(text=escape(f"{before}{name}"), blocks=[shown], attachments=said, metadata=metadata, style=style)
 
 
 def marker(key: str, generation: int = 0) -> dict[str, Any]:

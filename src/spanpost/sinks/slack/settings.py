@@ -88,7 +88,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     verbosity: Literal["live", "milestones", "final", "mute"] = Field(
         default="milestones",
         description="How much is told in threads where no route says. `live`: everything that was told; `milestones`: steps, each fifth "
-        "of the progress, artifacts, warnings, errors, questions, ends; `final`: questions and ends, and no message before; `mute`: nothing.",
+        "of the progress, artifacts, warnings, errors, questions, alerts, ends; `final`: questions, alerts and ends, and no message before; `mute`: nothing.",
     )
     workspaces: dict[str, WorkspaceSettings] = Field(
         default={},

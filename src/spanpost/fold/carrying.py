@@ -1,0 +1,78 @@
+"""Whether a lane is its root task's message, and what becomes of one that is not any more (`handover` says when).
+
+A ledger asks `carries` whenever it hands out a letter of state, with the task that the letter names as it is then. What is not
+carried is shown its end (`last`), where it was ever shown, and what news still waited there goes where the task's news goes
+now (`anew`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import msgspec
+
+from spanpost.conventions import COMPLETE
+from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.tasks import MERGED, Task
+from spanpost.fold.letters import Letter
+from spanpost.fold.routes import Routes, chosen, letters
+
+#: What of a task says which it is, and by which route it goes.
+_NAMES = (
+    "tenant", "task_id", "aliases", "message_uid", "trace_id", "span_id", "name", "type", "agent_name", "agent_id", "agent_version",
+    "service", "environment", "repo", "topic", "requested_by", "session_id", "is_announced", "started_at", "last_event_at",
+    "attributes",
+)  # fmt: skip
+
+
+def carries(lane: str, sink: str, address: str, root: Task, routes: Routes) -> bool:
+    """Tell whether a lane is where a root task's message stands."""
+    if not root.is_announced or lane != lane_of(sink, address, root):
+        return False
+    if sink not in routes.sinks:  # nobody says where its messages go
+        return True
+    if any(route.address == address for route in chosen(root, routes, sink=sink)):
+        return True
+    # What asks for a passing state: its message stays when that has passed.
+    return any(r.match.is_passing for r in routes.routes if (r.sink, r.address) == (sink, address))
+
+
+def lane_of(sink: str, address: str, root: Task) -> str:
+    """Return the lane of a root task's message in one place."""
+    return f"{sink}|{address}|{root.message_uid or root.uid}"
+
+
+def lanes_of(sink: str, root: Task, routes: Routes) -> Iterator[str]:
+    """Yield the lanes in which a root task's message stands by now, those for good first."""
+    found = sorted(chosen(root, routes, sink=sink), key=lambda route: route.match.is_passing)
+    yield from (lane_of(sink, route.address, root) for route in found)
+
+
+def last(delivery: Delivery, root: Task | None, elsewhere: Receipt | None) -> Delivery:
+    """Return a letter of state as the end of its message (`Delivery.has_moved`); `root` is where it went on, if that is known."""
+    lane_uid = delivery.lane.rpartition("|")[2]
+    try:
+        uid = UUID(lane_uid)
+    except ValueError:
+        uid = delivery.task.uid
+    # Which task it is stays, because routes go by it; what the other message tells is not told twice.
+    names = {name: getattr(root, name) for name in _NAMES} if root is not None else {"tenant": delivery.tenant, "task_id": ""}
+    task = Task(
+        uid=uid,
+        root_uid=root.uid if root is not None else uid,
+        status=COMPLETE,
+        end_reason=MERGED,
+        is_inferred=True,
+        rule=MERGED,
+        ended_at=root.last_event_at if root is not None else None,
+        **names,
+    )
+    return msgspec.structs.replace(delivery, task=task, children=(), has_moved=True, moved_to=elsewhere)
+
+
+def anew(checkpoint: Checkpoint, sink: str, task: Task, root: Task, routes: Routes) -> list[Letter]:
+    """Return the letters by which news goes that was addressed to a message that ended before it was told."""
+    found = letters(task, checkpoint, routes, root=root, is_milestone=True)
+    return [x for x in found if x.mode is Mode.NEWS and x.sink == sink and x.checkpoint_id == checkpoint.id]

@@ -1,0 +1,116 @@
+"""Lanes whose message may have changed hands: looked at anew, and news that still waits there sent where it goes now.
+
+What a lane is told is decided when its letter is handed out (`fold.carrying`); here it is only woken. News that was never sent
+leaves a message that ended; what was told there stays, and is changed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from spanpost.domain.tasks import Task
+from spanpost.fold.carrying import anew, carries
+from spanpost.fold.letters import Letter
+from spanpost.fold.routes import Routes
+from spanpost.fold.silence import now_shown
+from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
+
+_TASKS = """
+SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
+LEFT JOIN task_redirects r ON r.uid = asked.uid
+JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
+_STATES = """
+SELECT sink, address, lane, task_uid FROM deliveries WHERE mode = 'state' AND task_uid = ANY($1::uuid[]) ORDER BY sink, lane"""
+_UNTOLD = "d.mode = 'news' AND d.state = 'waiting' AND d.receipt IS NULL AND NOT d.unsure"
+_NEWS = f"""
+SELECT d.id, d.sink, d.task_uid, d.checkpoint_id, d.revision FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+JOIN deliveries d ON d.sink = g.sink AND d.lane = g.lane WHERE {_UNTOLD} ORDER BY d.id"""
+_TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_UNTOLD} RETURNING d.id"
+_WAKE = """
+UPDATE deliveries d SET revision = revision + 1,
+  urgency = CASE WHEN state = 'waiting' THEN urgency ELSE 'normal' END,
+  rank = CASE WHEN state = 'waiting' THEN rank ELSE 3::int2 END,
+  state = CASE WHEN state = 'sending' THEN 'sending' ELSE 'waiting' END,
+  attempt = CASE WHEN state IN ('delivered', 'dead') THEN 0 ELSE attempt END,
+  born_at = CASE WHEN state IN ('delivered', 'dead') THEN clock_timestamp() ELSE born_at END,
+  not_before = CASE WHEN state IN ('delivered', 'dead') THEN NULL ELSE not_before END,
+  error = CASE WHEN state IN ('delivered', 'dead') THEN '' ELSE error END
+FROM unnest($1::text[], $2::text[]) AS g(sink, lane) WHERE d.sink = g.sink AND d.lane = g.lane AND d.mode = 'state'"""
+_LOCK = """
+SELECT FROM lanes l JOIN unnest($1::text[], $2::text[]) AS g(sink, lane) ON l.sink = g.sink AND l.lane = g.lane
+ORDER BY l.sink, l.lane FOR UPDATE OF l"""
+
+
+class Handover(NamedTuple):
+    """Lanes to be woken, and news to be taken out of them: number, how often it was counted, the letters by which it goes now."""
+
+    lanes: list[tuple[str, str]]
+    news: list[tuple[int, int, list[Letter]]]
+
+
+async def known(connection: Any, uids: Collection[UUID]) -> tuple[dict[UUID, Task], dict[UUID, Task]]:
+    """Return tasks, or those that they became part of, by the uid that was asked for, and the roots of all by their own."""
+    tasks = await _tasks(connection, uids)
+    roots = {task.uid: task for task in tasks.values()}
+    missing = {task.root_uid for task in tasks.values() if task.root_uid is not None} - roots.keys()
+    if missing:
+        roots |= {task.uid: task for task in (await _tasks(connection, missing)).values()}
+    return tasks, roots
+
+
+async def _tasks(connection: Any, uids: Collection[UUID]) -> dict[UUID, Task]:
+    return {uid: now_shown(task_of(doc), phase) for uid, doc, phase in await connection.fetch(_TASKS, list(uids))}
+
+
+def root_of(task: Task | None, roots: Mapping[UUID, Task]) -> Task | None:
+    """Return a task's root; the task itself while that is not known."""
+    return roots.get(task.root_uid, task) if task is not None and task.root_uid is not None else task
+
+
+async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Handover | None:
+    """Find what is to be done about the messages of tasks; None when they have none. Changes nothing, and locks nothing."""
+    states = await connection.fetch(_STATES, list(set(woken)))
+    if not states:
+        return None
+    tasks, roots = await known(connection, {row["task_uid"] for row in states})
+    left = []
+    for row in states:
+        root = root_of(tasks.get(row["task_uid"]), roots)
+        if root is None or not carries(row["lane"], row["sink"], row["address"], root, routes):
+            left.append((row["sink"], row["lane"]))
+    rows = await connection.fetch(_NEWS, *_columns(left)) if left else []
+    news = []
+    if rows:
+        ids = {row["checkpoint_id"] for row in rows}
+        found = await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", list(ids))
+        told = {row["id"]: checkpoint_of(row) for row in found}
+        tasks, roots = await known(connection, {row["task_uid"] for row in rows})
+        for row in rows:
+            task, checkpoint = tasks.get(row["task_uid"]), told.get(row["checkpoint_id"])
+            root = root_of(task, roots)
+            # Of a root without a message: it waits where it is, and goes with that lane when it is woken once more.
+            if task is not None and root is not None and checkpoint is not None and root.is_announced:
+                news.append((row["id"], row["revision"], anew(checkpoint, row["sink"], task, root, routes)))
+    return Handover([(row["sink"], row["lane"]) for row in states], news)
+
+
+async def lock(connection: Any, lanes: Collection[tuple[str, str]]) -> None:
+    """Lock the lanes that are there, in their order."""
+    await connection.execute(_LOCK, *_columns(sorted(set(lanes))))
+
+
+async def take(connection: Any, handover: Handover) -> tuple[list[Letter], list[tuple[str, str, int]]]:
+    """Wake lanes and take news out of them; return its letters, and what is to be added to their counts: sink, key, by how much."""
+    await connection.execute(_WAKE, *_columns(handover.lanes))
+    if not handover.news:
+        return [], []
+    taken = {row[0] for row in await connection.fetch(_TAKE, [number for number, _, _ in handover.news])}
+    letters = [letter for number, _, found in handover.news if number in taken for letter in found]
+    counts = [(x.sink, x.key, by) for number, by, found in handover.news if number in taken and by for x in found]
+    return letters, counts
+
+
+def _columns(lanes: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [sink for sink, _ in lanes], [lane for _, lane in lanes]

@@ -1,0 +1,174 @@
+"""Messages whose task became part of another's: a class of tests beside `ExerciseLedger`, same fixture."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.deliveries import Delivery, Mode, Receipt
+from spanpost.domain.observations import Observation
+from spanpost.domain.outcomes import Absent, RetryAt
+from spanpost.domain.tasks import MERGED
+from spanpost.fold.matching import Match
+from spanpost.fold.routes import Route, Routes
+from spanpost.ledger.base import Ledger
+from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING, MakeLedger, drain
+from spanpost.testing.observed import an_event, ended, started
+
+_AT_ONCE = msgspec.structs.replace(TELLING, settle=timedelta(0))
+_EDITING = msgspec.structs.replace(_AT_ONCE, routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
+_JOB: dict[str, Any] = {"agent.task.id": "job", "agent.task.name": "the job", "gen_ai.operation.name": "invoke_agent"}
+_ASKED: dict[str, Any] = {"agent.approval.id": "q", "agent.approval.question": "sure?"}
+
+
+def _orphans(trace: int = 5) -> list[Observation]:
+    call: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1}
+    tool: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
+    return [
+        ended(trace=trace, span=2, parent=1, name="chat", attributes=call),
+        ended(trace=trace, span=3, parent=1, name="tool", attributes=tool),
+    ]
+
+
+def _box(trace: int = 5, parent: int = 0) -> Observation:
+    """Return the box of `_orphans`, of a task that is known from another trace (`_two_messages`)."""
+    return started(trace=trace, span=1, parent=parent, name="agent", attributes=_JOB)
+
+
+def _said(text: str, index: int) -> Observation:
+    said = {"agent.checkpoint.message": text}
+    return an_event(trace=5, span=2, name="agent.checkpoint", attributes=said, index=index, at=1.0 + index)
+
+
+async def _two_messages(ledger: Ledger) -> None:
+    """Have a job announced, and a trace of which nobody knows yet that it is part of it."""
+    await ledger.record([started(trace=1, span=1, name="agent", attributes=_JOB)])
+    await ledger.record(_orphans())
+    await ledger.elapse()
+
+
+def _moved(deliveries: list[Delivery]) -> list[Delivery]:
+    return [d for d in deliveries if d.has_moved]
+
+
+def _by_id(deliveries: list[Delivery]) -> tuple[Delivery, Delivery]:
+    """Return the states of the job's message and of the other."""
+    job = next(d for d in deliveries if d.mode is Mode.STATE and d.task.task_id == "job")
+    other = next(d for d in deliveries if d.mode is Mode.STATE and d.task.task_id != "job")
+    return job, other
+
+
+class ExerciseLeft:
+    """How every ledger ends a message that goes on in another."""
+
+    async def test_a_message_that_goes_on_in_another_ends_once(self, make_ledger: MakeLedger) -> None:
+        """Its last letter, on its receipt, is a final state that names the task it went on in and where; no other follows."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _two_messages(ledger)
+        there = Receipt(ref={"ts": "9.9"})
+        job, other = _by_id(await drain(ledger, lambda d: there if d.task.task_id == "job" else POSTED))
+        await ledger.record([_box()])
+        told = await drain(ledger)
+        [end] = _moved(told)
+        assert (end.id, end.lane, end.lane_receipt, end.moved_to) == (other.id, other.lane, POSTED, there)
+        assert (end.task.status, end.task.end_reason, end.task.name, end.task.task_id) == ("complete", MERGED, "the job", "job")
+        assert (end.task.root_uid, end.task.llm_calls, end.children) == (job.task.uid, 0, ())
+        assert {d.lane for d in told} == {job.lane, other.lane}
+        await ledger.record([_box(), *_orphans()])
+        assert await drain(ledger) == []
+        await ledger.record([ended(trace=5, span=1, name="agent", attributes=_JOB)])
+        assert {d.lane for d in await drain(ledger)} == {job.lane}
+
+    async def test_a_box_below_what_never_comes_takes_the_message_with_it(self, make_ledger: MakeLedger) -> None:
+        """The late box has a parent that nobody hears of, so that of the trace something is left: its message ends all the same."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _two_messages(ledger)
+        _, other = _by_id(await drain(ledger))
+        await ledger.record([_box(parent=9)])
+        [end] = _moved(await drain(ledger))
+        assert (end.lane, end.task.task_id) == (other.lane, "job")
+
+    async def test_a_message_under_way_ends_after_it_stands(self, make_ledger: MakeLedger) -> None:
+        """While the message is being posted its task becomes part of another: once it stands, it is edited."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _two_messages(ledger)
+        job, other = _by_id(await ledger.claim([SINK], 10))
+        await ledger.record([_box()])
+        for delivery in (job, other):
+            await ledger.settle(delivery, POSTED)
+        [end] = _moved(await drain(ledger))
+        assert (end.lane, end.lane_receipt) == (other.lane, POSTED)
+
+    async def test_what_was_never_posted_is_not_posted_and_its_news_goes_to_the_other(self, make_ledger: MakeLedger) -> None:
+        """A message that still waits needs no end; what was to be told below it is told in the other, in order and once."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _two_messages(ledger)
+        await ledger.record([_said("one", 0), _said("two", 1)])
+        await ledger.record([_box()])
+        told = await drain(ledger)
+        [lane] = {d.lane for d in told}
+        assert [d.checkpoint.text for d in told if d.checkpoint is not None and d.checkpoint.kind is Kind.CHECKPOINT] == [
+            "one",
+            "two",
+        ]
+        assert lane.endswith(str(told[0].task.uid))
+        assert not [row for row in await ledger.deliveries(limit=100) if row.state != "delivered"]
+
+    async def test_a_post_in_doubt_is_looked_up_and_not_sent_again(self, make_ledger: MakeLedger) -> None:
+        """A message that may stand there is looked for; where it is not, nothing is posted for its end."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _two_messages(ledger)
+        job, other = _by_id(await ledger.claim([SINK], 10))
+        await ledger.settle(job, POSTED)
+        await ledger.settle(other, RetryAt(at=other.born_at, reason="reset", reconcile=True))
+        await ledger.record([_box()])
+        told = await drain(ledger, lambda d: Absent() if d.is_unknown else POSTED)
+        assert [d.lane for d in told if d.is_unknown] == [other.lane]
+        assert {d.lane for d in told if not d.is_unknown} == {job.lane}
+
+    async def test_a_question_is_decided_where_it_was_asked(self, make_ledger: MakeLedger) -> None:
+        """What was told in the thread of a message that ended is changed there, and not told again in the other."""
+        ledger = await make_ledger(_EDITING)
+        await _two_messages(ledger)
+        await ledger.record([an_event(trace=5, span=2, name="agent.approval.requested", attributes=_ASKED, index=0, at=1.0)])
+        [asked] = [d for d in await drain(ledger) if d.checkpoint is not None and d.checkpoint.kind is Kind.APPROVAL_REQUESTED]
+        await ledger.record([_box()])
+        assert [d.lane for d in _moved(await drain(ledger))] == [asked.lane]
+        said = {"agent.approval.id": "q", "agent.approval.decision": "approve"}
+        await ledger.record([an_event(trace=5, span=2, name="agent.approval.resolved", attributes=said, index=1, at=2.0)])
+        again = [d for d in await drain(ledger) if d.mode is Mode.NEWS]
+        assert [(d.id, d.lane, d.receipt) for d in again] == [(asked.id, asked.lane, POSTED)]
+
+    async def test_a_message_of_what_turns_out_to_hang_below_another_ends(self, make_ledger: MakeLedger) -> None:
+        """An agent that hangs below one which has a message goes on in that; should it be torn loose, its message is its own again."""
+        ledger = await make_ledger(_AT_ONCE)
+        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker", "agent.task.id": "part"}
+        await ledger.record([started(trace=7, span=3, parent=2, name="worker", attributes=agent)])
+        await ledger.record([started(trace=1, span=1, name="agent", attributes=_JOB)])
+        [part] = [d for d in await drain(ledger) if d.task.task_id == "part" and d.mode is Mode.STATE]
+        await ledger.record([started(trace=7, span=2, name="agent", attributes=_JOB)])
+        told = await drain(ledger)
+        [end] = _moved(told)
+        assert (end.lane, end.task.task_id, end.lane_receipt) == (part.lane, "job", POSTED)
+        [whole] = [d for d in told if d.mode is Mode.STATE and not d.has_moved]
+        assert [c.task_id for c in whole.children] == ["part"]
+
+    async def test_a_message_that_is_sent_elsewhere_ends_where_it_stands(self, make_ledger: MakeLedger) -> None:
+        """When the name by which a route chooses is heard late, the message in the wrong place ends and leads to the right one."""
+        routes = Routes(sinks=(SINK,), routes=(Route(sink=SINK, address="team", match=Match(agent="worker")),))
+        ledger = await make_ledger(msgspec.structs.replace(_AT_ONCE, routes=routes))
+        await ledger.record(_orphans())
+        await ledger.elapse()
+        [first] = [d for d in await drain(ledger) if d.mode is Mode.STATE]
+        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker", "agent.task.name": "work"}
+        await ledger.record([started(trace=5, span=1, name="agent", attributes=agent)])
+        told = await drain(ledger)
+        [end] = _moved(told)
+        assert (end.lane, end.address, end.task.name) == (first.lane, "", "work")
+        assert {d.address for d in told if not d.has_moved} == {"team"}
+
+
+__all__ = ["ExerciseLeft"]
