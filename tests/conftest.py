@@ -62,6 +62,12 @@ def _local_slack() -> str | None:
     return str(found) if found.is_file() else None
 
 
+def _axe() -> str | None:
+    """Return the script of axe-core, which looks for what keeps people out of a page."""
+    found = _COMPONENTS / "axe-core-4.11.0" / "node_modules" / "axe-core" / "axe.min.js"
+    return str(found) if found.is_file() else None
+
+
 def _emulate() -> str | None:
     """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
     found = _COMPONENTS / "emulate-0.12.2" / "node_modules"
@@ -78,6 +84,7 @@ pytest.register_assert_rewrite(
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
+    "axe": (_axe, "npm's axe-core; scripts/install-test-components installs it"),
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),

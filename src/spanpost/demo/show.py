@@ -35,24 +35,32 @@ def show(settings: Settings, *, fast: bool = False, again: Sequence[str] = ()) -
     `again` are the options by which later commands find the same data. Ctrl-C is how the demo is left, at any time.
     """
     import spanpost
+    from spanpost.demo.board import DemoBoard
     from spanpost.sinks.console.settings import ConsoleSettings
 
     watched = sys.stdout.isatty()
     if "console" not in settings.sinks:
         settings = settings.model_copy(update={"console": ConsoleSettings()})
+    if not settings.dsn:
+        # On a database of its own it is nobody else's: who looks at its board may press its buttons.
+        settings = settings.model_copy(update={"api": settings.api.model_copy(update={"local_roles": ("operator", "approver")})})
     where = "your PostgreSQL" if settings.dsn else f"the embedded PostgreSQL in {settings.database.data_dir}"
     _say(f"starting {where} ...")
     try:
         pipeline = spanpost.attach(settings=settings)
+        board = DemoBoard(pipeline, settings)
         try:
+            if url := board.open():
+                _say(f"\nwatch it in your browser, too: {url}\n")
             _follow(pipeline, pace=1.0 if watched and not fast else 0.05)
-            _say_next(pipeline.metrics_url, again)
+            _say_next(pipeline.metrics_url, again, url)
             if watched:
                 _say("\nserving until Ctrl-C")
                 threading.Event().wait()
             elif pipeline.metrics_url:
                 _scrape(pipeline.metrics_url)
         finally:
+            board.close()
             pipeline.shutdown()
     except KeyboardInterrupt:
         _say("\nstopped; what was recorded is kept")
@@ -83,9 +91,11 @@ def command() -> str:
     return shlex.quote(str(path) if near.startswith("..") else near)
 
 
-def _say_next(metrics_url: str | None, again: Sequence[str]) -> None:
+def _say_next(metrics_url: str | None, again: Sequence[str], board_url: str) -> None:
     start, options = command(), "".join(f" {shlex.quote(one)}" for one in again)
     _say("What to look at next\n")
+    if board_url:
+        _say(f"  {'the board':<15}{board_url}")
     _say(f"  {'the tasks':<15}{start} tasks{options}")
     for what, sql in QUERIES:
         _say(f'  {what:<15}{start} db query{options} "{sql}"')

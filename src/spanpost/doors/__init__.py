@@ -37,7 +37,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
 class Door(msgspec.Struct, frozen=True, kw_only=True):
     """An application and where it answers. All of it is called in the pipeline's loop."""
 
-    #: Ends with a slash: whatever begins so. Else: this path alone. The longest that fits answers.
+    #: Ends with a slash: whatever begins so. Else, and of ``/``: this path alone. The longest that fits answers.
     prefix: str
     application: Application
     #: Goes by other settings from now on. Raises `ConfigError`, and then nothing has changed.
@@ -51,8 +51,8 @@ class Doors:
 
     def __init__(self, doors: Iterable[Door], rest: Application) -> None:
         self._doors = tuple(doors)
-        self._exact = {door.prefix: door.application for door in self._doors if not door.prefix.endswith("/")}
-        ordered = sorted((d for d in self._doors if d.prefix.endswith("/")), key=lambda d: -len(d.prefix))
+        self._exact = {door.prefix: door.application for door in self._doors if not _is_under(door)}
+        ordered = sorted((d for d in self._doors if _is_under(d)), key=lambda d: -len(d.prefix))
         self._under = tuple((door.prefix, door.application) for door in ordered)
         self._rest = rest
 
@@ -76,6 +76,10 @@ class Doors:
         for door in self._doors:
             if door.end is not None:
                 door.end()
+
+
+def _is_under(door: Door) -> bool:
+    return door.prefix.endswith("/") and door.prefix != "/"
 
 
 def prepare(settings: Settings) -> None:

@@ -33,6 +33,7 @@ from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.doors import Door, House
+from spanpost.drawing import Drawing
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.reception import LedgerHall, resolvers_of, rules_of
 from spanpost.settings.desk import DeskSettings
@@ -74,16 +75,18 @@ def doors(house: House) -> list[Door]:
     hub = Hub(hall, most=settings.api.max_streams)
     parts = Parts(hall, hub, resolvers=resolvers_of(settings.desk or DeskSettings()), watch=pipeline.metrics)
     go_by(parts, settings)
+    drawing = Drawing(pipeline, settings)
 
     def reload(settings: Settings) -> None:
         go_by(parts, settings)
+        drawing.settings = settings
         hub.renew()
 
     def follows(recorded: Recorded) -> None:
         hub.hear(recorded.tasks)
 
     pipeline.followers.append(follows)
-    return [Door(prefix=PREFIX, application=application(parts), reload=reload, end=hub.end)]
+    return [Door(prefix=PREFIX, application=application(parts, drawing), reload=reload, end=hub.end)]
 
 
 def go_by(parts: Parts, settings: Settings) -> None:
@@ -116,6 +119,7 @@ def go_by(parts: Parts, settings: Settings) -> None:
         or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
     )
     parts.local_tenant = None if is_guarded else settings.intake.tenant
+    parts.local_roles = frozenset({"viewer", *settings.api.local_roles})
 
 
 def oidc_of(settings: Settings) -> Oidc | None:

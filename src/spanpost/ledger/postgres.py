@@ -54,6 +54,7 @@ from spanpost.ledger import (
 from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.browse import Browse
+from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
@@ -124,6 +125,7 @@ class PostgresLedger(People, Alerts):
         self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
+        self.curves = Curves(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, field_validator
 
+from spanpost.settings.desk import ApiRole
 from spanpost.settings.room import Duration, Room
 
 
@@ -17,6 +18,11 @@ class ApiSettings(Room):
         default=(),
         description="Names under which browsers reach the gateway, with the port where it is not the usual one: "
         '`["agents.example.com"]`. Beside them loopback is known. A request without a token that names another is refused.',
+    )
+    local_roles: tuple[ApiRole, ...] = Field(
+        default=(),
+        description="What somebody at this machine may without a token, where none are configured, beside looking: "
+        '`["operator", "approver"]` on a machine that is yours alone. Anybody who can log in there may it too.',
     )
     max_streams: int = Field(
         default=200, ge=0, le=100_000, description="Event streams (`/api/events`) at once; one more is asked to come back (503)."

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, Response
 
-from spanpost.desk.api import acts, events, oidc, tasks
-from spanpost.desk.api.errors import ALWAYS, Guarded, handle_errors
+from spanpost.desk.api import acts, events, oidc, tasks, views
+from spanpost.desk.api.errors import ALWAYS, Guarded, Receive, Scope, Send, handle_errors
 from spanpost.desk.api.parts import Parts
 
 PREFIX = "/api/"
 
 
-def application(parts: Parts) -> Guarded:
-    """Return the application."""
+def application(parts: Parts, drawing: views.Views | None = None) -> Guarded:
+    """Return the application. Without a `drawing` it can say what it would answer, and draws nothing."""
     app = FastAPI(
         title="spanpost",
         version=version("spanpost"),
@@ -29,6 +31,7 @@ def application(parts: Parts) -> Guarded:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.parts = parts
+    app.state.views = drawing
 
     @app.get("/api/openapi.json", include_in_schema=False)
     async def document() -> Response:
@@ -37,6 +40,19 @@ def application(parts: Parts) -> Guarded:
 
     handle_errors(app)
     # First what ends in a word: an id may hold slashes.
-    for router in (oidc.router, events.router, acts.router, tasks.router):
+    for router in (oidc.router, events.router, acts.router, views.router, tasks.router):
         app.include_router(router)
+    app.add_middleware(Packing)
     return Guarded(app)
+
+
+class Packing:
+    """Sends long answers packed to who takes them so: a list of tasks shrinks to a tenth. Of streams each event goes as it is."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+        self._packs = GZipMiddleware(app, minimum_size=2_000, compresslevel=3)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request."""
+        await (self._app if scope.get("path") == f"{PREFIX}events" else self._packs)(scope, receive, send)

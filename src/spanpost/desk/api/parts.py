@@ -47,6 +47,8 @@ class Parts:
         self.rules = Rules(rules=BY_ROLE)
         #: Whose tasks this machine may see without a token; None: nobody's.
         self.local_tenant: str | None = None
+        #: And what this machine may then.
+        self.local_roles: frozenset[str] = frozenset({str(Role.VIEWER)})
         #: Under which names browsers reach us, beside loopback.
         self.hosts: tuple[str, ...] = ()
         #: Seconds without an event after which a stream is sent something.
@@ -66,8 +68,7 @@ class Parts:
             return found
         person = self._session(request)
         if person is None and self.local_tenant is not None and _is_here(request):
-            roles = frozenset({str(Role.VIEWER)})
-            person = Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=roles)
+            person = Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles)
         if person is None:
             way = "; or log in at /api/login" if self.oidc is not None else ""
             raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)

@@ -1,0 +1,71 @@
+"""The board of the demo: the API and the page, served to this machine alone from the pipeline of one process."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from spanpost.doors import Doors
+    from spanpost.intake.http_server import HttpServer
+    from spanpost.pipeline import Pipeline
+    from spanpost.settings import Settings
+
+_HOST: Final = "127.0.0.1"
+#: What the end may take: answers under way, then connections. Seconds.
+_GRACE: Final = 1.0
+#: People who look at a demo.
+_CONNECTIONS: Final = 100
+
+
+class DemoBoard:
+    """Serves until `close`. `url` is empty where the packages are missing that it takes (`spanpost[api,gateway]`)."""
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self.url = ""
+        self._pipeline = pipeline
+        self._settings = settings
+        self._doors: Doors | None = None
+        self._server: HttpServer | None = None
+
+    def open(self) -> str:
+        """Listen on a free port of this machine; return the address of the page, empty where it cannot be had."""
+        try:
+            from spanpost.desk.api import app
+            from spanpost.intake import http_server
+        except ImportError:
+            return ""
+        del app
+        if self._pipeline.is_off:
+            return ""
+        listener = http_server.listen(_HOST, 0)
+        self.url = f"http://{_HOST}:{listener.getsockname()[1]}/"
+        self._pipeline.ask(self._open(listener))
+        return self.url
+
+    async def _open(self, listener: socket.socket) -> None:
+        from spanpost.doors import Doors, House, api, board
+        from spanpost.intake.http_server import HttpServer
+        from spanpost.intake.tokens import Doorkeeper
+
+        house = House(
+            pipeline=self._pipeline,
+            settings=self._settings,
+            doorkeeper=Doorkeeper(self._settings.intake.tenant),
+            url=self.url.rstrip("/"),
+        )
+        page = board.doors(house)
+        self._doors = Doors([*api.doors(house), *page], page[0].application)
+        self._server = HttpServer(self._doors, listener, connections=_CONNECTIONS, grace=_GRACE)
+        await self._server.start()
+
+    def close(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._pipeline.ask(self._close(), _GRACE + 1.0)
+
+    async def _close(self) -> None:
+        assert self._doors is not None
+        assert self._server is not None
+        self._doors.end()
+        await self._server.stop()

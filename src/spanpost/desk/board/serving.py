@@ -1,0 +1,141 @@
+"""The board's files over HTTP, as a bare ASGI callable: the page at ``/`` and below ``/board/``, its parts below a name of their content.
+
+A part's address holds a digest of all parts (``/board/static/<digest>/main.js``), so browsers keep it for a year and never ask
+again; after an upgrade the page names another digest. A page of the version before is answered with the parts that are there.
+Nothing here is secret and nothing is anybody's: who may see what is decided by the API.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from typing import Any, Final
+
+import msgspec
+
+PREFIX: Final = "/board/"
+_STATIC: Final = f"{PREFIX}static/"
+_TYPES: Final = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "webmanifest": "application/manifest+json",
+}
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+_ASK: Final = "no-cache"
+#: Scripts and styles are files of ours alone, none stands in the page; nothing is fetched from elsewhere, nobody frames it. Texts
+#: become text: with trusted types the browser itself refuses to read one as HTML.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+#: Of every answer.
+HEADERS: Final = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    # The address of a task is nobody's business to whom its links lead.
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A file as it is sent."""
+
+    media_type: str
+    body: bytes
+    packed: bytes
+    tag: str
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """All files of the board. `digest` changes with any of them."""
+
+    page: Part
+    parts: Mapping[str, Part]
+    digest: str
+
+
+def _part(name: str, body: bytes) -> Part:
+    kind = name.rpartition(".")[2]
+    tag = f'"{sha256(body).hexdigest()[:24]}"'
+    return Part(_TYPES[kind], body, gzip.compress(body, 9, mtime=0), tag)
+
+
+@cache
+def parts() -> Parts:
+    """Read the files, once for the process."""
+    directory = resources.files("spanpost.desk.board") / "static"
+    found = {one.name: one.read_bytes() for one in directory.iterdir() if one.name.rpartition(".")[2] in _TYPES}
+    page = found.pop("index.html")
+    whole = sha256(page)
+    for name in sorted(found):
+        whole.update(name.encode() + b"\0" + sha256(found[name]).digest())
+    digest = whole.hexdigest()[:16]
+    # Modules are named, so that the browser fetches them at once and not one after the other as each is read.
+    preloads = "\n".join(
+        f'<link rel="modulepreload" href="{_STATIC}{digest}/{name}">' for name in sorted(found) if name.endswith(".js")
+    )
+    made = page.replace(b"{{static}}", f"{_STATIC}{digest}".encode()).replace(b"{{preloads}}", preloads.encode())
+    return Parts(_part("index.html", made), {name: _part(name, body) for name, body in found.items()}, digest)
+
+
+class Board:
+    """The application. It takes ``/`` and what begins with `PREFIX`; any path that is no file is a page of the board."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        if method not in ("GET", "HEAD"):
+            await _send(send, 405, [(b"allow", b"GET, HEAD")], b"it takes GET\n")
+            return
+        if path != "/" and not path.startswith(PREFIX):
+            await _send(send, 404, [], b"there is nothing here; the board is at /\n")
+            return
+        is_static = path.startswith(_STATIC)
+        digest, _, name = path.removeprefix(_STATIC).partition("/") if is_static else ("", "", "")
+        part = parts().parts.get(name) if is_static else parts().page
+        if part is None:
+            await _send(send, 404, [], b"there is no such file\n")
+            return
+        headers = {key.lower(): value for key, value in scope["headers"]}
+        kept = _FOR_EVER if digest == parts().digest else _ASK
+        is_packed = _takes_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
+        tag = part.tag[:-1] + '-gz"' if is_packed else part.tag
+        sent = [(b"etag", tag.encode()), (b"cache-control", kept.encode()), (b"vary", b"accept-encoding")]
+        if _is_known(headers.get(b"if-none-match", b"").decode("latin-1"), tag):
+            await send({"type": "http.response.start", "status": 304, "headers": [*sent, *HEADERS]})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        sent.append((b"content-type", part.media_type.encode()))
+        sent += [(b"content-encoding", b"gzip")] * is_packed
+        await _send(send, 200, sent, part.packed if is_packed else part.body, is_head=method == "HEAD")
+
+
+def _takes_gzip(accept: str) -> bool:
+    for one in accept.lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _is_known(if_none_match: str, tag: str) -> bool:
+    return any(one.strip().removeprefix("W/") in (tag, "*") for one in if_none_match.split(","))
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, is_head: bool = False) -> None:
+    if not any(name == b"content-type" for name, _ in headers):
+        headers = [*headers, (b"content-type", b"text/plain; charset=utf-8")]
+    sent = [*headers, (b"content-length", b"%d" % len(body)), *HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": sent})
+    await send({"type": "http.response.body", "body": b"" if is_head else body})

@@ -1,0 +1,88 @@
+// Requests to the API. A refusal becomes a `Refused` with the API's own words, which say what to do next.
+
+const KEPT = "spanpost.token";
+
+export class Refused extends Error {
+  constructor(status, code, message, field) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.field = field;
+  }
+  get isForSomebodyElse() {
+    return this.status === 401 || this.status === 403;
+  }
+}
+
+/** The token of this tab, where one was given. It is gone with the tab. */
+export function token() {
+  try {
+    return sessionStorage.getItem(KEPT) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+export function keepToken(value) {
+  try {
+    if (value) sessionStorage.setItem(KEPT, value);
+    else sessionStorage.removeItem(KEPT);
+  } catch { /* a browser that keeps nothing asks again */ }
+}
+
+export function headers(more = {}) {
+  const said = token();
+  return said ? { ...more, authorization: `Bearer ${said}` } : more;
+}
+
+export async function refusal(answer) {
+  let told = null;
+  try {
+    told = (await answer.json())?.error ?? null;
+  } catch { /* no JSON: something between us and the gateway answered */ }
+  const message = told?.message ?? `the gateway answered ${answer.status}`;
+  return new Refused(answer.status, told?.code ?? "", message, told?.field);
+}
+
+async function ask(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, "away", "the gateway cannot be reached");
+  }
+  if (!answer.ok) throw await refusal(answer);
+  return answer.status === 204 ? null : answer.json();
+}
+
+/** Read. `query` leaves out what is empty. */
+export function get(path, query = {}, signal = undefined) {
+  const said = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (Array.isArray(value)) for (const one of value) said.append(name, one);
+    else if (value !== null && value !== undefined && value !== "") said.set(name, value);
+  }
+  const text = said.toString();
+  return ask(text ? `${path}?${text}` : path, { headers: headers({ accept: "application/json" }), signal });
+}
+
+/** Do. A try after a lost answer carries the same key, and is the same act. */
+export async function act(path, body) {
+  const key = crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
+  const options = {
+    method: "POST",
+    headers: headers({ "content-type": "application/json", accept: "application/json", "idempotency-key": key }),
+    body: JSON.stringify(body),
+  };
+  try {
+    return await ask(path, options);
+  } catch (error) {
+    if (error.status !== 0 && error.status !== 503) throw error;
+    await new Promise((done) => setTimeout(done, 700));
+    return ask(path, options);
+  }
+}
+
+export const taskPath = (id) => `/api/tasks/${encodeURIComponent(id)}`;
+export const taskPage = (task) => `/board/tasks/${encodeURIComponent(task.uid ?? task.task_id)}`;

@@ -1,0 +1,55 @@
+// What it came to: tasks, tokens and cost of the last days, by agent, day and status.
+
+import { get } from "./api.js";
+import { h, line, put } from "./dom.js";
+import { LOOKS, count, elapsed, money, number } from "./words.js";
+
+const DAYS = [1, 7, 30, 90];
+
+export function figures(place, board) {
+  const control = new AbortController();
+  const asked = Number(new URLSearchParams(location.search).get("days"));
+  const days = DAYS.includes(asked) ? asked : 7;
+  const inside = h("div", { class: "figures" }, h("p", { class: "loading" }, "Loading …"));
+  const span = h("nav", { class: "tabs", "aria-label": "How long" }, DAYS.map((n) =>
+    h("a", { href: `/board/figures?days=${n}`, "data-route": true, "aria-current": n === days ? "true" : null }, n === 1 ? "24 hours" : `${n} days`)));
+  put(place, h("div", { class: "bar-top" }, h("h1", {}, "Figures"), span), inside);
+  get("/api/stats", { days }, control.signal).then((found) => {
+    const agents = found.agents ?? [];
+    const shown = [
+      table("By agent", "Agent", agents, (row) => line(row.agent_name, 60) || "(no name)"),
+      table("By day", "Day", found.days ?? [], (row) => line(row.day, 20)),
+      table("By status", "Status", found.statuses ?? [], (row) => (LOOKS[row.status] ? `${LOOKS[row.status][0]} ${LOOKS[row.status][1]}` : line(row.status, 30))),
+    ].filter(Boolean);
+    put(inside, shown.length ? shown : h("p", { class: "empty" }, "Nothing ran in that time."));
+  }).catch((error) => board.fail(error, error.status === 401 ? undefined : inside));
+  return () => control.abort();
+}
+
+const COLUMNS = [
+  ["Tasks", (row) => number(row.tasks), (n) => n.toLocaleString("en")],
+  ["Ended", (row) => number(row.ended), (n) => n.toLocaleString("en")],
+  ["Model calls", (row) => number(row.llm_calls), count],
+  ["Tool calls", (row) => number(row.tool_calls), count],
+  ["Tokens in", (row) => number(row.input_tokens), count],
+  ["Tokens out", (row) => number(row.output_tokens), count],
+  ["Cost", (row) => number(row.cost_usd), money],
+  ["Half took under", (row) => number(row.seconds_p50), elapsed],
+  ["95 % under", (row) => number(row.seconds_p95), elapsed],
+];
+
+function table(caption, first, rows, name) {
+  if (!rows.length) return null;
+  const columns = COLUMNS.filter(([, of]) => rows.some((row) => of(row) !== null));
+  const most = Math.max(...rows.map((row) => COLUMNS[0][1](row) ?? 0), 1);
+  return h("section", {}, h("h2", {}, caption), h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, h("table", {},
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, first), columns.map(([words]) => h("th", { scope: "col", class: "n" }, words)))),
+    h("tbody", {}, rows.map((row) => {
+      const bar = h("span", { class: "spread", "aria-hidden": "true" });
+      bar.style.width = `${(100 * (COLUMNS[0][1](row) ?? 0)) / most}%`;
+      return h("tr", {}, h("th", { scope: "row" }, name(row), bar), columns.map(([, of, write]) => {
+        const value = of(row);
+        return h("td", { class: "n" }, value === null ? "" : write(value));
+      }));
+    })))));
+}

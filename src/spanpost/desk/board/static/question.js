@@ -1,0 +1,70 @@
+// A question to a person, and the buttons that answer it. Who may is decided by the gateway; a refusal says who.
+
+import { act } from "./api.js";
+import { h, line, put } from "./dom.js";
+import { elapsed, isOpen, moment, whole } from "./words.js";
+
+const RISKS = { high: "red", critical: "red", medium: "yellow", low: "grey" };
+
+/** Draw a question. `done(answer)` is called when it was answered from here. */
+export function question(asked, { done = () => {}, of = null, isQuiet = false, may = true } = {}) {
+  const key = asked.key ?? null;
+  const said = h("p", { class: "told", role: "status" });
+  const risk = line(asked.risk, 30);
+  const element = h("article", { class: `question ${isOpen(asked) ? "open" : "closed"}` },
+    of && h("p", { class: "of" }, of),
+    h(isQuiet ? "h3" : "h2", {}, "✋ ", line(asked.question, 500) || "A person must decide."),
+    asked.detail && h("pre", { class: "detail", tabindex: "0" }, String(asked.detail).slice(0, 8000)),
+    h("p", { class: "small" }, risk && h("span", { class: `risk ${RISKS[risk] ?? "grey"}` }, `risk: ${risk}`),
+      asked.asked_at ?? asked.requested_at ? `asked ${moment(asked.asked_at ?? asked.requested_at)}` : "", deadline(asked)));
+  if (isOpen(asked)) element.append(!key ? h("p", { class: "small" }, "The agent gave it no id: it can only be answered where it was asked.")
+    : may ? answers(asked, key, said, done) : h("p", { class: "small" }, "You may look here, not decide: that takes a token with the role approver, or Slack."));
+  else element.append(h("p", { class: "verdict" }, verdict(asked)));
+  element.append(said);
+  return element;
+}
+
+function deadline(asked) {
+  const at = asked.deadline ?? asked.expires_at;
+  const left = at ? (Date.parse(at) - Date.now()) / 1000 : NaN;
+  if (!isOpen(asked) || Number.isNaN(left)) return null;
+  return h("span", { class: left < 300 ? "soon" : null, title: whole(at) }, left > 0 ? `, until ${moment(at)} (${elapsed(left)} left)` : ", its time is over");
+}
+
+export function verdict(asked) {
+  const decision = line(asked.decision, 80);
+  const words = { approve: "✅ approved", deny: "⛔ denied", expired: "⌛ nobody decided in time" }[decision]
+    ?? (asked.state === "void" || asked.is_void || asked.void ? "asked again in other words" : `chosen: ${decision}`);
+  const by = line(asked.by, 80);
+  const comment = line(asked.comment, 500);
+  return `${words}${by && decision !== "expired" ? ` by ${by}` : ""}${asked.decided_at ? `, ${moment(asked.decided_at)}` : ""}${comment ? `: “${comment}”` : ""}`;
+}
+
+function answers(asked, key, said, done) {
+  const id = `comment-${key}`;
+  const comment = h("input", { id, type: "text", maxlength: "3000", autocomplete: "off", placeholder: "Optional" });
+  const options = asked.options ?? [];
+  const buttons = options.length
+    ? options.map((option) => [option, line(option, 75) || "(empty)", ""])
+    : [["approve", "Approve", "primary"], ["deny", "Deny", "danger"]];
+  const row = h("div", { class: "answers" }, buttons.map(([decision, words, kind]) =>
+    h("button", { type: "button", class: kind, onclick: () => decide(decision) }, words)));
+  const form = h("div", { class: "decide" }, h("label", { for: id }, "Comment"), comment, row);
+
+  async function decide(decision) {
+    for (const button of row.children) button.disabled = true;
+    put(said, "Sending …");
+    try {
+      const answer = await act(`/api/approvals/${encodeURIComponent(key)}/decision`, { decision, comment: comment.value.trim() });
+      const told = answer?.message ?? answer?.told;
+      form.remove();
+      put(said, told ? line(told, 300) : verdict({ decision: answer?.decision ?? decision, by: answer?.by, comment: answer?.comment }));
+      done(answer);
+    } catch (error) {
+      said.classList.add("refused");
+      put(said, line(error.message, 500));
+      for (const button of row.children) button.disabled = false;
+    }
+  }
+  return form;
+}

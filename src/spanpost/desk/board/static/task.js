@@ -1,0 +1,192 @@
+// A task's page: what it does, what it asks, what it made, what it cost, all that was told, and its message in Slack.
+
+import { get, taskPage, taskPath } from "./api.js";
+import { acts } from "./acts.js";
+import { curve } from "./curve.js";
+import { h, line, link, put, route, safe, say } from "./dom.js";
+import { message } from "./message.js";
+import { question } from "./question.js";
+import { Row } from "./row.js";
+import { Stream } from "./stream.js";
+import { Timeline } from "./timeline.js";
+import { age, count, doing, isFinal, isOpen, look, money, moment, number, percent, plural, share, step, title, whole } from "./words.js";
+
+export function task(place, board, id) {
+  const view = new Task(place, board, id);
+  return () => view.close();
+}
+
+class Task {
+  constructor(place, board, id) {
+    Object.assign(this, { place, board, id });
+    this.control = new AbortController();
+    this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "steps", "children", "made", "message"]
+      .map((name) => [name, h("section", { class: name })]));
+    this.timeline = new Timeline(id, this.control.signal);
+    this.questions = new Map();
+    this.drawn = {};
+    this.read().then(() => this.follow()).catch((error) => this.board.fail(error));
+    this.clock = setInterval(() => this.tick(), 1000);
+  }
+
+  close() {
+    this.control.abort();
+    this.stream?.close();
+    clearInterval(this.clock);
+    clearTimeout(this.later);
+  }
+
+  async read() {
+    const found = await get(taskPath(this.id), {}, this.control.signal);
+    const isFirst = !this.task;
+    this.task = found;
+    if (isFirst) {
+      put(this.place, this.parts.head, this.parts.questions, this.parts.error,
+        h("div", { class: "columns" },
+          h("div", {}, this.parts.steps, this.parts.children, this.timeline.element),
+          h("aside", {}, this.parts.acts, this.parts.facts, this.parts.context, this.parts.made, this.parts.message)));
+      this.timeline.more().catch((error) => this.timeline.fail(error));
+      acts(this.parts.acts, this);
+    }
+    this.show();
+    this.aside();
+  }
+
+  /** Read what costs more, where there is any: the curve of the context, and the message. */
+  aside() {
+    get(`${taskPath(this.id)}/context`, {}, this.control.signal).catch(() => null)
+      .then((found) => this.draw("context", [found, this.task.context_used_tokens, this.task.context_window_tokens, this.task.context_forecast], () => curve(found, this.task)));
+    get(`${taskPath(this.id)}/message`, {}, this.control.signal).then((found) => {
+      const isOpen = this.parts.message.querySelector("details")?.open ?? false;
+      this.draw("message", found, () => message(found, isOpen));
+    }).catch(() => {});
+  }
+
+  follow() {
+    this.stream = new Stream(`/api/events?task=${encodeURIComponent(this.task.uid ?? this.task.task_id)}`, {
+      hear: (name, data) => {
+        if (name === "hello") return;
+        if ((data.task_uid ?? data.uid ?? this.task.uid) === this.task.uid) this.timeline.hear();
+        this.soon();
+      },
+      tell: (state, why) => this.board.tell(state, why),
+      again: () => { this.soon(); this.timeline.hear(); },
+    });
+  }
+
+  /** Read it again in a moment: of many changes, once. */
+  soon() {
+    this.later ??= setTimeout(() => {
+      this.later = null;
+      this.read().catch((error) => error.name !== "AbortError" && error.status === 0 && this.board.tell("lost", error.message));
+    }, 350);
+  }
+
+  show() {
+    const { task, parts } = this;
+    this.board.title(title(task, 80));
+    this.head();
+    this.ask();
+    this.draw("error", task.error, () => task.error && failure(task.error));
+    this.draw("facts", { ...task, last_event_at: isFinal(task) && task.last_event_at, children: null }, () => facts(task));
+    this.age = parts.facts.querySelector(".age");
+    const steps = task.steps ?? [];
+    this.draw("steps", [steps, task.status], () => steps.length > 0 && [h("h2", {}, "Steps"), h("ol", { class: "steps" }, steps.slice(-40).map((one, i, all) => {
+      const isNow = i === all.length - 1 && !isFinal(task);
+      return h("li", { class: isNow ? "now" : "done", value: one.index ?? null }, h("span", { "aria-hidden": "true" }, isNow ? "◐ " : "✓ "), line(one.name, 160), isNow && h("span", { class: "hidden" }, " (under way)"));
+    }))]);
+    const children = task.children ?? [];
+    this.draw("children", children, () => children.length > 0 && [h("h2", {}, `Agents that it started (${children.length})`), h("div", { class: "rows" }, children.slice(0, 200).map((one) => new Row(one).element))]);
+    this.draw("made", [task.artifacts, task.links, task.results, task.approvals], () => made(task));
+    this.acts?.show();
+  }
+
+  /** Draw a part where what it shows is new: what somebody reads, marks or has the focus on stays as it is. */
+  draw(name, shown, make) {
+    const said = JSON.stringify(shown) ?? "";
+    if (this.drawn[name] === said) return;
+    this.drawn[name] = said;
+    put(this.parts[name], make());
+  }
+
+  head() {
+    const { task } = this;
+    const [sign, word, colour] = look(task);
+    const done = isFinal(task) ? null : percent(task);
+    const bar = done === null ? null : h("span", { class: "fill" });
+    if (bar) bar.style.transform = `scaleX(${done / 100})`;
+    const parent = task.parent_uid ?? task.parent_task_id;
+    put(this.parts.head,
+      h("p", { class: "path" }, route("/", "Now"), parent && [" › ", route(`/board/tasks/${encodeURIComponent(parent)}`, "the task that started it")]),
+      h("h1", {}, title(task)),
+      h("p", { class: `state ${colour}` }, h("span", { class: "chip" }, h("span", { "aria-hidden": "true" }, `${sign} `), word),
+        (task.muted ?? task.is_muted) && h("span", { class: "chip grey" }, "muted"),
+        task.cancel_by && !isFinal(task) && h("span", { class: "chip yellow" }, `stopping, asked by ${line(task.cancel_by, 60)}`),
+        h("span", { class: "by" }, [line(task.agent_name, 80), line(task.repo, 80), line(task.environment, 40), task.requested_by && `for ${line(task.requested_by, 60)}`].filter(Boolean).join(" · "))),
+      bar && h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuenow": done.toFixed(0), "aria-valuemin": "0", "aria-valuemax": "100" },
+        h("span", { class: "bar" }, bar), h("span", { class: "done" }, `${done.toFixed(0)} % `, step(task))),
+      !isFinal(task) && doing(task) && task.status !== "waiting" && h("p", { class: "doing" }, doing(task)));
+  }
+
+  // A question that somebody is writing an answer to is not drawn again.
+  ask() {
+    const open = (this.task.approvals ?? []).filter(isOpen);
+    const keys = new Set(open.map((one) => one.key ?? one.id));
+    for (const [key, element] of this.questions) {
+      if (!keys.has(key)) { element.remove(); this.questions.delete(key); }
+    }
+    for (const one of open) {
+      const key = one.key ?? one.id;
+      if (this.questions.has(key)) continue;
+      const element = question(one, { done: () => this.soon(), may: this.board.may("approver") });
+      this.questions.set(key, element);
+      this.parts.questions.append(element);
+    }
+  }
+
+  tick() {
+    if (this.task && this.age && !isFinal(this.task)) say(this.age, age(this.task));
+  }
+}
+
+function failure(error) {
+  const tail = String(error.log_tail ?? "");
+  return [h("h2", {}, "Why it failed"),
+    h("p", { class: "why" }, h("b", {}, line(error.type, 120)), error.type && error.message ? ": " : "", String(error.message ?? "").slice(0, 2000)),
+    tail && h("pre", { class: "tail", tabindex: "0", "aria-label": "End of the log" }, tail.slice(-20_000))];
+}
+
+function facts(task) {
+  const rows = [];
+  const row = (name, ...said) => said.some((one) => one) && rows.push(h("div", {}, h("dt", {}, name), h("dd", {}, said)));
+  row("Took", h("span", { class: "age" }, age(task)));
+  row("Started", task.started_at && h("time", { datetime: task.started_at, title: whole(task.started_at) }, moment(task.started_at)));
+  if (task.ended_at) row("Ended", h("time", { datetime: task.ended_at, title: whole(task.ended_at) }, moment(task.ended_at)));
+  row("Model", line(task.model, 80));
+  if (number(task.input_tokens) !== null) row("Tokens", `${count(task.input_tokens)} in · ${count(task.output_tokens ?? 0)} out`, task.cache_read_tokens ? h("span", { class: "small" }, ` ${count(task.cache_read_tokens)} from cache`) : null);
+  row("Cost", money(task.cost_usd), task.unpriced_calls ? h("span", { class: "small" }, ` + ${plural(task.unpriced_calls, "call")} unpriced`) : null);
+  const sums = task.totals;
+  if (sums && sums.tasks > 1) row("With its agents", [money(sums.cost_usd), number(sums.input_tokens) !== null && `${count(sums.input_tokens)} in · ${count(sums.output_tokens ?? 0)} out`].filter(Boolean).join(", "));
+  if (task.llm_calls) row("Model calls", String(task.llm_calls));
+  if (task.tool_calls) row("Tool calls", String(task.tool_calls), task.tool_errors ? h("span", { class: "bad" }, ` (${task.tool_errors} failed)`) : null);
+  row("Topic", line(task.topic, 80));
+  if (task.retry_of) row("Tries again", route(`/board/tasks/${encodeURIComponent(task.retry_of)}`, "an earlier task"));
+  if (task.status && task.inferred) row("Known", "inferred, the agent did not say so");
+  row("Id", h("code", { class: "id" }, line(task.task_id, 200)));
+  return [h("h2", {}, "Figures"), h("dl", { class: "facts" }, rows)];
+}
+
+function made(task) {
+  const artifacts = task.artifacts ?? [];
+  const links = Object.entries(Array.isArray(task.links) ? Object.fromEntries(task.links.map((one) => [one.name, one.url ?? one.uri])) : task.links ?? {}).filter(([, url]) => safe(url));
+  const results = Object.entries(task.results ?? {});
+  const answered = (task.approvals ?? []).filter((one) => !isOpen(one));
+  return [
+    artifacts.length > 0 && [h("h2", {}, "Made"), h("ul", { class: "plain" }, artifacts.slice(0, 100).map((one) =>
+      h("li", {}, "📎 ", link(one.uri, line(one.name, 200) || line(one.uri, 200)), one.kind && h("span", { class: "small" }, ` ${line(one.kind, 30)}`))))],
+    results.length > 0 && [h("h2", {}, "Results"), h("dl", { class: "facts" }, results.slice(0, 50).map(([name, value]) =>
+      h("div", {}, h("dt", {}, line(name, 80)), h("dd", {}, line(typeof value === "object" ? JSON.stringify(value) : value, 200)))))],
+    links.length > 0 && [h("h2", {}, "Links"), h("ul", { class: "plain" }, links.slice(0, 50).map(([name, url]) => h("li", {}, link(url, line(name, 80)))))],
+    answered.length > 0 && [h("h2", {}, "Answered"), answered.slice(-20).map((one) => question(one, { isQuiet: true }))],
+  ];
+}
