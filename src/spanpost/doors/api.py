@@ -31,6 +31,7 @@ from spanpost.domain.browsing import (
 )
 from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.records import Recorded
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.doors import Door, House
 from spanpost.drawing import Drawing
@@ -50,6 +51,8 @@ log = logging.getLogger("spanpost.desk")
 
 #: Questions of one task that are told with it.
 _QUESTIONS = 200
+#: Accounts, models and days of which is told how often providers held calls back.
+_LIMITS = 200
 
 
 def prepare(settings: Settings) -> None:
@@ -168,6 +171,12 @@ class ApiHall(LedgerHall):
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         return await self._browse.stats(tenant, since, until)
+
+    async def spending(self, tenant: str) -> list[Spent]:
+        return await self._ledger.spending(tenant)
+
+    async def limits(self, tenant: str) -> list[Limits]:
+        return await self._ledger.limits(tenant, _LIMITS)
 
     async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
         return await self._browse.approvals(asked, after, limit)

@@ -35,6 +35,7 @@ class Served:
             "gateway": {"http_port": 0, "grpc_port": -1},
             "desk": {"tokens": tokens()},
             "api": {"heartbeat": 1},
+            "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
         }
         self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))
         self._clients: list[httpx.Client] = []

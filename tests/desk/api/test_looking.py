@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spanpost.testing.observed import a_run
+from spanpost.domain.observations import Status
+from spanpost.testing.exercise_spend import a_costly_run
+from spanpost.testing.observed import a_run, ended
 from tests.desk.api.served import Served
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
@@ -69,10 +71,28 @@ def test_content_is_for_auditors(served: Served) -> None:
 
 def test_sums(served: Served) -> None:
     """The sums of the last days are those of the tenant's tasks."""
+
+    def total() -> dict[str, int]:
+        return dict(served.client("spt_theirs").get("/api/stats", params={"days": 2}).json()["total"])
+
+    before = total()
     served.record(*a_run("their sum", trace=served.trace(), tenant="other"))
-    told = served.client("spt_theirs").get("/api/stats", params={"days": 2}).json()
-    assert (told["total"]["tasks"], told["total"]["input_tokens"], told["agents"][0]["agent_name"]) == (1, 100, "coder")
+    after = total()
+    assert (after["tasks"] - before["tasks"], after["input_tokens"] - (before["input_tokens"] or 0)) == (1, 100)
     assert served.as_of("viewer").get("/api/stats", params={"days": 0}).json()["error"]["field"] == "days"
+
+
+def test_what_is_spent(served: Served) -> None:
+    """A tenant's budgets and limits are told to it, and to no other."""
+    call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "error.type": "RateLimitError", "agent.account": "key-1"}
+    held = ended(trace=(trace := served.trace()), span=2, parent=1, name="chat m", attributes=call, status=Status.ERROR, at=1.0)
+    box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
+    served.record(held, *a_costly_run(served.trace(), "3"), ended(trace=trace, span=1, name="invoke_agent miner", attributes=box))
+    told = served.as_of("viewer").get("/api/usage").json()
+    [spent] = told["budgets"]
+    assert (spent["budget"], spent["cost_usd"], spent["left_usd"], spent["share"]) == ("miners", "3", "7", 0.3)
+    assert [(one["account"], one["kind"], one["count"]) for one in told["provider_limits"]] == [("key-1", "rate_limit", 1)]
+    assert served.client("spt_theirs").get("/api/usage").json() == {"budgets": [], "provider_limits": []}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from spanpost.domain.browsing import (
     TimelineKey,
 )
 from spanpost.domain.interventions import ApprovalRow
+from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 
 
@@ -69,6 +70,14 @@ class Hall(Streams, base.Hall, Protocol):
 
     async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
         """Return sums over the announced tasks that began within that time."""
+        ...
+
+    async def spending(self, tenant: str) -> list[Spent]:
+        """Return what is spent of budgets in their periods of now."""
+        ...
+
+    async def limits(self, tenant: str) -> list[Limits]:
+        """Return how often providers held calls back, the newest first."""
         ...
 
     async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:

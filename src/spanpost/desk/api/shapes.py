@@ -222,6 +222,42 @@ class Stats(BaseModel):
     statuses: list[StatusSums]
 
 
+class BudgetSpent(BaseModel):
+    """What is spent of a budget in its period of now, by those whom it is kept for."""
+
+    budget: str
+    scope: dict[str, str] = Field(description="Whom it is kept for, by attribute; empty: all of the tenant.")
+    began_at: str
+    ends_at: str
+    cost_usd: str
+    tokens: int
+    calls: int
+    unpriced_calls: int
+    limit_usd: str | None
+    limit_tokens: int | None
+    left_usd: str | None
+    left_tokens: int | None
+    share: float = Field(description="Used share of the tighter limit; above 1 when it is overspent.")
+
+
+class ProviderLimit(BaseModel):
+    """How often a provider held calls of one account back in one day (UTC)."""
+
+    account: str
+    provider: str
+    model: str
+    kind: Literal["rate_limit", "quota"]
+    day: str
+    count: int
+
+
+class Usage(BaseModel):
+    """Budgets, fullest first, and what providers held back, newest first."""
+
+    budgets: list[BudgetSpent]
+    provider_limits: list[ProviderLimit]
+
+
 class ActResult(BaseModel):
     """What became of an act that stands."""
 

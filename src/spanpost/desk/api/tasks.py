@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 
 from spanpost.desk.api import shapes
@@ -17,6 +19,7 @@ from spanpost.desk.api.parts import TheHall, Who
 from spanpost.desk.api.telling import Json, happening_json, page_json, stats_json, task_summary, task_whole
 from spanpost.domain.browsing import TaskFilter, TaskKey, TimelineKey
 from spanpost.domain.tasks import Task
+from spanpost.fold.report import spent_json
 
 router = APIRouter(tags=["tasks"])
 
@@ -54,6 +57,20 @@ async def stats(caller: Who, hall: TheHall, asked: Annotated[StatsQuery, Query()
     until = datetime.now(UTC) + timedelta(minutes=1)  # an agent's clock may be ahead of ours
     since = until - timedelta(days=asked.days)
     return Json(stats_json(await hall.stats(caller.tenant, since, until), since, until))
+
+
+@router.get("/api/usage", response_model=shapes.Usage)
+async def usage(caller: Who, hall: TheHall) -> Json:
+    """Tell what is spent of budgets, and how often model providers held calls back."""
+    spent, limits = await asyncio.gather(hall.spending(caller.tenant), hall.limits(caller.tenant))
+    return Json(
+        {
+            "budgets": [spent_json(one) for one in sorted(spent, key=lambda one: -one.share)],
+            "provider_limits": [
+                {name: value for name, value in msgspec.to_builtins(one).items() if name != "tenant"} for one in limits
+            ],
+        }
+    )
 
 
 @router.get("/api/tasks/{id:path}/timeline", response_model=shapes.Items[shapes.Happening], responses=INVALID | NOT_FOUND)
