@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spanpost.cli.approvals import approvals
+from spanpost.cli.assistant import mcp
 from spanpost.cli.database import db
 from spanpost.cli.decide import decide
 from spanpost.cli.deliveries import deliveries
@@ -38,6 +39,7 @@ program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
 program.command(short_help="What is spent of budgets, and what providers held back.")(spending)
 program.command(short_help="Print what is told of tasks as it happens.")(watch)
+program.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)
 program.command(short_help="Draw what Slack would show, as a page or a picture.")(preview)
 
 
