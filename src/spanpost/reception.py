@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 from spanpost.assembly import launches_of
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
+from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, Question, TaskFilter, TaskKey
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Verdict
 from spanpost.domain.readings import Approval
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from spanpost.desk.slack.http import SlackHttp
     from spanpost.desk.slack.installations import Installation
     from spanpost.desk.slack.socket import Socket
-    from spanpost.ledger.base import Ledger
+    from spanpost.ledger.base import Browses, Ledger
     from spanpost.sinks.slack.settings import SlackSettings
 
 log = logging.getLogger("spanpost.desk")
@@ -309,6 +310,28 @@ class LedgerHall:
         """Remember a request; False when it was heard before."""
         return await self._ledger.is_first(key)
 
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        """Return a page of tasks, newest first."""
+        return await self._browse.tasks(asked, after, limit)
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids."""
+        return await self._browse.task(tenant, ref)
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
+        """Return a page of questions, newest first."""
+        return await self._browse.approvals(asked, after, limit)
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, Message]:
+        """Return the messages in which these tasks are told in Slack."""
+        refs = await self._browse.shown_at("slack", uids)
+        found = {uid: (str(ref.get("channel") or ""), str(ref.get("ts") or "")) for uid, ref in refs.items()}
+        return {uid: Message(channel=channel, ts=ts) for uid, (channel, ts) in found.items() if channel and ts}
+
+    @property
+    def _browse(self) -> Browses:
+        return self._ledger.browse
+
 
 class _Nobody:
     """A hall for those who only look at Slack."""
@@ -323,6 +346,18 @@ class _Nobody:
         raise LedgerUnavailable("it is not open")
 
     async def is_first(self, key: str) -> bool:
+        raise LedgerUnavailable("it is not open")
+
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        raise LedgerUnavailable("it is not open")
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        raise LedgerUnavailable("it is not open")
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
+        raise LedgerUnavailable("it is not open")
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, Message]:
         raise LedgerUnavailable("it is not open")
 
 

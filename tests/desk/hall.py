@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 from msgspec.structs import replace
 
 from spanpost.desk.base import Asked, Message
+from spanpost.domain.browsing import ApprovalFilter, Page, Question, TaskFilter
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.domain.interventions import Intervention, Result, Verb, Verdict
+from spanpost.domain.interventions import ApprovalRow, Intervention, Result, State, Verb, Verdict
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
+
+AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
 class Hall:
@@ -62,6 +68,8 @@ class Hall:
         return verdict
 
     def _judge(self, act: Intervention) -> Verdict:
+        if act.verb is Verb.START:
+            return Verdict(result=Result.REFUSED if act.refusal else Result.DONE)
         if act.key not in self.known:
             return Verdict(result=Result.UNKNOWN)
         if act.refusal:
@@ -88,6 +96,37 @@ class Hall:
         await self._answer("told_in")
         key = self.roots.get((message.channel, message.ts))
         return Asked(key=key, task=self.known[key][0], is_told_there=True) if key is not None else None
+
+    async def tasks(self, asked: TaskFilter, after: Any, limit: int) -> Page[Task]:
+        await self._answer("tasks")
+        found = [task for task, approval, _ in self.known.values() if approval is None and asked.takes(task)]
+        return Page(items=found[:limit], next="more" if len(found) > limit else None)
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        await self._answer("task")
+        own = (task for task, _, _ in self.known.values() if task.tenant == tenant)
+        return next((task for task in own if ref in (task.task_id, str(task.uid))), None)
+
+    async def questions(self, asked: ApprovalFilter, after: Any, limit: int) -> Page[Question]:
+        await self._answer("questions")
+        found = []
+        for key, (task, approval, _) in self.known.items():
+            if approval is not None and task.tenant == asked.tenant and key not in self.decided:
+                row = ApprovalRow(
+                    key=key,
+                    tenant=task.tenant,
+                    task_uid=task.uid,
+                    approval_id=approval.id,
+                    digest="d",
+                    state=State.OPEN,
+                    requested_at=AT,
+                )
+                found.append(Question(row=row, task=task))
+        return Page(items=found[:limit], next="more" if len(found) > limit else None)
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, Message]:
+        found = {task.uid: places for task, _, places in self.known.values() if places}
+        return {uid: Message(channel=min(found[uid])[0], ts=min(found[uid])[1]) for uid in uids if uid in found}
 
     async def is_first(self, key: str) -> bool:
         if self.is_away:

@@ -71,6 +71,13 @@ class LocalSlack:
                 while json.loads((await ui.receive()).data).get("t") not in ("view", "view_errors"):
                     pass
 
+    async def command(self, text: str, user: str = ALICE, channel: str = CHANNEL, name: str = "/agents") -> None:
+        """Send a slash command off."""
+        told = {"t": "slash_command", "appId": APP, "channel": channel, "user": user, "command": name, "text": text}
+        async with self._session.ws_connect(f"{self.url}/ui") as ui:
+            await ui.receive()
+            await ui.send_json(told)
+
     async def state(self) -> dict[str, Any]:
         """Return all there is, as the page sees it."""
         async with self._session.ws_connect(f"{self.url}/ui") as ui:

@@ -235,7 +235,7 @@ async def test_nothing_of_a_call_is_in_its_trouble() -> None:
 def test_scopes_follow_from_what_is_set() -> None:
     """Each scope is wanted for what needs it, and for nothing else."""
     least = wanted(Rules(rules=(Rule(actions=frozenset({"cancel"}), users=("U1",)),)), hears_replies=False, joins=False)
-    assert set(least) == {"chat:write", "users:read"}
+    assert set(least) == {"chat:write", "users:read", "commands", "app_mentions:read"}
     rule = Rule(actions=frozenset({"cancel"}), groups=("S1",), channels=("here",), emails=("a@b.example",))
     most = set(wanted(Rules(rules=(rule,)), hears_replies=True, joins=True))
     assert most - set(least) == {

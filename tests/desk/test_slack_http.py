@@ -32,7 +32,7 @@ from spanpost.reception import Reception
 from spanpost.settings import load
 from spanpost.testing.nouns import a_task
 from tests.desk.hall import Hall
-from tests.desk.local_slack import ALICE, BOT_TOKEN, CHANNEL, SECRET, LocalSlack, free_port, run_local_slack, until
+from tests.desk.local_slack import ALICE, BOT, BOT_TOKEN, CHANNEL, SECRET, LocalSlack, free_port, run_local_slack, until
 
 NOW = 1_800_000_000
 TEAM = "T1"
@@ -350,3 +350,21 @@ async def test_signed_by_another_slack(served: tuple[LocalSlack, Hall]) -> None:
     found = await until(rows, lambda rows: len(rows) == 2)
     assert [(row.verb, row.key, row.text) for row in found] == [("approve", key, "go"), ("message", root, "thanks")]
     assert time.time() - found[1].at.timestamp() < 60
+
+
+@pytest.mark.acceptance
+@pytest.mark.needs("local-slack")
+async def test_a_command_of_another_slack(served: tuple[LocalSlack, Hall]) -> None:
+    """A slash command that `local-slack` signs, and a mention, are answered to who wrote them, with the task's message to open."""
+    slack, hall = served
+    task = a_task("deploy-77", name="Deploys <!channel>")
+    hall.known[task.uid] = (task, None, {(CHANNEL, await slack.post())})
+    await slack.command("")
+    assert "Deploys &lt;!channel&gt;" in (await slack.whispered())[0]
+    await slack.command("cancel deploy-77")
+    await slack.say(f"<@{BOT}> show deploy-77")
+    told = await slack.whispered(count=3)
+    assert any("Not done: no rule says who may cancel here" in one for one in told)
+    assert any("Status: working" in one for one in told)
+    [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "What runs" in m["text"]]
+    assert [e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"] == ["p"]

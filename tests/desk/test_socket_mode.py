@@ -96,6 +96,16 @@ async def test_a_click_is_recorded_with_who_did_it(house: House) -> None:
     assert await house.slack.whispers() == []
 
 
+async def test_a_command_by_socket(house: House) -> None:
+    """A slash command by Socket Mode cancels a task for who may, as Cancel in its message would."""
+    task = a_task("deploy-77")
+    house.hall.known[task.uid] = (task, None, {(CHANNEL, await house.slack.post())})
+    await house.slack.command("cancel deploy-77", channel=OTHER)
+    told = await until(lambda: house.slack.whispers(channel=OTHER), bool)
+    assert told == ["Asked to stop: Quarterly report. It goes on until its agent heeds it."]
+    assert [(row.verb, row.key, row.refusal) for row in house.hall.rows] == [(Verb.CANCEL, task.uid, "")]
+
+
 async def test_an_option_of_the_agent(house: House) -> None:
     """The number in the action id is the agent's option; one that was not offered is refused, and kept."""
     key, ts = await house.question("canary", "all at once")

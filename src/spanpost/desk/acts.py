@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -12,7 +13,7 @@ import msgspec
 
 from spanpost.desk import words
 from spanpost.desk.base import Asked, Hall, Message, Watches
-from spanpost.desk.who import FOREIGN, VIEW, Found, Look, Person, Rules, Ruling, judge
+from spanpost.desk.who import FOREIGN, VIEW, Found, Look, Person, Rules, Ruling, judge, judge_look
 from spanpost.domain.interventions import Actor, Intervention, Result, Verb, Verdict
 from spanpost.domain.tasks import Task
 from spanpost.fold.ids import named
@@ -23,6 +24,7 @@ log = logging.getLogger("spanpost.desk")
 
 #: A person's words, as far as they are kept: Slack's own limit of a message's text.
 MOST_WORDS = 4_000
+_NO_TASK = UUID(int=0)
 
 
 class People(Protocol):
@@ -98,7 +100,7 @@ class Desk:
         self.rules = rules
         self._people = people
         self._source = source
-        self._tenant = tenant
+        self.tenant = tenant
         self._is_bound = is_bound
         self._watch = watch
         #: Which launchers there are, and which of them starts a task again.
@@ -113,7 +115,7 @@ class Desk:
         return self._own(await self.hall.told_in(message))
 
     def _own(self, asked: Asked | None) -> Asked | None:
-        return None if asked is not None and self._is_bound and asked.task.tenant != self._tenant else asked
+        return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked
 
     async def rule(self, action: str, asked: Asked, user: str, message: Message) -> Ruling:
         """Rule whether somebody may. A refusal that rests on what was looked up a while ago is looked up again."""
@@ -123,7 +125,9 @@ class Desk:
         return ruling
 
     async def _judge(self, action: str, asked: Asked, user: str, message: Message) -> Ruling:
-        talk = judge(self.rules, action, asked, user, message)
+        return await self._talk(judge(self.rules, action, asked, user, message), action, asked, message)
+
+    async def _talk(self, talk: Generator[Look, Found, Ruling], action: str, asked: Asked, message: Message) -> Ruling:
         try:
             look = next(talk)
             while True:
@@ -139,6 +143,14 @@ class Desk:
         ruling = Ruling(refusal=FOREIGN) if is_foreign else await self.rule(VIEW, asked, user, message)
         self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
         return "" if ruling.is_granted else words.refused(ruling)
+
+    async def may_look(self, asked: Asked | None, user: str, message: Message) -> Ruling:
+        """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""
+        about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
+        ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+        if not ruling.is_granted and await self._people.forget(ruling, user):
+            ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+        return ruling
 
     async def may(self, act: Act) -> Outcome | None:
         """Return what stands against an act before it is done, recorded; None where nothing does, and nothing is recorded."""
@@ -176,7 +188,7 @@ class Desk:
     async def _record(self, act: Act, asked: Asked | None, ruling: Ruling) -> Outcome:
         launcher = self.launches.retrier(asked.task) if asked is not None and act.verb is Verb.RETRY else ""
         intervention = Intervention(
-            tenant=asked.task.tenant if asked is not None else self._tenant,
+            tenant=asked.task.tenant if asked is not None else self.tenant,
             verb=act.verb,
             key=act.key,
             actor=actor_of(self._source, ruling.person or Person(id=act.user), act.message),
@@ -198,7 +210,7 @@ class Desk:
 
         The rules are asked for the action ``start``, of a task that is not there yet: such as ask for nothing but tenant and launcher.
         """
-        tenant = tenant or self._tenant
+        tenant = tenant or self.tenant
         key = start_key(tenant, order.once)
         blank = Task(uid=key, tenant=tenant, task_id="", name=order.text)
         asked = Asked(key=key, task=blank, is_told_there=True, launcher=order.launcher)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey
+from spanpost.domain.browsing import Question as Asking
 from spanpost.domain.interventions import Actor, Intervention, Verdict
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
@@ -85,6 +87,22 @@ class Hall(Protocol):
 
     async def is_first(self, key: str) -> bool:
         """Remember a request for an hour, for all processes; False when it was heard before."""
+        ...
+
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        """Return a page of tasks, newest first."""
+        ...
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, its uid, or its trace's id (the topmost of the trace)."""
+        ...
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Asking]:
+        """Return a page of questions, newest first."""
+        ...
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, Message]:
+        """Return the messages in which these tasks are told, of those of which it is known."""
         ...
 
 

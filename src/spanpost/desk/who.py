@@ -163,6 +163,19 @@ def judge(rules: Rules, action: str, asked: Asked, user: str, message: Message) 
     return Ruling(refusal=refusal, person=person, who=who)
 
 
+def judge_look(rules: Rules, asked: Asked | None, user: str, message: Message) -> Generator[Look, Found, Ruling]:
+    """Rule whether somebody may be told of a task in a list; without a task, whether of any at all.
+
+    Where a rule is about seeing it (`VIEW`), that rule decides; where none is, everybody may who is a member of the workspace.
+    """
+    if asked is not None and any(rule.takes(VIEW, asked) for rule in rules.rules):
+        return (yield from judge(rules, VIEW, asked, user, message))
+    person = yield PersonOf(user)
+    if not isinstance(person, Person):
+        return Ruling(refusal=_failed("who you are", person), person=Person(id=user))
+    return Ruling(refusal=unfit(person, message.team), person=person)
+
+
 def _holds(
     rule: Rule, rules: Rules, asked: Asked, person: Person, message: Message, failures: list[str]
 ) -> Generator[Look, Found, bool]:
@@ -174,7 +187,10 @@ def _holds(
     if rule.requester and asked.requesters and _is_requester(person, asked.requesters[0], rules.people):
         return True
     looks = [MembersOf(group, True) for group in rule.groups]
-    looks += [MembersOf(message.channel if channel == HERE else channel, False) for channel in rule.channels]
+    channels = [message.channel if channel == HERE else channel for channel in rule.channels]
+    looks += [MembersOf(channel, False) for channel in channels if channel]
+    if is_of_slack and "" in channels:  # said in no message of ours: whoever makes a channel would make the rule
+        failures.append(f'there is no message of it, so that the rule\'s channel "{HERE}" lets nobody in')
     for look in looks if is_of_slack else ():
         found = yield look
         if isinstance(found, frozenset):
@@ -213,7 +229,11 @@ def may(rule: Rule, message: Message) -> tuple[tuple[str, str], ...]:
     """Return who may by a rule, for those who ask."""
     found = [("user", user) for user in rule.users]
     found += [("group", group) for group in rule.groups]
-    found += [("channel", message.channel if channel == HERE else channel) for channel in rule.channels]
+    found += [
+        ("channel", message.channel if channel == HERE else channel)
+        for channel in rule.channels
+        if channel != HERE or message.channel
+    ]
     found += [("email", email) for email in rule.emails]
     found += [("role", role) for role in rule.roles]
     found += [("requester", "")] * rule.requester

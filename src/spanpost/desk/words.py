@@ -17,6 +17,8 @@ DID = {
 }
 LATE = "This takes longer than it should. Wait for the message to change; if it does not, try again."
 UNSURE = "It could not be recorded, because the database does not answer. Nothing has changed; please try again."
+UNCERTAIN = "Something went wrong, and it is not certain what became of it. See what runs before you try again."
+AWAY = "The database does not answer just now; please ask again."
 UNKNOWN = "This button belongs to nothing that is known here: it may be of another installation, or of long ago."
 ELSEWHERE = "This button does not belong to this message."
 NO_DIALOGUE = "The dialogue could not be opened. Please press the button again."

@@ -17,16 +17,11 @@ from spanpost.assembly import launches_of
 from spanpost.controlling import question_of
 from spanpost.desk.base import Message
 from spanpost.domain.browsing import (
-    ApprovalFilter,
-    ApprovalKey,
     Happening,
     News,
     Page,
     Position,
-    Question,
     Stats,
-    TaskFilter,
-    TaskKey,
     TimelineKey,
 )
 from spanpost.domain.interventions import ApprovalRow
@@ -43,7 +38,6 @@ from spanpost.settings.gateway import is_loopback
 if TYPE_CHECKING:
     from spanpost.desk.api.oidc import Oidc
     from spanpost.desk.api.parts import Parts
-    from spanpost.ledger.base import Browses
     from spanpost.pipeline import Pipeline
     from spanpost.settings import Settings
 
@@ -153,18 +147,8 @@ class ApiHall(LedgerHall):
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(pipeline.ledger, pipeline.take)
 
-    @property
-    def _browse(self) -> Browses:
-        return self._ledger.browse
-
     async def _shown(self, message: Message) -> Task | None:
         return None  # nothing is asked of the API in a message of ours
-
-    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
-        return await self._browse.tasks(asked, after, limit)
-
-    async def task(self, tenant: str, ref: str) -> Task | None:
-        return await self._browse.task(tenant, ref)
 
     async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[Happening]:
         return await self._browse.timeline(task_uid, after, limit, content=content)
@@ -177,9 +161,6 @@ class ApiHall(LedgerHall):
 
     async def limits(self, tenant: str) -> list[Limits]:
         return await self._ledger.limits(tenant, _LIMITS)
-
-    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[Question]:
-        return await self._browse.approvals(asked, after, limit)
 
     async def question(self, tenant: str, ref: str) -> ApprovalRow | None:
         return await question_of(self._ledger, tenant, ref)

@@ -205,6 +205,10 @@ class Browses(Protocol):
         """Return tasks by their uids, those that there are."""
         ...
 
+    async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks (the `ref` of its receipt), of those that it shows."""
+        ...
+
 
 class Ledger(Protocol):
     """**Protocol:** keeps observations, folds them, and hands out deliveries. Two stand here: memory and Postgres.

@@ -81,6 +81,9 @@ _FOREIGN = "UPDATE agent_checkpoints SET xid = NULL WHERE xid >= pg_snapshot_xma
 _CHANGED = """
 SELECT t.uid, t.updated_at FROM agent_tasks t
 WHERE (t.ended_at IS NULL OR t.end_reason = 'interrupted') AND t.updated_at > $1 ORDER BY t.updated_at LIMIT $2"""
+_SHOWN_AT = """
+SELECT DISTINCT ON (d.task_uid) d.task_uid, (d.receipt -> 'ref')::text AS ref FROM deliveries d
+WHERE d.sink = $1 AND d.task_uid = ANY($2::uuid[]) AND d.mode = 'state' AND d.receipt ? 'ref' ORDER BY d.task_uid, d.id DESC"""
 _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY($1::uuid[])"
 
 
@@ -243,6 +246,11 @@ class Browse:
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
         """Return tasks by their uids, those that there are."""
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_OF_UIDS, list(uids)))]
+
+    async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks, of those that it shows."""
+        rows = await self._run(lambda c: c.fetch(_SHOWN_AT, sink, list(uids)))
+        return {row["task_uid"]: msgspec.json.decode(row["ref"]) for row in rows}
 
 
 def _conditions(asked: TaskFilter) -> tuple[list[str], list[Any]]:

@@ -541,6 +541,10 @@ class MemoryLedger:
         found = root or task
         return self.shown(found) if found is not None else None
 
+    def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks."""
+        return self._letters.refs(sink, uids)
+
     async def deeds(
         self, task_uid: UUID, verbs: Sequence[str], after: int = 0, limit: int = 100, *, since: datetime | None = None
     ) -> list[Deed]:

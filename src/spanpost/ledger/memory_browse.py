@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from spanpost.domain.browsing import (
@@ -41,6 +41,8 @@ class Knows(Protocol):
     def shown(self, task: Task) -> Task: ...
 
     def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]: ...
 
     def checkpoints_now(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]: ...
 
@@ -168,6 +170,10 @@ class Browse:
         """Return tasks by their uids, those that there are."""
         found = [self._knows.task(uid) for uid in uids]
         return [self._knows.shown(task) for task in found if task is not None]
+
+    async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks, of those that it shows."""
+        return self._knows.refs(sink, frozenset(uids))
 
 
 def _order(key: TaskKey) -> tuple[datetime, UUID]:

@@ -545,6 +545,12 @@ class Letters:
         best = max(found, key=lambda row: (row.is_state, row.id), default=None)
         return best.letter.task_uid if best is not None else None
 
+    def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks; of several places the newest."""
+        rows = [row for row in self._letters.values() if row.lane[0] == sink and row.is_state and row.letter.task_uid in uids]
+        rows.sort(key=lambda row: row.id)
+        return {row.letter.task_uid: dict(row.receipt.ref) for row in rows if row.receipt is not None}
+
     def of(self, order: Order) -> OrderRow:
         """Return an order with what became of its letter."""
         row = self._letters.get(self._ids.get((order.carrier, str(order.id)), 0))

@@ -344,6 +344,19 @@ class ExercisePeople:
         assert await ledger.shown_in("another", {"channel": "C1", "ts": f"{letters[0].id}.0"}) is None
         assert await ledger.shown_in(SINK, {"channel": "C2", "ts": f"{letters[0].id}.0"}) is None
 
+    async def test_a_task_leads_to_its_message(self, make_ledger: MakeLedger) -> None:
+        """Where a sink shows the state of a task is found by its uid; of another sink, and of no task, nothing is."""
+        ledger = await make_ledger()
+        await ledger.record([at_work(), asking(), at_work("another", trace=2)])
+        letters = await drain(ledger, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
+        tasks = await ledger.tasks(TaskQuery())
+        states = {d.task.uid: f"{d.id}.0" for d in letters if d.mode is Mode.STATE and d.task is not None}
+        found = await ledger.browse.shown_at(SINK, [task.uid for task in tasks])
+        assert {uid: ref["ts"] for uid, ref in found.items()} == states
+        assert len(states) == 2
+        assert await ledger.browse.shown_at("another", states) == {}
+        assert await ledger.browse.shown_at(SINK, [UUID(int=1)]) == {}
+
     async def test_a_request_is_heard_once_an_hour(self, make_ledger: MakeLedger) -> None:
         """A request to the desk that was heard is remembered, by every process."""
         ledger = await make_ledger()

@@ -27,9 +27,13 @@ from spanpost.desk import words
 from spanpost.desk.acts import Act, Keeper, Outcome
 from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads
+from spanpost.desk.slack import spoken as spoken_in
+from spanpost.desk.slack.commands import ACTS, Commands
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
+from spanpost.desk.slack.lines import Told
 from spanpost.desk.slack.payloads import PREFIX, Click, moment
+from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
@@ -109,6 +113,8 @@ class SlackApp:
         app.block_action(_ANY)(self._listener(self._on_other))
         app.view(_OURS)(self._listener(self._on_submission))
         app.event("message")(self._listener(self._on_message))
+        app.event("app_mention")(self._listener(self._on_mention))
+        app.command(_ANY)(self._listener(self._on_command))
         return app
 
     @staticmethod
@@ -310,6 +316,56 @@ class SlackApp:
         self._told.add(told)
         return is_new
 
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    async def _on_command(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        spoken = spoken_in.command(body, heard.team)
+        if spoken is None:
+            return _answer(200, "unreadable")
+        await self._obey(heard, spoken)
+        return _answer(200, "command")
+
+    async def _on_mention(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
+        if spoken is None:
+            return _answer(200, "ignored")
+        thread = spoken_in.place(spoken)
+        try:
+            # In a task's thread it is said to the agent, and comes as a message, too.
+            if thread is not None and await heard.installation.desk.told_in(thread) is not None:
+                return _answer(200, "ignored")
+        except LedgerUnavailable:
+            return _answer(503, "unavailable")  # Slack brings it again
+        await self._obey(heard, spoken)
+        return _answer(200, "mention")
+
+    async def _obey(self, heard: Heard, spoken: Spoken) -> None:
+        """Do what was said: what changes something before Slack is answered, where that is in time."""
+        installation = heard.installation
+        commands = Commands(installation.desk, installation.web, self._conceal)
+
+        async def work() -> None:
+            try:
+                told = await commands.answer(spoken)
+            except LedgerUnavailable:
+                told = Told(text=words.UNSURE if spoken.word in ACTS else words.AWAY)
+            except Exception as error:
+                log.error("a command could not be taken: %s: %s", type(error).__name__, _first_line(error))
+                told = Told(text=words.UNCERTAIN)
+            if told is not None:
+                self._later(self._say(installation, spoken, told))
+
+        if spoken.word in ACTS:
+            await self._within(work(), heard.until)  # what takes longer is told when it is done
+        else:
+            self._later(work())
+
+    async def _say(self, installation: Installation, spoken: Spoken, told: Told) -> None:
+        if spoken.response_url and await installation.web.respond(spoken.response_url, told.text, told.blocks):
+            return
+        place = Message(team=spoken.team, channel=spoken.channel, ts="")
+        await self._whisper(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
+
     # --- telling ----------------------------------------------------------------------------------------------------
 
     def _tell(self, installation: Installation, click: Click, text: str) -> None:
@@ -325,12 +381,14 @@ class SlackApp:
         await installation.web.respond(url, text)
 
     @staticmethod
-    async def _whisper(installation: Installation, message: Message, thread: str, user: str, text: str) -> None:
-        place = {"thread_ts": thread} if thread else {}
+    async def _whisper(
+        installation: Installation, message: Message, thread: str, user: str, text: str, blocks: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
         try:
-            await installation.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **place)
+            await installation.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **more)
         except Trouble as trouble:
-            log.warning("somebody could not be told what became of their click: %s", trouble)
+            log.warning("somebody could not be told what became of their click or command: %s", trouble)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         self._keeper.keep(asyncio.create_task(work))

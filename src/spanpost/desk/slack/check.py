@@ -35,6 +35,8 @@ def wanted(rules: Rules, *, hears_replies: bool, joins: bool) -> dict[str, str]:
         needs["channels:read"] = "rules with channels let nobody through"
     if any(HERE in rule.channels for rule in rules.rules):
         needs["groups:read"] = "in private channels rules with channels let nobody through"
+    needs["commands"] = "the command /agents is not there"
+    needs["app_mentions:read"] = "messages that mention the app are not heard"
     if hears_replies:
         needs["channels:history"] = "replies in threads of public channels are not heard"
         needs["groups:history"] = "replies in threads of private channels are not heard"

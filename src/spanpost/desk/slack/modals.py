@@ -70,7 +70,7 @@ def told(title: str, text: str) -> dict[str, Any]:
 
 def details(task: Task) -> dict[str, Any]:
     """Return a dialogue with what is known of a task."""
-    parts = [_section(text) for text in _texts(task) if text][:_MOST_BLOCKS]
+    parts = [_section(text) for text in texts(task) if text][:_MOST_BLOCKS]
     return {
         "type": "modal",
         "callback_id": DETAILS,
@@ -80,7 +80,8 @@ def details(task: Task) -> dict[str, Any]:
     }
 
 
-def _texts(task: Task) -> list[str]:
+def texts(task: Task) -> list[str]:
+    """Return what is known of a task, literal: what it is first, then its results, steps, questions and error."""
     # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
     facts = {
         "Task": line(task.name or task.task_id, 200),
@@ -101,17 +102,17 @@ def _texts(task: Task) -> list[str]:
         "Cost": f"{task.cost_usd:f} US$" if task.cost_usd is not None else "",
         "Trace": task.trace_id.hex(),
     }
-    texts = ["\n".join(f"{name}: {value}" for name, value in facts.items() if value)]
-    texts.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
+    found = ["\n".join(f"{name}: {value}" for name, value in facts.items() if value)]
+    found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
     steps = [f"{step.index or i + 1}. {line(step.name, 150)}" for i, step in enumerate(task.steps[:40])]
-    texts.append("Steps\n" + "\n".join(steps) if steps else "")
+    found.append("Steps\n" + "\n".join(steps) if steps else "")
     for approval in task.approvals[-10:]:
         answer = line(f"{approval.decision} by {approval.by}" if approval.by else approval.decision, 200) or "open"
         words = [f"Asked: {line(approval.question, 400)}", f"Answer: {answer}"]
-        texts.append("\n".join(filter(None, (*words, line(approval.comment, 500)))))
+        found.append("\n".join(filter(None, (*words, line(approval.comment, 500)))))
     if task.error is not None:
-        texts.append(f"{line(task.error.type, 100)}: {line(task.error.message, 600)}")
-    return [cut(text, _MOST_SECTION) for text in texts]
+        found.append(f"{line(task.error.type, 100)}: {line(task.error.message, 600)}")
+    return [cut(text, _MOST_SECTION) for text in found]
 
 
 def _tokens(task: Task) -> str:

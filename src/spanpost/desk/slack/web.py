@@ -83,12 +83,13 @@ class Web:
         told = answer.data if isinstance(answer.data, dict) else {}
         return told, tuple(one.strip() for one in scopes.split(",") if one.strip()) if scopes is not None else None
 
-    async def respond(self, url: str, text: str) -> bool:
+    async def respond(self, url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> bool:
         """Tell the one who pressed something, and nobody else; False where that address is not Slack's or does not take it."""
         if not leads_to_slack(url, self.base_url):
             return False
         session, _ = self._connected()
-        told = {"response_type": "ephemeral", "replace_original": False, "text": text}
+        told: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text}
+        told |= {"blocks": blocks} if blocks else {}
         try:
             async with session.post(url, json=told, proxy=self._proxy, allow_redirects=False) as answer:
                 return answer.status == 200

@@ -1,0 +1,340 @@
+"""Commands and mentions: each is told what helps, alone; nobody gets round a rule by where they write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from spanpost.desk.acts import Desk
+from spanpost.desk.base import Asked, Message
+from spanpost.desk.slack import spoken
+from spanpost.desk.slack.app import SlackApp
+from spanpost.desk.slack.installations import Installation, Self
+from spanpost.desk.slack.web import Trouble
+from spanpost.desk.who import Found, Look, MembersOf, Person, PersonOf, Rule, Rules, Ruling
+from spanpost.domain.interventions import Verb
+from spanpost.domain.readings import Approval
+from spanpost.fold.orders import Launches
+from spanpost.testing.nouns import a_task
+from tests.desk.hall import Hall
+
+TEAM, BOT = "T1", "UBOT"
+
+
+PEOPLE = {
+    "UALICE": Person(id="UALICE", team=TEAM, name="alice"),
+    "UBOB": Person(id="UBOB", team=TEAM, name="bob"),
+    "UGUEST": Person(id="UGUEST", team=TEAM, is_guest=True),
+    "USTRANGER": Person(id="USTRANGER", team="T9"),
+}
+
+
+class Workspace:
+    """Its people: Alice, Bob, a guest, and a stranger; in C1 is Alice alone, in any other channel Bob, too."""
+
+    async def look(self, look: Look, message: Message, question: tuple[str, Asked]) -> Found:
+        if isinstance(look, PersonOf):
+            return PEOPLE[look.id]
+        assert isinstance(look, MembersOf)
+        return frozenset({"UALICE"} if look.id == "C1" else {"UBOB", "UALICE"})
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        return False
+
+
+class Web:
+    """Keeps what people were told: (user, text, blocks)."""
+
+    base_url = "http://127.0.0.1:9/api/"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, Any]] = []
+
+    async def call(self, method: str, **given: Any) -> dict[str, Any]:
+        if method == "chat.getPermalink":
+            if given["channel"] != "C1":
+                raise Trouble("channel_not_found")
+            return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"}
+        assert method == "chat.postEphemeral", method
+        self.told.append((given["user"], given["text"], given.get("blocks", [])))
+        return {}
+
+    async def respond(self, url: str, text: str, blocks: Any = None) -> bool:
+        if url != "https://hooks.slack.com/commands/1":
+            return False
+        self.told.append(("", text, blocks))
+        return True
+
+    async def close(self) -> None: ...
+
+
+class House:
+    """An app in a workspace, without any network."""
+
+    def __init__(self, *rules: Rule, launchers: frozenset[str] = frozenset({"nightly", "fix"})) -> None:
+        self.hall, self.web = Hall(), Web()
+        desk = Desk(
+            self.hall,
+            Workspace(),
+            Rules(rules=rules),
+            source="slack",
+            tenant="default",
+            launches=Launches(launchers=launchers),
+        )
+        one = Installation(desk, self.web, "xoxb-1")  # type: ignore[arg-type]
+        one._self = Self(team=TEAM, bot_user=BOT)
+        self.one = one
+        self.app = SlackApp([one])
+        self.count = 0
+
+    def task(self, key: str, channel: str = "C1", **fields: Any) -> Any:
+        task = a_task(key, **fields)
+        self.hall.known[task.uid] = (task, None, {(channel, f"{len(self.hall.known) + 1}.5")} if channel else set())
+        return task
+
+    async def say(self, text: str, user: str = "UALICE", *, channel: str = "C7", again: bool = False) -> str:
+        """Write ``/agents`` and a text; return all that was told for it."""
+        self.count += not again
+        body = {
+            "command": "/agents",
+            "text": text,
+            "team_id": TEAM,
+            "user_id": user,
+            "channel_id": channel,
+            "trigger_id": f"{self.count}.1",
+            "response_url": "https://hooks.slack.com/commands/1",
+        }
+        return await self.hear(body)
+
+    async def mention(self, text: str, user: str = "UALICE", **event: Any) -> str:
+        self.count += 1
+        said = {"type": "app_mention", "user": user, "text": text, "ts": f"{self.count}.9", "channel": "C7"} | event
+        return await self.hear({"type": "event_callback", "team_id": TEAM, "event": said})
+
+    async def hear(self, body: dict[str, Any]) -> str:
+        before = len(self.web.told)
+        answered = await self.app.hear([self.one], body)
+        assert answered.status == 200, answered
+        assert not answered.body
+        while self.app._keeper._under_way:
+            await asyncio.gather(*self.app._keeper._under_way)
+        return "\n".join(text for _, text, _ in self.web.told[before:])
+
+
+ANY = Rule(actions=frozenset({"cancel", "start"}), users=("UALICE",))
+
+
+async def test_what_runs_and_what_waits() -> None:
+    """Tasks under way and open questions are listed with their ids and links; what has ended and what is another tenant's is not."""
+    house = House()
+    house.task("one", name="Nightly <!channel> *report*")
+    house.task("over", status="complete")
+    house.task("other", tenant="acme")
+    house.task("silent", channel="", name="Of no message")
+    asks = a_task("asks", name="Deploys")
+    house.hall.ask(asks, "C2", "9.5", Approval(id="a", question="Go <@U1>?"))
+    told = await house.say("")
+    assert [word in told for word in ("one", "silent", "over", "acme", "Go &lt;@U1&gt;?", "<!", "<@")] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ] + [False] * 2
+    elements = house.web.told[0][2][0]["elements"][0]["elements"]
+    assert {"type": "link", "url": "https://acme.slack.com/archives/C1/p15", "text": "Nightly <!channel> *report*"}.items() <= next(
+        e for e in elements if e.get("url")
+    ).items()
+    assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
+    assert await House().say("list") == "Nothing runs."
+
+
+async def test_long_lists_are_cut_and_counted() -> None:
+    """Of forty tasks fifteen are listed, and the rest is counted; long names do not make a message that Slack refuses."""
+    house = House()
+    for n in range(40):
+        house.task(f"task-{n}", name="x" * 5000)
+    told = await house.say("")
+    assert told.count("• ") == 15
+    assert "and 25 more tasks" in told
+    assert len(json.dumps(house.web.told[0][2])) < 11_000
+
+
+async def test_show_by_id_and_by_words() -> None:
+    """An id or words that fit one task show it; words that fit several name the candidates; nothing is said to be nothing."""
+    house = House()
+    house.task("report-1", name="Report of May")
+    house.task("report-2", name="Report of June")
+    assert "Report of May" in (shown := await house.say("show report-1"))
+    assert "Status: working" in shown
+    assert "Report of June" in await house.say("Show  june")
+    told = await house.say("show report")
+    assert "report-1" in told
+    assert "report-2" in told
+    assert "Nothing is known here by “never”" in await house.say("show never")
+    assert "Say which: /agents show" in await house.say("show")
+    assert house.hall.rows == []
+
+
+async def test_what_helps() -> None:
+    """Help names each command, and so does the answer to a word that is none, which is told literally."""
+    house = House()
+    for said in ("help", "<!here> do"):
+        told = await house.say(said)
+        assert all(f"/agents {word}" in told for word in ("show", "cancel", "start", "help"))
+        assert "<!" not in told
+    assert "Say which: /agents cancel &lt;id&gt;" in await house.say("cancel")
+
+
+async def test_a_cancel_counts_once_however_often_it_comes() -> None:
+    """By its id, or the one beginning of it, a task is asked to stop; a repeat is the same act and is told once."""
+    house = House(ANY)
+    task = house.task("deploy-77")
+    house.task("report-1")
+    assert "Asked to stop: Quarterly report" in await house.say("cancel deploy-77")
+    assert await house.say("cancel deploy-77", again=True) == ""
+    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in house.hall.rows] == [(Verb.CANCEL, task.uid, "UALICE", "")]
+    assert "Asked to stop" in await house.say("cancel deplo")
+    assert "it fits these" in await house.say("cancel Quarterly")
+    assert "Nothing is known here" in await house.say("cancel nope")
+    assert len(house.hall.rows) == 2
+
+
+async def test_a_command_is_weighed_where_its_task_is_told() -> None:
+    """A rule's channel "here" is that of the task's message, not one of the writer's choosing; told nowhere, it lets nobody in."""
+    here = Rule(actions=frozenset({"cancel", "start"}), channels=("here",))
+    house = House(here)
+    house.task("told", channel="C1")
+    house.task("untold", channel="")
+    assert "Not done" in await house.say("cancel told", "UBOB", channel="C7")
+    assert "Asked to stop" in await house.say("cancel told", "UALICE", channel="C9")
+    for said in ("cancel untold", "start fix it"):
+        assert "there is no message of it" in await house.say(said, "UALICE", channel="C1")
+    assert [row.refusal == "" for row in house.hall.rows] == [False, True, False, False]
+
+
+async def test_a_rule_about_seeing_holds_in_lists() -> None:
+    """Where a rule says who may view a task, others are not told of it, by list, id or words; that something is left out is said."""
+    house = House(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
+    house.task("hidden", name="Merger", agent_name="secretive", channel="C1")
+    house.task("plain", name="Lunch", channel="C1")
+    for said in ("", "show hidden", "show merger"):
+        assert "Merger" in await house.say(said, "UALICE")
+        assert "Merger" not in (told := await house.say(said, "UBOB"))
+    assert "not listed" in await house.say("", "UBOB")
+    assert "Nothing is known" in told
+
+
+@pytest.mark.parametrize("user", ["UGUEST", "USTRANGER"])
+async def test_guests_and_strangers_see_and_do_nothing(user: str) -> None:
+    """Whoever is refused elsewhere is told of no task here, starts and stops none; what they tried is a row."""
+    house = House(replace(ANY, users=(user,)))
+    house.task("deploy-77", name="Merger")
+    for said in ("", "help", "show deploy-77", "what", "cancel never", "start never", "cancel deploy-77", "start fix"):
+        told = await house.say(said, user)
+        assert told.startswith("Not done: "), said
+        assert "Merger" not in told
+        assert "nightly" not in told
+    assert house.hall.granted == []
+    assert [row.verb for row in house.hall.rows] == [Verb.CANCEL, Verb.START]
+
+
+async def test_a_start_is_one_start() -> None:
+    """A launcher gets the words, once; one that is not there is answered with those that are; who may not is refused, with a row."""
+    house = House(ANY)
+    assert "fix was asked" in await house.say("start fix the\nbroken  <build>")
+    assert await house.say("start fix the\nbroken  <build>", again=True) == ""
+    [row] = house.hall.rows
+    assert (row.verb, row.launcher, row.text, row.refusal) == (Verb.START, "fix", "the\nbroken  <build>", "")
+    for said in ("start nothere x", "start"):
+        assert "Launchers: fix, nightly." in await house.say(said)
+    assert "Not done" in await house.say("start fix x", "UBOB")
+    assert [row.refusal == "" for row in house.hall.rows] == [True, False]
+    assert "none, until" in await House(ANY, launchers=frozenset()).say("start x")
+
+
+async def test_mentions_have_the_same_words() -> None:
+    """A mention is answered in its channel, to its writer alone; in a task's thread it is the agent's, and no command."""
+    house = House(ANY)
+    task = house.task("deploy-77", channel="C1")
+    assert "deploy-77" in await house.mention(f"hello <@{BOT}>")
+    assert house.web.told[-1][0] == "UALICE"
+    assert "Asked to stop" in await house.mention(f"<@{BOT}> cancel deploy-77")
+    assert "fix was asked" in await house.mention(f"<@{BOT}|spanpost> start fix a &lt; b")
+    assert house.hall.rows[-1].text == "a < b"
+    house.hall.roots["C1", "1.5"] = task.uid
+    assert await house.mention(f"<@{BOT}> cancel deploy-77", channel="C1", thread_ts="1.5") == ""
+    assert await house.mention(f"<@{BOT}> help", bot_id="B1") == ""
+    assert await house.mention("<@UELSE> help") != ""  # Slack says that it mentions us: what it says is asked
+    event = {"type": "app_mention", "user": "UALICE", "text": f"<@{BOT}>", "ts": "99.1", "channel": "C7"}
+    once = {"type": "event_callback", "team_id": TEAM, "event": event}
+    assert [await house.hear(once) != "" for _ in range(2)] == [True, False]
+    assert len(house.hall.rows) == 2
+
+
+async def test_while_the_database_is_away() -> None:
+    """Slack is answered, and the person told that nothing was looked up, or nothing recorded."""
+    house = House(ANY)
+    house.hall.is_away = True
+    assert "does not answer" in await house.say("")
+    assert "Nothing has changed" in await house.say("start fix x")
+    answered = await house.app.hear(
+        [house.one],
+        {
+            "type": "event_callback",
+            "team_id": TEAM,
+            "event": {
+                "type": "app_mention",
+                "user": "UALICE",
+                "text": f"<@{BOT}>",
+                "ts": "1.1",
+                "thread_ts": "1.0",
+                "channel": "C1",
+            },
+        },
+    )
+    assert answered.status == 503  # whose thread it is could not be told: Slack brings it again
+
+
+async def test_a_response_url_that_is_not_slacks_is_not_called() -> None:
+    """Then the person is told in the channel."""
+    house = House()
+    body = {"command": "/agents", "text": "help", "team_id": TEAM, "user_id": "UALICE", "channel_id": "C7", "trigger_id": "t"}
+    assert "cancel" in await house.hear(body | {"response_url": "https://evil.example/"})
+    assert house.web.told[0][0] == "UALICE"
+
+
+FIELDS = ("command", "text", "user_id", "channel_id", "trigger_id", "response_url", "team_id", "event", "type")
+ODD = st.one_of(
+    st.none(),
+    st.integers(),
+    st.text(max_size=12),
+    st.lists(st.text(max_size=3), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.text()),
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=5), st.text(max_size=60))
+def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
+    """Whatever a command or a mention holds: no error, and nothing is done that was not asked in good form."""
+    house = House()
+    body = {"command": "/agents", "text": text, "team_id": TEAM, "user_id": "UALICE", "channel_id": "C7", "trigger_id": uuid4().hex}
+    spoken.command(body | odd, TEAM)
+    spoken.mention(
+        {"event": {"type": "app_mention", "user": "UALICE", "channel": "C1", "ts": "1.1", "text": text} | odd}, TEAM, BOT
+    )
+
+    async def hear() -> int:
+        answered = await house.app.hear([house.one], body | odd | {"team_id": TEAM})
+        await house.app.close()
+        return answered.status
+
+    assert asyncio.run(hear()) in (200, 400, 401)
+    assert house.hall.granted == []
