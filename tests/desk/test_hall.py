@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from spanpost.desk.base import Message
+from spanpost.domain.browsing import TaskFilter
+from spanpost.domain.deliveries import Receipt
+from spanpost.fold.batch import Rules
+from spanpost.fold.routes import Routes
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.reception import LedgerHall
@@ -28,3 +32,19 @@ async def test_a_question_of_a_sub_agent_comes_with_the_tasks_above_it() -> None
     assert asked is not None
     assert (asked.task.name, [task.name for task in asked.above]) == ("deep", ["between", "root"])
     assert (asked.topic, asked.agents, asked.requesters) == ("deploy", {"sub", "coder", "boss"}, ("UALICE",))
+
+
+async def test_what_runs_is_found_with_the_message_that_tells_it() -> None:
+    """A task is listed with the message of its state in Slack, and is told there; of one that Slack shows nowhere there is none."""
+    ledger = MemoryLedger(rules=Rules(routes=Routes(sinks=("slack",))))
+    hall = LedgerHall(ledger, lambda recorded: None)
+    await ledger.record([at_work("told")])
+    for delivery in await ledger.claim(["slack"], 10):
+        await ledger.settle(delivery, Receipt(ref={"channel": "C1", "ts": "1.5"}))
+    await ledger.record([at_work("untold", trace=2)])
+    tasks = {task.name: task for task in (await hall.tasks(TaskFilter(tenant="default"), None, 9)).items}
+    places = await hall.places([task.uid for task in tasks.values()])
+    assert places == {tasks["told"].uid: Message(channel="C1", ts="1.5")}
+    asked = await hall.asked(tasks["told"].uid, places[tasks["told"].uid])
+    assert asked is not None
+    assert asked.is_told_there

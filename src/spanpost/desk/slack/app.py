@@ -8,11 +8,9 @@ is recorded; Slack brings it again otherwise.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -28,6 +26,7 @@ from spanpost.desk.acts import Act, Keeper, Outcome
 from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack import spoken as spoken_in
+from spanpost.desk.slack.answering import Answered, Heard, answer, first_line, update
 from spanpost.desk.slack.commands import ACTS, Commands
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import Installation, choose
@@ -54,23 +53,6 @@ _OURS: Final = re.compile("^" + re.escape(PREFIX))
 _ANY: Final = re.compile("")
 Comments = Literal["deny", "always", "never"]
 Replies = Literal["all", "mentions", "off"]
-
-
-class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """What Slack is answered. `word` is for the metric."""
-
-    status: int
-    word: str
-    body: str = ""
-    content_type: str = "text/plain"
-
-
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a payload came from, and until when (by the loop's clock) it must be answered."""
-
-    installation: Installation
-    team: str
-    until: float
 
 
 class SlackApp:
@@ -125,8 +107,8 @@ class SlackApp:
             try:
                 return await hear(body, context["heard"])
             except Exception as error:
-                log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, _first_line(error))
-                return _answer(503, "fault")
+                log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error))
+                return answer(503, "fault")
 
         return listen
 
@@ -165,7 +147,7 @@ class SlackApp:
     # --- clicks -----------------------------------------------------------------------------------------------------
 
     async def _on_other(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
-        return _answer(200, "ignored")  # a link's button: pressing it is told to us, and is nothing to us
+        return answer(200, "ignored")  # a link's button: pressing it is told to us, and is nothing to us
 
     async def _on_click(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         installation = heard.installation
@@ -174,7 +156,7 @@ class SlackApp:
             url = body.get("response_url")
             if isinstance(url, str):
                 self._later(self._respond(installation, url, words.UNKNOWN))
-            return _answer(200, "unreadable")
+            return answer(200, "unreadable")
         me = await installation.whoami()
         is_ours = bool(click.author) and click.author == me.bot
         click = msgspec.structs.replace(click, message=msgspec.structs.replace(click.message, is_ours=is_ours))
@@ -185,13 +167,13 @@ class SlackApp:
             except LedgerUnavailable:
                 self._tell(installation, click, words.UNSURE)
             except Exception as error:
-                log.error("a click could not be taken: %s: %s", type(error).__name__, _first_line(error))
+                log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
                 self._tell(installation, click, words.UNSURE)
 
         if not await self._within(work(), heard.until):
             self._tell(installation, click, words.LATE)
-            return _answer(200, "late")
-        return _answer(200, "click")
+            return answer(200, "late")
+        return answer(200, "click")
 
     async def _press(self, installation: Installation, click: Click) -> None:
         desk = installation.desk
@@ -236,7 +218,7 @@ class SlackApp:
             payloads.grammar(f"{PREFIX}{meta.v}{'' if meta.o is None else f':{meta.o}'}", meta.k) if meta is not None else None
         )
         if sent is None or meta is None or pressed is None or pressed[0] not in tuple(Verb):
-            return _answer(200, "unreadable")
+            return answer(200, "unreadable")
         act = Act(
             verb=Verb(pressed[0]),
             key=pressed[2],
@@ -257,11 +239,11 @@ class SlackApp:
                 outcome.append(None)
 
         if not await self._within(work(), heard.until):
-            return _update(words.LATE, "late")
+            return update(words.LATE, "late")
         if outcome[0] is None:
             told = {"response_action": "errors", "errors": {"comment": words.UNSURE}}
-            return _answer(200, "unavailable", told)
-        return _update(outcome[0].told, "submission") if outcome[0].told else _answer(200, "submission")
+            return answer(200, "unavailable", told)
+        return update(outcome[0].told, "submission") if outcome[0].told else answer(200, "submission")
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
@@ -269,13 +251,13 @@ class SlackApp:
         installation = heard.installation
         reply = payloads.reply(body, heard.team)
         if reply is None or self._replies == "off":
-            return _answer(200, "ignored")
+            return answer(200, "ignored")
         me = await installation.whoami()
         text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
         is_elsewhere = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
         if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
-            return _answer(200, "ignored")
+            return answer(200, "ignored")
         found: list[tuple[bool, Outcome | None]] = []
 
         async def work() -> None:
@@ -301,13 +283,13 @@ class SlackApp:
                 found.append((False, None))
 
         if not await self._within(work(), heard.until) or not found or not found[0][0]:
-            return _answer(503, "unavailable")  # Slack brings it again
+            return answer(503, "unavailable")  # Slack brings it again
         outcome = found[0][1]
         if outcome is None:
-            return _answer(200, "ignored")
+            return answer(200, "ignored")
         if outcome.told and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
             self._later(self._whisper(installation, reply.root, reply.root.ts, reply.user, outcome.told))
-        return _answer(200, "message")
+        return answer(200, "message")
 
     def _is_new(self, told: tuple[str, ...]) -> bool:
         if len(self._told) >= _TOLD:
@@ -321,23 +303,23 @@ class SlackApp:
     async def _on_command(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         spoken = spoken_in.command(body, heard.team)
         if spoken is None:
-            return _answer(200, "unreadable")
+            return answer(200, "unreadable")
         await self._obey(heard, spoken)
-        return _answer(200, "command")
+        return answer(200, "command")
 
     async def _on_mention(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
         if spoken is None:
-            return _answer(200, "ignored")
+            return answer(200, "ignored")
         thread = spoken_in.place(spoken)
         try:
             # In a task's thread it is said to the agent, and comes as a message, too.
             if thread is not None and await heard.installation.desk.told_in(thread) is not None:
-                return _answer(200, "ignored")
+                return answer(200, "ignored")
         except LedgerUnavailable:
-            return _answer(503, "unavailable")  # Slack brings it again
+            return answer(503, "unavailable")  # Slack brings it again
         await self._obey(heard, spoken)
-        return _answer(200, "mention")
+        return answer(200, "mention")
 
     async def _obey(self, heard: Heard, spoken: Spoken) -> None:
         """Do what was said: what changes something before Slack is answered, where that is in time."""
@@ -350,7 +332,7 @@ class SlackApp:
             except LedgerUnavailable:
                 told = Told(text=words.UNSURE if spoken.word in ACTS else words.AWAY)
             except Exception as error:
-                log.error("a command could not be taken: %s: %s", type(error).__name__, _first_line(error))
+                log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
                 told = Told(text=words.UNCERTAIN)
             if told is not None:
                 self._later(self._say(installation, spoken, told))
@@ -435,23 +417,6 @@ async def _authorize(
         bot_id=me.bot or None,
         bot_token=installation.token,
     )
-
-
-def _answer(status: int, word: str, body: dict[str, Any] | None = None) -> BoltResponse:
-    headers: dict[str, str | Sequence[str]] = {"x-spanpost": word}
-    if body is None:
-        return BoltResponse(status=status, body="", headers=headers)
-    return BoltResponse(status=status, body=json.dumps(body), headers={**headers, "content-type": "application/json"})
-
-
-def _update(text: str, word: str) -> BoltResponse:
-    return _answer(200, word, {"response_action": "update", "view": modals.told("Answer", text)})
-
-
-def _first_line(error: Exception) -> str:
-    with suppress(Exception):
-        return str(error).splitlines()[0][:200] if str(error) else ""
-    return ""
 
 
 def _now() -> datetime:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from spanpost.desk.base import Hall, Watches
 from spanpost.desk.slack import guard
-from spanpost.desk.slack.app import Answered, SlackApp
+from spanpost.desk.slack.answering import Answered
+from spanpost.desk.slack.app import SlackApp
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import secrets_of
 from spanpost.desk.slack.payloads import FORM, JSON, decode
