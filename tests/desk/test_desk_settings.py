@@ -102,6 +102,7 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
         "requester": True,
         "not_requester": True,
         "resolver": "okta",
+        "launcher": "nightly",
         "roles": ["operator"],
     }
     settings = load(desk={"rules": [rule], "people": {"Alice ": "U01"}, "email_domains": ["@Acme.Example"]})
@@ -124,9 +125,11 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
     assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink
     told = manifest["settings"]
-    assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups"]
+    assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups", "app_mention"]
     assert told["interactivity"]["is_enabled"] is True
     is_http = "http" in name
     assert told["socket_mode_enabled"] is not is_http
-    urls = {told["interactivity"].get("request_url"), told["event_subscriptions"].get("request_url")}
+    [command] = manifest["features"]["slash_commands"]
+    assert (command["command"], command["should_escape"]) == ("/agents", False)
+    urls = {told["interactivity"].get("request_url"), told["event_subscriptions"].get("request_url"), command.get("url")}
     assert urls == ({"https://spanpost.example.com/slack/events"} if is_http else {None})
