@@ -1,0 +1,209 @@
+"""examples/auto_ops: alerts of a real Alertmanager are looked after by three agents, in their threads, each once. About 15 s."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import yaml
+
+from spanpost.gateway import Gateway
+from spanpost.settings import load
+from spanpost.testing.fake_slack import FakeSlack
+from tests.acceptance.prometheus import run_alertmanager
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres", "alertmanager"), pytest.mark.timeout(120)]
+EXAMPLE = ROOT / "examples" / "auto_ops"
+
+
+class OnCall:
+    """A gateway with an Alertmanager in front of it and a Slack behind, and what runs beside them."""
+
+    def __init__(self, gateway: Gateway, slack: FakeSlack, alertmanager: str, dsn: str, directory: Path) -> None:
+        self.gateway, self.slack, self.dsn, self.directory = gateway, slack, dsn, directory
+        self._alertmanager = alertmanager
+        self.processes: list[subprocess.Popen[str]] = []
+
+    async def alert(self, name: str, *, is_over: bool = False) -> None:
+        """Have Alertmanager told of an alert, and wait until its message stands."""
+        now = datetime.now(UTC)
+        said: dict[str, Any] = {
+            "startsAt": (now - timedelta(minutes=1)).isoformat(),
+            "labels": {"alertname": name, "severity": "critical"},
+            "annotations": {"summary": "db1 is full"},
+        }
+        if is_over:
+            said["endsAt"] = now.isoformat()
+        await self.send(f"http://{self._alertmanager}/api/v2/alerts", [said])
+        await self.until(lambda: any(("Resolved" if is_over else "Critical") + f" · {name}" in m["text"] for m in self.top()))
+
+    @staticmethod
+    async def send(url: str, body: Any) -> None:
+        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST")
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
+
+    async def ask(self, path: str) -> Any:
+        url = f"{self.gateway.http_url}{path}"
+
+        def get() -> Any:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)
+
+        return await asyncio.to_thread(get)
+
+    def run(self, *options: str) -> subprocess.Popen[str]:
+        """Start the example, with its stub of a model."""
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))}
+        command = [sys.executable, str(EXAMPLE / "auto_ops.py"), "--stub", "--actions", str(self.actions), *options]
+        self.processes.append(
+            subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env={**kept, "PYTHONPATH": str(ROOT / "src"), "SPANPOST_URL": self.gateway.http_url, "DATABASE_URL": self.dsn},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return self.processes[-1]
+
+    async def ended(self, process: subprocess.Popen[str]) -> tuple[str, str]:
+        """Wait until it has ended well; return what it printed and what it logged."""
+        out, err = await asyncio.to_thread(process.communicate, timeout=60)
+        assert process.returncode == 0, err
+        return out, err
+
+    @property
+    def actions(self) -> Path:
+        """Actions that leave a line in a file."""
+        path = self.directory / "actions.toml"
+        command = 'echo "$AUTO_OPS_ALERT" >> acted; echo freed 21 GB'
+        path.write_text(
+            f"[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\nrun = ['sh', '-c', '{command}']\n"
+        )
+        return path
+
+    @property
+    def acted(self) -> list[str]:
+        path = self.directory / "acted"
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return [tuple(row) for row in await connection.fetch(query)]
+        finally:
+            await connection.close()
+
+    def top(self) -> list[dict[str, Any]]:
+        return self.slack.workspace.channel("agents").top()
+
+    def thread(self, name: str) -> str:
+        """Return all that stands in the thread of an alert's message."""
+        [root] = [m for m in self.top() if name in m["text"]]
+        return json.dumps([root, *self.slack.workspace.channel("agents").replies(root["ts"])], default=str)
+
+    async def question(self) -> dict[str, Any]:
+        """Wait for the one question that is open."""
+        end = time.monotonic() + 40
+        while not (found := (await self.ask("/api/approvals?state=open"))["items"]):
+            assert time.monotonic() < end, [p.poll() for p in self.processes]
+            await asyncio.sleep(0.1)
+        [one] = found
+        return dict(one)
+
+    async def decide(self, question: dict[str, Any], decision: str) -> None:
+        await self.send(f"{self.gateway.http_url}/api/approvals/{question['key']}/decision", {"decision": decision})
+
+    async def until(self, look: Callable[[], Any], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not look():
+            assert time.monotonic() < end, self.slack.workspace.channel("agents").all()
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
+    async with AsyncExitStack() as stack:
+        slack = await stack.enter_async_context(FakeSlack())
+        settings = load(
+            database={"url": dsn}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
+            gateway={"http_port": 0, "grpc_port": -1}, api={"local_roles": ["approver"]}, metrics={"enabled": False},
+        )  # fmt: skip
+        gateway = Gateway(settings)
+        await asyncio.to_thread(gateway.start)
+        try:
+            hook = {"url": f"{gateway.http_url}/alerts/alertmanager", "send_resolved": True}
+            route = {"receiver": "spanpost", "group_wait": "0s", "group_interval": "1s", "group_by": ["..."]}
+            config = {"route": route, "receivers": [{"name": "spanpost", "webhook_configs": [hook]}]}
+            alertmanager = stack.enter_context(run_alertmanager(directory, yaml.safe_dump(config)))
+            opened = OnCall(gateway, slack, alertmanager, dsn, directory)
+            try:
+                yield opened
+            finally:
+                for process in opened.processes:
+                    if process.poll() is None:
+                        process.kill()
+                    process.communicate()
+        finally:
+            await asyncio.to_thread(gateway.stop)
+
+
+async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
+    """Verdict, plans, reviews and the question stand in the alert's thread; what a person approved is run, once, whoever looks again.
+
+    A dry run does nothing; one that is killed while it asks is taken up by the next under the same question; two at once do it once.
+    """
+    async with on_call(dsn, tmp_path) as there:
+        await there.alert("DiskFull")
+        out, _ = await there.ended(there.run("--dry-run"))
+        assert re.fullmatch(r"alert-\w+-\d+  [-\d]+ [:\d]+  DiskFull: db1 is full\n", out)
+        assert await there.rows("SELECT to_regclass('auto_ops')") == [(None,)]
+
+        killed = there.run("--once")
+        asked = await there.question()
+        assert (asked["question"], asked["agent_name"]) == ("Delete old logs, because of DiskFull?", "fix")
+        assert "old logs fill the disk" in asked["detail"]
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+
+        two = [there.run("--once"), there.run("--once")]
+        await there.until(lambda: any(p.poll() is not None for p in two))  # the one that did not get it
+        assert (await there.question())["key"] == asked["key"]
+        assert there.acted == []
+        await there.decide(asked, "approve")
+        for process in two:
+            await there.ended(process)
+        assert there.acted == ["DiskFull: db1 is full"]
+        assert await there.rows("SELECT outcome, tries FROM auto_ops WHERE done_at IS NOT NULL") == [("done", 2)]
+
+        await there.ended(there.run("--once", "--since", "2h"))
+        assert there.acted == ["DiskFull: db1 is full"]
+
+        said = (
+            "Verdict: DiskFull: old logs fill the disk",
+            "Plan 1: Restart the service",
+            "Refused: A restart frees nothing",
+            "Plan 2: Delete what is older than a week",
+            "Accepted: It removes the cause",
+            "Delete old logs, because of DiskFull?",
+            "Approved",
+            "freed 21 GB",
+        )
+        await there.until(lambda: not [one for one in said if one not in there.thread("DiskFull")], 10)
+        assert len(there.top()) == 1
