@@ -22,12 +22,15 @@ import pytest
 import yaml
 
 from spanpost.gateway import Gateway
+from spanpost.intake.tokens import hash_of, new_token
 from spanpost.settings import load
 from spanpost.testing.fake_slack import FakeSlack
 from tests.acceptance.prometheus import run_alertmanager
 from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres", "alertmanager"), pytest.mark.timeout(120)]
+#: Alice decides; the example only looks.
+ALICE, LOOKS = new_token(), new_token()
 EXAMPLE = ROOT / "examples" / "auto_ops"
 
 
@@ -54,14 +57,15 @@ class OnCall:
 
     @staticmethod
     async def send(url: str, body: Any) -> None:
-        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST")
+        headers = {"content-type": "application/json", "authorization": f"Bearer {ALICE}"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
 
     async def ask(self, path: str) -> Any:
-        url = f"{self.gateway.http_url}{path}"
+        request = urllib.request.Request(f"{self.gateway.http_url}{path}", headers={"authorization": f"Bearer {LOOKS}"})
 
         def get() -> Any:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 return json.load(answer)
 
         return await asyncio.to_thread(get)
@@ -69,17 +73,10 @@ class OnCall:
     def run(self, *options: str) -> subprocess.Popen[str]:
         """Start the example, with its stub of a model."""
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))}
+        kept |= {"PYTHONPATH": str(ROOT / "src"), "SPANPOST_URL": self.gateway.http_url, "SPANPOST_TOKEN": LOOKS, "DATABASE_URL": self.dsn}
         command = [sys.executable, str(EXAMPLE / "auto_ops.py"), "--stub", "--actions", str(self.actions), *options]
-        self.processes.append(
-            subprocess.Popen(
-                command,
-                cwd=self.directory,
-                env={**kept, "PYTHONPATH": str(ROOT / "src"), "SPANPOST_URL": self.gateway.http_url, "DATABASE_URL": self.dsn},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        pipe = subprocess.PIPE
+        self.processes.append(subprocess.Popen(command, cwd=self.directory, env=kept, stdout=pipe, stderr=pipe, text=True))
         return self.processes[-1]
 
     async def ended(self, process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -119,10 +116,10 @@ class OnCall:
         return json.dumps([root, *self.slack.workspace.channel("agents").replies(root["ts"])], default=str)
 
     async def question(self) -> dict[str, Any]:
-        """Wait for the one question that is open."""
+        """Wait for the one question that is open, and for the task that it is of: it comes before the batch with that."""
         end = time.monotonic() + 40
-        while not (found := (await self.ask("/api/approvals?state=open"))["items"]):
-            assert time.monotonic() < end, [p.poll() for p in self.processes]
+        while not (found := (await self.ask("/api/approvals?state=open"))["items"]) or found[0]["agent_name"] is None:
+            assert time.monotonic() < end, (found, [p.poll() for p in self.processes])
             await asyncio.sleep(0.1)
         [one] = found
         return dict(one)
@@ -143,7 +140,11 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
         slack = await stack.enter_async_context(FakeSlack())
         settings = load(
             database={"url": dsn}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
-            gateway={"http_port": 0, "grpc_port": -1}, api={"local_roles": ["approver"]}, metrics={"enabled": False},
+            gateway={"http_port": 0, "grpc_port": -1}, metrics={"enabled": False},
+            desk={"tokens": [
+                {"name": "alice", "sha256": [hash_of(ALICE)], "roles": ["approver"]},
+                {"name": "auto_ops", "sha256": [hash_of(LOOKS)], "roles": ["viewer"]},
+            ]},
         )  # fmt: skip
         gateway = Gateway(settings)
         await asyncio.to_thread(gateway.start)
