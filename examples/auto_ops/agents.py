@@ -157,8 +157,8 @@ async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Mod
         told = {"alert": alert.told(), "verdict": verdict, "plan": plan.text, "action": plan.action.says}
         said = await model.ask(REVIEW, told, "verdict", "why")
         is_accepted = said["verdict"].lower() == "accept"  # whatever else it says is no
-        task.checkpoint(f"{'Accepted' if is_accepted else 'Refused'}: {said['why']}")
-        task.result("review", "accepted" if is_accepted else "refused")
+        task.result("plan", f"{plan.text} ({plan.action.name})")
+        task.result("review", f"{'accepted' if is_accepted else 'refused'}: {said['why']}")
         return None if is_accepted else said["why"]
 
 
