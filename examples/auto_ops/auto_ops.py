@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import time
 import tomllib
 import urllib.error
 import urllib.parse
@@ -35,8 +36,10 @@ import spanpost
 
 log = logging.getLogger("auto_ops")
 HERE = Path(__file__).parent
-#: Alerts that are looked after at once.
-MOST = 4
+#: Alerts that are looked after at once; and after how long the daemon tries again what failed, seconds.
+MOST, AGAIN = 4, 60.0
+#: What the database may raise while it is away.
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class GatewayFailed(Exception):
@@ -151,14 +154,28 @@ async def once(shift: Shift) -> bool:
 
 async def forever(shift: Shift, every: float) -> None:
     """Look after what fires, until told to stop."""
-    under_way: dict[str, asyncio.Task[bool]] = {}
+    under_way: set[str] = set()
+    running: set[asyncio.Task[None]] = set()
+    not_before: dict[str, float] = {}
+
+    async def one(alert: Alert, fired_at: datetime) -> None:
+        try:
+            if not await shift.look_after(alert, fired_at):
+                not_before[alert.id] = time.monotonic() + AGAIN
+        except AWAY as error:
+            log.warning("%s: the database cannot be used, it is taken up again: %s", alert.id, error)
+        finally:
+            under_way.discard(alert.id)
+
     while True:
-        under_way = {id: task for id, task in under_way.items() if not task.done()}
         try:
             for alert, fired_at in await shift.alerts():
-                if alert.id not in under_way and len(under_way) < MOST:
-                    under_way[alert.id] = asyncio.create_task(shift.look_after(alert, fired_at))
-        except (GatewayFailed, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                is_due = time.monotonic() >= not_before.get(alert.id, 0.0)
+                if is_due and alert.id not in under_way and len(under_way) < MOST:
+                    under_way.add(alert.id)
+                    running.add(task := asyncio.create_task(one(alert, fired_at)))
+                    task.add_done_callback(running.discard)
+        except (GatewayFailed, *AWAY) as error:
             log.warning("looked in vain, and will again: %s", error)
         await asyncio.sleep(every)
 
@@ -194,16 +211,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = read(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    # The pipeline that sends what the agents emit, live, and brings people's answers; the agents know nothing of it.
     if not options.dry_run:
-        spanpost.attach(endpoint=options.url)
+        try:
+            # The pipeline that sends what the agents emit, live, and brings people's answers; the agents know nothing of it.
+            spanpost.attach(endpoint=options.url)
+        except spanpost.ConfigError as error:
+            print(f"auto_ops: {error}", file=sys.stderr)
+            return 2
     with ExitStack() as stack:
         model = Model(stack.enter_context(stub_model.serving()), "stub") if options.stub else Model.of_environment()
         try:
             return asyncio.run(work(options, model, options.actions))
         except GatewayFailed as error:
             print(f"auto_ops: {error}", file=sys.stderr)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (*AWAY, ValueError) as error:
             print(f"auto_ops: the database cannot be used: {error}", file=sys.stderr)
         finally:
             spanpost.flush(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import re
@@ -228,3 +229,29 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
         )
         await there.until(lambda: not [one for one in said if one not in there.thread("DiskFull")])
         assert len(there.top()) == 2
+
+
+async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked and nothing is done about plans that review refuses; after three it ends."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    agents = importlib.import_module("agents")
+    asked: list[str] = []
+
+    class Refuses:
+        async def ask(self, role: str, told: dict[str, Any], *wanted: str) -> dict[str, str]:
+            asked.append(role)
+            return {
+                "verdict": "accept, but",
+                "plan": f"plan with {len(told.get('objections', ()))}",
+                "action": "restart",
+                "why": "no",
+            }
+
+    async def never() -> bool:
+        raise AssertionError
+
+    alert = agents.Alert("a", "DiskFull", "", f"00-{1:032x}-{1:016x}-01")
+    actions = {"restart": agents.Action("restart", "Restart", ("false",))}
+    outcome = await agents.look_after(alert, Refuses(), actions, wait=1, is_over=never, acting=never)
+    assert outcome == "no plan was accepted"
+    assert asked == [agents.ANALYSIS, *[agents.FIX, agents.REVIEW] * 3]
