@@ -100,11 +100,15 @@ class Shift:
     #: For how long people are asked, seconds.
     wait: float
     since: datetime | None
+    is_dry: bool = False
 
     async def alerts(self) -> list[tuple[Alert, datetime]]:
         """Return what there is to look after, the oldest first."""
         since = self.since or await self.watermark.since() or datetime.now(UTC) - LATE
-        return [(a, at) for a, at in await self.gateway.firing(since) if not await self.watermark.is_done(a.id)]
+        firing = await self.gateway.firing(since)
+        if not self.is_dry:
+            await self.watermark.over(since, [alert.id for alert, _ in firing])
+        return [(alert, at) for alert, at in firing if not await self.watermark.is_done(alert.id)]
 
     async def look_after(self, alert: Alert, fired_at: datetime) -> bool:
         """Look after one, unless that is done; False when it failed and is to be tried again."""
@@ -184,7 +188,7 @@ async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, 
     """Do what the options say; returns the exit code."""
     watermark = await Watermark.open(options.database, makes_table=not options.dry_run)
     try:
-        shift = Shift(Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since)
+        shift = Shift(Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since, options.dry_run)
         if options.dry_run:
             for alert, fired_at in await shift.alerts():
                 print(f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode("ascii", "replace").decode())

@@ -24,17 +24,22 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS auto_ops (
     alert text PRIMARY KEY,
     fired_at timestamptz NOT NULL,
+    taken_at timestamptz NOT NULL DEFAULT now(),
     tries integer NOT NULL DEFAULT 0,
     acting boolean NOT NULL DEFAULT false,
     done_at timestamptz,
     outcome text
 )"""
 _MARK = "SELECT coalesce(min(fired_at) FILTER (WHERE done_at IS NULL), max(fired_at)) FROM auto_ops"
+# What was taken a moment ago may be newer than the list.
+_OVER = """
+UPDATE auto_ops SET done_at = now(), outcome = 'over before it was done'
+WHERE done_at IS NULL AND fired_at >= $1 AND taken_at < now() - $2::interval AND alert <> ALL($3::text[])"""
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended('auto_ops:' || $1, 0))"
 _UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('auto_ops:' || $1, 0))"
 _TAKE = """
 INSERT INTO auto_ops (alert, fired_at, tries) VALUES ($1, $2, 1)
-ON CONFLICT (alert) DO UPDATE SET tries = auto_ops.tries + 1 WHERE auto_ops.done_at IS NULL
+ON CONFLICT (alert) DO UPDATE SET tries = auto_ops.tries + 1, taken_at = now() WHERE auto_ops.done_at IS NULL
 RETURNING tries, acting"""
 
 
@@ -85,6 +90,10 @@ class Watermark:
             return None
         mark = await self._pool.fetchval(_MARK)
         return mark - LATE if mark is not None else None
+
+    async def over(self, since: datetime, firing: list[str]) -> None:
+        """Be done with what was left over and fires no more; `firing` are those that do and began since."""
+        await self._pool.execute(_OVER, since, LATE, firing)
 
     async def is_done(self, alert: str) -> bool:
         """Return whether there is nothing more to do about an alert."""

@@ -1,4 +1,4 @@
-"""examples/auto_ops: alerts of a real Alertmanager are looked after by three agents, in their threads, each once. About 15 s."""
+"""examples/auto_ops: alerts of a real Alertmanager are looked after by three agents, in their threads, each once. About 20 s."""
 
 from __future__ import annotations
 
@@ -197,6 +197,8 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
         assert "old logs fill the disk" in asked["detail"]
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
+        left = "INSERT INTO auto_ops (alert, fired_at, taken_at) VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        await there.rows(left)
 
         daemon = there.run("--every", "0.5")
         await there.row("DiskFull", "tries = 2")
@@ -214,6 +216,7 @@ async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: P
         await there.row("Slow", "outcome = 'the alert was over'")
         daemon.terminate()
         await there.ended(daemon)
+        assert await there.rows("SELECT outcome FROM auto_ops WHERE alert = 'gone'") == [("over before it was done",)]
         assert (await there.ended(there.run("--dry-run")))[0] == ""
         assert there.acted == ["DiskFull: db1 is full"]
 
