@@ -178,12 +178,8 @@ async def test_a_time_that_is_over(pipeline: spanpost.Pipeline, then: Any, actio
 
 
 async def test_a_task_that_began_anew(pipeline: spanpost.Pipeline) -> None:
-    """What was decided while the agent was away is there when its task asks again; a second question in the same words is its own."""
-    first = asyncio.create_task(called(Elicitation("hotel"), "book", city="Oslo"))
-    row = await asked(pipeline)
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
-    await asyncio.to_thread(pipeline.decide, row.approval_id, "approve", by="alice")
+    """What was decided is there when the task is run again and asks; a second question in the same words is its own."""
+    await answering(pipeline, called(Elicitation("hotel"), "book", city="Oslo"), "approve")
     elicitation = Elicitation("hotel")
     assert await called(elicitation, "book", city="Oslo") == "True"
     again, rows = await answering(pipeline, called(elicitation, "book", city="Oslo"), "deny")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost.agent.adapters.form import DECLINE, Form, read_form
+from tests.thorough import thorough
 
 OK = {"type": "boolean"}
 NIGHTS = {"type": "integer", "minimum": 1, "maximum": 14}
@@ -96,6 +97,7 @@ ANYTHING = st.recursive(
 )  # fmt: skip
 
 
+@thorough(100)
 @given(
     properties=st.dictionaries(st.text(max_size=3), ANYTHING, max_size=3) | ANYTHING,
     required=ANYTHING,
