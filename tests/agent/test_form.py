@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.thorough import thorough
 
 from spanpost.agent.adapters.form import DECLINE, Form, read_form
-from tests.thorough import thorough
 
 OK = {"type": "boolean"}
 NIGHTS = {"type": "integer", "minimum": 1, "maximum": 14}

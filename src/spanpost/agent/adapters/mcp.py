@@ -44,8 +44,8 @@ class Elicitation:
     """Answers a server's elicitations by people's decisions: the `elicitation_callback` of one client.
 
     `server` is what people read of who asks. `name` gives a question the id of its decision. Without it a question of a task with a
-    `task_id` is known by its words, and by the how manieth in these words it is here: so a task that began anew finds the answers
-    that were given meanwhile. In any other case it is asked anew.
+    `task_id` is known by its words, and by how often these words were asked here: so a task that began anew finds the answers that
+    were given meanwhile. In any other case it is asked anew.
     """
 
     def __init__(
