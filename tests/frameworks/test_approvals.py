@@ -50,6 +50,26 @@ def test_a_deferred_tool_of_pydantic_ai(tmp_path: Path, typed: str, told: str) -
 
 @pytest.mark.parametrize(
     ("typed", "told"),
+    [("approve\n", "Well: booked 2 nights in Oslo"), ("deny too dear\n", "Well: Denied by alice: too dear")],
+)
+def test_a_tool_of_openai_agents(tmp_path: Path, typed: str, told: str) -> None:
+    """A tool that needs approval is called when a person approves it; the model reads who denied it and why."""
+    shown = played("approval_openai_agents", "openai_agents", tmp_path, typed)
+    assert "Run book_hotel?\ncity: Oslo\nnights: 2\napprove or deny? " in shown
+    assert shown.endswith(f"{told}\n")
+
+
+def test_an_mcp_server_that_asks(tmp_path: Path) -> None:
+    """A choice is made by its name, a number by the comment; what is none is asked again, and a refusal's words are there."""
+    shown = played("approval_mcp", None, tmp_path, "garden\napprove a week\napprove 3\n")
+    assert "garden or street or decline? " in shown
+    assert "The answer was not taken: nights: 'a week' is not a whole number" in shown
+    assert shown.endswith("booked garden for 3 nights\n")
+    assert played("approval_mcp", None, tmp_path, "decline too dear\n").endswith("not booked: decline; Denied by alice: too dear\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
     [("street\napprove\n", "booked: street"), ("red\ngarden\ndeny\n", "not booked")],
 )
 def test_interrupts_of_langgraph(tmp_path: Path, typed: str, told: str) -> None:

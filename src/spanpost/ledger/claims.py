@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
@@ -342,7 +342,8 @@ async def _deliveries(
                 alert=alerts.get(about[r["id"]] or _NONE),
                 attempt=r["attempt"],
                 is_unknown=r["unsure"],
-                count=r["revision"] + 1 if r["mode"] == Mode.NEWS else 1,
+                # Other news is shown anew where what it tells of has changed, and was told once.
+                count=r["revision"] + 1 if checkpoint is not None and checkpoint.kind is Kind.ERROR else 1,
                 born_at=r["born_at"],
                 not_before=r["not_before"],
                 lane_receipt=receipt,

@@ -14,7 +14,7 @@ from spanpost.fold.routes import Route, Routes, Verbosity
 from spanpost.ledger.base import Ledger
 from spanpost.testing.exercise_ledger import POSTED, SINK, MakeLedger, drain, in_seconds, moved, steps
 from spanpost.testing.exercise_pacing import limits, paced
-from spanpost.testing.observed import an_event
+from spanpost.testing.observed import an_event, started
 
 EDITING = Rules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
 
@@ -132,3 +132,21 @@ class ExerciseAgain:
         assert last.checkpoint is not None
         assert (told.checkpoint.progress, last.checkpoint.progress) == (20.0, 60.0)
         assert last.mode is Mode.NEWS
+
+    async def test_what_changes_was_told_once(self, make_ledger: MakeLedger) -> None:
+        """A question that is shown anew with its decision was asked once: it counts no more than that."""
+        ledger = await make_ledger(EDITING)
+        box = started(trace=1, span=1, name="agent", attributes={"agent.task.name": "release"})
+        asked = an_event(
+            trace=1, span=1, name="agent.approval.requested", index=0,
+            attributes={"agent.approval.id": "a1", "agent.approval.question": "Deploy?"},
+        )  # fmt: skip
+        decided = an_event(
+            trace=1, span=1, name="agent.approval.resolved", index=1, at=2.0,
+            attributes={"agent.approval.id": "a1", "agent.approval.decision": "approve"},
+        )  # fmt: skip
+        told = []
+        for batch in ([box, asked], [decided]):
+            await ledger.record(batch)
+            told += [d for d in await drain(ledger) if d.checkpoint and d.checkpoint.kind is Kind.APPROVAL_REQUESTED]
+        assert [(d.count, d.receipt is not None) for d in told] == [(1, False), (1, True)]

@@ -43,7 +43,7 @@ def test_pages_of_tasks(served: Served) -> None:
 
 
 def test_a_task_whole(served: Served) -> None:
-    """A task has its children, artifacts and figures; money is text; its id may hold slashes."""
+    """A task has its children, artifacts and figures; money is text; its id may hold slashes; it tells in which trace it is."""
     trace = served.trace()
     served.record(*a_run("whole", trace=trace))
     client = served.as_of("viewer")
@@ -51,6 +51,7 @@ def test_a_task_whole(served: Served) -> None:
     assert (task["name"], task["status"], task["artifacts"][0]["name"]) == ("whole", "complete", "patch")
     assert isinstance(task["cost_usd"], str)
     slashed = served.task("slashed", agent__task__id="team/job/1")
+    assert slashed["traceparent"].startswith(f"00-{slashed['trace_id']}-")
     for ref in ("team/job/1", "team%2Fjob%2F1", slashed["uid"], slashed["trace_id"]):
         assert client.get(f"/api/tasks/{ref}").json()["task_id"] == "team/job/1"
     assert client.get("/api/tasks/team/job/1/timeline").json()["items"][0]["kind"] == "start"

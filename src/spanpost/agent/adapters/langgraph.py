@@ -19,7 +19,7 @@ from typing import Any
 
 from langgraph.types import Command
 
-from spanpost.agent.adapters.scope import readable
+from spanpost.agent.adapters.scope import readable, refused
 from spanpost.agent.control import ApprovalTimeout, AtExpiry, Decision, approval
 
 __all__ = ["ainvoke", "invoke"]
@@ -111,7 +111,4 @@ async def ainvoke(
 
 
 def _reviewed(decision: Decision) -> dict[str, Any]:
-    if decision.approved:
-        return {"type": "approve"}
-    why = f": {decision.comment}" if decision.comment else ""
-    return {"type": "reject", "message": f"Denied{f' by {decision.by}' if decision.by else ''}{why}"}
+    return {"type": "approve"} if decision.approved else {"type": "reject", "message": refused(decision)}

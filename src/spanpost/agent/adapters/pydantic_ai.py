@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 
-from spanpost.agent.adapters.scope import readable, scoped
+from spanpost.agent.adapters.scope import readable, refused, scoped
 from spanpost.agent.control import AtExpiry, Decision, approval
 
 __all__ = ["decide", "run"]
@@ -79,9 +79,4 @@ def _arguments(call: Any) -> Any:
 
 
 def _answer(decision: Decision) -> ToolApproved | ToolDenied:
-    if decision.approved:
-        return ToolApproved()
-    if decision.expired and not decision.denied:
-        return ToolDenied("Nobody decided in time. This is no refusal: the call was not made because nobody answered.")
-    why = f": {decision.comment}" if decision.comment else ""
-    return ToolDenied(f"Denied{f' by {decision.by}' if decision.by else ''}{why}")
+    return ToolApproved() if decision.approved else ToolDenied(refused(decision))

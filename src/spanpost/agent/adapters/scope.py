@@ -1,4 +1,4 @@
-"""Ids of questions that frameworks number themselves: unique in a tenant, and found again by a run that goes on."""
+"""What the adapters share: ids of questions that frameworks number themselves, arguments as people read them, and what a model is told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from opentelemetry import trace
 
+from spanpost.agent.control import Decision
 from spanpost.agent.task import current_task
 
 
@@ -28,6 +29,14 @@ def readable(arguments: Any) -> str:
     if isinstance(arguments, Mapping):
         return "\n".join(f"{name}: {value if isinstance(value, str) else _json(value)}" for name, value in arguments.items())
     return "" if arguments in (None, "") else str(arguments)
+
+
+def refused(decision: Decision) -> str:
+    """Return what a model is told of a call that was not approved: who denied it and why; or that nobody decided."""
+    if decision.expired and not decision.denied:
+        return "Nobody decided in time. This is no refusal: the call was not made because nobody answered."
+    why = f": {decision.comment}" if decision.comment else ""
+    return f"Denied{f' by {decision.by}' if decision.by else ''}{why}"
 
 
 def _json(value: Any) -> str:

@@ -94,6 +94,7 @@ class TaskSummary(BaseModel):
     paused_by: str | None
     session_id: str | None
     trace_id: str | None
+    traceparent: str | None = Field(description="W3C trace context: an agent that starts in it is a task below this one.")
 
 
 class Step(BaseModel):

@@ -90,6 +90,7 @@ def task_summary(task: Task) -> dict[str, Any]:
         "cancel_by": task.cancel_by or None,
         "paused_by": task.paused_by or None,
         "trace_id": task.trace_id.hex() or None,
+        "traceparent": f"00-{task.trace_id.hex()}-{task.span_id.hex()}-01" if task.trace_id and task.span_id else None,
     }
 
 

@@ -1,0 +1,191 @@
+"""Three agents about one alert: analysis, fix, review. They emit OpenTelemetry and know of no Slack.
+
+They start in the alert's own trace (`within`), so their tasks stand below it, and what they tell, make and ask is in its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from model import Model
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from spanpost.agent import agent_task
+from spanpost.agent.control import approval, cancelled
+
+#: Plans that are made at most, each on what review objected to the one before.
+ROUNDS = 3
+#: What is told of an action's output, characters; and how long it may take, seconds.
+_SHOWN, _LONGEST = 300, 600
+
+ANALYSIS = "You are the analysis agent of people on call. Say in one sentence what is most likely wrong."
+FIX = (
+    "You are the fix agent of people on call. Say in one sentence what to do (plan) and choose the one action that does it, by its "
+    "name. Heed the objections of the review to earlier plans."
+)
+REVIEW = "You are the review agent of people on call. Would this plan mend it without doing harm? verdict: accept or refuse; why: one sentence."
+
+tracer = trace.get_tracer("auto_ops")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert, as the gateway's API tells it. Its texts are untrusted."""
+
+    id: str
+    name: str
+    summary: str
+    traceparent: str
+
+    def told(self) -> dict[str, str]:
+        """Return what a model is told."""
+        return {"name": self.name, "summary": self.summary}
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that may be done; from `actions.toml`."""
+
+    name: str
+    says: str
+    run: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the fix agent would do."""
+
+    text: str
+    action: Action
+
+
+@contextmanager
+def within(alert: Alert) -> Iterator[None]:
+    """Have tasks that begin here stand below the alert."""
+    token = context.attach(TraceContextTextMapPropagator().extract({"traceparent": alert.traceparent}, Context()))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+async def look_after(
+    alert: Alert,
+    model: Model,
+    actions: Mapping[str, Action],
+    *,
+    wait: float,
+    is_over: Callable[[], Awaitable[bool]],
+    acting: Callable[[], Awaitable[None]],
+) -> str:
+    """Find out, plan, have the plan reviewed and approved, do it; return how it went.
+
+    `wait` is for how long people are asked, seconds. `acting` is called right before something is done. Raises `ModelFailed`.
+    """
+    with within(alert):
+        verdict = await analyse(alert, model)
+        with agent_task(f"Fix {alert.name}", agent="fix", type="auto_ops", task_id=f"{alert.id}/fix") as task:
+            objections: list[dict[str, str]] = []
+            for number in range(1, ROUNDS + 1):
+                task.step(f"plan {number}", number, ROUNDS)
+                plan = await propose(alert, verdict, objections, model, actions)
+                task.checkpoint(f"Plan {number}: {plan.text} ({plan.action.name})")
+                with within(alert):  # beside the fix, not below it
+                    objection = await review(alert, verdict, plan, number, model)
+                if objection is None:
+                    break
+                objections.append({"plan": plan.text, "action": plan.action.name, "why": objection})
+            else:
+                task.set(status="error", action=f"No plan was accepted in {ROUNDS} rounds: a person is needed")
+                task.checkpoint(f"No plan was accepted in {ROUNDS} rounds: a person is needed")
+                return "no plan was accepted"
+            task.result("plan", plan.text)
+            decision = await approval(
+                f"{plan.action.says}, because of {alert.name}?",
+                id=f"auto_ops/{alert.id}",  # who asks this again, after a crash too, gets the same answer
+                detail=f"Verdict: {verdict}\nPlan: {plan.text}\nRuns: {' '.join(plan.action.run)}",
+                risk="medium",
+                expires_in=wait,
+            )
+            if not decision.approved:
+                task.set(status="cancelled")
+                task.result("outcome", "nobody decided" if decision.expired else f"denied by {decision.by}")
+                return "nobody decided" if decision.expired else "denied"
+            if cancelled(task):
+                task.set(status="cancelled")
+                return "cancelled"
+            if await is_over():
+                task.result("outcome", "the alert is over: nothing was done")
+                return "the alert was over"
+            await acting()
+            task.result("outcome", await run(alert, plan.action))
+            return "done"
+
+
+async def analyse(alert: Alert, model: Model) -> str:
+    """Say what is most likely wrong."""
+    with agent_task(f"Analyse {alert.name}", agent="analysis", type="auto_ops", task_id=f"{alert.id}/analysis") as task:
+        verdict = (await model.ask(ANALYSIS, {"alert": alert.told()}, "verdict"))["verdict"]
+        task.checkpoint(f"Verdict: {verdict}")
+        task.result("verdict", verdict)
+        return verdict
+
+
+async def propose(
+    alert: Alert, verdict: str, objections: list[dict[str, str]], model: Model, actions: Mapping[str, Action]
+) -> Plan:
+    """Say what to do, by one of the actions that there are."""
+    named = {action.name: action.says for action in actions.values()}
+    told: dict[str, Any] = {"alert": alert.told(), "verdict": verdict, "actions": named, "objections": objections}
+    said = await model.ask(FIX, told, "plan", "action")
+    if said["action"] not in actions:
+        raise ValueError(f"the model chose an action that there is not; there are {', '.join(actions)}")
+    return Plan(said["plan"], actions[said["action"]])
+
+
+async def review(alert: Alert, verdict: str, plan: Plan, number: int, model: Model) -> str | None:
+    """Return what is to be objected to a plan; None where it is accepted."""
+    name, id = f"Review plan {number}", f"{alert.id}/review-{number}"
+    with agent_task(name, agent="review", type="auto_ops", task_id=id) as task:
+        told = {"alert": alert.told(), "verdict": verdict, "plan": plan.text, "action": plan.action.says}
+        said = await model.ask(REVIEW, told, "verdict", "why")
+        is_accepted = said["verdict"].lower() == "accept"  # whatever else it says is no
+        task.result("plan", f"{plan.text} ({plan.action.name})")
+        task.result("review", f"{'accepted' if is_accepted else 'refused'}: {said['why']}")
+        return None if is_accepted else said["why"]
+
+
+async def run(alert: Alert, action: Action) -> str:
+    """Do it; return what it printed last. Raises `RuntimeError` when it fails."""
+    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": action.name}
+    with tracer.start_as_current_span(f"execute_tool {action.name}", attributes=attributes):
+        process = await asyncio.create_subprocess_exec(
+            *action.run,
+            env={**_environment(), "AUTO_OPS_ALERT": f"{alert.name}: {alert.summary}"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), _LONGEST)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise RuntimeError(f"{action.name} did not end within {_LONGEST} s and was killed") from None
+        text = output.decode(errors="replace").strip()[-_SHOWN:]
+        if process.returncode:
+            raise RuntimeError(f"{action.name} ended with {process.returncode}: {text}")
+        return text or "done"
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without what is ours: tokens and the database."""
+    ours = ("SPANPOST_", "OPENAI_", "OTEL_", "DATABASE_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}

@@ -1,0 +1,294 @@
+"""Alerts that look after themselves, as far as a person lets them: ``python auto_ops.py --once``, or without it as a daemon.
+
+Asks a spanpost gateway which alerts fire and has three agents look after each (`agents.py`): verdict, plan and the question whether
+it may be done appear in the alert's thread. Each alert is looked after once, however many of these run (`watermark.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import re
+import signal
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import stub_model
+from agents import Action, Alert, look_after
+from model import Model
+from watermark import LATE, TRIES, Watermark, Work
+
+import spanpost
+
+log = logging.getLogger("auto_ops")
+HERE = Path(__file__).parent
+#: Alerts that are looked after at once; and after how long the daemon tries again what failed, seconds.
+MOST, AGAIN = 4, 60.0
+#: What the database may raise while it is away.
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+class GatewayFailed(Exception):
+    """The gateway does not answer, or refuses."""
+
+
+class Gateway:
+    """The HTTP API of ``spanpost run``."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url, self._token = url.rstrip("/"), token
+
+    async def firing(self, since: datetime) -> list[tuple[Alert, datetime]]:
+        """Return the alerts that fire and began since, the oldest first."""
+        found: list[dict[str, Any]] = []
+        asked = {"type": "alert", "since": since.isoformat(), "limit": "200"}
+        while True:
+            page = await asyncio.to_thread(self._get, f"/api/tasks?{urllib.parse.urlencode(asked)}")
+            found += page["items"]
+            if page["next"] is None:
+                break
+            asked["cursor"] = page["next"]
+        fire = [one for one in found if one["ended_at"] is None and one["traceparent"] and one["started_at"]]
+        alerts = [
+            (
+                Alert(one["task_id"], one["name"] or "alert", one["action"] or "", one["traceparent"]),
+                datetime.fromisoformat(one["started_at"]),
+            )
+            for one in fire
+        ]
+        return sorted(alerts, key=lambda pair: pair[1])
+
+    async def is_over(self, alert: Alert) -> bool:
+        """Return whether an alert fires no more."""
+        told = await asyncio.to_thread(self._get, f"/api/tasks/{urllib.parse.quote(alert.id)}")
+        return told["ended_at"] is not None
+
+    def _get(self, path: str) -> dict[str, Any]:
+        headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self._url + path, headers=headers), timeout=30) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            what = "set SPANPOST_TOKEN to a token of desk.tokens" if error.code in (401, 403) else "look at its log"
+            raise GatewayFailed(f"the gateway answers {error.code}: {what}") from None
+        except (OSError, ValueError) as error:
+            raise GatewayFailed(f"the gateway at {self._url} does not answer: {error}") from None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is needed to look after alerts."""
+
+    gateway: Gateway
+    watermark: Watermark
+    model: Model
+    actions: Mapping[str, Action]
+    #: For how long people are asked, seconds.
+    wait: float
+    since: datetime | None
+    is_dry: bool = False
+
+    async def alerts(self) -> list[tuple[Alert, datetime]]:
+        """Return what there is to look after, the oldest first."""
+        since = self.since or await self.watermark.since() or datetime.now(UTC) - LATE
+        firing = await self.gateway.firing(since)
+        if not self.is_dry:
+            await self.watermark.over(since, [alert.id for alert, _ in firing])
+        return [(alert, at) for alert, at in firing if not await self.watermark.is_done(alert.id)]
+
+    async def look_after(self, alert: Alert, fired_at: datetime) -> bool:
+        """Look after one, unless that is done; False when it failed and is to be tried again."""
+        async with self.watermark.take(alert.id, fired_at) as work:
+            if work is None:
+                return True
+            if work.was_acting:
+                await work.done("stopped while acting: look what became of it")
+                log.error("%s: stopped while acting, which is not done twice: look what became of it", alert.id)
+                return True
+            log.info("%s: looked after (%s)", alert.id, alert.name)
+            return await self._work(alert, work)
+
+    async def _work(self, alert: Alert, work: Work) -> bool:
+        did = False
+
+        async def acting() -> None:
+            nonlocal did
+            await work.acting()
+            did = True
+
+        async def is_over() -> bool:
+            return await self.gateway.is_over(alert)
+
+        try:
+            outcome = await look_after(alert, self.model, self.actions, wait=self.wait, is_over=is_over, acting=acting)
+        except Exception as error:  # one alert's failure is not the others'
+            log.error("%s: %s: %s", alert.id, type(error).__name__, error)
+            if not did and work.tries < TRIES:
+                return False
+            outcome = f"failed: {type(error).__name__}"
+        await work.done(outcome)
+        log.info("%s: %s", alert.id, outcome)
+        return not outcome.startswith("failed")
+
+
+async def once(shift: Shift) -> bool:
+    """Look after what fires now; False when something failed."""
+    few = asyncio.Semaphore(MOST)
+
+    async def one(alert: Alert, fired_at: datetime) -> bool:
+        async with few:
+            return await shift.look_after(alert, fired_at)
+
+    return all(await asyncio.gather(*(one(*found) for found in await shift.alerts())))
+
+
+async def forever(shift: Shift, every: float) -> None:
+    """Look after what fires, until told to stop."""
+    under_way: set[str] = set()
+    running: set[asyncio.Task[None]] = set()
+    not_before: dict[str, float] = {}
+
+    async def one(alert: Alert, fired_at: datetime) -> None:
+        try:
+            if not await shift.look_after(alert, fired_at):
+                not_before[alert.id] = time.monotonic() + AGAIN
+        except AWAY as error:
+            log.warning("%s: the database cannot be used, it is taken up again: %s", alert.id, error)
+        finally:
+            under_way.discard(alert.id)
+
+    while True:
+        try:
+            for alert, fired_at in await shift.alerts():
+                is_due = time.monotonic() >= not_before.get(alert.id, 0.0)
+                if is_due and alert.id not in under_way and len(under_way) < MOST:
+                    under_way.add(alert.id)
+                    running.add(task := asyncio.create_task(one(alert, fired_at)))
+                    task.add_done_callback(running.discard)
+        except (GatewayFailed, *AWAY) as error:
+            log.warning("looked in vain, and will again: %s", error)
+        await asyncio.sleep(every)
+
+
+async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, Action]) -> int:
+    """Do what the options say; returns the exit code."""
+    watermark = await Watermark.open(options.database, makes_table=not options.dry_run)
+    try:
+        shift = Shift(Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since, options.dry_run)
+        if options.dry_run:
+            for alert, fired_at in await shift.alerts():
+                print(f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode("ascii", "replace").decode())
+            return 0
+        if options.once:
+            return 0 if await once(shift) else 1
+        log.info("looking every %g s", options.every)
+        daemon = asyncio.create_task(forever(shift, options.every))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, daemon.cancel)
+        try:
+            await daemon
+        except asyncio.CancelledError:
+            under_way = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in under_way:  # what is not done is taken up by the next that starts
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+        return 0
+    finally:
+        await watermark.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = read(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    if not options.dry_run:
+        try:
+            # The pipeline that sends what the agents emit, live, and brings people's answers; the agents know nothing of it.
+            spanpost.attach(endpoint=options.url)
+        except spanpost.ConfigError as error:
+            print(f"auto_ops: {error}", file=sys.stderr)
+            return 2
+    with ExitStack() as stack:
+        model = Model(stack.enter_context(stub_model.serving()), "stub") if options.stub else Model.of_environment()
+        try:
+            return asyncio.run(work(options, model, options.actions))
+        except GatewayFailed as error:
+            print(f"auto_ops: {error}", file=sys.stderr)
+        except (*AWAY, ValueError) as error:
+            print(f"auto_ops: the database cannot be used: {error}", file=sys.stderr)
+        finally:
+            spanpost.flush(10)
+    return 1
+
+
+def read(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options; ends the process with 2 where they are wrong."""
+    said = os.environ
+    parser = argparse.ArgumentParser(prog="auto_ops", description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--once", action="store_true", help="look after what fires now, and end; else a daemon")
+    add("--dry-run", action="store_true", help="print what would be looked after; nothing is asked, done or kept")
+    add("--since", type=_since, help="alerts that began since: 2h, 3d or 2026-03-01T12:00Z (default: where it left off, at first 1h)")
+    add("--every", type=_seconds, default=10.0, metavar="SECONDS", help="how often the daemon looks (10)")
+    add("--wait", type=_seconds, metavar="SECONDS", help="for how long people are asked (3600; with --once 300)")
+    add("--url", default=said.get("SPANPOST_URL") or "http://127.0.0.1:4318", help="the gateway (SPANPOST_URL)")
+    add("--database", default=said.get("DATABASE_URL"), help="a PostgreSQL for the watermark: spanpost's own (DATABASE_URL)")
+    add("--actions", type=_actions, default=str(HERE / "actions.toml"), help="what may be done (actions.toml)")
+    add("--stub", action="store_true", help="a model that answers by heart, instead of OPENAI_BASE_URL's")
+    options = parser.parse_args(arguments)
+    options.token = said.get("SPANPOST_TOKEN", "")
+    options.wait = options.wait or (300.0 if options.once else 3600.0)
+    if not options.database:
+        parser.error("no database: set DATABASE_URL to spanpost's, or give --database")
+    return options
+
+
+def _since(text: str) -> datetime:
+    if found := re.fullmatch(r"(\d{1,6})([smhd])", text):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
+        ago = timedelta(**{unit: int(found[1])})
+        return max(datetime.now(UTC) - min(ago, timedelta(days=3650)), datetime(1970, 1, 1, tzinfo=UTC))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 2h nor a time such as 2026-03-01T12:00Z") from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 30 * 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, more than 0 and at most 30 days")
+    return seconds
+
+
+def _actions(path: str) -> dict[str, Action]:
+    try:
+        listed = tomllib.loads(Path(path).read_text())
+        actions = {name: Action(name, str(one["says"]), tuple(map(str, one["run"]))) for name, one in listed.items()}
+        if not actions or not all(action.run for action in actions.values()):
+            raise ValueError("it needs at least one action, and each a command")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: {type(error).__name__}: {error}; see the actions.toml beside auto_ops.py") from None
+    return actions
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""examples/auto_ops: alerts of a real Alertmanager are looked after by three agents, in their threads, each once. About 20 s."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import yaml
+
+from spanpost.gateway import Gateway
+from spanpost.intake.tokens import hash_of, new_token
+from spanpost.settings import load
+from spanpost.testing.fake_slack import FakeSlack
+from tests.acceptance.prometheus import run_alertmanager
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres", "alertmanager"), pytest.mark.timeout(120)]
+#: Alice decides; the example only looks.
+ALICE, LOOKS = new_token(), new_token()
+EXAMPLE = ROOT / "examples" / "auto_ops"
+
+
+class OnCall:
+    """A gateway with an Alertmanager in front of it and a Slack behind, and what runs beside them."""
+
+    def __init__(self, gateway: Gateway, slack: FakeSlack, alertmanager: str, dsn: str, directory: Path) -> None:
+        self.gateway, self.slack, self.dsn, self.directory = gateway, slack, dsn, directory
+        self._alertmanager = alertmanager
+        self.processes: list[subprocess.Popen[str]] = []
+
+    async def alert(self, name: str, *, is_over: bool = False) -> None:
+        """Have Alertmanager told of an alert, and wait until its message stands."""
+        now = datetime.now(UTC)
+        said: dict[str, Any] = {
+            "startsAt": (now - timedelta(minutes=1)).isoformat(),
+            "labels": {"alertname": name, "severity": "critical"},
+            "annotations": {"summary": "db1 is full"},
+        }
+        if is_over:
+            said["endsAt"] = now.isoformat()
+        await self.send(f"http://{self._alertmanager}/api/v2/alerts", [said])
+        await self.until(lambda: any(("Resolved" if is_over else "Critical") + f" · {name}" in m["text"] for m in self.top()))
+
+    @staticmethod
+    async def send(url: str, body: Any) -> None:
+        headers = {"content-type": "application/json", "authorization": f"Bearer {ALICE}"}
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
+
+    async def ask(self, path: str) -> Any:
+        request = urllib.request.Request(f"{self.gateway.http_url}{path}", headers={"authorization": f"Bearer {LOOKS}"})
+
+        def get() -> Any:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+
+        return await asyncio.to_thread(get)
+
+    def run(self, *options: str) -> subprocess.Popen[str]:
+        """Start the example, with its stub of a model."""
+        kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("SPANPOST_", "OTEL_"))}
+        kept |= {
+            "PYTHONPATH": str(ROOT / "src"),
+            "SPANPOST_URL": self.gateway.http_url,
+            "SPANPOST_TOKEN": LOOKS,
+            "DATABASE_URL": self.dsn,
+        }
+        command = [sys.executable, str(EXAMPLE / "auto_ops.py"), "--stub", "--actions", str(self.actions), *options]
+        pipe = subprocess.PIPE
+        self.processes.append(subprocess.Popen(command, cwd=self.directory, env=kept, stdout=pipe, stderr=pipe, text=True))
+        return self.processes[-1]
+
+    async def ended(self, process: subprocess.Popen[str]) -> tuple[str, str]:
+        """Wait until it has ended well; return what it printed and what it logged."""
+        out, err = await asyncio.to_thread(process.communicate, timeout=60)
+        assert process.returncode == 0, err
+        return out, err
+
+    @property
+    def actions(self) -> Path:
+        """Actions that leave a line in a file."""
+        path = self.directory / "actions.toml"
+        command = 'echo "$AUTO_OPS_ALERT" >> acted; echo freed 21 GB'
+        path.write_text(
+            f"[restart]\nsays = 'Restart'\nrun = ['false']\n[clean-up]\nsays = 'Delete old logs'\nrun = ['sh', '-c', '{command}']\n"
+        )
+        return path
+
+    @property
+    def acted(self) -> list[str]:
+        path = self.directory / "acted"
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def row(self, name: str, such: str) -> None:
+        """Wait until the watermark's row of an alert is such."""
+        look = f"SELECT 1 FROM auto_ops o JOIN agent_tasks t ON t.task_id = o.alert WHERE t.name = '{name}' AND {such}"
+        end = time.monotonic() + 30
+        while not await self.rows(look):
+            assert time.monotonic() < end, await self.rows("SELECT * FROM auto_ops")
+            await asyncio.sleep(0.1)
+
+    async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return [tuple(row) for row in await connection.fetch(query)]
+        finally:
+            await connection.close()
+
+    def top(self) -> list[dict[str, Any]]:
+        return self.slack.workspace.channel("agents").top()
+
+    def thread(self, name: str) -> str:
+        """Return all that stands in the thread of an alert's message."""
+        [root] = [m for m in self.top() if name in m["text"]]
+        return json.dumps([root, *self.slack.workspace.channel("agents").replies(root["ts"])], default=str)
+
+    async def question(self) -> dict[str, Any]:
+        """Wait for the one question that is open, and for the task that it is of: it comes before the batch with that."""
+        end = time.monotonic() + 40
+        while not (found := (await self.ask("/api/approvals?state=open"))["items"]) or found[0]["agent_name"] is None:
+            assert time.monotonic() < end, (found, [p.poll() for p in self.processes])
+            await asyncio.sleep(0.1)
+        [one] = found
+        return dict(one)
+
+    async def decide(self, question: dict[str, Any], decision: str) -> None:
+        await self.send(f"{self.gateway.http_url}/api/approvals/{question['key']}/decision", {"decision": decision})
+
+    async def until(self, look: Callable[[], Any], seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not look():
+            assert time.monotonic() < end, self.slack.workspace.channel("agents").all()
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
+    async with AsyncExitStack() as stack:
+        slack = await stack.enter_async_context(FakeSlack())
+        settings = load(
+            database={"url": dsn}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
+            gateway={"http_port": 0, "grpc_port": -1}, metrics={"enabled": False},
+            desk={"tokens": [
+                {"name": "alice", "sha256": [hash_of(ALICE)], "roles": ["approver"]},
+                {"name": "auto_ops", "sha256": [hash_of(LOOKS)], "roles": ["viewer"]},
+            ]},
+        )  # fmt: skip
+        gateway = Gateway(settings)
+        await asyncio.to_thread(gateway.start)
+        try:
+            hook = {"url": f"{gateway.http_url}/alerts/alertmanager", "send_resolved": True}
+            route = {"receiver": "spanpost", "group_wait": "0s", "group_interval": "1s", "group_by": ["..."]}
+            config = {"route": route, "receivers": [{"name": "spanpost", "webhook_configs": [hook]}]}
+            alertmanager = stack.enter_context(run_alertmanager(directory, yaml.safe_dump(config)))
+            opened = OnCall(gateway, slack, alertmanager, dsn, directory)
+            try:
+                yield opened
+            finally:
+                for process in opened.processes:
+                    if process.poll() is None:
+                        process.kill()
+                    process.communicate()
+        finally:
+            await asyncio.to_thread(gateway.stop)
+
+
+async def test_an_alert_is_looked_after_in_its_thread_once(dsn: str, tmp_path: Path) -> None:
+    """Verdict, plans, reviews and the question stand in the alert's thread; what a person approved is run, once, whoever looks again.
+
+    A dry run does nothing; what is killed while it asks is taken up by the next under the same question; two at once do it once; of an
+    alert that is over meanwhile nothing is done, approved or not.
+    """
+    async with on_call(dsn, tmp_path) as there:
+        await there.alert("DiskFull")
+        out, _ = await there.ended(there.run("--dry-run"))
+        assert re.fullmatch(r"alert-\w+-\d+  [-\d]+ [:\d]+  DiskFull: db1 is full\n", out)
+        assert await there.rows("SELECT to_regclass('auto_ops')") == [(None,)]
+
+        killed = there.run("--once")
+        asked = await there.question()
+        assert (asked["question"], asked["agent_name"]) == ("Delete old logs, because of DiskFull?", "fix")
+        assert "old logs fill the disk" in asked["detail"]
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        left = "INSERT INTO auto_ops (alert, fired_at, taken_at) VALUES ('gone', now() - interval '3h', now() - interval '2h')"
+        await there.rows(left)
+
+        daemon = there.run("--every", "0.5")
+        await there.row("DiskFull", "tries = 2")
+        await there.ended(there.run("--once", "--since", "2h"))  # the daemon is at it
+        assert (await there.question())["key"] == asked["key"]
+        assert there.acted == []
+        await there.decide(asked, "approve")
+        await there.row("DiskFull", "outcome = 'done' AND tries = 2")
+        assert there.acted == ["DiskFull: db1 is full"]
+
+        await there.alert("Slow")
+        asked = await there.question()
+        await there.alert("Slow", is_over=True)
+        await there.decide(asked, "approve")
+        await there.row("Slow", "outcome = 'the alert was over'")
+        daemon.terminate()
+        await there.ended(daemon)
+        assert await there.rows("SELECT outcome FROM auto_ops WHERE alert = 'gone'") == [("over before it was done",)]
+        assert (await there.ended(there.run("--dry-run")))[0] == ""
+        assert there.acted == ["DiskFull: db1 is full"]
+
+        said = (
+            "DiskFull: old logs fill the disk",
+            "Restart the service (restart)",
+            "refused: A restart frees nothing",
+            "Delete what is older than a week, and leave the service alone (clean-up)",
+            "accepted: It removes the cause",
+            "Delete old logs, because of DiskFull?",
+            "Approved",
+            "freed 21 GB",
+        )
+        await there.until(lambda: not [one for one in said if one not in there.thread("DiskFull")])
+        assert len(there.top()) == 2
+
+
+async def test_after_three_refusals_a_person_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked and nothing is done about plans that review refuses; after three it ends."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    agents = importlib.import_module("agents")
+    asked: list[str] = []
+
+    class Refuses:
+        async def ask(self, role: str, told: dict[str, Any], *wanted: str) -> dict[str, str]:
+            asked.append(role)
+            return {
+                "verdict": "accept, but",
+                "plan": f"plan with {len(told.get('objections', ()))}",
+                "action": "restart",
+                "why": "no",
+            }
+
+    async def never() -> bool:
+        raise AssertionError
+
+    alert = agents.Alert("a", "DiskFull", "", f"00-{1:032x}-{1:016x}-01")
+    actions = {"restart": agents.Action("restart", "Restart", ("false",))}
+    outcome = await agents.look_after(alert, Refuses(), actions, wait=1, is_over=never, acting=never)
+    assert outcome == "no plan was accepted"
+    assert asked == [agents.ANALYSIS, *[agents.FIX, agents.REVIEW] * 3]

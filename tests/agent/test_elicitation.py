@@ -1,0 +1,205 @@
+"""What an MCP server asks of people, by the protocol's own client and server, answered in the process that follows the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from mcp import Client, types
+from mcp.server.mcpserver import Context, Elicit, ElicitationResult, MCPServer, Resolve
+from opentelemetry.sdk.trace import TracerProvider
+from pydantic import BaseModel
+
+import spanpost
+from spanpost.agent import agent_task
+from spanpost.agent.adapters.mcp import COMMENT, Elicitation
+from spanpost.domain.interventions import ApprovalRow
+
+hotel = MCPServer("hotel")
+
+
+class Agreed(BaseModel):
+    agreed: bool
+
+
+class Room(BaseModel):
+    room: Literal["garden", "street"]
+    nights: int = 1
+
+
+class Guest(BaseModel):
+    age: int
+
+
+def which(city: str) -> Elicit[Room]:
+    return Elicit(f"Which room in {city}?", Room)
+
+
+@hotel.tool()
+async def choose(city: str, room: Annotated[ElicitationResult[Room], Resolve(which)]) -> str:
+    return f"{room.data.room}, {room.data.nights}" if room.action == "accept" else room.action
+
+
+@hotel.tool()
+async def book(city: str, ctx: Context) -> str:
+    told = await ctx.elicit(f"Book in {city}?", Agreed)
+    return str(told.data.agreed) if told.action == "accept" else told.action
+
+
+@hotel.tool()
+async def check_in(ctx: Context) -> str:
+    told = await ctx.elicit("How old is the guest?", Guest)
+    return str(told.data.age) if told.action == "accept" else told.action
+
+
+@hotel.tool()
+async def pay(ctx: Context) -> str:
+    return (await ctx.elicit_url("Pay the room", "https://pay.example/7", "pay-7")).action
+
+
+@hotel.tool()
+async def hear(ctx: Context) -> str:
+    told = await ctx.session.elicit_form("Book it?", {"type": "object", "properties": {}})
+    return f"{told.action}: {(told.meta or {}).get(COMMENT)}"
+
+
+@pytest.fixture
+def provider() -> TracerProvider:
+    return TracerProvider()
+
+
+@pytest.fixture
+def pipeline(provider: TracerProvider, clean_environment: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[spanpost.Pipeline]:
+    monkeypatch.setattr("opentelemetry.trace.get_tracer", lambda name, *_, **__: provider.get_tracer(name))
+    pipeline = spanpost.attach(tracer_provider=provider)
+    yield pipeline
+    pipeline.shutdown()
+
+
+Say = Callable[[ApprovalRow], tuple[str, str]]
+
+
+async def asked(pipeline: spanpost.Pipeline) -> ApprovalRow:
+    """Wait until something is asked."""
+    changed = threading.Event()
+
+    def look() -> ApprovalRow:
+        pipeline.ask(pipeline.ledger.listen(lambda _: changed.set()))
+        while not (rows := pipeline.questions()):
+            assert changed.wait(20)
+            changed.clear()
+        return rows[0]
+
+    return await asyncio.to_thread(look)
+
+
+async def answering(pipeline: spanpost.Pipeline, work: Awaitable[str], *answers: str) -> tuple[str, list[ApprovalRow]]:
+    """Let a person answer what is asked, in this order; return what the work came to, and the questions."""
+    seen: list[ApprovalRow] = []
+
+    async def person() -> None:
+        for answer in answers:
+            seen.append(row := await asked(pipeline))
+            decision, _, comment = answer.partition(" ")
+            await asyncio.to_thread(pipeline.decide, row.approval_id, decision, by="alice", comment=comment)
+
+    _, told = await asyncio.gather(person(), work)
+    return told, seen
+
+
+async def called(elicitation: Elicitation, tool: str, *, mode: str = "legacy", task: str | None = "trip-1", **said: Any) -> str:
+    """Call a tool of the server as an agent does that is at work on a task."""
+    async with agent_task("Trip", task_id=task), Client(hotel, mode=mode, elicitation_callback=elicitation) as client:
+        result = await client.call_tool(tool, said)
+        return str(result.structured_content["result"] if result.structured_content else result)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize(
+    ("answer", "told"), [("street", "street, 1"), ("garden nights: 3", "garden, 3"), ("decline rain", "decline")]
+)
+async def test_a_choice(pipeline: spanpost.Pipeline, mode: str, answer: str, told: str) -> None:
+    """A choice is made by its option, in the protocol's older and in its newer form; beside the options one may decline."""
+    heard, [row] = await answering(pipeline, called(Elicitation("hotel"), "choose", mode=mode, city="Oslo"), answer)
+    assert (row.question, row.options) == ("Which room in Oslo?", ("garden", "street", "decline"))
+    assert "asked by the MCP server hotel" in row.detail
+    assert heard == told
+
+
+async def test_the_model_is_told_who_refused(pipeline: spanpost.Pipeline) -> None:
+    """Approved is True; denied is a decline, and what the person said is there for the model once."""
+    elicitation = Elicitation("hotel", risk="costs money")
+    heard, [row] = await answering(pipeline, called(elicitation, "book", city="Oslo"), "approve")
+    assert (heard, row.risk, row.options, elicitation.refusals()) == ("True", "costs money", (), [])
+    heard, _ = await answering(pipeline, called(elicitation, "book", city="Rome"), "deny too dear")
+    assert (heard, elicitation.refusals(), elicitation.refusals()) == ("decline", ["Denied by alice: too dear"], [])
+
+
+async def test_a_server_may_read_the_comment(pipeline: spanpost.Pipeline) -> None:
+    """The words of the answer go with it to a server that looks for them; the name of who said them does not."""
+    heard, _ = await answering(pipeline, called(Elicitation("hotel"), "hear"), "deny too dear")
+    assert heard == "decline: too dear"
+
+
+async def test_an_answer_that_does_not_fit_is_asked_again(pipeline: spanpost.Pipeline) -> None:
+    """Who approves without what is asked for is told why, and asked again until it fits."""
+    heard, rows = await answering(pipeline, called(Elicitation("hotel"), "check_in"), "approve", "approve old", "approve 41")
+    assert heard == "41"
+    assert [row.detail.splitlines()[0] for row in rows] == [
+        "asked by the MCP server hotel",
+        "The answer was not taken: age: nothing was said of it in the comment",
+        "The answer was not taken: age: 'old' is not a whole number",
+    ]
+
+
+async def test_an_address_is_shown_and_never_opened(pipeline: spanpost.Pipeline) -> None:
+    """A person reads the whole address, and agrees to open it by hand or not."""
+    heard, [row] = await answering(pipeline, called(Elicitation("hotel"), "pay"), "approve")
+    assert heard == "accept"
+    assert "https://pay.example/7" in row.detail.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("then", "action", "words"),
+    [
+        ("expire", "cancel", "Nobody decided in time. This is no refusal: the call was not made because nobody answered."),
+        ("deny", "decline", "Denied"),
+    ],
+)
+async def test_a_time_that_is_over(pipeline: spanpost.Pipeline, then: Any, action: str, words: str) -> None:
+    """Nobody's answer is a cancel, not a decline, and the model is told so; a denial where the question asks for that."""
+    elicitation = Elicitation("hotel", expires_in=0.1, at_expiry=then)
+    assert await called(elicitation, "book", city="Oslo") == action
+    assert elicitation.refusals() == [words]
+
+
+async def test_a_task_that_began_anew(pipeline: spanpost.Pipeline) -> None:
+    """What was decided is there when the task is run again and asks; a second question in the same words is its own."""
+    await answering(pipeline, called(Elicitation("hotel"), "book", city="Oslo"), "approve")
+    elicitation = Elicitation("hotel")
+    assert await called(elicitation, "book", city="Oslo") == "True"
+    again, rows = await answering(pipeline, called(elicitation, "book", city="Oslo"), "deny")
+    assert (again, len(rows)) == ("decline", 1)
+    other, rows = await answering(pipeline, called(Elicitation("hotel"), "book", task="trip-2", city="Oslo"), "deny")
+    assert (other, len(rows)) == ("decline", 1)
+
+
+async def test_without_a_task_id_nobody_else_s_answer_counts(pipeline: spanpost.Pipeline) -> None:
+    """Where nothing tells one run from another each question is asked anew; a name of the agent's own makes it one decision."""
+    for answer, told in (("approve", "True"), ("deny", "decline")):
+        heard, _ = await answering(pipeline, called(Elicitation("hotel"), "book", task=None, city="Oslo"), answer)
+        assert heard == told
+    named = Elicitation("hotel", name=lambda params: f"booking 7 {params.message}")
+    await answering(pipeline, called(named, "book", task=None, city="Oslo"), "approve")
+    assert await called(named, "book", task=None, city="Oslo") == "True"
+
+
+async def test_nobody_can_be_asked(clean_environment: Path) -> None:
+    """Without a pipeline and a gateway the server is told that nobody can be asked, and not why."""
+    answer = await Elicitation("hotel")(None, types.ElicitRequestFormParams(message="Book?", requested_schema={}))
+    assert isinstance(answer, types.ErrorData)
+    assert answer.message == "nobody can be asked just now"
