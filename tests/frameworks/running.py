@@ -18,15 +18,15 @@ PATIENCE = 60
 
 
 class Message:
-    """One call of Slack's Web API: the line that a notification shows, and all that is written."""
+    """One call of Slack's Web API: the line that a notification shows, and all that is written; empty where it writes nothing."""
 
     def __init__(self, line: str) -> None:
         call = json.loads(line)
         arguments = call["arguments"]
         self.is_new = call["method"] == "chat.postMessage"
-        self.text: str = arguments["text"]
+        self.text: str = arguments.get("text", "")
         self.is_news = "thread_ts" in arguments
-        self.words = list(_words([arguments["blocks"], arguments["attachments"]]))
+        self.words = list(_words([arguments.get("blocks"), arguments.get("attachments")]))
 
     def __repr__(self) -> str:
         return f"{'  ' if self.is_news else ''}{self.text} {self.words}"
