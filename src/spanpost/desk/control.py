@@ -11,10 +11,11 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote
 
+from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, read_body, until_hung_up
 from spanpost.desk.answers import Answers, Unknown
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.fold.mend import mend_value
@@ -32,10 +33,6 @@ _NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
 _TOKEN: Final = re.compile(r"^(access_?token|token|api_?key|authorization|auth)$", re.IGNORECASE)
 #: Codes of google.rpc.
 _INVALID, _NOT_FOUND, _DENIED, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 5, 7, 12, 14, 16
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Knows(Protocol):
@@ -131,9 +128,12 @@ class ControlHttp:
             raise _Refused(405, _UNIMPLEMENTED, "it takes POST", allow="POST")
         _query(scope)
         tenant = self._tenant(headers.get("authorization"))
-        body = await _body(receive)
-        if body is None:
+        try:
+            body = await read_body(receive, _MOST_BODY)
+        except HungUp:
             return None
+        except TooLong:
+            raise _Refused(413, _INVALID, f"it is longer than {_MOST_BODY} bytes: send fewer attributes") from None
         try:
             asked = json.loads(body)
             ref, attributes = asked.get("ref", ""), asked.get("attributes", {})
@@ -161,7 +161,7 @@ class ControlHttp:
         told_to_go = asyncio.Event()
         own[told_to_go] = None
         answer = asyncio.ensure_future(ask(wait))
-        ends = [asyncio.ensure_future(_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
+        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
         try:
             await asyncio.wait({answer, *ends}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
@@ -184,27 +184,6 @@ class ControlHttp:
         longest = next(iter(self._waiting[most]))
         del self._waiting[most][longest]
         longest.set()
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """Return a body, None where the sender hung up."""
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        part = message.get("body") or b""
-        size += len(part)
-        if size > _MOST_BODY:
-            raise _Refused(413, _INVALID, f"it is longer than {_MOST_BODY} bytes: send fewer attributes")
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _query(scope: Scope) -> dict[str, str]:

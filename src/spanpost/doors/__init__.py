@@ -7,21 +7,18 @@ room adds a module here and touches no other.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from spanpost.asgi import Application, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from spanpost.intake.tokens import Doorkeeper
     from spanpost.pipeline import Pipeline
     from spanpost.settings import Settings
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):

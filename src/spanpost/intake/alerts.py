@@ -12,11 +12,12 @@ import json
 import logging
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, drain, read_body
 from spanpost.domain.alerts import Alert
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.fold.alerts import ALERTMANAGER, GRAFANA, Unreadable, alerts_of, read
@@ -35,10 +36,6 @@ MOST_BODY: Final = 8 * 1024 * 1024
 MOST: Final = 4
 #: Seconds after which what is left of a request is left to its repeat: senders wait ten.
 LONGEST: Final = 8.0
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Takes(Protocol):
@@ -62,10 +59,6 @@ class _Refused(Exception):
         self.headers = headers
 
 
-class _Gone(Exception):
-    """The sender closed the connection."""
-
-
 class AlertsHttp:
     """The application. `base` is where links without a host lead: Grafana."""
 
@@ -83,7 +76,7 @@ class AlertsHttp:
         extra: dict[str, str] = {}
         try:
             status, told = 200, await self._answer(scope, receive)
-        except _Gone:
+        except HungUp:
             return
         except _Refused as refused:
             status, told, extra = refused.status, {"error": str(refused)}, refused.headers
@@ -174,18 +167,13 @@ def _tenant(given: object) -> str:
 
 
 async def _body(receive: Receive) -> tuple[bytes, bool]:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise _Gone
-        part = message.get("body") or b""
-        if size <= MOST_BODY:
-            parts.append(part)
-        size += len(part)
-        if not message.get("more_body"):
-            return b"".join(parts), size <= MOST_BODY
+    """Return a body, or what is kept of one that is too large, and whether it is whole."""
+    try:
+        return await read_body(receive, MOST_BODY), True
+    except TooLong as error:
+        if error.has_more:
+            await drain(receive)
+        return error.begun, False
 
 
 async def take_each(alerts: Sequence[Alert], take: Callable[[Alert], Awaitable[bool]], until: float) -> list[bool]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, NamedTuple, Protocol
 
+from spanpost.asgi import Receive, Scope, Send
 from spanpost.intake import answers
 from spanpost.intake.decoded import Undecodable
 from spanpost.intake.encodings import TooLarge, UnknownEncoding, known
@@ -23,9 +24,6 @@ from spanpost.intake.tokens import Doorkeeper
 log = logging.getLogger("spanpost.gateway")
 _seldom = Seldom(log)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PATHS: Final = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
 _PROTOBUF: Final = "application/x-protobuf"

@@ -10,8 +10,9 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, Response
 
+from spanpost.asgi import Receive, Scope, Send
 from spanpost.desk.api import acts, events, oidc, tasks, views
-from spanpost.desk.api.errors import ALWAYS, Guarded, Receive, Scope, Send, handle_errors
+from spanpost.desk.api.errors import ALWAYS, Guarded, handle_errors
 from spanpost.desk.api.parts import Parts
 
 PREFIX = "/api/"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -11,14 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from spanpost.asgi import Receive, Scope, Send
 from spanpost.desk.api.shapes import Error
 from spanpost.domain.errors import LedgerUnavailable
 
 log = logging.getLogger("spanpost.desk")
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: Bytes of a request's body.
 LONGEST_BODY: Final = 64 * 1024

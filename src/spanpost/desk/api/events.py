@@ -13,10 +13,11 @@ from fastapi import APIRouter, Header, Query
 from pydantic import Field
 from starlette.responses import Response
 
+from spanpost.asgi import Receive, Scope, Send, until_hung_up
 from spanpost.desk.api.asking import TaskWords, Word, uid_of
 from spanpost.desk.api.callers import Caller
 from spanpost.desk.api.cursors import position_of, position_text
-from spanpost.desk.api.errors import INVALID, NOT_FOUND, Receive, Refused, Scope, Send
+from spanpost.desk.api.errors import INVALID, NOT_FOUND, Refused
 from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.parts import TheParts, Who
 from spanpost.desk.api.stream import Hub
@@ -96,7 +97,7 @@ class Stream(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             telling = asyncio.ensure_future(self._tell(send))
-            gone = asyncio.ensure_future(_hung_up(receive))
+            gone = asyncio.ensure_future(until_hung_up(receive))
             try:
                 await asyncio.wait({telling, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if telling.done():
@@ -113,11 +114,6 @@ class Stream(Response):
             async with asyncio.timeout(_STUCK):
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class Following:

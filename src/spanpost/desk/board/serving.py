@@ -8,13 +8,15 @@ Nothing here is secret and nothing is anybody's: who may see what is decided by 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+
+from spanpost.asgi import Receive, Scope, Send
 
 PREFIX: Final = "/board/"
 _STATIC: Final = f"{PREFIX}static/"
@@ -43,10 +45,6 @@ HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 )
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Part(msgspec.Struct, frozen=True):

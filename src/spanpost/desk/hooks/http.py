@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, read_body
 from spanpost.desk.base import Watches
 from spanpost.desk.hooks.base import Hall, Provider
 from spanpost.desk.hooks.reading import document_of
@@ -20,9 +21,6 @@ from spanpost.fold.ids import named
 from spanpost.fold.templates import render
 
 log = logging.getLogger("spanpost.desk")
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PREFIX: Final = "/hooks/"
 #: Headers that are kept with a request: their number, and characters of each.
@@ -35,10 +33,6 @@ _TOLD: Final[Mapping[str, str]] = {
     "too_old": "the request was made more than five minutes ago, or in the future: check both clocks",
     "signature": "no signature is right: check the secret, and that nothing between changes the body",
 }
-
-
-class _Gone(Exception):
-    """The sender closed the connection."""
 
 
 class _Answer(Exception):
@@ -74,7 +68,7 @@ class HooksHttp:
             told: dict[str, Any] = {"status": word, "id": str(id)}
             if taken is Taken.REPLAYED:
                 told = _error("replayed", "the very same request was heard before")
-        except _Gone:
+        except HungUp:
             return
         except _Answer as answer:
             status, word, told = answer.status, answer.code, _error(answer.code, answer.message)
@@ -134,19 +128,10 @@ class HooksHttp:
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) > self.max_body:
             raise too_large
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise _Gone
-            part = message.get("body") or b""
-            size += len(part)
-            if size > self.max_body:
-                raise too_large
-            parts.append(part)
-            if not message.get("more_body"):
-                return b"".join(parts)
+        try:
+            return await read_body(receive, self.max_body)
+        except TooLong:
+            raise too_large from None
 
 
 def _headers(given: Any) -> dict[str, str]:

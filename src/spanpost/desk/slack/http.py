@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
+from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, read_body
 from spanpost.desk.base import Hall, Watches
 from spanpost.desk.slack import guard
 from spanpost.desk.slack.answering import Answered
@@ -18,17 +19,10 @@ from spanpost.desk.slack.payloads import FORM, JSON, decode
 from spanpost.domain.errors import LedgerUnavailable
 
 log = logging.getLogger("spanpost.desk")
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 PATH: Final = "/slack/events"
 #: What the look for a replay may take of the time for an answer, seconds.
 _LOOK: Final = 0.5
-
-
-class _Gone(Exception):
-    """The sender closed the connection."""
 
 
 class SlackHttp:
@@ -44,7 +38,7 @@ class SlackHttp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._answer(scope, receive)
-        except _Gone:
+        except HungUp:
             return
         except Refused as refused:
             answer = Answered(status=refused.status, word=refused.why)
@@ -102,16 +96,7 @@ async def _body(headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
     for name, value in headers:
         if name.lower() == b"content-length" and value.isdigit() and int(value[:20]) > guard.MOST_BODY:
             raise Refused(413, "too_large")
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise _Gone
-        part = message.get("body") or b""
-        size += len(part)
-        if size > guard.MOST_BODY:
-            raise Refused(413, "too_large")
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
+    try:
+        return await read_body(receive, guard.MOST_BODY)
+    except TooLong:
+        raise Refused(413, "too_large") from None
