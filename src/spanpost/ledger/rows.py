@@ -125,11 +125,12 @@ def task_rows(tasks: Sequence[Task]) -> str:
     """Return the parameter of `UPSERT_TASKS`; integers that no column holds are cut to the nearest that it does."""
     found = []
     for task in tasks:
-        shown = task
+        said = _what_is_said(task)
+        document = _pack(said)
         if max(filter(None, _counts_of(task)), default=0) > _INT64:
-            shown = msgspec.structs.replace(task, **{f: _INT64 for f in _COUNTS if (getattr(task, f) or 0) > _INT64})
+            said.update([(f, _INT64) for f in _COUNTS if (said.get(f) or 0) > _INT64])
         # The row as it is, and the document after it: one object with one field more.
-        found.append(_json(_what_is_said(shown))[:-1] + b',"doc":' + _json(_pack(_what_is_said(task))) + b"}")
+        found.append(_json(said)[:-1] + b',"doc":' + _json(document) + b"}")
     return (b"[" + b",".join(found) + b"]").decode()
 
 
