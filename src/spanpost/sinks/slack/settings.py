@@ -6,7 +6,6 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -14,6 +13,7 @@ from spanpost.sinks.fields import FIELDS
 from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
 from spanpost.sinks.slack import links
 from spanpost.sinks.slack.budgets import Rates
+from spanpost.urls import http_url
 
 _RATES = Rates()
 
@@ -146,16 +146,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     @field_validator("base_url")
     @classmethod
     def _leads_somewhere(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            parts.port  # noqa: B018  (raises for a port that is none)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError("must begin with https:// (or http:// for an emulator) and name a host")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("must hold no user or password")
-        return value if value.endswith("/") else f"{value}/"
+        return http_url(value, is_bare=True) + "/"
 
     @field_validator("workspaces")
     @classmethod
