@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,10 +51,8 @@ def test_urls_are_refused(given_url: str, options: dict[str, bool], says: str) -
 @given(st.text())
 def test_any_text_is_answered(text: str) -> None:
     """Whatever is written is a URL with a host, or refused with `ValueError`."""
-    try:
-        assert "://" in http_url(text)
-    except ValueError as refused:
-        assert str(refused)
+    with suppress(ValueError):
+        assert http_url(text).partition("://")[0].lower() in ("http", "https")
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "0.0.0.0", "::", "localhost.example", "127.0.0.1.example", ""])
