@@ -64,7 +64,7 @@ def test_links_lead_somewhere() -> None:
 
 def test_every_page_is_in_the_index() -> None:
     """Whoever begins at docs/README.md comes to every page, but for the runbooks, which alerts lead to."""
-    linked = {target for target in re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text())}
+    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text()))
     pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"}
     assert pages <= linked
 
