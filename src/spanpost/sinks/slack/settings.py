@@ -13,6 +13,7 @@ from spanpost.sinks.fields import FIELDS
 from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
 from spanpost.sinks.slack import links
 from spanpost.sinks.slack.budgets import Rates
+from spanpost.tongues import Language
 from spanpost.urls import http_url
 
 _RATES = Rates()
@@ -89,6 +90,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         default="milestones",
         description="How much is told in threads where no route says. `live`: everything that was told; `milestones`: steps, each fifth "
         "of the progress, artifacts, warnings, errors, questions, alerts, ends; `final`: questions, alerts and ends, and no message before; `mute`: nothing.",
+    )
+    language: Language = Field(
+        default="en",
+        description="What spanpost itself says is said in it where no route says: `en` (English) or `ko` (Korean). Agents' own words stay "
+        "as they are.",
     )
     workspaces: dict[str, WorkspaceSettings] = Field(
         default={},
@@ -185,7 +191,9 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
 
     def route_defaults(self) -> RouteDefaults:
         """Return what holds where a route does not say it."""
-        return RouteDefaults(mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run)
+        return RouteDefaults(
+            mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run, language=self.language
+        )
 
     @property
     def patience(self) -> timedelta:
