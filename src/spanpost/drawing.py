@@ -31,9 +31,8 @@ class Drawing:
         return await self._pipeline.ledger.browse.task(tenant, ref)
 
     async def curve(self, task_uid: UUID) -> list[Point]:
-        """Return how full the context was, oldest first; nothing where no audit rows are kept."""
-        curves = getattr(self._pipeline.ledger, "curves", None)
-        return await curves.of(task_uid) if curves is not None else []
+        """Return how full the context was, oldest first."""
+        return await self._pipeline.ledger.curves.of(task_uid)
 
     async def message(self, task: Task) -> dict[str, Any]:
         """Return a task's message, and its thread, as the arguments that Slack would get: hidden is what the settings hide there."""

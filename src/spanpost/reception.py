@@ -14,9 +14,9 @@ from spanpost.desk.who import Rule, Rules
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, Question, TaskFilter, TaskKey
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Verdict
-from spanpost.domain.readings import Approval
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.fold.approvals import approval_of
 from spanpost.plugins import Group
 from spanpost.settings import Settings
 from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
@@ -257,19 +257,7 @@ class LedgerHall:
         task = await self._ledger.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
-        approval = None
-        if row is not None:
-            approval = Approval(
-                id=row.approval_id,
-                question=row.question,
-                detail=row.detail,
-                options=row.options,
-                risk=row.risk,
-                decision=row.decision,
-                by=row.by,
-                comment=row.comment,
-                key=row.key,
-            )
+        approval = approval_of(row) if row is not None else None
         # Of a letter whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
         # A button in a message of ours was put there by us.
         is_there = message.is_ours
