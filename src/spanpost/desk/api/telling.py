@@ -127,7 +127,8 @@ def _question(task: Task) -> str | None:
 def _failure(task: Task) -> str | None:
     if task.error is None or task.status != ERROR:
         return None
-    return line(": ".join(part for part in (task.error.type, task.error.message) if part), _SHORT) or None
+    kind, message = task.error.type, task.error.message
+    return line(message if message.startswith(kind) else ": ".join(part for part in (kind, message) if part), _SHORT) or None
 
 
 def asked_json(question: Question, acts: Iterable[str]) -> dict[str, Any]:
