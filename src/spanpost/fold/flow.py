@@ -165,7 +165,7 @@ class Amount(NamedTuple):
             return self
         plain, slotted, barred, tools, model, others = self
         o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
-        if (others or o_others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO):
+        if o_others or ((others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)):
             model, others = _mixed(self, other, minus)
         return _tuple(
             Amount,
@@ -183,7 +183,7 @@ class Amount(NamedTuple):
         """Return the sum."""
         plain, slotted, barred, tools, model, others = self
         o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
-        if (others or o_others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO):
+        if o_others or ((others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)):
             model, others = _mixed(self, other, plus)
         return _tuple(
             Amount,
