@@ -11,11 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from spanpost.tongues import english, korean
 from spanpost.tongues.phrases import Phrase
 
 #: What settings call a language.
 Language: TypeAlias = Literal["en", "ko"]
+
+
+class Saying(msgspec.Struct, frozen=True):
+    """A phrase with its values, which may be phrases themselves: said later, in whatever language."""
+
+    key: str
+    values: Mapping[str, Saying | str] = {}
 
 
 class Tongue:
@@ -31,6 +40,12 @@ class Tongue:
         if not isinstance(phrase, str):
             phrase = phrase[values.get("n") != 1]
         return phrase.format_map(values)
+
+    def tell(self, saying: Saying | str) -> str:
+        """Return a phrase that was made before; somebody else's text as it is."""
+        if isinstance(saying, str):
+            return saying
+        return self.say(saying.key, **{name: self.tell(value) for name, value in saying.values.items()})
 
     def word(self, key: str, otherwise: str) -> str:
         """Return a phrase without placeholders; of a key that no catalogue has, what is given for it."""

@@ -46,7 +46,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "figure.tokens": ("{n} token", "{n} tokens"),
     "figure.tokens_in": "{tokens} in",
     "figure.tokens_out": "{tokens} out",
-    "figure.agents": ("{n} agent", "{n} agents"),
     "figure.agents_at_work": ("{open} of {n} agent at work", "{open} of {n} agents at work"),
     "figure.agents_done": ("{n} agent done", "{n} agents done"),
     "figure.failed": "{n} failed",

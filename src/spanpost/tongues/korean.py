@@ -49,7 +49,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "figure.tokens": "토큰 {n}개",
     "figure.tokens_in": "입력 {tokens}",
     "figure.tokens_out": "출력 {tokens}",
-    "figure.agents": "에이전트 {n}개",
     "figure.agents_at_work": "에이전트 {n}개 중 {open}개 작업 중",
     "figure.agents_done": "에이전트 {n}개 완료",
     "figure.failed": "{n}개 실패",
