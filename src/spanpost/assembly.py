@@ -127,6 +127,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         fallback=defaults.fallback if said.fallback is None else said.fallback,
         shows_content=defaults.shows_content if said.content is None else said.content,
         is_dry=said.dry_run or defaults.is_dry,
+        language=said.language or defaults.language,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from spanpost.domain.interventions import Intervention, Verdict
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import approval_of
+from spanpost.plugins import Group
 from spanpost.settings import Settings
 from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
 
@@ -101,20 +101,12 @@ def slack_of(settings: Settings) -> SlackSettings | None:
 
 def resolvers_of(room: DeskSettings) -> dict[str, Resolver]:
     """Load the resolvers that rules name. Raises `ConfigError`."""
+    group = Group(RESOLVERS, "desk.rules: resolver", "docs/how-to/answer-from-slack.md")
     found: dict[str, Resolver] = {}
     for name in sorted({rule.resolver for rule in room.rules if rule.resolver}):
-        entries = [entry for entry in entry_points(group=RESOLVERS) if entry.name == name]
-        if len(entries) != 1:
-            why = "not installed" if not entries else "brought by several packages"
-            raise ConfigError(f"desk.rules: resolver {name!r} is {why}; install the one package that has it (group {RESOLVERS})")
-        try:
-            resolver = entries[0].load()
-        except Exception as error:
-            raise ConfigError(
-                f"desk.rules: resolver {name!r} cannot be loaded: {type(error).__name__}; upgrade its package"
-            ) from error
+        resolver = group.load(name)
         if not callable(resolver):
-            raise ConfigError(f"desk.rules: resolver {name!r} cannot be called; it takes a Question and returns an Answer")
+            raise group.refusal(name, "it cannot be called; it takes a Question and returns an Answer")
         found[name] = resolver
     return found
 
