@@ -28,7 +28,7 @@ from spanpost.domain.fleet import Fleet
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
-from spanpost.domain.spend import Limits, Spent
+from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -50,6 +50,7 @@ from spanpost.ledger import (
     rows,
     spend,
     transactions,
+    usage,
 )
 from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
@@ -122,6 +123,7 @@ class PostgresLedger(People, Alerts):
         self._jitter = jitter
         self._months_due = 0.0
         self._has_turn = False
+        self._begun: usage.Begun = set()
         self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
@@ -399,7 +401,10 @@ class PostgresLedger(People, Alerts):
 
         The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
         """
-        passed = await spend.keep(connection, folded.growths, self.rules.budgets, now) if folded.growths else []
+        growths, budgets = folded.growths, self.rules.budgets
+        passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
+        if folded.used:
+            await usage.keep(connection, folded.used)
         if not passed:
             return recorded
         return recorded.plus(await self._take_locked(connection, walk.prepare(passed), locked, now, asks_all=False))
@@ -620,9 +625,13 @@ class PostgresLedger(People, Alerts):
 
         return await self._run(work)
 
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return what a task's calls came to that have settled, by model."""
+        return await self._run(lambda c: usage.of(c, task_uid))
+
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from."""
-        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task)) if self.rules.budgets else []
+        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task, self._begun)) if self.rules.budgets else []
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent of budgets."""
