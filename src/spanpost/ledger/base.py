@@ -36,6 +36,7 @@ from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.paces import Bucket, Closed
+from spanpost.ledger.installing import Installations
 
 __all__ = [
     "Alerted",
@@ -224,6 +225,11 @@ class Ledger(Protocol):
     @property
     def browse(self) -> Browses:
         """What it answers those who look."""
+        ...
+
+    @property
+    def installations(self) -> Installations:
+        """The apps that people installed in workspaces."""
         ...
 
     async def open(self) -> None:

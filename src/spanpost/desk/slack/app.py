@@ -28,8 +28,9 @@ from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack import spoken as spoken_in
 from spanpost.desk.slack.answering import Answered, Heard, answer, first_line, update
 from spanpost.desk.slack.commands import ACTS, Commands
+from spanpost.desk.slack.departures import departed
 from spanpost.desk.slack.guard import Refused
-from spanpost.desk.slack.installations import Installation, choose
+from spanpost.desk.slack.installations import App, Everywhere, Installation, choose
 from spanpost.desk.slack.lines import Told
 from spanpost.desk.slack.payloads import PREFIX, Click, moment
 from spanpost.desk.slack.spoken import Spoken
@@ -66,8 +67,11 @@ class SlackApp:
         replies: Replies = "all",
         conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
+        everywhere: Everywhere | None = None,
     ) -> None:
         self.installations = tuple(installations)
+        #: The app that people install in further workspaces, where they may.
+        self.everywhere = everywhere
         self._comments = comments
         self._replies = replies
         self._conceal = conceal
@@ -112,22 +116,32 @@ class SlackApp:
 
         return listen
 
-    async def hear(self, candidates: Sequence[Installation], body: dict[str, Any], *, took: float = 0.0) -> Answered:
+    @property
+    def apps(self) -> tuple[App, ...]:
+        """All that a request may be for."""
+        return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
+
+    async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> Answered:
         """Take a payload that is proven to be for one of these installations. Raises nothing.
 
         `took` is how much of the time for an answer is gone: seconds.
         """
         until = asyncio.get_running_loop().time() + self._answer - took
         try:
-            is_greeting = body.get("type") == "url_verification"
-            installation, team = (candidates[0], "") if is_greeting else await choose(candidates, body)
-            context = {"heard": Heard(installation=installation, team=team, until=until)}
+            if (said := payloads.departure(body)) is not None:
+                return await departed(candidates, body, *said)
+            context: dict[str, Any] = {}
+            if body.get("type") != "url_verification":
+                installation, team = await choose(candidates, body)
+                context["heard"] = Heard(installation=installation, team=team, until=until)
             response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
         except Refused as refused:
             return Answered(status=refused.status, word=refused.why)
         except Trouble as trouble:
             log.warning("Slack could not be asked whose a request is: %s", trouble)
             return Answered(status=503, word="slack")
+        except LedgerUnavailable:
+            return Answered(status=503, word="unavailable")
         except Exception:  # a payload that Bolt cannot read
             return Answered(status=400, word="payload")
         word = (response.headers.get("x-spanpost") or [""])[0]
@@ -141,8 +155,10 @@ class SlackApp:
     async def close(self, seconds: float = 2.0) -> None:
         """Finish what is under way, and let go of the connections."""
         await self._keeper.close(seconds)
-        for one in self.installations:
+        for one in self.apps:
             await one.web.close()
+        if self.everywhere is not None:
+            await self.everywhere.finds.close()
 
     # --- clicks -----------------------------------------------------------------------------------------------------
 

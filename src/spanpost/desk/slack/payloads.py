@@ -108,6 +108,20 @@ def app_of(body: dict[str, Any]) -> str:
     return _text(body.get("api_app_id"))
 
 
+def departure(body: dict[str, Any]) -> tuple[str, float | None] | None:
+    """Read an event that says that an app's token has gone: why, in one word, and when; None for anything else."""
+    event = _dict(body.get("event"))
+    at = body.get("event_time")
+    when = float(at) if isinstance(at, (int, float)) and not isinstance(at, bool) and abs(at) < 1e11 else None
+    match event.get("type") if body.get("type") == "event_callback" else None:
+        case "app_uninstalled":
+            return "uninstalled", when
+        case "tokens_revoked" if _dict(event.get("tokens")).get("bot"):
+            # Of which token it speaks it does not say: the one that is kept may be a newer one.
+            return "revoked", None
+    return None
+
+
 def click(body: dict[str, Any], team: str) -> Click | None:
     """Read `block_actions`; None where it is none of ours, or none at all."""
     actions = body.get("actions")
