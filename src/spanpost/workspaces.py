@@ -19,7 +19,9 @@ import msgspec
 
 from spanpost.desk.base import NO_KEY, NotTaken
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
+from spanpost.domain.findings import Finding
 from spanpost.domain.installations import Installed
+from spanpost.fold.redact import line
 from spanpost.sealing import Broken, Seal
 from spanpost.settings import Settings
 from spanpost.sinks.base import Installs, NoToken, Sink
@@ -35,6 +37,8 @@ log = logging.getLogger("spanpost.slack")
 BELIEVED: Final = 5.0
 #: A token that ends is replaced when so much of its time is left (Slack gives them twelve hours).
 AHEAD: Final = timedelta(hours=2)
+#: After an installation, what waited is let go once more, each so long after the last, seconds.
+_AGAIN: Final = (1.0, 5.0, 15.0)
 #: How long one process is left alone to fetch the next token.
 _LEASE: Final = timedelta(seconds=30)
 #: Workspaces of which something is remembered.
@@ -67,9 +71,10 @@ class Workspaces:
         self._wake = wake
         self._clock = clock
         self.seal: Seal | None = Seal(room.keys) if room.keys else None
-        self._known: dict[str, tuple[float, Opened | None]] = {}
+        self._known: dict[str, tuple[float, Opened]] = {}
         self._told: set[tuple[str, int]] = set()
         self._fetching = asyncio.Lock()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     # --- whose they are -------------------------------------------------------------------------------------------------
 
@@ -102,9 +107,22 @@ class Workspaces:
         self._known.pop(kept.team, None)
         name = self.name_of(kept.team)
         log.info("the Slack app was installed in %s by %s: routes call it %s", kept.team, kept.by, name)
+        await self._let_go(name)
+        again = asyncio.create_task(self._let_go_again(name))
+        self._under_way.add(again)
+        again.add_done_callback(self._under_way.discard)
+        return kept
+
+    async def _let_go(self, name: str) -> None:
         await self._ledger.reopen_budgets([f"slack:{name}"])
         self._wake()
-        return kept
+
+    async def _let_go_again(self, name: str) -> None:
+        """Let go what was refused at the very moment: its refusal may be written down after the installation was."""
+        for pause in _AGAIN:
+            await asyncio.sleep(pause)
+            with suppress(LedgerUnavailable):
+                await self._let_go(name)
 
     async def remove(self, team: str, why: str, revision: int | None = None) -> bool:
         """Let go of a workspace's token; of that writing alone where one is named. Raises `LedgerUnavailable`."""
@@ -151,6 +169,9 @@ class Workspaces:
             opened = await self._read(team)
             if opened is not None and self._ends_soon(opened.installed):
                 opened = await self._renewed(opened)
+            if opened is None:
+                self._known.pop(team, None)  # it may be installed in a moment, at another process
+                return None
             if len(self._known) >= _MOST:
                 self._known.clear()
             known = self._known[team] = (time.monotonic(), opened)
@@ -269,3 +290,32 @@ def lend(sinks: Iterable[Sink], workspaces: Workspaces | None) -> None:
     for sink in sinks:
         if workspaces is not None and isinstance(sink, Installs):
             sink.installed(workspaces)
+
+
+async def examined(workspaces: Workspaces) -> list[Finding]:
+    """Look at the settings and at each installation; ask Slack nothing. Raises `LedgerUnavailable`."""
+    room = workspaces.room
+    found = [Finding(ok=True, found=f"the app is installed at {room.install_url}")]
+    if workspaces.seal is None:
+        cure = "set SPANPOST_SLACK_OAUTH__KEY; `spanpost slack key` makes one"
+        found = [Finding(ok=False, found="no key is set: nothing can be installed", cure=cure)]
+    for one in await workspaces.listed():
+        name = f"{workspaces.name_of(one.team)} ({one.team}, {line(one.team_name, 80)})"
+        again = f"install it again: {room.install_url}"
+        if not one.is_there:
+            found.append(Finding(ok=True, found=f"{name}: removed ({one.why}); its letters wait", cure=again))
+            continue
+        if not workspaces.takes(one.team, one.enterprise):
+            cure = "list it in slack.workspaces with its team, or remove it: spanpost slack remove"
+            found.append(Finding(ok=True, found=f"{name}: installed, and not used: it is not listed", cure=cure))
+            continue
+        try:
+            workspaces.open(one)
+        except NoToken as error:
+            found.append(Finding(ok=False, found=f"{name}: {error}", cure=error.cure))
+            continue
+        told = f"{name}: installed by {one.by}, of tenant {workspaces.tenant_of(one.team)}"
+        lacking = [scope for scope in room.scopes if scope not in one.scopes]
+        more = f"; without the scopes {', '.join(lacking)}" if lacking else ""
+        found.append(Finding(ok=True, found=told + more, cure=again if lacking else ""))
+    return found
