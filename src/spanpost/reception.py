@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
@@ -17,9 +16,10 @@ from spanpost.desk.who import Rule, Rules
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, Question, TaskFilter, TaskKey
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Verdict
-from spanpost.domain.readings import Approval
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.fold.approvals import approval_of
+from spanpost.plugins import Group
 from spanpost.settings import Settings
 from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
 
@@ -114,20 +114,12 @@ def slack_of(settings: Settings) -> SlackSettings | None:
 
 def resolvers_of(room: DeskSettings) -> dict[str, Resolver]:
     """Load the resolvers that rules name. Raises `ConfigError`."""
+    group = Group(RESOLVERS, "desk.rules: resolver", "docs/how-to/answer-from-slack.md")
     found: dict[str, Resolver] = {}
     for name in sorted({rule.resolver for rule in room.rules if rule.resolver}):
-        entries = [entry for entry in entry_points(group=RESOLVERS) if entry.name == name]
-        if len(entries) != 1:
-            why = "not installed" if not entries else "brought by several packages"
-            raise ConfigError(f"desk.rules: resolver {name!r} is {why}; install the one package that has it (group {RESOLVERS})")
-        try:
-            resolver = entries[0].load()
-        except Exception as error:
-            raise ConfigError(
-                f"desk.rules: resolver {name!r} cannot be loaded: {type(error).__name__}; upgrade its package"
-            ) from error
+        resolver = group.load(name)
         if not callable(resolver):
-            raise ConfigError(f"desk.rules: resolver {name!r} cannot be called; it takes a Question and returns an Answer")
+            raise group.refusal(name, "it cannot be called; it takes a Question and returns an Answer")
         found[name] = resolver
     return found
 
@@ -322,19 +314,7 @@ class LedgerHall:
         task = await self._ledger.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
-        approval = None
-        if row is not None:
-            approval = Approval(
-                id=row.approval_id,
-                question=row.question,
-                detail=row.detail,
-                options=row.options,
-                risk=row.risk,
-                decision=row.decision,
-                by=row.by,
-                comment=row.comment,
-                key=row.key,
-            )
+        approval = approval_of(row) if row is not None else None
         # Of a letter whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
         # A button in a message of ours was put there by us.
         is_there = message.is_ours

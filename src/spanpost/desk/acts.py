@@ -205,6 +205,15 @@ class Desk:
         told = self._told(act, verdict, ruling)
         return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
+    async def may_start(self, launcher: str, user: str, message: Message) -> Ruling:
+        """Rule whether somebody may have that launcher start work; nothing is recorded."""
+        return await self.rule(Verb.START, self._to_start(_NO_TASK, self.tenant, launcher), user, message)
+
+    @staticmethod
+    def _to_start(key: UUID, tenant: str, launcher: str, text: str = "") -> Asked:
+        blank = Task(uid=key, tenant=tenant, task_id="", name=text)
+        return Asked(key=key, task=blank, is_told_there=True, launcher=launcher)
+
     async def start(self, order: Start, tenant: str = "") -> Outcome:
         """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
 
@@ -212,8 +221,7 @@ class Desk:
         """
         tenant = tenant or self.tenant
         key = start_key(tenant, order.once)
-        blank = Task(uid=key, tenant=tenant, task_id="", name=order.text)
-        asked = Asked(key=key, task=blank, is_told_there=True, launcher=order.launcher)
+        asked = self._to_start(key, tenant, order.launcher, order.text)
         if order.is_foreign:
             ruling = Ruling(refusal=FOREIGN, person=Person(id=order.user))
         else:

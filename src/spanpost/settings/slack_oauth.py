@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.sealing import is_key
 from spanpost.settings.desk import Word
-from spanpost.settings.gateway import is_loopback
 from spanpost.settings.room import Room
+from spanpost.urls import http_url
 
 _ENTERPRISE = re.compile(r"^E[A-Z0-9]{2,30}$")
 _SCOPE = re.compile(r"^[a-z_]+(:[a-z_.]+)*$")
@@ -72,19 +71,7 @@ class SlackOauthSettings(Room):
     @field_validator("public_url")
     @classmethod
     def _is_a_url(cls, value: str) -> str:
-        if not value.strip():
-            return ""
-        try:
-            parts = urlsplit(value.strip())
-            host = parts.hostname or ""
-            _ = parts.port
-        except ValueError:
-            raise ValueError("is no address; write it as https://agents.example.com") from None
-        if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-            raise ValueError("is no address; write it as https://agents.example.com")
-        if parts.scheme == "http" and not is_loopback(host):
-            raise ValueError("must be https beyond this machine")
-        return value.strip().rstrip("/")
+        return http_url(value, is_bare=True, is_secure=True) if value.strip() else ""
 
     @field_validator("enterprises")
     @classmethod

@@ -33,8 +33,12 @@ class Served:
         given: dict[str, Any] = {
             "database": {"url": dsn} if dsn is not None else {},
             "gateway": {"http_port": 0, "grpc_port": -1},
-            "desk": {"tokens": tokens()},
+            "desk": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
             "api": {"heartbeat": 1},
+            "launchers": {
+                "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
+                "retries": [{"launcher": "fix", "agent": "again"}],
+            },
             "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
         }
         self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))
@@ -100,9 +104,10 @@ class Served:
         at = 1 + index / 1000  # of one moment they would be one occurrence
         return an_event(trace=task["trace"], span=1, name="agent.checkpoint", attributes=said, index=index, at=at, tenant=tenant)
 
-    def end(self, task: dict[str, Any], *, tenant: str = "default") -> None:
-        """Have a task end well."""
-        self.record(ended(trace=task["trace"], span=1, name="agent", attributes={"agent.task.name": task["name"]}, tenant=tenant))
+    def end(self, task: dict[str, Any], *, tenant: str = "default", **more: Any) -> None:
+        """Have a task end, well where nothing else is said."""
+        said = {"agent.task.name": task["name"]}
+        self.record(ended(trace=task["trace"], span=1, name="agent", attributes=said, tenant=tenant, **more))
 
 
 @contextmanager

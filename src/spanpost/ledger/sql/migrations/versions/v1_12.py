@@ -7,7 +7,7 @@ from alembic import op
 from spanpost.ledger.sql.migrations.ddl import table
 
 revision = "1.12"
-down_revision = "1.10"
+down_revision = "1.11"
 
 INSTALLATIONS = table(
     "slack_installations",
