@@ -37,7 +37,7 @@ from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.domain.interventions import Verb
+from spanpost.domain.interventions import Result, Verb
 from spanpost.domain.tasks import Task
 
 log = logging.getLogger("spanpost.desk")
@@ -99,6 +99,7 @@ class SlackApp:
         app.block_action(_ANY)(self._listener(self._on_other))
         app.view(_OURS)(self._listener(self._on_submission))
         app.event("message")(self._listener(self._on_message))
+        app.event("agent_session_stopped")(self._listener(self._on_stop))
         app.event("app_mention")(self._listener(self._on_mention))
         app.command(_ANY)(self._listener(self._on_command))
         return app
@@ -313,6 +314,50 @@ class SlackApp:
         is_new = told not in self._told
         self._told.add(told)
         return is_new
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    async def _on_stop(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        """Take Slack's own *Stop* for a cancel of the thread's task. What the session is then, is for us to say."""
+        installation, stop = heard.installation, payloads.stop(body, heard.team)
+        if stop is None:
+            return answer(200, "ignored")
+        found: list[tuple[bool, Outcome | None]] = []
+
+        async def work() -> None:
+            try:
+                asked = await installation.desk.told_in(stop.root)
+                if asked is None:
+                    found.append(((_now() - moment(stop.root.ts)) > _SETTLED, None))
+                    return
+                act = Act(
+                    verb=Verb.CANCEL,
+                    key=asked.key,
+                    user=stop.user,
+                    message=stop.root,
+                    is_foreign=stop.is_foreign,
+                    once=stop.once,
+                    at=stop.at,
+                )
+                found.append((True, await installation.desk.do(act)))
+            except LedgerUnavailable:
+                found.append((False, None))
+
+        if not await self._within(work(), heard.until) or not found or not found[0][0]:
+            return answer(503, "unavailable")  # Slack brings it again
+        outcome = found[0][1]
+        if outcome is not None and outcome.told:
+            self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
+        if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
+            self._later(self._rest(installation, stop.root))
+        return answer(200, "stop" if outcome is not None else "ignored")
+
+    @staticmethod
+    async def _rest(installation: Installation, root: Message) -> None:
+        try:
+            await installation.web.call("agents.sessions.setStatus", channel_id=root.channel, thread_ts=root.ts, status="active")
+        except Trouble as trouble:
+            log.warning("Slack goes on showing that a task works which somebody stopped: %s", trouble)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

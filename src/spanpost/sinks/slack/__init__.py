@@ -27,6 +27,7 @@ def manner_of(settings: SlackSettings) -> Manner:
         shows_content=settings.content,
         shows_logs=settings.logs,
         is_interactive=bool(settings.interactive),
+        has_sessions=settings.stop_button and bool(settings.interactive),
         retries=lambda task: False,  # until somebody says otherwise (`Restarts`)
         links=tuple(Template(name, address) for name, address in settings.links.items()),
         patterns=tuple(re.compile(one) for one in settings.redact),

@@ -152,6 +152,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         "rows are not touched.",
     )
     interactive: bool | None = Field(default=None, description="Show buttons. Not given: where somebody hears of them (`desk`).")
+    stop_button: bool = Field(
+        default=False,
+        description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels it for those who may. For an app "
+        "that is declared an agent, where somebody hears of buttons.",
+    )
     dry_run: bool = Field(
         default=False, description="Post nothing, token or not: what would be is written to `preview_file`, else to stderr."
     )

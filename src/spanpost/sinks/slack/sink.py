@@ -18,7 +18,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
 from spanpost.fold.routes import Route, came_by
 from spanpost.sinks.base import Answers, Finding, Tokens
-from spanpost.sinks.slack import budgets, check, flow, lookup, render
+from spanpost.sinks.slack import budgets, check, flow, lookup, render, sessions
 from spanpost.sinks.slack.budgets import Rates
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.manner import Manner
@@ -156,6 +156,9 @@ class SlackSink:
             if not place.refused:
                 self._refused[place.address] = self._clock() + _LEFT_ALONE, why
             self._tell_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
+        if (why := str(receipt.ref.get("session_why") or "")) and why != known.get("session_why"):
+            cure = sessions.WHY.get(why, "turn slack.stop_button off, or look at the app's settings")
+            self._tell_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
         if missing := receipt.ref.get("file"):
             self._tell_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
 
