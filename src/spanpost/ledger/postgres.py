@@ -57,6 +57,7 @@ from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unl
 from spanpost.ledger.browse import Browse
 from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
+from spanpost.ledger.installations import Installations
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
 from spanpost.ledger.people import People
@@ -128,6 +129,7 @@ class PostgresLedger(People, Alerts):
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
         self.curves = Curves(lambda work: self._run(work))
+        self.installations = Installations(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
