@@ -127,6 +127,7 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         fallback=defaults.fallback if said.fallback is None else said.fallback,
         shows_content=defaults.shows_content if said.content is None else said.content,
         is_dry=said.dry_run or defaults.is_dry,
+        language=said.language or defaults.language,
     )
 
 
@@ -192,7 +193,7 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Make the sinks that are on; those that go by them are told the routes that lead to them."""
-    sinks = {name: registry.open_sink(name, _heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
+    sinks = {name: registry.open_sink(name, heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
     table, figures, launches = routes_of(settings).routes, figures_of(settings), launches_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
@@ -204,7 +205,7 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
     return sinks
 
 
-def _heard(room: SinkSettings, settings: Settings) -> SinkSettings:
+def heard(room: SinkSettings, settings: Settings) -> SinkSettings:
     """Return a sink's settings; where they leave it open whether there are buttons, as somebody hears of them or not."""
     if getattr(room, "interactive", True) is not None:
         return room

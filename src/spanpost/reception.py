@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
-from spanpost.assembly import launches_of
+from spanpost.assembly import launches_of, routes_of
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, Question, TaskFilter, TaskKey
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Verdict
-from spanpost.domain.readings import Approval
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.fold.approvals import approval_of
+from spanpost.fold.routes import Routes, chosen
+from spanpost.plugins import Group
 from spanpost.settings import Settings
 from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
+from spanpost.tongues import Tongue, tongue
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.app import SlackApp
@@ -101,20 +103,12 @@ def slack_of(settings: Settings) -> SlackSettings | None:
 
 def resolvers_of(room: DeskSettings) -> dict[str, Resolver]:
     """Load the resolvers that rules name. Raises `ConfigError`."""
+    group = Group(RESOLVERS, "desk.rules: resolver", "docs/how-to/answer-from-slack.md")
     found: dict[str, Resolver] = {}
     for name in sorted({rule.resolver for rule in room.rules if rule.resolver}):
-        entries = [entry for entry in entry_points(group=RESOLVERS) if entry.name == name]
-        if len(entries) != 1:
-            why = "not installed" if not entries else "brought by several packages"
-            raise ConfigError(f"desk.rules: resolver {name!r} is {why}; install the one package that has it (group {RESOLVERS})")
-        try:
-            resolver = entries[0].load()
-        except Exception as error:
-            raise ConfigError(
-                f"desk.rules: resolver {name!r} cannot be loaded: {type(error).__name__}; upgrade its package"
-            ) from error
+        resolver = group.load(name)
         if not callable(resolver):
-            raise ConfigError(f"desk.rules: resolver {name!r} cannot be called; it takes a Question and returns an Answer")
+            raise group.refusal(name, "it cannot be called; it takes a Question and returns an Answer")
         found[name] = resolver
     return found
 
@@ -124,6 +118,24 @@ def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
     from spanpost.sinks.slack import manner_of
 
     return manner_of(slack).of_task if slack is not None else lambda task: task
+
+
+def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Tongue]:
+    """Return what tells in which language people are answered: of a task that of its route, else that of the route to a channel."""
+    slack = slack_of(settings)
+    routes = routes_of(settings) if slack is not None else Routes()
+    otherwise = slack.language if slack is not None else "en"
+
+    def speaks(task: Task | None, channels: Sequence[str]) -> Tongue:
+        if task is not None:
+            return tongue(next((route.language for route in chosen(task, routes, sink="slack")), "") or otherwise)
+        told_in = {
+            route.address.rpartition("/")[2].lstrip("#"): route.language for route in reversed(routes.routes) if route.address
+        }
+        named = (channel.lstrip("#") for channel in channels if channel)
+        return tongue(next((told_in[name] for name in named if name in told_in), "") or otherwise)
+
+    return speaks
 
 
 def _secrets(app: AppSettings) -> tuple[str, ...]:
@@ -164,7 +176,7 @@ class Reception:
         from spanpost.desk.slack.people import SlackPeople
         from spanpost.desk.slack.web import Web
 
-        rules, resolvers, launches = rules_of(room), resolvers_of(room), launches_of(settings)
+        rules, resolvers, launches, speaks = rules_of(room), resolvers_of(room), launches_of(settings), speaking(settings)
         made = []
         for app, token, tenant in apps_of(settings):
             web = Web(token, base_url=base_url, proxy=proxy)
@@ -178,6 +190,7 @@ class Reception:
                 is_bound=tenant is not None,
                 launches=launches,
                 watch=watch,
+                speaks=speaks,
             )
             app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
             made.append(
@@ -223,11 +236,12 @@ class Reception:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
-        rules, launches = rules_of(room), launches_of(settings)
+        rules, launches, speaks = rules_of(room), launches_of(settings), speaking(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.desk.rules = rules
             one.desk.launches = launches
+            one.desk.speaks = speaks
 
     async def close(self) -> None:
         """Hear nobody any more, finish what is under way."""
@@ -265,19 +279,7 @@ class LedgerHall:
         task = await self._ledger.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
-        approval = None
-        if row is not None:
-            approval = Approval(
-                id=row.approval_id,
-                question=row.question,
-                detail=row.detail,
-                options=row.options,
-                risk=row.risk,
-                decision=row.decision,
-                by=row.by,
-                comment=row.comment,
-                key=row.key,
-            )
+        approval = approval_of(row) if row is not None else None
         # Of a letter whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
         # A button in a message of ours was put there by us.
         is_there = message.is_ours

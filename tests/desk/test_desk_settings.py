@@ -59,7 +59,7 @@ def test_an_app_needs_its_bot_token_and_ears(clean_environment: Path) -> None:
 def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
     """A rule that names a resolver which is not there stops the start."""
     settings = load(slack={"token": "xoxb-1"}, desk={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]})
-    with pytest.raises(ConfigError, match="'okta' is not installed"):
+    with pytest.raises(ConfigError, match="'okta': not installed"):
         Reception(settings, Hall())
 
 

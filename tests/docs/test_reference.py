@@ -62,6 +62,13 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_every_page_is_in_the_index() -> None:
+    """Whoever begins at docs/README.md comes to every page, but for the runbooks, which alerts lead to."""
+    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text()))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"}
+    assert pages <= linked
+
+
 def _quotes(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```\w+ no-run: quoted from (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 

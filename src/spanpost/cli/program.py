@@ -19,6 +19,7 @@ from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_
 from spanpost.cli.preview import preview
 from spanpost.cli.remote import Url
 from spanpost.cli.spending import spending
+from spanpost.cli.start import start
 from spanpost.cli.watch import watch
 from spanpost.domain.errors import ConfigError
 
@@ -37,6 +38,7 @@ program.add_typer(emit, name="emit")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
+program.command(short_help="Have a launcher start work.")(start)
 program.command(short_help="What is spent of budgets, and what providers held back.")(spending)
 program.command(short_help="Print what is told of tasks as it happens.")(watch)
 program.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)

@@ -295,8 +295,12 @@ class Closing:
             if group is None or not group.has_box or verdict.is_over:
                 continue
             run, task = newest_run(group), row(key)
-            before = group.milestone
-            if run is None or task is None or (milestone := milestones.reached(group, task, *run)) is None:
+            before, told = group.milestone, milestones.told_with(news, key)
+            if (
+                run is None
+                or task is None
+                or (milestone := milestones.reached(group, task, *run, is_told=told is not None)) is None
+            ):
                 if group.milestone != before:
                     self.groups.groups.put(key, group)
                 continue
@@ -305,7 +309,6 @@ class Closing:
             if self.seen.get(seen) is not None:
                 continue
             self.seen.put(seen, Seen())
-            told = milestones.told_with(news, key)
             if told is None:
                 news.append((milestone, key))
             found.add(milestone.id if told is None else told.id)

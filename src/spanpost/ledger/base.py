@@ -35,6 +35,7 @@ from spanpost.domain.records import Recorded
 from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
+from spanpost.fold.curve import Point
 from spanpost.fold.paces import Bucket, Closed
 
 __all__ = [
@@ -162,6 +163,14 @@ class Alerted(msgspec.Struct, frozen=True, kw_only=True):
 Hears: TypeAlias = Callable[[bytes], None]
 
 
+class Curves(Protocol):
+    """**Protocol:** tells how full contexts were. It raises `LedgerUnavailable`."""
+
+    async def of(self, task_uid: UUID) -> list[Point]:
+        """Return how full a task's context was, oldest first; of many calls the newest."""
+        ...
+
+
 class Browses(Protocol):
     """**Protocol:** answers those who look: pages by key, timelines, sums, the stream of checkpoints. It raises `LedgerUnavailable`."""
 
@@ -220,6 +229,11 @@ class Ledger(Protocol):
 
     #: How long a claimed delivery is the claimer's.
     lease: timedelta
+
+    @property
+    def curves(self) -> Curves:
+        """How full contexts were."""
+        ...
 
     @property
     def browse(self) -> Browses:

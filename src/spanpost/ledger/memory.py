@@ -50,6 +50,7 @@ from spanpost.ledger.base import (
 )
 from spanpost.ledger.memory_alerts import Alerts
 from spanpost.ledger.memory_browse import Browse
+from spanpost.ledger.memory_curves import Curves
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
 from spanpost.ledger.memory_letters import Letters
@@ -138,6 +139,7 @@ class MemoryLedger:
         self._spend = MemorySpend(clock)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(self, self._people, clock)
+        self.curves = Curves(self)
         self._alerts = Alerts(self, clock)
         self._events = 0
         self._lock = asyncio.Lock()
@@ -201,6 +203,7 @@ class MemoryLedger:
         recorded.repeats = len(batch) - len(new)
         recorded.passed_over = len(new) - len(folded.recorded)
         self._events += recorded.events
+        self.curves.keep(new)
         self._records.touch(sorted(walk.domains(new)))
         if self._keep is not None and len(self._records.domains) > self._keep * 5 // 4:
             forgotten = self._let_go(self._keep)
@@ -237,6 +240,7 @@ class MemoryLedger:
         for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
             del self._timers[key]
         self.browse.forget()
+        self.curves.forget(gone)
         self._letters.forget(dropped.keys())
         self._people.forget(dropped.keys())
         self._hearing.forget(dropped.keys())
@@ -389,11 +393,21 @@ class MemoryLedger:
                 cell = self._records.by_key.get(key) if key[16:17] == b"c" else None
                 if not isinstance(cell, Cell) or cell.state != STARTED or cell.role not in (Role.LLM, Role.TOOL):
                     continue
-                if cell.rank[0] > since_ns and self._owner(domain, key[17:]) in uids:
+                if cell.rank[0] > since_ns and self.owner(domain, key[17:]) in uids:
                     return True
         return False
 
-    def _owner(self, domain: bytes, span_id: bytes) -> bytes:
+    def domains_of(self, task: Task) -> set[bytes]:
+        """Return the domains of the traces in which a task ran."""
+        found = {domain_of(task.tenant, task.trace_id)}
+        for domain in _domains_of(task):
+            for key in self._records.domains.get(domain, ()):
+                group = self._records.by_key.get(key) if key[16:17] == b"g" else None
+                if isinstance(group, Group) and group.uid == task.uid.bytes:
+                    found |= {root[:16] for root in group.segments}
+        return found
+
+    def owner(self, domain: bytes, span_id: bytes) -> bytes:
         """Return the uid of the task that a span belongs to, empty where there is none."""
         records = self._records.by_key
         for _ in range(DEPTH):

@@ -24,6 +24,8 @@ class RouteDefaults:
     fallback: str = ""
     shows_content: bool = True
     is_dry: bool = False
+    #: A code of `spanpost.tongues`, where the sink speaks several languages.
+    language: str = ""
 
 
 class SinkSettings(PluginSettings):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanpost.demo.gallery import gallery
+from spanpost.ledger.base import OrderQuery
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.picture import Shown, page
 from spanpost.sinks.slack.render import Message, root
@@ -60,6 +61,55 @@ def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> 
     page.get_by_text("✅ approved by this machine").first.wait_for()
     [row] = board.client().get("/api/approvals", params={"task": f"{21:032x}"}).json()["items"]
     assert (row["state"], row["decision"], row["comment"]) == ("decided", "approve", "after the freeze")
+
+
+def test_a_row_says_why(look: Look, tasks: LiveTasks) -> None:
+    """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
+    tasks.begin([21, 22], name="Say why {n}")
+    tasks.tell(21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?")
+    tasks.end(22, error="the oven is cold")
+    page = look()
+    page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the letters?").wait_for()
+    page.locator(".ended a.row", has_text="Say why 22").get_by_text("the oven is cold").wait_for()
+
+
+def test_what_failed_is_tried_again(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Try again stands where something would, and nowhere else; what came of it, and what its end started, stand on its page and lead back."""
+    tasks.begin([23], name="Nobody tries this again")
+    tasks.begin([24], name="Fix the lamp", agent__name="again", agent__task__id="lamp-1")
+    for number in (23, 24):
+        tasks.end(number, error="no bulb")
+    page = look(_page_of(board, "Nobody tries this"))
+    page.get_by_role("heading", name="Why it failed").wait_for()
+    page.locator(".timeline li").first.wait_for()
+    assert page.get_by_role("button").count() == 0
+    page.goto("/board/tasks/lamp-1")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("It is asked to be started again").wait_for()
+    tasks.begin([26], name="Fix the lamp once more", agent__retry_of="lamp-1")
+    tasks.begin([28], name="Sweep up", agent__caused_by="lamp-1")
+    page.locator("section.after a.row", has_text="Sweep up").wait_for()
+    page.locator("section.after a.row", has_text="Fix the lamp once more").click()
+    page.get_by_role("link", name="lamp-1").click()
+    page.locator("h1", has_text="Fix the lamp").wait_for()
+
+
+def test_work_is_started(look: Look, board: Served) -> None:
+    """Whoever may has a launcher start work from the page: parameters are checked, and the order says who it was."""
+    page = look()
+    page.get_by_role("button", name="Start work").click()
+    page.get_by_label("What is to be done").fill("Mow the lawn")
+    page.get_by_label("Parameters").fill("where")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("write it as name=value").wait_for()
+    page.get_by_label("Parameters").fill("where=behind the house\nhow = short")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("fix is asked to start it").wait_for()
+    pipeline = board.gateway.pipeline
+    found = [row.order for row in pipeline.ask(pipeline.ledger.orders(OrderQuery(carrier="launch:fix")))]
+    assert [(one.parameters, one.by) for one in found if one.text == "Mow the lawn"] == [
+        ({"where": "behind the house", "how": "short"}, "this machine")
+    ]
 
 
 def test_a_task_is_stopped_and_told(look: Look, tasks: LiveTasks, board: Served) -> None:

@@ -20,6 +20,7 @@ def manner_of(settings: SlackSettings) -> Manner:
     """Return how messages look where no route says more."""
     from spanpost.sinks.slack.links import Template
     from spanpost.sinks.slack.manner import Manner
+    from spanpost.tongues import tongue
 
     return Manner(
         mention=settings.mention,
@@ -29,6 +30,7 @@ def manner_of(settings: SlackSettings) -> Manner:
         retries=lambda task: False,  # until somebody says otherwise (`Restarts`)
         links=tuple(Template(name, address) for name, address in settings.links.items()),
         patterns=tuple(re.compile(one) for one in settings.redact),
+        tongue=tongue(settings.language),
     )
 
 

@@ -184,7 +184,8 @@ def steady(task: Task) -> Task:
 def _in_place_of(manner: Manner, known: dict[str, Any]) -> Manner:
     if "instead_of" not in known:
         return manner
-    return msgspec.structs.replace(manner, note=f"meant for {known['instead_of']} ({known.get('why', 'refused')})")
+    note = manner.tongue.say("root.meant_for", channel=known["instead_of"], why=known.get("why", "refused"))
+    return msgspec.structs.replace(manner, note=note)
 
 
 def revives(delivery: Delivery, known: dict[str, Any]) -> bool:

@@ -6,7 +6,6 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -14,6 +13,8 @@ from spanpost.sinks.fields import FIELDS
 from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
 from spanpost.sinks.slack import links
 from spanpost.sinks.slack.budgets import Rates
+from spanpost.tongues import Language
+from spanpost.urls import http_url
 
 _RATES = Rates()
 
@@ -90,6 +91,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         description="How much is told in threads where no route says. `live`: everything that was told; `milestones`: steps, each fifth "
         "of the progress, artifacts, warnings, errors, questions, alerts, ends; `final`: questions, alerts and ends, and no message before; `mute`: nothing.",
     )
+    language: Language = Field(
+        default="en",
+        description="What spanpost itself says is said in it where no route says: `en` (English) or `ko` (Korean). Agents' own words stay "
+        "as they are.",
+    )
     workspaces: dict[str, WorkspaceSettings] = Field(
         default={},
         description="Further workspaces by a name of yours, each with its `token`, `channel` and rates; a route's address is then "
@@ -146,16 +152,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     @field_validator("base_url")
     @classmethod
     def _leads_somewhere(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            parts.port  # noqa: B018  (raises for a port that is none)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError("must begin with https:// (or http:// for an emulator) and name a host")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("must hold no user or password")
-        return value if value.endswith("/") else f"{value}/"
+        return http_url(value, is_bare=True) + "/"
 
     @field_validator("workspaces")
     @classmethod
@@ -194,7 +191,9 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
 
     def route_defaults(self) -> RouteDefaults:
         """Return what holds where a route does not say it."""
-        return RouteDefaults(mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run)
+        return RouteDefaults(
+            mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run, language=self.language
+        )
 
     @property
     def patience(self) -> timedelta:

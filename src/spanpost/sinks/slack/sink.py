@@ -16,7 +16,7 @@ from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Unverifiable
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
-from spanpost.fold.routes import Route
+from spanpost.fold.routes import Route, came_by
 from spanpost.sinks.base import Answers, Finding
 from spanpost.sinks.slack import budgets, check, flow, lookup, render
 from spanpost.sinks.slack.budgets import Rates
@@ -267,8 +267,7 @@ class SlackSink:
 
     def _route(self, delivery: Delivery) -> Route:
         """Return the route by which a letter came: of those that lead to its address the first that takes its task."""
-        same = [route for route in self._routes if route.address == delivery.address]
-        return next((route for route in same if route.match.takes(delivery.task)), same[0] if same else Route(sink=self.name))
+        return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
         """Return the workspace of an address: "workspace/#channel". Raises `Refused` for one that is not set any more."""
