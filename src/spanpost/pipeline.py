@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -227,12 +228,15 @@ class Pipeline:
             return
         if self._metrics is None:
             raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
+        from spanpost.metrics.series import MULTIPROCESS
+
         try:
             port = self._metrics.serve(room.host, room.port)
         except ConfigError as error:
             # A port that was asked for must be had. Of the default one another spanpost of this host is the likely owner (the
-            # parent of a forked child is): what is told here is worth more than its numbers.
-            if not self._of_parent and "port" in room.model_fields_set:
+            # parent of a forked child is): what is told here is worth more than its numbers. Of the processes of one server
+            # any one's port shows the numbers of all.
+            if not self._of_parent and "port" in room.model_fields_set and MULTIPROCESS not in os.environ:
                 raise
             log.warning("this process serves no metrics on a port of their own: %s", error)
             return

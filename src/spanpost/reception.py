@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
 import msgspec
 
-from spanpost.assembly import launches_of
+from spanpost.assembly import launches_of, routes_of
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, Question, TaskFilter, TaskKey
@@ -19,9 +19,11 @@ from spanpost.domain.interventions import Intervention, Verdict
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import approval_of
+from spanpost.fold.routes import Routes, chosen
 from spanpost.plugins import Group
 from spanpost.settings import Settings
 from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
+from spanpost.tongues import Tongue, tongue
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.app import SlackApp
@@ -131,6 +133,24 @@ def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
     return manner_of(slack).of_task if slack is not None else lambda task: task
 
 
+def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Tongue]:
+    """Return what tells in which language people are answered: of a task that of its route, else that of the route to a channel."""
+    slack = slack_of(settings)
+    routes = routes_of(settings) if slack is not None else Routes()
+    otherwise = slack.language if slack is not None else "en"
+
+    def speaks(task: Task | None, channels: Sequence[str]) -> Tongue:
+        if task is not None:
+            return tongue(next((route.language for route in chosen(task, routes, sink="slack")), "") or otherwise)
+        told_in = {
+            route.address.rpartition("/")[2].lstrip("#"): route.language for route in reversed(routes.routes) if route.address
+        }
+        named = (channel.lstrip("#") for channel in channels if channel)
+        return tongue(next((told_in[name] for name in named if name in told_in), "") or otherwise)
+
+    return speaks
+
+
 def _secrets(app: AppSettings) -> tuple[str, ...]:
     return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
 
@@ -203,6 +223,7 @@ class Reception:
             is_bound=tenant is not None,
             launches=launches_of(settings),
             watch=self._watch,
+            speaks=speaking(settings),
         )
         if me is not None:
             return Installation(desk, web, token, me=me)
@@ -267,11 +288,12 @@ class Reception:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
-        rules, launches = rules_of(room), launches_of(settings)
+        rules, launches, speaks = rules_of(room), launches_of(settings), speaking(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.desk.rules = rules
             one.desk.launches = launches
+            one.desk.speaks = speaks
         self._settings = settings
         if self.app.everywhere is not None:
             self.app.everywhere.secrets = _secrets(room)

@@ -114,7 +114,9 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     assert (dict(rules.people), rules.domains) == ({"alice": "U01"}, ("acme.example",))
 
 
-@pytest.mark.parametrize("name", ["app-manifest.yaml", "app-manifest-http.yaml", "app-manifest-oauth.yaml", "app-manifest-agent.yaml"])
+@pytest.mark.parametrize(
+    "name", ["app-manifest.yaml", "app-manifest-http.yaml", "app-manifest-oauth.yaml", "app-manifest-agent.yaml"]
+)
 def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) -> None:
     """Scopes are what the rules can need and what the sink uses, and no more; events and interactivity come as they are heard."""
     manifest = yaml.safe_load((ROOT / "docs" / "slack" / name).read_text())

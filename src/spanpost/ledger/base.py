@@ -32,7 +32,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
-from spanpost.domain.spend import Limits, Spent
+from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.curve import Point
@@ -378,6 +378,10 @@ class Ledger(Protocol):
         ...
 
     # --- budgets of money and tokens --------------------------------------------------------------------------------------
+
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return what a task's calls came to that have settled, by the model that each names."""
+        ...
 
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from, as it stands: what calls that have settled came to."""

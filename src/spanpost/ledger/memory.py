@@ -24,7 +24,7 @@ from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
-from spanpost.domain.spend import Limits, Spent
+from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -216,7 +216,8 @@ class MemoryLedger:
 
     def _spend_of(self, recorded: Recorded, folded: Folded) -> Recorded:
         """Add what was spent to its budgets, and record which shares were passed by it."""
-        passed = self._spend.keep(folded.growths, self.rules.budgets) if folded.growths else []
+        passed = self._spend.keep(folded.growths, self.rules.budgets, self._tasks) if folded.growths else []
+        self._spend.keep_use(folded.used)
         return recorded.plus(self._record_now(passed)) if passed else recorded
 
     def _let_go(self, keep: int) -> int:
@@ -234,6 +235,7 @@ class MemoryLedger:
         dropped = {uid: task for uid, task in self._tasks.items() if not gone.isdisjoint(_domains_of(task))}
         for uid in dropped:
             del self._tasks[uid]
+        self._spend.forget(dropped)
         self._heirs = {uid: heir for uid, heir in self._heirs.items() if heir in self._tasks}
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
         self._ends = {id: at for id, at in self._ends.items() if id in self._checkpoints}
@@ -434,7 +436,11 @@ class MemoryLedger:
 
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from."""
-        return self._spend.allowance(self.rules.budgets, task)
+        return self._spend.allowance(self.rules.budgets, task, self._tasks)
+
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return what a task's calls came to that have settled, by model."""
+        return self._spend.usage(task_uid)
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent of budgets."""

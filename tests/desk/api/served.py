@@ -41,7 +41,8 @@ class Served:
             },
             "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
         }
-        self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))
+        self._given = {name: value for name, value in (given | settings).items() if value is not None}
+        self.gateway = Gateway(load(**self._given))
         self._clients: list[httpx.Client] = []
         self._traces = 0
         self._is_stopped = False
@@ -54,6 +55,11 @@ class Served:
         for client in self._clients:
             client.close()
         self.stop()
+
+    def reload(self, **settings: Any) -> bool:
+        """Have the gateway read its settings again, of which these have changed."""
+        self.gateway._reread = lambda: load(**(self._given | settings))
+        return self.gateway.reload()
 
     def stop(self) -> None:
         """Stop the gateway, once."""

@@ -21,7 +21,6 @@ from slack_bolt.context.async_context import AsyncBoltContext
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
-from spanpost.desk import words
 from spanpost.desk.acts import Act, Keeper, Outcome
 from spanpost.desk.base import Message
 from spanpost.desk.slack import modals, payloads, threads
@@ -40,6 +39,7 @@ from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.interventions import Result, Verb
 from spanpost.domain.tasks import Task
+from spanpost.tongues import Tongue
 
 log = logging.getLogger("spanpost.desk")
 
@@ -171,25 +171,26 @@ class SlackApp:
         installation = heard.installation
         click = payloads.click(body, heard.team)
         if click is None:
-            url = body.get("response_url")
+            url, desk = body.get("response_url"), installation.desk
             if isinstance(url, str):
-                self._later(self._respond(installation, url, words.UNKNOWN))
+                self._later(self._respond(installation, url, desk.speaks(None, ()).say("desk.unknown")))
             return answer(200, "unreadable")
         me = await installation.whoami()
         is_ours = bool(click.author) and click.author == me.bot
         click = msgspec.structs.replace(click, message=msgspec.structs.replace(click.message, is_ours=is_ours))
+        tongue = installation.desk.tongue(None, click.message)
 
         async def work() -> None:
             try:
                 await self._press(installation, click)
             except LedgerUnavailable:
-                self._tell(installation, click, words.UNSURE)
+                self._tell(installation, click, tongue.say("desk.unsure"))
             except Exception as error:
                 log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
-                self._tell(installation, click, words.UNSURE)
+                self._tell(installation, click, tongue.say("desk.unsure"))
 
         if not await self._within(work(), heard.until):
-            self._tell(installation, click, words.LATE)
+            self._tell(installation, click, tongue.say("desk.late"))
             return answer(200, "late")
         return answer(200, "click")
 
@@ -198,18 +199,21 @@ class SlackApp:
         if click.action == VIEW:
             asked = await desk.find(click.key, click.message)
             if asked is None:
-                self._tell(installation, click, words.UNKNOWN)
+                self._tell(installation, click, desk.tongue(None, click.message).say("desk.unknown"))
             elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
                 self._tell(installation, click, refusal)
             else:
-                await self._open(installation, click, modals.details(self._conceal(asked.task)))
+                tongue = desk.tongue(asked, click.message)
+                await self._open(installation, click, modals.details(self._conceal(asked.task), tongue), tongue)
             return
         act = act_of(click)
         if self._asks_for_comment(act.verb):
             against = await desk.may(act)
             asked = await desk.find(click.key, click.message) if against is None else None
             if asked is not None:
-                await self._open(installation, click, modals.comment(click, asked, self._conceal(asked.task)))
+                tongue = desk.tongue(asked, click.message)
+                dialogue = modals.comment(click, asked, self._conceal(asked.task), tongue)
+                await self._open(installation, click, dialogue, tongue)
                 return
             outcome = against or await desk.do(act)
         else:
@@ -220,12 +224,12 @@ class SlackApp:
     def _asks_for_comment(self, verb: Verb) -> bool:
         return verb.is_decision and (self._comments == "always" or (self._comments == "deny" and verb is Verb.DENY))
 
-    async def _open(self, installation: Installation, click: Click, view: dict[str, Any]) -> None:
+    async def _open(self, installation: Installation, click: Click, view: dict[str, Any], tongue: Tongue) -> None:
         try:
             await installation.web.call("views.open", trigger_id=click.trigger, view=view)
         except Trouble as trouble:
             log.warning("a dialogue could not be opened: %s", trouble)
-            self._tell(installation, click, words.NO_DIALOGUE)
+            self._tell(installation, click, tongue.say("desk.no_dialogue"))
 
     # --- dialogues --------------------------------------------------------------------------------------------------
 
@@ -249,6 +253,7 @@ class SlackApp:
             at=_now(),
         )
         outcome: list[Outcome | None] = []
+        tongue = heard.installation.desk.tongue(None, act.message)
 
         async def work() -> None:
             try:
@@ -257,11 +262,11 @@ class SlackApp:
                 outcome.append(None)
 
         if not await self._within(work(), heard.until):
-            return update(words.LATE, "late")
+            return update(tongue.say("desk.late"), "late", tongue)
         if outcome[0] is None:
-            told = {"response_action": "errors", "errors": {"comment": words.UNSURE}}
+            told = {"response_action": "errors", "errors": {"comment": tongue.say("desk.unsure")}}
             return answer(200, "unavailable", told)
-        return update(outcome[0].told, "submission") if outcome[0].told else answer(200, "submission")
+        return update(outcome[0].told, "submission", outcome[0].tongue) if outcome[0].told else answer(200, "submission")
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
@@ -354,16 +359,17 @@ class SlackApp:
     async def _obey(self, heard: Heard, spoken: Spoken) -> None:
         """Do what was said: what changes something before Slack is answered, where that is in time."""
         installation = heard.installation
-        commands = Commands(installation.desk, installation.web, self._conceal)
+        tongue = installation.desk.speaks(None, (spoken.channel, spoken.channel_name))
+        commands = Commands(installation.desk, installation.web, self._conceal, tongue)
 
         async def work() -> None:
             try:
                 told = await commands.answer(spoken)
             except LedgerUnavailable:
-                told = Told(text=words.UNSURE if spoken.word in ACTS else words.AWAY)
+                told = Told(text=tongue.say("desk.unsure" if spoken.word in ACTS else "desk.away"))
             except Exception as error:
                 log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
-                told = Told(text=words.UNCERTAIN)
+                told = Told(text=tongue.say("desk.uncertain"))
             if told is not None:
                 self._later(self._say(installation, spoken, told))
 

@@ -1,7 +1,7 @@
 // What may be asked of a task: stop, pause, go on, try again, tell it something. Refusals come from the gateway, in its words.
 
 import { act, taskPath } from "./api.js";
-import { h, line, put, sentence } from "./dom.js";
+import { h, line, put, why } from "./dom.js";
 import { isFinal, title } from "./words.js";
 
 const BUTTONS = [
@@ -71,7 +71,7 @@ export function acts(place, view) {
       return true;
     } catch (error) {
       said.classList.add("refused");
-      put(said, sentence(error.message));
+      put(said, why(error));
       return false;
     } finally {
       for (const button of buttons) button.disabled = false;

@@ -1,7 +1,7 @@
 // A question to a person, and the buttons that answer it. Who may is decided by the gateway; a refusal says who.
 
 import { act } from "./api.js";
-import { h, line, lines, put, sentence } from "./dom.js";
+import { h, line, lines, put, why } from "./dom.js";
 import { elapsed, isOpen, moment, whole } from "./words.js";
 
 const RISKS = { high: "red", critical: "red", medium: "yellow", low: "grey" };
@@ -62,7 +62,7 @@ function answers(asked, key, said, done) {
       done(answer);
     } catch (error) {
       said.classList.add("refused");
-      put(said, sentence(error.message));
+      put(said, why(error));
       for (const button of row.children) button.disabled = false;
     }
   }

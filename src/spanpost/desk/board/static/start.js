@@ -1,7 +1,7 @@
 // New work: which launcher, what is to be done. The button is there for those whom the rules let start anything.
 
 import { act, get } from "./api.js";
-import { h, line, put, sentence } from "./dom.js";
+import { h, line, put, why } from "./dom.js";
 
 /** Put a button into a place if who looks may have work started. */
 export function start(place, signal) {
@@ -49,7 +49,7 @@ function ask(names) {
       text.value = given.value = "";
     } catch (error) {
       said.classList.add("refused");
-      put(said, sentence(error.message));
+      put(said, why(error));
     } finally {
       go.disabled = false;
     }
