@@ -89,7 +89,7 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     from dataclasses import fields
 
     from spanpost import Budget, DeliveryError, Rejected, Sink, SinkPlugin, SinkSettings
-    from spanpost.sinks.base import Checks, Figured, Restarts, Routed
+    from spanpost.sinks.base import Checks, Figured, Installs, Restarts, Routed
     from spanpost.sinks.plugin import GROUP
 
     page = (REFERENCE / "sink-plugins.md").read_text()
