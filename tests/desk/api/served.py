@@ -17,6 +17,10 @@ from spanpost.settings import load
 from spanpost.testing.exercise_people import asking, at_work
 from spanpost.testing.observed import an_event, ended, started
 
+LAUNCHERS = {
+    "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
+    "retries": [{"launcher": "fix", "agent": "again"}],
+}
 ROLES = ("viewer", "operator", "approver", "auditor")
 
 
@@ -35,10 +39,7 @@ class Served:
             "gateway": {"http_port": 0, "grpc_port": -1},
             "desk": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
             "api": {"heartbeat": 1},
-            "launchers": {
-                "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
-                "retries": [{"launcher": "fix", "agent": "again"}],
-            },
+            "launchers": LAUNCHERS,
             "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
         }
         self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))

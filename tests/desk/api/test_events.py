@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spanpost.settings import load
-from tests.desk.api.served import Served, streamed, texts, tokens, until
+from tests.desk.api.served import LAUNCHERS, Served, streamed, texts, tokens, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
 
@@ -197,7 +197,10 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
             slow.close()
             gateway = served.gateway
             gateway._reread = lambda: load(
-                database={"url": api_dsn}, gateway={"http_port": 0, "grpc_port": -1}, desk={"tokens": tokens()[1:]}
+                database={"url": api_dsn},
+                gateway={"http_port": 0, "grpc_port": -1},
+                desk={"tokens": tokens()[1:]},
+                launchers=LAUNCHERS,
             )
             assert gateway.reload()
             assert list(one)[-1]["comment"].startswith("the stream ends")
