@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.acceptance import test_grafana as asked_of  # noqa: E402
+from tests.conftest import find, fresh_database, made_server  # noqa: E402
 
 PAGE = Path(__file__).parent / "pictures"
 
@@ -49,7 +51,7 @@ def named(legend: str, labels: dict[str, str]) -> str:
     """Return a series' name by its legend."""
     for name, value in labels.items():
         legend = legend.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
-    return legend or ", ".join(labels.values())
+    return re.sub(r"\{\{.*?\}\}", "", legend).strip() or ", ".join(labels.values())
 
 
 def series(name: str, points: list[tuple[float, float]]) -> dict[str, Any]:
@@ -103,9 +105,14 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
         if path.stem == "task":
             started = day.sql("SELECT started_at, ended_at FROM agent_tasks WHERE task_id = $1", asked_of.rich_task(day))[0]
             began, ended = started[0].timestamp() - 60, started[1].timestamp() + 60
-        told = [row for each in board["annotations"]["list"] for row in day.sql(asked_of.expanded(each["target"]["rawSql"], day))]
+        told = [
+            (each["iconColor"], row)
+            for each in board["annotations"]["list"]
+            if each["enable"]
+            for row in day.sql(asked_of.expanded(each["target"]["rawSql"], day))
+        ]
         notes = [
-            {"from": plain(row["time"]), "to": plain(row["timeend"]), "text": row["text"], "tags": row["tags"]} for row in told
+            {"from": plain(row["time"]), "to": plain(row["timeend"]), "text": row["text"], "color": color} for color, row in told
         ]
         made[path.stem] = {"from": int(began * 1000), "to": int(ended * 1000), "panels": panels, "notes": notes}
     return made
@@ -154,7 +161,12 @@ def main() -> None:
     if given.answers is not None and given.answers.is_file():
         found = json.loads(given.answers.read_text())
     else:
-        with tempfile.TemporaryDirectory() as scratch, asked_of.observed(Path(scratch)) as day:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            made_server(Path(find("postgres"))) as server,
+            fresh_database(server) as dsn,
+            asked_of.observed(Path(scratch), dsn) as day,
+        ):
             found = answers(day)
         if given.answers is not None:
             given.answers.write_text(json.dumps(found))

@@ -16,6 +16,7 @@ from observing.panels import (
     STATUS_COLORS,
     WHO,
     YELLOW,
+    Note,
     bars,
     colored,
     curve,
@@ -193,9 +194,9 @@ def fleet() -> d.Dashboard:
             rows(
                 "Newest tasks",
                 "A click on the id leads to the task.",
-                'SELECT t.task_id AS "Task", t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.started_at AS "Started",'
+                'SELECT t.task_id AS "Task", t.name AS "Name", t.action AS "Doing", t.agent_name AS "Agent", n.status AS "Status", t.started_at AS "Started",'
                 ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took", t.cost_usd::float8 AS "Cost",'
-                f' t.action AS "Doing", {_RANGE} FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid'
+                f" {_RANGE} FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid"
                 f" WHERE $__timeFilter(t.started_at) AND t.announced AND {_AGENTS} ORDER BY t.started_at DESC LIMIT 100",
                 units={"Took": "s", "Cost": "currencyUSD"},
                 widths={"Agent": 130, "Status": 130, "Started": 170, "Took": 90, "Cost": 80},
@@ -212,6 +213,19 @@ def fleet() -> d.Dashboard:
     return made
 
 
+def _of_one(one: str) -> tuple[Note, ...]:
+    return (
+        ("The task", f"kind = 'task' AND task_uid = {one}", "blue", True),
+        ("Questions and answers", f"kind IN ('approval_requested', 'approval_resolved') AND task_uid = {one}", "orange", True),
+        (
+            "Errors and warnings",
+            f"kind NOT IN ('task', 'approval_requested', 'approval_resolved') AND task_uid = {one}",
+            "red",
+            True,
+        ),
+    )
+
+
 def task() -> d.Dashboard:
     """One task's timeline out of Postgres."""
     one = "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
@@ -219,9 +233,7 @@ def task() -> d.Dashboard:
         "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text FROM agent_tasks"
         " WHERE $__timeFilter(started_at) AND announced ORDER BY started_at DESC LIMIT 200"
     )
-    made = dashboard(
-        "task", "spanpost / Task", "One task from start to end.", hours=24, where=f"task_uid = {one}", is_of_fleet=False
-    )
+    made = dashboard("task", "spanpost / Task", "One task from start to end.", hours=24, notes=_of_one(one), is_of_fleet=False)
     variable = (
         d.QueryVariable("task").label("Task").datasource(POSTGRES).query(choose).refresh(m.VariableRefresh.ON_TIME_RANGE_CHANGED)
     )
@@ -240,7 +252,7 @@ def task() -> d.Dashboard:
             f" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid WHERE t.uid = {one}",
             height=4,
             units={"Took": "s"},
-            widths={"Agent": 120, "Status": 130, "Why": 110, "Started": 170, "Took": 90, "Trace": 270},
+            widths={"Agent": 120, "Status": 130, "Why": 110, "Started": 170, "Took": 90, "Trace": 300},
             statuses=("Status",),
         ).override_by_name("Trace", [m.DynamicConfigValue("links", [{"title": "Open the trace", "url": TRACE}])]),
         *(
@@ -328,7 +340,8 @@ def task() -> d.Dashboard:
         rows(
             "Approvals",
             "Questions to people, and their answers.",
-            f'SELECT at AS "At", action AS "What", question AS "Question", decision AS "Decision", actor AS "By", comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY at',
+            'SELECT date_trunc(\'second\', at) AS "At", action AS "What", question AS "Question", decision AS "Decision", actor AS "By",'
+            f' comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY number, at',
             width=14,
             height=6,
             widths={"At": 165, "What": 90, "Decision": 100, "By": 100, "Said": 140},
@@ -439,24 +452,16 @@ def spend() -> d.Dashboard:
         rows(
             "Budgets",
             "What is spent of each in its period of now, and by whom; those that are nearest to their limit first.",
-            'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM jsonb_each_text(scope) w) AS "Of",'
+            'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM jsonb_each_text(scope) w) AS "Of", ends_at AS "Until",'
             ' share AS "Used", cost_usd::float8 AS "Spent", limit_usd::float8 AS "Limit", tokens::float8 AS "Tokens",'
-            ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price", ends_at AS "Until" FROM ('
+            ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price" FROM ('
             " SELECT *, greatest(coalesce(cost_usd / nullif(limit_usd, 0), 0),"
             " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0))::float8 AS share FROM spending WHERE ends_at > now()"
             ") s ORDER BY share DESC LIMIT 100",
-            width=14,
+            width=24,
             units={"Used": "percentunit", "Spent": "currencyUSD", "Limit": "currencyUSD", "Tokens": "short", "Of tokens": "short"},
-            widths={"Used": 75, "Spent": 80, "Limit": 80, "Tokens": 80, "Of tokens": 80, "Without a price": 80, "Until": 160},
+            widths={"Used": 90, "Spent": 90, "Limit": 90, "Tokens": 100, "Of tokens": 100, "Without a price": 130, "Until": 180},
             steps={"Used": _BUDGET},
-        ),
-        rows(
-            "Held back by providers",
-            "Rate limits and quotas that were met, by the account that the agent names.",
-            'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
-            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
-            width=10,
-            widths={"Day": 100, "Limit": 90, "Calls": 70},
         ),
         lines(
             "Context windows",
@@ -479,10 +484,18 @@ def spend() -> d.Dashboard:
             width=8,
         ),
         rows(
+            "Held back by providers",
+            "Rate limits and quotas that were met, by the account that the agent names.",
+            'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
+            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
+            width=16,
+            widths={"Day": 100, "Limit": 90, "Calls": 70},
+        ),
+        rows(
             "By agent",
             "Out of the audit: exact.",
             f'SELECT coalesce(agent_name, \'unknown\') AS "Agent", count(*)::int AS "Tasks", sum(llm_calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in", sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 ORDER BY 6 DESC NULLS LAST',
-            width=8,
+            width=12,
             units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
             widths={"Tasks": 60, "Calls": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
         ),
@@ -492,7 +505,7 @@ def spend() -> d.Dashboard:
             'SELECT coalesce(nullif(u.model, \'\'), \'unknown\') AS "Model", sum(u.calls)::float8 AS "Calls", sum(u.input_tokens)::float8 AS "Tokens in",'
             ' sum(u.output_tokens)::float8 AS "Tokens out", sum(u.cost_usd)::float8 AS "Cost"'
             f" {_USED} GROUP BY 1 ORDER BY 5 DESC",
-            width=8,
+            width=12,
             units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
             widths={"Calls": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
         ),
@@ -532,7 +545,7 @@ def pipeline() -> d.Dashboard:
         "pipeline",
         "spanpost / Pipeline",
         "Is anything late, lost, throttled, blocked?",
-        where="kind = 'stalled'",
+        notes=(("Stalls", "kind = 'stalled'", "orange", True), ("All tasks", "kind = 'task'", "blue", False)),
         is_of_fleet=False,
     )
     for panel in (
@@ -665,7 +678,7 @@ def pipeline() -> d.Dashboard:
         rows(
             "Letters",
             "By sink and state.",
-            'SELECT sink AS "Sink", state AS "State", count(*)::int AS "Letters", min(born_at) AS "Oldest" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
+            'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
             width=12,
             widths={"Letters": 90, "Oldest": 180},
         ),

@@ -227,13 +227,26 @@ def curve(
     return panel.with_target(_Built(Sql(sql, is_series=True)))
 
 
-def annotations(where: str) -> d.AnnotationQuery:
-    """Return tasks, warnings and approvals as annotations."""
+#: What is drawn over graphs: name, what of the view `grafana_annotations`, its colour, and whether it is on from the beginning.
+Note = tuple[str, str, str, bool]
+_FAILED = "kind = 'task' AND task_uid IN (SELECT uid FROM agent_tasks WHERE status = 'error' OR ended_at IS NULL)"
+#: Of a fleet what somebody should look at; the rest at a click, because hundreds of tasks hide what they are drawn over.
+NOTES: tuple[Note, ...] = (
+    ("Tasks under way or failed", _FAILED, "blue", True),
+    ("Questions and stalls", "kind IN ('approval_requested', 'stalled')", "orange", True),
+    ("All tasks", "kind = 'task'", "blue", False),
+    ("Errors and warnings", "kind NOT IN ('task', 'approval_requested', 'approval_resolved', 'stalled')", "red", False),
+)
+
+
+def annotations(note: Note) -> d.AnnotationQuery:
+    """Return tasks, warnings or approvals as annotations."""
+    name, where, color, is_on = note
     sql = (
         "SELECT time, timeend, text, tags FROM grafana_annotations"
         f" WHERE time <= $__timeTo() AND coalesce(timeend, time) >= $__timeFrom() AND {where} ORDER BY time DESC LIMIT 500"
     )
-    query = d.AnnotationQuery().name("Tasks and news").datasource(POSTGRES).enable(True).icon_color("blue")
+    query = d.AnnotationQuery().name(name).datasource(POSTGRES).enable(is_on).icon_color(color)
     return query.target(_Built(Sql(sql, is_series=False)))  # type: ignore[arg-type]
 
 
@@ -246,7 +259,7 @@ def of_label(name: str, label: str, metric: str) -> Any:
 
 
 def dashboard(
-    name: str, title: str, says: str, *, hours: int = 6, where: str | None = None, is_of_fleet: bool = True
+    name: str, title: str, says: str, *, hours: int = 6, notes: tuple[Note, ...] = NOTES, is_of_fleet: bool = True
 ) -> d.Dashboard:
     """Return a dashboard with its variables, and links to the others."""
     made = d.Dashboard(title).uid(f"spanpost-{name}").description(says).tags(["spanpost"]).refresh("30s")
@@ -259,4 +272,6 @@ def dashboard(
     if is_of_fleet:
         for variable, label in (("agent", "Agent"), ("environment", "Environment"), ("tenant", "Tenant")):
             made = made.with_variable(of_label(variable, label, "spanpost_tasks_started_total"))
-    return made.annotation(annotations(where or "kind <> 'error'"))
+    for note in notes:
+        made = made.annotation(annotations(note))
+    return made

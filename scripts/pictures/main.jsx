@@ -2,7 +2,7 @@
 import React from 'react';
 import { createRoot } from 'react-dom/client';
 import {
-  applyFieldOverrides, createTheme, dateTime, FieldType, getDisplayProcessor, getFieldDisplayValues, ThemeContext, toDataFrame,
+  applyFieldOverrides, createTheme, dateTime, FieldType, getDisplayProcessor, getDisplayValueAlignmentFactors, getFieldDisplayValues, ThemeContext, toDataFrame,
 } from '@grafana/data';
 import { BarGauge, BigValue, PanelChrome, Table, TimeSeries } from '@grafana/ui';
 
@@ -55,7 +55,7 @@ function annotate(builder) {
     const foot = bbox.top + bbox.height;
     for (const note of told.notes ?? []) {
       const left = u.valToPos(note.from, 'x', true);
-      ctx.fillStyle = ctx.strokeStyle = theme.visualization.getColorByName('blue');
+      ctx.fillStyle = ctx.strokeStyle = theme.visualization.getColorByName(note.color);
       if (note.to) {
         const width = Math.max(u.valToPos(note.to, 'x', true) - left, 1);
         ctx.globalAlpha = 0.1;
@@ -98,11 +98,12 @@ function Drawn({ panel, width, height }) {
     }
     case 'bargauge': {
       const values = displayed(panel, frames).slice(0, 12);
+      const aligned = getDisplayValueAlignmentFactors(values);
       const each = Math.min((panel.options?.maxVizHeight ?? 50) + 6, Math.floor(height / Math.max(values.length, 1)));
       const most = panel.fieldConfig?.defaults?.max ?? Math.max(...values.map((one) => one.display.numeric || 0), 1e-9);
       return <div>{values.map((one, i) => (
         <BarGauge key={i} theme={theme} width={width} height={each - 6} orientation="horizontal" displayMode="basic" value={one.display}
-          field={{ ...one.field, min: 0, max: most }} display={one.view?.getFieldDisplayProcessor(one.colIndex)} itemSpacing={6} lcdCellWidth={12} text={panel.options?.text} />
+          field={{ ...one.field, min: 0, max: most }} display={one.view?.getFieldDisplayProcessor(one.colIndex)} itemSpacing={6} lcdCellWidth={12} text={panel.options?.text} alignmentFactors={aligned} />
       ))}</div>;
     }
     case 'timeseries': {

@@ -21,7 +21,7 @@ from spanpost.gateway import Gateway
 from spanpost.settings import load
 from tests.acceptance.day import Day
 from tests.acceptance.prometheus import Prometheus, lines_of, run_prometheus
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT, fresh_database
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -53,51 +53,50 @@ class Observed:
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    with observed(tmp_path_factory.mktemp("day")) as made:
+def day(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with fresh_database(server) as dsn, observed(tmp_path_factory.mktemp("day"), dsn) as made:
         yield made
 
 
 @contextmanager
-def observed(directory: Path) -> Iterator[Observed]:
+def observed(directory: Path, dsn: str) -> Iterator[Observed]:
     """A day of some 100 tasks through a gateway, its metrics as of each half hour, then scraped live. Takes about 30 s."""
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        settings = load(
-            database={"url": dsn}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-            slack={"preview_file": str(directory / "slack.jsonl")}, news={"max_age": 3 * 86400},
-            cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
-            spend={"budgets": [
-                {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
-                {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
-            ]},
-        )  # fmt: skip
-        gateway = Gateway(settings)
-        gateway.start()
-        try:
-            pipeline, metrics = gateway.pipeline, gateway.pipeline.metrics
-            assert metrics is not None
-            assert pipeline.metrics_url is not None
-            target = pipeline.metrics_url.split("/")[2]
-            ended = time.time() - 60
-            made, past, began = Day(ended), list[str](), ended - HOURS * 3600
-            steps = HOURS * 3600 // STEP
-            for n in range(steps + 1):
-                at = began + n * STEP
-                batch = list(made.step(at - 600, 2, stays_open=False))
-                if n > steps - 6:
-                    batch += made.step(at - 600, 1, stays_open=True)
-                for part in (batch[::2], batch[1::2]):
-                    pipeline.ask(pipeline.record(part))
-                urllib.request.urlopen(
-                    urllib.request.Request(f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}),
-                    timeout=10,
-                ).close()
-                metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
-                past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
-            with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
-                yield Observed(prometheus, dsn, began, time.time())
-        finally:
-            gateway.stop()
+    settings = load(
+        database={"url": dsn}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
+        slack={"preview_file": str(directory / "slack.jsonl")}, news={"max_age": 3 * 86400},
+        cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
+        spend={"budgets": [
+            {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
+            {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
+        ]},
+    )  # fmt: skip
+    gateway = Gateway(settings)
+    gateway.start()
+    try:
+        pipeline, metrics = gateway.pipeline, gateway.pipeline.metrics
+        assert metrics is not None
+        assert pipeline.metrics_url is not None
+        target = pipeline.metrics_url.split("/")[2]
+        ended = time.time() - 60
+        made, past, began = Day(ended), list[str](), ended - HOURS * 3600
+        steps = HOURS * 3600 // STEP
+        for n in range(steps + 1):
+            at = began + n * STEP
+            batch = list(made.step(at - 600, 2, stays_open=False))
+            if n > steps - 6:
+                batch += made.step(at - 600, 1, stays_open=True)
+            for part in (batch[::2], batch[1::2]):
+                pipeline.ask(pipeline.record(part))
+            urllib.request.urlopen(
+                urllib.request.Request(f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}),
+                timeout=10,
+            ).close()
+            metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
+            past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
+        with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
+            yield Observed(prometheus, dsn, began, time.time())
+    finally:
+        gateway.stop()
 
 
 def of_dashboards() -> list[Any]:

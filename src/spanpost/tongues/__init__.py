@@ -11,11 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from spanpost.tongues import english, korean
 from spanpost.tongues.phrases import Phrase
 
 #: What settings call a language.
 Language: TypeAlias = Literal["en", "ko"]
+
+
+class Saying(msgspec.Struct, frozen=True):
+    """A phrase with its values, which may be phrases themselves: said later, in whatever language."""
+
+    key: str
+    values: Mapping[str, Saying | str] = {}
 
 
 class Tongue:
@@ -32,6 +41,12 @@ class Tongue:
             phrase = phrase[values.get("n") != 1]
         return phrase.format_map(values)
 
+    def tell(self, saying: Saying | str) -> str:
+        """Return a phrase that was made before; somebody else's text as it is."""
+        if isinstance(saying, str):
+            return saying
+        return self.say(saying.key, **{name: self.tell(value) for name, value in saying.values.items()})
+
     def word(self, key: str, otherwise: str) -> str:
         """Return a phrase without placeholders; of a key that no catalogue has, what is given for it."""
         phrase = self._phrases.get(key, otherwise)
@@ -43,10 +58,12 @@ class Tongue:
         if whole < 60:
             return self.say("span.seconds", s=whole)
         if whole < 3_600:
-            return self.say("span.minutes", m=whole // 60, s=whole % 60)
+            return self.say("span.minutes" if whole % 60 else "span.minutes_even", m=whole // 60, s=whole % 60)
         if whole < 86_400:
-            return self.say("span.hours", h=whole // 3_600, m=whole % 3_600 // 60)
-        return self.say("span.days", d=whole // 86_400, h=whole % 86_400 // 3_600)
+            minutes = whole % 3_600 // 60
+            return self.say("span.hours" if minutes else "span.hours_even", h=whole // 3_600, m=minutes)
+        hours = whole % 86_400 // 3_600
+        return self.say("span.days" if hours else "span.days_even", d=whole // 86_400, h=hours)
 
 
 ENGLISH: Final = Tongue("en", english.PHRASES)

@@ -17,10 +17,6 @@ from spanpost.settings import load
 from spanpost.testing.exercise_people import asking, at_work
 from spanpost.testing.observed import an_event, ended, started
 
-LAUNCHERS = {
-    "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
-    "retries": [{"launcher": "fix", "agent": "again"}],
-}
 ROLES = ("viewer", "operator", "approver", "auditor")
 
 
@@ -39,10 +35,14 @@ class Served:
             "gateway": {"http_port": 0, "grpc_port": -1},
             "desk": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
             "api": {"heartbeat": 1},
-            "launchers": LAUNCHERS,
+            "launchers": {
+                "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
+                "retries": [{"launcher": "fix", "agent": "again"}],
+            },
             "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
         }
-        self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))
+        self._given = {name: value for name, value in (given | settings).items() if value is not None}
+        self.gateway = Gateway(load(**self._given))
         self._clients: list[httpx.Client] = []
         self._traces = 0
         self._is_stopped = False
@@ -55,6 +55,11 @@ class Served:
         for client in self._clients:
             client.close()
         self.stop()
+
+    def reload(self, **settings: Any) -> bool:
+        """Have the gateway read its settings again, of which these have changed."""
+        self.gateway._reread = lambda: load(**(self._given | settings))
+        return self.gateway.reload()
 
     def stop(self) -> None:
         """Stop the gateway, once."""

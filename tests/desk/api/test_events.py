@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from spanpost.settings import load
-from tests.desk.api.served import LAUNCHERS, Served, streamed, texts, tokens, until
+from tests.desk.api.served import Served, streamed, texts, tokens, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
 
@@ -195,14 +194,7 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
                 served.record(served.checkpoint(task, n, f"{n} " + "x" * 100))
             assert len(until(one, f"99 {'x' * 100}")) == 101  # with its start
             slow.close()
-            gateway = served.gateway
-            gateway._reread = lambda: load(
-                database={"url": api_dsn},
-                gateway={"http_port": 0, "grpc_port": -1},
-                desk={"tokens": tokens()[1:]},
-                launchers=LAUNCHERS,
-            )
-            assert gateway.reload()
+            assert served.reload(desk={"tokens": tokens()[1:]})
             assert list(one)[-1]["comment"].startswith("the stream ends")
         assert served.as_of("viewer").get("/api/me").status_code == 401  # its token was taken back
         with streamed(served.as_of("operator")) as last:

@@ -22,11 +22,12 @@ from spanpost.desk.slack import lines, modals
 from spanpost.desk.slack.lines import Line, Told, text
 from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, Web
-from spanpost.desk.who import FOREIGN, VIEW, Ruling
+from spanpost.desk.who import VIEW, foreign
 from spanpost.domain.browsing import ApprovalFilter, TaskFilter
 from spanpost.domain.interventions import Result, State, Verb
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
+from spanpost.tongues import ENGLISH, Tongue
 
 #: Looked at, of what runs or is found, and listed of it.
 _LOOKED: Final = 100
@@ -41,22 +42,25 @@ _MOST_REF: Final = 500
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
 #: What changes something: recorded before Slack is answered.
 ACTS: Final = ("cancel", "start")
+#: What there is: a phrase for how it is said, and one for what it does.
 _HELP: Final = {
-    "": "what runs, and what waits for an answer",
-    "show <id or words>": "one task, or those that the words fit",
-    "cancel <id>": "ask a task to stop",
-    "start <launcher> [text]": "have new work started",
-    "help": "this",
+    "": "command.help_list",
+    "command.form_show": "command.help_show",
+    "command.form_cancel": "command.help_cancel",
+    "command.form_start": "command.help_start",
+    "command.form_help": "command.help_help",
 }
 
 
 class Commands:
     """Answers, in one workspace. `conceal` hides of a task what is not to be seen in Slack."""
 
-    def __init__(self, desk: Desk, web: Web, conceal: Callable[[Task], Task]) -> None:
+    def __init__(self, desk: Desk, web: Web, conceal: Callable[[Task], Task], tongue: Tongue = ENGLISH) -> None:
         self._desk = desk
         self._web = web
         self._conceal = conceal
+        self._tongue = tongue
+        self._say = tongue.say
 
     async def answer(self, spoken: Spoken) -> Told | None:
         """Do or look up what was said; None where a repeat was told already. Raises `LedgerUnavailable`."""
@@ -76,18 +80,21 @@ class Commands:
         if not await self._desk.hall.is_first(spoken.once):
             return None
         if does is None:
-            return lines.told([[text(f"There is no command “{line(spoken.word, 40)}”. There is:")], *_help(spoken)])
+            return self._told([[text(self._say("command.none", word=line(spoken.word, 40)))], *self._helping(spoken)])
         return await does(spoken)
 
     async def _unfit(self, spoken: Spoken) -> Told | None:
         """Return what somebody is told who may not be told of anything here."""
-        ruling = Ruling(refusal=FOREIGN)
+        ruling = foreign()
         if not spoken.is_foreign:
             ruling = await self._desk.may_look(None, spoken.user, _nowhere(spoken))
-        return None if ruling.is_granted else Told(text=words.refused(ruling))
+        return None if ruling.is_granted else Told(text=words.refused(ruling, self._tongue))
 
     async def _help(self, spoken: Spoken) -> Told:
-        return lines.told([[text("Ask me:")], *_help(spoken)])
+        return self._told([[text(self._say("command.help"))], *self._helping(spoken)])
+
+    def _told(self, said: Iterable[Line]) -> Told:
+        return lines.told(said, self._tongue)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
@@ -105,29 +112,34 @@ class Commands:
         shown = seen[:_LISTED]
         asked = questions[:_LISTED]
         links = await self._links(spoken, [*shown, *(one.task for one in asked if one.task is not None)])
-        said: list[Line] = [[text("What runs" if seen else "Nothing runs.", is_bold=True)]]
-        said += [lines.task(self._conceal(task), links.get(task.uid, "")) for task in shown]
-        said += lines.more(len(seen) - len(shown), "tasks", is_open=running.next is not None)
+        said: list[Line] = [[text(self._say("command.runs" if seen else "command.nothing_runs"), is_bold=True)]]
+        said += [lines.task(self._conceal(task), links.get(task.uid, ""), self._tongue) for task in shown]
+        said += lines.more(len(seen) - len(shown), "tasks", self._tongue, is_open=running.next is not None)
         if questions:
-            said.append([text("What waits for an answer", is_bold=True)])
+            said.append([text(self._say("command.waits"), is_bold=True)])
         for one in asked:
             assert one.task is not None
             task = self._conceal(one.task)
             # The question as the task may show it: what is concealed of it is concealed here.
             words_of_it = next((approval.question for approval in task.approvals if approval.key == one.row.key), "")
             link = links.get(task.uid, "")
-            name = text(line(words_of_it, 200) or "a question", link=link)
+            name = text(line(words_of_it, 200) or self._say("command.question"), link=link)
             said.append(
-                [text("• "), name, text(f" · {line(task.name or task.task_id, 100)} · since "), lines.since(one.row.requested_at)]
+                [
+                    text("• "),
+                    name,
+                    text(f" · {line(task.name or task.task_id, 100)} · {self._say('command.since')} "),
+                    lines.since(one.row.requested_at),
+                ]
             )
-        said += lines.more(len(questions) - len(asked), "questions", is_open=waiting.next is not None)
+        said += lines.more(len(questions) - len(asked), "questions", self._tongue, is_open=waiting.next is not None)
         if hidden or more_hidden:
-            said.append([text("Some that you may not see are not listed.")])
-        return lines.told(said)
+            said.append([text(self._say("command.hidden"))])
+        return self._told(said)
 
     async def _show(self, spoken: Spoken) -> Told:
         if not spoken.rest:
-            return _which(spoken, "show <id or words>")
+            return self._which(spoken, "command.form_show")
         exact = await self._exact(spoken.rest)
         if exact is not None and (await self._visible(spoken, [exact]))[0]:
             return await self._one(spoken, exact)
@@ -143,20 +155,20 @@ class Commands:
         links = await self._links(spoken, [task])
         shown = self._conceal(task)
         # All that the dialogue *Show more* has is for those whom a rule lets see it.
-        texts = modals.texts(shown)[: None if ruled else 1]
+        texts = modals.texts(shown, self._tongue)[: None if ruled else 1]
         said: list[Line] = [[text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]]
         said += [[text(part)] for one in texts for part in one.split("\n") if part]
-        return lines.told(said)
+        return self._told(said)
 
     async def _candidates(self, spoken: Spoken, found: list[Task], *, is_open: bool) -> Told:
         what = line(spoken.rest, 80)
         if not found:
-            return lines.told([[text(f"Nothing is known here by “{what}”. Say {_way(spoken, '')} for what runs.")]])
+            return self._told([[text(self._say("command.unknown_task", what=what, way=_way(spoken, "")))]])
         shown = found[:_CANDIDATES]
         links = await self._links(spoken, shown)
-        said: list[Line] = [[text(f"“{what}” is no task's id; it fits these. Say one of the ids that stand last:")]]
-        said += [lines.task(self._conceal(task), links.get(task.uid, "")) for task in shown]
-        return lines.told([*said, *lines.more(len(found) - len(shown), "tasks", is_open=is_open)])
+        said: list[Line] = [[text(self._say("command.candidates", what=what))]]
+        said += [lines.task(self._conceal(task), links.get(task.uid, ""), self._tongue) for task in shown]
+        return self._told([*said, *lines.more(len(found) - len(shown), "tasks", self._tongue, is_open=is_open)])
 
     async def _exact(self, ref: str) -> Task | None:
         return await self._desk.hall.task(self._desk.tenant, ref) if len(ref) <= _MOST_REF else None
@@ -206,7 +218,7 @@ class Commands:
 
     async def _cancel(self, spoken: Spoken) -> Told | None:
         if not spoken.rest:
-            return _which(spoken, "cancel <id>")
+            return self._which(spoken, "command.form_cancel")
         task = await self._exact(spoken.rest)
         if task is None:
             if (refusal := await self._unfit(spoken)) is not None:
@@ -234,21 +246,19 @@ class Commands:
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         name = line(self._conceal(task).name or task.task_id, 200)
-        return lines.told([[text(f"Asked to stop: {name}. It goes on until its agent heeds it.")]])
+        return self._told([[text(self._say("command.cancelled", task=name))]])
 
     async def _start(self, spoken: Spoken) -> Told | None:
         launcher, rest = [*spoken.rest.split(None, 1), "", ""][:2]
         known = sorted(self._desk.launches.launchers)
-        there = ", ".join(line(one, 60) for one in known) or "none, until the settings name one"
+        there = ", ".join(line(one, 60) for one in known) or self._say("command.no_launchers")
         if launcher not in known:
             if (refusal := await self._unfit(spoken)) is not None:
                 return refusal
-            begin = (
-                f"There is no launcher “{line(launcher, 60)}”."
-                if launcher
-                else f"Say which: {_way(spoken, 'start <launcher> [text]')}."
-            )
-            return lines.told([[text(f"{begin} Launchers: {there}.")]])
+            if launcher:
+                return self._told([[text(self._say("command.no_launcher", launcher=line(launcher, 60), known=there))]])
+            way = _way(spoken, self._say("command.form_start"))
+            return self._told([[text(self._say("command.which_launcher", way=way, known=there))]])
         order = Start(
             launcher=launcher,
             text=rest.strip(),
@@ -258,16 +268,22 @@ class Commands:
             once=spoken.once,
             at=spoken.at,
         )
-        outcome = await self._desk.start(order)
+        outcome = await self._desk.start(order, tongue=self._tongue)
         if outcome.told:
             return Told(text=outcome.told)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
-        return lines.told([[text(f"{launcher} was asked to start it. Its task is told where the routes say.")]])
+        return self._told([[text(self._say("command.started", launcher=launcher))]])
 
+    # --- help -------------------------------------------------------------------------------------------------------
 
-def _which(spoken: Spoken, form: str) -> Told:
-    return lines.told([[text(f"Say which: {_way(spoken, form)}. {_way(spoken, '')} lists what runs, with its id last.")]])
+    def _which(self, spoken: Spoken, form: str) -> Told:
+        way = _way(spoken, self._say(form))
+        return self._told([[text(self._say("command.which", way=way, list=_way(spoken, "")))]])
+
+    def _helping(self, spoken: Spoken) -> list[Line]:
+        ways = {_way(spoken, self._say(form) if form else ""): what for form, what in _HELP.items()}
+        return [[text(way, is_bold=True), text(f" – {self._say(what)}")] for way, what in ways.items()]
 
 
 def _way(spoken: Spoken, form: str) -> str:
@@ -276,7 +292,3 @@ def _way(spoken: Spoken, form: str) -> str:
 
 def _nowhere(spoken: Spoken) -> Message:
     return Message(team=spoken.team, channel="", ts="")
-
-
-def _help(spoken: Spoken) -> list[Line]:
-    return [[text(_way(spoken, form), is_bold=True), text(f" – {what}")] for form, what in _HELP.items()]

@@ -27,6 +27,8 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     team: str
     channel: str
+    #: As a slash command says it: not of a private one, nor of a mention.
+    channel_name: str = ""
     #: How one begins a command: the slash command's own name; empty where the app was mentioned.
     by: str = ""
     #: Where to answer; empty: in the channel, and in the thread where there is one.
@@ -49,6 +51,7 @@ def command(body: dict[str, Any], team: str) -> Spoken | None:
         user=user,
         team=team,
         channel=channel,
+        channel_name=_text(body.get("channel_name"))[:100],
         by=name,
         response_url=_text(body.get("response_url"))[:1000],
         # Slack makes one for each time that somebody sends it off.
