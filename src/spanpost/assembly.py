@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from spanpost.domain.errors import ConfigError
 from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
+from spanpost.fold.matching import is_wanted
 from spanpost.fold.orders import Launches, OnEnd, Retry
 from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
@@ -100,6 +101,7 @@ def routes_of(settings: Settings) -> Routes:
 def _route(said: RouteSettings, settings: Settings) -> Route:
     room = settings.sinks[said.sink]
     defaults = room.route_defaults()
+    said = said.model_copy(update={"tenant": _tenant(said, settings)})
     verbosity = Verbosity(said.verbosity or room.verbosity) if said.enabled else Verbosity.MUTE
     every = said.every if said.every is not None else room.every
     if every is None:
@@ -129,6 +131,20 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         is_dry=said.dry_run or defaults.is_dry,
         language=said.language or defaults.language,
     )
+
+
+def _tenant(said: RouteSettings, settings: Settings) -> str | tuple[str, ...] | None:
+    """Return of which tenants a route takes tasks: where its address is one tenant's, of that one alone."""
+    try:
+        own = settings.sinks[said.sink].tenant_of(said.address)
+    except ValueError as error:
+        raise ConfigError(f"routes: {said.address!r}: {error}") from None
+    if own is not None and not is_wanted(said.tenant, own):
+        raise ConfigError(
+            f"routes: {said.address!r} tells tasks of tenant {own!r} alone, and the route takes those of {said.tenant!r}: "
+            "take tenant out of the route, or name another address"
+        )
+    return own if own is not None else said.tenant
 
 
 def launches_of(settings: Settings) -> Launches:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +25,7 @@ from spanpost.domain.interventions import Verb
 from spanpost.domain.readings import Approval
 from spanpost.fold.orders import Launches
 from spanpost.testing.nouns import a_task
+from spanpost.tongues import KOREAN
 from tests.desk.hall import Hall
 
 TEAM, BOT = "T1", "UBOT"
@@ -338,3 +341,31 @@ def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
 
     assert asyncio.run(hear()) in (200, 400, 401)
     assert house.hall.granted == []
+
+
+async def test_commands_are_answered_in_korean() -> None:
+    """Where the route speaks Korean, lists, one task, refusals and help do: not one English word of ours, and agents' words as they are."""
+    house = House(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
+    house.one.desk.speaks = lambda task, channels: KOREAN
+    for n in range(17):
+        house.task(f"작업-{n}", name=f"보고서 {n}", agent_name="작가", status="stalled", is_inferred=True, action="tool: 검색")
+    house.hall.known.update()
+    said = [
+        await house.say(text)
+        for text in ("", "help", "보고서", "show", "show 작업-1", "show 보고서", "show 없음", "cancel", "start", "start 야간")
+    ]
+    said += [
+        await house.say("cancel 작업-1"),
+        await house.say("cancel 작업-1", "UBOB"),
+        await house.say("", "UGUEST"),
+        await house.say("", "USTRANGER"),
+    ]
+    assert all(said)
+    literal = re.sub(
+        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}", "", html.unescape("\n".join(said))
+    )
+    assert re.findall("[A-Za-z]+", literal) == []
+    assert "응답 없음 (추정)" in literal
+    assert "게스트에게는 허용되지 않습니다" in literal
+    assert "취소 권한이 없습니다" in literal
+    assert house.hall.rows[0].refusal == "you may not cancel this", "the audit has it in English"

@@ -9,19 +9,22 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.domain.orders import LAUNCH
 from spanpost.fold.redact import line
 from spanpost.settings import config_path, is_sdk_disabled
 from spanpost.sinks import registry
-from spanpost.sinks.base import Checks
+from spanpost.sinks.base import Checks, Installs
 from spanpost.sinks.base import Finding as Found
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.check import Seen
     from spanpost.settings import GatewaySettings, Settings
+    from spanpost.workspaces import Workspaces
+
+T = TypeVar("T")
 
 #: What a sink, or a launcher, may take to look at its far side, seconds.
 SINK_TIMEOUT = 30.0
@@ -49,6 +52,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_metrics(settings),
         *_gateway(settings),
         *_desk(settings),
+        *_slack_oauth(settings),
         *_sinks(settings),
         *_launchers(settings),
     ]
@@ -231,6 +235,32 @@ async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
         return await looking
 
 
+def _slack_oauth(settings: Settings) -> Iterator[Finding]:
+    """Look at the workspaces in which the Slack app is installed."""
+    from spanpost.workspaces import examined, refuse_unfit
+
+    try:
+        refuse_unfit(settings)
+        if settings.slack_oauth is None or not settings.slack_oauth.enabled or settings.forward is not None:
+            return
+        found = asyncio.run(_with_workspaces(settings, examined))
+    except SpanpostError as error:
+        yield Finding("slack_oauth", False, str(error))  # it says what to do itself
+        return
+    for each in found:
+        yield Finding("slack_oauth", each.ok, each.found, each.cure)
+
+
+async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], Awaitable[T]]) -> T:
+    from spanpost.cli.options import opened
+    from spanpost.workspaces import workspaces_of
+
+    async with opened(settings) as ledger:
+        workspaces = workspaces_of(settings, ledger)
+        assert workspaces is not None
+        return await question(workspaces)
+
+
 def _sinks(settings: Settings) -> Iterator[Finding]:
     for name in registry.names():
         whose = registry.distribution(name)
@@ -248,9 +278,26 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
                 yield Finding(name, False, str(error))  # it says what to do itself
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
-            look = partial(sink.check, addresses) if isinstance(sink, Checks) else None
+            look = partial(_lent, sink, addresses, settings) if isinstance(sink, Checks) else None
             for each in asyncio.run(_asked(look, sink.close)):
                 yield Finding(name, each.ok, each.found, each.cure)
+
+
+async def _lent(sink: Checks, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
+    """Ask a sink what it finds, with the tokens of the workspaces in which its app is installed, where they can be had."""
+    room = settings.slack_oauth
+    if not isinstance(sink, Installs) or room is None or not room.enabled or settings.forward is not None:
+        return await sink.check(addresses)
+
+    async def ask(workspaces: Workspaces) -> Sequence[Found]:
+        assert isinstance(sink, Installs)
+        sink.installed(workspaces)
+        return await sink.check(addresses)
+
+    try:
+        return await _with_workspaces(settings, ask)
+    except SpanpostError:  # told of already: the others can be looked at all the same
+        return await sink.check(addresses)
 
 
 def _launchers(settings: Settings) -> Iterator[Finding]:

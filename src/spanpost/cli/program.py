@@ -18,6 +18,7 @@ from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.remote import Url
+from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
 from spanpost.cli.start import start
 from spanpost.cli.watch import watch
@@ -35,6 +36,7 @@ program.add_typer(approvals, name="approvals")
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
+program.add_typer(slack, name="slack")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)

@@ -72,6 +72,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield f"the API on {gateway.api_url}"
     if gateway.slack_url:
         yield f"hearing Slack on {gateway.slack_url}"
+    if gateway.http_url and gateway.pipeline.workspaces is not None:
+        yield f"the Slack app is installed at {gateway.pipeline.workspaces.room.install_url}"
     if gateway.pipeline.reception is not None and gateway.pipeline.reception.sockets:
         yield "hearing Slack by Socket Mode"
     if not room.enabled:

@@ -89,7 +89,7 @@ def gallery() -> list[Piece]:
             news=[_news("working", "Found it: #4123 rounds twice", progress=40)],
             elsewhere="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
         ),
-        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6m 41s", Kind.END)]),
+        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6 min 41 s", Kind.END)]),
     ]
 
 

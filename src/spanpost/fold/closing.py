@@ -110,10 +110,13 @@ class Closing:
         return is_first
 
     def _announce(self, key: Key, group: Group, waiting: list[Key]) -> None:
-        """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle."""
+        """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle.
+
+        An explicit task of which only events are known settles, too: its question may have come by a faster way than its start.
+        """
         if group.is_announced:
             return
-        is_sure = bool(group.task_id)
+        is_sure = bool(group.task_id) and (group.has_box or _is_seen_at_work(group))
         if group.has_box and not is_sure:
             unit = self.groups.unit(key)
             is_sure = unit is not None and (unit.is_live or unit.is_top) and not unit.is_held
@@ -433,9 +436,14 @@ class Closing:
             self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
 
 
+def _is_seen_at_work(group: Group) -> bool:
+    """Tell whether more than news is known of a task of which no run is: a session that is met in the middle."""
+    return group.flow[0] > 0 or bool(group.tools) or group.facts.value("is_session") is not None
+
+
 def _is_worth_a_message(group: Group) -> bool:
     """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
-    if group.has_box or group.flow[0] > 1 or (group.flow[0] and group.tools):
+    if group.has_box or group.task_id or group.flow[0] > 1 or (group.flow[0] and group.tools):
         return True
     if group.flow[0] and group.facts.value("failed_turn") is not None:
         return True  # a run whose root is lost, as smolagents' is when its model fails

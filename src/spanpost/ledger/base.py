@@ -37,6 +37,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.curve import Point
 from spanpost.fold.paces import Bucket, Closed
+from spanpost.ledger.installing import Installations
 
 __all__ = [
     "Alerted",
@@ -238,6 +239,11 @@ class Ledger(Protocol):
     @property
     def browse(self) -> Browses:
         """What it answers those who look."""
+        ...
+
+    @property
+    def installations(self) -> Installations:
+        """The apps that people installed in workspaces."""
         ...
 
     async def open(self) -> None:

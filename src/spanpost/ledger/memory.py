@@ -53,6 +53,7 @@ from spanpost.ledger.memory_browse import Browse
 from spanpost.ledger.memory_curves import Curves
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
+from spanpost.ledger.memory_installations import Installations
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_orders import Orders
 from spanpost.ledger.memory_people import People
@@ -140,6 +141,7 @@ class MemoryLedger:
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(self, self._people, clock)
         self.curves = Curves(self)
+        self.installations = Installations(clock)
         self._alerts = Alerts(self, clock)
         self._events = 0
         self._lock = asyncio.Lock()

@@ -57,6 +57,7 @@ from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unl
 from spanpost.ledger.browse import Browse
 from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
+from spanpost.ledger.installations import Installations
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
 from spanpost.ledger.people import People
@@ -128,6 +129,7 @@ class PostgresLedger(People, Alerts):
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
         self.curves = Curves(lambda work: self._run(work))
+        self.installations = Installations(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -374,7 +376,7 @@ class PostgresLedger(People, Alerts):
         """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
 
         `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
-        other traces were pruned.
+        other traces were pruned, or a checkpoint that somebody else tells at this moment.
         """
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
@@ -390,7 +392,8 @@ class PostgresLedger(People, Alerts):
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
-        recorded = await self._write(connection, records, new, folded, now)
+        is_first = touched is not None and not asks_all
+        recorded = await self._write(connection, records, new, folded, now, is_first=is_first)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
         return await self._spend(connection, recorded, folded, locked, now)
@@ -432,17 +435,22 @@ class PostgresLedger(People, Alerts):
                 for key in missing.keys:
                     await records.fetch_around(connection, key)
 
-    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
+    async def _write(
+        self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime, *, is_first: bool = False
+    ) -> Recorded:
         if folded.moves:
             await rows.write_moves(connection, folded.moves)
-        parts: Counter[str] = Counter()
+        parts: dict[str, int] = {}
         if folded.recorded:
             await audit.write_events(connection, placed, folded.recorded, now)
-            parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
+            met = Counter([placed[i].source.part for i in folded.recorded])
+            parts = {part.name.lower(): count for part, count in met.items()}
         await records.save(connection)
         if folded.gone:
             await rows.write_gone(connection, folded.gone)
-        new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
+        new: set[UUID] = set()
+        if folded.checkpoints or folded.retracted:
+            new = await rows.write_checkpoints(connection, folded, is_first=is_first)
         if folded.tasks:
             await rows.write_tasks(
                 connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
@@ -469,7 +477,7 @@ class PostgresLedger(People, Alerts):
         count += await orders.on_end(connection, folded, self.rules.launches, now)
         return Recorded(
             events=sum(parts.values()),
-            parts=dict(parts),
+            parts=parts,
             tasks=folded.tasks,
             started=folded.started,
             ended=folded.ended,

@@ -165,8 +165,10 @@ def forecast(task: Task, tongue: Tongue = ENGLISH) -> str:
     told = task.context_forecast
     if told is None or is_final(task):
         return ""
-    calls = tongue.say("figure.forecast", limit=said_anew(line(told.limit, 40), tongue), n=told.calls)
-    return f"{calls}, {tongue.span(told.seconds)}" if told.seconds >= 1 else calls
+    limit = said_anew(line(told.limit, 40), tongue)
+    if told.seconds < 1:
+        return tongue.say("figure.forecast", limit=limit, n=told.calls)
+    return tongue.say("figure.forecast_time", limit=limit, n=told.calls, time=tongue.span(told.seconds))
 
 
 def cost(task: Task, tongue: Tongue = ENGLISH) -> str:

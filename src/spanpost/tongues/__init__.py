@@ -58,10 +58,12 @@ class Tongue:
         if whole < 60:
             return self.say("span.seconds", s=whole)
         if whole < 3_600:
-            return self.say("span.minutes", m=whole // 60, s=whole % 60)
+            return self.say("span.minutes" if whole % 60 else "span.minutes_even", m=whole // 60, s=whole % 60)
         if whole < 86_400:
-            return self.say("span.hours", h=whole // 3_600, m=whole % 3_600 // 60)
-        return self.say("span.days", d=whole // 86_400, h=whole % 86_400 // 3_600)
+            minutes = whole % 3_600 // 60
+            return self.say("span.hours" if minutes else "span.hours_even", h=whole // 3_600, m=minutes)
+        hours = whole % 86_400 // 3_600
+        return self.say("span.days" if hours else "span.days_even", d=whole // 86_400, h=hours)
 
 
 ENGLISH: Final = Tongue("en", english.PHRASES)

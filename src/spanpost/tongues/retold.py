@@ -73,9 +73,11 @@ def _context(found: re.Match[str], tongue: Tongue) -> str:
 
 
 def _forecast(found: re.Match[str], tongue: Tongue) -> str:
-    said = tongue.say("figure.forecast", limit=_limit(found["limit"], tongue), n=int(found["calls"]))
+    limit, calls = _limit(found["limit"], tongue), int(found["calls"])
     if found["time"]:
-        said += f", {_time(found['time'], tongue)}"
+        said = tongue.say("figure.forecast_time", limit=limit, n=calls, time=_time(found["time"], tongue))
+    else:
+        said = tongue.say("figure.forecast", limit=limit, n=calls)
     spread = []
     if found["fewest"]:
         spread.append(_range(found["fewest"], tongue.say("told.calls", n=int(found["most"])), tongue))

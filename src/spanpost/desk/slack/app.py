@@ -27,15 +27,16 @@ from spanpost.desk.slack import modals, payloads
 from spanpost.desk.slack import spoken as spoken_in
 from spanpost.desk.slack.answering import Answered, Heard, answer, first_line, update
 from spanpost.desk.slack.commands import ACTS, Commands
+from spanpost.desk.slack.departures import departed
 from spanpost.desk.slack.guard import Refused
-from spanpost.desk.slack.installations import Installation, choose
+from spanpost.desk.slack.installations import App, Everywhere, Installation, choose
 from spanpost.desk.slack.lines import Told
 from spanpost.desk.slack.payloads import PREFIX, Click, moment
 from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.domain.interventions import Verb
+from spanpost.domain.interventions import Result, Verb
 from spanpost.domain.tasks import Task
 from spanpost.tongues import Tongue
 
@@ -66,8 +67,11 @@ class SlackApp:
         replies: Replies = "all",
         conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
+        everywhere: Everywhere | None = None,
     ) -> None:
         self.installations = tuple(installations)
+        #: The app that people install in further workspaces, where they may.
+        self.everywhere = everywhere
         self._comments = comments
         self._replies = replies
         self._conceal = conceal
@@ -95,6 +99,7 @@ class SlackApp:
         app.block_action(_ANY)(self._listener(self._on_other))
         app.view(_OURS)(self._listener(self._on_submission))
         app.event("message")(self._listener(self._on_message))
+        app.event("agent_session_stopped")(self._listener(self._on_stop))
         app.event("app_mention")(self._listener(self._on_mention))
         app.command(_ANY)(self._listener(self._on_command))
         return app
@@ -112,22 +117,32 @@ class SlackApp:
 
         return listen
 
-    async def hear(self, candidates: Sequence[Installation], body: dict[str, Any], *, took: float = 0.0) -> Answered:
+    @property
+    def apps(self) -> tuple[App, ...]:
+        """All that a request may be for."""
+        return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
+
+    async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> Answered:
         """Take a payload that is proven to be for one of these installations. Raises nothing.
 
         `took` is how much of the time for an answer is gone: seconds.
         """
         until = asyncio.get_running_loop().time() + self._answer - took
         try:
-            is_greeting = body.get("type") == "url_verification"
-            installation, team = (candidates[0], "") if is_greeting else await choose(candidates, body)
-            context = {"heard": Heard(installation=installation, team=team, until=until)}
+            if (said := payloads.departure(body)) is not None:
+                return await departed(candidates, body, *said)
+            context: dict[str, Any] = {}
+            if body.get("type") != "url_verification":
+                installation, team = await choose(candidates, body)
+                context["heard"] = Heard(installation=installation, team=team, until=until)
             response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
         except Refused as refused:
             return Answered(status=refused.status, word=refused.why)
         except Trouble as trouble:
             log.warning("Slack could not be asked whose a request is: %s", trouble)
             return Answered(status=503, word="slack")
+        except LedgerUnavailable:
+            return Answered(status=503, word="unavailable")
         except Exception:  # a payload that Bolt cannot read
             return Answered(status=400, word="payload")
         word = (response.headers.get("x-spanpost") or [""])[0]
@@ -141,8 +156,10 @@ class SlackApp:
     async def close(self, seconds: float = 2.0) -> None:
         """Finish what is under way, and let go of the connections."""
         await self._keeper.close(seconds)
-        for one in self.installations:
+        for one in self.apps:
             await one.web.close()
+        if self.everywhere is not None:
+            await self.everywhere.finds.close()
 
     # --- clicks -----------------------------------------------------------------------------------------------------
 
@@ -302,6 +319,50 @@ class SlackApp:
         is_new = told not in self._told
         self._told.add(told)
         return is_new
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    async def _on_stop(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        """Take Slack's own *Stop* for a cancel of the thread's task. What the session is then, is for us to say."""
+        installation, stop = heard.installation, payloads.stop(body, heard.team)
+        if stop is None:
+            return answer(200, "ignored")
+        found: list[tuple[bool, Outcome | None]] = []
+
+        async def work() -> None:
+            try:
+                asked = await installation.desk.told_in(stop.root)
+                if asked is None:
+                    found.append(((_now() - moment(stop.root.ts)) > _SETTLED, None))
+                    return
+                act = Act(
+                    verb=Verb.CANCEL,
+                    key=asked.key,
+                    user=stop.user,
+                    message=stop.root,
+                    is_foreign=stop.is_foreign,
+                    once=stop.once,
+                    at=stop.at,
+                )
+                found.append((True, await installation.desk.do(act)))
+            except LedgerUnavailable:
+                found.append((False, None))
+
+        if not await self._within(work(), heard.until) or not found or not found[0][0]:
+            return answer(503, "unavailable")  # Slack brings it again
+        outcome = found[0][1]
+        if outcome is not None and outcome.told:
+            self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
+        if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
+            self._later(self._rest(installation, stop.root))
+        return answer(200, "stop" if outcome is not None else "ignored")
+
+    @staticmethod
+    async def _rest(installation: Installation, root: Message) -> None:
+        try:
+            await installation.web.call("agents.sessions.setStatus", channel_id=root.channel, thread_ts=root.ts, status="active")
+        except Trouble as trouble:
+            log.warning("Slack goes on showing that a task works which somebody stopped: %s", trouble)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
