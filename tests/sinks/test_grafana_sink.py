@@ -109,7 +109,7 @@ async def test_after_a_lost_answer_it_is_found_and_not_made_again(sink: tuple[Fa
     else:
         with pytest.raises(Unknown):
             await one.deliver(letter)
-    while not grafana.annotations:  # on a busy machine it may carry it out only after nobody waits any more
+    while not grafana.annotations:  # noqa: ASYNC110  (on a busy machine it is carried out only after nobody waits any more)
         await asyncio.sleep(0.01)
     await one.close()
     receipt = (await patient.reconcile([letter]))[letter.id]
