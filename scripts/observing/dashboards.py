@@ -14,6 +14,7 @@ from observing.panels import (
     POSTGRES,
     RED,
     STATUS_COLORS,
+    UNDER_WAY,
     WHO,
     YELLOW,
     Note,
@@ -246,9 +247,9 @@ def task() -> d.Dashboard:
         rows(
             "Task",
             "What it is, how it stands, and why. A click on the trace leads to its spans.",
-            'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why", t.started_at AS "Started",'
-            ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took", t.error->>\'message\' AS "Error",'
-            " encode(t.trace_id, 'hex') AS \"Trace\""
+            'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why",'
+            " coalesce(nullif(t.error->>'message', ''), t.error->>'type') AS \"Error\", encode(t.trace_id, 'hex') AS \"Trace\","
+            ' t.started_at AS "Started", extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took"'
             f" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid WHERE t.uid = {one}",
             height=4,
             units={"Took": "s"},
@@ -319,10 +320,8 @@ def task() -> d.Dashboard:
             "Model calls and tool calls in order.",
             "SELECT to_timestamp(e.start_ns / 1e9) AS \"Began\", CASE e.role WHEN 2 THEN 'model' ELSE 'tool' END AS \"Sort\","
             f" coalesce(CASE e.role WHEN 2 THEN {model} ELSE e.attributes->>'gen_ai.tool.name' END, e.name) AS \"Which\","
-            " (e.end_ns - e.start_ns) / 1e9::float8 AS \"Took\", CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Came\","
-            " coalesce(nullif(e.status_message, ''), e.attributes->>'error.type') AS \"Why\" "
-            + calls
-            + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
+            " CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Came\", coalesce(nullif(e.status_message, ''), e.attributes->>'error.type') AS \"Why\","
+            ' (e.end_ns - e.start_ns) / 1e9::float8 AS "Took" ' + calls + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
             width=14,
             units={"Took": "s"},
             widths={"Began": 165, "Sort": 70, "Took": 80, "Came": 70},
@@ -344,7 +343,7 @@ def task() -> d.Dashboard:
             f' comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY number, at',
             width=14,
             height=6,
-            widths={"At": 165, "What": 90, "Decision": 100, "By": 100, "Said": 140},
+            widths={"At": 190, "What": 90, "Decision": 100, "By": 100, "Said": 140},
         ),
         linked(
             rows(
@@ -390,7 +389,15 @@ def spend() -> d.Dashboard:
     cost = f"spanpost_cost_usd_total{{{WHO}}}"
     tokens = f"spanpost_tokens_total{{{WHO}}}"
     made = dashboard(
-        "spend", "spanpost / Spend and context", "Tokens and cost by agent, model and tenant; context windows.", hours=24
+        "spend",
+        "spanpost / Spend and context",
+        "Tokens and cost by agent, model and tenant; context windows.",
+        hours=24,
+        notes=(
+            UNDER_WAY,
+            ("Filling contexts", "kind IN ('context_warning', 'compaction')", "orange", False),
+            ("All tasks", "kind = 'task'", "blue", False),
+        ),
     )
     sums = f"FROM agent_tasks t WHERE $__timeFilter(coalesce(t.ended_at, t.last_event_at)) AND {_AGENTS}"
     for panel in (
@@ -447,7 +454,11 @@ def spend() -> d.Dashboard:
             (f"sum by (kind) (rate({tokens}[{rate}])) * 60", "{{kind}}"),
         ),
         bars(
-            "Cost by tenant", "In this range.", f"sum by (tenant) (increase({cost}[$__range])) > 0", "{{tenant}}", "currencyUSD", 12
+            "Held back, by model",
+            "Calls that met a rate limit or a spent quota in this range.",
+            f"round(sum by (limit, model) (increase(spanpost_provider_limits_total{{{WHO}}}[$__range]))) > 0",
+            "{{limit}} {{model}}",
+            width=12,
         ),
         rows(
             "Budgets",
@@ -476,21 +487,6 @@ def spend() -> d.Dashboard:
             (f"min by (agent) (spanpost_context_forecast_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
         ),
-        bars(
-            "Held back, by model",
-            "Calls that met a rate limit or a spent quota in this range.",
-            f"round(sum by (limit, model) (increase(spanpost_provider_limits_total{{{WHO}}}[$__range]))) > 0",
-            "{{limit}} {{model}}",
-            width=8,
-        ),
-        rows(
-            "Held back by providers",
-            "Rate limits and quotas that were met, by the account that the agent names.",
-            'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
-            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
-            width=16,
-            widths={"Day": 100, "Limit": 90, "Calls": 70},
-        ),
         rows(
             "By agent",
             "Out of the audit: exact.",
@@ -510,12 +506,29 @@ def spend() -> d.Dashboard:
             widths={"Calls": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
         ),
         rows(
+            "By tenant",
+            "Out of the audit: exact.",
+            f'SELECT t.tenant AS "Tenant", count(*)::int AS "Tasks", sum(t.input_tokens)::float8 AS "Tokens in", sum(t.output_tokens)::float8 AS "Tokens out", sum(t.cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 ORDER BY 5 DESC NULLS LAST',
+            width=12,
+            units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
+            widths={"Tasks": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
+        ),
+        rows(
             "By sort of work",
             "Out of the audit: exact.",
             f'SELECT coalesce(type, \'unknown\') AS "Sort", count(*)::int AS "Tasks", sum(cost_usd)::float8 AS "Cost", (sum(cost_usd) / nullif(count(*) FILTER (WHERE status = \'complete\'), 0))::float8 AS "For each that succeeded" {sums} GROUP BY 1 ORDER BY 3 DESC NULLS LAST',
-            width=24,
+            width=12,
             units={"Cost": "currencyUSD", "For each that succeeded": "currencyUSD"},
-            widths={"Tasks": 90, "Cost": 110, "For each that succeeded": 200},
+            widths={"Tasks": 90, "Cost": 110, "For each that succeeded": 180},
+        ),
+        rows(
+            "Held back by providers",
+            "Rate limits and quotas that were met, by the account that the agent names.",
+            'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
+            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
+            width=24,
+            height=5,
+            widths={"Day": 100, "Limit": 90, "Calls": 70},
         ),
         linked(
             rows(

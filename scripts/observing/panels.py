@@ -231,8 +231,9 @@ def curve(
 Note = tuple[str, str, str, bool]
 _FAILED = "kind = 'task' AND task_uid IN (SELECT uid FROM agent_tasks WHERE status = 'error' OR ended_at IS NULL)"
 #: Of a fleet what somebody should look at; the rest at a click, because hundreds of tasks hide what they are drawn over.
+UNDER_WAY: Note = ("Tasks under way or failed", _FAILED, "blue", True)
 NOTES: tuple[Note, ...] = (
-    ("Tasks under way or failed", _FAILED, "blue", True),
+    UNDER_WAY,
     ("Questions and stalls", "kind IN ('approval_requested', 'stalled')", "orange", True),
     ("All tasks", "kind = 'task'", "blue", False),
     ("Errors and warnings", "kind NOT IN ('task', 'approval_requested', 'approval_resolved', 'stalled')", "red", False),

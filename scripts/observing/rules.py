@@ -186,7 +186,9 @@ ALERTS = (
     Alert(
         name="SpanpostAgentsAtQuota",
         severity="critical",
-        expr="count(sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)"
+        # Of agents that work: one that met a limit and is done by now stands for no other.
+        expr="count((sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)"
+        ' and on (agent) (sum by (agent) (spanpost_tasks_open{agent!=""}) > 0))'
         ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',
         hold="2m",
         summary="All agents that work are held back by their providers' limits",
@@ -204,6 +206,7 @@ ALERTS = (
             f'spanpost_provider_limits_total{{limit="rate_limit",model="m",{_A}}}': "0+1x90",
             f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
             'spanpost_tasks_open{status="working",agent="writer",environment="prod",tenant="t"}': "1x90",
+            'spanpost_provider_limits_total{limit="quota",model="m",agent="done",environment="prod",tenant="t"}': "0+1x90",
         },
     ),
     Alert(

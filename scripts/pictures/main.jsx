@@ -116,7 +116,7 @@ function Drawn({ panel, width, height }) {
     }
     default:
       frames[0].fields = frames[0].fields.filter((field) => !field.config.custom?.hidden);
-      return <Table data={frames[0]} width={width} height={height} />;
+      return <Table data={frames[0]} width={width - 12} height={height} />;
   }
 }
 

@@ -112,6 +112,12 @@ class Desk:
         #: Which launchers there are, and which of them starts a task again.
         self.launches = launches or Launches()
 
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Whose tasks may be looked at here: its own tenant's, and where it is nobody's own, those that a rule about seeing names."""
+        named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
+        return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
+
     def tongue(self, asked: Asked | None, message: Message) -> Tongue:
         """Return the language in which somebody is answered."""
         root = (asked.above or (asked.task,))[-1] if asked is not None else None
@@ -157,6 +163,8 @@ class Desk:
 
     async def may_look(self, asked: Asked | None, user: str, message: Message) -> Ruling:
         """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""
+        if asked is not None and asked.task.tenant != self.tenant:
+            return await self.rule(VIEW, asked, user, message)  # to be a member of the workspace is not enough
         about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
         ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
         if not ruling.is_granted and await self._people.forget(ruling, user):

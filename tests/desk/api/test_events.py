@@ -203,3 +203,27 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
             ending.start()
             assert list(last)[-1]["comment"].startswith("the stream ends")
             ending.join()
+
+
+def test_streams_that_begin_together(served: Served) -> None:
+    """Streams that are opened in one moment, the first there are, have each checkpoint once: one reader reads for all of them."""
+    task = served.task("together")
+    count = 12
+    begun_all, told = threading.Barrier(count + 1, timeout=60), list[list[str]]()
+
+    def follow() -> None:
+        with streamed(served.as_of("viewer"), task=task["uid"], event="checkpoint") as events:
+            begun(events)
+            begun_all.wait()
+            told.append(texts(until(events, "last")))
+
+    threads = [threading.Thread(target=follow) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    begun_all.wait()
+    said = [f"told {n}" for n in range(30)] + ["last"]
+    for n, text in enumerate(said):
+        served.record(served.checkpoint(task, n, text))
+    for thread in threads:
+        thread.join()
+    assert told == [said] * count

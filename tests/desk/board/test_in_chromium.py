@@ -166,6 +166,10 @@ def test_a_lost_connection_is_told(look: Look) -> None:
     page.unroute("**/api/events*")
     page.locator("#link.live").wait_for()
     assert page.get_by_role("alert").inner_text() == ""
+    page.context.set_offline(True)
+    page.get_by_role("alert").get_by_text("this device is offline").wait_for()
+    page.context.set_offline(False)
+    page.locator("#link.live").wait_for()
 
 
 def test_a_token_is_asked_for(look: Look) -> None:
@@ -209,13 +213,16 @@ def test_the_keyboard_suffices(look: Look, tasks: LiveTasks) -> None:
 @pytest.mark.needs("axe")
 @pytest.mark.parametrize(("scheme", "is_phone"), [("light", False), ("dark", True)])
 def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool) -> None:
-    """axe finds nothing on any page, light or dark, on a screen or a telephone; and no page is wider than the telephone."""
+    """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
     tasks.tell(number, "Half", agent__progress=50.0, agent__step__name="read", agent__step__index=1, agent__step__count=2)
     tasks.call(number, 20_000)
     tasks.call(number, 120_000)
     tasks.tell(number, name="agent.approval.requested", agent__approval__id=f"q{number}", agent__approval__question="Go on?")
+    tasks.begin([number + 2], name="Fail", agent__name="again", agent__task__id=f"kept-{number}")
+    tasks.end(number + 2, error="Oh: no", agent__link__log="https://logs.example/1", agent__result__n=1)
+    tasks.begin([number + 4], name="Try again", agent__retry_of=f"kept-{number}")
     axe = Path(find("axe")).read_text()
     page = look("/", is_phone=is_phone, color_scheme=scheme, bypass_csp=True)
     paths = {
@@ -225,17 +232,39 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
         "/board/figures": "table",
         "/board/nowhere": "h1",
         _page_of(board, f"in {scheme}"): ".timeline li",
+        f"/board/tasks/kept-{number}": "section.after a.row",
     }
     found = []
+
+    def judge(place: str) -> None:
+        page.evaluate(axe)
+        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found.extend((place, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in told["violations"])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+
     for path, settled in paths.items():
         page.goto(path)
         page.locator(settled).first.wait_for()
         if summary := page.query_selector("section.message summary"):
             summary.click()
-        page.evaluate(axe)
-        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        found += [(path, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in told["violations"]]
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        judge(path)
+    for path, button in (("/", "Start work"), (_page_of(board, f"in {scheme}"), "Stop")):
+        page.goto(path)
+        page.get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("dialog").wait_for()
+        judge(f"{button} at {path}")
+    page.keyboard.press("Escape")
+    page.route("**/api/events*", lambda route: route.abort())
+    page.goto("/")
+    page.get_by_role("alert").get_by_text("Connection lost").wait_for()
+    page.locator("a.row").first.wait_for()
+    judge("while the connection is lost")
+    page.route(
+        "**/api/me", lambda route: route.fulfill(status=401, json={"error": {"code": "unauthenticated", "message": "a token"}})
+    )
+    page.goto("/")
+    page.get_by_label("Token").wait_for()
+    judge("signed out")
     assert found == []
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -23,7 +23,7 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.desk.acts import Act, Keeper, Outcome
 from spanpost.desk.base import Message
-from spanpost.desk.slack import modals, payloads
+from spanpost.desk.slack import modals, payloads, threads
 from spanpost.desk.slack import spoken as spoken_in
 from spanpost.desk.slack.answering import Answered, Heard, answer, first_line, update
 from spanpost.desk.slack.commands import ACTS, Commands
@@ -31,7 +31,8 @@ from spanpost.desk.slack.departures import departed
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import App, Everywhere, Installation, choose
 from spanpost.desk.slack.lines import Told
-from spanpost.desk.slack.payloads import PREFIX, Click, moment
+from spanpost.desk.slack.looking import MORE
+from spanpost.desk.slack.payloads import PREFIX, Click
 from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import VIEW
@@ -46,11 +47,10 @@ log = logging.getLogger("spanpost.desk")
 ANSWER: Final = 2.5
 #: What is left of that at least, however long it took to come so far.
 _LEAST: Final = 0.2
-#: By then the receipt of a message of ours is here, though whoever posted it was killed.
-_SETTLED: Final = timedelta(minutes=3)
 #: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
 _TOLD: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
+_MORE: Final = re.compile("^" + re.escape(MORE) + ":")
 _ANY: Final = re.compile("")
 Comments = Literal["deny", "always", "never"]
 Replies = Literal["all", "mentions", "off"]
@@ -95,6 +95,7 @@ class SlackApp:
             attaching_function_token_enabled=False,
             attaching_conversation_kwargs_enabled=False,
         )
+        app.block_action(_MORE)(self._listener(self._on_more))
         app.block_action(_OURS)(self._listener(self._on_click))
         app.block_action(_ANY)(self._listener(self._on_other))
         app.view(_OURS)(self._listener(self._on_submission))
@@ -280,31 +281,14 @@ class SlackApp:
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
         if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
+        # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+        is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
         found: list[tuple[bool, Outcome | None]] = []
 
         async def work() -> None:
-            try:
-                asked = await installation.desk.told_in(reply.root)
-                if asked is None:
-                    # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
-                    is_settled = reply.parent != me.bot_user or not reply.parent or (_now() - moment(reply.root.ts)) > _SETTLED
-                    found.append((is_settled, None))
-                    return
-                act = Act(
-                    verb=Verb.MESSAGE,
-                    key=asked.key,
-                    user=reply.user,
-                    message=reply.root,
-                    is_foreign=reply.is_foreign,
-                    text=text,
-                    once=reply.once,
-                    at=reply.at,
-                )
-                found.append((True, await installation.desk.do(act)))
-            except LedgerUnavailable:
-                found.append((False, None))
+            found.append(await threads.do(installation.desk, reply.root, threads.said(reply, text), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found or not found[0][0]:
+        if not await self._within(work(), heard.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack brings it again
         outcome = found[0][1]
         if outcome is None:
@@ -330,39 +314,17 @@ class SlackApp:
         found: list[tuple[bool, Outcome | None]] = []
 
         async def work() -> None:
-            try:
-                asked = await installation.desk.told_in(stop.root)
-                if asked is None:
-                    found.append(((_now() - moment(stop.root.ts)) > _SETTLED, None))
-                    return
-                act = Act(
-                    verb=Verb.CANCEL,
-                    key=asked.key,
-                    user=stop.user,
-                    message=stop.root,
-                    is_foreign=stop.is_foreign,
-                    once=stop.once,
-                    at=stop.at,
-                )
-                found.append((True, await installation.desk.do(act)))
-            except LedgerUnavailable:
-                found.append((False, None))
+            is_known = threads.is_settled(stop.root)
+            found.append(await threads.do(installation.desk, stop.root, threads.stopped(stop), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found or not found[0][0]:
+        if not await self._within(work(), heard.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack brings it again
         outcome = found[0][1]
         if outcome is not None and outcome.told:
             self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
         if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
-            self._later(self._rest(installation, stop.root))
+            self._later(threads.rest(installation.web, stop.root))
         return answer(200, "stop" if outcome is not None else "ignored")
-
-    @staticmethod
-    async def _rest(installation: Installation, root: Message) -> None:
-        try:
-            await installation.web.call("agents.sessions.setStatus", channel_id=root.channel, thread_ts=root.ts, status="active")
-        except Trouble as trouble:
-            log.warning("Slack goes on showing that a task works which somebody stopped: %s", trouble)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
@@ -372,6 +334,13 @@ class SlackApp:
             return answer(200, "unreadable")
         await self._obey(heard, spoken)
         return answer(200, "command")
+
+    async def _on_more(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        spoken = spoken_in.goes_on(body, heard.team)
+        if spoken is None:
+            return answer(200, "unreadable")
+        await self._obey(heard, spoken)
+        return answer(200, "more")
 
     async def _on_mention(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)

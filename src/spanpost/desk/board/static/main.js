@@ -100,7 +100,7 @@ function show(moves = true) {
     const found = pattern.exec(path);
     if (!found) continue;
     board.title(name === "Now" ? "" : name);
-    put(page, h("p", { class: "loading" }, "Loading …"));
+    put(page, h("h1", { class: "hidden" }, name), h("p", { class: "loading" }, "Loading …"));
     if (moves) page.focus({ preventScroll: true });
     let rest;
     try {

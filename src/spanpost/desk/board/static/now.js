@@ -153,7 +153,7 @@ class Now {
     for (const group of this.groups) {
       const visible = this.words ? group.rows.filter((row) => !row.element.hidden).length : group.rows.length;
       group.element.hidden = !visible;
-      say(group.count, String(visible));
+      say(group.count, visible.toLocaleString("en"));
       shown += visible;
     }
     const [waiting, trouble, running] = this.groups.map((group) => group.rows.length);

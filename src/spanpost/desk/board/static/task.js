@@ -99,7 +99,7 @@ class Task {
     this.draw("children", children, () => children.length > 0 && [h("h2", {}, `Agents that it started (${children.length})`), h("div", { class: "rows" }, children.slice(0, 200).map((one) => new Row(one).element))]);
     const after = task.followed_by ?? [];
     const ids = new Set([task.task_id, ...(task.aliases ?? [])]);
-    const rows = (name, those) => those.length > 0 && [h("h2", {}, `${name} (${those.length})`), h("div", { class: "rows" }, those.map((one) => new Row(one, { isPast: true }).element))];
+    const rows = (name, those) => those.length > 0 && [h("h2", {}, `${name} (${those.length})`), h("div", { class: "rows" }, those.map((one) => new Row(one).element))];
     this.draw("after", after, () => [rows("Tried again", after.filter((one) => ids.has(one.retry_of))), rows("Started by its end", after.filter((one) => !ids.has(one.retry_of)))]);
     this.draw("made", [task.artifacts, task.links, task.results, task.approvals], () => made(task));
     this.acts?.show();
