@@ -96,6 +96,10 @@ INTERVENTION_SOURCE: Final = "agent.intervention.source"
 INTERVENTION_DIGEST: Final = "agent.intervention.digest"
 #: Of a decision: true when the time was over before anybody decided.
 INTERVENTION_EXPIRED: Final = "agent.intervention.expired"
+#: Of an act: the newest moment that was known of its task then, by the clocks of those who told of it, in nanoseconds since 1970.
+INTERVENTION_SEEN: Final = "agent.intervention.seen_unix_nano"
+#: Of a decision that is told to whoever asks again: when that asked, in nanoseconds since 1970. It is no news.
+INTERVENTION_AGAIN: Final = "agent.intervention.again_unix_nano"
 #: An alert about a task, on its box: that it fires, that it is over.
 EVENT_ALERT: Final = "agent.alert"
 ALERT_ID: Final = "agent.alert.id"

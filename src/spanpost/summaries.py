@@ -93,7 +93,9 @@ class Summaries:
     async def _digest(self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes) -> int:
         ended = await self._ledger.browse.ended(began, ends, summaries.LATEST)
         told = summaries.digest(route, began, ends, ended, living, routes)
-        return 0 if told is None else await self._place(summaries.digest_order(route, told, self._tenant))
+        return (
+            0 if told is None else await self._place(summaries.digest_order(route, told, summaries.tenant_of(route, self._tenant)))
+        )
 
     async def _board(self, route: Route, living: Sequence[Task], routes: Routes, now: datetime) -> int:
         told = summaries.board(route, living, routes)
@@ -104,7 +106,7 @@ class Summaries:
             return 0  # a board begins with the first task
         if before is not None and before == told:
             return 0
-        return await self._place(summaries.board_order(route, told, self._tenant, now))
+        return await self._place(summaries.board_order(route, told, summaries.tenant_of(route, self._tenant), now))
 
     async def _place(self, order: Order) -> int:
         return int(await self._ledger.order(order) is Taken.NEW)

@@ -93,6 +93,44 @@ async def left(dsn: str) -> list[str]:
         await connection.close()
 
 
+#: Writes down in the database itself, in the same transactions, what was claimed when and which budgets it drew on.
+_WITNESS = """
+CREATE TABLE seen_claims (tx xid8, at timestamptz);
+CREATE TABLE seen_buckets (tx xid8, key text, was_blocked_until timestamptz, blocked_until timestamptz);
+CREATE FUNCTION see_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO seen_claims VALUES (pg_current_xact_id(), NEW.claimed_at); RETURN NULL; END $$;
+CREATE FUNCTION see_bucket() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO seen_buckets VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until); RETURN NULL; END $$;
+CREATE TRIGGER see_claim AFTER UPDATE ON deliveries FOR EACH ROW
+  WHEN (NEW.state = 'sending' AND OLD.state <> 'sending') EXECUTE FUNCTION see_claim();
+CREATE TRIGGER see_bucket AFTER UPDATE ON buckets FOR EACH ROW EXECUTE FUNCTION see_bucket()"""
+_IMPATIENT = """
+SELECT b.key, c.at::text, b.was_blocked_until::text FROM seen_buckets b JOIN seen_claims c ON c.tx = b.tx
+WHERE b.was_blocked_until > c.at ORDER BY c.at"""
+_CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_buckets WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+
+
+async def watch_claims(dsn: str) -> None:
+    """Have the database write down from now on which claims drew on which budgets: the clocks of busy processes play no part."""
+    import asyncpg
+
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(_WITNESS)
+    await connection.close()
+
+
+async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
+    """Return the claims that drew on a budget while that was closed, and how often one was closed; see `watch_claims`."""
+    import asyncpg
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = [tuple(row) for row in await connection.fetch(_IMPATIENT)]
+        return rows, await connection.fetchval(_CLOSINGS)
+    finally:
+        await connection.close()
+
+
 async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return tasks by id, told checkpoints by id, and the number of audit rows."""
     from spanpost.ledger.postgres import PostgresLedger

@@ -20,7 +20,7 @@ import pytest
 from spanpost.domain.checkpoints import Kind
 from spanpost.sinks.slack import render
 from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.faults.posted import Slack, environment, left, settings, settled, truth
+from tests.faults.posted import Slack, environment, impatient, left, settings, settled, truth, watch_claims
 from tests.faults.stream import EVENTS, task
 
 PROCESSES = 3
@@ -28,8 +28,8 @@ TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
 #: What becomes of the calls: reliability.md, 3.6.
 FAULTS = {"throttle": 0.05, "500 before": 0.05, "reset before": 0.03, "reset after": 0.07, "500 after": 0.05, "hang after": 0.05}
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
-#: Seconds that a 429 asks for; and those in which a call that was claimed before may still arrive from another process.
-PATIENCE, IN_FLIGHT = 3, 2.0
+#: Seconds that a 429 asks for.
+PATIENCE = 3
 FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(PATIENCE))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -81,6 +81,7 @@ class Sender:
 def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: Path) -> None:
     """Under faults and kills: one root message a task with the newest text, no news missing or doubled, nobody impatient."""
     began = time.time_ns()
+    asyncio.run(watch_claims(dsn))
     with ExitStack() as stack:
         slack = Slack(tmp_path / "slack.json", *FIRE)
         stack.callback(slack.close)
@@ -122,5 +123,8 @@ def test_each_task_has_one_message_and_each_news_one_reply(dsn: str, tmp_path: P
     assert set(replies.values()) == {1}
     news = [c for c in told.values() if c.kind is not Kind.START]
     assert len(replies) == len(news)
-    assert [early for early in state["early"] if early["since"] > IN_FLIGHT] == []
+    # When calls arrive is the machine's affair, and of a 429 whose reader was killed nobody knows: what was claimed when is ours.
+    too_soon, closings = asyncio.run(impatient(dsn))
+    assert too_soon == []
+    assert closings > 0
     print(f"{TASKS} tasks, {kills} kills, {dict(state['faults'])}")

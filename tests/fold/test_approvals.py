@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost import conventions as c
-from spanpost.domain.interventions import ApprovalRow, State
+from spanpost.domain.interventions import ApprovalRow, Result, State, Verb
 from spanpost.domain.observations import Observation, Part
 from spanpost.fold.approvals import deadline
 from spanpost.fold.facts import MAP_CAP, Facts
 from spanpost.fold.interventions import decided, escalated, overdue
-from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.base import ApprovalQuery, TaskQuery
 from spanpost.ledger.memory import MemoryLedger
-from spanpost.testing.exercise_people import asking, at_work
+from spanpost.testing.exercise_people import an_act, asking, at_work
 from spanpost.testing.observed import an_event
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -156,3 +156,20 @@ def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
     assert (later.state, later.expires_at, record is not None) == (State.OPEN, NOON + timedelta(minutes=1), True)
     last, record = overdue(later, NOON + timedelta(minutes=1))
     assert (last.state, last.decision, record is not None) == (State.EXPIRED, c.EXPIRED, True)
+
+
+async def test_a_question_asked_again_after_very_many_others_is_still_answered() -> None:
+    """A decision that the task has forgotten over hundreds of others is kept all the same, and told to it when it asks again."""
+    ledger = MemoryLedger()
+    ledger.record_now([at_work(), asking("a0", "Which of them first?")])
+    [row] = await ledger.approvals(ApprovalQuery(approval_id="a0"))
+    assert (await ledger.intervene(an_act(Verb.DENY, row.key, text="not today"))).result is Result.DONE
+    for n in range(5 * MAP_CAP):
+        answer = told(c.EVENT_APPROVAL_RESOLVED, 2 * n + 2, n + 2.5, id=f"o{n}", decision="approve")
+        ledger.record_now([asking(f"o{n}", index=2 * n + 1, at=n + 2.0), answer])
+    for n in range(2):
+        ledger.record_now([asking("a0", "Which of them first?", index=10_000 + n, at=10_000.0 + n)])
+        [task] = ledger.tasks_now(TaskQuery())
+        [again] = [a for a in task.approvals if a.id == "a0"]
+        assert (again.is_open, again.decision, again.by) == (False, "deny", "alice")
+        assert again.decided_at == a_row(ledger, "Which of them first?").decided_at

@@ -94,6 +94,15 @@ def test_a_board_has_the_neediest_first() -> None:
     assert told.tasks[0].task_id == "t0"
 
 
+def test_a_summary_is_of_its_routes_tenant() -> None:
+    """A route of one tenant makes summaries of that tenant's; any other, of the house's own."""
+    of = [
+        summaries.tenant_of(msgspec.structs.replace(OTHER, match=Match(tenant=t)), "house")
+        for t in ("acme", "ac*", ("a", "b"), None)
+    ]
+    assert of == ["acme", "house", "house", "house"]
+
+
 @thorough(30)
 @given(st.lists(any_tasks, max_size=6, unique_by=lambda t: t.uid))
 def test_what_is_ordered_comes_back_whole(tasks: list) -> None:

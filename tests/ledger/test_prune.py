@@ -38,6 +38,7 @@ async def age(database: Any) -> None:
     """Make all that the database's clock has stamped until now long ago."""
     for table, column in (
         ("kin", "touched_at"),
+        ("agent_events", "received_at"),
         ("agent_tasks", "updated_at"),
         ("deliveries", "settled_at"),
         ("deliveries", "born_at"),
@@ -154,3 +155,28 @@ async def test_letters_on_their_way_stay(ledger: PostgresLedger, database: Any) 
     done = await prune(database, AGE, is_done=True)
     assert (done.deliveries, done.lanes) == (0, 0)
     assert (await counts(database))["deliveries"] == before["deliveries"] > 0
+
+
+@pytest.mark.parametrize("year", [1970, 2099, 2262])
+async def test_rows_of_a_clock_that_is_years_off_are_kept_flagged_and_go_in_their_turn(
+    year: int, ledger: PostgresLedger, database: Any
+) -> None:
+    """They make no partition, stay for as long as others that came with them, and go when they have been here for so long."""
+    await ledger.record(a_run("right", trace=9))
+    months = await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass")
+    off = datetime.now(UTC) - datetime(year, 1, 2, tzinfo=UTC)
+    await ledger.record(back(a_run("off"), off))
+    # Spans of no agent's task have no task that could keep them.
+    await database.execute(
+        "UPDATE agent_events SET task_uid = NULL WHERE task_uid <> ALL(SELECT uid FROM agent_tasks WHERE name = 'right')"
+    )
+    flagged = "SELECT count(*) FROM agent_events_rest WHERE repairs & 128 <> 0"
+    assert await database.fetchval(flagged) == len(a_run("off"))
+    assert await database.fetchval("SELECT count(*) FROM agent_events WHERE repairs & 128 = 0") == len(a_run("right"))
+    assert await database.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'agent_events'::regclass") == months
+    assert (await prune(database, AGE, is_done=True)).events == 0
+    assert (await ledger.record(back(a_run("off"), off))).repeats == len(a_run("off"))
+    await age(database)
+    assert (await prune(database, AGE, is_done=False)).events == len(a_run("off"))
+    assert (await prune(database, AGE, is_done=True)).events == len(a_run("off"))
+    assert await database.fetchval(flagged) == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry import _logs as logs
 from opentelemetry import trace
@@ -178,6 +178,19 @@ def play(run: Three, moves: list[Any]) -> None:
 
 @settings(max_examples=60)
 @given(st.lists(_moves, max_size=30))
+@example(
+    moves=[  # one trace asks what another has answered
+        ("open", "other", False),
+        ("ask", "agent.approval.resolved", "a"),
+        ("ask", "agent.approval.requested", "a"),
+        ("event", "agent.checkpoint", "one", 1),
+        ("close", ""),
+        ("open", "other", False),
+        ("ask", "agent.approval.resolved", "a"),
+        ("open", "tool", False),
+        ("ask", "agent.approval.requested", "a"),
+    ]
+)
 def test_any_run_comes_to_the_same_in_all_three_ways(moves: list[Any]) -> None:
     """Tasks and told checkpoints, ids included, are the same in process, forwarded, and from exported spans alone."""
     run = Three()

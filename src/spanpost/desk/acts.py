@@ -112,6 +112,12 @@ class Desk:
         #: Which launchers there are, and which of them starts a task again.
         self.launches = launches or Launches()
 
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Whose tasks may be looked at here: its own tenant's, and where it is nobody's own, those that a rule about seeing names."""
+        named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
+        return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
+
     def tongue(self, asked: Asked | None, message: Message) -> Tongue:
         """Return the language in which somebody is answered."""
         root = (asked.above or (asked.task,))[-1] if asked is not None else None
@@ -157,6 +163,8 @@ class Desk:
 
     async def may_look(self, asked: Asked | None, user: str, message: Message) -> Ruling:
         """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""
+        if asked is not None and asked.task.tenant != self.tenant:
+            return await self.rule(VIEW, asked, user, message)  # to be a member of the workspace is not enough
         about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
         ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
         if not ruling.is_granted and await self._people.forget(ruling, user):
@@ -217,6 +225,15 @@ class Desk:
         told = self._told(act, verdict, ruling, tongue)
         return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal, tongue=tongue)
 
+    async def may_start(self, launcher: str, user: str, message: Message) -> Ruling:
+        """Rule whether somebody may have that launcher start work; nothing is recorded."""
+        return await self.rule(Verb.START, self._to_start(_NO_TASK, self.tenant, launcher), user, message)
+
+    @staticmethod
+    def _to_start(key: UUID, tenant: str, launcher: str, text: str = "") -> Asked:
+        blank = Task(uid=key, tenant=tenant, task_id="", name=text)
+        return Asked(key=key, task=blank, is_told_there=True, launcher=launcher)
+
     async def start(self, order: Start, tenant: str = "", tongue: Tongue | None = None) -> Outcome:
         """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
 
@@ -224,8 +241,7 @@ class Desk:
         """
         tenant = tenant or self.tenant
         key = start_key(tenant, order.once)
-        blank = Task(uid=key, tenant=tenant, task_id="", name=order.text)
-        asked = Asked(key=key, task=blank, is_told_there=True, launcher=order.launcher)
+        asked = self._to_start(key, tenant, order.launcher, order.text)
         if order.is_foreign:
             ruling = foreign(order.user)
         else:

@@ -99,6 +99,8 @@ class Repair:
     TIME = 16
     DEPTH = 32
     NOT_UTF8 = 64
+    #: Nothing was mended, but its time is far from the one at which it came: its sender's clock is wrong, or it is of long ago.
+    FAR = 128
 
 
 _PARTS = [bytes((part,)) for part in Part]

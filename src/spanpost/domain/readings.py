@@ -130,6 +130,8 @@ class Act(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     by: str = ""
     text: str = ""
     source: str = ""
+    #: The newest moment that was known of the task then, by the clocks of those who tell of it; 0 where nobody wrote it down.
+    seen_ns: int = 0
 
 
 #: Above the data points of a session: not the id of any span. What lies below it counts where nothing else tells.
@@ -307,4 +309,5 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.is_cancelled
             or self.open_roots
             or self.act is not None
+            or self.approval is not None
         )

@@ -81,8 +81,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             _doing(facts, o, r, key, begins)
         if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
             # By what a run began: of one span's copies the ended one says most.
-            what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
-            facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
+            first = facts.latest.get("first")
+            if first is None or first[1] <= -begins:
+                what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
+                facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
             facts.note("action", 0, begins, key, f"tool: {name}")
@@ -198,6 +200,7 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
             key,
             (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
         )
+        facts.deed((at, key[:8], o.start_ns or at, False, has_failed, int(r.finish), "", ""))
         if r.model:
             facts.note("model", -1 if r.is_aside else 0, at, key, r.model)
         if usage is not None and usage.input is not None and not r.is_aside:
@@ -210,9 +213,9 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
         # What it gave: unknown (0), known to be nothing (1), known to be something (2).
         result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
         if not r.is_same_call:
-            facts.note("tool", 0, at, key, (r.tool_name or "", has_failed, result, r.tool_call_id or ""))
+            _tool(facts, o, key, r.tool_name or "", has_failed, result, r.tool_call_id or "")
     elif role is _HANDOFF:
-        facts.note("tool", 0, at, key, ("handoff", has_failed, 0, ""))
+        _tool(facts, o, key, "handoff", has_failed, 0, "")
     elif role is _STEP and has_failed and not is_ending:
         facts.note("failed_turn", 0, at, key, True)
     if has_failed and (failure is not None or o.status is _ERROR):  # else an event has told it better
@@ -231,6 +234,12 @@ def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_
 def _conversation(r: Reading) -> int:
     """Return a number that differs between conversations; 0 when it is not said which."""
     return crc32(r.conversation_id.encode("utf-8", "replace")) or 1 if r.conversation_id else 0
+
+
+def _tool(facts: Facts, o: Observation, key: bytes, name: str, has_failed: bool, result: int, call_id: str) -> None:
+    at = o.at_ns
+    facts.note("tool", 0, at, key, (name, has_failed, result, call_id))
+    facts.deed((at, key[:8], o.start_ns or at, True, has_failed, result, name[:TEXT_CAP], call_id[:TEXT_CAP]))
 
 
 def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:

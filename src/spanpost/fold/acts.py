@@ -31,7 +31,7 @@ def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
     """Take in an act."""
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
-        facts.note(fact, 0, at, key, [act.verb, act.by])
+        facts.note(fact, 0, at, key, [act.verb, act.by, act.seen_ns])
 
 
 def line(act: Act) -> str:
@@ -59,9 +59,12 @@ def is_muted(group: Group) -> bool:
 
 
 def _since_last_run(group: Group, fact: str) -> Any:
+    """Return what was asked, unless a run that ended since was asked it: by what was known then of the task, not by our clock."""
     said = group.facts.value(fact)
     if said is None or len(group.segments) < 2:
         return said
     newest = newest_segment(group)
     ends = [s.ending.closed[0] for s in group.segments.values() if s is not newest and s.ending.closed is not None]
-    return said if group.facts.at(fact) > max(ends, default=0) else None
+    seen_ns = said[2] if len(said) > 2 else 0  # an older spanpost did not write it down
+    # What was seen is known to the microsecond.
+    return said if (seen_ns + 999 if seen_ns else group.facts.at(fact) - 1) >= max(ends, default=0) else None

@@ -29,6 +29,8 @@ ACTS_CAP = 20
 _CAPS = {"acts": ACTS_CAP, "answers": 4 * MAP_CAP}
 #: Model calls of which use is kept, the newest: a forecast looks at seven steps, and layers tell of one call twice.
 POINT_CAP = 10
+#: Model and tool calls kept with their beginnings, the newest: so many may follow a run's end until nothing is known of its last.
+DEED_CAP = 4
 #: Text of people and agents kept in facts, characters.
 TEXT_CAP = 2000
 #: Characters kept of the end of a log.
@@ -37,6 +39,8 @@ LOG_CAP = 8192
 
 #: What a model call was given: (end ns, tie-break, start ns, tokens, model, conversation). Model and conversation are its lane.
 Point = tuple[int, bytes, int, int, str, int]
+#: A model or tool call that ended: (end ns, tie-break, start ns, is a tool, has failed, outcome, tool's name, call's id); see `deeds`.
+Deed = tuple[int, bytes, int, bool, bool, int, str, str]
 
 
 class Ending(msgspec.Struct, omit_defaults=True, gc=False):
@@ -83,6 +87,8 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
     #: The newest calls, in order of time; and the largest input that each model accepted.
     points: list[Point] = []
     accepted: dict[str, int] = {}
+    #: The newest model and tool calls, in order of time.
+    deeds: list[Deed] = []
 
     def note(self, name: str, priority: int, at_ns: int, key: bytes, value: Any) -> None:
         """Keep the value if it ranks above what is known under the name."""
@@ -110,6 +116,18 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
             insort(points, point)
         if len(points) > POINT_CAP:
             del points[0]
+
+    def deed(self, deed: Deed) -> None:
+        """Keep a call that ended, if it is among the newest."""
+        deeds = self.deeds
+        if not deeds or deed > deeds[-1]:
+            deeds.append(deed)
+        elif deed in deeds:
+            return
+        else:
+            insort(deeds, deed)
+        if len(deeds) > DEED_CAP:
+            del deeds[0]
 
     def accept(self, model: str, used: int) -> None:
         """Keep how large an input the model accepted, if none was larger."""
@@ -173,6 +191,8 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
                         self._enter(map_name, entry, fact)
         if other.points and other.points != self.points:
             self.points = sorted({*self.points, *other.points})[-POINT_CAP:]
+        if other.deeds and other.deeds != self.deeds:
+            self.deeds = sorted({*self.deeds, *other.deeds})[-DEED_CAP:]
         if other.accepted and other.accepted != self.accepted:
             for model, used in other.accepted.items():
                 self.accept(model, used)

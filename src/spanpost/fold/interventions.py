@@ -90,6 +90,25 @@ def _is_too_late(verb: Verb, task: Task) -> bool:
     return _has_ended(task)
 
 
+def possible(task: Task) -> tuple[Verb, ...]:
+    """Return what may be asked of a task as it is: it would stand, and something would come of it. Who may is another matter."""
+    muting = Verb.UNMUTE if task.is_muted else Verb.MUTE
+    if task.status in c.FINAL_STATUSES:
+        return (muting,) if _is_too_late(Verb.RETRY, task) else (Verb.RETRY, muting)
+    if _has_ended(task):
+        return (muting,)
+    found = [] if task.cancel_by else [Verb.CANCEL]
+    found.append(Verb.RESUME if task.paused_by or task.status == c.PAUSED else Verb.PAUSE)
+    return (*found, Verb.MESSAGE, muting)
+
+
+def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
+    """Return by what a question can be decided now; nothing where it cannot be any more."""
+    if row.state is not State.OPEN or is_over(row, now) or (task is not None and _has_ended(task)):
+        return ()
+    return (Verb.CHOOSE,) if row.options else (Verb.APPROVE, Verb.DENY)
+
+
 def decision_of(act: Intervention) -> str:
     """Return a decision in the agent's words: the option that was taken, else approve or deny."""
     return act.option if act.verb is Verb.CHOOSE else str(act.verb)
@@ -122,10 +141,15 @@ def id_of(actor: Actor) -> str:
 # --- as observations --------------------------------------------------------------------------------------------------
 
 
-def decided(row: ApprovalRow, at: datetime) -> Observation:
-    """Return the record of a decision, on the span that asked."""
-    said = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
+def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) -> Observation:
+    """Return the record of a decision, on the span that asked; `again` is when that asked what was decided before.
+
+    Asked again on one span, that makes it a record of its own.
+    """
+    said: dict[str, Any] = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
     said[c.INTERVENTION_SOURCE] = row.source
+    if again is not None:
+        said[c.INTERVENTION_AGAIN] = _ns(again)
     if row.state is State.EXPIRED:
         return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said | {c.INTERVENTION_EXPIRED: True})
     return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said)
@@ -144,12 +168,14 @@ def _of_approval(name: str, row: ApprovalRow, at: datetime, said: dict[str, Any]
 
 def done(act: Intervention, task: Task, at: datetime) -> Observation:
     """Return the record of what was asked of a task, on its box."""
-    said = {
+    said: dict[str, Any] = {
         c.INTERVENTION_VERB: str(act.verb),
         c.INTERVENTION_BY: name_of(act.actor),
         c.INTERVENTION_TEXT: act.text,
         c.INTERVENTION_SOURCE: act.source,
     }
+    if task.last_event_at is not None:
+        said[c.INTERVENTION_SEEN] = _ns(task.last_event_at)
     return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, said, task_id=task.task_id)
 
 
@@ -164,10 +190,14 @@ def _record(
         span_id=span_id,
         tenant=tenant,
         name=name,
-        at_ns=int(at.timestamp() * 1e6) * 1000,
+        at_ns=_ns(at),
         attributes={key: value for key, value in said.items() if value != ""},
     )
     return msgspec.structs.replace(record, index=log_index(record))
+
+
+def _ns(at: datetime) -> int:
+    return int(at.timestamp() * 1e6) * 1000
 
 
 # --- the questions that are kept --------------------------------------------------------------------------------------
@@ -181,7 +211,7 @@ class Kept(msgspec.Struct):
     timers: list[tuple[UUID, datetime]] = []
     #: What agents may wait for.
     topics: set[bytes] = set()
-    #: Decisions that the asking task does not know of: it asked again what was decided for another.
+    #: Decisions that the asking task does not know of: it asked again what was decided for another, or long ago.
     owed: list[Observation] = []
 
 
@@ -201,7 +231,7 @@ def kept_keys(tasks: Iterable[Task]) -> set[UUID]:
 
 def keep(known: Mapping[UUID, ApprovalRow], tasks: Iterable[Task], now: datetime) -> Kept:
     """Return what the questions of these tasks come to, beside those that are kept already."""
-    out = Kept()
+    out, tasks = Kept(), list(tasks)
     for task in tasks:
         for a in task.approvals:
             if a.key is None:
@@ -217,8 +247,21 @@ def keep(known: Mapping[UUID, ApprovalRow], tasks: Iterable[Task], now: datetime
                 out.timers.append((row.key, row.expires_at))
             if was_open != is_open or before is None:
                 out.topics.add(topic_of(row.tenant, APPROVAL, row.approval_id))
-            if before is not None and before.decision and a.is_open and a.span != before.span:
-                out.owed.append(decided(row, row.decided_at or now))
+    # Of the tasks of one batch the one that knows the answer may come after the one that asks.
+    asked = [(a.key, a) for task in tasks for a in task.approvals if a.key is not None]
+    for key, a in asked:
+        before = known.get(key)
+        now_kept = out.rows.get(key, before)
+        if not a.is_open or now_kept is None or not now_kept.decision:
+            continue
+        spans = {other.span for at, other in asked if at == key and other.decision}
+        if before is not None and before.decision:
+            spans.add(before.span)
+        # What agents tell is known on the span on which it was told. What a person decided they tell no second time: a task that
+        # does not know it has forgotten it.
+        if now_kept.source or a.span not in spans:
+            on = msgspec.structs.replace(now_kept, span=a.span or now_kept.span)
+            out.owed.append(decided(on, on.decided_at or now, again=a.asked_at or now))
     return out
 
 

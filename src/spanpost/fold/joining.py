@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from spanpost.fold.facts import Facts, call_id_of
+from spanpost.fold.deeds import last, last_by
+from spanpost.fold.facts import Facts
 from spanpost.fold.groups import Groups
 from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above
@@ -148,12 +149,12 @@ class Joining:
         if segment.waited != (waits > 0) and key in group.segments:
             segment.waited = waits > 0
             self.groups.touch(unit.group, group)
-        first, tool = facts.value("first"), facts.value("tool")
+        first, closed = facts.value("first"), segment.ending.closed
         began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
         pending = ("", "")
-        if waits and tool is not None and (tool[2] == 1 or facts.at("tool") > facts.at("call")):
-            pending = (tool[0], call_id_of(tool))
-        closed = segment.ending.closed
+        done = last_by(facts, closed[0]) if closed is not None else last(facts)
+        if waits and done.tool is not None and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at):
+            pending = (done.tool.name, done.tool.id)
         run = Run(
             segment.start_ns or unit.start_ns,
             closed[0] if closed is not None else 0,

@@ -166,6 +166,12 @@ def digest_id(route: Route, began: datetime) -> UUID:
     return UUID(bytes=named(f"digest\0{route_key(route)}\0{route.digest}\0{began.isoformat()}"))
 
 
+def tenant_of(route: Route, otherwise: str) -> str:
+    """Return whose a summary is: of a route of one tenant that one's, so that its workspace takes it."""
+    own = route.match.tenant
+    return own if isinstance(own, str) and "*" not in own else otherwise
+
+
 def digest_order(route: Route, told: Digest, tenant: str) -> Order:
     """Return the order that carries a digest."""
     lane = UUID(bytes=named(f"digests\0{told.route}"))

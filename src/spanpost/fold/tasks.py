@@ -23,39 +23,26 @@ Theory. Every input is a merged fact, so the status is a function of what is kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from spanpost import conventions as c
-from spanpost.domain.readings import Artifact, Failure, Finish
+from spanpost.domain.readings import Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 from spanpost.fold import acts, approvals
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
+from spanpost.fold.deeds import last, last_by
 from spanpost.fold.facts import Ending, Fact, Facts
-from spanpost.fold.flow import dollars, shown_usage
+from spanpost.fold.figures import figures, unpriced
+from spanpost.fold.flow import as_usage
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.limits import is_near, limits
 from spanpost.fold.moments import moment
 from spanpost.fold.records import Group, Segment
 from spanpost.fold.segments import is_loose, newest_segment, runs
 from spanpost.fold.use import Use, ahead
-
-#: Tools after which no model turn is expected: closing on one of them is an end, not a question.
-_CLOSING = (
-    "final_answer",
-    "final_result",
-    "final_output",
-    "finish",
-    "handoff",
-    "transfer",
-    "submit",
-    "return_",
-    "complete_task",
-    "attempt_completion",
-)
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -105,7 +92,7 @@ def judge(group: Group, use: Use, rules: Rules) -> Verdict:
 
 def may_be_given_up(group: Group) -> bool:
     """Tell whether a task whose root never comes would be taken for failed, were it silent for a while."""
-    return _has_failed_call_last(group.facts) and not approvals.is_waiting(group.facts)
+    return last(group.facts).has_failed and not approvals.is_waiting(group.facts)
 
 
 def is_given_up(group: Group) -> bool:
@@ -177,13 +164,14 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         status = c.ERROR if inner.closed[2] == "error" else c.CANCELLED
         words = (inner.closed[3], inner.closed[4], _log_tail(facts))
         return Verdict(status, "inner box", inner.closed[2], True, True, at, words if any(words) else facts.value("failure"))
-    if _has_failed_call_last(facts):
+    by_then, by_now = last_by(facts, at), last(facts)
+    if by_then.has_failed and by_now.has_failed:
         return Verdict(c.ERROR, "last call failed", "error", True, True, at, facts.value("failure"))
     if _has_thrown(facts):
         return Verdict(c.ERROR, "exception on a root", "error", True, True, at, facts.value("failure"))
     if _has_failed_turn_last(facts):
         return Verdict(c.ERROR, "turn failed", "error", True, True, at, facts.value("failure"))
-    if group.has_box and _is_unresolved(facts):
+    if group.has_box and by_then.is_unresolved and by_now.is_unresolved:
         return Verdict(c.WAITING, "unresolved tool call", "waiting", True, True, at)
     if closed[2] == "rested" and not facts.value("is_session"):
         return Verdict(c.COMPLETE, "answered", "complete", True, True, at)
@@ -229,11 +217,6 @@ def _is_interrupted(facts: Facts) -> bool:
     return facts.at("call") <= at and facts.at("begun") <= at
 
 
-def _has_failed_call_last(facts: Facts) -> bool:
-    call = facts.value("call")
-    return call is not None and call[3] and facts.at("tool") <= facts.at("call")
-
-
 def _has_thrown(facts: Facts) -> bool:
     """An exception was recorded on a box that says it is well, and nothing was done after it."""
     thrown, failure = facts.at("exception"), facts.latest.get("failure")
@@ -246,19 +229,6 @@ def _has_failed_turn_last(facts: Facts) -> bool:
     """A turn failed after all that models and tools did: a guardrail stopped it, whatever the root says."""
     at = facts.at("failed_turn")
     return bool(at) and at >= facts.at("call") and at >= facts.at("tool")
-
-
-def _is_unresolved(facts: Facts) -> bool:
-    """It closed on a tool call that was asked for and never made, or made and never answered by a model turn."""
-    call, tool = facts.value("call"), facts.value("tool")
-    if call is None:
-        return tool is not None and tool[2] == 1
-    if tool is not None and facts.at("tool") > facts.at("call"):
-        name = str(tool[0]).lower()
-        if any(name.startswith(closing) or closing in name for closing in _CLOSING):
-            return False
-        return tool[2] == 1 or (tool[2] != 2 and call[2] in (Finish.TOOLS, Finish.UNKNOWN))
-    return bool(call[2] == Finish.TOOLS)
 
 
 def as_task(
@@ -276,13 +246,13 @@ def as_task(
     facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
-    usage = shown_usage(group.flow, group.metered)
+    whole = figures(group)
+    usage = as_usage(whole)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
     if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
         aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
-    whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
@@ -340,11 +310,8 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=whole_cost if whole_cost is not None else usage.cost_usd,
-        # What data points tell is of all calls.
-        unpriced_calls=0
-        if whole_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
-        else group.flow[0] - group.flow[11],
+        cost_usd=usage.cost_usd,
+        unpriced_calls=unpriced(whole),
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
         context_window_source=window.source if window is not None else "",
@@ -370,20 +337,6 @@ def as_task(
         attributes=_by_name(maps.get("attributes")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
-
-
-def said_cost(group: Group) -> Decimal | None:
-    """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
-    said = group.facts.maps.get("costs")
-    if not said:
-        return None
-    each = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in runs(group).values()]
-    found = [fact for fact in each if fact is not None]
-    if len(found) < len(each):
-        if len(each) > 1 or len(said) > 1:
-            return None
-        found = list(said.values())
-    return dollars(sum(fact[3] for fact in found))
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:

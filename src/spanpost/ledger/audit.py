@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.observations import Observation, Origin, Part
+from spanpost.domain.observations import Observation, Origin, Part, Repair
 from spanpost.fold.batch import Placed
 from spanpost.fold.mend import DROPPED
 from spanpost.ledger.copying import NULL, copy_into, jsonb, size, sized
@@ -18,6 +18,8 @@ from spanpost.ledger.copying import NULL, copy_into, jsonb, size, sized
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Microseconds from the Unix epoch to PostgreSQL's.
 _YEAR_2000 = 946_684_800_000_000
+#: What comes with a time further back than that, or further ahead, is flagged; microseconds.
+_BACK, _AHEAD = 366 * 86_400_000_000, 86_400_000_000
 #: Beyond it an index is a hash, that no column holds.
 _LINK = Part.LINK
 _json = msgspec.json.Encoder(enc_hook=str).encode
@@ -72,6 +74,11 @@ _NO_LINKS = jsonb(b"[]")
 _NOTHING_MORE = _EMPTY + _NO_LINKS + NULL + _EMPTY
 
 
+def _laid_out(item: tuple[str, Any]) -> tuple[int, str]:
+    """Return by what jsonb sorts the members of an object: the length of the name, and the name."""
+    return len(item[0]), item[0]
+
+
 def events(
     placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
 ) -> list[tuple[tuple[int, bytes, bytes], bytes]]:
@@ -101,11 +108,13 @@ def _events(
             known = texts[value] = sized(value.encode())
         return known
 
+    earliest, latest = now - _BACK, now + _AHEAD
     for i, place in recorded.items():
         p = placed[i]
         o, span = p.source, p.observation  # a record that stands for a span is kept as it came, under that span
         event_id, content_hash, parent_id, trace = p.event_id, p.content_hash, span.parent_id, (o.tenant, span.trace_id)
         at = o.at_ns // 1000 - _YEAR_2000
+        flags = o.repairs if earliest <= at <= latest else o.repairs | Repair.FAR
         begins, ends, part = o.start_ns, o.end_ns, o.part
         if begins and ends and part <= _LINK:
             times = _times(8, o.index, 8, begins, 8, ends)
@@ -126,7 +135,9 @@ def _events(
         sent_by = origins.get(id(o.origin))
         if sent_by is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
-            sent_by = origins[id(o.origin)] = (o.origin, jsonb(_json(o.origin.resource)) + text(scope))
+            # In the order in which the server lays them out: it finds them sorted, row by row.
+            resource = dict(sorted(o.origin.resource.items(), key=_laid_out))
+            sent_by = origins[id(o.origin)] = (o.origin, jsonb(_json(resource)) + text(scope))
         shown = places.get(id(place))
         if shown is None:
             task_uid, unit = place
@@ -149,7 +160,7 @@ def _events(
                 (
                     _fixed(
                         _WIDTH, 16, event_id, 16, content_hash, 2, part, 2, o.kind, 2, p.reading.role, 8, at, 2, o.status,
-                        2, o.severity, 4, o.repairs, 8, o.seq, 8, now,
+                        2, o.severity, 4, flags, 8, o.seq, 8, now,
                     ),
                     times,
                     within,

@@ -2,7 +2,8 @@
 
 Rules. A task is *kept* while it, or any task that hangs together with it, is not final or has changed since; nothing of a kept
 task goes, however old. Of the rest goes what is older than the time given: a month of `agent_events` as a whole where no kept
-task has a row in it, else row by row; a trace's records when none of them was touched since; a lane with all its letters when
+task has a row in it, else row by row; of what fell in no month (`agent_events_rest`: senders whose clocks are years off) what *came*
+before that; a trace's records when none of them was touched since; a lane with all its letters when
 all were delivered. Tasks, checkpoints, artifacts and interventions stay: they are small, and they are the history.
 
 Theory. What is gone is forgotten: a span of a closed task that is sent again after that is taken for new. So the time should be
@@ -35,7 +36,7 @@ _MONTHS = """
 SELECT c.oid::regclass::text AS name, pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT' AS is_rest,
   substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('([^']+)'\\)$$)::timestamptz AS ends
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'agent_events'::regclass ORDER BY 1"""
-_OLD = "occurred_at < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
+_OLD = "{age} < $1 AND (task_uid IS NULL OR task_uid <> ALL($2::uuid[]))"
 # 115: the s of a slot's key; 114: the r of a meeting's; 108: the l of a strand's.
 _KIN = (
     "SELECT key, touched_at < $2 AS is_old, CASE WHEN get_byte(key, 16) IN (115, 114, 108) THEN doc END AS slot"
@@ -98,10 +99,13 @@ async def _events(connection: Any, pruned: Pruned, kept: Sequence[Any]) -> None:
             pruned.months.append(name)
             if pruned.is_done:
                 await connection.execute(f"DROP TABLE {name}")
-        elif not pruned.is_done:
-            pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name} WHERE {_OLD}", pruned.before, kept)
+            continue
+        # A time in no month is no word on how long a row has been here: it may be of 1970, or of 2099.
+        old = _OLD.format(age="received_at" if is_rest else "occurred_at")
+        if not pruned.is_done:
+            pruned.events += await connection.fetchval(f"SELECT count(*) FROM {name} WHERE {old}", pruned.before, kept)
         else:
-            some = f"SELECT ctid FROM {name} WHERE {_OLD} LIMIT {CHUNK}"
+            some = f"SELECT ctid FROM {name} WHERE {old} LIMIT {CHUNK}"
             while count := _affected(
                 await connection.execute(f"DELETE FROM {name} WHERE ctid = ANY(ARRAY({some}))", pruned.before, kept)
             ):

@@ -49,6 +49,10 @@ class SinkSettings(PluginSettings):
         """Return what holds where a route does not say it."""
         return RouteDefaults()
 
+    def tenant_of(self, address: str) -> str | None:
+        """Return whose tasks alone may be told at an address; None: anybody's. Raises ValueError for one that routes may not name."""
+        return None
+
 
 S = TypeVar("S", bound=SinkSettings)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.interventions import Result, State, Verb
 from spanpost.domain.observations import Observation
 from spanpost.ledger.base import ApprovalQuery, TaskQuery
-from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.testing.exercise_ledger import SINK, TELLING, MakeLedger, drain
 from spanpost.testing.exercise_people import an_act, asking, at_work, settled, the_question
 from spanpost.testing.observed import ended, started
 
@@ -27,6 +30,45 @@ class ExerciseRuns:
     async def pass_time(self, ledger: Any, seconds: float) -> None:
         """Let time pass for the ledger."""
         raise NotImplementedError
+
+    async def test_a_question_that_comes_before_its_task_is_told_with_it(self, make_ledger: MakeLedger) -> None:
+        """A question names a task of which no run is known yet: nothing is told of it until the run has a name to be told under."""
+        ledger = await make_ledger()
+        question = asking()
+        await ledger.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
+        assert [t.is_announced for t in await ledger.tasks(TaskQuery())] == [False]
+        assert await ledger.claim([SINK], 10) == []
+        await ledger.record([at_work("deploy", attributes=JOB)])
+        letters = await drain(ledger)
+        assert {(d.task.name, d.lane) for d in letters} == {("deploy", letters[0].lane)}
+        assert any(d.checkpoint is not None and d.checkpoint.kind is Kind.APPROVAL_REQUESTED for d in letters)
+
+    async def test_a_question_whose_task_never_comes_is_told_in_the_end(self, make_ledger: MakeLedger) -> None:
+        """Where the run stays unknown, its question is told when the settling time is over."""
+        ledger = await make_ledger(rules=msgspec.structs.replace(TELLING, settle=timedelta(0)))
+        question = asking()
+        await ledger.record([msgspec.structs.replace(question, attributes={**question.attributes, **JOB})])
+        assert await ledger.claim([SINK], 10) == []
+        await settled(ledger)
+        assert {d.task.task_id for d in await drain(ledger)} == {"job"}
+
+    async def test_an_act_is_of_the_run_that_was_seen(self, make_ledger: MakeLedger) -> None:
+        """Whether a run that was asked to stop is the one that goes on is told by what was known then, not by clocks that differ."""
+        for number, off in enumerate((-600.0, 0.0, 600.0)):
+            ledger = await make_ledger()
+            name, trace = {"agent.task.id": f"job-{number}", "agent.task.name": "deploy"}, 10 * number
+            run = [started(trace=trace + n, span=1, name="agent", attributes=name, at=off + 10 * n) for n in (1, 2)]
+            await ledger.record([run[0]])
+            [task] = await ledger.tasks(TaskQuery(task_id=f"job-{number}"))
+            assert (await ledger.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
+            [asked] = await ledger.tasks(TaskQuery(task_id=f"job-{number}"))
+            over = {**name, "agent.status": "cancelled"}
+            await ledger.record([ended(trace=trace + 1, span=1, name="agent", attributes=over, at=off + 10), run[1]])
+            [again] = await ledger.tasks(TaskQuery(task_id=f"job-{number}"))
+            assert (asked.cancel_by, again.segments, again.cancel_by) == ("alice", 2, "")
+            assert (await ledger.intervene(an_act(Verb.CANCEL, task.uid))).result is Result.DONE
+            [asked] = await ledger.tasks(TaskQuery(task_id=f"job-{number}"))
+            assert asked.cancel_by == "alice"
 
     async def test_what_was_asked_of_a_run_that_ended_can_be_left_out(self, make_ledger: MakeLedger) -> None:
         """When a run ended is the ledger's time, whatever the agent's clock says; acts after it are found, however many came before."""

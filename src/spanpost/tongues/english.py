@@ -325,5 +325,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "command.no_launchers": "none, until the settings name one",
     "command.started": "{launcher} was asked to start it. Its task is told where the routes say.",
     "command.nothing": "Nothing.",
+    "command.end": "There is no more.",
+    "command.go_on_tasks": "More tasks",
+    "command.go_on_questions": "More questions",
     "command.cut": "… (cut)",
 }

@@ -328,5 +328,8 @@ PHRASES: Final[dict[str, Phrase]] = {
     "command.no_launchers": "없음 (설정에서 지정해야 합니다)",
     "command.started": "{launcher} 실행기에 시작을 요청했습니다. 작업 소식은 설정된 경로에 게시됩니다.",
     "command.nothing": "없음",
+    "command.end": "더 표시할 항목이 없습니다.",
+    "command.go_on_tasks": "작업 더 보기",
+    "command.go_on_questions": "질문 더 보기",
     "command.cut": "… (잘림)",
 }

@@ -40,8 +40,8 @@ def since(at: datetime) -> Element:
     return {"type": "date", "timestamp": max(int(at.timestamp()), 0), "format": _FORM, "fallback": shown}
 
 
-def told(lines: Iterable[Line], tongue: Tongue = ENGLISH) -> Told:
-    """Return lines as an answer."""
+def told(lines: Iterable[Line], tongue: Tongue = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> Told:
+    """Return lines as an answer, with buttons below them."""
     kept: list[Element] = []
     said: list[str] = []
     room = _MOST
@@ -56,7 +56,9 @@ def told(lines: Iterable[Line], tongue: Tongue = ENGLISH) -> Told:
         kept += [text("\n"), *elements] if said else elements
         said.append(literal)
     section = {"type": "rich_text_section", "elements": kept or [text(tongue.say("command.nothing"))]}
-    return Told(text=words.escape(cut("\n".join(said), 3_000)), blocks=[{"type": "rich_text", "elements": [section]}])
+    blocks: list[dict[str, Any]] = [{"type": "rich_text", "elements": [section]}]
+    blocks += [{"type": "actions", "elements": list(buttons)}] if buttons else []
+    return Told(text=words.escape(cut("\n".join(said), 3_000)), blocks=blocks)
 
 
 def task(one: Task, link: str = "", tongue: Tongue = ENGLISH) -> Line:

@@ -196,6 +196,8 @@ def _approval(o: Observation, said: dict[str, Any]) -> None:
     if is_answer and not approval.decision:
         approval = Approval(id=key, decision="resolved", by=approval.by, comment=approval.comment, mark=approval.mark)
     tells = Tells.APPROVAL_RESOLVED if is_answer else Tells.APPROVAL_REQUESTED
+    if is_ours and c.INTERVENTION_AGAIN in a:
+        tells = Tells.NOTHING  # it was told where it was decided
     said.update(tells=tells, approval=approval, occurrence=f"{o.name}:{key}")
 
 
@@ -221,7 +223,9 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     if o.part is not Part.INTERVENTION or verb not in _VERBS:
         return  # an agent's own word for what a person did is no act of that person
     text = (v.long_text(a.get(c.INTERVENTION_TEXT)) or "")[:_MESSAGE]
-    act = Act(verb=verb, by=v.text(a.get(c.INTERVENTION_BY)) or "", text=text, source=v.text(a.get(c.INTERVENTION_SOURCE)) or "")
+    by, source = v.text(a.get(c.INTERVENTION_BY)) or "", v.text(a.get(c.INTERVENTION_SOURCE)) or ""
+    seen = a.get(c.INTERVENTION_SEEN)
+    act = Act(verb=verb, by=by, text=text, source=source, seen_ns=seen if type(seen) is int else 0)
     said["act"] = act
     if told := acts.line(act):
         said.update(tells=Tells.CHECKPOINT, message=told, occurrence=f"act:{verb}:{o.index:x}")

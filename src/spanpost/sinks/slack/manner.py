@@ -29,6 +29,8 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     shows_logs: bool = True
     #: There is somebody to hear of buttons.
     is_interactive: bool = False
+    #: The app is declared an agent, and somebody hears of Slack's own button *Stop*.
+    has_sessions: bool = False
     #: Tells which tasks something can start again.
     retries: Callable[[Task], bool] = lambda task: True
     links: tuple[Template, ...] = ()

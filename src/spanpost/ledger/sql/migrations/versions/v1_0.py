@@ -174,7 +174,7 @@ EVENTS = table(
         (
             "repairs",
             "integer NOT NULL",
-            "Bits: 1 synthetic id, 2 text, 4 number, 8 truncated, 16 time, 32 depth, 64 not UTF-8 was mended; 0 as received.",
+            "Bits: 1 synthetic id, 2 text, 4 number, 8 truncated, 16 time, 32 depth, 64 not UTF-8 was mended; 128 time far from received_at; 0 as received.",
         ),
         ("task_uid", "uuid", "The task it belongs to, as known now: agent_tasks.uid."),
         _UNIT,
