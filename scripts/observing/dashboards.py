@@ -343,7 +343,7 @@ def task() -> d.Dashboard:
             f' comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY number, at',
             width=14,
             height=6,
-            widths={"At": 165, "What": 90, "Decision": 100, "By": 100, "Said": 140},
+            widths={"At": 190, "What": 90, "Decision": 100, "By": 100, "Said": 140},
         ),
         linked(
             rows(

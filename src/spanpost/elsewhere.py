@@ -31,14 +31,19 @@ class Elsewhere:
         self._make = make
         self._made: OrderedDict[str, tuple[int, Installation]] = OrderedDict()
         self._left: list[Installation] = []
+        #: Workspaces whose token cannot be opened, of which it was said.
+        self._told: set[str] = set()
 
     async def find(self, team: str) -> Installation | None:
         """Return the app in a workspace; None where it is not installed, or may not be used. Raises `LedgerUnavailable`."""
         try:
             opened = await self._workspaces.find(team)
         except NoToken as error:
-            log.error("workspace %s: %s; %s", team, error, error.cure)
+            if team not in self._told:
+                self._told.add(team)
+                log.error("nobody is heard in workspace %s: %s; %s", team, error, error.cure)
             return None
+        self._told.discard(team)
         if opened is None:
             return None
         row = opened.installed

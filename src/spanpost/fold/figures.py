@@ -9,6 +9,7 @@ By model it is what each call says itself.
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import le, sub
 
 import msgspec
 
@@ -86,13 +87,15 @@ def is_counted(group: Group) -> bool:
 
 def told_more(whole: Flow, told: Flow, grown: Models) -> Models:
     """Return what counters are told anew: not more than the whole grew beyond the most that they were told."""
-    left = [max(0, n - before) for n, before in zip(whole, told, strict=True)]
+    left = [n if n > 0 else 0 for n in map(sub, whole, told)]
     found: Models = {}
     for model, flow in sorted(grown.items()):
-        more: Flow = tuple(min(n, max(0, d)) for n, d in zip(left, flow, strict=True))  # type: ignore[assignment]
+        more = flow
+        if min(flow) < 0 or not all(map(le, flow, left)):
+            more = tuple(min(n, max(0, d)) for n, d in zip(left, flow, strict=True))  # type: ignore[assignment]
         if more != ZERO:
             found[model] = more
-            left = [n - d for n, d in zip(left, more, strict=True)]
+            left = list(map(sub, left, more))
     return found
 
 

@@ -67,7 +67,15 @@ def hands(cell: Cell) -> Amount:
     A model call covers the calls within it. A copy that lost its response id to another span counts nothing and still
     covers those within, but not the holders of response ids: one of them may be the copy that won.
     """
-    role, own, below = cell.role, cell.own, below_of(cell)
+    role, own = cell.role, cell.own
+    if cell.below is None and cell.wins:  # most cells: nothing lies below them
+        if role is _TOOL:
+            return _tuple(Amount, (ZERO, ZERO, ZERO, {cell.tool_name: (1, 1 if cell.failed else 0)}, "", NO_OTHERS))
+        if role is _LLM and own is not None:
+            plain, slotted = (ZERO, own) if cell.slot else (own, ZERO)
+            return _tuple(Amount, (plain, slotted, ZERO, NO_TOOLS, cell.model, NO_OTHERS))
+        return NOTHING
+    below = below_of(cell)
     if role is _TOOL:
         # A tool call inside one of the same name, or without a name, is the same call told by another layer.
         if not cell.wins:  # told by another span, too

@@ -166,6 +166,10 @@ def test_a_lost_connection_is_told(look: Look) -> None:
     page.unroute("**/api/events*")
     page.locator("#link.live").wait_for()
     assert page.get_by_role("alert").inner_text() == ""
+    page.context.set_offline(True)
+    page.get_by_role("alert").get_by_text("this device is offline").wait_for()
+    page.context.set_offline(False)
+    page.locator("#link.live").wait_for()
 
 
 def test_a_token_is_asked_for(look: Look) -> None:
