@@ -106,6 +106,10 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
     every = said.every if said.every is not None else room.every
     if every is None:
         every = EVERY if verbosity is Verbosity.MILESTONES else timedelta(0)
+    if (said.digest or said.board) and not registry.find(said.sink).summarises:
+        what = "digest" if said.digest else "board"
+        raise ConfigError(f"routes: {what}: the sink {said.sink!r} has none; take it to slack, or drop it")
+    hours, _, minutes = said.digest_at.partition(":")
     return Route(
         sink=said.sink,
         address=said.address,
@@ -130,6 +134,12 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         shows_content=defaults.shows_content if said.content is None else said.content,
         is_dry=said.dry_run or defaults.is_dry,
         language=said.language or defaults.language,
+        digest=(said.digest or "") if said.enabled else "",
+        digest_at=int(hours) * 60 + int(minutes),
+        zone=said.timezone,
+        tells_failures=said.digest_failures,
+        has_board=said.board and said.enabled,
+        board_every=said.board_every,
     )
 
 

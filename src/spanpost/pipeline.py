@@ -30,6 +30,7 @@ from spanpost.process import Sigterm, after_fork
 from spanpost.reception import LedgerHall, Reception, needs_desk
 from spanpost.settings import MetricsSettings, Settings
 from spanpost.sinks.base import Calls
+from spanpost.summaries import Summaries
 from spanpost.workspaces import Workspaces, lend, workspaces_of
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Pipeline:
         #: What other programs send; None where nobody may.
         self.hooks: Hooks | None = None
         self._launchers: dict[str, Carrier] = {}
+        self._summaries: Summaries | None = None
         self._recovery: Recovery | None = None
         self._answers: Answers | None = None
         self._publishing: Future[None] | None = None
@@ -191,7 +193,8 @@ class Pipeline:
         self.workspaces = workspaces_of(self.settings, self._ledger, wake=self.wake)
         lend(self._sinks.values(), self.workspaces)
         self._metrics = self._make_metrics()
-        carriers: dict[str, Carries] = {**self._sinks, **self._launchers}
+        summaries = Summaries(self._ledger, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake)
+        carriers: dict[str, Carries] = {**self._sinks, **self._launchers, **summaries.carriers}
         if self.settings.hooks.providers and self._is_gateway:
             from spanpost.hooks import HookHall, Hooks
 
@@ -199,6 +202,8 @@ class Pipeline:
             carriers |= self.hooks.carriers
         self._pump = Pump(self._ledger, carriers, watch=self._metrics)
         self._pump.start()
+        self._summaries = summaries
+        summaries.start()
         if needs_desk(self.settings, is_gateway=self._is_gateway):
             self.reception = Reception(
                 self.settings, LedgerHall(self._ledger, self.take), workspaces=self.workspaces, watch=self._metrics
@@ -451,6 +456,8 @@ class Pipeline:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout / 3):
                     await self.reception.close()
+        if self._summaries is not None:
+            await self._summaries.close()
         if self._pump is not None:
             await self._pump.close(timeout / 3)
         closing = [asyncio.create_task(one.close()) for one in (*self._sinks.values(), *self._launchers.values())]

@@ -23,6 +23,7 @@ from spanpost.testing.exercise_people import ExercisePeople
 from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.exercise_spend import ExerciseSpend
+from spanpost.testing.exercise_summaries import ExerciseSummaries
 from spanpost.testing.postgres import with_database
 
 #: A quarter of an hour later for all that is kept, who claimed what when excepted.
@@ -49,6 +50,7 @@ class Everything(
     ExerciseRuns,
     ExerciseSilence,
     ExerciseSpend,
+    ExerciseSummaries,
     ExerciseAgain,
 ):
     """All suites."""

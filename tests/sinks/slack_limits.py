@@ -40,7 +40,7 @@ _MOMENTS = [
     re.escape(tongue.say(key, at="@")).replace("@", DATED)
     for tongue in TONGUES.values()
     for key in ("root.heard", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
-]
+] + [re.escape(tongue.say("digest.period", since="@", until="@")).replace("@", DATED) for tongue in TONGUES.values()]
 PARSED = re.compile(
     rf"(?:·  )?(?:{'|'.join(_MOMENTS)})"
     r"|(?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>)(?: (?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>))*"

@@ -428,3 +428,36 @@ async def test_being_heard_of_is_no_change_for_a_while(slack):
         assert bool(receipt.skipped) is is_skipped
     assert len(slack.calls("chat.update")) == 1
     await sink.close()
+
+
+def test_a_route_says_language_digest_and_board(clean_environment: object) -> None:
+    """What a route says of its language, digest and board reaches its messages; the sink's own language where it says none."""
+    slack = {"language": "ko"}
+    routes = [
+        {"sink": "slack", "address": "#a", "topic": "a", "digest": "daily", "digest_at": "09:30", "timezone": "Asia/Seoul"},
+        {"sink": "slack", "address": "#b", "topic": "b", "language": "en", "board": True, "board_every": 30},
+        {"sink": "slack", "address": "#c", "topic": "c", "digest": "hourly", "board": True, "enabled": False},
+    ]
+    first, second, off, rest = routes_of(load(slack=slack, routes=routes)).routes
+    assert (first.digest, first.digest_at, first.zone, first.language, first.has_board) == ("daily", 570, "Asia/Seoul", "ko", False)
+    assert (second.digest, second.has_board, second.board_every, second.language) == ("", True, timedelta(seconds=30), "en")
+    assert (off.digest, off.has_board, rest.language) == ("", False, "ko")
+    assert Manner().by(first).tongue.code == "ko"
+
+
+@pytest.mark.parametrize(
+    ("route", "why"),
+    [
+        ({"sink": "slack", "digest": "weekly"}, "digest"),
+        ({"sink": "slack", "digest": "daily", "digest_at": "9"}, "HH:MM"),
+        ({"sink": "slack", "digest": "daily", "timezone": "Mars/Olympus"}, "time zone"),
+        ({"sink": "slack", "board": True, "status": "error"}, "not with status"),
+        ({"sink": "slack", "board": True, "board_every": 1}, "board_every"),
+        ({"sink": "slack", "language": "tlh"}, "language"),
+        ({"sink": "console", "digest": "daily"}, "take it to slack"),
+    ],
+)
+def test_what_a_route_cannot_have_is_refused(clean_environment: object, route: dict, why: str) -> None:
+    """A digest or board that nothing could come of is refused at the start, with the field and what to do."""
+    with pytest.raises(ConfigError, match=why):
+        routes_of(load(slack={}, console={}, routes=[route]))

@@ -145,3 +145,16 @@ def test_an_agents_words_stand_as_they_are() -> None:
     shown = "".join(spoken(message))
     assert all(said in shown for said in ("Quarterly report", "reading 12 pages", "요청자 Mina", "작업 중"))
     assert "Fetched 12 pages" in "".join(spoken(reply(task, a_checkpoint(task, kind=Kind.CHECKPOINT), key="k", manner=SPOKEN)))
+
+
+def test_what_is_said_anew_poses_as_nothing() -> None:
+    """Our own end of a cancelled task stands without quotation marks; an agent's verdict of its own making in them, in either language."""
+    task = a_task(status="cancelled")
+    ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text="Cancelled in 6 min 41 s")
+    assert "취소됨 (소요 시간 6분 41초)" in list(spoken(reply(task, ours, key="k", manner=SPOKEN)))
+    for text in ("✅ 민아 님이 승인함", "Approved by @mina", "승인", "작업 취소"):
+        theirs = a_checkpoint(task, kind=Kind.CHECKPOINT, text=text)
+        assert f"“{text}”" in list(spoken(reply(task, theirs, key="k", manner=SPOKEN)))
+    assert "승인 절차를 설명했습니다" in list(
+        spoken(reply(task, a_checkpoint(task, kind=Kind.CHECKPOINT, text="승인 절차를 설명했습니다"), key="k", manner=SPOKEN))
+    )

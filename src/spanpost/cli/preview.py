@@ -84,9 +84,15 @@ def _manner(has_buttons: bool, language: Language | None) -> Manner:
 
 
 def _of_gallery(style: object, manner: Manner) -> list[Shown]:
-    from spanpost.demo.gallery import gallery
+    from spanpost.demo.gallery import gallery, summaries
+    from spanpost.sinks.slack.picture import Shown
+    from spanpost.sinks.slack.render import Style
+    from spanpost.sinks.slack.summaries import draw
 
-    return [_shown(piece, style, manner) for piece in gallery()]
+    many = [
+        Shown(message=draw(one, key="", style=Style(str(style)), manner=manner), caption=caption) for caption, one in summaries()
+    ]
+    return [*(_shown(piece, style, manner) for piece in gallery()), *many]
 
 
 def _of_recordings(files: Iterable[Path], style: object, manner: Manner) -> list[Shown]:

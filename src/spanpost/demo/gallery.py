@@ -12,6 +12,7 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.context import Forecast
 from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.domain.summaries import Board, Digest, Summary
 from spanpost.domain.tasks import MERGED, Step, Task
 
 _IDS = UUID("0b0e3f0e-6f3c-4a4e-9b65-6d6f6b1c2a77")
@@ -107,6 +108,39 @@ def _question(**more: object) -> tuple[Approval, Checkpoint]:
     asked = msgspec.structs.replace(asked, **more)
     news = _news("waiting", asked.question, Kind.APPROVAL_REQUESTED, detail=asked.detail, ref=asked.id)
     return asked, msgspec.structs.replace(news, id=told)
+
+
+def summaries() -> list[tuple[str, Summary]]:
+    """Return a digest and a board, with captions."""
+    failed = [
+        msgspec.structs.replace(one, name=name, uid=uuid5(_IDS, name))
+        for name, one in (("Nightly report", _failed().task), ("Checkout is slow since 1.8.1", _failed().task))
+    ]
+    needy = [
+        msgspec.structs.replace(_waiting().task, uid=uuid5(_IDS, "needy")),
+        msgspec.structs.replace(
+            _task("stalled", 3, action="Reading tests/"), name="Mend the flaky test", uid=uuid5(_IDS, "stalled")
+        ),
+    ]
+    working = [
+        msgspec.structs.replace(_task("working", 3, action=action), name=name, uid=uuid5(_IDS, name))
+        for name, action in (("Translate the handbook", "Chapter 3 of 12"), ("Sort the inbox", "tool: label_mail"))
+    ]
+    digest = Digest(
+        route="",
+        began_at=_NOON - timedelta(hours=24),
+        ends_at=_NOON,
+        ended={"complete": 41, "error": 2, "cancelled": 1},
+        living={"waiting": 1, "stalled": 1, "working": 6},
+        input_tokens=18_400_000,
+        output_tokens=912_000,
+        cost_usd=Decimal("37.41"),
+        unpriced=12,
+        failed=tuple(failed),
+        needy=tuple(needy),
+    )
+    board = Board(route="", tasks=(*needy, *working), more=37, living={"waiting": 1, "stalled": 1, "working": 39})
+    return [(name, Summary(id=_IDS, key="", told=told)) for name, told in (("a digest", digest), ("a board", board))]
 
 
 def _waiting() -> Piece:

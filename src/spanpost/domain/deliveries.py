@@ -11,6 +11,7 @@ import msgspec
 from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.orders import Order
+from spanpost.domain.summaries import Summary
 from spanpost.domain.tasks import Task
 
 
@@ -94,6 +95,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint | None = None
     #: An order carries itself (`domain.orders`); its task is the one that it is about, or a blank one.
     order: Order | None = None
+    #: It tells of many tasks; its task is a blank one.
+    summary: Summary | None = None
     #: Where it tells of an alert: that alert as it is now.
     alert: Alert | None = None
     #: Which attempt to send it this is, from 1; a look does not count.

@@ -23,7 +23,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     tenant: str
-    #: Who carries it: ``launch:<launcher>``, or ``hook:<provider>`` for a request that came in and is to be understood.
+    #: Who carries it: ``launch:<launcher>``, ``hook:<provider>`` for a request that came in and is to be understood, or
+    #: ``summary:<sink>`` for a digest or a board (`domain.summaries`).
     carrier: str
     #: What is to be done, for who does it.
     text: str = ""

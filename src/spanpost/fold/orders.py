@@ -23,6 +23,7 @@ import msgspec
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.domain.interventions import Intervention
 from spanpost.domain.orders import LAUNCH, Order
+from spanpost.domain.summaries import SUMMARY
 from spanpost.domain.tasks import Task
 from spanpost.fold.ids import named
 from spanpost.fold.letters import Letter
@@ -90,14 +91,21 @@ class Launches(msgspec.Struct, frozen=True, kw_only=True):
         return next((retry.launcher for retry in self.retries if retry.takes(task)), "")
 
 
+#: Of one lane of summaries so many orders are kept.
+KEPT: Final = 20
+
+
 def letter_of(order: Order) -> Letter:
     """Return the letter that carries an order. What a letter of a checkpoint has as its checkpoint is the order here."""
+    is_summary = order.carrier.startswith(SUMMARY)
     return Letter(
         sink=order.carrier,
-        lane=f"{order.carrier}||{order.id}",
+        address=order.parameters.get("address", "") if is_summary else "",
+        # Of one route's summaries each goes after the one before; other orders go beside each other.
+        lane=f"{order.carrier}||{order.task_uid if is_summary else order.id}",
         mode=Mode.NEWS,
         key=str(order.id),
-        urgency=Urgency.END,
+        urgency=Urgency.NORMAL if is_summary else Urgency.END,
         task_uid=order.task_uid or order.id,
         checkpoint_id=order.id,
     )

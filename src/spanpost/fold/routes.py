@@ -15,6 +15,8 @@ Rules:
 8. In a sink that can edit its news (`Routes.editing`) a decision is shown where the question stands, and errors that are alike
    are one piece of news with a counter, and an alert that is over is shown where it was told.
 9. An alert that is a task of its own is one message: its beginning and its end are no news beside it.
+10. Of tasks that a digest tells of, only questions and alerts are told by themselves, failures too where the route says so. What has a
+   message by that goes on in it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.conventions import FINAL_STATUSES
+from spanpost.conventions import ERROR, FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Mode, Urgency
 from spanpost.domain.tasks import Task
@@ -52,6 +54,8 @@ class Verbosity(StrEnum):
 #: What an agent tells on its way.
 _ON_THE_WAY = frozenset({Kind.CHECKPOINT, Kind.MILESTONE, Kind.ARTIFACT})
 _FINAL_KINDS = frozenset({Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT})
+#: Of tasks that a digest tells of, too.
+_ALWAYS = _FINAL_KINDS - {Kind.END}
 #: Of an alert that is a task of its own its message says when it began and ended.
 _BOUNDS = frozenset({Kind.START, Kind.END})
 _PASSES: dict[Verbosity, frozenset[Kind]] = {
@@ -86,6 +90,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     is_dry: bool = False
     #: What we say is said in it: a code of `spanpost.tongues`; empty: as the sink has it.
     language: str = ""
+    #: One message for many tasks in place of theirs: ``hourly``, ``daily``; empty: each has its own (`fold.summaries`).
+    digest: str = ""
+    #: When a day of it begins: minutes after midnight in this zone (an IANA name).
+    digest_at: int = 0
+    zone: str = "UTC"
+    #: Of those tasks the ones that fail have their messages all the same, when they have failed.
+    tells_failures: bool = False
+    #: One message that lists what is under way, edited at most so often.
+    has_board: bool = False
+    board_every: timedelta = timedelta(minutes=1)
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,11 +139,12 @@ def letters(
     for route in chosen(carrier, routes):
         lane = f"{route.sink}|{route.address}|{message_uid}"
         news = None
-        is_quiet = carrier.is_muted and checkpoint is not None and checkpoint.kind not in _FINAL_KINDS
-        if checkpoint is not None and not is_quiet and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
+        is_muted = carrier.is_muted and checkpoint is not None and checkpoint.kind not in _FINAL_KINDS
+        if checkpoint is not None and not is_muted and _passes(task, checkpoint, route, now, is_milestone=is_milestone):
             news = checkpoint
         urgency = _urgency(news)
-        if route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or news or _is_worth_a_message(carrier, route):
+        is_quiet = bool(route.digest) and not (news or carrier.open_approvals or carrier.is_alert)
+        if is_quiet or route.verbosity in (Verbosity.LIVE, Verbosity.MILESTONES) or news or _is_worth_a_message(carrier, route):
             state = Letter(
                 sink=route.sink,
                 address=route.address,
@@ -138,6 +153,7 @@ def letters(
                 key=lane,
                 urgency=Urgency.END if urgency is Urgency.NORMAL and carrier.status in FINAL_STATUSES else urgency,
                 task_uid=root_uid,
+                is_quiet=is_quiet,
             )
             answer.setdefault((state.sink, state.key), state)
         if news is not None:
@@ -220,6 +236,9 @@ def _passes(task: Task, checkpoint: Checkpoint, route: Route, now: datetime | No
         is_allowed = (is_allowed or (is_milestone and checkpoint.kind is Kind.CHECKPOINT)) and not (
             checkpoint.kind is Kind.COMPACTION and not checkpoint.is_told
         )
+    if route.digest:
+        has_failed = checkpoint.kind is Kind.END and checkpoint.status == ERROR
+        is_allowed = is_allowed and (checkpoint.kind in _ALWAYS or (route.tells_failures and has_failed))
     if not is_allowed or severity_of(checkpoint) < route.match.least:
         return False
     if now is None or now - checkpoint.at <= route.max_age:

@@ -215,6 +215,10 @@ class Browses(Protocol):
         """Return tasks by their uids, those that there are."""
         ...
 
+    async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
+        """Return the root tasks of which an end was recorded first in that time, by the ledger's clock, at most `latest` after it was."""
+        ...
+
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         """Return where a sink shows the state of these tasks (the `ref` of its receipt), of those that it shows."""
         ...

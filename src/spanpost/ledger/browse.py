@@ -9,7 +9,7 @@ server, holds the stream up for as long. Within a transaction the order is by `f
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -84,6 +84,12 @@ WHERE (t.ended_at IS NULL OR t.end_reason = 'interrupted') AND t.updated_at > $1
 _SHOWN_AT = """
 SELECT DISTINCT ON (d.task_uid) d.task_uid, (d.receipt -> 'ref')::text AS ref FROM deliveries d
 WHERE d.sink = $1 AND d.task_uid = ANY($2::uuid[]) AND d.mode = 'state' AND d.receipt ? 'ref' ORDER BY d.task_uid, d.id DESC"""
+#: By the time of the end itself, of which there is an index, as far back as is asked for.
+_ENDED = """
+SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.parent_uid IS NULL AND t.uid IN (
+  SELECT c.task_uid FROM agent_checkpoints c WHERE c.at >= $1::timestamptz - $3::interval AND c.kind = 'end'
+    AND c.recorded_at >= $1 AND c.recorded_at < $2)
+ORDER BY t.uid"""
 _OF_UIDS = "SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = ANY($1::uuid[])"
 
 
@@ -246,6 +252,10 @@ class Browse:
     async def those(self, uids: Iterable[UUID]) -> list[Task]:
         """Return tasks by their uids, those that there are."""
         return [shown(*row) for row in await self._run(lambda c: c.fetch(_OF_UIDS, list(uids)))]
+
+    async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
+        """Return the root tasks of which an end was recorded first in that time, at most `latest` after it was."""
+        return [shown(*row) for row in await self._run(lambda c: c.fetch(_ENDED, since, until, latest))]
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         """Return where a sink shows the state of these tasks, of those that it shows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from spanpost.domain.browsing import (
     TaskKey,
     TimelineKey,
 )
-from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
 from spanpost.domain.totals import together
 from spanpost.ledger.memory_people import People
@@ -56,15 +56,20 @@ class Browse:
         self._clock = clock
         self._stream: list[Position] = []
         self._number = 0
+        #: Ends, with when they were recorded first.
+        self._ends: dict[UUID, datetime] = {}
 
     def tell(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Put news that were not told before at the end of the stream."""
         self._number += 1
+        checkpoints = list(checkpoints)
         self._stream += sorted(Position(self._number, c.at, c.id) for c in checkpoints)
+        self._ends |= {c.id: self._clock() for c in checkpoints if c.kind is Kind.END}
 
     def forget(self) -> None:
         """Let go of news that are gone."""
         self._stream = [one for one in self._stream if self._knows.checkpoint(one.id) is not None]
+        self._ends = {id: at for id, at in self._ends.items() if self._knows.checkpoint(id) is not None}
 
     async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
         """Return a page of tasks, newest first."""
@@ -170,6 +175,12 @@ class Browse:
         """Return tasks by their uids, those that there are."""
         found = [self._knows.task(uid) for uid in uids]
         return [self._knows.shown(task) for task in found if task is not None]
+
+    async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
+        """Return the root tasks of which an end was recorded first in that time, at most `latest` after it was."""
+        ends = [self._knows.checkpoint(id) for id, at in self._ends.items() if since <= at < until]
+        uids = {end.task_uid for end in ends if end is not None and end.at >= since - latest}
+        return sorted((task for task in await self.those(uids) if task.parent_uid is None), key=lambda task: task.uid)
 
     async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
         """Return where a sink shows the state of these tasks, of those that it shows."""

@@ -114,6 +114,8 @@ class Letters:
         """
         now = self._clock()
         known = self._ids.get((letter.sink, letter.key))
+        if known is None and letter.is_quiet:
+            return
         if known is None:
             about = self._knows.task(letter.task_uid) or self._order(letter)
             row = _Letter(next(self._numbers), letter, about.tenant if about is not None else "default", now)
@@ -261,6 +263,13 @@ class Letters:
                 self._forget(row)
                 self._receipts.pop(row.lane, None)
                 self._place(row.lane)
+
+    def tidy(self, sink: str, lane: str, kept: int) -> None:
+        """Let go of what was delivered or given up in a lane, the newest letters excepted."""
+        rows = [row for row in self._letters.values() if row.lane == (sink, lane)]
+        for row in rows[:-kept]:
+            if row.state in ("delivered", "dead"):
+                self._forget(row)
 
     def _forget(self, row: _Letter) -> None:
         del self._letters[row.id]

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from spanpost.domain.orders import Order
+from spanpost.domain.summaries import SUMMARY
 from spanpost.domain.tasks import Task
 from spanpost.fold import orders as rules
 from spanpost.fold.batch import Folded
@@ -30,6 +31,8 @@ class Carries(Protocol):
 
     def of(self, order: Order) -> OrderRow: ...
 
+    def tidy(self, sink: str, lane: str, kept: int) -> None: ...
+
 
 class Orders:
     """Orders of one process's ledger."""
@@ -47,10 +50,20 @@ class Orders:
             self.known[order.id] = order
             self._recorded[order.id] = self._clock()
             self._letters.post(rules.letter_of(order), is_new=True)
+            if order.carrier.startswith(SUMMARY):
+                self._tidy(order)
         while len(self.known) > _MOST:
             oldest = next(iter(self.known))
             del self.known[oldest], self._recorded[oldest]
         return len(new)
+
+    def _tidy(self, order: Order) -> None:
+        """Keep the newest of a lane of summaries: each holds a whole message, and one a minute may follow."""
+        self._letters.tidy(order.carrier, rules.letter_of(order).lane, rules.KEPT)
+        lane = [one for one in self.known.values() if (one.carrier, one.task_uid) == (order.carrier, order.task_uid)]
+        for one in lane:
+            if not self._letters.of(one).state:
+                del self.known[one.id], self._recorded[one.id]
 
     def standing(self, task: Task) -> Order | None:
         """Return the order by which this run of a task is being started again."""

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.orders import Order
+from spanpost.domain.summaries import SUMMARY
 from spanpost.domain.tasks import Task
 from spanpost.fold import orders as rules
 from spanpost.fold.batch import Folded
@@ -36,6 +37,12 @@ WHERE ($1::text IS NULL OR o.tenant = $1) AND ($2::text IS NULL OR o.carrier = $
   AND ($4::uuid IS NULL OR o.id = $4)
 ORDER BY o.recorded_at DESC, o.id LIMIT $5"""
 _HOURLY = "SELECT count(*) FROM launch_orders WHERE rule = $1 AND recorded_at > clock_timestamp() - $2::interval"
+_TIDY_LETTERS = """
+DELETE FROM deliveries d WHERE d.sink = $1 AND d.lane = $2 AND d.state IN ('delivered', 'dead') AND d.id < (
+  SELECT min(newest.id) FROM (SELECT id FROM deliveries WHERE sink = $1 AND lane = $2 ORDER BY id DESC LIMIT $3) AS newest)"""
+_TIDY_ORDERS = """
+DELETE FROM launch_orders o WHERE o.task_uid = $2 AND o.carrier = $1
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.sink = o.carrier AND d.key = o.id::text AND d.mode = 'news')"""
 _HOUR = timedelta(hours=1)
 
 
@@ -47,6 +54,11 @@ async def place(connection: Any, orders: Iterable[Order]) -> list[Order]:
             new.append(order)
     if new:
         await outbox.put(connection, [rules.letter_of(order) for order in new], [])
+    for order in new:
+        if order.carrier.startswith(SUMMARY):
+            # Each holds a whole message, and one a minute may follow: the newest are enough.
+            await connection.execute(_TIDY_LETTERS, order.carrier, rules.letter_of(order).lane, rules.KEPT)
+            await connection.execute(_TIDY_ORDERS, order.carrier, order.task_uid)
     return new
 
 

@@ -83,6 +83,9 @@ RETURNING sink, lane"""
 _TOLD_IN = """
 SELECT d.sink, d.lane FROM unnest($1::text[], $2::text[]) AS g(sink, key)
 JOIN deliveries d ON d.sink = g.sink AND d.key = g.key AND d.mode = 'news'"""
+_KNOWN = (
+    "SELECT l.sink, l.lane FROM unnest($1::text[], $2::text[]) AS g(sink, lane) JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane"
+)
 _COUNT = "UPDATE deliveries SET revision = revision + $3 WHERE sink = $1 AND key = $2 AND mode = 'news'"
 _STATE = f"""
 INSERT INTO deliveries AS known (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, checkpoint_id, born_at)
@@ -120,6 +123,7 @@ async def put(
 
     News that was taken back and not yet sent is withdrawn. With a handover lanes are woken, and news leaves them.
     """
+    letters = await _without_quiet(connection, letters)
     counts: list[tuple[str, str, int]] = []
     changed = [x for x in letters if x.again is Again.CHANGED]
     concerned: list[tuple[str, str]] = list(handover.lanes) if handover is not None else []
@@ -167,6 +171,15 @@ async def put(
         # Which call comes next, and when, goes by what the letter was before.
         await connection.execute(REFRESH, *lane_columns(sorted(set(concerned))))
     return count + len(written), dict(Counter(row[0] for row in written if row[1]))
+
+
+async def _without_quiet(connection: Any, letters: Sequence[Letter]) -> Sequence[Letter]:
+    """Return letters without those states that would begin a message."""
+    quiet = sorted({(x.sink, x.lane) for x in letters if x.is_quiet})
+    if not quiet:
+        return letters
+    known = {(row[0], row[1]) for row in await connection.fetch(_KNOWN, *lane_columns(quiet))}
+    return [x for x in letters if not x.is_quiet or (x.sink, x.lane) in known]
 
 
 def _columns(letters: Sequence[Letter]) -> list[list[Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from spanpost.settings.room import Duration, Room
 from spanpost.tongues import Language
@@ -84,7 +86,50 @@ class RouteSettings(Room):
         description="What spanpost itself says is said in it: `en` (English) or `ko` (Korean). Agents' own words stay as they are. Not given: "
         "as the sink's own settings say.",
     )
+    digest: Literal["hourly", "daily"] | None = Field(
+        default=None,
+        description="One message for all its tasks of an hour or a day, in place of a message each: how many ended how, which failed, what it "
+        "took, what waits. Questions and alerts come at once all the same.",
+    )
+    digest_at: str = Field(default="09:00", description="When a day of a daily digest begins, and its message comes: `HH:MM`.")
+    timezone: str = Field(default="UTC", description="IANA name of the time zone of `digest_at`: `Asia/Seoul`.")
+    digest_failures: bool = Field(default=False, description="Beside a digest each task that fails has its own message, at once.")
+    board: bool = Field(
+        default=False,
+        description="One message that lists what is under way on this route and is edited: what needs a person first.",
+    )
+    board_every: Duration = Field(
+        default=timedelta(minutes=1),
+        ge=timedelta(seconds=10),
+        description="The board is looked at so often, and edited where it has changed.",
+    )
     dry_run: bool = Field(default=False, description="Send nothing: what would be is written down, as without a token.")
+
+    @field_validator("digest_at")
+    @classmethod
+    def _is_time(cls, value: str) -> str:
+        if not re.fullmatch(r"(?:[01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError(f"{value!r} is no time of a day: write HH:MM, such as `09:00`")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{value!r} is no time zone known here; give an IANA name such as `Asia/Seoul`, or `UTC`") from None
+        return value
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Self:
+        passing = [name for name in ("status", "severity", "cost_usd") if getattr(self, name) is not None]
+        if passing and (self.digest or self.board):
+            what = "digest" if self.digest else "board"
+            raise ValueError(
+                f"{what}: not with {passing[0]}, which changes while a task runs; ask for its agent, topic or another field"
+            )
+        return self
 
 
 class NewsSettings(Room):

@@ -68,3 +68,5 @@ class SinkPlugin(Generic[S]):
     open: Callable[[S], Sink]
     #: It can show news anew that it has shown (`Delivery.receipt`): a question with its decision, an error with a counter.
     edits_news: bool = False
+    #: It can show one message for many tasks (`Delivery.summary`): digests and boards.
+    summarises: bool = False

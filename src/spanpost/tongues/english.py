@@ -188,6 +188,15 @@ PHRASES: Final[dict[str, Phrase]] = {
     # --- the terminal ---
     "console.earlier": "{n} earlier",
     "console.under_way": "{n} more under way",
+    # --- one message for many tasks ---
+    "digest.head": ("{n} task ended", "{n} tasks ended"),
+    "digest.failed": "Failed",
+    "digest.needy": "Waiting, or stalled",
+    "digest.going": ("{n} task goes on", "{n} tasks go on"),
+    "digest.more": "and {n} more",
+    "digest.period": "{since} to {until}",
+    "board.head": ("{n} task under way", "{n} tasks under way"),
+    "board.nothing": "Nothing is under way",
     # --- answers to people (`desk`) ---
     "desk.late": "This takes longer than it should. Wait for the message to change; if it does not, try again.",
     "desk.unsure": "It could not be recorded, because the database does not answer. Nothing has changed; please try again.",

@@ -191,6 +191,15 @@ PHRASES: Final[dict[str, Phrase]] = {
     # --- the terminal ---
     "console.earlier": "이전 소식 {n}건",
     "console.under_way": "그 밖에 {n}건 진행 중",
+    # --- one message for many tasks ---
+    "digest.head": "종료된 작업 {n}건",
+    "digest.failed": "실패한 작업",
+    "digest.needy": "확인이 필요한 작업",
+    "digest.going": "계속 진행 중인 작업 {n}건",
+    "digest.more": "외 {n}건",
+    "digest.period": "기간: {since} ~ {until}",
+    "board.head": "진행 중인 작업 {n}건",
+    "board.nothing": "진행 중인 작업이 없습니다",
     # --- answers to people (`desk`) ---
     "desk.late": "처리가 예상보다 오래 걸리고 있습니다. 메시지가 바뀔 때까지 기다려 주시고, 바뀌지 않으면 다시 시도해 주십시오.",
     "desk.unsure": "데이터베이스가 응답하지 않아 기록하지 못했습니다. 변경된 내용은 없습니다. 다시 시도해 주십시오.",

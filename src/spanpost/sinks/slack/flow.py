@@ -38,7 +38,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.letters import ON_THE_WAY, mark_of
 from spanpost.fold.routes import is_paced
 from spanpost.sinks import words
-from spanpost.sinks.slack import alerts, files, render, replies, sessions
+from spanpost.sinks.slack import alerts, files, render, replies, sessions, summaries
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
 from spanpost.sinks.slack.budgets import EDIT, POST
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
@@ -82,6 +82,10 @@ class _State:
 
     def draw(self, generation: int, elsewhere: str = "") -> Any:
         """Return what draws the message in a style."""
+        if (summary := self.delivery.summary) is not None:
+            return lambda style, task=None: summaries.draw(
+                summary, key=self.delivery.key, generation=generation, style=style, manner=self.manner
+            )
         if (alert := self.delivery.alert) is not None:
             return lambda style, task=self.delivery.task: alerts.root(
                 alert, task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner

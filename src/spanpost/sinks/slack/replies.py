@@ -105,7 +105,7 @@ def _draw(
 ) -> Message:
     tongue = manner.tongue
     look = words.news_look(checkpoint, tongue)
-    said = disarmed(words.news_text(checkpoint, 600 if most else 200, tongue))
+    said = _told(checkpoint, 600 if most else 200, tongue)
     who = "" if is_root else f"{disarmed(words.title(task, 80, tongue))}: "
     approval = task.approval_of(checkpoint.id) if checkpoint.kind is Kind.APPROVAL_REQUESTED else None
     approval = approval or _by_id(task, checkpoint)
@@ -210,6 +210,12 @@ def _verdict(approval: Approval | None, tongue: Tongue) -> tuple[str, ...]:
     through = "" if approval.source == "slack" else tongue.say("reply.through", source=line(approval.source, 20))
     decision = quoted(line(approval.decision, 60))
     return (sign, tongue.say(key, by=by or tongue.say("reply.somebody"), through=through, decision=decision), comment)
+
+
+def _told(checkpoint: Checkpoint, limit: int, tongue: Tongue) -> str:
+    """Return what news says. What is said anew is ours, and poses as nothing: its English is what is looked at."""
+    said, original = words.news_text(checkpoint, limit, tongue), words.news_text(checkpoint, limit)
+    return said if disarmed(original) == original else quoted(said)
 
 
 def _resolved(task: Task, checkpoint: Checkpoint, limit: int, tongue: Tongue) -> str:

@@ -43,7 +43,14 @@ def wanted(status: str) -> str:
 def follow(delivery: Delivery, receipt: Receipt) -> Talk[Receipt]:
     """Have the session follow the task whose message was just shown. What goes wrong costs the button, not the message."""
     ref, want = dict(receipt.ref), wanted(delivery.task.status)
-    if receipt.skipped or delivery.alert is not None or delivery.has_moved or ref.get("ended") or not ref.get("ts"):
+    if (
+        receipt.skipped
+        or delivery.summary is not None
+        or delivery.alert is not None
+        or delivery.has_moved
+        or ref.get("ended")
+        or not ref.get("ts")
+    ):
         return receipt
     at = delivery.claimed_at.timestamp() if delivery.claimed_at is not None else 0.0
     known = ref.get("session")

@@ -17,6 +17,7 @@ from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Rejected
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
 from spanpost.fold.routes import Route, came_by
+from spanpost.fold.summaries import came_from
 from spanpost.sinks.base import Answers, Finding, Tokens
 from spanpost.sinks.slack import budgets, check, flow, lookup, render, sessions
 from spanpost.sinks.slack.budgets import Rates
@@ -285,6 +286,8 @@ class SlackSink:
 
     def _route(self, delivery: Delivery) -> Route:
         """Return the route by which a letter came: of those that lead to its address the first that takes its task."""
+        if delivery.summary is not None and (route := came_from(delivery.summary.told, self._routes)) is not None:
+            return route
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
