@@ -14,12 +14,14 @@ IN_CI = os.environ.get("CI") == "true"
 #: Whether each run tries the same examples.
 IS_SAME = IN_CI and os.environ.get("SPANPOST_TEST_SEEDS") != "new"
 #: What tests go by that do not say how hard they try. A busy machine is no failure: there are no deadlines.
-settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=IS_SAME)
-settings.register_profile("quick", max_examples=30, deadline=None)
+#: A machine that stands still for a moment is no fault of an example.
+_PATIENT = [HealthCheck.too_slow]
+settings.register_profile("thorough", max_examples=100, deadline=None, derandomize=IS_SAME, suppress_health_check=_PATIENT)
+settings.register_profile("quick", max_examples=30, deadline=None, suppress_health_check=_PATIENT)
 settings.load_profile("thorough" if IN_CI else "quick")
 
 
 def thorough(examples: int) -> settings:
     """Return the settings of a test of a property that tries so many examples in CI."""
     tried = examples if IN_CI else max(examples // 4, 20)
-    return settings(max_examples=tried, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    return settings(max_examples=tried, deadline=None, suppress_health_check=_PATIENT)
