@@ -2,19 +2,20 @@
 
 A day of tasks goes through a gateway into a PostgreSQL and a Prometheus; each panel's queries are asked of them, and Grafana's own
 components (npm's @grafana/ui) draw the answers in Chromium. It takes some minutes and npm; no test needs it. Units, thresholds and
-overrides by name are Grafana's; variables are expanded, transformations and annotations are not drawn.
+overrides by name are Grafana's, annotations are drawn over the curves; variables are expanded, transformations are not done.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.acceptance import test_grafana as asked_of  # noqa: E402
+from tests.conftest import find, fresh_database, made_server  # noqa: E402
 
 PAGE = Path(__file__).parent / "pictures"
 
@@ -34,7 +36,7 @@ def plain(value: Any) -> Any:
         return int(value.timestamp() * 1000)
     if isinstance(value, Decimal):
         return float(value)
-    return str(value) if isinstance(value, (UUID, bytes, list, dict)) else value
+    return str(value) if isinstance(value, (UUID, bytes, list, dict, date)) else value
 
 
 def kind(values: list[Any]) -> str:
@@ -49,7 +51,7 @@ def named(legend: str, labels: dict[str, str]) -> str:
     """Return a series' name by its legend."""
     for name, value in labels.items():
         legend = legend.replace("{{" + name + "}}", value).replace("{{ " + name + " }}", value)
-    return legend or ", ".join(labels.values())
+    return re.sub(r"\{\{.*?\}\}", "", legend).strip() or ", ".join(labels.values())
 
 
 def series(name: str, points: list[tuple[float, float]]) -> dict[str, Any]:
@@ -95,10 +97,24 @@ def answers(day: asked_of.Observed) -> dict[str, dict[str, Any]]:
     """Return what the page draws, by dashboard."""
     made = {}
     for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
-        panels = [panel for panel in json.loads(path.read_text())["panels"] if panel.get("targets")]
+        board = json.loads(path.read_text())
+        panels = [panel for panel in board["panels"] if panel.get("targets")]
         for panel in panels:
             panel["frames"] = [frame for target in panel["targets"] for frame in frames(day, target)]
-        made[path.stem] = {"from": int(day.began * 1000), "to": int(time.time() * 1000), "panels": panels}
+        began, ended = day.began, time.time()
+        if path.stem == "task":
+            started = day.sql("SELECT started_at, ended_at FROM agent_tasks WHERE task_id = $1", asked_of.rich_task(day))[0]
+            began, ended = started[0].timestamp() - 60, started[1].timestamp() + 60
+        told = [
+            (each["iconColor"], row)
+            for each in board["annotations"]["list"]
+            if each["enable"]
+            for row in day.sql(asked_of.expanded(each["target"]["rawSql"], day))
+        ]
+        notes = [
+            {"from": plain(row["time"]), "to": plain(row["timeend"]), "text": row["text"], "color": color} for color, row in told
+        ]
+        made[path.stem] = {"from": int(began * 1000), "to": int(ended * 1000), "panels": panels, "notes": notes}
     return made
 
 
@@ -145,7 +161,12 @@ def main() -> None:
     if given.answers is not None and given.answers.is_file():
         found = json.loads(given.answers.read_text())
     else:
-        with tempfile.TemporaryDirectory() as scratch, asked_of.observed(Path(scratch)) as day:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            made_server(Path(find("postgres"))) as server,
+            fresh_database(server) as dsn,
+            asked_of.observed(Path(scratch), dsn) as day,
+        ):
             found = answers(day)
         if given.answers is not None:
             given.answers.write_text(json.dumps(found))

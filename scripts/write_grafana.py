@@ -1,10 +1,12 @@
 """Write grafana/ and docs/runbooks from `scripts/observing`: rules, their tests, Grafana's alerts, dashboards.
 
-``python scripts/write_grafana.py``. A test fails when a file lags behind.
+``python scripts/write_grafana.py``. A test fails when a file lags behind. ``--docs URL`` has runbook links lead to pages of your own:
+those of docs/ below that address, in place of pyproject.toml's.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,17 @@ def files() -> dict[str, str]:
         "grafana/rules/spanpost.hours.test.yml": as_yaml(rules.promtool_tests(of_hours=True)),
         "grafana/provisioning/alerting/spanpost.yml": as_yaml(rules.grafana_alerts()),
     }
+    how_to = "docs/how-to/grafana.md"
+    before, heading, _ = (ROOT / how_to).read_text().partition("\n## Alerts\n")
+    found[how_to] = f"{before}{heading}\n{rules.table()}"
     found |= {f"docs/runbooks/{a.page}.md": rules.runbook(a) for a in rules.ALERTS}
     return found | {f"grafana/dashboards/{name}.json": text for name, text in dashboards().items()}
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--docs", default=rules.DOCS, metavar="URL", help="where pages of docs/ are read (%(default)s)")
+    rules.DOCS = parser.parse_args().docs.rstrip("/")
     for name, text in files().items():
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(text)

@@ -68,6 +68,12 @@ def _axe() -> str | None:
     return str(found) if found.is_file() else None
 
 
+def _oidc_provider() -> str | None:
+    """Return the packages of oidc-provider, an OpenID Connect provider that others wrote."""
+    found = _COMPONENTS / "oidc-provider-9.13.3" / "node_modules"
+    return str(found) if (found / "oidc-provider" / "package.json").is_file() else None
+
+
 def _emulate() -> str | None:
     """Return the directory of emulate, a Slack that others wrote, and the node that it needs."""
     found = _COMPONENTS / "emulate-0.12.2" / "node_modules"
@@ -86,6 +92,7 @@ COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "axe": (_axe, "npm's axe-core; scripts/install-test-components installs it"),
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
+    "oidc-provider": (_oidc_provider, "npm's oidc-provider; scripts/install-test-components installs it"),
     "local-slack": (_local_slack, "npm's local-slack; scripts/install-test-components installs it"),
     "otelcol": (_collector, "an OpenTelemetry Collector; scripts/build-collector builds it"),
     "prometheus": (lambda: shutil.which("prometheus"), "Prometheus; scripts/install-test-components installs it"),

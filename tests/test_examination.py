@@ -52,6 +52,23 @@ def test_what_is_wrong_there_is_said() -> None:
     assert "nowhere.pem" in finding.finding
 
 
+def test_launchers_are_looked_at(tmp_path: Path) -> None:
+    """Each launcher that is on looks whether it could launch: a program that is not there is said, with the cure; nothing is started."""
+    mark = tmp_path / "started"
+    named = {
+        "good": {"kind": "command", "command": ["/bin/sh", "-c", f"touch {mark}"]},
+        "bad": {"kind": "command", "command": [str(tmp_path / "nowhere")]},
+        "off": {"kind": "command", "command": [str(tmp_path / "nowhere")], "enabled": False},
+    }
+    told = {name: found(f"launch:{name}", launchers={"named": named}) for name in named}
+    assert {name: [finding.ok for finding in findings] for name, findings in told.items()} == {
+        "good": [True, True], "bad": [True, False], "off": [],
+    }  # fmt: skip
+    assert "nowhere" in told["bad"][1].finding
+    assert told["bad"][1].next_step
+    assert not mark.exists()
+
+
 def test_the_gateways_files_are_looked_at(tmp_path: Path) -> None:
     """A socket's directory that is not there, something else in its place, and certificates that cannot be read are found."""
     ports = {"http_port": 0, "grpc_port": 0}

@@ -94,7 +94,12 @@ def test_grafana_alerts_are_the_same(files: dict[str, str]) -> None:
     uids = [r["uid"] for r in provisioned]
     assert len(set(uids)) == len(uids)
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) for uid in uids)
-    assert all((ROOT / "docs" / r["annotations"]["runbook_url"].split("/docs/")[1]).is_file() for r in rules)
+    told = [r["annotations"] for r in rules]
+    assert all((ROOT / "docs" / said["runbook_url"].split("/docs/")[1]).is_file() for said in told)
+    assert {said["dashboard"] for said in told} <= {
+        f"/d/spanpost-{path.stem}" for path in (ROOT / "grafana/dashboards").glob("*.json")
+    }
+    assert all(said["summary"] and said["description"] and r["labels"]["severity"] for said, r in zip(told, rules, strict=True))
 
 
 @pytest.mark.needs("amtool")

@@ -9,10 +9,51 @@ from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as m
 
-from observing.panels import GREEN, POSTGRES, RED, WHO, YELLOW, bars, curve, dashboard, lines, linked, number, rows
+from observing.panels import (
+    GREEN,
+    POSTGRES,
+    RED,
+    STATUS_COLORS,
+    UNDER_WAY,
+    WHO,
+    YELLOW,
+    Note,
+    bars,
+    colored,
+    curve,
+    dashboard,
+    found,
+    in_words,
+    lines,
+    linked,
+    number,
+    rows,
+)
 
-TASK = "/d/spanpost-task?var-task=${__value.raw}"
-_AGENTS = "coalesce(agent_name, 'unknown') = ANY(ARRAY[${agent:sqlstring}]::text[])"
+#: To a task, and to the time that it took: a table that leads there has the columns `from` and `to`.
+TASK = (
+    "/d/spanpost-task?var-task=${__value.raw:percentencode}&from=${__data.fields.from}&to=${__data.fields.to}"
+    "&${prometheus:queryparam}&${postgres:queryparam}"
+)
+_RANGE = (
+    '(extract(epoch FROM t.started_at) * 1000 - 60000)::bigint AS "from",'
+    ' (extract(epoch FROM coalesce(t.ended_at, now())) * 1000 + 60000)::bigint AS "to"'
+)
+#: A trace by its id, in Explore.
+TRACE = (
+    "/explore?schemaVersion=1&panes=%7B%22t%22:%7B%22datasource%22:%22spanpost-traces%22,%22queries%22:%5B%7B%22refId%22:%22A%22,"
+    "%22datasource%22:%7B%22type%22:%22tempo%22,%22uid%22:%22spanpost-traces%22%7D,%22queryType%22:%22traceql%22,"
+    "%22query%22:%22${__value.raw}%22%7D%5D,%22range%22:%7B%22from%22:%22${__from}%22,%22to%22:%22${__to}%22%7D%7D%7D"
+)
+_BUDGET = ((None, GREEN), (0.8, YELLOW), (1.0, RED))
+_OK = {"ok": GREEN, "delivered": GREEN, "error": RED}
+_AGENTS = (
+    "coalesce(nullif(t.agent_name, ''), 'unknown') = ANY(ARRAY[${agent:sqlstring}]::text[])"
+    " AND coalesce(nullif(t.environment, ''), 'unknown') = ANY(ARRAY[${environment:sqlstring}]::text[])"
+    " AND t.tenant = ANY(ARRAY[${tenant:sqlstring}]::text[])"
+)
+_USED = f"FROM model_usage u JOIN agent_tasks t ON t.uid = u.task_uid WHERE $__timeFilter(u.at) AND {_AGENTS}"
+_ENDED = f"FROM agent_tasks t WHERE $__timeFilter(t.ended_at) AND t.announced AND {_AGENTS}"
 _CONTEXT = ((None, GREEN), (0.7, YELLOW), (0.85, RED))
 
 
@@ -49,36 +90,36 @@ def fleet() -> d.Dashboard:
             (None, GREEN),
             (1, RED),
         ),
-        number(
-            "Ended in this range",
-            "Runs that ended. For exact figures of few tasks see Spend, out of Postgres.",
-            f"round(sum(increase({ended}[$__range])))",
-        ),
-        number(
+        found("Ended in this range", "Tasks, out of the audit: exact.", f"SELECT count(*)::float8 AS value {_ENDED}"),
+        found(
             "Failed",
-            "Share of the runs that ended in failure.",
-            f"sum(increase({failed}[$__range])) / sum(increase({ended}[$__range]))",
+            "Share of the tasks that ended in this range which failed; out of the audit: exact.",
+            f"SELECT (count(*) FILTER (WHERE t.status = 'error'))::float8 / nullif(count(*), 0) AS value {_ENDED}",
             "percentunit",
-            (None, GREEN),
-            (0.1, YELLOW),
-            (0.3, RED),
+            steps=((None, GREEN), (0.1, YELLOW), (0.3, RED)),
         ),
-        lines(
-            "Under way, by status",
-            "Tasks that have not ended, by their status of now.",
-            (f"sum by (status) (spanpost_tasks_open{{{WHO}}})", "{{status}}"),
-            stacked=True,
+        colored(
+            lines(
+                "Under way, by status",
+                "Tasks that have not ended, by their status of now.",
+                (f"sum by (status) (spanpost_tasks_open{{{WHO}}})", "{{status}}"),
+                stacked=True,
+            ),
+            STATUS_COLORS,
         ),
-        lines(
-            "Ended, by status",
-            "Runs that ended, an hour.",
-            (f"sum by (status) (rate({ended}[{rate}])) * 3600", "{{status}}"),
-            stacked=True,
-            exemplar=True,
+        colored(
+            lines(
+                "Ended an hour, by status",
+                "Runs that ended. A point is a task's trace.",
+                (f"sum by (status) (rate({ended}[{rate}])) * 3600", "{{status}}"),
+                stacked=True,
+                exemplar=True,
+            ),
+            STATUS_COLORS,
         ),
         lines(
             "How long tasks take",
-            "Half and nineteen of twenty of the runs are done within.",
+            "Half, and 19 of 20, of the runs are done within. A point is a task's trace.",
             *(
                 (
                     f'histogram_quantile({q}, sum by (le) (rate(spanpost_task_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
@@ -91,14 +132,14 @@ def fleet() -> d.Dashboard:
         ),
         lines(
             "How long calls take",
-            "19 of 20 calls are done within.",
+            "19 of 20 calls are done within. A point is a call's trace.",
             (
                 f'histogram_quantile(0.95, sum by (le) (rate(spanpost_model_call_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
-                "model",
+                "model calls",
             ),
             (
                 f'histogram_quantile(0.95, sum by (le) (rate(spanpost_tool_call_duration_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
-                "tool",
+                "tool calls",
             ),
             unit="s",
             exemplar=True,
@@ -122,29 +163,47 @@ def fleet() -> d.Dashboard:
             "{{kind}}",
         ),
         lines(
-            "Waits for people",
-            "Half of the answers come within.",
-            (
-                f'histogram_quantile(0.5, sum by (le) (rate(spanpost_approval_wait_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
-                "50 %",
+            "How long people take",
+            "From a question to its answer: half, and 19 of 20, of the answers come within.",
+            *(
+                (
+                    f'histogram_quantile({q}, sum by (le) (rate(spanpost_approval_wait_seconds_bucket{{agent=~"$agent"}}[{rate}])))',
+                    f"{p} %",
+                )
+                for q, p in ((0.5, 50), (0.95, 95))
             ),
             unit="s",
+            width=8,
+            exemplar=True,
         ),
         lines(
             "Longest silence",
-            "Time since anything was heard of a task under way.",
+            "Time since anything was heard of a task under way, the longest of each agent.",
             (f"max by (agent) (spanpost_task_silence_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
+            width=8,
+        ),
+        bars(
+            "Health of agents",
+            "100 less what failures, stalls, questions nobody answers and spent budgets take away; the view agent_health says which.",
+            'min by (agent) (spanpost_agent_health_score{agent=~"$agent",tenant=~"$tenant"})',
+            "{{agent}}",
+            steps=((None, RED), (60, YELLOW), (80, GREEN)),
+            most=100,
         ),
         linked(
             rows(
                 "Newest tasks",
                 "A click on the id leads to the task.",
-                'SELECT t.task_id AS "Task", t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.started_at AS "Started",'
-                ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Time", t.cost_usd::float8 AS "Cost",'
-                ' t.action AS "Doing" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid'
-                f" WHERE $__timeFilter(t.started_at) AND t.announced AND {_AGENTS.replace('agent_name', 't.agent_name')} ORDER BY t.started_at DESC LIMIT 100",
-                units={"Time": "s", "Cost": "currencyUSD"},
+                'SELECT t.task_id AS "Task", t.name AS "Name", t.action AS "Doing", t.agent_name AS "Agent", n.status AS "Status", t.started_at AS "Started",'
+                ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took", t.cost_usd::float8 AS "Cost",'
+                f" {_RANGE} FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid"
+                f" WHERE $__timeFilter(t.started_at) AND t.announced AND {_AGENTS} ORDER BY t.started_at DESC LIMIT 100",
+                units={"Took": "s", "Cost": "currencyUSD"},
+                widths={"Agent": 130, "Status": 130, "Started": 170, "Took": 90, "Cost": 80},
+                hidden=("from", "to"),
+                statuses=("Status",),
+                height=10,
             ),
             "Task",
             "Open the task",
@@ -155,6 +214,19 @@ def fleet() -> d.Dashboard:
     return made
 
 
+def _of_one(one: str) -> tuple[Note, ...]:
+    return (
+        ("The task", f"kind = 'task' AND task_uid = {one}", "blue", True),
+        ("Questions and answers", f"kind IN ('approval_requested', 'approval_resolved') AND task_uid = {one}", "orange", True),
+        (
+            "Errors and warnings",
+            f"kind NOT IN ('task', 'approval_requested', 'approval_resolved') AND task_uid = {one}",
+            "red",
+            True,
+        ),
+    )
+
+
 def task() -> d.Dashboard:
     """One task's timeline out of Postgres."""
     one = "(SELECT uid FROM agent_tasks WHERE task_id = ${task:sqlstring} OR aliases @> to_jsonb(${task:sqlstring}::text) ORDER BY started_at DESC LIMIT 1)"
@@ -162,38 +234,68 @@ def task() -> d.Dashboard:
         "SELECT task_id AS __value, left(coalesce(nullif(name, ''), task_id), 80) || ' · ' || status AS __text FROM agent_tasks"
         " WHERE $__timeFilter(started_at) AND announced ORDER BY started_at DESC LIMIT 200"
     )
-    made = dashboard(
-        "task", "spanpost / Task", "One task from start to end.", hours=24, where=f"task_uid = {one}", is_of_fleet=False
-    )
+    made = dashboard("task", "spanpost / Task", "One task from start to end.", hours=24, notes=_of_one(one), is_of_fleet=False)
     variable = (
         d.QueryVariable("task").label("Task").datasource(POSTGRES).query(choose).refresh(m.VariableRefresh.ON_TIME_RANGE_CHANGED)
     )
-    made = made.with_variable(variable)
+    made = made.with_variable(variable).with_variable(
+        d.TextBoxVariable("slack").label("Slack workspace").default_value("https://slack.com")
+    )
     calls = f"FROM agent_events e WHERE e.task_uid = {one} AND e.part = 0"
+    model = "coalesce(e.attributes->>'gen_ai.response.model', e.attributes->>'gen_ai.request.model')"
     for panel in (
         rows(
             "Task",
-            "What it is, how it stands, what it came to with all tasks below it.",
-            'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why", t.started_at AS "Started",'
-            ' extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Time", s.llm_calls::int AS "Model calls",'
-            ' s.tool_calls::int AS "Tool calls", s.input_tokens::float8 AS "Tokens in", s.output_tokens::float8 AS "Tokens out", s.cost_usd::float8 AS "Cost",'
-            " encode(t.trace_id, 'hex') AS \"Trace\", t.error->>'message' AS \"Error\""
-            f" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid JOIN agent_task_totals s ON s.uid = t.uid WHERE t.uid = {one}",
+            "What it is, how it stands, and why. A click on the trace leads to its spans.",
+            'SELECT t.name AS "Name", t.agent_name AS "Agent", n.status AS "Status", t.end_reason AS "Why",'
+            " coalesce(nullif(t.error->>'message', ''), t.error->>'type') AS \"Error\", encode(t.trace_id, 'hex') AS \"Trace\","
+            ' t.started_at AS "Started", extract(epoch FROM coalesce(t.ended_at, now()) - t.started_at)::float8 AS "Took"'
+            f" FROM agent_tasks t JOIN agent_tasks_now n ON n.uid = t.uid WHERE t.uid = {one}",
             height=4,
-            units={"Time": "s", "Cost": "currencyUSD"},
-        ).override_by_name(
-            "Trace",
-            [
-                m.DynamicConfigValue(
-                    "links",
-                    [
-                        {
-                            "title": "Open the trace",
-                            "url": "/explore?left=%7B%22datasource%22:%22spanpost-traces%22,%22queries%22:%5B%7B%22query%22:%22${__value.raw}%22%7D%5D%7D",
-                        }
-                    ],
-                )
-            ],
+            units={"Took": "s"},
+            widths={"Agent": 120, "Status": 130, "Why": 110, "Started": 170, "Took": 90, "Trace": 300},
+            statuses=("Status",),
+        ).override_by_name("Trace", [m.DynamicConfigValue("links", [{"title": "Open the trace", "url": TRACE}])]),
+        *(
+            found(
+                title,
+                says,
+                f"SELECT {column} AS value FROM agent_task_totals s JOIN agent_tasks t USING (uid) WHERE s.uid = {one}",
+                unit,
+            )
+            for title, says, column, unit in (
+                (
+                    "Cost",
+                    "With all tasks below it; calls of which no cost is known are not in it.",
+                    "s.cost_usd::float8",
+                    "currencyUSD",
+                ),
+                ("Tokens in", "With all tasks below it, what came from caches included.", "s.input_tokens::float8", "short"),
+                ("Tokens out", "With all tasks below it.", "s.output_tokens::float8", "short"),
+                ("Model calls", "With all tasks below it, each once.", "s.llm_calls::float8", "short"),
+                ("Tool calls", "With all tasks below it, each once.", "s.tool_calls::float8", "short"),
+                ("Without a price", "Own model calls of which no cost is known.", "coalesce(t.unpriced_calls, 0)::float8", "short"),
+            )
+        ),
+        curve(
+            "Context",
+            "Share of the window in use after each model call, with the lines at which is warned: 70 and 85 %.",
+            f"SELECT e.occurred_at AS time, coalesce({model}, 'context') AS metric,"
+            " (e.attributes->>'gen_ai.usage.input_tokens')::float8 / nullif(t.context_window_tokens, 0) AS value"
+            f" FROM agent_events e JOIN agent_tasks t ON t.uid = e.task_uid WHERE e.task_uid = {one} AND e.part = 0 AND e.role = 2"
+            " AND jsonb_typeof(e.attributes->'gen_ai.usage.input_tokens') = 'number' ORDER BY 1",
+            "percentunit",
+            steps=_CONTEXT,
+            most=1,
+        ),
+        curve(
+            "Time of each call",
+            "Model calls and tool calls by when they ended.",
+            "SELECT e.occurred_at AS time, CASE e.role WHEN 2 THEN 'model call' ELSE 'tool call' END AS metric,"
+            " (e.end_ns - e.start_ns) / 1e9::float8 AS value "
+            + calls
+            + " AND e.role IN (2, 3) AND e.end_ns >= e.start_ns ORDER BY 1",
+            "s",
         ),
         rows(
             "News",
@@ -202,6 +304,8 @@ def task() -> d.Dashboard:
             width=14,
             height=10,
             units={"Progress": "percent"},
+            widths={"At": 165, "Kind": 150, "Status": 125, "Progress": 80},
+            statuses=("Status",),
         ),
         rows(
             "Steps",
@@ -209,51 +313,70 @@ def task() -> d.Dashboard:
             f"SELECT s->>'index' AS \"No\", s->>'name' AS \"Step\", (s->>'at')::timestamptz AS \"At\" FROM agent_tasks t, jsonb_array_elements(t.steps) s WHERE t.uid = {one}",
             width=10,
             height=10,
-        ),
-        curve(
-            "Context",
-            "Share of the window in use after each model call, with the lines at which is warned: 70 and 85 %.",
-            "SELECT e.occurred_at AS time, coalesce(e.attributes->>'gen_ai.response.model', e.attributes->>'gen_ai.request.model', 'context') AS metric,"
-            " (e.attributes->>'gen_ai.usage.input_tokens')::float8 / nullif(t.context_window_tokens, 0) AS value"
-            f" FROM agent_events e JOIN agent_tasks t ON t.uid = e.task_uid WHERE e.task_uid = {one} AND e.part = 0 AND e.role = 2"
-            " AND jsonb_typeof(e.attributes->'gen_ai.usage.input_tokens') = 'number' ORDER BY 1",
-            "percentunit",
-            steps=_CONTEXT,
-        ),
-        curve(
-            "Time of each call",
-            "Model calls and tool calls by when they ended.",
-            "SELECT e.occurred_at AS time, CASE e.role WHEN 2 THEN 'model' ELSE 'tool' END AS metric, (e.end_ns - e.start_ns) / 1e9::float8 AS value "
-            + calls
-            + " AND e.role IN (2, 3) AND e.end_ns >= e.start_ns ORDER BY 1",
-            "s",
+            widths={"No": 50, "At": 165},
         ),
         rows(
             "Calls",
             "Model calls and tool calls in order.",
-            'SELECT to_timestamp(e.start_ns / 1e9) AS "Began", CASE e.role WHEN 2 THEN \'model\' ELSE \'tool\' END AS "Sort", e.name AS "Name", (e.end_ns - e.start_ns) / 1e9::float8 AS "Time", CASE e.status WHEN 2 THEN \'error\' ELSE \'ok\' END AS "Came", e.status_message AS "Why" '
-            + calls
-            + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
+            "SELECT to_timestamp(e.start_ns / 1e9) AS \"Began\", CASE e.role WHEN 2 THEN 'model' ELSE 'tool' END AS \"Sort\","
+            f" coalesce(CASE e.role WHEN 2 THEN {model} ELSE e.attributes->>'gen_ai.tool.name' END, e.name) AS \"Which\","
+            " CASE e.status WHEN 2 THEN 'error' ELSE 'ok' END AS \"Came\", coalesce(nullif(e.status_message, ''), e.attributes->>'error.type') AS \"Why\","
+            ' (e.end_ns - e.start_ns) / 1e9::float8 AS "Took" ' + calls + " AND e.role IN (2, 3) ORDER BY e.start_ns LIMIT 500",
             width=14,
-            units={"Time": "s"},
+            units={"Took": "s"},
+            widths={"Began": 165, "Sort": 70, "Took": 80, "Came": 70},
         ),
         rows(
-            "Artifacts",
-            "What it made.",
-            f'SELECT name AS "Name", kind AS "Kind", uri AS "Link", at AS "At" FROM task_artifacts WHERE task_uid = {one} ORDER BY at',
+            "By model",
+            "What its own calls came to that have settled, by the model that each names.",
+            'SELECT coalesce(nullif(model, \'\'), \'unknown\') AS "Model", sum(calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in",'
+            ' sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost"'
+            f" FROM model_usage WHERE task_uid = {one} GROUP BY 1 ORDER BY 5 DESC",
             width=10,
+            units={"Tokens in": "short", "Tokens out": "short", "Cost": "currencyUSD"},
+            widths={"Calls": 70, "Tokens in": 95, "Tokens out": 95, "Cost": 80},
         ),
         rows(
             "Approvals",
             "Questions to people, and their answers.",
-            f'SELECT at AS "At", action AS "What", question AS "Question", decision AS "Decision", actor AS "By", comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY at',
+            'SELECT date_trunc(\'second\', at) AS "At", action AS "What", question AS "Question", decision AS "Decision", actor AS "By",'
+            f' comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY number, at',
             width=14,
+            height=6,
+            widths={"At": 190, "What": 90, "Decision": 100, "By": 100, "Said": 140},
         ),
-        rows(
-            "Messages",
-            "Where it was told, and the links it gave.",
-            f'SELECT d.sink AS "Sink", d.state AS "State", l.receipt->>\'permalink\' AS "Thread", l.receipt->>\'channel\' AS "Channel", d.reason AS "Why" FROM deliveries d LEFT JOIN lanes l ON l.sink = d.sink AND l.lane = d.lane WHERE d.task_uid = {one} AND d.mode = \'state\'',
-            width=10,
+        linked(
+            rows(
+                "Artifacts",
+                "What it made.",
+                f'SELECT name AS "Name", kind AS "Kind", uri AS "Link", at AS "At" FROM task_artifacts WHERE task_uid = {one} ORDER BY at',
+                width=10,
+                height=6,
+                widths={"Name": 110, "Kind": 60, "At": 165},
+            ),
+            "Link",
+            "Open it",
+            "${__value.raw}",
+            is_outside=True,
+        ),
+        linked(
+            rows(
+                "Threads and links",
+                "Where it was told, and the links that it gave. Give your workspace's address above: https://acme.slack.com.",
+                "SELECT d.sink AS \"Where\", d.state AS \"State\", '${slack}/archives/' || (l.receipt->'ref'->>'channel') || '/p'"
+                " || replace(l.receipt->'ref'->>'ts', '.', '') AS \"Link\", d.reason AS \"Why\""
+                " FROM deliveries d LEFT JOIN lanes l ON l.sink = d.sink AND l.lane = d.lane"
+                f" WHERE d.task_uid = {one} AND d.mode = 'state'"
+                " UNION ALL SELECT k.key, 'link', k.value, NULL FROM agent_tasks t, jsonb_each_text(t.links) k"
+                f" WHERE t.uid = {one} AND k.value ~ '^https?://'",
+                width=24,
+                height=5,
+                widths={"Where": 120, "State": 100, "Why": 200},
+            ),
+            "Link",
+            "Open it",
+            "${__value.raw}",
+            is_outside=True,
         ),
     ):
         made = made.with_panel(panel)
@@ -266,14 +389,22 @@ def spend() -> d.Dashboard:
     cost = f"spanpost_cost_usd_total{{{WHO}}}"
     tokens = f"spanpost_tokens_total{{{WHO}}}"
     made = dashboard(
-        "spend", "spanpost / Spend and context", "Tokens and cost by agent, model and tenant; context windows.", hours=24
+        "spend",
+        "spanpost / Spend and context",
+        "Tokens and cost by agent, model and tenant; context windows.",
+        hours=24,
+        notes=(
+            UNDER_WAY,
+            ("Filling contexts", "kind IN ('context_warning', 'compaction')", "orange", False),
+            ("All tasks", "kind = 'task'", "blue", False),
+        ),
     )
-    sums = "FROM agent_tasks WHERE $__timeFilter(coalesce(ended_at, last_event_at)) AND " + _AGENTS
+    sums = f"FROM agent_tasks t WHERE $__timeFilter(coalesce(t.ended_at, t.last_event_at)) AND {_AGENTS}"
     for panel in (
-        number(
+        found(
             "Cost in this range",
-            "As settled; calls without a known price are not in it.",
-            f"sum(increase({cost}[$__range]))",
+            "When it settled, out of the audit: exact. Calls without a known price are not in it.",
+            f"SELECT coalesce(sum(u.cost_usd), 0)::float8 AS value {_USED}",
             "currencyUSD",
         ),
         number("A day at this pace", "From the last hour.", f"sum(rate({cost}[1h])) * 86400", "currencyUSD"),
@@ -286,41 +417,63 @@ def spend() -> d.Dashboard:
             (0.8, YELLOW),
             (1, RED),
         ),
-        number(
+        found(
             "Tokens in this range",
-            "Input, with what came from caches, and output.",
-            f'sum(increase(spanpost_tokens_total{{kind=~"input|output",{WHO}}}[$__range]))',
+            "Input, with what came from caches, and output, when it settled; out of the audit: exact.",
+            f"SELECT coalesce(sum(u.input_tokens + u.output_tokens), 0)::float8 AS value {_USED}",
         ),
-        number(
+        found(
             "From the cache",
             "Share of the input that was read from caches.",
-            f'sum(increase(spanpost_tokens_total{{kind="cache_read",{WHO}}}[$__range])) / sum(increase(spanpost_tokens_total{{kind="input",{WHO}}}[$__range]))',
+            f"SELECT coalesce(sum(u.cache_read_tokens)::float8 / nullif(sum(u.input_tokens), 0), 0) AS value {_USED}",
             "percentunit",
         ),
-        number(
+        found(
             "Without a price",
             "Model calls of which no cost is known.",
-            f"sum(increase(spanpost_unpriced_calls_total{{{WHO}}}[$__range])) or vector(0)",
-            "short",
-            (None, GREEN),
-            (1, YELLOW),
+            f"SELECT greatest(coalesce(sum(u.unpriced), 0), 0)::float8 AS value {_USED}",
+            steps=((None, GREEN), (1, YELLOW)),
         ),
         lines(
-            "Cost by agent",
-            "An hour.",
+            "Cost an hour, by agent",
+            "As it settled; calls without a known price are not in it.",
             (f"sum by (agent) (rate({cost}[{rate}])) * 3600", "{{agent}}"),
             unit="currencyUSD",
             stacked=True,
         ),
         lines(
-            "Cost by model",
-            "An hour.",
+            "Cost an hour, by model",
+            "By the model that each call names.",
             (f"sum by (model) (rate({cost}[{rate}])) * 3600", "{{model}}"),
             unit="currencyUSD",
             stacked=True,
         ),
-        lines("Tokens by kind", "A minute.", (f"sum by (kind) (rate({tokens}[{rate}])) * 60", "{{kind}}")),
-        bars("Cost by tenant", "In this range.", f"sum by (tenant) (increase({cost}[$__range]))", "{{tenant}}", "currencyUSD", 12),
+        lines(
+            "Tokens a minute, by kind",
+            "Input includes what came from caches.",
+            (f"sum by (kind) (rate({tokens}[{rate}])) * 60", "{{kind}}"),
+        ),
+        bars(
+            "Held back, by model",
+            "Calls that met a rate limit or a spent quota in this range.",
+            f"round(sum by (limit, model) (increase(spanpost_provider_limits_total{{{WHO}}}[$__range]))) > 0",
+            "{{limit}} {{model}}",
+            width=12,
+        ),
+        rows(
+            "Budgets",
+            "What is spent of each in its period of now, and by whom; those that are nearest to their limit first.",
+            'SELECT budget AS "Budget", tenant AS "Tenant", (SELECT string_agg(w.value, \', \') FROM jsonb_each_text(scope) w) AS "Of", ends_at AS "Until",'
+            ' share AS "Used", cost_usd::float8 AS "Spent", limit_usd::float8 AS "Limit", tokens::float8 AS "Tokens",'
+            ' limit_tokens::float8 AS "Of tokens", unpriced::float8 AS "Without a price" FROM ('
+            " SELECT *, greatest(coalesce(cost_usd / nullif(limit_usd, 0), 0),"
+            " coalesce(tokens::numeric / nullif(limit_tokens, 0), 0))::float8 AS share FROM spending WHERE ends_at > now()"
+            ") s ORDER BY share DESC LIMIT 100",
+            width=24,
+            units={"Used": "percentunit", "Spent": "currencyUSD", "Limit": "currencyUSD", "Tokens": "short", "Of tokens": "short"},
+            widths={"Used": 90, "Spent": 90, "Limit": 90, "Tokens": 100, "Of tokens": 100, "Without a price": 130, "Until": 180},
+            steps={"Used": _BUDGET},
+        ),
         lines(
             "Context windows",
             "The fullest of each agent's tasks under way, with the lines at which is warned.",
@@ -334,34 +487,60 @@ def spend() -> d.Dashboard:
             (f"min by (agent) (spanpost_context_forecast_seconds{{{WHO}}})", "{{agent}}"),
             unit="s",
         ),
-        bars(
-            "Held back by limits",
-            "Rate limits and quotas that agents met.",
-            "sum by (agent) (increase(spanpost_provider_limits_total[$__range])) > 0",
-            "{{agent}}",
-            width=8,
-        ),
         rows(
             "By agent",
             "Out of the audit: exact.",
             f'SELECT coalesce(agent_name, \'unknown\') AS "Agent", count(*)::int AS "Tasks", sum(llm_calls)::float8 AS "Calls", sum(input_tokens)::float8 AS "Tokens in", sum(output_tokens)::float8 AS "Tokens out", sum(cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 ORDER BY 6 DESC NULLS LAST',
-            width=8,
-            units={"Cost": "currencyUSD"},
+            width=12,
+            units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
+            widths={"Tasks": 60, "Calls": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
+        ),
+        rows(
+            "By model",
+            "Out of the audit: exact; by the model that each call names, when it settled.",
+            'SELECT coalesce(nullif(u.model, \'\'), \'unknown\') AS "Model", sum(u.calls)::float8 AS "Calls", sum(u.input_tokens)::float8 AS "Tokens in",'
+            ' sum(u.output_tokens)::float8 AS "Tokens out", sum(u.cost_usd)::float8 AS "Cost"'
+            f" {_USED} GROUP BY 1 ORDER BY 5 DESC",
+            width=12,
+            units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
+            widths={"Calls": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
+        ),
+        rows(
+            "By tenant",
+            "Out of the audit: exact.",
+            f'SELECT t.tenant AS "Tenant", count(*)::int AS "Tasks", sum(t.input_tokens)::float8 AS "Tokens in", sum(t.output_tokens)::float8 AS "Tokens out", sum(t.cost_usd)::float8 AS "Cost" {sums} GROUP BY 1 ORDER BY 5 DESC NULLS LAST',
+            width=12,
+            units={"Cost": "currencyUSD", "Tokens in": "short", "Tokens out": "short"},
+            widths={"Tasks": 65, "Tokens in": 80, "Tokens out": 85, "Cost": 75},
         ),
         rows(
             "By sort of work",
             "Out of the audit: exact.",
             f'SELECT coalesce(type, \'unknown\') AS "Sort", count(*)::int AS "Tasks", sum(cost_usd)::float8 AS "Cost", (sum(cost_usd) / nullif(count(*) FILTER (WHERE status = \'complete\'), 0))::float8 AS "For each that succeeded" {sums} GROUP BY 1 ORDER BY 3 DESC NULLS LAST',
-            width=8,
+            width=12,
             units={"Cost": "currencyUSD", "For each that succeeded": "currencyUSD"},
+            widths={"Tasks": 90, "Cost": 110, "For each that succeeded": 180},
+        ),
+        rows(
+            "Held back by providers",
+            "Rate limits and quotas that were met, by the account that the agent names.",
+            'SELECT day AS "Day", coalesce(nullif(account, \'\'), \'unknown\') AS "Account", provider AS "Provider", model AS "Model",'
+            ' kind AS "Limit", count::float8 AS "Calls" FROM provider_limits WHERE $__timeFilter(last_at) ORDER BY day DESC, count DESC LIMIT 100',
+            width=24,
+            height=5,
+            widths={"Day": 100, "Limit": 90, "Calls": 70},
         ),
         linked(
             rows(
                 "Dearest tasks",
                 "With all tasks below them.",
-                f'SELECT t.task_id AS "Task", t.name AS "Name", s.cost_usd::float8 AS "Cost", (s.input_tokens + s.output_tokens)::float8 AS "Tokens" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE $__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND {_AGENTS.replace("agent_name", "t.agent_name")} ORDER BY 3 DESC LIMIT 20',
+                'SELECT t.task_id AS "Task", t.name AS "Name", s.cost_usd::float8 AS "Cost", (s.input_tokens + s.output_tokens)::float8 AS "Tokens", '
+                + _RANGE
+                + f" FROM agent_tasks t JOIN agent_task_totals s ON s.uid = t.uid WHERE $__timeFilter(t.started_at) AND t.parent_uid IS NULL AND s.cost_usd IS NOT NULL AND {_AGENTS} ORDER BY 3 DESC LIMIT 20",
                 width=24,
-                units={"Cost": "currencyUSD"},
+                units={"Cost": "currencyUSD", "Tokens": "short"},
+                widths={"Cost": 110, "Tokens": 110},
+                hidden=("from", "to"),
             ),
             "Task",
             "Open the task",
@@ -379,12 +558,15 @@ def pipeline() -> d.Dashboard:
         "pipeline",
         "spanpost / Pipeline",
         "Is anything late, lost, throttled, blocked?",
-        where="kind = 'stalled'",
+        notes=(("Stalls", "kind = 'stalled'", "orange", True), ("All tasks", "kind = 'task'", "blue", False)),
         is_of_fleet=False,
     )
     for panel in (
         number("Processes", "Of spanpost, as scraped.", "count(spanpost_build_info)"),
-        number("Database", "1: every process reaches it.", "min(spanpost_ledger_up)", "short", (None, RED), (1, GREEN)),
+        in_words(
+            number("Database", "Whether every process reaches it.", "min(spanpost_ledger_up)", "short", (None, RED), (1, GREEN)),
+            {"1": ("up", GREEN), "0": ("away", RED)},
+        ),
         number(
             "Oldest letter",
             "That waits to be delivered.",
@@ -419,8 +601,8 @@ def pipeline() -> d.Dashboard:
             (1, YELLOW),
         ),
         lines(
-            "Audit rows",
-            "A second, new and repeated.",
+            "Audit rows a second",
+            "New by part of a span, repeats, and spans that are no agent's.",
             (f"sum by (part) (rate(spanpost_events_total[{rate}]))", "{{part}}"),
             (f"sum(rate(spanpost_repeats_total[{rate}]))", "repeats"),
             (f"sum(rate(spanpost_passed_over_total[{rate}]))", "passed over"),
@@ -435,8 +617,8 @@ def pipeline() -> d.Dashboard:
             unit="s",
         ),
         lines(
-            "Deliveries",
-            "Attempts a minute, by what came of them.",
+            "Deliveries a minute",
+            "Attempts, by what came of them.",
             (f"sum by (sink, outcome) (rate(spanpost_deliveries_total[{rate}])) * 60", "{{sink}} {{outcome}}"),
         ),
         lines(
@@ -452,13 +634,13 @@ def pipeline() -> d.Dashboard:
             unit="s",
         ),
         lines(
-            "Calls of sinks",
-            "A minute, by method and outcome.",
+            "Calls of sinks a minute",
+            "By method and outcome.",
             (f"sum by (method, outcome) (rate(spanpost_sink_calls_total[{rate}])) * 60", "{{method}} {{outcome}}"),
         ),
         lines(
-            "Edits saved",
-            "States that gave way to newer ones before they were sent, a minute.",
+            "Edits saved a minute",
+            "States that gave way to newer ones before they were sent.",
             (f"sum by (sink) (rate(spanpost_deliveries_coalesced_total[{rate}])) * 60", "{{sink}}"),
         ),
         lines(
@@ -477,11 +659,11 @@ def pipeline() -> d.Dashboard:
             width=8,
         ),
         lines(
-            "Doors",
-            "Requests a second, by answer.",
+            "Requests a minute",
+            "At the doors and at the desk, by answer.",
             (
-                f"sum by (door, answer) (rate(spanpost_requests_total[{rate}]))"
-                f" or sum by (door, answer) (rate(spanpost_desk_requests_total[{rate}]))",
+                f"sum by (door, answer) (rate(spanpost_requests_total[{rate}])) * 60"
+                f" or sum by (door, answer) (rate(spanpost_desk_requests_total[{rate}])) * 60",
                 "{{door}} {{answer}}",
             ),
             width=8,
@@ -489,33 +671,36 @@ def pipeline() -> d.Dashboard:
         bars(
             "Losses by reason",
             "In this range; zeros are good.",
-            "sum by (room, reason) (increase(spanpost_lost_total[$__range])) or sum(increase(spanpost_repeats_total[$__range])) * 0",
+            "round(sum by (room, reason) (increase(spanpost_lost_total[$__range]))) > 0"
+            ' or label_replace(sum(spanpost_ledger_up) * 0, "room", "nothing is lost", "", "")',
             "{{room}} {{reason}}",
         ),
         bars(
             "Checkpoints",
             "Told in this range, by kind.",
-            "sum by (kind) (increase(spanpost_checkpoints_total[$__range]))",
+            "round(sum by (kind) (increase(spanpost_checkpoints_total[$__range]))) > 0",
             "{{kind}}",
         ),
         bars(
             "Versions",
             "Processes by version, and the schema.",
-            "count by (version) (spanpost_build_info) or max by (version) (spanpost_schema_info)",
-            "{{version}}",
+            'label_replace(count by (version) (spanpost_build_info), "what", "spanpost", "", "")'
+            ' or label_replace(max by (version) (spanpost_schema_info), "what", "schema", "", "")',
+            "{{what}} {{version}}",
         ),
         rows(
             "Letters",
             "By sink and state.",
-            'SELECT sink AS "Sink", state AS "State", count(*)::int AS "Letters", min(born_at) AS "Oldest" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
+            'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
             width=12,
+            widths={"Letters": 90, "Oldest": 180},
         ),
         rows(
             "Tables",
-            "Rows as the database estimates them.",
-            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|dead_letters|approvals)\' GROUP BY 1 ORDER BY 3 DESC',
+            "Rows as the database estimates them when it has looked (ANALYZE); a month of the audit is a table.",
+            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|dead_letters|approvals|model_usage|kin|lanes)\' GROUP BY 1 ORDER BY 3 DESC',
             width=12,
-            units={"Size": "bytes"},
+            units={"Rows": "short", "Size": "bytes"},
         ),
     ):
         made = made.with_panel(panel)

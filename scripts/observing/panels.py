@@ -16,6 +16,18 @@ POSTGRES = c.DataSourceRef("grafana-postgresql-datasource", "${postgres}")
 #: What a dashboard's variables narrow metrics to.
 WHO = 'agent=~"$agent",environment=~"$environment",tenant=~"$tenant"'
 GREEN, YELLOW, RED = "green", "yellow", "red"
+#: The nine statuses, coloured as they are in Slack.
+STATUS_COLORS = {
+    "starting": "blue",
+    "working": GREEN,
+    "waiting": YELLOW,
+    "paused": "#8e8e8e",
+    "stalled": "orange",
+    "context_warning": "#b8a000",
+    "complete": "semi-dark-green",
+    "error": RED,
+    "cancelled": "#6e6e6e",
+}
 
 
 class Sql(variants.Dataquery):
@@ -71,6 +83,26 @@ def number(title: str, says: str, expr: str, unit: str = "short", *steps: tuple[
     return _target(panel, expr, title, instant=True)
 
 
+def found(
+    title: str,
+    says: str,
+    sql: str,
+    unit: str = "short",
+    width: int = 4,
+    steps: tuple[tuple[float | None, str], ...] = ((None, "text"),),
+) -> Any:
+    """Return one large figure out of PostgreSQL: the query returns `value`."""
+    panel = stat.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(4).span(width)
+    panel = panel.thresholds(thresholds(*steps)).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    return panel.with_target(_Built(Sql(sql, is_series=False)))
+
+
+def in_words(panel: Any, words: dict[str, tuple[str, str]]) -> Any:
+    """Return a figure's panel that shows words for its values: each with a colour."""
+    options = {value: {"text": text, "color": color, "index": n} for n, (value, (text, color)) in enumerate(words.items())}
+    return panel.mappings([m.ValueMap(options={k: m.ValueMappingResult(**v) for k, v in options.items()})])
+
+
 def lines(
     title: str,
     says: str,
@@ -102,35 +134,92 @@ def lines(
     return panel
 
 
-def bars(title: str, says: str, expr: str, legend: str, unit: str = "short", width: int = 8) -> Any:
+def colored(panel: Any, colors: dict[str, str]) -> Any:
+    """Return the panel with a colour of its own for each series of these names."""
+    for name, color in colors.items():
+        panel = panel.override_by_name(name, [m.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})])
+    return panel
+
+
+def bars(
+    title: str,
+    says: str,
+    expr: str,
+    legend: str,
+    unit: str = "short",
+    width: int = 8,
+    steps: tuple[tuple[float | None, str], ...] = ((None, "blue"),),
+    most: float | None = None,
+) -> Any:
     """Return a bar for each series, the longest first."""
     panel = bargauge.Panel().title(title).description(says).datasource(PROMETHEUS).unit(unit).height(8).span(width).min(0)
     panel = panel.orientation(c.VizOrientation.HORIZONTAL).display_mode(c.BarGaugeDisplayMode.BASIC)
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    return _target(panel.thresholds(thresholds((None, "blue"))), expr, legend, instant=True)
+    panel = panel.text(common.VizTextDisplayOptions().title_size(13).value_size(16)).max_viz_height(28).min_viz_height(14)
+    if most is not None:
+        panel = panel.max(most)
+    # Sorted by the query: Grafana draws them in the order in which they are answered.
+    return _target(panel.thresholds(thresholds(*steps)), f"sort_desc({expr})", legend, instant=True)
 
 
-def rows(title: str, says: str, sql: str, *, width: int = 24, height: int = 8, units: dict[str, str] | None = None) -> Any:
-    """Return a table out of PostgreSQL. `units` by column; a column named Links or Trace is followed."""
+def rows(
+    title: str,
+    says: str,
+    sql: str,
+    *,
+    width: int = 24,
+    height: int = 8,
+    units: dict[str, str] | None = None,
+    widths: dict[str, int] | None = None,
+    hidden: tuple[str, ...] = (),
+    steps: dict[str, tuple[tuple[float | None, str], ...]] | None = None,
+    statuses: tuple[str, ...] = (),
+) -> Any:
+    """Return a table out of PostgreSQL. By column: units, widths (pixels), thresholds that colour it, those that hold a status."""
     panel = table.Panel().title(title).description(says).datasource(POSTGRES).height(height).span(width)
     panel = panel.with_target(_Built(Sql(sql, is_series=False)))
+    told: dict[str, list[m.DynamicConfigValue]] = {}
     for column, unit in (units or {}).items():
-        panel = panel.override_by_name(column, [m.DynamicConfigValue("unit", unit)])
+        told.setdefault(column, []).append(m.DynamicConfigValue("unit", unit))
+    for column, pixels in (widths or {}).items():
+        told.setdefault(column, []).append(m.DynamicConfigValue("custom.width", pixels))
+    for column in hidden:
+        told.setdefault(column, []).append(m.DynamicConfigValue("custom.hidden", True))
+    for column, bounds in (steps or {}).items():
+        levels = {"mode": "absolute", "steps": [{"value": at, "color": color} for at, color in bounds]}
+        text = m.DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
+        told.setdefault(column, []).extend([m.DynamicConfigValue("thresholds", levels), text])
+    for column in statuses:
+        words = {status: {"color": color, "index": n} for n, (status, color) in enumerate(STATUS_COLORS.items())}
+        text = m.DynamicConfigValue("custom.cellOptions", {"type": "color-text"})
+        mapping = m.DynamicConfigValue("mappings", [{"type": "value", "options": words}])
+        told.setdefault(column, []).extend([mapping, text])
+    for column, values in told.items():
+        panel = panel.override_by_name(column, values)
     return panel
 
 
-def linked(panel: Any, column: str, title: str, url: str) -> Any:
+def linked(panel: Any, column: str, title: str, url: str, *, is_outside: bool = False) -> Any:
     """Return the panel with a link on a column."""
-    link = {"title": title, "url": url, "targetBlank": False}
+    link = {"title": title, "url": url, "targetBlank": is_outside}
     return panel.override_by_name(column, [m.DynamicConfigValue("links", [link])])
 
 
 def curve(
-    title: str, says: str, sql: str, unit: str = "short", *, steps: tuple[tuple[float | None, str], ...] = (), width: int = 12
+    title: str,
+    says: str,
+    sql: str,
+    unit: str = "short",
+    *,
+    steps: tuple[tuple[float | None, str], ...] = (),
+    width: int = 12,
+    most: float | None = None,
 ) -> Any:
     """Return curves out of PostgreSQL: the query returns time, metric, value."""
     panel = timeseries.Panel().title(title).description(says).datasource(POSTGRES).unit(unit).height(8).span(width).min(0)
     panel = panel.show_points(c.VisibilityMode.ALWAYS).line_width(2).span_nulls(True)
+    if most is not None:
+        panel = panel.max(most)
     if steps:
         panel = panel.thresholds(thresholds(*steps)).thresholds_style(
             common.GraphThresholdsStyleConfig().mode(c.GraphThresholdsStyleMode.DASHED)
@@ -138,13 +227,27 @@ def curve(
     return panel.with_target(_Built(Sql(sql, is_series=True)))
 
 
-def annotations(where: str) -> d.AnnotationQuery:
-    """Return tasks, warnings and approvals as annotations."""
+#: What is drawn over graphs: name, what of the view `grafana_annotations`, its colour, and whether it is on from the beginning.
+Note = tuple[str, str, str, bool]
+_FAILED = "kind = 'task' AND task_uid IN (SELECT uid FROM agent_tasks WHERE status = 'error' OR ended_at IS NULL)"
+#: Of a fleet what somebody should look at; the rest at a click, because hundreds of tasks hide what they are drawn over.
+UNDER_WAY: Note = ("Tasks under way or failed", _FAILED, "blue", True)
+NOTES: tuple[Note, ...] = (
+    UNDER_WAY,
+    ("Questions and stalls", "kind IN ('approval_requested', 'stalled')", "orange", True),
+    ("All tasks", "kind = 'task'", "blue", False),
+    ("Errors and warnings", "kind NOT IN ('task', 'approval_requested', 'approval_resolved', 'stalled')", "red", False),
+)
+
+
+def annotations(note: Note) -> d.AnnotationQuery:
+    """Return tasks, warnings or approvals as annotations."""
+    name, where, color, is_on = note
     sql = (
         "SELECT time, timeend, text, tags FROM grafana_annotations"
         f" WHERE time <= $__timeTo() AND coalesce(timeend, time) >= $__timeFrom() AND {where} ORDER BY time DESC LIMIT 500"
     )
-    query = d.AnnotationQuery().name("Tasks and news").datasource(POSTGRES).enable(True).icon_color("blue")
+    query = d.AnnotationQuery().name(name).datasource(POSTGRES).enable(is_on).icon_color(color)
     return query.target(_Built(Sql(sql, is_series=False)))  # type: ignore[arg-type]
 
 
@@ -157,7 +260,7 @@ def of_label(name: str, label: str, metric: str) -> Any:
 
 
 def dashboard(
-    name: str, title: str, says: str, *, hours: int = 6, where: str | None = None, is_of_fleet: bool = True
+    name: str, title: str, says: str, *, hours: int = 6, notes: tuple[Note, ...] = NOTES, is_of_fleet: bool = True
 ) -> d.Dashboard:
     """Return a dashboard with its variables, and links to the others."""
     made = d.Dashboard(title).uid(f"spanpost-{name}").description(says).tags(["spanpost"]).refresh("30s")
@@ -170,4 +273,6 @@ def dashboard(
     if is_of_fleet:
         for variable, label in (("agent", "Agent"), ("environment", "Environment"), ("tenant", "Tenant")):
             made = made.with_variable(of_label(variable, label, "spanpost_tasks_started_total"))
-    return made.annotation(annotations(where or "kind <> 'error'"))
+    for note in notes:
+        made = made.annotation(annotations(note))
+    return made

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 #: Series of a test: name with labels, to values in promtool's notation.
 Series = dict[str, str]
-
-RATE_LIMITED = "(?i).*(rate.?limit|quota|resource.?exhausted|too.?many.?requests|429|overloaded).*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,7 @@ ALERTS = (
         summary="{{ $labels.agent }} does badly: its health is below 60 of 100",
         means="Failed, stalled or interrupted tasks, questions that nobody answers and a spent budget together took away more than 40 of 100.",
         todo=(
-            "`spanpost db query \"SELECT * FROM agent_health ORDER BY score\"` says what took away how much.",
+            '`spanpost db query "SELECT * FROM agent_health ORDER BY score"` says what took away how much.',
             "*Fleet* shows which tasks these are.",
         ),
         dashboard="fleet",
@@ -185,7 +186,9 @@ ALERTS = (
     Alert(
         name="SpanpostAgentsAtQuota",
         severity="critical",
-        expr='count(sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)'
+        # Of agents that work: one that met a limit and is done by now stands for no other.
+        expr="count((sum by (agent) (increase(spanpost_provider_limits_total[10m])) > 0)"
+        ' and on (agent) (sum by (agent) (spanpost_tasks_open{agent!=""}) > 0))'
         ' >= count(sum by (agent) (spanpost_tasks_open{agent!=""}) > 0)',
         hold="2m",
         summary="All agents that work are held back by their providers' limits",
@@ -203,6 +206,7 @@ ALERTS = (
             f'spanpost_provider_limits_total{{limit="rate_limit",model="m",{_A}}}': "0+1x90",
             f'spanpost_tasks_open{{status="working",{_A}}}': "1x90",
             'spanpost_tasks_open{status="working",agent="writer",environment="prod",tenant="t"}': "1x90",
+            'spanpost_provider_limits_total{limit="quota",model="m",agent="done",environment="prod",tenant="t"}': "0+1x90",
         },
     ),
     Alert(
@@ -353,8 +357,8 @@ ALERTS = (
     ),
 )
 
-#: Where pages of docs/ are read.
-DOCS = "https://github.com/spanpost/spanpost/blob/main/docs"
+#: Where pages of docs/ are read: as pyproject.toml says, until `scripts/write_grafana.py --docs` says otherwise.
+DOCS: str = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["urls"]["Documentation"]
 
 
 def prometheus_rules() -> dict[str, Any]:
@@ -471,3 +475,10 @@ def runbook(a: Alert) -> str:
         f"## What is asked{held}\n\n```promql\n{a.expr}\n```\n\nDashboard: *{a.dashboard}*. "
         "[All alerts](../how-to/grafana.md)\n"
     )
+
+
+def table() -> str:
+    """Return the table of all alerts."""
+    said = {a.name: re.sub(r"{{ [$]labels[.]([a-z]+) }}", r"*\1*", a.summary) for a in ALERTS}
+    rows = [f"| [{a.name}](../runbooks/{a.page}.md) | {a.severity} | {said[a.name]} |" for a in ALERTS]
+    return "\n".join(["| alert | severity | says |", "|---|---|---|", *rows]) + "\n"

@@ -2,7 +2,7 @@
 import React from 'react';
 import { createRoot } from 'react-dom/client';
 import {
-  applyFieldOverrides, createTheme, dateTime, FieldType, getDisplayProcessor, getFieldDisplayValues, ThemeContext, toDataFrame,
+  applyFieldOverrides, createTheme, dateTime, FieldType, getDisplayProcessor, getDisplayValueAlignmentFactors, getFieldDisplayValues, ThemeContext, toDataFrame,
 } from '@grafana/data';
 import { BarGauge, BigValue, PanelChrome, Table, TimeSeries } from '@grafana/ui';
 
@@ -11,7 +11,10 @@ const theme = createTheme({ colors: { mode: 'dark' } });
 const told = await (await fetch('/answers.json')).json();
 const range = { from: dateTime(told.from), to: dateTime(told.to), raw: { from: dateTime(told.from), to: dateTime(told.to) } };
 
-const standard = { unit: 'unit', min: 'min', max: 'max', decimals: 'decimals', displayName: 'displayName', links: 'links' };
+const standard = {
+  unit: 'unit', min: 'min', max: 'max', decimals: 'decimals', displayName: 'displayName', links: 'links', color: 'color',
+  mappings: 'mappings', thresholds: 'thresholds',
+};
 
 function framesOf(panel) {
   const frames = panel.frames.map((given) => toDataFrame(given));
@@ -24,7 +27,10 @@ function framesOf(panel) {
       field.config = { color, ...defaults, ...field.config, custom: { ...defaults.custom, ...field.config?.custom } };
       for (const { matcher, properties } of overrides) {
         if (matcher.id === 'byName' && matcher.options === field.name) {
-          for (const { id, value } of properties) if (standard[id]) field.config[standard[id]] = value;
+          for (const { id, value } of properties) {
+            if (standard[id]) field.config[standard[id]] = value;
+            else if (id.startsWith('custom.')) field.config.custom = { ...field.config.custom, [id.slice(7)]: value };
+          }
         }
       }
     }
@@ -36,6 +42,43 @@ function framesOf(panel) {
     for (const field of frame.fields) field.display = getDisplayProcessor({ field, theme, timeZone: 'utc' });
   }
   return filled;
+}
+
+// Grafana's own way: regions as a shade and a bar below, points as a dashed line and a mark.
+function annotate(builder) {
+  builder.addHook('draw', (u) => {
+    const { ctx, bbox } = u;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height + 12);
+    ctx.clip();
+    const foot = bbox.top + bbox.height;
+    for (const note of told.notes ?? []) {
+      const left = u.valToPos(note.from, 'x', true);
+      ctx.fillStyle = ctx.strokeStyle = theme.visualization.getColorByName(note.color);
+      if (note.to) {
+        const width = Math.max(u.valToPos(note.to, 'x', true) - left, 1);
+        ctx.globalAlpha = 0.1;
+        ctx.fillRect(left, bbox.top, width, bbox.height);
+        ctx.globalAlpha = 1;
+        ctx.fillRect(left, foot, width, 4);
+      } else {
+        ctx.setLineDash([4, 4]);
+        ctx.beginPath();
+        ctx.moveTo(left, bbox.top);
+        ctx.lineTo(left, foot);
+        ctx.globalAlpha = 0.6;
+        ctx.stroke();
+        ctx.globalAlpha = 1;
+        ctx.beginPath();
+        ctx.moveTo(left - 4, foot + 8);
+        ctx.lineTo(left + 4, foot + 8);
+        ctx.lineTo(left, foot);
+        ctx.fill();
+      }
+    }
+    ctx.restore();
+  });
 }
 
 function displayed(panel, frames) {
@@ -55,19 +98,25 @@ function Drawn({ panel, width, height }) {
     }
     case 'bargauge': {
       const values = displayed(panel, frames).slice(0, 12);
-      const each = Math.min(56, Math.floor(height / Math.max(values.length, 1)));
-      const most = Math.max(...values.map((one) => one.display.numeric || 0), 1e-9);
+      const aligned = getDisplayValueAlignmentFactors(values);
+      const each = Math.min((panel.options?.maxVizHeight ?? 50) + 6, Math.floor(height / Math.max(values.length, 1)));
+      const most = panel.fieldConfig?.defaults?.max ?? Math.max(...values.map((one) => one.display.numeric || 0), 1e-9);
       return <div>{values.map((one, i) => (
         <BarGauge key={i} theme={theme} width={width} height={each - 6} orientation="horizontal" displayMode="basic" value={one.display}
-          field={{ ...one.field, min: 0, max: most }} display={one.view?.getFieldDisplayProcessor(one.colIndex)} itemSpacing={6} lcdCellWidth={12} />
+          field={{ ...one.field, min: 0, max: most }} display={one.view?.getFieldDisplayProcessor(one.colIndex)} itemSpacing={6} lcdCellWidth={12} text={panel.options?.text} alignmentFactors={aligned} />
       ))}</div>;
     }
     case 'timeseries': {
       const legend = panel.options?.legend ?? { displayMode: 'list', placement: 'bottom', showLegend: true, calcs: [] };
-      return <TimeSeries frames={frames} width={width} height={height} timeRange={range} timeZone="utc" legend={{ calcs: [], ...legend }} />;
+      return (
+        <TimeSeries frames={frames} width={width} height={height} timeRange={range} timeZone="utc" legend={{ calcs: [], ...legend }}>
+          {(builder) => { annotate(builder); return null; }}
+        </TimeSeries>
+      );
     }
     default:
-      return <Table data={frames[0]} width={width} height={height} />;
+      frames[0].fields = frames[0].fields.filter((field) => !field.config.custom?.hidden);
+      return <Table data={frames[0]} width={width - 12} height={height} />;
   }
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from spanpost.domain.errors import ConfigError
 from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
+from spanpost.fold.matching import is_wanted
 from spanpost.fold.orders import Launches, OnEnd, Retry
 from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
@@ -100,6 +101,7 @@ def routes_of(settings: Settings) -> Routes:
 def _route(said: RouteSettings, settings: Settings) -> Route:
     room = settings.sinks[said.sink]
     defaults = room.route_defaults()
+    said = said.model_copy(update={"tenant": _tenant(said, settings)})
     verbosity = Verbosity(said.verbosity or room.verbosity) if said.enabled else Verbosity.MUTE
     every = said.every if said.every is not None else room.every
     if every is None:
@@ -127,7 +129,22 @@ def _route(said: RouteSettings, settings: Settings) -> Route:
         fallback=defaults.fallback if said.fallback is None else said.fallback,
         shows_content=defaults.shows_content if said.content is None else said.content,
         is_dry=said.dry_run or defaults.is_dry,
+        language=said.language or defaults.language,
     )
+
+
+def _tenant(said: RouteSettings, settings: Settings) -> str | tuple[str, ...] | None:
+    """Return of which tenants a route takes tasks: where its address is one tenant's, of that one alone."""
+    try:
+        own = settings.sinks[said.sink].tenant_of(said.address)
+    except ValueError as error:
+        raise ConfigError(f"routes: {said.address!r}: {error}") from None
+    if own is not None and not is_wanted(said.tenant, own):
+        raise ConfigError(
+            f"routes: {said.address!r} tells tasks of tenant {own!r} alone, and the route takes those of {said.tenant!r}: "
+            "take tenant out of the route, or name another address"
+        )
+    return own if own is not None else said.tenant
 
 
 def launches_of(settings: Settings) -> Launches:
@@ -192,7 +209,7 @@ def enabled_sinks(settings: Settings) -> tuple[str, ...]:
 
 def open_sinks(settings: Settings) -> dict[str, Sink]:
     """Make the sinks that are on; those that go by them are told the routes that lead to them."""
-    sinks = {name: registry.open_sink(name, _heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
+    sinks = {name: registry.open_sink(name, heard(settings.sinks[name], settings)) for name in enabled_sinks(settings)}
     table, figures, launches = routes_of(settings).routes, figures_of(settings), launches_of(settings)
     for name, sink in sinks.items():
         if figures is not None and isinstance(sink, Figured):
@@ -204,7 +221,7 @@ def open_sinks(settings: Settings) -> dict[str, Sink]:
     return sinks
 
 
-def _heard(room: SinkSettings, settings: Settings) -> SinkSettings:
+def heard(room: SinkSettings, settings: Settings) -> SinkSettings:
     """Return a sink's settings; where they leave it open whether there are buttons, as somebody hears of them or not."""
     if getattr(room, "interactive", True) is not None:
         return room

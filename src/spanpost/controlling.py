@@ -12,12 +12,14 @@ from uuid import UUID, uuid4
 import msgspec
 
 from spanpost.agent.gateway import Closed, Unreachable
+from spanpost.desk.acts import start_key
 from spanpost.desk.answers import Answers, Unknown, as_said
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
 from spanpost.domain.observations import Observation, Origin, Part, log_index
 from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
+from spanpost.fold.orders import Launches
 from spanpost.ledger.base import ApprovalQuery, Ledger
 
 if TYPE_CHECKING:
@@ -151,6 +153,42 @@ async def decide(
         text=comment,
         source=source,
         once=f"{source} {uuid4()}",
+        at=datetime.now(UTC),
+    )
+    return await ledger.intervene(act)
+
+
+async def start(
+    ledger: Ledger,
+    launches: Launches,
+    launcher: str,
+    text: str = "",
+    parameters: Mapping[str, str] | None = None,
+    *,
+    by: str,
+    tenant: str,
+    source: str = "api",
+) -> Verdict:
+    """Order work of a launcher, in the name of `by`. Whoever has the launcher in its settings carries it.
+
+    Whoever may call this may start: no rule of the desk is asked. Raises `ConfigError` for a launcher that these settings do not name.
+    """
+    if launcher not in launches.launchers:
+        known = ", ".join(sorted(launches.launchers)) or "none"
+        raise ConfigError(
+            f"there is no launcher {launcher[:60]!r} in the settings (there: {known}); name one, or ask a gateway by --url"
+        )
+    once = f"{source} {uuid4()}"
+    act = Intervention(
+        tenant=tenant,
+        verb=Verb.START,
+        key=start_key(tenant, once),
+        actor=Actor(provider=source, id=by, name=by),
+        text=text,
+        source=source,
+        launcher=launcher,
+        parameters=dict(parameters or {}),
+        once=once,
         at=datetime.now(UTC),
     )
     return await ledger.intervene(act)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import msgspec
+
 from spanpost.domain.browsing import TaskFilter
-from spanpost.domain.checkpoints import Kind
+from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.deliveries import Mode
+from spanpost.domain.tasks import Task
+from spanpost.fold.matching import Match
+from spanpost.fold.routes import Route, Routes, Verbosity, chosen, letters
 
 if TYPE_CHECKING:
-    from spanpost.domain.tasks import Task
     from spanpost.fold.curve import Point
     from spanpost.pipeline import Pipeline
     from spanpost.settings import Settings
+    from spanpost.sinks.slack.manner import Manner
 
 #: Sub-agents of a message, and news of its thread: the newest.
 _CHILDREN: Final = 50
 _REPLIES: Final = 100
+_NEWS: Final = 10_000
+_SLACK: Final = "slack"
 
 
 class Drawing:
@@ -31,25 +42,81 @@ class Drawing:
         return await self._pipeline.ledger.browse.task(tenant, ref)
 
     async def curve(self, task_uid: UUID) -> list[Point]:
-        """Return how full the context was, oldest first; nothing where no audit rows are kept."""
-        curves = getattr(self._pipeline.ledger, "curves", None)
-        return await curves.of(task_uid) if curves is not None else []
+        """Return how full the context was, oldest first."""
+        return await self._pipeline.ledger.curves.of(task_uid)
 
     async def message(self, task: Task) -> dict[str, Any]:
-        """Return a task's message, and its thread, as the arguments that Slack would get: hidden is what the settings hide there."""
-        from spanpost.reception import slack_of
-        from spanpost.sinks.slack import manner_of
+        """Return the message that carries a task, and its thread, as the arguments that Slack would get by the task's route.
+
+        A sub-agent's is that of the task for which it works. Without Slack it is drawn as Slack would show it by itself.
+        """
         from spanpost.sinks.slack.render import root
-        from spanpost.sinks.slack.replies import reply
+
+        ledger = self._pipeline.ledger
+        carrier = next(iter(await ledger.browse.those([task.root_uid])), task) if task.root_uid not in (None, task.uid) else task
+        route, manner, channel = self._way(carrier)
+        below = await ledger.browse.tasks(TaskFilter(tenant=carrier.tenant, parent=carrier.uid), None, _CHILDREN)
+        children = list(reversed(below.items))
+        told = (await self._told([carrier, *children], carrier, route))[-_REPLIES:]
+        message = root(carrier, children, key="", manner=manner)
+        return {
+            "message": _shown(message),
+            "replies": [_shown(_reply(one, news, carrier, manner, count)) for one, news, count in told],
+            "channel": channel,
+            "verbosity": str(route.verbosity),
+            "task_uid": str(carrier.uid),
+        }
+
+    def _way(self, carrier: Task) -> tuple[Route, Manner, str | None]:
+        """Return the route that a task's message takes for good, how it looks there, and its channel; none where none is sent."""
+        from spanpost.assembly import heard, launches_of, routes_of
+        from spanpost.sinks.slack import manner_of
         from spanpost.sinks.slack.settings import SlackSettings
 
-        manner = manner_of(slack_of(self.settings) or SlackSettings())
+        settings = self.settings
+        room = settings.sinks.get(_SLACK)
+        is_on = isinstance(room, SlackSettings) and room.enabled
+        said = heard(room, settings) if isinstance(room, SlackSettings) else SlackSettings()
+        assert isinstance(said, SlackSettings)
+        launches = launches_of(settings)
+        manner = msgspec.structs.replace(manner_of(said), retries=lambda task: bool(launches.retrier(task)))
+        taken = (
+            [route for route in chosen(carrier, routes_of(settings), sink=_SLACK) if not route.match.is_passing] if is_on else []
+        )
+        if not taken:
+            return Route(sink=_SLACK), manner, None
+        route = taken[0]
+        is_told = is_on and route.verbosity is not Verbosity.MUTE and carrier.is_announced
+        return route, manner.by(route), (route.address or said.channel or None) if is_told else None
+
+    async def _told(self, family: Sequence[Task], carrier: Task, route: Route) -> list[tuple[Task, Checkpoint, int]]:
+        """Return the news of a message's thread in order of time, each with how often it was told. A route that tells nothing is drawn whole."""
         ledger = self._pipeline.ledger
-        below = await ledger.browse.tasks(TaskFilter(tenant=task.tenant, parent=task.uid), None, _CHILDREN)
-        news = [one for one in await ledger.checkpoints(task_uid=task.uid, limit=10_000) if one.kind is not Kind.START]
-        message = root(task, list(reversed(below.items)), key="", manner=manner)
-        replies = [reply(task, one, key="", manner=manner) for one in news[-_REPLIES:]]
-        return {"message": _shown(message), "replies": [_shown(one) for one in replies]}
+        found = await asyncio.gather(*(ledger.checkpoints(task_uid=one.uid, limit=_NEWS) for one in family))
+        by_uid = {one.uid: one for one in family}
+        news = sorted((one for each in found for one in each), key=lambda one: (one.at, one.id))
+        known = {one.id: one for one in news}
+        verbosity = route.verbosity if route.verbosity is not Verbosity.MUTE else Verbosity.LIVE
+        # Neither the time between two milestones nor the age of news can be told afterwards.
+        open_route = msgspec.structs.replace(route, verbosity=verbosity, every=timedelta(0), match=Match(least=route.match.least))
+        table = Routes(sinks=(_SLACK,), routes=(open_route,), editing=frozenset({_SLACK}))
+        lines: dict[str, tuple[Task, Checkpoint, int]] = {}
+        for one in news:
+            task = by_uid[one.task_uid]
+            if one.kind is Kind.START and task.uid == carrier.uid:
+                continue  # the message says so
+            for letter in letters(task, one, table, root=carrier, is_milestone=True):
+                shown = known.get(letter.checkpoint_id) if letter.mode is Mode.NEWS and letter.checkpoint_id is not None else None
+                if shown is not None:
+                    count = lines[letter.key][2] + 1 if letter.key in lines else 1
+                    lines[letter.key] = (task, shown, count if shown.kind is Kind.ERROR else 1)
+        return list(lines.values())
+
+
+def _reply(task: Task, news: Checkpoint, carrier: Task, manner: Manner, count: int) -> Any:
+    from spanpost.sinks.slack.replies import reply
+
+    return reply(task, news, key="", is_root=task.uid == carrier.uid, manner=manner, count=count)
 
 
 def _shown(message: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -29,6 +30,7 @@ from spanpost.process import Sigterm, after_fork
 from spanpost.reception import LedgerHall, Reception, needs_desk
 from spanpost.settings import MetricsSettings, Settings
 from spanpost.sinks.base import Calls
+from spanpost.workspaces import Workspaces, lend, workspaces_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -126,6 +128,8 @@ class Pipeline:
         self.followers: list[Callable[[Recorded], None]] = []
         #: Where people's answers come in; None where nobody is heard.
         self.reception: Reception | None = None
+        #: Where the Slack app was installed; None where nobody can install it.
+        self.workspaces: Workspaces | None = None
         #: What other programs send; None where nobody may.
         self.hooks: Hooks | None = None
         self._launchers: dict[str, Carrier] = {}
@@ -184,6 +188,8 @@ class Pipeline:
 
         assert self._ledger is not None
         await self._ledger.open()
+        self.workspaces = workspaces_of(self.settings, self._ledger, wake=self.wake)
+        lend(self._sinks.values(), self.workspaces)
         self._metrics = self._make_metrics()
         carriers: dict[str, Carries] = {**self._sinks, **self._launchers}
         if self.settings.hooks.providers and self._is_gateway:
@@ -194,7 +200,9 @@ class Pipeline:
         self._pump = Pump(self._ledger, carriers, watch=self._metrics)
         self._pump.start()
         if needs_desk(self.settings, is_gateway=self._is_gateway):
-            self.reception = Reception(self.settings, LedgerHall(self._ledger, self.take), watch=self._metrics)
+            self.reception = Reception(
+                self.settings, LedgerHall(self._ledger, self.take), workspaces=self.workspaces, watch=self._metrics
+            )
             self.reception.start()
 
     def _make_metrics(self) -> Metrics | None:
@@ -220,12 +228,15 @@ class Pipeline:
             return
         if self._metrics is None:
             raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
+        from spanpost.metrics.series import MULTIPROCESS
+
         try:
             port = self._metrics.serve(room.host, room.port)
         except ConfigError as error:
             # A port that was asked for must be had. Of the default one another spanpost of this host is the likely owner (the
-            # parent of a forked child is): what is told here is worth more than its numbers.
-            if not self._of_parent and "port" in room.model_fields_set:
+            # parent of a forked child is): what is told here is worth more than its numbers. Of the processes of one server
+            # any one's port shows the numbers of all.
+            if not self._of_parent and "port" in room.model_fields_set and MULTIPROCESS not in os.environ:
                 raise
             log.warning("this process serves no metrics on a port of their own: %s", error)
             return

@@ -5,6 +5,7 @@ All of it is bound to the pipeline by weak references: what is registered here c
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing.process
 import multiprocessing.util
@@ -19,6 +20,18 @@ log = logging.getLogger("spanpost")
 
 #: Late among what a multiprocessing child does at its end: others may still tell something in theirs.
 _EXIT_PRIORITY = -100
+
+
+#: Containers made beyond those let go of before cycles are looked for, and how seldom their elders are: a transaction's worth of
+#: spans is alive at once and has no cycles, and by Python's own 700 every container of it is visited several times.
+_COLLECT = (100_000, 10, 10)
+
+
+def rarely_collect() -> None:
+    """Look for cycles seldom, and never again in what is there by now. For a process that is ours alone."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
 
 
 def after_fork(begin: Callable[[], None]) -> None:

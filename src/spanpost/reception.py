@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
-from spanpost.assembly import launches_of
+import msgspec
+
+from spanpost.assembly import launches_of, routes_of
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Page, Question, TaskFilter, TaskKey
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import Intervention, Verdict
-from spanpost.domain.readings import Approval
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
+from spanpost.fold.approvals import approval_of
+from spanpost.fold.routes import Routes, chosen
+from spanpost.plugins import Group
 from spanpost.settings import Settings
 from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
+from spanpost.tongues import Tongue, tongue
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.app import SlackApp
     from spanpost.desk.slack.check import Seen
     from spanpost.desk.slack.http import SlackHttp
-    from spanpost.desk.slack.installations import Installation
+    from spanpost.desk.slack.installations import App, Everywhere, Installation, Self
     from spanpost.desk.slack.socket import Socket
+    from spanpost.elsewhere import Elsewhere
     from spanpost.ledger.base import Browses, Ledger
     from spanpost.sinks.slack.settings import SlackSettings
+    from spanpost.workspaces import Workspaces
 
 log = logging.getLogger("spanpost.desk")
 
@@ -74,24 +80,33 @@ def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
     apps: list[tuple[AppSettings, str, str | None]] = []
     if room.app_token or room.signing_secret:
         slack = slack_of(settings)
-        if slack is None or slack.token is None:
-            raise ConfigError("desk: an app is set that has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...)")
-        apps.append((room, slack.token.get_secret_value(), None))
+        if slack is not None and slack.token is not None:
+            apps.append((room, slack.token.get_secret_value(), slack.tenant.strip() or None))
+        elif settings.slack_oauth is None or not settings.slack_oauth.enabled:
+            raise ConfigError(
+                "desk: an app is set that has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...), or have it installed (slack_oauth)"
+            )
     for app in room.apps:
         if not (app.app_token or app.signing_secret):
             raise ConfigError("desk.apps: one has neither app_token nor signing_secret, and cannot be heard: set one of them")
-        apps.append((app, _token_of(app, settings), app.tenant))
+        apps.append((app, *_token_of(app, settings)))
     return apps
 
 
-def _token_of(app: FurtherAppSettings, settings: Settings) -> str:
+def _token_of(app: FurtherAppSettings, settings: Settings) -> tuple[str, str | None]:
+    """Return the bot token of an app, and its tenant: its own, or its workspace's."""
     if app.token is not None:
-        return app.token.get_secret_value()
+        return app.token.get_secret_value(), app.tenant
     slack = slack_of(settings)
     workspace = slack.workspaces.get(app.workspace) if slack is not None else None
     if workspace is None or workspace.token is None:
         raise ConfigError(f"desk.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it has no token")
-    return workspace.token.get_secret_value()
+    tenant = workspace.tenant.strip() or None
+    if app.tenant is not None and tenant is not None and app.tenant != tenant:
+        raise ConfigError(
+            f"desk.apps: workspace {app.workspace!r} is tenant {tenant!r}'s, and the app {app.tenant!r}'s: say one of them"
+        )
+    return workspace.token.get_secret_value(), app.tenant or tenant
 
 
 def slack_of(settings: Settings) -> SlackSettings | None:
@@ -101,20 +116,12 @@ def slack_of(settings: Settings) -> SlackSettings | None:
 
 def resolvers_of(room: DeskSettings) -> dict[str, Resolver]:
     """Load the resolvers that rules name. Raises `ConfigError`."""
+    group = Group(RESOLVERS, "desk.rules: resolver", "docs/how-to/answer-from-slack.md")
     found: dict[str, Resolver] = {}
     for name in sorted({rule.resolver for rule in room.rules if rule.resolver}):
-        entries = [entry for entry in entry_points(group=RESOLVERS) if entry.name == name]
-        if len(entries) != 1:
-            why = "not installed" if not entries else "brought by several packages"
-            raise ConfigError(f"desk.rules: resolver {name!r} is {why}; install the one package that has it (group {RESOLVERS})")
-        try:
-            resolver = entries[0].load()
-        except Exception as error:
-            raise ConfigError(
-                f"desk.rules: resolver {name!r} cannot be loaded: {type(error).__name__}; upgrade its package"
-            ) from error
+        resolver = group.load(name)
         if not callable(resolver):
-            raise ConfigError(f"desk.rules: resolver {name!r} cannot be called; it takes a Question and returns an Answer")
+            raise group.refusal(name, "it cannot be called; it takes a Question and returns an Answer")
         found[name] = resolver
     return found
 
@@ -126,6 +133,24 @@ def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
     return manner_of(slack).of_task if slack is not None else lambda task: task
 
 
+def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Tongue]:
+    """Return what tells in which language people are answered: of a task that of its route, else that of the route to a channel."""
+    slack = slack_of(settings)
+    routes = routes_of(settings) if slack is not None else Routes()
+    otherwise = slack.language if slack is not None else "en"
+
+    def speaks(task: Task | None, channels: Sequence[str]) -> Tongue:
+        if task is not None:
+            return tongue(next((route.language for route in chosen(task, routes, sink="slack")), "") or otherwise)
+        told_in = {
+            route.address.rpartition("/")[2].lstrip("#"): route.language for route in reversed(routes.routes) if route.address
+        }
+        named = (channel.lstrip("#") for channel in channels if channel)
+        return tongue(next((told_in[name] for name in named if name in told_in), "") or otherwise)
+
+    return speaks
+
+
 def _secrets(app: AppSettings) -> tuple[str, ...]:
     return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
 
@@ -133,7 +158,15 @@ def _secrets(app: AppSettings) -> tuple[str, ...]:
 class Reception:
     """The desk of one process. Made and started in the loop that it lives in. `ping`: seconds between two looks at a connection."""
 
-    def __init__(self, settings: Settings, hall: Hall, *, watch: Watches | None = None, ping: float = 5.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        hall: Hall,
+        *,
+        workspaces: Workspaces | None = None,
+        watch: Watches | None = None,
+        ping: float = 5.0,
+    ) -> None:
         room = settings.desk
         assert room is not None
         try:
@@ -144,51 +177,81 @@ class Reception:
         from spanpost.sinks.slack.transport import proxy_for
 
         slack = slack_of(settings)
-        base_url = slack.base_url if slack is not None else "https://slack.com/api/"
-        proxy = proxy_for(base_url)
+        self._base_url = slack.base_url if slack is not None else "https://slack.com/api/"
+        self._proxy = proxy = proxy_for(self._base_url)
         self._hall = hall
         self._watch = watch
         self._settings = settings
-        installations = self._installations(settings, room, base_url, proxy, watch)
-        self.app: SlackApp = SlackApp(installations, comments=room.comments, replies=room.replies, conceal=_concealing(slack))
+        self._resolvers = resolvers_of(room)
+        self._elsewhere: Elsewhere | None = None
+        installations = [self._make(*each) for each in apps_of(settings)]
+        is_installed = workspaces is not None and bool(room.app_token or room.signing_secret)
+        self.app: SlackApp = SlackApp(
+            installations,
+            comments=room.comments,
+            replies=room.replies,
+            conceal=_concealing(slack),
+            everywhere=self._everywhere(room, workspaces) if is_installed and workspaces is not None else None,
+        )
+        # An app has one connection, whatever workspaces it is in.
+        by_token: dict[str, list[App]] = {}
+        for one in self.app.apps:
+            by_token.setdefault(one.app_token, []).append(one)
         self.sockets: list[Socket] = [
-            Socket(self.app, one, proxy=proxy, watch=watch, ping=ping) for one in installations if one.app_token
+            Socket(self.app, *of, proxy=proxy, watch=watch, ping=ping) for token, of in by_token.items() if token
         ]
         self._joining: asyncio.Task[None] | None = None
 
-    def _installations(
-        self, settings: Settings, room: DeskSettings, base_url: str, proxy: str | None, watch: Watches | None
-    ) -> list[Installation]:
+    def _make(
+        self, app: AppSettings, token: str, tenant: str | None, rules: Rules | None = None, me: Self | None = None
+    ) -> Installation:
+        """Make an app in one workspace; with `me`, one that somebody installed."""
         from spanpost.desk.acts import Desk
         from spanpost.desk.slack.installations import Installation
         from spanpost.desk.slack.people import SlackPeople
         from spanpost.desk.slack.web import Web
 
-        rules, resolvers, launches = rules_of(room), resolvers_of(room), launches_of(settings)
-        made = []
-        for app, token, tenant in apps_of(settings):
-            web = Web(token, base_url=base_url, proxy=proxy)
-            people = SlackPeople(web, remember=room.remember.total_seconds(), resolvers=resolvers)
-            desk = Desk(
-                self._hall,
-                people,
-                rules,
-                source="slack",
-                tenant=tenant or settings.intake.tenant,
-                is_bound=tenant is not None,
-                launches=launches,
-                watch=watch,
-            )
-            app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
-            made.append(
-                Installation(desk, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team)
-            )
-        return made
+        settings, room = self._settings, self._settings.desk
+        assert room is not None
+        web = Web(token, base_url=self._base_url, proxy=self._proxy)
+        desk = Desk(
+            self._hall,
+            SlackPeople(web, remember=room.remember.total_seconds(), resolvers=self._resolvers),
+            rules if rules is not None else rules_of(room),
+            source="slack",
+            tenant=tenant or settings.intake.tenant,
+            is_bound=tenant is not None,
+            launches=launches_of(settings),
+            watch=self._watch,
+            speaks=speaking(settings),
+        )
+        if me is not None:
+            return Installation(desk, web, token, me=me)
+        app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
+        return Installation(desk, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team)
+
+    def _everywhere(self, room: DeskSettings, workspaces: Workspaces) -> Everywhere:
+        from spanpost.desk.slack.installations import Everywhere
+        from spanpost.desk.slack.web import Web
+        from spanpost.elsewhere import Elsewhere
+
+        def make(token: str, tenant: str, me: Self) -> Installation:
+            # A stranger's workspace: who administers it says who its people are. Rules that are about anybody's tasks are not for them.
+            settings = self._settings.desk
+            assert settings is not None
+            rules = rules_of(settings)
+            own = tuple(rule for rule in rules.rules if rule.tenant == tenant)
+            return self._make(settings, token, tenant, msgspec.structs.replace(rules, rules=own), me)
+
+        self._elsewhere = Elsewhere(workspaces, make)
+        app_token = room.app_token.get_secret_value() if room.app_token is not None else ""
+        web = Web("", base_url=self._base_url, proxy=self._proxy)
+        return Everywhere(self._elsewhere, web, secrets=_secrets(room), app_token=app_token, app_id=room.app_id)
 
     @property
     def has_http(self) -> bool:
         """True where an app is heard over HTTP."""
-        return any(one.secrets for one in self.app.installations)
+        return any(one.secrets for one in self.app.apps)
 
     def http(self) -> SlackHttp:
         """Return the application that takes ``POST /slack/events``."""
@@ -210,6 +273,8 @@ class Reception:
         slack = slack_of(self._settings)
         addresses = [route.address for route in self._settings.routes if route.sink == "slack" and route.address]
         addresses += [slack.channel] if slack is not None else []
+        if not self.app.installations:
+            return
         await join(self.app.installations[0].web, [address.rpartition("/")[2] for address in addresses])
 
     def reload(self, settings: Settings) -> None:
@@ -223,11 +288,17 @@ class Reception:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
-        rules, launches = rules_of(room), launches_of(settings)
+        rules, launches, speaks = rules_of(room), launches_of(settings), speaking(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.desk.rules = rules
             one.desk.launches = launches
+            one.desk.speaks = speaks
+        self._settings = settings
+        if self.app.everywhere is not None:
+            self.app.everywhere.secrets = _secrets(room)
+        if self._elsewhere is not None:
+            self._elsewhere.forget()
 
     async def close(self) -> None:
         """Hear nobody any more, finish what is under way."""
@@ -265,19 +336,7 @@ class LedgerHall:
         task = await self._ledger.find_task(row.task_uid if row is not None else key)
         if task is None:
             return None
-        approval = None
-        if row is not None:
-            approval = Approval(
-                id=row.approval_id,
-                question=row.question,
-                detail=row.detail,
-                options=row.options,
-                risk=row.risk,
-                decision=row.decision,
-                by=row.by,
-                comment=row.comment,
-                key=row.key,
-            )
+        approval = approval_of(row) if row is not None else None
         # Of a letter whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
         # A button in a message of ours was put there by us.
         is_there = message.is_ours

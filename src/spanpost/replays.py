@@ -24,6 +24,7 @@ from spanpost.fold.orders import Launches
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import NO_SILENCE, without_beats
 from spanpost.settings import Settings, load
+from spanpost.workspaces import lend, workspaces_of
 
 if TYPE_CHECKING:
     from spanpost.ledger.postgres import PostgresLedger
@@ -154,6 +155,7 @@ async def _deliver(ledger: PostgresLedger, settings: Settings) -> bool:
     from spanpost.ledger.pump import Pump
 
     sinks = open_sinks(settings)
+    lend(sinks.values(), workspaces_of(settings, ledger))
     pump = Pump(ledger, sinks)
     try:
         return await pump.drain(_DELIVER)

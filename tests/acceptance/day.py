@@ -8,7 +8,8 @@ from typing import Any
 
 from spanpost.domain.observations import Observation, Origin, Part, Status
 
-AGENTS = {"coder": "gpt-4o", "reviewer": "gpt-4o-mini", "deployer": "gpt-4o"}
+#: Agents, and the models that they call by turns.
+AGENTS = {"coder": ("gpt-4o", "gpt-4o", "gpt-4o-mini"), "reviewer": ("gpt-4o-mini",), "deployer": ("gpt-4o",)}
 SORTS = ("bugfix", "feature", "release")
 SECOND = 1_000_000_000
 
@@ -31,7 +32,11 @@ class Day:
         choose = self._random
         agent = choose.choice(list(AGENTS))
         fails = choose.random() < 0.15
-        origin = Origin(resource={"service.name": agent, "deployment.environment.name": "prod"}, scope="day", scope_version="1")
+        origin = Origin(
+            resource={"service.name": agent, "agent.team": "red" if n % 2 else "blue", "deployment.environment.name": "prod"},
+            scope="day",
+            scope_version="1",
+        )
         trace = n.to_bytes(16, "big")
         took, clock, spans = 60.0 + n % 7 * 40, at, 1
 
@@ -65,9 +70,9 @@ class Day:
             yield span(
                 "chat",
                 {
-                    "gen_ai.operation.name": "chat", "gen_ai.request.model": AGENTS[agent], "gen_ai.usage.input_tokens": tokens,
+                    "gen_ai.operation.name": "chat", "gen_ai.request.model": AGENTS[agent][i % len(AGENTS[agent])], "gen_ai.usage.input_tokens": tokens,
                     "gen_ai.usage.output_tokens": 400 + n % 90, "gen_ai.usage.cache_read.input_tokens": tokens // 2,
-                    "gen_ai.response.id": f"r-{n}-{i}", **({"error.type": "RateLimitError"} if n % 9 == 0 and i == 2 else {}),
+                    "gen_ai.response.id": f"r-{n}-{i}", "gen_ai.provider.name": "openai", "agent.account": "team-key", **({"error.type": "RateLimitError"} if n % 9 == 0 and i == 2 else {}),
                 },
                 clock + 4, 3.0 + i, Status.ERROR if n % 9 == 0 and i == 2 else Status.UNSET, spans,
             )  # fmt: skip

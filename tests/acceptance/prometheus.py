@@ -61,9 +61,9 @@ class Prometheus:
 
 @contextmanager
 def run_prometheus(
-    directory: Path, target: str, past: Iterable[str], rules: Path | None = None, alertmanager: str = ""
+    directory: Path, target: str, past: Iterable[str], rules: Path | None = None, alertmanager: str = "", every: str = "1s"
 ) -> Iterator[Prometheus]:
-    """Run a Prometheus that scrapes `target` each second, with the past of these samples."""
+    """Run a Prometheus that scrapes `target`, and asks the rules, so often; with the past of these samples."""
     data, port = directory / "tsdb", free_port()
     data.mkdir()
     written = directory / "past.om"
@@ -76,7 +76,7 @@ def run_prometheus(
     config.write_text(
         json.dumps(
             {
-                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+                "global": {"scrape_interval": every, "evaluation_interval": every},
                 "rule_files": [str(rules)] if rules is not None else [],
                 "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]} if alertmanager else {},
                 "scrape_configs": [{"job_name": "spanpost", "static_configs": [{"targets": [target]}]}],

@@ -1,6 +1,6 @@
 """A rule fires on what the pipeline made of an agent's telemetry, and comes home: Prometheus, Alertmanager, gateway, Slack.
 
-All of them real but Slack, on the rules and the Alertmanager configuration that are shipped, with shorter times. About 15 s.
+All of them real but Slack, on the rules and the Alertmanager configuration that are shipped, with shorter times. About 10 s.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from spanpost.settings import load
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.observed import ended, started
 from tests.acceptance.prometheus import Prometheus, run_alertmanager, run_prometheus
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -36,16 +36,10 @@ TOKEN = new_token()
 BOX: dict[str, Any] = {"agent.task.name": "Refactor", "agent.name": "coder", "gen_ai.operation.name": "invoke_agent"}
 
 
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as made:
-        yield made
-
-
 def shipped(url: str, directory: Path) -> str:
     """Return the Alertmanager configuration that is shipped, for here and with shorter times."""
     config = yaml.safe_load((ROOT / "grafana" / "alertmanager" / "alertmanager.yml").read_text())
-    config["route"] |= {"group_wait": "0s", "group_interval": "1s"}
+    config["route"] |= {"group_wait": "0s", "group_interval": "200ms"}
     [[hook]] = [receiver["webhook_configs"] for receiver in config["receivers"]]
     secret = directory / "token"
     secret.write_text(TOKEN)
@@ -103,7 +97,7 @@ async def street(dsn: str, directory: Path) -> AsyncIterator[Street]:
             target = gateway.pipeline.metrics_url.split("/")[2]
             alertmanager = stack.enter_context(run_alertmanager(directory, shipped(gateway.http_url, directory)))
             rules = ROOT / "grafana" / "rules" / "spanpost.yml"
-            prometheus = stack.enter_context(run_prometheus(directory, target, (), rules, alertmanager))
+            prometheus = stack.enter_context(run_prometheus(directory, target, (), rules, alertmanager, "250ms"))
             yield Street(gateway, slack, prometheus, directory)
         finally:
             await asyncio.to_thread(gateway.stop)

@@ -21,7 +21,7 @@ from spanpost.gateway import Gateway
 from spanpost.settings import load
 from tests.acceptance.day import Day
 from tests.acceptance.prometheus import Prometheus, lines_of, run_prometheus
-from tests.conftest import ROOT, find, fresh_database, made_server
+from tests.conftest import ROOT, fresh_database
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -53,47 +53,50 @@ class Observed:
 
 
 @pytest.fixture(scope="module")
-def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    with observed(tmp_path_factory.mktemp("day")) as made:
+def day(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with fresh_database(server) as dsn, observed(tmp_path_factory.mktemp("day"), dsn) as made:
         yield made
 
 
 @contextmanager
-def observed(directory: Path) -> Iterator[Observed]:
+def observed(directory: Path, dsn: str) -> Iterator[Observed]:
     """A day of some 100 tasks through a gateway, its metrics as of each half hour, then scraped live. Takes about 30 s."""
-    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
-        settings = load(
-            database={"url": dsn}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-            slack={"preview_file": str(directory / "slack.jsonl")}, news={"max_age": 3 * 86400},
-            cost={"prices": {model: {"input": 2, "output": 8} for model in ("gpt-4o", "gpt-4o-mini")}},
-        )  # fmt: skip
-        gateway = Gateway(settings)
-        gateway.start()
-        try:
-            pipeline, metrics = gateway.pipeline, gateway.pipeline.metrics
-            assert metrics is not None
-            assert pipeline.metrics_url is not None
-            target = pipeline.metrics_url.split("/")[2]
-            ended = time.time() - 60
-            made, past, began = Day(ended), list[str](), ended - HOURS * 3600
-            steps = HOURS * 3600 // STEP
-            for n in range(steps + 1):
-                at = began + n * STEP
-                batch = list(made.step(at - 600, 2, stays_open=False))
-                if n > steps - 6:
-                    batch += made.step(at - 600, 1, stays_open=True)
-                for part in (batch[::2], batch[1::2]):
-                    pipeline.ask(pipeline.record(part))
-                urllib.request.urlopen(
-                    urllib.request.Request(f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}),
-                    timeout=10,
-                ).close()
-                metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
-                past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
-            with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
-                yield Observed(prometheus, dsn, began, time.time())
-        finally:
-            gateway.stop()
+    settings = load(
+        database={"url": dsn}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
+        slack={"preview_file": str(directory / "slack.jsonl")}, news={"max_age": 3 * 86400},
+        cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
+        spend={"budgets": [
+            {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
+            {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
+        ]},
+    )  # fmt: skip
+    gateway = Gateway(settings)
+    gateway.start()
+    try:
+        pipeline, metrics = gateway.pipeline, gateway.pipeline.metrics
+        assert metrics is not None
+        assert pipeline.metrics_url is not None
+        target = pipeline.metrics_url.split("/")[2]
+        ended = time.time() - 60
+        made, past, began = Day(ended), list[str](), ended - HOURS * 3600
+        steps = HOURS * 3600 // STEP
+        for n in range(steps + 1):
+            at = began + n * STEP
+            batch = list(made.step(at - 600, 2, stays_open=False))
+            if n > steps - 6:
+                batch += made.step(at - 600, 1, stays_open=True)
+            for part in (batch[::2], batch[1::2]):
+                pipeline.ask(pipeline.record(part))
+            urllib.request.urlopen(
+                urllib.request.Request(f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}),
+                timeout=10,
+            ).close()
+            metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
+            past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
+        with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
+            yield Observed(prometheus, dsn, began, time.time())
+    finally:
+        gateway.stop()
 
 
 def of_dashboards() -> list[Any]:
@@ -119,7 +122,12 @@ def expanded(sql: str, day: Observed) -> str:
     begins, ends = (f"to_timestamp({at})" for at in (day.began - 3600, day.ended + 3600))
     sql = re.sub(r"\$__timeFilter\(((?:[^()]|\([^()]*\))*)\)", rf"\1 BETWEEN {begins} AND {ends}", sql)
     sql = sql.replace("$__timeFrom()", begins).replace("$__timeTo()", ends)
-    return sql.replace("${agent:sqlstring}", "'coder','reviewer','deployer'").replace("${task:sqlstring}", f"'{rich_task(day)}'")
+    sql = sql.replace("${environment:sqlstring}", "'prod'").replace("${tenant:sqlstring}", "'acme','globex'")
+    return (
+        sql.replace("${agent:sqlstring}", "'coder','reviewer','deployer'")
+        .replace("${task:sqlstring}", f"'{rich_task(day)}'")
+        .replace("${slack}", "https://acme.slack.com")
+    )
 
 
 def asked(expr: str, interval: str = "2h") -> str:
@@ -165,6 +173,75 @@ def test_the_figures_are_those_of_the_audit(day: Observed) -> None:
         day.prometheus.until(f'sum(spanpost_tokens_total{{kind="input",tenant="{tenant}"}})', tokens)
     ((tools,),) = day.sql("SELECT sum(tool_calls)::float8 FROM agent_tasks")
     day.prometheus.until("sum(spanpost_tool_call_duration_seconds_count)", tools)
+
+
+def panel_of(name: str, title: str) -> str:
+    """Return the SQL of a dashboard's panel."""
+    panels = json.loads((ROOT / "grafana" / "dashboards" / f"{name}.json").read_text())["panels"]
+    [found] = [panel["targets"][0]["rawSql"] for panel in panels if panel["title"] == title]
+    return str(found)
+
+
+def test_panels_show_what_the_spans_say(day: Observed) -> None:
+    """Figures of dashboards and counters are those that stand on the audit's own spans: each call once, under its own model.
+
+    Nothing here asks what spanpost made of them: the sums are over the attributes of the spans, as they were sent.
+    """
+    day.sql("UPDATE timers SET at = now() WHERE at > now()")
+    prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
+    said = day.sql(
+        "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, e.resource->>'agent.team' AS team,"
+        " count(*) AS calls, sum((e.attributes->>'gen_ai.usage.input_tokens')::bigint)::bigint AS input,"
+        " sum((e.attributes->>'gen_ai.usage.output_tokens')::bigint)::bigint AS output"
+        " FROM agent_events e WHERE e.part = 0 AND e.attributes->>'gen_ai.operation.name' = 'chat' GROUP BY 1, 2, 3"
+    )
+
+    def cost(row: Any) -> float:
+        return float(row["input"] * prices[row["model"]][0] + row["output"] * prices[row["model"]][1]) / 1e6
+
+    for model in prices:
+        rows = [row for row in said if row["model"] == model]
+        day.prometheus.until(f'sum(spanpost_model_calls_total{{model="{model}"}})', sum(row["calls"] for row in rows))
+        day.prometheus.until(f'sum(spanpost_tokens_total{{kind="input",model="{model}"}})', sum(row["input"] for row in rows))
+        day.prometheus.until(f'sum(spanpost_cost_usd_total{{model="{model}"}})', sum(map(cost, rows)))
+    assert {row[0]: (row[1], row[2], row[3]) for row in day.sql(expanded(panel_of("spend", "By model"), day))} == {
+        model: tuple(sum(row[field] for row in said if row["model"] == model) for field in ("calls", "input", "output"))
+        for model in prices
+    }
+    assert {row[0]: (row[2], row[3]) for row in day.sql(expanded(panel_of("spend", "By agent"), day))} == {
+        agent: tuple(sum(row[field] for row in said if row["agent"] == agent) for field in ("calls", "input"))
+        for agent in {row["agent"] for row in said}
+    }
+    [[shown]] = day.sql(expanded(panel_of("spend", "Cost in this range"), day))
+    assert shown == pytest.approx(sum(map(cost, said)))
+    [[shown]] = day.sql(expanded(panel_of("spend", "Tokens in this range"), day))
+    assert shown == sum(row["input"] + row["output"] for row in said)
+    budgets = day.sql(expanded(panel_of("spend", "Budgets"), day))
+    teams: dict[str, float] = {}
+    for row in budgets:
+        if row["Budget"] == "teams":
+            teams[row["Of"]] = teams.get(row["Of"], 0) + row["Spent"]
+    assert teams == pytest.approx({team: sum(cost(row) for row in said if row["team"] == team) for team in ("red", "blue")})
+    ended = day.sql(
+        "SELECT count(*) AS all, count(*) FILTER (WHERE attributes->>'error.type' = 'BuildFailed') AS failed FROM agent_events"
+        " WHERE part = 0 AND attributes->>'gen_ai.operation.name' = 'invoke_agent'"
+    )[0]
+    assert day.sql(expanded(panel_of("fleet", "Ended in this range"), day))[0][0] == ended["all"]
+    assert day.sql(expanded(panel_of("fleet", "Failed"), day))[0][0] == pytest.approx(ended["failed"] / ended["all"])
+
+
+def test_links_lead_where_they_say(day: Observed) -> None:
+    """A task in a table leads to its own dashboard and time, its trace to its spans, and its thread to the message in Slack."""
+    row = day.sql(expanded(panel_of("fleet", "Newest tasks"), day))[-1]
+    [(started, ended)] = day.sql(
+        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM agent_tasks WHERE task_id = $1",
+        row["Task"],
+    )
+    assert row["from"] / 1000 < started <= ended < row["to"] / 1000
+    links = {row["Where"]: row["Link"] for row in day.sql(expanded(panel_of("task", "Threads and links"), day))}
+    assert re.fullmatch(r"https://acme\.slack\.com/archives/[^/]+/p[0-9]+", links["slack"])
+    assert links["pr"].startswith("https://example.org/pr/")
+    assert all(len(row["Trace"]) == 32 for row in day.sql(expanded(panel_of("task", "Task"), day)))
 
 
 def test_exemplars_lead_to_tasks(day: Observed) -> None:

@@ -22,7 +22,7 @@ from tests.acceptance.gateway_process import request
 from tests.acceptance.gateways import free_port, run_gateway
 from tests.acceptance.test_answers_from_slack import Street, street
 from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.desk.local_slack import ALICE, BOB, until
+from tests.desk.local_slack import ALICE, BOB, BOT, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
@@ -135,6 +135,31 @@ async def test_a_retry_is_started_once(dsn: str, tmp_path: Path) -> None:
         assert await on.rows("SELECT id::text, source FROM launch_orders") == [(order["id"], "slack")]
         await on.shows("etry of")
         assert len(shop.orders()) == 1
+
+
+@pytest.mark.needs("local-slack")
+async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> None:
+    """`/agents start` and the same words to the app, each once, by whom the rule for `start` lets: agents run, and Slack shows their tasks."""
+    shop = Shop(tmp_path)
+    port = free_port()
+    rules = f'[[desk.rules]]\nactions = ["start"]\nlauncher = "fix"\nusers = ["{ALICE}"]\n' + shop.launcher(
+        f"http://127.0.0.1:{port}"
+    )
+    async with street(dsn, tmp_path, rules=rules, http=port) as on:
+        await on.slack.command("start fix Mend the till", BOB)
+        assert f"<@{ALICE}>" in (await on.slack.whispered(BOB))[0]
+        await on.slack.command("start fix Mend the till")
+        await on.slack.say(f"<@{BOT}> start fix Oil the door")
+        orders = await shop.started(2)
+        assert sorted((one["text"], one["requested_by"], one["source"]) for one in orders) == [
+            ("Mend the till", "alice", "slack"), ("Oil the door", "alice", "slack"),
+        ]  # fmt: skip
+        rows = "SELECT name, order_id FROM agent_tasks WHERE status = 'complete' ORDER BY name"
+        found = await until(lambda: on.rows(rows), lambda rows: len(rows) == 2, 40)
+        assert found == sorted((one["text"], one["id"]) for one in orders)
+        assert sorted(act[:2] for act in await on.acts()) == [("start", "done"), ("start", "done"), ("start", "refused")]
+        await on.shows("Oil the door")
+        assert len(shop.orders()) == 2
 
 
 @pytest.mark.needs("local-slack")

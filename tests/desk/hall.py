@@ -100,6 +100,12 @@ class Hall:
     async def tasks(self, asked: TaskFilter, after: Any, limit: int) -> Page[Task]:
         await self._answer("tasks")
         found = [task for task, approval, _ in self.known.values() if approval is None and asked.takes(task)]
+
+        def order(key: Any) -> Any:
+            return key.started_at or datetime(1, 1, 1, tzinfo=UTC), key.uid
+
+        found.sort(key=order, reverse=True)
+        found = [task for task in found if after is None or order(task) < order(after)]
         return Page(items=found[:limit], next="more" if len(found) > limit else None)
 
     async def task(self, tenant: str, ref: str) -> Task | None:

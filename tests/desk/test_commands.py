@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -23,9 +26,11 @@ from spanpost.domain.interventions import Verb
 from spanpost.domain.readings import Approval
 from spanpost.fold.orders import Launches
 from spanpost.testing.nouns import a_task
+from spanpost.tongues import KOREAN
 from tests.desk.hall import Hall
 
 TEAM, BOT = "T1", "UBOT"
+AT = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 
 
 PEOPLE = {
@@ -338,3 +343,98 @@ def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
 
     assert asyncio.run(hear()) in (200, 400, 401)
     assert house.hall.granted == []
+
+
+async def press(house: House, button: dict[str, Any], user: str = "UALICE", at: str = "5.5", **value: Any) -> str:
+    """Press a button of an answer."""
+    body = {"type": "block_actions", "team": {"id": TEAM}, "user": {"id": user, "team_id": TEAM}, "trigger_id": "t"}
+    container = {"type": "message", "is_ephemeral": True, "message_ts": "1.1", "channel_id": "C7"}
+    action = {"type": "button", "action_id": button["action_id"], "value": button["value"], "action_ts": at} | value
+    return await house.hear(
+        body | {"container": container, "response_url": "https://hooks.slack.com/commands/1", "actions": [action]}
+    )
+
+
+def buttons(house: House) -> list[dict[str, Any]]:
+    return [one for block in house.web.told[-1][2] if block["type"] == "actions" for one in block["elements"]]
+
+
+async def test_a_long_list_goes_on_at_a_button() -> None:
+    """Page after page each task is listed once, in order, to the end; a page is for who presses, by the rules of now, and once per press."""
+    house = House(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
+    for number in range(40):
+        agent = "secretive" if number % 5 == 0 else "plain"
+        started = AT + timedelta(minutes=number)
+        house.task(f"run-{number:02}", agent_name=agent, name="Nightly", status="working", started_at=started)
+    seen: list[str] = []
+    told = await house.say("")
+    for turn in range(4):
+        seen += re.findall(r"run-\d\d", told)
+        if not (found := buttons(house)):
+            break
+        told = await press(house, found[0], at=f"{turn}.1")
+    assert seen == [f"run-{number:02}" for number in reversed(range(40))]
+    await house.say("")
+    [more] = buttons(house)
+    assert await press(house, more, at="9.1") != ""
+    assert await press(house, more, at="9.1") == ""
+    told = await press(house, more, "UBOB", at="9.2")
+    assert "run-20" not in told
+    assert "run-21" in told
+    assert "Not done" in await press(house, more, "UGUEST", at="9.3")
+    assert "it fits these" in await house.say("show nightly")
+    assert "run-31" in await press(house, buttons(house)[0], at="9.4")
+    for bad in ("", "{}", "[]", '{"w": "tasks", "q": "", "k": "x", "b": ""}', more["value"].replace("tasks", "all"), "x" * 9000):
+        await press(house, more, value=bad, at=f"8.{len(bad)}")
+    assert "no command" in await house.say(f"more {more['value']}")
+    assert house.hall.rows == []
+
+
+async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
+    """In a workspace of nobody's own: its own tenant's tasks for all members, another's for whom a rule for `view` lets that names it, and none
+    besides. In a tenant's workspace there is that tenant alone, whatever rules say."""
+    rule = Rule(actions=frozenset({"view"}), tenant="acme", users=("UALICE",))
+    house = House(rule, Rule(actions=frozenset({"view"}), tenant="beta", agent="open", users=("UALICE",)))
+    started = {"started_at": AT}
+    house.task("own-1", **started)
+    house.task("acme-1", tenant="acme", **started)
+    house.task("beta-1", tenant="beta", agent_name="closed", **started)
+    house.task("gamma-1", tenant="gamma", **started)
+    assert re.findall(r"[a-z]+-1", await house.say("", "UALICE")) in (["own-1", "acme-1"], ["acme-1", "own-1"])
+    assert re.findall(r"[a-z]+-1", await house.say("", "UBOB")) == ["own-1"]
+    assert "acme-1" in await house.say("show acme-1", "UALICE")
+    for user, ref in (("UBOB", "acme-1"), ("UALICE", "beta-1"), ("UALICE", "gamma-1")):
+        assert "Nothing is known" in await house.say(f"show {ref}", user)
+        assert "Nothing is known" in await house.say(f"cancel {ref}", user)
+    assert house.hall.rows == []
+    house.one.desk._is_bound = True
+    assert re.findall(r"[a-z]+-1", await house.say("", "UALICE")) == ["own-1"]
+    assert "Nothing is known" in await house.say("show acme-1", "UALICE")
+
+
+async def test_commands_are_answered_in_korean() -> None:
+    """Where the route speaks Korean, lists, one task, refusals and help do: not one English word of ours, and agents' words as they are."""
+    house = House(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
+    house.one.desk.speaks = lambda task, channels: KOREAN
+    for n in range(17):
+        house.task(f"작업-{n}", name=f"보고서 {n}", agent_name="작가", status="stalled", is_inferred=True, action="tool: 검색")
+    house.hall.known.update()
+    said = [
+        await house.say(text)
+        for text in ("", "help", "보고서", "show", "show 작업-1", "show 보고서", "show 없음", "cancel", "start", "start 야간")
+    ]
+    said += [
+        await house.say("cancel 작업-1"),
+        await house.say("cancel 작업-1", "UBOB"),
+        await house.say("", "UGUEST"),
+        await house.say("", "USTRANGER"),
+    ]
+    assert all(said)
+    literal = re.sub(
+        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}", "", html.unescape("\n".join(said))
+    )
+    assert re.findall("[A-Za-z]+", literal) == []
+    assert "응답 없음 (추정)" in literal
+    assert "게스트에게는 허용되지 않습니다" in literal
+    assert "취소 권한이 없습니다" in literal
+    assert house.hall.rows[0].refusal == "you may not cancel this", "the audit has it in English"

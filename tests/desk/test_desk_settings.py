@@ -11,7 +11,7 @@ import yaml
 from spanpost.desk.slack.check import wanted
 from spanpost.domain.errors import ConfigError
 from spanpost.reception import Reception, apps_of, needs_desk, rules_of
-from spanpost.settings import load
+from spanpost.settings import SlackOauthSettings, load
 from spanpost.sinks.slack.check import SCOPES
 from tests.conftest import ROOT
 from tests.desk.hall import Hall
@@ -59,7 +59,7 @@ def test_an_app_needs_its_bot_token_and_ears(clean_environment: Path) -> None:
 def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
     """A rule that names a resolver which is not there stops the start."""
     settings = load(slack={"token": "xoxb-1"}, desk={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]})
-    with pytest.raises(ConfigError, match="'okta' is not installed"):
+    with pytest.raises(ConfigError, match="'okta': not installed"):
         Reception(settings, Hall())
 
 
@@ -114,7 +114,9 @@ def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
     assert (dict(rules.people), rules.domains) == ({"alice": "U01"}, ("acme.example",))
 
 
-@pytest.mark.parametrize("name", ["app-manifest.yaml", "app-manifest-http.yaml"])
+@pytest.mark.parametrize(
+    "name", ["app-manifest.yaml", "app-manifest-http.yaml", "app-manifest-oauth.yaml", "app-manifest-agent.yaml"]
+)
 def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) -> None:
     """Scopes are what the rules can need and what the sink uses, and no more; events and interactivity come as they are heard."""
     manifest = yaml.safe_load((ROOT / "docs" / "slack" / name).read_text())
@@ -123,11 +125,17 @@ def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) 
     assert settings.desk is not None
     needed = wanted(rules_of(settings.desk), hears_replies=True, joins=False)
     of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
-    assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink
+    of_agent = {"assistant:write"} if "agent" in name else set()
+    assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink | of_agent
+    assert set(SlackOauthSettings.model_fields["scopes"].default) == set(needed) | of_sink
     told = manifest["settings"]
-    assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups", "app_mention"]
+    further = {"oauth": ["app_uninstalled", "tokens_revoked"], "agent": ["agent_session_stopped"]}.get(name[13:18], [])
+    assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups", "app_mention", *further]
+    assert ("agent_view" in manifest["features"]) is ("agent" in name)
+    leads = ["https://spanpost.example.com/slack/oauth_redirect"] if "oauth" in name else None
+    assert manifest["oauth_config"].get("redirect_urls") == leads
     assert told["interactivity"]["is_enabled"] is True
-    is_http = "http" in name
+    is_http = "http" in name or "oauth" in name
     assert told["socket_mode_enabled"] is not is_http
     [command] = manifest["features"]["slash_commands"]
     assert (command["command"], command["should_escape"]) == ("/agents", False)

@@ -368,3 +368,54 @@ async def test_a_command_of_another_slack(served: tuple[LocalSlack, Hall]) -> No
     assert any("Status: working" in one for one in told)
     [answer] = [m for m in await slack.messages() if m.get("ephemeral_to") == ALICE and "What runs" in m["text"]]
     assert [e["url"].rpartition("/")[2][:1] for e in answer["blocks"][0]["elements"][0]["elements"] if e["type"] == "link"] == ["p"]
+
+
+async def test_slacks_own_stop_is_a_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documented event, signed: by those who may cancel it is one act of the thread's task, however often it comes, and the session is said
+    to rest; by others it is refused, told to them alone, and the session works on. In a thread of nobody's nothing is done."""
+    knock, now = Knock(), int(time.time())
+    rule = Rule(actions=frozenset({"cancel"}), users=("UALICE",))
+    for one in knock.app.installations:
+        one.desk.rules = Rules(rules=(rule,))
+    key = knock.hall.ask(a_task(), "C1", "1.7")
+    calls: list[tuple[str, dict[str, Any]]] = []
+
+    async def call(method: str, **given: Any) -> dict[str, Any]:
+        calls.append((method, given))
+        return {}
+
+    monkeypatch.setattr(knock.app.installations[0].web, "call", call)
+
+    async def press(at: int = NOW, **event: Any) -> int:
+        given = {
+            "type": "agent_session_stopped",
+            "channel": "C1",
+            "thread_ts": "1.7",
+            "user": "UALICE",
+            "event_ts": "1783536983.783769",
+        }
+        body = {"type": "event_callback", "api_app_id": "A1", "team_id": TEAM, "event_id": "Ev9", "event_time": at}
+        status = await knock.signed(json.dumps(body | {"event": given | {"streaming_message_ts": []} | event}).encode(), at=at)
+        while knock.app._keeper._under_way:
+            await asyncio.gather(*knock.app._keeper._under_way)
+        return status
+
+    rested = ("agents.sessions.setStatus", {"channel_id": "C1", "thread_ts": "1.7", "status": "active"})
+    assert [await press(NOW), await press(NOW + 1)] == [200, 200]
+    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in knock.hall.rows] == [("cancel", key, "UALICE", "")]
+    assert calls == [rested, rested]
+    for one in knock.app.installations:
+        one.desk.rules = Rules(rules=(Rule(actions=frozenset({"cancel"}), users=("UBOB",)),))
+    assert await press(event_ts="1783536984.1") == 200
+    assert knock.hall.rows[-1].refusal
+    ((method, told),) = calls[2:]
+    assert (method, told["user"], told["thread_ts"]) == ("chat.postEphemeral", "UALICE", "1.7")
+    for status, event in (
+        (200, {"thread_ts": "1.8"}),
+        (503, {"thread_ts": f"{now}.1"}),
+        (200, {"thread_ts": ""}),
+        (200, {"user": None}),
+        (200, {"channel": ["C1"]}),
+    ):
+        assert await press(NOW + 2, **event) == status
+    assert len(knock.hall.rows) == 2

@@ -62,6 +62,13 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_every_page_is_in_the_index() -> None:
+    """Whoever begins at docs/README.md comes to every page, but for the runbooks, which alerts lead to."""
+    linked = set(re.findall(r"\]\(([^)#]+)", (ROOT / "docs" / "README.md").read_text()))
+    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/*/*.md") if page.parent.name != "runbooks"}
+    assert pages <= linked
+
+
 def _quotes(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```\w+ no-run: quoted from (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
@@ -82,7 +89,7 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     from dataclasses import fields
 
     from spanpost import Budget, DeliveryError, Rejected, Sink, SinkPlugin, SinkSettings
-    from spanpost.sinks.base import Checks, Figured, Restarts, Routed
+    from spanpost.sinks.base import Checks, Figured, Installs, Restarts, Routed
     from spanpost.sinks.plugin import GROUP
 
     page = (REFERENCE / "sink-plugins.md").read_text()
@@ -93,7 +100,7 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
             r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S
         )
     }
-    of_protocols = [item for one in (Sink, Checks, Routed, Restarts, Figured) for item in vars(one).items()]
+    of_protocols = [item for one in (Sink, Checks, Routed, Restarts, Installs, Figured) for item in vars(one).items()]
     methods = {name for name, one in of_protocols if inspect.isfunction(one) and not name.startswith("_")}
     assert rows == {
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},

@@ -16,6 +16,7 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.observations import Observation, Part, Status, content_hash, event_id
 from spanpost.domain.readings import Approval, Artifact, Failure, Finish, Reading, Role, Tells
+from spanpost.domain.spend import Used
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 from spanpost.fold import walk
@@ -81,6 +82,8 @@ class Twin:
         self.checkpoints: dict[UUID, Checkpoint] = {}
         self.judged: list[UUID] = []
         self.timers: dict[Key, datetime] = {}
+        #: What settled, by task and model.
+        self.used: list[Used] = []
 
     def record(self, batch: list[Placed]) -> Folded:
         new = []
@@ -100,6 +103,7 @@ class Twin:
 
     def _keep(self, folded: Folded) -> Folded:
         self.work.commit()
+        self.used += folded.used
         for timer in folded.timers:
             self.timers[timer.key] = timer.at
         for move in folded.moves:

@@ -10,7 +10,7 @@ Sum = dict[str, int]
 
 
 def figures(history: list[Placed]) -> Sum:
-    """Return calls, tokens and tool calls over all tasks of a history."""
+    """Return calls, tokens and tool calls over all tasks of a history, calls and input by model too."""
     copies: dict[tuple[bytes, bytes], Placed] = {}
     for p in history:
         o = p.observation
@@ -55,6 +55,8 @@ def _collect(key, copies, children, winners, total) -> None:  # type: ignore[no-
             total["calls"] += 1
             total["input"] += usage[0]
             total["output"] += usage[1]
+            total[f"calls of {usage[2]}"] = total.get(f"calls of {usage[2]}", 0) + 1
+            total[f"input of {usage[2]}"] = total.get(f"input of {usage[2]}", 0) + usage[0]
         total["tools"] += sum(names.values())
 
 
@@ -75,7 +77,8 @@ def _below(key, copies, children, winners):  # type: ignore[no-untyped-def]
         tools[r.tool_name or ""] = 1
         return [("barred", usage) for _, usage in calls], tools
     if r.role is Role.LLM:
-        own = ("slotted" if r.response_id else "plain", (r.usage.input or 0, r.usage.output or 0) if r.usage else (0, 0))
+        used = (r.usage.input or 0, r.usage.output or 0) if r.usage else (0, 0)
+        own = ("slotted" if r.response_id else "plain", (*used, r.model or ""))
         barred = [c for c in calls if c[0] == "barred"]
         if key not in winners and r.response_id:
             return [c for c in calls if c[0] == "slotted"] + barred, tools

@@ -21,12 +21,12 @@ EVERY = timedelta(seconds=30)
 class House:
     """A memory ledger on a clock of its own, with one task in it, and what it told."""
 
-    def __init__(self, verbosity: Verbosity = Verbosity.MILESTONES, every: timedelta = EVERY) -> None:
+    def __init__(self, verbosity: Verbosity = Verbosity.MILESTONES, every: timedelta = EVERY, box: dict[str, Any] = BOX) -> None:
         self.now = NOON
         routes = Routes(sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, every=every),), editing=frozenset({"s"}))
         self.ledger = MemoryLedger(Rules(routes=routes), clock=lambda: self.now, keep=None)
         self._index = 0
-        self.ledger.record_now([started(trace=1, span=1, name="agent", attributes=BOX)])
+        self.ledger.record_now([started(trace=1, span=1, name="agent", attributes=box)])
         self.told: list[tuple[float, Checkpoint]] = []
 
     async def say(self, after: float = 0.0, name: str = "moved", **attributes: Any) -> None:
@@ -87,6 +87,15 @@ async def test_what_the_agent_said_with_it_is_the_milestone():
     await live.say(name="agent.checkpoint", checkpoint__message="Reading the alert", step__name="Read")
     await live.say(name="agent.checkpoint", checkpoint__message="still reading")
     assert [text for _, text in live.texts()] == ["Reading the alert", "still reading"]
+
+
+async def test_where_a_run_is_when_it_is_first_heard_of_is_no_milestone():
+    """A live span that says at its start what its checkpoints are about to tell is told by them alone, in their order."""
+    house = House(Verbosity.LIVE, timedelta(0), BOX | {"agent.progress": 20, "agent.step.name": "Find"})
+    await house.say(name="agent.checkpoint", checkpoint__message="Planning", progress=5)
+    await house.say(name="agent.checkpoint", checkpoint__message="Looking", progress=20, step__name="Find")
+    await house.say(progress=40)
+    assert [text for _, text in house.texts()] == ["Planning", "Looking", "Find"]
 
 
 async def test_milestones_come_apart_and_the_newest_wins():

@@ -44,6 +44,9 @@ KEYS = [
     "approvals",
     "error",
     "session_id",
+    "retry_of",
+    "caused_by",
+    "order_id",
     "totals",
 ]
 

@@ -338,7 +338,7 @@ def test_the_protocol_is_known_by_the_address(endpoint: str, protocol: str) -> N
         ({"endpoint": "collector:4318"}, "http://host:port"),
         ({"endpoint": "http://"}, "http://host:port"),
         ({"endpoint": "http://user:pw@collector:4318"}, "must not hold a user or password"),
-        ({"endpoint": "http://c:99999"}, "no address"),
+        ({"endpoint": "http://c:99999"}, "is not a URL"),
         ({"endpoint": "unix:///s", "protocol": "http"}, "speaks gRPC"),
         ({"endpoint": "http://c:4318", "token": "two words"}, "plain ASCII"),
         ({"endpoint": "http://c:4318", "headers": {"bad name": "x"}}, "no name of a header"),

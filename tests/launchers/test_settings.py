@@ -49,7 +49,7 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     ("said", "told"),
     [
         ({"named": {"fix": {"command": ["x"]}}}, "fix.kind"),
-        ({"named": {"fix": {"kind": "nothing"}}}, "no launcher of the kind 'nothing'"),
+        ({"named": {"fix": {"kind": "nothing"}}}, "launcher plugin 'nothing': not installed"),
         ({"named": {"fix": COMMAND | {"canary": 1}}}, "fix.canary"),
         ({"named": {"Fix it": COMMAND}}, "lower-case"),
         ({"retries": [{"launcher": "fix"}]}, "no launcher 'fix'"),

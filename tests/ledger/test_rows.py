@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+from datetime import UTC
+from decimal import Decimal
 from uuid import UUID
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanpost.conventions import STATUSES
+from spanpost.domain.readings import Failure
+from spanpost.domain.tasks import Step, Task
 from spanpost.fold.batch import Move
-from spanpost.ledger.rows import came_to
+from spanpost.ledger.rows import came_to, task_of, task_rows
 
 UNITS = st.sampled_from([b"a", b"b", b"c", b"d"])
 MOVES = st.lists(
@@ -26,3 +33,44 @@ def test_moves_at_once_come_to_what_they_do_one_by_one(moves: list[Move]) -> Non
             if row[0] == m.trace_id and unit == m.unit_from:
                 one_by_one[row] = (m.unit_to, m.task_uid)
     assert {**before, **came_to(moves)} == one_by_one
+
+
+_TEXTS = st.none() | st.text(max_size=3)
+_COUNTS = st.none() | st.integers(0, 3)
+TASKS = st.builds(
+    Task,
+    uid=st.uuids(),
+    tenant=st.text(max_size=3),
+    task_id=st.text(max_size=3),
+    aliases=st.lists(st.text(max_size=2), max_size=2).map(tuple),
+    parent_uid=st.none() | st.uuids(),
+    trace_id=st.binary(max_size=2),
+    name=st.text(max_size=3),
+    agent_name=_TEXTS,
+    session_id=_TEXTS,
+    status=st.sampled_from(STATUSES),
+    is_inferred=st.booleans(),
+    is_announced=st.booleans(),
+    progress=st.none() | st.sampled_from([0.0, 12.5]),
+    step_index=_COUNTS,
+    started_at=st.none() | st.datetimes(timezones=st.just(UTC)),
+    segments=st.integers(0, 2),
+    input_tokens=_COUNTS,
+    cost_usd=st.none() | st.sampled_from([Decimal(0), Decimal("0.25")]),
+    unpriced_calls=st.integers(0, 2),
+    steps=st.lists(st.builds(Step, name=st.text(max_size=2), index=_COUNTS), max_size=2).map(tuple),
+    is_muted=st.booleans(),
+    paused_by=st.text(max_size=2),
+    links=st.dictionaries(st.text(max_size=2), st.text(max_size=2), max_size=1),
+    results=st.dictionaries(st.text(max_size=2), st.none() | st.integers(0, 1), max_size=1),
+    error=st.none() | st.builds(Failure, type=st.text(max_size=2), message=st.text(max_size=2)),
+)
+
+
+@given(st.lists(TASKS, max_size=3))
+def test_what_a_row_leaves_unsaid_is_read_back(tasks: list[Task]) -> None:
+    """Fields that hold nothing are in no row and in no document, and both say all of the task."""
+    rows = msgspec.json.decode(task_rows(tasks))
+    documents = [task_of(base64.b64decode(row.pop("doc"))) for row in rows]
+    assert documents == tasks
+    assert msgspec.convert(rows, list[Task], strict=False) == tasks

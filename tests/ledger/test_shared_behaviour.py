@@ -14,6 +14,7 @@ from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_alerts import ExerciseAlerts
 from spanpost.testing.exercise_browse import ExerciseBrowse
+from spanpost.testing.exercise_installations import ExerciseInstallations
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
 from spanpost.testing.exercise_left import ExerciseLeft
 from spanpost.testing.exercise_orders import ExerciseOrders
@@ -31,6 +32,7 @@ _OLDER = [
     "UPDATE lanes SET due_at = due_at - $1::interval, lease_until = lease_until - $1::interval",
     "UPDATE timers SET at = at - $1::interval",
     "UPDATE approvals SET expires_at = expires_at - $1::interval",
+    "UPDATE slack_installations SET refreshing_until = refreshing_until - $1::interval",
     "UPDATE deliveries SET not_before = not_before - $1::interval, lease_until = lease_until - $1::interval",
 ]
 
@@ -39,6 +41,7 @@ class Everything(
     ExerciseLedger,
     ExerciseAlerts,
     ExerciseBrowse,
+    ExerciseInstallations,
     ExerciseLeft,
     ExerciseOrders,
     ExercisePacing,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import Database
+from tests.processes.conftest import PRELUDE, Start, needs_package
 
 WORKER = """
 import sys
@@ -45,3 +52,79 @@ def test_workers_show_the_sum_of_all(tmp_path: Path) -> None:
     assert started == [2]
     working = {name: n for name, n in shown.items() if name.startswith("spanpost_tasks_open{") and 'agent="coder"' in name}
     assert sorted(working.values()) == [0, 5]
+
+
+WEB = (
+    PRELUDE
+    + """
+import spanpost, time
+house = spanpost.attach()
+def app(environ, start_response):
+    # Three requests at once meet three workers: none answers before all have come.
+    if environ["PATH_INFO"] == "/meet":
+        open(f"met-{os.getpid()}", "w").close()
+        while sum(name.startswith("met-") for name in os.listdir()) < 3:
+            time.sleep(0.02)
+    agent("request").end()
+    spanpost.flush(20)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"""
+)
+#: As the how-to has it.
+CONFIG = """
+from prometheus_client import multiprocess
+
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+"""
+
+
+def get(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=30) as response:
+        return str(response.read().decode())
+
+
+def shown(address: str, name: str) -> list[float]:
+    return [float(line.rpartition(" ")[2]) for line in get(address).splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+
+
+@pytest.mark.slow
+@pytest.mark.acceptance
+def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Database) -> None:
+    """One worker has the port that was asked for and shows what all three counted; what one counted stays when it is killed."""
+    needs_package("gunicorn")
+    (tmp_path / "web.py").write_text(WEB)
+    (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
+    common = tmp_path / "metrics"
+    common.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", "--workers", "3", "--bind", "127.0.0.1:0", "--no-control-socket", "web:app"]
+    environment = {"DATABASE_URL": database.dsn, "SPANPOST_METRICS__PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(common)}
+    server = start(command, **environment)
+    assert server.process.stderr is not None
+    address = next(line for line in server.process.stderr if "Listening at" in line).split("at: ")[1].split(" ")[0]
+    page = f"http://127.0.0.1:{port}/metrics"
+    with ThreadPoolExecutor(3) as pool:
+        workers = set(pool.map(get, [f"{address}/meet"] * 3))
+    assert len(workers) == 3
+    assert sum(shown(page, "spanpost_tasks_started_total")) == 3
+    assert shown(page, "spanpost_ledger_up") == [1]
+    holder = next(pid for pid in workers if _listens(int(pid), port))
+    killed = int(next(pid for pid in workers if pid != holder))
+    os.kill(killed, signal.SIGKILL)
+    next(line for line in server.process.stderr if "Booting worker" in line)
+    get(f"{address}/")
+    assert sum(shown(page, "spanpost_tasks_started_total")) == 4
+    server.send(signal.SIGTERM)
+    server.end()
+    assert database.tasks == [("request", "complete")] * 4
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Tell whether a process has the socket that listens on a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+    held = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    return any(f"socket:[{inode}]" in held for inode in inodes)

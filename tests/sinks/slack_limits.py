@@ -17,6 +17,7 @@ import jsonschema_rs
 
 from spanpost.sinks.slack import blocks as kit
 from spanpost.sinks.slack.render import Message
+from spanpost.tongues import TONGUES
 
 #: By type of object and field: most characters of a text, or most entries of a list.
 LIMITS: dict[str, dict[str, int]] = {
@@ -34,8 +35,14 @@ LIMITS: dict[str, dict[str, int]] = {
 CONFIRM = {"title": 100, "text": 300, "confirm": 30, "deny": 30}
 OPTION = {"text": 75, "value": 150}
 #: The two forms that are parsed, of ids and numbers alone: moments, and in a message that must be plain, mentions.
+DATED = r"<!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
+_MOMENTS = [
+    re.escape(tongue.say(key, at="@")).replace("@", DATED)
+    for tongue in TONGUES.values()
+    for key in ("root.heard", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
+]
 PARSED = re.compile(
-    r"(?:·  )?(?:heard|ended|until|since|resolved) <!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
+    rf"(?:·  )?(?:{'|'.join(_MOMENTS)})"
     r"|(?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>)(?: (?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>))*"
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -147,8 +148,8 @@ async def test_a_check_that_raises_or_has_none_ends_nothing():
         async def check(self, addresses):
             raise RuntimeError("oops")
 
-    assert await _asked(Plain(), [""]) == ()
-    [finding] = await _asked(Broken(), [""])
+    assert await _asked(None, Plain().close) == ()
+    [finding] = await _asked(partial(Broken().check, [""]), Broken().close)
     assert not finding.ok
     assert "RuntimeError: oops" in finding.found
 

@@ -25,6 +25,7 @@ from spanpost.sinks.slack.replies import reply
 from spanpost.testing.exercise_sink import HOSTILE, a_hostile_task
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.strategies import checkpoints, tasks
+from spanpost.tongues import TONGUES
 
 
 def shown(message: Message) -> str:
@@ -48,6 +49,7 @@ manners = st.builds(
     ),
     note=st.sampled_from(["", "meant for #deploys (not_in_channel)"]),
     patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
+    tongue=st.sampled_from(list(TONGUES.values())),
 )
 
 

@@ -16,7 +16,7 @@ from spanpost.domain.interventions import Result, State
 approvals = typer.Typer(help="List and answer what agents ask people.", no_args_is_help=True)
 
 Approval = Annotated[str, typer.Argument(metavar="APPROVAL", help="Id of the question as the agent gave it, or its key.")]
-By = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who decides, in the database: shown to everybody, and kept.")]
+By = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does it, in the database: shown to everybody, and kept.")]
 Words = Annotated[str, typer.Option("--comment", metavar="TEXT", help="Words to go with it; the agent reads them.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose question it is, in the database.")]
 _STATES: Final = (*(str(state) for state in State), "all")

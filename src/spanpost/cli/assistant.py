@@ -28,7 +28,7 @@ _INSTRUCTIONS: Final = (
 #: Of a task in a list.
 _SHOWN: Final = (
     "task_id", "name", "agent_name", "status", "end_reason", "progress", "action", "step_name", "step_index", "step_count", "started_at",
-    "ended_at", "error_count", "cost_usd", "input_tokens", "output_tokens", "environment", "repo", "requested_by",
+    "ended_at", "question", "failure", "cost_usd", "input_tokens", "output_tokens", "environment", "repo", "requested_by",
 )  # fmt: skip
 _UNDER_WAY: Final = ("starting", "working", "waiting", "paused", "stalled", "context_warning")
 #: Most of one list, and what is listed where nobody says.
@@ -45,7 +45,8 @@ def mcp(
         ),
     ] = _HERE,
     allow_acts: Annotated[
-        bool, typer.Option("--allow-acts", help="Let the assistant decide, cancel and send messages, as far as the token may.")
+        bool,
+        typer.Option("--allow-acts", help="Let the assistant decide, start, cancel and send messages, as far as the token may."),
     ] = False,
 ) -> None:
     """Answer an assistant on stdin and stdout, by the Model Context Protocol: what runs, what waits, what failed. Reads only."""
@@ -126,6 +127,16 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
     def ask_of_task(id: str, verb: Literal["cancel", "pause", "resume", "retry"], comment: str = "") -> dict[str, Any]:
         """Ask a task to stop, pause or go on, or have it tried again. Only when the user said so."""
         return act(f"/api/tasks/{quote(id, safe='')}/{verb}", {"comment": comment})
+
+    @made.tool(annotations=looks)
+    def launchers() -> dict[str, Any]:
+        """List what starts work, as far as this token may have it do so."""
+        return {"launchers": [one["name"] for one in say(lambda: remote.items("/api/launchers", {}, _MOST))]}
+
+    @made.tool(annotations=acts)
+    def start_work(launcher: str, text: str, parameters: dict[str, str] | None = None) -> dict[str, Any]:
+        """Have a launcher start new work; its task has the answer's `order_id`. Only when the user said so."""
+        return act(f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": parameters or {}})
 
     @made.tool(annotations=acts)
     def send_message(id: str, text: str) -> dict[str, Any]:

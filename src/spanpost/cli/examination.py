@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from spanpost.domain.errors import ConfigError, SpanpostError
+from spanpost.domain.orders import LAUNCH
 from spanpost.fold.redact import line
 from spanpost.settings import config_path, is_sdk_disabled
 from spanpost.sinks import registry
-from spanpost.sinks.base import Checks
+from spanpost.sinks.base import Checks, Installs
 from spanpost.sinks.base import Finding as Found
 
 if TYPE_CHECKING:
     from spanpost.desk.slack.check import Seen
     from spanpost.settings import GatewaySettings, Settings
-    from spanpost.sinks.base import Sink
+    from spanpost.workspaces import Workspaces
 
-#: What a sink may take to look at its far side, seconds.
+T = TypeVar("T")
+
+#: What a sink, or a launcher, may take to look at its far side, seconds.
 SINK_TIMEOUT = 30.0
 #: What one request to where it is forwarded to may take, seconds.
 FORWARD_TIMEOUT = 5.0
@@ -42,7 +46,16 @@ def examine(settings: Settings) -> list[Finding]:
     found = [*_settings()]
     if settings.forward is None:
         found.append(_database(settings))
-    return [*found, *_forward(settings), *_metrics(settings), *_gateway(settings), *_desk(settings), *_sinks(settings)]
+    return [
+        *found,
+        *_forward(settings),
+        *_metrics(settings),
+        *_gateway(settings),
+        *_desk(settings),
+        *_slack_oauth(settings),
+        *_sinks(settings),
+        *_launchers(settings),
+    ]
 
 
 def _settings() -> Iterator[Finding]:
@@ -222,6 +235,32 @@ async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
         return await looking
 
 
+def _slack_oauth(settings: Settings) -> Iterator[Finding]:
+    """Look at the workspaces in which the Slack app is installed."""
+    from spanpost.workspaces import examined, refuse_unfit
+
+    try:
+        refuse_unfit(settings)
+        if settings.slack_oauth is None or not settings.slack_oauth.enabled or settings.forward is not None:
+            return
+        found = asyncio.run(_with_workspaces(settings, examined))
+    except SpanpostError as error:
+        yield Finding("slack_oauth", False, str(error))  # it says what to do itself
+        return
+    for each in found:
+        yield Finding("slack_oauth", each.ok, each.found, each.cure)
+
+
+async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], Awaitable[T]]) -> T:
+    from spanpost.cli.options import opened
+    from spanpost.workspaces import workspaces_of
+
+    async with opened(settings) as ledger:
+        workspaces = workspaces_of(settings, ledger)
+        assert workspaces is not None
+        return await question(workspaces)
+
+
 def _sinks(settings: Settings) -> Iterator[Finding]:
     for name in registry.names():
         whose = registry.distribution(name)
@@ -239,22 +278,58 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
                 yield Finding(name, False, str(error))  # it says what to do itself
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
-            for each in asyncio.run(_asked(sink, addresses)):
+            look = partial(_lent, sink, addresses, settings) if isinstance(sink, Checks) else None
+            for each in asyncio.run(_asked(look, sink.close)):
                 yield Finding(name, each.ok, each.found, each.cure)
 
 
-async def _asked(sink: Sink, addresses: Sequence[str]) -> Sequence[Found]:
-    """Ask a sink what it finds, where it can look: a far side that hangs is a finding, too."""
+async def _lent(sink: Checks, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
+    """Ask a sink what it finds, with the tokens of the workspaces in which its app is installed, where they can be had."""
+    room = settings.slack_oauth
+    if not isinstance(sink, Installs) or room is None or not room.enabled or settings.forward is not None:
+        return await sink.check(addresses)
+
+    async def ask(workspaces: Workspaces) -> Sequence[Found]:
+        assert isinstance(sink, Installs)
+        sink.installed(workspaces)
+        return await sink.check(addresses)
+
     try:
-        if not isinstance(sink, Checks):
+        return await _with_workspaces(settings, ask)
+    except SpanpostError:  # told of already: the others can be looked at all the same
+        return await sink.check(addresses)
+
+
+def _launchers(settings: Settings) -> Iterator[Finding]:
+    """Look whether each launcher could launch. Nothing is started."""
+    from spanpost.launchers import base, registry
+
+    for name, (kind, room) in settings.launchers.launchers().items():
+        try:
+            launcher = registry.open_launcher(name, kind, room)
+        except ConfigError as error:
+            yield Finding(f"{LAUNCH}{name}", False, str(error))  # it says what to do itself
+            continue
+        look = launcher.check if isinstance(launcher, base.Checks) else None
+        yield Finding(
+            f"{LAUNCH}{name}", True, f"on; {kind}{'' if look is not None else ', which cannot look whether it could launch'}"
+        )
+        for each in asyncio.run(_asked(look, launcher.close)):
+            yield Finding(f"{LAUNCH}{name}", each.ok, each.found, each.cure)
+
+
+async def _asked(look: Callable[[], Awaitable[Sequence[Found]]] | None, close: Callable[[], Awaitable[object]]) -> Sequence[Found]:
+    """Ask a sink or a launcher what it finds, where it can look: a far side that hangs is a finding, too."""
+    try:
+        if look is None:
             return ()
         async with asyncio.timeout(SINK_TIMEOUT):
-            return await sink.check(addresses)
+            return await look()
     except TimeoutError:
         return (Found(ok=False, found=f"no answer within {SINK_TIMEOUT:g} s", cure="see whether its far side can be reached"),)
-    except Exception as error:  # a stranger's sink must not end the examination of the others
+    except Exception as error:  # a stranger's must not end the examination of the others
         return (
             Found(ok=False, found=line(f"its check raised {type(error).__name__}: {error}", 300), cure="report it to who made it"),
         )
     finally:
-        await sink.close()
+        await close()

@@ -15,6 +15,7 @@ import typer
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError
+from spanpost.tongues import Language, tongue
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -45,13 +46,16 @@ def preview(
         int, typer.Option("--width", help="Of the picture, in pixels: 380 is a telephone.", min=320, max=2000)
     ] = _WIDTH,
     buttons: Annotated[bool, typer.Option("--buttons/--no-buttons", help="With the buttons that people answer by.")] = True,
+    language: Annotated[
+        Language | None, typer.Option("--language", help="What spanpost says is said in it; else as the settings have it.")
+    ] = None,
 ) -> None:
     """Draw the Slack messages of recorded tasks, or of a made-up one in each status. Nothing is posted."""
     from spanpost.sinks.slack.picture import page
     from spanpost.sinks.slack.render import Style
 
     style = Style.PLAIN if plain else Style.RICH
-    manner = _manner(buttons)
+    manner = _manner(buttons, language)
     shown = _of_recordings(files, style, manner) if files else _of_gallery(style, manner)
     if not shown:
         raise ConfigError("no tasks: nothing in these files is an agent's; `spanpost replay` says what was read")
@@ -66,7 +70,7 @@ def preview(
         print(png)
 
 
-def _manner(has_buttons: bool) -> Manner:
+def _manner(has_buttons: bool, language: Language | None) -> Manner:
     """Return how the messages look: as the settings say, where there are some."""
     from spanpost.settings import load
     from spanpost.sinks.slack import manner_of
@@ -74,6 +78,8 @@ def _manner(has_buttons: bool) -> Manner:
 
     room = load().sinks.get("slack")
     manner = manner_of(room if isinstance(room, SlackSettings) else SlackSettings())
+    if language is not None:
+        manner = msgspec.structs.replace(manner, tongue=tongue(language))
     return msgspec.structs.replace(manner, is_interactive=has_buttons)
 
 

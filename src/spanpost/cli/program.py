@@ -18,7 +18,9 @@ from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
 from spanpost.cli.preview import preview
 from spanpost.cli.remote import Url
+from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
+from spanpost.cli.start import start
 from spanpost.cli.watch import watch
 from spanpost.domain.errors import ConfigError
 
@@ -34,9 +36,11 @@ program.add_typer(approvals, name="approvals")
 program.add_typer(deliveries, name="deliveries")
 program.add_typer(db, name="db")
 program.add_typer(emit, name="emit")
+program.add_typer(slack, name="slack")
 token = typer.Typer(help="Make tokens for those who send to a gateway.", no_args_is_help=True)
 program.add_typer(token, name="token")
 program.command(short_help="Answer an agent's question.")(decide)
+program.command(short_help="Have a launcher start work.")(start)
 program.command(short_help="What is spent of budgets, and what providers held back.")(spending)
 program.command(short_help="Print what is told of tasks as it happens.")(watch)
 program.command(short_help="Answer an assistant, by the Model Context Protocol.")(mcp)

@@ -19,12 +19,14 @@ log = logging.getLogger("spanpost.gateway")
 def serve(read: Callable[[], Settings]) -> bool:
     """Run until SIGINT or SIGTERM; SIGHUP reads the settings again. False when not everything could be finished."""
     from spanpost.gateway import Gateway
+    from spanpost.process import rarely_collect
 
     gateway = Gateway(read(), read)
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
         gateway.start()
         for line in lines(gateway):
             log.info("%s", line)
+        rarely_collect()
         while next(heard) == signal.SIGHUP:
             gateway.reload()
         log.info("stopping: what is under way is answered and recorded")
@@ -70,6 +72,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield f"the API on {gateway.api_url}"
     if gateway.slack_url:
         yield f"hearing Slack on {gateway.slack_url}"
+    if gateway.http_url and gateway.pipeline.workspaces is not None:
+        yield f"the Slack app is installed at {gateway.pipeline.workspaces.room.install_url}"
     if gateway.pipeline.reception is not None and gateway.pipeline.reception.sockets:
         yield "hearing Slack by Socket Mode"
     if not room.enabled:

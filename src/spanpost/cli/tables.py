@@ -106,6 +106,19 @@ def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
     out().print(table)
 
 
+def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print the workspaces in which an app is or was installed."""
+    table = _table("workspace", "team", "its name", "tenant", "state", "by", "since")
+    for one in found:
+        state = (
+            "installed" if one["is_used"] else "installed, not used" if one["state"] == "installed" else f"removed ({one['why']})"
+        )
+        at = one["removed_at"] or one["installed_at"]
+        cells = (one["workspace"], one["team"], line(one["team_name"], 60), one["tenant"], state, one["installed_by"], _time(at))
+        table.add_row(*map(Text, cells))
+    out().print(table)
+
+
 def print_event(told: Mapping[str, Any]) -> None:
     """Print a checkpoint of a stream on a line."""
     shown = look(told["status"])

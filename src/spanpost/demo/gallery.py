@@ -67,12 +67,12 @@ def gallery() -> list[Piece]:
         Piece(
             caption="stalled",
             task=_task("stalled", 3, is_inferred=True),
-            news=[_news("stalled", "Nothing heard for 5m 00s", Kind.STALLED)],
+            news=[_news("stalled", "Nothing heard for 5 min 00 s", Kind.STALLED)],
         ),
         Piece(
             caption="context filling",
             task=_task("context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()),
-            news=[_news("context_warning", "The context window is 86 % full: 172k of 200k tokens", Kind.CONTEXT_WARNING)],
+            news=[_news("context_warning", "Context 86 % full: 172,000 of 200,000 tokens (window: table)", Kind.CONTEXT_WARNING)],
         ),
         _struggling(),
         Piece(caption="asked to stop, muted", task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True)),
@@ -89,7 +89,7 @@ def gallery() -> list[Piece]:
             news=[_news("working", "Found it: #4123 rounds twice", progress=40)],
             elsewhere="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
         ),
-        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6m 41s", Kind.END)]),
+        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6 min 41 s", Kind.END)]),
     ]
 
 
@@ -165,7 +165,7 @@ def _complete() -> Piece:
     task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
     news = [
         _news("working", made.name, Kind.ARTIFACT, ref=made.uri),
-        _news("complete", "Complete in 10m 41s", Kind.END),
+        _news("complete", "Complete in 10 min 41 s", Kind.END),
     ]
     return Piece(caption="complete", task=task, news=news, figures=("checkout errors 1.9 → 0.1 %",))
 

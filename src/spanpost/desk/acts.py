@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -13,12 +13,13 @@ import msgspec
 
 from spanpost.desk import words
 from spanpost.desk.base import Asked, Hall, Message, Watches
-from spanpost.desk.who import FOREIGN, VIEW, Found, Look, Person, Rules, Ruling, judge, judge_look
+from spanpost.desk.who import VIEW, Found, Look, Person, Rules, Ruling, foreign, judge, judge_look, refused
 from spanpost.domain.interventions import Actor, Intervention, Result, Verb, Verdict
 from spanpost.domain.tasks import Task
 from spanpost.fold.ids import named
 from spanpost.fold.orders import Launches
 from spanpost.fold.redact import line
+from spanpost.tongues import ENGLISH, Saying, Tongue
 
 log = logging.getLogger("spanpost.desk")
 
@@ -79,6 +80,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     #: What the ledger answered, and why the rules refused it, in plain words.
     verdict: Verdict | None = None
     refusal: str = ""
+    #: In which `told` is.
+    tongue: Tongue = ENGLISH
 
 
 class Desk:
@@ -95,6 +98,7 @@ class Desk:
         is_bound: bool = False,
         launches: Launches | None = None,
         watch: Watches | None = None,
+        speaks: Callable[[Task | None, Sequence[str]], Tongue] = lambda task, channels: ENGLISH,
     ) -> None:
         self.hall = hall
         self.rules = rules
@@ -103,8 +107,21 @@ class Desk:
         self.tenant = tenant
         self._is_bound = is_bound
         self._watch = watch
+        #: In which language people are told of a task (its root), else in one of these channels, by id or name.
+        self.speaks = speaks
         #: Which launchers there are, and which of them starts a task again.
         self.launches = launches or Launches()
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Whose tasks may be looked at here: its own tenant's, and where it is nobody's own, those that a rule about seeing names."""
+        named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
+        return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
+
+    def tongue(self, asked: Asked | None, message: Message) -> Tongue:
+        """Return the language in which somebody is answered."""
+        root = (asked.above or (asked.task,))[-1] if asked is not None else None
+        return self.speaks(root, [message.channel])
 
     async def find(self, key: UUID, message: Message) -> Asked | None:
         """Return what a key is about, unless it is another tenant's. Raises `LedgerUnavailable`."""
@@ -139,13 +156,15 @@ class Desk:
     async def may_view(self, asked: Asked, user: str, message: Message, *, is_foreign: bool = False) -> str:
         """Return what somebody is told who may not see more; empty when they may. Seeing is no intervention, and no row."""
         if not asked.is_told_there:
-            return words.ELSEWHERE
-        ruling = Ruling(refusal=FOREIGN) if is_foreign else await self.rule(VIEW, asked, user, message)
+            return self.tongue(asked, message).say("desk.elsewhere")
+        ruling = foreign() if is_foreign else await self.rule(VIEW, asked, user, message)
         self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
-        return "" if ruling.is_granted else words.refused(ruling)
+        return "" if ruling.is_granted else words.refused(ruling, self.tongue(asked, message))
 
     async def may_look(self, asked: Asked | None, user: str, message: Message) -> Ruling:
         """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""
+        if asked is not None and asked.task.tenant != self.tenant:
+            return await self.rule(VIEW, asked, user, message)  # to be a member of the workspace is not enough
         about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
         ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
         if not ruling.is_granted and await self._people.forget(ruling, user):
@@ -174,7 +193,7 @@ class Desk:
         ):
             return asked, Ruling(refusal=words.NO_OPTION)
         if act.is_foreign:
-            return asked, Ruling(refusal=FOREIGN, person=Person(id=act.user))
+            return asked, foreign(act.user)
         ruling = await self.rule(act.verb, asked, act.user, act.message)
         if ruling.is_granted and act.verb is Verb.RETRY and not self.launches.retrier(asked.task):
             ruling = Ruling(refusal=words.NOBODY_LISTENS, person=ruling.person)
@@ -202,25 +221,35 @@ class Desk:
         )
         verdict = await self.hall.intervene(intervention)
         self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
-        told = self._told(act, verdict, ruling)
-        return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
+        tongue = self.tongue(asked, act.message)
+        told = self._told(act, verdict, ruling, tongue)
+        return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal, tongue=tongue)
 
-    async def start(self, order: Start, tenant: str = "") -> Outcome:
+    async def may_start(self, launcher: str, user: str, message: Message) -> Ruling:
+        """Rule whether somebody may have that launcher start work; nothing is recorded."""
+        return await self.rule(Verb.START, self._to_start(_NO_TASK, self.tenant, launcher), user, message)
+
+    @staticmethod
+    def _to_start(key: UUID, tenant: str, launcher: str, text: str = "") -> Asked:
+        blank = Task(uid=key, tenant=tenant, task_id="", name=text)
+        return Asked(key=key, task=blank, is_told_there=True, launcher=launcher)
+
+    async def start(self, order: Start, tenant: str = "", tongue: Tongue | None = None) -> Outcome:
         """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
 
         The rules are asked for the action ``start``, of a task that is not there yet: such as ask for nothing but tenant and launcher.
         """
         tenant = tenant or self.tenant
         key = start_key(tenant, order.once)
-        blank = Task(uid=key, tenant=tenant, task_id="", name=order.text)
-        asked = Asked(key=key, task=blank, is_told_there=True, launcher=order.launcher)
+        asked = self._to_start(key, tenant, order.launcher, order.text)
         if order.is_foreign:
-            ruling = Ruling(refusal=FOREIGN, person=Person(id=order.user))
+            ruling = foreign(order.user)
         else:
             ruling = await self.rule(Verb.START, asked, order.user, order.message)
         if ruling.is_granted and order.launcher not in self.launches.launchers:
-            known = ", ".join(sorted(self.launches.launchers)) or "none"
-            ruling = Ruling(refusal=f"there is no launcher {line(order.launcher, 60)!r} (there: {known})", person=ruling.person)
+            known = ", ".join(sorted(self.launches.launchers)) or Saying("why.none")
+            why = Saying("why.no_launcher", {"launcher": line(order.launcher, 60), "known": known})
+            ruling = refused(why, person=ruling.person)
         intervention = Intervention(
             tenant=tenant,
             verb=Verb.START,
@@ -236,15 +265,16 @@ class Desk:
         )
         verdict = await self.hall.intervene(intervention)
         self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
-        told = "" if verdict.is_repeat or not ruling.refusal else words.refused(ruling)
+        told = "" if verdict.is_repeat or not ruling.refusal else words.refused(ruling, tongue or self.tongue(None, order.message))
         return Outcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
 
-    def _told(self, act: Act, verdict: Verdict, ruling: Ruling) -> str:
+    @staticmethod
+    def _told(act: Act, verdict: Verdict, ruling: Ruling, tongue: Tongue) -> str:
         if verdict.is_repeat:
             return ""  # whoever heard it first has said it
-        if ruling.refusal in (words.UNKNOWN, words.ELSEWHERE, words.NO_OPTION, words.NOBODY_LISTENS):
-            return ruling.refusal
-        return words.refused(ruling) if ruling.refusal else words.verdict(act.verb, verdict)
+        if ruling.refusal in words.WHOLE:
+            return tongue.say(words.WHOLE[ruling.refusal])
+        return words.refused(ruling, tongue) if ruling.refusal else words.verdict(act.verb, verdict, tongue)
 
     def _count(self, verb: str, result: Result, *, is_repeat: bool = False) -> None:
         if self._watch is not None:

@@ -128,6 +128,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 Resolver: TypeAlias = Callable[[Question], Awaitable[Answer]]
 
 
+#: Told to whoever would install the app while there is nothing to seal its token with.
+NO_KEY = "This spanpost cannot keep tokens yet: whoever runs it must set slack_oauth.key. Nothing was installed."
+
+
+class NotTaken(Exception):
+    """An installation that is refused. The text may be shown to whoever tried."""
+
+
 class Watches(Protocol):
     """**Protocol:** counts; `spanpost.metrics.Metrics` is it."""
 

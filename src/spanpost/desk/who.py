@@ -21,6 +21,7 @@ import msgspec
 
 from spanpost.desk.base import Answer, Asked, Message
 from spanpost.domain.interventions import Verb
+from spanpost.tongues import ENGLISH, Saying
 
 #: What is no intervention and needs a rule all the same.
 VIEW: Final = "view"
@@ -28,7 +29,9 @@ DECIDE: Final = "decide"
 ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
 #: In place of a channel: the one in which the message stands.
 HERE: Final = "here"
-FOREIGN: Final = "people of other workspaces may not do this"
+_FOREIGN: Final = Saying("why.foreign")
+FOREIGN: Final = ENGLISH.tell(_FOREIGN)
+_WHO_YOU_ARE: Final = Saying("why.who_you_are")
 _DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
 _SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")
 
@@ -128,6 +131,8 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     """May they? `refusal` is empty when they may."""
 
     refusal: str = ""
+    #: The same in phrases, to be said in the language of whoever asked; without any, `refusal` is all that can be said.
+    why: tuple[Saying | str, ...] = ()
     person: Person | None = None
     #: Who may, for the one who may not: (kind, value) with kind user, group, channel, email, role, requester, resolver.
     who: tuple[tuple[str, str], ...] = ()
@@ -138,29 +143,39 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
         return not self.refusal
 
 
+def refused(*why: Saying | str, person: Person | None = None, who: tuple[tuple[str, str], ...] = ()) -> Ruling:
+    """Return a refusal. What is recorded of it is English."""
+    return Ruling(refusal="; ".join(map(ENGLISH.tell, why)), why=why, person=person, who=who)
+
+
+def foreign(user: str = "") -> Ruling:
+    """Refuse somebody whom the provider itself calls one of another workspace."""
+    return refused(_FOREIGN, person=Person(id=user) if user else None)
+
+
 def judge(rules: Rules, action: str, asked: Asked, user: str, message: Message) -> Generator[Look, Found, Ruling]:
     """Rule about an action of a user, pressed or said in that message."""
     rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
     if rule is None:
-        return Ruling(refusal=f"no rule says who may {action} here, so nobody may", person=Person(id=user))
+        return refused(Saying("why.no_rule", {"action": Saying(f"action.{action}")}), person=Person(id=user))
     person = yield PersonOf(user)
     if not isinstance(person, Person):
-        return Ruling(refusal=_failed("who you are", person), person=Person(id=user))
+        return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
     if why := unfit(person, message.team):
-        return Ruling(refusal=why, person=person)
+        return refused(why, person=person)
     person = msgspec.structs.replace(person, email=_counted(person.email, rules.domains))
     who = may(rule, message)
     for requester in asked.requesters if rule.not_requester else ():
         is_requester = _is_requester(person, requester, rules.people)
         if is_requester is None:
-            return Ruling(refusal="it cannot be told whether you asked for this task, and who did may not", person=person, who=who)
+            return refused(Saying("why.perhaps_requester"), person=person, who=who)
         if is_requester:
-            return Ruling(refusal="you asked for this task, and somebody else must do this", person=person, who=who)
-    failures: list[str] = []
+            return refused(Saying("why.requester"), person=person, who=who)
+    failures: list[Saying | str] = []
     if (yield from _holds(rule, rules, asked, person, message, failures)):
         return Ruling(person=person, who=who)
-    refusal = "; ".join(dict.fromkeys(failures)) or f"you may not {action} this"
-    return Ruling(refusal=refusal, person=person, who=who)
+    told = {ENGLISH.tell(one): one for one in failures}
+    return refused(*(told.values() or [Saying("why.may_not", {"action": Saying(f"action.{action}")})]), person=person, who=who)
 
 
 def judge_look(rules: Rules, asked: Asked | None, user: str, message: Message) -> Generator[Look, Found, Ruling]:
@@ -172,12 +187,13 @@ def judge_look(rules: Rules, asked: Asked | None, user: str, message: Message) -
         return (yield from judge(rules, VIEW, asked, user, message))
     person = yield PersonOf(user)
     if not isinstance(person, Person):
-        return Ruling(refusal=_failed("who you are", person), person=Person(id=user))
-    return Ruling(refusal=unfit(person, message.team), person=person)
+        return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
+    why = unfit(person, message.team)
+    return refused(why, person=person) if why is not None else Ruling(person=person)
 
 
 def _holds(
-    rule: Rule, rules: Rules, asked: Asked, person: Person, message: Message, failures: list[str]
+    rule: Rule, rules: Rules, asked: Asked, person: Person, message: Message, failures: list[Saying | str]
 ) -> Generator[Look, Found, bool]:
     is_of_slack = person.provider == "slack"
     if (is_of_slack and person.id in rule.users) or (person.email and _listed(person.email, rule.emails)):
@@ -190,14 +206,14 @@ def _holds(
     channels = [message.channel if channel == HERE else channel for channel in rule.channels]
     looks += [MembersOf(channel, False) for channel in channels if channel]
     if is_of_slack and "" in channels:  # said in no message of ours: whoever makes a channel would make the rule
-        failures.append(f'there is no message of it, so that the rule\'s channel "{HERE}" lets nobody in')
+        failures.append(Saying("why.no_message"))
     for look in looks if is_of_slack else ():
         found = yield look
         if isinstance(found, frozenset):
             if person.id in found:
                 return True
         else:
-            failures.append(_failed(f"who is in {look.id}", found))
+            failures.append(_failed(Saying("why.who_is_in", {"id": look.id}), found))
     if rule.resolver:
         answer = yield Ask(rule.resolver, person)
         if isinstance(answer, Answer):
@@ -206,23 +222,23 @@ def _holds(
             if answer.reason:
                 failures.append(answer.reason)
         else:
-            failures.append(_failed(f"what {rule.resolver} says", answer))
+            failures.append(_failed(Saying("why.what_says", {"resolver": rule.resolver}), answer))
     if rule.emails and not person.email:
-        failures.append("your e-mail address is not known here")
+        failures.append(Saying("why.no_email"))
     return False
 
 
-def unfit(person: Person, team: str) -> str:
-    """Return why somebody may nothing at all; empty when nothing speaks against them."""
+def unfit(person: Person, team: str) -> Saying | None:
+    """Return why somebody may nothing at all; None when nothing speaks against them."""
     if person.is_bot:
-        return "bots may not do this"
+        return Saying("why.bot")
     if person.is_gone:
-        return "this account is deactivated"
+        return Saying("why.gone")
     if person.is_stranger or not person.team or person.team != team:
-        return FOREIGN
+        return _FOREIGN
     if person.is_guest:
-        return "guests may not do this"
-    return ""
+        return Saying("why.guest")
+    return None
 
 
 def may(rule: Rule, message: Message) -> tuple[tuple[str, str], ...]:
@@ -261,6 +277,6 @@ def _listed(email: str, emails: Sequence[str]) -> bool:
     return email.casefold() in (one.casefold() for one in emails)
 
 
-def _failed(what: str, found: object) -> str:
-    reason = found.reason if isinstance(found, Failed) else "an answer of another kind"
-    return f"{what} could not be looked up ({reason})"
+def _failed(what: Saying, found: object) -> Saying:
+    reason: Saying | str = found.reason if isinstance(found, Failed) else Saying("why.odd_answer")
+    return Saying("why.not_found", {"what": what, "reason": reason})

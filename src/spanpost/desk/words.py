@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from spanpost.desk.who import Ruling
 from spanpost.domain.interventions import Result, Verb, Verdict
 from spanpost.fold.redact import line
+from spanpost.tongues import ENGLISH, Tongue
 
 #: More of those who may are not named.
 NAMED = 8
-DID = {
-    "approve": "approved",
-    "deny": "denied",
-    "expired": "not answered in time",
+_DID: Final = {"approve": "desk.approved", "deny": "desk.denied", "expired": "desk.not_in_time"}
+#: Refusals that are recorded as they stand here, and said whole.
+UNKNOWN: Final = ENGLISH.say("desk.unknown")
+ELSEWHERE: Final = ENGLISH.say("desk.elsewhere")
+NOBODY_LISTENS: Final = ENGLISH.say("desk.nobody_listens")
+NO_OPTION: Final = ENGLISH.say("desk.no_option")
+WHOLE: Final = {
+    UNKNOWN: "desk.unknown",
+    ELSEWHERE: "desk.elsewhere",
+    NOBODY_LISTENS: "desk.nobody_listens",
+    NO_OPTION: "desk.no_option",
 }
-LATE = "This takes longer than it should. Wait for the message to change; if it does not, try again."
-UNSURE = "It could not be recorded, because the database does not answer. Nothing has changed; please try again."
-UNCERTAIN = "Something went wrong, and it is not certain what became of it. See what runs before you try again."
-AWAY = "The database does not answer just now; please ask again."
-UNKNOWN = "This button belongs to nothing that is known here: it may be of another installation, or of long ago."
-ELSEWHERE = "This button does not belong to this message."
-NO_DIALOGUE = "The dialogue could not be opened. Please press the button again."
-NOBODY_LISTENS = "Nothing is set up here that could start this task again."
-NO_OPTION = "That answer is not among those that the agent offered."
 
 
 def escape(text: str) -> str:
@@ -36,53 +36,61 @@ def said(text: str, limit: int = 300) -> str:
     return escape(line(text, limit))
 
 
-def refused(ruling: Ruling) -> str:
+def refused(ruling: Ruling, tongue: Tongue = ENGLISH) -> str:
     """Tell somebody that they may not, why, and who may."""
-    told = f"Not done: {said(ruling.refusal)}."
-    if named := who_may(ruling.who):
-        told += f" Who may: {named}."
-    return told
+    why = said("; ".join(map(tongue.tell, ruling.why)) or ruling.refusal)
+    if named := who_may(ruling.who, tongue):
+        return tongue.say("desk.who_may", why=why, who=named)
+    return tongue.say("desk.refused", why=why)
 
 
-def who_may(who: Sequence[tuple[str, str]]) -> str:
+def who_may(who: Sequence[tuple[str, str]], tongue: Tongue = ENGLISH) -> str:
     """Name those who may; mentions in an ephemeral message call nobody."""
-    if not who:
-        return ""
-    forms = {
-        "user": "<@{}>",
-        "group": "<!subteam^{}>",
-        "channel": "members of <#{}>",
-        "email": "{}",
-        "role": "those with the role {} at the API",
-        "requester": "the one for whom the task runs",
-        "resolver": "whoever {} lets",
-    }
-    named = [forms[kind].format(escape(value)) for kind, value in who[:NAMED]]
-    more = f" and {len(who) - NAMED} more" if len(who) > NAMED else ""
-    return ", ".join(named) + more
+    named = ", ".join(_one_who_may(kind, escape(value), tongue) for kind, value in who[:NAMED])
+    return tongue.say("desk.and_more", names=named, n=len(who) - NAMED) if len(who) > NAMED else named
 
 
-def verdict(verb: Verb, verdict: Verdict) -> str:
+def _one_who_may(kind: str, value: str, tongue: Tongue) -> str:
+    match kind:
+        case "user":
+            return f"<@{value}>"
+        case "group":
+            return f"<!subteam^{value}>"
+        case "channel":
+            return tongue.say("desk.members", channel=f"<#{value}>")
+        case "role":
+            return tongue.say("desk.role", role=value)
+        case "requester":
+            return tongue.say("desk.requester")
+        case "resolver":
+            return tongue.say("desk.resolver", resolver=value)
+        case _:
+            return value
+
+
+def verdict(verb: Verb, verdict: Verdict, tongue: Tongue = ENGLISH) -> str:
     """Tell somebody what became of their act, where the message itself will not; empty when it will."""
-    by = f" by {said(verdict.by, 100)}" if verdict.by else ""
+    by = said(verdict.by, 100)
     match verdict.result:
         case Result.DONE | Result.REFUSED:
             return ""
         case Result.DECIDED if verb is Verb.RETRY:
-            return f"It is being tried again already, as asked{by}."
+            return tongue.say("desk.retried_by", by=by) if by else tongue.say("desk.retried")
         case Result.DECIDED:
-            return f"Already {decision(verdict.decision)}{by}: the first answer stands."
+            did = decision(verdict.decision, tongue)
+            return tongue.say("desk.already_by", decision=did, by=by) if by else tongue.say("desk.already", decision=did)
         case Result.VOID:
-            return "The agent has asked this again in other words; please answer the newer question."
+            return tongue.say("desk.void")
         case Result.EXPIRED:
-            return "The time for an answer is over."
+            return tongue.say("desk.expired")
         case Result.TOO_LATE:
-            what = "heard" if verb is Verb.MESSAGE else "done"
-            return f"Too late: the task has ended, or is in a state in which this cannot be {what}."
+            return tongue.say("desk.too_late_to_hear" if verb is Verb.MESSAGE else "desk.too_late")
         case Result.UNKNOWN:
-            return UNKNOWN
+            return tongue.say("desk.unknown")
 
 
-def decision(decision: str) -> str:
+def decision(decision: str, tongue: Tongue = ENGLISH) -> str:
     """Return a decision as a word that follows *was*."""
-    return DID.get(decision, f"answered with “{said(decision, 80)}”" if decision else "answered")
+    if decision in _DID:
+        return tongue.say(_DID[decision])
+    return tongue.say("desk.answered_with", decision=said(decision, 80)) if decision else tongue.say("desk.answered")

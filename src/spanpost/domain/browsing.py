@@ -47,6 +47,10 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
     #: Those without a task above them.
     is_root: bool = False
     parent: UUID | None = None
+    #: Those that retry a task with one of these public ids, or that its end started.
+    follows: tuple[str, ...] = ()
+    #: The order that started it (`Task.order_id`).
+    order: str = ""
     #: Those too that are recorded and not announced (a lone model call).
     shows_all: bool = False
 
@@ -63,6 +67,8 @@ class TaskFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.until is None or (task.started_at is not None and task.started_at < self.until))
             and (not self.is_root or task.parent_uid is None)
             and (self.parent is None or task.parent_uid == self.parent)
+            and (not self.follows or task.retry_of in self.follows or task.caused_by in self.follows)
+            and (not self.order or task.order_id == self.order)
             and (self.shows_all or task.is_announced)
             and (not self.q or self._says(task))
         )

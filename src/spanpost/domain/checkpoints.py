@@ -76,7 +76,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     progress: float | None = None
     #: Longer text behind it (an error's log tail, an approval's detail).
     detail: str = ""
-    #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction whether it was `SAID` or `INFERRED`.
+    #: Approval id, artifact key, error type, context threshold or alert id, by kind; of a compaction whether it was `SAID` or `INFERRED`;
+    #: of a checkpoint that tells what somebody asked of the task, the verb.
     ref: str = ""
 
     @property

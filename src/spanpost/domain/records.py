@@ -27,7 +27,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     agent_name: str | None
-    #: The model of the task's last call.
+    #: The model that the calls name: a task with calls to several has one of these for each.
     model: str | None
     calls: int
     usage: Usage

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
+from uuid import UUID
 
 import msgspec
 
 from spanpost.domain.tasks import Task
+from spanpost.domain.usage import Usage
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -20,6 +22,18 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: Input and output; cache and reasoning are within.
     tokens: int
     cost_usd: Decimal
+
+
+class Used(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the settled figures of a task grew by, of one model; less than 0 where they had been too high."""
+
+    task_uid: UUID
+    tenant: str
+    #: As the calls say it; empty where they do not.
+    model: str
+    calls: int
+    unpriced: int
+    usage: Usage
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, gc=False):

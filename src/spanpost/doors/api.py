@@ -33,7 +33,7 @@ from spanpost.drawing import Drawing
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.reception import LedgerHall, resolvers_of, rules_of
 from spanpost.settings.desk import DeskSettings
-from spanpost.settings.gateway import is_loopback
+from spanpost.urls import is_loopback
 
 if TYPE_CHECKING:
     from spanpost.desk.api.oidc import Oidc

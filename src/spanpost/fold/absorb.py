@@ -81,8 +81,10 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
             _doing(facts, o, r, key, begins)
         if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
             # By what a run began: of one span's copies the ended one says most.
-            what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
-            facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
+            first = facts.latest.get("first")
+            if first is None or first[1] <= -begins:
+                what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
+                facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
             facts.note("action", 0, begins, key, f"tool: {name}")

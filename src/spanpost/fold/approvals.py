@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from spanpost import conventions as c
+from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Approval, Reading, Tells
 from spanpost.fold.facts import MAP_CAP, TEXT_CAP, Facts
@@ -53,6 +54,21 @@ def digest_of(approval: Approval) -> str:
     except UnicodeEncodeError:
         packed = repr(words).encode("utf-8", "backslashreplace")
     return blake2b(packed, digest_size=16).hexdigest()
+
+
+def approval_of(row: ApprovalRow) -> Approval:
+    """Return a question that is kept, in the words in which it was asked."""
+    return Approval(
+        id=row.approval_id,
+        question=row.question,
+        detail=row.detail,
+        options=row.options,
+        risk=row.risk,
+        decision=row.decision,
+        by=row.by,
+        comment=row.comment,
+        key=row.key,
+    )
 
 
 def approval_key(tenant: str, id: str, digest: str) -> UUID:

@@ -13,7 +13,7 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading
 from spanpost.domain.records import Settled
-from spanpost.domain.spend import Growth
+from spanpost.domain.spend import Growth, Used
 from spanpost.domain.tasks import Task
 from spanpost.domain.usage import Usage
 from spanpost.fold.approvals import Expiry
@@ -145,6 +145,8 @@ class Folded(msgspec.Struct):
     settled: list[Settled] = []
     #: The same for budgets, where there are any: what the settled figures grew by, or shrank.
     growths: list[Growth] = []
+    #: And by task and model: what the ledger keeps of it.
+    used: list[Used] = []
     corrections: int = 0
     #: By position in the batch: steps and calls that are known to have ended for the first time.
     ended_spans: list[int] = []

@@ -15,7 +15,8 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import milestones, tell
 from spanpost.fold.batch import Folded, Rules, Timer
 from spanpost.fold.durations import wait_of
-from spanpost.fold.flow import ZERO, Flow, as_usage, dollars, minus, nano
+from spanpost.fold.figures import by_model, counted_of, figures, is_counted, most_told, told_more, unpriced, used
+from spanpost.fold.flow import ZERO, Flow, Models, as_usage, dollars, minus, models_minus
 from spanpost.fold.groups import Groups
 from spanpost.fold.handover import heir_of, is_shown, pass_on_held
 from spanpost.fold.ids import end_id, start_id, uuid_of
@@ -24,7 +25,7 @@ from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.records import NOWHERE, Group, Offspring, Seen, seen_key
 from spanpost.fold.routes import letters, places
 from spanpost.fold.segments import newest_run, newest_segment, runs
-from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment, said_cost
+from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
 from spanpost.fold.use import Use, use_of
 from spanpost.fold.work import Key, Shelf
 
@@ -56,6 +57,9 @@ class Closing:
     def judge(self, news: list[Item]) -> None:
         """Judge every task that was touched, and those above them; then address the news."""
         groups, out = self.groups, self.out
+        for before, after, tenant, moved in groups.moved_use:
+            back: Models = {model: minus(ZERO, flow) for model, flow in moved.items()}
+            out.used += used(before, tenant, back) + (used(after, tenant, moved) if after else [])
         verdicts: dict[Key, Verdict] = {}
         waiting = list(groups.touched)
         for key in waiting:  # grows while it is walked: a child's failure touches its parent
@@ -295,8 +299,12 @@ class Closing:
             if group is None or not group.has_box or verdict.is_over:
                 continue
             run, task = newest_run(group), row(key)
-            before = group.milestone
-            if run is None or task is None or (milestone := milestones.reached(group, task, *run)) is None:
+            before, told = group.milestone, milestones.told_with(news, key)
+            if (
+                run is None
+                or task is None
+                or (milestone := milestones.reached(group, task, *run, is_told=told is not None)) is None
+            ):
                 if group.milestone != before:
                     self.groups.groups.put(key, group)
                 continue
@@ -305,7 +313,6 @@ class Closing:
             if self.seen.get(seen) is not None:
                 continue
             self.seen.put(seen, Seen())
-            told = milestones.told_with(news, key)
             if told is None:
                 news.append((milestone, key))
             found.add(milestone.id if told is None else told.id)
@@ -353,8 +360,10 @@ class Closing:
             if _is_worth_a_message(group):
                 group.is_announced = True
                 self.groups.touch_below(key)
-            self.groups.touch(key, group)
-        elif group.is_counting:
+                self.groups.touch(key, group)
+            else:  # judged again it would settle again, and so for ever
+                self._count_usage(group)
+        elif group.is_counting or group.is_settling:
             self._count_usage(group)  # for the counters alone: nothing that anybody is shown has changed
         group.is_settling = group.is_counting = False
         if may_be_given_up(group) and not group.is_over and group.facts.last_ns > group.quiet_ns:
@@ -376,31 +385,35 @@ class Closing:
 
     def _count_usage(self, group: Group) -> None:
         """Hand what the figures grew by to the counters."""
-        figures = _figures(group)
-        grown = minus(figures, group.counted)
-        if grown is ZERO:
+        if is_counted(group):
             return
-        group.counted = figures
-        if self.rules.budgets:
-            self._spend(group, grown)
+        whole = figures(group)
+        grown, now = minus(whole, group.counted), by_model(group, whole)
+        by = models_minus(now, counted_of(group, now))
+        self.out.used += used(group.uid, group.tenant, by)
+        if self.rules.budgets and grown is not ZERO:
+            self._spend(group, whole, grown)
+        before = most_told(group)
+        group.counted, group.counted_models = whole, now
+        group.told = tuple(map(max, before, whole))  # type: ignore[assignment]
         if min(grown) < 0:
             self.out.corrections += 1
-            grown = tuple(max(0, n) for n in grown)  # type: ignore[assignment]
         facts = group.facts
         agent = facts.value("agent_name") or facts.value("agent_label")
-        self.out.settled.append(
-            Settled(
-                agent_name=agent,
-                tenant=group.tenant,
-                environment=facts.value("environment"),
-                model=facts.value("model"),
-                calls=grown[0],
-                usage=as_usage(grown),
-                unpriced=max(0, grown[0] - grown[11]),
+        for model, more in told_more(whole, before, by).items():
+            self.out.settled.append(
+                Settled(
+                    agent_name=agent,
+                    tenant=group.tenant,
+                    environment=facts.value("environment"),
+                    model=model or facts.value("model"),
+                    calls=more[0],
+                    usage=as_usage(more),
+                    unpriced=unpriced(more),
+                )
             )
-        )
 
-    def _spend(self, group: Group, grown: Flow) -> None:
+    def _spend(self, group: Group, whole: Flow, grown: Flow) -> None:
         """Hand what the figures grew by, or shrank, to the budgets."""
         use = use_of(group.facts, self.rules)
         verdict = judge(group, use, self.rules)
@@ -409,7 +422,7 @@ class Closing:
                 # Who spends, and where it is told of: of its family nothing is asked.
                 task=as_task(group, verdict, use, self.rules, parent=None, root=group, children={}),
                 calls=grown[0],
-                unpriced=grown[0] - grown[11],
+                unpriced=unpriced(whole) - unpriced(group.counted),
                 tokens=grown[2] + grown[4],
                 cost_usd=dollars(grown[12]),
             )
@@ -419,15 +432,9 @@ class Closing:
         """Have the figures counted: now when the run has ended, else in a while."""
         if group.is_over:
             self._count_usage(group)
-        elif _figures(group) != group.counted and not (group.is_counting or group.is_settling):
+        elif not is_counted(group) and not (group.is_counting or group.is_settling):
             group.is_counting = True
             self.out.timers.append(Timer(key, self.now + self.rules.usage_settles))
-
-
-def _figures(group: Group) -> Flow:
-    """Return what a task's calls used, at the cost that the agent says of the whole run, where it does."""
-    whole = said_cost(group)
-    return group.flow if whole is None else (*group.flow[:11], max(group.flow[0], 1), nano(whole))
 
 
 def _is_seen_at_work(group: Group) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from spanpost.domain.observations import Observation
+from spanpost.domain.readings import Reading
 from spanpost.fold.moments import moment
 from spanpost.fold.read import read
 
@@ -20,17 +21,35 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
 
 
+class Use(msgspec.Struct, frozen=True, gc=False):
+    """What one observation says of a context. `is_said`: the agent says it of itself."""
+
+    at_ns: int
+    used_tokens: int
+    model: str | None
+    is_said: bool
+
+
+def use_of(reading: Reading, at_ns: int) -> Use | None:
+    """Return what an observation says of a context; None where it says nothing."""
+    if reading.context_used is not None:
+        return Use(at_ns, reading.context_used, reading.model, True)
+    if reading.usage is not None and reading.usage.input is not None:
+        return Use(at_ns, reading.usage.input, reading.model, False)
+    return None
+
+
 def curve(observations: Iterable[Observation]) -> list[Point]:
-    """Return how full the context was, in order of time. What the agent says of its use stands above what its calls say."""
-    said: list[tuple[int, Point]] = []
-    called: list[tuple[int, Point]] = []
-    for one in observations:
-        found = read(one)
-        at = moment(one.at_ns)
-        if at is None:
-            continue
-        if found.context_used is not None:
-            said.append((one.at_ns, Point(at=at, used_tokens=found.context_used, model=found.model)))
-        elif found.usage is not None and found.usage.input is not None:
-            called.append((one.at_ns, Point(at=at, used_tokens=found.usage.input, model=found.model)))
-    return [point for _, point in sorted(said or called, key=lambda pair: pair[0])]
+    """Return how full the context was, in order of time."""
+    return drawn(use for one in observations if (use := use_of(read(one), one.at_ns)) is not None)
+
+
+def drawn(uses: Iterable[Use]) -> list[Point]:
+    """Return the points of a line, in order of time. What the agent says of its use stands above what its calls say."""
+    found = sorted(uses, key=lambda use: use.at_ns)
+    is_said = any(use.is_said for use in found)
+    return [
+        Point(at=at, used_tokens=use.used_tokens, model=use.model)
+        for use in found
+        if use.is_said is is_said and (at := moment(use.at_ns)) is not None
+    ]

@@ -6,11 +6,10 @@ cache write, reasoning, cost in nano-dollars. Counting who said it keeps "unknow
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from operator import add, neg, sub
 from typing import NamedTuple
-
-import msgspec
 
 from spanpost.domain.usage import Usage
 
@@ -19,10 +18,18 @@ Flow = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
 #: Tool calls by name: (calls, failed).
 Tools = dict[str, tuple[int, int]]
 
+#: Model calls by model: by what each call says itself.
+Models = dict[str, Flow]
+#: The same of an amount: what an outer call covers, of that what holds a response id, and what is barred from it.
+Others = dict[str, tuple[Flow, Flow, Flow]]
+
 ZERO: Flow = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 ONE_CALL: Flow = (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 _NANO = Decimal(10) ** 9
 NO_TOOLS: Tools = {}
+NO_MODELS: Models = {}
+NO_OTHERS: Others = {}
+_NO_PART = (ZERO, ZERO, ZERO)
 #: Sums stay far inside 64 bits for any honest telemetry; a hostile figure is cut here.
 _CAP = 10**15
 
@@ -70,27 +77,16 @@ def minus(a: Flow, b: Flow) -> Flow:
 
 
 def as_usage(flow: Flow) -> Usage:
-    """Return the sums with None for what no call has said."""
+    """Return the sums with None for what no call has said. Of a difference the sum may be told where no call more says it."""
     _, n_in, s_in, n_out, s_out, n_cr, s_cr, n_cw, s_cw, n_rs, s_rs, n_cost, s_cost = flow
     return Usage(
-        input=s_in if n_in else None,
-        output=s_out if n_out else None,
-        cache_read=s_cr if n_cr else None,
-        cache_write=s_cw if n_cw else None,
-        reasoning=s_rs if n_rs else None,
-        cost_usd=dollars(s_cost) if n_cost else None,
+        input=s_in if n_in or s_in else None,
+        output=s_out if n_out or s_out else None,
+        cache_read=s_cr if n_cr or s_cr else None,
+        cache_write=s_cw if n_cw or s_cw else None,
+        reasoning=s_rs if n_rs or s_rs else None,
+        cost_usd=dollars(s_cost) if n_cost or s_cost else None,
     )
-
-
-def shown_usage(flow: Flow, metered: Flow) -> Usage:
-    """Return what a task used: as its calls tell, and where they tell nothing as its data points do."""
-    usage = as_usage(flow)
-    if metered == ZERO:
-        return usage
-    other = as_usage(metered)
-    if not usage.is_known:
-        return other if usage.cost_usd is None else msgspec.structs.replace(other, cost_usd=usage.cost_usd)
-    return usage if usage.cost_usd is not None else msgspec.structs.replace(usage, cost_usd=other.cost_usd)
 
 
 def tools_minus(a: Tools, b: Tools) -> Tools:
@@ -120,25 +116,57 @@ def tools_plus(a: Tools, delta: Tools) -> Tools:
     return out
 
 
+def models_plus(a: Models, delta: Models) -> Models:
+    """Return the sum by model, without models that came to nothing."""
+    if not delta:
+        return a
+    out = dict(a)
+    for model, flow in delta.items():
+        known = out.get(model)
+        total = flow if known is None else plus(known, flow)
+        if total == ZERO:
+            out.pop(model, None)
+        else:
+            out[model] = total
+    return out
+
+
+def models_minus(a: Models, b: Models) -> Models:
+    """Return the difference by model, without models that did not change."""
+    if not b:
+        return a
+    if a == b:
+        return NO_MODELS
+    found = {model: minus(a.get(model, ZERO), b.get(model, ZERO)) for model in a.keys() | b.keys()}
+    return {model: flow for model, flow in found.items() if flow is not ZERO}
+
+
 #: A named tuple's own constructor is a Python function, and sums are made by the dozen.
 _tuple = tuple.__new__
 
 
 class Amount(NamedTuple):
     """What lies below a span: model calls that an outer call covers (`slotted`: those that hold a response id), those that
-    a tool call bars from that, and tool calls by name."""
+    a tool call bars from that, and tool calls by name.
+
+    All calls are `model`'s but those of `others`: most amounts are of one model, and then its name is all that is kept.
+    """
 
     plain: Flow
     slotted: Flow
     barred: Flow
     tools: Tools
+    model: str
+    others: Others
 
     def minus(self, other: Amount) -> Amount:
         """Return the difference."""
         if other is NOTHING:
             return self
-        plain, slotted, barred, tools = self
-        o_plain, o_slotted, o_barred, o_tools = other
+        plain, slotted, barred, tools, model, others = self
+        o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
+        if o_others or ((others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)):
+            model, others = _mixed(self, other, minus)
         return _tuple(
             Amount,
             (
@@ -146,13 +174,17 @@ class Amount(NamedTuple):
                 slotted if o_slotted is ZERO else minus(slotted, o_slotted),
                 barred if o_barred is ZERO else minus(barred, o_barred),
                 tools_minus(tools, o_tools),
+                model,
+                others,
             ),
         )
 
     def plus(self, other: Amount) -> Amount:
         """Return the sum."""
-        plain, slotted, barred, tools = self
-        o_plain, o_slotted, o_barred, o_tools = other
+        plain, slotted, barred, tools, model, others = self
+        o_plain, o_slotted, o_barred, o_tools, o_model, o_others = other
+        if o_others or ((others or model != o_model) and not (o_plain is ZERO and o_slotted is ZERO and o_barred is ZERO)):
+            model, others = _mixed(self, other, plus)
         return _tuple(
             Amount,
             (
@@ -160,22 +192,60 @@ class Amount(NamedTuple):
                 slotted if o_slotted is ZERO else plus(slotted, o_slotted),
                 barred if o_barred is ZERO else plus(barred, o_barred),
                 tools_plus(tools, o_tools) if o_tools else tools,
+                model,
+                others,
             ),
         )
 
     @property
     def calls(self) -> Flow:
         """All model calls in it."""
-        plain, slotted, barred, _ = self
+        plain, slotted, barred, _, _, _ = self
         if slotted is not ZERO:
             plain = plus(plain, slotted)
         return plain if barred is ZERO else plus(plain, barred)
 
     @property
+    def models(self) -> Models:
+        """All model calls in it, by model; those that name none under the empty name."""
+        calls = self.calls
+        if not self.others:
+            return {self.model: calls} if calls is not ZERO and calls != ZERO else NO_MODELS
+        found = {model: plus(plus(*part[:2]), part[2]) for model, part in self.others.items()}
+        for flow in found.values():
+            calls = minus(calls, flow)
+        found[self.model] = calls
+        return {model: flow for model, flow in found.items() if flow != ZERO}
+
+    @property
+    def all_barred(self) -> Others:
+        """What is of other models, when a tool call lies around all of it."""
+        return {m: (ZERO, ZERO, plus(plus(p, s), b)) for m, (p, s, b) in self.others.items()} if self.others else NO_OTHERS
+
+    @property
     def is_nothing(self) -> bool:
         """True when there is nothing in it."""
-        plain, slotted, barred, tools = self
-        return plain is ZERO and slotted is ZERO and barred is ZERO and not tools
+        plain, slotted, barred, tools, _, others = self
+        return plain is ZERO and slotted is ZERO and barred is ZERO and not tools and not others
 
 
-NOTHING = Amount(ZERO, ZERO, ZERO, NO_TOOLS)
+NOTHING = Amount(ZERO, ZERO, ZERO, NO_TOOLS, "", NO_OTHERS)
+
+
+def _mixed(a: Amount, b: Amount, add_up: Callable[[Flow, Flow], Flow]) -> tuple[str, Others]:
+    """Return of which model most is told by its name alone, and what is of others, in the sum or difference of two amounts."""
+    found = _parts(a)
+    for model, part in _parts(b).items():
+        known = found.get(model, _NO_PART)
+        found[model] = (add_up(known[0], part[0]), add_up(known[1], part[1]), add_up(known[2], part[2]))
+    left = sorted(model for model, part in found.items() if part != _NO_PART)
+    return (left[0], {model: found[model] for model in left[1:]}) if left else ("", NO_OTHERS)
+
+
+def _parts(amount: Amount) -> dict[str, tuple[Flow, Flow, Flow]]:
+    plain, slotted, barred = amount[:3]
+    found = dict(amount.others)
+    for p, s, b in amount.others.values():
+        plain, slotted, barred = minus(plain, p), minus(slotted, s), minus(barred, b)
+    found[amount.model] = (plain, slotted, barred)
+    return found

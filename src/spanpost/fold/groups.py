@@ -11,7 +11,8 @@ from uuid import UUID
 from spanpost.domain.readings import METERED
 from spanpost.fold.facts import Ending
 from spanpost.fold.family import Family
-from spanpost.fold.flow import ZERO, Flow, Tools, minus, plus, tools_plus
+from spanpost.fold.figures import most_told, told_more
+from spanpost.fold.flow import ZERO, Flow, Models, Tools, minus, models_minus, models_plus, plus, tools_plus
 from spanpost.fold.ids import box_uid, end_id, explicit_uid, message_of, start_id
 from spanpost.fold.kin import Kin, total
 from spanpost.fold.placing import box_above, hint_of, is_of_one_agent, place
@@ -43,6 +44,8 @@ class Groups(Family):
         #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
         self.runs: set[Key] = set()
         self.links: list[tuple[bytes, bytes]] = []
+        #: What was counted of one task and is now another's: uid of both, tenant, figures by model.
+        self.moved_use: list[tuple[bytes, bytes, str, Models]] = []
         self.withdrawn: dict[Key, list[Key]] = {}
 
     def retracted_ids(self) -> list[UUID]:
@@ -242,9 +245,8 @@ class Groups(Family):
         group.errors += unit.errors
         cell = kin.cells.get(span_id)
         if cell is not None:
-            flow, tools = total(cell)
             kin.former.pop(span_id, None)
-            add_figures(group, span_id, flow, tools)
+            add_figures(group, span_id, *total(cell))
         enter_segment(group, unit, unit_key(kin.domain, span_id), span_id)
         self.touch(key, group)
         if unit.root == unit_key(kin.domain, span_id):
@@ -283,20 +285,42 @@ class Groups(Family):
         before, after, cell = self.group(old) if old else None, self.group(new), kin.cells.get(span_id)
         if before is None or before.counted == ZERO or after is None or cell is None:
             return
-        if span_id == METERED:
+        if span_id == METERED and before.flow != ZERO:
             return
-        share: Flow = tuple(map(min, total(cell)[0], before.counted))  # type: ignore[assignment]
+        flow, _, models = total(cell)
+        share: Flow = tuple(map(min, flow, before.counted))  # type: ignore[assignment]
+        if known := before.counted_models:
+            moved = told_more(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
+            share = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
+            before.counted_models = models_minus(known, moved)
+            after.counted_models = models_plus(after.counted_models, moved)
+            self.moved_use.append((before.uid, after.uid, before.tenant, moved))
+        before.told, after.told = minus(most_told(before), share), plus(most_told(after), share)
         before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
         self.groups.put(old, before)
         self.groups.put(new, after)
 
 
-def add_figures(group: Group, span_id: bytes, flow: Flow, tools: Tools) -> None:
+def pass_on_counted(groups: Groups, key: Key, heir_key: Key, heir: Group | None) -> None:
+    """What was counted of a task that is no more stays counted in the task that took over what it lost last."""
+    former = groups.group(key)
+    if former is None or former.counted == ZERO:
+        return
+    if heir is not None:
+        heir.told, heir.counted = plus(most_told(heir), most_told(former)), plus(heir.counted, former.counted)
+        heir.counted_models = models_plus(heir.counted_models, former.counted_models)
+        groups.touch(heir_key, heir)
+    groups.moved_use.append((former.uid, heir.uid if heir is not None else b"", former.tenant, former.counted_models))
+
+
+def add_figures(group: Group, span_id: bytes, flow: Flow, tools: Tools, models: Models) -> None:
     """Add a boundary's figures, or what they changed by, to its task; those of data points are kept apart."""
     if span_id == METERED:
         group.metered = plus(group.metered, flow)
+        group.metered_models = models_plus(group.metered_models, models)
     else:
         group.flow = plus(group.flow, flow)
+        group.models = models_plus(group.models, models)
         group.tools = tools_plus(group.tools, tools)
 
 

@@ -90,6 +90,25 @@ def _is_too_late(verb: Verb, task: Task) -> bool:
     return _has_ended(task)
 
 
+def possible(task: Task) -> tuple[Verb, ...]:
+    """Return what may be asked of a task as it is: it would stand, and something would come of it. Who may is another matter."""
+    muting = Verb.UNMUTE if task.is_muted else Verb.MUTE
+    if task.status in c.FINAL_STATUSES:
+        return (muting,) if _is_too_late(Verb.RETRY, task) else (Verb.RETRY, muting)
+    if _has_ended(task):
+        return (muting,)
+    found = [] if task.cancel_by else [Verb.CANCEL]
+    found.append(Verb.RESUME if task.paused_by or task.status == c.PAUSED else Verb.PAUSE)
+    return (*found, Verb.MESSAGE, muting)
+
+
+def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
+    """Return by what a question can be decided now; nothing where it cannot be any more."""
+    if row.state is not State.OPEN or is_over(row, now) or (task is not None and _has_ended(task)):
+        return ()
+    return (Verb.CHOOSE,) if row.options else (Verb.APPROVE, Verb.DENY)
+
+
 def decision_of(act: Intervention) -> str:
     """Return a decision in the agent's words: the option that was taken, else approve or deny."""
     return act.option if act.verb is Verb.CHOOSE else str(act.verb)

@@ -17,7 +17,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spanpost.domain.readings import Role
-from spanpost.fold.flow import NO_TOOLS, NOTHING, ZERO, Amount, Flow, Tools, minus, tools_minus
+from spanpost.fold.flow import (
+    NO_MODELS,
+    NO_OTHERS,
+    NO_TOOLS,
+    NOTHING,
+    ZERO,
+    Amount,
+    Flow,
+    Models,
+    Tools,
+    minus,
+    models_minus,
+    tools_minus,
+)
 from spanpost.fold.records import (
     DEPTH,
     Cell,
@@ -35,6 +48,10 @@ _TOOL = Role.TOOL
 
 #: The name of a tool call that is a part of the one above it, and counts for itself nowhere.
 SAME_CALL = "\0"
+#: A named tuple's own constructor is a Python function.
+_tuple = tuple.__new__
+#: Figures of nothing.
+_NO_FIGURES: tuple[Flow, Tools, Models] = (ZERO, NO_TOOLS, NO_MODELS)
 #: Spans that may carry one response id; more is no honest telemetry, and they count by themselves.
 CLAIMANT_CAP = 64
 
@@ -50,32 +67,54 @@ def hands(cell: Cell) -> Amount:
     A model call covers the calls within it. A copy that lost its response id to another span counts nothing and still
     covers those within, but not the holders of response ids: one of them may be the copy that won.
     """
-    role, own, below = cell.role, cell.own, cell.below or NOTHING
+    role, own = cell.role, cell.own
+    if cell.below is None and cell.wins:  # most cells: nothing lies below them
+        if role is _TOOL:
+            return _tuple(Amount, (ZERO, ZERO, ZERO, {cell.tool_name: (1, 1 if cell.failed else 0)}, "", NO_OTHERS))
+        if role is _LLM and own is not None:
+            plain, slotted = (ZERO, own) if cell.slot else (own, ZERO)
+            return _tuple(Amount, (plain, slotted, ZERO, NO_TOOLS, cell.model, NO_OTHERS))
+        return NOTHING
+    below = below_of(cell)
     if role is _TOOL:
         # A tool call inside one of the same name, or without a name, is the same call told by another layer.
         if not cell.wins:  # told by another span, too
             return below
         name, failed = cell.tool_name, cell.failed
         if not below.tools:
-            return Amount(ZERO, ZERO, below.calls, {name: (1, 1 if failed else 0)})
+            return Amount(ZERO, ZERO, below.calls, {name: (1, 1 if failed else 0)}, below.model, below.all_barred)
         tools = {n: t for n, t in below.tools.items() if n and n != name and n != SAME_CALL}
         inner = next((t[1] for n in (name, "", SAME_CALL) if (t := below.tools.get(n)) is not None and t[1]), 0)
         tools[name] = (1, 1 if failed or inner else 0)
-        return Amount(ZERO, ZERO, below.calls, tools)
+        return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
     if role is _LLM and own is not None:
         if not cell.wins:
-            return Amount(ZERO, below.slotted, below.barred, below.tools)
+            others = {m: (ZERO, s, b) for m, (_, s, b) in below.others.items()} if below.others else NO_OTHERS
+            return Amount(ZERO, below.slotted, below.barred, below.tools, below.model, others)
         if own[1] or own[3] or not (below.plain[0] or below.slotted[0]):
-            return Amount(ZERO, own, below.barred, below.tools) if cell.slot else Amount(own, ZERO, below.barred, below.tools)
+            barred, plain, slotted = below.barred, *((ZERO, own) if cell.slot else (own, ZERO))
+            if barred is ZERO or barred == ZERO:
+                return Amount(plain, slotted, ZERO, below.tools, cell.model, NO_OTHERS)
+            others = {m: (ZERO, ZERO, b) for m, (_, _, b) in below.others.items()} if below.others else NO_OTHERS
+            return Amount(ZERO, ZERO, barred, below.tools, below.model, others).plus(
+                Amount(plain, slotted, ZERO, NO_TOOLS, cell.model, NO_OTHERS)
+            )
     return below
 
 
-def total(cell: Cell) -> tuple[Flow, Tools]:
+def below_of(cell: Cell) -> Amount:
+    """Return what lies below a cell."""
+    below = cell.below
+    return NOTHING if below is None else _tuple(Amount, (*below, cell.model_below, cell.others))
+
+
+def total(cell: Cell) -> tuple[Flow, Tools, Models]:
     """Return the figures of the unit that this boundary cell heads."""
     # The top of a trace that is no box counts itself.
-    amount = (cell.below or NOTHING) if cell.is_box or cell.is_open_question else hands(cell)
+    amount = below_of(cell) if cell.is_box or cell.is_open_question else hands(cell)
     tools = amount.tools
-    return amount.calls, tools if SAME_CALL not in tools else {name: count for name, count in tools.items() if name != SAME_CALL}
+    tools = tools if SAME_CALL not in tools else {name: count for name, count in tools.items() if name != SAME_CALL}
+    return amount.calls, tools, amount.models
 
 
 class Kin:
@@ -87,7 +126,7 @@ class Kin:
         self.units = Shelf(work, Unit, domain + b"u")
         self._kids = Shelf(work, Kids, domain + b"k")
         #: Figures of boundaries that change, as the tasks that show them know them: of the time before.
-        self.former: dict[bytes, tuple[Flow, Tools]] = {}
+        self.former: dict[bytes, tuple[Flow, Tools, Models]] = {}
         #: Boundaries that changed: their tasks take in what they know when the batch closes.
         self.learned: dict[bytes, None] = {}
         #: Positions of the batch that are recorded, by the boundary under which they were met.
@@ -159,7 +198,8 @@ class Kin:
                 old = hands(cell)
             elif span_id not in self.former:
                 self.former[span_id] = total(cell)
-            cell.below = change if cell.below is None else cell.below.plus(change)
+            below = change if cell.below is None else below_of(cell).plus(change)
+            cell.below, cell.model_below, cell.others = below[:4], below[4], below[5]
             self.cells.put(span_id, cell)
             if old is None:
                 return
@@ -168,25 +208,25 @@ class Kin:
                 return
             span_id = cell.parent
 
-    def recast(self, span_id: bytes, cell: Cell, old: Amount, before: tuple[Flow, Tools] | None) -> None:
+    def recast(self, span_id: bytes, cell: Cell, old: Amount, before: tuple[Flow, Tools, Models] | None) -> None:
         """After a cell changed: carry the difference of what it passes up. `old` and `before` are of the time before."""
         self.cells.put(span_id, cell)
         is_boundary = cell.is_boundary
         if (is_boundary or before is not None) and span_id not in self.former:
-            self.former[span_id] = before or (ZERO, NO_TOOLS)
+            self.former[span_id] = before or _NO_FIGURES
         if cell.parent and not cell.is_cut:
             change = (NOTHING if is_boundary else hands(cell)).minus(old)
             if not change.is_nothing:
                 self.push(cell.parent, change)
 
-    def changes(self) -> Iterator[tuple[bytes, Flow, Tools]]:
+    def changes(self) -> Iterator[tuple[bytes, Flow, Tools, Models]]:
         """Yield the boundaries whose figures changed, and by what."""
-        for span_id, (flow, tools) in self.former.items():
+        for span_id, (flow, tools, models) in self.former.items():
             cell = self.cells.get(span_id)
-            now = total(cell) if cell is not None and cell.is_boundary else (ZERO, NO_TOOLS)
-            flow, tools = minus(now[0], flow), tools_minus(now[1], tools)
-            if flow is not ZERO or tools:
-                yield span_id, flow, tools
+            now = total(cell) if cell is not None and cell.is_boundary else _NO_FIGURES
+            flow, tools, models = minus(now[0], flow), tools_minus(now[1], tools), models_minus(now[2], models)
+            if flow is not ZERO or tools or models:
+                yield span_id, flow, tools, models
 
     # --- circles ----------------------------------------------------------------------------------------------------
 

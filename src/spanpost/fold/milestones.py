@@ -3,7 +3,8 @@
 Rules
 - A milestone is a step that changed, or progress that crossed 20, 40, 60, 80 or 100. Only what an agent said counts: steps that
   were made up from its tool calls do not, nor a session's prompts. Each is one once; the end of a task is none.
-- Where the agent told a checkpoint with it, that checkpoint is the milestone; else one is made.
+- Where the agent told a checkpoint with it, that checkpoint is the milestone; else one is made. When a run is first heard of, none is
+  made: its message shows where it is, and a live span may say already what its first checkpoints, a moment later, will tell.
 - Of one message (a root task in one place) they come at least `Route.every` apart. One that comes earlier is held, a newer takes
   its place, and what is held is told when its time has come. An end lets go of it: it says more.
 
@@ -30,18 +31,24 @@ EVERY = 20
 _PLACES = 32
 
 
-def reached(group: Group, task: Task, root: Key, segment: Segment) -> Checkpoint | None:
-    """Return the milestone that a task has reached and that was not told before, and remember it."""
+def reached(group: Group, task: Task, root: Key, segment: Segment, *, is_told: bool) -> Checkpoint | None:
+    """Return the milestone that a task has reached and that was not told before, and remember it.
+
+    `is_told`: its agent told a checkpoint just now.
+    """
     step = group.facts.value("step") if group.facts.latest else None
     if step is not None and step[1] is None and f"~{step[0]}" not in group.facts.maps.get("steps", {}):
         step = None  # known by a key of its own: a prompt, whose beginning a person knows
-    if step is None and task.progress is None:
-        return None
     place = f"{step[1] if step[1] is not None else ''}\0{step[0]}" if step is not None else ""
     band = _band(task.progress)
     known_root, known_band, known_place = group.milestone or ("", 0, "")
     if known_root != root.hex():
         known_band, known_place = 0, ""
+        if not is_told:
+            group.milestone = (root.hex(), 0, "")
+            return None
+    if step is None and task.progress is None:
+        return None
     at_ns = max(group.facts.at("step"), group.facts.at("progress"))
     is_new = band > known_band or (place != known_place and bool(place))
     group.milestone = (root.hex(), max(band, known_band), place or known_place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from spanpost.fold.facts import Facts
 from spanpost.fold.flow import ZERO
-from spanpost.fold.groups import Groups, add_figures
+from spanpost.fold.groups import Groups, add_figures, pass_on_counted
 from spanpost.fold.handover import pass_on_held
 from spanpost.fold.kin import total
 from spanpost.fold.records import Group, Unit, unit_key
@@ -19,11 +19,11 @@ from spanpost.fold.work import Key
 def gather(groups: Groups) -> None:
     """Have tasks take in what the batch taught their units, and what their figures changed by."""
     for kin in list(groups.kins.values()):
-        for span_id, flow, tools in kin.changes():
+        for span_id, flow, tools, models in kin.changes():
             unit = kin.units.get(span_id)
             group = groups.group(unit.group) if unit is not None and unit.group else None
             if unit is not None and group is not None:
-                add_figures(group, span_id, flow, tools)
+                add_figures(group, span_id, flow, tools, models)
                 groups.touch(unit.group, group)
         kin.former.clear()
         for span_id in {**kin.learned, **dict.fromkeys(kin.recorded)}:
@@ -53,7 +53,7 @@ def rebuild(groups: Groups) -> None:
             continue
         old_segments, had_box = group.segments, group.has_box
         group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, {}, {}, False
-        group.metered = ZERO
+        group.metered, group.models, group.metered_models = ZERO, {}, {}
         group.errors = 0
         units: list[tuple[bytes, bytes, Unit]] = []
         for domain, span_id in members.units:
@@ -90,6 +90,7 @@ def _drop(groups: Groups, key: Key, group: Group) -> None:
             groups.retracted.add(root)
     heir_key = groups.gone.get(key, b"")
     heir = groups.group(heir_key) if heir_key else None
+    pass_on_counted(groups, key, heir_key, heir)
     if heir is not None:
         for name, lane in group.lanes.items():
             known = heir.lanes.get(name)

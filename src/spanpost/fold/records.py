@@ -18,7 +18,7 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.readings import Role
 from spanpost.fold.facts import Ending, Facts
-from spanpost.fold.flow import ZERO, Amount, Flow
+from spanpost.fold.flow import NO_OTHERS, ZERO, Flow, Models, Others, Tools
 from spanpost.fold.work import Key
 
 #: How far up a walk goes. Deeper trees are cut: what lies deeper is its own.
@@ -105,7 +105,7 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     own: Flow | None = None
     wins: bool = True
     #: Sums of what lies below; None, as for most spans, when nothing does.
-    below: Amount | None = None
+    below: tuple[Flow, Flow, Flow, Tools] | None = None
     tool_name: str = ""
     failed: bool = False
     #: Checkpoint ids of errors told on this very span; taken back when the span turns out to be a box.
@@ -120,6 +120,10 @@ class Cell(msgspec.Struct, omit_defaults=True, array_like=True, gc=False):
     lent: int = 0
     #: The domain of the trace to which it links, if that is one trace and another.
     link: bytes = b""
+    #: The model of its own figures; the one of what lies below, and of that what is of others (`Amount`).
+    model: str = ""
+    model_below: str = ""
+    others: Others = NO_OTHERS
 
     @property
     def is_box(self) -> bool:
@@ -274,6 +278,9 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     before: tuple[int, int] | None = None
     #: What its data points tell: shown where `flow` knows nothing.
     metered: Flow = ZERO
+    #: Both by model; what is in none of them was summed by a version that did not tell models apart.
+    models: Models = {}
+    metered_models: Models = {}
     tools: dict[str, tuple[int, int]] = {}
     segments: dict[Key, Segment] = {}
     #: The task above, by key; of several segments the earliest that has one says it.
@@ -297,8 +304,11 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     held: list[Checkpoint] = []
     #: Told errors of parts.
     errors: int = 0
-    #: What was added to counters of the figures, and whether a timer runs for the rest.
+    #: What was counted of the figures, the same by model, and whether a timer runs for the rest.
     counted: Flow = ZERO
+    counted_models: Models = {}
+    #: The most that counters were told: they cannot take back, and what was too high once is not added again.
+    told: Flow = ZERO
     is_counting: bool = False
     is_failed: bool = False
     is_over: bool = False

@@ -80,6 +80,9 @@ def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals:
         "approvals": [_approval(one) for one in task.approvals],
         "error": _failure(task.error),
         "session_id": task.session_id,
+        "retry_of": task.retry_of,
+        "caused_by": task.caused_by,
+        "order_id": task.order_id,
         "totals": None if totals is None else _totals(totals),
     }
     if explained is not None:

@@ -19,7 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -34,7 +34,7 @@ from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.likeness import likeness
 from spanpost.fold.matching import Match, Severity, severity_of
 
-__all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "chosen", "is_paced", "letters"]
+__all__ = ["Match", "Route", "Routes", "Severity", "Verbosity", "came_by", "chosen", "is_paced", "letters"]
 
 
 class Verbosity(StrEnum):
@@ -84,6 +84,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     shows_content: bool = True
     #: Nothing leaves: what would be sent is written down.
     is_dry: bool = False
+    #: What we say is said in it: a code of `spanpost.tongues`; empty: as the sink has it.
+    language: str = ""
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +196,12 @@ def chosen(task: Task, routes: Routes, *, sink: str = "") -> Iterator[Route]:
                 yield route
         if not found:
             yield Route(sink=name)
+
+
+def came_by(routes: Sequence[Route], address: str, task: Task) -> Route | None:
+    """Return the route by which a letter came: of those to its address the first that takes its task."""
+    same = [route for route in routes if route.address == address]
+    return next((route for route in same if route.match.takes(task)), same[0] if same else None)
 
 
 def places(task: Task, routes: Routes) -> list[str]:

@@ -20,6 +20,8 @@ from spanpost.fold.work import Key, Shelf
 _LLM, _TOOL = Role.LLM, Role.TOOL
 _STARTED = Part.STARTED
 
+#: Characters kept of a model's name.
+MODEL_CAP = 200
 #: A span's copies are ranked by this: end time, number of attributes, hash.
 Rank = tuple[int, int, bytes]
 
@@ -56,6 +58,7 @@ class Spans:
         cell.tool_name = (SAME_CALL if r.is_same_call else r.tool_name or "") if role is _TOOL else ""
         cell.failed = r.failure is not None and not r.is_interrupt
         cell.own = of_call(r.usage) if role is _LLM else None
+        cell.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
         if (r.is_metered or r.is_same_call) and cell.own is not None:
             cell.own = (0, *cell.own[1:])  # how many calls it was, nobody knows; or another span counts the call
         cell.lent = 0

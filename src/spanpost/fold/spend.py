@@ -1,7 +1,7 @@
 """Budgets of money and tokens: who spends from which, and when that is warned of.
 
 Rules. What a task's calls used is spent once it has settled, by those that the task names then, in the period of the ledger's
-clock. A budget is kept for each tenant by itself, and within it for each value of what `per` names; a task that does not name it
+clock. A budget that is newly set begins with what was used in that period before. It is kept for each tenant by itself, and within it for each value of what `per` names; a task that does not name it
 spends from none. A share is warned of when it is passed, once in a period: what was corrected downwards and is passed again is
 not told again. Where a limit is raised, what is below its shares may be warned of anew.
 """
@@ -67,6 +67,19 @@ class SpendBudget(msgspec.Struct, frozen=True, kw_only=True):
         return self.match.kept | {name for name in self.per if name not in FIELDS}
 
 
+def asked_of(budget: SpendBudget) -> frozenset[str]:
+    """Return the attributes of a task that decide whether it spends of a budget, and for whom."""
+    match = budget.match
+    fields = {
+        "agent.name": match.agent,
+        "agent.topic": match.topic,
+        "deployment.environment.name": match.environment,
+        "service.name": match.service,
+        "agent.repo": match.repo,
+    }
+    return frozenset(budget.per) | {name for name, _ in match.attributes} | {name for name, wanted in fields.items() if wanted}
+
+
 def scope_of(budget: SpendBudget, task: Task) -> tuple[tuple[str, str], ...] | None:
     """Return whom the task's part of a budget is kept for; None where the task spends nothing of it."""
     if not budget.match.takes(task):
@@ -128,6 +141,27 @@ def opened(budget: SpendBudget, tenant: str, scope: tuple[tuple[str, str], ...],
     )
 
 
+def begun(budget: SpendBudget, used: Iterable[Growth], now: datetime) -> list[Spent]:
+    """Return what was spent of a budget in its period of now before it was set: nothing of that is warned of by itself."""
+    found: dict[SpentKey, Spent] = {}
+    for growth in used:
+        scope = scope_of(budget, growth.task)
+        if scope is not None:
+            new = opened(budget, growth.task.tenant, scope, now)
+            found[key_of(new)] = _sum(found.get(key_of(new), new), [growth])
+    return list(found.values())
+
+
+def _sum(spent: Spent, growths: Sequence[Growth]) -> Spent:
+    return msgspec.structs.replace(
+        spent,
+        cost_usd=max(spent.cost_usd + sum((g.cost_usd for g in growths), Decimal(0)), Decimal(0)),
+        tokens=max(spent.tokens + sum(g.tokens for g in growths), 0),
+        calls=max(spent.calls + sum(g.calls for g in growths), 0),
+        unpriced=max(spent.unpriced + sum(g.unpriced for g in growths), 0),
+    )
+
+
 def grown(spent: Spent, budget: SpendBudget, growths: Iterable[Growth], now: datetime) -> tuple[Spent, Observation | None]:
     """Return what is spent now, and the record of the highest share that was passed by it, if one was."""
     growths = list(growths)
@@ -135,13 +169,7 @@ def grown(spent: Spent, budget: SpendBudget, growths: Iterable[Growth], now: dat
         spent = msgspec.structs.replace(spent, limit_usd=budget.limit_usd, limit_tokens=budget.limit_tokens)
         passed = [share for share in budget.warn_at if share <= min(spent.share, spent.warned)]
         spent = msgspec.structs.replace(spent, warned=max(passed, default=0.0))
-    after = msgspec.structs.replace(
-        spent,
-        cost_usd=max(spent.cost_usd + sum((g.cost_usd for g in growths), Decimal(0)), Decimal(0)),
-        tokens=max(spent.tokens + sum(g.tokens for g in growths), 0),
-        calls=max(spent.calls + sum(g.calls for g in growths), 0),
-        unpriced=max(spent.unpriced + sum(g.unpriced for g in growths), 0),
-    )
+    after = _sum(spent, growths)
     share = after.share
     passed = [level for level in budget.warn_at if spent.warned < level <= share]
     if not passed:

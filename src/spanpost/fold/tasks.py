@@ -23,7 +23,6 @@ Theory. Every input is a merged fact, so the status is a function of what is kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -36,7 +35,8 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.context import window_of
 from spanpost.fold.deeds import last, last_by
 from spanpost.fold.facts import Ending, Fact, Facts
-from spanpost.fold.flow import dollars, shown_usage
+from spanpost.fold.figures import figures, unpriced
+from spanpost.fold.flow import as_usage
 from spanpost.fold.ids import uuid_of
 from spanpost.fold.limits import is_near, limits
 from spanpost.fold.moments import moment
@@ -246,13 +246,13 @@ def as_task(
     facts, maps = group.facts, group.facts.maps
     known: Callable[[str], Any] = {name: fact[3] for name, fact in facts.latest.items()}.get
     segment = newest_segment(group) or Segment()
-    usage = shown_usage(group.flow, group.metered)
+    whole = figures(group)
+    usage = as_usage(whole)
     aggregate = known("aggregate")
     is_aggregate = usage.input is None and usage.output is None and aggregate is not None and group.flow[0] == 0
     window = use.window
     if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
         aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
-    whole_cost = said_cost(group) if maps else None
     steps = _steps(facts) if maps else ()
     step = known("step") or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
@@ -310,11 +310,8 @@ def as_task(
         cache_read_tokens=usage.cache_read,
         cache_write_tokens=usage.cache_write,
         reasoning_tokens=usage.reasoning,
-        cost_usd=whole_cost if whole_cost is not None else usage.cost_usd,
-        # What data points tell is of all calls.
-        unpriced_calls=0
-        if whole_cost is not None or (not group.flow[11] and usage.cost_usd is not None)
-        else group.flow[0] - group.flow[11],
+        cost_usd=usage.cost_usd,
+        unpriced_calls=unpriced(whole),
         context_used_tokens=use.used,
         context_window_tokens=window.tokens if window is not None else None,
         context_window_source=window.source if window is not None else "",
@@ -340,20 +337,6 @@ def as_task(
         attributes=_by_name(maps.get("attributes")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
     )
-
-
-def said_cost(group: Group) -> Decimal | None:
-    """Return what the agent says that its runs cost, if it says it of each of them (of the box itself, or of the only one that speaks)."""
-    said = group.facts.maps.get("costs")
-    if not said:
-        return None
-    each = [said.get(f"{s.trace_id.hex()}{s.span_id.hex()}") for s in runs(group).values()]
-    found = [fact for fact in each if fact is not None]
-    if len(found) < len(each):
-        if len(each) > 1 or len(said) > 1:
-            return None
-        found = list(said.values())
-    return dollars(sum(fact[3] for fact in found))
 
 
 def _by_name(entries: Mapping[str, Fact] | None) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
     if kind is Kind.CHECKPOINT:
         status = r.status or c.WORKING
         text = r.message or r.action or r.step_name or o.name
+        ref = r.act.verb if r.act is not None else ""
     elif kind is Kind.ARTIFACT and r.artifact is not None:
         text, ref = r.artifact.name, r.artifact.uri
     elif kind is Kind.ERROR and r.failure is not None:

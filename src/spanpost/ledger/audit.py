@@ -74,6 +74,11 @@ _NO_LINKS = jsonb(b"[]")
 _NOTHING_MORE = _EMPTY + _NO_LINKS + NULL + _EMPTY
 
 
+def _laid_out(item: tuple[str, Any]) -> tuple[int, str]:
+    """Return by what jsonb sorts the members of an object: the length of the name, and the name."""
+    return len(item[0]), item[0]
+
+
 def events(
     placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
 ) -> list[tuple[tuple[int, bytes, bytes], bytes]]:
@@ -130,7 +135,9 @@ def _events(
         sent_by = origins.get(id(o.origin))
         if sent_by is None:
             scope = f"{o.origin.scope} {o.origin.scope_version}".strip()
-            sent_by = origins[id(o.origin)] = (o.origin, jsonb(_json(o.origin.resource)) + text(scope))
+            # In the order in which the server lays them out: it finds them sorted, row by row.
+            resource = dict(sorted(o.origin.resource.items(), key=_laid_out))
+            sent_by = origins[id(o.origin)] = (o.origin, jsonb(_json(resource)) + text(scope))
         shown = places.get(id(place))
         if shown is None:
             task_uid, unit = place

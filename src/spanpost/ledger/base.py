@@ -32,10 +32,12 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
-from spanpost.domain.spend import Limits, Spent
+from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
+from spanpost.fold.curve import Point
 from spanpost.fold.paces import Bucket, Closed
+from spanpost.ledger.installing import Installations
 
 __all__ = [
     "Alerted",
@@ -162,6 +164,14 @@ class Alerted(msgspec.Struct, frozen=True, kw_only=True):
 Hears: TypeAlias = Callable[[bytes], None]
 
 
+class Curves(Protocol):
+    """**Protocol:** tells how full contexts were. It raises `LedgerUnavailable`."""
+
+    async def of(self, task_uid: UUID) -> list[Point]:
+        """Return how full a task's context was, oldest first; of many calls the newest."""
+        ...
+
+
 class Browses(Protocol):
     """**Protocol:** answers those who look: pages by key, timelines, sums, the stream of checkpoints. It raises `LedgerUnavailable`."""
 
@@ -222,8 +232,18 @@ class Ledger(Protocol):
     lease: timedelta
 
     @property
+    def curves(self) -> Curves:
+        """How full contexts were."""
+        ...
+
+    @property
     def browse(self) -> Browses:
         """What it answers those who look."""
+        ...
+
+    @property
+    def installations(self) -> Installations:
+        """The apps that people installed in workspaces."""
         ...
 
     async def open(self) -> None:
@@ -358,6 +378,10 @@ class Ledger(Protocol):
         ...
 
     # --- budgets of money and tokens --------------------------------------------------------------------------------------
+
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return what a task's calls came to that have settled, by the model that each names."""
+        ...
 
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from, as it stands: what calls that have settled came to."""

@@ -280,6 +280,10 @@ def _conditions(asked: TaskFilter) -> tuple[list[str], list[Any]]:
         where.append("t.parent_uid IS NULL")
     if asked.parent is not None:
         add("t.parent_uid = ?", asked.parent)
+    if asked.follows:
+        add("(t.retry_of = ANY(?::text[]) OR t.caused_by = ANY(?::text[]))", list(asked.follows))
+    if asked.order:
+        add("t.order_id = ?", asked.order)
     if not asked.shows_all:
         where.append("t.announced")
     if asked.q:

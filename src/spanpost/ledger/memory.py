@@ -24,7 +24,7 @@ from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.readings import Role
 from spanpost.domain.records import UNFOLDABLE, Recorded
-from spanpost.domain.spend import Limits, Spent
+from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -50,8 +50,10 @@ from spanpost.ledger.base import (
 )
 from spanpost.ledger.memory_alerts import Alerts
 from spanpost.ledger.memory_browse import Browse
+from spanpost.ledger.memory_curves import Curves
 from spanpost.ledger.memory_fleet import open_approvals, open_tasks
 from spanpost.ledger.memory_hearing import Hearing
+from spanpost.ledger.memory_installations import Installations
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_orders import Orders
 from spanpost.ledger.memory_people import People
@@ -138,6 +140,8 @@ class MemoryLedger:
         self._spend = MemorySpend(clock)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(self, self._people, clock)
+        self.curves = Curves(self)
+        self.installations = Installations(clock)
         self._alerts = Alerts(self, clock)
         self._events = 0
         self._lock = asyncio.Lock()
@@ -201,6 +205,7 @@ class MemoryLedger:
         recorded.repeats = len(batch) - len(new)
         recorded.passed_over = len(new) - len(folded.recorded)
         self._events += recorded.events
+        self.curves.keep(new)
         self._records.touch(sorted(walk.domains(new)))
         if self._keep is not None and len(self._records.domains) > self._keep * 5 // 4:
             forgotten = self._let_go(self._keep)
@@ -211,7 +216,8 @@ class MemoryLedger:
 
     def _spend_of(self, recorded: Recorded, folded: Folded) -> Recorded:
         """Add what was spent to its budgets, and record which shares were passed by it."""
-        passed = self._spend.keep(folded.growths, self.rules.budgets) if folded.growths else []
+        passed = self._spend.keep(folded.growths, self.rules.budgets, self._tasks) if folded.growths else []
+        self._spend.keep_use(folded.used)
         return recorded.plus(self._record_now(passed)) if passed else recorded
 
     def _let_go(self, keep: int) -> int:
@@ -229,12 +235,14 @@ class MemoryLedger:
         dropped = {uid: task for uid, task in self._tasks.items() if not gone.isdisjoint(_domains_of(task))}
         for uid in dropped:
             del self._tasks[uid]
+        self._spend.forget(dropped)
         self._heirs = {uid: heir for uid, heir in self._heirs.items() if heir in self._tasks}
         self._checkpoints = {id: c for id, c in self._checkpoints.items() if c.task_uid not in dropped}
         self._ends = {id: at for id, at in self._ends.items() if id in self._checkpoints}
         for key in [key for key in self._timers if key[:16] in gone or (key[16:] == b"t" and UUID(bytes=key[:16]) in dropped)]:
             del self._timers[key]
         self.browse.forget()
+        self.curves.forget(gone)
         self._letters.forget(dropped.keys())
         self._people.forget(dropped.keys())
         self._hearing.forget(dropped.keys())
@@ -387,11 +395,21 @@ class MemoryLedger:
                 cell = self._records.by_key.get(key) if key[16:17] == b"c" else None
                 if not isinstance(cell, Cell) or cell.state != STARTED or cell.role not in (Role.LLM, Role.TOOL):
                     continue
-                if cell.rank[0] > since_ns and self._owner(domain, key[17:]) in uids:
+                if cell.rank[0] > since_ns and self.owner(domain, key[17:]) in uids:
                     return True
         return False
 
-    def _owner(self, domain: bytes, span_id: bytes) -> bytes:
+    def domains_of(self, task: Task) -> set[bytes]:
+        """Return the domains of the traces in which a task ran."""
+        found = {domain_of(task.tenant, task.trace_id)}
+        for domain in _domains_of(task):
+            for key in self._records.domains.get(domain, ()):
+                group = self._records.by_key.get(key) if key[16:17] == b"g" else None
+                if isinstance(group, Group) and group.uid == task.uid.bytes:
+                    found |= {root[:16] for root in group.segments}
+        return found
+
+    def owner(self, domain: bytes, span_id: bytes) -> bytes:
         """Return the uid of the task that a span belongs to, empty where there is none."""
         records = self._records.by_key
         for _ in range(DEPTH):
@@ -418,7 +436,11 @@ class MemoryLedger:
 
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from."""
-        return self._spend.allowance(self.rules.budgets, task)
+        return self._spend.allowance(self.rules.budgets, task, self._tasks)
+
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return what a task's calls came to that have settled, by model."""
+        return self._spend.usage(task_uid)
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent of budgets."""

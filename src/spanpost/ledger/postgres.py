@@ -28,7 +28,7 @@ from spanpost.domain.fleet import Fleet
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.outcomes import Outcome
 from spanpost.domain.records import UNFOLDABLE, Recorded
-from spanpost.domain.spend import Limits, Spent
+from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
@@ -50,12 +50,14 @@ from spanpost.ledger import (
     rows,
     spend,
     transactions,
+    usage,
 )
 from spanpost.ledger.alerting import Alerts
 from spanpost.ledger.base import BudgetRow, Budgets, DeliveryRow, TaskQuery, unlimited
 from spanpost.ledger.browse import Browse
 from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
+from spanpost.ledger.installations import Installations
 from spanpost.ledger.kin import Records
 from spanpost.ledger.locks import FINE, lock, try_lock
 from spanpost.ledger.people import People
@@ -122,10 +124,12 @@ class PostgresLedger(People, Alerts):
         self._jitter = jitter
         self._months_due = 0.0
         self._has_turn = False
+        self._begun: usage.Begun = set()
         self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
         self.curves = Curves(lambda work: self._run(work))
+        self.installations = Installations(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -372,7 +376,7 @@ class PostgresLedger(People, Alerts):
         """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
 
         `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
-        other traces were pruned.
+        other traces were pruned, or a checkpoint that somebody else tells at this moment.
         """
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
         records = Records()
@@ -388,7 +392,8 @@ class PostgresLedger(People, Alerts):
             await records.fetch(connection, wanted)
             wanted = walk.trail(records.loaded, records.whole, new)
         folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
-        recorded = await self._write(connection, records, new, folded, now)
+        is_first = touched is not None and not asks_all
+        recorded = await self._write(connection, records, new, folded, now, is_first=is_first)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
         return await self._spend(connection, recorded, folded, locked, now)
@@ -398,7 +403,10 @@ class PostgresLedger(People, Alerts):
 
         The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
         """
-        passed = await spend.keep(connection, folded.growths, self.rules.budgets, now) if folded.growths else []
+        growths, budgets = folded.growths, self.rules.budgets
+        passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
+        if folded.used:
+            await usage.keep(connection, folded.used)
         if not passed:
             return recorded
         return recorded.plus(await self._take_locked(connection, walk.prepare(passed), locked, now, asks_all=False))
@@ -427,17 +435,22 @@ class PostgresLedger(People, Alerts):
                 for key in missing.keys:
                     await records.fetch_around(connection, key)
 
-    async def _write(self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime) -> Recorded:
+    async def _write(
+        self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime, *, is_first: bool = False
+    ) -> Recorded:
         if folded.moves:
             await rows.write_moves(connection, folded.moves)
-        parts: Counter[str] = Counter()
+        parts: dict[str, int] = {}
         if folded.recorded:
             await audit.write_events(connection, placed, folded.recorded, now)
-            parts.update(placed[i].source.part.name.lower() for i in folded.recorded)
+            met = Counter([placed[i].source.part for i in folded.recorded])
+            parts = {part.name.lower(): count for part, count in met.items()}
         await records.save(connection)
         if folded.gone:
             await rows.write_gone(connection, folded.gone)
-        new = await rows.write_checkpoints(connection, folded) if folded.checkpoints or folded.retracted else set()
+        new: set[UUID] = set()
+        if folded.checkpoints or folded.retracted:
+            new = await rows.write_checkpoints(connection, folded, is_first=is_first)
         if folded.tasks:
             await rows.write_tasks(
                 connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
@@ -464,7 +477,7 @@ class PostgresLedger(People, Alerts):
         count += await orders.on_end(connection, folded, self.rules.launches, now)
         return Recorded(
             events=sum(parts.values()),
-            parts=dict(parts),
+            parts=parts,
             tasks=folded.tasks,
             started=folded.started,
             ended=folded.ended,
@@ -614,9 +627,13 @@ class PostgresLedger(People, Alerts):
 
         return await self._run(work)
 
+    async def usage(self, task_uid: UUID) -> list[Used]:
+        """Return what a task's calls came to that have settled, by model."""
+        return await self._run(lambda c: usage.of(c, task_uid))
+
     async def allowance(self, task: Task) -> list[Spent]:
         """Return each budget that a task spends from."""
-        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task)) if self.rules.budgets else []
+        return await self._run(lambda c: spend.allowance(c, self.rules.budgets, task, self._begun)) if self.rules.budgets else []
 
     async def spending(self, tenant: str | None = None, limit: int = 1000) -> list[Spent]:
         """List what is spent of budgets."""

@@ -20,6 +20,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import spend
 from spanpost.fold.quota import of_account
 from spanpost.fold.spend import SpendBudget, SpentKey, key_of
+from spanpost.ledger import usage
 from spanpost.ledger.rows import json_text, tidy
 
 _COLUMNS = (
@@ -56,28 +57,50 @@ SELECT tenant, account, provider, model, kind, day, count::int FROM provider_lim
 WHERE ($1::text IS NULL OR tenant = $1) ORDER BY last_at DESC LIMIT $2"""
 
 
-async def keep(connection: Any, growths: Sequence[Growth], budgets: Sequence[SpendBudget], now: datetime) -> list[Observation]:
-    """Add what was spent; return the records of shares that were passed by it."""
+async def keep(
+    connection: Any, growths: Sequence[Growth], budgets: Sequence[SpendBudget], now: datetime, begun: usage.Begun
+) -> list[Observation]:
+    """Add what was spent; return the records of shares that were passed by it.
+
+    To be called before `usage.keep` of the same growths.
+    """
     drawn = spend.drawn(budgets, [msgspec.structs.replace(g, task=tidy(g.task)) for g in growths], now)
     if not drawn:
         return []
+    await _begin(connection, [(budget, key[3]) for key, (budget, _) in drawn.items()], now, begun)
     ends = [spend.period_of(budget, now)[1] for budget, _ in drawn.values()]
     await connection.execute(_OPEN, *_columns(drawn), ends)
     known = {key_of(spent): spent for spent in map(_spent, await connection.fetch(f"{_OF} FOR UPDATE OF s", *_columns(drawn)))}
     passed, rows = [], []
     for key, (budget, growth) in drawn.items():
         spent, record = spend.grown(known[key], budget, growth, now)
-        counted = (spent.cost_usd, spent.tokens, spent.calls, spent.unpriced)
-        rows.append((*key[:2], _scope(key), key[3], *counted, spent.limit_usd, spent.limit_tokens, spent.warned))
+        rows.append(_row(spent))
         if record is not None:
             passed.append(record)
     await connection.executemany(_WRITE, rows)
     return passed
 
 
-async def allowance(connection: Any, budgets: Sequence[SpendBudget], task: Task) -> list[Spent]:
+async def _begin(connection: Any, budgets: Sequence[tuple[SpendBudget, datetime]], now: datetime, begun: usage.Begun) -> None:
+    """Write what was spent before of budgets that are newly set."""
+    for budget, growths in await usage.begin(connection, budgets, begun):
+        rows = sorted(spend.begun(budget, growths, now), key=key_of)
+        if rows:
+            await connection.execute(_OPEN, *_columns(map(key_of, rows)), [row.ends_at for row in rows])
+            await connection.executemany(_WRITE, list(map(_row, rows)))
+
+
+def _row(spent: Spent) -> tuple[Any, ...]:
+    counted = (spent.cost_usd, spent.tokens, spent.calls, spent.unpriced)
+    key = key_of(spent)
+    return (*key[:2], _scope(key), key[3], *counted, spent.limit_usd, spent.limit_tokens, spent.warned)
+
+
+async def allowance(connection: Any, budgets: Sequence[SpendBudget], task: Task, begun: usage.Begun) -> list[Spent]:
     """Return each budget that a task spends from, as it stands."""
     now = await connection.fetchval("SELECT clock_timestamp()")
+    asked = [budget for budget in budgets if spend.scope_of(budget, task) is not None]
+    await _begin(connection, [(budget, spend.period_of(budget, now)[0]) for budget in asked], now, begun)
     fresh = spend.standing(budgets, {}, task, now)
     rows = await connection.fetch(_OF, *_columns(map(key_of, fresh))) if fresh else []
     return spend.standing(budgets, {key_of(spent): spent for spent in map(_spent, rows)}, task, now)

@@ -7,6 +7,7 @@ come from agents and are kept in bounds by `series`. What counts for one task br
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
@@ -273,17 +274,30 @@ class Metrics:
             self.task_duration.of(task.agent_name, status).observe(seconds, _exemplar(task))
 
     def _time(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None:
+        children: dict[tuple[Any, ...], Histogram] = {}
+        lasted: dict[Histogram, list[tuple[float, bytes]]] = {}
         for span in recorded.timed:
-            task = tasks.get(span.task_uid)
-            agent, outcome = (task.agent_name if task is not None else None), "error" if span.has_failed else "ok"
-            match span.role:
-                case Role.LLM:
-                    child = self.model_call_duration.of(agent, span.model, outcome)
-                case Role.TOOL:
-                    child = self.tool_call_duration.of(agent, outcome)
-                case _:
-                    child = self.step_duration.of(agent)
-            child.observe(span.seconds, _trace(span.trace_id))
+            key = (span.task_uid, span.role, span.model, span.has_failed)
+            child = children.get(key)
+            if child is None:
+                task = tasks.get(span.task_uid)
+                agent, outcome = (task.agent_name if task is not None else None), "error" if span.has_failed else "ok"
+                match span.role:
+                    case Role.LLM:
+                        child = self.model_call_duration.of(agent, span.model, outcome)
+                    case Role.TOOL:
+                        child = self.tool_call_duration.of(agent, outcome)
+                    case _:
+                        child = self.step_duration.of(agent)
+                children[key] = child
+                lasted.setdefault(child, [])
+            lasted[child].append((span.seconds, span.trace_id))
+        for child, spans in lasted.items():
+            # A bucket keeps the exemplar that it was given last: of those before it none is made.
+            last = {bisect_left(CALLS, seconds): i for i, (seconds, _) in enumerate(spans)}
+            newest = set(last.values())
+            for i, (seconds, trace_id) in enumerate(spans):
+                child.observe(seconds, _trace(trace_id) if i in newest else None)
         for answer in recorded.waited:
             task = tasks.get(answer.task_uid)
             self.approval_wait.of(task.agent_name if task is not None else None).observe(answer.seconds, _trace(answer.trace_id))

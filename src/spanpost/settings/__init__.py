@@ -39,6 +39,7 @@ from spanpost.settings.room import Room as Room
 from spanpost.settings.routes import NewsSettings as NewsSettings
 from spanpost.settings.routes import RouteSettings as RouteSettings
 from spanpost.settings.silence import SilenceSettings as SilenceSettings
+from spanpost.settings.slack_oauth import SlackOauthSettings as SlackOauthSettings
 from spanpost.settings.sources import CONFIG_FILE as CONFIG_FILE
 from spanpost.settings.sources import CONFIG_VARIABLE as CONFIG_VARIABLE
 from spanpost.settings.sources import config_path as config_path

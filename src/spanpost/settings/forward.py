@@ -6,11 +6,11 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.settings.room import Duration, Room
+from spanpost.urls import split
 
 #: A header's name, as HTTP and gRPC both take it.
 _HEADER: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -46,11 +46,8 @@ class ForwardSettings(Room):
     @field_validator("endpoint")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-        except ValueError as error:
-            raise ValueError(f"is no address ({error}); write http://host:4318") from None
+        parts = split(value)
+        has_host = bool(parts.hostname) and parts.port != 0
         if parts.username or parts.password:
             raise ValueError("must not hold a user or password; give a token or headers")
         if not (parts.scheme in ("http", "https") and has_host) and not (parts.scheme == "unix" and parts.path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import socket
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from spanpost.domain.errors import ConfigError
 from spanpost.settings.room import Room
+from spanpost.urls import is_loopback
 
 _MIB = 1024 * 1024
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -133,11 +133,3 @@ class GatewaySettings(Room):
                 'for. Set gateway.tokens (`spanpost token new` makes one), or gateway.client_ca, or host = "127.0.0.1"; '
                 "`allow_insecure = true` lets anybody write"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is of this machine alone. A name is believed to be when it is ``localhost``."""
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return host.lower() in ("localhost", "localhost.localdomain")

@@ -29,6 +29,7 @@ from spanpost.settings.results import ResultsSettings
 from spanpost.settings.room import Room
 from spanpost.settings.routes import NewsSettings, RouteSettings
 from spanpost.settings.silence import SilenceSettings
+from spanpost.settings.slack_oauth import SlackOauthSettings
 from spanpost.settings.sources import CONFIG_VARIABLE, DatabaseUrl, Toml
 from spanpost.settings.spend import SpendSettings
 from spanpost.sinks import registry
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings | None = None
     desk: DeskSettings | None = None
     oidc: OidcSettings | None = None
+    slack_oauth: SlackOauthSettings | None = None
     api: ApiSettings = Field(default_factory=lambda: ApiSettings())
     metrics: MetricsSettings | None = None
     routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")

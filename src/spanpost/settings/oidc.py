@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.settings.desk import ApiRole, Word
-from spanpost.settings.gateway import is_loopback
 from spanpost.settings.room import Duration, Room
+from spanpost.urls import http_url
 
 
 class OidcSettings(Room):
@@ -43,17 +42,7 @@ class OidcSettings(Room):
     @field_validator("issuer", "public_url")
     @classmethod
     def _are_urls(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            host = parts.hostname or ""
-            _ = parts.port
-        except ValueError:
-            raise ValueError("is no address; write it as https://login.example.com") from None
-        if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
-            raise ValueError("is no address; write it as https://login.example.com")
-        if parts.scheme == "http" and not is_loopback(host):
-            raise ValueError("must be https beyond this machine")
-        return value.rstrip("/")
+        return http_url(value, is_bare=True, is_secure=True)
 
     @model_validator(mode="after")
     def _has_a_secret(self) -> OidcSettings:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from spanpost.settings.room import Duration, Room
 from spanpost.sinks.fields import FIELDS
+from spanpost.urls import http_url
 
 
 class QuerySettings(Room):
@@ -47,15 +47,7 @@ class ResultsSettings(Room):
     @field_validator("url")
     @classmethod
     def _leads_somewhere(cls, value: str) -> str:
-        if not value:
-            return value
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise ValueError("must begin with http:// or https://, name a host, and hold no user")
-        return value
+        return http_url(value) if value else value
 
     @model_validator(mode="after")
     def _has_somebody_to_ask(self) -> ResultsSettings:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field
 
 from spanpost.settings.room import Duration, Room
+from spanpost.tongues import Language
 
 
 def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -76,6 +77,11 @@ class RouteSettings(Room):
     content: bool | None = Field(
         default=None,
         description="Show what people and models said: prompts, and tool arguments as questions have them in their details. Not given: "
+        "as the sink's own settings say.",
+    )
+    language: Language | None = Field(
+        default=None,
+        description="What spanpost itself says is said in it: `en` (English) or `ko` (Korean). Agents' own words stay as they are. Not given: "
         "as the sink's own settings say.",
     )
     dry_run: bool = Field(default=False, description="Send nothing: what would be is written down, as without a token.")

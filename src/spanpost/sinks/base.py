@@ -74,6 +74,31 @@ class Restarts(Protocol):
         ...
 
 
+class Tokens(Protocol):
+    """**Protocol:** tokens of workspaces in which somebody installed the app; `spanpost.workspaces.Workspaces` is it."""
+
+    async def token(self, team: str, *, refused: str = "") -> str:
+        """Return the token for a workspace; not `refused`, if there is another. Raises `NoToken`, and `LedgerUnavailable`."""
+        ...
+
+
+class NoToken(Exception):
+    """There is none for that workspace. The text says why; `cure` what a person does about it."""
+
+    def __init__(self, why: str, cure: str) -> None:
+        super().__init__(why)
+        self.cure = cure
+
+
+@runtime_checkable
+class Installs(Protocol):
+    """**Protocol:** a sink that posts where somebody installed its app. Optional."""
+
+    def installed(self, tokens: Tokens) -> None:
+        """Hear whom to ask for tokens. Called once, before the first delivery, where apps can be installed."""
+        ...
+
+
 class Answers(Protocol):
     """**Protocol:** figures of a task that has ended; `spanpost.sinks.results.Figures` is it."""
 

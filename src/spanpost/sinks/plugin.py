@@ -24,6 +24,8 @@ class RouteDefaults:
     fallback: str = ""
     shows_content: bool = True
     is_dry: bool = False
+    #: A code of `spanpost.tongues`, where the sink speaks several languages.
+    language: str = ""
 
 
 class SinkSettings(PluginSettings):
@@ -46,6 +48,10 @@ class SinkSettings(PluginSettings):
     def route_defaults(self) -> RouteDefaults:
         """Return what holds where a route does not say it."""
         return RouteDefaults()
+
+    def tenant_of(self, address: str) -> str | None:
+        """Return whose tasks alone may be told at an address; None: anybody's. Raises ValueError for one that routes may not name."""
+        return None
 
 
 S = TypeVar("S", bound=SinkSettings)

@@ -15,6 +15,8 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import MERGED, Task
 from spanpost.domain.totals import together
 from spanpost.fold.redact import ELLIPSIS, line, link
+from spanpost.tongues import ENGLISH, Tongue
+from spanpost.tongues.retold import retold, said_anew
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -26,20 +28,18 @@ class Look(msgspec.Struct, frozen=True):
     colour: str
 
 
-#: ``docs/reference/conventions.md``, the nine statuses.
-LOOKS: dict[str, Look] = {
-    "starting": Look("🚀", "starting", "blue"),
-    "working": Look("⚙️", "working", "green"),
-    "waiting": Look("✋", "waiting for a person", "yellow"),
-    "paused": Look("⏸️", "paused", "grey"),
-    "stalled": Look("🐢", "stalled", "yellow"),
-    "context_warning": Look("⚠️", "context filling", "yellow"),
-    "error": Look("❌", "failed", "red"),
-    "complete": Look("✅", "complete", "green"),
-    "cancelled": Look("🛑", "cancelled", "grey"),
+#: Sign and colour of the nine statuses (``docs/reference/conventions.md``).
+_STATUSES: dict[str, tuple[str, str]] = {
+    "starting": ("🚀", "blue"),
+    "working": ("⚙️", "green"),
+    "waiting": ("✋", "yellow"),
+    "paused": ("⏸️", "grey"),
+    "stalled": ("🐢", "yellow"),
+    "context_warning": ("⚠️", "yellow"),
+    "error": ("❌", "red"),
+    "complete": ("✅", "green"),
+    "cancelled": ("🛑", "grey"),
 }
-FIRING = Look("🔔", "firing", "red")
-RESOLVED = Look("✅", "resolved", "green")
 _NEWS = {
     Kind.START: "🚀",
     Kind.CHECKPOINT: "📍",
@@ -54,46 +54,39 @@ _NEWS = {
     Kind.BUDGET_WARNING: "💸",
     Kind.MILESTONE: "📍",
 }
-_SAYS = {
-    Kind.START: "started",
-    Kind.CHECKPOINT: "checkpoint",
-    Kind.ARTIFACT: "made something",
-    Kind.ERROR: "a part failed",
-    Kind.APPROVAL_REQUESTED: "a person must decide",
-    Kind.APPROVAL_RESOLVED: "decided",
-    Kind.CONTEXT_WARNING: "context is filling",
-    Kind.CONTEXT_FORECAST: "context will be full",
-    Kind.COMPACTION: "context was compacted",
-    Kind.STALLED: "nothing heard",
-    Kind.BUDGET_WARNING: "budget",
-    Kind.MILESTONE: "a milestone",
-}
-#: Of the context window, where `LOOKS` calls it a warning.
+#: Of the context window, where a status calls it a warning.
 WARM, HOT = 0.70, 0.85
 
 
-def look(status: str) -> Look:
+def look(status: str, tongue: Tongue = ENGLISH) -> Look:
     """Return how a status is shown; an unknown one by its own word."""
-    return LOOKS.get(status) or Look("❔", line(status, 30) or "unknown", "grey")
+    if status in _STATUSES:
+        emoji, colour = _STATUSES[status]
+        return Look(emoji, tongue.say(f"status.{status}"), colour)
+    return Look("❔", line(status, 30) or tongue.say("status.unknown"), "grey")
 
 
-def task_look(task: Task) -> Look:
+def _alert_look(is_over: bool, tongue: Tongue) -> Look:
+    return Look("✅", tongue.say("alert.resolved"), "green") if is_over else Look("🔔", tongue.say("alert.firing"), "red")
+
+
+def task_look(task: Task, tongue: Tongue = ENGLISH) -> Look:
     """Return how the task is shown: a good end over failed parts says so, and the end of a message that goes on in another."""
     if task.end_reason == MERGED:
-        return Look("↪", "went on in another message", "grey")
+        return Look("↪", tongue.say("status.moved"), "grey")
     if task.is_alert:
-        return RESOLVED if is_final(task) else FIRING
+        return _alert_look(is_final(task), tongue)
     if task.status == "complete" and task.child_failed:
-        return Look("⚠️", f"complete, {task.child_failed} of {agents(task.child_count)} failed", "yellow")
-    return look(task.status)
+        return Look("⚠️", tongue.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow")
+    return look(task.status, tongue)
 
 
-def news_look(checkpoint: Checkpoint) -> Look:
+def news_look(checkpoint: Checkpoint, tongue: Tongue = ENGLISH) -> Look:
     """Return how a checkpoint is shown: an end as its verdict, anything else as what it tells."""
     if checkpoint.kind is Kind.END:
-        return look(checkpoint.status)
+        return look(checkpoint.status, tongue)
     if checkpoint.kind is Kind.ALERT:
-        return RESOLVED if checkpoint.status in FINAL_STATUSES else FIRING
+        return _alert_look(checkpoint.status in FINAL_STATUSES, tongue)
     colour = {
         Kind.ERROR: "red",
         Kind.APPROVAL_REQUESTED: "yellow",
@@ -102,28 +95,27 @@ def news_look(checkpoint: Checkpoint) -> Look:
         Kind.STALLED: "yellow",
         Kind.BUDGET_WARNING: "yellow",
     }
-    return Look(
-        _NEWS.get(checkpoint.kind, "📍"), _SAYS.get(checkpoint.kind, str(checkpoint.kind)), colour.get(checkpoint.kind, "blue")
-    )
+    kind = checkpoint.kind
+    return Look(_NEWS.get(kind, "📍"), tongue.word(f"news.{kind}", str(kind)), colour.get(kind, "blue"))
 
 
-def news_text(checkpoint: Checkpoint, limit: int = 300) -> str:
+def news_text(checkpoint: Checkpoint, limit: int = 300, tongue: Tongue = ENGLISH) -> str:
     """Return the line of a checkpoint: what was said, else what kind it is."""
-    said = line(checkpoint.text, limit)
-    return said or news_look(checkpoint).word
+    said = line(retold(checkpoint, tongue), limit)
+    return said or news_look(checkpoint, tongue).word
 
 
-def title(task: Task, limit: int = 150) -> str:
+def title(task: Task, limit: int = 150, tongue: Tongue = ENGLISH) -> str:
     """Return the name that a person reads: the task's, else its agent's, else its id."""
-    return line(task.name, limit) or line(task.agent_name or "", limit) or line(f"task {task.task_id}", limit)
+    return line(task.name, limit) or line(task.agent_name or "", limit) or line(tongue.say("task.unnamed", id=task.task_id), limit)
 
 
-def byline(task: Task, limit: int = 80) -> list[str]:
+def byline(task: Task, limit: int = 80, tongue: Tongue = ENGLISH) -> list[str]:
     """Return who works for whom on what, where that is known and not the title already."""
     parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
     if task.requested_by:
-        parts.append(f"for {line(task.requested_by, limit)}")
-    return [p for p in parts if p and p != title(task)]
+        parts.append(tongue.say("task.for", who=line(task.requested_by, limit)))
+    return [p for p in parts if p and p != title(task, tongue=tongue)]
 
 
 def is_final(task: Task) -> bool:
@@ -160,28 +152,31 @@ def count(n: int) -> str:
     return f"{n / 1e12:.3g}T"
 
 
-def window(task: Task) -> str:
+def window(task: Task, tongue: Tongue = ENGLISH) -> str:
     """Write the size of the context window, and how it is known: ``200k (table)``; empty when unknown."""
     if not task.context_window_tokens:
         return ""
-    return count(task.context_window_tokens) + (f" ({task.context_window_source})" if task.context_window_source else "")
+    source = tongue.word(f"window.{task.context_window_source}", task.context_window_source)
+    return count(task.context_window_tokens) + (f" ({source})" if source else "")
 
 
-def forecast(task: Task) -> str:
+def forecast(task: Task, tongue: Tongue = ENGLISH) -> str:
     """Write when the window will be as full as is warned of: ``85 % in about 3 calls, 40s``; empty when nothing is to be said."""
     told = task.context_forecast
     if told is None or is_final(task):
         return ""
-    calls = f"{line(told.limit, 40)} in about {told.calls} call{'s' if told.calls != 1 else ''}"
-    return f"{calls}, {elapsed(timedelta(seconds=told.seconds))}" if told.seconds >= 1 else calls
+    limit = said_anew(line(told.limit, 40), tongue)
+    if told.seconds < 1:
+        return tongue.say("figure.forecast", limit=limit, n=told.calls)
+    return tongue.say("figure.forecast_time", limit=limit, n=told.calls, time=tongue.span(told.seconds))
 
 
-def cost(task: Task) -> str:
+def cost(task: Task, tongue: Tongue = ENGLISH) -> str:
     """Write what is known of the cost, and of how many calls it is not: ``$0.41 + 2 calls unpriced``; empty when unknown."""
     if task.cost_usd is None:
         return ""
     n = task.unpriced_calls
-    return money(task.cost_usd) + (f" + {n} call{'s' if n != 1 else ''} unpriced" if n else "")
+    return tongue.say("figure.unpriced", cost=money(task.cost_usd), n=n) if n else money(task.cost_usd)
 
 
 def money(usd: Decimal) -> str:
@@ -191,16 +186,9 @@ def money(usd: Decimal) -> str:
     return f"${usd:,.2f}"
 
 
-def elapsed(span: timedelta) -> str:
+def elapsed(span: timedelta, tongue: Tongue = ENGLISH) -> str:
     """Write a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
-    seconds = max(int(span.total_seconds()), 0)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m {seconds % 60:02d}s"
-    if seconds < 86_400:
-        return f"{seconds // 3600}h {seconds % 3600 // 60:02d}m"
-    return f"{seconds // 86_400}d {seconds % 86_400 // 3600:02d}h"
+    return tongue.span(span.total_seconds())
 
 
 def age(task: Task, now: datetime | None) -> timedelta | None:
@@ -209,28 +197,23 @@ def age(task: Task, now: datetime | None) -> timedelta | None:
     return None if task.started_at is None or end is None else end - task.started_at
 
 
-def step(task: Task, limit: int = 100) -> str:
+def step(task: Task, limit: int = 100, tongue: Tongue = ENGLISH) -> str:
     """Return ``2/5 Fetch data``, as much of it as is known."""
-    name = line(task.step_name or "", limit)
+    name = line(said_anew(task.step_name or "", tongue), limit)
     if task.step_index is None:
         return name
     place = f"{task.step_index}/{task.step_count}" if task.step_count else str(task.step_index)
     return f"{place} {name}".strip()
 
 
-def tokens(task: Task) -> str:
+def tokens(task: Task, tongue: Tongue = ENGLISH) -> str:
     """Return ``188k in · 4.2k out``; empty when unknown, which is never 0."""
     parts = []
     if task.input_tokens is not None:
-        parts.append(f"{count(task.input_tokens)} in")
+        parts.append(tongue.say("figure.tokens_in", tokens=count(task.input_tokens)))
     if task.output_tokens is not None:
-        parts.append(f"{count(task.output_tokens)} out")
+        parts.append(tongue.say("figure.tokens_out", tokens=count(task.output_tokens)))
     return " · ".join(parts)
-
-
-def agents(n: int) -> str:
-    """Return ``1 agent``, ``8 agents``."""
-    return f"{n} agent" if n == 1 else f"{n} agents"
 
 
 _COUNT_OF_AGENTS = re.compile(r"(?:\d{1,6} of \d{1,6} agents|an agent) at work(?::|$)")
@@ -241,19 +224,22 @@ def is_count_of_agents(action: str) -> bool:
     return _COUNT_OF_AGENTS.match(action) is not None
 
 
-def at_work(children: Sequence[Task]) -> str:
+def doing(task: Task, limit: int = 300, tongue: Tongue = ENGLISH) -> str:
+    """Return what a task is doing: its agent's words, or what was made up of its calls and agents."""
+    return line(said_anew(task.action or "", tongue), limit)
+
+
+def at_work(children: Sequence[Task], tongue: Tongue = ENGLISH) -> str:
     """Return what the child tasks do together: ``1 of 2 agents at work``, ``2 of 8 agents failed``."""
     if not children:
         return ""
-    open_ = sum(not is_final(c) for c in children)
+    open_, n = sum(not is_final(c) for c in children), len(children)
     failed = sum(c.status == "error" for c in children)
-    parts = [f"{open_} of {agents(len(children))} at work" if open_ else f"{agents(len(children))} done"]
-    if failed:
-        parts.append(f"{failed} failed")
-    return ", ".join(parts)
+    said = tongue.say("figure.agents_at_work", open=open_, n=n) if open_ else tongue.say("figure.agents_done", n=n)
+    return f"{said}, {tongue.say('figure.failed', n=failed)}" if failed else said
 
 
-def with_children(task: Task, children: Sequence[Task]) -> str:
+def with_children(task: Task, children: Sequence[Task], tongue: Tongue = ENGLISH) -> str:
     """Return what a task came to with all tasks below it: ``together 188k in · 4.2k out, $0.41``; empty when they add nothing."""
     if not children:
         return ""
@@ -265,9 +251,9 @@ def with_children(task: Task, children: Sequence[Task]) -> str:
         cost_usd=sums.usage.cost_usd,
         unpriced_calls=sums.unpriced_calls,
     )
-    told = [part for part in (tokens(shown), cost(shown)) if part]
+    told = [part for part in (tokens(shown, tongue), cost(shown, tongue)) if part]
     is_more = (sums.usage.input, sums.usage.cost_usd) != (task.input_tokens, task.cost_usd)
-    return f"together {', '.join(told)}" if told and is_more else ""
+    return tongue.say("figure.together", sums=", ".join(told)) if told and is_more else ""
 
 
 def host(url: str, limit: int = 253) -> str:
@@ -295,45 +281,57 @@ def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:
     return shown
 
 
-def results(task: Task, most: int = 8) -> list[tuple[str, str]]:
+def results(task: Task, most: int = 8, tongue: Tongue = ENGLISH) -> list[tuple[str, str]]:
     """Return (name, value) of the figures of the end; ``x_before`` and ``x_after`` are one: ``x  840 → 310``."""
     shown: list[tuple[str, str]] = []
     for name, value in task.results.items():
         stem = name.removesuffix("_after")
         if stem != name and f"{stem}_before" in task.results:
             continue
-        said, whole = line(figure(value), 80), name.removesuffix("_before")
+        said, whole = line(figure(value, tongue), 80), name.removesuffix("_before")
         if whole != name and f"{whole}_after" in task.results:
-            name, said = whole, f"{said} → {line(figure(task.results[f'{whole}_after']), 80)}"
+            name, said = whole, f"{said} → {line(figure(task.results[f'{whole}_after'], tongue), 80)}"
         shown.append((line(name, 40), said))
     return shown[:most]
 
 
-def figure(value: object) -> str:
+def figure(value: object, tongue: Tongue = ENGLISH) -> str:
     """Write a value as people read it: a float without its noise."""
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return tongue.say("figure.yes" if value else "figure.no")
     return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
-def figures(task: Task, now: datetime | None = None, *, context: bool = True) -> list[str]:
+def figures(task: Task, now: datetime | None = None, *, context: bool = True, tongue: Tongue = ENGLISH) -> list[str]:
     """Return tokens, cost, calls and time, each only where it is known."""
     parts = []
     share = task.context_share
     if context and share is not None and task.context_window_tokens:
-        parts.append(f"context {100 * share:.0f} % of {window(task)}")
-        if said := forecast(task):
+        parts.append(tongue.say("figure.context", share=100 * share, window=window(task, tongue)))
+        if said := forecast(task, tongue):
             parts.append(said)
-    if said := tokens(task):
+    if said := tokens(task, tongue):
         parts.append(said)
     if task.cost_usd is not None:
-        parts.append(cost(task))
-    if task.tool_calls:
-        failed = f" ({task.tool_errors} failed)" if task.tool_errors else ""
-        parts.append(f"{task.tool_calls} tool call{'s' if task.tool_calls != 1 else ''}{failed}")
+        parts.append(cost(task, tongue))
+    if said := tools(task, tongue):
+        parts.append(said)
     if (span := age(task, now)) is not None:
-        parts.append(elapsed(span))
+        parts.append(elapsed(span, tongue))
     return parts
+
+
+def tools(task: Task, tongue: Tongue = ENGLISH) -> str:
+    """Return ``7 tool calls (1 failed)``; empty without any."""
+    if not task.tool_calls:
+        return ""
+    said = tongue.say("figure.tool_calls", n=task.tool_calls)
+    return tongue.say("figure.some_failed", what=said, n=task.tool_errors) if task.tool_errors else said
+
+
+def share(percent: float, tongue: Tongue = ENGLISH) -> str:
+    """Return ``40 %``."""
+    return tongue.say("figure.percent", share=percent)
 
 
 def heat(task: Task) -> str:
@@ -342,25 +340,32 @@ def heat(task: Task) -> str:
     return "" if share is None or share < WARM else "🔴" if share >= HOT else "🟡"
 
 
-def context_bar(task: Task, width: int = 10, *, is_short: bool = False) -> str:
+def context_bar(task: Task, width: int = 10, *, is_short: bool = False, tongue: Tongue = ENGLISH) -> str:
     """Write how full the context is: ``context ▰▰▰▱▱▱▱▱▱▱ 31 % of 200k (table)``; empty when unknown."""
     share = task.context_share
     if share is None or not task.context_window_tokens:
         return ""
-    drawn = f"context {bar(share, width, full='▰', empty='▱')} {100 * share:.0f} %"
-    return drawn if is_short else f"{drawn} of {window(task)}"
+    drawn = bar(share, width, full="▰", empty="▱")
+    if is_short:
+        return tongue.say("figure.context_bar", bar=drawn, share=100 * share)
+    return tongue.say("figure.context_bar_of", bar=drawn, share=100 * share, window=window(task, tongue))
 
 
-def sentence(task: Task) -> str:
+def failure(task: Task, tongue: Tongue = ENGLISH) -> str:
+    """Return why a task failed: the agent's words, or ours of a process that is gone."""
+    return said_anew(task.error.message, tongue) if task.error is not None else ""
+
+
+def sentence(task: Task, tongue: Tongue = ENGLISH) -> str:
     """Say the task's state in one line: what a notification or a list shows."""
-    shown = task_look(task)
-    parts = [f"{shown.emoji} {title(task)}: {shown.word}"]
+    shown = task_look(task, tongue)
+    parts = [f"{shown.emoji} {title(task, tongue=tongue)}: {shown.word}"]
     done = percent(task)
     if done is not None and not is_final(task):
-        parts.append(f"{done:.0f} %")
+        parts.append(share(done, tongue))
     if is_final(task):
-        if task.error and (why := line(task.error.message or task.error.type, 120)):
+        if task.error and (why := line(failure(task, tongue) or task.error.type, 120)):
             parts.append(why)
-    elif doing := (line(task.action or "", 120) or step(task)):
-        parts.append(doing)
+    elif now := (doing(task, 120, tongue) or step(task, tongue=tongue)):
+        parts.append(now)
     return " · ".join(parts)

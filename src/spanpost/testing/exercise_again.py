@@ -113,9 +113,10 @@ class ExerciseAgain:
         apart = timedelta(seconds=1.0)
         route = Route(sink=SINK, verbosity=Verbosity.MILESTONES, every=apart)
         ledger = await make_ledger(Rules(routes=Routes(sinks=(SINK,), routes=(route,))))
-        await ledger.record(moved(20.0, index=0))
+        await ledger.record(moved(0.0, index=0))
+        await ledger.record(moved(20.0, index=1))
         [told] = _news(await drain(ledger), Kind.MILESTONE)
-        for i, percent in enumerate((40.0, 45.0, 60.0, 62.0), 1):
+        for i, percent in enumerate((40.0, 45.0, 60.0, 62.0), 2):
             await ledger.record(moved(percent, index=i))
         await ledger.record([failed(9)])
         early = await drain(ledger)

@@ -13,7 +13,7 @@ from spanpost.domain.tasks import Task
 from spanpost.ledger.base import Ledger
 from spanpost.testing.exercise_ledger import MakeLedger
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
-from spanpost.testing.observed import a_run, started
+from spanpost.testing.observed import a_run, an_event, ended, started
 
 T = TypeVar("T")
 WHOLE = TaskFilter(tenant="default", shows_all=True)
@@ -41,6 +41,12 @@ async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
 async def names(ledger: Ledger, asked: TaskFilter, limit: int = 50) -> list[str]:
     """Return the names of the tasks that are asked for, newest first."""
     return [task.name for task in await all_pages(lambda after: ledger.browse.tasks(asked, after, limit))]
+
+
+def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0) -> Observation:
+    """Return a model call that was given so many tokens."""
+    said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": used}
+    return ended(trace=trace, span=span, parent=parent, name="chat", attributes=said, at=at, seconds=0.1)
 
 
 class ExerciseBrowse:
@@ -72,6 +78,8 @@ class ExerciseBrowse:
                 *a_run("ended", trace=5, at=5),
                 *a_run("failed", trace=6, at=6, is_failed=True),
                 at_work_on(7, agent__name="red", tenant="other"),
+                at_work_on(8, agent__retry_of="t-1", at=8),
+                at_work_on(9, agent__caused_by="t-1", agent__retry_of="t-2", agent__order__id="o-1", at=9),
             ]
         )
         everything = await all_pages(lambda after: ledger.browse.tasks(TaskFilter(shows_all=True), after, 3))
@@ -95,6 +103,8 @@ class ExerciseBrowse:
             TaskFilter(since=middle, until=middle),
             TaskFilter(is_root=True),
             TaskFilter(parent=parent),
+            *(TaskFilter(follows=ids) for ids in (("t-1",), ("t-2", "t-3"), ("t-3",))),
+            TaskFilter(order="o-1"),
             *(TaskFilter(q=words) for words in ("RED", "100%_", "%", "_", "\\", "job 2", "ENDED", "nowhere", "a'b")),
         ]
         for one in asked:
@@ -104,6 +114,7 @@ class ExerciseBrowse:
             "job 1"
         }  # what stands for others in patterns stands for itself
         assert await names(ledger, asked[15]) == ["part"]
+        assert [await names(ledger, one) for one in asked[16:20]] == [["job 9", "job 8"], ["job 9"], [], ["job 9"]]
 
     async def test_a_task_is_found_by_any_of_its_ids(self, make_ledger: MakeLedger) -> None:
         """Task id, uid and trace id name it, living or ended, and none of them another tenant's."""
@@ -143,6 +154,29 @@ class ExerciseBrowse:
         assert acts == [("intervention", "approve"), ("intervention", "approve"), ("intervention", "pause")]
         page = await ledger.browse.timeline(row.task_uid, None, 100, content=False)
         assert [one.result for one in page.items if one.source == "intervention"] == ["refused", "done", "done"]
+
+    async def test_how_full_a_context_was(self, make_ledger: MakeLedger) -> None:
+        """Each call of the task's own is a point, in order of time, once however often it is told; what the agent says of itself stands above."""
+        ledger = await make_ledger()
+        calls = [a_call(1, n, used, at=at) for n, used, at in ((10, 300, 3.0), (11, 100, 1.0), (12, 200, 2.0))]
+        await ledger.record(
+            [at_work_on(1, agent__task__id="t-1", agent__name="red"), *calls[:2], a_call(2, 13, 900, at=4.0), at_work_on(2)]
+        )
+        await ledger.record([*calls, at_work_on(3, at=9.0, agent__task__id="t-1", agent__name="red"), a_call(3, 14, 400, at=9.5)])
+        said = {"agent.task.name": "part", "agent.name": "blue"}
+        part = started(trace=1, span=2, parent=1, name="agent", attributes=said, at=4.5)
+        await ledger.record([part, a_call(1, 15, 700, parent=2, at=5.0)])
+
+        async def curve(id: str) -> list[int]:
+            task = await ledger.browse.task("default", id)
+            assert task is not None
+            return [point.used_tokens for point in await ledger.curves.of(task.uid)]
+
+        assert await curve("t-1") == [100, 200, 300, 400]
+        assert await curve(f"{2:032x}") == [900]
+        more = {"agent.context.used_tokens": 5_000}
+        await ledger.record([an_event(trace=2, span=1, name="agent.checkpoint", attributes=more, index=1, at=1.0)])
+        assert await curve(f"{2:032x}") == [5_000]
 
     async def test_sums_are_those_of_the_tasks(self, make_ledger: MakeLedger) -> None:
         """By agent, by day and by status the announced tasks of that time are added up, another tenant's are not."""

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.observations import Observation, Status
+from spanpost.domain.observations import Observation, Origin, Part, Status, log_index
 from spanpost.domain.spend import Spent
 from spanpost.fold.matching import Match
 from spanpost.fold.spend import Period, SpendBudget
 from spanpost.ledger.base import Ledger, TaskQuery
+from spanpost.testing import observed
 from spanpost.testing.exercise_ledger import TELLING, MakeLedger, drain
 from spanpost.testing.observed import ended, started
 
@@ -56,6 +57,30 @@ def a_costly_run(
     ]
 
 
+def _of_session(name: str, n: int, scope: str, **more: Any) -> Observation:
+    said = {"session.id": "s1", "terminal.type": "iTerm.app", "model": "claude-sonnet-4-5", **more.pop("attributes")}
+    at_ns = observed.BEGAN + n * 10**9
+    record = Observation(
+        part=Part.LOG, trace_id=b"", span_id=b"", name=name, at_ns=at_ns, attributes=said,
+        origin=Origin(resource={"service.name": "claude-code"}, scope=scope, scope_version="2.1.329"), **more,
+    )  # fmt: skip
+    return msgspec.structs.replace(record, index=log_index(record))
+
+
+def a_point(name: str, n: int, value: float, **attributes: Any) -> Observation:
+    """Return the nth data point of a coding session."""
+    start_ns = observed.BEGAN + (n - 1) * 10**9
+    said = {"kind": 1, "start_ns": start_ns, "body": value, "attributes": attributes}
+    return _of_session(f"claude_code.{name}", n, "com.anthropic.claude_code", **said)
+
+
+def a_request(n: int, usd: float, tokens: int) -> Observation:
+    """Return the nth model call of the same session, as a record of it."""
+    said = {"event.name": "api_request", "event.sequence": n, "prompt.id": "p1", "cost_usd": usd, "duration_ms": 400}
+    said |= {"input_tokens": tokens, "output_tokens": 10, "cache_read_tokens": 0, "cache_creation_tokens": 0}
+    return _of_session("api_request", n, "com.anthropic.claude_code.events", body="claude_code.api_request", attributes=said)
+
+
 async def warned(ledger: Ledger) -> list[Checkpoint]:
     """Return what was told of budgets, in order."""
     return [c for c in await ledger.checkpoints() if c.kind is Kind.BUDGET_WARNING]
@@ -72,6 +97,10 @@ class ExerciseSpend:
     async def another(self, ledger: Ledger) -> Ledger | None:
         """Open another ledger on the same database; None where a ledger is one process's."""
         return None
+
+    async def pass_time(self, ledger: Any, seconds: float) -> None:
+        """Have time pass for a ledger."""
+        raise NotImplementedError
 
     async def test_a_share_is_warned_of_once_in_the_thread_of_who_passed_it(self, make_ledger: MakeLedger) -> None:
         """At 80 and at 100 per cent the task that passed it tells so, once; what comes before and after tells nothing."""
@@ -131,6 +160,79 @@ class ExerciseSpend:
             ("a day", Decimal(10), None),
             ("tokens", None, 900),
         ]
+
+    async def test_each_model_has_its_own_calls(self, make_ledger: MakeLedger) -> None:
+        """A run with calls to several models settles each call under the model that it names, once; and is kept so."""
+        ledger = await make_ledger()
+        models = ("large", "small", "large")
+        calls = [
+            ended(
+                trace=1, span=n, parent=1, name="chat", at=float(n),
+                attributes={
+                    "gen_ai.operation.name": "chat", "gen_ai.request.model": model, "gen_ai.usage.input_tokens": 10**n,
+                    "agent.cost_usd": n / 10,
+                },
+            )
+            for n, model in enumerate(models, 2)
+        ]  # fmt: skip
+        box = a_costly_run(1)[1]
+        first = await ledger.record([calls[0], box])
+        second = await ledger.record([*calls, box])
+        again = await ledger.record([*calls, box])
+        told = [(s.model, s.calls, s.usage.input, s.usage.cost_usd) for r in (first, second, again) for s in r.settled]
+        assert sorted(told) == [
+            ("large", 1, 100, Decimal("0.2")),
+            ("large", 1, 10_000, Decimal("0.4")),
+            ("small", 1, 1000, Decimal("0.3")),
+        ]
+        [task] = await ledger.tasks(TaskQuery())
+        used = {u.model: (u.calls, u.usage.input, u.usage.cost_usd, u.unpriced) for u in await ledger.usage(task.uid)}
+        assert used == {"large": (2, 10_100, Decimal("0.6"), 0), "small": (1, 1000, Decimal("0.3"), 0)}
+
+    async def test_what_was_too_high_is_taken_back_and_told_to_counters_once(self, make_ledger: MakeLedger) -> None:
+        """Of a call that is told with less, and then with what it was, counters hear once; budgets and rows follow it both ways."""
+        ledger = await make_ledger(spending(A_DAY))
+        call, box = a_costly_run(1, "4", tokens=100)
+        less, whole = (a_costly_run(1, usd, tokens=tokens)[0] for usd, tokens in (("1", 60), ("4", 100)))
+        copies = [msgspec.structs.replace(c, end_ns=c.end_ns + n, at_ns=c.at_ns + n) for n, c in ((1, less), (2, whole))]
+        settled, spent = 0, []
+        for batch in ([call, box], [copies[0]], [copies[1]]):
+            settled += sum(s.usage.input or 0 for s in (await ledger.record(batch)).settled)
+            spent += [(s.cost_usd, s.tokens, s.calls) for s in await ledger.spending()]
+        assert spent == [(Decimal(4), 100, 1), (Decimal(1), 60, 1), (Decimal(4), 100, 1)]
+        assert settled == 100
+        [task] = await ledger.tasks(TaskQuery())
+        assert [(u.calls, u.usage.input) for u in await ledger.usage(task.uid)] == [(1, 100)]
+
+    async def test_what_data_points_tell_is_spent_where_no_call_tells_it(self, make_ledger: MakeLedger) -> None:
+        """A session that tells by data points alone spends what they come to; once its calls tell, those and no more."""
+        ledger = await make_ledger(spending(msgspec.structs.replace(A_DAY, per=())))
+        for n in (1, 2):
+            await ledger.record([a_point("cost.usage", n, 1.5), a_point("token.usage", n, 500, type="input")])
+        await self.pass_time(ledger, 60)
+        first = await ledger.elapse()
+        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await ledger.spending()] == [(Decimal(3), 1000, 0, 0)]
+        assert [(s.model, s.usage.input, s.usage.cost_usd) for s in first.settled] == [("claude-sonnet-4-5", 1000, Decimal(3))]
+        await ledger.record([a_request(1, 0.25, 100), a_request(2, 0.5, 200)])
+        await self.pass_time(ledger, 60)
+        second = await ledger.elapse()
+        assert [(s.cost_usd, s.tokens, s.calls, s.unpriced) for s in await ledger.spending()] == [(Decimal("0.75"), 320, 2, 0)]
+        assert sum(s.usage.input or 0 for s in second.settled) == 0
+        assert second.corrections == 1
+
+    async def test_a_budget_that_is_newly_set_begins_with_what_was_used(self, make_ledger: MakeLedger) -> None:
+        """It counts what settled in its period before it was set, for all whom it is kept for, once; and warns from there on."""
+        ledger = await make_ledger()
+        await ledger.record(a_costly_run(1, "5") + a_costly_run(2, "2", agent="smith") + a_costly_run(3, "7", tenant="other"))
+        ledger.rules = spending(A_DAY)  # type: ignore[attr-defined]
+        by_name = {t.name: t for t in await ledger.tasks(TaskQuery())}
+        [asked] = await ledger.allowance(by_name["run 2"])
+        assert (asked.cost_usd, asked.calls) == (Decimal(2), 1)
+        await ledger.record(a_costly_run(4, "3.5"))
+        await ledger.record(a_costly_run(5, "0.5", agent="smith"))
+        expected = {("default", "miner"): Decimal("8.5"), ("default", "smith"): Decimal("2.5"), ("other", "miner"): Decimal(7)}
+        assert sums(await ledger.spending()) == expected
+        assert [c.text for c in await warned(ledger)] == ["Budget a day of miner is 85 % spent: $8.50 of $10.00"]
 
     async def test_many_at_once(self, make_ledger: MakeLedger) -> None:
         """Runs that end at once, through two ledgers on one database, come to the exact sum, and to one warning of each share."""

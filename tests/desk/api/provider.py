@@ -58,7 +58,7 @@ class Provider:
         if parts.path == "/.well-known/openid-configuration":
             self._tell(request, 200, {
                 "issuer": self.url, "authorization_endpoint": f"{self.url}/authorize", "token_endpoint": f"{self.url}/token",
-                "jwks_uri": f"{self.url}/keys",
+                "jwks_uri": f"{self.url}/keys", "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             })  # fmt: skip
         elif parts.path == "/keys":
             self._tell(request, 200, {"keys": [self.key.as_dict(private=False)]})
@@ -78,14 +78,12 @@ class Provider:
     def _token(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers["content-length"])).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
+        if (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret):
+            self._tell(request, 401, {"error": "invalid_client"})  # as of a client that is registered to send it in the body
+            return
         asked = self._codes.pop(form.get("code", ""), None)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
-        if (
-            asked is None
-            or challenge != asked["code_challenge"]
-            or form.get("redirect_uri") != asked["redirect_uri"]
-            or (form.get("client_id"), form.get("client_secret")) != (self.client_id, self.client_secret)
-        ):
+        if asked is None or challenge != asked["code_challenge"] or form.get("redirect_uri") != asked["redirect_uri"]:
             self._tell(request, 400, {"error": "invalid_grant"})
             return
         now = int(time.time())

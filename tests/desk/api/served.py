@@ -33,11 +33,16 @@ class Served:
         given: dict[str, Any] = {
             "database": {"url": dsn} if dsn is not None else {},
             "gateway": {"http_port": 0, "grpc_port": -1},
-            "desk": {"tokens": tokens()},
+            "desk": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
             "api": {"heartbeat": 1},
+            "launchers": {
+                "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},
+                "retries": [{"launcher": "fix", "agent": "again"}],
+            },
             "spend": {"budgets": [{"name": "miners", "limit_usd": 10, "agent": "miner"}]},
         }
-        self.gateway = Gateway(load(**{name: value for name, value in (given | settings).items() if value is not None}))
+        self._given = {name: value for name, value in (given | settings).items() if value is not None}
+        self.gateway = Gateway(load(**self._given))
         self._clients: list[httpx.Client] = []
         self._traces = 0
         self._is_stopped = False
@@ -50,6 +55,11 @@ class Served:
         for client in self._clients:
             client.close()
         self.stop()
+
+    def reload(self, **settings: Any) -> bool:
+        """Have the gateway read its settings again, of which these have changed."""
+        self.gateway._reread = lambda: load(**(self._given | settings))
+        return self.gateway.reload()
 
     def stop(self) -> None:
         """Stop the gateway, once."""
@@ -100,9 +110,10 @@ class Served:
         at = 1 + index / 1000  # of one moment they would be one occurrence
         return an_event(trace=task["trace"], span=1, name="agent.checkpoint", attributes=said, index=index, at=at, tenant=tenant)
 
-    def end(self, task: dict[str, Any], *, tenant: str = "default") -> None:
-        """Have a task end well."""
-        self.record(ended(trace=task["trace"], span=1, name="agent", attributes={"agent.task.name": task["name"]}, tenant=tenant))
+    def end(self, task: dict[str, Any], *, tenant: str = "default", **more: Any) -> None:
+        """Have a task end, well where nothing else is said."""
+        said = {"agent.task.name": task["name"]}
+        self.record(ended(trace=task["trace"], span=1, name="agent", attributes=said, tenant=tenant, **more))
 
 
 @contextmanager

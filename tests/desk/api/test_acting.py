@@ -36,6 +36,7 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
         "task_id": question["task_id"],
         "decision": "deny",
         "by": "approver",
+        "order_id": None,
         "is_repeat": False,
     }
     late = decide(served.as_of("approver"), question, "approve")

@@ -66,6 +66,24 @@ def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_pat
     assert (found["cli-1"], found["cli-2"]) == ("approve", "deny")
 
 
+def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """At a gateway its rules hold; in the database a name must be said, and a launcher of the settings. Each is one order."""
+    at = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_operator"}
+    code, told, _ = run(tmp_path, "start", "fix", "Fix the till", "-p", "repo=acme/till", "-p", "note=a=b", "--json", **at)
+    assert (code, json.loads(told)["launcher"]) == (0, "fix")
+    code, _, why = run(tmp_path, "start", "locked", "x", **at)
+    assert (code, "may not start" in why) == (1, True)
+    (tmp_path / "spanpost.toml").write_text('[launchers.named.fix]\nkind = "command"\ncommand = ["/bin/true"]\n')
+    for more, says in ((("fix",), "--as"), (("nothere", "--as", "alice"), "there: fix"), (("fix", "-p", "x"), "NAME=VALUE")):
+        code, _, why = run(tmp_path, "start", *more, DATABASE_URL=api_dsn)
+        assert (code, says in why) == (2, True), why
+    code, told, _ = run(tmp_path, "start", "fix", "Sweep", "--as", "alice", DATABASE_URL=api_dsn)
+    assert (code, "order " in told) == (0, True)
+    rows = run(tmp_path, "db", "query", "--json", "SELECT text, parameters, by, source FROM launch_orders", DATABASE_URL=api_dsn)[1]
+    found = {row["text"]: (row["by"], row["source"]) for row in json.loads(rows)["rows"]}
+    assert (found["Fix the till"], found["Sweep"]) == (("operator", "api"), ("alice", "cli"))
+
+
 @pytest.mark.parametrize("where", ["gateway", "database"])
 def test_watching(served: Served, api_dsn: str, tmp_path: Path, where: str) -> None:
     """What is told from now on is printed as it happens, a JSON object a line, as the filter says."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from spanpost.settings import load
 from tests.desk.api.served import Served, streamed, texts, tokens, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
@@ -195,11 +194,7 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
                 served.record(served.checkpoint(task, n, f"{n} " + "x" * 100))
             assert len(until(one, f"99 {'x' * 100}")) == 101  # with its start
             slow.close()
-            gateway = served.gateway
-            gateway._reread = lambda: load(
-                database={"url": api_dsn}, gateway={"http_port": 0, "grpc_port": -1}, desk={"tokens": tokens()[1:]}
-            )
-            assert gateway.reload()
+            assert served.reload(desk={"tokens": tokens()[1:]})
             assert list(one)[-1]["comment"].startswith("the stream ends")
         assert served.as_of("viewer").get("/api/me").status_code == 401  # its token was taken back
         with streamed(served.as_of("operator")) as last:
@@ -208,3 +203,27 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
             ending.start()
             assert list(last)[-1]["comment"].startswith("the stream ends")
             ending.join()
+
+
+def test_streams_that_begin_together(served: Served) -> None:
+    """Streams that are opened in one moment, the first there are, have each checkpoint once: one reader reads for all of them."""
+    task = served.task("together")
+    count = 12
+    begun_all, told = threading.Barrier(count + 1, timeout=60), list[list[str]]()
+
+    def follow() -> None:
+        with streamed(served.as_of("viewer"), task=task["uid"], event="checkpoint") as events:
+            begun(events)
+            begun_all.wait()
+            told.append(texts(until(events, "last")))
+
+    threads = [threading.Thread(target=follow) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    begun_all.wait()
+    said = [f"told {n}" for n in range(30)] + ["last"]
+    for n, text in enumerate(said):
+        served.record(served.checkpoint(task, n, text))
+    for thread in threads:
+        thread.join()
+    assert told == [said] * count

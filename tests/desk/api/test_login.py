@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from joserfc.jwk import RSAKey
 
 from spanpost.desk.api.callers import Caller
-from spanpost.desk.api.sessions import Sessions
+from spanpost.desk.api.sessions import COOKIE, Sessions
 from spanpost.testing.exercise_people import asking, at_work
 from tests.desk.api.provider import Provider
-from tests.desk.api.served import Served
+from tests.desk.api.served import Served, streamed
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +157,40 @@ def test_a_rebound_name_is_refused(house: Served) -> None:
         assert answer.json()["error"]["code"] == "unknown_host"
 
 
+def test_a_stream_ends_with_its_session(house: Served) -> None:
+    """What somebody follows goes on as long as their session does, and no longer: then they are asked who they are. Four seconds."""
+    room = house.gateway.settings.oidc
+    assert room is not None
+    ann = Caller(provider="oidc", id="u1", name="Ann", tenant="default", roles=frozenset({"viewer"}))
+    client = house.client(cookie=f"{COOKIE}={Sessions(room.secret, 4).begin(ann)}")
+    with streamed(client) as events:
+        assert [event["event"] for event in events if "event" in event][:1] == ["hello"]
+    assert client.get("/api/me").status_code == 401
+
+
+def test_what_a_provider_answers_instead(house: Served, provider: Provider) -> None:
+    """A provider that does not know us is told with the settings to check, in a page where a browser asks; never with the secret."""
+    provider.client_secret = "another"
+    try:
+        client = httpx.Client(base_url=house.url, follow_redirects=True, timeout=20, headers={"accept": "text/html"})
+        answer = client.get("/api/login")
+    finally:
+        del provider.client_secret
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "check oidc.client_id and oidc.client_secret" in answer.text
+    assert "s3cret" not in answer.text
+    evil = client.get("/api/login/callback", params={"error": "<script>alert(1)</script>"})
+    assert "<script>" not in evil.text
+    assert "default-src 'none'" in evil.headers["content-security-policy"]
+
+
 def test_sessions_end_and_cannot_be_made() -> None:
     """A session holds for its time; one of another secret, of another purpose, changed or cut is nobody's."""
     now = [1000.0]
     sessions = Sessions(b"secret", 60, clock=lambda: now[0])
     ann = Caller(provider="oidc", id="u1", name="Ann", tenant="default", roles=frozenset({"viewer"}))
     cookie = sessions.begin(ann)
-    assert sessions.find(cookie) == ann
+    assert sessions.find(cookie) == msgspec.structs.replace(ann, until=1060.0)
     body, _, seal = cookie.partition(".")
     for bad in ("", "x", ".", cookie[:-1], cookie + "x", f"{body}x.{seal}", f"{body}.", "é" + cookie, "x" * 10_000, None):
         assert sessions.find(bad) is None

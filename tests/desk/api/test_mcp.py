@@ -66,12 +66,20 @@ def test_an_assistant_looks(served: Served) -> None:
 
 
 def test_acts_are_asked_for(served: Served) -> None:
-    """With `--allow-acts` it decides in the token's name, and what that may not is refused in words."""
+    """With `--allow-acts` it decides and starts work in the token's name, and what that may not is refused in words."""
     served.question("mcp-decides")
 
     async def talk(session: ClientSession) -> Any:
         return await ask(session, "decide", approval="mcp-decides", decision="approve", comment="by the assistant")
 
+    async def start(session: ClientSession) -> Any:
+        there = (await ask(session, "launchers"))["launchers"]
+        return there, await ask(session, "start_work", launcher="fix", text="Fix the till", parameters={"repo": "acme/till"})
+
+    there, refused = with_assistant(served, "viewer", start, "--allow-acts")
+    assert (there, "may not start" in refused) == ([], True)
+    there, done = with_assistant(served, "operator", start, "--allow-acts")
+    assert (there, done["result"], bool(done["order_id"])) == (["fix"], "done", True)
     assert "may not approve" in with_assistant(served, "viewer", talk, "--allow-acts")
     assert with_assistant(served, "approver", talk, "--allow-acts")["decision"] == "approve"
 

@@ -56,7 +56,7 @@ def look(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
     contexts, wrong = [], list[str]()
 
     def look(path: str = "/", *, is_phone: bool = False, **about: Any) -> Page:
-        size = {"width": 390, "height": 844} if is_phone else {"width": 1280, "height": 800}
+        size = {"width": 375, "height": 812} if is_phone else {"width": 1280, "height": 800}
         context = browser.new_context(viewport=size, has_touch=is_phone, base_url=board.url, timezone_id="UTC", **about)
         contexts.append(context)
         context.set_default_timeout(20_000)

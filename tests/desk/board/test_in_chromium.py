@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spanpost.demo.gallery import gallery
+from spanpost.ledger.base import OrderQuery
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.picture import Shown, page
 from spanpost.sinks.slack.render import Message, root
@@ -60,6 +61,55 @@ def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> 
     page.get_by_text("✅ approved by this machine").first.wait_for()
     [row] = board.client().get("/api/approvals", params={"task": f"{21:032x}"}).json()["items"]
     assert (row["state"], row["decision"], row["comment"]) == ("decided", "approve", "after the freeze")
+
+
+def test_a_row_says_why(look: Look, tasks: LiveTasks) -> None:
+    """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
+    tasks.begin([21, 22], name="Say why {n}")
+    tasks.tell(21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?")
+    tasks.end(22, error="the oven is cold")
+    page = look()
+    page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the letters?").wait_for()
+    page.locator(".ended a.row", has_text="Say why 22").get_by_text("the oven is cold").wait_for()
+
+
+def test_what_failed_is_tried_again(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Try again stands where something would, and nowhere else; what came of it, and what its end started, stand on its page and lead back."""
+    tasks.begin([23], name="Nobody tries this again")
+    tasks.begin([24], name="Fix the lamp", agent__name="again", agent__task__id="lamp-1")
+    for number in (23, 24):
+        tasks.end(number, error="no bulb")
+    page = look(_page_of(board, "Nobody tries this"))
+    page.get_by_role("heading", name="Why it failed").wait_for()
+    page.locator(".timeline li").first.wait_for()
+    assert page.get_by_role("button").count() == 0
+    page.goto("/board/tasks/lamp-1")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("It is asked to be started again").wait_for()
+    tasks.begin([26], name="Fix the lamp once more", agent__retry_of="lamp-1")
+    tasks.begin([28], name="Sweep up", agent__caused_by="lamp-1")
+    page.locator("section.after a.row", has_text="Sweep up").wait_for()
+    page.locator("section.after a.row", has_text="Fix the lamp once more").click()
+    page.get_by_role("link", name="lamp-1").click()
+    page.locator("h1", has_text="Fix the lamp").wait_for()
+
+
+def test_work_is_started(look: Look, board: Served) -> None:
+    """Whoever may has a launcher start work from the page: parameters are checked, and the order says who it was."""
+    page = look()
+    page.get_by_role("button", name="Start work").click()
+    page.get_by_label("What is to be done").fill("Mow the lawn")
+    page.get_by_label("Parameters").fill("where")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("write it as name=value").wait_for()
+    page.get_by_label("Parameters").fill("where=behind the house\nhow = short")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("fix is asked to start it").wait_for()
+    pipeline = board.gateway.pipeline
+    found = [row.order for row in pipeline.ask(pipeline.ledger.orders(OrderQuery(carrier="launch:fix")))]
+    assert [(one.parameters, one.by) for one in found if one.text == "Mow the lawn"] == [
+        ({"where": "behind the house", "how": "short"}, "this machine")
+    ]
 
 
 def test_a_task_is_stopped_and_told(look: Look, tasks: LiveTasks, board: Served) -> None:
@@ -116,6 +166,10 @@ def test_a_lost_connection_is_told(look: Look) -> None:
     page.unroute("**/api/events*")
     page.locator("#link.live").wait_for()
     assert page.get_by_role("alert").inner_text() == ""
+    page.context.set_offline(True)
+    page.get_by_role("alert").get_by_text("this device is offline").wait_for()
+    page.context.set_offline(False)
+    page.locator("#link.live").wait_for()
 
 
 def test_a_token_is_asked_for(look: Look) -> None:
@@ -159,13 +213,16 @@ def test_the_keyboard_suffices(look: Look, tasks: LiveTasks) -> None:
 @pytest.mark.needs("axe")
 @pytest.mark.parametrize(("scheme", "is_phone"), [("light", False), ("dark", True)])
 def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool) -> None:
-    """axe finds nothing on any page, light or dark, on a screen or a telephone; and no page is wider than the telephone."""
+    """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
     number = 50 + is_phone
     tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
     tasks.tell(number, "Half", agent__progress=50.0, agent__step__name="read", agent__step__index=1, agent__step__count=2)
     tasks.call(number, 20_000)
     tasks.call(number, 120_000)
     tasks.tell(number, name="agent.approval.requested", agent__approval__id=f"q{number}", agent__approval__question="Go on?")
+    tasks.begin([number + 2], name="Fail", agent__name="again", agent__task__id=f"kept-{number}")
+    tasks.end(number + 2, error="Oh: no", agent__link__log="https://logs.example/1", agent__result__n=1)
+    tasks.begin([number + 4], name="Try again", agent__retry_of=f"kept-{number}")
     axe = Path(find("axe")).read_text()
     page = look("/", is_phone=is_phone, color_scheme=scheme, bypass_csp=True)
     paths = {
@@ -175,17 +232,39 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
         "/board/figures": "table",
         "/board/nowhere": "h1",
         _page_of(board, f"in {scheme}"): ".timeline li",
+        f"/board/tasks/kept-{number}": "section.after a.row",
     }
     found = []
+
+    def judge(place: str) -> None:
+        page.evaluate(axe)
+        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found.extend((place, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in told["violations"])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+
     for path, settled in paths.items():
         page.goto(path)
         page.locator(settled).first.wait_for()
         if summary := page.query_selector("section.message summary"):
             summary.click()
-        page.evaluate(axe)
-        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        found += [(path, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in told["violations"]]
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        judge(path)
+    for path, button in (("/", "Start work"), (_page_of(board, f"in {scheme}"), "Stop")):
+        page.goto(path)
+        page.get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("dialog").wait_for()
+        judge(f"{button} at {path}")
+    page.keyboard.press("Escape")
+    page.route("**/api/events*", lambda route: route.abort())
+    page.goto("/")
+    page.get_by_role("alert").get_by_text("Connection lost").wait_for()
+    page.locator("a.row").first.wait_for()
+    judge("while the connection is lost")
+    page.route(
+        "**/api/me", lambda route: route.fulfill(status=401, json={"error": {"code": "unauthenticated", "message": "a token"}})
+    )
+    page.goto("/")
+    page.get_by_label("Token").wait_for()
+    judge("signed out")
     assert found == []
 
 

@@ -10,17 +10,16 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query
 
-from spanpost.desk.acts import Act, Desk, Outcome
+from spanpost.desk.acts import Act, Outcome, Start
 from spanpost.desk.api import shapes
-from spanpost.desk.api.asking import ApprovalListQuery, Comment, Decision, IdempotencyKey, Message, uid_of
+from spanpost.desk.api.asking import ApprovalListQuery, Comment, Decision, IdempotencyKey, Message, Work, uid_of
 from spanpost.desk.api.callers import Caller
 from spanpost.desk.api.cursors import read
 from spanpost.desk.api.errors import INVALID, NOT_FOUND, REFUSED, Refused
+from spanpost.desk.api.may import answers_to, desk_of, launchers_of, place_of
 from spanpost.desk.api.parts import TheHall, TheParts, Who
-from spanpost.desk.api.people import OnePerson
 from spanpost.desk.api.tasks import task_of
 from spanpost.desk.api.telling import Json, asked_json, page_json
-from spanpost.desk.base import Message as Place
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey
 from spanpost.domain.interventions import Result, Verb
 
@@ -37,13 +36,14 @@ _STANDS_NOT = {
 
 
 @router.get("/api/approvals", response_model=shapes.Items[shapes.Question], responses=INVALID | NOT_FOUND)
-async def approvals(caller: Who, hall: TheHall, asked: Annotated[ApprovalListQuery, Query()]) -> Json:
+async def approvals(caller: Who, hall: TheHall, parts: TheParts, asked: Annotated[ApprovalListQuery, Query()]) -> Json:
     """List questions to people, newest first."""
     after = read(asked.cursor, ApprovalKey)
     uid = await uid_of(hall, caller, asked.task, "task")
     found = ApprovalFilter(tenant=caller.tenant, state=asked.state, agent=asked.agent, risk=asked.risk, task_uid=uid)
     page = await hall.questions(found, after, asked.limit)
-    return page_json(page, map(asked_json, page.items))
+    may = await answers_to(parts, caller, page.items)
+    return page_json(page, map(asked_json, page.items, may))
 
 
 @router.post("/api/approvals/{key:path}/decision", response_model=shapes.ActResult, responses=_ANSWERS)
@@ -93,34 +93,55 @@ async def message(caller: Who, hall: TheHall, parts: TheParts, id: str, body: Me
     return told(await _do(parts, caller, Verb.MESSAGE, task.uid, body.text, once))
 
 
+@router.get("/api/launchers", response_model=shapes.Items[shapes.Launcher])
+async def launchers(caller: Who, parts: TheParts) -> Json:
+    """List what starts work, as far as who asks may have it do so."""
+    found = await launchers_of(parts, caller)
+    return Json({"items": [{"name": name} for name in found], "next": None})
+
+
+@router.post("/api/launchers/{name}/start", response_model=shapes.ActResult, responses=_ANSWERS)
+async def start(caller: Who, parts: TheParts, name: str, body: Work | None = None, once: IdempotencyKey = None) -> Json:
+    """Have new work started by a launcher. It is ordered then; its task says by `order_id` that it came of it."""
+    desk, place = desk_of(parts, caller), place_of(caller)
+    if name not in parts.launches.launchers and (await desk.may_start(name, caller.id, place)).is_granted:
+        raise Refused(404, "not_found", "there is no launcher by that name; /api/launchers lists them")
+    work = body if body is not None else Work()
+    said = f"{Verb.START}\0{name}\0{work.text}\0{sorted(work.parameters.items())}"
+    order = Start(
+        launcher=name,
+        text=work.text,
+        parameters=work.parameters,
+        user=caller.id,
+        message=place,
+        once=_once(caller, once, said),
+        at=datetime.now(UTC),
+    )
+    return told(await desk.start(order))
+
+
 async def _do(
     parts: TheParts, caller: Caller, verb: Verb, key: UUID, text: str, once: str | None, *, option: int | None = None
 ) -> Outcome:
-    person = OnePerson(caller, parts.resolvers)
-    desk = Desk(
-        parts.hall,
-        person,
-        parts.rules,
-        source=caller.provider,
-        tenant=caller.tenant,
-        is_bound=True,
-        launches=parts.launches,
-        watch=parts.watch,
-    )
-    # A key that comes with another body is another act: nobody is answered for what they did not ask.
-    said = f"{verb}\0{key}\0{option}\0{text}"
-    told_once = f"{caller.provider}\0{caller.id}\0{once}\0{sha256(said.encode('utf-8', 'replace')).hexdigest()}"
     act = Act(
         verb=verb,
         key=key,
         user=caller.id,
-        message=Place(team=caller.tenant, channel="", ts="", is_ours=True),
+        message=place_of(caller),
         option=option,
         text=text,
-        once=told_once if once is not None else f"{caller.provider}\0{uuid4()}",
+        once=_once(caller, once, f"{verb}\0{key}\0{option}\0{text}"),
         at=datetime.now(UTC),
     )
-    return await desk.do(act)
+    return await desk_of(parts, caller).do(act)
+
+
+def _once(caller: Caller, said: str | None, what: str) -> str:
+    """Return what all repeats of an act have in common."""
+    if said is None:
+        return f"{caller.provider}\0{uuid4()}"
+    # A key that comes with another body is another act: nobody is answered for what they did not ask.
+    return f"{caller.provider}\0{caller.id}\0{said}\0{sha256(what.encode('utf-8', 'replace')).hexdigest()}"
 
 
 def told(outcome: Outcome) -> Json:
@@ -135,6 +156,7 @@ def told(outcome: Outcome) -> Json:
                     "task_id": verdict.task_id or None,
                     "decision": verdict.decision or None,
                     "by": verdict.by or None,
+                    "order_id": str(verdict.order_id) if verdict.order_id is not None else None,
                     "is_repeat": verdict.is_repeat,
                 }
             )

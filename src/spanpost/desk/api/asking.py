@@ -13,6 +13,7 @@ from spanpost.desk.api.callers import Caller
 from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.hall import Hall
 from spanpost.domain.browsing import TaskFilter
+from spanpost.domain.tasks import Task
 
 #: No task began outside.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -92,6 +93,10 @@ class TaskListQuery(TaskWords):
     since: Time | None = Field(default=None, description="Began then or later; without a zone UTC is meant.")
     until: Time | None = Field(default=None, description="Began before.")
     parent: Word | None = Field(default=None, description="Only tasks that this one started, by any of its ids.")
+    follows: Word | None = Field(
+        default=None, description="Only those that retry this task, or that its end started, by any of its ids."
+    )
+    order: Word = Field(default="", description="Only the task that this order started (`order_id`).")
     limit: Limit = 50
     cursor: Cursor | None = None
 
@@ -147,11 +152,27 @@ class Message(Body):
     text: Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=_NO_NUL)]
 
 
-async def uid_of(hall: Hall, caller: Caller, ref: str | None, field: str) -> Any:
-    """Return the uid of the task that a field names; None where it names none. Raises `Refused`."""
+class Work(Body):
+    """Work that is to be started."""
+
+    text: Text = Field(default="", description="What is to be done, for who does it.")
+    parameters: dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_NO_NUL)],
+        Annotated[str, StringConstraints(max_length=1_000, pattern=_NO_NUL)],
+    ] = Field(default={}, max_length=50, description="What the launcher is given, by name.")
+
+
+async def named(hall: Hall, caller: Caller, ref: str | None, field: str) -> Task | None:
+    """Return the task that a field names; None where it names none. Raises `Refused`."""
     if ref is None:
         return None
     found = await hall.task(caller.tenant, ref)
     if found is None:
         raise Refused(404, "not_found", "no task is known by that id", field=field)
-    return found.uid
+    return found
+
+
+async def uid_of(hall: Hall, caller: Caller, ref: str | None, field: str) -> Any:
+    """Return the uid of the task that a field names; None where it names none. Raises `Refused`."""
+    task = await named(hall, caller, ref, field)
+    return task.uid if task is not None else None

@@ -34,6 +34,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     email: str = ""
     tenant: str
     roles: frozenset[str]
+    #: When who it is must be asked anew, by our clock; None: never.
+    until: float | None = None
 
     def need(self, role: Role) -> None:
         """Raise `Refused` where the caller has no such role."""

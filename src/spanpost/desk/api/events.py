@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
@@ -125,6 +126,7 @@ class Following:
         self._hub = hub
         self._hall = hall
         self._tenant = caller.tenant
+        self._until = caller.until
         self._asked = asked
         self._of_task = msgspec.structs.replace(asked, statuses=())
         self._uid = uid
@@ -137,7 +139,8 @@ class Following:
 
     @property
     def _is_over(self) -> bool:
-        return self._hub.is_ended or self._hub.era != self._era
+        is_known = self._until is None or time.time() < self._until
+        return self._hub.is_ended or self._hub.era != self._era or not is_known
 
     async def told(self, after: Position | None) -> AsyncIterator[str]:
         """Yield what is sent, for ever."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from hashlib import sha256
+from html import escape
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import httpx
 import msgspec
@@ -24,6 +26,8 @@ from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.parts import TheParts
 from spanpost.desk.api.sessions import COOKIE, Sessions, Signer
 
+log = logging.getLogger("spanpost.desk")
+
 router = APIRouter(include_in_schema=False)
 
 _LOGIN: Final = "spanpost_login"
@@ -32,6 +36,17 @@ _PATIENCE, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
 _LEEWAY: Final = 60
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _MOST: Final = 1024 * 1024
+#: What a browser is shown that nobody was logged in with, in the looks of the board.
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/board/static/now/board.css"></head>
+<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p><p><a class="button" href="/">Try again</a></p></section></main></body></html>
+"""
+_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+#: How a client says who it is, as providers call it.
+_BASIC, _POST = "client_secret_basic", "client_secret_post"
+#: What else is taken of what a provider tells of somebody.
+_ABOUT: Final = ("preferred_username", "email_verified")
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +122,46 @@ class Oidc:
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self._callback,
-            "client_id": self.terms.client_id,
             "code_verifier": asked.verifier,
         }
-        if self.terms.client_secret:
-            form["client_secret"] = self.terms.client_secret
-        told = await _ask("POST", str(provider["token_endpoint"]), form)
-        return self.person_of(await self._claims(told, provider, asked.nonce)), asked.next
+        told = await self._tokens(provider, form)
+        claims = await self._claims(told, provider, asked.nonce)
+        return self.person_of(claims | await self._more(told, provider, claims)), asked.next
+
+    async def _tokens(self, provider: Mapping[str, Any], form: dict[str, str]) -> dict[str, Any]:
+        """Return what the provider gives for a code. A client's secret is sent as most expect it, then as the others do (RFC 6749, 2.3.1)."""
+        terms = self.terms
+        url = str(provider["token_endpoint"])
+        own = {"client_id": terms.client_id}
+        if not terms.client_secret:
+            return await _ask("POST", url, form | own)
+        known = provider.get("token_endpoint_auth_methods_supported")
+        methods = known if isinstance(known, list) else [_BASIC]
+        if _BASIC in methods:
+            try:
+                return await _ask("POST", url, form, authorization=basic_of(terms.client_id, terms.client_secret))
+            except NotKnown:
+                if _POST not in methods:
+                    raise
+        return await _ask("POST", url, form | own | {"client_secret": terms.client_secret})
+
+    async def _more(self, told: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the provider tells of somebody beside the ID token, where that says too little; nothing of anybody else."""
+        terms = self.terms
+        wanted = {"name", "email", terms.roles_claim, terms.tenant_claim} - {""}
+        url, token = provider.get("userinfo_endpoint"), told.get("access_token")
+        if wanted <= claims.keys() or not isinstance(url, str) or not isinstance(token, str):
+            return {}
+        try:
+            found = await _ask("GET", url, authorization=f"Bearer {token}")
+        except Refused as error:
+            log.warning("oidc: of somebody who logs in only the ID token is known: %s", error)
+            return {}
+        if found.get("sub") != claims["sub"]:
+            raise Refused(403, "login_failed", "the provider tells of somebody else than its ID token is for")
+        # An address and whether it is verified are said by one and the same.
+        known = claims.keys() | ({"email_verified"} if "email" in claims else set())
+        return {name: value for name, value in found.items() if name in (*wanted, *_ABOUT) and name not in known}
 
     async def _claims(self, told: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         token = told.get("id_token")
@@ -184,21 +232,44 @@ class Oidc:
         return said
 
 
-async def _ask(method: str, url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what the provider answers. Never what was sent: it is secret."""
+class NotKnown(Refused):
+    """The provider does not know us, as we said who we are."""
+
+
+def basic_of(client_id: str, secret: str) -> str:
+    """Return a client's id and secret as a header has them."""
+    return "Basic " + b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
+
+
+async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, authorization: str = "") -> dict[str, Any]:
+    """Return what the provider answers. Never what was sent: it is secret. Raises `Refused`; `NotKnown` where it does not know us."""
+    headers = {"accept": "application/json"} | ({"authorization": authorization} if authorization else {})
     # Certificates are loaded for it, which takes a while: whoever records in this loop goes on.
     client = await asyncio.to_thread(httpx.AsyncClient, timeout=_TIMEOUT)
     try:
         async with client:
-            answer = await client.request(method, url, data=form, headers={"accept": "application/json"})
+            answer = await client.request(method, url, data=form, headers=headers)
             if answer.status_code != 200 or len(answer.content) > _MOST:
-                raise Refused(503, "login_failed", f"the provider answers {answer.status_code} at {urlsplit(url).path}")
+                why = _error_of(answer)
+                said = f"the provider answers {answer.status_code}{f' ({why})' if why else ''} at {urlsplit(url).path}"
+                if why == "invalid_client":
+                    raise NotKnown(503, "login_failed", f"{said}; check oidc.client_id and oidc.client_secret")
+                raise Refused(503, "login_failed", said)
             told = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise Refused(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
     if not isinstance(told, dict):
         raise Refused(503, "login_failed", "the provider answers something else than JSON objects")
     return told
+
+
+def _error_of(answer: httpx.Response) -> str:
+    """Return the word by which a provider says what went wrong (RFC 6749, 5.2); empty where it says none."""
+    try:
+        word = answer.json().get("error")
+    except (ValueError, AttributeError):
+        return ""
+    return word if isinstance(word, str) and word.isascii() and word.replace("_", "").isalnum() and len(word) <= 60 else ""
 
 
 def _own(path: str | None) -> str:
@@ -211,8 +282,11 @@ def _own(path: str | None) -> str:
 @router.get("/api/login")
 async def login(request: Request, parts: TheParts, next: str | None = None) -> Response:
     """Send somebody to the provider."""
-    oidc = _oidc(parts, request)
-    url, cookie = await oidc.begin(_own(next))
+    try:
+        oidc = _oidc(parts, request)
+        url, cookie = await oidc.begin(_own(next))
+    except Refused as error:
+        return _page(request, error)
     answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
     answer.set_cookie(
         _LOGIN, cookie, max_age=int(_PATIENCE), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
@@ -223,11 +297,14 @@ async def login(request: Request, parts: TheParts, next: str | None = None) -> R
 @router.get("/api/login/callback")
 async def callback(request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "") -> Response:
     """Take somebody back from the provider."""
-    oidc = _oidc(parts, request)
-    if error or not code or not state:
-        said = error[:100] if error.isascii() and error.isprintable() else ""
-        raise Refused(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
-    person, then = await oidc.finish(code, state, request.cookies.get(_LOGIN))
+    try:
+        oidc = _oidc(parts, request)
+        if error or not code or not state:
+            said = error[:100] if error.isascii() and error.isprintable() else ""
+            raise Refused(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
+        person, then = await oidc.finish(code, state, request.cookies.get(_LOGIN))
+    except Refused as refused:
+        return _page(request, refused)
     answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
     answer.delete_cookie(_LOGIN, path="/api/login")
     session = oidc.sessions.begin(person)
@@ -243,6 +320,21 @@ async def logout(request: Request, parts: TheParts) -> Response:
     answer = Response(status_code=204, headers={"cache-control": "no-store"})
     answer.delete_cookie(COOKIE, path="/")
     return answer
+
+
+def _page(request: Request, error: Refused) -> Response:
+    """Tell a browser in a page why nobody is logged in. Raises the error for who takes no pages."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise error
+    said = escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    body = _PAGE.replace("{said}", said).encode("ascii", "xmlcharrefreplace")
+    headers = {
+        "cache-control": "no-store",
+        "content-security-policy": _POLICY,
+        "x-content-type-options": "nosniff",
+        **error.headers,
+    }
+    return Response(body, error.status, headers, "text/html; charset=utf-8")
 
 
 def _oidc(parts: TheParts, request: Request) -> Oidc:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from spanpost.desk.base import Resolver, Watches
 from spanpost.desk.who import DECIDE, Rule, Rules
 from spanpost.domain.interventions import Verb
 from spanpost.fold.orders import Launches
+from spanpost.urls import is_loopback
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[desk.tokens]]`.")
 _BEARER: Final = {"www-authenticate": "Bearer"}
@@ -85,7 +85,7 @@ class Parts:
     def refuse_foreign(self, request: Request) -> None:
         """Raise `Refused` for what a page of elsewhere may have a browser send: to a name that is not ours, or from another origin."""
         host = request.headers.get("host", "").lower()
-        if not (_is_loopback(host_of(host)) or host in self.hosts or host_of(host) in self.hosts):
+        if not (is_loopback(host_of(host)) or host in self.hosts or host_of(host) in self.hosts):
             raise Refused(403, "unknown_host", "this host is not known here: name it in api.hosts, or send a token")
         if request.method in _SAFE:
             return
@@ -120,7 +120,7 @@ TheParts = Annotated[Parts, Depends(_parts)]
 
 def _is_here(request: Request) -> bool:
     """Tell whether a request was made at this machine, and not by a proxy for somebody else."""
-    return _is_loopback(request.client.host if request.client else "") and not any(name in request.headers for name in _PROXIED)
+    return is_loopback(request.client.host if request.client else "") and not any(name in request.headers for name in _PROXIED)
 
 
 def host_of(said: str) -> str:
@@ -128,10 +128,3 @@ def host_of(said: str) -> str:
     if said.startswith("["):
         return said[1:].partition("]")[0]
     return said.rpartition(":")[0] if ":" in said else said
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

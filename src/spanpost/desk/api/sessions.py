@@ -31,13 +31,18 @@ class Signer:
 
     def read(self, text: str | None) -> Any:
         """Return what was signed; None for anything else, and when its time is over."""
+        found = self.read_until(text)
+        return found[1] if found is not None else None
+
+    def read_until(self, text: str | None) -> tuple[float, Any] | None:
+        """Return until when it holds, and what was signed; None for anything else, and when its time is over."""
         if not text or len(text) > _LONGEST or not text.isascii():
             return None
         body, _, seal = text.partition(".")
         if not hmac.compare_digest(seal, self._seal(body.encode())):
             return None
         until, value = msgspec.json.decode(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        return value if until > self._clock() else None
+        return (until, value) if until > self._clock() else None
 
     def _seal(self, body: bytes) -> str:
         return urlsafe_b64encode(hmac.digest(self._key, body, sha256)).decode().rstrip("=")
@@ -56,5 +61,5 @@ class Sessions:
 
     def find(self, cookie: str | None) -> Caller | None:
         """Return whose it is; None for nobody's, and when its time is over."""
-        value = self._signer.read(cookie)
-        return msgspec.convert(value, Caller) if value is not None else None
+        found = self._signer.read_until(cookie)
+        return msgspec.structs.replace(msgspec.convert(found[1], Caller), until=found[0]) if found is not None else None

@@ -58,7 +58,9 @@ class TaskSummary(BaseModel):
     topic: str | None
     repo: str | None
     requested_by: str | None
-    retry_of: str | None
+    retry_of: str | None = Field(description="Id of the task that it does again.")
+    caused_by: str | None = Field(description="Id of the task whose end started it.")
+    order_id: str | None = Field(description="The order that started it.")
     status: str = Field(description="As it is now: silence is judged when it is read.")
     end_reason: str | None
     inferred: bool = Field(description="The status was concluded, not said.")
@@ -88,6 +90,8 @@ class TaskSummary(BaseModel):
     child_count: int
     child_failed: int
     open_approvals: int
+    question: str | None = Field(description="What it asks of a person now, in short.")
+    failure: str | None = Field(description="Why it failed, in short.")
     announced: bool = Field(description="False for what is recorded and not told (a lone model call).")
     muted: bool
     cancel_by: str | None = Field(description="Who asked to stop it.")
@@ -142,6 +146,9 @@ class Question(BaseModel):
     comment: str | None
     source: str | None
     decided_at: str | None
+    acts: list[Literal["approve", "deny", "choose"]] = Field(
+        description="What who asks may do with it now; empty where nothing, or where it is not open."
+    )
 
 
 class TaskWhole(TaskSummary):
@@ -158,6 +165,12 @@ class TaskWhole(TaskSummary):
     links: dict[str, str]
     results: dict[str, Any]
     children: list[TaskSummary] = Field(description="The newest hundred; `GET /api/tasks?parent=` has all.")
+    followed_by: list[TaskSummary] = Field(
+        description="Those that retry it, or that its end started: the newest fifty; `GET /api/tasks?follows=` has all."
+    )
+    acts: list[Literal["cancel", "pause", "resume", "retry", "message", "mute", "unmute"]] = Field(
+        description="What who asks may ask of it now, as it is and as the rules say. Ask anew when it changes."
+    )
 
 
 class Happening(BaseModel):
@@ -259,6 +272,12 @@ class Usage(BaseModel):
     provider_limits: list[ProviderLimit]
 
 
+class Launcher(BaseModel):
+    """What starts work."""
+
+    name: str
+
+
 class ActResult(BaseModel):
     """What became of an act that stands."""
 
@@ -266,4 +285,7 @@ class ActResult(BaseModel):
     task_id: str | None
     decision: str | None
     by: str | None
+    order_id: str | None = Field(
+        description="Of a start or a retry: what was ordered. The task that comes of it has the same; `GET /api/tasks?order=` finds it."
+    )
     is_repeat: bool = Field(description="The same act was heard before, and this is its answer.")

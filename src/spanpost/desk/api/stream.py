@@ -46,6 +46,7 @@ class Hub:
         self.changes = 0
         self._changed = asyncio.Event()
         self._hint = asyncio.Event()
+        self._joining = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._news: list[News] = []
         self._places: list[Position] = []
@@ -64,10 +65,12 @@ class Hub:
         """Have the ledger read. Raises `LedgerUnavailable`."""
         self.streams += 1
         try:
-            if self.read_to is None or self._reader is None or self._reader.done():
-                self.read_to = self.kept_from = await self._hall.head()
-                self._news, self._places = [], []
-                self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
+            # One after the other: of two that begin in one moment each would make a reader, and all would be told twice.
+            async with self._joining:
+                if self.read_to is None or self._reader is None or self._reader.done():
+                    self.read_to = self.kept_from = await self._hall.head()
+                    self._news, self._places = [], []
+                    self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
         except BaseException:
             self.leave()
             raise

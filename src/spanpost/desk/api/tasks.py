@@ -10,14 +10,15 @@ import msgspec
 from fastapi import APIRouter, Query
 
 from spanpost.desk.api import shapes
-from spanpost.desk.api.asking import StatsQuery, TaskListQuery, TimelineQuery, uid_of
+from spanpost.desk.api.asking import StatsQuery, TaskListQuery, TimelineQuery, named, uid_of
 from spanpost.desk.api.callers import Caller, Role
 from spanpost.desk.api.cursors import read
 from spanpost.desk.api.errors import INVALID, NOT_FOUND, Refused
 from spanpost.desk.api.hall import Hall
-from spanpost.desk.api.parts import TheHall, Who
-from spanpost.desk.api.telling import Json, happening_json, page_json, stats_json, task_summary, task_whole
-from spanpost.domain.browsing import TaskFilter, TaskKey, TimelineKey
+from spanpost.desk.api.may import acts_on, answers_to
+from spanpost.desk.api.parts import TheHall, TheParts, Who
+from spanpost.desk.api.telling import Json, asked_json, happening_json, page_json, stats_json, task_summary, task_whole
+from spanpost.domain.browsing import Question, TaskFilter, TaskKey, TimelineKey
 from spanpost.domain.tasks import Task
 from spanpost.fold.report import spent_json
 
@@ -25,6 +26,8 @@ router = APIRouter(tags=["tasks"])
 
 #: Tasks below one that are told with it.
 _CHILDREN = 100
+#: And tasks that followed it.
+_FOLLOWERS = 50
 
 
 @router.get("/api/me", response_model=shapes.Me, tags=["me"])
@@ -46,7 +49,9 @@ async def tasks(caller: Who, hall: TheHall, asked: Annotated[TaskListQuery, Quer
     """List tasks, newest first."""
     after = read(asked.cursor, TaskKey)
     parent = await uid_of(hall, caller, asked.parent, "parent")
-    found = asked.filter(caller.tenant, since=asked.since, until=asked.until, parent=parent)
+    before = await named(hall, caller, asked.follows, "follows")
+    follows = ids_of(before) if before is not None else ()
+    found = asked.filter(caller.tenant, since=asked.since, until=asked.until, parent=parent, follows=follows, order=asked.order)
     page = await hall.tasks(found, after, asked.limit)
     return page_json(page, map(task_summary, page.items))
 
@@ -87,12 +92,23 @@ async def timeline(caller: Who, hall: TheHall, id: str, asked: Annotated[Timelin
 
 
 @router.get("/api/tasks/{id:path}", response_model=shapes.TaskWhole, responses=NOT_FOUND)
-async def task(caller: Who, hall: TheHall, id: str) -> Json:
+async def task(caller: Who, hall: TheHall, parts: TheParts, id: str) -> Json:
     """Return a task by its id, its uid or its trace's id."""
     found = await task_of(hall, caller, id)
     below = TaskFilter(tenant=caller.tenant, parent=found.uid, shows_all=True)
-    children = (await hall.tasks(below, None, _CHILDREN)).items
-    return Json(task_whole(found, children, await hall.rows_of(found.uid)))
+    after = TaskFilter(tenant=caller.tenant, follows=ids_of(found))
+    children, followers, rows = await asyncio.gather(
+        hall.tasks(below, None, _CHILDREN), hall.tasks(after, None, _FOLLOWERS), hall.rows_of(found.uid)
+    )
+    questions = [Question(row=row, task=found) for row in rows]
+    may, acts = await asyncio.gather(answers_to(parts, caller, questions), acts_on(parts, caller, found))
+    asked = [asked_json(question, one) for question, one in zip(questions, may, strict=True)]
+    return Json(task_whole(found, children.items, followers.items, asked, acts))
+
+
+def ids_of(task: Task) -> tuple[str, ...]:
+    """Return all public ids of a task."""
+    return tuple(dict.fromkeys((task.task_id, *task.aliases)))
 
 
 async def task_of(hall: Hall, caller: Caller, id: str) -> Task:

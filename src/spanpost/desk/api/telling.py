@@ -11,12 +11,15 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from spanpost.conventions import ERROR
 from spanpost.desk.api.cursors import written
 from spanpost.domain.browsing import Happening, Page, Question, Stats, Sums
-from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.tasks import Task
+from spanpost.fold.redact import line
 from spanpost.fold.report import question_json, rfc3339, task_json
 
+#: Of a question, or of what went wrong, in a list.
+_SHORT = 300
 _DETAILS = ("steps", "artifacts", "approvals", "error", "totals")
 
 
@@ -75,7 +78,6 @@ def task_summary(task: Task) -> dict[str, Any]:
         "topic": task.topic,
         "repo": task.repo,
         "requested_by": task.requested_by,
-        "retry_of": task.retry_of,
         "action": task.action,
         "step_name": task.step_name,
         "step_index": task.step_index,
@@ -85,6 +87,8 @@ def task_summary(task: Task) -> dict[str, Any]:
         "child_count": task.child_count,
         "child_failed": task.child_failed,
         "open_approvals": len(task.open_approvals),
+        "question": _question(task),
+        "failure": _failure(task),
         "announced": task.is_announced,
         "muted": task.is_muted,
         "cancel_by": task.cancel_by or None,
@@ -94,8 +98,10 @@ def task_summary(task: Task) -> dict[str, Any]:
     }
 
 
-def task_whole(task: Task, children: Iterable[Task], questions: Iterable[ApprovalRow]) -> dict[str, Any]:
-    """Return a task with all that belongs to it."""
+def task_whole(
+    task: Task, children: Iterable[Task], after: Iterable[Task], questions: Iterable[dict[str, Any]], acts: Iterable[str]
+) -> dict[str, Any]:
+    """Return a task with all that belongs to it. `after`: what followed it; `questions` as `asked_json` has them."""
     told = task_json(task)
     return task_summary(task) | {
         "aliases": list(task.aliases),
@@ -104,17 +110,30 @@ def task_whole(task: Task, children: Iterable[Task], questions: Iterable[Approva
         "segments": task.segments,
         "steps": told["steps"],
         "artifacts": told["artifacts"],
-        "approvals": [question_json(row, task) for row in questions],
+        "approvals": list(questions),
         "error": told["error"],
         "links": task.links,
         "results": task.results,
         "children": [task_summary(child) for child in children],
+        "followed_by": [task_summary(one) for one in after],
+        "acts": list(acts),
     }
 
 
-def asked_json(question: Question) -> dict[str, Any]:
-    """Return a question as it stands in a list."""
-    return question_json(question.row, question.task)
+def _question(task: Task) -> str | None:
+    return next((said for one in task.open_approvals if (said := line(one.question, _SHORT))), None)
+
+
+def _failure(task: Task) -> str | None:
+    if task.error is None or task.status != ERROR:
+        return None
+    kind, message = task.error.type, task.error.message
+    return line(message if message.startswith(kind) else ": ".join(part for part in (kind, message) if part), _SHORT) or None
+
+
+def asked_json(question: Question, acts: Iterable[str]) -> dict[str, Any]:
+    """Return a question, and what who asks may do with it."""
+    return question_json(question.row, question.task) | {"acts": list(acts)}
 
 
 def happening_json(one: Happening) -> dict[str, Any]:

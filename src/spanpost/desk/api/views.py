@@ -41,6 +41,9 @@ class Message(BaseModel):
 
     message: Drawn
     replies: list[Drawn]
+    channel: str | None = Field(description="Where its route sends it; null where none does, and this is how it would look.")
+    verbosity: str = Field(description="How much of it the route tells: `live`, `milestones`, `final` or `mute`.")
+    task_uid: str = Field(description="The task whose message it is: of a sub-agent that for which it works.")
 
 
 class Use(BaseModel):

@@ -12,6 +12,7 @@ from slack_bolt.response import BoltResponse
 
 from spanpost.desk.slack import modals
 from spanpost.desk.slack.installations import Installation
+from spanpost.tongues import ENGLISH, Tongue
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +40,9 @@ def answer(status: int, word: str, body: dict[str, Any] | None = None) -> BoltRe
     return BoltResponse(status=status, body=json.dumps(body), headers={**headers, "content-type": "application/json"})
 
 
-def update(text: str, word: str) -> BoltResponse:
+def update(text: str, word: str, tongue: Tongue = ENGLISH) -> BoltResponse:
     """Return an answer that changes the open dialogue into one that says this (mrkdwn of ours)."""
-    return answer(200, word, {"response_action": "update", "view": modals.told("Answer", text)})
+    return answer(200, word, {"response_action": "update", "view": modals.told(text, tongue)})
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,23 +21,25 @@ from slack_bolt.context.async_context import AsyncBoltContext
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
-from spanpost.desk import words
 from spanpost.desk.acts import Act, Keeper, Outcome
 from spanpost.desk.base import Message
-from spanpost.desk.slack import modals, payloads
+from spanpost.desk.slack import modals, payloads, threads
 from spanpost.desk.slack import spoken as spoken_in
 from spanpost.desk.slack.answering import Answered, Heard, answer, first_line, update
 from spanpost.desk.slack.commands import ACTS, Commands
+from spanpost.desk.slack.departures import departed
 from spanpost.desk.slack.guard import Refused
-from spanpost.desk.slack.installations import Installation, choose
+from spanpost.desk.slack.installations import App, Everywhere, Installation, choose
 from spanpost.desk.slack.lines import Told
-from spanpost.desk.slack.payloads import PREFIX, Click, moment
+from spanpost.desk.slack.looking import MORE
+from spanpost.desk.slack.payloads import PREFIX, Click
 from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, silent
 from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.domain.interventions import Verb
+from spanpost.domain.interventions import Result, Verb
 from spanpost.domain.tasks import Task
+from spanpost.tongues import Tongue
 
 log = logging.getLogger("spanpost.desk")
 
@@ -45,11 +47,10 @@ log = logging.getLogger("spanpost.desk")
 ANSWER: Final = 2.5
 #: What is left of that at least, however long it took to come so far.
 _LEAST: Final = 0.2
-#: By then the receipt of a message of ours is here, though whoever posted it was killed.
-_SETTLED: Final = timedelta(minutes=3)
 #: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
 _TOLD: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
+_MORE: Final = re.compile("^" + re.escape(MORE) + ":")
 _ANY: Final = re.compile("")
 Comments = Literal["deny", "always", "never"]
 Replies = Literal["all", "mentions", "off"]
@@ -66,8 +67,11 @@ class SlackApp:
         replies: Replies = "all",
         conceal: Callable[[Task], Task] = lambda task: task,
         answer: float = ANSWER,
+        everywhere: Everywhere | None = None,
     ) -> None:
         self.installations = tuple(installations)
+        #: The app that people install in further workspaces, where they may.
+        self.everywhere = everywhere
         self._comments = comments
         self._replies = replies
         self._conceal = conceal
@@ -91,10 +95,12 @@ class SlackApp:
             attaching_function_token_enabled=False,
             attaching_conversation_kwargs_enabled=False,
         )
+        app.block_action(_MORE)(self._listener(self._on_more))
         app.block_action(_OURS)(self._listener(self._on_click))
         app.block_action(_ANY)(self._listener(self._on_other))
         app.view(_OURS)(self._listener(self._on_submission))
         app.event("message")(self._listener(self._on_message))
+        app.event("agent_session_stopped")(self._listener(self._on_stop))
         app.event("app_mention")(self._listener(self._on_mention))
         app.command(_ANY)(self._listener(self._on_command))
         return app
@@ -112,22 +118,32 @@ class SlackApp:
 
         return listen
 
-    async def hear(self, candidates: Sequence[Installation], body: dict[str, Any], *, took: float = 0.0) -> Answered:
+    @property
+    def apps(self) -> tuple[App, ...]:
+        """All that a request may be for."""
+        return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
+
+    async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> Answered:
         """Take a payload that is proven to be for one of these installations. Raises nothing.
 
         `took` is how much of the time for an answer is gone: seconds.
         """
         until = asyncio.get_running_loop().time() + self._answer - took
         try:
-            is_greeting = body.get("type") == "url_verification"
-            installation, team = (candidates[0], "") if is_greeting else await choose(candidates, body)
-            context = {"heard": Heard(installation=installation, team=team, until=until)}
+            if (said := payloads.departure(body)) is not None:
+                return await departed(candidates, body, *said)
+            context: dict[str, Any] = {}
+            if body.get("type") != "url_verification":
+                installation, team = await choose(candidates, body)
+                context["heard"] = Heard(installation=installation, team=team, until=until)
             response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
         except Refused as refused:
             return Answered(status=refused.status, word=refused.why)
         except Trouble as trouble:
             log.warning("Slack could not be asked whose a request is: %s", trouble)
             return Answered(status=503, word="slack")
+        except LedgerUnavailable:
+            return Answered(status=503, word="unavailable")
         except Exception:  # a payload that Bolt cannot read
             return Answered(status=400, word="payload")
         word = (response.headers.get("x-spanpost") or [""])[0]
@@ -141,8 +157,10 @@ class SlackApp:
     async def close(self, seconds: float = 2.0) -> None:
         """Finish what is under way, and let go of the connections."""
         await self._keeper.close(seconds)
-        for one in self.installations:
+        for one in self.apps:
             await one.web.close()
+        if self.everywhere is not None:
+            await self.everywhere.finds.close()
 
     # --- clicks -----------------------------------------------------------------------------------------------------
 
@@ -153,25 +171,26 @@ class SlackApp:
         installation = heard.installation
         click = payloads.click(body, heard.team)
         if click is None:
-            url = body.get("response_url")
+            url, desk = body.get("response_url"), installation.desk
             if isinstance(url, str):
-                self._later(self._respond(installation, url, words.UNKNOWN))
+                self._later(self._respond(installation, url, desk.speaks(None, ()).say("desk.unknown")))
             return answer(200, "unreadable")
         me = await installation.whoami()
         is_ours = bool(click.author) and click.author == me.bot
         click = msgspec.structs.replace(click, message=msgspec.structs.replace(click.message, is_ours=is_ours))
+        tongue = installation.desk.tongue(None, click.message)
 
         async def work() -> None:
             try:
                 await self._press(installation, click)
             except LedgerUnavailable:
-                self._tell(installation, click, words.UNSURE)
+                self._tell(installation, click, tongue.say("desk.unsure"))
             except Exception as error:
                 log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
-                self._tell(installation, click, words.UNSURE)
+                self._tell(installation, click, tongue.say("desk.unsure"))
 
         if not await self._within(work(), heard.until):
-            self._tell(installation, click, words.LATE)
+            self._tell(installation, click, tongue.say("desk.late"))
             return answer(200, "late")
         return answer(200, "click")
 
@@ -180,18 +199,21 @@ class SlackApp:
         if click.action == VIEW:
             asked = await desk.find(click.key, click.message)
             if asked is None:
-                self._tell(installation, click, words.UNKNOWN)
+                self._tell(installation, click, desk.tongue(None, click.message).say("desk.unknown"))
             elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
                 self._tell(installation, click, refusal)
             else:
-                await self._open(installation, click, modals.details(self._conceal(asked.task)))
+                tongue = desk.tongue(asked, click.message)
+                await self._open(installation, click, modals.details(self._conceal(asked.task), tongue), tongue)
             return
         act = act_of(click)
         if self._asks_for_comment(act.verb):
             against = await desk.may(act)
             asked = await desk.find(click.key, click.message) if against is None else None
             if asked is not None:
-                await self._open(installation, click, modals.comment(click, asked, self._conceal(asked.task)))
+                tongue = desk.tongue(asked, click.message)
+                dialogue = modals.comment(click, asked, self._conceal(asked.task), tongue)
+                await self._open(installation, click, dialogue, tongue)
                 return
             outcome = against or await desk.do(act)
         else:
@@ -202,12 +224,12 @@ class SlackApp:
     def _asks_for_comment(self, verb: Verb) -> bool:
         return verb.is_decision and (self._comments == "always" or (self._comments == "deny" and verb is Verb.DENY))
 
-    async def _open(self, installation: Installation, click: Click, view: dict[str, Any]) -> None:
+    async def _open(self, installation: Installation, click: Click, view: dict[str, Any], tongue: Tongue) -> None:
         try:
             await installation.web.call("views.open", trigger_id=click.trigger, view=view)
         except Trouble as trouble:
             log.warning("a dialogue could not be opened: %s", trouble)
-            self._tell(installation, click, words.NO_DIALOGUE)
+            self._tell(installation, click, tongue.say("desk.no_dialogue"))
 
     # --- dialogues --------------------------------------------------------------------------------------------------
 
@@ -231,6 +253,7 @@ class SlackApp:
             at=_now(),
         )
         outcome: list[Outcome | None] = []
+        tongue = heard.installation.desk.tongue(None, act.message)
 
         async def work() -> None:
             try:
@@ -239,11 +262,11 @@ class SlackApp:
                 outcome.append(None)
 
         if not await self._within(work(), heard.until):
-            return update(words.LATE, "late")
+            return update(tongue.say("desk.late"), "late", tongue)
         if outcome[0] is None:
-            told = {"response_action": "errors", "errors": {"comment": words.UNSURE}}
+            told = {"response_action": "errors", "errors": {"comment": tongue.say("desk.unsure")}}
             return answer(200, "unavailable", told)
-        return update(outcome[0].told, "submission") if outcome[0].told else answer(200, "submission")
+        return update(outcome[0].told, "submission", outcome[0].tongue) if outcome[0].told else answer(200, "submission")
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
@@ -258,31 +281,14 @@ class SlackApp:
         is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
         if is_elsewhere or is_unmeant or reply.user == me.bot_user or not text:
             return answer(200, "ignored")
+        # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+        is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
         found: list[tuple[bool, Outcome | None]] = []
 
         async def work() -> None:
-            try:
-                asked = await installation.desk.told_in(reply.root)
-                if asked is None:
-                    # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
-                    is_settled = reply.parent != me.bot_user or not reply.parent or (_now() - moment(reply.root.ts)) > _SETTLED
-                    found.append((is_settled, None))
-                    return
-                act = Act(
-                    verb=Verb.MESSAGE,
-                    key=asked.key,
-                    user=reply.user,
-                    message=reply.root,
-                    is_foreign=reply.is_foreign,
-                    text=text,
-                    once=reply.once,
-                    at=reply.at,
-                )
-                found.append((True, await installation.desk.do(act)))
-            except LedgerUnavailable:
-                found.append((False, None))
+            found.append(await threads.do(installation.desk, reply.root, threads.said(reply, text), is_known=is_known))
 
-        if not await self._within(work(), heard.until) or not found or not found[0][0]:
+        if not await self._within(work(), heard.until) or not found[0][0]:
             return answer(503, "unavailable")  # Slack brings it again
         outcome = found[0][1]
         if outcome is None:
@@ -298,6 +304,28 @@ class SlackApp:
         self._told.add(told)
         return is_new
 
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    async def _on_stop(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        """Take Slack's own *Stop* for a cancel of the thread's task. What the session is then, is for us to say."""
+        installation, stop = heard.installation, payloads.stop(body, heard.team)
+        if stop is None:
+            return answer(200, "ignored")
+        found: list[tuple[bool, Outcome | None]] = []
+
+        async def work() -> None:
+            is_known = threads.is_settled(stop.root)
+            found.append(await threads.do(installation.desk, stop.root, threads.stopped(stop), is_known=is_known))
+
+        if not await self._within(work(), heard.until) or not found[0][0]:
+            return answer(503, "unavailable")  # Slack brings it again
+        outcome = found[0][1]
+        if outcome is not None and outcome.told:
+            self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
+        if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
+            self._later(threads.rest(installation.web, stop.root))
+        return answer(200, "stop" if outcome is not None else "ignored")
+
     # --- commands ---------------------------------------------------------------------------------------------------
 
     async def _on_command(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
@@ -306,6 +334,13 @@ class SlackApp:
             return answer(200, "unreadable")
         await self._obey(heard, spoken)
         return answer(200, "command")
+
+    async def _on_more(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
+        spoken = spoken_in.goes_on(body, heard.team)
+        if spoken is None:
+            return answer(200, "unreadable")
+        await self._obey(heard, spoken)
+        return answer(200, "more")
 
     async def _on_mention(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
@@ -324,16 +359,17 @@ class SlackApp:
     async def _obey(self, heard: Heard, spoken: Spoken) -> None:
         """Do what was said: what changes something before Slack is answered, where that is in time."""
         installation = heard.installation
-        commands = Commands(installation.desk, installation.web, self._conceal)
+        tongue = installation.desk.speaks(None, (spoken.channel, spoken.channel_name))
+        commands = Commands(installation.desk, installation.web, self._conceal, tongue)
 
         async def work() -> None:
             try:
                 told = await commands.answer(spoken)
             except LedgerUnavailable:
-                told = Told(text=words.UNSURE if spoken.word in ACTS else words.AWAY)
+                told = Told(text=tongue.say("desk.unsure" if spoken.word in ACTS else "desk.away"))
             except Exception as error:
                 log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
-                told = Told(text=words.UNCERTAIN)
+                told = Told(text=tongue.say("desk.uncertain"))
             if told is not None:
                 self._later(self._say(installation, spoken, told))
 

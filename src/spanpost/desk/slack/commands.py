@@ -1,62 +1,62 @@
 """What somebody asks of the app in words, answered to them alone: what runs and what waits, one task, a cancel, a start.
 
 Who may. Told of tasks is whoever is a member of the workspace, of those of its tenant, and where a rule is about seeing one
-(`view`), whom that rule lets. A cancel is weighed as if *Cancel* had been pressed in the task's own message, wherever it is said: the
+(`view`), whom that rule lets; of other tenants' tasks, in a workspace that is nobody's own, whom a rule lets that names the tenant. A cancel is weighed as if *Cancel* had been pressed in the task's own message, wherever it is said: the
 channel in which somebody writes a command is of their own choosing, and gives them nothing. So a start is said nowhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
-from uuid import UUID
-
-import msgspec
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
 
 from spanpost.conventions import FINAL_STATUSES, STATUSES
 from spanpost.desk import words
 from spanpost.desk.acts import Act, Desk, Start
-from spanpost.desk.base import Asked, Message
+from spanpost.desk.base import Message
 from spanpost.desk.slack import lines, modals
 from spanpost.desk.slack.lines import Line, Told, text
-from spanpost.desk.slack.spoken import Spoken
-from spanpost.desk.slack.web import Trouble, Web
-from spanpost.desk.who import FOREIGN, VIEW, Ruling
-from spanpost.domain.browsing import ApprovalFilter, TaskFilter
-from spanpost.domain.interventions import Result, State, Verb
+from spanpost.desk.slack.looking import LOOKED, Goes, Listed, Looking, goes_of
+from spanpost.desk.slack.spoken import MORE, Spoken
+from spanpost.desk.slack.web import Web
+from spanpost.desk.who import VIEW, foreign
+from spanpost.domain.browsing import TaskFilter
+from spanpost.domain.interventions import Result, Verb
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
+from spanpost.tongues import ENGLISH, Tongue
 
-#: Looked at, of what runs or is found, and listed of it.
-_LOOKED: Final = 100
+#: Listed on a page, of what runs or waits, and of what was found.
 _LISTED: Final = 15
 _CANDIDATES: Final = 8
-#: Tasks about which rules are asked at once.
-_AT_ONCE: Final = 10
 #: The beginning of an id is taken for it, where only one begins so, from so many characters on.
 _LEAST: Final = 4
 #: An id is hardly longer.
 _MOST_REF: Final = 500
 _UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
+_RUNNING: Final = TaskFilter(statuses=_UNDER_WAY, is_root=True)
 #: What changes something: recorded before Slack is answered.
 ACTS: Final = ("cancel", "start")
+#: What there is: a phrase for how it is said, and one for what it does.
 _HELP: Final = {
-    "": "what runs, and what waits for an answer",
-    "show <id or words>": "one task, or those that the words fit",
-    "cancel <id>": "ask a task to stop",
-    "start <launcher> [text]": "have new work started",
-    "help": "this",
+    "": "command.help_list",
+    "command.form_show": "command.help_show",
+    "command.form_cancel": "command.help_cancel",
+    "command.form_start": "command.help_start",
+    "command.form_help": "command.help_help",
 }
 
 
 class Commands:
     """Answers, in one workspace. `conceal` hides of a task what is not to be seen in Slack."""
 
-    def __init__(self, desk: Desk, web: Web, conceal: Callable[[Task], Task]) -> None:
+    def __init__(self, desk: Desk, web: Web, conceal: Callable[[Task], Task], tongue: Tongue = ENGLISH) -> None:
         self._desk = desk
         self._web = web
         self._conceal = conceal
+        self._tongue = tongue
+        self._say = tongue.say
 
     async def answer(self, spoken: Spoken) -> Told | None:
         """Do or look up what was said; None where a repeat was told already. Raises `LedgerUnavailable`."""
@@ -69,161 +69,145 @@ class Commands:
             "help": self._help,
         }
         does = heard.get(spoken.word)
+        goes = goes_of(spoken.rest) if spoken.word == MORE else None
         if spoken.word in ACTS and does is not None:
             return await does(spoken)  # refused by rules of their own, which keep a row of it
         if (refusal := await self._unfit(spoken)) is not None:
             return refusal
         if not await self._desk.hall.is_first(spoken.once):
             return None
+        if goes is not None:
+            return await self._more(spoken, goes)
         if does is None:
-            return lines.told([[text(f"There is no command “{line(spoken.word, 40)}”. There is:")], *_help(spoken)])
+            return self._told([[text(self._say("command.none", word=line(spoken.word, 40)))], *self._helping(spoken)])
         return await does(spoken)
 
     async def _unfit(self, spoken: Spoken) -> Told | None:
         """Return what somebody is told who may not be told of anything here."""
-        ruling = Ruling(refusal=FOREIGN)
+        ruling = foreign()
         if not spoken.is_foreign:
             ruling = await self._desk.may_look(None, spoken.user, _nowhere(spoken))
-        return None if ruling.is_granted else Told(text=words.refused(ruling))
+        return None if ruling.is_granted else Told(text=words.refused(ruling, self._tongue))
 
     async def _help(self, spoken: Spoken) -> Told:
-        return lines.told([[text("Ask me:")], *_help(spoken)])
+        return self._told([[text(self._say("command.help"))], *self._helping(spoken)])
+
+    def _told(self, said: Iterable[Line], buttons: Sequence[dict[str, Any]] = ()) -> Told:
+        return lines.told(said, self._tongue, buttons)
 
     # --- looking ----------------------------------------------------------------------------------------------------
 
+    def _looking(self, spoken: Spoken) -> Looking:
+        return Looking(self._desk, self._web, spoken.user, spoken.team)
+
     async def _overview(self, spoken: Spoken) -> Told:
-        hall, tenant = self._desk.hall, self._desk.tenant
-        running, waiting = await asyncio.gather(
-            hall.tasks(TaskFilter(tenant=tenant, statuses=_UNDER_WAY, is_root=True), None, _LOOKED),
-            hall.questions(ApprovalFilter(tenant=tenant, state=State.OPEN), None, _LOOKED),
-        )
-        seen, hidden = await self._visible(spoken, (task for task in running.items if not task.is_alert))
-        askers = {one.task.uid: one.task for one in waiting.items if one.task is not None}
-        may_see, more_hidden = await self._visible(spoken, askers.values())
-        asking = {task.uid for task in may_see}
-        questions = [one for one in waiting.items if one.task is not None and one.task.uid in asking]
-        shown = seen[:_LISTED]
-        asked = questions[:_LISTED]
-        links = await self._links(spoken, [*shown, *(one.task for one in asked if one.task is not None)])
-        said: list[Line] = [[text("What runs" if seen else "Nothing runs.", is_bold=True)]]
-        said += [lines.task(self._conceal(task), links.get(task.uid, "")) for task in shown]
-        said += lines.more(len(seen) - len(shown), "tasks", is_open=running.next is not None)
-        if questions:
-            said.append([text("What waits for an answer", is_bold=True)])
-        for one in asked:
+        looking = self._looking(spoken)
+        running, waiting = await asyncio.gather(looking.tasks(_RUNNING, None, _LISTED), looking.questions(None, _LISTED))
+        said: list[Line] = [[text(self._say("command.runs" if running.tasks else "command.nothing_runs"), is_bold=True)]]
+        said += await self._tasks(looking, running)
+        if waiting.questions:
+            said.append([text(self._say("command.waits"), is_bold=True)])
+        said += await self._questions(looking, waiting)
+        if running.hidden or waiting.hidden:
+            said.append([text(self._say("command.hidden"))])
+        return self._told(said, self._buttons(spoken, (running, "tasks"), (waiting, "questions")))
+
+    async def _more(self, spoken: Spoken, goes: Goes) -> Told:
+        """Go on with a list."""
+        looking, after = self._looking(spoken), (goes.at, goes.key)
+        if goes.what == "questions":
+            page = await looking.questions(after, _LISTED)
+            said = await self._questions(looking, page)
+        else:
+            asked = _RUNNING if goes.what == "tasks" else TaskFilter(q=goes.q[:_MOST_REF])
+            page = await looking.tasks(asked, after, _LISTED if goes.what == "tasks" else _CANDIDATES)
+            said = await self._tasks(looking, page)
+        return self._told(said or [[text(self._say("command.end"))]], self._buttons(spoken, (page, goes.what), q=goes.q))
+
+    async def _tasks(self, looking: Looking, page: Listed) -> list[Line]:
+        links = await looking.links(page.tasks)
+        said = [lines.task(self._conceal(task), links.get(task.uid, ""), self._tongue) for task in page.tasks]
+        return [*said, *lines.more(page.beyond, "tasks", self._tongue, is_open=page.is_open)]
+
+    async def _questions(self, looking: Looking, page: Listed) -> list[Line]:
+        links = await looking.links(one.task for one in page.questions if one.task is not None)
+        said: list[Line] = []
+        for one in page.questions:
             assert one.task is not None
             task = self._conceal(one.task)
             # The question as the task may show it: what is concealed of it is concealed here.
             words_of_it = next((approval.question for approval in task.approvals if approval.key == one.row.key), "")
-            link = links.get(task.uid, "")
-            name = text(line(words_of_it, 200) or "a question", link=link)
-            said.append(
-                [text("• "), name, text(f" · {line(task.name or task.task_id, 100)} · since "), lines.since(one.row.requested_at)]
-            )
-        said += lines.more(len(questions) - len(asked), "questions", is_open=waiting.next is not None)
-        if hidden or more_hidden:
-            said.append([text("Some that you may not see are not listed.")])
-        return lines.told(said)
+            name = text(line(words_of_it, 200) or self._say("command.question"), link=links.get(task.uid, ""))
+            whose = text(f" · {line(task.name or task.task_id, 100)} · {self._say('command.since')} ")
+            said.append([text("• "), name, whose, lines.since(one.row.requested_at)])
+        return [*said, *lines.more(page.beyond, "questions", self._tongue, is_open=page.is_open)]
+
+    def _buttons(self, spoken: Spoken, *pages: tuple[Listed, str], q: str = "") -> list[dict[str, Any]]:
+        """Return the buttons that go on with lists that have not ended."""
+        labels = {"tasks": "command.go_on_tasks", "questions": "command.go_on_questions", "found": "command.go_on_tasks"}
+        return [
+            Goes(what=what, q=q, at=page.after[0], key=page.after[1], by=spoken.by).button(self._say(labels[what]))
+            for page, what in pages
+            if page.after is not None
+        ]
 
     async def _show(self, spoken: Spoken) -> Told:
         if not spoken.rest:
-            return _which(spoken, "show <id or words>")
-        exact = await self._exact(spoken.rest)
-        if exact is not None and (await self._visible(spoken, [exact]))[0]:
+            return self._which(spoken, "command.form_show")
+        looking = self._looking(spoken)
+        exact = await self._exact(spoken)
+        if exact is not None and (await looking.visible([exact]))[0]:
             return await self._one(spoken, exact)
-        page = await self._desk.hall.tasks(TaskFilter(tenant=self._desk.tenant, q=spoken.rest[:_MOST_REF]), None, _LOOKED)
-        seen, _ = await self._visible(spoken, page.items)
-        if len(seen) == 1 and page.next is None:
-            return await self._one(spoken, seen[0])
-        return await self._candidates(spoken, seen, is_open=page.next is not None)
+        page = await looking.tasks(TaskFilter(q=spoken.rest[:_MOST_REF]), None, _CANDIDATES)
+        if len(page.tasks) == 1 and not page.is_open:
+            return await self._one(spoken, page.tasks[0])
+        return await self._candidates(spoken, page)
 
     async def _one(self, spoken: Spoken, task: Task) -> Told:
-        asked = await self._asked(task, (await self._places(spoken, [task]))[task.uid])
+        looking = self._looking(spoken)
+        asked = await looking.asked(task, (await looking.places([task]))[task.uid])
         ruled = any(rule.takes(VIEW, asked) for rule in self._desk.rules.rules)
-        links = await self._links(spoken, [task])
+        links = await looking.links([task])
         shown = self._conceal(task)
         # All that the dialogue *Show more* has is for those whom a rule lets see it.
-        texts = modals.texts(shown)[: None if ruled else 1]
+        texts = modals.texts(shown, self._tongue)[: None if ruled else 1]
         said: list[Line] = [[text(line(shown.name or shown.task_id, 200), is_bold=True, link=links.get(task.uid, ""))]]
         said += [[text(part)] for one in texts for part in one.split("\n") if part]
-        return lines.told(said)
+        return self._told(said)
 
-    async def _candidates(self, spoken: Spoken, found: list[Task], *, is_open: bool) -> Told:
+    async def _candidates(self, spoken: Spoken, page: Listed) -> Told:
         what = line(spoken.rest, 80)
-        if not found:
-            return lines.told([[text(f"Nothing is known here by “{what}”. Say {_way(spoken, '')} for what runs.")]])
-        shown = found[:_CANDIDATES]
-        links = await self._links(spoken, shown)
-        said: list[Line] = [[text(f"“{what}” is no task's id; it fits these. Say one of the ids that stand last:")]]
-        said += [lines.task(self._conceal(task), links.get(task.uid, "")) for task in shown]
-        return lines.told([*said, *lines.more(len(found) - len(shown), "tasks", is_open=is_open)])
+        if not page.tasks:
+            return self._told([[text(self._say("command.unknown_task", what=what, way=_way(spoken, "")))]])
+        said: list[Line] = [[text(self._say("command.candidates", what=what))]]
+        said += await self._tasks(self._looking(spoken), page)
+        return self._told(said, self._buttons(spoken, (page, "found"), q=spoken.rest[:_MOST_REF]))
 
-    async def _exact(self, ref: str) -> Task | None:
-        return await self._desk.hall.task(self._desk.tenant, ref) if len(ref) <= _MOST_REF else None
-
-    async def _visible(self, spoken: Spoken, tasks: Iterable[Task]) -> tuple[list[Task], int]:
-        """Return those of which somebody may be told, and how many others there are."""
-        given = list(tasks)
-        places = await self._places(spoken, given)
-        few = asyncio.Semaphore(_AT_ONCE)
-
-        async def may(task: Task) -> bool:
-            async with few:
-                place = places[task.uid]
-                return (await self._desk.may_look(await self._asked(task, place), spoken.user, place)).is_granted
-
-        granted = await asyncio.gather(*map(may, given))
-        seen = [task for task, is_granted in zip(given, granted, strict=True) if is_granted]
-        return seen, len(given) - len(seen)
-
-    async def _asked(self, task: Task, place: Message) -> Asked:
-        """Return a task as rules look at it: with those for which it works."""
-        asked = await self._desk.find(task.uid, place) if task.parent_uid is not None else None
-        return asked or Asked(key=task.uid, task=task, is_told_there=True)
-
-    async def _places(self, spoken: Spoken, tasks: Iterable[Task]) -> dict[UUID, Message]:
-        """Return the message in which each is told; one without a channel, where that is not known."""
-        roots = {task.uid: task.root_uid or task.uid for task in tasks}
-        found = await self._desk.hall.places(set(roots.values()))
-        unknown = Message(channel="", ts="", is_ours=True)
-        return {uid: msgspec.structs.replace(found.get(root, unknown), team=spoken.team) for uid, root in roots.items()}
-
-    async def _links(self, spoken: Spoken, tasks: Iterable[Task]) -> dict[UUID, str]:
-        """Return where the messages of tasks can be opened, of those of which Slack says so."""
-        places = {uid: place for uid, place in (await self._places(spoken, tasks)).items() if place.ts}
-
-        async def link(place: Message) -> str:
-            try:
-                told = await self._web.call("chat.getPermalink", channel=place.channel, message_ts=place.ts)
-            except Trouble:
-                return ""  # it is told without
-            found = told.get("permalink")
-            return found if isinstance(found, str) and found.startswith(("https://", "http://")) else ""
-
-        return dict(zip(places, await asyncio.gather(*map(link, places.values())), strict=True))
+    async def _exact(self, spoken: Spoken) -> Task | None:
+        return await self._looking(spoken).exact(spoken.rest) if len(spoken.rest) <= _MOST_REF else None
 
     # --- acts -------------------------------------------------------------------------------------------------------
 
     async def _cancel(self, spoken: Spoken) -> Told | None:
         if not spoken.rest:
-            return _which(spoken, "cancel <id>")
-        task = await self._exact(spoken.rest)
+            return self._which(spoken, "command.form_cancel")
+        looking = self._looking(spoken)
+        task = await self._exact(spoken)
         if task is None:
             if (refusal := await self._unfit(spoken)) is not None:
                 return refusal
-            page = await self._desk.hall.tasks(
-                TaskFilter(tenant=self._desk.tenant, q=spoken.rest[:_MOST_REF], statuses=_UNDER_WAY), None, _LOOKED
-            )
-            seen, _ = await self._visible(spoken, page.items)
-            begin = [one for one in seen if one.task_id.startswith(spoken.rest)]
-            if len(begin) != 1 or page.next is not None or len(spoken.rest) < _LEAST:
-                return await self._candidates(spoken, begin if len(begin) > 1 else seen, is_open=page.next is not None)
+            page = await looking.tasks(TaskFilter(q=spoken.rest[:_MOST_REF], statuses=_UNDER_WAY), None, LOOKED)
+            begin = [one for one in page.tasks if one.task_id.startswith(spoken.rest)]
+            if len(begin) != 1 or page.is_open or len(spoken.rest) < _LEAST:
+                few = begin if len(begin) > 1 else page.tasks
+                beyond = max(len(few) - _CANDIDATES, 0)
+                return await self._candidates(spoken, Listed(tasks=few[:_CANDIDATES], beyond=beyond, is_open=page.is_open))
             task = begin[0]
         act = Act(
             verb=Verb.CANCEL,
             key=task.uid,
             user=spoken.user,
-            message=(await self._places(spoken, [task]))[task.uid],
+            message=(await looking.places([task]))[task.uid],
             is_foreign=spoken.is_foreign,
             once=spoken.once,
             at=spoken.at,
@@ -234,21 +218,19 @@ class Commands:
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
         name = line(self._conceal(task).name or task.task_id, 200)
-        return lines.told([[text(f"Asked to stop: {name}. It goes on until its agent heeds it.")]])
+        return self._told([[text(self._say("command.cancelled", task=name))]])
 
     async def _start(self, spoken: Spoken) -> Told | None:
         launcher, rest = [*spoken.rest.split(None, 1), "", ""][:2]
         known = sorted(self._desk.launches.launchers)
-        there = ", ".join(line(one, 60) for one in known) or "none, until the settings name one"
+        there = ", ".join(line(one, 60) for one in known) or self._say("command.no_launchers")
         if launcher not in known:
             if (refusal := await self._unfit(spoken)) is not None:
                 return refusal
-            begin = (
-                f"There is no launcher “{line(launcher, 60)}”."
-                if launcher
-                else f"Say which: {_way(spoken, 'start <launcher> [text]')}."
-            )
-            return lines.told([[text(f"{begin} Launchers: {there}.")]])
+            if launcher:
+                return self._told([[text(self._say("command.no_launcher", launcher=line(launcher, 60), known=there))]])
+            way = _way(spoken, self._say("command.form_start"))
+            return self._told([[text(self._say("command.which_launcher", way=way, known=there))]])
         order = Start(
             launcher=launcher,
             text=rest.strip(),
@@ -258,16 +240,22 @@ class Commands:
             once=spoken.once,
             at=spoken.at,
         )
-        outcome = await self._desk.start(order)
+        outcome = await self._desk.start(order, tongue=self._tongue)
         if outcome.told:
             return Told(text=outcome.told)
         if outcome.result is not Result.DONE or (outcome.verdict is not None and outcome.verdict.is_repeat):
             return None
-        return lines.told([[text(f"{launcher} was asked to start it. Its task is told where the routes say.")]])
+        return self._told([[text(self._say("command.started", launcher=launcher))]])
 
+    # --- help -------------------------------------------------------------------------------------------------------
 
-def _which(spoken: Spoken, form: str) -> Told:
-    return lines.told([[text(f"Say which: {_way(spoken, form)}. {_way(spoken, '')} lists what runs, with its id last.")]])
+    def _which(self, spoken: Spoken, form: str) -> Told:
+        way = _way(spoken, self._say(form))
+        return self._told([[text(self._say("command.which", way=way, list=_way(spoken, "")))]])
+
+    def _helping(self, spoken: Spoken) -> list[Line]:
+        ways = {_way(spoken, self._say(form) if form else ""): what for form, what in _HELP.items()}
+        return [[text(way, is_bold=True), text(f" – {self._say(what)}")] for way, what in ways.items()]
 
 
 def _way(spoken: Spoken, form: str) -> str:
@@ -276,7 +264,3 @@ def _way(spoken: Spoken, form: str) -> str:
 
 def _nowhere(spoken: Spoken) -> Message:
     return Message(team=spoken.team, channel="", ts="")
-
-
-def _help(spoken: Spoken) -> list[Line]:
-    return [[text(_way(spoken, form), is_bold=True), text(f" – {what}")] for form, what in _HELP.items()]

@@ -61,7 +61,7 @@ class SlackHttp:
         signed = guard.read_headers(headers, self._clock())
         content_type = _content_type(headers)
         body = await _body(headers, receive)
-        proven = guard.verify(signed, body, secrets_of(self._app.installations))
+        proven = guard.verify(signed, body, secrets_of(self._app.apps))
         if content_type not in (FORM, JSON):
             raise Refused(415, "content_type")
         payload = decode(body, content_type)
@@ -72,7 +72,7 @@ class SlackHttp:
         began = time.monotonic()
         if not await self._is_first(signed):
             raise Refused(401, "replay")
-        candidates = [self._app.installations[i] for i in sorted(proven)]
+        candidates = [self._app.apps[i] for i in sorted(proven)]
         answer = await self._app.hear(candidates, payload, took=time.monotonic() - began)
         if answer.status >= 500:
             self._heard.forget(signed)

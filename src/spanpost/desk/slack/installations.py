@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from spanpost.desk.acts import Desk
 from spanpost.desk.slack.guard import Refused, Secret
 from spanpost.desk.slack.payloads import app_of, team_of
-from spanpost.desk.slack.web import Web
+from spanpost.desk.slack.web import Trouble, Web
+from spanpost.domain.errors import LedgerUnavailable
 
 
 class Self(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Installation:
         app_token: str = "",
         app_id: str = "",
         team: str = "",
+        me: Self | None = None,
     ) -> None:
         self.desk = desk
         self.web = web
@@ -43,9 +45,9 @@ class Installation:
         self.secrets = tuple(secrets)
         self.app_token = app_token
         # xapp-1-A012AB3CD-…: the token says whose it is.
-        self.app_id = app_id or _app_of_token(app_token)
+        self.app_id = app_id or app_of_token(app_token)
         self._team = team
-        self._self: Self | None = None
+        self._self = me
         self._asking: asyncio.Task[Self] | None = None
 
     async def whoami(self) -> Self:
@@ -67,7 +69,11 @@ class Installation:
 
     def is_app_of(self, body: dict[str, Any]) -> bool:
         """Tell whether a payload is for this app; where its id is not known, the signature or the connection has proved it."""
-        return not self.app_id or app_of(body) == self.app_id
+        return is_meant(self.app_id, body)
+
+    async def at(self, team: str, enterprise: str) -> Installation | None:
+        """Return itself where it is that workspace's. Raises `Trouble`."""
+        return self if await self.is_of(team, enterprise) else None
 
     async def is_of(self, team: str, enterprise: str) -> bool:
         """Tell whether a workspace is the one of the bot token. Raises `Trouble`."""
@@ -77,7 +83,12 @@ class Installation:
         return bool(me.team) and (team == me.team or (bool(me.enterprise) and enterprise == me.enterprise))
 
 
-def _app_of_token(token: str) -> str:
+def is_meant(app_id: str, body: dict[str, Any]) -> bool:
+    """Tell whether a payload is for an app, as far as its id is known."""
+    return not app_id or app_of(body) == app_id
+
+
+def app_of_token(token: str) -> str:
     parts = token.split("-")
     return parts[2] if len(parts) > 3 and parts[0] == "xapp" and parts[2].startswith("A") else ""
 
@@ -86,18 +97,66 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-async def choose(candidates: Sequence[Installation], body: dict[str, Any]) -> tuple[Installation, str]:
-    """Return which installation a payload is for, and its workspace; raises `Refused` where none of them, `Trouble` unasked."""
+class Finds(Protocol):
+    """**Protocol:** knows where an app was installed. All of it raises `LedgerUnavailable`."""
+
+    async def find(self, team: str) -> Installation | None:
+        """Return the app in a workspace; None where it is not installed, or may not be used."""
+        ...
+
+    async def gone(self, team: str, why: str, at: float | None) -> bool:
+        """Let go of a workspace that is said to have gone, at that time; False where it has not. Raises `Trouble`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Everywhere:
+    """One app in all the workspaces in which people installed it. `web` is for calls with the app's own token."""
+
+    def __init__(self, finds: Finds, web: Web, *, secrets: Iterable[str] = (), app_token: str = "", app_id: str = "") -> None:
+        self.finds = finds
+        self.web = web
+        self.secrets = tuple(secrets)
+        self.app_token = app_token
+        self.app_id = app_id or app_of_token(app_token)
+
+    def is_app_of(self, body: dict[str, Any]) -> bool:
+        """Tell whether a payload is for this app."""
+        return is_meant(self.app_id, body)
+
+    async def at(self, team: str, enterprise: str) -> Installation | None:
+        """Return the app in a workspace. Raises `LedgerUnavailable`."""
+        return await self.finds.find(team)
+
+
+App: TypeAlias = Installation | Everywhere
+
+
+async def choose(candidates: Sequence[App], body: dict[str, Any]) -> tuple[Installation, str]:
+    """Return which installation a payload is for, and its workspace; raises `Refused` where none of them, `Trouble` unasked.
+
+    One that cannot be asked must not keep another from being found: that of a workspace of its own is asked last, since Slack is
+    asked for it. Raises `LedgerUnavailable` where that alone kept it from being found.
+    """
     candidates = [one for one in candidates if one.is_app_of(body)]
     if not candidates:
         raise Refused(401, "app")
     team, enterprise = team_of(body)
-    for one in candidates:
-        if team and await one.is_of(team, enterprise):
-            return one, team
+    failed: Exception | None = None
+    for one in sorted(candidates, key=lambda one: isinstance(one, Installation)) if team else ():
+        try:
+            found = await one.at(team, enterprise)
+        except (Trouble, LedgerUnavailable) as error:
+            failed = failed or error
+            continue
+        if found is not None:
+            return found, team
+    if failed is not None:
+        raise failed
     raise Refused(401, "team")
 
 
-def secrets_of(installations: Sequence[Installation]) -> list[Secret]:
+def secrets_of(apps: Sequence[App]) -> list[Secret]:
     """Return all signing secrets, and what each proves."""
-    return [Secret(i, secret) for i, one in enumerate(installations) for secret in one.secrets]
+    return [Secret(i, secret) for i, one in enumerate(apps) for secret in one.secrets]

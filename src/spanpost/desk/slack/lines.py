@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from spanpost.desk import words
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import cut, line
+from spanpost.tongues import ENGLISH, Tongue
+from spanpost.tongues.retold import said_anew
 
 Element = dict[str, Any]
 Line = Sequence[Element]
@@ -38,8 +40,8 @@ def since(at: datetime) -> Element:
     return {"type": "date", "timestamp": max(int(at.timestamp()), 0), "format": _FORM, "fallback": shown}
 
 
-def told(lines: Iterable[Line]) -> Told:
-    """Return lines as an answer."""
+def told(lines: Iterable[Line], tongue: Tongue = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> Told:
+    """Return lines as an answer, with buttons below them."""
     kept: list[Element] = []
     said: list[str] = []
     room = _MOST
@@ -48,29 +50,31 @@ def told(lines: Iterable[Line]) -> Told:
         literal = "".join(str(element.get("text") or element.get("fallback")) for element in elements)
         room -= len(literal) + 40 * len(elements)
         if room < 0:
-            kept.append(text("\n… (cut)"))
-            said.append("… (cut)")
+            kept.append(text(f"\n{tongue.say('command.cut')}"))
+            said.append(tongue.say("command.cut"))
             break
         kept += [text("\n"), *elements] if said else elements
         said.append(literal)
-    section = {"type": "rich_text_section", "elements": kept or [text("Nothing.")]}
-    return Told(text=words.escape(cut("\n".join(said), 3_000)), blocks=[{"type": "rich_text", "elements": [section]}])
+    section = {"type": "rich_text_section", "elements": kept or [text(tongue.say("command.nothing"))]}
+    blocks: list[dict[str, Any]] = [{"type": "rich_text", "elements": [section]}]
+    blocks += [{"type": "actions", "elements": list(buttons)}] if buttons else []
+    return Told(text=words.escape(cut("\n".join(said), 3_000)), blocks=blocks)
 
 
-def task(one: Task, link: str = "") -> Line:
+def task(one: Task, link: str = "", tongue: Tongue = ENGLISH) -> Line:
     """Return a task as one line of a list."""
-    doing = line(one.action or one.step_name or "", 120)
-    parts = [line(one.agent_name or "", 60), one.status, doing]
+    doing = line(said_anew(one.action or one.step_name or "", tongue), 120)
+    parts = [line(one.agent_name or "", 60), tongue.word(f"status.{one.status}", one.status), doing]
     known = [part for part in parts if part]
     name = line(one.name or one.task_id, 100)
-    found = [text("• "), text(name or "a task", link=link, is_bold=True), text(" · " + " · ".join(known))]
+    found = [text("• "), text(name or tongue.say("command.a_task"), link=link, is_bold=True), text(" · " + " · ".join(known))]
     if one.started_at is not None:
-        found += [text(" · since "), since(one.started_at)]
+        found += [text(f" · {tongue.say('command.since')} "), since(one.started_at)]
     return [*found, text(f" · {line(one.task_id, 100)}")]
 
 
-def more(count: int, what: str, *, is_open: bool = False) -> list[Line]:
+def more(count: int, what: Literal["tasks", "questions"], tongue: Tongue = ENGLISH, *, is_open: bool = False) -> list[Line]:
     """Return the line that counts what is not listed; none where that is nothing."""
-    if not count and not is_open:
-        return []
-    return [[text(f"… and {count}{' or more' if is_open else ''} more {what}" if count else f"… and more {what}")]]
+    if not count:
+        return [[text(tongue.say(f"command.more_{what}_open"))]] if is_open else []
+    return [[text(tongue.say(f"command.more_{what}_or_more" if is_open else f"command.more_{what}", n=count))]]

@@ -13,22 +13,24 @@ from spanpost.desk.slack.payloads import PREFIX, Click
 from spanpost.domain.interventions import Verb
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import cut, line
+from spanpost.tongues import ENGLISH, Tongue
+from spanpost.tongues.retold import said_anew
 
 COMMENT: Final = PREFIX + "comment"
 DETAILS: Final = PREFIX + "details"
-_TITLES: Final = {"approve": "Approve", "deny": "Deny", "choose": "Answer"}
+_TITLES: Final = {"approve": "button.approve", "deny": "button.deny", "choose": "button.answer"}
 #: Slack's limits (docs.slack.dev/reference/block-kit, 2026-08).
 _MOST_COMMENT: Final = 3_000
 _MOST_BLOCKS: Final = 90
 _MOST_SECTION: Final = 2_900
 
 
-def comment(click: Click, asked: Asked, task: Task) -> dict[str, Any]:
+def comment(click: Click, asked: Asked, task: Task, tongue: Tongue = ENGLISH) -> dict[str, Any]:
     """Return the dialogue that asks for a comment; what was pressed travels in it, and is weighed again when it is sent.
 
     `task` is what may be shown: its question stands there, where it is still among those of the task.
     """
-    title = _TITLES[click.action]
+    title = tongue.say(_TITLES[click.action])
     approval = next((one for one in task.approvals if one.key == asked.key), None)
     question = line(approval.question, 500) if approval is not None else ""
     if approval is not None and click.option is not None and 0 <= click.option < len(approval.options):
@@ -48,78 +50,97 @@ def comment(click: Click, asked: Asked, task: Task) -> dict[str, Any]:
         "private_metadata": json.dumps(meta),
         "title": _plain(title, 24),
         "submit": _plain(title, 24),
-        "close": _plain("Back", 24),
+        "close": _plain(tongue.say("button.back"), 24),
         "blocks": [
             *([_section(question)] if question else []),
             {
                 "type": "input",
                 "block_id": "comment",
                 "optional": True,
-                "label": _plain("Comment for the agent" if click.action != Verb.DENY else "Why? The agent is told."),
+                "label": _plain(tongue.say("show.comment" if click.action != Verb.DENY else "show.why")),
                 "element": text,
             },
         ],
     }
 
 
-def told(title: str, text: str) -> dict[str, Any]:
+def told(text: str, tongue: Tongue = ENGLISH) -> dict[str, Any]:
     """Return a dialogue that says one thing. `text` is mrkdwn of ours."""
     block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
-    return {"type": "modal", "callback_id": DETAILS, "title": _plain(title, 24), "close": _plain("Close", 24), "blocks": [block]}
-
-
-def details(task: Task) -> dict[str, Any]:
-    """Return a dialogue with what is known of a task."""
-    parts = [_section(text) for text in texts(task) if text][:_MOST_BLOCKS]
     return {
         "type": "modal",
         "callback_id": DETAILS,
-        "title": _plain("Task", 24),
-        "close": _plain("Close", 24),
-        "blocks": parts or [_section("Nothing more is known.")],
+        "title": _plain(tongue.say("show.answer"), 24),
+        "close": _plain(tongue.say("show.close"), 24),
+        "blocks": [block],
     }
 
 
-def texts(task: Task) -> list[str]:
+def details(task: Task, tongue: Tongue = ENGLISH) -> dict[str, Any]:
+    """Return a dialogue with what is known of a task."""
+    parts = [_section(text) for text in texts(task, tongue) if text][:_MOST_BLOCKS]
+    return {
+        "type": "modal",
+        "callback_id": DETAILS,
+        "title": _plain(tongue.say("show.title"), 24),
+        "close": _plain(tongue.say("show.close"), 24),
+        "blocks": parts or [_section(tongue.say("show.nothing"))],
+    }
+
+
+def texts(task: Task, tongue: Tongue = ENGLISH) -> list[str]:
     """Return what is known of a task, literal: what it is first, then its results, steps, questions and error."""
     # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
+    status = tongue.word(f"status.{task.status}", task.status)
     facts = {
-        "Task": line(task.name or task.task_id, 200),
-        "Id": line(task.task_id, 200),
-        "Status": task.status + (" (concluded, not said)" if task.is_inferred else ""),
-        "Agent": " ".join(filter(None, (line(task.agent_name or "", 100), line(task.agent_version or "", 40)))),
-        "Asked for by": line(task.requested_by or "", 200),
-        "Doing": line(task.action or "", 300),
-        "Step": line(task.step_name or "", 200),
-        "Repository": line(task.repo or "", 200),
-        "Service": " ".join(filter(None, (line(task.service or "", 100), line(task.environment or "", 60)))),
-        "Started": _time(task.started_at),
-        "Ended": _time(task.ended_at),
-        "Last heard": _time(task.last_event_at),
-        "Model": line(task.model or "", 120),
-        "Calls": f"{task.llm_calls} of models, {task.tool_calls} of tools, {task.tool_errors} failed",
-        "Tokens": _tokens(task),
-        "Cost": f"{task.cost_usd:f} US$" if task.cost_usd is not None else "",
-        "Trace": task.trace_id.hex(),
+        "show.task": line(task.name or task.task_id, 200),
+        "show.id": line(task.task_id, 200),
+        "show.status": tongue.say("show.inferred", status=status) if task.is_inferred else status,
+        "show.agent": " ".join(filter(None, (line(task.agent_name or "", 100), line(task.agent_version or "", 40)))),
+        "show.requested_by": line(task.requested_by or "", 200),
+        "show.doing": line(said_anew(task.action or "", tongue), 300),
+        "show.step": line(said_anew(task.step_name or "", tongue), 200),
+        "show.repo": line(task.repo or "", 200),
+        "show.service": " ".join(filter(None, (line(task.service or "", 100), line(task.environment or "", 60)))),
+        "show.started": _time(task.started_at),
+        "show.ended": _time(task.ended_at),
+        "show.heard": _time(task.last_event_at),
+        "show.model": line(task.model or "", 120),
     }
-    found = ["\n".join(f"{name}: {value}" for name, value in facts.items() if value)]
+    told = [tongue.say(key, value=value) for key, value in facts.items() if value]
+    told.append(tongue.say("show.calls", models=task.llm_calls, tools=task.tool_calls, failed=task.tool_errors))
+    if tokens := _tokens(task, tongue):
+        told.append(tongue.say("show.tokens", value=tokens))
+    if task.cost_usd is not None:
+        told.append(tongue.say("show.cost", value=f"{task.cost_usd:f}"))
+    if task.trace_id:
+        told.append(tongue.say("show.trace", value=task.trace_id.hex()))
+    found = ["\n".join(told)]
     found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
-    steps = [f"{step.index or i + 1}. {line(step.name, 150)}" for i, step in enumerate(task.steps[:40])]
-    found.append("Steps\n" + "\n".join(steps) if steps else "")
+    steps = [f"{step.index or i + 1}. {line(said_anew(step.name, tongue), 150)}" for i, step in enumerate(task.steps[:40])]
+    found.append(f"{tongue.say('show.steps')}\n" + "\n".join(steps) if steps else "")
     for approval in task.approvals[-10:]:
-        answer = line(f"{approval.decision} by {approval.by}" if approval.by else approval.decision, 200) or "open"
-        words = [f"Asked: {line(approval.question, 400)}", f"Answer: {answer}"]
-        found.append("\n".join(filter(None, (*words, line(approval.comment, 500)))))
+        answer = approval.decision or tongue.say("show.open")
+        if approval.by:
+            answer = tongue.say("show.answered_by", decision=approval.decision, by=approval.by)
+        asked = tongue.say("show.asked", value=line(approval.question, 400))
+        found.append(
+            "\n".join(filter(None, (asked, tongue.say("show.answered", value=line(answer, 200)), line(approval.comment, 500))))
+        )
     if task.error is not None:
-        found.append(f"{line(task.error.type, 100)}: {line(task.error.message, 600)}")
+        found.append(f"{line(task.error.type, 100)}: {line(said_anew(task.error.message, tongue), 600)}")
     return [cut(text, _MOST_SECTION) for text in found]
 
 
-def _tokens(task: Task) -> str:
-    figures = {"in": task.input_tokens, "out": task.output_tokens, "from cache": task.cache_read_tokens}
-    told = [f"{n} {name}" for name, n in figures.items() if n is not None]
+def _tokens(task: Task, tongue: Tongue) -> str:
+    figures = {
+        "show.tokens_in": task.input_tokens,
+        "show.tokens_out": task.output_tokens,
+        "show.tokens_cached": task.cache_read_tokens,
+    }
+    told = [tongue.say(key, n=n) for key, n in figures.items() if n is not None]
     if task.context_share is not None:
-        told.append(f"context {task.context_share:.0%} full")
+        told.append(tongue.say("show.context", share=task.context_share))
     return ", ".join(told)
 
 

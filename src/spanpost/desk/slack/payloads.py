@@ -76,6 +76,17 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody pressed Slack's own button in the thread of a session."""
+
+    user: str
+    #: The thread's root message.
+    root: Message
+    is_foreign: bool
+    once: str
+    at: datetime
+
+
 def decode(body: bytes, content_type: str) -> dict[str, Any] | None:
     """Return the payload of a request: an object of JSON, or of a form with one in `payload`; None for anything else."""
     try:
@@ -106,6 +117,20 @@ def team_of(body: dict[str, Any]) -> tuple[str, str]:
 def app_of(body: dict[str, Any]) -> str:
     """Return the id of the app that a payload is for."""
     return _text(body.get("api_app_id"))
+
+
+def departure(body: dict[str, Any]) -> tuple[str, float | None] | None:
+    """Read an event that says that an app's token has gone: why, in one word, and when; None for anything else."""
+    event = _dict(body.get("event"))
+    at = body.get("event_time")
+    when = float(at) if isinstance(at, (int, float)) and not isinstance(at, bool) and abs(at) < 1e11 else None
+    match event.get("type") if body.get("type") == "event_callback" else None:
+        case "app_uninstalled":
+            return "uninstalled", when
+        case "tokens_revoked" if _dict(event.get("tokens")).get("bot"):
+            # Of which token it speaks it does not say: the one that is kept may be a newer one.
+            return "revoked", None
+    return None
 
 
 def click(body: dict[str, Any], team: str) -> Click | None:
@@ -200,6 +225,23 @@ def reply(body: dict[str, Any], team: str) -> Reply | None:
         parent=_text(event.get("parent_user_id")),
         is_foreign=_is_foreign(body, event.get("user_team") or event.get("team"), team),
         once=fingerprint("message", team, channel, ts),
+        at=moment(ts),
+    )
+
+
+def stop(body: dict[str, Any], team: str) -> Stop | None:
+    """Read an `agent_session_stopped` event (docs.slack.dev/reference/events/agent_session_stopped); None for anything else."""
+    event = _dict(body.get("event"))
+    user, channel, thread, ts = (_text(event.get(name)) for name in ("user", "channel", "thread_ts", "event_ts"))
+    if event.get("type") != "agent_session_stopped" or not (_ID.match(user) and _ID.match(channel)):
+        return None
+    if not (_TS.match(thread) and _TS.match(ts)):
+        return None
+    return Stop(
+        user=user,
+        root=Message(team=team, channel=channel, ts=thread),
+        is_foreign=_is_foreign(body, event.get("user_team"), team),
+        once=fingerprint("stop", team, channel, thread, ts, user),
         at=moment(ts),
     )
 

@@ -20,7 +20,7 @@ from slack_sdk.socket_mode.response import SocketModeResponse
 
 from spanpost.desk.base import Watches
 from spanpost.desk.slack.app import SlackApp
-from spanpost.desk.slack.installations import Installation
+from spanpost.desk.slack.installations import App
 from spanpost.desk.slack.web import Trouble, Web, is_slack, silent
 
 log = logging.getLogger("spanpost.desk")
@@ -101,20 +101,19 @@ class _Client(SocketModeClient):
 
 
 class Socket:
-    """One connection for one installation."""
+    """One connection for one app; for all of these, where several have its token."""
 
     def __init__(
         self,
         app: SlackApp,
-        installation: Installation,
-        *,
+        *of: App,
         proxy: str | None = None,
         watch: Watches | None = None,
         ping: float = PING,
     ) -> None:
         self._ping = ping
         self._app = app
-        self._installation = installation
+        self._of = of
         self._proxy = proxy
         self._watch = watch
         self._is_closing = False
@@ -126,7 +125,7 @@ class Socket:
 
     def start(self) -> None:
         """Connect in the background, and stay connected."""
-        self._client = _Client(self._installation.app_token, self._installation.web, self._proxy, self._ping)
+        self._client = _Client(self._of[0].app_token, self._of[0].web, self._proxy, self._ping)
         self._client.socket_mode_request_listeners.append(self._hear)
         self._connecting = asyncio.create_task(self._client.connect())
 
@@ -148,7 +147,7 @@ class Socket:
                 self._idle.set()
 
     async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest, body: dict[str, Any]) -> None:
-        answer = await self._app.hear([self._installation], body)
+        answer = await self._app.hear(self._of, body)
         self._count(answer.word)
         if answer.status >= 500:
             return

@@ -15,6 +15,8 @@ from spanpost.fold.redact import strip
 _ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
 _TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
 _COMMAND: Final = re.compile(r"^/[^\s/<>&|`]{1,40}\Z")
+#: No word that anybody can write: a button goes on with a list.
+MORE: Final = f"{payloads.PREFIX} more"
 #: More is no command. Slack's own limit of a message's text.
 _MOST: Final = 4_000
 
@@ -27,6 +29,8 @@ class Spoken(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     team: str
     channel: str
+    #: As a slash command says it: not of a private one, nor of a mention.
+    channel_name: str = ""
     #: How one begins a command: the slash command's own name; empty where the app was mentioned.
     by: str = ""
     #: Where to answer; empty: in the channel, and in the thread where there is one.
@@ -49,11 +53,37 @@ def command(body: dict[str, Any], team: str) -> Spoken | None:
         user=user,
         team=team,
         channel=channel,
+        channel_name=_text(body.get("channel_name"))[:100],
         by=name,
         response_url=_text(body.get("response_url"))[:1000],
         # Slack makes one for each time that somebody sends it off.
         once=payloads.fingerprint("command", team, trigger, user),
         at=datetime.now(UTC),
+    )
+
+
+def goes_on(body: dict[str, Any], team: str) -> Spoken | None:
+    """Read the button that goes on with a list; None for what is none. Its value is `rest`, and nothing of it is believed."""
+    actions = body.get("actions")
+    action = actions[0] if isinstance(actions, list) and len(actions) == 1 and isinstance(actions[0], dict) else {}
+    user, container = body.get("user"), body.get("container")
+    user, container = user if isinstance(user, dict) else {}, container if isinstance(container, dict) else {}
+    who, channel, at = _text(user.get("id")), _text(container.get("channel_id")), _text(action.get("action_ts"))
+    value = _text(action.get("value"))
+    if not (_ID.match(who) and _ID.match(channel) and _TS.match(at)) or len(value) > _MOST:
+        return None
+    thread, home = _text(container.get("thread_ts")), _text(user.get("team_id"))
+    return Spoken(
+        word=MORE,
+        rest=value,
+        user=who,
+        team=team,
+        channel=channel,
+        response_url=_text(body.get("response_url"))[:1000],
+        thread=thread if _TS.match(thread) else "",
+        is_foreign=bool(home) and home != team and not payloads.team_of(body)[1],
+        once=payloads.fingerprint("more", team, channel, at, who, value),
+        at=payloads.moment(at),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from spanpost.domain.errors import ConfigError
 
 #: The newest revision in `migrations/versions`.
-HEAD = "1.10"
+HEAD = "1.14"
 #: Advisory lock that a migration holds to its commit. The number is arbitrary and fixed.
 _LOCK = 5_791_443_902
 _NEXT_STEP = "run `spanpost db upgrade`"

@@ -23,6 +23,7 @@ from spanpost.domain.deliveries import Delivery, Mode
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line, link, paragraph
 from spanpost.sinks import words
+from spanpost.tongues import ENGLISH, Tongue
 
 #: Slack's own attachment colours, as Grafana OnCall uses them, a little brighter for dark terminals.
 COLOURS = {"red": "#e5534b", "green": "#2eb886", "yellow": "#daa038", "blue": "#4d9de0", "grey": "#8b949e"}
@@ -61,39 +62,40 @@ def card(
     hidden: int = 0,
     zone: tzinfo = UTC,
     roomy: bool = True,
+    tongue: Tongue = ENGLISH,
 ) -> RenderableType:
     """Draw a task's message with its thread beneath. `hidden` counts older news that is left out."""
-    shown = words.task_look(task)
+    shown = words.task_look(task, tongue)
     colour = COLOURS[shown.colour]
-    rows: list[RenderableType] = [_head(task, shown, colour, now)]
-    if progress := _progress(task, colour):
+    rows: list[RenderableType] = [_head(task, shown, colour, now, tongue)]
+    if progress := _progress(task, colour, tongue):
         rows.append(progress)
-    if (doing := line(task.action or "", 200)) and not words.is_final(task):
+    if (doing := words.doing(task, 200, tongue)) and not words.is_final(task):
         rows.append(_line(("▸ ", "dim"), (doing, "italic")))
-    rows += [_question(a.question, a.options, a.risk) for a in task.open_approvals[:3]]
-    if facts := _facts(task):
+    rows += [_question(a.question, a.options, a.risk, tongue) for a in task.open_approvals[:3]]
+    if facts := _facts(task, tongue):
         rows.append(facts)
     if task.error and task.status == "error":
-        rows += _failure(task)
+        rows += _failure(task, tongue)
     if roomy:
-        rows += _children(children, now)
+        rows += _children(children, now, tongue)
         rows += [_artifact(a.name, a.uri, a.kind) for a in task.artifacts[:ARTIFACTS]]
         if len(task.artifacts) > ARTIFACTS:
-            rows.append(_line((f"   and {len(task.artifacts) - ARTIFACTS} more", "dim")))
+            rows.append(_line((f"   {tongue.say('root.more', n=len(task.artifacts) - ARTIFACTS)}", "dim")))
         rows += [_line(("🔗 ", ""), (f"{name} ", "dim"), (url, f"underline link {url}")) for name, url in words.links(task, 4)]
         if task.results and words.is_final(task):
-            rows.append(_line(*_joined([(f"{k} ", "dim", v, "bold") for k, v in words.results(task)])))
+            rows.append(_line(*_joined([(f"{k} ", "dim", v, "bold") for k, v in words.results(task, tongue=tongue)])))
     message = Barred(Group(*rows), colour)
-    return Group(message, *_thread(thread, hidden, zone)) if thread else message
+    return Group(message, *_thread(thread, hidden, zone, tongue)) if thread else message
 
 
-def _head(task: Task, shown: words.Look, colour: str, now: datetime | None) -> RenderableType:
-    left = _line((f"{shown.emoji} ", ""), (words.title(task), "bold"))
-    for part in words.byline(task):
+def _head(task: Task, shown: words.Look, colour: str, now: datetime | None, tongue: Tongue) -> RenderableType:
+    left = _line((f"{shown.emoji} ", ""), (words.title(task, tongue=tongue), "bold"))
+    for part in words.byline(task, tongue=tongue):
         left.append(f"  {part}", "dim")
     right = Text(shown.word, style=f"bold {colour}")
     if (span := words.age(task, now)) is not None:
-        right.append(f"  {words.elapsed(span)}", "not bold default")
+        right.append(f"  {words.elapsed(span, tongue)}", "not bold default")
     grid = Table.grid(expand=True, padding=0)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(justify="right", no_wrap=True)
@@ -102,8 +104,8 @@ def _head(task: Task, shown: words.Look, colour: str, now: datetime | None) -> R
     return grid
 
 
-def _progress(task: Task, colour: str) -> Text | None:
-    done, step = words.percent(task), words.step(task)
+def _progress(task: Task, colour: str, tongue: Tongue) -> Text | None:
+    done, step = words.percent(task), words.step(task, tongue=tongue)
     if done is None:
         return _line((step, "")) if step else None
     drawn = words.bar(done / 100, BAR)
@@ -114,35 +116,36 @@ def _progress(task: Task, colour: str) -> Text | None:
     return text
 
 
-def _facts(task: Task) -> Text | None:
+def _facts(task: Task, tongue: Tongue) -> Text | None:
     text = Text()
     share = task.context_share
     if share is not None and task.context_window_tokens:
         heat = COLOURS["red" if share >= words.HOT else "yellow" if share >= words.WARM else "green"]
         drawn = words.bar(share, 10, full="▰", empty="▱")
-        text.append("context ", "dim")
-        text.append(drawn.rstrip("▱"), heat)
-        text.append(drawn[len(drawn.rstrip("▱")) :], "bright_black")
-        text.append(f" {100 * share:.0f} %", heat)
-        text.append(f" of {words.window(task)}", "dim")
-        if said := words.forecast(task):
+        full = drawn.rstrip("▱")
+        before, _, after = words.context_bar(task, tongue=tongue).partition(drawn)
+        text.append(before, "dim")
+        text.append(full, heat)
+        text.append(drawn[len(full) :], "bright_black")
+        text.append(after, heat)
+        if said := words.forecast(task, tongue):
             text.append(f"   {said}", heat)
-    figures = [words.tokens(task)]
+    figures = [words.tokens(task, tongue)]
     if task.cost_usd is not None:
-        figures.append(words.cost(task))
+        figures.append(words.cost(task, tongue))
     if task.tool_calls:
-        failed = f", {task.tool_errors} failed" if task.tool_errors else ""
-        figures.append(f"{task.tool_calls} tool call{'s' if task.tool_calls != 1 else ''}{failed}")
+        said = tongue.say("figure.tool_calls", n=task.tool_calls)
+        figures.append(tongue.say("figure.some_failed_too", what=said, n=task.tool_errors) if task.tool_errors else said)
     for figure in filter(None, figures):
         text.append("   " if text else "")
         text.append(figure, "dim")
     return text or None
 
 
-def _failure(task: Task) -> list[RenderableType]:
+def _failure(task: Task, tongue: Tongue) -> list[RenderableType]:
     assert task.error is not None
     rows: list[RenderableType] = []
-    kind, why = line(task.error.type, 80), line(task.error.message, 300)
+    kind, why = line(task.error.type, 80), line(words.failure(task, tongue), 300)
     if kind or why:
         rows.append(_line((kind, f"bold {COLOURS['red']}"), (": " if kind and why else "", "dim"), (why, "")))
     tail = paragraph(task.error.log_tail, 1200, keep="tail")
@@ -150,37 +153,37 @@ def _failure(task: Task) -> list[RenderableType]:
     return rows
 
 
-def _question(question: str, options: Sequence[str], risk: str) -> RenderableType:
-    text = _line(("✋ ", ""), (line(question, 300) or "A person must decide.", f"bold {COLOURS['yellow']}"))
+def _question(question: str, options: Sequence[str], risk: str, tongue: Tongue) -> RenderableType:
+    text = _line(("✋ ", ""), (line(question, 300) or tongue.say("root.must_decide"), f"bold {COLOURS['yellow']}"))
     if said := line(risk, 40):
-        text.append(f"  risk {said}", "dim")
+        text.append(f"  {tongue.say('reply.risk', risk=said)}", "dim")
     for option in options[:5]:
         text.append(f"  [{line(option, 40)}]", "bold")
     return text
 
 
-def _children(children: Sequence[Task], now: datetime | None) -> list[RenderableType]:
+def _children(children: Sequence[Task], now: datetime | None, tongue: Tongue) -> list[RenderableType]:
     if not children:
         return []
-    rows: list[RenderableType] = [_line((f"{words.at_work(children)}", "dim"))]
+    rows: list[RenderableType] = [_line((words.at_work(children, tongue), "dim"))]
     shown = children[:CHILDREN]
     for i, child in enumerate(shown):
-        looks = words.task_look(child)
+        looks = words.task_look(child, tongue)
         last = i == len(shown) - 1 and len(children) <= CHILDREN
-        text = _line(("└ " if last else "├ ", "bright_black"), (f"{looks.emoji} ", ""), (words.title(child, 60), ""))
-        doing = line(child.action or "", 80) or words.step(child, 60)
+        text = _line(("└ " if last else "├ ", "bright_black"), (f"{looks.emoji} ", ""), (words.title(child, 60, tongue), ""))
+        doing = words.doing(child, 80, tongue) or words.step(child, 60, tongue)
         done = words.percent(child)
         if words.is_final(child):
             text.append(f"  {looks.word}", COLOURS[looks.colour])
         else:
-            text.append(f"  {done:.0f} %" if done is not None else f"  {looks.word}", COLOURS[looks.colour])
+            text.append(f"  {words.share(done, tongue) if done is not None else looks.word}", COLOURS[looks.colour])
             if doing:
                 text.append(f"  {doing}", "italic dim")
         if (span := words.age(child, now)) is not None:
-            text.append(f"  {words.elapsed(span)}", "dim")
+            text.append(f"  {words.elapsed(span, tongue)}", "dim")
         rows.append(text)
     if len(children) > CHILDREN:
-        rows.append(_line(("└ ", "bright_black"), (f"and {len(children) - CHILDREN} more", "dim")))
+        rows.append(_line(("└ ", "bright_black"), (tongue.say("root.more", n=len(children) - CHILDREN), "dim")))
     return rows
 
 
@@ -195,25 +198,25 @@ def _artifact(name: str, uri: str, kind: str) -> Text:
     return text
 
 
-def _thread(thread: Sequence[News], hidden: int, zone: tzinfo) -> list[RenderableType]:
+def _thread(thread: Sequence[News], hidden: int, zone: tzinfo, tongue: Tongue) -> list[RenderableType]:
     rows: list[RenderableType] = []
     if hidden:
-        rows.append(_line(("  │ ", "bright_black"), (f"{hidden} earlier", "dim")))
+        rows.append(_line(("  │ ", "bright_black"), (tongue.say("console.earlier", n=hidden), "dim")))
     for i, news in enumerate(thread):
         edge = "  ╰ " if i == len(thread) - 1 else "  │ "
         row = Table.grid(padding=0)
         # As wide as it is: rich would take room from both columns where a line is too long for the terminal.
         row.add_column(no_wrap=True, min_width=len(edge))
         row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(Text(edge, "bright_black"), news_line(news, zone))
+        row.add_row(Text(edge, "bright_black"), news_line(news, zone, tongue))
         rows.append(row)
     return rows
 
 
-def news_line(news: News, zone: tzinfo = UTC) -> Text:
+def news_line(news: News, zone: tzinfo = UTC, tongue: Tongue = ENGLISH) -> Text:
     """Draw one line of a thread: when, what, who."""
     checkpoint = news.checkpoint
-    looks = words.news_look(checkpoint)
+    looks = words.news_look(checkpoint, tongue)
     text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{looks.emoji} ", ""))
     if who := line(news.who, 40):
         text.append(f"{who}  ", "bold dim")
@@ -227,19 +230,19 @@ def news_line(news: News, zone: tzinfo = UTC) -> Text:
         Kind.ALERT,
         Kind.END,
     )
-    text.append(words.news_text(checkpoint), COLOURS[looks.colour] if loud else "")
+    text.append(words.news_text(checkpoint, tongue=tongue), COLOURS[looks.colour] if loud else "")
     if checkpoint.progress is not None:
-        text.append(f"  {checkpoint.progress:.0f} %", "dim")
+        text.append(f"  {words.share(checkpoint.progress, tongue)}", "dim")
     return text
 
 
-def plain(news: News, title: str, zone: tzinfo = UTC) -> str:
+def plain(news: News, title: str, zone: tzinfo = UTC, tongue: Tongue = ENGLISH) -> str:
     """Write one line of news for a log: no colours, the task named."""
     named = f"{title} › {news.who}" if news.who else title
-    looks = words.news_look(news.checkpoint)
+    looks = words.news_look(news.checkpoint, tongue)
     at = f"{news.checkpoint.at.astimezone(zone):%H:%M:%S}"
-    done = f" ({news.checkpoint.progress:.0f} %)" if news.checkpoint.progress is not None else ""
-    return f"{at} [{line(named, 80)}] {looks.emoji} {words.news_text(news.checkpoint)}{done}"
+    done = f" ({words.share(news.checkpoint.progress, tongue)})" if news.checkpoint.progress is not None else ""
+    return f"{at} [{line(named, 80)}] {looks.emoji} {words.news_text(news.checkpoint, tongue=tongue)}{done}"
 
 
 def record(delivery: Delivery) -> dict[str, Any]:

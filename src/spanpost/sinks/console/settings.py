@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from spanpost.sinks.plugin import SinkSettings
+from spanpost.sinks.plugin import RouteDefaults, SinkSettings
+from spanpost.tongues import Language
 
 
 class ConsoleSettings(SinkSettings):
@@ -15,3 +16,10 @@ class ConsoleSettings(SinkSettings):
     form: Literal["auto", "live", "plain", "json"] = Field(
         default="auto", description="`live` redraws, `plain` appends, `json` writes JSON lines; `auto` is live in a terminal."
     )
+    language: Language = Field(
+        default="en", description="What spanpost itself says is said in it where no route says: `en` (English) or `ko` (Korean)."
+    )
+
+    def route_defaults(self) -> RouteDefaults:
+        """Return what holds where a route does not say it."""
+        return RouteDefaults(language=self.language)

@@ -20,8 +20,11 @@ from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
 from spanpost.domain.errors import Unavailable
 from spanpost.domain.tasks import Task
+from spanpost.fold.routes import Route, came_by
 from spanpost.sinks import words
 from spanpost.sinks.console import render
+from spanpost.tongues import ENGLISH, Tongue
+from spanpost.tongues import tongue as language
 
 #: Columns where there is no terminal to ask: a log is read in wider windows than a terminal's default of 80.
 WIDTH = 120
@@ -39,7 +42,7 @@ class Form(StrEnum):
 class _Card:
     """One root task with its thread."""
 
-    __slots__ = ("children", "has_news", "hidden", "is_printed", "keys", "task", "thread")
+    __slots__ = ("children", "has_news", "hidden", "is_printed", "keys", "task", "thread", "tongue")
 
     def __init__(self, task: Task) -> None:
         self.task: Task | None = task
@@ -49,6 +52,7 @@ class _Card:
         self.hidden = 0
         self.is_printed = False
         self.has_news = False
+        self.tongue = ENGLISH
 
     @property
     def is_open(self) -> bool:
@@ -78,6 +82,7 @@ class ConsoleSink:
         console: Console | None = None,
         clock: Callable[[], datetime] = _now,
         zone: tzinfo | None = None,
+        tongue: Tongue = ENGLISH,
     ) -> None:
         file = file or sys.stdout
         width = None if file.isatty() or "COLUMNS" in os.environ else WIDTH
@@ -85,6 +90,8 @@ class ConsoleSink:
         watched = self._console.is_terminal and not self._console.is_dumb_terminal
         self.form = (Form.LIVE if watched else Form.PLAIN) if form is Form.AUTO else form
         self._clock = clock
+        self._tongue = tongue
+        self._routes: list[Route] = []
         self._zone = zone or datetime.now().astimezone().tzinfo or UTC
         self._cards: dict[str, _Card] = {}
         self._lock = Lock()
@@ -92,6 +99,10 @@ class ConsoleSink:
         self._live: Live | None = None
         self._closed = False
         self._shown_at = float("-inf")
+
+    def routed(self, routes: Sequence[Route]) -> None:
+        """Hear which routes lead here: each may have its language."""
+        self._routes = list(routes)
 
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Show it. A closed terminal is `Unavailable`."""
@@ -142,6 +153,8 @@ class ConsoleSink:
         card = self._cards.get(delivery.lane)
         if card is None:
             card = self._cards[delivery.lane] = _Card(delivery.task)
+            route = came_by(self._routes, delivery.address, delivery.task)
+            card.tongue = language(route.language) if route is not None and route.language else self._tongue
             card.task = None
             self._forget()
         if delivery.key in card.keys and delivery.mode is Mode.NEWS:
@@ -158,17 +171,17 @@ class ConsoleSink:
         checkpoint = delivery.checkpoint
         if delivery.mode is Mode.NEWS and checkpoint is not None:
             card.has_news = True
-            self._tell(card, delivery, render.News(checkpoint, "" if is_root else words.title(delivery.task, 40)))
+            self._tell(card, delivery, render.News(checkpoint, "" if is_root else words.title(delivery.task, 40, card.tongue)))
             if is_root and checkpoint.kind is Kind.END and not card.is_printed:
                 self._print(card)
 
     def _tell(self, card: _Card, delivery: Delivery, news: render.News) -> None:
         if self.form is Form.PLAIN:
-            title = words.title(card.task or delivery.task, 60)
-            self._out.append(render.plain(news, title, self._zone))
+            title = words.title(card.task or delivery.task, 60, card.tongue)
+            self._out.append(render.plain(news, title, self._zone, card.tongue))
         elif card.is_printed:
-            text = Text(f"  {words.title(card.task or delivery.task, 40)}  ", style="dim")
-            self._out.append(text + render.news_line(news, self._zone))
+            text = Text(f"  {words.title(card.task or delivery.task, 40, card.tongue)}  ", style="dim")
+            self._out.append(text + render.news_line(news, self._zone, card.tongue))
         else:
             card.thread.append(news)
             if len(card.thread) > 40:  # more than a live card ever shows
@@ -182,7 +195,7 @@ class ConsoleSink:
             return
         thread = card.thread if self.form is Form.LIVE else ()
         now = None if words.is_final(card.task) else self._clock()
-        drawn = render.card(card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone)
+        drawn = render.card(card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone, tongue=card.tongue)
         self._out.append(Group(drawn, Text("")))
         card.thread, card.hidden = [], 0
 
@@ -234,13 +247,14 @@ class ConsoleSink:
                 drawn.pop(0)
                 heights.pop(0)
                 left_out += 1
-            return Group(Text(f"{left_out} more under way", style="dim"), *drawn)
+            return Group(Text(self._tongue.say("console.under_way", n=left_out), style="dim"), *drawn)
 
     def _draw(self, card: _Card, news: int, roomy: bool) -> RenderableType:
         assert card.task is not None
         thread = card.thread[-news:] if news else []
         hidden = card.hidden + len(card.thread) - len(thread) if thread else 0
-        drawn = render.card(card.task, card.children, thread, now=self._clock(), hidden=hidden, zone=self._zone, roomy=roomy)
+        now, tongue = self._clock(), card.tongue
+        drawn = render.card(card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, tongue=tongue)
         return Group(drawn, Text("")) if roomy else drawn
 
     def _forget(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.sinks.plugin import Duration, SinkSettings
+from spanpost.urls import http_url
 
 
 class GrafanaSettings(SinkSettings):
@@ -53,16 +53,7 @@ class GrafanaSettings(SinkSettings):
     @field_validator("url")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value.strip())
-            parts.port  # noqa: B018  (raises for a port that is none)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError("must begin with https:// or http:// and name a host")
-        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-            raise ValueError("must hold no user, password or query; use the token")
-        return value.strip().rstrip("/")
+        return http_url(value, is_bare=True)
 
     @field_validator("token")
     @classmethod

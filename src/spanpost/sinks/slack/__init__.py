@@ -20,40 +20,54 @@ def manner_of(settings: SlackSettings) -> Manner:
     """Return how messages look where no route says more."""
     from spanpost.sinks.slack.links import Template
     from spanpost.sinks.slack.manner import Manner
+    from spanpost.tongues import tongue
 
     return Manner(
         mention=settings.mention,
         shows_content=settings.content,
         shows_logs=settings.logs,
         is_interactive=bool(settings.interactive),
+        has_sessions=settings.stop_button and bool(settings.interactive),
         retries=lambda task: False,  # until somebody says otherwise (`Restarts`)
         links=tuple(Template(name, address) for name, address in settings.links.items()),
         patterns=tuple(re.compile(one) for one in settings.redact),
+        tongue=tongue(settings.language),
     )
 
 
 def _open(settings: SlackSettings) -> Sink:
+    from spanpost.sinks.slack.settings import WorkspaceSettings
     from spanpost.sinks.slack.sink import SlackSink, Space
 
+    def space(name: str, one: WorkspaceSettings) -> Space:
+        return Space(name, _transport(name, one, settings), one.channel, one.rates, tenant=one.tenant.strip() or None)
+
+    def unlisted(team: str) -> Space:
+        return space(team, WorkspaceSettings(team=team, tenant=team))
+
     return SlackSink(
-        channel=settings.channel,
-        transport=_transport(settings, settings),
-        rates=settings.rates,
+        own=space("default", settings),
         settle=settings.patience,
         manner=manner_of(settings),
-        others=[Space(name, _transport(one, settings), one.channel, one.rates) for name, one in settings.workspaces.items()],
+        others=[space(name, one) for name, one in settings.workspaces.items()],
+        unlisted=unlisted,
         dry=_preview(settings),
     )
 
 
-def _transport(workspace: WorkspaceSettings, settings: SlackSettings) -> Transport:
-    if workspace.token is None or settings.dry_run:
+def _transport(name: str, workspace: WorkspaceSettings, settings: SlackSettings) -> Transport:
+    if settings.dry_run or (workspace.token is None and not workspace.team):
         return _preview(settings)
     try:
+        from spanpost.sinks.slack.installed import InstalledApi
         from spanpost.sinks.slack.transport import WebApi
     except ImportError as error:
         raise ConfigError(f"slack: {error.name} is missing; install it with: pip install 'spanpost[slack]'") from error
-    return WebApi(workspace.token.get_secret_value(), base_url=settings.base_url, timeout=settings.timeout)
+
+    def web(token: str) -> Transport:
+        return WebApi(token, base_url=settings.base_url, timeout=settings.timeout)
+
+    return web(workspace.token.get_secret_value()) if workspace.token is not None else InstalledApi(name, workspace.team, web)
 
 
 def _preview(settings: SlackSettings) -> Preview:

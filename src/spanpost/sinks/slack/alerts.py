@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from spanpost.conventions import FIRING, RESOLVED
 from spanpost.domain.alerts import Alert
 from spanpost.domain.tasks import Task
 from spanpost.fold import alerts
@@ -20,6 +19,7 @@ from spanpost.sinks.slack.blocks import (
     Block,
     Element,
     context,
+    dated,
     escape,
     mention,
     plain,
@@ -29,12 +29,13 @@ from spanpost.sinks.slack.blocks import (
     rich,
     section,
     size,
-    small_date,
+    small_parsed,
     text,
 )
 from spanpost.sinks.slack.guise import disarmed
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.render import ANONYMOUS, CARDS, COLOURS, Message, Style, cards_of, marker
+from spanpost.tongues import Tongue
 
 #: Sign and colour, by how grave it is.
 _LOOKS: Final = {"critical": ("🔥", "red"), "warning": ("⚠️", "yellow"), "info": ("🔔", "blue")}
@@ -57,8 +58,8 @@ def root(
 ) -> Message:
     """Render an alert that names no task: a message, edited when it is over. What works on it has a card."""
     made = [manner.of_task(child) for child in children]
-    cards = cards_of(manner.of_task(task), made, CARDS) if style is Style.RICH else []
-    below = [plan(words.at_work(made), cards)] if cards and not alert.is_resolved else []
+    cards = cards_of(manner.of_task(task), made, CARDS, manner.tongue) if style is Style.RICH else []
+    below = [plan(words.at_work(made, manner.tongue), cards)] if cards and not alert.is_resolved else []
     return _drawn(manner.of_alert(alert), "", below, marker(key, generation), style, manner)
 
 
@@ -66,7 +67,7 @@ def reply(
     alert: Alert, task: Task, *, key: str, is_root: bool = True, style: Style = Style.RICH, manner: Manner = ANONYMOUS
 ) -> Message:
     """Render an alert as a reply in its task's thread, edited when it is over."""
-    who = "" if is_root else f"{disarmed(words.title(manner.of_task(task), 80))}: "
+    who = "" if is_root else f"{disarmed(words.title(manner.of_task(task), 80, manner.tongue))}: "
     return _drawn(manner.of_alert(alert), who, [], marker(key), style, manner)
 
 
@@ -76,8 +77,7 @@ def _drawn(alert: Alert, who: str, below: list[Block], metadata: dict[str, objec
         if size([blocks, inner, below]) <= BUDGET:
             break
     _, colour = _look(alert)
-    said = alerts.line(RESOLVED if alert.is_resolved else FIRING, line(alert.severity, 40), _name(alert), _summary(alert))
-    told = f"{_look(alert)[0]} {who}{said}"
+    told = f"{_look(alert)[0]} {who}{_line(alert, manner.tongue)}"
     attachment = {"color": COLOURS[colour], "fallback": escape(cut(told, 200)), "blocks": inner}
     return Message(text=escape(cut(told, 700)), blocks=[*blocks, *below], attachments=[attachment], metadata=metadata, style=style)
 
@@ -86,24 +86,35 @@ def _look(alert: Alert) -> tuple[str, str]:
     return _OVER if alert.is_resolved else _LOOKS[alerts.gravity(alert.severity)]
 
 
-def _name(alert: Alert, limit: int = 150) -> str:
-    return disarmed(line(alert.name, limit)) or "alert"
+def _name(alert: Alert, tongue: Tongue, limit: int = 150) -> str:
+    return disarmed(line(alert.name, limit)) or tongue.say("alert.unnamed")
+
+
+def _line(alert: Alert, tongue: Tongue) -> str:
+    """Return one line that tells of an alert, as `fold.alerts.line` does."""
+    severity, name, summary = line(alert.severity, 40), _name(alert, tongue), _summary(alert)
+    head = tongue.say("alert.resolved") if alert.is_resolved else severity or tongue.say("alert.head")
+    return f"{head.capitalize()} · {f'{name}: {summary}' if summary and summary != name else name}"
 
 
 def _summary(alert: Alert) -> str:
     return disarmed(line(alert.summary, 400))
 
 
-def _state(alert: Alert) -> str:
+def _state(alert: Alert, tongue: Tongue) -> str:
     if alert.is_resolved:
-        return "resolved"
-    return disarmed(line(alert.severity, 40)) or "firing"
+        return tongue.say("alert.resolved")
+    return disarmed(line(alert.severity, 40)) or tongue.say("alert.firing")
 
 
 def _rich(alert: Alert, who: str, most: int, manner: Manner) -> tuple[list[Block], list[Block]]:
     sign, _ = _look(alert)
     prefix = f"{manner.prefix} " if manner.prefix and not who else ""
-    head: list[Element] = [text(f"{sign} {prefix}{who}"), text(_name(alert), "bold"), text(f"  {_state(alert)}")]
+    head: list[Element] = [
+        text(f"{sign} {prefix}{who}"),
+        text(_name(alert, manner.tongue), "bold"),
+        text(f"  {_state(alert, manner.tongue)}"),
+    ]
     for one in _calls(alert, manner):
         head += [text("  "), mention(one)]
     body: list[Element] = []
@@ -124,7 +135,7 @@ def _rich(alert: Alert, who: str, most: int, manner: Manner) -> tuple[list[Block
 def _plain(alert: Alert, who: str, most: int, manner: Manner) -> tuple[list[Block], list[Block]]:
     sign, _ = _look(alert)
     prefix = f"{manner.prefix} " if manner.prefix and not who else ""
-    head = [plain(f"{sign} {prefix}{who}{_name(alert)}: {_state(alert)}")]
+    head = [plain(f"{sign} {prefix}{who}{_name(alert, manner.tongue)}: {_state(alert, manner.tongue)}")]
     if calls := _calls(alert, manner):
         head.append(plain_mentions(calls))
     said = [_summary(alert)]
@@ -144,14 +155,15 @@ def _links(alert: Alert) -> list[tuple[str, str]]:
 
 
 def _small_print(alert: Alert, manner: Manner) -> Block:
+    tongue = manner.tongue
     named = sorted((name, value) for name, value in alert.labels.items() if name not in _SAID and value)
     said = [manner.note] if manner.note else []
     said += [f"{disarmed(line(name, 40))}={disarmed(line(value, 60))}" for name, value in named[:_LABELS]]
     if len(named) > _LABELS:
-        said.append(f"and {len(named) - _LABELS} more")
+        said.append(tongue.say("root.more", n=len(named) - _LABELS))
     if alert.ends_at is not None:
-        said.append(f"after {words.elapsed(alert.ends_at - alert.starts_at)}")
-        when = small_date("·  resolved", alert.ends_at, _DAY)
+        said.append(tongue.say("alert.after", time=words.elapsed(alert.ends_at - alert.starts_at, tongue)))
+        when = tongue.say("alert.resolved_at", at=dated(alert.ends_at, _DAY))
     else:
-        when = small_date("·  since" if said else "since", alert.starts_at, _DAY)
-    return context(*(["  ·  ".join(said)] if said else []), when)
+        when = tongue.say("alert.since", at=dated(alert.starts_at, _DAY))
+    return context(*(["  ·  ".join(said)] if said else []), small_parsed(f"·  {when}" if said else when))

@@ -100,9 +100,14 @@ def date(at: datetime, form: str = "{time_secs}") -> Element:
     return {"type": "date", "timestamp": seconds(at), "format": form, "fallback": clock(at)}
 
 
-def small_date(word: str, at: datetime, form: str = "{time_secs}") -> Element:
-    """Return a moment for small print, shown in its reader's zone. `word` is ours: it is parsed."""
-    return {"type": "mrkdwn", "text": f"{word} <!date^{seconds(at)}^{form}|{clock(at)}>", "verbatim": True}
+def dated(at: datetime, form: str = "{time_secs}") -> str:
+    """Return a moment for `small_parsed`, shown in its reader's zone and language."""
+    return f"<!date^{seconds(at)}^{form}|{clock(at)}>"
+
+
+def small_parsed(said: str) -> Element:
+    """Return small print that is parsed: words of ours, with moments in them."""
+    return {"type": "mrkdwn", "text": said, "verbatim": True}
 
 
 def seconds(at: datetime) -> int:

@@ -16,6 +16,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.redact import cut, line
 from spanpost.sinks import words
 from spanpost.sinks.slack.blocks import MAX_LABEL, Element, button, confirm, menu, select
+from spanpost.tongues import ENGLISH, Tongue
 
 PREFIX: Final = "spanpost:"
 #: Of a menu, and of what shows more: no act of a person on a task.
@@ -26,47 +27,63 @@ OPTIONS: Final = 5
 CHOICE: Final = "choice"
 
 
-def of_question(approval: Approval) -> list[Element]:
+def of_question(approval: Approval, tongue: Tongue = ENGLISH) -> list[Element]:
     """Return the answers that a question has; none where nobody can answer it through spanpost."""
     if approval.key is None or not approval.is_open:
         return []
     key = str(approval.key)
     if not approval.options:
         return [
-            button(f"{PREFIX}{Verb.APPROVE}", "Approve", key, style="primary"),
-            button(f"{PREFIX}{Verb.DENY}", "Deny", key, style="danger"),
+            button(f"{PREFIX}{Verb.APPROVE}", tongue.say("button.approve"), key, style="primary"),
+            button(f"{PREFIX}{Verb.DENY}", tongue.say("button.deny"), key, style="danger"),
         ]
-    labels = _labels(approval.options)
+    labels = _labels(approval.options, tongue)
     if len(labels) <= OPTIONS:
         # In no colour: an agent's options are no advice of ours.
         return [button(f"{PREFIX}{Verb.CHOOSE}:{n}", label, key) for n, label in enumerate(labels)]
     # What is chosen from a list counts at once: whoever slips is asked first.
-    asked = confirm("Answer with this?", "The agent goes on with it.", "Answer", "Back", style="primary")
+    asked = confirm(
+        tongue.say("button.answer_title"),
+        tongue.say("button.answer_text"),
+        tongue.say("button.answer"),
+        tongue.say("button.back"),
+        style="primary",
+    )
     entries = [(label, f"{Verb.CHOOSE}:{n}:{key}") for n, label in enumerate(labels)]
-    return [select(f"{PREFIX}{CHOICE}", "Choose an answer", entries, asked)]
+    return [select(f"{PREFIX}{CHOICE}", tongue.say("button.choose"), entries, asked)]
 
 
-def _labels(options: Sequence[str]) -> list[str]:
+def _labels(options: Sequence[str], tongue: Tongue) -> list[str]:
     """Return how options are shown; those that would look the same, by their numbers too."""
-    labels = [line(option, MAX_LABEL) or f"Option {n}" for n, option in enumerate(options, 1)]
+    labels = [line(option, MAX_LABEL) or tongue.say("button.option", index=n) for n, option in enumerate(options, 1)]
     often = Counter(label.casefold() for label in labels)
     return [label if often[label.casefold()] == 1 else cut(f"{n}. {label}", MAX_LABEL) for n, label in enumerate(labels, 1)]
 
 
-def of_task(task: Task, *, offers_retry: bool = True) -> list[Element]:
+def of_task(task: Task, tongue: Tongue = ENGLISH, *, offers_retry: bool = True) -> list[Element]:
     """Return what may be asked of a task as it is. Retry only where something could start it again."""
     key = str(task.uid)
-    entries: list[tuple[str, str]] = [("Show more", f"{VIEW}:{key}")]
+    entries: list[tuple[str, str]] = [(tongue.say("button.more"), f"{VIEW}:{key}")]
     made: list[Element] = []
     if not words.is_final(task):
         if not task.cancel_by:
-            asked = confirm("Cancel this task?", f"{words.title(task, 200)} is asked to stop.", "Cancel it", "Let it run")
-            made.append(button(f"{PREFIX}{Verb.CANCEL}", "Cancel", key, confirm=asked))
+            asked = confirm(
+                tongue.say("button.cancel_title"),
+                tongue.say("button.cancel_text", task=words.title(task, 200, tongue)),
+                tongue.say("button.cancel_yes"),
+                tongue.say("button.cancel_no"),
+            )
+            made.append(button(f"{PREFIX}{Verb.CANCEL}", tongue.say("button.cancel"), key, confirm=asked))
         if task.paused_by:
-            made.insert(0, button(f"{PREFIX}{Verb.RESUME}", "Resume", key, style="primary"))
-        entries.append(("Unmute" if task.is_muted else "Mute", f"{Verb.UNMUTE if task.is_muted else Verb.MUTE}:{key}"))
+            made.insert(0, button(f"{PREFIX}{Verb.RESUME}", tongue.say("button.resume"), key, style="primary"))
+        entries.append(
+            (
+                tongue.say("button.unmute" if task.is_muted else "button.mute"),
+                f"{Verb.UNMUTE if task.is_muted else Verb.MUTE}:{key}",
+            )
+        )
     elif task.status in ("error", "cancelled"):
-        made += [button(f"{PREFIX}{Verb.RETRY}", "Retry", key)] * offers_retry
+        made += [button(f"{PREFIX}{Verb.RETRY}", tongue.say("button.retry"), key)] * offers_retry
     else:
         return []  # well done: nothing to ask, and a row less
     return [*made, menu(f"{PREFIX}{MENU}", entries)]

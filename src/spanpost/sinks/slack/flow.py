@@ -14,7 +14,8 @@ The asynchronous sink, the preview and the tests drive the same generator. Rules
 9. A channel that takes no message gives way to the place's fallback; the message says so, and stays there.
 10. That a task was heard of since is no change worth a call, for `STEADY`: else every sign of life would be an edit.
 11. A long log is a file in the thread. It comes after its news, once; without it the news stands all the same.
-12. A message that goes on in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
+12. Where the app is declared an agent, a message's thread has a session (`sessions`).
+13. A message that goes on in another (`Delivery.has_moved`) is edited to say so, and is never posted for it.
 
 What a receipt's `ref` holds: ``channel`` (its id), ``ts``, ``mark`` (a hash of what is shown; missing after doubt), ``g`` (the
 generation, from 0), ``style`` where it is plain, ``ended`` (``deleted`` or ``closed``) where nothing more can be shown in it,
@@ -37,7 +38,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.letters import ON_THE_WAY, mark_of
 from spanpost.fold.routes import is_paced
 from spanpost.sinks import words
-from spanpost.sinks.slack import alerts, files, render, replies
+from spanpost.sinks.slack import alerts, files, render, replies, sessions
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
 from spanpost.sinks.slack.budgets import EDIT, POST
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
@@ -67,7 +68,8 @@ WHY: Final = {
 def deliver(delivery: Delivery, place: Place, manner: Manner = ANONYMOUS, figures: Sequence[str] = ()) -> Talk[Receipt]:
     """Deliver one letter to a place (a channel's id, or for the first post its name)."""
     if delivery.mode is Mode.STATE:
-        return (yield from _State(delivery, place, manner).deliver())
+        receipt = yield from _State(delivery, place, manner).deliver()
+        return (yield from sessions.follow(delivery, receipt)) if manner.has_sessions else receipt
     return (yield from _news(delivery, place, manner, figures))
 
 
@@ -184,7 +186,8 @@ def steady(task: Task) -> Task:
 def _in_place_of(manner: Manner, known: dict[str, Any]) -> Manner:
     if "instead_of" not in known:
         return manner
-    return msgspec.structs.replace(manner, note=f"meant for {known['instead_of']} ({known.get('why', 'refused')})")
+    note = manner.tongue.say("root.meant_for", channel=known["instead_of"], why=known.get("why", "refused"))
+    return msgspec.structs.replace(manner, note=note)
 
 
 def revives(delivery: Delivery, known: dict[str, Any]) -> bool:

@@ -21,6 +21,20 @@ _VERDICT: Final = re.compile(rf"(?:{_DECIDED})[a-z]{{0,6}}(?:by|via|inslack|from
 _BUTTONS: Final = re.compile(
     r"(?:approved?|deny|denied|allow|accept|reject|cancel|retry|mute|unmute|showmore|yes|no|or|clickto){1,6}"
 )
+#: The same in Korean: a decision that is done, whoever did it; and the labels of our buttons, and what is like them.
+_VERDICT_KO: Final = re.compile(
+    unicodedata.normalize(
+        "NFKD",
+        "(?:승인|거부|반려|거절|허가|허용|수락|선택|결정|취소|재개|중지)(?:을|를|이|가|은|는)?(?:함|됨|됐|된|했|한|하였|되었|완료|처리)",
+    )
+)
+_BUTTONS_KO: Final = re.compile(
+    unicodedata.normalize(
+        "NFKD",
+        "(?:승인|거부|반려|거절|허용|수락|취소|작업취소|재시도|재개|알림끄기|알림켜기|음소거|자세히보기|더보기|답변|뒤로|계속실행|예|네|아니요|아니오|확인|또는)"
+        "{1,6}",
+    )
+)
 _SINGLE: Final = str.maketrans('“”„‟«»"〝〞＂', "‘’‚‛‹›'‘’'")
 #: How far is looked; and what is longer is prose.
 _READ: Final = 400
@@ -41,4 +55,6 @@ def quoted(said: str) -> str:
 def _poses(said: str) -> bool:
     plain = "".join(ch for ch in unicodedata.normalize("NFKD", said).casefold() if not unicodedata.combining(ch)).translate(_ALIKE)
     letters = "".join(ch for ch in plain if ch.isalpha())
-    return _VERDICT.search(letters) is not None or _BUTTONS.fullmatch(letters) is not None
+    if _VERDICT.search(letters) is not None or _BUTTONS.fullmatch(letters) is not None:
+        return True
+    return _VERDICT_KO.search(letters) is not None or _BUTTONS_KO.fullmatch(letters) is not None

@@ -16,6 +16,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.redact import REDACTED, strip
 from spanpost.fold.routes import Route
 from spanpost.sinks.slack.links import Template
+from spanpost.tongues import ENGLISH, Tongue, tongue
 
 
 class Manner(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,17 +29,27 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     shows_logs: bool = True
     #: There is somebody to hear of buttons.
     is_interactive: bool = False
+    #: The app is declared an agent, and somebody hears of Slack's own button *Stop*.
+    has_sessions: bool = False
     #: Tells which tasks something can start again.
     retries: Callable[[Task], bool] = lambda task: True
     links: tuple[Template, ...] = ()
     #: Said in small print: that it stands here in place of another channel.
     note: str = ""
+    #: What we say is said in it.
+    tongue: Tongue = ENGLISH
     #: What is not to be seen in Slack, beside what is nowhere to be seen.
     patterns: tuple[re.Pattern[str], ...] = ()
 
     def by(self, route: Route) -> Manner:
         """Return this manner as a route has it."""
-        return msgspec.structs.replace(self, prefix=route.prefix, mention=route.mention, shows_content=route.shows_content)
+        return msgspec.structs.replace(
+            self,
+            prefix=route.prefix,
+            mention=route.mention,
+            shows_content=route.shows_content,
+            tongue=tongue(route.language) if route.language else self.tongue,
+        )
 
     def of_task(self, task: Task) -> Task:
         """Return a task as it may be shown."""

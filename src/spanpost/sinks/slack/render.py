@@ -32,17 +32,20 @@ from spanpost.sinks.slack.blocks import (
     actions,
     card,
     context,
+    dated,
     escape,
     plain,
     plan,
     rich,
     section,
     size,
-    small_date,
+    small_parsed,
     text,
 )
 from spanpost.sinks.slack.guise import disarmed
 from spanpost.sinks.slack.manner import Manner
+from spanpost.tongues import ENGLISH, Tongue
+from spanpost.tongues.retold import said_anew
 
 #: Slack's own attachment colours, as Grafana OnCall uses them, and a blue.
 COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#1d9bd1", "grey": "#dddddd"}
@@ -105,7 +108,7 @@ def root(
         if size([blocks, attachments]) <= BUDGET:
             break
     return Message(
-        text=escape(cut(words.sentence(task), 700)),
+        text=escape(cut(words.sentence(task, manner.tongue), 700)),
         blocks=blocks,
         attachments=attachments,
         metadata=marker(key, generation),
@@ -115,16 +118,18 @@ def root(
 
 def _moved(task: Task, metadata: dict[str, Any], style: Style, manner: Manner, elsewhere: str) -> Message:
     """Draw the end of a message that goes on in another, without buttons; its thread stays as it is."""
-    look, name = words.task_look(task), titled(task, manner) if task.task_id else ""
-    before = f"{look.emoji} This {'went on as part of ' if name else 'turned out to be part of other work'}"
+    tongue = manner.tongue
+    look, name = words.task_look(task, tongue), titled(task, manner) if task.task_id else ""
+    before = f"{look.emoji} {tongue.say('root.went_on_before' if name else 'root.was_other')}"
+    after = tongue.say("root.went_on_after") if name else ""
+    more = tongue.say("root.no_more")
     if style is Style.RICH:
-        shown = rich(section(text(before), text(name, "bold", link=elsewhere)))
-        more = "Nothing more is told here."
+        shown = rich(section(text(before), text(name, "bold", link=elsewhere), text(after)))
     else:
-        shown = plain(f"{before}{name}")
-        more = f"Nothing more is told here. {elsewhere}".rstrip()
-    said = _attachments([context(more)], look, task)
-    return Message(text=escape(f"{before}{name}"), blocks=[shown], attachments=said, metadata=metadata, style=style)
+        shown = plain(f"{before}{name}{after}")
+        more = f"{more} {elsewhere}".rstrip()
+    said = _attachments([context(more)], look, task, manner)
+    return Message(text=escape(f"{before}{name}{after}"), blocks=[shown], attachments=said, metadata=metadata, style=style)
 
 
 def marker(key: str, generation: int = 0) -> dict[str, Any]:
@@ -151,71 +156,71 @@ def rows(*asked: tuple[str, Sequence[Element]], below: Iterable[object] = ()) ->
 
 def titled(task: Task, manner: Manner, limit: int = 150) -> str:
     """Return a task's name with the route's prefix."""
-    name = disarmed(words.title(task, limit))
+    name = disarmed(words.title(task, limit, manner.tongue))
     return f"{manner.prefix} {name}" if manner.prefix else name
 
 
 def _rows(task: Task, manner: Manner, shown: object, most: float) -> list[Block]:
     if not manner.is_interactive:
         return []
-    asked = [(str(a.key), buttons.of_question(a)) for a in task.open_approvals[: 2 if most > 0.25 else 1]]
-    return rows(*asked, (str(task.uid), buttons.of_task(task, offers_retry=manner.retries(task))), below=[shown])
+    asked = [(str(a.key), buttons.of_question(a, manner.tongue)) for a in task.open_approvals[: 2 if most > 0.25 else 1]]
+    return rows(*asked, (str(task.uid), buttons.of_task(task, manner.tongue, offers_retry=manner.retries(task))), below=[shown])
 
 
-def _place(task: Task) -> str:
+def _place(task: Task, tongue: Tongue) -> str:
     """Return how far a plan is, as its title."""
     if task.step_index and task.step_count:
-        return f"Step {task.step_index} of {task.step_count}"
-    return "Steps"
+        return tongue.say("root.step_of", index=task.step_index, count=task.step_count)
+    return tongue.say("root.steps")
 
 
-def _progress(task: Task, *, has_step: bool = True) -> str:
+def _progress(task: Task, tongue: Tongue, *, has_step: bool = True) -> str:
     if words.is_final(task):
         return ""
     done = words.percent(task)
-    step = disarmed(words.step(task)) if has_step else ""
-    shown = [f"{words.bar(done / 100, 10)} {done:.0f} %"] if done is not None else []
+    step = disarmed(words.step(task, tongue=tongue)) if has_step else ""
+    shown = [f"{words.bar(done / 100, 10)} {words.share(done, tongue)}"] if done is not None else []
     return "   ".join([*shown, step] if step else shown)
 
 
-def _asides(task: Task) -> str:
+def _asides(task: Task, tongue: Tongue) -> str:
     """Return why it runs, and what people have asked of it that it has not heeded yet, or that changes what is told of it."""
     said = []
     if task.retry_of:
-        said.append(f"retry of {line(task.retry_of, 60)}")
+        said.append(tongue.say("root.retry_of", task=line(task.retry_of, 60)))
     if task.caused_by:
-        said.append(f"after {line(task.caused_by, 60)}")
+        said.append(tongue.say("root.caused_by", task=line(task.caused_by, 60)))
     if task.cancel_by and not words.is_final(task):
-        said.append(f"cancelling, asked by {line(task.cancel_by, 60)}")
+        said.append(tongue.say("root.cancelling", who=line(said_anew(task.cancel_by, tongue), 60)))
     if task.paused_by and task.status == "paused":
-        said.append(f"by {line(task.paused_by, 60)}")
+        said.append(tongue.say("root.paused_by", who=line(said_anew(task.paused_by, tongue), 60)))
     if task.is_muted and not words.is_final(task):
-        said.append("muted")
+        said.append(tongue.say("root.muted"))
     return ", ".join(said)
 
 
 def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner) -> tuple[list[Block], list[dict[str, Any]]]:
-    look = words.task_look(task)
-    aside = _asides(task)
+    tongue = manner.tongue
+    look, aside = words.task_look(task, tongue), _asides(task, tongue)
     head: list[Element] = [
         section(text(f"{look.emoji} "), text(titled(task, manner), "bold"), text(f"  {look.word}{f' ({aside})' if aside else ''}"))
     ]
-    cards = cards_of(task, children, int(CARDS * most))
+    cards = cards_of(task, children, int(CARDS * most), tongue)
     has_steps = any(one["task_id"] == "s-now" for one in cards)
-    if progress := _progress(task, has_step=not has_steps):
+    if progress := _progress(task, tongue, has_step=not has_steps):
         head.append(section(text(progress)))
     blocks = [rich(*head)]
     if cards:
-        blocks.append(plan(words.at_work(children) or _place(task), cards))
+        blocks.append(plan(words.at_work(children, tongue) or _place(task, tongue), cards))
     body: list[Element] = []
     for approval in task.open_approvals[:2]:
-        body.append(section(text("✋ "), text(disarmed(line(approval.question, 300)) or "A person must decide.", "bold")))
+        body.append(section(text("✋ "), text(disarmed(line(approval.question, 300)) or tongue.say("root.must_decide"), "bold")))
     # Where the step under way has a card, what it is doing stands there; where agents have, the plan's title says it.
     is_said = has_steps or (bool(cards) and words.is_count_of_agents(task.action or ""))
-    if not is_said and not words.is_final(task) and (doing := disarmed(line(task.action or "", 300))):
+    if not is_said and not words.is_final(task) and (doing := disarmed(words.doing(task, 300, tongue))):
         body.append(section(text(doing, "italic")))
-    body += _failure(task)
-    body += _made(task, most)
+    body += _failure(task, tongue)
+    body += _made(task, most, tongue)
     shown = _links(task, manner, int(LINKS * most) or 1)
     if shown:
         linked: list[Element] = [text("🔗 ")]
@@ -223,63 +228,66 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
             linked += [text("  ·  ")] * (i > 0) + [text(name, link=url)] + [text(f" ({where})")] * bool(where)
         body.append(section(*linked))
     if task.results and words.is_final(task):
-        body.append(section(*_results(task, 8 if most else 3)))
-    if warm := _warmth(task):
+        body.append(section(*_results(task, 8 if most else 3, tongue)))
+    if warm := _warmth(task, tongue):
         body.append(section(text(warm)))
     below = [rich(*body)] if body else []
     below.append(_small_print(task, children, manner))
     below += _rows(task, manner, [blocks, below], most)
-    return blocks, _attachments(below, look, task)
+    return blocks, _attachments(below, look, task, manner)
 
 
 def _root_plain(task: Task, children: Sequence[Task], most: float, manner: Manner) -> tuple[list[Block], list[dict[str, Any]]]:
-    look = words.task_look(task)
-    aside = _asides(task)
-    lines = [f"{look.emoji} {titled(task, manner)}: {look.word}{f' ({aside})' if aside else ''}", _progress(task)]
+    tongue = manner.tongue
+    look, aside = words.task_look(task, tongue), _asides(task, tongue)
+    lines = [f"{look.emoji} {titled(task, manner)}: {look.word}{f' ({aside})' if aside else ''}", _progress(task, tongue)]
     if children and not words.is_final(task):
-        lines.append(words.at_work(children))
+        lines.append(words.at_work(children, tongue))
         chosen = [c for c in children if not words.is_final(c) or c.status == "error"][: int(CARDS * most)]
-        lines += [f"{words.task_look(c).emoji} {disarmed(words.title(c, 80))}" for c in chosen]
-    below = [f"✋ {disarmed(line(a.question, 300)) or 'A person must decide.'}" for a in task.open_approvals[:2]]
-    if (doing := disarmed(line(task.action or "", 300))) and not words.is_final(task):
+        lines += [f"{words.task_look(c).emoji} {disarmed(words.title(c, 80, tongue))}" for c in chosen]
+    below = [f"✋ {disarmed(line(a.question, 300)) or tongue.say('root.must_decide')}" for a in task.open_approvals[:2]]
+    if (doing := disarmed(words.doing(task, 300, tongue))) and not words.is_final(task):
         below.append(doing)
     if task.error and task.status == "error":
-        below.append(disarmed(line(f"{task.error.type}: {task.error.message}".strip(": "), 500)))
+        below.append(disarmed(line(f"{task.error.type}: {words.failure(task, tongue)}".strip(": "), 500)))
     many = int(ARTIFACTS * most)
     below += [f"📎 {disarmed(line(a.name, 80))} {link(a.uri, 300) or ''}".rstrip() for a in task.artifacts[:many]]
     below += [f"🔗 {name} {url}" for name, url, _ in _links(task, manner, int(LINKS * most) or 1)]
     if task.results and words.is_final(task):
-        below.append("   ".join(f"{disarmed(name)} {disarmed(value)}" for name, value in words.results(task, 8 if most else 3)))
-    if warm := _warmth(task):
+        below.append(
+            "   ".join(f"{disarmed(name)} {disarmed(value)}" for name, value in words.results(task, 8 if most else 3, tongue))
+        )
+    if warm := _warmth(task, tongue):
         below.append(warm)
     sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
     sections.append(_small_print(task, children, manner))
     sections += _rows(task, manner, [lines, sections], most)
-    return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task)
+    return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task, manner)
 
 
-def _attachments(blocks: list[Block], look: words.Look, task: Task) -> list[dict[str, Any]]:
-    return [{"color": COLOURS[look.colour], "fallback": escape(words.title(task)), "blocks": blocks}]
+def _attachments(blocks: list[Block], look: words.Look, task: Task, manner: Manner) -> list[dict[str, Any]]:
+    return [{"color": COLOURS[look.colour], "fallback": escape(words.title(task, tongue=manner.tongue)), "blocks": blocks}]
 
 
-def _failure(task: Task) -> list[Element]:
+def _failure(task: Task, tongue: Tongue) -> list[Element]:
     """The log's end stands in the thread, where it can be unfolded."""
     if task.error is None or task.status != "error":
         return []
-    kind, why = disarmed(line(task.error.type, 80)), disarmed(line(task.error.message, 500))
+    kind, why = disarmed(line(task.error.type, 80)), disarmed(line(words.failure(task, tongue), 500))
     return [section(text(kind, "bold"), text(": " if kind and why else ""), text(why))]
 
 
-def _made(task: Task, most: float) -> list[Element]:
+def _made(task: Task, most: float, tongue: Tongue) -> list[Element]:
     many = int(ARTIFACTS * most)
     made: list[Element] = []
     for artifact in task.artifacts[:many]:
         safe = link(artifact.uri, 300)
-        name = disarmed(line(artifact.name, 80)) or "artifact"
+        name = disarmed(line(artifact.name, 80)) or tongue.say("root.artifact")
         about = " · ".join(filter(None, (disarmed(line(artifact.kind, 20)), words.host(safe or "", HOST))))
         made.append(section(text("📎 "), text(name, link=safe or ""), text(f"  {about}" if about else "")))
     if len(task.artifacts) > many:
-        made.append(section(text(f"and {len(task.artifacts) - many} more" if many else f"📎 {len(task.artifacts)} artifacts")))
+        left = tongue.say("root.more", n=len(task.artifacts) - many)
+        made.append(section(text(left if many else f"📎 {tongue.say('root.artifacts', n=len(task.artifacts))}")))
     return made
 
 
@@ -291,90 +299,92 @@ def _links(task: Task, manner: Manner, most: int) -> list[tuple[str, str, str]]:
     return [*made, *given][:most]
 
 
-def _results(task: Task, most: int) -> list[Element]:
+def _results(task: Task, most: int, tongue: Tongue) -> list[Element]:
     figures: list[Element] = []
-    for i, (name, value) in enumerate(words.results(task, most)):
+    for i, (name, value) in enumerate(words.results(task, most, tongue)):
         figures += [text(f"{'   ' if i else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
     return figures
 
 
-def _warmth(task: Task) -> str:
+def _warmth(task: Task, tongue: Tongue) -> str:
     """Return the line of a context that fills; while there is room it stands in the small print."""
     heat = words.heat(task)
     if not heat or words.is_final(task):
         return ""
-    forecast = words.forecast(task)
-    return f"{heat} {words.context_bar(task)}{f', {forecast}' if forecast else ''}"
+    forecast = words.forecast(task, tongue)
+    return f"{heat} {words.context_bar(task, tongue=tongue)}{f', {forecast}' if forecast else ''}"
 
 
 def _small_print(task: Task, children: Sequence[Task], manner: Manner) -> Block:
-    figures = words.figures(task, context=False)
-    if not words.is_final(task) and not words.heat(task) and (cool := words.context_bar(task, is_short=True)):
-        figures.insert(0, ", ".join(filter(None, (cool, words.forecast(task)))))
-    together = words.with_children(task, children)
+    tongue = manner.tongue
+    figures = words.figures(task, context=False, tongue=tongue)
+    if not words.is_final(task) and not words.heat(task) and (cool := words.context_bar(task, is_short=True, tongue=tongue)):
+        figures.insert(0, ", ".join(filter(None, (cool, words.forecast(task, tongue)))))
+    together = words.with_children(task, children, tongue)
     said = (
         [manner.note] * bool(manner.note)
-        + [disarmed(one) for one in words.byline(task)]
+        + [disarmed(one) for one in words.byline(task, tongue=tongue)]
         # What belongs together stays on one line.
         + [figure.replace(" ", "\u00a0") for figure in (*figures, *([together] if together else ()))]
     )
     at = task.ended_at if words.is_final(task) else task.last_event_at
     heard: list[Element] = []
     if at is not None:
-        word = "ended" if words.is_final(task) else "heard"
-        heard.append(
-            small_date(f"·  {word}" if said else word, at, "{date_short_pretty} {time}" if words.is_final(task) else "{time_secs}")
-        )
-    return context(*(["  ·  ".join(said)] if said else []), *heard, *([] if said or heard else ["nothing is known of it yet"]))
+        form = "{date_short_pretty} {time}" if words.is_final(task) else "{time_secs}"
+        word = tongue.say("root.ended" if words.is_final(task) else "root.heard", at=dated(at, form))
+        heard.append(small_parsed(f"·  {word}" if said else word))
+    nothing = [] if said or heard else [tongue.say("root.nothing_known")]
+    return context(*(["  ·  ".join(said)] if said else []), *heard, *nothing)
 
 
 _CARD: dict[str, str] = {"error": "error", "cancelled": "error", "complete": "complete"}
 
 
-def cards_of(task: Task, children: Sequence[Task], most: int) -> list[Block]:
+def cards_of(task: Task, children: Sequence[Task], most: int, tongue: Tongue = ENGLISH) -> list[Block]:
     """Return what is under way, and what went wrong; all that is done is one card."""
     if words.is_final(task):
         return []
-    done, now = _steps(task)
+    done, now = _steps(task, tongue)
     at_work = [c for c in children if c.status != "complete"]
     finished = [c for c in children if c.status == "complete"]
-    cards = [*_fold(done, "step"), *now, *map(_child, at_work[:most]), *_fold([words.title(c, 90) for c in finished], "agent")]
+    cards = [*_fold(done, "step", tongue), *now, *(_child(child, tongue) for child in at_work[:most])]
+    cards += _fold([words.title(c, 90, tongue) for c in finished], "agent", tongue)
     left = max(len(at_work) - most, 0)
     if len(cards) + left <= most:
         return cards
     kept = cards[: max(most - 1, 0)]
-    return [*kept, card("more", f"and {len(cards) + left - len(kept)} more", "in_progress")] if most else []
+    return [*kept, card("more", tongue.say("root.more", n=len(cards) + left - len(kept)), "in_progress")] if most else []
 
 
-def _fold(done: Sequence[str], what: str) -> list[Block]:
+def _fold(done: Sequence[str], what: str, tongue: Tongue) -> list[Block]:
     """Return one card for what is done: its names where they fit."""
     if not done:
         return []
     names = ", ".join(disarmed(line(name, 90)) or "?" for name in done[:_NAMED])
     if len(done) > _NAMED or len(names) > _NAMES:
-        names = f"{len(done)} {what}s done"
+        names = tongue.say("root.steps_done" if what == "step" else "figure.agents_done", n=len(done))
     return [card(f"done-{what}", names, "complete")]
 
 
-def _child(child: Task) -> Block:
+def _child(child: Task, tongue: Tongue) -> Block:
     status = _CARD.get(child.status, "in_progress")
     look = words.task_look(child)
-    title = disarmed(words.title(child, 90))
+    title = disarmed(words.title(child, 90, tongue))
     if child.status in ("cancelled", "waiting", "stalled", "paused"):
         title = f"{look.emoji} {title}"
-    doing = "" if words.is_final(child) else disarmed(line(child.action or "", 100) or words.step(child, 80))
+    doing = "" if words.is_final(child) else disarmed(words.doing(child, 100, tongue) or words.step(child, 80, tongue))
     return card(f"t-{child.uid.hex}", title, status, doing)
 
 
-def _steps(task: Task) -> tuple[list[str], list[Block]]:
+def _steps(task: Task, tongue: Tongue) -> tuple[list[str], list[Block]]:
     """Return the names of the steps that are done, and the card of the one under way. A lone step says nothing that the head does not."""
     if len(task.steps) < 2:
         return [], []
     is_now = [step.name == task.step_name and step.index == task.step_index for step in task.steps]
-    done = [step.name for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
+    done = [said_anew(step.name, tongue) for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
     now = max((i for i, is_it in enumerate(is_now) if is_it), default=None)
     if now is None:
         return done, []
     step = task.steps[now]
-    name = disarmed(line(step.name, 90)) or f"Step {step.index or now + 1}"
-    return done, [card("s-now", name, "in_progress", disarmed(line(task.action or "", 200)))]
+    name = disarmed(line(said_anew(step.name, tongue), 90)) or tongue.say("root.step", index=step.index or now + 1)
+    return done, [card("s-now", name, "in_progress", disarmed(words.doing(task, 200, tongue)))]

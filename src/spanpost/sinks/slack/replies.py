@@ -23,6 +23,7 @@ from spanpost.sinks.slack.blocks import (
     clock,
     context,
     date,
+    dated,
     escape,
     folded,
     mention,
@@ -33,22 +34,23 @@ from spanpost.sinks.slack.blocks import (
     rich,
     section,
     size,
-    small_date,
+    small_parsed,
     text,
 )
 from spanpost.sinks.slack.guise import disarmed, quoted
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.render import ANONYMOUS, HOST, Message, Style, marker, rows
+from spanpost.tongues import Tongue
 
 #: A log tail longer than this is a file (Grafana OnCall caps messages there, too); of it the end stands in the message.
 TAIL: Final = 2_800
 _DETAIL: Final = 2_000
 DAY: Final = "{date_short_pretty} {time}"
 _DECISIONS: Final = {
-    "approve": ("✅", "Approved"),
-    "accept": ("✅", "Approved"),
-    "deny": ("🚫", "Denied"),
-    "reject": ("🚫", "Denied"),
+    "approve": ("✅", "reply.approved"),
+    "accept": ("✅", "reply.approved"),
+    "deny": ("🚫", "reply.denied"),
+    "reject": ("🚫", "reply.denied"),
 }
 
 
@@ -101,14 +103,15 @@ def _draw(
     figures: Sequence[str],
     most: int,
 ) -> Message:
-    look = words.news_look(checkpoint)
-    said = disarmed(words.news_text(checkpoint, 600 if most else 200))
-    who = "" if is_root else f"{disarmed(words.title(task, 80))}: "
+    tongue = manner.tongue
+    look = words.news_look(checkpoint, tongue)
+    said = disarmed(words.news_text(checkpoint, 600 if most else 200, tongue))
+    who = "" if is_root else f"{disarmed(words.title(task, 80, tongue))}: "
     approval = task.approval_of(checkpoint.id) if checkpoint.kind is Kind.APPROVAL_REQUESTED else None
     approval = approval or _by_id(task, checkpoint)
-    emoji, verdict = look.emoji, _verdict(approval)
+    emoji, verdict = look.emoji, _verdict(approval, tongue)
     if checkpoint.kind is Kind.APPROVAL_RESOLVED:
-        said = f"the agent says: {quoted(words.news_text(checkpoint, 600 if most else 200))}"
+        said = tongue.say("reply.agent_says", said=quoted(_resolved(task, checkpoint, 600 if most else 200, tongue)))
     below = ""
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         below = paragraph(manner.detail_of(approval, checkpoint.detail), most)
@@ -116,27 +119,28 @@ def _draw(
     facts = _facts(task, checkpoint, manner)
     if count > 1:
         said += f"  ×{count}"
-    results = _results(task, figures) if checkpoint.kind is Kind.END else []
+    results = _results(task, figures, tongue) if checkpoint.kind is Kind.END else []
     until = approval.deadline if approval is not None and approval.is_open else None
     calls = manner.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
-    row = buttons.of_question(approval) if manner.is_interactive and approval is not None else []
+    row = buttons.of_question(approval, tongue) if manner.is_interactive and approval is not None else []
     head = f"{emoji} {who}{said}"
     blocks: list[Block]
     if style is Style.PLAIN:
-        again = f"last {clock(checkpoint.at)}" if count > 1 else ""
-        due = f"until {clock(until)}" if until is not None else ""
+        again = tongue.say("reply.last_at", at=clock(checkpoint.at)) if count > 1 else ""
+        due = tongue.say("reply.until", at=clock(until)) if until is not None else ""
         spoken = (head, *verdict[1:2], below, log, "".join(str(e["text"]) for e in results), "  ·  ".join(facts), due, again)
         blocks = [plain(cut("\n".join(filter(None, spoken)), 3_000))]
         if calls:
             blocks.append(plain_mentions(calls))
     else:
-        blocks = _rich(checkpoint, (emoji, who, said), verdict, below, facts, calls, count, results, until)
+        blocks = _rich(checkpoint, (emoji, who, said), verdict, below, facts, calls, count, results, until, tongue)
         if log:
             lines = log.count("\n") + 1
-            blocks.append(folded(f"Log, its last {lines} lines" if lines > 1 else "Log", rich(preformatted(log))))
+            title = tongue.say("reply.log_lines", lines=lines) if lines > 1 else tongue.say("reply.log")
+            blocks.append(folded(title, rich(preformatted(log))))
     if row and approval is not None:
         blocks += rows((str(approval.key), row), below=[blocks])
-    told = f"{head} ({disarmed(words.title(task, 80))})" if is_root else head
+    told = f"{head} ({disarmed(words.title(task, 80, tongue))})" if is_root else head
     if verdict:
         told = f"{verdict[0]} {verdict[1]}: {told}"
     return Message(text=escape(cut(told, 900)), blocks=blocks, metadata=marker(key), style=style)
@@ -152,6 +156,7 @@ def _rich(
     count: int,
     results: Sequence[Element],
     until: datetime | None,
+    tongue: Tongue,
 ) -> list[Block]:
     emoji, who, said = head
     is_loud = checkpoint.kind in (Kind.END, Kind.APPROVAL_REQUESTED, Kind.ERROR) and not verdict
@@ -160,12 +165,12 @@ def _rich(
     if safe:
         line_.append(text(f"  {words.host(safe, HOST)}"))
     if count > 1:
-        line_ += [text("  last "), date(checkpoint.at)]
+        line_ += [text(f"  {tongue.say('reply.last')} "), date(checkpoint.at)]
     for one in calls:
         line_ += [text("  "), mention(one)]
     if checkpoint.kind in (Kind.MILESTONE, Kind.CHECKPOINT) and checkpoint.progress is not None:
         share = min(max(checkpoint.progress, 0.0), 100.0) if checkpoint.progress == checkpoint.progress else 0.0
-        line_.append(text(f"   {words.bar(share / 100, 10)} {share:.0f} %"))
+        line_.append(text(f"   {words.bar(share / 100, 10)} {words.share(share, tongue)}"))
     parts: list[Element] = [section(*line_)]
     if below:
         parts.append(quote(below))
@@ -176,7 +181,8 @@ def _rich(
     blocks = [rich(*parts)]
     if facts or until is not None:
         told = "  ·  ".join(facts)
-        blocks.append(context(told, *([small_date("·  until" if told else "until", until, DAY)] if until is not None else [])))
+        due = tongue.say("reply.until", at=dated(until, DAY)) if until is not None else ""
+        blocks.append(context(told, *([small_parsed(f"·  {due}" if told else due)] if due else [])))
     return blocks
 
 
@@ -186,23 +192,36 @@ def _by_id(task: Task, checkpoint: Checkpoint) -> Approval | None:
     return next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
 
 
-def _verdict(approval: Approval | None) -> tuple[str, ...]:
+def _verdict(approval: Approval | None, tongue: Tongue) -> tuple[str, ...]:
     """Return sign, words and comment of what has become of a question; empty while it is open."""
     if approval is None or approval.is_open:
         return ()
     if approval.is_void and not approval.decision:
-        return ("↪️", "Asked again in other words, further down", "")
+        return ("↪️", tongue.say("reply.asked_again"), "")
     if approval.is_expired:
-        then = ": it counts as denied" if approval.decision == "deny" else ""
-        return ("⌛", f"Nobody decided in time{then}", "")
+        return ("⌛", tongue.say("reply.expired_denied" if approval.decision == "deny" else "reply.expired"), "")
     comment = quoted(line(approval.comment, 200)) if approval.comment else ""
     by = line(approval.by, 80)
     if not approval.source:
-        told = line(approval.decision, 60) or "decided"
-        return ("🗳️", "Decided, as the agent says", f"{quoted(f'{told} by {by}' if by else told)}  {comment}".rstrip())
-    sign, word = _DECISIONS.get(approval.decision, ("✅", f"Decided: {quoted(line(approval.decision, 60))}"))
-    where = "" if approval.source == "slack" else f", through {line(approval.source, 20)}"
-    return (sign, f"{word} by {by or 'somebody'}{where}", comment)
+        told = line(approval.decision, 60) or tongue.say("reply.decided_word")
+        told = tongue.say("reply.by", decision=told, by=by) if by else told
+        return ("🗳️", tongue.say("reply.as_agent_says"), f"{quoted(told)}  {comment}".rstrip())
+    sign, key = _DECISIONS.get(approval.decision, ("✅", "reply.decided"))
+    through = "" if approval.source == "slack" else tongue.say("reply.through", source=line(approval.source, 20))
+    decision = quoted(line(approval.decision, 60))
+    return (sign, tongue.say(key, by=by or tongue.say("reply.somebody"), through=through, decision=decision), comment)
+
+
+def _resolved(task: Task, checkpoint: Checkpoint, limit: int, tongue: Tongue) -> str:
+    """Return what the agent says of a decision; said anew where it is made of what is known of the question."""
+    known = next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
+    if known is not None and checkpoint.text.startswith(f"{known.decision or 'resolved'} by {known.by}"):
+        rest = checkpoint.text.removeprefix(f"{known.decision or 'resolved'} by {known.by}")
+        decision = known.decision or tongue.say("told.resolved")
+        return line(tongue.say("reply.by", decision=decision, by=known.by) + rest, limit)
+    if checkpoint.text == "resolved":
+        return tongue.say("told.resolved")
+    return words.news_text(checkpoint, limit, tongue)
 
 
 def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -> bool:
@@ -214,10 +233,10 @@ def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -
     return checkpoint.kind is Kind.END and checkpoint.status == "error" and not task.is_inferred
 
 
-def _results(task: Task, figures: Sequence[str]) -> list[Element]:
+def _results(task: Task, figures: Sequence[str], tongue: Tongue) -> list[Element]:
     """Return what came of a task: what the agent says, then what Prometheus answered."""
     made: list[Element] = []
-    for name, value in words.results(task):
+    for name, value in words.results(task, tongue=tongue):
         made += [text(f"{'   ' if made else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
     for one in figures:
         made.append(text(f"{'   ' if made else ''}{one}"))
@@ -226,20 +245,21 @@ def _results(task: Task, figures: Sequence[str]) -> list[Element]:
 
 def _facts(task: Task, checkpoint: Checkpoint, manner: Manner) -> list[str]:
     """Return the small print."""
+    tongue = manner.tongue
     if checkpoint.kind is Kind.END:
-        return words.figures(task, context=False)
+        return words.figures(task, context=False, tongue=tongue)
     if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
-        return [one for one in (words.context_bar(task), words.forecast(task)) if one]
+        return [one for one in (words.context_bar(task, tongue=tongue), words.forecast(task, tongue)) if one]
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         approval = task.approval_of(checkpoint.id) or _by_id(task, checkpoint)
         if approval is not None and approval.is_open:
-            risk = f"risk {line(approval.risk, 40)}" if approval.risk else ""
-            options = "" if manner.is_interactive and approval.key else _listed(approval.options)
+            risk = tongue.say("reply.risk", risk=line(approval.risk, 40)) if approval.risk else ""
+            options = "" if manner.is_interactive and approval.key else _listed(approval.options, tongue)
             hidden = checkpoint.detail and not manner.detail_of(approval, checkpoint.detail)
-            return [one for one in (disarmed(risk), options, "its arguments are not shown here" if hidden else "") if one]
+            return [one for one in (disarmed(risk), options, tongue.say("reply.hidden") if hidden else "") if one]
     return []
 
 
-def _listed(options: Sequence[str]) -> str:
-    more = f" and {len(options) - 5} more" if len(options) > 5 else ""
-    return " / ".join(line(option, 40) for option in options[:5]) + more
+def _listed(options: Sequence[str], tongue: Tongue) -> str:
+    shown = " / ".join(line(option, 40) for option in options[:5])
+    return tongue.say("reply.options", options=shown, n=len(options) - 5) if len(options) > 5 else shown

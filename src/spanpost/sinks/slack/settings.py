@@ -6,20 +6,23 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from spanpost.sinks.fields import FIELDS
 from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
 from spanpost.sinks.slack import links
 from spanpost.sinks.slack.budgets import Rates
+from spanpost.tongues import Language
+from spanpost.urls import http_url
 
 _RATES = Rates()
 
 
 _ID = re.compile(r"[UWS][A-Z0-9]{2,30}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+#: A workspace's own id, which names it where it is not listed.
+TEAM = re.compile(r"T[A-Z0-9]{2,30}")
 
 
 class WorkspaceSettings(BaseModel):
@@ -28,6 +31,16 @@ class WorkspaceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
 
     token: SecretStr | None = Field(default=None, description="The app's bot token (`xoxb-...`). Never printed.")
+    team: str = Field(
+        default="",
+        pattern=r"^(T[A-Z0-9]{2,30})?$",
+        description="In place of a token: the workspace's id (`T...`), into which somebody installs the app (`slack_oauth`).",
+    )
+    tenant: str = Field(
+        default="",
+        max_length=200,
+        description="Whose tasks alone are told there, and answered from there; needed with `team`. Not given: any.",
+    )
     channel: str = Field(
         default="#agents",
         description="Channel where no route names another: its id (`C...`), or its name. The app must be in it. "
@@ -63,6 +76,16 @@ class WorkspaceSettings(BaseModel):
     def _is_named(cls, value: str) -> str:
         return value.strip() or "#agents"
 
+    @model_validator(mode="after")
+    def _is_installed_or_has_a_token(self) -> WorkspaceSettings:
+        if self.team and self.token is not None:
+            raise ValueError("say either token or team: whose token comes by an installation has none here")
+        if self.team and not self.tenant.strip():
+            raise ValueError("team needs tenant: whose tasks are told in that workspace")
+        if "*" in self.tenant:
+            raise ValueError("tenant is one tenant's name, without *")
+        return self
+
     @property
     def rates(self) -> Rates:
         """How fast Slack may be called."""
@@ -89,6 +112,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         default="milestones",
         description="How much is told in threads where no route says. `live`: everything that was told; `milestones`: steps, each fifth "
         "of the progress, artifacts, warnings, errors, questions, alerts, ends; `final`: questions, alerts and ends, and no message before; `mute`: nothing.",
+    )
+    language: Language = Field(
+        default="en",
+        description="What spanpost itself says is said in it where no route says: `en` (English) or `ko` (Korean). Agents' own words stay "
+        "as they are.",
     )
     workspaces: dict[str, WorkspaceSettings] = Field(
         default={},
@@ -124,6 +152,11 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         "rows are not touched.",
     )
     interactive: bool | None = Field(default=None, description="Show buttons. Not given: where somebody hears of them (`desk`).")
+    stop_button: bool = Field(
+        default=False,
+        description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels it for those who may. For an app "
+        "that is declared an agent, where somebody hears of buttons.",
+    )
     dry_run: bool = Field(
         default=False, description="Post nothing, token or not: what would be is written to `preview_file`, else to stderr."
     )
@@ -146,16 +179,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     @field_validator("base_url")
     @classmethod
     def _leads_somewhere(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            parts.port  # noqa: B018  (raises for a port that is none)
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError("must begin with https:// (or http:// for an emulator) and name a host")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("must hold no user or password")
-        return value if value.endswith("/") else f"{value}/"
+        return http_url(value, is_bare=True) + "/"
 
     @field_validator("workspaces")
     @classmethod
@@ -164,6 +188,13 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
             if not _NAME.fullmatch(name) or name == "default":
                 raise ValueError("a workspace's name is lower-case letters, digits, - and _, and not `default`")
         return value
+
+    @model_validator(mode="after")
+    def _are_different(self) -> SlackSettings:
+        teams = [one.team for one in (self, *self.workspaces.values()) if one.team]
+        if doubled := next((team for team in teams if teams.count(team) > 1), ""):
+            raise ValueError(f"workspaces: {doubled} is the team of two: a workspace has one name")
+        return self
 
     @field_validator("mention")
     @classmethod
@@ -194,7 +225,24 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
 
     def route_defaults(self) -> RouteDefaults:
         """Return what holds where a route does not say it."""
-        return RouteDefaults(mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run)
+        return RouteDefaults(
+            mention=self.mention, fallback=self.fallback, shows_content=self.content, is_dry=self.dry_run, language=self.language
+        )
+
+    def tenant_of(self, address: str) -> str | None:
+        """Return whose tasks alone are told at an address; None: anybody's. Raises ValueError for one that is named otherwise."""
+        name, _, _ = address.rpartition("/")
+        if TEAM.fullmatch(name):
+            if listed := self.name_of(name):
+                raise ValueError(f"the workspace {name} is listed as {listed!r}: name it so")
+            return name
+        one = self.workspaces.get(name) if name else self
+        return (one.tenant.strip() or None) if one is not None else None
+
+    def name_of(self, team: str) -> str | None:
+        """Return what routes call a workspace that is listed by its team; `default` is the sink's own."""
+        named = {"default": self, **self.workspaces}
+        return next((name for name, one in named.items() if one.team == team), None)
 
     @property
     def patience(self) -> timedelta:

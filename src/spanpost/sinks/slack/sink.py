@@ -13,17 +13,17 @@ import msgspec
 
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Unverifiable
+from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Rejected, Unverifiable
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line
-from spanpost.fold.routes import Route
-from spanpost.sinks.base import Answers, Finding
-from spanpost.sinks.slack import budgets, check, flow, lookup, render
+from spanpost.fold.routes import Route, came_by
+from spanpost.sinks.base import Answers, Finding, Tokens
+from spanpost.sinks.slack import budgets, check, flow, lookup, render, sessions
 from spanpost.sinks.slack.budgets import Rates
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
-from spanpost.sinks.slack.settings import are_ids
+from spanpost.sinks.slack.settings import TEAM, are_ids
 
 log = logging.getLogger("spanpost.slack")
 T = TypeVar("T")
@@ -43,6 +43,8 @@ class Space:
     channel: str = "#agents"
     rates: Rates = field(default_factory=Rates)
     memory: lookup.Memory = field(default_factory=lookup.Memory)
+    #: Whose tasks alone are told there; None: anybody's.
+    tenant: str | None = None
 
     @property
     def is_preview(self) -> bool:
@@ -65,12 +67,16 @@ class SlackSink:
         settle: timedelta = timedelta(seconds=50),
         clock: Callable[[], float] = time.time,
         manner: Manner = render.ANONYMOUS,
+        own: Space | None = None,
         others: Iterable[Space] = (),
+        unlisted: Callable[[str], Space] | None = None,
         dry: Preview | None = None,
     ) -> None:
-        own = Space(workspace, transport or Preview(), channel or "#agents", rates or Rates())
+        own = own or Space(workspace, transport or Preview(), channel or "#agents", rates or Rates())
         self._own = own
         self._spaces = {space.name: space for space in (own, *others)}
+        self._unlisted = unlisted
+        self._tokens: Tokens | None = None
         self._dry = dry or Preview()
         self._manner = manner
         self._routes: list[Route] = []
@@ -87,7 +93,7 @@ class SlackSink:
         """Hear which routes lead here. Raises `ConfigError` for what no workspace of ours has."""
         for route in routes:
             space = route.address.rpartition("/")[0]
-            if space and space not in self._spaces:
+            if space and self._known(space) is None:
                 known = ", ".join(sorted(self._spaces))
                 raise ConfigError(
                     f"routes: {route.address!r}: no workspace {space!r} is set (set: {known}); set slack.workspaces.{space}.token"
@@ -99,6 +105,12 @@ class SlackSink:
             except ValueError as error:
                 raise ConfigError(f"routes: mention: {error}") from None
         self._routes = list(routes)
+
+    def installed(self, tokens: Tokens) -> None:
+        """Hear whom to ask for the tokens of workspaces in which somebody installed the app."""
+        self._tokens = tokens
+        for space in self._spaces.values():
+            _lend(space, tokens)
 
     def restarts(self, can: Callable[[Task], bool]) -> None:
         """Hear which tasks something can start again."""
@@ -116,6 +128,9 @@ class SlackSink:
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Make the calls that the flow asks for."""
         space = self._space(delivery.address)
+        if space.tenant is not None and delivery.task.tenant != space.tenant:
+            # Routes lead none here: it was addressed before the workspace was that tenant's.
+            raise Rejected(f"the workspace {space.name!r} is told of no tasks but its own tenant's", reason="tenant")
         route = self._route(delivery)
         is_dry = route.is_dry or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
@@ -141,6 +156,9 @@ class SlackSink:
             if not place.refused:
                 self._refused[place.address] = self._clock() + _LEFT_ALONE, why
             self._tell_once(f"slack: {place.channel} takes no message ({why}): {place.fallback} has it")
+        if (why := str(receipt.ref.get("session_why") or "")) and why != known.get("session_why"):
+            cure = sessions.WHY.get(why, "turn slack.stop_button off, or look at the app's settings")
+            self._tell_once(f"slack: the button Stop cannot be shown ({why}): {cure}")
         if missing := receipt.ref.get("file"):
             self._tell_once(f"slack: a log could not be shown as a file ({missing}); its end stands in the message")
 
@@ -194,7 +212,7 @@ class SlackSink:
 
     def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
         """Name the workspace, the method and the channel."""
-        space = self._spaces.get(address.rpartition("/")[0] or self._own.name, self._own)
+        space = self._known(address.rpartition("/")[0] or self._own.name) or self._own
         return budgets.budgets(self._place(address), call, space.rates)
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
@@ -267,20 +285,28 @@ class SlackSink:
 
     def _route(self, delivery: Delivery) -> Route:
         """Return the route by which a letter came: of those that lead to its address the first that takes its task."""
-        same = [route for route in self._routes if route.address == delivery.address]
-        return next((route for route in same if route.match.takes(delivery.task)), same[0] if same else Route(sink=self.name))
+        return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
         """Return the workspace of an address: "workspace/#channel". Raises `Refused` for one that is not set any more."""
         name = address.rpartition("/")[0] or self._own.name
-        if name not in self._spaces:
+        space = self._known(name)
+        if space is None:
             cure = f"set slack.workspaces.{name}.token again, or bury its letters: spanpost deliveries list --state waiting"
             raise Refused(f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}")
-        return self._spaces[name]
+        return space
+
+    def _known(self, name: str) -> Space | None:
+        """Return a workspace by its name, or by its team where none is listed for that."""
+        if name not in self._spaces and self._unlisted is not None and TEAM.fullmatch(name):
+            space = self._spaces[name] = self._unlisted(name)
+            if self._tokens is not None:
+                _lend(space, self._tokens)
+        return self._spaces.get(name)
 
     def _place(self, address: str, route: Route | None = None) -> Place:
         name, _, channel = address.rpartition("/")
-        space = self._spaces.get(name or self._own.name, self._own)
+        space = self._known(name or self._own.name) or self._own
         place = Place(workspace=name or self._own.name, channel=channel or space.channel)
         if route is None or not route.fallback or route.fallback == place.channel:
             return place
@@ -297,6 +323,12 @@ def _real(delivery: Delivery, is_preview: bool) -> Delivery:
     if delivery.receipt is not None and str(delivery.receipt.ref.get("ts", "")).startswith(PREVIEWED):
         delivery = msgspec.structs.replace(delivery, receipt=None)
     return delivery
+
+
+def _lend(space: Space, tokens: Tokens) -> None:
+    lend = getattr(space.transport, "lend", None)
+    if lend is not None:
+        lend(tokens)
 
 
 def _outcome(response: Response) -> str:

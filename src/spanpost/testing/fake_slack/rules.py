@@ -16,6 +16,8 @@ _PAGED = ("cursor", "limit", "oldest", "latest", "inclusive", "include_all_metad
 #: Arguments of each method; ``*`` marks what is required.
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "auth.test": (),
+    "oauth.v2.access": ("client_id", "client_secret", "code", "redirect_uri", "grant_type", "refresh_token"),
+    "agents.sessions.setStatus": ("channel_id", "*status", "thread_ts", "title", "initiator_user_id"),
     "chat.postMessage": ("*channel", *_CONTENT, *_POST),
     "chat.update": ("*channel", "*ts", *_CONTENT, "file_ids"),
     "chat.delete": ("*channel", "*ts", "as_user"),

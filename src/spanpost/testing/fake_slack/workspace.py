@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from spanpost.testing.fake_slack import rules
+from spanpost.testing.fake_slack.oauth import OauthApp
 from spanpost.testing.fake_slack.rules import SlackError
 
 Message = dict[str, Any]
@@ -27,6 +28,7 @@ class Token:
     bot_id: str = "B0SPANPOST"
     #: Slack's word for why it is no good; empty while it is.
     refused: str = ""
+    team: str = "T0ACME"
 
 
 @dataclass
@@ -102,6 +104,12 @@ class Workspace:
         self.files: dict[str, dict[str, Any]] = {}
         #: Where files are uploaded to, set by who serves them.
         self.uploads = "https://files.slack.com/upload/"
+        #: How others install our app.
+        self.oauth = OauthApp()
+        #: Sessions of an app that is declared an agent, by channel and thread; None: it is not.
+        self.sessions: dict[tuple[str, str], str] | None = None
+        #: It hears of the button *Stop*.
+        self.hears_stop = True
         self._last = 0.0
 
     # --- people ---------------------------------------------------------------------------------------------------------
@@ -142,6 +150,8 @@ class Workspace:
         """Carry a call out. Raises `SlackError` for ``ok: false``."""
         if method not in rules.ARGUMENTS:
             raise SlackError("unknown_method", req_method=method)
+        if method == "oauth.v2.access":
+            return {"ok": True} | self.oauth.access(given, token or "", lambda new, team: self.add_token(new, team=team)), None
         if not token:
             raise SlackError("not_authed")
         caller = self.tokens.get(token)
@@ -155,7 +165,20 @@ class Workspace:
 
     def _auth_test(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
         who = {"user": "spanpost", "user_id": caller.user_id, "bot_id": caller.bot_id, "is_enterprise_install": False}
-        return {"url": "https://acme.slack.com/", "team": "Acme", "team_id": "T0ACME"} | who
+        return {"url": "https://acme.slack.com/", "team": "Acme", "team_id": caller.team} | who
+
+    def _agents_sessions_setStatus(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+        """After docs.slack.dev/reference/methods/agents.sessions.setStatus, 2026-09."""
+        self._need(caller, "chat:write")
+        if self.sessions is None:
+            raise SlackError("not_authorized")
+        if given["status"] not in ("active", "processing", "suspended", "closed"):
+            raise SlackError("invalid_arguments")
+        channel = self._seen_by(given.get("channel_id"), caller)
+        self._message(channel, given.get("thread_ts"))
+        self.sessions[channel.id, str(given["thread_ts"])] = str(given["status"])
+        warning = {} if self.hears_stop else {"warning": "missing_agent_session_stopped_event_subscription"}
+        return {"status": given["status"]} | warning
 
     def _chat_postMessage(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
         self._need(caller, "chat:write")

@@ -1,8 +1,19 @@
 // What may be asked of a task: stop, pause, go on, try again, tell it something. Refusals come from the gateway, in its words.
 
 import { act, taskPath } from "./api.js";
-import { h, line, put } from "./dom.js";
+import { h, line, put, why } from "./dom.js";
 import { isFinal, title } from "./words.js";
+
+const BUTTONS = [
+  ["retry", "Try again", "primary"],
+  ["resume", "Go on", "primary"],
+  ["pause", "Pause", ""],
+  ["cancel", "Stop", "danger"],
+  ["mute", "Mute", ""],
+  ["unmute", "Unmute", ""],
+];
+//: What was started again reports when it is there: looked for after so many milliseconds.
+const LATER = [1000, 3000, 6000, 12_000, 25_000];
 
 /** Put the buttons that fit the task's state into a place, and keep them fitting. `view` has `task`, `board` and `soon()`. */
 export function acts(place, view) {
@@ -13,21 +24,12 @@ export function acts(place, view) {
   const form = h("form", { class: "words", onsubmit: (event) => { event.preventDefault(); tell(); } }, h("label", { for: "words" }, "Tell it"), words, send);
   put(place, row, form, said);
 
-  const may = view.board.may("operator");
-
-  function fitting(task) {
-    if (isFinal(task)) return ["error", "cancelled"].includes(task.status) ? [["retry", "Try again", ""]] : [];
-    return [
-      task.paused_by ? ["resume", "Go on", "primary"] : task.status !== "paused" && ["pause", "Pause", ""],
-      !task.cancel_by && ["cancel", "Stop", "danger"],
-      [(task.muted ?? task.is_muted) ? "unmute" : "mute", (task.muted ?? task.is_muted) ? "Unmute" : "Mute", ""],
-    ].filter(Boolean);
-  }
-
   let last = "";
   function show() {
-    const shown = may ? fitting(view.task) : [];
-    form.hidden = isFinal(view.task) || !may;
+    // What stands now for who looks, as the gateway says; muting what has ended is of no use.
+    const may = new Set(view.task.acts ?? []);
+    const shown = BUTTONS.filter(([verb]) => may.has(verb) && !(isFinal(view.task) && /mute/.test(verb)));
+    form.hidden = !may.has("message");
     place.hidden = !shown.length && form.hidden && !said.textContent;
     const state = shown.map(([verb]) => verb).join();
     if (state === last) return;
@@ -48,7 +50,7 @@ export function acts(place, view) {
   }
 
   async function run(verb, comment = "") {
-    await ask(`${taskPath(view.task.uid ?? view.task.task_id)}/${verb}`, { comment }, { cancel: "It is asked to stop.", pause: "It is asked to pause.", resume: "It may go on.", retry: "It is started again.", mute: "Its thread gets less from now on.", unmute: "Its thread gets all again." }[verb]);
+    await ask(`${taskPath(view.task.uid ?? view.task.task_id)}/${verb}`, { comment }, { cancel: "It is asked to stop.", pause: "It is asked to pause.", resume: "It may go on.", retry: "It is asked to be started again; the new task stands below once it reports.", mute: "Its thread gets less from now on.", unmute: "Its thread gets all again." }[verb]);
   }
 
   async function tell() {
@@ -65,10 +67,11 @@ export function acts(place, view) {
       const answer = await act(path, body);
       put(said, line(answer?.message ?? answer?.told, 300) || done);
       view.soon();
+      if (path.endsWith("/retry")) for (const wait of LATER) setTimeout(() => view.soon(), wait);
       return true;
     } catch (error) {
       said.classList.add("refused");
-      put(said, line(error.message, 500));
+      put(said, why(error));
       return false;
     } finally {
       for (const button of buttons) button.disabled = false;

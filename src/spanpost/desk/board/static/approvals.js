@@ -48,7 +48,7 @@ export function approvals(place, board) {
       if (shown.has(keyOf(one))) continue;
       const of = [route(pageOf(one), line(one.task_name ?? one.task?.name, 200) || "its task"), one.agent_name ? ` · ${line(one.agent_name, 60)}` : "",
         one.requested_at ? ` · ${moment(one.requested_at)}` : ""];
-      const element = question(one, { of, done: soon, may: board.may("approver") });
+      const element = question(one, { of, done: soon });
       shown.set(keyOf(one), element);
       open.append(element);
     }

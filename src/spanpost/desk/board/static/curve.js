@@ -61,7 +61,7 @@ function draw(points, window) {
   const most = Math.max(...points.map((one) => one.used));
   const words = `${points.length} calls from ${count(points[0].used)} to ${count(points[points.length - 1].used)} tokens, at most ${count(most)}`;
   return h("figure", { class: "curve" },
-    svg("svg", { viewBox: `0 0 ${WIDE + 40} ${HIGH + 6}`, role: "img", "aria-label": `Context use: ${words}` },
+    svg("svg", { viewBox: `0 -6 ${WIDE + 40} ${HIGH + 12}`, role: "img", "aria-label": `Context use: ${words}` },
       marks.map(([at, label]) => [
         svg("line", { x1: 0, x2: WIDE, y1: y(at * window), y2: y(at * window), class: `mark m${Math.round(at * 100)}` }),
         svg("text", { x: WIDE + 4, y: y(at * window) + 3.5, class: "label" }, label)]),

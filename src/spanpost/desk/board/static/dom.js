@@ -67,6 +67,22 @@ export function route(path, ...inside) {
   return h("a", { href: path, "data-route": true }, ...inside);
 }
 
+/** Cut a text of several lines, without what turns its direction about: a name must not read as another. */
+export function lines(text, most = 20_000) {
+  return String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f\u202a-\u202e\u2066-\u2069]/g, "").slice(0, most);
+}
+
+/** Tell why something was not done; to whoever is signed out meanwhile, where to sign in. */
+export function why(error) {
+  return error.status === 401 ? ["You are signed out. ", h("a", { href: location.pathname + location.search }, "Sign in again"), "."] : sentence(error.message);
+}
+
+/** Write what the gateway says as a sentence. */
+export function sentence(text, most = 500) {
+  const said = line(text, most);
+  return said && said[0].toUpperCase() + said.slice(1) + (/[.!?…)]$/.test(said) ? "" : ".");
+}
+
 /** Collapse white space, as one line, and cut it. */
 export function line(text, most = 300) {
   const said = String(text ?? "").replace(/[\s\u0000-\u001f\u007f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, " ").trim();

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, line, put } from "./dom.js";
-import { LOOKS, count, elapsed, money, number } from "./words.js";
+import { LOOKS, count, elapsed, moment, money, number } from "./words.js";
 
 const DAYS = [1, 7, 30, 90];
 
@@ -14,9 +14,10 @@ export function figures(place, board) {
   const span = h("nav", { class: "tabs", "aria-label": "How long" }, DAYS.map((n) =>
     h("a", { href: `/board/figures?days=${n}`, "data-route": true, "aria-current": n === days ? "true" : null }, n === 1 ? "24 hours" : `${n} days`)));
   put(place, h("div", { class: "bar-top" }, h("h1", {}, "Figures"), span), inside);
-  get("/api/stats", { days }, control.signal).then((found) => {
+  Promise.all([get("/api/stats", { days }, control.signal), get("/api/usage", {}, control.signal)]).then(([found, usage]) => {
     const agents = found.agents ?? [];
     const shown = [
+      budgets(usage.budgets ?? []),
       table("By agent", "Agent", agents, (row) => line(row.agent_name, 60) || "(no name)"),
       table("By day", "Day", found.days ?? [], (row) => line(row.day, 20)),
       table("By status", "Status", found.statuses ?? [], (row) => (LOOKS[row.status] ? `${LOOKS[row.status][0]} ${LOOKS[row.status][1]}` : line(row.status, 30))),
@@ -24,6 +25,20 @@ export function figures(place, board) {
     put(inside, shown.length ? shown : h("p", { class: "empty" }, "Nothing ran in that time."));
   }).catch((error) => board.fail(error, error.status === 401 ? undefined : inside));
   return () => control.abort();
+}
+
+function budgets(all) {
+  if (!all.length) return null;
+  const spent = (one) => (one.limit_usd !== null ? `${money(one.cost_usd)} of ${money(one.limit_usd)}` : `${count(one.tokens)} of ${count(one.limit_tokens)} tokens`);
+  return h("section", {}, h("h2", {}, "Budgets"), h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Budgets" }, h("table", {},
+    h("thead", {}, h("tr", {}, ["Budget", "Used", "Spent", "Until"].map((words, i) => h("th", { scope: "col", class: i ? "n" : null }, words)))),
+    h("tbody", {}, all.slice(0, 200).map((one) => {
+      const bar = h("span", { class: `spread ${one.share >= 1 ? "hot" : one.share >= 0.8 ? "warm" : ""}`, "aria-hidden": "true" });
+      bar.style.width = `${Math.min(100, 100 * one.share)}%`;
+      const whose = Object.values(one.scope).map((each) => line(each, 60)).join(", ");
+      return h("tr", {}, h("th", { scope: "row" }, line(one.budget, 60), whose && h("span", { class: "small" }, ` ${whose}`), bar),
+        h("td", { class: "n" }, `${(100 * one.share).toFixed(0)} %`), h("td", { class: "n" }, spent(one)), h("td", { class: "n" }, moment(one.ends_at)));
+    })))));
 }
 
 const COLUMNS = [

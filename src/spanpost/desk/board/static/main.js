@@ -1,7 +1,7 @@
 // The board: which page is shown, whether it is live, who looks at it.
 
 import { act, get, keepToken, token } from "./api.js";
-import { h, line, put, say } from "./dom.js";
+import { h, line, put, say, sentence } from "./dom.js";
 import { keys } from "./keys.js";
 import { approvals } from "./approvals.js";
 import { figures } from "./figures.js";
@@ -25,10 +25,6 @@ const PAGES = [
 
 const board = {
   me: null,
-  /** Tell whether it is worth asking: rules may let anybody with a name through, of this machine only the role says it. */
-  may(role) {
-    return board.me?.provider !== "local" || (board.me.roles ?? []).includes(role);
-  },
   /** Say whether the page is live: live, lost, refused or idle. */
   tell(state, why = "") {
     linkState.className = `link ${state}`;
@@ -58,8 +54,8 @@ function failure(error) {
   const heads = { 403: "Not allowed", 404: "Not here", 503: "Busy", 0: "Connection lost" };
   return h("section", { class: "empty failed" },
     h("h1", {}, heads[error.status] ?? "It failed"),
-    h("p", {}, line(error.message, 500)),
-    h("p", {}, h("button", { type: "button", onclick: () => show(false) }, "Try again"), " ", h("a", { href: "/", "data-route": true }, "What runs now")));
+    h("p", {}, sentence(error.message)),
+    h("p", {}, error.status !== 404 && h("button", { type: "button", onclick: () => show(false) }, "Try again"), " ", h("a", { href: "/", "data-route": true }, "What runs now")));
 }
 
 function signIn(why) {
@@ -74,7 +70,7 @@ function signIn(why) {
     begin();
   } },
   h("h1", {}, "Sign in"),
-  h("p", {}, canLogIn ? "Who looks in here is asked first." : line(why, 300)),
+  h("p", {}, token() && !canLogIn ? sentence(why) : "This gateway asks first who looks in."),
   canLogIn && h("a", { class: "button primary", href: `/api/login?next=${encodeURIComponent(location.pathname + location.search)}` }, "Sign in with your organisation"),
   h("label", { for: "token" }, canLogIn ? "Or a token" : "Token"), field,
   h("p", { class: "small" }, "It is kept in this tab alone, and goes when you close it."),
@@ -104,7 +100,7 @@ function show(moves = true) {
     const found = pattern.exec(path);
     if (!found) continue;
     board.title(name === "Now" ? "" : name);
-    put(page, h("p", { class: "loading" }, "Loading …"));
+    put(page, h("h1", { class: "hidden" }, name), h("p", { class: "loading" }, "Loading …"));
     if (moves) page.focus({ preventScroll: true });
     let rest;
     try {
@@ -152,6 +148,7 @@ async function begin() {
     // Pages say themselves that the gateway is away.
   }
   show(false);
+  if (location.pathname.startsWith("/board/")) get("/api/approvals", { state: "open", limit: 100 }).then(({ items }) => board.questions(items.length)).catch(() => {});
 }
 
 function whose(me) {

@@ -1,8 +1,9 @@
 // A task's message as Slack shows it, drawn from the blocks that Slack would get. `spanpost preview` draws the same.
 
-import { h, safe } from "./dom.js";
+import { h, line, safe } from "./dom.js";
 
 const SIGNS = { pending: "○", in_progress: "◐", complete: "✓", error: "✕" };
+const TELLS = { milestones: ", by a route that tells milestones", final: ", by a route that tells ends and questions" };
 const COLOUR = /^#[0-9a-f]{3,8}$/i;
 const TOKEN = /<(!date|@|!subteam)\^?([^<>|^]{0,40})(?:\^([^<>|]{0,100}))?(?:\|([^<>|]{0,100}))?>/g;
 const STYLES = [["bold", "b"], ["italic", "i"], ["strike", "s"], ["code", "code"]];
@@ -10,7 +11,8 @@ const STYLES = [["bold", "b"], ["italic", "i"], ["strike", "s"], ["code", "code"
 /** Draw a message and its thread, folded until somebody looks. */
 export function message(found, isOpen) {
   const { message: root, replies } = found;
-  return h("details", { open: isOpen }, h("summary", {}, "As Slack shows it"), h("div", { class: "slack" }, one(root),
+  const where = found.channel ? `In ${line(found.channel, 80)}${TELLS[found.verbosity] ?? ""}.` : "No route sends it to Slack: so it would look.";
+  return h("details", { open: isOpen }, h("summary", {}, "As Slack shows it"), h("p", { class: "small" }, where), h("div", { class: "slack" }, one(root),
     replies.length > 0 && h("div", { class: "thread" }, h("p", { class: "count" }, `${replies.length} ${replies.length === 1 ? "reply" : "replies"}`), replies.map(one))));
 }
 

@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { h, line, put, say } from "./dom.js";
 import { Group } from "./group.js";
 import { Row } from "./row.js";
+import { start } from "./start.js";
 import { Stream } from "./stream.js";
 import { ACTIVE, isFinal, plural, title } from "./words.js";
 
@@ -30,6 +31,8 @@ class Now {
     this.rows = new Map();
     this.dirty = new Map();
     this.control = new AbortController();
+    this.starts = h("span", { class: "starts" });
+    start(this.starts, this.control.signal);
     this.counts = h("p", { class: "counts", role: "status" });
     const sought = new URLSearchParams(location.search).get("q") ?? "";
     this.field = h("input", { type: "search", id: "sought", value: sought, placeholder: "Name, agent, repository …", autocomplete: "off", oninput: () => this.sift() });
@@ -97,7 +100,7 @@ class Now {
     if (this.isThere) return;
     this.isThere = true;
     put(this.place,
-      h("div", { class: "bar-top" }, h("h1", {}, "Now"), this.counts,
+      h("div", { class: "bar-top" }, h("h1", {}, "Now"), this.counts, this.starts,
         h("label", { class: "sought", for: "sought" }, h("span", { class: "hidden" }, "Search "), this.field)),
       this.empty, this.groups.map((group) => group.element));
     this.flush();
@@ -150,7 +153,7 @@ class Now {
     for (const group of this.groups) {
       const visible = this.words ? group.rows.filter((row) => !row.element.hidden).length : group.rows.length;
       group.element.hidden = !visible;
-      say(group.count, String(visible));
+      say(group.count, visible.toLocaleString("en"));
       shown += visible;
     }
     const [waiting, trouble, running] = this.groups.map((group) => group.rows.length);

@@ -1,24 +1,24 @@
 // A question to a person, and the buttons that answer it. Who may is decided by the gateway; a refusal says who.
 
 import { act } from "./api.js";
-import { h, line, put } from "./dom.js";
+import { h, line, lines, put, why } from "./dom.js";
 import { elapsed, isOpen, moment, whole } from "./words.js";
 
 const RISKS = { high: "red", critical: "red", medium: "yellow", low: "grey" };
 
 /** Draw a question. `done(answer)` is called when it was answered from here. */
-export function question(asked, { done = () => {}, of = null, isQuiet = false, may = true } = {}) {
+export function question(asked, { done = () => {}, of = null, isQuiet = false } = {}) {
   const key = asked.key ?? null;
   const said = h("p", { class: "told", role: "status" });
   const risk = line(asked.risk, 30);
   const element = h("article", { class: `question ${isOpen(asked) ? "open" : "closed"}` },
     of && h("p", { class: "of" }, of),
     h(isQuiet ? "h3" : "h2", {}, "✋ ", line(asked.question, 500) || "A person must decide."),
-    asked.detail && h("pre", { class: "detail", tabindex: "0" }, String(asked.detail).slice(0, 8000)),
+    asked.detail && h("pre", { class: "detail", tabindex: "0" }, lines(asked.detail, 8000)),
     h("p", { class: "small" }, risk && h("span", { class: `risk ${RISKS[risk] ?? "grey"}` }, `risk: ${risk}`),
       asked.asked_at ?? asked.requested_at ? `asked ${moment(asked.asked_at ?? asked.requested_at)}` : "", deadline(asked)));
   if (isOpen(asked)) element.append(!key ? h("p", { class: "small" }, "The agent gave it no id: it can only be answered where it was asked.")
-    : may ? answers(asked, key, said, done) : h("p", { class: "small" }, "You may look here, not decide: that takes a token with the role approver, or Slack."));
+    : asked.acts?.length ? answers(asked, key, said, done) : h("p", { class: "small" }, "You may look at it, not decide it: that is for whom the rules name, or who has the role approver."));
   else element.append(h("p", { class: "verdict" }, verdict(asked)));
   element.append(said);
   return element;
@@ -46,7 +46,7 @@ function answers(asked, key, said, done) {
   const options = asked.options ?? [];
   const buttons = options.length
     ? options.map((option) => [option, line(option, 75) || "(empty)", ""])
-    : [["approve", "Approve", "primary"], ["deny", "Deny", "danger"]];
+    : [["approve", "Approve", "primary"], ["deny", "Deny", "danger"]].filter(([decision]) => asked.acts.includes(decision));
   const row = h("div", { class: "answers" }, buttons.map(([decision, words, kind]) =>
     h("button", { type: "button", class: kind, onclick: () => decide(decision) }, words)));
   const form = h("div", { class: "decide" }, h("label", { for: id }, "Comment"), comment, row);
@@ -62,7 +62,7 @@ function answers(asked, key, said, done) {
       done(answer);
     } catch (error) {
       said.classList.add("refused");
-      put(said, line(error.message, 500));
+      put(said, why(error));
       for (const button of row.children) button.disabled = false;
     }
   }

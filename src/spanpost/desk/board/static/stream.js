@@ -56,6 +56,8 @@ export class Stream {
     this.seen = () => this.look();
     document.addEventListener("visibilitychange", this.seen);
     addEventListener("online", this.seen);
+    this.gone = () => this.cut("offline");
+    addEventListener("offline", this.gone);
     this.run();
   }
 
@@ -64,6 +66,7 @@ export class Stream {
     clearTimeout(this.hiding);
     document.removeEventListener("visibilitychange", this.seen);
     removeEventListener("online", this.seen);
+    removeEventListener("offline", this.gone);
     this.cut("closed");
     this.wake?.();
   }
@@ -88,7 +91,7 @@ export class Stream {
         this.tell("refused", said.message);
         return;
       }
-      if (this.why !== "hidden") this.tell("lost", said?.message ?? "the connection ended");
+      if (this.why !== "hidden") this.tell("lost", said?.message ?? (this.why === "offline" ? "this device is offline" : "the connection ended"));
       await this.rest();
     }
   }

@@ -3,7 +3,7 @@
 import { get, taskPage, taskPath } from "./api.js";
 import { acts } from "./acts.js";
 import { curve } from "./curve.js";
-import { h, line, link, put, route, safe, say } from "./dom.js";
+import { h, line, lines, link, put, route, safe, say } from "./dom.js";
 import { message } from "./message.js";
 import { question } from "./question.js";
 import { Row } from "./row.js";
@@ -20,7 +20,7 @@ class Task {
   constructor(place, board, id) {
     Object.assign(this, { place, board, id });
     this.control = new AbortController();
-    this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "steps", "children", "made", "message"]
+    this.parts = Object.fromEntries(["head", "questions", "acts", "facts", "context", "error", "after", "steps", "children", "made", "message"]
       .map((name) => [name, h("section", { class: name })]));
     this.timeline = new Timeline(id, this.control.signal);
     this.questions = new Map();
@@ -43,7 +43,7 @@ class Task {
     if (isFirst) {
       put(this.place, this.parts.head, this.parts.questions, this.parts.error,
         h("div", { class: "columns" },
-          h("div", {}, this.parts.steps, this.parts.children, this.timeline.element),
+          h("div", {}, this.parts.after, this.parts.steps, this.parts.children, this.timeline.element),
           h("aside", {}, this.parts.acts, this.parts.facts, this.parts.context, this.parts.made, this.parts.message)));
       this.timeline.more().catch((error) => this.timeline.fail(error));
       acts(this.parts.acts, this);
@@ -97,6 +97,10 @@ class Task {
     }))]);
     const children = task.children ?? [];
     this.draw("children", children, () => children.length > 0 && [h("h2", {}, `Agents that it started (${children.length})`), h("div", { class: "rows" }, children.slice(0, 200).map((one) => new Row(one).element))]);
+    const after = task.followed_by ?? [];
+    const ids = new Set([task.task_id, ...(task.aliases ?? [])]);
+    const rows = (name, those) => those.length > 0 && [h("h2", {}, `${name} (${those.length})`), h("div", { class: "rows" }, those.map((one) => new Row(one).element))];
+    this.draw("after", after, () => [rows("Tried again", after.filter((one) => ids.has(one.retry_of))), rows("Started by its end", after.filter((one) => !ids.has(one.retry_of)))]);
     this.draw("made", [task.artifacts, task.links, task.results, task.approvals], () => made(task));
     this.acts?.show();
   }
@@ -124,13 +128,15 @@ class Task {
         task.cancel_by && !isFinal(task) && h("span", { class: "chip yellow" }, `stopping, asked by ${line(task.cancel_by, 60)}`),
         h("span", { class: "by" }, [line(task.agent_name, 80), line(task.repo, 80), line(task.environment, 40), task.requested_by && `for ${line(task.requested_by, 60)}`].filter(Boolean).join(" · "))),
       bar && h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuenow": done.toFixed(0), "aria-valuemin": "0", "aria-valuemax": "100" },
-        h("span", { class: "bar" }, bar), h("span", { class: "done" }, `${done.toFixed(0)} % `, step(task))),
+        h("span", { class: "bar" }, bar), h("span", { class: "done" }, [`${done.toFixed(0)} %`, step(task)].filter(Boolean).join(" · "))),
       !isFinal(task) && doing(task) && task.status !== "waiting" && h("p", { class: "doing" }, doing(task)));
   }
 
   // A question that somebody is writing an answer to is not drawn again.
   ask() {
     const open = (this.task.approvals ?? []).filter(isOpen);
+    // What an agent asks by no id is kept nowhere, and can only be answered where it was asked.
+    if (!open.length && this.task.question) open.push({ id: "", state: "open", question: this.task.question });
     const keys = new Set(open.map((one) => one.key ?? one.id));
     for (const [key, element] of this.questions) {
       if (!keys.has(key)) { element.remove(); this.questions.delete(key); }
@@ -138,7 +144,7 @@ class Task {
     for (const one of open) {
       const key = one.key ?? one.id;
       if (this.questions.has(key)) continue;
-      const element = question(one, { done: () => this.soon(), may: this.board.may("approver") });
+      const element = question(one, { done: () => this.soon() });
       this.questions.set(key, element);
       this.parts.questions.append(element);
     }
@@ -150,9 +156,12 @@ class Task {
 }
 
 function failure(error) {
-  const tail = String(error.log_tail ?? "");
+  const tail = lines(error.log_tail, 60_000);
+  const type = line(error.type, 120);
+  const said = lines(error.message, 2000);
+  const isSaid = said.startsWith(type);
   return [h("h2", {}, "Why it failed"),
-    h("p", { class: "why" }, h("b", {}, line(error.type, 120)), error.type && error.message ? ": " : "", String(error.message ?? "").slice(0, 2000)),
+    h("p", { class: "why" }, !isSaid && h("b", {}, type), !isSaid && type && said ? ": " : "", said),
     tail && h("pre", { class: "tail", tabindex: "0", "aria-label": "End of the log" }, tail.slice(-20_000))];
 }
 
@@ -170,7 +179,10 @@ function facts(task) {
   if (task.llm_calls) row("Model calls", String(task.llm_calls));
   if (task.tool_calls) row("Tool calls", String(task.tool_calls), task.tool_errors ? h("span", { class: "bad" }, ` (${task.tool_errors} failed)`) : null);
   row("Topic", line(task.topic, 80));
-  if (task.retry_of) row("Tries again", route(`/board/tasks/${encodeURIComponent(task.retry_of)}`, "an earlier task"));
+  // An id that nobody gave says nothing to a person.
+  const other = (id, words) => id && route(`/board/tasks/${encodeURIComponent(id)}`, /^[0-9a-f]{32}(-[0-9a-f]{16})?$/.test(id) ? words : line(id, 80));
+  row("Tries again", other(task.retry_of, "an earlier task"));
+  row("Started after", other(task.caused_by, "another task"));
   if (task.status && task.inferred) row("Known", "inferred, the agent did not say so");
   row("Id", h("code", { class: "id" }, line(task.task_id, 200)));
   return [h("h2", {}, "Figures"), h("dl", { class: "facts" }, rows)];

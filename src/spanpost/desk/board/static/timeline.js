@@ -1,7 +1,7 @@
 // All that was told of a task, oldest first, a page at a time; what is new is read from where the last page ended.
 
 import { get, taskPath } from "./api.js";
-import { h, line, put } from "./dom.js";
+import { h, line, lines, put } from "./dom.js";
 import { LOOKS, NEWS, elapsed, moment, number, whole } from "./words.js";
 
 const PAGE = 100;
@@ -74,7 +74,7 @@ export class Timeline {
 function entry(one) {
   const ends = one.kind === "end" ? LOOKS[one.status] : null;
   const [sign, word] = ends ?? (one.source === "intervention" ? NEWS.intervention : NEWS[one.kind] ?? ["·", line(one.kind, 40)]);
-  const detail = String(one.detail ?? "");
+  const detail = lines(one.detail);
   const by = line(one.by, 80);
   const aside = [one.source === "intervention" && line(one.kind, 30), by && `by ${by}`, one.result && one.result !== "done" && line(one.result, 30),
     number(one.seconds) >= 0.05 && took(one.seconds)].filter(Boolean).join(" · ");
@@ -83,9 +83,9 @@ function entry(one) {
     h("span", { class: "sign", role: "img", "aria-label": word }, sign),
     h("div", {}, h("p", {}, line(one.text, 500) || word, aside && h("span", { class: "small" }, ` ${aside}`)),
       detail && (detail.length > 200 || detail.includes("\n")
-        ? h("details", {}, h("summary", {}, "Details"), h("pre", { tabindex: "0" }, detail.slice(0, 20_000)))
+        ? h("details", {}, h("summary", {}, "Details"), h("pre", { tabindex: "0" }, detail))
         : h("p", { class: "small" }, line(detail, 300))),
-      one.content && h("details", {}, h("summary", {}, "What was recorded"), h("pre", { tabindex: "0" }, JSON.stringify(one.content, null, 1).slice(0, 50_000)))));
+      one.content && h("details", {}, h("summary", {}, "What was recorded"), h("pre", { tabindex: "0" }, lines(JSON.stringify(one.content, null, 1), 50_000)))));
 }
 
 const took = (seconds) => (seconds < 10 ? `${Number(seconds).toFixed(1)}s` : elapsed(seconds));

@@ -36,6 +36,9 @@ export const NEWS = {
   handoff: ["🤝", "handoff"],
 };
 
+//: Why a task is over of which nobody told an end.
+const ENDS = { interrupted: "its process is gone, without an end" };
+
 export function isFinal(task) {
   return FINAL.has(task.status);
 }
@@ -52,12 +55,8 @@ export function title(task, most = 200) {
 
 /** Return what it is doing now, in a line. */
 export function doing(task) {
-  if (isFinal(task)) {
-    const why = task.error && (line(task.error.message) || line(task.error.type));
-    return why || "";
-  }
-  const open = (task.approvals ?? []).find((one) => isOpen(one));
-  return (open && line(open.question)) || line(task.action) || step(task);
+  if (isFinal(task)) return line(task.failure) || ENDS[task.end_reason] || "";
+  return line(task.question) || line(task.action) || step(task);
 }
 
 export function isOpen(approval) {

@@ -1,0 +1,81 @@
+"""``spanpost start``: have a launcher start work, at a gateway or by an order in the database."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import typer
+
+from spanpost.cli.approvals import By
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
+from spanpost.cli.remote import Remote, Url
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.interventions import Result
+
+if TYPE_CHECKING:
+    from spanpost.settings import Settings
+
+
+def start(
+    launcher: Annotated[str, typer.Argument(metavar="LAUNCHER", help="Its name in `launchers.named`.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be done.")] = "",
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="What the launcher is given by name; may be said again."),
+    ] = None,
+    by: By = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose work it is, in the database.")] = None,
+    as_json: Json = False,
+    url: Url = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Have a launcher start work. At a gateway its rules hold; in the database whoever reaches it may.
+
+    It is ordered when this returns, and carried by whichever process has the launcher in its settings.
+    """
+    given = dict(_pair(one) for one in parameter or ())
+    if url is not None:
+        order = _at_gateway(url, launcher, text, given)
+    else:
+        order = _in_database(launcher, text, given, by, tenant, settings_of(database_url, data_dir))
+    if as_json:
+        print_json({"order_id": order, "launcher": launcher})
+    else:
+        print(f"{launcher} is asked to start it: order {order}")
+
+
+def _pair(said: str) -> tuple[str, str]:
+    name, is_there, value = said.partition("=")
+    if not is_there or not name:
+        raise ConfigError(f"--parameter {said[:60]!r}: write it as NAME=VALUE")
+    return name, value
+
+
+def _at_gateway(url: str, launcher: str, text: str, given: dict[str, str]) -> str:
+    from urllib.parse import quote
+
+    with Remote(url) as remote:
+        told = remote.post(f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": given}, str(uuid4()))
+    return str(told["order_id"])
+
+
+def _in_database(launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings) -> str:
+    from spanpost import controlling
+    from spanpost.assembly import launches_of
+
+    name = (by or "").strip()
+    if not name:
+        raise ConfigError("--as: say who starts it; the name is kept, and the work runs for them")
+    whose = tenant if tenant is not None else settings.intake.tenant
+    launches = launches_of(settings)
+    verdict = ask(
+        settings,
+        lambda ledger: controlling.start(ledger, launches, launcher, text, given, by=name, tenant=whose, source="cli"),
+    )
+    if verdict.result is not Result.DONE:
+        print(f"not started: {verdict.result}", file=sys.stderr)
+        raise typer.Exit(1)
+    return str(verdict.order_id)

@@ -1,0 +1,111 @@
+"""Settings of the room `slack_oauth`: how the Slack app is installed in further workspaces."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from spanpost.sealing import is_key
+from spanpost.settings.desk import Word
+from spanpost.settings.room import Room
+from spanpost.urls import http_url
+
+_ENTERPRISE = re.compile(r"^E[A-Z0-9]{2,30}$")
+_SCOPE = re.compile(r"^[a-z_]+(:[a-z_.]+)*$")
+#: Those of `docs/slack/app-manifest-oauth.yaml`.
+SCOPES = (
+    "chat:write", "channels:history", "groups:history", "channels:read", "groups:read", "users:read", "users:read.email",
+    "files:write", "usergroups:read", "commands", "app_mentions:read",
+)  # fmt: skip
+
+
+class SlackOauthSettings(Room):
+    """People install the app in further workspaces at the gateway's `/slack/install`. Which: those with `team` in `slack`."""
+
+    enabled: bool = Field(default=True, description="`false`: nobody installs anything, and what was installed is not used.")
+    client_id: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="The app's *Client ID* (Basic Information).")
+    client_secret: SecretStr | None = Field(default=None, description="Its *Client Secret*. Never printed.")
+    key: SecretStr | None = Field(
+        default=None,
+        description="What the tokens of installed workspaces are encrypted with, as `spanpost slack key` prints it; the same in all "
+        "processes that post. Never printed. Without it nothing can be installed.",
+    )
+    old_keys: tuple[SecretStr, ...] = Field(
+        default=(), description="Those before, while `spanpost slack reseal` has not been run. Never printed."
+    )
+    public_url: str = Field(
+        default="",
+        description="Where people's browsers reach the gateway: `https://agents.example.com`. Register "
+        "`<public_url>/slack/oauth_redirect` as a redirect URL of the app.",
+    )
+    who: Literal["listed", "any"] = Field(
+        default="listed",
+        description="Which workspaces are taken: `listed`, those with their `team` in the room `slack`, or in an organisation of "
+        "`enterprises`; `any`. One that is not listed has its id for its name in routes (`T0222BBBB/#agents`), and for its tenant.",
+    )
+    enterprises: tuple[str, ...] = Field(
+        default=(), description="Ids of organisations (`E...`) whose workspaces may all install the app."
+    )
+    scopes: tuple[Word, ...] = Field(default=SCOPES, min_length=1, description="What the app asks for there.")
+
+    @field_validator("client_secret", "key")
+    @classmethod
+    def _is_a_word(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value().strip() if value is not None else ""
+        if not text:
+            return None
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("must be one word of ASCII")
+        return SecretStr(text)
+
+    @field_validator("key", "old_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | tuple[SecretStr, ...] | None) -> SecretStr | tuple[SecretStr, ...] | None:
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None and not is_key(one.get_secret_value()):
+                raise ValueError("is no key: 32 bytes in URL-safe base64; `spanpost slack key` makes one")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        return http_url(value, is_bare=True, is_secure=True) if value.strip() else ""
+
+    @field_validator("enterprises")
+    @classmethod
+    def _are_organisations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, one in enumerate(value, 1):
+            if not _ENTERPRISE.match(one):
+                raise ValueError(f"number {number} is no organisation's id (E...)")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _are_scopes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, one in enumerate(value, 1):
+            if not _SCOPE.match(one):
+                raise ValueError(f"number {number} is no scope, as chat:write is one")
+        return value
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> SlackOauthSettings:
+        if self.enabled:
+            lacks = [name for name in ("client_id", "client_secret", "public_url") if not getattr(self, name)]
+            if lacks:
+                raise ValueError(f"needs {', '.join(lacks)}")
+        if self.old_keys and self.key is None:
+            raise ValueError("old_keys stand beside key: set that first")
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What seals, then what opens as well; empty where nothing is sealed."""
+        given = (self.key, *self.old_keys) if self.key is not None else ()
+        return tuple(one.get_secret_value() for one in given if one is not None)
+
+    @property
+    def install_url(self) -> str:
+        """Where people go to install it."""
+        return f"{self.public_url}/slack/install"

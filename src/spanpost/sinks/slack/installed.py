@@ -1,0 +1,67 @@
+"""The wire to a workspace in which somebody installed the app: its token is looked up, and may be another one tomorrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from spanpost.domain.errors import LedgerUnavailable, Refused, Unavailable
+from spanpost.sinks.base import NoToken, Tokens
+from spanpost.sinks.slack.calls import Request, Response
+from spanpost.sinks.slack.preview import Transport
+
+#: Slack did nothing, because of the token: a newer one may be good.
+_OF_TOKEN: Final = frozenset({"token_revoked", "token_expired", "account_inactive", "invalid_auth"})
+
+
+class InstalledApi:
+    """Slack's Web API in one workspace. `web` makes the wire for a token; `name` is what routes call the workspace."""
+
+    def __init__(self, name: str, team: str, web: Callable[[str], Transport]) -> None:
+        self._name = name
+        self._team = team
+        self._web = web
+        self._tokens: Tokens | None = None
+        self._token = ""
+        self._now: Transport | None = None
+        #: The one before is closed with the next change: calls may be under way in it.
+        self._before: Transport | None = None
+
+    def lend(self, tokens: Tokens) -> None:
+        """Hear whom to ask for the token."""
+        self._tokens = tokens
+
+    async def call(self, request: Request) -> Response:
+        """Make a call with the token of now; with a newer one, where Slack refuses that."""
+        api = await self._wire()
+        response = await api.call(request)
+        if response.error in _OF_TOKEN:
+            again = await self._wire(refused=self._token)
+            if again is not api:
+                response = await again.call(request)
+        return response
+
+    async def _wire(self, *, refused: str = "") -> Transport:
+        if self._tokens is None:
+            raise self._none("nothing is set up here that knows its token", "set the room slack_oauth as the gateways have it")
+        try:
+            token = await self._tokens.token(self._team, refused=refused)
+        except NoToken as error:
+            raise self._none(str(error), error.cure) from None
+        except LedgerUnavailable:
+            raise Unavailable("the token cannot be looked up: the database is away", reason="no_database") from None
+        if self._now is None or token != self._token:
+            if self._before is not None:
+                await self._before.close()
+            self._before, self._now, self._token = self._now, self._web(token), token
+        return self._now
+
+    def _none(self, why: str, cure: str) -> Refused:
+        told = f"workspace {self._name!r} ({self._team}): {why}"
+        return Refused(told, cure=cure, reason="not_installed", closes=f"slack:{self._name}")
+
+    async def close(self) -> None:
+        for api in (self._before, self._now):
+            if api is not None:
+                await api.close()
+        self._before = self._now = None

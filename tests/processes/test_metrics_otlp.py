@@ -1,0 +1,43 @@
+"""The same figures over a process's own OpenTelemetry meter, by the setting that asks for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Database
+from tests.processes.conftest import Start
+
+pytestmark = [pytest.mark.slow, pytest.mark.acceptance]
+
+TOLD = """
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    spanpost.attach()
+    with trace.use_span(agent("coder"), end_on_exit=True):
+        for model, tokens in (("large", 100), ("small", 20), ("large", 7)):
+            said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model, "gen_ai.usage.input_tokens": tokens}
+            trace.get_tracer("test").start_span("chat", attributes=said).end()
+    spanpost.flush(20)
+    for resource in reader.get_metrics_data().resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                if metric.name in ("gen_ai.client.inference.usage.input_tokens", "gen_ai.invoke_agent.inference_calls"):
+                    for point in metric.data.data_points:
+                        say("told", metric.name.rpartition(".")[2], point.attributes["gen_ai.request.model"], point.value)
+    say("done")
+"""
+
+
+def test_a_process_tells_its_own_meter(start: Start, database: Database) -> None:
+    """With `metrics.otlp` tokens and calls are told under the conventions' names, each call under its own model; once."""
+    environment = {"SPANPOST_METRICS__OTLP": "true", "SPANPOST_METRICS__PORT": "0"}
+    child = start(TOLD, DATABASE_URL=database.dsn, **environment)
+    assert child.process.stdout is not None
+    told = [line.split()[1:] for line in child.process.stdout if line.startswith("told")]
+    assert child.end() == ""
+    expected = [["input_tokens", "large", "107"], ["input_tokens", "small", "20"]]
+    assert sorted(told) == [["inference_calls", "large", "2"], ["inference_calls", "small", "1"], *expected]
