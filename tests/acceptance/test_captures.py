@@ -68,12 +68,15 @@ EXCEPTIONS = {
     # A guardrail stopped it: two of three instrumentations have a span of the turn that failed.
     "openai-agents-openinference/guardrail": "error",
     "openai-agents-otelv2/guardrail": "error",
+    # Nobody gave the permission that it waits for.
+    "agentscope/approval": "waiting",
     "mcp-native/ok": "complete",
     "mcp-native/toolfail": "complete",
 }
 #: Whose task hangs below whose, where a run has several agents.
 TREES = {
     "agenttool": {("weather_expert", "triage_agent")},
+    "ag2/sub": {("weather_agent", "boss")},
     "pydantic-ai/handoff": {("weather_expert", "triage_agent")},
     "openai-agents-genai/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},
     "openai-agents-openinference/handoff": {("triage_agent", "Weather desk"), ("weather_expert", "Weather desk")},

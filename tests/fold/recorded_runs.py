@@ -35,6 +35,9 @@ UNSAID = {
     "llama-index-traceloop",
     "smolagents/llmfail",
     "vercel-ai-5/llmfail",
+    "ag2/llmfail",
+    "agentscope/llmfail",
+    "openlit-langgraph/llmfail",
 }
 #: What is wrong on the wire, each looked at in the recording: input and output as they are told.
 TOLD_OTHERWISE = {

@@ -29,6 +29,7 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 @example(seed=4048, order=0)  # a task that hangs below such a circle
 @example(seed=1595511321, order=2**32 - 1)  # an exception in a task that a span names before a run of it is known
 @example(seed=22460, order=1646605573)  # a run taken for a later one until the box above it came
+@example(seed=26696, order=1)  # a task that two traces name, and of which no run is known in either
 @example(seed=259115, order=259113)  # two runs that began at once and link to one another
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
     """A shuffled, repeated history in random batches comes to the same as the history in order and whole."""

@@ -206,7 +206,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # --- a tool call --------------------------------------------------------------------------------------------
     tool_name: str | None = None
     tool_call_id: str | None = None
-    #: It is no call of its own but a part of the one above it.
+    #: It is no call of its own but a part of the one above it; of a model's: of one that another span counts.
     is_same_call: bool = False
     #: The tool call is known to have given no result (it waits for a person). Unknown is False.
     has_no_result: bool = False

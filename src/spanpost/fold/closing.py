@@ -138,7 +138,8 @@ class Closing:
         if not group.has_box and not group.is_announced:
             return
         newest = newest_segment(group)
-        name = group.facts.value("name") or group.facts.value("agent_label") or "task"
+        facts = group.facts
+        name = facts.value("name") or facts.value("agent_label") or facts.value("service") or facts.value("model") or "task"
         uid = uuid_of(group.uid)
         known = runs(group)
         for root, segment in group.segments.items():

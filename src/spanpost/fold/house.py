@@ -88,7 +88,12 @@ class House:
         if (role is _OTHER or role is _PLUMBING) and not r.is_of_agent:
             return
         boundary = self._record(position, kin, p, cell, is_ending=cell.is_box or not cell.parent)
-        if is_first_end and _STEP <= role <= _TOOL and not r.is_metered and (role is not _LLM or self._is_outermost(kin, cell)):
+        if (
+            is_first_end
+            and _STEP <= role <= _TOOL
+            and not (r.is_metered or r.is_same_call)
+            and (role is not _LLM or self._is_outermost(kin, cell))
+        ):
             self.out.ended_spans.append(position)
         usage = r.usage
         if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(cell, r):

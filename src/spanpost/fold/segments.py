@@ -44,6 +44,9 @@ def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:
     is_root = unit.root == own or not group.has_box
     if is_root:
         begins = unit.start_ns if unit.is_box else unit.facts.first_ns
+        is_earliest = not segment.start_ns or (begins, unit.trace_id) < (segment.start_ns, group.trace_id)
+        if begins and not group.has_box and is_earliest:
+            group.trace_id = unit.trace_id  # of several in which nothing but its id is known
         if begins and (not segment.start_ns or begins < segment.start_ns):
             segment.start_ns = begins
         segment.ending.merge(unit.facts.ending)

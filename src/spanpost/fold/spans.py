@@ -59,8 +59,8 @@ class Spans:
         cell.failed = r.failure is not None and not r.is_interrupt
         cell.own = of_call(r.usage) if role is _LLM else None
         cell.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
-        if r.is_metered and cell.own is not None:
-            cell.own = (0, *cell.own[1:])  # how many calls it was, nobody knows
+        if (r.is_metered or r.is_same_call) and cell.own is not None:
+            cell.own = (0, *cell.own[1:])  # how many calls it was, nobody knows; or another span counts the call
         cell.lent = 0
         cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
         contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (p.slot and (role is _LLM or r.call_key)) else ()

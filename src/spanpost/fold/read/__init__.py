@@ -23,8 +23,10 @@ from spanpost.domain.observations import Observation, Origin, Part, Status
 from spanpost.domain.readings import Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
+from spanpost.fold.read.ag2 import AG2
 from spanpost.fold.read.agent import AGENT, ON_RESOURCE
 from spanpost.fold.read.agent_framework import AGENT_FRAMEWORK
+from spanpost.fold.read.agentscope import AGENTSCOPE
 from spanpost.fold.read.claude_code import CLAUDE_CODE
 from spanpost.fold.read.crewai import CREWAI
 from spanpost.fold.read.dialect import (
@@ -46,6 +48,7 @@ from spanpost.fold.read.haystack import HAYSTACK
 from spanpost.fold.read.langfuse import LANGFUSE
 from spanpost.fold.read.langgraph import LANGGRAPH_TRACELOOP
 from spanpost.fold.read.langsmith import LANGSMITH
+from spanpost.fold.read.logfire import LOGFIRE
 from spanpost.fold.read.mcp import MCP
 from spanpost.fold.read.mlflow import MLFLOW
 from spanpost.fold.read.openai_agents import OPENAI_AGENTS
@@ -86,6 +89,9 @@ DIALECTS: tuple[Dialect, ...] = (
     AGENT_FRAMEWORK,
     CREWAI,
     SMOLAGENTS,
+    AG2,
+    AGENTSCOPE,
+    LOGFIRE,
     OPENINFERENCE_LIVE,
     MCP,
     TRACELOOP,
@@ -244,7 +250,9 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
         look.role, look.rule = _PLUMBING, "plumbing"
         return
     is_guess = look.role is _OTHER
-    if is_guess:
+    if is_guess and "workflow" in inner and name.startswith(_INVOKED):
+        look.role, look.rule = _WORKFLOW, "gen_ai.workflow.name"  # it failed before it could say what it does
+    elif is_guess:
         has_model = "model_answered" in inner or "model_asked" in inner
         if type(attributes.get(c.NAME)) is str and not has_model:
             look.role, look.rule = _AGENT, c.NAME
@@ -266,6 +274,8 @@ def _decide_role(look: Look, tables: Tables, plan: Plan) -> None:
 
 #: Fields by which a span of no kind shows that an agent is at work in it.
 _OWN = frozenset({"status", "progress", "action", "step_name", "step_index", "context_used", "context_window", "links", "results"})
+#: How the GenAI conventions name the span of a workflow: by its operation.
+_INVOKED = "invoke_workflow "
 _SHARED = ("service", "environment", "repo", "topic")
 _PLUMBING_READING = Reading(role=Role.PLUMBING, rule="plumbing")
 
