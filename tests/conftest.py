@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import itertools
+import logging
 import os
 import shutil
 import subprocess
@@ -209,6 +210,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for component in mark.args:
             find(component)
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command makes the log its own, which the tests after it are not to see."""
+    logger = logging.getLogger("spanpost")
+    handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagates
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module", autouse=True)

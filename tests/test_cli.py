@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import pty
 import re
@@ -81,14 +80,8 @@ def spanpost(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             patch.setattr(sys, "argv", ["spanpost", *arguments])
             patch.chdir(home)
             capsys.readouterr()
-            logger = logging.getLogger("spanpost")  # the command line makes it its own, which the tests after this are not to see
-            before = list(logger.handlers), logger.level, logger.propagate
-            try:
-                with pytest.raises(SystemExit) as left:
-                    main()
-            finally:
-                (logger.handlers, level, logger.propagate) = before
-                logger.setLevel(level)
+            with pytest.raises(SystemExit) as left:
+                main()
         said = capsys.readouterr()
         code = left.value.code
         assert code is None or isinstance(code, int)

@@ -11,15 +11,6 @@ from spanpost.cli import logs
 from spanpost.settings import LogSettings
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> object:
-    logger = logging.getLogger("spanpost")
-    handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
-    yield
-    logger.handlers, logger.propagate = handlers, propagates
-    logger.setLevel(level)
-
-
 def test_lines_are_json_with_time_level_and_logger(capsys: pytest.CaptureFixture[str]) -> None:
     """Each line is one JSON object that a log pipeline can read."""
     logs.configure(LogSettings(json_lines=True))

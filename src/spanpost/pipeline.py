@@ -30,7 +30,6 @@ from spanpost.process import Sigterm, after_fork
 from spanpost.reception import LedgerHall, Reception, needs_desk
 from spanpost.settings import MetricsSettings, Settings
 from spanpost.sinks.base import Calls
-from spanpost.summaries import Summaries
 from spanpost.workspaces import Workspaces, lend, workspaces_of
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from spanpost.ledger.pump import Pump
     from spanpost.metrics import Metrics
     from spanpost.sinks.base import Sink
+    from spanpost.summaries import Summaries
 
 log = logging.getLogger("spanpost")
 T = TypeVar("T")
@@ -193,6 +193,8 @@ class Pipeline:
         self.workspaces = workspaces_of(self.settings, self._ledger, wake=self.wake)
         lend(self._sinks.values(), self.workspaces)
         self._metrics = self._make_metrics()
+        from spanpost.summaries import Summaries
+
         summaries = Summaries(self._ledger, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake)
         carriers: dict[str, Carries] = {**self._sinks, **self._launchers, **summaries.carriers}
         if self.settings.hooks.providers and self._is_gateway:

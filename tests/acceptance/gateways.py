@@ -28,20 +28,25 @@ class Gateway:
     """`spanpost run` on ports of its own."""
 
     def __init__(self, dsn: str, directory: Path, *, http: int = 0, **environment: str) -> None:
-        self.http, self.grpc = http or free_port(), free_port()
-        self._log = directory / f"gateway-{self.http}.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
         self._environment = {
             **kept,
             "PYTHONPATH": str(ROOT / "src"),
             "DATABASE_URL": dsn,
             "SPANPOST_METRICS__PORT": "0",
-            "SPANPOST_GATEWAY__HTTP_PORT": str(self.http),
-            "SPANPOST_GATEWAY__GRPC_PORT": str(self.grpc),
-            **environment,
         }
         self._directory = directory
-        self.start()
+        for left in reversed(range(5)):
+            self.http, self.grpc = http or free_port(), free_port()
+            self._log = directory / f"gateway-{self.http}.log"
+            ports = {"SPANPOST_GATEWAY__HTTP_PORT": str(self.http), "SPANPOST_GATEWAY__GRPC_PORT": str(self.grpc)}
+            self._environment |= ports | environment
+            try:
+                self.start()
+                break
+            except AssertionError:  # another took a port that was free a moment ago
+                if left == 0 or http or "cannot listen" not in self.log:
+                    raise
 
     @property
     def url(self) -> str:
