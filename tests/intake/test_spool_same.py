@@ -244,3 +244,23 @@ def test_a_start_is_left_out_where_its_end_is_there() -> None:
     [gone] = unpacker.interruptions(unpacked)
     assert (gone.name, gone.span_id) == ("agent.span.interrupted", unpacked.observations[0].span_id)
     assert unpacker.unpack([*written.records, packing.encode((packing.CLOSED,))]).left_open == []
+
+
+def test_what_was_open_is_known_from_the_segments_before() -> None:
+    """A writer that is cut off at the head of a new segment leaves what was open in the one before; an end there takes it away."""
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("an.agent")
+    done, left = tracer.start_span("done"), tracer.start_span("left")
+    first, second = Written(), Written()
+    for span in (done, left):
+        first.write(span, lambda n, span=span: packing.pack_span(n, span, False))
+    done.end()
+    second.write(done, lambda n: packing.pack_span(n, done, True))
+    unpacker = Unpacker("acme", "p")
+    began = unpacker.unpack(first.records)
+    assert {o.name for o in began.left_open} == {"done", "left"}
+    empty = unpacker.unpack([])
+    assert {o.name for o in empty.left_open} == {"done", "left"}
+    assert [o.at_ns for o in unpacker.interruptions(empty)] == [began.last_ns] * 2
+    assert [o.name for o in unpacker.unpack(second.records).left_open] == ["left"]
+    closed = unpacker.unpack([packing.encode((packing.CLOSED,))])
+    assert closed.left_open == []

@@ -91,9 +91,9 @@ class Unpacked(NamedTuple):
     bad: int
     #: What its writer said of times when records went past the file: (from ns, to ns, number, reason).
     gaps: list[tuple[int, int, int, str]]
-    #: Starts of spans that had no end in this segment, when its writer did not come to its own end; else none.
+    #: Starts of spans that had no end in this segment or those before it, when its writer did not come to its own end; else none.
     left_open: list[Observation]
-    #: The time of the last thing told.
+    #: The time of the last thing told, in this segment or those before it.
     last_ns: int
 
 
@@ -104,6 +104,8 @@ class Unpacker:
         self._tenant = tenant
         self._producer = producer
         self._equals: dict[bytes, Equals] = {}
+        self._open: dict[bytes, Observation] = {}
+        self._last_ns = 0
 
     def unpack(self, records: Iterable[bytes]) -> Unpacked:
         """Return what the records of one segment tell. A record that cannot be understood is counted and nothing else."""
@@ -128,6 +130,7 @@ class Unpacker:
         told: list[Observation] = []
         starts: dict[bytes, Observation] = {}
         gaps: list[tuple[int, int, int, str]] = []
+        interrupted: set[bytes] = set()
         is_closed = False
         for row in rows:
             try:
@@ -150,15 +153,21 @@ class Unpacker:
                         _, trace_id, span_id, name, at_ns, number = row
                         origin = origins.of(*named.get(number, (None, None)))
                         told.append(observe_interruption(trace_id, span_id, name, at_ns, origin, self._tenant))
+                        interrupted.add(span_id)
                     case p.GAP:
                         gaps.append((int(row[1]), int(row[2]), int(row[3]), str(row[4])))
                     case p.CLOSED:
                         is_closed = True
             except Exception:
                 bad += 1
-        last_ns = max((o.at_ns for o in told), default=0)
-        left = [] if is_closed else list(starts.values())
-        return Unpacked(told, bad, gaps, left, last_ns)
+        # Its writer may have been cut off before it named the spans then open at this segment's head: those of before are kept.
+        self._last_ns = max((o.at_ns for o in told), default=self._last_ns)
+        self._open |= starts
+        for span_id in ended | interrupted:
+            self._open.pop(span_id, None)
+        if is_closed:
+            self._open.clear()
+        return Unpacked(told, bad, gaps, list(self._open.values()), self._last_ns)
 
     def interruptions(self, unpacked: Unpacked) -> list[Observation]:
         """Say of the spans that were open when their process was killed that they ended with it.
