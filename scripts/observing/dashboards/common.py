@@ -1,0 +1,31 @@
+"""What several dashboards say: where links lead, whose rows, from when a figure is bad."""
+
+from __future__ import annotations
+
+from observing.panels import GREEN, RED, YELLOW
+
+#: To a task, and to the time that it took: a table that leads there has the columns `from` and `to`.
+TASK = (
+    "/d/spanpost-task?var-task=${__value.raw:percentencode}&from=${__data.fields.from}&to=${__data.fields.to}"
+    "&${prometheus:queryparam}&${postgres:queryparam}"
+)
+RANGE = (
+    '(extract(epoch FROM t.started_at) * 1000 - 60000)::bigint AS "from",'
+    ' (extract(epoch FROM coalesce(t.ended_at, now())) * 1000 + 60000)::bigint AS "to"'
+)
+#: A trace by its id, in Explore.
+TRACE = (
+    "/explore?schemaVersion=1&panes=%7B%22t%22:%7B%22datasource%22:%22spanpost-traces%22,%22queries%22:%5B%7B%22refId%22:%22A%22,"
+    "%22datasource%22:%7B%22type%22:%22tempo%22,%22uid%22:%22spanpost-traces%22%7D,%22queryType%22:%22traceql%22,"
+    "%22query%22:%22${__value.raw}%22%7D%5D,%22range%22:%7B%22from%22:%22${__from}%22,%22to%22:%22${__to}%22%7D%7D%7D"
+)
+BUDGET = ((None, GREEN), (0.8, YELLOW), (1.0, RED))
+OK = {"ok": GREEN, "delivered": GREEN, "error": RED}
+AGENTS = (
+    "coalesce(nullif(t.agent_name, ''), 'unknown') = ANY(ARRAY[${agent:sqlstring}]::text[])"
+    " AND coalesce(nullif(t.environment, ''), 'unknown') = ANY(ARRAY[${environment:sqlstring}]::text[])"
+    " AND t.tenant = ANY(ARRAY[${tenant:sqlstring}]::text[])"
+)
+USED = f"FROM model_usage u JOIN agent_tasks t ON t.uid = u.task_uid WHERE $__timeFilter(u.at) AND {AGENTS}"
+ENDED = f"FROM agent_tasks t WHERE $__timeFilter(t.ended_at) AND t.announced AND {AGENTS}"
+CONTEXT = ((None, GREEN), (0.7, YELLOW), (0.85, RED))

@@ -1,0 +1,163 @@
+"""*Pipeline*: spanpost's own health."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as d
+
+from observing.panels import GREEN, RED, YELLOW, bars, dashboard, in_words, lines, number, rows
+
+
+def pipeline() -> d.Dashboard:
+    """Spanpost's own health."""
+    rate = "$__rate_interval"
+    made = dashboard(
+        "pipeline",
+        "spanpost / Pipeline",
+        "Is anything late, lost, throttled, blocked?",
+        notes=(("Stalls", "kind = 'stalled'", "orange", True), ("All tasks", "kind = 'task'", "blue", False)),
+        is_of_fleet=False,
+    )
+    for panel in (
+        number("Processes", "Of spanpost, as scraped.", "count(spanpost_build_info)"),
+        in_words(
+            number("Database", "Whether every process reaches it.", "min(spanpost_ledger_up)", "short", (None, RED), (1, GREEN)),
+            {"1": ("up", GREEN), "0": ("away", RED)},
+        ),
+        number(
+            "Oldest letter",
+            "That waits to be delivered.",
+            "max(spanpost_delivery_oldest_seconds) or vector(0)",
+            "s",
+            (None, GREEN),
+            (60, YELLOW),
+            (300, RED),
+        ),
+        number(
+            "Lost in this range",
+            "Observations and letters.",
+            'sum(increase(spanpost_lost_total{reason!~"superseded|closed|no_task"}[$__range])) or vector(0)',
+            "short",
+            (None, GREEN),
+            (1, RED),
+        ),
+        number(
+            "Given up",
+            "Letters that are kept with their errors.",
+            "sum(spanpost_deliveries_dead) or vector(0)",
+            "short",
+            (None, GREEN),
+            (1, RED),
+        ),
+        number(
+            "Budgets closed",
+            "Of calls: throttled, refused, failing.",
+            "sum(spanpost_budgets_closed) or vector(0)",
+            "short",
+            (None, GREEN),
+            (1, YELLOW),
+        ),
+        lines(
+            "Audit rows a second",
+            "New by part of a span, repeats, and spans that are no agent's.",
+            (f"sum by (part) (rate(spanpost_events_total[{rate}]))", "{{part}}"),
+            (f"sum(rate(spanpost_repeats_total[{rate}]))", "repeats"),
+            (f"sum(rate(spanpost_passed_over_total[{rate}]))", "passed over"),
+        ),
+        lines(
+            "Time to commit",
+            "Half and 99 of 100 batches are committed within.",
+            *(
+                (f"histogram_quantile({q}, sum by (le) (rate(spanpost_commit_duration_seconds_bucket[{rate}])))", f"{p} %")
+                for q, p in ((0.5, 50), (0.99, 99))
+            ),
+            unit="s",
+        ),
+        lines(
+            "Deliveries a minute",
+            "Attempts, by what came of them.",
+            (f"sum by (sink, outcome) (rate(spanpost_deliveries_total[{rate}])) * 60", "{{sink}} {{outcome}}"),
+        ),
+        lines(
+            "Age at delivery",
+            "Half and 99 of 100 letters arrive within.",
+            *(
+                (
+                    f"histogram_quantile({q}, sum by (le, sink) (rate(spanpost_delivery_age_seconds_bucket[{rate}])))",
+                    f"{{{{sink}}}} {p} %",
+                )
+                for q, p in ((0.5, 50), (0.99, 99))
+            ),
+            unit="s",
+        ),
+        lines(
+            "Calls of sinks a minute",
+            "By method and outcome.",
+            (f"sum by (method, outcome) (rate(spanpost_sink_calls_total[{rate}])) * 60", "{{method}} {{outcome}}"),
+        ),
+        lines(
+            "Edits saved a minute",
+            "States that gave way to newer ones before they were sent.",
+            (f"sum by (sink) (rate(spanpost_deliveries_coalesced_total[{rate}])) * 60", "{{sink}}"),
+        ),
+        lines(
+            "What waits",
+            "Letters, and what agents' processes have not recorded yet.",
+            ("sum by (sink) (spanpost_deliveries_waiting)", "letters to {{sink}}"),
+            ("sum(spanpost_queue_length)", "observations"),
+            width=8,
+        ),
+        lines(
+            "Held",
+            "Requests under way and the spool's directory.",
+            ("sum(spanpost_in_flight_bytes)", "requests"),
+            ("sum(spanpost_spool_bytes)", "spool"),
+            unit="bytes",
+            width=8,
+        ),
+        lines(
+            "Requests a minute",
+            "At the doors and at the desk, by answer.",
+            (
+                f"sum by (door, answer) (rate(spanpost_requests_total[{rate}])) * 60"
+                f" or sum by (door, answer) (rate(spanpost_desk_requests_total[{rate}])) * 60",
+                "{{door}} {{answer}}",
+            ),
+            width=8,
+        ),
+        bars(
+            "Losses by reason",
+            "In this range; zeros are good.",
+            "round(sum by (room, reason) (increase(spanpost_lost_total[$__range]))) > 0"
+            ' or label_replace(sum(spanpost_ledger_up) * 0, "room", "nothing is lost", "", "")',
+            "{{room}} {{reason}}",
+        ),
+        bars(
+            "Checkpoints",
+            "Told in this range, by kind.",
+            "round(sum by (kind) (increase(spanpost_checkpoints_total[$__range]))) > 0",
+            "{{kind}}",
+        ),
+        bars(
+            "Versions",
+            "Processes by version, and the schema.",
+            'label_replace(count by (version) (spanpost_build_info), "what", "spanpost", "", "")'
+            ' or label_replace(max by (version) (spanpost_schema_info), "what", "schema", "", "")',
+            "{{what}} {{version}}",
+        ),
+        rows(
+            "Letters",
+            "By sink and state.",
+            'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
+            width=12,
+            widths={"Letters": 90, "Oldest": 180},
+        ),
+        rows(
+            "Tables",
+            "Rows as the database estimates them when it has looked (ANALYZE); a month of the audit is a table.",
+            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|dead_letters|approvals|model_usage|kin|lanes)\' GROUP BY 1 ORDER BY 3 DESC',
+            width=12,
+            units={"Rows": "short", "Size": "bytes"},
+        ),
+    ):
+        made = made.with_panel(panel)
+    return made
