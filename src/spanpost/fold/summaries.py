@@ -108,12 +108,7 @@ def _need(task: Task) -> int:
 
 
 def _of(route: Route, tasks: Iterable[Task], routes: Routes) -> list[Task]:
-    key = route_key(route)
-    return [
-        task
-        for task in tasks
-        if task.is_announced and not task.is_alert and any(route_key(one) == key for one in chosen(task, routes, sink=route.sink))
-    ]
+    return [task for task in tasks if task.is_announced and not task.is_alert and route in chosen(task, routes, sink=route.sink)]
 
 
 def _started(task: Task) -> tuple[datetime, UUID]:

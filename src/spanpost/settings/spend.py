@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from spanpost.settings.room import Room
+from spanpost.settings.room import Room, Zone
 from spanpost.settings.routes import Words
 
 Level = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -65,18 +64,9 @@ class SpendSettings(Room):
     """Budgets of money and tokens: counted as model calls settle, warned of, and told to agents that ask."""
 
     budgets: tuple[BudgetSettings, ...] = Field(default=(), max_length=100, description="The budgets.")
-    timezone: str = Field(
+    timezone: Zone = Field(
         default="UTC", description="IANA name of the time zone in which days, months and years begin: `Asia/Seoul`."
     )
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{value!r} is no time zone known here; give an IANA name such as `Europe/Berlin`, or `UTC`") from None
-        return value
 
     @field_validator("budgets")
     @classmethod

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from spanpost.domain.installations import Installed
-from spanpost.ledger.base import Ledger
 from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.testing.exercised import Exercised
 
 ENDS = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -30,10 +29,8 @@ def an_installation(team: str = "T0222BBBB", sealed: bytes = b"\x00one", *, clie
     )
 
 
-class ExerciseInstallations:
+class ExerciseInstallations(Exercised):
     """What every ledger does with installations."""
-
-    pass_time: Callable[[Ledger, float], Awaitable[None]]
 
     async def test_an_installation_is_kept_and_the_next_takes_its_place(self, make_ledger: MakeLedger) -> None:
         """It is found by app and workspace alone, as it was given; installed again, the newer stands, with a later writing."""

@@ -20,6 +20,7 @@ from spanpost.fold.orders import Launches, OnEnd, Retry
 from spanpost.ledger.base import Ledger, OrderQuery, TaskQuery
 from spanpost.testing.exercise_ledger import MakeLedger
 from spanpost.testing.exercise_people import ALICE, BOB, an_act
+from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended
 
 #: What is carried by the launchers of these tests.
@@ -55,16 +56,8 @@ async def carried(ledger: Ledger) -> list[Delivery]:
     return await ledger.claim(CARRIERS, 50)
 
 
-class ExerciseOrders:
+class ExerciseOrders(Exercised):
     """What every ledger does with orders."""
-
-    async def another(self, ledger: Ledger) -> Ledger | None:
-        """Open the same ledger once more, as another process would; None where it is one process's."""
-        return None
-
-    async def pass_time(self, ledger: Any, seconds: float) -> None:
-        """Let time pass for the ledger."""
-        raise NotImplementedError
 
     async def test_an_order_is_carried_once(self, make_ledger: MakeLedger) -> None:
         """An order is placed once however often it is handed in, is carried whole, and its receipt stands beside it."""

@@ -18,6 +18,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Absent, Found, GiveUp, RetryAt
 from spanpost.ledger.base import Budgets, Ledger, unlimited
 from spanpost.testing.exercise_ledger import POSTED, SINK, MakeLedger, drain, in_seconds, moved, steps
+from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended
 
 #: So slow that within a test nothing is gained.
@@ -62,12 +63,8 @@ async def _first(ledger: Ledger, budgets: Budgets = unlimited) -> Delivery:
     return delivery
 
 
-class ExercisePacing:
+class ExercisePacing(Exercised):
     """How every ledger paces, breaks off, and looks before it sends again."""
-
-    async def pass_time(self, ledger: Ledger, seconds: float) -> None:
-        """Let time pass for this ledger."""
-        raise NotImplementedError
 
     # --- pace ---------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from spanpost.domain.observations import Observation
 from spanpost.fold.approvals import APPROVAL, TASK, Expiry, topic_of
 from spanpost.ledger.base import ApprovalQuery, Ledger, TaskQuery
 from spanpost.testing.exercise_ledger import SINK, TELLING, MakeLedger, drain
+from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended, started
 
 ALICE = Actor(provider="slack", team="T1", id="U1", name="alice", email="alice@example.com")
@@ -59,16 +60,8 @@ async def settled(ledger: Ledger) -> None:
         await ledger.elapse()
 
 
-class ExercisePeople:
+class ExercisePeople(Exercised):
     """What every ledger does with what people do."""
-
-    async def another(self, ledger: Ledger) -> Ledger | None:
-        """Open the same ledger once more, as another process would; None where it is one process's."""
-        return None
-
-    async def pass_time(self, ledger: Any, seconds: float) -> None:
-        """Let time pass for the ledger."""
-        raise NotImplementedError
 
     # --- questions ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from spanpost.domain.observations import Observation
 from spanpost.ledger.base import ApprovalQuery, TaskQuery
 from spanpost.testing.exercise_ledger import SINK, TELLING, MakeLedger, drain
 from spanpost.testing.exercise_people import an_act, asking, at_work, settled, the_question
+from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended, started
 
 JOB = {"agent.task.id": "job"}
@@ -24,12 +25,8 @@ def _over(trace: int) -> Observation:
     return ended(trace=trace, span=1, name="agent", attributes=said)
 
 
-class ExerciseRuns:
+class ExerciseRuns(Exercised):
     """What every ledger does with acts on a task that runs again, and with decisions that come late."""
-
-    async def pass_time(self, ledger: Any, seconds: float) -> None:
-        """Let time pass for the ledger."""
-        raise NotImplementedError
 
     async def test_a_question_that_comes_before_its_task_is_told_with_it(self, make_ledger: MakeLedger) -> None:
         """A question names a task of which no run is known yet: nothing is told of it until the run has a name to be told under."""

@@ -17,6 +17,7 @@ from spanpost.fold.spend import Period, SpendBudget
 from spanpost.ledger.base import Ledger, TaskQuery
 from spanpost.testing import observed
 from spanpost.testing.exercise_ledger import TELLING, MakeLedger, drain
+from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended, started
 
 A_DAY = SpendBudget(name="a day", limit_usd=Decimal(10), per=("agent.name",))
@@ -91,16 +92,8 @@ def sums(spent: Sequence[Spent]) -> dict[tuple[str, str], Decimal]:
     return {(s.tenant, ",".join(value for _, value in s.scope)): s.cost_usd for s in spent}
 
 
-class ExerciseSpend:
+class ExerciseSpend(Exercised):
     """**Protocol:** subclass it with a fixture ``make_ledger``; `another` opens the same ledger once more, where it can."""
-
-    async def another(self, ledger: Ledger) -> Ledger | None:
-        """Open another ledger on the same database; None where a ledger is one process's."""
-        return None
-
-    async def pass_time(self, ledger: Any, seconds: float) -> None:
-        """Have time pass for a ledger."""
-        raise NotImplementedError
 
     async def test_a_share_is_warned_of_once_in_the_thread_of_who_passed_it(self, make_ledger: MakeLedger) -> None:
         """At 80 and at 100 per cent the task that passed it tells so, once; what comes before and after tells nothing."""

@@ -21,6 +21,7 @@ from spanpost.ledger.base import Ledger, OrderQuery
 from spanpost.summaries import Summaries
 from spanpost.testing.exercise_ledger import MakeLedger
 from spanpost.testing.exercise_orders import done
+from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
 #: What agents of these tests are told by.
@@ -87,12 +88,8 @@ def asks(trace: int) -> Observation:
     return an_event(trace=trace, span=1, name="agent.approval.requested", index=0, attributes=said)
 
 
-class ExerciseSummaries:
+class ExerciseSummaries(Exercised):
     """What every ledger does with digests and boards."""
-
-    async def another(self, ledger: Ledger) -> Ledger | None:
-        """Open the same ledger once more, as another process would; None where it is one process's."""
-        return None
 
     async def test_ends_are_found_by_when_they_were_recorded(self, make_ledger: MakeLedger) -> None:
         """A root task whose end was recorded in a time is found then, whatever its sender's clock says; not before, nor when it is old."""

@@ -12,6 +12,7 @@ import logging
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -99,11 +100,9 @@ class Hub:
         """Return when something has changed since `changes` was that, or when that time is over."""
         if self.changes != seen:
             return
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
 
     def _tell(self) -> None:
         # Those who wait hold the event that was: it is set once, for all of them.
@@ -165,13 +164,11 @@ class Hub:
             except LedgerUnavailable as error:
                 log.info("event streams wait for the ledger: %s", error)
             soon -= 1
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._hint.wait()
                 self._hint.clear()
                 soon = 4  # another transaction may hold back what was just committed
-            except TimeoutError:
-                pass
 
     async def _read_news(self) -> bool:
         """Read a page of news; True where there may be more."""

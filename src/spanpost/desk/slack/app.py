@@ -329,18 +329,16 @@ class SlackApp:
     # --- commands ---------------------------------------------------------------------------------------------------
 
     async def _on_command(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
-        spoken = spoken_in.command(body, heard.team)
-        if spoken is None:
-            return answer(200, "unreadable")
-        await self._obey(heard, spoken)
-        return answer(200, "command")
+        return await self._on_spoken(spoken_in.command(body, heard.team), "command", heard)
 
     async def _on_more(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
-        spoken = spoken_in.goes_on(body, heard.team)
+        return await self._on_spoken(spoken_in.goes_on(body, heard.team), "more", heard)
+
+    async def _on_spoken(self, spoken: Spoken | None, word: str, heard: Heard) -> BoltResponse:
         if spoken is None:
             return answer(200, "unreadable")
         await self._obey(heard, spoken)
-        return answer(200, "more")
+        return answer(200, word)
 
     async def _on_mention(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
