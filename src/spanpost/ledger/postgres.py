@@ -59,7 +59,7 @@ from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.installations import Installations
 from spanpost.ledger.kin import Records
-from spanpost.ledger.locks import FINE, lock, try_lock
+from spanpost.ledger.locks import FINE, lock, lock_free, try_lock
 from spanpost.ledger.people import People
 from spanpost.ledger.quarantine import bury, bury_body, mended
 from spanpost.ledger.sql import schema
@@ -237,6 +237,26 @@ class PostgresLedger(People, Alerts):
         return recorded
 
     async def _record_at_once(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
+        """Record first what nobody else is recording just now, then, in a transaction of its own, the traces that others held.
+
+        So a batch does not wait, with all that it holds itself, for the one trace of which somebody else was sent a part.
+        """
+        if len(domains) > FINE:
+            return await self._record_in_turn(batch, placed, domains)
+        try:
+            recorded, held = await self._run(partial(self._take_free, placed, domains))
+        except _Wider as wider:
+            return await self._record_in_turn(batch, placed, domains | wider.domains)
+        except asyncpg.UniqueViolationError:
+            return await self._record_in_turn(batch, placed, domains)
+        except Exception as error:
+            return await self._mend(batch, error)
+        if held:
+            left = [placed[i] for i in held]
+            recorded = recorded.plus(await self._record_in_turn([batch[i] for i in held], left, walk.domains(left)))
+        return recorded
+
+    async def _record_in_turn(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
         try:
             try:
                 return await self._widening(lambda c, locked: self._take(c, placed, locked), domains)
@@ -358,6 +378,18 @@ class PostgresLedger(People, Alerts):
         if not await try_lock(connection, locked, domains):
             raise _Wider(domains)
         locked |= domains
+
+    async def _take_free(self, placed: Sequence[Placed], domains: set[bytes], connection: Any) -> tuple[Recorded, Sequence[int]]:
+        """Record the traces that nobody else holds; return the positions of the others."""
+        now, taken = await lock_free(connection, domains)
+        held = walk.touching(placed, taken) if taken else []
+        if held:
+            others = set(held)
+            placed = [p for i, p in enumerate(placed) if i not in others]
+            domains = walk.domains(placed)
+        if not placed:
+            return Recorded(), held
+        return await self._take_locked(connection, placed, set(domains), now, asks_all=False, touched=domains), held
 
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], *, asks_all: bool = False) -> Recorded:
         now = await self._lock(connection, locked)
