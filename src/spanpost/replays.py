@@ -119,7 +119,8 @@ def _read(paths: Iterable[Path], *, tenant: str = "default") -> tuple[list[Obser
 
 
 async def _record(observations: list[Observation], lost: dict[str, int], settings: Settings, *, deliver: bool) -> Told:
-    from spanpost.ledger.postgres import NEVER, PostgresLedger
+    from spanpost.ledger.elapsing import NEVER
+    from spanpost.ledger.postgres import PostgresLedger
 
     wait = timedelta(0) if deliver else NEVER
     # What falls due is folded here and now: who else waits for it would tell of it by routes of his own.

@@ -50,14 +50,28 @@ async def test_what_waits_is_committed_together(door: Door) -> None:
 
 
 async def test_two_writers_overlap() -> None:
-    """While one transaction is under way another one begins."""
-    async with opened(Limits(writers=2)) as door:
+    """While one transaction is under way another one begins, once half a group has come together for it."""
+    async with opened(Limits(writers=2, group=6)) as door:
         first = await held(door, 1)
-        second = await held(door, 2)
+        door.hall.entered.clear()
+        rest = await posted(door, 2, 3)
+        assert not door.hall.entered.is_set()
+        rest += [asyncio.create_task(door.post("/v1/traces", traces(4)))]
+        await door.hall.entered.wait()
         assert not first.done()
         door.hall.gate.set()
-        assert {(await first).status, (await second).status} == {200}
-        assert len(door.hall.batches) == 2
+        assert {(await task).status for task in (first, *rest)} == {200}
+        assert [len(batch) for batch in door.hall.batches] == [1, 3]
+
+
+async def test_what_is_little_is_taken_by_who_is_done_first() -> None:
+    """What waits and is too little for a transaction beside the one under way is taken after that one, by whichever writer."""
+    async with opened(Limits(writers=2, group=6)) as door:
+        first = await held(door, 1)
+        rest = await posted(door, 2, 3)
+        door.hall.gate.set()
+        assert {(await task).status for task in (first, *rest)} == {200}
+        assert [len(batch) for batch in door.hall.batches] == [1, 2]
 
 
 async def test_a_group_has_bounds() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from spanpost.ledger.locks import FINE, lock, try_lock
+from spanpost.fold.records import domain_of
+from spanpost.ledger.locks import FINE, lock, lock_free, try_lock
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.builders import a_span
 
@@ -87,6 +88,56 @@ async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(two:
     try:
         batch = [a_span(trace=n, attributes={"gen_ai.operation.name": "invoke_agent"}) for n in range(1, FINE + 10)]
         recorded = await asyncio.wait_for(ledger.record(batch), 60)
+    finally:
+        await ledger.close()
+    assert (recorded.events, len(recorded.tasks)) == (len(batch), len(batch))
+
+
+async def test_what_is_free_is_had_and_the_rest_is_named(two: tuple[Any, Any]) -> None:
+    """Of several domains those are locked that nobody has, at once, and it is told which somebody has."""
+    first, second = two
+    await lock(first, FEW)
+    _, taken = await asyncio.wait_for(lock_free(second, FEW | {OTHER}), 5)
+    assert taken == FEW
+    assert not await try_lock(first, set(FEW), {OTHER})
+    _, taken = await asyncio.wait_for(lock_free(second, {b"free" * 4}), 5)
+    assert taken == set()
+
+
+async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any, Any]) -> None:
+    """Domains are somebody's, too, who holds so many that only their stripes are locked."""
+    first, second = two
+    await lock(first, MANY)
+    asked = set(sorted(MANY)[:3])
+    _, taken = await asyncio.wait_for(lock_free(second, asked), 5)
+    assert taken == asked
+
+
+async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(two: tuple[Any, Any], postgres_dsn: str) -> None:
+    """The other traces of a batch are committed while one of them is in somebody else's hands, and that one once it is free."""
+    first, looking = two
+    held, free = 1, range(2, 6)
+    await lock(first, {domain_of("default", held.to_bytes(16, "big"))})
+    batch = [a_span(trace=n, attributes={"gen_ai.operation.name": "invoke_agent"}) for n in (held, *free)]
+    assert batch[0].trace_id == held.to_bytes(16, "big")
+    await looking.execute("COMMIT")
+
+    async def recorded_by_now() -> list[int]:
+        found = await looking.fetch("SELECT trace_id FROM agent_events WHERE part = 0 ORDER BY trace_id")
+        return [int.from_bytes(row[0], "big") for row in found]
+
+    ledger = PostgresLedger(postgres_dsn)
+    await ledger.open()
+    try:
+        recording = asyncio.create_task(ledger.record(batch))
+        async with asyncio.timeout(30):
+            while await recorded_by_now() != [*free]:
+                assert not recording.done()
+                await asyncio.sleep(0.02)
+        assert not recording.done()
+        await first.execute("COMMIT")
+        recorded = await asyncio.wait_for(recording, 30)
+        assert await recorded_by_now() == [held, *free]
     finally:
         await ledger.close()
     assert (recorded.events, len(recorded.tasks)) == (len(batch), len(batch))

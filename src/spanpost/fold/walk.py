@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime
 
@@ -158,6 +158,11 @@ def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes
         found[-1][0].extend(positions)
         found[-1][1].update(more)
     return found
+
+
+def touching(batch: Sequence[Placed], domains: Set[bytes]) -> list[int]:
+    """Return the positions of the traces of a batch that touch one of some domains."""
+    return [i for positions, touched in parts(batch, 0) if not touched.isdisjoint(domains) for i in positions]
 
 
 def is_new(work: Work, p: Placed) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -17,25 +17,14 @@ from spanpost.fold import alerts as rules
 from spanpost.fold.approvals import topic_of
 from spanpost.ledger import alerts
 from spanpost.ledger.base import Alerted
+from spanpost.ledger.folding import Folding
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Alerts(ABC):
+class Alerts(Folding):
     """Alerts, over the transactions of the ledger that this is a part of."""
-
-    @abstractmethod
-    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T: ...
-
-    @abstractmethod
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T: ...
-
-    @abstractmethod
-    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime: ...
-
-    @abstractmethod
-    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None: ...
 
     @abstractmethod
     async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded: ...

@@ -33,12 +33,30 @@ _TRY_LOCK = (
     " FROM unnest($3::int4[], $4::boolean[]) AS given(key, is_fine)"
 )
 
+#: Which of some fine locks somebody else has; the others are held from now on.
+_LOCK_FREE = (
+    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT CASE WHEN key < 0"
+    " THEN pg_try_advisory_xact_lock_shared($1, -1 - key) ELSE pg_try_advisory_xact_lock($2, key) END)"
+    " FROM unnest($3::int4[]) AS given(key)"
+)
+
 
 async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
     """Lock domains until the transaction ends; return the database's time, once they are held."""
     known = set(domains)
     now: datetime = await connection.fetchval(_LOCK, *_keys(known, is_fine=len(known) <= FINE))
     return now
+
+
+async def lock_free(connection: Any, domains: set[bytes]) -> tuple[datetime, set[bytes]]:
+    """Lock those of at most `FINE` domains that nobody else has; return the database's time, and the domains that others have.
+
+    Who then waits for those deadlocks with others: it is for what begins anew.
+    """
+    first, second, keys, _ = _keys(domains, is_fine=True)
+    now, refused = await connection.fetchrow(_LOCK_FREE, first, second, keys)
+    taken = set(refused or ())
+    return now, {domain for domain in domains if taken and not taken.isdisjoint(_fine(domain))}
 
 
 async def try_lock(connection: Any, locked: set[bytes], domains: set[bytes]) -> bool:
@@ -53,11 +71,16 @@ async def try_lock(connection: Any, locked: set[bytes], domains: set[bytes]) -> 
 
 
 def _keys(domains: set[bytes], *, is_fine: bool) -> tuple[int, int, list[int], list[bool]]:
-    hashes = {crc32(domain) for domain in domains}
-    stripes = sorted({found % STRIPES for found in hashes})
+    pairs = [_fine(domain) for domain in domains]
+    stripes = {shared for shared, _ in pairs}
     if not is_fine:
-        return _STRIPE, _DOMAIN, stripes, [False] * len(stripes)
-    # A stripe to be shared is told by a negative key; a domain's hash keeps 31 bits.
-    fine = sorted({found >> 1 for found in hashes})
-    keys = [-1 - stripe for stripe in stripes] + fine
+        return _STRIPE, _DOMAIN, sorted(-1 - stripe for stripe in stripes), [False] * len(stripes)
+    # The stripes, from the first on, and then the domains.
+    keys = sorted(stripes, reverse=True) + sorted({own for _, own in pairs})
     return _STRIPE, _DOMAIN, keys, [True] * len(keys)
+
+
+def _fine(domain: bytes) -> tuple[int, int]:
+    """Return the keys of a domain's fine locks: its stripe's, to be shared, is negative, and its own keeps 31 bits of the hash."""
+    found = crc32(domain)
+    return -1 - found % STRIPES, found >> 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -23,10 +22,10 @@ from spanpost.fold import interventions as judging
 from spanpost.fold import orders as ordering
 from spanpost.fold import walk
 from spanpost.fold.approvals import APPROVAL, topic_of
-from spanpost.fold.batch import Placed, Rules
 from spanpost.ledger import interventions, orders
 from spanpost.ledger.base import ApprovalQuery, Hears, OrderQuery, OrderRow
 from spanpost.ledger.ear import Ear
+from spanpost.ledger.folding import Folding
 from spanpost.ledger.quarantine import mended
 from spanpost.ledger.rows import tidy
 from spanpost.ledger.transactions import is_of_data, unfoldable
@@ -35,28 +34,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class People(ABC):
+class People(Folding):
     """Questions and acts, over the transactions of the ledger that this is a part of."""
 
-    rules: Rules
     _ear: Ear
-
-    @abstractmethod
-    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T: ...
-
-    @abstractmethod
-    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T: ...
-
-    @abstractmethod
-    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime: ...
-
-    @abstractmethod
-    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None: ...
-
-    @abstractmethod
-    async def _take_locked(
-        self, connection: Any, placed: Sequence[Placed], locked: set[bytes], now: datetime, *, asks_all: bool
-    ) -> Recorded: ...
 
     # --- acts -----------------------------------------------------------------------------------------------------------
 

@@ -91,11 +91,11 @@ class GatewaySettings(Room):
     )
     group_size: int = Field(default=2048, ge=1, le=10_000, description="Spans that are committed together at most.")
     writers: int = Field(
-        default=1,
+        default=2,
         ge=1,
         le=16,
-        description="Transactions under way at once. More than one helps where a commit takes milliseconds (a slow disk, a database "
-        "far away); not more than `database.pool_size`.",
+        description="Transactions under way at once, of which each but the first has half a `group_size` at least. More than two help "
+        "where a commit takes milliseconds (a slow disk, a database far away); not more than `database.pool_size`.",
     )
 
     _digests = field_validator("operator_tokens")(digests)

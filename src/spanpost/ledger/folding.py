@@ -1,0 +1,209 @@
+"""One transaction of the Postgres ledger: the domains of what comes in are locked, what is known of them is fetched, folded and
+written.
+
+Locks, in one order for everybody: the domains of a batch (`locks`), rows of events, kin, tasks and checkpoints (sorted by
+key), lanes (sorted), letters. All advisory locks end with the transaction, so that a pooler in transaction mode does no harm.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.observations import Observation, Part
+from spanpost.domain.records import Recorded
+from spanpost.fold import durations, quota, walk
+from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.interventions import speaks_of_approvals
+from spanpost.fold.work import Missing
+from spanpost.ledger import audit, handovers, hearing, interventions, orders, outbox, rows, spend, usage
+from spanpost.ledger.kin import Records
+from spanpost.ledger.locks import lock, try_lock
+from spanpost.ledger.transactions import unfoldable
+
+T = TypeVar("T")
+
+#: How often a batch is begun anew because it touched more than was locked.
+WIDENINGS = 5
+
+
+class Wider(Exception):
+    """The fold touched domains that are not locked, and somebody else has them just now."""
+
+    def __init__(self, domains: set[bytes]) -> None:
+        super().__init__(f"{len(domains)} domains")
+        self.domains = domains
+
+
+class Folding(ABC):
+    """What all parts of the ledger do with a transaction in which something is folded."""
+
+    rules: Rules
+    _begun: usage.Begun
+
+    @abstractmethod
+    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Do `work` in a transaction of its own."""
+
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
+        locked = set(domains)
+        for _ in range(WIDENINGS):
+            try:
+                return await self._run(partial(_with, work, locked))
+            except Wider as wider:
+                locked = locked | wider.domains
+        raise LedgerUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
+
+    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+        return await lock(connection, domains)
+
+    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+        """Lock further domains if nobody else has them; raises `Wider`: begin anew with all of them locked in order."""
+        if not await try_lock(connection, locked, domains):
+            raise Wider(domains)
+        locked |= domains
+
+    async def _take_locked(
+        self,
+        connection: Any,
+        placed: Sequence[Placed],
+        locked: set[bytes],
+        now: datetime,
+        *,
+        asks_all: bool,
+        touched: set[bytes] | None = None,
+    ) -> Recorded:
+        """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
+
+        `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
+        other traces were pruned, or a checkpoint that somebody else tells at this moment.
+        """
+        distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
+        records = Records()
+        await records.fetch_domains(connection, walk.domains(distinct) if touched is None else touched)
+        doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
+        new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
+        repeats = len(placed) - len(new)
+        if not new:
+            return Recorded(repeats=repeats)
+        wanted = walk.trail(records.loaded, records.whole, new)
+        while wanted:
+            await self._lock_more(connection, locked, {key[:16] for key in wanted})
+            await records.fetch(connection, wanted)
+            wanted = walk.trail(records.loaded, records.whole, new)
+        folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
+        is_first = touched is not None and not asks_all
+        recorded = await self._write(connection, records, new, folded, now, is_first=is_first)
+        recorded.repeats = repeats
+        recorded.passed_over = len(new) - len(folded.recorded)
+        return await self._spend(connection, recorded, folded, locked, now)
+
+    async def _spend(self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime) -> Recorded:
+        """Add what was spent to its budgets, and record which shares were passed by it.
+
+        The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
+        """
+        growths, budgets = folded.growths, self.rules.budgets
+        passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
+        if folded.used:
+            await usage.keep(connection, folded.used)
+        if not passed:
+            return recorded
+        return recorded.plus(await self._take_locked(connection, walk.prepare(passed), locked, now, asks_all=False))
+
+    async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
+        known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
+        if not known:
+            return distinct
+        gone = {id(doubtful[row[0]]) for row in known}
+        return [p for p in distinct if id(p) not in gone]
+
+    async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
+        begun = fold
+        while True:
+            try:
+                with unfoldable():
+                    return begun()
+            except Missing as missing:
+                await self._lock_more(connection, locked, {key[:16] for key in missing.keys})
+                if missing.go_on is not None:
+                    begun = missing.go_on
+                    await records.fetch(connection, missing.keys)
+                    continue
+                begun = fold
+                records.reset()
+                for key in missing.keys:
+                    await records.fetch_around(connection, key)
+
+    async def _write(
+        self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime, *, is_first: bool = False
+    ) -> Recorded:
+        if folded.moves:
+            await rows.write_moves(connection, folded.moves)
+        parts: dict[str, int] = {}
+        if folded.recorded:
+            await audit.write_events(connection, placed, folded.recorded, now)
+            met = Counter([placed[i].source.part for i in folded.recorded])
+            parts = {part.name.lower(): count for part, count in met.items()}
+        await records.save(connection)
+        if folded.gone:
+            await rows.write_gone(connection, folded.gone)
+        new: set[UUID] = set()
+        if folded.checkpoints or folded.retracted:
+            new = await rows.write_checkpoints(connection, folded, is_first=is_first)
+        if folded.tasks:
+            await rows.write_tasks(
+                connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
+            )
+            await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
+        owed: list[Observation] = []
+        if speaks_of_approvals(placed, folded):
+            owed = (await interventions.keep(connection, folded.tasks, now)).owed
+        if folded.timers:
+            timers = sorted({t.key: t.at for t in folded.timers}.items())
+            await connection.execute(
+                "INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[])"
+                " ON CONFLICT (key) DO UPDATE SET at = excluded.at",
+                [key for key, _ in timers],
+                [at for _, at in timers],
+            )
+        count, coalesced = 0, dict[str, int]()
+        handover = await handovers.look(connection, folded.woken, self.rules.routes) if folded.woken else None
+        if folded.letters or folded.retracted or handover is not None:
+            count, coalesced = await outbox.put(connection, folded.letters, folded.retracted, handover)
+        limited = quota.limited(placed, folded)
+        if limited:
+            await spend.count_limits(connection, limited)
+        count += await orders.on_end(connection, folded, self.rules.launches, now)
+        return Recorded(
+            events=sum(parts.values()),
+            parts=parts,
+            tasks=folded.tasks,
+            started=folded.started,
+            ended=folded.ended,
+            checkpoints=[c for c in folded.checkpoints if c.id in new],
+            settled=folded.settled,
+            corrections=folded.corrections,
+            timed=durations.timed(placed, folded),
+            limited=limited,
+            waited=durations.waited(folded, new),
+            deliveries=count,
+            coalesced=coalesced,
+            lost=folded.lost,
+            owed=owed,
+        )
+
+
+def _is_heard(placed: Sequence[Placed]) -> bool:
+    """Tell whether a task changed by what was told of it: neither time nor a person's act is a sign of its life."""
+    return any(p.observation.part is not Part.INTERVENTION for p in placed)
+
+
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[T]], locked: set[bytes], connection: Any) -> T:
+    return await work(connection, locked)
