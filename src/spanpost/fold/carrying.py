@@ -73,6 +73,10 @@ def last(delivery: Delivery, root: Task | None, elsewhere: Receipt | None) -> De
 
 
 def anew(checkpoint: Checkpoint, sink: str, task: Task, root: Task, routes: Routes) -> list[Letter]:
-    """Return the letters by which news goes that was addressed to a message that ended before it was told."""
-    found = letters(task, checkpoint, routes, root=root, is_milestone=True)
-    return [x for x in found if x.mode is Mode.NEWS and x.sink == sink and x.checkpoint_id == checkpoint.id]
+    """Return the letters by which news goes that was addressed to a message that ended before it was told.
+
+    With it the state of the message below which it is told: where routes let little through, that may begin with this news.
+    """
+    found = [x for x in letters(task, checkpoint, routes, root=root, is_milestone=True) if x.sink == sink]
+    lanes = {x.lane for x in found if x.mode is Mode.NEWS and x.checkpoint_id == checkpoint.id}
+    return [x for x in found if x.lane in lanes and (x.mode is Mode.STATE or x.checkpoint_id == checkpoint.id)]

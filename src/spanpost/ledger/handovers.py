@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from spanpost.domain.deliveries import Mode
 from spanpost.domain.tasks import Task
 from spanpost.fold.carrying import anew, carries
 from spanpost.fold.letters import Letter
@@ -44,6 +45,11 @@ UPDATE deliveries d SET revision = revision + 1,
   not_before = CASE WHEN state IN ('delivered', 'dead') THEN NULL ELSE not_before END,
   error = CASE WHEN state IN ('delivered', 'dead') THEN '' ELSE error END
 FROM unnest($1::text[], $2::text[]) AS g(sink, lane) WHERE d.sink = g.sink AND d.lane = g.lane AND d.mode = 'state'"""
+#: Messages that stand, or are about to.
+_BEGUN = """
+SELECT l.sink, l.lane FROM unnest($1::text[], $2::text[]) AS g(sink, lane) JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
+WHERE l.receipt IS NOT NULL OR EXISTS (SELECT FROM deliveries d
+  WHERE d.sink = l.sink AND d.lane = l.lane AND d.mode = 'state' AND d.state IN ('waiting', 'sending'))"""
 _LOCK = """
 SELECT FROM lanes l JOIN unnest($1::text[], $2::text[]) AS g(sink, lane) ON l.sink = g.sink AND l.lane = g.lane
 ORDER BY l.sink, l.lane FOR UPDATE OF l"""
@@ -128,6 +134,9 @@ async def take(connection: Any, handover: Handover) -> tuple[list[Letter], list[
         return [], []
     taken = {row[0] for row in await connection.fetch(_TAKE, [number for number, _, _ in handover.news])}
     letters = [letter for number, _, found in handover.news if number in taken for letter in found]
+    states = sorted({(x.sink, x.lane) for x in letters if x.mode is Mode.STATE})
+    begun = {(row["sink"], row["lane"]) for row in await connection.fetch(_BEGUN, *_columns(states))} if states else set()
+    letters = [x for x in letters if x.mode is Mode.NEWS or (x.sink, x.lane) not in begun]
     counts = [(x.sink, x.key, by) for number, by, found in handover.news if number in taken and by for x in found]
     return letters, counts
 

@@ -192,8 +192,16 @@ class Letters:
         self._set(row, "delivered")  # for a moment, so that its lane knows
         self._forget(row)
         for found in anew(checkpoint, letter.sink, task, root, self._knows.rules.routes):
-            self.post(found, is_new=False)
-            self._letters[self._ids[found.sink, found.key]].count += row.count - 1
+            if found.mode is Mode.NEWS:
+                self.post(found, is_new=False)
+                self._letters[self._ids[found.sink, found.key]].count += row.count - 1
+            elif not self._is_begun(found):
+                self.post(found, is_new=False)
+
+    def _is_begun(self, state: Letter) -> bool:
+        """Tell whether a message stands, or is about to."""
+        known = self._letters.get(self._ids.get((state.sink, state.key), 0))
+        return (state.sink, state.lane) in self._receipts or (known is not None and known.state in ("waiting", "sending"))
 
     def _is_stray(self, row: _Letter) -> bool:
         """Tell whether news waits where nothing was ever shown, and where nothing will be: its task's message is another, or none yet."""

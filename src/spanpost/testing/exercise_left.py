@@ -13,7 +13,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Absent, RetryAt
 from spanpost.domain.tasks import MERGED
 from spanpost.fold.matching import Match
-from spanpost.fold.routes import Route, Routes
+from spanpost.fold.routes import Route, Routes, Verbosity
 from spanpost.ledger.base import Ledger, TaskQuery
 from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING, MakeLedger, drain
 from spanpost.testing.observed import an_event, ended, started
@@ -178,6 +178,23 @@ class ExerciseLeft:
         assert {end.lane} == {lane for lane, kind in _of_worker(first) if kind is not None}
         await ledger.elapse()
         assert [kind for _, kind in _of_worker(await drain(ledger))] == [None]
+
+    async def test_news_that_goes_elsewhere_begins_the_message_there(self, make_ledger: MakeLedger) -> None:
+        """Where a message appears only with news that counts, the first such news may come from a message that was never posted."""
+        final = Routes(sinks=(SINK,), routes=(Route(sink=SINK, verbosity=Verbosity.FINAL),))
+        ledger = await make_ledger(msgspec.structs.replace(_AT_ONCE, routes=final))
+        job, lead, _ = _lead_and_worker()
+        await ledger.record([job, lead])
+        assert await drain(ledger) == []
+        part = {"gen_ai.operation.name": "invoke_agent", "agent.task.id": "part"}
+        await ledger.record([ended(trace=7, span=3, parent=2, name="part", attributes=part)])
+        await ledger.record([started(trace=7, span=2, name="lead", attributes=_JOB, at=0.5)])
+        told = await drain(ledger)
+        [lane] = {d.lane for d in told}
+        kinds = [(d.task.task_id, d.checkpoint.kind if d.checkpoint is not None else None) for d in told]
+        assert kinds[:2] == [("job", None), ("part", Kind.END)]
+        assert set(kinds[2:]) <= {("job", None)}
+        assert lane.endswith(str(told[0].task.uid))
 
     async def test_a_post_in_doubt_is_looked_up_and_not_sent_again(self, make_ledger: MakeLedger) -> None:
         """A message that may stand there is looked for; where it is not, nothing is posted for its end."""
