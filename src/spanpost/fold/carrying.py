@@ -2,7 +2,7 @@
 
 A ledger asks `carries` whenever it hands out a letter of state, with the task that the letter names as it is then. What is not
 carried is shown its end (`last`), where it was ever shown, and what news still waited there goes where the task's news goes
-now (`anew`).
+now (`anew`). News is asked about as well, in a lane where nothing was ever shown; it is set aside while its root has no message.
 """
 
 from __future__ import annotations
