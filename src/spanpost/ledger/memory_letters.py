@@ -333,11 +333,11 @@ class Letters:
     def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets) -> list[Delivery]:
         """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
         out = self._claimed(sinks, limit, budgets)
-        while self._strays:
-            strays, self._strays = self._strays, []
-            for row in strays:
-                self._lead_on(row)
-            out += self._claimed(sinks, limit, budgets) if not out else []
+        strays, self._strays = self._strays, []
+        for row in strays:
+            self._lead_on(row)
+        if strays and not out:
+            out = self._claimed(sinks, limit, budgets)
         return out
 
     def _claimed(self, sinks: Sequence[str], limit: int, budgets: Budgets) -> list[Delivery]:

@@ -551,12 +551,11 @@ class PostgresLedger(People, Alerts):
             await outbox.put(connection, [], [], await handovers.look_at(connection, strays, self.rules.routes))
 
         found, strays = await self._run(work)
-        while strays:
-            try:
+        if strays:
+            with contextlib.suppress(LedgerUnavailable):  # they are met again; what was claimed is ours
                 await self._run(lead_on)
-                found, strays = (found, []) if found else await self._run(work)
-            except LedgerUnavailable:
-                break  # they are met again; what was claimed is ours
+                if not found:
+                    found, _ = await self._run(work)
         return found
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
