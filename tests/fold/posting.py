@@ -7,6 +7,8 @@ from datetime import timedelta
 from random import Random
 from uuid import UUID
 
+import msgspec
+
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
 from spanpost.domain.outcomes import Absent, Found, Outcome, RetryAt
@@ -15,7 +17,7 @@ from spanpost.fold import walk
 from spanpost.fold.batch import Placed, Rules
 from spanpost.fold.letters import ON_THE_WAY
 from spanpost.fold.matching import Match
-from spanpost.fold.routes import Route, Routes, chosen
+from spanpost.fold.routes import Route, Routes, Verbosity, chosen
 from spanpost.fold.silence import NO_SILENCE
 from spanpost.ledger.base import DeliveryRow, unlimited
 from spanpost.ledger.memory import MemoryLedger
@@ -34,6 +36,15 @@ ROUTES = Routes(
     ),
 )
 RULES = Rules(windows={"gpt-x": 1000}, routes=ROUTES, patience=NO_SILENCE)
+#: The same, where a message appears with the first news that is an end or a question, and news is edited.
+SELDOM = msgspec.structs.replace(
+    RULES,
+    routes=msgspec.structs.replace(
+        ROUTES,
+        routes=tuple(msgspec.structs.replace(route, verbosity=Verbosity.FINAL) for route in ROUTES.routes),
+        editing=frozenset(SINKS),
+    ),
+)
 
 
 class FarSide:
@@ -198,9 +209,9 @@ def torn(batch: list[Placed], random: Random) -> list[list[Placed]]:
     return out
 
 
-def posted(batch: list[Placed], random: Random) -> Post:
+def posted(batch: list[Placed], random: Random, rules: Rules = RULES) -> Post:
     """Feed a torn history, between whose batches settling times pass and letters go; at last have all go that there are."""
-    ledger = Post(random)
+    ledger = Post(random, rules)
     for part in torn(batch, random):
         ledger.take(part)
         if random.random() < 0.5:

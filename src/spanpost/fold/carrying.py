@@ -2,7 +2,7 @@
 
 A ledger asks `carries` whenever it hands out a letter of state, with the task that the letter names as it is then. What is not
 carried is shown its end (`last`), where it was ever shown, and what news still waited there goes where the task's news goes
-now (`anew`).
+now (`anew`). News is asked about as well, in a lane where nothing was ever shown; it is set aside while its root has no message.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ def last(delivery: Delivery, root: Task | None, elsewhere: Receipt | None) -> De
 
 
 def anew(checkpoint: Checkpoint, sink: str, task: Task, root: Task, routes: Routes) -> list[Letter]:
-    """Return the letters by which news goes that was addressed to a message that ended before it was told."""
-    found = letters(task, checkpoint, routes, root=root, is_milestone=True)
-    return [x for x in found if x.mode is Mode.NEWS and x.sink == sink and x.checkpoint_id == checkpoint.id]
+    """Return the letters by which news goes that was addressed to a message that ended before it was told.
+
+    With it the state of the message below which it is told: where routes let little through, that may begin with this news.
+    """
+    found = [x for x in letters(task, checkpoint, routes, root=root, is_milestone=True) if x.sink == sink]
+    lanes = {x.lane for x in found if x.mode is Mode.NEWS and x.checkpoint_id == checkpoint.id}
+    return [x for x in found if x.lane in lanes and (x.mode is Mode.STATE or x.checkpoint_id == checkpoint.id)]

@@ -224,10 +224,12 @@ class Closing:
             out.tasks.append(task)
             root_key, root = self.groups.root(key, group)
             roots[root_key] = root
-            if group.shown_below != root.uid:
+            if group.shown_below != (at := root.uid if root.is_announced else NOWHERE):
                 if group.has_message and group.shown_below:
                     out.woken.append(task.uid)
-                group.shown_below = root.uid
+                if at == NOWHERE and group.shown_below:
+                    group.has_message = True  # the root's that it left told of it: some news may still be on its way there
+                group.shown_below = at
                 self.groups.groups.put(key, group)
             if root is not group and (group.held or group.held_back):
                 pass_on_held(group, root)

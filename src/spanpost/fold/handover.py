@@ -7,6 +7,8 @@ Rules.
 3. Where the root has a message, the other one ends: it says where it went on (`carrying`). Should its task be a root again,
    the message is its own again.
 4. News that was held back for want of a message goes the same way.
+5. What comes loose from a root that had a message is looked at once more when its own root is announced: some news of it may have
+   been on its way to a message that was never shown, and is set aside until then.
 
 Theory. Nobody is told who owns a lane. A lane's letters name the task that it told of first; redirects lead from there to the task
 that this became part of, and that task's row to its root. Whether the root's message is this very lane is asked whenever a letter

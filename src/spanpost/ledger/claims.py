@@ -116,8 +116,10 @@ _LEASE = """
 UPDATE lanes SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
 WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
 _OF_NOTHING = """
-UPDATE deliveries SET state = 'dead', error = 'what it told of is no more', reason = 'gone', owner = NULL, lease_until = NULL
-WHERE id = ANY($1::bigint[])"""
+UPDATE deliveries SET state = 'dead', error = $2, reason = 'gone', owner = NULL, lease_until = NULL WHERE id = ANY($1::bigint[])"""
+#: Waits as before, until it is led on.
+_UNTOUCHED = """
+UPDATE deliveries SET state = 'waiting', attempt = attempt - 1, owner = NULL, lease_until = NULL WHERE id = ANY($1::bigint[])"""
 
 #: Nothing was ever shown, and what would be shown goes on in another message.
 _UNNEEDED = """
@@ -174,11 +176,15 @@ _LANE_RECEIPT = "UPDATE lanes SET receipt = $3::text::jsonb WHERE sink = $1 AND 
 
 async def claim(
     connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, budgets: Budgets, routes: Routes
-) -> list[Delivery]:
-    """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
+) -> tuple[list[Delivery], list[int]]:
+    """Lease the first letter of each lane that is due and has its calls, most urgent lanes first.
+
+    Return with them the numbers of news that waits in a lane which is not its task's message, and never was one: it is to be led on
+    (`handovers.look_at`), in a transaction of its own because that locks other lanes.
+    """
     sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]
     if not sorts:
-        return []
+        return [], []
     now: datetime = sorts[0]["now"]
     limits = {at: budgets(*at) for at in {_at(sort) for sort in sorts}}
     known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
@@ -190,10 +196,10 @@ async def claim(
         for sort, count in (able[i] for i in in_turn)
     ]
     if not chosen:
-        return []
+        return [], []
     picked = await connection.fetch(_PICK, *(list(column) for column in zip(*chosen, strict=True)), now, limit + SPARE)
     if not picked:
-        return []
+        return [], []
     lanes = {(row["sink"], row["lane"]): row for row in picked}
     lost = [at for at, row in lanes.items() if row["is_lost"]]
     if lost:
@@ -212,14 +218,18 @@ async def claim(
         rows = await connection.fetch(_CLAIM, ids, is_sent, owner, now, until)
         await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
     receipts = {at: receipt_of(row["receipt"]) for at, row in lanes.items()}
-    found, unneeded = await _deliveries(connection, rows, receipts, list(drawn), routes)
+    found, unneeded, strays = await _deliveries(connection, rows, receipts, list(drawn), routes)
     deliveries = [
         msgspec.structs.replace(d, claimed_at=now, sent_at=first[d.sink, d.lane]["sent_at"], drawn=drawn[d.sink, d.lane])
         for d in found
     ]
-    gone = [row["id"] for row in rows if row["id"] not in {*(d.id for d in deliveries), *unneeded}]
+    gone = [row["id"] for row in rows if row["id"] not in {*(d.id for d in deliveries), *unneeded, *strays}]
     if gone:
-        await connection.execute(_OF_NOTHING, gone)
+        await connection.execute(_OF_NOTHING, gone, "what it told of is no more")
+    if aside := [number for number, is_announced in strays.items() if not is_announced]:
+        await connection.execute(_OF_NOTHING, aside, "the task that it tells of has no message yet")
+    if led := [number for number, is_announced in strays.items() if is_announced]:
+        await connection.execute(_UNTOUCHED, led)
     if unneeded:
         await connection.execute(_UNNEEDED, unneeded)
     leased = [(d.sink, d.lane) for d in deliveries]
@@ -229,7 +239,7 @@ async def claim(
     wrong = [at for at in lanes if at not in leased and (at in drawn or hinted[at] != calls.get(at))]
     if wrong or lost:
         await connection.execute(REFRESH, *lane_columns([*wrong, *(at for at in lost if at not in leased and at not in wrong)]))
-    return deliveries
+    return deliveries, led
 
 
 async def _draw(
@@ -284,10 +294,13 @@ async def _deliveries(
     receipts: Mapping[tuple[str, str], Receipt | None],
     order: Sequence[tuple[str, str]],
     routes: Routes,
-) -> tuple[list[Delivery], list[int]]:
-    """Return claimed letters as deliveries, and the numbers of those that need not be sent; others tell of nothing."""
+) -> tuple[list[Delivery], list[int], dict[int, bool]]:
+    """Return claimed letters as deliveries, and the numbers of those that need not be sent; others tell of nothing.
+
+    Third, by number, news that waits where nothing was ever shown, and where nothing will be: whether its task is announced.
+    """
     if not rows:
-        return [], []
+        return [], [], {}
     tasks, roots = await handovers.known(connection, {r["task_uid"] for r in rows})
     carried: dict[int, Task | None] = {}
     for r in rows:
@@ -310,6 +323,7 @@ async def _deliveries(
     alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
     out: list[Delivery] = []
     unneeded: list[int] = []
+    strays: dict[int, bool] = {}
     moved: dict[int, Task | None] = {}
     for r in sorted(rows, key=lambda r: order.index((r["sink"], r["lane"]))):
         task, checkpoint, receipt = tasks.get(r["task_uid"]), told.get(r["checkpoint_id"]), receipts[r["sink"], r["lane"]]
@@ -325,6 +339,11 @@ async def _deliveries(
             task = task or blank_task(asked)
         if task is None or (r["mode"] == Mode.NEWS and checkpoint is None and asked is None):
             continue
+        if checkpoint is not None and receipt is None and r["receipt"] is None and not r["unsure"]:
+            root = handovers.root_of(task, roots) or task
+            if not carries(r["lane"], r["sink"], r["address"], root, routes):
+                strays[r["id"]] = root.is_announced
+                continue
         out.append(
             Delivery(
                 id=r["id"],
@@ -351,7 +370,7 @@ async def _deliveries(
                 looks=r["looks"],
             )
         )
-    return (await _moved(connection, out, moved, routes) if moved else out), unneeded
+    return (await _moved(connection, out, moved, routes) if moved else out), unneeded, strays
 
 
 async def _moved(

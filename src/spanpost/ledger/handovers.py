@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from spanpost.domain.deliveries import Mode
 from spanpost.domain.tasks import Task
 from spanpost.fold.carrying import anew, carries
 from spanpost.fold.letters import Letter
@@ -23,11 +24,17 @@ LEFT JOIN task_redirects r ON r.uid = asked.uid
 JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
 _STATES = """
 SELECT sink, address, lane, task_uid FROM deliveries WHERE mode = 'state' AND task_uid = ANY($1::uuid[]) ORDER BY sink, lane"""
-_UNTOLD = "d.mode = 'news' AND d.state = 'waiting' AND d.receipt IS NULL AND NOT d.unsure"
+_UNSEEN = "d.mode = 'news' AND d.receipt IS NULL AND NOT d.unsure"
+_WAITS = f"{_UNSEEN} AND d.state = 'waiting'"
+#: Of nothing, as yet.
+_ASIDE = f"{_UNSEEN} AND d.state = 'dead' AND d.reason = 'gone'"
+_LETTER = "SELECT d.id, d.sink, d.lane, d.task_uid, d.checkpoint_id, d.revision"
 _NEWS = f"""
-SELECT d.id, d.sink, d.task_uid, d.checkpoint_id, d.revision FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
-JOIN deliveries d ON d.sink = g.sink AND d.lane = g.lane WHERE {_UNTOLD} ORDER BY d.id"""
-_TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_UNTOLD} RETURNING d.id"
+{_LETTER} FROM unnest($1::text[], $2::text[]) AS g(sink, lane)
+JOIN deliveries d ON d.sink = g.sink AND d.lane = g.lane WHERE {_WAITS}
+UNION ALL {_LETTER} FROM deliveries d WHERE d.task_uid = ANY($3::uuid[]) AND {_ASIDE} ORDER BY id"""
+_THESE = f"{_LETTER} FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_WAITS} ORDER BY d.id"
+_TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND (({_WAITS}) OR ({_ASIDE})) RETURNING d.id"
 _WAKE = """
 UPDATE deliveries d SET revision = revision + 1,
   urgency = CASE WHEN state = 'waiting' THEN urgency ELSE 'normal' END,
@@ -38,16 +45,22 @@ UPDATE deliveries d SET revision = revision + 1,
   not_before = CASE WHEN state IN ('delivered', 'dead') THEN NULL ELSE not_before END,
   error = CASE WHEN state IN ('delivered', 'dead') THEN '' ELSE error END
 FROM unnest($1::text[], $2::text[]) AS g(sink, lane) WHERE d.sink = g.sink AND d.lane = g.lane AND d.mode = 'state'"""
+#: Messages that stand, or are about to.
+_BEGUN = """
+SELECT l.sink, l.lane FROM unnest($1::text[], $2::text[]) AS g(sink, lane) JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
+WHERE l.receipt IS NOT NULL OR EXISTS (SELECT FROM deliveries d
+  WHERE d.sink = l.sink AND d.lane = l.lane AND d.mode = 'state' AND d.state IN ('waiting', 'sending'))"""
 _LOCK = """
 SELECT FROM lanes l JOIN unnest($1::text[], $2::text[]) AS g(sink, lane) ON l.sink = g.sink AND l.lane = g.lane
 ORDER BY l.sink, l.lane FOR UPDATE OF l"""
 
 
 class Handover(NamedTuple):
-    """Lanes to be woken, and news to be taken out of them: number, how often it was counted, the letters by which it goes now."""
+    """Lanes to be woken, news to be taken out of lanes: number, how often it was counted, the letters by which it goes now; and these."""
 
     lanes: list[tuple[str, str]]
     news: list[tuple[int, int, list[Letter]]]
+    left: list[tuple[str, str]]
 
 
 async def known(connection: Any, uids: Collection[UUID]) -> tuple[dict[UUID, Task], dict[UUID, Task]]:
@@ -71,17 +84,28 @@ def root_of(task: Task | None, roots: Mapping[UUID, Task]) -> Task | None:
 
 async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Handover | None:
     """Find what is to be done about the messages of tasks; None when they have none. Changes nothing, and locks nothing."""
-    states = await connection.fetch(_STATES, list(set(woken)))
-    if not states:
-        return None
-    tasks, roots = await known(connection, {row["task_uid"] for row in states})
+    uids = list(set(woken))
+    states = await connection.fetch(_STATES, uids)
+    tasks, roots = await known(connection, {row["task_uid"] for row in states}) if states else ({}, {})
     left = []
     for row in states:
         root = root_of(tasks.get(row["task_uid"]), roots)
         if root is None or not carries(row["lane"], row["sink"], row["address"], root, routes):
             left.append((row["sink"], row["lane"]))
-    rows = await connection.fetch(_NEWS, *_columns(left)) if left else []
-    news = []
+    rows = await connection.fetch(_NEWS, *_columns(left), uids)
+    if not (states or rows):
+        return None
+    return await _led(connection, [(row["sink"], row["lane"]) for row in states], rows, routes)
+
+
+async def look_at(connection: Any, numbers: Collection[int], routes: Routes) -> Handover:
+    """Find where news goes that waits in a lane which is not its task's message."""
+    return await _led(connection, [], await connection.fetch(_THESE, list(numbers)), routes)
+
+
+async def _led(connection: Any, lanes: list[tuple[str, str]], rows: Sequence[Any], routes: Routes) -> Handover:
+    news: list[tuple[int, int, list[Letter]]] = []
+    left: set[tuple[str, str]] = set()
     if rows:
         ids = {row["checkpoint_id"] for row in rows}
         found = await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", list(ids))
@@ -90,10 +114,11 @@ async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Hand
         for row in rows:
             task, checkpoint = tasks.get(row["task_uid"]), told.get(row["checkpoint_id"])
             root = root_of(task, roots)
-            # Of a root without a message: it waits where it is, and goes with that lane when it is woken once more.
+            # Of a root without a message: it stays, is set aside when its turn comes, and goes on when the root is announced.
             if task is not None and root is not None and checkpoint is not None and root.is_announced:
                 news.append((row["id"], row["revision"], anew(checkpoint, row["sink"], task, root, routes)))
-    return Handover([(row["sink"], row["lane"]) for row in states], news)
+                left.add((row["sink"], row["lane"]))
+    return Handover(lanes, news, sorted(left))
 
 
 async def lock(connection: Any, lanes: Collection[tuple[str, str]]) -> None:
@@ -102,12 +127,16 @@ async def lock(connection: Any, lanes: Collection[tuple[str, str]]) -> None:
 
 
 async def take(connection: Any, handover: Handover) -> tuple[list[Letter], list[tuple[str, str, int]]]:
-    """Wake lanes and take news out of them; return its letters, and what is to be added to their counts: sink, key, by how much."""
-    await connection.execute(_WAKE, *_columns(handover.lanes))
+    """Wake lanes and take news out of lanes; return its letters, and what is to be added to their counts: sink, key, by how much."""
+    if handover.lanes:
+        await connection.execute(_WAKE, *_columns(handover.lanes))
     if not handover.news:
         return [], []
     taken = {row[0] for row in await connection.fetch(_TAKE, [number for number, _, _ in handover.news])}
     letters = [letter for number, _, found in handover.news if number in taken for letter in found]
+    states = sorted({(x.sink, x.lane) for x in letters if x.mode is Mode.STATE})
+    begun = {(row["sink"], row["lane"]) for row in await connection.fetch(_BEGUN, *_columns(states))} if states else set()
+    letters = [x for x in letters if x.mode is Mode.NEWS or (x.sink, x.lane) not in begun]
     counts = [(x.sink, x.key, by) for number, by, found in handover.news if number in taken and by for x in found]
     return letters, counts
 

@@ -80,6 +80,11 @@ class _Letter(msgspec.Struct):
     def is_state(self) -> bool:
         return self.letter.mode is Mode.STATE
 
+    @property
+    def is_untold(self) -> bool:
+        """News that nobody saw."""
+        return not self.is_state and self.receipt is None and not self.is_unknown
+
 
 class Letters:
     """Letters, lanes and buckets of one process."""
@@ -101,6 +106,9 @@ class Letters:
         self._buckets: dict[str, Bucket] = {}
         self._budgets: dict[str, Budget] = {}
         self._numbers = itertools.count(1)
+        #: News of nothing, as yet; and what of it was met since the last claim began and may have somewhere to go.
+        self._strays: list[_Letter] = []
+        self._aside: dict[int, None] = {}
         #: Since this was asked last: states that were put to wait, and lanes whose state gave way to a newer one before it was sent.
         self._fresh: set[int] = set()
         self._coalesced: set[Lane] = set()
@@ -161,16 +169,21 @@ class Letters:
 
     def wake(self, woken: Iterable[UUID]) -> None:
         """Look at the messages of tasks anew, and take news that was never sent out of those that ended."""
-        rows = [self._letters[number] for uid in set(woken) for number in self._states.get(uid, ())]
+        uids = set(woken)
+        rows = [self._letters[number] for uid in uids for number in self._states.get(uid, ())]
         for row in sorted(rows, key=lambda row: row.lane):
             if self._carrier(row.letter)[0] is None:
                 for news in list(self._open.get(row.lane, {}).values()):
-                    if not news.is_state and news.state == "waiting" and news.receipt is None and not news.is_unknown:
+                    if news.is_untold and news.state == "waiting":
                         self._lead_on(news)
             self.post(msgspec.structs.replace(row.letter, urgency=Urgency.NORMAL), is_new=False)
+        for number in list(self._aside) if uids else ():
+            news = self._letters[number]
+            if (task := self._knows.task(news.letter.task_uid)) is not None and task.uid in uids:
+                self._lead_on(news)
 
     def _lead_on(self, row: _Letter) -> None:
-        """Send news where the news of its task goes now."""
+        """Send news where the news of its task goes now; where that is nowhere it stays."""
         letter, task = row.letter, self._knows.task(row.letter.task_uid)
         checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
         root = self._root(task)
@@ -179,8 +192,25 @@ class Letters:
         self._set(row, "delivered")  # for a moment, so that its lane knows
         self._forget(row)
         for found in anew(checkpoint, letter.sink, task, root, self._knows.rules.routes):
-            self.post(found, is_new=False)
-            self._letters[self._ids[found.sink, found.key]].count += row.count - 1
+            if found.mode is Mode.NEWS:
+                self.post(found, is_new=False)
+                self._letters[self._ids[found.sink, found.key]].count += row.count - 1
+            elif not self._is_begun(found):
+                self.post(found, is_new=False)
+
+    def _is_begun(self, state: Letter) -> bool:
+        """Tell whether a message stands, or is about to."""
+        known = self._letters.get(self._ids.get((state.sink, state.key), 0))
+        return (state.sink, state.lane) in self._receipts or (known is not None and known.state in ("waiting", "sending"))
+
+    def _is_stray(self, row: _Letter) -> bool:
+        """Tell whether news waits where nothing was ever shown, and where nothing will be: its task's message is another, or none yet."""
+        return row.is_untold and row.lane not in self._receipts and self._carrier(row.letter)[0] is None
+
+    def _set_aside(self, row: _Letter, error: str) -> None:
+        """Give up news of nothing, until there is something that it tells of."""
+        row.reason, row.error = "gone", error
+        self._set(row, "dead")
 
     def _root(self, task: Task | None) -> Task | None:
         return (self._knows.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
@@ -273,6 +303,7 @@ class Letters:
 
     def _forget(self, row: _Letter) -> None:
         del self._letters[row.id]
+        self._aside.pop(row.id, None)
         self._ids.pop((row.letter.sink, row.letter.key), None)
         if row.is_state and (known := self._states.get(row.letter.task_uid)) is not None:
             known.pop(row.id, None)
@@ -287,6 +318,10 @@ class Letters:
             self._open[row.lane].pop(row.id, None)
             if not self._open[row.lane]:
                 del self._open[row.lane]
+        if state == "dead" and row.reason == "gone" and row.is_untold:
+            self._aside[row.id] = None
+        else:
+            self._aside.pop(row.id, None)
         if state == "sending":
             self._sending[row.id] = row
         else:
@@ -297,6 +332,15 @@ class Letters:
 
     def claim(self, sinks: Sequence[str], limit: int, budgets: Budgets) -> list[Delivery]:
         """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
+        out = self._claimed(sinks, limit, budgets)
+        strays, self._strays = self._strays, []
+        for row in strays:
+            self._lead_on(row)
+        if strays and not out:
+            out = self._claimed(sinks, limit, budgets)
+        return out
+
+    def _claimed(self, sinks: Sequence[str], limit: int, budgets: Budgets) -> list[Delivery]:
         now = self._clock()
         self._take_over(now)
         able: list[tuple[Sort, Head, tuple[Budget, ...]]] = []
@@ -373,8 +417,11 @@ class Letters:
         if order is not None:
             task = task or blank_task(order)
         if task is None or (letter.mode is Mode.NEWS and checkpoint is None and order is None):
-            row.reason, row.error = "gone", "what it told of is no more"
-            self._set(row, "dead")
+            self._set_aside(row, "what it told of is no more")
+            return None
+        if checkpoint is not None and self._is_stray(row):
+            self._set_aside(row, "the task that it tells of has no message yet")
+            self._strays.append(row)
             return None
         sent_before = row.sent_at
         row.lease_until, row.claimed_at = now + self._lease, now

@@ -126,7 +126,7 @@ async def put(
     letters = await _without_quiet(connection, letters)
     counts: list[tuple[str, str, int]] = []
     changed = [x for x in letters if x.again is Again.CHANGED]
-    concerned: list[tuple[str, str]] = list(handover.lanes) if handover is not None else []
+    concerned: list[tuple[str, str]] = [*handover.lanes, *handover.left] if handover is not None else []
     if changed:
         told_in = await connection.fetch(_TOLD_IN, [x.sink for x in changed], [x.key for x in changed])
         concerned += [(row[0], row[1]) for row in told_in]

@@ -174,7 +174,19 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
             self._budgets.update((b.key, b) for b in found)
             return found
 
-        return await self._run(lambda c: claims.claim(c, sinks, limit, self._owner, self.lease, asked, self.rules.routes))
+        async def work(connection: Any) -> tuple[list[Delivery], list[int]]:
+            return await claims.claim(connection, sinks, limit, self._owner, self.lease, asked, self.rules.routes)
+
+        async def lead_on(connection: Any) -> None:
+            await outbox.put(connection, [], [], await handovers.look_at(connection, strays, self.rules.routes))
+
+        found, strays = await self._run(work)
+        if strays:
+            with contextlib.suppress(LedgerUnavailable):  # they are met again; what was claimed is ours
+                await self._run(lead_on)
+                if not found:
+                    found, _ = await self._run(work)
+        return found
 
     async def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed delivery. A lease that was lost to another settles nothing."""

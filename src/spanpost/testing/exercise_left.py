@@ -13,8 +13,8 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.outcomes import Absent, RetryAt
 from spanpost.domain.tasks import MERGED
 from spanpost.fold.matching import Match
-from spanpost.fold.routes import Route, Routes
-from spanpost.ledger.base import Ledger
+from spanpost.fold.routes import Route, Routes, Verbosity
+from spanpost.ledger.base import Ledger, TaskQuery
 from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING, MakeLedger, drain
 from spanpost.testing.observed import an_event, ended, started
 
@@ -48,6 +48,30 @@ async def _two_messages(ledger: Ledger) -> None:
     await ledger.record([started(trace=1, span=1, name="agent", attributes=_JOB)])
     await ledger.record(_orphans())
     await ledger.elapse()
+
+
+def _lead_and_worker() -> list[Observation]:
+    """Return a job; and a lead of which nobody knows that it is part of it, below which a worker hangs by a link."""
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "worker"}
+    job = started(trace=1, span=1, name="agent", attributes=_JOB)
+    lead = started(trace=7, span=2, name="lead", attributes={"gen_ai.operation.name": "invoke_agent"})
+    worker = ended(trace=8, span=3, parent=9, name="worker", attributes=agent, at=1.0)
+    return [job, lead, msgspec.structs.replace(worker, links=((lead.trace_id, lead.span_id),))]
+
+
+async def _torn_loose(ledger: Ledger) -> None:
+    """Have the lead turn out to be part of the job, which has a message of its own: the worker is a root that has none."""
+    await ledger.record(_lead_and_worker())
+    [task] = await ledger.tasks(TaskQuery(agent_name="worker"))
+    assert task.is_announced
+    await ledger.record([ended(trace=7, span=2, name="lead", attributes=_JOB)])
+    [task] = await ledger.tasks(TaskQuery(agent_name="worker"))
+    assert not task.is_announced
+
+
+def _of_worker(deliveries: list[Delivery]) -> list[tuple[str, Kind | None]]:
+    """Return the lanes of what tells of the worker, and what it tells, in order."""
+    return [(d.lane, d.checkpoint.kind if d.checkpoint is not None else None) for d in deliveries if d.task.agent_name == "worker"]
 
 
 def _moved(deliveries: list[Delivery]) -> list[Delivery]:
@@ -116,6 +140,61 @@ class ExerciseLeft:
         ]
         assert lane.endswith(str(told[0].task.uid))
         assert not [row for row in await ledger.deliveries(limit=100) if row.state != "delivered"]
+
+    async def test_news_of_what_is_torn_loose_before_it_was_told_waits_for_its_message(self, make_ledger: MakeLedger) -> None:
+        """It is not told below the message of a former root that was never posted: once its own task has one it is told there, once."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _torn_loose(ledger)
+        told = await drain(ledger)
+        assert _of_worker(told) == []
+        assert {d.task.task_id for d in told} == {"job"}
+        await ledger.elapse()
+        told = await drain(ledger)
+        [lane] = {d.lane for d in told}
+        assert lane.endswith(str(told[0].task.uid))
+        assert _of_worker(told) == [(lane, None), (lane, Kind.START), (lane, Kind.END)]
+        assert not [row for row in await ledger.deliveries(limit=100) if row.state != "delivered"]
+        await ledger.elapse()
+        assert await drain(ledger) == []
+
+    async def test_news_of_what_is_torn_loose_and_has_its_message_by_then_goes_there(self, make_ledger: MakeLedger) -> None:
+        """Nothing went while its task was without a message: of what waited where nothing is shown, nothing is lost or told twice."""
+        ledger = await make_ledger(_AT_ONCE)
+        await _torn_loose(ledger)
+        await ledger.elapse()
+        told = await drain(ledger)
+        [lane] = {d.lane for d in told if d.task.agent_name == "worker"}
+        assert _of_worker(told) == [(lane, None), (lane, Kind.START), (lane, Kind.END)]
+        assert {d.lane for d in told if d.mode is Mode.NEWS} == {d.lane for d in told if d.mode is Mode.STATE}
+        assert not [row for row in await ledger.deliveries(limit=100) if row.state != "delivered"]
+
+    async def test_news_that_was_told_stays_where_it_was_told(self, make_ledger: MakeLedger) -> None:
+        """Of what was told below the former root's message nothing is told again in the message that its own task gets."""
+        ledger = await make_ledger(_AT_ONCE)
+        await ledger.record(_lead_and_worker())
+        first = await drain(ledger)
+        await ledger.record([ended(trace=7, span=2, name="lead", attributes=_JOB)])
+        [end] = _moved(await drain(ledger))
+        assert {end.lane} == {lane for lane, kind in _of_worker(first) if kind is not None}
+        await ledger.elapse()
+        assert [kind for _, kind in _of_worker(await drain(ledger))] == [None]
+
+    async def test_news_that_goes_elsewhere_begins_the_message_there(self, make_ledger: MakeLedger) -> None:
+        """Where a message appears only with news that counts, the first such news may come from a message that was never posted."""
+        final = Routes(sinks=(SINK,), routes=(Route(sink=SINK, verbosity=Verbosity.FINAL),))
+        ledger = await make_ledger(msgspec.structs.replace(_AT_ONCE, routes=final))
+        job, lead, _ = _lead_and_worker()
+        await ledger.record([job, lead])
+        assert await drain(ledger) == []
+        part = {"gen_ai.operation.name": "invoke_agent", "agent.task.id": "part"}
+        await ledger.record([ended(trace=7, span=3, parent=2, name="part", attributes=part)])
+        await ledger.record([started(trace=7, span=2, name="lead", attributes=_JOB, at=0.5)])
+        told = await drain(ledger)
+        [lane] = {d.lane for d in told}
+        kinds = [(d.task.task_id, d.checkpoint.kind if d.checkpoint is not None else None) for d in told]
+        assert kinds[:2] == [("job", None), ("part", Kind.END)]
+        assert set(kinds[2:]) <= {("job", None)}
+        assert lane.endswith(str(told[0].task.uid))
 
     async def test_a_post_in_doubt_is_looked_up_and_not_sent_again(self, make_ledger: MakeLedger) -> None:
         """A message that may stand there is looked for; where it is not, nothing is posted for its end."""
