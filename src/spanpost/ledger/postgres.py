@@ -27,6 +27,7 @@ from spanpost.ledger import (
     buckets,
     claims,
     fleet,
+    handovers,
     hearing,
     outbox,
     rows,
