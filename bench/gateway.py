@@ -1,13 +1,14 @@
 """What the gateway takes over HTTP: `spanpost run` before a PostgreSQL of its own, loaded until every span is committed.
 
     python bench/gateway.py [--spans 20000] [--batch 512] [--connections 4] [--system] [--load whole|split|stacked|strangers]
-                            [--gzip] [--processes 2 [--dealt]] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
+                            [--gzip] [--processes 2 [--dealt [--by-trace]]] [--setting SPANPOST_GATEWAY__WRITERS=2] [--profile out.svg]
 
 Bodies are encoded beforehand and offered by threads of this process; fsync and synchronous_commit are on. *Gateway* and
 *server* are the processor time of the gateway's process and of PostgreSQL's, microseconds a span; the floor is that of
 `stages.py` in the same run: the same bodies parsed, walked, copied into one table and committed, one at a time, without HTTP.
 Several processes share their port, and the kernel gives connections to them by their hash, often three of four to one; with
-`--dealt` each has a port of its own and an equal number of connections, as a balancer gives them. `--profile` has py-spy
+`--dealt` each has a port of its own and an equal number of connections, as a balancer gives them; and with `--by-trace` all parts of
+a trace, as one that goes by trace ids does (collector-config/scaled.yaml). `--profile` has py-spy
 watch the gateway (``pip install py-spy``) during the first load.
 """
 
@@ -29,6 +30,7 @@ from collections import Counter, deque
 from pathlib import Path
 
 import asyncpg
+from loads import PARTS
 from stages import batches, floor, server_cpu
 from yardstick import yard
 
@@ -113,11 +115,19 @@ def send(port: int, bodies: deque[bytes], answers: Counter[int], waits: list[flo
     connection.close()
 
 
-def offer(ports: list[int], bodies: list[bytes], connections: int, is_gzip: bool) -> tuple[float, Counter[int], list[float]]:
+def offer(
+    ports: list[int], bodies: list[bytes], connections: int, is_gzip: bool, *, by_trace: bool = False
+) -> tuple[float, Counter[int], list[float]]:
     """Send all bodies; return the seconds, the answers by status, and how long each took."""
-    waiting, answers, waits = deque(bodies), Counter[int](), list[float]()
+    answers, waits = Counter[int](), list[float]()
     dealt = [ports[i % len(ports)] for i in range(connections)]
-    senders = [threading.Thread(target=send, args=(port, waiting, answers, waits, is_gzip)) for port in dealt]
+    everybody = deque(bodies)
+    waiting = {port: everybody for port in ports}
+    if by_trace:
+        waiting = {port: deque() for port in ports}
+        for i, body in enumerate(bodies):
+            waiting[ports[i // PARTS % len(ports)]].append(body)
+    senders = [threading.Thread(target=send, args=(port, waiting[port], answers, waits, is_gzip)) for port in dealt]
     began = time.perf_counter()
     for sender in senders:
         sender.start()
@@ -143,7 +153,8 @@ def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namesp
         bodies = [gzip.compress(body, 6) for body in bodies]
     before, pid = asyncio.run(recorded(dsn))
     gateway_before, server_before = sum(one.cpu for one in gateways), server_cpu(pid)
-    took, answers, waits = offer([one.port for one in gateways], bodies, asked.connections, asked.gzip)
+    ports = [one.port for one in gateways]
+    took, answers, waits = offer(ports, bodies, asked.connections, asked.gzip, by_trace=asked.by_trace)
     cpu, server = sum(one.cpu for one in gateways) - gateway_before, server_cpu(pid) - server_before
     kept = asyncio.run(recorded(dsn))[0] - before
     speed = asked.spans / took
@@ -197,6 +208,7 @@ if __name__ == "__main__":
     asker.add_argument("--connections", type=int, default=4)
     asker.add_argument("--processes", type=int, default=1, help="gateways that share the port")
     asker.add_argument("--dealt", action="store_true", help="a port for each of them, and connections in turn")
+    asker.add_argument("--by-trace", action="store_true", help="all parts of a trace to one gateway")
     asker.add_argument("--rounds", type=int, default=1)
     asker.add_argument("--load", action="append", choices=("whole", "split", "stacked", "strangers"))
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")

@@ -11,6 +11,8 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
 
 SECOND = 10**9
+#: Bodies, one after the other, over which each trace of a split load is spread.
+PARTS = 4
 _RESOURCE = {
     "telemetry.sdk.language": "python", "telemetry.sdk.name": "opentelemetry", "telemetry.sdk.version": "1.45.2",
     "service.name": "bench", "deployment.environment.name": "bench", "agent.repo": "bench/repo",
@@ -154,7 +156,7 @@ def whole(spans: list[Span], size: int) -> list[list[Span]]:
     return [spans[i : i + size] for i in range(0, len(spans), size)]
 
 
-def split(spans: list[Span], size: int, in_trace: int = 20, parts: int = 4) -> list[list[Span]]:
+def split(spans: list[Span], size: int, in_trace: int = 20, parts: int = PARTS) -> list[list[Span]]:
     """Return batches over which each trace is spread: some spans of many traces, then the next of the same, shuffled."""
     dice = random.Random(1)
     found = [spans[i : i + in_trace] for i in range(0, len(spans), in_trace)]
