@@ -122,7 +122,7 @@ def offer(
     answers, waits = Counter[int](), list[float]()
     dealt = [ports[i % len(ports)] for i in range(connections)]
     everybody = deque(bodies)
-    waiting = {port: everybody for port in ports}
+    waiting = dict.fromkeys(ports, everybody)
     if by_trace:
         waiting = {port: deque() for port in ports}
         for i, body in enumerate(bodies):
