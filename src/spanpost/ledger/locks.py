@@ -5,7 +5,8 @@ touches more than `FINE` domains takes their stripes alone, exclusively: the ser
 So two batches wait for each other where they touch the same domain, or one of them touches very many.
 
 Stripes come first and domains after them, each sorted, in one statement; what is found out later to be touched too is tried,
-not waited for. So nobody deadlocks.
+not waited for. So nobody deadlocks. Whoever can do part of its work sooner tries them all first, and waits for the rest in a transaction of
+its own.
 """
 
 from __future__ import annotations
@@ -26,18 +27,11 @@ _LOCK = (
     " WHEN key < 0 THEN pg_advisory_xact_lock_shared($1, -1 - key)::text ELSE pg_advisory_xact_lock($2, key)::text END)"
     " FROM unnest($3::int4[], $4::boolean[]) AS given(key, is_fine)"
 )
-#: Whether some of the locks could not be had at once. Who does not wait cannot deadlock, whatever the order.
+#: Which of the locks somebody else has; the others are held from now on. Who does not wait cannot deadlock, whatever the order.
 _TRY_LOCK = (
-    "SELECT bool_or(NOT CASE WHEN NOT is_fine THEN pg_try_advisory_xact_lock($1, key)"
+    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT CASE WHEN NOT is_fine THEN pg_try_advisory_xact_lock($1, key)"
     " WHEN key < 0 THEN pg_try_advisory_xact_lock_shared($1, -1 - key) ELSE pg_try_advisory_xact_lock($2, key) END)"
     " FROM unnest($3::int4[], $4::boolean[]) AS given(key, is_fine)"
-)
-
-#: Which of some fine locks somebody else has; the others are held from now on.
-_LOCK_FREE = (
-    "SELECT clock_timestamp(), array_agg(key) FILTER (WHERE NOT CASE WHEN key < 0"
-    " THEN pg_try_advisory_xact_lock_shared($1, -1 - key) ELSE pg_try_advisory_xact_lock($2, key) END)"
-    " FROM unnest($3::int4[]) AS given(key)"
 )
 
 
@@ -53,8 +47,7 @@ async def lock_free(connection: Any, domains: set[bytes]) -> tuple[datetime, set
 
     Who then waits for those deadlocks with others: it is for what begins anew.
     """
-    first, second, keys, _ = _keys(domains, is_fine=True)
-    now, refused = await connection.fetchrow(_LOCK_FREE, first, second, keys)
+    now, refused = await connection.fetchrow(_TRY_LOCK, *_keys(domains, is_fine=True))
     taken = set(refused or ())
     return now, {domain for domain in domains if taken and not taken.isdisjoint(_fine(domain))}
 
@@ -67,7 +60,8 @@ async def try_lock(connection: Any, locked: set[bytes], domains: set[bytes]) -> 
     is_fine = len(locked) <= FINE
     if is_fine and len(locked) + len(more) > FINE:
         return False  # begun anew with all of them, stripes are locked
-    return not await connection.fetchval(_TRY_LOCK, *_keys(more, is_fine=is_fine))
+    _, refused = await connection.fetchrow(_TRY_LOCK, *_keys(more, is_fine=is_fine))
+    return not refused
 
 
 def _keys(domains: set[bytes], *, is_fine: bool) -> tuple[int, int, list[int], list[bool]]:
