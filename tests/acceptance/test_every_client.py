@@ -32,7 +32,7 @@ from tests.faults.posted import Slack, settings, settled, truth
 SPANS = int(os.environ.get("SPANPOST_TEST_SPANS", "4000"))
 PER_TASK, BATCH = 50, 100
 #: An exporter waits seconds after each before it tries again: as many as are worth it.
-KILLS = min(12, max(1, SPANS // 660))
+KILLS = min(12, max(1, SPANS // 1000))
 CLIENTS = ("http", "grpc", "collector")
 RESOURCE, SCOPE = Resource.create({"service.name": "every-client"}), InstrumentationScope("every-client")
 
