@@ -160,9 +160,15 @@ def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes
     return found
 
 
-def touching(batch: Sequence[Placed], domains: Set[bytes]) -> list[int]:
-    """Return the positions of the traces of a batch that touch one of some domains."""
-    return [i for positions, touched in parts(batch, 0) if not touched.isdisjoint(domains) for i in positions]
+def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
+    """Return the positions of the traces of a batch that touch none of some domains, and of those that do, with what each touch."""
+    others: tuple[list[int], set[bytes]] = ([], set())
+    those: tuple[list[int], set[bytes]] = ([], set())
+    for positions, touched in parts(batch, 0):
+        found = others if touched.isdisjoint(domains) else those
+        found[0].extend(positions)
+        found[1].update(touched)
+    return others, those
 
 
 def is_new(work: Work, p: Placed) -> bool:

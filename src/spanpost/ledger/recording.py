@@ -72,7 +72,7 @@ class Recording(Folding):
         if len(domains) > FINE:
             return await self._record_in_turn(batch, placed, domains)
         try:
-            recorded, held = await self._run(partial(self._take_free, placed, domains))
+            recorded, held, touched = await self._run(partial(self._take_free, placed, domains))
         except Wider as wider:
             return await self._record_in_turn(batch, placed, domains | wider.domains)
         except asyncpg.UniqueViolationError:
@@ -81,7 +81,7 @@ class Recording(Folding):
             return await self._mend(batch, error)
         if held:
             left = [placed[i] for i in held]
-            recorded = recorded.plus(await self._record_in_turn([batch[i] for i in held], left, walk.domains(left)))
+            recorded = recorded.plus(await self._record_in_turn([batch[i] for i in held], left, touched))
         return recorded
 
     async def _record_in_turn(self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes]) -> Recorded:
@@ -93,17 +93,19 @@ class Recording(Folding):
         except Exception as error:
             return await self._mend(batch, error)
 
-    async def _take_free(self, placed: Sequence[Placed], domains: set[bytes], connection: Any) -> tuple[Recorded, Sequence[int]]:
-        """Record the traces that nobody else holds; return the positions of the others."""
+    async def _take_free(
+        self, placed: Sequence[Placed], domains: set[bytes], connection: Any
+    ) -> tuple[Recorded, list[int], set[bytes]]:
+        """Record the traces that nobody else holds; return the positions of the others, and the domains that those touch."""
         now, taken = await lock_free(connection, domains)
-        held = walk.touching(placed, taken) if taken else []
-        if held:
-            others = set(held)
-            placed = [p for i, p in enumerate(placed) if i not in others]
-            domains = walk.domains(placed)
+        held, touched = list[int](), set[bytes]()
+        if taken:
+            (free, domains), (held, touched) = walk.apart(placed, taken)
+            placed = [placed[i] for i in free]
         if not placed:
-            return Recorded(), held
-        return await self._take_locked(connection, placed, set(domains), now, asks_all=False, touched=domains), held
+            return Recorded(), held, touched
+        recorded = await self._take_locked(connection, placed, set(domains), now, asks_all=False, touched=domains)
+        return recorded, held, touched
 
     async def _take(self, connection: Any, placed: Sequence[Placed], locked: set[bytes], *, asks_all: bool = False) -> Recorded:
         now = await self._lock(connection, locked)

@@ -367,15 +367,18 @@ class ExercisePeople(Exercised):
         heard: asyncio.Queue[bytes] = asyncio.Queue()
         await ledger.listen(heard.put_nowait)
         await other.intervene(an_act(Verb.APPROVE, row.key))
-        async with asyncio.timeout(10):
-            while await heard.get() != topic_of("default", APPROVAL, "a1"):
-                pass
+        await self._hears(heard, topic_of("default", APPROVAL, "a1"))
+        [task] = await ledger.tasks(TaskQuery())
         await other.intervene(an_act(Verb.CANCEL, row.task_uid))
-        async with asyncio.timeout(10):
-            [task] = await ledger.tasks(TaskQuery())
-            while await heard.get() != topic_of("default", TASK, task.task_id):
-                pass
+        await self._hears(heard, topic_of("default", TASK, task.task_id))
         ledger.listen_no_more(heard.put_nowait)
+
+    @staticmethod
+    async def _hears(heard: asyncio.Queue[bytes], topic: bytes) -> None:
+        """Return once it is told of this; others may be told of as well."""
+        told = await asyncio.wait_for(heard.get(), 10)
+        while told != topic:
+            told = await asyncio.wait_for(heard.get(), 10)
 
     # --- deadlines ------------------------------------------------------------------------------------------------------
 
