@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from uuid import uuid4
 
@@ -160,6 +161,22 @@ def test_the_fleet_is_shown_whole_and_taken_back():
     metrics.fleet(None)
     for name in ("tasks_open", "task_silence_seconds", "deliveries_waiting", "budgets_closed", "schema_info"):
         assert value(metrics, f"spanpost_{name}") is None
+
+
+def test_who_collects_while_a_gauge_is_shown_sees_the_whole_of_it():
+    """A scrape in the middle of a change gets what is shown after it, never nothing and never a 0 that nobody told."""
+    gauges = Metrics().registry.gauges("share", "Of a task.", ["agent"])
+    gauges.show([(("coder",), 0.9)], max)
+    with ThreadPoolExecutor(1) as pool:
+
+        def rows():
+            yield ("coder",), 0.95
+            scrapes.append(pool.submit(lambda: [s.value for m in gauges.metric.collect() for s in m.samples]))
+            wait(scrapes, timeout=0.2)  # as long as one that does not wait its turn may take
+
+        scrapes = []
+        gauges.show(rows(), max)
+        assert scrapes[0].result(10) == [0.95]
 
 
 async def test_a_meter_is_told_the_same():

@@ -47,6 +47,8 @@ RECORDED: dict[str, str] = {
     "slack_action_count": 'label_replace(sum by (verb) (spanpost_interventions_total{source="slack"}), "type", "$1", "verb", "(.*)")',
 }
 
+#: So long an alert stays after its cause has gone: a scrape that fails ends none, and begins none anew.
+KEPT = "1m"
 WHO = "agent, environment, tenant"
 _A = 'agent="coder",environment="prod",tenant="t"'
 _WHO = {"agent": "coder", "environment": "prod", "tenant": "t"}
@@ -373,6 +375,7 @@ def prometheus_rules() -> dict[str, Any]:
                         "alert": a.name,
                         "expr": a.expr,
                         **({"for": a.hold} if a.hold != "0m" else {}),
+                        "keep_firing_for": KEPT,
                         "labels": {"severity": a.severity},
                         "annotations": annotations(a),
                     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Final
 from urllib.parse import urljoin
@@ -33,6 +33,10 @@ GRAFANA: Final = "grafana"
 NAMES: Final = ("task_id", "trace_id")
 #: An annotation that says in which state the one task of the label `agent` is that the alert is about.
 STATE: Final = "task_status"
+#: What a monitor sees is so old at most: a gauge is told, scraped and asked about in turns.
+LAG: Final = timedelta(minutes=2)
+#: A task that is no longer in the state that an alert is about is looked for among those that began so long before the alert.
+FAR: Final = timedelta(hours=6)
 #: What our metrics say where nothing is known, or too much: no name of anything.
 _NOBODY: Final = frozenset({"", "unknown", "other"})
 #: Texts are kept so far, and so many labels or annotations.
@@ -140,10 +144,19 @@ class Wanted(msgspec.Struct, frozen=True):
 
     #: Ids of a task or of a trace, the first that is known stands.
     refs: tuple[str, ...] = ()
-    #: Without any: agent, environment (empty: any) and status of the task that is meant, where it is the only one.
+    #: Without any: agent, environment (empty: any) and status of the task that is meant, where it is the only one. Where none is in
+    #: that state any more, the only one that was under way in that time: an alert comes some seconds or minutes after what it tells.
     agent: str = ""
     environment: str = ""
     status: str = ""
+    began_after: datetime = datetime.min.replace(tzinfo=UTC)
+    began_by: datetime = datetime.max.replace(tzinfo=UTC)
+    ended_after: datetime = datetime.min.replace(tzinfo=UTC)
+
+    def was_under_way(self, task: Task) -> bool:
+        """True when a task was under way when the alert began."""
+        began, ended = task.started_at, task.ended_at
+        return began is not None and self.began_after <= began <= self.began_by and (ended is None or ended >= self.ended_after)
 
 
 def wanted(alert: Alert) -> Wanted:
@@ -158,6 +171,9 @@ def wanted(alert: Alert) -> Wanted:
         agent=agent,
         environment=environment if environment not in _NOBODY else "",
         status=status,
+        began_after=alert.starts_at - FAR,
+        began_by=alert.starts_at,
+        ended_after=alert.starts_at - LAG,
     )
 
 

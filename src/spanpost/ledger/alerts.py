@@ -38,6 +38,10 @@ _MEANT = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
 WHERE t.tenant = $1 AND t.announced AND t.ended_at IS NULL AND t.agent_name = $2 AND spanpost_phase(t) = $3
   AND ($4 = '' OR t.environment = $4) LIMIT 2"""
+_WAS_MEANT = """
+SELECT t.doc, spanpost_phase(t) FROM agent_tasks t
+WHERE t.tenant = $1 AND t.announced AND t.agent_name = $2 AND ($3 = '' OR t.environment = $3)
+  AND t.started_at BETWEEN $4 AND $5 AND (t.ended_at IS NULL OR t.ended_at >= $6) LIMIT 2"""
 
 
 async def read(connection: Any, ids: Sequence[UUID]) -> dict[UUID, Alert]:
@@ -74,4 +78,7 @@ async def named(connection: Any, tenant: str, wanted: Wanted) -> Task | None:
     if not wanted.agent:
         return None
     rows = await connection.fetch(_MEANT, tenant, wanted.agent, wanted.status, wanted.environment)
+    if not rows:
+        when = (wanted.began_after, wanted.began_by, wanted.ended_after)
+        rows = await connection.fetch(_WAS_MEANT, tenant, wanted.agent, wanted.environment, *when)
     return shown(*rows[0]) if len(rows) == 1 else None

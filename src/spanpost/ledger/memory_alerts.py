@@ -56,14 +56,11 @@ class Alerts:
                 return min(found, key=lambda t: (t.task_id != ref, t.parent_uid is not None, -_seconds(t.started_at), t.uid))
         if not wanted.agent:
             return None
-        meant = [
-            t
-            for t in map(self._knows.shown, tasks)
-            if t.agent_name == wanted.agent
-            and t.ended_at is None
-            and t.status == wanted.status
-            and wanted.environment in ("", t.environment)
+        of_agent = [
+            self._knows.shown(t) for t in tasks if t.agent_name == wanted.agent and wanted.environment in ("", t.environment)
         ]
+        meant = [t for t in of_agent if t.ended_at is None and t.status == wanted.status]
+        meant = meant or [t for t in of_agent if wanted.was_under_way(t)]
         return meant[0] if len(meant) == 1 else None
 
 

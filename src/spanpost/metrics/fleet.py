@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from operator import add
 
-from prometheus_client import Gauge
-
 from spanpost.conventions import FINAL_STATUSES, STATUSES
 from spanpost.domain.fleet import Fleet
-from spanpost.metrics.series import Family, Registry
+from spanpost.metrics.series import Gauges, Registry
 from spanpost.metrics.words import LOST, OTHER
 
 _WHO = ("agent", "task_type", "environment", "tenant")
@@ -19,9 +17,8 @@ class FleetGauges:
     """What `Fleet` tells, as gauges."""
 
     def __init__(self, registry: Registry) -> None:
-        def gauge(name: str, says: str, *labels: str) -> Family[Gauge]:
-            # Of many processes of a server one has the turn: what it said last is the truth.
-            return registry.family(Gauge, f"spanpost_{name}", says, labels, multiprocess_mode="mostrecent")
+        def gauge(name: str, says: str, *labels: str) -> Gauges:
+            return registry.gauges(f"spanpost_{name}", says, labels)
 
         self.tasks = gauge(
             "tasks_open", "Tasks under way, of all processes on one database; one of them publishes it.", "status", *_WHO
@@ -70,9 +67,7 @@ class FleetGauges:
         there = fleet.by_status
         # Of a status that no task has there is a 0 without any labels more, so that a rule can tell none from unknown.
         none = [status for status in STATUSES if told and status not in FINAL_STATUSES and status not in there]
-        self.tasks.show([(key, t.count) for key, t in tasks], add)
-        for status in none:
-            self.tasks.metric.labels(status, "", "", "", "").set(0)
+        self.tasks.show([(key, t.count) for key, t in tasks], add, zeros=[(status, "", "", "", "") for status in none])
         self.silence.show([(key, t.silence) for key, t in tasks], max)
         who = [((t.agent_name, t.environment, t.tenant), t) for t in fleet.tasks]
         self.context_share.show([(key, t.context_share) for key, t in who if t.context_share is not None], max)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
 from typing import Any, Generic, TypeVar, cast
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
@@ -112,23 +112,6 @@ class Family(Generic[M]):
                 if known is not None:
                     known.touch(value, used)
 
-    def show(self, rows: Iterable[tuple[Sequence[str | None], float]], together: Callable[[float, float], float]) -> None:
-        """Show these values and no others, of a gauge; `together` makes one of two that are known by the same labels."""
-        if MULTIPROCESS in os.environ:
-            for labels in [labels for children in self._children.values() for labels in children]:
-                self.metric.labels(*labels).set(0)  # type: ignore[attr-defined]  # nothing can be taken back there
-        else:
-            self.metric.clear()
-            self._known.clear()
-            self._children.clear()
-            self._met.clear()
-        found: dict[M, float] = {}
-        for given, value in rows:
-            child = self.of(*given)
-            found[child] = together(found[child], value) if child in found else value
-        for child, value in found.items():
-            child.set(value)  # type: ignore[attr-defined]
-
     def forget(self, before: float) -> None:
         """Let go of combinations that were not used since then."""
         for combination in [c for c, used in self._known.items() if used < before and set(c) != {OTHER}]:
@@ -136,6 +119,54 @@ class Family(Generic[M]):
             for labels in self._children.pop(combination, ()):
                 self.metric.remove(*labels)
         self._met = {given: entry for given, entry in self._met.items() if entry[1] >= before}
+
+
+class Shown(Gauge):
+    """A gauge whose series are shown all at once: who collects sees those of before or those of now, never half of them.
+
+    A rule that sees none for a moment takes its alert back, and tells it anew.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.showing = Lock()
+        super().__init__(*args, **kwargs)
+
+    def collect(self) -> list[Metric]:
+        """Return the series as they were shown last."""
+        with self.showing:
+            return list(super().collect())
+
+
+class Gauges(Family[Shown]):
+    """A gauge that is told as a whole."""
+
+    def show(
+        self,
+        rows: Iterable[tuple[Sequence[str | None], float]],
+        together: Callable[[float, float], float],
+        zeros: Iterable[Sequence[str]] = (),
+    ) -> None:
+        """Show these values and no others; `together` makes one of two that are known by the same labels.
+
+        `zeros` are label values, as they are, of series that are 0.
+        """
+        with self.metric.showing:
+            gone: set[Shown] = set()
+            if MULTIPROCESS in os.environ:  # nothing can be taken back there
+                gone = {self.metric.labels(*labels) for children in self._children.values() for labels in children}
+            else:
+                self.metric.clear()
+                self._known.clear()
+                self._children.clear()
+                self._met.clear()
+            found: dict[Shown, float] = {self.metric.labels(*labels): 0.0 for labels in zeros}
+            for given, value in rows:
+                child = self.of(*given)
+                found[child] = together(found[child], value) if child in found else value
+            for child, value in found.items():
+                child.set(value)
+            for child in gone.difference(found):
+                child.set(0)
 
 
 class Registry(CollectorRegistry):
@@ -155,6 +186,14 @@ class Registry(CollectorRegistry):
         """Make a metric with open labels."""
         metric = kind(name, says, labels, registry=self, **more)
         made = Family(metric, labels, self._open, self._most_series, self._clock)
+        self._families.append(made)
+        return made
+
+    def gauges(self, name: str, says: str, labels: Sequence[str]) -> Gauges:
+        """Make a gauge that is told as a whole."""
+        # Of many processes of a server one has the turn: what it said last is the truth.
+        metric = Shown(name, says, labels, registry=self, multiprocess_mode="mostrecent")
+        made = Gauges(metric, labels, self._open, self._most_series, self._clock)
         self._families.append(made)
         return made
 

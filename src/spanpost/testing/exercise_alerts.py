@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from spanpost.domain.alerts import Alert
@@ -15,9 +17,10 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import NO_SILENCE
 from spanpost.ledger.base import TaskQuery
+from spanpost.testing import observed
 from spanpost.testing.exercise_ledger import SINK, TELLING, MakeLedger, drain
 from spanpost.testing.exercise_people import at_work
-from spanpost.testing.observed import ended
+from spanpost.testing.observed import ended, started
 
 EDITING = Rules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})), patience=NO_SILENCE)
 
@@ -126,9 +129,28 @@ class ExerciseAlerts:
         await ledger.record([at_work(f"n{n}", trace=n, attributes=said) for n in range(1, 2 + others)])
         await ledger.record([at_work("done", trace=9, attributes=said), ended(trace=9, span=1, name="agent", attributes=said)])
         given = an_alert(agent="coder")
-        meant = type(given)(**{f: getattr(given, f) for f in given.__struct_fields__ if f != "annotations"},
-                            annotations={"task_status": "working"})  # fmt: skip
+        meant = msgspec.structs.replace(given, annotations={"task_status": "working"})
         assert (await ledger.take_alert(meant)).alert.is_own == bool(others)
+
+    @pytest.mark.parametrize(
+        ("late", "more", "is_own"),
+        [(0.0, [], False), (0.0, [(2, -10.0)], True), (0.0, [(2, 5.0)], False), (3600.0, [], True), (-60.0, [], True)],
+        ids=["it alone", "one of two", "another began later", "it ended long before", "it began later"],
+    )
+    async def test_the_one_task_that_was_meant(
+        self, make_ledger: MakeLedger, late: float, more: list[tuple[int, float]], is_own: bool
+    ) -> None:
+        """A task that has ended, or left the state, before the alert came is told, where no other of its agent was under way then."""
+        ledger = await make_ledger(EDITING)
+        said = {"agent.name": "coder"}
+        span: dict[str, Any] = {"trace": 1, "span": 1, "name": "agent", "at": -20.0, "attributes": said}
+        await ledger.record([started(**span), ended(**span, seconds=30.0)])
+        await ledger.record([started(trace=n, span=1, name="agent", at=at, attributes=said) for n, at in more])
+        starts = datetime.fromtimestamp(observed.BEGAN / 1e9 + late, UTC).isoformat()
+        for is_first in (True, False):
+            alert = an_alert("firing" if is_first else "resolved", starts=starts, agent="coder")
+            taken = await ledger.take_alert(msgspec.structs.replace(alert, annotations={"task_status": "context_warning"}))
+            assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
     async def test_another_tenants_task_is_not_told(self, make_ledger: MakeLedger) -> None:
         """An alert finds tasks of its own tenant alone, and is another alert there."""
