@@ -359,3 +359,20 @@ def test_an_end_is_told_once_while_the_receiver_is_slow() -> None:
     assert sorted(e.name for e in stuck.of(Part.EVENT)) == sorted(f"in s{n}" for n in range(50))
     assert sorted(e.name for e in stuck.of(Part.ENDED)) == sorted(f"s{n}" for n in range(50))
     provider.shutdown()
+
+
+def test_what_an_event_says_it_says_first() -> None:
+    """An event that still waits to be told is told before its span's attributes, which were set with it."""
+    stuck = Stuck()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(AgentSpanProcessor(Feed(stuck, look_every=0.0)))
+    span = provider.get_tracer("t").start_span("task")
+    assert stuck.is_entered.wait(10)
+    span.add_event("agent.checkpoint", {"agent.progress": 45})
+    span.set_attribute("agent.progress", 45)
+    stuck.released.set()
+    assert stuck.wait_for(lambda told: any(o.part is Part.STARTED and o.attributes for o in told))
+    assert [(o.part, o.attributes.get("agent.progress")) for o in stuck.observations] == [
+        (Part.STARTED, None), (Part.EVENT, 45), (Part.STARTED, 45),
+    ]  # fmt: skip
+    provider.shutdown()

@@ -336,11 +336,12 @@ class Feed:
         spool = self.spool
         beat_at = 0.0  # the first one with the first look that finds something open
         while True:
-            worked, waiter, is_close = self._work(follower)
+            is_look = time.monotonic() >= look_at
+            worked, waiter, is_close = self._work(follower, is_look)
             if is_close:
                 return
             now = time.monotonic()
-            if now >= look_at:
+            if is_look:
                 look_at = now + self._look_every
                 self._hand_on(follower.look(is_drained=not len(self.queue)))
                 if self._beat_every is not None and now >= beat_at and len(follower):
@@ -360,10 +361,15 @@ class Feed:
                 wake.acquire(timeout=max(0.0, (min(due, settle_at) if spool is not None and spool.owed else due) - now))
             self.is_asleep = False
 
-    def _work(self, follower: Follower) -> tuple[int, _Waiter | None, bool]:
-        """Take at most one batch, up to the first marker, and hand it on. Returns (items, marker's waiter, is it the close)."""
+    def _work(self, follower: Follower, is_look: bool) -> tuple[int, _Waiter | None, bool]:
+        """Take at most one batch, up to the first marker, and hand it on. Returns (items, marker's waiter, is it the close).
+
+        With `is_look` the spans that have changed are told with it: seen before it is taken, told after it. So what an event says,
+        and the span's attributes too, is told by the event first.
+        """
         batch: list[Observation] = []
         worked = 0
+        changed = follower.changed() if is_look else []
         marker: Item | None = None
         while worked < _BATCH and (item := self.queue.take_chatter()) is not None:
             batch.extend(follower.convert(item))
@@ -382,6 +388,7 @@ class Feed:
                 time.sleep(0)
             if len(batch) >= _BATCH:
                 break
+        batch += changed
         is_close = marker is not None and marker[0] == What.CLOSE
         told = follower.interrupt() if is_close else []
         is_taken = self._hand_on(batch) & self._hand_on(told)

@@ -129,8 +129,18 @@ class Follower:
             self.losses.count(Loss.CONVERT)
             return []
 
+    def changed(self) -> list[Observation]:
+        """Look at every living span for attributes that were set late and for a new name."""
+        seen: list[Observation] = []
+        for followed in list(self._followed.values()):
+            try:
+                seen.extend(self._changed(followed))
+            except Exception:
+                self.losses.count(Loss.CONVERT)
+        return seen
+
     def look(self, *, is_drained: bool) -> list[Observation]:
-        """Look at every living span: attributes set late, a new name, events that no hook told, an end whose item was lost.
+        """Look at every living span: events that no hook told, an end whose item was lost.
 
         `is_drained`: nothing was queued just before, so that an end which was queued has been told.
         """
@@ -143,7 +153,6 @@ class Follower:
                         seen.extend(self._finish(followed, followed.span, is_cancelled=False))
                     followed.has_ended = is_drained
                     continue
-                seen.extend(self._changed(followed))
                 if is_drained:  # or an event would be told before what is queued of the time before it
                     seen.extend(self._catch_up(followed, *ring_of(followed.span), remember=True))
             except Exception:
