@@ -303,10 +303,11 @@ def step(name: str, index: int | None = None, count: int | None = None) -> None:
 
 
 def _tell_checkpoint(span: Span, task: Task | None, message: str, said: dict[str, Any], more: Mapping[str, Any]) -> None:
-    if said:
-        (task or Task(span))._keep(said)
+    # The event first: whoever looks at the span in between tells what is new by it.
     if span.is_recording():
         span.add_event(c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: str(message), **said, **without_none(more)})
+    if said:
+        (task or Task(span))._keep(said)
 
 
 def _tell_artifact(span: Span, name: str, uri: str | None, kind: str | None, more: Mapping[str, Any]) -> None:
