@@ -6,6 +6,7 @@ metrics.md from the metrics, dialects.md from the dialects and the recordings, a
 
 from __future__ import annotations
 
+import inspect
 import json
 import types
 from datetime import timedelta
@@ -55,7 +56,7 @@ def settings_page() -> str:
     )
     for room in (*Settings.model_fields, *ours):
         model = room_model(room)
-        parts.append(f"## {room}\n\n{(model.__doc__ or '').strip()}")
+        parts.append(f"## {room}\n\n{inspect.cleandoc(model.__doc__ or '')}")
         in_list = room == "routes"
         if in_list:
             parts.append("`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`.")
@@ -76,7 +77,7 @@ def _tables(room: str, name: str, field: FieldInfo) -> list[str]:
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for key, one in inner.model_fields.items():
         rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
-    return [f"### {room}.{name}\n\n`[[{room}.{name}]]`: {(inner.__doc__ or '').strip()}", "\n".join(rows)]
+    return [f"### {room}.{name}\n\n`[[{room}.{name}]]`: {inspect.cleandoc(inner.__doc__ or '')}", "\n".join(rows)]
 
 
 def cli_page() -> str:
