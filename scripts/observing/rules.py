@@ -459,6 +459,7 @@ def grafana_alerts() -> dict[str, Any]:
                         "noDataState": "OK",
                         "execErrState": "Error",
                         "for": a.hold,
+                        "keepFiringFor": KEPT,
                         "labels": {"severity": a.severity},
                         "annotations": annotations(a),
                     }
