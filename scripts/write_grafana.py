@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
-from observing import rules  # noqa: E402
+from observing import rule_files, rules  # noqa: E402
 from observing.dashboards import dashboards  # noqa: E402
 
 
@@ -29,22 +29,22 @@ def as_yaml(document: dict[str, Any]) -> str:
 def files() -> dict[str, str]:
     """Return all files by their path in the project."""
     found = {
-        "grafana/rules/spanpost.yml": as_yaml(rules.prometheus_rules()),
-        "grafana/rules/spanpost.test.yml": as_yaml(rules.promtool_tests(of_hours=False)),
-        "grafana/rules/spanpost.hours.test.yml": as_yaml(rules.promtool_tests(of_hours=True)),
-        "grafana/provisioning/alerting/spanpost.yml": as_yaml(rules.grafana_alerts()),
+        "grafana/rules/spanpost.yml": as_yaml(rule_files.prometheus_rules()),
+        "grafana/rules/spanpost.test.yml": as_yaml(rule_files.promtool_tests(of_hours=False)),
+        "grafana/rules/spanpost.hours.test.yml": as_yaml(rule_files.promtool_tests(of_hours=True)),
+        "grafana/provisioning/alerting/spanpost.yml": as_yaml(rule_files.grafana_alerts()),
     }
     how_to = "docs/how-to/grafana.md"
     before, heading, _ = (ROOT / how_to).read_text().partition("\n## Alerts\n")
-    found[how_to] = f"{before}{heading}\n{rules.table()}"
-    found |= {f"docs/runbooks/{a.page}.md": rules.runbook(a) for a in rules.ALERTS}
+    found[how_to] = f"{before}{heading}\n{rule_files.table()}"
+    found |= {f"docs/runbooks/{a.page}.md": rule_files.runbook(a) for a in rules.ALERTS}
     return found | {f"grafana/dashboards/{name}.json": text for name, text in dashboards().items()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--docs", default=rules.DOCS, metavar="URL", help="where pages of docs/ are read (%(default)s)")
-    rules.DOCS = parser.parse_args().docs.rstrip("/")
+    parser.add_argument("--docs", default=rule_files.DOCS, metavar="URL", help="where pages of docs/ are read (%(default)s)")
+    rule_files.DOCS = parser.parse_args().docs.rstrip("/")
     for name, text in files().items():
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(text)

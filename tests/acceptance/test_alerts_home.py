@@ -129,8 +129,7 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
             await there.until(lambda: there.prometheus.value("sum_over_time(up[1s])") == 0)
         await there.until(lambda: there.prometheus.value("up") == 1)
         await there.record(ended(trace=1, span=1, name="agent", attributes=full))
-        over = "Resolved · SpanpostContextNearlyFull"
-        await there.until(lambda: any(over in text for text in there.thread()))
+        await there.until(lambda: any("Resolved · SpanpostContextNearlyFull" in text for text in there.thread()))
         assert len(there.top()) == 1, there.top()
 
         now = datetime.now(UTC)

@@ -139,24 +139,29 @@ def _links(given: Mapping[str, str], base: str) -> Iterator[tuple[str, str]]:
 # --- where it belongs -------------------------------------------------------------------------------------------------
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which task an alert names."""
 
     #: Ids of a task or of a trace, the first that is known stands.
     refs: tuple[str, ...] = ()
     #: Without any: agent, environment (empty: any) and status of the task that is meant, where it is the only one. Where none is in
-    #: that state any more, the only one that was under way in that time: an alert comes some seconds or minutes after what it tells.
+    #: that state any more, the only one that was under way when the alert began: it comes some seconds or minutes after what it tells.
     agent: str = ""
     environment: str = ""
     status: str = ""
-    began_after: datetime = datetime.min.replace(tzinfo=UTC)
-    began_by: datetime = datetime.max.replace(tzinfo=UTC)
-    ended_after: datetime = datetime.min.replace(tzinfo=UTC)
+    #: When the alert began.
+    at: datetime
+
+    @property
+    def under_way(self) -> tuple[datetime, datetime, datetime]:
+        """Of a task that was under way then: the earliest and the latest start, and the earliest end if it has ended."""
+        return self.at - FAR, self.at, self.at - LAG
 
     def was_under_way(self, task: Task) -> bool:
         """True when a task was under way when the alert began."""
+        earliest, latest, end = self.under_way
         began, ended = task.started_at, task.ended_at
-        return began is not None and self.began_after <= began <= self.began_by and (ended is None or ended >= self.ended_after)
+        return began is not None and earliest <= began <= latest and (ended is None or ended >= end)
 
 
 def wanted(alert: Alert) -> Wanted:
@@ -171,9 +176,7 @@ def wanted(alert: Alert) -> Wanted:
         agent=agent,
         environment=environment if environment not in _NOBODY else "",
         status=status,
-        began_after=alert.starts_at - FAR,
-        began_by=alert.starts_at,
-        ended_after=alert.starts_at - LAG,
+        at=alert.starts_at,
     )
 
 

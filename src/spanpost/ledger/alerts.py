@@ -79,6 +79,5 @@ async def named(connection: Any, tenant: str, wanted: Wanted) -> Task | None:
         return None
     rows = await connection.fetch(_MEANT, tenant, wanted.agent, wanted.status, wanted.environment)
     if not rows:
-        when = (wanted.began_after, wanted.began_by, wanted.ended_after)
-        rows = await connection.fetch(_WAS_MEANT, tenant, wanted.agent, wanted.environment, *when)
+        rows = await connection.fetch(_WAS_MEANT, tenant, wanted.agent, wanted.environment, *wanted.under_way)
     return shown(*rows[0]) if len(rows) == 1 else None

@@ -47,7 +47,7 @@ class Posting(Shelf):
         row.letter = letter
         row.revision += 1
         if row.state in ("delivered", "dead"):
-            row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, now, None, "", ""
+            row.renew(now)
             self._fresh.add(row.id)
             self._set(row, "waiting")
         else:
@@ -58,7 +58,8 @@ class Posting(Shelf):
     def _again(self, row: Kept, letter: Letter, is_new: bool) -> None:
         """Show news anew that was put before, where it is of the sort."""
         if row.state == "dead" and row.reason == "gone":  # it was taken back, and is told after all
-            row.letter, row.attempt, row.born_at, row.not_before, row.reason, row.error = letter, 0, self._clock(), None, "", ""
+            row.letter = letter
+            row.renew(self._clock())
             self._set(row, "waiting")
             return
         if letter.again is Again.NEVER:
@@ -78,7 +79,7 @@ class Posting(Shelf):
             # It is told again where it stands, though its task's message is another by now.
             row.letter = msgspec.structs.replace(letter, urgency=urgency, lane=row.letter.lane, address=row.letter.address)
             row.revision += 1
-            row.attempt, row.born_at, row.not_before, row.reason, row.error = 0, self._clock(), None, "", ""
+            row.renew(self._clock())
             self._set(row, "waiting")
             return
         row.letter = msgspec.structs.replace(letter, urgency=row.letter.urgency, lane=row.letter.lane, address=row.letter.address)
@@ -95,6 +96,14 @@ class Posting(Shelf):
         """Have the messages of a task that is no more be its heir's."""
         for number in list(self._states.get(uid, ())):
             self._name(self._letters[number], heir)
+
+    def _name(self, row: Kept, uid: UUID) -> None:
+        known = self._states.get(row.letter.task_uid, {})
+        known.pop(row.id, None)
+        if not known:
+            self._states.pop(row.letter.task_uid, None)
+        row.letter = msgspec.structs.replace(row.letter, task_uid=uid)
+        self._states.setdefault(uid, {})[row.id] = None
 
     def wake(self, woken: Iterable[UUID]) -> None:
         """Look at the messages of tasks anew, and take news that was never sent out of those that ended."""

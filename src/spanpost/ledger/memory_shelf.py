@@ -80,6 +80,10 @@ class Kept(msgspec.Struct):
         """News that nobody saw."""
         return not self.is_state and self.receipt is None and not self.is_unknown
 
+    def renew(self, now: datetime) -> None:
+        """Have it be as one that was never tried."""
+        self.attempt, self.born_at, self.not_before, self.reason, self.error = 0, now, None, "", ""
+
 
 class Shelf:
     """Letters, lanes and buckets of one process, and what every room of them asks."""
@@ -107,14 +111,6 @@ class Shelf:
         #: Since this was asked last: states that were put to wait, and lanes whose state gave way to a newer one before it was sent.
         self._fresh: set[int] = set()
         self._coalesced: set[Lane] = set()
-
-    def _name(self, row: Kept, uid: UUID) -> None:
-        known = self._states.get(row.letter.task_uid, {})
-        known.pop(row.id, None)
-        if not known:
-            self._states.pop(row.letter.task_uid, None)
-        row.letter = msgspec.structs.replace(row.letter, task_uid=uid)
-        self._states.setdefault(uid, {})[row.id] = None
 
     def _forget(self, row: Kept) -> None:
         del self._letters[row.id]
