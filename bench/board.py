@@ -14,6 +14,7 @@ import asyncio
 import random
 import shutil
 import statistics
+import tempfile
 import threading
 import time
 from typing import Any
@@ -23,6 +24,7 @@ from playwright.sync_api import CDPSession, Page, sync_playwright
 from spanpost.cli.preview import BROWSERS
 from spanpost.gateway import Gateway
 from spanpost.ledger.sql.schema import upgrade
+from spanpost.local_token import link
 from spanpost.settings import load
 from spanpost.testing.live_tasks import LiveTasks
 from spanpost.testing.postgres import system_binaries, throwaway_postgres
@@ -45,9 +47,9 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=50, help="changes a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     asked = parser.parse_args()
-    with throwaway_postgres(pg_bin=system_binaries()) as dsn:
+    with throwaway_postgres(pg_bin=system_binaries()) as dsn, tempfile.TemporaryDirectory() as home:
         asyncio.run(upgrade(dsn))
-        gateway = Gateway(load(database={"url": dsn}, gateway={"http_port": 0, "grpc_port": -1}))
+        gateway = Gateway(load(database={"url": dsn, "data_dir": f"{home}/data"}, gateway={"http_port": 0, "grpc_port": -1}))
         gateway.start()
         stop = threading.Event()
         try:
@@ -57,7 +59,7 @@ def main() -> None:
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
             time.sleep(_SETTLED)
-            _look(gateway.http_url, asked.tasks, asked.seconds)
+            _look(link(gateway.http_url, gateway.local_token), asked.tasks, asked.seconds)
         finally:
             stop.set()
             gateway.stop()

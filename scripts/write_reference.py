@@ -165,7 +165,9 @@ def api_page() -> str:
     parts.append("# Shapes")
     for name, schema in sorted(document["components"]["schemas"].items()):
         rows = ["| field | type | meaning |", "|---|---|---|"]
-        rows += [f"| `{key}` | {_schema(one)} | {one.get('description', '')} |" for key, one in schema.get("properties", {}).items()]
+        rows += [
+            f"| `{key}` | {_schema(one)} | {one.get('description', '')} |" for key, one in schema.get("properties", {}).items()
+        ]
         parts.append(f"## {name}\n\n{schema.get('description', '')}\n\n" + "\n".join(rows))
     return "\n\n".join(parts) + "\n"
 
@@ -189,7 +191,14 @@ def _schema(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if schema.get("type") == "array":
         return f"list of {_schema(schema['items'])}"
-    words = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false", "null": "null", "object": "object"}
+    words = {
+        "string": "text",
+        "integer": "number",
+        "number": "number",
+        "boolean": "true or false",
+        "null": "null",
+        "object": "object",
+    }
     return words.get(schema.get("type", ""), "anything") if schema.get("format") != "date-time" else "time"
 
 

@@ -90,6 +90,7 @@ pytest.register_assert_rewrite(
 #: How each component is found, and how it is had where it is missing.
 COMPONENTS: dict[str, tuple[Callable[[], str | None], str]] = {
     "postgres": (_postgres, "a system PostgreSQL; scripts/install-test-components installs it"),
+    "psql": (lambda: shutil.which("psql"), "PostgreSQL's psql; scripts/install-test-components installs it"),
     "make": (lambda: shutil.which("make"), "make; scripts/install-test-components installs it"),
     "axe": (_axe, "npm's axe-core; scripts/install-test-components installs it"),
     "emulate": (_emulate, "npm's emulate; scripts/install-test-components installs it"),
@@ -217,6 +218,8 @@ def log_as_it_was() -> Iterator[None]:
     """A command makes the log its own, which the tests after it are not to see."""
     logger = logging.getLogger("spanpost")
     handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
+    logger.propagate = True  # whatever a fixture of a whole module made of it
+    logger.setLevel(logging.NOTSET)
     yield
     logger.handlers, logger.propagate = handlers, propagates
     logger.setLevel(level)
@@ -240,21 +243,35 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 _numbers = itertools.count(1)
+#: A role of the throw-away servers with a gateway's rights, and no more.
+WRITER = "spanpost_writer"
 
 
 @contextmanager
 def made_server(pg_bin: Path | None) -> Iterator[str]:
-    """Run a throw-away server with a migrated database ``made``; `pg_bin` None takes the embedded binaries."""
+    """Run a throw-away server with a migrated database ``made``; `pg_bin` None takes the embedded binaries.
+
+    The database belongs to the role spanpost; `WRITER` records in it, and spanpost_reader reads (`spanpost.testing.postgres.as_role`).
+    """
     import asyncpg
 
+    from spanpost.ledger.embedded_roles import READER, USER, password_of
+    from spanpost.ledger.roles import grant
     from spanpost.ledger.sql.schema import upgrade
-    from spanpost.testing.postgres import throwaway_postgres, with_database
+    from spanpost.testing.postgres import as_role, throwaway_postgres, with_database
 
     async def make(dsn: str) -> None:
+        secret = dsn.partition("@")[0].rpartition(":")[2]
         connection = await asyncpg.connect(dsn)
-        await connection.execute("CREATE DATABASE made")
+        await connection.execute(f"CREATE ROLE {WRITER} LOGIN PASSWORD '{password_of(WRITER, secret)}'")
+        await connection.execute(f"CREATE DATABASE made OWNER {USER}")
         await connection.close()
-        await upgrade(with_database(dsn, "made"))
+        owner = as_role(with_database(dsn, "made"), USER)
+        connection = await asyncpg.connect(with_database(dsn, "made"))
+        await connection.execute(f"GRANT CREATE ON SCHEMA public TO {USER}")
+        await upgrade(owner)
+        await grant(connection, {"writer": WRITER, "reader": READER})
+        await connection.close()
 
     with throwaway_postgres(pg_bin=pg_bin) as dsn:
         asyncio.run(make(dsn))

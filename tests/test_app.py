@@ -160,8 +160,8 @@ def test_replay_comes_to_the_same_for_any_order_of_files() -> None:
 
 
 def test_the_default_port_of_metrics_may_be_taken(clean_environment: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A second process of one host goes on without metrics on that port and says how to have them; a port that was asked for
-    must be had."""
+    """A second process of one host goes on without metrics on that port and says how to have them; a gateway must have the port
+    that it was given."""
     with ExitStack() as stack:
         with suppress(OSError):  # somebody else has it: so much the better
             stack.enter_context(socket.create_server(("127.0.0.1", 9464)))
@@ -171,4 +171,4 @@ def test_the_default_port_of_metrics_may_be_taken(clean_environment: Path, caplo
         assert pipeline.metrics_url is None
         assert "SPANPOST_METRICS__PORT" in caplog.text
         with pytest.raises(ConfigError, match="SPANPOST_METRICS__PORT"):
-            app.Pipeline(load(metrics={"port": 9464})).start()
+            app.Pipeline(load(metrics={"port": 9464}), is_gateway=True).start()

@@ -232,8 +232,8 @@ def test_the_sql_that_the_demo_names_works(spanpost: Spanpost, demo: subprocess.
     assert [row["name"] for row in rows[0]] == ["Make the checkout page fast again", "Review the migration"]
     assert [row["kind"] for row in rows[1]].count("context_warning") == 1
     refused = spanpost("db", "query", "DELETE FROM agent_tasks")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert "read-only" in refused.stderr
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "begin it with SELECT" in refused.stderr
 
 
 def test_deliveries(spanpost: Spanpost, demo: subprocess.CompletedProcess[str]) -> None:
@@ -335,7 +335,25 @@ def test_a_closed_pipe_is_no_error(spanpost: Spanpost, home: Path) -> None:
 def test_a_url_that_no_driver_takes_is_one_message(spanpost: Spanpost) -> None:
     """A port that cannot be is told like any other mistake in the URL, by each command that connects."""
     for command in (("tasks",), ("db", "query", "SELECT 1"), ("db", "upgrade")):
-        _refused(spanpost(*command, DATABASE_URL="postgresql://user:hunter2@127.0.0.1:99999/name"), "cannot be reached")
+        _refused(spanpost(*command, DATABASE_URL="postgresql://user:hunter2@127.0.0.1:99999/name"), "beyond 65535")
+
+
+def test_nothing_that_steers_a_terminal_is_printed(capsys):
+    """JSON is ASCII and still says the same; a query's column names are stripped as its cells are."""
+    from rich.console import Console
+
+    from spanpost.cli.options import print_json
+    from spanpost.cli.tables import print_rows
+
+    said = {"name": "a\x9b31mb\x7fc\u202ed \uc548\ub155"}
+    print_json(said)
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert "\x7f" not in shown
+    assert json.loads(shown) == said
+    console = Console(width=200, record=True)
+    print_rows(["a\x9b31mb\x1b[2Jc"], [["x"]], console)
+    assert "abc" in console.export_text()
 
 
 def test_rows_that_are_too_wide_stand_one_below_the_other() -> None:

@@ -22,7 +22,7 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.mend import mend
 from spanpost.fold.report import report
 from spanpost.intake import emit as wire
-from spanpost.intake import otlp_json
+from spanpost.intake.decode import decode_logs, decode_traces
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.testing.gateway import Gateway
@@ -153,7 +153,7 @@ def test_a_dry_run_prints_what_would_be_sent(emit: Emit, gateway: Gateway) -> No
     emit("start", "job")
     arrived = len(gateway.observations)
     printed = emit("checkpoint", "half", "--progress", "50", "--dry-run", SPANPOST_FORWARD__ENDPOINT="").stdout
-    [o] = otlp_json.decode_logs(printed.encode(), "default").observations
+    [o] = decode_logs(printed.encode(), is_json=True).observations
     assert (o.name, o.attributes["agent.progress"], o.part) == ("agent.checkpoint", 50.0, Part.LOG)
     assert len(gateway.observations) == arrived
 
@@ -281,8 +281,8 @@ def test_what_is_sent_is_what_is_read(name: str, attributes: dict[str, Any]) -> 
     task = wire.task_of(wire.begin(name, attributes).token)
     _, logs = wire.request({}, records=[wire.started(task)])
     _, traces = wire.request({}, spans=[wire.ended(task, {})])
-    [start] = otlp_json.decode_logs(json.dumps(logs).encode(), "default").observations
-    [end] = otlp_json.decode_traces(json.dumps(traces).encode(), "default").observations
+    [start] = decode_logs(json.dumps(logs).encode(), is_json=True).observations
+    [end] = decode_traces(json.dumps(traces).encode(), is_json=True).observations
     expected = mend({"agent.task.name": name, **attributes})[0]
     assert start.attributes == end.attributes == expected
     assert (start.trace_id, start.span_id, start.start_ns) == (end.trace_id, end.span_id, end.start_ns)

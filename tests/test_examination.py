@@ -81,3 +81,11 @@ def test_the_gateways_files_are_looked_at(tmp_path: Path) -> None:
     [bad] = [finding for finding in found("gateway", gateway={**ports, **tls}) if not finding.ok]
     assert "PEM" in bad.finding
     assert all(finding.ok for finding in found("gateway", gateway={**ports, "grpc_socket": str(tmp_path / "otlp.sock")}))
+
+
+def test_metrics_beyond_loopback_without_a_token_are_told_of(clean_environment: Path) -> None:
+    """What the network can read of tenants and agents is said before the start, with what to set."""
+    found = [one.finding for one in examine(load(metrics={"host": "0.0.0.0", "port": 0})) if one.name == "metrics"]
+    assert any("metrics.tokens" in one for one in found)
+    found = [one.finding for one in examine(load(metrics={"host": "127.0.0.1", "port": 0})) if one.name == "metrics"]
+    assert not any("metrics.tokens" in one for one in found)

@@ -52,7 +52,7 @@ def test_another_database_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://u:p@h/d")
     assert load().dsn is None
     monkeypatch.setenv("SPANPOST_DATABASE__URL", "mysql://u:hunter2@h/d")
-    with pytest.raises(ConfigError, match=r"database\.url: must begin with postgresql://.*SPANPOST_DATABASE__URL") as refused:
+    with pytest.raises(ConfigError, match=r"database\.url: it names a mysql database.*SPANPOST_DATABASE__URL") as refused:
         load()
     assert "hunter2" not in str(refused.value)
 

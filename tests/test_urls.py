@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.urls import http_url, is_loopback
+from spanpost.hosts import is_loopback
+from spanpost.urls import http_url
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class Gateway:
             with urllib.request.urlopen(urllib.request.Request(self._url + path, headers=headers), timeout=30) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            what = "set SPANPOST_TOKEN to a token of desk.tokens" if error.code in (401, 403) else "look at its log"
+            what = "set SPANPOST_TOKEN to a token of desk.tokens, or to what `spanpost token local` prints" if error.code in (401, 403) else "look at its log"
             raise GatewayFailed(f"the gateway answers {error.code}: {what}") from None
         except (OSError, ValueError) as error:
             raise GatewayFailed(f"the gateway at {self._url} does not answer: {error}") from None
@@ -191,7 +191,9 @@ async def work(options: argparse.Namespace, model: Model, actions: Mapping[str, 
         shift = Shift(Gateway(options.url, options.token), watermark, model, actions, options.wait, options.since, options.dry_run)
         if options.dry_run:
             for alert, fired_at in await shift.alerts():
-                print(f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode("ascii", "replace").decode())
+                print(
+                    f"{alert.id}  {fired_at:%Y-%m-%d %H:%M:%S}  {alert.name}: {alert.summary}".encode("ascii", "replace").decode()
+                )
             return 0
         if options.once:
             return 0 if await once(shift) else 1
@@ -242,7 +244,11 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--once", action="store_true", help="look after what fires now, and end; else a daemon")
     add("--dry-run", action="store_true", help="print what would be looked after; nothing is asked, done or kept")
-    add("--since", type=_since, help="alerts that began since: 2h, 3d or 2026-03-01T12:00Z (default: where it left off, at first 1h)")
+    add(
+        "--since",
+        type=_since,
+        help="alerts that began since: 2h, 3d or 2026-03-01T12:00Z (default: where it left off, at first 1h)",
+    )
     add("--every", type=_seconds, default=10.0, metavar="SECONDS", help="how often the daemon looks (10)")
     add("--wait", type=_seconds, metavar="SECONDS", help="for how long people are asked (3600; with --once 300)")
     add("--url", default=said.get("SPANPOST_URL") or "http://127.0.0.1:4318", help="the gateway (SPANPOST_URL)")
@@ -286,7 +292,9 @@ def _actions(path: str) -> dict[str, Action]:
         if not actions or not all(action.run for action in actions.values()):
             raise ValueError("it needs at least one action, and each a command")
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise argparse.ArgumentTypeError(f"{path}: {type(error).__name__}: {error}; see the actions.toml beside auto_ops.py") from None
+        raise argparse.ArgumentTypeError(
+            f"{path}: {type(error).__name__}: {error}; see the actions.toml beside auto_ops.py"
+        ) from None
     return actions
 
 

@@ -273,6 +273,7 @@ ALERTS = (
         todo=(
             "`queue_full`: the database is slower than the agents; look at commit time in *Pipeline*, or turn the spool on.",
             "`undecodable`, `bad_…`: a sender is broken; the bodies are in the table `dead_letters`.",
+            "`over_budget`: a trace took too long to record; the log and `dead_letters` say whose it is.",
         ),
         dashboard="pipeline",
         fires={'spanpost_lost_total{room="intake",reason="queue_full"}': "0+1x90"},

@@ -11,7 +11,7 @@ from spanpost.agent import control
 from spanpost.domain.errors import ConfigError
 from spanpost.pipeline import Pipeline
 from spanpost.process import at_child_end
-from spanpost.settings import Settings, is_sdk_disabled, load
+from spanpost.settings import Settings, foreign_database, is_sdk_disabled, load
 
 log = logging.getLogger("spanpost")
 
@@ -105,16 +105,22 @@ def _started(settings: Settings) -> Pipeline:
         log.info("%s: spanpost follows nothing", "OTEL_SDK_DISABLED is true" if is_sdk_disabled() else "attach.enabled is false")
         pipeline.is_off = True
         return pipeline
-    if settings.forward is None and settings.dsn is None and not settings.database.embedded:
-        log.warning(
-            "no database is set: tasks are followed in memory and audit rows are not kept; set DATABASE_URL, "
-            "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
-        )
+    if settings.forward is None and not settings.has_database:
+        log.warning("%s", _no_database(foreign_database()))
     pipeline.when_shut = _forget
     pipeline.start()
     atexit.register(pipeline.shutdown)
     at_child_end(pipeline, pipeline.shutdown)
     return pipeline
+
+
+def _no_database(other: str) -> str:
+    """Say that no audit rows are kept, why, and what to set. An application's own database is not spanpost's to refuse."""
+    why, what = (f"DATABASE_URL names {other}", "SPANPOST_DATABASE__URL") if other else ("no database is set", "DATABASE_URL")
+    return (
+        f"{why}: tasks are followed in memory and audit rows are not kept; set {what} to a PostgreSQL, "
+        "or SPANPOST_DATABASE__EMBEDDED=true for the embedded one"
+    )
 
 
 def _forget(pipeline: Pipeline) -> None:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from spanpost.http_guard import client_address
+from spanpost.shares import network_of
+
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def address_of(scope: Scope) -> str:
+    """Return the address that a request counts for, empty where it is not known. Behind a trusted proxy: its client's."""
+    return network_of(client_address(scope))
 
 
 class HungUp(Exception):
@@ -16,12 +24,11 @@ class HungUp(Exception):
 
 
 class TooLong(Exception):
-    """A body is longer than it may be. `begun` is what came of it; the rest, if it `has_more`, is not read."""
+    """A body is longer than it may be. `begun` is what came of it; the rest is not read."""
 
-    def __init__(self, begun: bytes, has_more: bool) -> None:
+    def __init__(self, begun: bytes) -> None:
         super().__init__(f"more than {len(begun)} bytes")
         self.begun = begun
-        self.has_more = has_more
 
 
 async def read_body(receive: Receive, most: int) -> bytes:
@@ -33,16 +40,9 @@ async def read_body(receive: Receive, most: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > most:
-            raise TooLong(b"".join(parts)[:most], has_more)
+            raise TooLong(b"".join(parts)[:most])
         if not has_more:
             return b"".join(parts)
-
-
-async def drain(receive: Receive) -> None:
-    """Read the rest of a body and keep nothing of it, for a sender that hears no answer before. Raises `HungUp`."""
-    has_more = True
-    while has_more:
-        _, has_more = await _part(receive)
 
 
 async def _part(receive: Receive) -> tuple[bytes, bool]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from hashlib import sha512
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from spanpost.domain.errors import ConfigError
 from spanpost.fold.approvals import Expiry
 from spanpost.fold.batch import Rules
 from spanpost.fold.matching import is_wanted
 from spanpost.fold.orders import Launches, OnEnd, Retry
+from spanpost.fold.redaction import Redaction
 from spanpost.fold.routes import Match, Route, Routes, Severity, Verbosity
 from spanpost.fold.silence import Patience
 from spanpost.fold.spend import WORDS, Period, SpendBudget
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from spanpost.ledger.prune import Pruned
     from spanpost.sinks.base import Sink
 
+T = TypeVar("T")
 
 #: Between two milestones of one task where nobody says.
 EVERY: Final = timedelta(seconds=30)
@@ -57,6 +61,22 @@ def rules_of(settings: Settings) -> Rules:
             stall=settings.silence.stall_after, gone=settings.silence.interrupt_after, call=settings.silence.open_call_after
         ),
         budgets=budgets_of(settings),
+        redaction=redaction_of(settings),
+    )
+
+
+def redaction_of(settings: Settings, *, spares_questions: bool = False) -> Redaction | None:
+    """Return what takes secrets out; None where that is turned off."""
+    room = settings.redaction
+    if not room.enabled:
+        return None
+    key = room.hash_key.get_secret_value().encode() if room.hash_key is not None else b""
+    return Redaction(
+        off=room.off,
+        tenants={name: one.off for name, one in room.tenants.items()},
+        patterns=[(one.kind, one.compiled) for one in room.patterns],
+        key=key if len(key) <= 64 else sha512(key).digest(),
+        spares_questions=spares_questions,
     )
 
 
@@ -265,37 +285,86 @@ def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
     except ImportError as error:
         extra = "postgres" if settings.dsn is not None else "embedded"
         raise ConfigError(f"database: {error.name} is missing; install it with: pip install 'spanpost[{extra}]'") from error
+    options: dict[str, Any] = {
+        "rules": rules,
+        "pool_size": database.pool_size,
+        "batch_budget": database.batch_budget.total_seconds(),
+        "trace_budget": database.trace_budget.total_seconds(),
+    }
     if settings.dsn is not None:
-        return PostgresLedger(settings.dsn, rules=rules, pool_size=database.pool_size, pgbouncer=database.statement_cache == 0)
+        return PostgresLedger(settings.dsn, pgbouncer=database.statement_cache == 0, **options)
     from spanpost.ledger.local import LocalLedger
 
-    return LocalLedger(database.data_dir, pg_bin=database.pg_bin, rules=rules, pool_size=database.pool_size)
+    return LocalLedger(database.data_dir, pg_bin=database.pg_bin, **options)
 
 
 def upgrade_database(settings: Settings) -> str:
     """Bring the schema to this version; return its revision."""
+    from spanpost.ledger.embedded_roles import READER
     from spanpost.ledger.local import reachable
     from spanpost.ledger.sql import schema
 
     with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
-        return asyncio.run(schema.upgrade(dsn))[1]
+        return asyncio.run(schema.upgrade(dsn, reader="" if settings.dsn is not None else READER))[1]
+
+
+def grant_roles(settings: Settings, *, writer: str, reader: str) -> list[str]:
+    """Grant roles of the database what writing and reading need; return the SQL."""
+    from spanpost.ledger import roles
+    from spanpost.ledger.sql import schema
+
+    if settings.dsn is None:
+        raise ConfigError("db grant: the embedded database has its own roles; for another, set DATABASE_URL or give --database-url")
+    names = roles.named(writer, reader)
+
+    async def work(connection: Any) -> list[str]:
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({schema.LOCK})")
+            return await roles.grant(connection, names)
+
+    return _as_owner(settings, work, ("grant", ", ".join(f"{right}: {name}" for right, name in names.items())))
+
+
+def end_sessions(settings: Settings) -> None:
+    """End the sessions of all people who logged in."""
+    from spanpost.ledger.sessions import end_all
+
+    async def work(connection: Any) -> None:
+        async with connection.transaction():
+            await end_all(connection)
+
+    _as_owner(settings, work, ("end sessions", "all"))
 
 
 def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) -> Pruned:
     """Let go of what is old in the database, or only say what would go."""
+    from spanpost.ledger.prune import prune
+
+    noted = ("prune", f"older than {older_than}") if is_done else None
+    return _as_owner(settings, lambda connection: prune(connection, older_than, is_done=is_done), noted)
+
+
+def _as_owner(settings: Settings, work: Callable[[Any], Awaitable[T]], noted: tuple[str, str] | None = None) -> T:
+    """Do something with the tables as a whole on a connection of its own. Raises `ConfigError` where the database refuses.
+
+    `noted` is what is written down of it beside the system's user: the operation, and in which way.
+    """
     import asyncpg
 
+    from spanpost.identity import system_user
+    from spanpost.ledger.interventions import note_operation
     from spanpost.ledger.local import reachable
-    from spanpost.ledger.prune import prune
     from spanpost.ledger.sql import schema
 
-    async def work(dsn: str) -> Pruned:
+    async def run(dsn: str) -> T:
         try:
             connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
             try:
                 misfit = await schema.check(connection)
                 if misfit is None:
-                    return await prune(connection, older_than, is_done=is_done)
+                    if noted is not None:
+                        await note_operation(connection, noted[0], system_user(), noted[1])
+                    return await work(connection)
             finally:
                 await connection.close()
         except (*schema.UNREACHABLE, asyncpg.InterfaceError) as error:
@@ -305,4 +374,4 @@ def prune_database(settings: Settings, older_than: timedelta, *, is_done: bool) 
         raise ConfigError(misfit)
 
     with reachable(settings.dsn, settings.database.data_dir, settings.database.pg_bin) as dsn:
-        return asyncio.run(work(dsn))
+        return asyncio.run(run(dsn))

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID, uuid4
 
 import msgspec
 
 from spanpost.agent.gateway import Closed, Unreachable
-from spanpost.desk.acts import start_key
 from spanpost.desk.answers import Answers, Unknown, as_said
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
-from spanpost.domain.interventions import Actor, ApprovalRow, Deed, Intervention, State, Verb, Verdict
+from spanpost.domain.interventions import ApprovalRow, Deed
 from spanpost.domain.observations import Observation, Origin, Part, log_index
 from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
-from spanpost.fold.orders import Launches
+from spanpost.fold.questions import heard
 from spanpost.ledger.base import ApprovalQuery, Ledger
 
 if TYPE_CHECKING:
     from spanpost.pipeline import Pipeline
 
 T = TypeVar("T")
+
+
+#: Of one id, so many questions are looked at. Where there are more, who names neither mark nor trace is told of none.
+_MOST = 50
 
 
 class PipelineHall:
@@ -38,9 +38,14 @@ class PipelineHall:
     def _ledger(self) -> Ledger:
         return self._pipeline.ledger
 
-    async def question(self, tenant: str, approval_id: str, mark: str) -> ApprovalRow | None:
-        query = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, limit=1)
-        return next(iter(await self._ledger.approvals(query)), None)
+    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
+        asked = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST)
+        rows = await self._ledger.approvals(asked)
+        row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _MOST)
+        if row is not None and not why and not row.is_asked:
+            await self._ledger.await_answer(row.key)
+            row = await self._ledger.approval(row.key)
+        return row, why
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
         return await self._ledger.refer(tenant, ref)
@@ -89,9 +94,9 @@ class InProcess:
         record = msgspec.structs.replace(record, index=log_index(record))
         await self._there(lambda answers, tenant: answers.ask(tenant, record))
 
-    async def approval(self, id: str, mark: str, wait: float) -> dict[str, Any] | None:
-        """Return what became of a question."""
-        return await self._there(lambda answers, tenant: answers.approval(tenant, id, mark, wait))
+    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> dict[str, Any] | None:
+        """Return what became of a question that a trace asked."""
+        return await self._there(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
 
     async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None:
         """Return what people asked of a task."""
@@ -119,86 +124,3 @@ class InProcess:
             if task is not None and task.cancelling():
                 raise
             raise Unreachable("spanpost is being shut down in this process") from None
-
-
-class NoSuchQuestion(ConfigError):
-    """Nothing open is known by that name."""
-
-
-async def decide(
-    ledger: Ledger, approval: str, decision: str, *, by: str, comment: str = "", tenant: str, source: str = "api"
-) -> Verdict:
-    """Decide an open question, by its id or its key, in the name of `by`: ``approve``, ``deny`` or one of its options.
-
-    Whoever may call this may decide: no rule of the desk is asked. Raises `NoSuchQuestion`, and `ConfigError` for a word that is no answer.
-    """
-    row = await question_of(ledger, tenant, approval)
-    if row is None:
-        raise NoSuchQuestion(
-            f"{approval!r}: no question of tenant {tenant!r} has that id or key; `spanpost tasks --status waiting` lists who waits"
-        )
-    word = decision.strip()
-    if word in row.options:
-        verb = Verb.CHOOSE
-    elif not row.options and word in (Verb.APPROVE, Verb.DENY):
-        verb = Verb(word)
-    else:
-        raise ConfigError(f"{decision!r} is no answer to it; answer {' or '.join(row.options or (Verb.APPROVE, Verb.DENY))}")
-    act = Intervention(
-        tenant=tenant,
-        verb=verb,
-        key=row.key,
-        actor=Actor(provider=source, id=by, name=by),
-        option=word if verb is Verb.CHOOSE else "",
-        text=comment,
-        source=source,
-        once=f"{source} {uuid4()}",
-        at=datetime.now(UTC),
-    )
-    return await ledger.intervene(act)
-
-
-async def start(
-    ledger: Ledger,
-    launches: Launches,
-    launcher: str,
-    text: str = "",
-    parameters: Mapping[str, str] | None = None,
-    *,
-    by: str,
-    tenant: str,
-    source: str = "api",
-) -> Verdict:
-    """Order work of a launcher, in the name of `by`. Whoever has the launcher in its settings carries it.
-
-    Whoever may call this may start: no rule of the desk is asked. Raises `ConfigError` for a launcher that these settings do not name.
-    """
-    if launcher not in launches.launchers:
-        known = ", ".join(sorted(launches.launchers)) or "none"
-        raise ConfigError(
-            f"there is no launcher {launcher[:60]!r} in the settings (there: {known}); name one, or ask a gateway by --url"
-        )
-    once = f"{source} {uuid4()}"
-    act = Intervention(
-        tenant=tenant,
-        verb=Verb.START,
-        key=start_key(tenant, once),
-        actor=Actor(provider=source, id=by, name=by),
-        text=text,
-        source=source,
-        launcher=launcher,
-        parameters=dict(parameters or {}),
-        once=once,
-        at=datetime.now(UTC),
-    )
-    return await ledger.intervene(act)
-
-
-async def question_of(ledger: Ledger, tenant: str, ref: str) -> ApprovalRow | None:
-    """Return a tenant's question by its key, or by the agent's id: an open one of that, else the newest."""
-    with suppress(ValueError):
-        row = await ledger.approval(UUID(ref))
-        if row is not None and row.tenant == tenant:
-            return row
-    found = await ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=ref, limit=20))
-    return next((row for row in found if row.state is State.OPEN), found[0] if found else None)

@@ -4,11 +4,17 @@ The tables in ``docs/reference/conventions.md`` are checked against this file, a
 helpers (``spanpost.agent``) import their names from here. Names are matched exactly, never by prefix, because
 ``agent.*`` is not ours alone: OpenInference already gave ``agent.name`` its meaning, which we keep.
 
-This module imports nothing, so that an agent which uses the helpers pays nothing for it.
+Beside the names stands one rule that both sides must follow alike: the mark of a question (`question_mark`).
+
+This module imports the standard library alone, so that an agent which uses the helpers pays nothing for it.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable
+from hashlib import sha256
 from typing import Final
 
 # --- a task -------------------------------------------------------------------------------------------------------
@@ -64,7 +70,7 @@ APPROVAL_RISK: Final = "agent.approval.risk"
 APPROVAL_EXPIRES_AT: Final = "agent.approval.expires_at"
 #: What happens then: one of `AT_EXPIRY`.
 APPROVAL_AT_EXPIRY: Final = "agent.approval.at_expiry"
-#: The agent's own mark of what it asks: an answer with a mark answers that wording alone.
+#: The mark of what is asked (`question_mark`), as its asker computed it: spanpost itself is asked, and telemetry answers nothing.
 APPROVAL_DIGEST: Final = "agent.approval.digest"
 APPROVAL_DECISION: Final = "agent.approval.decision"
 APPROVAL_BY: Final = "agent.approval.by"
@@ -76,6 +82,11 @@ AT_EXPIRY: Final = ("wait", "deny", "escalate", "expire")
 EXPIRED: Final = "expired"
 #: The span of an agent that waits for a person.
 SPAN_APPROVAL_WAIT: Final = "agent.approval.wait"
+#: As much of a question is kept whole, in characters: of question and detail each, of its risk and of each option; and options.
+#: A question that is longer cannot be approved, because nobody could read all of it.
+QUESTION_LIMIT: Final = 8192
+OPTION_LIMIT: Final = 512
+OPTIONS_LIMIT: Final = 20
 
 EVENT_ERROR: Final = "agent.error"
 EVENT_EXCEPTION: Final = "exception"
@@ -86,14 +97,14 @@ ERROR_LOG_TAIL: Final = "agent.error.log_tail"
 
 # --- recorded by spanpost itself: what people asked through it -----------------------------------------------------
 EVENT_APPROVAL_ESCALATED: Final = "agent.approval.escalated"
+#: An agent waits for the answer to a question that bears no mark.
+EVENT_APPROVAL_AWAITED: Final = "agent.approval.awaited"
 EVENT_INTERVENTION: Final = "agent.intervention"
 INTERVENTION_VERB: Final = "agent.intervention.verb"
 INTERVENTION_BY: Final = "agent.intervention.by"
 INTERVENTION_TEXT: Final = "agent.intervention.text"
 #: How it reached spanpost: slack, api, cli; ``spanpost`` for what a deadline decided.
 INTERVENTION_SOURCE: Final = "agent.intervention.source"
-#: Of a decision: which wording it answers.
-INTERVENTION_DIGEST: Final = "agent.intervention.digest"
 #: Of a decision: true when the time was over before anybody decided.
 INTERVENTION_EXPIRED: Final = "agent.intervention.expired"
 #: Of an act: the newest moment that was known of its task then, by the clocks of those who told of it, in nanoseconds since 1970.
@@ -167,3 +178,22 @@ CANCELLED: Final = "cancelled"
 STATUSES: Final = (STARTING, WORKING, WAITING, PAUSED, STALLED, CONTEXT_WARNING, ERROR, COMPLETE, CANCELLED)
 #: A status that ends a run.
 FINAL_STATUSES: Final = frozenset({ERROR, COMPLETE, CANCELLED})
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def question_mark(question: str, detail: str, options: Iterable[str], risk: str) -> str:
+    """Return the mark of a question: SHA-256, in hex, of its words as canonical JSON (RFC 8785).
+
+    The JSON is an array of the question, the detail, an array of the options and the risk; what was not said is empty. Of all texts
+    U+0000 is replaced by U+2400 and lone surrogates by U+FFFD, as every receiver does; an option has no white space around it, and
+    an empty one does not count. The same words have the same mark, whoever computes it, in whatever language.
+    """
+    given = [option.strip() for option in map(question_text, options)]
+    words = [question_text(question), question_text(detail), [option for option in given if option], question_text(risk)]
+    return sha256(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+
+
+def question_text(text: str) -> str:
+    """Return a text of a question as every receiver keeps it: without U+0000 and lone surrogates."""
+    return _SURROGATES.sub("\ufffd", text.replace("\0", "\u2400"))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
 from spanpost.agent.gateway import ControlUnavailable, Gateway
-from spanpost.assembly import enabled_sinks
+from spanpost.assembly import enabled_sinks, redaction_of
 from spanpost.domain.observations import Observation
 from spanpost.intake.forward import Forwarder, Spans, Target
 from spanpost.pipeline import Pipeline, log
@@ -57,7 +58,10 @@ class Forwarding(Pipeline):
         assert room is not None
         if self.is_off or self._forwarder is not None:
             return
-        self._forwarder = Forwarder(target_of(room), spans=Spans(room.spans), providers=self._providers)
+        redaction = redaction_of(self.settings, spares_questions=True)
+        if redaction is not None:
+            redaction.keyed(token_bytes(32))
+        self._forwarder = Forwarder(target_of(room), spans=Spans(room.spans), providers=self._providers, redaction=redaction)
         self._tell_end = self._forwarder.tell_end
         if sinks := enabled_sinks(self.settings):
             log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))

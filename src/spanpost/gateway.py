@@ -18,11 +18,17 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
+
 from spanpost.assembly import enabled_sinks
 from spanpost.certificates import Certificates, stamp, take, tls_context
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
+from spanpost.identity import system_user
+from spanpost.intake.admission import Limits
+from spanpost.intake.connections import fit_descriptors
+from spanpost.intake.counted import Counted
 from spanpost.intake.otlp_http import OtlpHttp, Page
-from spanpost.intake.receiver import Limits, Receiver
+from spanpost.intake.receiver import Receiver
 from spanpost.intake.tokens import Doorkeeper
 from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
@@ -64,6 +70,8 @@ class Gateway:
         self.grpc_url = ""
         self.slack_url = ""
         self.api_url = ""
+        #: This machine's token, if the API accepts it.
+        self.local_token = ""
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._app: OtlpHttp | None = None
@@ -127,15 +135,17 @@ class Gateway:
         self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits)
         if metrics is not None:
             metrics.in_flight.set_function(lambda: receiver.in_flight)
-        if room.grpc_port >= 0 or room.grpc_socket is not None:
-            self._open_grpc(receiver)
+        has_grpc = room.grpc_port >= 0 or room.grpc_socket is not None
+        http, grpc = fit_descriptors(
+            room.max_connections + room.max_waiters + self.settings.api.max_streams, room.max_connections if has_grpc else 0
+        )
+        if has_grpc:
+            self._open_grpc(receiver, grpc)
         receiver.start()
         if self._context is not None:
             self._renewer = asyncio.create_task(self._renewing())
         if self._grpc is not None:
             await self._grpc.start()
-            if room.grpc_socket is not None:
-                room.grpc_socket.chmod(0o660)
         if listener is not None:
             from spanpost.intake.http_server import HttpServer
 
@@ -146,14 +156,17 @@ class Gateway:
                 guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
                 watch=metrics,
             )
-            connections = room.max_connections + room.max_waiters + self.settings.api.max_streams
-            self._doors = self._open_doors(self._app)
-            self._http = HttpServer(self._doors, listener, context=self._context, connections=connections, grace=_GRACE)
+            self._doors = self._open_doors(self._app, receiver)
+            self._http = HttpServer(
+                self._doors, listener, context=self._context, connections=http, always=self._app.open_pages, grace=_GRACE
+            )
             await self._http.start()
 
-    def _open_doors(self, app: OtlpHttp) -> Doors:
+    def _open_doors(self, app: OtlpHttp, receiver: Receiver) -> Doors:
         """Return what answers on the HTTP port: the doors that there are (`spanpost.doors`), and OTLP with the pages."""
         from spanpost.doors import Doors, House, doors_of
+        from spanpost.doors.api import token_here
+        from spanpost.settings.guards import gateway_guard
 
         house = House(pipeline=self.pipeline, settings=self.settings, doorkeeper=self._doorkeeper, url=self.http_url)
         doors = doors_of(house)
@@ -162,15 +175,23 @@ class Gateway:
                 self.slack_url = self.http_url + door.prefix
             elif door.prefix == "/api/":
                 self.api_url = self.http_url + door.prefix
-        return Doors(doors, app)
+                self.local_token = token_here(self.settings)
+        counted = [structs.replace(door, application=Counted(door.application, receiver.admission)) for door in doors]
+        return Doors(counted, app, gateway_guard(self.settings, self.room), watch=self.pipeline.metrics)
 
-    def _open_grpc(self, receiver: Receiver) -> None:
+    def _open_grpc(self, receiver: Receiver, connections: int) -> None:
         from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc
 
         room = self.room
         handlers = OtlpGrpc(receiver, self._doorkeeper, is_ready=lambda: not self._why_not(), watch=self.pipeline.metrics)
         certificates = Certificates(room) if self._context is not None else None
-        self._grpc = GrpcServer(handlers, most_bytes=room.max_body, certificates=certificates, is_shared=room.share_ports)
+        self._grpc = GrpcServer(
+            handlers,
+            most_bytes=room.max_body,
+            connections=connections,
+            certificates=certificates,
+            is_shared=room.share_ports,
+        )
         if room.grpc_port >= 0:
             host = f"[{room.host}]" if ":" in room.host else room.host
             try:
@@ -211,8 +232,15 @@ class Gateway:
             self._count_reload("refused")
             return False
         self._doorkeeper.replace(settings.intake.tenant, *_hashes(room))
+        if self._doors is not None:
+            from spanpost.settings.guards import gateway_guard
+
+            # Where it listens, and whether it asks for certificates, changes at the next start alone.
+            is_so = {"host": self.room.host, "client_ca": self.room.client_ca}
+            self._doors.guard = gateway_guard(settings, room.model_copy(update=is_so))
         self._count_reload("taken")
-        log.info("settings read again: routes, tokens and certificates hold from now on; anything else at the next start")
+        what = "routes, tokens and certificates hold from now on; anything else at the next start"
+        log.info("settings read again, as %s: %s", system_user(), what)
         return True
 
     def renew(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from spanpost.assembly import launches_of
+from spanpost.deciding import questions_named
 from spanpost.desk.hooks.base import Does, Provider
 from spanpost.desk.hooks.carrier import HookCarrier
 from spanpost.domain.errors import ConfigError
@@ -13,7 +14,6 @@ from spanpost.domain.interventions import ApprovalRow, Intervention, Verb, Verdi
 from spanpost.domain.orders import Order, Taken
 from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
-from spanpost.ledger.base import ApprovalQuery
 from spanpost.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class HookHall:
         """Return a task by any of its ids."""
         return await self._ledger.refer(tenant, ref)
 
-    async def question(self, tenant: str, approval_id: str) -> ApprovalRow | None:
-        """Return the newest question of an id."""
-        return next(iter(await self._ledger.approvals(ApprovalQuery(tenant=tenant, approval_id=approval_id, limit=1))), None)
+    async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
+        """Return a question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
+        return await questions_named(self._ledger, tenant, ref)
 
 
 class Hooks:

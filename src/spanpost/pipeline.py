@@ -236,14 +236,18 @@ class Pipeline:
         if self._metrics is None:
             raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
         from spanpost.metrics.series import MULTIPROCESS
+        from spanpost.settings.guards import metrics_guard
 
+        if room.exposure:
+            log.warning("%s", room.exposure)
         try:
-            port = self._metrics.serve(room.host, room.port)
+            tokens = [bytes.fromhex(digest) for digest in room.tokens]
+            port = self._metrics.serve(room.host, room.port, guard=metrics_guard(room), tokens=tokens)
         except ConfigError as error:
-            # A port that was asked for must be had. Of the default one another spanpost of this host is the likely owner (the
-            # parent of a forked child is): what is told here is worth more than its numbers. Of the processes of one server
+            # A gateway must have the port that it was given. An agent goes on without: its work, and what is told of it, are worth
+            # more than a page of numbers, and another process of this host is the likely owner. Of the processes of one server
             # any one's port shows the numbers of all.
-            if not self._of_parent and "port" in room.model_fields_set and MULTIPROCESS not in os.environ:
+            if self._is_gateway and "port" in room.model_fields_set and MULTIPROCESS not in os.environ:
                 raise
             log.warning("this process serves no metrics on a port of their own: %s", error)
             return
@@ -296,8 +300,8 @@ class Pipeline:
                 time.sleep(pause)
                 pause = min(pause * 2, _OUTAGE[1])
 
-    async def record(self, batch: Sequence[Observation]) -> Recorded:
-        """Record a batch, in the pipeline's own loop, and wake the pump. Raises `LedgerUnavailable`."""
+    async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
+        """Record a batch (`Ledger.record`), in the pipeline's own loop, and wake the pump."""
         if self._ledger is None:
             raise LedgerUnavailable("the pipeline has not started")
         prices = self._rules.prices
@@ -311,20 +315,23 @@ class Pipeline:
             metrics.queued.set(self._feed.waiting)
         began = time.perf_counter()
         try:
-            recorded = await self._ledger.record(batch)
+            recorded = await self._ledger.record(batch, is_whole=is_whole)
         except LedgerUnavailable:
             if metrics is not None:
                 metrics.not_committed()
             raise
         if metrics is not None:
             metrics.committed(time.perf_counter() - began)
-        self.take(recorded)
+            for _ in metrics.counting(recorded):
+                await asyncio.sleep(0)  # others may go between: there may be thousands of tasks
+        self.take(recorded, is_counted=True)
         return recorded
 
-    def take(self, recorded: Recorded) -> None:
+    def take(self, recorded: Recorded, *, is_counted: bool = False) -> None:
         """Count what was recorded, and have its letters sent. Of the pipeline's own thread."""
         if self._metrics is not None:
-            self._metrics.recorded(recorded)
+            if not is_counted:
+                self._metrics.recorded(recorded)
             if self.attachment is not None:
                 self._metrics.lost_so_far("intake", self.attachment.lost)
             if self._spool is not None:
@@ -540,7 +547,7 @@ class Pipeline:
         For programs that ask people in their own way, and for tests: no rule of who may is asked. Raises `ConfigError` for a question
         that is not known and for a word that is no answer to it.
         """
-        from spanpost.controlling import decide
+        from spanpost.deciding import decide
 
         async def work() -> Verdict:
             verdict = await decide(self.ledger, approval, decision, by=by, comment=comment, tenant=self.settings.intake.tenant)

@@ -66,6 +66,11 @@ class Row(NamedTuple):
 Priced = Callable[[int, datetime], Row | None]
 
 
+def _not_looked_up(tokens: int, at: datetime) -> Row | None:
+    """Stand for a model that was not looked up yet: where it is found there may be no price."""
+    return None
+
+
 class Prices:
     """The prices that one process goes by. It belongs to the worker's thread; `load` alone may be called from another."""
 
@@ -128,14 +133,14 @@ class Prices:
         if usage.input is None or usage.output is None:
             return None  # without its tokens no model has a price
         key = (provider, model)
-        if key not in self._memo:
+        priced = self._memo.get(key, _not_looked_up)
+        if priced is _not_looked_up:
             self.load()
             if not self.is_ready:
                 return None  # another thread loads them: what is told is worth more than what it cost
             if len(self._memo) >= _MEMO:
                 self._memo.clear()
-            self._memo[key] = self._find(provider, model)
-        priced = self._memo[key]
+            priced = self._memo[key] = self._find(provider, model)
         row = priced(usage.input, _moment(at_ns)) if priced is not None else None
         cost = row.cost(usage) if row is not None else None
         if row is None:

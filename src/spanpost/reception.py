@@ -26,6 +26,7 @@ from spanpost.settings.desk import AppSettings, DeskSettings, FurtherAppSettings
 from spanpost.tongues import Tongue, tongue
 
 if TYPE_CHECKING:
+    from spanpost.desk.acts import Reads
     from spanpost.desk.slack.app import SlackApp
     from spanpost.desk.slack.check import Seen
     from spanpost.desk.slack.http import SlackHttp
@@ -151,6 +152,16 @@ def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Tongu
     return speaks
 
 
+def reading(settings: Settings) -> Reads:
+    """Return what shows a question as it may be read in Slack."""
+    from spanpost.sinks.slack import manner_of
+    from spanpost.sinks.slack.manner import Manner
+    from spanpost.sinks.slack.questions import reader
+
+    slack = slack_of(settings)
+    return reader(manner_of(slack), routes_of(settings)) if slack is not None else reader(Manner(), Routes())
+
+
 def _secrets(app: AppSettings) -> tuple[str, ...]:
     return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
 
@@ -224,6 +235,7 @@ class Reception:
             launches=launches_of(settings),
             watch=self._watch,
             speaks=speaking(settings),
+            reads=reading(settings),
         )
         if me is not None:
             return Installation(desk, web, token, me=me)
@@ -288,12 +300,13 @@ class Reception:
             (one.token, one.app_token) for one in known
         ]:
             raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
-        rules, launches, speaks = rules_of(room), launches_of(settings), speaking(settings)
+        rules, launches, speaks, reads = rules_of(room), launches_of(settings), speaking(settings), reading(settings)
         for (app, _, _), one in zip(apps, known, strict=True):
             one.secrets = _secrets(app)
             one.desk.rules = rules
             one.desk.launches = launches
             one.desk.speaks = speaks
+            one.desk.reads = reads
         self._settings = settings
         if self.app.everywhere is not None:
             self.app.everywhere.secrets = _secrets(room)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import SplitResult, urlsplit
+
+from spanpost.hosts import is_loopback
 
 
 def http_url(value: str, *, is_bare: bool = False, is_secure: bool = False) -> str:
@@ -33,11 +34,3 @@ def split(url: str) -> SplitResult:
     except ValueError:
         raise ValueError("is not a URL") from None
     return parts
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is of this machine alone. A name is believed to be when it is ``localhost``."""
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return host.lower() in ("localhost", "localhost.localdomain")

@@ -73,7 +73,8 @@ class Gateway:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**kept, "PYTHONPATH": str(ROOT / "src"), "HOME": str(home), "DATABASE_URL": dsn, **environment},
+            env={**kept, "PYTHONPATH": str(ROOT / "src"), "HOME": str(home), "DATABASE_URL": dsn}
+            | {"SPANPOST_DATABASE__DATA_DIR": str(home / "data"), **environment},
         )
         threading.Thread(target=self._listen, daemon=True).start()
 

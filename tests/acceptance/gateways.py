@@ -34,6 +34,7 @@ class Gateway:
             "PYTHONPATH": str(ROOT / "src"),
             "DATABASE_URL": dsn,
             "SPANPOST_METRICS__PORT": "0",
+            "SPANPOST_DATABASE__DATA_DIR": str(directory / "data"),
         }
         self._directory = directory
         for left in reversed(range(5)):

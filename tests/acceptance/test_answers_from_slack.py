@@ -194,6 +194,43 @@ async def test_options_comments_cancel_and_the_menu(dsn: str, tmp_path: Path) ->
         assert [act[:2] for act in await on.acts()] == [("choose", "done"), ("deny", "done"), ("mute", "done"), ("cancel", "done")]
 
 
+async def test_a_long_question_is_read_whole_and_then_decided(dsn: str, tmp_path: Path) -> None:
+    """A forged Approve of a long question opens it whole; asked anew meanwhile the dialogue is void; read and sent off it counts."""
+    async with street(dsn, tmp_path) as on:
+        plan = "\n".join(f"{n}. drain host-{n}" for n in range(200)) + "\nand DROP-ALL-DATABASES"
+        agent, news = await on.told("Roll it out?", detail=plan)
+        ((key,),) = await on.rows("SELECT key::text FROM approvals")
+        for message in (news, await on.root()):
+            await on.slack.press(message, "spanpost:approve", key)
+            assert "DROP-ALL-DATABASES" in str(await on.slack.dialogue())
+        assert await on.acts() == []
+        agent.ask("Roll it out now?", detail=plan)
+        await until(lambda: on.rows("SELECT 1 FROM approvals WHERE state = 'void'"), lambda rows: len(rows) == 1)
+        chosen = {"selected_option": {"value": "approve"}}
+        await on.slack.send_dialogue(choice={"choice": chosen}, comment={"text": {"value": ""}})
+        assert [act[:2] for act in await on.acts()] == [("approve", "void")]
+        assert "other words" in str(await on.slack.dialogue())
+        await on.press(await on.asks("Roll it out now?"), "Read it whole and decide")
+        assert "host-199" in str(await on.slack.dialogue())
+        await on.slack.send_dialogue(choice={"choice": chosen}, comment={"text": {"value": "slowly"}})
+        assert ("decided", "approve", "alice", "slowly") in await on.decided()
+
+
+async def test_what_is_hidden_is_denied(dsn: str, tmp_path: Path) -> None:
+    """A question that dresses a part up as a secret has no Approve, and a forged one decides nothing."""
+    async with street(dsn, tmp_path) as on:
+        key = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
+        _, news = await on.told("Rotate the key?", detail=key)
+        ((row,),) = await on.rows("SELECT key::text FROM approvals")
+        await on.shows("Part of this question is hidden")
+        await on.slack.press(news, "spanpost:approve", row)
+        assert "Part of this question is hidden" in str(await on.slack.dialogue())
+        await on.slack.send_dialogue(
+            choice={"choice": {"selected_option": {"value": "approve"}}}, comment={"text": {"value": "no"}}
+        )
+        assert [row[:3] for row in await on.decided()] == [("decided", "deny", "alice")]
+
+
 async def test_asked_in_other_words_old_buttons_are_void(dsn: str, tmp_path: Path) -> None:
     """A press on the old wording's button decides nothing and says so."""
     async with street(dsn, tmp_path) as on:

@@ -126,7 +126,7 @@ def test_a_decision_made_anywhere_reaches_the_agent(house: House, agent: Callabl
     """An agent that waits at the gateway goes on when another process records a decision."""
     waiting = agent("Deploy?", id="anywhere")
     verdict = house.decide(house.asked("anywhere").key)
-    assert waiting.result(30) == Decision(id="anywhere", decision="approve", by="alice")
+    assert waiting.result(30) == Decision(id="anywhere", decision="approve", by="alice", source="slack")
     assert verdict.result is Result.DONE
     assert house.effects("anywhere") == (1, 1)
 
@@ -196,7 +196,7 @@ def test_an_agent_killed_while_it_waits_finds_the_decision(house: House) -> None
     first.wait()
     house.decide(key)
     second = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert second.stdout.strip() == str(Decision(id="restart", decision="approve", by="alice"))
+    assert second.stdout.strip() == str(Decision(id="restart", decision="approve", by="alice", source="slack"))
     assert house.effects("restart") == (1, 1)
 
 
@@ -306,7 +306,7 @@ def decide(house: House, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `spanpost decide` on the house's database."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
     environment = kept | {"PYTHONPATH": str(ROOT / "src"), "DATABASE_URL": house.dsn}
-    command = [sys.executable, "-c", "from spanpost.cli import main; main()", "decide", *words]
+    command = [sys.executable, "-c", "from spanpost.cli import main; main()", "decide", "--yes", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -319,7 +319,7 @@ def test_the_command_line_answers_an_agent(house: House, agent: Callable[..., Fu
     assert decide(house, "cli", "blue", "--as", " ").returncode == 2
     done = decide(house, "cli", "green", "--as", "carol", "--comment", "it is spring")
     assert (done.returncode, done.stdout) == (0, "green: the agent is told\n"), done.stderr
-    assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring")
+    assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
     second = decide(house, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")
     unknown = decide(house, "nothing", "approve", "--as", "carol")
@@ -370,7 +370,8 @@ def test_what_may_be_spent_is_told_through_the_gateway(house: House, spent: None
 def test_what_is_no_question_about_budgets_is_refused(house: House, body: bytes, token: str, status: int, said: str) -> None:
     """Whatever is sent is answered with what is wrong with it."""
     url = f"{house.gateway.url}/control/v1/budget"
-    request = urllib.request.Request(url, data=body, headers={"authorization": f"Bearer {token}"}, method="POST")
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")
     try:
         with urllib.request.urlopen(request) as answer:
             found, told = answer.status, json.load(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -14,10 +15,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import asyncpg
 import pytest
 
-from spanpost.settings import variable_names
+from spanpost.domain.errors import SpanpostError
+from spanpost.http_guard import Passed, Request
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.settings import load, variable_names
+from spanpost.settings.guards import gateway_guard
+from spanpost.testing.observed import a_run
+from spanpost.testing.postgres import throwaway_postgres, with_database
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -82,6 +91,156 @@ def test_the_compose_file_mounts_what_is_there() -> None:
     assert {name for service in services.values() for name in service.get("depends_on", ())} <= set(services)
 
 
+def test_the_compose_file_has_no_password_of_its_own() -> None:
+    """Whatever it takes from the environment must be set, passwords are taken from nowhere else, and none is Grafana's own."""
+    for path in (DEPLOY / "compose").iterdir():
+        text = re.sub(r"^#.*$", "", path.read_text(), flags=re.MULTILINE)
+        for variable, rest in re.findall(r"\$\{(\w+)([^}]*)\}", text):
+            assert rest.startswith(":?"), f"{path.name}: {variable}"
+    [compose] = documents(DEPLOY / "compose" / "compose.yaml")
+    said = [
+        (name, value)
+        for service in compose["services"].values()
+        for name, value in service.get("environment", {}).items()
+        if name.endswith("PASSWORD") or "://" in str(value)
+    ]
+    assert said
+    assert [name for name, value in said if not re.search(r"\$\{\w+:\?", value)] == []
+    assert "GF_SECURITY_ADMIN_PASSWORD" in compose["services"]["grafana"]["environment"]
+
+
+def test_the_compose_file_runs_nothing_as_root_for_long() -> None:
+    """Images have a version, and none of them is told to be root but the one that gives a directory away, without a network."""
+    [compose] = documents(DEPLOY / "compose" / "compose.yaml")
+    images = [service["image"] for service in compose["services"].values() if "image" in service]
+    assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+", image)] == []
+    roots = {name: service for name, service in compose["services"].items() if str(service.get("user", "")).startswith("0")}
+    assert list(roots) == ["queue-owner"]
+    assert roots["queue-owner"]["network_mode"] == "none"
+    for name in ("spanpost", "upgrade", "grant", "collector", "queue-owner"):
+        assert compose["services"][name]["cap_drop"] == ["ALL"]
+
+
+@pytest.fixture
+def bare_server(needs: Callable[[str], str]) -> Iterator[str]:
+    """Superuser's DSN of a server without any roles or databases of ours."""
+
+    async def empty(dsn: str) -> None:
+        connection = await asyncpg.connect(dsn)
+        for statement in ("DATABASE spanpost", "ROLE spanpost", "ROLE spanpost_reader"):
+            await connection.execute(f"DROP {statement}")
+        await connection.close()
+
+    with throwaway_postgres(pg_bin=Path(needs("postgres"))) as dsn:
+        asyncio.run(empty(with_database(dsn, "postgres")))
+        yield dsn
+
+
+@pytest.mark.needs("postgres", "psql")
+def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], str], tmp_path: Path) -> None:
+    """With the roles that its script makes the schema is upgraded by the owner, a gateway records as the writer, and Grafana's role reads
+    what the dashboards read and may change nothing."""
+    [compose] = documents(DEPLOY / "compose" / "compose.yaml")
+    [datasource] = [one for one in documents(DEPLOY / "compose" / "grafana-datasources.yaml")[0]["datasources"] if "user" in one]
+    passwords = {f"{of}_PASSWORD": f"it's {of}" for of in ("OWNER", "WRITER", "READER")}
+    asked = urlsplit(bare_server)
+    environment = {
+        "PATH": f"{Path(needs('psql')).parent}:{os.environ['PATH']}", "PGHOST": parse_qs(asked.query)["host"][0],
+        "PGPASSWORD": unquote(asked.password or ""), "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
+    }  # fmt: skip
+    done = subprocess.run(
+        [DEPLOY / "compose" / "roles.sh"], env=environment | passwords, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+    def address(role: str, password: str) -> str:
+        return f"postgresql://{role}:{quote(password)}@/spanpost?{asked.query}"
+
+    def spanpost(*words: str, url: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "spanpost", *words]
+        given = {name: value for name, value in os.environ.items() if not name.startswith("SPANPOST_")} | {"DATABASE_URL": url}
+        return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
+
+    owner = address("spanpost", passwords["OWNER_PASSWORD"])
+    for service in ("upgrade", "grant"):
+        done = spanpost(*compose["services"][service]["command"], url=owner)
+        assert done.returncode == 0, done.stderr
+    writer = re.match(r"postgresql://(\w+):", compose["services"]["spanpost"]["environment"]["DATABASE_URL"])
+    assert writer is not None
+    writing, reading = address(writer[1], passwords["WRITER_PASSWORD"]), address(datasource["user"], passwords["READER_PASSWORD"])
+    for url in (writing, reading):
+        assert spanpost("db", "query", "SELECT * FROM agent_tasks", url=url).returncode == 0
+    assert spanpost("deliveries", "list", url=writing).returncode == 0
+    assert asyncio.run(write_to(writing)) == ""
+    assert "permission denied" in asyncio.run(write_to(reading))
+
+
+async def write_to(dsn: str) -> str:
+    """Record as that role; return why not, empty where it is done."""
+    ledger = PostgresLedger(dsn)
+    try:
+        await ledger.open()
+        await ledger.record(a_run("composed"))
+    except SpanpostError as error:
+        return str(error)
+    finally:
+        await ledger.close()
+    return ""
+
+
+def passes(
+    variables: dict[str, str], url: str, monkeypatch: pytest.MonkeyPatch, method: str = "GET", peer: str = "10.1.0.9"
+) -> bool:
+    """Tell whether a gateway with these variables takes a request that a program sends to an address."""
+    parts = urlsplit(url)
+    with monkeypatch.context() as patch:
+        for name, value in variables.items():
+            if name.startswith("SPANPOST_"):
+                patch.setenv(name, value)
+        settings = load(gateway={})
+    assert settings.gateway is not None
+    headers = {"host": [parts.netloc], "content-type": ["application/json"]}
+    asked = Request(method=method, path=parts.path, target=parts.path, peer=peer, headers=headers)
+    return isinstance(gateway_guard(settings, settings.gateway).judge(asked), Passed)
+
+
+def test_the_guard_lets_in_who_a_deployment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes, scrapes, Collectors and Alertmanager reach a gateway by the hosts of each deployment, and a page of elsewhere reaches none."""
+    _, deployment, *_ = documents(DEPLOY / "kubernetes" / "spanpost.yaml")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    pod = {one["name"]: one["value"] for one in container["env"]}
+    probes = {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    [compose] = documents(DEPLOY / "compose" / "compose.yaml")
+    service = compose["services"]["spanpost"]["environment"]
+    [prometheus] = documents(DEPLOY / "compose" / "prometheus.yml")
+    targets = [one for job in prometheus["scrape_configs"] for each in job["static_configs"] for one in each["targets"]]
+    [alertmanager] = documents(ROOT / "grafana" / "alertmanager" / "alertmanager.yml")
+    webhooks = [one["url"] for receiver in alertmanager["receivers"] for one in receiver.get("webhook_configs", ())]
+    [health] = re.findall(r"http://[^'\s]+", (DEPLOY / "container" / "Containerfile").read_text())
+    [asked] = re.findall(r"HEALTH_URL:-([^}]+)", (DEPLOY / "deploy").read_text())
+    assert (probes, targets, webhooks) == (
+        {"/health/live", "/health/ready"},
+        ["spanpost:4318"],
+        ["http://spanpost:4318/alerts/alertmanager"],
+    )
+    for path in probes:
+        assert passes(pod, f"http://10.1.2.3:4318{path}", monkeypatch)
+        assert passes(pod, f"http://[fd00::3]:4318{path}", monkeypatch)
+    assert passes(pod, "http://10.1.2.3:4318/metrics", monkeypatch)
+    for name in ("spanpost", "spanpost.spanpost", "spanpost.spanpost.svc", "spanpost.spanpost.svc.cluster.local", "10.1.2.3"):
+        for path in ("/v1/traces", "/control/v1/budget", "/alerts/alertmanager"):
+            assert passes(pod, f"http://{name}:4318{path}", monkeypatch, "POST"), name
+    for target in targets:
+        assert passes(service, f"http://{target}/metrics", monkeypatch)
+    for url in webhooks:
+        assert passes(service, url, monkeypatch, "POST")
+    for variables in (pod, service, {}):
+        assert passes(variables, health, monkeypatch, peer="127.0.0.1")
+        assert passes(variables, asked, monkeypatch, peer="127.0.0.1")
+        assert not passes(variables, "http://evil.example:4318/v1/traces", monkeypatch, "POST")
+        assert not passes(variables, "http://evil.example:4318/metrics", monkeypatch)
+
+
 def test_the_image_copies_what_is_there() -> None:
     """What the container file copies from the checkout exists, and pip is asked for extras that there are."""
     import tomllib
@@ -101,6 +260,40 @@ def test_systemd_takes_the_unit(needs: Callable[[str], str], tmp_path: Path) -> 
     unit.write_text((DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable))
     said = subprocess.run([needs("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_the_unit_is_confined(needs: Callable[[str], str], tmp_path: Path) -> None:
+    """systemd finds little that the unit leaves open: below 2 of 10, where an ordinary service has 9."""
+    unit = tmp_path / "spanpost.service"
+    unit.write_text((DEPLOY / "systemd" / "spanpost.service").read_text().replace("/opt/spanpost/bin/spanpost", sys.executable))
+    command = [needs("systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=20", unit]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr
+
+
+#: Has the kernel refuse memory that is written and executed, as MemoryDenyWriteExecute does, and runs a gateway on the embedded database.
+CONFINED = """
+import ctypes, sys, urllib.request
+from pathlib import Path
+if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0):
+    sys.exit(77)
+from spanpost.gateway import Gateway
+from spanpost.settings import load
+gateway = Gateway(load(database={"embedded": True, "data_dir": Path(sys.argv[1])}, gateway={"http_port": 0, "grpc_port": 0}))
+gateway.start()
+print(urllib.request.urlopen(gateway.http_url + "/health/ready", timeout=20).read().decode())
+gateway.stop()
+"""
+
+
+@pytest.mark.slow
+def test_it_runs_without_memory_to_write_and_execute(open_dir: Callable[[], Path]) -> None:
+    """Gateway, gRPC and the embedded database do without memory that is written and executed."""
+    command = [sys.executable, "-c", CONFINED, str(open_dir() / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode == 77:
+        pytest.skip("the kernel knows no PR_SET_MDWE")
+    assert (done.returncode, "ready" in done.stdout) == (0, True), done.stderr
 
 
 #: Plays systemctl: starts the program of the unit in the environment that the unit names, and stops it by pid.

@@ -18,10 +18,12 @@ import asyncpg
 import pytest
 
 from spanpost.gateway import Gateway
+from spanpost.ledger.embedded_roles import READER
 from spanpost.settings import load
+from spanpost.testing.postgres import as_role
 from tests.acceptance.day import Day
 from tests.acceptance.prometheus import Prometheus, lines_of, run_prometheus
-from tests.conftest import ROOT, fresh_database
+from tests.conftest import ROOT, WRITER, fresh_database
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -38,12 +40,18 @@ class Observed:
 
     prometheus: Prometheus
     dsn: str
+    #: As Grafana's role reads it.
+    reading: str
     began: float
     ended: float
 
-    def sql(self, statement: str, *given: Any) -> list[Any]:
+    def hurry(self) -> None:
+        """Have what waits for a time be due now."""
+        self.sql("UPDATE timers SET at = now() WHERE at > now()", dsn=self.dsn)
+
+    def sql(self, statement: str, *given: Any, dsn: str = "") -> list[Any]:
         async def ask() -> list[Any]:
-            connection = await asyncpg.connect(self.dsn)
+            connection = await asyncpg.connect(dsn or self.reading)
             try:
                 return list(await connection.fetch(statement, *given))
             finally:
@@ -60,9 +68,12 @@ def day(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Obser
 
 @contextmanager
 def observed(directory: Path, dsn: str) -> Iterator[Observed]:
-    """A day of some 100 tasks through a gateway, its metrics as of each half hour, then scraped live. Takes about 30 s."""
+    """A day of some 100 tasks through a gateway, its metrics as of each half hour, then scraped live. Takes about 30 s.
+
+    The gateway has a writer's rights in the database, and who asks has Grafana's.
+    """
     settings = load(
-        database={"url": dsn}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
+        database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
         slack={"preview_file": str(directory / "slack.jsonl")}, news={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
         spend={"budgets": [
@@ -94,7 +105,7 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
             metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
             past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
         with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
-            yield Observed(prometheus, dsn, began, time.time())
+            yield Observed(prometheus, dsn, as_role(dsn, READER), began, time.time())
     finally:
         gateway.stop()
 
@@ -156,7 +167,7 @@ def test_every_panel_shows_something(day: Observed, panel: dict[str, Any], targe
 
 def test_the_figures_are_those_of_the_audit(day: Observed) -> None:
     """Tokens, cost, calls and ends that Prometheus scraped are what the tables come to, once all calls have settled."""
-    day.sql("UPDATE timers SET at = now() WHERE at > now()")
+    day.hurry()
     for kind, column in (("input", "input_tokens"), ("output", "output_tokens"), ("cache_read", "cache_read_tokens")):
         ((expected,),) = day.sql(f"SELECT sum({column})::float8 FROM agent_tasks")
         assert expected > 0
@@ -187,7 +198,7 @@ def test_panels_show_what_the_spans_say(day: Observed) -> None:
 
     Nothing here asks what spanpost made of them: the sums are over the attributes of the spans, as they were sent.
     """
-    day.sql("UPDATE timers SET at = now() WHERE at > now()")
+    day.hurry()
     prices = {"gpt-4o": (2, 8), "gpt-4o-mini": (0.5, 2)}
     said = day.sql(
         "SELECT e.attributes->>'gen_ai.request.model' AS model, e.resource->>'service.name' AS agent, e.resource->>'agent.team' AS team,"

@@ -14,6 +14,7 @@ import pytest
 from tests.acceptance.gateway_process import Gateway, query
 from tests.acceptance.test_gateway import Stream, body
 from tests.conftest import find, fresh_database, made_server
+from tests.fold.hostile_traces import SHAPES, body_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(300)]
 
@@ -89,3 +90,22 @@ def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
         assert [gateway.post(body(n * 10, 10)) for n in range(5)] == [200] * 5
     assert gateway.recorded == list(range(50))
     assert gateway.end() == 0
+
+
+def test_a_poison_is_answered_and_does_not_come_back(tmp_path: Path) -> None:
+    """A trace that takes too long is 200 with all of it rejected, another is recorded, and after a kill neither is asked for again."""
+    budgets = "[database]\nbatch_budget = 0.05\ntrace_budget = 0.1\n"
+    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+        gateway = Gateway(dsn, tmp_path, budgets).ready()
+        try:
+            assert gateway.post(body_of(SHAPES["circle, as many agents"](2000))) == 200
+            assert gateway.post(body(0, 10)) == 200
+            assert gateway.recorded == list(range(10))
+            gateway.hear("over_budget|kept in dead_letters")
+            gateway.kill()
+            gateway = Gateway(dsn, tmp_path, budgets).ready()
+            assert gateway.post(body(10, 10)) == 200
+            assert gateway.recorded == list(range(20))
+            assert query(dsn, "SELECT reason, count(*), max(attempts) FROM dead_letters GROUP BY 1") == [("over_budget", 2000, 1)]
+        finally:
+            gateway.kill()

@@ -193,7 +193,7 @@ async def test_a_request_starts_an_agent(dsn: str, tmp_path: Path) -> None:
     hooks = """
 [hooks.providers.github]
 scheme = "github"
-secret = "hush"
+secret = "hush, hush, hush"
 
 [[hooks.providers.github.does]]
 when = {action = "labeled"}
@@ -209,7 +209,7 @@ text = "After {name}"
     (tmp_path / "spanpost.toml").write_text("[launchers]\nmax_depth = 2\n" + shop.launcher(f"http://127.0.0.1:{port}") + hooks)
     with run_gateway(dsn, tmp_path, http=port) as gateway:
         body = json.dumps({"action": "labeled", "issue": {"title": "the till"}, "at": time.time()}).encode()
-        signature = "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+        signature = "sha256=" + hmac.new(b"hush, hush, hush", body, hashlib.sha256).hexdigest()
         headers = {"content-type": "application/json", "x-hub-signature-256": signature}
         url = f"http://127.0.0.1:{port}/hooks/github"
         assert request(url, body, **headers)[0] == 202

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -19,10 +20,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import spanpost
 from spanpost.agent import agent_task
+from spanpost.agent.adapters.scope import ask, refused
 from spanpost.agent.control import (
     ApprovalTimeout,
     Control,
     ControlUnavailable,
+    Decision,
+    QuestionTooLong,
     approval,
     approval_sync,
     cancelled,
@@ -143,7 +147,7 @@ async def test_a_wait_that_is_cut_leaves_the_question_open(desk: Desk, tracer: T
     with pytest.raises(ApprovalTimeout, match="nobody decided within"):
         await approval("Deploy?", id="release-1", timeout=0.05)
     asking = asyncio.create_task(approval("Deploy?", id="release-1"))
-    [row] = await asyncio.to_thread(desk.asked)
+    row = (await asyncio.to_thread(desk.asked))[0]
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
@@ -328,3 +332,42 @@ async def test_what_makes_no_sense_is_refused_at_once(desk: Desk, wrong: dict[st
         await approval(**({"question": "Deploy?"} | wrong))
     with pytest.raises(TypeError):
         await approval("Deploy?", options="yes")
+
+
+async def test_what_people_could_not_be_shown_whole_is_not_asked(desk: Desk, tracer: Tracer) -> None:
+    """A question that is too long raises at once, says how long it may be, and is asked of nobody; an adapter's call is denied with that."""
+    for words in (
+        {"question": "x" * 8193},
+        {"question": "Deploy?", "detail": "y" * 8193},
+        {"question": "Deploy?", "risk": "z" * 513},
+    ):
+        with pytest.raises(QuestionTooLong, match=r"\d+ characters, and people can be shown (8192|512); shorten it"):
+            await approval(**words)
+    decision = await ask("Run write_file?", id="trip/1", detail="y" * 9000)
+    assert (decision.denied, decision.approved, "shorten it" in refused(decision)) == (True, False, True)
+    assert desk.tasks() == []
+
+
+async def test_an_agent_is_told_why_nobody_can_approve(desk: Desk, tracer: Tracer, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a part of the question is hidden from people the agent's log says so, once, and a refusal still reaches it."""
+    loop, is_said = asyncio.get_running_loop(), asyncio.Event()
+    says = logging.Filter()
+    says.filter = lambda record: loop.call_soon_threadsafe(is_said.set) is not None  # type: ignore[method-assign]
+    with caplog.at_level("WARNING", "spanpost.control"), caplog.filtering(says):
+        async with agent_task("release", tracer=tracer):
+            asking = asyncio.create_task(approval("Deploy?", detail="with password=hunter2hunter2", id="hidden"))
+            [row] = await asyncio.to_thread(desk.asked)
+            await asyncio.wait_for(is_said.wait(), 20)
+            assert desk.do(Verb.APPROVE, row.key).result is Result.HIDDEN
+            assert desk.do(Verb.DENY, row.key).result is Result.DONE
+            assert (await asking).denied
+            assert (await approval("Deploy?", detail="with password=hunter2hunter2", id="hidden")).source == "api"
+    [told] = caplog.messages
+    assert "the question hidden: the question cannot be approved, only denied" in told
+
+
+def test_a_decision_without_a_source_is_no_approval() -> None:
+    """Only what a person did through spanpost is a yes, whatever a decision says."""
+    assert not Decision(id="a", decision="approve", by="the CEO").approved
+    assert not Decision(id="a", decision="approve", source="spanpost", expired=True).approved
+    assert Decision(id="a", decision="approve", source="slack").approved

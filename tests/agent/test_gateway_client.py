@@ -37,17 +37,17 @@ async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatc
     """A gateway elsewhere is asked by way of the proxy, with the proxy's credentials; hosts in NO_PROXY and this machine are not."""
     async with HttpReceiver([Answer(body=KNOWN)]) as proxy, HttpReceiver([Answer(body=KNOWN)]) as here:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:pass%40word@"))
-        told = await Gateway("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval("a b", "", 0.0)
+        told = await Gateway("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval("a b", "", 1, 0.0)
         assert told == {"state": "decided", "decision": "approve"}
         [asked] = proxy.posted
         assert asked.path.startswith("http://gateway.test:4318/base/control/v1/approvals/a%20b?")
         assert (asked.headers["host"], asked.headers["authorization"]) == ("gateway.test:4318", "Bearer t")
         assert asked.headers["proxy-authorization"] == "Basic bWU6cGFzc0B3b3Jk"
-        assert await Gateway(here.url).approval("a", "", 0.0) == told
+        assert await Gateway(here.url).approval("a", "", 1, 0.0) == told
         assert "proxy-authorization" not in here.posted[0].headers
         monkeypatch.setenv("NO_PROXY", "gateway.test")
         with pytest.raises(Unreachable):
-            await Gateway("http://gateway.test:1").approval("a", "", 0.0)
+            await Gateway("http://gateway.test:1").approval("a", "", 1, 0.0)
         assert len(proxy.posted) == 1
 
 
@@ -84,12 +84,12 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
         async with serving(tunnel) as proxy:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
             known = Gateway("https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem"))
-            assert (await known.approval("a", "", 0.0) or {})["decision"] == "approve"
+            assert (await known.approval("a", "", 1, 0.0) or {})["decision"] == "approve"
             assert heard[0].startswith(b"CONNECT gateway.test:443 HTTP/1.1\r\n")
             assert [b"spt_x" in part for part in heard].count(True) == 1
             assert any(part.startswith(b"GET /control/v1/approvals/a") and b"spt_x" in part for part in heard)
             with pytest.raises(ControlUnavailable, match="not trusted"):
-                await Gateway("https://gateway.test").approval("a", "", 0.0)
+                await Gateway("https://gateway.test").approval("a", "", 1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_a_proxy_that_lets_nothing_through(
     async with HttpReceiver([Answer(status=status)]) as receiver:
         monkeypatch.setenv("HTTP_PROXY", proxy or receiver.url.replace("//", "//me:secret@"))
         with pytest.raises(kind, match=said) as raised:
-            await Gateway("http://gateway.test").approval("a", "", 0.0)
+            await Gateway("http://gateway.test").approval("a", "", 1, 0.0)
     assert "secret" not in str(raised.value)
 
 
@@ -157,7 +157,7 @@ async def test_an_answer_that_ends_with_its_connection_is_read_whole() -> None:
         writer.close()
 
     async with serving(gateway) as port:
-        assert await Gateway(f"http://127.0.0.1:{port}").approval("a", "", 0.0) == {"state": "open"}
+        assert await Gateway(f"http://127.0.0.1:{port}").approval("a", "", 1, 0.0) == {"state": "open"}
 
 
 async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
@@ -165,4 +165,4 @@ async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
     for name in ("none.pem", "missing.pem"):
         with pytest.raises(ControlUnavailable, match=f"{name}: .*name a PEM file"):
-            await Gateway("https://gateway.test", certificate=str(tmp_path / name)).approval("a", "", 0.0)
+            await Gateway("https://gateway.test", certificate=str(tmp_path / name)).approval("a", "", 1, 0.0)

@@ -123,7 +123,7 @@ class Hall:
                     tenant=task.tenant,
                     task_uid=task.uid,
                     approval_id=approval.id,
-                    digest="d",
+                    mark="m",
                     state=State.OPEN,
                     requested_at=AT,
                 )

@@ -23,9 +23,9 @@ class Hall:
     def __init__(self) -> None:
         self.looked: list[str] = []
 
-    async def question(self, tenant: str, approval_id: str, mark: str) -> ApprovalRow | None:
+    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
         self.looked.append(tenant)
-        return None
+        return None, ""
 
     async def refer(self, tenant: str, ref: str) -> Task | None:
         self.looked.append(tenant)
@@ -60,7 +60,7 @@ class Poll:
         self.app = ControlHttp(Answers(self.hall), Doorkeeper(), most=most)
 
     async def __call__(
-        self, path: bytes, *headers: tuple[bytes, bytes], query: bytes = b"", method: str = "GET"
+        self, path: bytes, *headers: tuple[bytes, bytes], query: bytes = b"", method: str = "GET", address: str = ""
     ) -> tuple[int, dict[str, Any]]:
         sent: list[Any] = []
 
@@ -71,13 +71,15 @@ class Poll:
             sent.append(message)
 
         scope = {
-            "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers)
+            "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
+            "client": (address, 1) if address else None,
         }  # fmt: skip
         await self.app(scope, receive, send)
         return sent[0]["status"], json.loads(sent[1]["body"] or b"{}")
 
-    async def wait(self, tenant: str) -> tuple[int, dict[str, Any]]:
-        return await self(b"/control/v1/approvals/a", (b"authorization", f"Bearer {tenant}-x".encode()), query=b"wait=40")
+    async def wait(self, tenant: str, address: str = "") -> tuple[int, dict[str, Any]]:
+        authorization = (b"authorization", f"Bearer {tenant}-x".encode())
+        return await self(b"/control/v1/approvals/a", authorization, query=b"wait=40", address=address)
 
     async def looks(self, count: int) -> None:
         while len(self.hall.looked) < count:  # noqa: ASYNC110
@@ -116,6 +118,21 @@ async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
     poll.app.end()
     assert {status for status, _ in await asyncio.gather(*many[2:], *others)} == {404}
     assert (await poll(b"/control/v1/approvals/a", (b"authorization", b"Bearer a-x")))[0] == 404
+
+
+async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() -> None:
+    """Where one machine of a tenant has all places, an agent on another machine of it waits, and the longest
+    of the many is answered."""
+    poll = Poll()
+    many = [asyncio.create_task(poll.wait("a", "192.0.2.1")) for _ in range(4)]
+    await poll.looks(4)
+    assert (await poll.wait("a", "192.0.2.1"))[0] == 503
+    other = asyncio.create_task(poll.wait("a", "192.0.2.2"))
+    assert (await many[0])[0] == 404
+    await poll.looks(6)
+    assert not any(each.done() for each in (*many[1:], other))
+    poll.app.end()
+    await asyncio.gather(*many[1:], other)
 
 
 @given(

@@ -275,7 +275,7 @@ async def test_twenty_at_once_are_one() -> None:
 
 def test_a_declared_scheme() -> None:
     """A scheme of one's own is a declaration; an old secret holds beside the new one."""
-    made = settings(other={"scheme": "github", "secret": "new", "old_secret": SECRET})
+    made = settings(other={"scheme": "github", "secret": "another that is new", "old_secret": SECRET})
     own = Hooks(made, HookHall(MemoryLedger(), lambda _: None)).providers["own"]
     signed = base64.b64encode(hmac.new(SECRET.encode(), b"1700000000:x", hashlib.sha256).digest()).decode()
     assert prove(own.scheme, {"x-sig": signed, "x-at": "1700000000"}, b"x", own.keys, NOW) == Proven(signature=signed)
@@ -326,11 +326,15 @@ def test_a_form_holds_the_json() -> None:
     [
         ({"secret": "x"}, "either scheme or signature"),
         ({"scheme": "standard", "secret": "canary!"}, "base64"),
-        ({"scheme": "github", "secret": "x", "does": [{"start": "fix", "task": "{a}"}]}, "one thing"),
-        ({"scheme": "github", "secret": "x", "does": [{"start": "fix", "text": "{a"}]}, "brace"),
-        ({"scheme": "github", "secret": "x", "does": [{"approval": "{a}"}]}, "together"),
-        ({"signature": {"signature_header": "x", "signed": "{body}{body}"}, "secret": "x"}, "body"),
-        ({"signature": {"signature_header": "x"}, "secret": "x"}, "timestamp"),
+        ({"scheme": "standard", "secret": "whsec_Y2FuYXJ5"}, "16 bytes at least"),
+        ({"scheme": "github", "secret": ""}, "16 bytes at least"),
+        ({"scheme": "github", "secret": "canary"}, "16 bytes at least"),
+        ({"scheme": "slack", "secret": SECRET, "old_secret": "canary"}, "old_secret: must have 16 bytes"),
+        ({"scheme": "github", "secret": SECRET, "does": [{"start": "fix", "task": "{a}"}]}, "one thing"),
+        ({"scheme": "github", "secret": SECRET, "does": [{"start": "fix", "text": "{a"}]}, "brace"),
+        ({"scheme": "github", "secret": SECRET, "does": [{"approval": "{a}"}]}, "together"),
+        ({"signature": {"signature_header": "x", "signed": "{body}{body}"}, "secret": SECRET}, "body"),
+        ({"signature": {"signature_header": "x"}, "secret": SECRET}, "timestamp"),
     ],
 )
 def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
@@ -342,6 +346,6 @@ def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
 
 def test_a_launcher_that_is_not_there_is_refused() -> None:
     """A declaration that starts what no launcher is named as is refused at the start."""
-    made = settings(wrong={"scheme": "github", "secret": "x", "does": [{"start": "none"}]})
+    made = settings(wrong={"scheme": "github", "secret": SECRET, "does": [{"start": "none"}]})
     with pytest.raises(ConfigError, match="no launcher 'none'"):
         Hooks(made, HookHall(MemoryLedger(), lambda _: None))

@@ -5,7 +5,7 @@ Histories are made of readings, not of attributes: the reader has tests of its o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
@@ -23,8 +23,8 @@ from spanpost.fold import walk
 from spanpost.fold.batch import Folded, Placed, Rules
 from spanpost.fold.lanes import talk_domain
 from spanpost.fold.read import NOTHING
-from spanpost.fold.records import domain_of, slot_key
-from spanpost.fold.work import Key, Missing, R
+from spanpost.fold.records import DEPTH, domain_of, slot_key
+from spanpost.fold.work import Key, R
 
 SECOND = 10**9
 BASE = 1_790_000_000 * SECOND
@@ -51,6 +51,9 @@ class Packed:
             doc = self.docs.get(key)
             self.open[key] = None if doc is None else msgspec.msgpack.decode(doc, type=kind)
         return self.open[key]  # type: ignore[return-value]
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """Everything is at hand."""
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.open[key] = record
@@ -131,47 +134,6 @@ class Twin:
         )
         rows = (msgspec.structs.replace(t, message_uid=None) for t in self.tasks.values())  # which message carries it may differ
         return sorted(rows, key=lambda t: str(t.uid)), told  # type: ignore[return-value]
-
-
-class Fetched(Packed):
-    """A `Work` that has only what was fetched, as a database's has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fetched: set[Key] = set()
-
-    def get(self, key: Key, kind: type[R]) -> R | None:
-        if key not in self.open and key not in self.fetched:
-            raise Missing(key)
-        return super().get(key, kind)
-
-    def commit(self) -> None:
-        super().commit()
-        self.fetched.clear()
-
-
-class Fetcher(Twin):
-    """A ledger that fetches what the fold asks for, and folds again, or goes on where it may."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.work: Fetched = Fetched()
-        self.went_on = 0
-
-    def _fold(self, fold: Callable[[], Folded]) -> Folded:
-        begun = fold
-        while True:
-            try:
-                return begun()
-            except Missing as missing:
-                self.work.fetched.update(missing.keys)
-                if missing.go_on is not None:
-                    begun = missing.go_on
-                    self.went_on += 1
-                else:
-                    self.work.open.clear()
-                    self.work.dirty.clear()
-                    begun = fold
 
 
 def history(random: Random, *, size: int = 14) -> list[Placed]:
@@ -349,6 +311,27 @@ def feed(batch: list[Placed], random: Random | None, twin: Twin | None = None) -
     for _ in range(3):
         twin.settle()
     return twin
+
+
+def deep(random: Random) -> list[Placed]:
+    """Return one trace deeper than what is followed: a chain, with branches, of boxes or of spans that are none; perhaps a circle."""
+    trace, n = random.randbytes(16), random.randint(2, 2 * DEPTH)
+    spans = [random.randbytes(8) for _ in range(n)]
+    parents = [spans[max(0, i - random.choice((1, 1, 1, 1, 2)))] if i else b"" for i in range(n)]
+    if random.random() < 0.5:  # a circle: of all of them, of two, or of something between
+        parents[random.choice((0, 0, random.randrange(n)))] = spans[random.choice((n - 1, random.randrange(n)))]
+    names = random.choice((("ann",), ("ann",), ("ann", "bob"), ("ann", "")))
+    roles = random.choice(((Role.AGENT,), (Role.AGENT, Role.TOOL), (Role.TOOL, Role.STEP, Role.LLM), (Role.AGENT, Role.LLM, Role.OTHER)))
+    out = []
+    for i, span in enumerate(spans):
+        role = random.choice(roles) if i or random.random() < 0.5 else Role.AGENT
+        named = {"agent_name": random.choice(names)} if role is Role.AGENT else {}
+        if role is Role.TOOL:
+            named = {"tool_name": random.choice("abc")}
+        used = {"usage": Usage(input=random.randrange(1, 9), output=1), "model": random.choice("mn")} if role is Role.LLM else {}
+        reading = Reading(role=role, **named, **used)  # type: ignore[arg-type]
+        out.append(_whole(trace, span, parents[i], BASE + i, BASE + 10 * n - i, reading))
+    return out
 
 
 def resumptions(random: Random) -> list[Placed]:

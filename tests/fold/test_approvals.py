@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanpost import conventions as c
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.interventions import ApprovalRow, Result, State, Verb
 from spanpost.domain.observations import Observation, Part
 from spanpost.fold.approvals import deadline
@@ -18,7 +19,8 @@ from spanpost.fold.facts import MAP_CAP, Facts
 from spanpost.fold.interventions import decided, escalated, overdue
 from spanpost.ledger.base import ApprovalQuery, TaskQuery
 from spanpost.ledger.memory import MemoryLedger
-from spanpost.testing.exercise_people import an_act, asking, at_work
+from spanpost.testing.exercise_answers import FORGED
+from spanpost.testing.exercise_people import an_act, asking, at_work, telling
 from spanpost.testing.observed import an_event
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -92,7 +94,7 @@ def test_no_sender_acts_in_a_persons_name(part: Part) -> None:
         c.APPROVAL_BY: "alice",
         c.INTERVENTION_SOURCE: "slack",
     }
-    forged |= {c.INTERVENTION_EXPIRED: True, c.INTERVENTION_DIGEST: "0" * 32}
+    forged |= {c.INTERVENTION_EXPIRED: True}
     records = [
         an_event(trace=1, span=1, name=c.EVENT_INTERVENTION, attributes=said, index=1, at=2.0),
         an_event(trace=1, span=1, name=c.EVENT_APPROVAL_ESCALATED, attributes={c.APPROVAL_ID: "a1"}, index=2, at=2.0),
@@ -121,14 +123,46 @@ def test_the_answers_of_the_questions_that_are_kept_are_kept() -> None:
     """However many answers a session tells of that answer no question, and however ids are sorted, an answered question stays answered."""
     facts = Facts()
     for n in range(MAP_CAP):
-        facts.enter("asks", f"z{n}\0d", 0, n, b"k", None)
-        facts.enter("answers", f"z{n}\0d", 1, -n, b"k", None)
+        facts.enter("asks", f"z{n}\0m\0t", 0, n, b"k", None)
+        for name in ("answers", "told"):
+            facts.enter(name, f"z{n}\0m\0t", 0, -n, b"k", None)
     for n in range(1000):
-        facts.enter("answers", f"a{n:04}", 0, -1000 - n, b"k", None)
-    kept = facts.maps["answers"]
-    assert len(kept) == 4 * MAP_CAP
-    assert facts.maps["asks"].keys() <= kept.keys()
-    assert {e for e in kept if e[0] == "a"} == {f"a{n:04}" for n in range(700, 1000)}
+        for name in ("answers", "told"):
+            facts.enter(name, f"a{n:04}\0m\0t", 0, -1000 - n, b"k", None)
+    for name in ("answers", "told"):
+        kept = facts.maps[name]
+        assert len(kept) == 4 * MAP_CAP
+        assert facts.maps["asks"].keys() <= kept.keys()
+        assert {e for e in kept if e[0] == "a"} == {f"a{n:04}\0m\0t" for n in range(700, 1000)}
+
+
+#: A question of spanpost in trace 1, and all that a sender may say: of decisions, of the question, of others, in both traces.
+FORGERIES = [o for observations in FORGED.values() for o in observations]
+QUESTION = asking(is_marked=True)
+OTHERS = [
+    asking(question="Hello?", digest=QUESTION.attributes[c.APPROVAL_DIGEST], trace=2, index=1, at=4.0),
+    asking(question="Hello?", is_marked=True, trace=2, index=2, at=6.0),
+    asking(trace=2, index=3, at=5.0, expires_at="2020-01-01T00:00:00Z", at_expiry="deny"),
+    telling(trace=2, index=4, at=5.5),
+]
+
+
+@given(st.permutations([at_work(), at_work("other", trace=2), QUESTION, *OTHERS, *FORGERIES]), st.data())
+def test_no_order_of_what_senders_say_decides(order: list[Observation], data: st.DataObject) -> None:
+    """Whatever order a question, forged answers, baits and copies come in, and however often: it is open, and a person's answer stands."""
+    ledger = MemoryLedger(keep=None)
+    again = data.draw(st.lists(st.sampled_from(order), max_size=4))
+    cut = data.draw(st.integers(0, len(order)))
+    for observation in (*order[:cut], *again, *order[cut:]):
+        ledger.record_now([observation])
+    [row] = [row for row in ledger._people.rows.values() if row.trace == f"{1:032x}"]
+    assert (row.state, row.decision, row.source, row.is_asked) == (State.OPEN, "", "", True)
+    assert [c.text for c in ledger.checkpoints_now() if c.kind is Kind.APPROVAL_REQUESTED].count("Deploy?") == 2  # of each trace
+    assert ledger._people.intervene(an_act(Verb.DENY, row.key)).result is Result.DONE
+    for observation in order:
+        ledger.record_now([observation])
+    [task] = [task for task in ledger.tasks_now(TaskQuery()) if task.name == "deploy"]
+    assert [(a.decision, a.by, a.source, a.told) for a in task.approvals] == [("deny", "alice", "slack", None)]
 
 
 @given(st.text() | st.floats().map(str) | st.integers().map(str))
@@ -149,7 +183,7 @@ def test_deadlines_as_agents_write_them() -> None:
 def test_a_time_that_was_over_when_it_came_is_given_a_while() -> None:
     """An escalated question is open for as long again as it was, and a minute at least."""
     row = ApprovalRow(
-        key=UUID(int=1), tenant="t", approval_id="a", digest="d", task_uid=UUID(int=2), span="0a-0b", requested_at=NOON,
+        key=UUID(int=1), tenant="t", approval_id="a", mark="m", task_uid=UUID(int=2), span="0a-0b", requested_at=NOON,
         expires_at=NOON - timedelta(hours=1), at_expiry="escalate",
     )  # fmt: skip
     later, record = overdue(row, NOON)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from spanpost.domain.observations import Observation, Part
 from spanpost.fold import walk
 from spanpost.fold.batch import Rules
+from spanpost.fold.records import DEPTH
 from spanpost.fold.work import Key, R
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from tests.fold.histories import BASE, NOW, SECOND
+from tests.fold.hostile_traces import ORDERS, SHAPES, Trace
 
 AGENT = {"gen_ai.operation.name": "invoke_agent"}
 
@@ -29,6 +32,9 @@ class Counting:
     def get(self, key: Key, kind: type[R]) -> R | None:
         self.asked += 1
         return self.records.get(key)
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """Everything is at hand."""
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.records[key] = record
@@ -65,12 +71,47 @@ def test_the_thousandth_sub_agent_costs_what_the_tenth_cost(is_root_first: bool)
     assert max(looks[900:]) <= max(looks[5:50])
 
 
-def test_boxes_within_boxes_are_followed_however_deep() -> None:
-    """A thousand boxes of one agent, each within the one before and learned in any order, are one task; nothing is lost."""
+def ticks(parts: list[Trace]) -> int:
+    """Return how often the fold of these batches came round in its loops, one after the other."""
+    work, count = Counting(), 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+
+    for part in parts:
+        walk.fold(work, walk.prepare(part), Rules(), NOW, tick)
+    return count
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> None:
+    """Four times as large a body, of any shape and in any order, is four times the work, and not much for each of its spans."""
+    small, large = (ORDERS[order](SHAPES[shape](n)) for n in (100, 400))
+    first, second = ticks([small]) / len(small), ticks([large]) / len(large)
+    assert second < max(1.5 * first, first + 1)
+    assert second < 100
+
+
+@pytest.mark.parametrize("shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"])
+def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
+    """What a request of a long-lived trace costs does not depend on how much was recorded of it before."""
+    told = SHAPES[shape](2000)
+    parts = [told[start : start + 20] for start in range(0, len(told), 20)]
+    assert ticks(parts) < 1.5 * (len(parts) / 10) * ticks(parts[:10])
+
+
+def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
+    """Of a thousand boxes of one agent, each within the one before, 64 are one task and deeper ones tasks of their own, in any order."""
     chain = [box(n, n - 1, "deep") for n in range(1, 1001)]
-    for seed in (None, 1):
-        if seed is not None:
-            Random(seed).shuffle(chain)
+    shuffled = Random(1).sample(chain, len(chain))
+    kept = []
+    for told in ([chain], [chain[::-1]], [shuffled], [shuffled[start : start + 50] for start in range(0, 1000, 50)]):
         ledger = MemoryLedger()
-        assert not ledger.record_now(chain).lost
-        assert len(ledger.tasks_now(TaskQuery(limit=2000))) == 1
+        for part in told:
+            assert not ledger.record_now(part).lost
+        tasks = sorted((t.task_id, str(t.parent_uid), str(t.root_uid)) for t in ledger.tasks_now(TaskQuery(limit=2000)))
+        kept.append(tasks)
+    assert len(kept[0]) == 1000 - DEPTH + 1
+    assert kept == [kept[0]] * len(kept)

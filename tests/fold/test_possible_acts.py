@@ -37,7 +37,7 @@ def test_an_answer_that_is_offered_stands(task: Task, state: State, options: lis
     """Of a question an answer is offered exactly where it would stand."""
     at = NOW.replace(year=NOW.year + expires) if expires is not None else None
     row = ApprovalRow(
-        key=UUID(int=9), tenant=task.tenant, approval_id="a", digest="d", task_uid=task.uid, options=tuple(options), requested_at=NOW,
+        key=UUID(int=9), tenant=task.tenant, approval_id="a", mark="m", task_uid=task.uid, options=tuple(options), requested_at=NOW,
         expires_at=at, state=state,
     )  # fmt: skip
     verb = Verb.CHOOSE if options else Verb.APPROVE

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role
 from spanpost.fold import walk
-from tests.fold.histories import Fetcher, feed, history, placed, resumptions
+from tests.fold.histories import deep, feed, history, placed, resumptions
 from tests.fold.oracle import figures
 from tests.thorough import IN_CI, IS_SAME
 
@@ -49,13 +49,13 @@ def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, ord
     assert mixed.outcome() == (tasks, checkpoints)
 
 
-@settings(trying, max_examples=max(20, HISTORIES // 10))
+@settings(trying, max_examples=max(30, HISTORIES // 5))
 @given(seed=seeds, order=seeds)
-def test_what_is_fetched_when_it_is_asked_for_comes_to_the_same(seed: int, order: int) -> None:
-    """A ledger that has nothing at hand and fetches as the fold asks, going on where it may, comes to the same tasks."""
-    told = resumptions(Random(seed))
-    fetcher = feed(told, Random(order), Fetcher())
-    assert fetcher.outcome() == feed(told, Random(order)).outcome()
+def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: int, order: int) -> None:
+    """Chains far deeper than what is followed, and circles, come to the same tasks and figures, shuffled and repeated, as in order."""
+    told = deep(Random(seed))
+    in_order, mixed = feed(told, None), feed(told, Random(order))
+    assert mixed.outcome() == in_order.outcome()
 
 
 @given(seed=seeds, most=st.integers(min_value=1, max_value=12))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.fold.redact import ELLIPSIS, MARKS, REDACTED, cut, line, link, paragraph, scrub, strip
+from spanpost.fold.redact import ELLIPSIS, MARKS, cut, is_redacted, line, link, paragraph, scrub, strip
 
 # Written in halves, so that no scanner takes this file for a leak.
 SECRETS = [
@@ -32,19 +32,23 @@ SECRETS = [
 def test_known_secrets_are_scrubbed(secret):
     """Each kind of secret vanishes wherever it stands in a sentence, and the sentence stays."""
     for text in (secret, f"used {secret}, it failed", f'{{"a": "{secret}"}}', f"({secret})"):
-        assert scrub(text) == text.replace(secret, REDACTED)
+        begin, _, end = text.partition(secret)
+        found = scrub(text)
+        assert found.startswith(f"{begin}[redacted:")
+        assert found.endswith(f"]{end}")
+        assert is_redacted(found)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("postgres://bob:s3cr3t@db/x", "postgres://[redacted]@db/x"),
-        ("https://a:p@ss@host/x?mail=me@example.com", "https://[redacted]@host/x?mail=me@example.com"),
-        ("Authorization: Bearer abcdef123456", "Authorization: Bearer [redacted]"),
-        ("https://hooks.slack.com/services/T0/B0/abc", "https://hooks.slack.com/[redacted]"),
-        ("login?password=hunter22&x=1", "login?password=[redacted]&x=1"),
-        ('{"api_key": "abcd1234"}', '{"api_key": "[redacted]"}'),
-        ("-----BEGIN PRIVATE KEY-----\nMIIEcutoff", "[redacted]"),
+        ("postgres://bob:s3cr3t@db/x", "postgres://bob:[redacted:url-credentials]@db/x"),
+        ("https://a:p@ss@host/x?mail=me@example.com", "https://a:[redacted:url-credentials]@host/x?mail=me@example.com"),
+        ("Authorization: Bearer abcdef123456", "Authorization: Bearer [redacted:authorization]"),
+        ("https://hooks.slack.com/services/T0/B0/abc", "https://hooks.slack.com/services/[redacted:webhook-url]"),
+        ("login?password=hunter22&x=1", "login?password=[redacted:password]&x=1"),
+        ('{"api_key": "abcd1234"}', '{"api_key": "[redacted:api-key]"}'),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEcutoff", "[redacted:private-key]"),
     ],
 )
 def test_secrets_known_by_their_place_are_scrubbed(text, expected):
@@ -80,7 +84,7 @@ def test_scrubbing_twice_is_scrubbing_once(before, secret, after):
 def test_an_invisible_character_does_not_hide_a_secret():
     """Stripping comes first: a zero-width space inside a token does not save it from the pattern."""
     secret = SECRETS[0]
-    assert line(secret[:9] + "\u200b" + secret[9:], 100) == REDACTED
+    assert line(secret[:9] + "\u200b" + secret[9:], 100) == "[redacted:slack-token]"
 
 
 @given(st.text(alphabet=st.characters(), max_size=400))

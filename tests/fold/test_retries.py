@@ -90,7 +90,7 @@ def test_a_bug_is_retried_and_named():
 def test_the_error_text_holds_no_secret():
     """Error texts become rows and logs: a token in one is scrubbed."""
     outcome = decide(Unavailable("401 for xoxb-123456789-abcdefghijkl"), 1, NOON, NOON, 0.5, POLICY)
-    assert outcome.error == "401 for [redacted]"
+    assert outcome.error == "401 for [redacted:slack-token]"
 
 
 @given(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)))

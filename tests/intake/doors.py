@@ -13,10 +13,12 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.errors import LedgerUnavailable, OverBudget
 from spanpost.domain.observations import Observation
+from spanpost.domain.records import OVER_BUDGET, Recorded
+from spanpost.intake.admission import Limits
 from spanpost.intake.otlp_http import OtlpHttp, Page
-from spanpost.intake.receiver import Limits, Receiver
+from spanpost.intake.receiver import Receiver
 from spanpost.intake.tokens import Doorkeeper
 from spanpost.metrics import Metrics
 
@@ -69,17 +71,28 @@ class Hall:
         self.batches: list[list[Observation]] = []
         self.kept: list[tuple[str, str, str, bytes]] = []
         self.fail: Callable[[Sequence[Observation]], Exception | None] = lambda batch: None
+        #: Which batches are held up until `let_go`.
+        self.is_held: Callable[[Sequence[Observation]], bool] = lambda batch: False
+        self.let_go = asyncio.Event()
+        #: Which observations are of a trace that takes too long.
+        self.is_slow: Callable[[Observation], bool] = lambda o: False
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
 
-    async def record(self, batch: Sequence[Observation]) -> None:
+    async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
         self.entered.set()
         await self.gate.wait()
+        if self.is_held(batch):
+            await self.let_go.wait()
+        slow = sum(self.is_slow(o) for o in batch)
+        if slow and is_whole:
+            raise OverBudget("it takes too long")
         error = self.fail(batch)
         if error is not None:
             raise error
-        self.batches.append(list(batch))
+        self.batches.append([o for o in batch if not self.is_slow(o)])
+        return Recorded(lost={OVER_BUDGET: slow} if slow else {})
 
     async def keep(self, tenant: str, source: str, error: str, body: bytes) -> None:
         if (failure := self.fail([])) is not None:
@@ -170,4 +183,5 @@ async def opened(
         yield Door(hall, receiver, app, doorkeeper, metrics)
     finally:
         hall.gate.set()
+        hall.let_go.set()
         await receiver.close(5.0)

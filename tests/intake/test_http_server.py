@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import trustme
 
 from spanpost.intake import http_server
 from spanpost.intake.http_server import HttpServer, listen
 from tests.intake.doors import Door, opened, traces
 
+LIVE = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
 
 
@@ -64,6 +70,15 @@ async def server() -> AsyncIterator[Served]:
     """Lend a server."""
     async with served() as lent:
         yield lent
+
+
+async def answered(reader: asyncio.StreamReader) -> int:
+    """Read one answer; return its status."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    found = re.search(rb"content-length: (\d+)", head)
+    assert found is not None
+    await reader.readexactly(int(found[1]))
+    return int(head[9:12])
 
 
 def length(body: bytes) -> bytes:
@@ -186,17 +201,186 @@ async def test_expect_continue_is_answered(server: Served) -> None:
     writer.close()
 
 
-async def test_connections_are_bounded() -> None:
-    """Item 13: beyond the bound a connection is answered 503 with Retry-After, and the ones before go on."""
-    async with served(connections=5) as server:
-        idle = [await server.connect() for _ in range(5)]
-        idle[0][1].write(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert (await idle[0][0].readline()).startswith(b"HTTP/1.1 200 ")
-        said = await server.say()
-        assert said.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after" in said
-        for _, writer in idle:
+async def test_a_new_connection_takes_the_place_of_an_idle_one() -> None:
+    """M4: where all places are taken, who has sent nothing goes first, then the longest idle; a request
+    under way stays."""
+    async with served(connections=4) as server:
+        used = [await server.connect() for _ in range(2)]
+        for reader, writer in used:
+            writer.write(LIVE)
+            assert await answered(reader) == 200
+        silent = await server.connect()
+        server.door.hall.gate.clear()
+        busy = await server.connect()
+        busy[1].write(POST + length(traces(1)) + traces(1))
+        await server.door.hall.entered.wait()
+        fresh = []
+        for closed in (silent, *used):
+            fresh.append(await server.connect())
+            fresh[-1][1].write(LIVE)
+            assert await answered(fresh[-1][0]) == 200
+            assert await closed[0].read() == b""
+        server.door.hall.gate.set()
+        assert await answered(busy[0]) == 200
+
+
+async def test_health_is_answered_beyond_the_limit() -> None:
+    """M4: while every connection waits for its answer, a further one has health's pages and is told 503 for
+    anything else."""
+    async with served(connections=2, always=("/health/live",)) as server:
+        server.door.hall.gate.clear()
+        busy = [await server.connect() for _ in range(2)]
+        for number, (_, writer) in enumerate(busy):
+            writer.write(POST + length(traces(number + 1)) + traces(number + 1))
+        while server.door.receiver.in_flight < 2 * len(traces(1)):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        silent = [await server.connect() for _ in range(100)]
+        for _ in range(3):
+            assert (await server.say(LIVE)).startswith(b"HTTP/1.1 200 ")
+            assert (await server.say(POST + length(b"x") + b"x")).startswith(b"HTTP/1.1 503 ")
+        server.door.hall.gate.set()
+        for reader, _ in busy:
+            assert await answered(reader) == 200
+        assert b" 200 OK" in await server.say(POST + b"connection: close\r\n" + length(traces(3)) + traces(3))
+        for _, writer in silent:
             writer.close()
+
+
+async def test_an_address_with_many_connections_loses_them_to_another() -> None:
+    """M4: whatever one address does with its connections (nothing, half a header, a body that never ends),
+    another is let in and stays."""
+    async with served(connections=12) as server:
+        quiet = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
+        quiet[1].write(LIVE)
+        assert await answered(quiet[0]) == 200
+        hostile = [await server.connect() for _ in range(11)]
+        for (_, writer), begun in zip(hostile, 5 * [b"", b"POST /v1/tra", POST + b"content-length: 9\r\n\r\n"], strict=False):
+            writer.write(begun)
+        for number in range(1, 30):
+            body = traces(number)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.3", 0))
+            writer.write(POST + length(body) + body)
+            assert await answered(reader) == 200
+            hostile.append(await server.connect())
+        quiet[1].write(LIVE)
+        assert await answered(quiet[0]) == 200
+        for _, writer in hostile:
+            writer.close()
+
+
+async def test_an_address_whose_requests_all_wait_keeps_no_other_out() -> None:
+    """M4: where all connections are one address's and each waits for its answer, another address is let in
+    and answered."""
+    async with served(connections=3) as server:
+        server.door.hall.gate.clear()
+        busy = [await server.connect() for _ in range(3)]
+        for number, (_, writer) in enumerate(busy):
+            writer.write(POST + length(traces(number + 1)) + traces(number + 1))
+        while server.door.receiver.in_flight < 3 * len(traces(1)):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=("127.0.0.2", 0))
+        writer.write(LIVE)
+        assert await answered(reader) == 200
+        server.door.hall.gate.set()
+        writer.write(POST + length(traces(4)) + traces(4))
+        assert await answered(reader) == 200
+        assert server.door.hall.spans == [1, 2, 3, 4]  # who lost its connection comes back, and its span is nothing new
+
+
+async def test_who_takes_no_answer_keeps_nobody_out() -> None:
+    """A client that asks and reads nothing gives its connection up for another, although its answer is under
+    way."""
+    async with served(connections=1) as server:
+        stuck = socket.socket()
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.setblocking(False)
+        loop, state = asyncio.get_running_loop(), server.server._server.server_state
+        await loop.sock_connect(stuck, ("127.0.0.1", server.port))
+        asked = b"GET /health/live HTTP/1.1\r\nhost: x\r\naccept: " + b"x" * 60_000 + b"\r\n\r\n"
+        while not any(each.flow.write_paused for each in state.connections):
+            before = state.total_requests
+            await loop.sock_sendall(stuck, asked)
+            while state.total_requests == before:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert b" 200 OK" in await server.say(LIVE.replace(b"host: x", b"host: x\r\nconnection: close"))
+        stuck.close()
+
+
+@pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, pytest.importorskip("uvloop").new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_who_does_not_speak_tls_is_counted(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """M4: connections that never begin TLS are among those that are given up for a new one, and leave no
+    descriptor behind."""
+    authority = trustme.CA()
+    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(trusting)
+
+    async def ask() -> None:
+        async with served(connections=3, context=context) as server:
+            silent = [await server.connect() for _ in range(3)]
+            for round in range(3):
+                silent += [await server.connect() for _ in range(10)]
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting)
+                writer.write(LIVE)
+                assert await answered(reader) == 200
+                writer.close()
+                for reader, _ in silent[: 10 * round]:
+                    assert await reader.read() == b""
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(ask())
+        before = len(os.listdir("/proc/self/fd"))
+        runner.run(ask())
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_body_that_drips_has_an_end(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """M2: a body that comes all the time, and slower than a body may, is answered 408 when its time is
+    over."""
+    monkeypatch.setattr(http_server._Guarded, "body_timeout", 0.2)
+    monkeypatch.setattr(http_server, "_SLOWEST", 100 * 1024 * 1024)
+    reader, writer = await server.connect()
+    writer.write(POST + b"content-length: 67108864\r\n\r\n")
+    answer = asyncio.create_task(reader.readline())
+    while not answer.done():
+        writer.write(b"x" * 1000)
+        await asyncio.wait((answer,), timeout=0.01)
+    assert await answer == b"HTTP/1.1 408 Request Timeout\r\n"
+    assert server.door.receiver.in_flight == 0
+    writer.close()
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 10000000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\nfffffff\r\n"])
+async def test_what_is_sent_after_a_refusal_is_not_read_on(server: Served, framing: bytes) -> None:
+    """L8: after an answer to a body that was not read (401 here), little of the rest is read and the
+    connection is closed."""
+    server.door.doorkeeper.replace("default", [("blue", "0" * 64)])
+    reader, writer = await server.connect()
+    writer.write(POST + framing)
+    answer = asyncio.create_task(reader.readline())
+    sent = 0
+    with contextlib.suppress(ConnectionError):
+        while sent < 100_000_000:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+    assert sent < 20_000_000  # most of it stands in the system's buffers
+    with contextlib.suppress(ConnectionError):
+        assert (await answer).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
+async def test_a_connection_goes_on_after_a_refusal_whose_body_is_small(server: Served) -> None:
+    """A refused body that comes to its end soon leaves the connection to the next request."""
+    server.door.doorkeeper.replace("default", [("blue", "0" * 64)])
+    reader, writer = await server.connect()
+    writer.write(POST + b"content-length: 100000\r\n\r\n")
+    assert await answered(reader) == 401
+    writer.write(b"x" * 100_000 + LIVE)
+    assert await answered(reader) == 200
+    writer.close()
 
 
 async def test_a_port_that_is_taken_is_not_shared(server: Served) -> None:

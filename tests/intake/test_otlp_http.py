@@ -18,7 +18,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from spanpost.domain.observations import Repair
 from spanpost.intake import otlp_protobuf
-from spanpost.intake.receiver import KEPT, Limits
+from spanpost.intake.admission import Limits
+from spanpost.intake.receiver import KEPT
 from spanpost.intake.tokens import hash_of, new_token
 from tests.intake.doors import JSON, PROTOBUF, Door, away, opened, traces
 
@@ -194,7 +195,7 @@ async def test_what_cannot_be_decoded_is_kept_and_refused(door: Door, body: byte
 
 async def test_depth_is_read_or_refused(door: Door) -> None:
     """Item 11: JSON that is deep and closed is refused, or read where Python's reader goes so deep (3.14's); the next is answered."""
-    answer = await door.post("/v1/traces", b'{"a":' * 30_000 + b"1" + b"}" * 30_000, JSON)
+    answer = await door.post("/v1/traces", b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}", JSON)
     assert (answer.status, len(door.hall.kept)) in ((400, 1), (200, 0))
     assert (await door.post("/v1/traces", traces(1))).status == 200
 
@@ -291,10 +292,10 @@ async def test_a_refused_span_is_told_as_refused(door: Door, monkeypatch: pytest
     """A span that could not be read is told as rejected; its sibling is recorded."""
     take = otlp_protobuf._take
 
-    def fails_once(decoded: Any, span: Any, *rest: Any) -> None:
-        if span.name == "chat 2":
+    def fails_once(decoded: Any, span: Any, *rest: Any) -> int:
+        if span.name == b"chat 2":
             raise ValueError("no span")
-        take(decoded, span, *rest)
+        return take(decoded, span, *rest)
 
     monkeypatch.setattr(otlp_protobuf, "_take", fails_once)
     answer = await door.post("/v1/traces", traces(1, 2))

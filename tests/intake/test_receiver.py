@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import pytest
 
 from spanpost.domain.observations import Observation
+from spanpost.intake.admission import Busy, Limits, Seat
 from spanpost.intake.pieces import PIECE
-from spanpost.intake.receiver import Limits
+from spanpost.intake.receiver import Taken
+from spanpost.shares import Sender
 from tests.intake.doors import Answer, Door, away, opened, traces
 
 
@@ -31,9 +34,9 @@ async def held(door: Door, number: int = 1) -> asyncio.Task[Answer]:
 
 async def posted(door: Door, *numbers: int) -> list[asyncio.Task[Answer]]:
     """Send a request for each number, and return when they wait for their turn."""
-    before = len(door.receiver._waiting)
+    before = door.receiver.groups.parts
     tasks = [asyncio.create_task(door.post("/v1/traces", traces(number))) for number in numbers]
-    while len(door.receiver._waiting) < before + len(numbers):  # noqa: ASYNC110
+    while door.receiver.groups.parts < before + len(numbers):  # noqa: ASYNC110
         await asyncio.sleep(0)
     return tasks
 
@@ -177,20 +180,69 @@ async def test_nobody_waits_for_ever_on_a_ledger_that_hangs() -> None:
         assert door.hall.spans == [1, 3]  # what was sent away is recorded all the same: its repeat is nothing new
 
 
-async def test_what_does_not_fit_into_memory_is_sent_away() -> None:
-    """Beyond the bound on bytes under way a request is refused before it is read; alone, one is always taken."""
+async def test_what_is_more_than_a_share_is_sent_away() -> None:
+    """Beyond its sender's share of the bytes under way a request is refused before it is read; one body
+    alone is always taken."""
     body = traces(1, filler="x" * 3000)
-    async with opened(Limits(writers=1, in_flight=len(body) - 1)) as door:
+    async with opened(Limits(writers=1, body=len(body), in_flight=1)) as door:
         assert (await door.post("/v1/traces", body)).status == 200
         first = await held(door)
+        assert door.receiver.in_flight > 0
         headers = {"content-type": "application/x-protobuf", "content-length": str(len(body))}
         answer = await door.ask("POST", "/v1/traces", None, headers)
         assert (answer.status, 1 <= answer.retry_delay <= 5) == (503, True)
-        assert (await door.post("/v1/traces", [body[:100], body[100:]])).status == 503  # nobody said how long it would be
+        assert (await door.post("/v1/traces", [body[:-10], body[-10:]])).status == 503  # its length was not said
         door.hall.gate.set()
         assert (await first).status == 200
         assert (await door.post("/v1/traces", body)).status == 200
         assert door.receiver.in_flight == 0
+
+
+@pytest.mark.parametrize("hostile", [("red", "192.0.2.1"), ("blue", "192.0.2.1")], ids=["another tenant", "another address"])
+async def test_who_fills_the_memory_leaves_some_for_others(hostile: tuple[str, str]) -> None:
+    """While a sender holds as much as it may, with bodies that never end, another's requests are let in,
+    whatever they announce."""
+    body = traces(1, filler="x" * 3000)
+    async with opened(Limits(in_flight=20_000, body=20_000)) as door:
+        seats: list[Seat] = []
+        with suppress(Busy):
+            while True:
+                seats.append(door.receiver.admit(Sender(*hostile), 1000))
+                seats[-1].grow(1000)
+        assert door.receiver.in_flight == 20_000
+        seat = door.receiver.admit(Sender("blue", "192.0.2.2"), len(body))
+        seat.grow(len(body))
+        assert await door.receiver.take(seat, "traces", body, is_json=False) == Taken()
+        assert door.hall.spans == [1]
+
+
+async def test_what_was_announced_takes_no_memory(door: Door) -> None:
+    """Requests that announce all of the memory and send nothing of it hold none: others are let in, of the
+    same sender, too."""
+    sender = Sender("default", "")
+    for _ in range(100):
+        door.receiver.admit(sender, door.receiver.limits.body)
+    assert door.receiver.in_flight == 0
+    assert (await door.post("/v1/traces", traces(1))).status == 200
+
+
+async def test_a_flood_of_one_tenant_refuses_no_other() -> None:
+    """A tenant that has more waiting than can be recorded soon is sent away; another's request is let in
+    meanwhile and recorded."""
+    size = len(traces(1))
+    async with opened(Limits(writers=1, queue=0.0, queue_bytes=3 * size)) as door:
+        first = await held(door)
+        await posted(door, 2, 3, 4)
+        flooding, other = Sender("default", ""), Sender("other", "")
+        with pytest.raises(Busy):
+            door.receiver.admit(flooding, size)
+        seat = door.receiver.admit(other, size)
+        taking = asyncio.create_task(door.receiver.take(seat, "traces", traces(5), is_json=False))
+        while door.receiver.groups.parts < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        door.hall.gate.set()
+        assert (await first).status == 200
+        assert await taking == Taken()
 
 
 async def test_more_than_can_be_recorded_in_time_is_sent_away() -> None:

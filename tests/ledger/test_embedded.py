@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from spanpost.domain.errors import ConfigError
-from spanpost.testing.postgres import FAST, with_database
+from spanpost.testing.postgres import FAST
 
 asyncpg = pytest.importorskip("asyncpg")
 from spanpost.ledger.embedded import AlreadyOpen, EmbeddedPostgres  # noqa: E402
+from spanpost.ledger.embedded_roles import READER, USER, address  # noqa: E402
 from spanpost.ledger.leftovers import binaries  # noqa: E402
 
 pytestmark = [
@@ -136,6 +137,28 @@ def test_a_password_is_asked_for(home: Path) -> None:
         assert (home / "db" / "password").stat().st_mode & 0o077 == 0
 
 
+def test_the_daily_roles_are_no_superusers(home: Path) -> None:
+    """Neither who owns the database nor who reads it may make roles and databases, run programs or enter another database; who reads
+    makes nothing."""
+    with EmbeddedPostgres(home / "db", options=FAST) as dsn:
+        secret = (home / "db" / "password").read_text()
+        where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
+        reading = address(READER, secret, where)
+        for each, name in ((dsn, USER), (reading, READER)):
+            rights = "SELECT concat_ws(' ', current_user, rolsuper, rolcreaterole, rolcreatedb) FROM pg_roles WHERE rolname = session_user"
+            assert ask(each, rights) == f"{name} f f f"
+            memberships = "SELECT count(*) FROM pg_auth_members WHERE member = session_user::regrole"
+            assert ask(each, memberships) == 0
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                ask(each, f"COPY (SELECT 1) TO PROGRAM 'touch {home}/touched'")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                ask(address(name, secret, where, "postgres"), "SELECT 1")
+        for made in ("CREATE TABLE t ()", "CREATE TEMP TABLE t ()", "CREATE SCHEMA s"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                ask(reading, made)
+    assert not (home / "touched").exists()
+
+
 @pytest.mark.parametrize("words", [(), ("worker",)], ids=["main thread", "worker thread that ended"])
 def test_kill_9_of_the_owner_leaves_nothing(home: Path, words: tuple[str, ...]) -> None:
     """When Python is killed the server ends by itself; until then it lives, though a short-lived thread started it."""
@@ -153,7 +176,7 @@ def test_kill_9_of_both_reopens(home: Path) -> None:
     owner, server = an_owner(home / "db")
     where = json.loads((home / "db" / "lock").read_text())["socket_dir"]
     password = (home / "db" / "password").read_text()
-    ask(f"postgresql://spanpost:{password}@/spanpost?host={where}", "CREATE TABLE kept AS SELECT 7 AS x")
+    ask(address(USER, password, where), "CREATE TABLE kept AS SELECT 7 AS x")
     os.kill(server, signal.SIGKILL)
     owner.kill()
     owner.wait()
@@ -177,11 +200,12 @@ def test_what_an_owner_left_behind_is_stopped(home: Path) -> None:
 def test_a_second_opener_is_refused_and_told_where(home: Path) -> None:
     """Of two openers the second gets a clear refusal with an address that works; the first goes on."""
     owner, server = an_owner(home / "db")
+    second = EmbeddedPostgres(home / "db")
     with pytest.raises(AlreadyOpen, match=f"process {owner.pid}") as refused:
-        EmbeddedPostgres(home / "db").start()
+        second.start()
     assert (home / "db" / "password").read_text().strip() not in str(refused.value)
-    assert refused.value.dsn is not None
-    assert ask(refused.value.dsn, "SELECT 1") == 1
+    assert refused.value.is_reachable
+    assert ask(second.dsn(), "SELECT 1") == 1
     assert owner.stdin is not None
     owner.stdin.close()
     assert owner.wait(timeout=20) == 0
@@ -299,7 +323,7 @@ def test_within_a_running_event_loop(home: Path) -> None:
     async def run() -> Any:
         server = EmbeddedPostgres(home / "db", options=FAST)
         dsn = await asyncio.to_thread(server.start)
-        connection = await asyncpg.connect(with_database(dsn, "postgres"))
+        connection = await asyncpg.connect(dsn)
         answer = await connection.fetchval("SELECT 1")
         await connection.close()
         server.stop()

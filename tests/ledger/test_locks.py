@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from spanpost.fold.records import domain_of
+from spanpost.fold.records import domain_of, tenant_key
 from spanpost.ledger.locks import FINE, lock, lock_free, try_lock
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.builders import a_span
@@ -17,6 +17,7 @@ from spanpost.testing.builders import a_span
 pytestmark = pytest.mark.acceptance
 
 FEW = {bytes([n]) * 16 for n in range(3)}
+MINE, THEIRS = tenant_key("mine"), tenant_key("theirs")
 MANY = {n.to_bytes(16, "big") for n in range(FINE + 1)}
 #: A domain that is in neither.
 OTHER = bytes([77]) * 16
@@ -57,15 +58,25 @@ async def test_who_has_a_domain_in_common_waits(
 ) -> None:
     """Batches of different domains go side by side; those that share one do not, however many either has."""
     first, second = two
-    await lock(first, held)
-    assert await waits(second, asked) is is_kept_waiting
+    await lock(first, {MINE, *held})
+    assert await waits(second, {MINE, *asked}) is is_kept_waiting
 
 
-async def test_a_stripe_in_common_is_none(two: tuple[Any, Any]) -> None:
-    """Hundreds of domains, whose stripes overlap by far, do not wait for hundreds of others."""
+async def test_a_tenant_in_common_is_none(two: tuple[Any, Any]) -> None:
+    """Hundreds of domains do not wait for hundreds of others of the same tenant."""
     first, second = two
-    await lock(first, {n.to_bytes(16, "big") for n in range(400)})
-    assert not await waits(second, {n.to_bytes(16, "big") for n in range(400, 800)})
+    await lock(first, {MINE, *(n.to_bytes(16, "big") for n in range(400))})
+    assert not await waits(second, {MINE, *(n.to_bytes(16, "big") for n in range(400, 800))})
+
+
+async def test_very_many_of_one_tenant_keep_no_other_waiting(two: tuple[Any, Any]) -> None:
+    """Who has more domains than are locked one by one keeps its own tenant waiting, and nobody else."""
+    first, second = two
+    await lock(first, {MINE, *MANY})
+    assert not await waits(second, {THEIRS, OTHER})
+    assert not await waits(second, {THEIRS, *(n.to_bytes(16, "little") for n in range(FINE + 1))})
+    assert await try_lock(second, {THEIRS, OTHER}, {b"free" * 4})
+    assert (await lock_free(second, {THEIRS, OTHER}))[1] == set()
 
 
 async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None:
@@ -105,12 +116,12 @@ async def test_what_is_free_is_had_and_the_rest_is_named(two: tuple[Any, Any]) -
 
 
 async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any, Any]) -> None:
-    """Domains are somebody's, too, who holds so many that only their stripes are locked."""
+    """Of a tenant of whom somebody holds very many domains nothing is to be had: that is told by the tenant's key."""
     first, second = two
-    await lock(first, MANY)
-    asked = set(sorted(MANY)[:3])
+    await lock(first, {MINE, *MANY})
+    asked = {MINE, *sorted(MANY)[:3]}
     _, taken = await asyncio.wait_for(lock_free(second, asked), 5)
-    assert taken == asked
+    assert taken == {MINE}
 
 
 async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(two: tuple[Any, Any], postgres_dsn: str) -> None:

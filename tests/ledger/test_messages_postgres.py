@@ -43,7 +43,7 @@ class _Carried:
 
     async def take(self, batch: list[Placed]) -> None:
         for part in torn(batch, self.random):
-            await self.ledger._record_at_once([p.observation for p in part], part, walk.domains(part))
+            await self.ledger._record_at_once([p.observation for p in part], part, walk.domains(part), 60.0)
             if self.random.random() < 0.5:
                 await self.ledger.elapse()
             await self._settle_held()

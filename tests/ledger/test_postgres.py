@@ -19,6 +19,7 @@ from spanpost.domain.outcomes import GiveUp
 from spanpost.fold.silence import Patience
 from spanpost.ledger import kin
 from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.embedded_roles import READER
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql import schema
@@ -55,8 +56,8 @@ async def test_a_task_reads_back_as_it_was_told(ledger: PostgresLedger, database
     assert tuple(row) == ("same", "complete", 100, 1, True, "pr")
 
 
-async def test_a_question_and_its_answer_are_rows(ledger: PostgresLedger, database: Any) -> None:
-    """An approval that is requested and resolved is two rows of human_interventions."""
+async def test_what_telemetry_tells_of_a_question_is_no_act(ledger: PostgresLedger, database: Any) -> None:
+    """A question and the answer that the agent tells are one row of approvals; human_interventions has what people did, and nothing of it."""
     asked = {"agent.approval.id": "a1", "agent.approval.question": "deploy?", "agent.approval.risk": "high"}
     answered = {"agent.approval.id": "a1", "agent.approval.decision": "approve", "agent.approval.by": "ada"}
     await ledger.record(
@@ -66,10 +67,9 @@ async def test_a_question_and_its_answer_are_rows(ledger: PostgresLedger, databa
         ]
     )
     await ledger.record([an_event(trace=1, span=1, name="agent.approval.resolved", attributes=answered, index=1, at=2.0)])
-    found = await database.fetch("SELECT approval_id, action, question, risk, decision, actor FROM human_interventions ORDER BY at")
-    assert [tuple(row)[:2] for row in found] == [("a1", "requested"), ("a1", "resolved")]
-    assert (found[0]["question"], found[0]["risk"], found[0]["decision"]) == ("deploy?", "high", "")
-    assert (found[1]["decision"], found[1]["actor"]) == ("approve", "ada")
+    [row] = await database.fetch("SELECT approval_id, question, risk, source FROM approvals")
+    assert tuple(row) == ("a1", "deploy?", "high", "")
+    assert await database.fetchval("SELECT count(*) FROM human_interventions") == 0
 
 
 async def test_the_views_read_well(ledger: PostgresLedger, database: Any) -> None:
@@ -165,7 +165,7 @@ async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -
     try:
         with pytest.raises(ConfigError, match="spanpost db upgrade"):
             await PostgresLedger(dsn).open()
-        own = PostgresLedger(dsn, is_own=True)
+        own = PostgresLedger(dsn, own_reader=READER)
         await own.open()
         assert (await own.record(a_run("ours"))).events == 4
         await own.close()

@@ -13,6 +13,7 @@ from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_again import ExerciseAgain
 from spanpost.testing.exercise_alerts import ExerciseAlerts
+from spanpost.testing.exercise_answers import ExerciseAnswers
 from spanpost.testing.exercise_browse import ExerciseBrowse
 from spanpost.testing.exercise_installations import ExerciseInstallations
 from spanpost.testing.exercise_ledger import TELLING, ExerciseLedger, MakeLedger
@@ -24,7 +25,8 @@ from spanpost.testing.exercise_runs import ExerciseRuns
 from spanpost.testing.exercise_silence import ExerciseSilence
 from spanpost.testing.exercise_spend import ExerciseSpend
 from spanpost.testing.exercise_summaries import ExerciseSummaries
-from spanpost.testing.postgres import with_database
+from spanpost.testing.postgres import as_role, with_database
+from tests.conftest import WRITER
 
 #: A quarter of an hour later for all that is kept, who claimed what when excepted.
 _OLDER = [
@@ -41,6 +43,7 @@ _OLDER = [
 class Everything(
     ExerciseLedger,
     ExerciseAlerts,
+    ExerciseAnswers,
     ExerciseBrowse,
     ExerciseInstallations,
     ExerciseLeft,
@@ -75,7 +78,7 @@ class TestMemory(Everything):
 
 @pytest.mark.acceptance
 class TestPostgres(Everything):
-    """The ledger in PostgreSQL, on the system's server and on the embedded one."""
+    """The ledger in PostgreSQL, on the system's server and on the embedded one, with a gateway's rights and no more."""
 
     @pytest.fixture
     async def make_ledger(self, postgres_dsn: str) -> AsyncIterator[MakeLedger]:
@@ -91,7 +94,7 @@ class TestPostgres(Everything):
                 await connection.execute(f"CREATE DATABASE {name} TEMPLATE made")
                 await connection.close()
                 dsn = with_database(postgres_dsn, name)
-            ledger = PostgresLedger(dsn, rules=rules, lease=lease, pool_size=2)
+            ledger = PostgresLedger(as_role(dsn, WRITER), rules=rules, lease=lease, pool_size=2)
             await ledger.open()
             made.append(ledger)
             return ledger

@@ -81,7 +81,7 @@ def test_a_failed_card_shows_the_end_of_its_log():
         type="TimeoutError", message="no answer with xoxb-123456789012-abcdefghijkl", log_tail="\n".join(f"l{i}" for i in range(30))
     )
     text = drawn(render.card(a_task(status="error", error=error)))
-    assert "TimeoutError: no answer with [redacted]" in text
+    assert "TimeoutError: no answer with [redacted:slack-token]" in text
     assert "│ l29" in text
     assert "│ l23" not in text
 

@@ -239,7 +239,7 @@ def test_arguments_are_shown_where_a_route_allows_it():
         ('{"path": "/etc/passwd"}', ASKED, False),
         ("31 tests passed", replace(ASKED, has_id=False), False),
     ):
-        task, news = replace(ASKING, approvals=(approval,)), replace(QUESTION, detail=detail)
+        task, news = replace(ASKING, approvals=(replace(approval, detail=detail),)), replace(QUESTION, detail=detail)
         closed = said(reply(task, news, key="k", manner=Manner(shows_content=False)))
         assert ("31 tests" in closed) is is_shown
         assert ("not shown here" in closed) is not is_shown
@@ -404,7 +404,7 @@ async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
     [kept] = slack.workspace.files.values()
     assert kept["shared"] == (state.ref["channel"], state.ref["ts"])
     assert kept["content"].startswith("line 0\n")
-    assert kept["content"].endswith("[redacted]")
+    assert kept["content"].endswith("[redacted:slack-token]")
     assert file["files"][0]["title"] == "log.txt"
     slack.remove_scope("files:write")
     with caplog.at_level(logging.WARNING):

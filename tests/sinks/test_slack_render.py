@@ -207,7 +207,7 @@ def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
     [log] = [b for b in message.blocks if b["type"] == "container"]
     assert (log["is_collapsible"], log["default_collapsed"]) == (True, True)
     said = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
-    assert said.endswith("line 899\n[redacted]")
+    assert said.endswith("line 899\n[redacted:slack-token]")
     assert len(said) <= 2_800
     assert [b["type"] for b in reply(task, news, key="k", manner=Manner(shows_logs=False)).blocks] == ["rich_text", "context"]
 
@@ -221,7 +221,7 @@ def test_an_end_says_its_figures():
 
 def test_a_question_names_its_risk_and_options():
     """An approval's reply shows the question, what is behind it, the risk and the options."""
-    asked = Approval(id="a1", question="Publish?", options=("approve", "deny"), risk="high")
+    asked = Approval(id="a1", question="Publish?", detail="to the board", options=("approve", "deny"), risk="high")
     task = a_task(status="waiting", approvals=(asked,))
     checkpoint = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a1", text="Publish?", detail="to the board")
     assert shown(reply(task, checkpoint, key="k")) == "✋ Publish?to the boardrisk high  ·  approve / deny"

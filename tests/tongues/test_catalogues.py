@@ -15,7 +15,7 @@ from spanpost.tongues.phrases import Phrase
 
 PLACE = Path(spanpost.__file__).parent
 #: What makes a key of a word that is known beforehand: f"status.{status}".
-MADE = ("status.", "news.", "window.", "action.", "told.asked_", "command.more_")
+MADE = ("status.", "news.", "window.", "action.", "told.asked_", "command.more_", "hidden.")
 
 
 def placeholders(phrase: Phrase) -> set[str]:

@@ -290,7 +290,7 @@ def _observations(draw: st.DrawFn) -> Observation:
         "producer": draw(st.uuids()).hex,
         "seq": draw(st.integers(1, 2**40)),
     }
-    common["origin"] = origin_of(common["origin"].resource, common["origin"].scope, common["origin"].scope_version)
+    common["origin"] = origin_of(mend(common["origin"].resource)[0], common["origin"].scope, common["origin"].scope_version)
     if part is not Part.STARTED:
         o = Observation(**common, at_ns=start, ordinal=draw(st.integers(0, 3)) if part is Part.EVENT else 0)
         return o if part is Part.EVENT else with_log_index(o)

@@ -134,11 +134,11 @@ def task() -> d.Dashboard:
         rows(
             "Approvals",
             "Questions to people, and their answers.",
-            'SELECT date_trunc(\'second\', at) AS "At", action AS "What", question AS "Question", decision AS "Decision", actor AS "By",'
-            f' comment AS "Said" FROM human_interventions WHERE task_uid = {one} ORDER BY number, at',
+            'SELECT date_trunc(\'second\', requested_at) AS "At", state AS "State", question AS "Question", decision AS "Decision",'
+            f' "by" AS "By", comment AS "Said" FROM approvals WHERE task_uid = {one} ORDER BY requested_at, key',
             width=14,
             height=6,
-            widths={"At": 190, "What": 90, "Decision": 100, "By": 100, "Said": 140},
+            widths={"At": 190, "State": 90, "Decision": 100, "By": 100, "Said": 140},
         ),
         linked(
             rows(

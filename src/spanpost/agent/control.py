@@ -27,8 +27,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
-from json import dumps
 from random import getrandbits
 from typing import Any, Literal
 from uuid import uuid4
@@ -57,6 +55,7 @@ __all__ = [
     "ControlUnavailable",
     "Decision",
     "Message",
+    "QuestionTooLong",
     "approval",
     "approval_sync",
     "budget",
@@ -76,12 +75,14 @@ _PAUSE = (0.2, 5.0)
 _UNKNOWN = 30.0
 #: An answer that says nothing new and comes sooner than this was not waited for, seconds.
 _SOON = 0.5
-#: Options of a question, and characters of one: as many as are kept.
-_OPTIONS, _OPTION = 20, 500
 #: Tasks of which acts are followed at most; who was not asked for longest is let go.
 _FOLLOWED = 1000
 #: Who is asked of a task that was taken for ended listens again, but not sooner; seconds.
 _AGAIN = 2.0
+
+
+class QuestionTooLong(ValueError):
+    """Not all of the question would be kept, and nobody could approve what they cannot read."""
 
 
 class ApprovalTimeout(TimeoutError):
@@ -99,11 +100,13 @@ class Decision:
     comment: str = ""
     #: The time was over before anybody decided. `denied` only where the question said that it is to be denied then.
     expired: bool = False
+    #: How a person decided: slack, api, cli; ``spanpost`` where a deadline did.
+    source: str = ""
 
     @property
     def approved(self) -> bool:
-        """True when a person said yes. Of options that the agent gave itself, compare `decision`."""
-        return self.decision == "approve"
+        """True when a person said yes through spanpost. Of options that the agent gave itself, compare `decision`."""
+        return self.decision == "approve" and bool(self.source) and not self.expired
 
     @property
     def denied(self) -> bool:
@@ -140,7 +143,8 @@ async def approval(
     `options` replace approve and deny. `id` names the decision in all of your tenant: whoever asks the same question under the
     same id gets the same answer, an agent that was restarted too; so put the run, the order or the commit in it. Without one the
     question is of this call alone. `expires_in` (seconds) or `expires_at` end it; what happens then is `at_expiry`, else a setting.
-    `timeout` (seconds) ends this wait alone, by `ApprovalTimeout`. Raises `ControlUnavailable` where nobody can be asked.
+    `timeout` (seconds) ends this wait alone, by `ApprovalTimeout`. Raises `ControlUnavailable` where nobody can be asked, and
+    `QuestionTooLong` for a question that people could not be shown whole.
     """
     asking = _Asking(question, id, options, detail, risk, expires_in, expires_at, at_expiry)
     with asking.waiting():
@@ -194,9 +198,9 @@ class _Asking:
             raise ValueError("approval: the id is empty; leave it out, or name the decision")
         self.control = control()
         self.id = id or f"{uuid4()}"
-        words = [question, detail, list(self.options), risk]
+        question, detail, risk = _text("question", question), _text("detail", detail), _text("risk", risk, c.OPTION_LIMIT)
         #: What is asked, in these words: an answer to others does not count.
-        self.mark = blake2b(dumps(words).encode(), digest_size=16).hexdigest()
+        self.mark = c.question_mark(question, detail, self.options, risk)
         until = expires_at if expires_at is not None else _after(expires_in)
         self.said = without_none(
             {
@@ -213,6 +217,8 @@ class _Asking:
         task = current_task()
         self.span = task.span if task is not None else trace.get_current_span()
         self.at_ns = time.time_ns()
+        #: The trace that asks: what another one asks under the same id is another question.
+        self.trace_id = 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -238,6 +244,7 @@ class _Asking:
             by=str(told.get("by", "")),
             comment=str(told.get("comment", "")),
             expired=bool(told.get("is_expired")),
+            source=str(told.get("source", "")),
         )
         said = {c.APPROVAL_DECISION: decision.decision, c.APPROVAL_BY: decision.by, c.APPROVAL_COMMENT: decision.comment}
         said = {name: value for name, value in said.items() if value}
@@ -259,23 +266,25 @@ class _Asking:
     async def _ask(self) -> None:
         context = self.span.get_span_context()
         # Where nothing is traced, the question is a trace of its own.
-        trace_id, span_id = (context.trace_id, context.span_id) if context.is_valid else (getrandbits(127) + 1, getrandbits(63) + 1)
+        made = getrandbits(127) + 1, getrandbits(63) + 1
+        self.trace_id, span_id = (context.trace_id, context.span_id) if context.is_valid else made
         said = {"event.name": c.EVENT_APPROVAL_REQUESTED, **self.said}
         resource = getattr(getattr(self.span, "resource", None), "attributes", None) or {}
         tries = _Tries(f"the question {self.id} cannot be asked yet")
         while True:
             try:
-                return await self.control.ask(said, trace_id, span_id, self.at_ns, dict(resource))
+                return await self.control.ask(said, self.trace_id, span_id, self.at_ns, dict(resource))
             except Unreachable as error:
                 await tries.pause(error)
 
     async def _decided(self) -> Mapping[str, Any]:
         tries = _Tries(f"the answer to {self.id} cannot be waited for just now")
-        asked_at = time.monotonic()
+        asked_at, is_warned, is_first = time.monotonic(), False, True
         while True:
             began = time.monotonic()
             try:
-                told = await self.control.approval(self.id, self.mark, self.control.wait)
+                # The first look waits for nothing: that nobody can approve as it stands, the agent should know at once.
+                told = await self.control.approval(self.id, self.mark, self.trace_id, 0.0 if is_first else self.control.wait)
             except Closed:
                 raise
             except (Unreachable, ControlUnavailable) as error:
@@ -288,12 +297,17 @@ class _Asking:
                     asked_at = time.monotonic()
                     _log.warning("the gateway does not know the question %s: is it the one that it was told to?", self.id)
                 await asyncio.sleep(_PAUSE[0])
-            elif told.get("state") in ("decided", "expired"):
-                return told
-            elif told.get("state") == "void":
+                continue
+            if told.get("reason") and not is_warned:
+                is_warned = True
+                _log.warning("the question %s: %s", self.id, str(told["reason"])[:500])
+            if told.get("state") in ("decided", "expired") and told.get("source"):
+                return told  # a decision without a source is none of spanpost's
+            if told.get("state") == "void":
                 return {**told, "decision": c.EXPIRED, "is_expired": True, "comment": "it was asked again in other words"}
-            elif time.monotonic() - began < _SOON:  # it is on its way out, and lets nobody wait
+            if not is_first and time.monotonic() - began < _SOON:  # it is on its way out, and lets nobody wait
                 await asyncio.sleep(_SOON)
+            is_first = False
 
 
 def _after(expires_in: timedelta | float | None) -> datetime | None:
@@ -305,11 +319,20 @@ def _after(expires_in: timedelta | float | None) -> datetime | None:
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
+def _text(name: str, given: object, most: int = c.QUESTION_LIMIT) -> str:
+    """Return a text as it is kept. Raises `QuestionTooLong`."""
+    text = c.question_text(str(given))
+    if len(text) > most:
+        raise QuestionTooLong(f"approval: the {name} has {len(text)} characters, and people can be shown {most}; shorten it")
+    return text
+
+
 def _options(given: Sequence[str]) -> dict[str, str]:
     """Return options as they are asked, and as the agent wrote them. Raises `ValueError` for those that nobody could choose."""
-    options = {str(option).strip(): str(option) for option in given}
-    if len(options) != len(given) or not all(options) or len(options) > _OPTIONS or any(len(o) > _OPTION for o in options):
-        raise ValueError(f"approval: options are up to {_OPTIONS} different texts of 1 to {_OPTION} characters")
+    options = {c.question_text(str(option)).strip(): str(option) for option in given}
+    most, longest = c.OPTIONS_LIMIT, c.OPTION_LIMIT
+    if len(options) != len(given) or not all(options) or len(options) > most or any(len(o) > longest for o in options):
+        raise ValueError(f"approval: options are up to {most} different texts of 1 to {longest} characters")
     if c.EXPIRED in options:
         raise ValueError(f"approval: {c.EXPIRED!r} is what is told when nobody decided; name the option otherwise")
     return options

@@ -105,9 +105,9 @@ class Gateway:
             said_why = str(partly.get("errorMessage", ""))[:300]
             raise ControlUnavailable(f"the gateway did not take the question{f': {said_why}' if said_why else ''}")
 
-    async def approval(self, id: str, mark: str, wait: float) -> dict[str, Any] | None:
-        """Return what became of a question, as soon as it is decided; None for one that is not known."""
-        query = urlencode({"mark": mark, "wait": f"{wait:.3f}"})
+    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> dict[str, Any] | None:
+        """Return what became of a question that a trace asked, as soon as it is decided; None for one that is not known."""
+        query = urlencode({"mark": mark, "trace": f"{trace_id:032x}", "wait": f"{wait:.3f}"})
         return await self._request("GET", f"/control/v1/approvals/{quote(id, safe='')}?{query}", b"", wait)
 
     async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None:
@@ -145,7 +145,7 @@ class Gateway:
             raise Unreachable(f"{status} {said}".strip())
         why = {
             401: "the gateway knows no such token",
-            403: "the token is no tenant's",
+            403: "the gateway does not let us in",
             404: "what answers there is no spanpost gateway (a Collector, perhaps)",
         }.get(status, f"the gateway refuses ({status})")
         raise ControlUnavailable(f"{why}{f': {said}' if said else ''}; {_WHAT_TO_SET}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import uuid4
 
 import typer
@@ -13,10 +14,19 @@ from spanpost.cli.remote import Url
 from spanpost.domain.errors import ConfigError
 from spanpost.domain.interventions import Result, State
 
+if TYPE_CHECKING:
+    from spanpost.ledger.base import Ledger
+
 approvals = typer.Typer(help="List and answer what agents ask people.", no_args_is_help=True)
 
 Approval = Annotated[str, typer.Argument(metavar="APPROVAL", help="Id of the question as the agent gave it, or its key.")]
-By = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who does it, in the database: shown to everybody, and kept.")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="NAME", help="Who does it, in the database: shown to everybody. The system's user is kept beside it."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is meant; needed where there is no terminal.")]
 Words = Annotated[str, typer.Option("--comment", metavar="TEXT", help="Words to go with it; the agent reads them.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose question it is, in the database.")]
 _STATES: Final = (*(str(state) for state in State), "all")
@@ -33,14 +43,14 @@ def listed(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """List questions, newest first."""
+    """List questions, newest first; `show` shows one whole."""
     if state not in _STATES:
         raise ConfigError(f"--state {state}: there is no such state; use one of {', '.join(_STATES)}")
     wanted = None if state == "all" else state
     if url is not None:
         from spanpost.cli.remote import Remote
 
-        with Remote(url) as remote:
+        with Remote(url, data_dir) as remote:
             found = remote.items("/api/approvals", {"state": wanted, "agent": agent}, limit)
     else:
         from spanpost.domain.browsing import ApprovalFilter
@@ -62,18 +72,56 @@ def listed(
 
 
 @approvals.command()
-def approve(
+def show(
     approval: Approval,
-    by: By = None,
-    comment: Words = "",
     tenant: Tenant = None,
     as_json: Json = False,
     url: Url = None,
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Approve what an agent asks. At a gateway its rules hold; in the database whoever reaches it may."""
-    answer(approval, "approve", by, comment, tenant, as_json, url, database_url, data_dir)
+    """Show a question whole, and why where a part of it cannot be read."""
+    if url is not None:
+        from urllib.parse import quote
+
+        from spanpost.cli.remote import Remote
+
+        with Remote(url) as remote:
+            found = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
+    else:
+        settings = settings_of(database_url, data_dir)
+        whose = tenant if tenant is not None else settings.intake.tenant
+        found = ask(settings, lambda ledger: _whole(ledger, whose, approval))
+    if as_json:
+        print_json(found)
+        return
+    from spanpost.cli import tables
+
+    tables.print_question(found)
+
+
+async def _whole(ledger: Ledger, tenant: str, ref: str) -> dict[str, Any]:
+    from spanpost.deciding import question_named
+    from spanpost.fold.report import question_json
+
+    row = await question_named(ledger, tenant, ref)
+    return question_json(row, await ledger.find_task(row.task_uid))
+
+
+@approvals.command()
+def approve(
+    approval: Approval,
+    by: By = None,
+    comment: Words = "",
+    is_sure: Yes = False,
+    tenant: Tenant = None,
+    as_json: Json = False,
+    url: Url = None,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Approve what an agent asks, once you have read all of it. At a gateway its rules hold; in the database whoever reaches it may."""
+    answer(approval, "approve", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
 
 
 @approvals.command()
@@ -81,6 +129,7 @@ def deny(
     approval: Approval,
     by: By = None,
     comment: Words = "",
+    is_sure: Yes = False,
     tenant: Tenant = None,
     as_json: Json = False,
     url: Url = None,
@@ -88,7 +137,7 @@ def deny(
     data_dir: DataDir = None,
 ) -> None:
     """Deny what an agent asks. At a gateway its rules hold; in the database whoever reaches it may."""
-    answer(approval, "deny", by, comment, tenant, as_json, url, database_url, data_dir)
+    answer(approval, "deny", by, comment, is_sure, tenant, as_json, url, database_url, data_dir)
 
 
 def answer(
@@ -96,27 +145,33 @@ def answer(
     decision: str,
     by: str | None,
     comment: str,
+    is_sure: bool,
     tenant: str | None,
     as_json: bool,
     url: str | None,
     database_url: Any,
     data_dir: Any,
 ) -> None:
-    """Answer a question and say what became of it. Raises `Exit` where it does not stand."""
-    if url is not None:
-        _answer_at(url, approval, decision, comment, as_json=as_json)
-        return
-    from spanpost import controlling
-
+    """Show a question, answer it and say what became of it. Raises `Exit` where it does not stand."""
     name = (by or "").strip()
-    if not name:
+    if url is None and not name:
         raise ConfigError("--as: say who decides; the name is shown to everybody, and kept")
+    if not is_sure and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError("--yes: there is no terminal at which to ask; read the question (approvals list --json) and say --yes")
+    if url is not None:
+        _answer_at(url, data_dir, approval, decision, comment, is_sure=is_sure, as_json=as_json)
+        return
+    from spanpost import deciding
+    from spanpost.fold.report import question_json
+    from spanpost.identity import system_user
+
     settings = settings_of(database_url, data_dir)
     whose = tenant if tenant is not None else settings.intake.tenant
-    verdict = ask(
-        settings,
-        lambda ledger: controlling.decide(ledger, approval, decision, by=name, comment=comment, tenant=whose, source="cli"),
-    )
+    row = ask(settings, lambda ledger: deciding.question_named(ledger, whose, approval))
+    _confirm(question_json(row, None), decision, is_sure=is_sure)
+    # By its key: what was read is what is answered, whatever was asked meanwhile.
+    said: dict[str, Any] = {"by": name, "comment": comment, "tenant": whose, "source": "cli", "user": system_user()}
+    verdict = ask(settings, lambda ledger: deciding.decide(ledger, str(row.key), decision, **said))
     is_done = verdict.result is Result.DONE
     if as_json:
         print_json(
@@ -127,6 +182,7 @@ def answer(
             Result.DONE: f"{verdict.decision}: the agent is told",
             Result.DECIDED: f"it was decided before: {verdict.decision}{f' by {verdict.by}' if verdict.by else ''}",
             Result.VOID: "it was asked again in other words: answer that question",
+            Result.HIDDEN: "part of it is hidden or was cut, so that nobody can read what they would approve; it can be denied",
             Result.EXPIRED: "its time is over",
             Result.TOO_LATE: "its task has ended",
         }.get(verdict.result, str(verdict.result))
@@ -135,15 +191,26 @@ def answer(
         raise typer.Exit(1)
 
 
-def _answer_at(url: str, approval: str, decision: str, comment: str, *, as_json: bool) -> None:
+def _answer_at(url: str, data_dir: Any, approval: str, decision: str, comment: str, *, is_sure: bool, as_json: bool) -> None:
     from urllib.parse import quote
 
     from spanpost.cli.remote import Remote
 
-    with Remote(url) as remote:
-        path = f"/api/approvals/{quote(approval, safe='')}/decision"
-        told = remote.post(path, {"decision": decision, "comment": comment}, str(uuid4()))
+    with Remote(url, data_dir) as remote:
+        question = remote.get(f"/api/approvals/{quote(approval, safe='')}", {})
+        _confirm(question, decision, is_sure=is_sure)
+        told = remote.post(f"/api/approvals/{question['key']}/decision", {"decision": decision, "comment": comment}, str(uuid4()))
     if as_json:
         print_json({"result": told["result"], "task": told["task_id"], "decision": told["decision"], "by": told["by"]})
     else:
         print(f"{told['decision']}: the agent is told")
+
+
+def _confirm(question: Mapping[str, Any], decision: str, *, is_sure: bool) -> None:
+    """Show all of a question on stderr; on a terminal ask whether the answer is meant. Raises `Exit` where it is not."""
+    from spanpost.cli import tables
+
+    tables.print_question(question, to_stderr=True)
+    if not is_sure and not typer.confirm(f"Answer {decision!r}?", err=True):
+        print("nothing was decided", file=sys.stderr)
+        raise typer.Exit(1)

@@ -50,6 +50,39 @@ def prune(
         tables.print_pruned(pruned)
 
 
+@db.command("grant", short_help="Give roles of the database the least that they need.")
+def grant(
+    writer: Annotated[str, typer.Option("--writer", metavar="ROLE", help="Role of a gateway or an agent, that records.")] = "",
+    reader: Annotated[str, typer.Option("--reader", metavar="ROLE", help="Role of Grafana or of `db query`, that reads.")] = "",
+    as_json: Json = False,
+    database_url: DatabaseUrl = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Grant existing roles what writing or reading needs, take all else on spanpost's tables from them, and print the SQL.
+
+    Run it with the role that owns the tables. `spanpost db upgrade` grants the same on new tables.
+    """
+    from spanpost import assembly
+
+    made = assembly.grant_roles(settings_of(database_url, data_dir), writer=writer, reader=reader)
+    if as_json:
+        print_json({"granted": made})
+    else:
+        print("\n".join(f"{statement};" for statement in made))
+
+
+@db.command("end-sessions", short_help="Log everybody out of all gateways.")
+def end_sessions(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
+    """End the sessions of all people who logged in, by a new secret that signs the next ones. Gateways know within five seconds."""
+    from spanpost import assembly
+
+    assembly.end_sessions(settings_of(database_url, data_dir))
+    if as_json:
+        print_json({"ended": True})
+    else:
+        print("all sessions are ended")
+
+
 @db.command("query", short_help="Run SQL that reads.")
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One statement that reads.")],
@@ -57,10 +90,15 @@ def query(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Run a reading SQL statement; the tables are described in docs/how-to/read-the-audit-rows.md."""
+    """Run one SQL statement that reads (SELECT, WITH, VALUES, TABLE, EXPLAIN or SHOW; a minute at most), by a role that may do nothing
+    else: the embedded database's own, that of `database.read_url`, or that of `--database-url`. The tables are described in
+    docs/how-to/read-the-audit-rows.md.
+    """
     from spanpost.cli import query as sql_query
 
-    columns, rows = sql_query.query(settings_of(database_url, data_dir), sql)
+    settings = settings_of(database_url, data_dir)
+    url = settings.dsn if database_url is not None else settings.read_dsn
+    columns, rows = sql_query.query(settings.database, url, sql)
     if as_json:
         print_json({"rows": [dict(zip(columns, row, strict=True)) for row in rows]})
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spanpost.cli.approvals import Approval, By, Tenant, Words, answer
+from spanpost.cli.approvals import Approval, By, Tenant, Words, Yes, answer
 from spanpost.cli.options import DatabaseUrl, DataDir, Json
 from spanpost.cli.remote import Url
 
@@ -16,6 +16,7 @@ def decide(
     decision: Annotated[str, typer.Argument(metavar="DECISION", help="approve, deny, or one of the options that the agent gave.")],
     by: By = None,
     comment: Words = "",
+    is_sure: Yes = False,
     tenant: Tenant = None,
     as_json: Json = False,
     url: Url = None,
@@ -23,4 +24,4 @@ def decide(
     data_dir: DataDir = None,
 ) -> None:
     """Answer an agent's question. At a gateway its rules hold; in the database whoever reaches it may."""
-    answer(approval, decision, by, comment, tenant, as_json, url, database_url, data_dir)
+    answer(approval, decision, by, comment, is_sure, tenant, as_json, url, database_url, data_dir)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, say_count, settings_of
+from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, noted, print_json, say_count, settings_of
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def reopen_budgets(
     data_dir: DataDir = None,
 ) -> None:
     """Open closed budgets at once, when what was wrong has been mended; else they are tried again at their time."""
-    done = ask(settings_of(database_url, data_dir), lambda ledger: ledger.reopen_budgets(keys))
+    detail = " ".join(keys)
+    done = noted(settings_of(database_url, data_dir), "reopen_budgets", detail, lambda ledger: ledger.reopen_budgets(keys))
     say_count("reopened", done, as_json=as_json)
 
 
@@ -107,7 +108,9 @@ def retry_deliveries(
     """Set dead deliveries waiting again."""
     if not ids and not sink:
         raise ConfigError("deliveries retry: name deliveries by number, or all dead ones of a sink with --sink")
-    done = ask(settings_of(database_url, data_dir), lambda ledger: ledger.retry_deliveries(ids or None, sink=sink))
+    detail = " ".join(map(str, ids or ())) or f"all of {sink}"
+    settings = settings_of(database_url, data_dir)
+    done = noted(settings, "retry_deliveries", detail, lambda ledger: ledger.retry_deliveries(ids or None, sink=sink))
     say_count("retried", done, as_json=as_json)
 
 
@@ -119,5 +122,6 @@ def bury_deliveries(
     data_dir: DataDir = None,
 ) -> None:
     """Give deliveries up: they are kept and not tried again."""
-    done = ask(settings_of(database_url, data_dir), lambda ledger: ledger.bury_deliveries(ids))
+    detail = " ".join(map(str, ids))
+    done = noted(settings_of(database_url, data_dir), "bury_deliveries", detail, lambda ledger: ledger.bury_deliveries(ids))
     say_count("buried", done, as_json=as_json)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spanpost import conventions as c
+from spanpost.cli.options import print_json
 from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
     ]
     if dry_run:
         for _, body in requests:
-            print(json.dumps(body, ensure_ascii=False, indent=2))
+            print_json(body)
         return
     from spanpost import settings
     from spanpost.forwarding import target_of

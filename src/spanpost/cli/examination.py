@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.domain.orders import LAUNCH
 from spanpost.fold.redact import line
-from spanpost.settings import config_path, is_sdk_disabled
+from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
 from spanpost.sinks import registry
 from spanpost.sinks.base import Checks, Installs
 from spanpost.sinks.base import Finding as Found
@@ -48,6 +48,7 @@ def examine(settings: Settings) -> list[Finding]:
         found.append(_database(settings))
     return [
         *found,
+        _redaction(settings),
         *_forward(settings),
         *_metrics(settings),
         *_gateway(settings),
@@ -67,12 +68,11 @@ def _settings() -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Finding:
     if settings.dsn:
-        where = "PostgreSQL"
+        where = f"PostgreSQL at {describe_database(settings.dsn)}"
     else:
+        other = foreign_database()
         where = f"embedded PostgreSQL in {settings.database.data_dir}"
-        url = os.environ.get("DATABASE_URL", "")
-        if url:
-            where += f" (DATABASE_URL names a {url.partition(':')[0]} database and is not used)"
+        where += f" (DATABASE_URL names {other} and is not used)" if other else ""
     try:
         counts = asyncio.run(_counts(settings))
     except SpanpostError as error:
@@ -90,6 +90,20 @@ async def _counts(settings: Settings) -> dict[str, object]:
         return await ledger.counts()
     finally:
         await ledger.close()
+
+
+def _redaction(settings: Settings) -> Finding:
+    """Tell which secrets are taken out of what senders say."""
+    room = settings.redaction
+    if not room.enabled:
+        cure = "take redaction.enabled = false back, or turn off single kinds by redaction.off"
+        return Finding("redaction", True, "off: secrets that agents let slip are kept and shown", cure)
+    left = f"; {', '.join(room.off)} stay" if room.off else ""
+    own = f", {len(room.patterns)} of your own" if room.patterns else ""
+    tenants = "".join(
+        f"; of tenant {line(name, 60)} {', '.join(one.off)} stay, too" for name, one in room.tenants.items() if one.off
+    )
+    return Finding("redaction", True, f"{len(room.kinds)} kinds of secrets are taken out{own}{left}{tenants}")
 
 
 def _forward(settings: Settings) -> Iterator[Finding]:
@@ -131,6 +145,8 @@ def _metrics(settings: Settings) -> Iterator[Finding]:
         yield Finding("metrics", "port" not in room.model_fields_set, trouble, cure)
     else:
         yield Finding("metrics", True, f"{room.host}:{room.port} is free")
+    if room.exposure:
+        yield Finding("metrics", True, room.exposure)
 
 
 def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:

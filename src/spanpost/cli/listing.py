@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,7 +63,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             shows_all=True,
         )
 
-    def at_gateway(self, url: str) -> list[tuple[Task, dict[str, Any]]]:
+    def at_gateway(self, url: str, data_dir: Path | None = None) -> list[tuple[Task, dict[str, Any]]]:
         """Return tasks of a gateway, each with its JSON."""
         from urllib.parse import quote
 
@@ -70,7 +71,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
         if self.tenant is not None:
             raise ConfigError("--tenant: at a gateway the token says whose tasks they are; leave it out")
-        with Remote(url) as remote:
+        with Remote(url, data_dir) as remote:
             if self.task_id is not None:
                 told = [remote.get(f"/api/tasks/{quote(self.task_id, safe='')}", {})]
             else:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from spanpost.domain.errors import ConfigError
+
 if TYPE_CHECKING:
     from spanpost.ledger.base import Ledger
     from spanpost.settings import Settings
@@ -50,11 +52,15 @@ def settings_of(
     serve_metrics: bool = False,
     gateway: dict[str, Any] | None = None,
 ) -> Settings:
-    """Read the settings; the command line uses the embedded database where no other is named."""
+    """Read the settings; the command line uses the embedded database where no other is named.
+
+    Raises `ConfigError` where `DATABASE_URL` names one that is no PostgreSQL and nothing else says which is meant.
+    """
     from spanpost import settings
     from spanpost.cli import logs
 
-    database: dict[str, Any] = {"embedded": True}
+    other = settings.foreign_database() if data_dir is None else ""
+    database: dict[str, Any] = {} if other else {"embedded": True}
     if database_url is not None:
         database["url"] = database_url
     if data_dir is not None:
@@ -67,6 +73,11 @@ def settings_of(
     if gateway is not None:
         overrides["gateway"] = gateway
     loaded = settings.load(**overrides)
+    if other and not loaded.has_database and loaded.forward is None:
+        raise ConfigError(
+            f"DATABASE_URL names {other}, and spanpost keeps its rows in PostgreSQL; set SPANPOST_DATABASE__URL to one, "
+            "or SPANPOST_DATABASE__EMBEDDED=true for the embedded PostgreSQL"
+        )
     logs.configure(loaded.log, quiet=gateway is None)
     return loaded
 
@@ -77,6 +88,18 @@ def ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:
             return await question(ledger)
 
     return asyncio.run(ask())
+
+
+def noted(settings: Settings, what: str, detail: str, question: Callable[[Ledger], Awaitable[int]]) -> int:
+    """Do something to the database, and keep who did it, by the operating system."""
+    from spanpost.identity import system_user
+
+    async def work(ledger: Ledger) -> int:
+        # Before: what is begun and fails half-way was somebody's doing, too.
+        await ledger.note_operation(what, system_user(), detail[:1000])
+        return await question(ledger)
+
+    return ask(settings, work)
 
 
 @asynccontextmanager
@@ -100,7 +123,8 @@ def say_count(what: str, count: int, *, as_json: bool) -> None:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+    """Print a value as JSON, in ASCII: of the other characters some are commands to a terminal."""
+    print(json.dumps(value, ensure_ascii=True, indent=2, default=_plain))
 
 
 def _plain(value: object) -> object:

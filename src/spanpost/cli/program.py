@@ -17,12 +17,13 @@ from spanpost.cli.deliveries import deliveries
 from spanpost.cli.emit import emit
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, MetricsPort, print_json, settings_of
 from spanpost.cli.preview import preview
-from spanpost.cli.remote import Url
+from spanpost.cli.remote import HERE, Url
 from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
 from spanpost.cli.start import start
 from spanpost.cli.watch import watch
 from spanpost.domain.errors import ConfigError
+from spanpost.settings import URL_VARIABLE
 
 program = typer.Typer(
     name="spanpost",
@@ -232,6 +233,29 @@ def new_token(
     )
 
 
+@token.command("local")
+def local_token(
+    as_json: Json = False,
+    url: Annotated[str, typer.Option("--url", metavar="URL", envvar=URL_VARIABLE, help="Where the gateway listens.")] = HERE,
+    data_dir: DataDir = None,
+) -> None:
+    """Print this machine's token, which opens the board and the API of a gateway here that asks for no other."""
+    from spanpost.cli.remote import token_here
+    from spanpost.local_token import link
+
+    found = token_here(data_dir)
+    if not found:
+        raise ConfigError(
+            "there is no token of this machine yet: `spanpost run` makes it, beside its data directory, where the API asks for no other; "
+            "--data-dir names that directory"
+        )
+    if as_json:
+        print_json({"token": found, "url": link(url, found)})
+        return
+    print(found)
+    print(f"\nopen the board: {link(url, found)}", file=sys.stderr)
+
+
 @program.command()
 def tasks(
     as_json: Json = False,
@@ -275,7 +299,7 @@ def tasks(
         task_id=task_id,
         limit=limit,
     )
-    found = asked.at_gateway(url) if url is not None else asked.in_ledger(settings_of(database_url, data_dir))
+    found = asked.at_gateway(url, data_dir) if url is not None else asked.in_ledger(settings_of(database_url, data_dir))
     if as_json:
         print_json({"tasks": [told for _, told in found]})
         return

@@ -1,27 +1,75 @@
-"""``spanpost db query``: read-only SQL on the database in use, the embedded one included."""
+"""``spanpost db query``: one statement that reads, by a role that may do nothing else.
+
+A read-only transaction alone does not keep SQL from running programs and reading files of the server: `COPY ... TO PROGRAM` and
+`pg_read_file` are allowed there to who has the right. So the connection's own role has to be without it, which no statement can
+change: the embedded database has such a role, for another one `database.read_url` names one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
-from spanpost.domain.errors import ConfigError, SpanpostError
+from spanpost.domain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.settings import Settings
+    from spanpost.settings import DatabaseSettings
+
+#: What one statement may take, seconds.
+LONGEST: Final = 60
+#: Statements that return rows and change nothing by themselves.
+_READING: Final = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "SHOW")
+#: Before a statement's first word: blanks, comments, parentheses.
+_BEFORE: Final = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|\()*")
+_COMMENT: Final = re.compile(r"/\*|\*/")
+_WORD: Final = re.compile(r"[A-Za-z]+")
+#: Whether the role of the session, or one that it can become, may run programs or open files on the server.
+_POWER: Final = """
+SELECT session_user::text, EXISTS (
+  SELECT FROM pg_roles r WHERE r.rolsuper AND pg_has_role(session_user, r.oid, 'MEMBER')
+    OR r.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+      AND pg_has_role(session_user, r.oid, 'MEMBER'))"""
 
 
-class BadQuery(SpanpostError):
-    """PostgreSQL refused the query."""
+class BadQuery(ConfigError):
+    """The query does not read, or PostgreSQL refused it."""
 
 
-def query(settings: Settings, sql: str) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns' names and the rows. Raises `BadQuery` with PostgreSQL's own words."""
+def query(database: DatabaseSettings, url: str | None, sql: str) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns' names and the rows of the database at `url`, else of the embedded one.
+
+    Raises `BadQuery` with PostgreSQL's own words, `ConfigError` where the role may do more than read.
+    """
+    from spanpost.ledger.embedded_roles import READER
     from spanpost.ledger.local import reachable
 
-    database = settings.database
-    with reachable(settings.dsn, database.data_dir, database.pg_bin) as dsn:
+    refuse_other(sql)
+    with reachable(url, database.data_dir, database.pg_bin, role=READER) as dsn:
         return asyncio.run(_query(dsn, sql))
+
+
+def refuse_other(sql: str) -> None:
+    """Raise `BadQuery` for a statement that does not begin as one that reads."""
+    word = _WORD.match(sql, _beginning(sql))
+    if word is None or word[0].upper() not in _READING:
+        raise BadQuery(f"this is no statement that reads; begin it with {', '.join(_READING[:-1])} or {_READING[-1]}")
+
+
+def _beginning(sql: str) -> int:
+    """Return where a statement's first word stands. Comments in /* */ nest."""
+    at, depth = 0, 0
+    while True:
+        if not depth:
+            found = _BEFORE.match(sql, at)
+            at = found.end() if found is not None else at
+            if not sql.startswith("/*", at):
+                return at
+        mark = _COMMENT.search(sql, at)
+        if mark is None:
+            return len(sql)
+        depth += 1 if mark[0] == "/*" else -1
+        at = mark.end()
 
 
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
@@ -30,15 +78,27 @@ async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
     from spanpost.ledger.sql import schema
 
     try:
-        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+        connection = await asyncpg.connect(
+            dsn, timeout=10, statement_cache_size=0, server_settings={"application_name": "spanpost-query"}
+        )
     except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise ConfigError(schema.unreachable(error)) from None
     try:
-        async with connection.transaction(readonly=True):
-            statement = await connection.prepare(sql)
-            rows = await statement.fetch()
-            return [column.name for column in statement.get_attributes()], [list(row) for row in rows]
-    except asyncpg.PostgresError as error:
-        raise BadQuery(f"{error}") from None
+        role, is_powerful = await connection.fetchrow(_POWER)
+        if is_powerful:
+            raise ConfigError(
+                f"db query: the role {role!r} may run programs and read files on the database's server, so that a query could, too; "
+                "make a role that only reads (`CREATE ROLE name LOGIN`, `spanpost db grant --reader name`) and give its address in "
+                "SPANPOST_DATABASE__READ_URL"
+            )
+        # Never committed: the connection is closed instead.
+        await connection.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{LONGEST}s'; SET LOCAL lock_timeout = '5s'")
+        statement = await connection.prepare(sql)
+        rows = await statement.fetch(timeout=LONGEST + 5)
+        return [column.name for column in statement.get_attributes()], [list(row) for row in rows]
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
+        raise BadQuery(f"the database did not answer the query: {error or type(error).__name__}") from None
+    except (ValueError, OverflowError, ArithmeticError) as error:
+        raise BadQuery(f"a value cannot be shown ({type(error).__name__}); cast it to text") from None
     finally:
-        await connection.close()
+        connection.terminate()

@@ -9,22 +9,27 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
 
 from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.domain.tasks import Task
+from spanpost.hosts import is_loopback
 from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", metavar="URL", envvar=URL_VARIABLE, help=f"Ask the API of this gateway, with the token in {TOKEN_VARIABLE}.",
+        "--url", metavar="URL", envvar=URL_VARIABLE, help=f"Ask the API of this gateway, with the token in {TOKEN_VARIABLE}, or this machine's.",
     ),
 ]  # fmt: skip
+#: Where a gateway listens that was not told where.
+HERE: Final = "http://127.0.0.1:4318"
 #: Between two tries to follow again, first and longest, seconds; and how long an answer is waited for.
 _AGAIN: Final = (1.0, 15.0)
 _TIMEOUT: Final = 30.0
@@ -36,18 +41,21 @@ class Answered(SpanpostError):
 
 
 class Remote:
-    """A gateway's API. Used in a block."""
+    """A gateway's API. Used in a block. `data_dir`: beside it stands this machine's token; None: as the settings say."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, data_dir: Path | None = None) -> None:
         try:
             import httpx
         except ModuleNotFoundError as error:
             raise ConfigError(f"--url: {error.name} is missing; install it with: pip install 'spanpost[api]'") from None
-        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        is_here = _is_here(url)
+        token = os.environ.get(TOKEN_VARIABLE, "").strip() or (token_here(data_dir) if is_here else "")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._failures = (httpx.HTTPError, httpx.InvalidURL)
         try:
-            self._client = httpx.Client(base_url=url.rstrip("/").removesuffix("/api"), headers=headers, timeout=_TIMEOUT)
+            base = url.rstrip("/").removesuffix("/api")
+            # Never through a proxy of the environment: it would see the token, and the gateway refuses the token through a proxy.
+            self._client = httpx.Client(base_url=base, headers=headers, timeout=_TIMEOUT, trust_env=not is_here)
         except (httpx.InvalidURL, UnicodeError, ValueError):
             raise ConfigError("--url is no address; write it as http://host:4318") from None
 
@@ -114,15 +122,36 @@ class Remote:
     @staticmethod
     def _refuse(answer: Any, *, is_final: bool) -> None:
         try:
-            error = answer.json()["error"]
+            told = answer.json()
+            error = told.get("error", told)  # the guard answers with a google.rpc.Status
             said = f"{error['message']}{' (' + error['field'] + ')' if error.get('field') else ''}"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             said = f"it answers {answer.status_code}; is there a spanpost with spanpost[api]?"
         if answer.status_code == 401:
             said += f"; the token is read from {TOKEN_VARIABLE}"
         if is_final:
             raise Answered(f"the gateway: {said}")
         print(f"spanpost: the gateway: {said}, trying again", file=sys.stderr)
+
+
+def token_here(data_dir: Path | None) -> str:
+    """Return this machine's token; empty if no gateway of this user has kept one."""
+    from spanpost import local_token, settings
+    from spanpost.settings.database import default_data_dir
+
+    if data_dir is None:
+        try:
+            data_dir = settings.load().database.data_dir
+        except ConfigError:  # it is not what this command is about
+            data_dir = default_data_dir()
+    return local_token.found(data_dir)
+
+
+def _is_here(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 def _said(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,14 +20,19 @@ log = logging.getLogger("spanpost.gateway")
 def serve(read: Callable[[], Settings]) -> bool:
     """Run until SIGINT or SIGTERM; SIGHUP reads the settings again. False when not everything could be finished."""
     from spanpost.gateway import Gateway
-    from spanpost.process import rarely_collect
+    from spanpost.local_token import link
+    from spanpost.process import rarely_collect, switch_often
 
     gateway = Gateway(read(), read)
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
         gateway.start()
         for line in lines(gateway):
             log.info("%s", line)
+        if gateway.local_token and sys.stderr.isatty():
+            # Not by the log: what is logged is kept, and read by others.
+            print(f"\nopen the board: {link(gateway.http_url, gateway.local_token)}\n", file=sys.stderr, flush=True)
         rarely_collect()
+        switch_often()
         while next(heard) == signal.SIGHUP:
             gateway.reload()
         log.info("stopping: what is under way is answered and recorded")
@@ -70,6 +76,8 @@ def lines(gateway: Gateway) -> Iterator[str]:
         yield f"receiving OTLP/gRPC on unix://{room.grpc_socket}"
     if gateway.api_url:
         yield f"the API on {gateway.api_url}"
+        if gateway.local_token:
+            yield f"the board on {gateway.http_url}/; `spanpost token local` prints its address with this machine's token"
     if gateway.slack_url:
         yield f"hearing Slack on {gateway.slack_url}"
     if gateway.http_url and gateway.pipeline.workspaces is not None:

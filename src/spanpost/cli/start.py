@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
@@ -38,7 +39,7 @@ def start(
     """
     given = dict(_pair(one) for one in parameter or ())
     if url is not None:
-        order = _at_gateway(url, launcher, text, given)
+        order = _at_gateway(url, data_dir, launcher, text, given)
     else:
         order = _in_database(launcher, text, given, by, tenant, settings_of(database_url, data_dir))
     if as_json:
@@ -54,17 +55,18 @@ def _pair(said: str) -> tuple[str, str]:
     return name, value
 
 
-def _at_gateway(url: str, launcher: str, text: str, given: dict[str, str]) -> str:
+def _at_gateway(url: str, data_dir: Path | None, launcher: str, text: str, given: dict[str, str]) -> str:
     from urllib.parse import quote
 
-    with Remote(url) as remote:
+    with Remote(url, data_dir) as remote:
         told = remote.post(f"/api/launchers/{quote(launcher, safe='')}/start", {"text": text, "parameters": given}, str(uuid4()))
     return str(told["order_id"])
 
 
 def _in_database(launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings) -> str:
-    from spanpost import controlling
+    from spanpost import deciding
     from spanpost.assembly import launches_of
+    from spanpost.identity import system_user
 
     name = (by or "").strip()
     if not name:
@@ -73,7 +75,9 @@ def _in_database(launcher: str, text: str, given: dict[str, str], by: str | None
     launches = launches_of(settings)
     verdict = ask(
         settings,
-        lambda ledger: controlling.start(ledger, launches, launcher, text, given, by=name, tenant=whose, source="cli"),
+        lambda ledger: deciding.start(
+            ledger, launches, launcher, text, given, by=name, tenant=whose, source="cli", user=system_user()
+        ),
     )
     if verdict.result is not Result.DONE:
         print(f"not started: {verdict.result}", file=sys.stderr)

@@ -16,10 +16,12 @@ from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.errors import ConfigError
 from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
+from spanpost.fold.legible import Hidden, legible
 from spanpost.fold.redact import line
 from spanpost.ledger.base import BudgetRow, DeliveryRow
 from spanpost.ledger.prune import Pruned
 from spanpost.sinks.words import count, forecast, look, window
+from spanpost.tongues.questions import why_hidden
 
 #: Where the terminal's word is another.
 _COLOURS = {"grey": "bright_black"}
@@ -87,14 +89,14 @@ def print_checkpoints(checkpoints: Sequence[Checkpoint], names: Mapping[object, 
 
 
 def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print questions to people."""
+    """Print questions to people, a line each; of what does not fit there the line says so."""
     table = _table("asked", "state", "question", "answers", "risk", "until", "agent", "task", "id")
     for one in found:
         state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
         cells = (
             _time(datetime.fromisoformat(one["requested_at"])),
             line(state, 60),
-            line(one["question"] or "", 100),
+            line(one["question"] or "", 100) + (" […]" if _has_more(one) else ""),
             line(", ".join(one["options"]) or "approve, deny", 60),
             line(one["risk"] or "", 20),
             _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
@@ -104,6 +106,42 @@ def print_questions(found: Sequence[Mapping[str, Any]]) -> None:
         )
         table.add_row(*map(Text, cells))
     out().print(table)
+    if any(map(_has_more, found)):
+        print("[…]: `spanpost approvals show <id>` shows the whole of it", file=sys.stderr)
+
+
+def _has_more(one: Mapping[str, Any]) -> bool:
+    """Tell whether a question has more than its line shows."""
+    said, options = one["question"] or "", ", ".join(one["options"])
+    return bool(one["detail"] or one["hidden"]) or line(said, 100) != said or line(options, 60) != options
+
+
+def print_question(one: Mapping[str, Any], *, to_stderr: bool = False) -> None:
+    """Print a question whole. What an agent wrote stands behind a bar."""
+
+    def quoted(title: str, said: str) -> list[str]:
+        return [f"{title}:", *(f"  │ {row}" for row in legible(said).split("\n"))] if said else []
+
+    state = one["state"] + (f": {one['decision']} by {one['by'] or '?'}" if one["decision"] else "")
+    options = "\n".join(f"{n}. {option}" for n, option in enumerate(one["options"], 1))
+    rows = quoted("question", one["question"] or "") + quoted("detail", one["detail"] or "")
+    rows += quoted("answers", options) + quoted("risk", one["risk"] or "")
+    rows += [] if one["is_whole"] else [why_hidden([Hidden(why) for why in one["hidden"]])]
+    told = one["told"]
+    about = {
+        "state": line(state, 200),
+        "told": line(f"{told['decision']} by {told['by'] or '?'}, as telemetry says: nobody decided it here", 300) if told else "",
+        "asked": _time(datetime.fromisoformat(one["requested_at"])),
+        "until": _time(datetime.fromisoformat(one["expires_at"])) if one["expires_at"] else "",
+        "agent": line(one["agent_name"] or "", 100),
+        "task": line(one["task_name"] or one["task_id"] or "", 200),
+        "id": line(one["id"], 300),
+        "key": one["key"],
+    }
+    print(
+        "\n".join([*rows, *(f"{name:<6} {said}" for name, said in about.items() if said)]),
+        file=sys.stderr if to_stderr else sys.stdout,
+    )
 
 
 def print_installations(found: Sequence[Mapping[str, Any]]) -> None:
@@ -200,6 +238,7 @@ def print_lost(lost: Mapping[str, int]) -> None:
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], console: Console | None = None) -> None:
     """Print the rows that a query gave: as a table, or one below the other where a table is too wide for the terminal."""
     console = console or out()
+    columns = [line(column, 200) for column in columns]
     cells = [[line(_cell(value), 200) for value in row] for row in rows]
     table = _table(*columns)
     for row in cells:

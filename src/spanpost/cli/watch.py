@@ -51,7 +51,7 @@ def watch(
         from spanpost.cli.remote import Remote
 
         asked = {"status": status, "agent": agent, "topic": topic, "q": q, "task": task, "event": "checkpoint"}
-        with Remote(url) as remote:
+        with Remote(url, data_dir) as remote:
             for told in itertools.islice(_followed(remote.follow(asked)), count):
                 tell(told)
         return

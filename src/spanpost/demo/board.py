@@ -29,10 +29,12 @@ class DemoBoard:
         self._server: HttpServer | None = None
 
     def open(self) -> str:
-        """Listen on a free port of this machine; return the address of the page, empty where it cannot be had."""
+        """Listen on a free port of this machine; return the address of the page, with the token that opens it; empty where there is none."""
         try:
             from spanpost.desk.api import app
+            from spanpost.doors.api import token_here
             from spanpost.intake import http_server
+            from spanpost.local_token import link
         except ImportError:
             return ""
         del app
@@ -41,12 +43,15 @@ class DemoBoard:
         listener = http_server.listen(_HOST, 0)
         self.url = f"http://{_HOST}:{listener.getsockname()[1]}/"
         self._pipeline.ask(self._open(listener))
-        return self.url
+        token = token_here(self._settings)
+        return link(self.url, token) if token else self.url
 
     async def _open(self, listener: socket.socket) -> None:
         from spanpost.doors import Doors, House, api, board
         from spanpost.intake.http_server import HttpServer
         from spanpost.intake.tokens import Doorkeeper
+        from spanpost.settings.gateway import GatewaySettings
+        from spanpost.settings.guards import gateway_guard
 
         house = House(
             pipeline=self._pipeline,
@@ -55,7 +60,8 @@ class DemoBoard:
             url=self.url.rstrip("/"),
         )
         page = board.doors(house)
-        self._doors = Doors([*api.doors(house), *page], page[0].application)
+        guard = gateway_guard(self._settings, GatewaySettings())
+        self._doors = Doors([*api.doors(house), *page], page[0].application, guard)
         self._server = HttpServer(self._doors, listener, connections=_CONNECTIONS, grace=_GRACE)
         await self._server.start()
 

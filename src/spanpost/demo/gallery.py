@@ -18,6 +18,20 @@ from spanpost.domain.tasks import MERGED, Step, Task
 _IDS = UUID("0b0e3f0e-6f3c-4a4e-9b65-6d6f6b1c2a77")
 _NOON = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)
 _STEPS = ("Read the alert", "Find the change", "Write the fix", "Run the tests", "Open the pull request")
+_HOSTS = (
+    "oslo-1",
+    "oslo-2",
+    "lyon-1",
+    "lyon-2",
+    "cork-1",
+    "turin-1",
+    "porto-1",
+    "seoul-1",
+    "seoul-2",
+    "lima-1",
+    "lima-2",
+    "perth-1",
+)
 _LOG = """Traceback (most recent call last):
   File "deploy.py", line 81, in roll_out
     raise RolloutFailed(canary)
@@ -62,6 +76,7 @@ def gallery() -> list[Piece]:
         ),
         _waiting(),
         _choosing(),
+        *_long_and_hidden(),
         _approved(),
         _expired(),
         Piece(caption="paused", task=_task("paused", 3, paused_by="Mina")),
@@ -154,6 +169,17 @@ def _choosing() -> Piece:
     )
     asked, news = _question(question="Where first?", detail="", risk="", options=hosts)
     return Piece(caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+
+
+def _long_and_hidden() -> list[Piece]:
+    plan = "\n".join(f"{n:2}. {host}: drain, deploy 1.8.2, wait for 200 green checks, undrain" for n, host in enumerate(_HOSTS, 1))
+    long, told = _question(question="Roll 1.8.2 out to all regions tonight?", detail=plan)
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
+    hidden, asked = _question(question="Replace the key of the signing service?", detail=f"The new one:\n{key}")
+    return [
+        Piece(caption="a question to be read first", task=_task("waiting", 4, approvals=(long,)), news=[told]),
+        Piece(caption="a question that is hidden in part", task=_task("waiting", 4, approvals=(hidden,)), news=[asked]),
+    ]
 
 
 def _approved() -> Piece:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -15,8 +15,10 @@ from spanpost.desk import words
 from spanpost.desk.base import Asked, Hall, Message, Watches
 from spanpost.desk.who import VIEW, Found, Look, Person, Rules, Ruling, foreign, judge, judge_look, refused
 from spanpost.domain.interventions import Actor, Intervention, Result, Verb, Verdict
+from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
 from spanpost.fold.ids import named
+from spanpost.fold.legible import Shown, shown
 from spanpost.fold.orders import Launches
 from spanpost.fold.redact import line
 from spanpost.tongues import ENGLISH, Saying, Tongue
@@ -25,6 +27,8 @@ log = logging.getLogger("spanpost.desk")
 
 #: A person's words, as far as they are kept: Slack's own limit of a message's text.
 MOST_WORDS = 4_000
+#: Returns a question of a task (its root) as it may be read in a channel.
+Reads: TypeAlias = Callable[[Task, Approval, str], Shown]
 _NO_TASK = UUID(int=0)
 
 
@@ -99,6 +103,7 @@ class Desk:
         launches: Launches | None = None,
         watch: Watches | None = None,
         speaks: Callable[[Task | None, Sequence[str]], Tongue] = lambda task, channels: ENGLISH,
+        reads: Reads = lambda task, approval, channel: shown(approval),
     ) -> None:
         self.hall = hall
         self.rules = rules
@@ -109,6 +114,8 @@ class Desk:
         self._watch = watch
         #: In which language people are told of a task (its root), else in one of these channels, by id or name.
         self.speaks = speaks
+        #: How a question stands in a channel.
+        self.reads = reads
         #: Which launchers there are, and which of them starts a task again.
         self.launches = launches or Launches()
 
@@ -117,6 +124,12 @@ class Desk:
         """Whose tasks may be looked at here: its own tenant's, and where it is nobody's own, those that a rule about seeing names."""
         named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
         return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
+
+    def shown(self, asked: Asked | None, message: Message) -> Shown | None:
+        """Return a question as it may be read in a message; None where there is none, or it was decided through spanpost."""
+        if asked is None or asked.approval is None or (asked.approval.decision and asked.approval.source):
+            return None
+        return self.reads((asked.above or (asked.task,))[-1], asked.approval, message.channel)
 
     def tongue(self, asked: Asked | None, message: Message) -> Tongue:
         """Return the language in which somebody is answered."""
@@ -160,6 +173,18 @@ class Desk:
         ruling = foreign() if is_foreign else await self.rule(VIEW, asked, user, message)
         self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
         return "" if ruling.is_granted else words.refused(ruling, self.tongue(asked, message))
+
+    async def may_any(
+        self, verbs: Sequence[Verb], asked: Asked, user: str, message: Message, *, is_foreign: bool = False
+    ) -> tuple[tuple[Verb, ...], str]:
+        """Return which of these somebody may do, and what they are told where it is none. It is no intervention, and no row."""
+        ruling = foreign()
+        granted = []
+        for verb in () if is_foreign else verbs:
+            ruling = await self.rule(verb, asked, user, message)
+            granted += [verb] * ruling.is_granted
+        self._count(VIEW, Result.DONE if granted else Result.REFUSED)
+        return tuple(granted), "" if granted else words.refused(ruling, self.tongue(asked, message))
 
     async def may_look(self, asked: Asked | None, user: str, message: Message) -> Ruling:
         """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""

@@ -12,9 +12,11 @@ from uuid import UUID
 
 from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
 from spanpost.domain.observations import Observation
+from spanpost.domain.readings import Told
 from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.approvals import APPROVAL, TASK, topic_of
+from spanpost.fold.interventions import is_whole, why_not_whole
 from spanpost.fold.matching import described
 from spanpost.fold.report import spent_json
 
@@ -30,8 +32,11 @@ _NO_TASK: Final = UUID(int=0)
 class Hall(Protocol):
     """**Protocol:** what the ledger does for agents that wait. It raises `LedgerUnavailable` when it cannot be reached."""
 
-    async def question(self, tenant: str, approval_id: str, mark: str) -> ApprovalRow | None:
-        """Return what was asked last under an id; with a mark, in those words."""
+    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
+        """Return what was asked under an id, in those words and by that trace where they are named, and why no answer is told of it.
+
+        It is spanpost that is asked from now on: no telemetry answers it.
+        """
         ...
 
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
@@ -76,17 +81,23 @@ class Answers:
         """Record a question; it is kept when this returns."""
         await self._hall.record([record])
 
-    async def approval(self, tenant: str, id: str, mark: str = "", wait: float = 0.0) -> dict[str, Any]:
-        """Return what became of a question, as soon as it is decided or `wait` seconds are over. Raises `Unknown`."""
+    async def approval(self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0) -> dict[str, Any]:
+        """Return what became of a question, as soon as it is decided or `wait` seconds are over. Raises `Unknown`.
 
-        async def look() -> tuple[ApprovalRow | None, bool]:
-            row = await self._hall.question(tenant, id, mark)
-            return row, row is not None and row.state is not State.OPEN
+        A person's decision through spanpost is one, or a deadline's; what telemetry tells of a decision is told as that.
+        """
 
-        row = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
-        if row is None:
-            raise Unknown(f"nothing was asked under the id {id[:100]!r}{' in these words' if mark else ''}")
-        return told_of(row)
+        async def look() -> tuple[tuple[ApprovalRow, str] | None, bool]:
+            row, why = await self._hall.question(tenant, id, mark, trace)
+            return (row, why) if row is not None else None, row is not None and not why and is_closed(row)
+
+        found = await self._until(topic_of(tenant, APPROVAL, id), look, wait)
+        if found is None:
+            said = f"{' in the words of this mark' if mark else ''}{' by that trace' if trace else ''}"
+            raise Unknown(
+                f"nothing was asked under the id {id[:100]!r}{said}; the mark is computed from the words as they were sent"
+            )
+        return told_of(*found)
 
     async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> dict[str, Any]:
         """Return what people asked of a task since a number, as soon as there is something or `wait` seconds are over."""
@@ -145,18 +156,31 @@ class Answers:
         await asyncio.shield(self.begin())
 
 
-def told_of(row: ApprovalRow) -> dict[str, Any]:
-    """Return a question as an agent is told of it."""
+def is_closed(row: ApprovalRow) -> bool:
+    """Tell whether nothing more comes of a question for who waits."""
+    return row.is_decided or row.state is State.VOID
+
+
+def told_of(row: ApprovalRow, why: str = "") -> dict[str, Any]:
+    """Return a question as an agent is told of it; `why` it is told of no answer, where it is not."""
+    is_told = not why and is_closed(row)
+    decided = row if is_told else None
+    told = row.told
+    if not row.is_decided and row.decision:
+        told = Told(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
     return {
         "id": row.approval_id,
-        "state": str(row.state),
-        "decision": row.decision,
-        "by": row.by,
-        "comment": row.comment,
-        "source": row.source,
-        "is_expired": row.state is State.EXPIRED,
-        "decided_at": row.decided_at.isoformat() if row.decided_at is not None else None,
+        "state": str(row.state if is_told else State.OPEN),
+        "decision": decided.decision if decided is not None else "",
+        "by": decided.by if decided is not None else "",
+        "comment": decided.comment if decided is not None else "",
+        "source": decided.source if decided is not None else "",
+        "is_expired": decided is not None and decided.state is State.EXPIRED,
+        "decided_at": decided.decided_at.isoformat() if decided is not None and decided.decided_at is not None else None,
         "expires_at": row.expires_at.isoformat() if row.expires_at is not None else None,
+        "can_be_approved": is_whole(row),
+        "reason": why or ("" if is_told else why_not_whole(row)),
+        "told": {"decision": told.decision, "by": told.by, "comment": told.comment} if told is not None and not why else None,
     }
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, unquote
 
-from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, read_body, until_hung_up
+from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, address_of, read_body, until_hung_up
 from spanpost.desk.answers import Answers, Unknown
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.fold.mend import mend_value
+from spanpost.shares import Full, Sender, SharedPlaces
 
 log = logging.getLogger("spanpost.desk")
 
@@ -30,6 +31,8 @@ _LONGEST_ID: Final = 1024
 #: Of a question about budgets: bytes.
 _MOST_BODY: Final = 256 * 1024
 _NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
+_MARK: Final = re.compile(r"^([0-9a-f]{64})?\Z")
+_TRACE: Final = re.compile(r"^([0-9a-f]{32})?\Z")
 _TOKEN: Final = re.compile(r"^(access_?token|token|api_?key|authorization|auth)$", re.IGNORECASE)
 #: Codes of google.rpc.
 _INVALID, _NOT_FOUND, _DENIED, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 5, 7, 12, 14, 16
@@ -55,14 +58,14 @@ class _Refused(Exception):
 
 
 class ControlHttp:
-    """The application. At most `most` agents wait at once; where more would, the tenant that has most of them gives way."""
+    """The application. At most `most` agents wait at once; tenants share those places, and within a tenant
+    its addresses do."""
 
     def __init__(self, answers: Answers, doorkeeper: Knows, *, most: int) -> None:
         self._answers = answers
         self._doorkeeper = doorkeeper
-        self._most = most
-        #: By tenant who waits, the longest first; set, it waits no more.
-        self._waiting: dict[str, dict[asyncio.Event, None]] = {}
+        #: Agents that wait, each by the event that ends its waiting.
+        self._waiting: SharedPlaces[asyncio.Event] = SharedPlaces(most)
 
     def end(self) -> None:
         """Answer all who wait with what is known."""
@@ -111,17 +114,19 @@ class ControlHttp:
         tenant = self._tenant(headers.get("authorization"))
         if len(ref) > _LONGEST_ID:
             raise _Refused(400, _INVALID, "the id is too long")
-        if "\0" in ref + query.get("mark", ""):
+        if "\0" in ref + query.get("mark", "") + query.get("trace", ""):
             raise Unknown("no id has such a character")
         wait = min(_number(query, "wait"), LONGEST)
-        mark, after = query.get("mark", "")[:_LONGEST_ID], int(_number(query, "after"))
+        mark, trace, after = query.get("mark", ""), query.get("trace", ""), int(_number(query, "after"))
+        if kind == _APPROVALS and not (_MARK.match(mark) and _TRACE.match(trace)):
+            raise _Refused(400, _INVALID, "mark is a SHA-256 (64 hex digits, lower case), trace a trace's id (32); see control.md")
 
         def ask(wait: float) -> Coroutine[Any, Any, dict[str, Any]]:
             if kind == _APPROVALS:
-                return self._answers.approval(tenant, ref, mark, wait)
+                return self._answers.approval(tenant, ref, mark, trace, wait)
             return self._answers.task(tenant, ref, after, wait)
 
-        return await (self._wait(tenant, ask, wait, receive) if wait else ask(0.0))
+        return await (self._wait(Sender(tenant, address_of(scope)), ask, wait, receive) if wait else ask(0.0))
 
     async def _budget(self, scope: Scope, headers: dict[str, str], receive: Receive) -> dict[str, Any] | None:
         if scope["method"] != "POST":
@@ -153,13 +158,17 @@ class ControlHttp:
         raise _Refused(401, _UNAUTHENTICATED, "a valid token is needed", www_authenticate="Bearer")
 
     async def _wait(
-        self, tenant: str, ask: Callable[[float], Coroutine[Any, Any, dict[str, Any]]], wait: float, receive: Receive
+        self, sender: Sender, ask: Callable[[float], Coroutine[Any, Any, dict[str, Any]]], wait: float, receive: Receive
     ) -> dict[str, Any] | None:
         """Wait for an answer, for as long as the agent does; None when it hung up."""
-        self._make_room(tenant)
-        own = self._waiting.setdefault(tenant, {})
         told_to_go = asyncio.Event()
-        own[told_to_go] = None
+        try:
+            longest = self._waiting.take(sender, told_to_go)
+        except Full:
+            said = "as many wait already as may (gateway.max_waiters); come back"
+            raise _Refused(503, _UNAVAILABLE, said, retry_after="2") from None
+        if longest is not None:
+            longest.set()
         answer = asyncio.ensure_future(ask(wait))
         ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
         try:
@@ -168,22 +177,9 @@ class ControlHttp:
                 return await answer
             return None if ends[0].done() else await ask(0.0)
         finally:
-            own.pop(told_to_go, None)
-            if not own and self._waiting.get(tenant) is own:
-                del self._waiting[tenant]
+            self._waiting.leave(told_to_go)
             for each in (answer, *ends):
                 each.cancel()
-
-    def _make_room(self, tenant: str) -> None:
-        """Have one wait no more of the tenant that has most, where all places are taken. Raises `_Refused` where that is this one."""
-        if sum(map(len, self._waiting.values())) < self._most:
-            return
-        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=tenant)
-        if len(self._waiting.get(most, ())) <= len(self._waiting.get(tenant, ())) + 1:
-            raise _Refused(503, _UNAVAILABLE, "as many wait already as may (gateway.max_waiters); come back", retry_after="2")
-        longest = next(iter(self._waiting[most]))
-        del self._waiting[most][longest]
-        longest.set()
 
 
 def _query(scope: Scope) -> dict[str, str]:
@@ -194,8 +190,8 @@ def _query(scope: Scope) -> dict[str, str]:
     if any(map(_TOKEN.match, query)):
         # It stands in every log between here and there.
         raise _Refused(400, _INVALID, "a token in the URL is refused; send it as Authorization: Bearer ...")
-    if unknown := sorted(query.keys() - {"wait", "after", "mark"}):
-        raise _Refused(400, _INVALID, f"{unknown[0][:50]!r} is not understood; there is wait, after and mark")
+    if unknown := sorted(query.keys() - {"wait", "after", "mark", "trace"}):
+        raise _Refused(400, _INVALID, f"{unknown[0][:50]!r} is not understood; there is wait, after, mark and trace")
     return query
 
 

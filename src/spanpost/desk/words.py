@@ -83,6 +83,8 @@ def verdict(verb: Verb, verdict: Verdict, tongue: Tongue = ENGLISH) -> str:
             return tongue.say("desk.void")
         case Result.EXPIRED:
             return tongue.say("desk.expired")
+        case Result.HIDDEN:
+            return tongue.say("desk.hidden")
         case Result.TOO_LATE:
             return tongue.say("desk.too_late_to_hear" if verb is Verb.MESSAGE else "desk.too_late")
         case Result.UNKNOWN:

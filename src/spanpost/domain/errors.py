@@ -83,3 +83,7 @@ class Unverifiable(Rejected):
     def __init__(self, message: str, *, retry_after: timedelta | None = None, reason: str = "", closes: str = "") -> None:
         super().__init__(message, reason=reason, closes=closes)
         self.retry_after = retry_after
+
+
+class OverBudget(SpanpostError):
+    """Recording a batch takes more processor time than it may. Nothing of it is recorded: part by part it may be."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.readings import Told
 from spanpost.domain.records import Recorded
 
 
@@ -40,7 +41,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
     #: slack, api, cli; ``spanpost`` where a deadline decided.
     provider: str
-    #: Who it is at the provider: Slack's user id.
+    #: Who it is at the provider: Slack's user id; of the command line the operating system's user and host.
     id: str
     #: Where at the provider: Slack's team id.
     team: str = ""
@@ -86,6 +87,8 @@ class Result(StrEnum):
     EXPIRED = "expired"
     #: The task has ended, or is in a state where this cannot be asked.
     TOO_LATE = "too_late"
+    #: Part of the question is hidden or was cut: nobody can read what they would approve. It can be denied.
+    HIDDEN = "hidden"
     #: The rules refused it; kept as a row, and nothing more.
     REFUSED = "refused"
     #: No such approval or task in that tenant.
@@ -115,23 +118,24 @@ class State(StrEnum):
 
     OPEN = "open"
     DECIDED = "decided"
-    #: Asked again in other words.
+    #: Asked again in other words, by the same trace.
     VOID = "void"
     #: Its time was over before anybody decided.
     EXPIRED = "expired"
 
 
 class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A question to a person as the ledger keeps it: by its own key, whatever becomes of its task."""
+    """A question to a person as it is kept: by its own key, whatever becomes of its task."""
 
-    #: What a button carries. Made of tenant, approval id and digest: the same question asked again is the same.
+    #: What a button carries. Made of tenant, approval id, mark and the trace that asked: asked again there it is the same.
     key: UUID
     tenant: str
     approval_id: str
-    digest: str
-    #: The agent's own mark of what it asks; empty where it gave none.
-    mark: str = ""
-    #: The task that asked last, and trace and span (hex, with a dash between) of that asking.
+    #: As `Approval.mark`, `is_asked` and `is_cut`.
+    mark: str
+    is_asked: bool = False
+    is_cut: bool = False
+    #: The task that asked, and trace and span (hex, with a dash between) of the newest asking.
     task_uid: UUID
     span: str = ""
     question: str = ""
@@ -150,9 +154,21 @@ class ApprovalRow(msgspec.Struct, frozen=True, kw_only=True):
     #: Who it is at the provider: ``slack:T1:U1``; empty where the agent told it.
     by_id: str = ""
     comment: str = ""
-    #: As `Approval.source`.
+    #: As `Approval.source`: empty for a decision that telemetry told.
     source: str = ""
     decided_at: datetime | None = None
+    #: As `Approval.told`.
+    told: Told | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """True where a person decided through spanpost, or a deadline did. What telemetry tells of a decision is none."""
+        return self.state in (State.DECIDED, State.EXPIRED) and self.source != ""
+
+    @property
+    def trace(self) -> str:
+        """The trace that asked, in hex."""
+        return self.span.partition("-")[0]
 
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):

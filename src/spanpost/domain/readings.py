@@ -71,10 +71,20 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.uri or self.name
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What telemetry says was decided. Where spanpost itself is asked it decides nothing, and is only shown."""
+
+    decision: str
+    by: str = ""
+    comment: str = ""
+    at: datetime | None = None
+
+
 class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question to a person (`decision` empty) or the answer to it.
 
-    A task's `approvals` hold one for each wording of each question; of one id the newest wording stands, the others are void.
+    A task's `approvals` hold one for each wording of each question and each trace that asked it. Of one id the newest wording of a
+    trace stands, its others are void; what another trace asks is a question of its own.
     """
 
     id: str
@@ -89,24 +99,31 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     comment: str = ""
     #: What happens when nobody answered in time, as the agent said: wait, deny, escalate or expire; empty: as the settings say.
     at_expiry: str = ""
-    #: The agent's own mark of what it asks (``agent.approval.digest``): an answer that bears one answers that wording alone.
+    #: Of a question the mark of its words (`conventions.question_mark`), computed here from all of them as they came in. Of an
+    #: answer the mark that it bears; empty: it answers every wording of its id.
     mark: str = ""
+    #: Spanpost itself is asked, by a question that bears a mark or for which an agent waits: only a person (or the deadline) decides.
+    is_asked: bool = False
+    #: Not all words are kept as they were sent: too long, cut on the way, or others than those whose mark it bears.
+    is_cut: bool = False
+    #: It bears the mark of other words: something on the way changed them, or its sender computes it wrongly.
+    is_altered: bool = False
     #: False where the agent said no id: it is known by its words, and nobody can answer it through spanpost.
     has_id: bool = True
-    #: How the decision came: empty as the agent told it, else through spanpost: slack, api, cli; ``spanpost`` at a deadline.
+    #: How the decision came: empty as telemetry told it, else through spanpost: slack, api, cli; ``spanpost`` at a deadline.
     source: str = ""
     #: The time was over before anybody decided. `decision` is then ``expired``; ``deny`` where that was to be done.
     is_expired: bool = False
 
     # --- of a task's approvals, and of no reading ----------------------------------------------------------------------
-    #: A hash of what is asked: question, detail, options, risk and mark. Of an answer through spanpost, of what it answers.
-    digest: str = ""
+    #: What the trace that asked tells of a decision that is not the one which stands here.
+    told: Told | None = None
     #: What a button carries; None where nobody can answer it.
     key: UUID | None = None
     #: The checkpoints that told the question, and that told it once more when its time was over.
     told_by: UUID | None = None
     escalated_by: UUID | None = None
-    #: The same question was asked again in other words: this one is void.
+    #: The same trace asked again in other words: this one is void.
     is_void: bool = False
     asked_at: datetime | None = None
     #: `expires_at` as a time, else what the settings give; None: never.

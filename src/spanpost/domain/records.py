@@ -17,6 +17,8 @@ from spanpost.domain.usage import Usage
 #: keeps it in ``dead_letters``).
 NO_TASK = "no_task"
 UNFOLDABLE = "unfoldable"
+#: And those of a trace that takes more time than it may, which are kept in ``dead_letters`` too.
+OVER_BUDGET = "over_budget"
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,8 @@ class Recorded(msgspec.Struct, kw_only=True):
     coalesced: dict[str, int] = {}
     #: Observations that could not be folded, by reason.
     lost: dict[str, int] = {}
+    #: Secrets that were taken out of what was sent, by kind, those of repeats too.
+    redacted: dict[str, int] = {}
     #: What the ledger is to record next by itself. Not added up.
     owed: list[Observation] = []
 
@@ -121,4 +125,5 @@ class Recorded(msgspec.Struct, kw_only=True):
             deliveries=self.deliveries + other.deliveries,
             coalesced=dict(Counter(self.coalesced) + Counter(other.coalesced)),
             lost=dict(Counter(self.lost) + Counter(other.lost)),
+            redacted=dict(Counter(self.redacted) + Counter(other.redacted)),
         )

@@ -8,13 +8,14 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 
+from spanpost import local_token
 from spanpost.assembly import launches_of
-from spanpost.controlling import question_of
+from spanpost.bearer import digest_of
+from spanpost.deciding import questions_named
 from spanpost.desk.base import Message
 from spanpost.domain.browsing import (
     Happening,
@@ -26,16 +27,18 @@ from spanpost.domain.browsing import (
 )
 from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.records import Recorded
+from spanpost.domain.sessions import KeepsSessions
 from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
 from spanpost.doors import Door, House
 from spanpost.drawing import Drawing
+from spanpost.hosts import is_loopback
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.reception import LedgerHall, resolvers_of, rules_of
 from spanpost.settings.desk import DeskSettings
-from spanpost.urls import is_loopback
 
 if TYPE_CHECKING:
+    from spanpost.desk.api.callers import Caller
     from spanpost.desk.api.oidc import Oidc
     from spanpost.desk.api.parts import Parts
     from spanpost.pipeline import Pipeline
@@ -71,11 +74,11 @@ def doors(house: House) -> list[Door]:
     hall = ApiHall(pipeline)
     hub = Hub(hall, most=settings.api.max_streams)
     parts = Parts(hall, hub, resolvers=resolvers_of(settings.desk or DeskSettings()), watch=pipeline.metrics)
-    go_by(parts, settings)
+    go_by(parts, settings, pipeline.ledger.sessions)
     drawing = Drawing(pipeline, settings)
 
     def reload(settings: Settings) -> None:
-        go_by(parts, settings)
+        go_by(parts, settings, pipeline.ledger.sessions)
         drawing.settings = settings
         hub.renew()
 
@@ -86,12 +89,12 @@ def doors(house: House) -> list[Door]:
     return [Door(prefix=PREFIX, application=application(parts, drawing), reload=reload, end=hub.end)]
 
 
-def go_by(parts: Parts, settings: Settings) -> None:
+def go_by(parts: Parts, settings: Settings, sessions: KeepsSessions) -> None:
     """Have the API go by these settings."""
     from spanpost.desk.api.callers import Token, Tokens
     from spanpost.desk.api.parts import BY_ROLE
 
-    desk, gateway = settings.desk or DeskSettings(), settings.gateway
+    desk = settings.desk or DeskSettings()
     parts.tokens = Tokens(
         Token(
             name=token.name,
@@ -104,24 +107,34 @@ def go_by(parts: Parts, settings: Settings) -> None:
     rules = rules_of(desk)
     parts.rules = msgspec.structs.replace(rules, rules=(*rules.rules, *BY_ROLE))
     parts.launches = launches_of(settings)
-    parts.hosts = settings.api.hosts
     parts.heartbeat = settings.api.heartbeat.total_seconds()
-    parts.oidc = oidc_of(settings)
-    if settings.oidc is not None:
-        parts.hosts = (*parts.hosts, urlsplit(settings.oidc.public_url).netloc.lower())
-    # Where anybody is asked for a token, for whatever, nobody looks without one.
-    is_guarded = (
-        bool(desk.tokens)
+    parts.oidc = oidc_of(settings, sessions)
+    token = token_here(settings)
+    parts.local = (_this_machine(settings), digest_of(token)) if token else None
+
+
+def token_here(settings: Settings) -> str:
+    """Return this machine's token; empty if the API asks for other tokens, a login or a client certificate."""
+    desk, gateway = settings.desk, settings.gateway
+    is_asked = (
+        (desk is not None and bool(desk.tokens))
         or settings.oidc is not None
-        or (gateway is not None and (bool(gateway.tokens) or not is_loopback(gateway.host)))
+        or (gateway is not None and (bool(gateway.tokens) or gateway.client_ca is not None or not is_loopback(gateway.host)))
     )
-    parts.local_tenant = None if is_guarded else settings.intake.tenant
-    parts.local_roles = frozenset({"viewer", *settings.api.local_roles})
+    return "" if is_asked or not settings.api.local else local_token.kept(settings.database.data_dir)
 
 
-def oidc_of(settings: Settings) -> Oidc | None:
+def _this_machine(settings: Settings) -> Caller:
+    from spanpost.desk.api.callers import Caller
+
+    roles = frozenset({"viewer", *settings.api.local_roles})
+    return Caller(provider="local", id="local", name="this machine", tenant=settings.intake.tenant, roles=roles)
+
+
+def oidc_of(settings: Settings, sessions: KeepsSessions) -> Oidc | None:
     """Return where people log in."""
     from spanpost.desk.api.oidc import Oidc, Terms
+    from spanpost.desk.api.sessions import Sessions
 
     room = settings.oidc
     if room is None:
@@ -138,7 +151,8 @@ def oidc_of(settings: Settings) -> Oidc | None:
         roles=room.roles,
         default_roles=room.default_roles,
     )
-    return Oidc(terms, room.secret, room.session.total_seconds())
+    secret = room.session_secret.get_secret_value().encode() if room.session_secret is not None else b""
+    return Oidc(terms, Sessions(sessions, room.session.total_seconds(), secret))
 
 
 class ApiHall(LedgerHall):
@@ -162,8 +176,8 @@ class ApiHall(LedgerHall):
     async def limits(self, tenant: str) -> list[Limits]:
         return await self._ledger.limits(tenant, _LIMITS)
 
-    async def question(self, tenant: str, ref: str) -> ApprovalRow | None:
-        return await question_of(self._ledger, tenant, ref)
+    async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
+        return await questions_named(self._ledger, tenant, ref)
 
     async def rows_of(self, task_uid: UUID) -> Sequence[ApprovalRow]:
         return await self._ledger.approvals(ApprovalQuery(task_uid=task_uid, limit=_QUESTIONS))

@@ -20,6 +20,7 @@ from spanpost.fold.approvals import Expiry
 from spanpost.fold.context import Windows
 from spanpost.fold.letters import Letter
 from spanpost.fold.orders import Launches
+from spanpost.fold.redaction import Redaction
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import Patience
 from spanpost.fold.spend import SpendBudget
@@ -37,7 +38,8 @@ class Prices(Protocol):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the fold is told to go by. Values, no behaviour; but for the prices, which are too many to be held as values."""
+    """What the fold is told to go by. Values, no behaviour; but for the prices, which are too many to be held as values, and what
+    takes secrets out."""
 
     routes: Routes = msgspec.field(default_factory=Routes)
     #: Context window by canonical model name, tokens.
@@ -67,6 +69,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     patience: Patience = Patience()
     #: What may be started, and what the end of a task starts.
     launches: Launches = Launches()
+    #: What takes secrets out of all that senders say; None: nothing does.
+    redaction: Redaction | None = None
     #: What is spent of budgets is counted, and warned of.
     budgets: tuple[SpendBudget, ...] = ()
 

@@ -13,12 +13,12 @@ from spanpost.domain.records import Settled
 from spanpost.domain.spend import Growth
 from spanpost.domain.tasks import Task
 from spanpost.fold import milestones, tell
+from spanpost.fold.approvals import seconds_to_answer
 from spanpost.fold.batch import Folded, Rules, Timer
-from spanpost.fold.durations import wait_of
 from spanpost.fold.figures import by_model, counted_of, figures, is_counted, most_told, told_more, unpriced, used
 from spanpost.fold.flow import ZERO, Flow, Models, as_usage, dollars, minus, models_minus
 from spanpost.fold.groups import Groups
-from spanpost.fold.handover import heir_of, is_shown, pass_on_held
+from spanpost.fold.handover import HELD_CAP, heir_of, is_shown, pass_on_held
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.letters import Letter
 from spanpost.fold.moments import EPOCH, moment
@@ -31,8 +31,6 @@ from spanpost.fold.work import Key, Shelf
 
 #: How long a task whose last call failed may be silent before it counts as failed without its root.
 GIVEN_UP_AFTER = timedelta(seconds=60)
-#: News held back for a task that is not announced yet; older news gives way.
-HELD_CAP = 50
 #: Of one moment a start comes first and an end last.
 _TURN = {Kind.START: 0, Kind.END: 2}
 
@@ -61,8 +59,13 @@ class Closing:
             back: Models = {model: minus(ZERO, flow) for model, flow in moved.items()}
             out.used += used(before, tenant, back) + (used(after, tenant, moved) if after else [])
         verdicts: dict[Key, Verdict] = {}
-        waiting = list(groups.touched)
-        for key in waiting:  # grows while it is walked: a child's failure touches its parent
+        groups.touch_all_below()
+        waiting, at = list(groups.touched), 0
+        while at < len(waiting) or (more := groups.touch_all_below()):
+            if at == len(waiting):
+                waiting += more
+            groups.tick()
+            key, at = waiting[at], at + 1  # it grows while it is walked: a child's failure touches its parent
             group = groups.group(key)
             if group is None:
                 continue
@@ -89,7 +92,7 @@ class Closing:
                     if group.parent not in groups.touched:
                         groups.touched[group.parent] = None
                         waiting.append(group.parent)
-            self._announce(key, group, waiting)
+            self._announce(key, group)
             self._watch_usage(key, group)
             if not verdict.is_over and not (group.is_counting or group.is_settling):
                 self._watch_silence(key, group)
@@ -109,7 +112,7 @@ class Closing:
         is_first, run.is_counted = not run.is_counted, True
         return is_first
 
-    def _announce(self, key: Key, group: Group, waiting: list[Key]) -> None:
+    def _announce(self, key: Key, group: Group) -> None:
         """Announce at once an explicit task, a live start of a box, a parentless box; give the rest time to settle.
 
         An explicit task of which only events are known settles, too: its question may have come by a faster way than its start.
@@ -122,9 +125,7 @@ class Closing:
             is_sure = unit is not None and (unit.is_live or unit.is_top) and not unit.is_held
         if is_sure:
             group.is_announced = True
-            known = len(self.groups.touched)
             self.groups.touch_below(key)
-            waiting.extend(list(self.groups.touched)[known:])
         elif not group.is_settling and is_shown(group) and self._is_root(key, group):
             group.is_settling = True
             self.out.timers.append(Timer(key, self.now + self.rules.settle))
@@ -206,6 +207,7 @@ class Closing:
 
         roots: dict[Key, Group] = {}
         for key in verdicts:
+            self.groups.tick()
             group = self.groups.group(key)
             if group is None:
                 continue
@@ -241,8 +243,10 @@ class Closing:
             group = self.groups.group(key)
             if group is None:
                 continue
-            if checkpoint.kind is Kind.APPROVAL_RESOLVED and (wait := wait_of(group.facts, checkpoint.ref)) is not None:
-                out.waits[checkpoint.id] = wait
+            if checkpoint.kind is Kind.APPROVAL_RESOLVED:
+                wait = seconds_to_answer(group.facts, checkpoint.ref, checkpoint.trace_id.hex())
+                if wait is not None:
+                    out.waits[checkpoint.id] = wait
             root_key, root = self.groups.root(key, group)
             if not is_shown(group):  # it has no row of which anything could be told
                 group.held = [*group.held, checkpoint][-HELD_CAP:]
@@ -311,7 +315,7 @@ class Closing:
                     self.groups.groups.put(key, group)
                 continue
             self.groups.groups.put(key, group)
-            seen = seen_key(run[0][:16], milestone.id.bytes, milestone.kind)
+            seen = seen_key(run[0][:16], milestone.id.bytes)
             if self.seen.get(seen) is not None:
                 continue
             self.seen.put(seen, Seen())
@@ -441,12 +445,12 @@ class Closing:
 
 def _is_seen_at_work(group: Group) -> bool:
     """Tell whether more than news is known of a task of which no run is: a session that is met in the middle."""
-    return group.flow[0] > 0 or bool(group.tools) or group.facts.value("is_session") is not None
+    return group.flow[0] > 0 or any(group.tools) or group.facts.value("is_session") is not None
 
 
 def _is_worth_a_message(group: Group) -> bool:
     """A lone model call, or tools that no model asked for (a server of tools), are recorded and not announced."""
-    if group.has_box or group.task_id or group.flow[0] > 1 or (group.flow[0] and group.tools):
+    if group.has_box or group.task_id or group.flow[0] > 1 or (group.flow[0] and any(group.tools)):
         return True
     if group.flow[0] and group.facts.value("failed_turn") is not None:
         return True  # a run whose root is lost, as smolagents' is when its model fails

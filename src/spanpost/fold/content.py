@@ -73,6 +73,8 @@ def _content_of(names: tuple[str, ...]) -> tuple[str, ...]:
 def without_content(o: Observation) -> Observation:
     """Return the observation with content left out: of its attributes, and of a log record's body."""
     attributes, body = o.attributes, o.body
+    if not attributes and body is None:
+        return o
     names = tuple(attributes)
     content = _known.get(names)
     if content is None:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from spanpost.domain.records import Timed, Waited
 from spanpost.fold.batch import Folded, Placed
-from spanpost.fold.facts import TEXT_CAP, Facts
 
 
 def timed(placed: Sequence[Placed], folded: Folded) -> list[Timed]:
@@ -27,12 +26,3 @@ def waited(folded: Folded, new: Collection[UUID]) -> list[Waited]:
     if not folded.waits:
         return []
     return [Waited(c.task_uid, folded.waits[c.id], c.trace_id) for c in folded.checkpoints if c.id in new and c.id in folded.waits]
-
-
-def wait_of(facts: Facts, approval: str) -> float | None:
-    """Return the seconds between a question and its answer; None while either is unknown."""
-    asked = facts.maps.get("asked", {}).get(approval[:TEXT_CAP])
-    answered = facts.maps.get("answered", {}).get(approval[:TEXT_CAP])
-    if asked is None or answered is None:
-        return None
-    return max(-answered[1] - asked[1], 0) / 1e9  # the first answer stands: it is entered by its negative time

@@ -63,10 +63,10 @@ class Explaining:
     def _units(self, key: Key) -> list[tuple[Place, Unit]]:
         members = self._work.get(members_key(key), Members)
         found = []
-        for domain, span_id in members.units if members is not None else ():
-            unit = self._work.get(unit_key(domain, span_id), Unit)
+        for own in members.units if members is not None else ():
+            unit = self._work.get(own, Unit)
             if unit is not None:
-                found.append(((domain, span_id), unit))
+                found.append(((own[:16], own[17:]), unit))
         return sorted(found, key=lambda one: (one[1].start_ns or one[1].facts.first_ns, one[0]))
 
     def _why(self, group: Group, leader: Place | None, units: list[tuple[Place, Unit]]) -> str:

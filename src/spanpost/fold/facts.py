@@ -25,8 +25,9 @@ Fact = tuple[int, int, bytes, Any]
 MAP_CAP = 100
 #: Of tool calls, from which steps are made where an agent tells none.
 ACTS_CAP = 20
-#: Answers are kept for more questions than are kept: one whose answer is forgotten would be open again.
-_CAPS = {"acts": ACTS_CAP, "answers": 4 * MAP_CAP}
+#: What belongs to questions is kept of more of them than are kept: one whose answer is forgotten would be open again.
+_OF_QUESTIONS = frozenset({"answers", "told", "awaited", "escalations"})
+_CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_OF_QUESTIONS, 4 * MAP_CAP)
 #: Model calls of which use is kept, the newest: a forecast looks at seven steps, and layers tell of one call twice.
 POINT_CAP = 10
 #: Model and tool calls kept with their beginnings, the newest: so many may follow a run's end until nothing is known of its last.
@@ -159,10 +160,10 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         if map_name == "asks":
             # Of questions the newest stay: by rank, which only grows, so that this too is the same in any order.
             return min(entries, key=lambda e: (*entries[e][:3], e))
-        if map_name == "answers":
-            # A question that is kept keeps its answer, else it would be open again. Of the others the oldest goes.
-            asked = {entry.partition("\0")[0] for entry in self.maps.get("asks", ())}
-            spare = [e for e in entries if e.partition("\0")[0].partition("\1")[0] not in asked]
+        if map_name in _OF_QUESTIONS:
+            # A question that is kept keeps what belongs to it. Of the others the oldest goes.
+            asked = set(map(_asking, self.maps.get("asks", ())))
+            spare = [e for e in entries if _asking(e) not in asked]
             return max(spare or entries, key=lambda e: (entries[e][1], e))
         return max(entries)
 
@@ -207,6 +208,11 @@ class Facts(msgspec.Struct, omit_defaults=True, gc=False):
         """Return when the fact was (ns), 0 when unknown."""
         known = self.latest.get(name)
         return known[1] if known is not None else 0
+
+
+def _asking(entry: str) -> tuple[str, str]:
+    """Return the id of a question and the trace that asked it, of an entry about it."""
+    return entry.partition("\0")[0], entry.rpartition("\0")[2]
 
 
 def call_id_of(tool: tuple[Any, ...] | None) -> str:

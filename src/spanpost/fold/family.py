@@ -1,37 +1,43 @@
 """The tasks of a batch and their units, and which task hangs below which.
 
 Rules. A task hangs below the task of the box above its leader. Where several segments say another, the earliest that has a
-parent stands.
+parent stands. The root of a task is the topmost of those above it, of which `DEPTH` are followed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from spanpost.fold.kin import Kin
-from spanpost.fold.placing import box_above, place
-from spanpost.fold.records import DEPTH, Group, Members, Offspring, Seen, Unit, members_key, offspring_key, unit_key
+from spanpost.fold.placing import box_above
+from spanpost.fold.records import DEPTH, Group, Members, Offspring, Seen, Unit, given_key, members_key, offspring_key
 from spanpost.fold.work import Key, Shelf, Work
+
+#: Tasks whose rows are made anew at once because of a task above them.
+BELOW_CAP = 10_000
 
 
 class Kins(dict[bytes, Kin]):
     """The kin of each trace domain."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         super().__init__()
         self._work = work
+        self._tick = tick
 
     def __missing__(self, domain: bytes) -> Kin:
-        kin = self[domain] = Kin(self._work, domain)
+        kin = self[domain] = Kin(self._work, domain, self._tick)
         return kin
 
 
 class Family:
     """The records of the tasks that one transaction touches, and how they are related."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, tick: Callable[[], None]) -> None:
         self.work = work
-        self.kins = Kins(work)
+        #: Called in each loop over what may be much: whoever waits for the fold may end it there.
+        self.tick = tick
+        self.kins = Kins(work, tick)
         self.groups = Shelf(work, Group)
         # By domain and by key. Asked for a dozen times a span, so that what is at hand is found without a call of ours.
         self.kin: Callable[[bytes], Kin] = self.kins.__getitem__
@@ -42,6 +48,9 @@ class Family:
         self.given = Shelf(work, Seen)
         #: Tasks whose row may have changed.
         self.touched: dict[Key, None] = {}
+        #: Tasks below which rows are to be made anew, and how far down that was done by now.
+        self._to_touch: dict[Key, None] = {}
+        self._levels: dict[Key, int] = {}
 
     # --- records --------------------------------------------------------------------------------------------------
 
@@ -81,6 +90,12 @@ class Family:
         self.groups.put(key, group)
         self.touched[key] = None
 
+    def want(self, keys: Iterable[Key]) -> None:
+        """Say that tasks, their units and those below them will be asked for."""
+        asked = [key for key in dict.fromkeys(keys) if key and key not in self.groups]
+        if asked:
+            self.work.want([of(key) for key in asked for of in (bytes, members_key, offspring_key, given_key)])
+
     def forget(self, key: Key) -> None:
         """Drop a task that is no more."""
         self.groups.drop(key)
@@ -101,10 +116,10 @@ class Family:
         group = self.group(unit.group)
         if group is None:
             return
-        above_id, above, _ = box_above(kin, unit)
+        above = box_above(kin, unit)[1]
         # A run that goes on with another hangs where that one does.
         linked_to = b"" if unit.joined else unit.linked_to
-        parent = place(kin, above_id, above)[0] if above is not None else linked_to
+        parent = above.group if above is not None else linked_to
         if parent == unit.group:
             parent = b""
         rank = (unit.start_ns, unit.root)
@@ -119,8 +134,7 @@ class Family:
     def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
         """Return the parent that the earliest segment with one says, and that segment's rank."""
         found: tuple[tuple[int, Key], Key] | None = None
-        for domain, span_id in self.members(key).units:
-            own = unit_key(domain, span_id)
+        for own in self.members(key).units:
             unit = self.unit(own)
             if unit is not None and unit.root == own and unit.parent_group:
                 rank = (unit.start_ns, own)
@@ -163,12 +177,24 @@ class Family:
         return key, group
 
     def touch_below(self, key: Key) -> None:
-        """Have the rows of a task's child tasks made anew: what they say of their root has changed."""
-        waiting = [key]
-        for at in waiting:
-            for child in self.offspring(at).tasks:
+        """Have the rows of a task's child tasks made anew, by `touch_all_below`: what they say of their root has changed."""
+        self._to_touch[key] = None
+
+    def touch_all_below(self) -> list[Key]:
+        """Touch what lies below the tasks that `touch_below` named, as far down as a root is looked for; return what was not before."""
+        waiting = [(key, DEPTH) for key in self._to_touch]
+        self._to_touch.clear()
+        new = []
+        for at, levels in waiting:  # grows while it is walked: level by level, so that no task is met from farther above later
+            self.tick()
+            if self._levels.get(at, 0) >= levels or len(waiting) > BELOW_CAP:
+                continue
+            self._levels[at] = levels
+            below = self.offspring(at).tasks
+            self.want(below)
+            for child in below:
                 if child not in self.touched:
                     self.touched[child] = None
-                waiting.append(child)
-            if len(waiting) > 10_000:
-                return
+                    new.append(child)
+                waiting.append((child, levels - 1))
+        return new

@@ -6,7 +6,7 @@ cache write, reasoning, cost in nano-dollars. Counting who said it keeps "unknow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import add, neg, sub
 from typing import NamedTuple
@@ -15,8 +15,9 @@ from spanpost.domain.usage import Usage
 
 Flow = tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]
 
-#: Tool calls by name: (calls, failed).
-Tools = dict[str, tuple[int, int]]
+#: Tool calls: how many, and how many of them failed; and the same by name.
+Count = tuple[int, int]
+Tools = dict[str, Count]
 
 #: Model calls by model: by what each call says itself.
 Models = dict[str, Flow]
@@ -30,6 +31,10 @@ NO_TOOLS: Tools = {}
 NO_MODELS: Models = {}
 NO_OTHERS: Others = {}
 _NO_PART = (ZERO, ZERO, ZERO)
+#: Names kept apart in one sum, of tools and of models. Those that sort last are summed together: tools as `OTHER_TOOLS`, which is no
+#: tool's name, models with the calls that name none.
+NAME_CAP = 32
+OTHER_TOOLS = "\1"
 #: Sums stay far inside 64 bits for any honest telemetry; a hostile figure is cut here.
 _CAP = 10**15
 
@@ -114,6 +119,11 @@ def tools_plus(a: Tools, delta: Tools) -> Tools:
         else:
             out[name] = total
     return out
+
+
+def count_plus(a: Count, b: Count) -> Count:
+    """Return the sum."""
+    return (a[0] + b[0], a[1] + b[1])
 
 
 def models_plus(a: Models, delta: Models) -> Models:
@@ -232,14 +242,58 @@ class Amount(NamedTuple):
 NOTHING = Amount(ZERO, ZERO, ZERO, NO_TOOLS, "", NO_OTHERS)
 
 
+def together(amounts: Sequence[Amount]) -> Amount:
+    """Return the sum of many amounts, each added once."""
+    plain, slotted, barred = ZERO, ZERO, ZERO
+    tools: Tools = {}
+    parts: dict[str, tuple[Flow, Flow, Flow]] = {}
+    for amount in amounts:
+        a_plain, a_slotted, a_barred, a_tools, a_model, a_others = amount
+        plain, slotted, barred = plus(plain, a_plain), plus(slotted, a_slotted), plus(barred, a_barred)
+        for name, count in a_tools.items():
+            tools[name] = count_plus(tools[name], count) if name in tools else count
+        for model, part in _parts(amount).items() if a_others else ((a_model, (a_plain, a_slotted, a_barred)),):
+            known = parts.get(model)
+            parts[model] = part if known is None else _part_plus(known, part)
+    model, others = _named(parts)
+    return _tuple(Amount, (plain, slotted, barred, _few(tools), model, others))
+
+
+def _few(tools: Tools) -> Tools:
+    """Return tool calls by name without names that came to nothing, and not by more names than are kept."""
+    if not all(map(any, tools.values())):
+        tools = {name: count for name, count in tools.items() if any(count)}
+    if len(tools) <= NAME_CAP:
+        return tools
+    names = sorted(tools.keys() - {OTHER_TOOLS})
+    found = {name: tools[name] for name in names[: NAME_CAP - 1]}
+    rest = [tools[name] for name in (*names[NAME_CAP - 1 :], OTHER_TOOLS) if name in tools]
+    found[OTHER_TOOLS] = (sum(calls for calls, _ in rest), sum(failed for _, failed in rest))
+    return found
+
+
+def _part_plus(a: tuple[Flow, Flow, Flow], b: tuple[Flow, Flow, Flow]) -> tuple[Flow, Flow, Flow]:
+    return (plus(a[0], b[0]), plus(a[1], b[1]), plus(a[2], b[2]))
+
+
 def _mixed(a: Amount, b: Amount, add_up: Callable[[Flow, Flow], Flow]) -> tuple[str, Others]:
     """Return of which model most is told by its name alone, and what is of others, in the sum or difference of two amounts."""
     found = _parts(a)
     for model, part in _parts(b).items():
         known = found.get(model, _NO_PART)
         found[model] = (add_up(known[0], part[0]), add_up(known[1], part[1]), add_up(known[2], part[2]))
-    left = sorted(model for model, part in found.items() if part != _NO_PART)
-    return (left[0], {model: found[model] for model in left[1:]}) if left else ("", NO_OTHERS)
+    return _named(found)
+
+
+def _named(parts: dict[str, tuple[Flow, Flow, Flow]]) -> tuple[str, Others]:
+    """Return the model of which most is told by its name alone, and the parts of the others, not of more than are kept.
+
+    What of the whole is in no part is that first model's: where there are too many, of none.
+    """
+    left = sorted(model for model, part in parts.items() if part != _NO_PART)
+    if len(left) > NAME_CAP:
+        left = ["", *[model for model in left if model][: NAME_CAP - 1]]
+    return (left[0], {model: parts[model] for model in left[1:]}) if left else ("", NO_OTHERS)
 
 
 def _parts(amount: Amount) -> dict[str, tuple[Flow, Flow, Flow]]:

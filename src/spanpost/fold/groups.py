@@ -6,16 +6,17 @@ when the batch closes (`rebuild`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from spanpost.domain.readings import METERED
 from spanpost.fold.facts import Ending
 from spanpost.fold.family import Family
 from spanpost.fold.figures import most_told, told_more
-from spanpost.fold.flow import ZERO, Flow, Models, Tools, minus, models_minus, models_plus, plus, tools_plus
+from spanpost.fold.flow import ZERO, Count, Flow, Models, count_plus, minus, models_minus, models_plus, plus
 from spanpost.fold.ids import box_uid, end_id, explicit_uid, message_of, start_id
 from spanpost.fold.kin import Kin, total
-from spanpost.fold.placing import box_above, hint_of, is_of_one_agent, place
+from spanpost.fold.placing import hint_of, is_of_one_agent, place, place_of, says
 from spanpost.fold.records import Group, Kid, Unit, given_key, unit_key
 from spanpost.fold.segments import enter_segment
 from spanpost.fold.work import Key, Work
@@ -24,8 +25,11 @@ from spanpost.fold.work import Key, Work
 class Groups(Family):
     """The tasks touched in one transaction, and the units shown in them."""
 
-    def __init__(self, work: Work) -> None:
-        super().__init__(work)
+    def __init__(self, work: Work, tick: Callable[[], None]) -> None:
+        super().__init__(work, tick)
+        #: Boundaries below which others are to be placed anew, and those whose kids may hang elsewhere by now: once for a batch.
+        self._unsettled: dict[tuple[bytes, bytes], None] = {}
+        self._orphaning: dict[tuple[bytes, bytes], None] = {}
         #: Tasks to be built anew from their units.
         self.stale: set[Key] = set()
         #: (domain, trace id, unit from, unit to, group key)
@@ -37,6 +41,7 @@ class Groups(Family):
         self.dropped: dict[Key, Group] = {}
         #: Tellings of a model call that do not count any more, and the one that does instead, by cell.
         self.outdone: list[tuple[Key, Key]] = []
+        self._where_outdone: dict[Key, Key] | None = None
         #: Segments that are no longer their task's: their start and end are taken back.
         self.retracted: set[Key] = set()
         #: Tasks that had members before their first box.
@@ -52,13 +57,40 @@ class Groups(Family):
         """Return the ids of what was told of segments that are no more."""
         return [id for root in sorted(self.retracted) for id in (start_id(root), end_id(root))]
 
+    def where_outdone(self) -> dict[Key, Key]:
+        """Return for tasks whose telling of a call does not count any more the task of the one that does. For the close: computed once."""
+        if self._where_outdone is None:
+            self._where_outdone = {}
+            for loser, winner in self.outdone:
+                key, to = self.key_of(loser), self.key_of(winner)
+                if to != key:
+                    self._where_outdone.setdefault(key, to)
+        return self._where_outdone
+
     # --- units ------------------------------------------------------------------------------------------------------
 
     def need_unit(self, kin: Kin, span_id: bytes, trace_id: bytes, tenant: str) -> Unit:
-        """Return the unit of a boundary, made and placed if it was not there."""
+        """Return the unit of a boundary, made and placed if it was not there, with those above it that are not either."""
         unit = kin.units.get(span_id)
         if unit is not None:
             return unit
+        made = []
+        while unit is None:
+            new = self._new_unit(kin, span_id, trace_id, tenant)
+            kin.units.put(span_id, new)
+            made.append((span_id, new))
+            span_id = new.up
+            if not span_id:  # none is known above; what is in no span has no id itself
+                break
+            unit = kin.units.get(span_id)
+        for span_id, new in reversed(made):
+            if new.up:
+                kin.add_kid(new.up, span_id, _kid(kin, span_id, new))
+            self.regroup(kin, span_id)
+        return made[0][1]
+
+    @staticmethod
+    def _new_unit(kin: Kin, span_id: bytes, trace_id: bytes, tenant: str) -> Unit:
         cell = kin.cells.get(span_id)
         unit = Unit(trace_id=trace_id, tenant=tenant)
         if cell is not None:
@@ -67,11 +99,6 @@ class Groups(Family):
             unit.is_top = cell.state != 0 and not cell.parent
             if cell.closed is not None:
                 unit.facts.ending.merge(Ending(closed=cell.closed))
-        kin.units.put(span_id, unit)
-        if unit.up:
-            self.need_unit(kin, unit.up, trace_id, tenant)
-            kin.add_kid(unit.up, span_id, _kid(unit))
-        self.regroup(kin, span_id)
         return unit
 
     def update(self, kin: Kin, span_id: bytes, unit: Unit) -> None:
@@ -90,7 +117,7 @@ class Groups(Family):
         kin.units.put(span_id, unit)
         if up:
             self.need_unit(kin, up, unit.trace_id, unit.tenant)
-            kin.add_kid(up, span_id, _kid(unit))
+            kin.add_kid(up, span_id, _kid(kin, span_id, unit))
         if old_up and old_up != up:
             self._recount(kin, old_up)
         if up:
@@ -100,7 +127,7 @@ class Groups(Family):
         if unit.shape != shape:
             unit.shape = shape
             kin.units.put(span_id, unit)
-            self._regroup_below(kin, span_id)
+            self._unsettled[kin.domain, span_id] = None
         kin.learned[span_id] = None
 
     def dissolve(self, kin: Kin, span_id: bytes, unit: Unit) -> None:
@@ -140,7 +167,7 @@ class Groups(Family):
                 assert child_cell is not None
                 child.up, child.is_via_tool = kin.above(child_cell)
                 kin.units.put(kid, child)
-                kin.add_kid(child.up, kid, _kid(child))
+                kin.add_kid(child.up, kid, _kid(kin, kid, child))
         self._recount(kin, up)
         for kid in moved:
             self.regroup(kin, kid)
@@ -153,14 +180,25 @@ class Groups(Family):
         kin.units.put(span_id, unit)
         self.regroup(kin, span_id)
 
-    def adopt_kids(self, kin: Kin, span_id: bytes, up: bytes) -> None:
-        """After a transparent span became a boundary: take over the boundaries of `up` that lie below it."""
-        for kid in list(kin.kids(up).units):
-            if kid == span_id:
-                continue
-            child, cell = kin.units.get(kid), kin.cells.get(kid)
-            if child is not None and cell is not None and kin.above(cell)[0] == span_id:
-                self.update(kin, kid, child)
+    def adopt_kids(self, kin: Kin, up: bytes) -> None:
+        """After a transparent span below `up` became a boundary: have it take over, by `settle`, those boundaries that lie below it."""
+        self._orphaning[kin.domain, up] = None
+
+    def settle(self) -> None:
+        """Do once what the batch made necessary, perhaps many times: look who lies below whom, and place what is below."""
+        orphaning, self._orphaning = self._orphaning, {}
+        for domain, up in orphaning:
+            kin = self.kin(domain)
+            kids = list(kin.kids(up).units)
+            self._want_units(kin, kids)
+            for kid in kids:
+                self.tick()
+                child, cell = kin.units.get(kid), kin.cells.get(kid)
+                if child is not None and cell is not None and kin.above(cell)[0] != up:
+                    self.update(kin, kid, child)
+        unsettled, self._unsettled = self._unsettled, {}
+        for domain, span_id in unsettled:
+            self._regroup_below(self.kin(domain), span_id)
 
     # --- grouping -----------------------------------------------------------------------------------------------------
 
@@ -168,22 +206,35 @@ class Groups(Family):
         """Show a unit, and what depends on it, where it now belongs."""
         waiting = [span_id]
         while waiting:
+            self.tick()
             span_id = waiting.pop()
             unit = kin.units.get(span_id)
             if unit is not None and self._put_in_place(kin, span_id, unit):
-                waiting.extend(kin.kids(span_id).units)
+                kids = list(kin.kids(span_id).units)
+                self._want_units(kin, kids)
+                waiting.extend(kids)
+
+    def _want_units(self, kin: Kin, span_ids: Sequence[bytes]) -> None:
+        """Say that units, and the tasks that show them, will be asked for."""
+        if span_ids:
+            kin.want(span_ids)
+            self.want([unit.group for span_id in span_ids if (unit := kin.units.get(span_id)) is not None])
 
     def _put_in_place(self, kin: Kin, span_id: bytes, unit: Unit) -> bool:
         """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
-        group, root = place(kin, span_id, unit)
+        known, now = place_of(unit), place(kin, span_id, unit)
+        group, root = now.group, now.root
         if root[16:17] == b"u":
             self.runs.add(root)
         if unit.meetings:
             self.runs.add(unit_key(kin.domain, span_id))
-        if (group, root) == (unit.group, unit.root):
+        if now != known:
+            unit.box, unit.is_box_via_tool, unit.within = now[2:]
+            kin.units.put(span_id, unit)
+        if now[:2] == known[:2]:
             if root == unit_key(kin.domain, span_id):
                 self.relate(kin, unit)
-            return False
+            return now != known
         old = unit.group
         if old and old != group:
             self._leave(kin, span_id, unit, group)
@@ -191,7 +242,6 @@ class Groups(Family):
         elif old:
             self.stale.add(old)
         unit.group, unit.root = group, root
-        kin.units.put(span_id, unit)
         if old != group:
             self._join(kin, span_id, unit)
             self._move_counted(kin, span_id, old, group)
@@ -200,28 +250,27 @@ class Groups(Family):
         return True
 
     def _recount(self, kin: Kin, span_id: bytes) -> None:
-        """Regroup the boxes below the nearest box when its being "of one agent" changed."""
+        """Tell the nearest box who lies below: what is directly below it is placed anew when its being "of one agent" changed."""
         unit = kin.units.get(span_id)
-        if unit is None:
-            return
-        if not unit.is_box:
-            above_id, above, _ = box_above(kin, unit)
-            if above is None:
+        while unit is not None and not unit.is_box:
+            if not unit.up or not kin.add_kid(unit.up, span_id, _kid(kin, span_id, unit)):
                 return
-            span_id, unit = above_id, above
-        if unit.agent_name:
+            span_id, unit = unit.up, kin.units.get(unit.up)
+        if unit is None or unit.agent_name:
             return
         is_of_one = is_of_one_agent(kin, span_id)
         if is_of_one == unit.is_of_many:
             unit.is_of_many = not is_of_one
             kin.units.put(span_id, unit)
-            self._regroup_below(kin, span_id)
+            self._unsettled[kin.domain, span_id] = None
 
     def _regroup_below(self, kin: Kin, span_id: bytes) -> None:
         """Regroup the boxes directly below a boundary, and what is no box on the way to them."""
         waiting = [span_id]
         for at in waiting:
-            for kid_id, kid in list(kin.kids(at).units.items()):
+            kids = list(kin.kids(at).units.items())
+            self._want_units(kin, [kid_id for kid_id, _ in kids])
+            for kid_id, kid in kids:
                 self.regroup(kin, kid_id)
                 if not kid.is_box:
                     waiting.append(kid_id)
@@ -232,9 +281,9 @@ class Groups(Family):
         if group is None:
             group = self._new(kin, span_id, unit)
         members = self.members(key)
-        member = (kin.domain, span_id)
+        member = unit_key(kin.domain, span_id)
         if member not in members.units:
-            members.units.append(member)
+            members.units[member] = None
             self.put_members(key, members)
         self.gone.pop(key, None)
         if unit.is_box and not group.has_box:
@@ -269,9 +318,7 @@ class Groups(Family):
         if not key:
             return
         members = self.members(key)
-        member = (kin.domain, span_id)
-        if member in members.units:
-            members.units.remove(member)
+        members.units.pop(unit_key(kin.domain, span_id), None)
         kin.former.pop(span_id, None)
         self.put_members(key, members)
         if not members.units:
@@ -313,7 +360,7 @@ def pass_on_counted(groups: Groups, key: Key, heir_key: Key, heir: Group | None)
     groups.moved_use.append((former.uid, heir.uid if heir is not None else b"", former.tenant, former.counted_models))
 
 
-def add_figures(group: Group, span_id: bytes, flow: Flow, tools: Tools, models: Models) -> None:
+def add_figures(group: Group, span_id: bytes, flow: Flow, tools: Count, models: Models) -> None:
     """Add a boundary's figures, or what they changed by, to its task; those of data points are kept apart."""
     if span_id == METERED:
         group.metered = plus(group.metered, flow)
@@ -321,8 +368,8 @@ def add_figures(group: Group, span_id: bytes, flow: Flow, tools: Tools, models: 
     else:
         group.flow = plus(group.flow, flow)
         group.models = models_plus(group.models, models)
-        group.tools = tools_plus(group.tools, tools)
+        group.tools = count_plus(group.tools, tools)
 
 
-def _kid(unit: Unit) -> Kid:
-    return Kid(role=unit.role, agent_name=unit.agent_name, task_id=unit.task_id, is_via_tool=unit.is_via_tool)
+def _kid(kin: Kin, span_id: bytes, unit: Unit) -> Kid:
+    return Kid(unit.role, unit.agent_name, unit.task_id, unit.is_via_tool, says(kin, span_id, unit))

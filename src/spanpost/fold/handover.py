@@ -18,6 +18,7 @@ look (`Folded.woken`).
 
 from __future__ import annotations
 
+from spanpost.domain.checkpoints import Checkpoint
 from spanpost.fold.batch import Folded
 from spanpost.fold.flow import ZERO
 from spanpost.fold.groups import Groups
@@ -25,10 +26,13 @@ from spanpost.fold.ids import message_of, uuid_of
 from spanpost.fold.records import NOWHERE, Group, Seen, cell_key, domain_of, given_key
 from spanpost.fold.work import Key
 
+#: News held back for a task that is not announced yet; older news gives way.
+HELD_CAP = 50
+
 
 def is_shown(group: Group) -> bool:
     """A task without a box is shown when something was done in it that counts."""
-    if group.has_box or group.flow[0] > 0 or group.tools or group.facts.maps or group.metered != ZERO:
+    if group.has_box or group.flow[0] > 0 or any(group.tools) or group.facts.maps or group.metered != ZERO:
         return True
     return group.facts.value("status") is not None
 
@@ -54,10 +58,7 @@ def _next(groups: Groups, key: Key) -> Key:
     to = groups.went.get(key, b"")
     if to:
         return to
-    for loser, winner in groups.outdone:
-        if groups.key_of(loser) == key and (to := groups.key_of(winner)) != key:
-            return to
-    return b""
+    return groups.where_outdone().get(key, b"")
 
 
 def hand_over(groups: Groups, out: Folded) -> None:
@@ -134,8 +135,8 @@ def _lead_held(groups: Groups, key: Key, former: Group | None) -> None:
         heir = groups.group(to) if to and to != key else None
         if heir is None:
             stays.append(checkpoint)
-        elif all(checkpoint.id != c.id for c in heir.held):
-            heir.held = sorted([*heir.held, checkpoint], key=lambda c: (c.at, c.id))
+        else:
+            _hold(heir, [checkpoint])
             groups.touch(to, heir)
     if len(stays) < len(former.held):
         former.held = stays
@@ -148,6 +149,10 @@ def pass_on_held(former: Group, heir: Group) -> None:
     waits = [held.checkpoint for held in former.held_back.values() if held.checkpoint is not None]
     if former is heir or not (former.held or waits):
         return
-    known = {c.id for c in heir.held}
-    heir.held = sorted([*heir.held, *(c for c in [*former.held, *waits] if c.id not in known)], key=lambda c: (c.at, c.id))
+    _hold(heir, [*former.held, *waits])
     former.held, former.held_back = [], {}
+
+
+def _hold(heir: Group, news: list[Checkpoint]) -> None:
+    known = {c.id for c in heir.held}
+    heir.held = sorted([*heir.held, *(c for c in news if c.id not in known)], key=lambda c: (c.at, c.id))[-HELD_CAP:]

@@ -9,6 +9,7 @@ reads a task's facts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from spanpost.domain.observations import Part
@@ -41,22 +42,24 @@ _NOTHING = Tells.NOTHING
 ROUNDS = 16
 
 
+def go_on() -> None:
+    """Take all the time it takes."""
+
+
 class House:
     """The fold at work on one batch."""
 
-    def __init__(self, work: Work, rules: Rules, now: datetime) -> None:
+    def __init__(self, work: Work, rules: Rules, now: datetime, tick: Callable[[], None] = go_on) -> None:
         self.out = Folded()
+        self.tick = tick
         #: Attributes that routes and budgets ask for.
         self.kept = rules.attributes
-        self.groups = Groups(work)
+        self.groups = Groups(work, tick)
         self.spans = Spans(self.groups)
         self.news = News(self.groups)
         self.lanes = Lanes(self.groups, rules, self.news.seen)
         self.joining = Joining(self.groups)
         self.closing = Closing(self.groups, rules, now, self.out, self.news.seen)
-        #: Rounds of joining that are over, and whether one stands at what it asks for: it goes on from there.
-        self._round = 0
-        self.is_asking = False
         #: Of tasks that lost their last unit, what they were called.
         self._uids: dict[Key, bytes] = {}
 
@@ -163,18 +166,15 @@ class House:
     def close(self) -> Folded:
         """Judge and tell what the batch came to."""
         groups, out = self.groups, self.out
-        while self._round < ROUNDS:
-            if not self.is_asking:
-                gather(groups)
-                self._uids |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
-                rebuild(groups)
-                self.joining.examine()
-            self.is_asking = True
-            self.joining.ask()
-            self.is_asking = False
-            self._round += 1
+        groups.settle()
+        for _ in range(ROUNDS):
+            gather(groups)
+            self._uids |= {key: g.uid for key in groups.gone if (g := groups.group(key)) is not None}
+            rebuild(groups)
+            self.joining.examine()
             if not self.joining.join():
                 break
+        groups.touch_all_below()
         for key, uid in self._uids.items():
             if groups.group(key) is None:
                 heir = heir_of(groups, key)[1]

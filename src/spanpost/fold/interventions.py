@@ -1,16 +1,15 @@
 """What becomes of a person's act, and of the questions that are kept: the same rules for every ledger.
 
-Rules. The first decision stands. A question that was asked again in other words is void, one whose time is over is expired, and
-a refused act changes nothing. What stands is recorded as an observation of its own (`Part.INTERVENTION`) on the span that asked,
-and folded like any other: so a replay comes to the same.
+Rules. The first decision of a person stands; what telemetry told before is no decision. A question that was asked again in other words
+is void, one whose time is over is expired, one that nobody can read whole can only be denied, and a refused act changes nothing. What
+stands is recorded as an observation of its own (`Part.INTERVENTION`) on the span that asked, and folded like any other: so a replay
+comes to the same. The same words under the same id are answered for every trace that asks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -20,8 +19,8 @@ from spanpost.domain.observations import Observation, Part, log_index
 from spanpost.domain.orders import Order
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
-from spanpost.fold.approvals import APPROVAL, TASK, topic_of
-from spanpost.fold.batch import Folded, Placed
+from spanpost.fold.approvals import TASK, topic_of
+from spanpost.fold.legible import hidden, shown
 
 #: The letter of a timer at which a question's time is over, after the 16 bytes of its key.
 TIMER = b"a"
@@ -61,18 +60,18 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: da
             return Verdict(result=Result.DECIDED, **about, **told)
         return Verdict(result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about)
     decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
-    match row.state:
-        case State.DECIDED:
-            return Verdict(result=Result.DECIDED, **about, **decided)
-        case State.VOID:
-            return Verdict(result=Result.VOID, **about)
-        case State.EXPIRED:
-            return Verdict(result=Result.EXPIRED, **about, **decided)
-    if is_over(row, now):  # nobody has looked yet: whoever watches deadlines was down, or is on its way
+    if row.state is State.VOID:
+        return Verdict(result=Result.VOID, **about)
+    if row.is_decided:
+        return Verdict(result=Result.EXPIRED if row.state is State.EXPIRED else Result.DECIDED, **about, **decided)
+    if is_over(row, now):  # nobody has looked yet: what watches deadlines was down, or is on its way
         return Verdict(result=Result.EXPIRED, **about)
-    if task is not None and _has_ended(task):
+    if _is_over_for(row, task):
         return Verdict(result=Result.TOO_LATE, **about)
-    if (act.option not in row.options) if act.verb is Verb.CHOOSE else (row.options and act.verb not in row.options):
+    if not is_whole(row):
+        if act.verb is not Verb.DENY:
+            return Verdict(result=Result.HIDDEN, **about)
+    elif (act.option not in row.options) if act.verb is Verb.CHOOSE else (row.options and act.verb not in row.options):
         return Verdict(result=Result.UNKNOWN, **about)
     return Verdict(result=Result.DONE, decision=decision_of(act), by=name_of(act.actor), **about)
 
@@ -80,6 +79,31 @@ def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: da
 def _has_ended(task: Task) -> bool:
     # An agent whose process is gone may come back and ask again: what was decided meanwhile is what it came back for.
     return task.status in c.FINAL_STATUSES and task.ended_at is not None and task.end_reason != _INTERRUPTED
+
+
+def _is_over_for(row: ApprovalRow, task: Task | None) -> bool:
+    """Tell whether a question ended with its task. Where spanpost itself is asked it does not: an end is told by telemetry, too."""
+    return task is not None and not row.is_asked and _has_ended(task)
+
+
+def is_whole(asked: ApprovalRow | Approval) -> bool:
+    """Tell whether a person can read all of a question (`fold.legible`). One that is not whole is denied or asked anew."""
+    return not hidden(asked)
+
+
+def why_not_whole(row: ApprovalRow) -> str:
+    """Return, for who asked, why a question cannot be approved as it stands; empty where it can."""
+    if row.is_cut:
+        return (
+            f"the question cannot be approved, only denied: not all of it came, or its mark is of other words; ask with at most"
+            f" {c.QUESTION_LIMIT} characters of question and of detail, {c.OPTIONS_LIMIT} options and {c.OPTION_LIMIT} characters of each"
+        )
+    if not is_whole(row):
+        return (
+            "the question cannot be approved, only denied: part of it is hidden from people because it looks like a secret, or"
+            " cannot be seen; ask without it"
+        )
+    return ""
 
 
 def _is_too_late(verb: Verb, task: Task) -> bool:
@@ -104,9 +128,31 @@ def possible(task: Task) -> tuple[Verb, ...]:
 
 def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
     """Return by what a question can be decided now; nothing where it cannot be any more."""
-    if row.state is not State.OPEN or is_over(row, now) or (task is not None and _has_ended(task)):
+    if row.state is State.VOID or row.is_decided or is_over(row, now) or _is_over_for(row, task):
         return ()
+    if not is_whole(row):
+        return (Verb.DENY,)
     return (Verb.CHOOSE,) if row.options else (Verb.APPROVE, Verb.DENY)
+
+
+def words_of(row: ApprovalRow) -> tuple[str, ...]:
+    """Return the words by which a question is answered."""
+    return row.options or (str(Verb.APPROVE), str(Verb.DENY))
+
+
+def option_of(row: ApprovalRow, word: str) -> str:
+    """Return the option that a word names: as the agent wrote it, or as a person reads it; any other word as it is."""
+    read = shown(row).options
+    return row.options[read.index(word)] if word not in row.options and word in read else word
+
+
+def verb_of(row: ApprovalRow, word: str) -> Verb | None:
+    """Return what a word answers to a question; None where it is no answer. What cannot be read whole can always be denied."""
+    if word in row.options:
+        return Verb.CHOOSE
+    if word == Verb.DENY and not is_whole(row):
+        return Verb.DENY
+    return Verb(word) if not row.options and word in (Verb.APPROVE, Verb.DENY) else None
 
 
 def decision_of(act: Intervention) -> str:
@@ -125,6 +171,7 @@ def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
         comment=act.text,
         source=act.source or act.actor.provider,
         decided_at=now,
+        told=None,
     )
 
 
@@ -160,9 +207,14 @@ def escalated(row: ApprovalRow, at: datetime) -> Observation:
     return _of_approval(c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail})
 
 
+def awaiting(row: ApprovalRow, at: datetime) -> Observation:
+    """Return the record that an agent waits for the answer."""
+    return _of_approval(c.EVENT_APPROVAL_AWAITED, row, at, {})
+
+
 def _of_approval(name: str, row: ApprovalRow, at: datetime, said: dict[str, Any]) -> Observation:
     trace, _, span = row.span.partition("-")
-    said = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark, c.INTERVENTION_DIGEST: row.digest} | said
+    said = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark} | said
     return _record(name, row.tenant, bytes.fromhex(trace), bytes.fromhex(span), at, said)
 
 
@@ -200,119 +252,7 @@ def _ns(at: datetime) -> int:
     return int(at.timestamp() * 1e6) * 1000
 
 
-# --- the questions that are kept --------------------------------------------------------------------------------------
-
-
-class Kept(msgspec.Struct):
-    """What the questions of a batch came to."""
-
-    rows: dict[UUID, ApprovalRow] = {}
-    #: When the time of a question is over that is new, or has another time than before.
-    timers: list[tuple[UUID, datetime]] = []
-    #: What agents may wait for.
-    topics: set[bytes] = set()
-    #: Decisions that the asking task does not know of: it asked again what was decided for another, or long ago.
-    owed: list[Observation] = []
-
-
-def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
-    """Tell whether questions that are kept may have to change."""
-    if any(p.reading.approval is not None for p in placed):
-        return True
-    # One that an older spanpost took in, beside or before this one, is not kept yet.
-    has_moved = bool(folded.moves or folded.gone)
-    return any(has_moved or a.is_open for task in folded.tasks for a in task.approvals)
-
-
-def kept_keys(tasks: Iterable[Task]) -> set[UUID]:
-    """Return the keys of the questions of tasks."""
-    return {a.key for task in tasks for a in task.approvals if a.key is not None}
-
-
-def keep(known: Mapping[UUID, ApprovalRow], tasks: Iterable[Task], now: datetime) -> Kept:
-    """Return what the questions of these tasks come to, beside those that are kept already."""
-    out, tasks = Kept(), list(tasks)
-    for task in tasks:
-        for a in task.approvals:
-            if a.key is None:
-                continue
-            before = out.rows.get(a.key) or known.get(a.key)
-            row = _row(a, task, now) if before is None else _merged(before, a, task)
-            if row == before:
-                continue
-            out.rows[row.key] = row
-            is_open = row.state is State.OPEN
-            was_open = before is not None and before.state is State.OPEN
-            if is_open and row.expires_at is not None and (before is None or not was_open or before.expires_at != row.expires_at):
-                out.timers.append((row.key, row.expires_at))
-            if was_open != is_open or before is None:
-                out.topics.add(topic_of(row.tenant, APPROVAL, row.approval_id))
-    # Of the tasks of one batch the one that knows the answer may come after the one that asks.
-    asked = [(a.key, a) for task in tasks for a in task.approvals if a.key is not None]
-    for key, a in asked:
-        before = known.get(key)
-        now_kept = out.rows.get(key, before)
-        if not a.is_open or now_kept is None or not now_kept.decision:
-            continue
-        spans = {other.span for at, other in asked if at == key and other.decision}
-        if before is not None and before.decision:
-            spans.add(before.span)
-        # What agents tell is known on the span on which it was told. What a person decided they tell no second time: a task that
-        # does not know it has forgotten it.
-        if now_kept.source or a.span not in spans:
-            on = msgspec.structs.replace(now_kept, span=a.span or now_kept.span)
-            out.owed.append(decided(on, on.decided_at or now, again=a.asked_at or now))
-    return out
-
-
-def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
-    assert a.key is not None
-    state = State.OPEN if a.is_open else State.VOID if a.is_void else State.EXPIRED if a.is_expired else State.DECIDED
-    return ApprovalRow(
-        key=a.key,
-        tenant=task.tenant,
-        approval_id=a.id,
-        digest=a.digest,
-        mark=a.mark,
-        task_uid=task.uid,
-        span=a.span or f"{task.trace_id.hex()}-{task.span_id.hex()}",
-        question=a.question,
-        detail=a.detail,
-        options=a.options,
-        risk=a.risk,
-        requested_at=a.asked_at or now,
-        expires_at=a.deadline,
-        at_expiry=a.at_expiry,
-        escalated_at=a.escalated_at,
-        state=state,
-        decision=a.decision,
-        by=a.by,
-        comment=a.comment,
-        source=a.source,
-        decided_at=a.decided_at,
-    )
-
-
-def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
-    if (a.asked_at or row.requested_at) >= row.requested_at:
-        # Asked again: what was asked for is the same, who waits for it and how long may be others.
-        until = a.deadline if row.escalated_at is None or a.asked_at != row.requested_at else row.expires_at
-        row = msgspec.structs.replace(
-            row,
-            task_uid=task.uid,
-            span=a.span or row.span,
-            requested_at=a.asked_at or row.requested_at,
-            expires_at=until,
-            at_expiry=a.at_expiry,
-        )
-    if row.state in (State.DECIDED, State.EXPIRED):
-        return row
-    if a.decision:
-        state = State.EXPIRED if a.is_expired else State.DECIDED
-        return msgspec.structs.replace(
-            row, state=state, decision=a.decision, by=a.by, comment=a.comment, source=a.source, decided_at=a.decided_at
-        )
-    return msgspec.structs.replace(row, state=State.VOID if a.is_void else State.OPEN)
+# --- deadlines --------------------------------------------------------------------------------------------------------
 
 
 def is_over(row: ApprovalRow, now: datetime) -> bool:

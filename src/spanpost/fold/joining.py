@@ -16,6 +16,7 @@ whom is a function of the runs that meet. Both are asked anew whenever they may 
 
 from __future__ import annotations
 
+from heapq import nlargest
 from typing import NamedTuple
 
 from spanpost.fold.deeds import last, last_by
@@ -25,12 +26,12 @@ from spanpost.fold.kin import Kin
 from spanpost.fold.placing import box_above
 from spanpost.fold.records import DEPTH, Group, Meeting, Run, Segment, Strand, Unit, meeting_key, strand_key
 from spanpost.fold.tasks import how_it_waits
-from spanpost.fold.work import Key, Missing, Shelf
+from spanpost.fold.work import Key, Shelf
 
 #: Runs remembered of one meeting; of more, those that wait for nobody are forgotten first, the oldest first.
-RUNS_CAP = 128
-#: Runs of one strand that are joined; more are tasks of their own.
-STRAND_CAP = 1024
+RUNS_CAP = 32
+#: Runs of one strand that are joined, the earliest, and as many that link to it; others are tasks of their own.
+STRAND_CAP = 256
 
 #: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
 _TOTALS = b"rt"
@@ -62,6 +63,8 @@ class Joining:
         self._has_moved = False
         #: The runs that changed, and where they are to be found, as what.
         self._wanted: list[tuple[Key, Unit, dict[Key, Run], Key]] = []
+        #: The facts of each run of tasks that have several, since they were asked for.
+        self._facts: dict[Key, dict[Key, Facts]] = {}
 
     def flush(self) -> None:
         """Hand what changed to the work."""
@@ -71,6 +74,7 @@ class Joining:
     def examine(self) -> None:
         """Find out where the runs that changed are to be found."""
         groups, self._has_moved = self.groups, False
+        self._facts.clear()
         for domain, other in groups.links:
             self._tie(domain, other)
         groups.links.clear()
@@ -85,20 +89,11 @@ class Joining:
             if unit is not None and wanted is not None:
                 self._wanted.append((key, unit, *wanted))
 
-    def ask(self) -> None:
-        """Ask for all of that at once; raises `Missing` and may be called again. Nothing is changed by it."""
-        missing: dict[Key, None] = {}
-        for _, _, wanted, _ in self._wanted:
-            for meeting in wanted:
-                try:
-                    self._runs(meeting)
-                except Missing as one:
-                    missing.update(dict.fromkeys(one.keys))
-        if missing:
-            raise Missing(*missing)
-
     def join(self) -> bool:
         """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+        asked = [meeting for _, _, wanted, _ in self._wanted for meeting in wanted]
+        self.meetings.want(meeting for meeting in asked if meeting[16:17] != b"l")
+        self.strands.want(meeting for meeting in asked if meeting[16:17] == b"l")
         for key, unit, wanted, guest_of in self._wanted:
             self._meet(key, unit, wanted, guest_of)
         self._wanted.clear()
@@ -179,13 +174,16 @@ class Joining:
 
     def _facts_of(self, root: Key, unit: Unit) -> Facts:
         """Return the facts of one run of a task that has several."""
-        facts = Facts()
-        for domain, span_id in self.groups.members(unit.group).units:
-            if domain == root[:16]:
-                one = self.groups.kin(domain).units.get(span_id)
-                if one is not None and one.root == root:
-                    facts.merge(one.facts)
-        return facts
+        runs = self._facts.get(unit.group)
+        if runs is None:
+            runs = self._facts[unit.group] = {}
+            self.groups.work.want(self.groups.members(unit.group).units)
+            for own in self.groups.members(unit.group).units:
+                self.groups.tick()
+                one = self.groups.unit(own)
+                if one is not None and one.root[:16] == own[:16]:
+                    runs.setdefault(one.root, Facts()).merge(one.facts)
+        return runs.get(root) or Facts()
 
     def _enter(self, meeting: Key, key: Key, run: Run, *, is_guest: bool) -> bool:
         if meeting[16:17] == b"l":
@@ -193,12 +191,10 @@ class Joining:
             runs = strand.guests if is_guest else strand.runs
             if runs.get(key) == run:
                 return True
-            if key not in runs and len(runs) >= STRAND_CAP:
-                return False
             self._change(meeting)
             runs[key] = run
             self.strands.put(meeting, strand)
-            return True
+            return key not in self._let_go(meeting, runs)
         runs = self._runs(meeting)
         if runs.get(key) == run:
             return True
@@ -208,6 +204,17 @@ class Joining:
             del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
         self.meetings.put(meeting, self.meetings.get(meeting) or Meeting(runs=runs))
         return True
+
+    def _let_go(self, strand: Key, runs: dict[Key, Run]) -> list[Key]:
+        """Have the latest runs of a strand be tasks of their own where it has too many; return them."""
+        gone = nlargest(len(runs) - STRAND_CAP, runs, key=lambda k: (runs[k].start_ns, k))
+        for key in gone:
+            del runs[key]
+            unit = self.groups.unit(key)
+            if unit is not None and unit.meetings.pop(strand, None) is not None:
+                unit.linked_to = b""
+                self._show(key, unit)
+        return gone
 
     def _change(self, meeting: Key) -> None:
         """Remember a meeting as it was when it was last decided who goes on with whom."""
@@ -265,22 +272,18 @@ class Joining:
         (a, mine), (b, its) = self._strand(domain), self._strand(other)
         if a == b:
             return
-        if b < a:
+        if (-len(its.runs) - len(its.guests), b) < (-len(mine.runs) - len(mine.guests), a):  # the fewer move
             (a, mine), (b, its) = (b, its), (a, mine)
         self._change(a)
-        for key, run in its.runs.items():
-            mine.runs[key] = run
-            unit = self.groups.unit(key)
-            if unit is not None:
-                unit.meetings.pop(b, None)
-                unit.meetings[a] = b""
-                self.groups.kin(key[:16]).units.put(key[17:], unit)
-        for key, run in its.guests.items():
-            mine.guests[key] = run
-            unit = self.groups.unit(key)
-            if unit is not None and unit.meetings.pop(b, None) is not None:
-                unit.meetings[a] = b""
-                self.groups.kin(key[:16]).units.put(key[17:], unit)
+        for of, to in ((its.runs, mine.runs), (its.guests, mine.guests)):
+            for key, run in of.items():
+                self.groups.tick()
+                to[key] = run
+                unit = self.groups.unit(key)
+                if unit is not None and unit.meetings.pop(b, None) is not None:
+                    unit.meetings[a] = b""
+                    self.groups.kin(key[:16]).units.put(key[17:], unit)
+            self._let_go(a, to)
         mine.is_joined, its.into, its.runs, its.guests = True, a[:16], {}, {}
         self.groups.runs.update(mine.runs)  # whoever was a guest elsewhere is so no more
         self.strands.put(a, mine)
@@ -371,19 +374,20 @@ def totals_of(facts: Facts, group: Group) -> tuple[int, int] | None:
 def continued(runs: dict[Key, Run]) -> dict[Key, Key]:
     """Return for each run that goes on with another the task of that other."""
     out: dict[Key, Key] = {}
-    taken: set[Key] = set()
-    order = sorted(runs, key=lambda key: (runs[key].start_ns, key))
-    for at, key in enumerate(order):
+    waiting: list[Key] = []
+    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
         run, best = runs[key], b""
-        for former in order[:at]:
+        for former in waiting:
             before = runs[former]
-            if former in taken or not before.waits or not before.end_ns or before.end_ns > run.start_ns:
+            if before.end_ns > run.start_ns or not goes_on(before, run):
                 continue
-            if goes_on(before, run) and (not best or (before.end_ns, former) > (runs[best].end_ns, best)):
+            if not best or (before.end_ns, former) > (runs[best].end_ns, best):
                 best = former
         if best:
-            taken.add(best)
+            waiting.remove(best)
             out[key] = runs[best].group
+        if run.waits and run.end_ns:
+            waiting.append(key)
     return out
 
 
@@ -423,15 +427,23 @@ def of_guests(runs: dict[Key, Run], guests: dict[Key, Run]) -> tuple[dict[Key, K
     """Return for each run that links to a trace the task there that it goes on with, else the one that it hangs below."""
     on: dict[Key, Key] = {}
     below: dict[Key, Key] = {}
+    hosts = sorted((run.start_ns, host) for host, run in runs.items())
+    by_agent: dict[str, list[tuple[int, Key]]] = {}
+    for at in hosts:
+        by_agent.setdefault(runs[at[1]].agent_name, []).append(at)
     for key, guest in guests.items():
         began = (guest.start_ns, key)
-        hosts = sorted(at for host, run in runs.items() if (at := (run.start_ns, host)) < began and host[:16] != key[:16])
-        same = [host for _, host in hosts if guest.agent_name and runs[host].agent_name == guest.agent_name]
+        same = _earliest(by_agent.get(guest.agent_name, []), began) if guest.agent_name else b""
         if same:
-            on[key] = runs[same[0]].group
-        elif hosts:
-            below[key] = runs[hosts[0][1]].group
+            on[key] = runs[same].group
+        elif first := _earliest(hosts, began):
+            below[key] = runs[first].group
     return on, below
+
+
+def _earliest(hosts: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
+    """Return the first of some runs that began before, in another trace; empty for none."""
+    return next((host for at, host in hosts if host[:16] != began[1][:16] and (at, host) < began), b"")
 
 
 def of_strand(runs: dict[Key, Run]) -> tuple[dict[Key, Key], dict[Key, Key]]:

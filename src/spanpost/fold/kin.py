@@ -7,14 +7,19 @@ Rules.
 3. A span that turns out to be no box hands what it owned to the boundary above. A box keeps it.
 4. Cells pass sums upward. A change adds the difference to the parent, and on, until the difference is nothing or a boundary
    is reached. A boundary passes nothing up.
+5. A circle of parents is cut before anything walks it: above its smallest box, by span id, because what lies below a box is the box's
+   with the cut or without; where there is no box, above its smallest span.
 
 Theory. A cell's sums are a function of its children's, its role and its own figures, never of the order in which they were
 learned; a boundary's facts are a merge of the facts below it. Both are therefore the same for every order of arrival.
+
+Cost. A batch is linear in its spans and in the spans above them, whatever the depth. Differences are collected and carried up
+once, children before parents. Walks up leave shortcuts behind, which hold until a span that was known turns into something else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from spanpost.domain.readings import Role
 from spanpost.fold.flow import (
@@ -24,22 +29,14 @@ from spanpost.fold.flow import (
     NOTHING,
     ZERO,
     Amount,
+    Count,
     Flow,
     Models,
-    Tools,
     minus,
     models_minus,
-    tools_minus,
+    together,
 )
-from spanpost.fold.records import (
-    DEPTH,
-    Cell,
-    Claimant,
-    Kid,
-    Kids,
-    Slot,
-    Unit,
-)
+from spanpost.fold.records import MANY, Cell, Claimant, Kid, Kids, Slot, Unit
 from spanpost.fold.work import Key, Shelf, Work
 
 #: Bound once: an enum's members are looked up slowly.
@@ -51,9 +48,10 @@ SAME_CALL = "\0"
 #: A named tuple's own constructor is a Python function.
 _tuple = tuple.__new__
 #: Figures of nothing.
-_NO_FIGURES: tuple[Flow, Tools, Models] = (ZERO, NO_TOOLS, NO_MODELS)
-#: Spans that may carry one response id; more is no honest telemetry, and they count by themselves.
-CLAIMANT_CAP = 64
+NO_COUNT: Count = (0, 0)
+_NO_FIGURES: tuple[Flow, Count, Models] = (ZERO, NO_COUNT, NO_MODELS)
+#: Spans that may carry one response id; more is no honest telemetry, and those that rank last count by themselves.
+CLAIMANT_CAP = 16
 
 
 def passes(cell: Cell) -> Amount:
@@ -108,29 +106,37 @@ def below_of(cell: Cell) -> Amount:
     return NOTHING if below is None else _tuple(Amount, (*below, cell.model_below, cell.others))
 
 
-def total(cell: Cell) -> tuple[Flow, Tools, Models]:
-    """Return the figures of the unit that this boundary cell heads."""
+def total(cell: Cell) -> tuple[Flow, Count, Models]:
+    """Return the figures of the unit that this boundary cell heads: model calls, tool calls (all, failed), model calls by model."""
     # The top of a trace that is no box counts itself.
     amount = below_of(cell) if cell.is_box or cell.is_open_question else hands(cell)
-    tools = amount.tools
-    tools = tools if SAME_CALL not in tools else {name: count for name, count in tools.items() if name != SAME_CALL}
-    return amount.calls, tools, amount.models
+    calls = failed = 0
+    for name, count in amount.tools.items():
+        if name != SAME_CALL:
+            calls, failed = calls + count[0], failed + count[1]
+    return amount.calls, (calls, failed), amount.models
 
 
 class Kin:
     """The kin of one trace domain: its cells and units, and what a batch changes in them."""
 
-    def __init__(self, work: Work, domain: bytes) -> None:
+    def __init__(self, work: Work, domain: bytes, tick: Callable[[], None]) -> None:
         self.domain = domain
+        self._tick = tick
         self.cells = Shelf(work, Cell, domain + b"c")
         self.units = Shelf(work, Unit, domain + b"u")
         self._kids = Shelf(work, Kids, domain + b"k")
         #: Figures of boundaries that change, as the tasks that show them know them: of the time before.
-        self.former: dict[bytes, tuple[Flow, Tools, Models]] = {}
+        self.former: dict[bytes, tuple[Flow, Count, Models]] = {}
         #: Boundaries that changed: their tasks take in what they know when the batch closes.
         self.learned: dict[bytes, None] = {}
         #: Positions of the batch that are recorded, by the boundary under which they were met.
         self.recorded: dict[bytes, list[int]] = {}
+        #: Differences that are not added yet, by the cell below which they are.
+        self._pending: dict[bytes, list[Amount]] = {}
+        #: Shortcuts: a span above without a boundary before it, and whether a tool call is passed; any span above.
+        self._ways: dict[bytes, tuple[bytes, bool]] = {}
+        self._tops: dict[bytes, bytes] = {}
 
     def flush(self) -> None:
         """Hand what changed to the work."""
@@ -143,15 +149,29 @@ class Kin:
     def kids(self, span_id: bytes) -> Kids:
         return self._kids.get(span_id) or Kids()
 
-    def add_kid(self, up: bytes, span_id: bytes, kid: Kid) -> None:
+    def want(self, span_ids: Iterable[bytes]) -> None:
+        """Say that what is kept of these boundaries will be asked for."""
+        asked = list(span_ids)
+        for shelf in (self.units, self.cells, self._kids):
+            shelf.want(asked)
+
+    def add_kid(self, up: bytes, span_id: bytes, kid: Kid) -> bool:
+        """Enter a boundary below another, as it is now; return whether it was there otherwise, or not at all."""
         kids = self.kids(up)
-        if kids.units.get(span_id) != kid:
-            kids.units[span_id] = kid
-            self._kids.put(up, kids)
+        known = kids.units.get(span_id)
+        if known == kid:
+            return False
+        kids.units[span_id] = kid
+        _count(kids, known, -1)
+        _count(kids, kid, 1)
+        self._kids.put(up, kids)
+        return True
 
     def drop_kid(self, up: bytes, span_id: bytes) -> None:
         kids = self.kids(up)
-        if kids.units.pop(span_id, None) is not None:
+        known = kids.units.pop(span_id, None)
+        if known is not None:
+            _count(kids, known, -1)
             if kids.units:
                 self._kids.put(up, kids)
             else:
@@ -164,51 +184,108 @@ class Kin:
 
     def boundary(self, span_id: bytes) -> bytes:
         """Return the nearest boundary at or above the span."""
-        cells = self.cells
-        for _ in range(DEPTH):
-            cell = cells.get(span_id)
-            if cell is None or cell.is_boundary:
-                return span_id
-            span_id = cell.parent
-        return span_id
+        return self._climb(span_id)[0]
 
     def above(self, cell: Cell) -> tuple[bytes, bool]:
         """Return the nearest boundary above a cell, and whether a tool call lies between; empty at a top."""
         if not cell.parent or cell.is_cut:
             return b"", False
-        span_id, via_tool = cell.parent, False
-        for _ in range(DEPTH):
-            above = self.cells.get(span_id)
-            if above is None or above.is_boundary:
-                return span_id, via_tool or (above is not None and above.role is _TOOL)
-            via_tool = via_tool or above.role is _TOOL
-            span_id = above.parent
+        span_id, via_tool = self._climb(cell.parent)
+        top = self.cells.get(span_id)
+        return span_id, via_tool or (top is not None and top.role is _TOOL)
+
+    def _climb(self, span_id: bytes) -> tuple[bytes, bool]:
+        """Return the nearest boundary at or above the span, and whether a tool call is passed on the way to it."""
+        cells, ways = self.cells, self._ways
+        passed: list[tuple[bytes, bool]] = []
+        while True:
+            cell = cells.get(span_id)
+            if cell is None or cell.is_boundary:
+                break
+            known = ways.get(span_id)
+            passed.append((span_id, known[1] if known is not None else cell.role is _TOOL))
+            span_id = known[0] if known is not None else cell.parent
+        via_tool = False
+        for at, is_tool in reversed(passed):
+            via_tool = via_tool or is_tool
+            ways[at] = (span_id, via_tool)
         return span_id, via_tool
+
+    def _top(self, span_id: bytes) -> bytes:
+        """Return the topmost span known above, or the span itself."""
+        passed = []
+        while True:
+            up = self._tops.get(span_id, b"")
+            if not up:
+                cell = self.cells.get(span_id)
+                if cell is None or not cell.parent or cell.is_cut:
+                    break
+                up = cell.parent
+            passed.append(span_id)
+            span_id = up
+        self._tops.update(dict.fromkeys(passed, span_id))
+        return span_id
+
+    def turned(self) -> None:
+        """Forget the shortcuts: a span that was known is something else, or hangs elsewhere, from now on."""
+        self._ways.clear()
+        self._tops.clear()
 
     # --- sums -------------------------------------------------------------------------------------------------------
 
     def push(self, span_id: bytes, change: Amount) -> None:
-        """Add a difference to a cell's sums and carry what changes upward."""
-        for _ in range(DEPTH):
-            cell = self.cells.get(span_id)
-            if cell is None:  # every parent has its placeholder
-                return
-            old: Amount | None = None
-            if not cell.is_boundary:
-                old = hands(cell)
-            elif span_id not in self.former:
-                self.former[span_id] = total(cell)
-            below = change if cell.below is None else below_of(cell).plus(change)
-            cell.below, cell.model_below, cell.others = below[:4], below[4], below[5]
-            self.cells.put(span_id, cell)
-            if old is None:
-                return
-            change = hands(cell).minus(old)
-            if change.is_nothing:
-                return
-            span_id = cell.parent
+        """Have a difference added to a cell's sums, and what that changes carried upward, by `carry`."""
+        self._pending.setdefault(span_id, []).append(change)
 
-    def recast(self, span_id: bytes, cell: Cell, old: Amount, before: tuple[Flow, Tools, Models] | None) -> None:
+    def carry(self) -> None:
+        """Add the differences that were pushed: to each cell once, and to those below before those above."""
+        pending, self._pending = self._pending, {}
+        ready, left = self._order(pending)
+        while ready:
+            self._tick()
+            span_id = ready.pop()
+            cell, changes = self.cells.get(span_id), pending.pop(span_id, None)
+            if cell is None:  # every parent has its placeholder
+                continue
+            change = self._add(span_id, cell, changes) if changes else NOTHING
+            if cell.is_boundary:
+                continue
+            if not change.is_nothing:
+                pending.setdefault(cell.parent, []).append(change)
+            left[cell.parent] -= 1
+            if not left[cell.parent]:
+                ready.append(cell.parent)
+
+    def _order(self, pending: dict[bytes, list[Amount]]) -> tuple[list[bytes], dict[bytes, int]]:
+        """Return the cells to begin with, and of those above how many wait to be carried to each."""
+        left: dict[bytes, int] = {}
+        met: set[bytes] = set()
+        for span_id in pending:
+            while span_id not in met:
+                met.add(span_id)
+                left.setdefault(span_id, 0)
+                cell = self.cells.get(span_id)
+                if cell is None or cell.is_boundary:
+                    break
+                span_id = cell.parent
+                left[span_id] = left.get(span_id, 0) + 1
+        return [span_id for span_id, n in left.items() if not n], left
+
+    def _add(self, span_id: bytes, cell: Cell, changes: list[Amount]) -> Amount:
+        """Add differences to a cell's sums; return what it hands to its parent more than before."""
+        is_boundary, role = cell.is_boundary, cell.role
+        change = changes[0] if len(changes) == 1 else together(changes)
+        old = hands(cell) if not is_boundary and (role is _TOOL or role is _LLM) else None
+        if is_boundary and span_id not in self.former:
+            self.former[span_id] = total(cell)
+        below = change if cell.below is None else together((below_of(cell), change))
+        cell.below, cell.model_below, cell.others = below[:4], below[4], below[5]
+        self.cells.put(span_id, cell)
+        if old is not None:
+            return hands(cell).minus(old)
+        return NOTHING if is_boundary else change
+
+    def recast(self, span_id: bytes, cell: Cell, old: Amount, before: tuple[Flow, Count, Models] | None) -> None:
         """After a cell changed: carry the difference of what it passes up. `old` and `before` are of the time before."""
         self.cells.put(span_id, cell)
         is_boundary = cell.is_boundary
@@ -219,42 +296,78 @@ class Kin:
             if not change.is_nothing:
                 self.push(cell.parent, change)
 
-    def changes(self) -> Iterator[tuple[bytes, Flow, Tools, Models]]:
+    def changes(self) -> Iterator[tuple[bytes, Flow, Count, Models]]:
         """Yield the boundaries whose figures changed, and by what."""
         for span_id, (flow, tools, models) in self.former.items():
             cell = self.cells.get(span_id)
             now = total(cell) if cell is not None and cell.is_boundary else _NO_FIGURES
-            flow, tools, models = minus(now[0], flow), tools_minus(now[1], tools), models_minus(now[2], models)
-            if flow is not ZERO or tools or models:
-                yield span_id, flow, tools, models
+            more = (now[1][0] - tools[0], now[1][1] - tools[1])
+            flow, models = minus(now[0], flow), models_minus(now[2], models)
+            if flow is not ZERO or more != NO_COUNT or models:
+                yield span_id, flow, more, models
 
     # --- circles ----------------------------------------------------------------------------------------------------
 
-    def circle(self, span_id: bytes, parent: bytes) -> bytes:
-        """Return the span whose edge must be cut if `span_id` under `parent` closes a circle; empty when it does not.
-
-        The smallest span id of the circle is cut, so that every order of arrival cuts the same edge.
-        """
-        smallest, at = span_id, parent
-        for _ in range(DEPTH):
-            if at == span_id:
-                return smallest
-            cell = self.cells.get(at)
-            if cell is None or not cell.parent or cell.is_cut:
+    def circle(self, span_id: bytes, parent: bytes, *, is_box: bool) -> bytes:
+        """Return the span whose edge must be cut if `span_id` under `parent` closes a circle; empty when it does not."""
+        cell = self.cells.get(span_id)
+        is_top = cell is None or not cell.parent or cell.is_cut
+        if is_top and self._top(parent) != span_id:
+            return b""
+        first, at = (not is_box, span_id), parent
+        while at != span_id:
+            above = self.cells.get(at)
+            if above is None or not above.parent or above.is_cut:
                 return b""
-            smallest = min(smallest, at)
-            at = cell.parent
-        return b""
+            first = min(first, (not above.is_box, at))
+            at = above.parent
+        return first[1]
+
+    def cut_anew(self, span_id: bytes) -> tuple[bytes, bytes]:
+        """Return the span of a circle that is cut and the one that is to be, after a span of it became a box, or none; else nothing."""
+        cut = self._top(span_id)
+        top = self.cells.get(cut)
+        if top is None or not top.is_cut:
+            return b"", b""
+        first, at, is_in = (not top.is_box, cut), top.parent, cut == span_id
+        while at != cut:
+            above = self.cells.get(at)
+            if above is None or not above.parent or above.is_cut:
+                return b"", b""
+            first = min(first, (not above.is_box, at))
+            is_in = is_in or at == span_id
+            at = above.parent
+        return (cut, first[1]) if is_in and first[1] != cut else (b"", b"")
 
 
-def claim(slots: Shelf[Slot], slot_key: Key, cell_key: Key, claimant: Claimant | None) -> None:
-    """Enter, change or withdraw (None) a span's claim to a response id."""
+def _count(kids: Kids, kid: Kid | None, by: int) -> None:
+    """Count in, or out, what a boundary adds to the agents' names directly below the one above it."""
+    if kid is None or kid.says is None:
+        return
+    kids.names[kid.says] = left = kids.names.get(kid.says, 0) + by
+    if not left:
+        del kids.names[kid.says]
+
+
+def agent_below(kids: Kids) -> str | None:
+    """Return the name of the only agent directly below a boundary; None for no agent at all, `MANY` for more than one."""
+    return next(iter(kids.names), None) if len(kids.names) <= 1 else MANY
+
+
+def claim(slots: Shelf[Slot], slot_key: Key, cell_key: Key, claimant: Claimant | None) -> Key:
+    """Enter, change or withdraw (None) a span's claim to a response id. Return the one for which there is no room; empty for none."""
     slot = slots.get(slot_key) or Slot()
+    out = b""
     if claimant is None:
         slot.claimants.pop(cell_key, None)
-    elif cell_key in slot.claimants or len(slot.claimants) < CLAIMANT_CAP:
+    else:
         slot.claimants[cell_key] = claimant
-    slots.put(slot_key, slot)
+        if len(slot.claimants) > CLAIMANT_CAP:
+            out = min(slot.claimants, key=lambda key: slot.claimants[key].rank)
+            del slot.claimants[out]
+    if out != cell_key:
+        slots.put(slot_key, slot)
+    return out
 
 
 def winners(slot: Slot) -> set[Key]:

@@ -183,7 +183,7 @@ class Lanes:
                     continue  # who says its compactions is believed
                 checkpoint = context_news(judged, group, place or name, name, o, where.boundary)
                 # A task that was part of another for a while has forgotten its lanes, not what was told of it.
-                told = seen_key(where.key[:16], checkpoint.id.bytes, checkpoint.kind)
+                told = seen_key(where.key[:16], checkpoint.id.bytes)
                 if self.seen.get(told) is None:
                     self.seen.put(told, Seen(at, key))
                     news.append((checkpoint, where.key))

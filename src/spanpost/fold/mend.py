@@ -107,10 +107,12 @@ def _mend_all(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     items: Iterable[tuple[Any, Any]] = attributes.items()
     dropped = 0
     if len(attributes) > MAX_ATTRIBUTES:
-        # Lists flattened into keys (llm.input_messages.17.…) go first: what a span *is* stands in plain names.
-        ranked = sorted(items, key=_rank)
-        dropped = len(ranked) - (MAX_ATTRIBUTES - 1)
-        items = ranked[: MAX_ATTRIBUTES - 1]
+        before = attributes.get(DROPPED)  # by who did not even read them
+        names = most_telling((name for name in attributes if name != DROPPED), MAX_ATTRIBUTES - 1)
+        items = [(name, attributes[name]) for name in names]
+        dropped = len(attributes) - len(names)
+        if type(before) is int and before > 0:
+            dropped += before - 1
         pot.repairs |= Repair.TRUNCATED
     mended: dict[str, Any] = {}
     for key, value in items:
@@ -120,8 +122,12 @@ def _mend_all(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     return mended, pot.repairs
 
 
-def _rank(item: tuple[Any, Any]) -> int:
-    key = item[0]
+def most_telling(names: Iterable[Any], most: int) -> list[Any]:
+    """Return at most so many names. Lists flattened into names (llm.input_messages.17.…) go first: plain names say what a span is."""
+    return sorted(names, key=_rank)[:most]
+
+
+def _rank(key: Any) -> int:
     if type(key) is not str or not _INDEXED.search(key):
         return 0
     return 1 if "output" in key else 2

@@ -10,7 +10,9 @@ import msgspec
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import Part
+from spanpost.domain.readings import Approval
 from spanpost.fold import tell
+from spanpost.fold.approvals import answered_id
 from spanpost.fold.batch import Placed
 from spanpost.fold.groups import Groups
 from spanpost.fold.ids import uuid_of
@@ -20,7 +22,7 @@ from spanpost.fold.work import Key, Shelf
 
 #: Exceptions in doubt kept of one unit, the earliest.
 DOUBTFUL_CAP = 16
-_ERROR = Kind.ERROR
+_ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
 _ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
 
 
@@ -33,6 +35,8 @@ class News:
         #: (checkpoint, domain, whether it may be of no task at all). Their task is known at the close.
         self.told: list[tuple[Checkpoint, bytes, bool]] = []
         self.retracted: list[UUID] = []
+        #: Of what was told and is taken back: so much had been told by then.
+        self._taken_back: dict[UUID, int] = {}
 
     def tell(self, kin: Kin, p: Placed, boundary: bytes, cell: Cell, kind: Kind) -> None:
         """Tell an occurrence, unless an earlier copy of it was told."""
@@ -41,11 +45,12 @@ class News:
             _, id, key = p.telling
         else:
             id = tell.occurrence_id(o, r, kind)
-            key = seen_key(p.domain, id.bytes, kind)
+            key = seen_key(p.domain, id.bytes)
         seen = self.seen.get(key)
         copy = p.content_hash + o.trace_id + o.span_id  # two spans may say the very same of one approval
-        # A person's decision through spanpost stands before what the agent tells of it, whatever its clock says.
         at_ns = o.at_ns if o.part is not _INTERVENTION else 0
+        if kind is _RESOLVED and o.part is _INTERVENTION and r.approval is not None:
+            self._replace_told(p, r.approval, Seen(-1, copy))
         if seen is not None and (seen.at_ns, seen.key) <= (at_ns, copy):
             return
         self.seen.put(key, Seen(at_ns, copy))
@@ -59,6 +64,16 @@ class News:
         uid = self._uid(unit)
         is_doubtful = o.name == c.EVENT_EXCEPTION and not r.task_id
         self.told.append((tell.told(o, r, kind, id, uid, boundary), kin.domain, is_doubtful))
+
+    def _replace_told(self, p: Placed, decided: Approval, seen: Seen) -> None:
+        """What a person decided replaces what telemetry told of it, before and from now on."""
+        uid = answered_id(p.observation.tenant, decided.id, p.observation.trace_id.hex())
+        key = seen_key(p.domain, uid.bytes)
+        told = self.seen.get(key)
+        if told is not None and told.at_ns >= 0:
+            self.retracted.append(uid)
+            self.told = [n for n in self.told if n[0].id != uid]
+        self.seen.put(key, seen)
 
     def _count_error(self, kin: Kin, boundary: bytes, by: int) -> None:
         unit = kin.units.get(boundary)
@@ -74,7 +89,7 @@ class News:
         for id in cell.errors:
             uid = uuid_of(id)
             self.retracted.append(uid)
-            self.told = [n for n in self.told if n[0].id != uid]
+            self._taken_back[uid] = len(self.told)
             unit = kin.units.get(kin.boundary(span_id))
             if unit is not None:
                 unit.doubtful = [d for d in unit.doubtful if d.id != uid]
@@ -93,22 +108,20 @@ class News:
             ):  # of one time the later telling was found to rank before
                 told[checkpoint.id] = (checkpoint, key)
 
-        for _, _, _, unit_to, group_key in self.groups.moves:
+        for domain, _, _, unit_to, group_key in self.groups.moves:
             group = self.groups.group(group_key)
-            if group is None or not group.has_box:
-                continue
-            for domain in {m[0] for m in self.groups.members(group_key).units}:
-                kin = self.groups.kin(domain)
-                unit = kin.units.get(unit_to)
-                if unit is not None and unit.doubtful and unit.group == group_key:
-                    self._keep_all(kin, unit_to, unit, keep)
+            kin = self.groups.kin(domain)
+            unit = kin.units.get(unit_to)
+            if group is not None and group.has_box and unit is not None and unit.doubtful and unit.group == group_key:
+                self._keep_all(kin, unit_to, unit, keep)
         for group_key in self.groups.boxed:
-            for domain, unit_id in self.groups.members(group_key).units:
-                kin = self.groups.kin(domain)
-                unit = kin.units.get(unit_id)
+            for own in self.groups.members(group_key).units:
+                unit = self.groups.unit(own)
                 if unit is not None and unit.doubtful and unit.group == group_key:
-                    self._keep_all(kin, unit_id, unit, keep)
-        for checkpoint, domain, is_doubtful in self.told:
+                    self._keep_all(self.groups.kin(own[:16]), own[17:], unit, keep)
+        for number, (checkpoint, domain, is_doubtful) in enumerate(self.told):
+            if number < self._taken_back.get(checkpoint.id, 0):
+                continue
             kin = self.groups.kin(domain)
             boundary = kin.boundary(checkpoint.unit)
             unit = kin.units.get(boundary)

@@ -8,39 +8,51 @@ Rules. A box is a task of its own, unless it is shown within the box above it (`
 What is no box is shown with the box above it; without one, in the task that something in it says it belongs to (a session's
 model call, before its prompt's span has ended), else in the trace's provisional task.
 
+At most `DEPTH` boxes above a box are one task with it: a deeper one is a task of its own, below the task of the box above it.
+
 Theory. Grouping is a projection of the units: it depends on what they are, not on when they were learned. It may change as
-more arrives (a second agent appears in a workflow); then the tasks concerned are built anew from their units.
+more arrives (a second agent appears in a workflow); then the tasks concerned are built anew from their units. A unit's place
+follows from that of the boundary above it, so that nothing is walked: what changes is handed down, to those alone whom it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 from spanpost.domain.readings import Role
 from spanpost.fold.ids import explicit_uid
-from spanpost.fold.kin import Kin
-from spanpost.fold.records import DEPTH, Kid, Unit, group_key, unit_key
+from spanpost.fold.kin import Kin, agent_below
+from spanpost.fold.records import DEPTH, MANY, Unit, group_key, unit_key
 from spanpost.fold.work import Key
 
 _WORKFLOW = Role.WORKFLOW
-#: Boxes within boxes that are followed upward; deeper ones are tasks of their own.
-BOX_DEPTH = 1024
+
+
+class Place(NamedTuple):
+    """Where a unit is shown, and what the units below it go by."""
+
+    group: Key
+    root: Key
+    box: bytes
+    is_box_via_tool: bool
+    within: int
+
+
+def place_of(unit: Unit) -> Place:
+    """Return the place that a unit was given."""
+    return Place(unit.group, unit.root, unit.box, unit.is_box_via_tool, unit.within)
 
 
 def box_above(kin: Kin, unit: Unit) -> tuple[bytes, Unit | None, bool]:
     """Return the nearest box above a unit and whether a tool call lies between."""
-    up, via_tool = unit.up, unit.is_via_tool
-    for _ in range(DEPTH):
-        if not up:
-            return b"", None, via_tool
-        above = kin.units.get(up)
-        if above is None:
-            return b"", None, via_tool
-        if above.is_box:
-            return up, above, via_tool
-        via_tool = via_tool or above.is_via_tool
-        up = above.up
-    return b"", None, via_tool
+    above = kin.units.get(unit.up) if unit.up else None
+    if above is None:
+        return b"", None, unit.is_via_tool
+    if above.is_box:
+        return unit.up, above, unit.is_via_tool
+    box = kin.units.get(above.box) if above.box else None
+    via_tool = unit.is_via_tool or above.is_box_via_tool
+    return (above.box, box, via_tool) if box is not None and box.is_box else (b"", None, via_tool)
 
 
 def hint_of(kin: Kin, unit: Unit) -> str:
@@ -55,28 +67,18 @@ def hint_of(kin: Kin, unit: Unit) -> str:
     return ""
 
 
-def boxes_below(kin: Kin, span_id: bytes) -> Iterator[Kid]:
-    """Yield the boxes directly below a boundary, through boundaries that are no boxes, not through tools."""
-    waiting = [span_id]
-    while waiting:
-        for kid_id, kid in kin.kids(waiting.pop()).units.items():
-            if kid.is_via_tool:
-                continue
-            if kid.is_box:
-                yield kid
-            else:
-                waiting.append(kid_id)
-
-
 def is_of_one_agent(kin: Kin, span_id: bytes) -> bool:
-    """Tell whether all boxes directly below are one agent's."""
-    names: set[str] = set()
-    for kid in boxes_below(kin, span_id):
-        if kid.role is not _WORKFLOW:
-            names.add(kid.agent_name)
-            if len(names) > 1:
-                return False
-    return True
+    """Tell whether all boxes directly below are one agent's: through boundaries that are no boxes, not through tools."""
+    return agent_below(kin.kids(span_id)) != MANY
+
+
+def says(kin: Kin, span_id: bytes, unit: Unit) -> str | None:
+    """Return what a boundary adds to the names of the agents directly below the one above it."""
+    if unit.is_via_tool:
+        return None
+    if unit.is_box:
+        return unit.agent_name if unit.role is not _WORKFLOW else None
+    return agent_below(kin.kids(span_id))
 
 
 def is_within(kin: Kin, unit: Unit, above_id: bytes, above: Unit, via_tool: bool) -> bool:
@@ -92,20 +94,24 @@ def is_within(kin: Kin, unit: Unit, above_id: bytes, above: Unit, via_tool: bool
     return not above.agent_name and is_of_one_agent(kin, above_id)
 
 
-def place(kin: Kin, span_id: bytes, unit: Unit) -> tuple[Key, Key]:
-    """Return the task in which a unit is shown, and the root of its segment there."""
-    for _ in range(BOX_DEPTH):
-        above_id, above, via_tool = box_above(kin, unit)
-        if above is None and not unit.is_box:
-            hint = hint_of(kin, unit)
-            provisional = group_key(explicit_uid(unit.tenant, hint)) if hint else group_key(kin.domain)
-            return provisional, provisional
-        if above is None or (unit.is_box and not is_within(kin, unit, above_id, above, via_tool)):
-            break
-        span_id, unit = above_id, above
+def place(kin: Kin, span_id: bytes, unit: Unit) -> Place:
+    """Return the task in which a unit is shown, and the root of its segment there, by the place of the boundary above it."""
+    above_id, above, via_tool = box_above(kin, unit)
+    if not unit.is_box:
+        if above is not None:
+            return Place(above.group, above.root, above_id, via_tool, 0)
+        hint = hint_of(kin, unit)
+        provisional = group_key(explicit_uid(unit.tenant, hint)) if hint else group_key(kin.domain)
+        return Place(provisional, provisional, above_id, via_tool, 0)
+    within = 0
+    if above is not None and is_within(kin, unit, above_id, above, via_tool):
+        within = min(above.within + 1, DEPTH)
+        if within < DEPTH:
+            return Place(above.group, above.root, above_id, via_tool, within)
     own = unit_key(kin.domain, span_id)
+    group = group_key(kin.domain, span_id)
     if unit.task_id:
-        return group_key(explicit_uid(unit.tenant, unit.task_id)), own
-    if unit.joined and above is None:
-        return unit.joined, own
-    return group_key(kin.domain, span_id), own
+        group = group_key(explicit_uid(unit.tenant, unit.task_id))
+    elif unit.joined and above is None:
+        group = unit.joined
+    return Place(group, own, above_id, via_tool, within)

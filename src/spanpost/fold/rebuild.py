@@ -10,8 +10,8 @@ from spanpost.fold.facts import Facts
 from spanpost.fold.flow import ZERO
 from spanpost.fold.groups import Groups, add_figures, pass_on_counted
 from spanpost.fold.handover import pass_on_held
-from spanpost.fold.kin import total
-from spanpost.fold.records import Group, Unit, unit_key
+from spanpost.fold.kin import NO_COUNT, total
+from spanpost.fold.records import Group, Unit, cell_key, unit_key
 from spanpost.fold.segments import enter_segment
 from spanpost.fold.work import Key
 
@@ -19,6 +19,7 @@ from spanpost.fold.work import Key
 def gather(groups: Groups) -> None:
     """Have tasks take in what the batch taught their units, and what their figures changed by."""
     for kin in list(groups.kins.values()):
+        kin.carry()
         for span_id, flow, tools, models in kin.changes():
             unit = kin.units.get(span_id)
             group = groups.group(unit.group) if unit is not None and unit.group else None
@@ -27,6 +28,7 @@ def gather(groups: Groups) -> None:
                 groups.touch(unit.group, group)
         kin.former.clear()
         for span_id in {**kin.learned, **dict.fromkeys(kin.recorded)}:
+            groups.tick()
             unit = kin.units.get(span_id)
             if unit is None:  # dissolved: its heir has learned what it knew
                 continue
@@ -52,13 +54,15 @@ def rebuild(groups: Groups) -> None:
             _drop(groups, key, group)
             continue
         old_segments, had_box = group.segments, group.has_box
-        group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, {}, {}, False
+        group.facts, group.flow, group.tools, group.segments, group.has_box = Facts(), ZERO, NO_COUNT, {}, False
         group.metered, group.models, group.metered_models = ZERO, {}, {}
         group.errors = 0
         units: list[tuple[bytes, bytes, Unit]] = []
-        for domain, span_id in members.units:
-            kin = groups.kin(domain)
-            unit = kin.units.get(span_id)
+        groups.work.want([*members.units, *(cell_key(own[:16], own[17:]) for own in members.units)])
+        for own in members.units:
+            groups.tick()
+            domain, span_id = own[:16], own[17:]
+            unit = groups.unit(own)
             if unit is None or unit.group != key:
                 continue
             units.append((domain, span_id, unit))

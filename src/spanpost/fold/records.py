@@ -15,14 +15,15 @@ from hashlib import blake2b
 
 import msgspec
 
-from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.readings import Role
 from spanpost.fold.facts import Ending, Facts
-from spanpost.fold.flow import NO_OTHERS, ZERO, Flow, Models, Others, Tools
+from spanpost.fold.flow import NO_OTHERS, ZERO, Count, Flow, Models, Others, Tools
 from spanpost.fold.work import Key
 
-#: How far up a walk goes. Deeper trees are cut: what lies deeper is its own.
-DEPTH = 256
+#: How many tasks above a task are followed to its root, and how many boxes a box may be shown within. A deeper box is a task of its
+#: own; a deeper task names the last one that is followed as its root. Spans that are no boxes are followed however deep they lie.
+DEPTH = 64
 
 PLACEHOLDER, STARTED, ENDED = 0, 1, 2
 #: Stands for the root of a task of which nothing is shown any more.
@@ -34,6 +35,16 @@ _UNDECIDED = (Role.OTHER, Role.STEP, Role.PLUMBING)
 def domain_of(tenant: str, trace_id: bytes) -> bytes:
     """Return the 16 bytes under which a trace's records lie and are locked."""
     return blake2b(trace_id + tenant.encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def tenant_key(tenant: str) -> bytes:
+    """Return what is locked, shared, together with domains of a tenant, in place of them where they are very many."""
+    return blake2b(tenant.encode("utf-8", "replace"), digest_size=16, person=b"tenant").digest() + b"t"
+
+
+def is_tenant(domain: bytes) -> bool:
+    """Tell a tenant's key among domains."""
+    return len(domain) > 16
 
 
 def cell_key(domain: bytes, span_id: bytes) -> Key:
@@ -75,9 +86,9 @@ def strand_key(domain: bytes) -> Key:
     return domain + b"l"
 
 
-def seen_key(domain: bytes, id: bytes, kind: Kind) -> Key:
-    """Return the key of a told occurrence. An approval is one in whatever trace it is spoken of: its own domain."""
-    return (id if kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED) else domain) + b"o" + id
+def seen_key(domain: bytes, id: bytes) -> Key:
+    """Return the key of a told occurrence."""
+    return domain + b"o" + id
 
 
 def given_key(group: Key) -> Key:
@@ -153,6 +164,10 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     up: bytes = b""
     #: A tool call lies between this and the boundary above.
     is_via_tool: bool = False
+    #: The nearest box above, and whether a tool call lies between; how many boxes above this one are shown as one with it.
+    box: bytes = b""
+    is_box_via_tool: bool = False
+    within: int = 0
     role: Role = Role.OTHER
     agent_name: str = ""
     task_id: str = ""
@@ -201,16 +216,24 @@ class Kid(msgspec.Struct, array_like=True, gc=False):
     agent_name: str
     task_id: str
     is_via_tool: bool
+    #: What it adds to the names of the agents directly below (`Kids.names`); None for nothing.
+    says: str | None = None
 
     @property
     def is_box(self) -> bool:
         return 4 <= self.role <= 6
 
 
+#: Stands for the names of more than one agent.
+MANY = "\0"
+
+
 class Kids(msgspec.Struct, gc=False):
     """The boundaries directly below one, by span id. Written only when the structure changes."""
 
     units: dict[bytes, Kid] = {}
+    #: How many of them say each agent's name: of boxes directly below, through what is no box, not through tools.
+    names: dict[str, int] = {}
 
 
 class Segment(msgspec.Struct, omit_defaults=True, gc=False):
@@ -281,7 +304,8 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     #: Both by model; what is in none of them was summed by a version that did not tell models apart.
     models: Models = {}
     metered_models: Models = {}
-    tools: dict[str, tuple[int, int]] = {}
+    #: Tool calls, and how many of them failed.
+    tools: Count = (0, 0)
     segments: dict[Key, Segment] = {}
     #: The task above, by key; of several segments the earliest that has one says it.
     parent: Key = b""
@@ -325,9 +349,9 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Members(msgspec.Struct, gc=False):
-    """The units of a task: (domain, span id)."""
+    """The units of a task, by key."""
 
-    units: list[tuple[bytes, bytes]] = []
+    units: dict[Key, None] = {}
 
 
 class Offspring(msgspec.Struct, gc=False):

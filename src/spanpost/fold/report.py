@@ -17,10 +17,11 @@ from spanpost.domain.browsing import News
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.context import Forecast
 from spanpost.domain.interventions import ApprovalRow
-from spanpost.domain.readings import Approval, Artifact, Failure
+from spanpost.domain.readings import Approval, Artifact, Failure, Told
 from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Step, Task
 from spanpost.domain.totals import Totals, totals
+from spanpost.fold.legible import shown
 
 
 def report(
@@ -140,7 +141,8 @@ def news_json(one: News) -> dict[str, Any]:
 
 
 def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
-    """Return a question to a person."""
+    """Return a question to a person, as one reads it."""
+    read = shown(row)
     return {
         "key": str(row.key),
         "id": row.approval_id,
@@ -149,10 +151,12 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
         "task_id": task.task_id if task is not None else None,
         "task_name": (task.name or None) if task is not None else None,
         "agent_name": task.agent_name if task is not None else None,
-        "question": row.question or None,
-        "detail": row.detail or None,
-        "options": list(row.options),
-        "risk": row.risk or None,
+        "question": read.question or None,
+        "detail": read.detail or None,
+        "options": list(read.options),
+        "risk": read.risk or None,
+        "is_whole": read.is_whole,
+        "hidden": [str(why) for why in read.hidden],
         "requested_at": rfc3339(row.requested_at),
         "expires_at": rfc3339(row.expires_at),
         "decision": row.decision or None,
@@ -160,6 +164,8 @@ def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
         "comment": row.comment or None,
         "source": row.source or None,
         "decided_at": rfc3339(row.decided_at),
+        "is_asked": row.is_asked,
+        "told": _told(row.told),
     }
 
 
@@ -208,7 +214,13 @@ def _approval(approval: Approval) -> dict[str, Any]:
         "decision": approval.decision or None,
         "by": approval.by or None,
         "comment": approval.comment or None,
+        "source": approval.source or None,
+        "told": _told(approval.told),
     }
+
+
+def _told(told: Told | None) -> dict[str, Any] | None:
+    return None if told is None else {"decision": told.decision, "by": told.by, "comment": told.comment, "at": rfc3339(told.at)}
 
 
 def _failure(failure: Failure | None) -> dict[str, Any] | None:

@@ -38,13 +38,14 @@ class Spans:
         o, r = p.observation, p.reading
         span_id, role = o.span_id, r.role
         parent = o.parent_id if o.parent_id != span_id else b""
-        is_cut = bool(parent) and self._link(kin, span_id, parent, is_new=cell is None)
+        is_cut = bool(parent) and self._link(kin, span_id, parent, cell, is_box=role.is_box)
         is_new = cell is None
-        old, before, was_boundary = NOTHING, None, False
+        old, before, was_boundary, former, was_box = NOTHING, None, False, (b"", False), False
         if cell is None:
             cell = Cell()
         else:  # only now: a cut may have changed it
-            was_boundary = cell.is_boundary
+            was_boundary, was_box = cell.is_boundary, cell.is_box
+            former = (cell.parent, cell.role is _TOOL)
             old = passes(cell)
             before = total(cell) if was_boundary else None
             if parent and cell.parent and parent != cell.parent and not cell.is_cut:
@@ -65,6 +66,9 @@ class Spans:
         cell.closed = _closed(p) if state == ENDED and not cell.parent and not cell.is_box else None
         contests = self._claim_slot(p, cell, kin.domain) if cell.slot or (p.slot and (role is _LLM or r.call_key)) else ()
         is_boundary = cell.is_boundary
+        is_elsewhere = bool(former[0]) and former[0] != cell.parent
+        if is_elsewhere or (not is_new and not was_boundary and (is_boundary or former[1] != (role is _TOOL))):
+            kin.turned()
         if is_new and not is_boundary:
             kin.cells.put(span_id, cell)
             change = hands(cell)
@@ -76,6 +80,8 @@ class Spans:
             self._crown(contest)
         if not is_new or is_boundary:  # nothing can be known below a span that nobody named
             self._settle_boundary(kin, p, cell, span_id, is_new, was_boundary)
+        if not is_new and was_box != cell.is_box:
+            self._cut_anew(kin, span_id)
         return cell
 
     def edge(self, kin: Kin, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
@@ -84,28 +90,41 @@ class Spans:
             kin.cells.put(parent, Cell())
         kin.cells.put(span_id, Cell(parent=parent, state=ENDED, rank=rank, link=link))
 
-    def _link(self, kin: Kin, span_id: bytes, parent: bytes, *, is_new: bool) -> bool:
+    def _link(self, kin: Kin, span_id: bytes, parent: bytes, cell: Cell | None, *, is_box: bool) -> bool:
         """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
         if kin.cells.get(parent) is None:
             kin.cells.put(parent, Cell())
             return False
-        if is_new:  # no parent leads back to a span that nobody named
+        if cell is None or cell.parent == parent:  # no parent leads back to a span that nobody named
             return False
-        cut = kin.circle(span_id, parent)
-        if not cut:
-            return False
-        if cut == span_id:
-            return True
-        other = kin.cells.get(cut)
-        if other is not None and not other.is_cut:
-            old, before = passes(other), total(other) if other.is_boundary else None
-            kin.push(other.parent, NOTHING.minus(old))
-            other.is_cut = True
-            kin.recast(cut, other, NOTHING, before)
-            unit = kin.units.get(cut)
-            if unit is not None:
-                self.groups.update(kin, cut, unit)
+        cut = kin.circle(span_id, parent, is_box=is_box)
+        if not cut or cut == span_id:
+            return bool(cut)
+        self._set_cut(kin, cut, is_cut=True)
         return False
+
+    def _cut_anew(self, kin: Kin, span_id: bytes) -> None:
+        """Have a circle be cut where it is now to be: first the one, then not the other, so that it is never whole."""
+        was_cut, cut = kin.cut_anew(span_id)
+        if cut:
+            self._set_cut(kin, cut, is_cut=True)
+            self._set_cut(kin, was_cut, is_cut=False)
+
+    def _set_cut(self, kin: Kin, span_id: bytes, *, is_cut: bool) -> None:
+        cell = kin.cells.get(span_id)
+        if cell is None or cell.is_cut == is_cut:
+            return
+        old, before = passes(cell), total(cell) if cell.is_boundary else None
+        if is_cut:
+            kin.push(cell.parent, NOTHING.minus(old))
+        cell.is_cut = is_cut
+        kin.turned()
+        kin.recast(span_id, cell, NOTHING, before)
+        unit = kin.units.get(span_id)
+        if unit is not None and not cell.is_boundary:
+            self.groups.dissolve(kin, span_id, unit)
+        elif unit is not None:
+            self.groups.update(kin, span_id, unit)
 
     def _settle_boundary(self, kin: Kin, p: Placed, cell: Cell, span_id: bytes, is_new: bool, was_boundary: bool) -> None:
         o, r = p.observation, p.reading
@@ -123,7 +142,7 @@ class Spans:
             if is_first and not is_new and not was_boundary:  # nothing lies below a span that nobody has named yet
                 up = unit.up
                 if up:
-                    self.groups.adopt_kids(kin, span_id, up)
+                    self.groups.adopt_kids(kin, up)
         elif unit is not None:
             self.groups.dissolve(kin, span_id, unit)
         elif kin.kids(span_id).units:
@@ -153,11 +172,22 @@ class Spans:
             place = -1 if r.stands_for is not None else 1 if cell.parent else 0
             ranks = (place, 1 if r.usage is not None and r.usage.is_known else 0, own)
             cost = cell.own[12] if cell.own is not None and cell.own[11] else -1
-            claim(self.slots, key, own, Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks, cost))
+            out = claim(self.slots, key, own, Claimant(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks, cost))
+            if out == own:
+                return contests
+            if out:
+                self._let_go(key, out)
             slot = self.slots.get(key)
-            cell.wins = slot is None or own not in slot.claimants or own in winners(slot)
+            cell.wins = slot is None or own in winners(slot)
             contests.append(key)
         return contests
+
+    def _let_go(self, key: Key, holder: Key) -> None:
+        """Have a holder of a response id for which there is no room any more count by itself."""
+        kin, span_id = self.groups.kin(holder[:16]), holder[17:]
+        cell = kin.cells.get(span_id)
+        if cell is not None and cell.slot == key:
+            self._judge(kin, span_id, cell, wins=True, lent=0)
 
     def _crown(self, key: Key) -> None:
         """Have the holders of a response id count, or not."""
@@ -169,16 +199,23 @@ class Spans:
             kin, span_id = self.groups.kin(holder[:16]), holder[17:]
             cell = kin.cells.get(span_id)
             lent = borrowed(slot, holder) if holder in won else 0
-            if cell is None or cell.slot != key or (cell.wins == (holder in won) and cell.lent == lent):
+            if cell is None or cell.slot != key:
                 continue
-            old, before = passes(cell), total(cell) if cell.is_boundary else None
             if cell.wins and holder not in won:
                 self.groups.outdone += [(holder, winner) for winner in won if winner != holder][:1]
-            cell.wins = holder in won
-            if cell.lent != lent and cell.own is not None:
-                cell.own = (*cell.own[:11], 1 if lent else 0, lent)
-                cell.lent = lent
-            kin.recast(span_id, cell, old, before)
+            self._judge(kin, span_id, cell, wins=holder in won, lent=lent)
+
+    @staticmethod
+    def _judge(kin: Kin, span_id: bytes, cell: Cell, *, wins: bool, lent: int) -> None:
+        """Have a holder of a response id count, or not, at the cost that another telling of the call knew."""
+        if (cell.wins, cell.lent) == (wins, lent):
+            return
+        old, before = passes(cell), total(cell) if cell.is_boundary else None
+        cell.wins = wins
+        if cell.lent != lent and cell.own is not None:
+            cell.own = (*cell.own[:11], 1 if lent else 0, lent)
+            cell.lent = lent
+        kin.recast(span_id, cell, old, before)
 
 
 def _identify(unit: Unit, o: Observation, r: Reading, copy: Copy) -> bool:

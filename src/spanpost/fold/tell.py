@@ -12,11 +12,12 @@ from spanpost import conventions as c
 from spanpost.domain.checkpoints import SAID, Checkpoint, Kind
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Reading, Role, Tells
-from spanpost.fold.approvals import digest_of, escalated_id, told_id
+from spanpost.fold.approvals import answered_id, decided_id, escalated_id, told_id
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.moments import EPOCH, duration, moment
 from spanpost.fold.tasks import Verdict
+from spanpost.text.secrets import unhashed
 
 #: Bound once: an enum's members are looked up slowly.
 _NOTHING, _ERROR = Tells.NOTHING, Tells.ERROR
@@ -39,15 +40,14 @@ def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
     """Return the id of what happened, equal in its live form, its log form and its final form."""
     trace, span = o.trace_id.hex(), o.span_id.hex()
     if kind is Kind.APPROVAL_REQUESTED and r.approval is not None:
-        if o.name == c.EVENT_APPROVAL_ESCALATED:
-            return escalated_id(o.tenant, r.approval.id, r.approval.digest)
-        return told_id(o.tenant, r.approval.id, digest_of(r.approval))
+        id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else told_id
+        return id_of(o.tenant, r.approval.id, r.approval.mark, trace)
     if kind is Kind.APPROVAL_RESOLVED and r.approval is not None:
-        what = f"{kind}\0{r.approval.id}"
-        if r.approval.mark:
-            what += f"\0{r.approval.mark}"
-    elif kind is Kind.ARTIFACT and r.artifact is not None:
-        what = f"{trace}\0{kind}\0{r.artifact.key}"
+        if o.part is Part.INTERVENTION:
+            return decided_id(o.tenant, r.approval.id, r.approval.mark, trace)
+        return answered_id(o.tenant, r.approval.id, trace)
+    if kind is Kind.ARTIFACT and r.artifact is not None:
+        what = f"{trace}\0{kind}\0{unhashed(r.artifact.key)}"
     elif r.occurrence.startswith("call\0"):  # a call's own id: whichever of its spans and records tells it
         what = f"{kind}\0{r.occurrence}"
     elif r.occurrence:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from datetime import datetime
 
 import msgspec
@@ -14,12 +13,11 @@ from spanpost.fold import milestones
 from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.batch import Folded, Placed, Prices, Rules, Timer
 from spanpost.fold.content import without_content
-from spanpost.fold.house import House
+from spanpost.fold.house import House, go_on
 from spanpost.fold.ids import explicit_uid
 from spanpost.fold.lanes import talk_domain
 from spanpost.fold.read import NOTHING, read
 from spanpost.fold.records import (
-    DEPTH,
     PLACEHOLDER,
     Cell,
     Group,
@@ -37,13 +35,15 @@ from spanpost.fold.records import (
     seen_key,
     slot_key,
     strand_key,
+    tenant_key,
     unit_key,
 )
+from spanpost.fold.redaction import Redaction
 from spanpost.fold.spans import link_of
 from spanpost.fold.tell import occurrence_id, possible_telling
-from spanpost.fold.work import Key, Missing, Work
+from spanpost.fold.work import Key, Work
 
-__all__ = ["Folded", "Placed", "Rules", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare", "trail"]
+__all__ = ["Folded", "Placed", "Rules", "Timer", "Trail", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare"]
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED = Part.STARTED
@@ -51,25 +51,39 @@ _LLM = Role.LLM
 _NOTHING = Tells.NOTHING
 
 
-def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices: Prices | None = None) -> list[Placed]:
-    """Read a batch and name what it is known by. Pure; nothing is dropped but content, where it is not to be kept.
+def prepare(
+    batch: Sequence[Observation],
+    *,
+    keeps_content: bool = False,
+    prices: Prices | None = None,
+    redaction: Redaction | None = None,
+    tick: Callable[[], None] = go_on,
+) -> list[Placed]:
+    """Read a batch and name what it is known by. Pure; nothing is dropped but secrets, and content where it is not to be kept.
 
-    Model calls are priced here, once: what a call cost is kept with it.
+    Model calls are priced here, once: what a call cost is kept with it. Whatever leaves here holds no secret that is known.
+    `tick` is called before each observation, and may raise `Interrupted`.
     """
     placed = []
     domains: dict[tuple[str, bytes], bytes] = {}
     talks: dict[tuple[str, str], bytes] = {}
     for source in batch:
+        tick()
         reading = read(source)
+        if redaction is None:
+            told = source
+            kept = source if keeps_content else without_content(source)
+        else:
+            source, reading, kept = redaction.taken(source, reading, keeps_content=keeps_content)
+            told = kept
         if reading.is_plan and reading.step_name is not None and not keeps_content:
             reading = msgspec.structs.replace(reading, step_name=None)
-        o = source if reading.stands_for is None else _stand_in(source, reading)
+        o = told if reading.stands_for is None else _stand_in(told, reading)
         tenant, part = o.tenant, o.part
         domain = domains.get((tenant, o.trace_id))
         if domain is None:
             domain = domains[tenant, o.trace_id] = domain_of(tenant, o.trace_id)
-        if reading is NOTHING and o is source and part <= _STARTED:
-            kept = source if not source.attributes or keeps_content else without_content(source)
+        if reading is NOTHING and o is told and part <= _STARTED:
             placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
             continue
         usage = reading.usage
@@ -82,7 +96,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
             kind = possible_telling(o, reading)
             if kind is not None:
                 id = occurrence_id(o, reading, kind)
-                telling = (kind, id, seen_key(domain, id.bytes, kind))
+                telling = (kind, id, seen_key(domain, id.bytes))
         talk = b""
         if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
             talk = talks.get((tenant, said), b"")
@@ -95,7 +109,7 @@ def prepare(batch: Sequence[Observation], *, keeps_content: bool = False, prices
                 event_id(source),
                 content_hash(source),
                 domain,
-                source if keeps_content else without_content(source),
+                kept,
                 telling,
                 slot_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
                 explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
@@ -124,8 +138,9 @@ def _stand_in(record: Observation, reading: Reading) -> Observation:
 
 
 def domains(batch: Sequence[Placed]) -> set[bytes]:
-    """Return the lock domains that are known to be touched before anything is fetched."""
+    """Return the lock domains that are known to be touched before anything is fetched, and their tenants' keys."""
     out = {p.domain for p in batch}
+    out.update(map(tenant_key, {p.observation.tenant for p in batch}))
     talks = {(p.observation.tenant, p.reading.conversation_id) for p in batch if p.reading.conversation_id}
     out |= {meeting_key(tenant, b"c", talk)[:16] for tenant, talk in talks if talk}
     for p in batch:
@@ -171,97 +186,115 @@ def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int]
     return others, those
 
 
-def is_new(work: Work, p: Placed) -> bool:
-    """Tell whether an observation was surely not recorded before: whatever is recorded leaves its span's cell behind.
+def is_new(cell: Cell | None, p: Placed) -> bool:
+    """Tell by its span's cell whether an observation was surely not recorded before: whatever is recorded leaves that behind.
 
     Cells that were pruned are forgotten; what they were of is then taken for new.
     """
-    try:
-        cell = work.get(cell_key(p.domain, p.observation.span_id), Cell)
-    except Missing:
-        return False
     return cell is None or (p.is_span and cell.state == PLACEHOLDER)
 
 
-def trail(loaded: Mapping[Key, msgspec.Struct | None], whole: Collection[bytes], batch: Sequence[Placed]) -> set[Key]:
-    """Return the keys that the fold of this batch will ask for and that are not fetched yet.
+class Trail:
+    """The keys that the fold of a batch will ask for: what hangs together with what is fetched, found out step by step.
 
-    Of the domains in `whole` everything is fetched. Call again with what was fetched until nothing is wanted: each round
-    climbs one level of parents. What it misses, the fold finds out by raising `Missing`.
+    `loaded` is what is fetched, `whole` the domains of which everything is, `leads` the units and tasks among it, in the order
+    in which they came.
     """
-    wanted: set[Key] = set()
 
-    def look(key: Key) -> msgspec.Struct | None:
-        if key in loaded:
-            return loaded[key]
-        if key[:16] not in whole:
-            wanted.add(key)
-        return None
+    def __init__(
+        self,
+        loaded: Mapping[Key, msgspec.Struct | None],
+        whole: Collection[bytes],
+        leads: Sequence[msgspec.Struct],
+        batch: Sequence[Placed],
+    ) -> None:
+        self._loaded, self._whole, self._leads = loaded, whole, leads
+        self._at = 0
+        self._wanted: set[Key] = set()
+        self._parents = {
+            (p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span
+        }
+        #: Spans whose cells are not fetched yet, and all that were met.
+        self.open: dict[tuple[bytes, bytes], None] = {}
+        self._met: set[tuple[bytes, bytes]] = set()
+        for p in batch:
+            self._begin(p)
 
-    def group_of(key: Key) -> None:
-        look(key)
-        look(members_key(key))
-        look(offspring_key(key))
-        look(given_key(key))
+    def _begin(self, p: Placed) -> None:
+        domain, span_id = p.domain, p.observation.span_id
+        if p.slot:
+            self._look(p.slot)
+        if p.task_uid:
+            self._task(group_key(p.task_uid))
+        if p.telling is not None:
+            self._look(p.telling[2])
+        if domain not in self._whole:
+            self._task(group_key(domain))
+            self._look(strand_key(domain))
+            if p.reading.role.is_box:
+                self._task(group_key(domain, span_id))
+            if self._meet(domain, span_id):
+                self.open[domain, span_id] = None
 
-    for record in loaded.values():
-        if type(record) is Unit:
-            if record.group[:16] not in whole:
-                group_of(record.group)
-            for meeting in record.meetings:
-                look(meeting)
-        elif type(record) is Group and record.parent:
-            look(record.parent)
-    parents = {(p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span}
-    for p in batch:
-        domain = p.domain
-        if p.slot and p.slot[:16] not in whole:
-            look(p.slot)
-        if p.task_uid and p.task_uid not in whole:
-            group_of(group_key(p.task_uid))
-        if p.telling is not None and p.telling[2][:16] not in whole:
-            look(p.telling[2])
-        if domain in whole:
-            continue
-        span_id = p.observation.span_id
-        group_of(group_key(domain))
-        look(strand_key(domain))
-        if p.reading.role.is_box:
-            group_of(group_key(domain, span_id))
-        for _ in range(DEPTH):
-            cell = look(cell_key(domain, span_id))
-            look(unit_key(domain, span_id))
-            look(kids_key(domain, span_id))
-            above = cell.parent if type(cell) is Cell else b""
-            span_id = above or parents.get((domain, span_id), b"")
-            if not span_id:
-                break
-    return wanted
+    def step(self) -> set[Key]:
+        """Return the keys that are wanted and not fetched yet; empty at the end of the trail. Each step climbs one level of parents."""
+        while self._at < len(self._leads):
+            record = self._leads[self._at]
+            self._at += 1
+            if type(record) is Unit:
+                self._task(record.group)
+                for meeting in record.meetings:
+                    self._look(meeting)
+            elif type(record) is Group and record.parent:
+                self._look(record.parent)
+        waiting, self.open = self.open, {}
+        for domain, span_id in waiting:
+            while True:
+                key = cell_key(domain, span_id)
+                if key not in self._loaded and domain not in self._whole:
+                    self.open[domain, span_id] = None
+                    break
+                cell = self._loaded.get(key)
+                span_id = (cell.parent if type(cell) is Cell else b"") or self._parents.get((domain, span_id), b"")
+                if not span_id or not self._meet(domain, span_id):
+                    break
+        wanted, self._wanted = {key for key in self._wanted if key not in self._loaded}, set()
+        return wanted
+
+    def _meet(self, domain: bytes, span_id: bytes) -> bool:
+        """Ask for what is kept of a span; return whether it was not met before."""
+        if (domain, span_id) in self._met:
+            return False
+        self._met.add((domain, span_id))
+        for key in (cell_key(domain, span_id), unit_key(domain, span_id), kids_key(domain, span_id)):
+            self._look(key)
+        return True
+
+    def _look(self, key: Key) -> None:
+        if key not in self._loaded and key[:16] not in self._whole:
+            self._wanted.add(key)
+
+    def _task(self, key: Key) -> None:
+        if key:
+            for asked in (key, members_key(key), offspring_key(key), given_key(key)):
+                self._look(asked)
 
 
-def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Folded:
+def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
     """Fold a batch of new observations into the records and return what it came to.
 
     `now` is the ledger's clock: it stamps letters and timers and decides nothing else. Total: whatever the observations
-    hold, nothing raises but `Missing`.
+    hold, nothing raises but `work` and `tick`, which is called again and again; they may end it by raising `Interrupted`.
     """
-    house = House(work, rules, now)
-    # Parents first: by start, so that a batch that holds a whole trace meets each box before what lies in it.
-    order = sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__)
-    events = []
+    house = House(work, rules, now, tick)
     try:
-        for i in order:
-            p = batch[i]
-            if p.observation.part <= _STARTED:
-                house.span(i, p)
+        for i in parents_first(batch):
+            tick()
+            if batch[i].is_span:
+                house.span(i, batch[i])
             else:
-                events.append(i)
-        for i in events:
-            house.event(i, batch[i])
+                house.event(i, batch[i])
         return house.close()
-    except Missing as missing:
-        _may_go_on(missing, house)
-        raise
     except Exception:
         house.keep()  # a fault of ours: a ledger that cannot throw half-done work away must have it whole, to `mend` it
         raise
@@ -270,48 +303,31 @@ def fold(work: Work, batch: Sequence[Placed], rules: Rules, now: datetime) -> Fo
 def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
     """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
     found: set[bytes] = set()
-    for key in map(milestones.group_of, tasks):
-        with suppress(Missing):
-            group = work.get(key, Group)
-            if group is not None and group.parent:
-                found.add(group.parent[:16])
-            members = work.get(members_key(key), Members)
-            if members is not None:
-                found.update([domain for domain, _ in members.units])
-            below = work.get(offspring_key(key), Offspring)
-            if below is not None:
-                found.update([child[:16] for child in below.tasks])
+    keys = list(map(milestones.group_of, tasks))
+    work.want([asked for key in keys for asked in (key, members_key(key), offspring_key(key))])
+    for key in keys:
+        group = work.get(key, Group)
+        if group is not None and group.parent:
+            found.add(group.parent[:16])
+        members = work.get(members_key(key), Members)
+        if members is not None:
+            found.update([unit[:16] for unit in members.units])
+        below = work.get(offspring_key(key), Offspring)
+        if below is not None:
+            found.update([child[:16] for child in below.tasks])
     return found
 
 
-def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime) -> Folded:
+def elapse(work: Work, due: Sequence[Key], rules: Rules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
     """Fold that time has passed: announce the tasks (by key) whose settling is over."""
-    house = House(work, rules, now)
+    house = House(work, rules, now, tick)
     for key in due:
         group = milestones.group_of(key)
         if group is not key:
             house.closing.tell_held(group)
         else:
             house.settled(key)
-    try:
-        return house.close()
-    except Missing as missing:
-        _may_go_on(missing, house)
-        raise
-
-
-def _may_go_on(missing: Missing, house: House) -> None:
-    """Let the ledger have the batch closed from where it stands, once what was asked for is there."""
-    if house.is_asking:
-
-        def go_on() -> Folded:
-            try:
-                return house.close()
-            except Missing as another:
-                _may_go_on(another, house)
-                raise
-
-        missing.go_on = go_on
+    return house.close()
 
 
 def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Folded:
@@ -329,6 +345,37 @@ def mend(work: Work, changed: Iterable[Key], rules: Rules, now: datetime) -> Fol
     return house.close()
 
 
+def parents_first(batch: Sequence[Placed]) -> list[int]:
+    """Return the positions of a batch in the order in which they are folded: parents before what lies below them, whatever their
+    times say, so that each span is placed once; of one span its start before its end, and the greatest copy first; events last."""
+    spans: dict[bytes, list[int]] = {}
+    events = []
+    for i in sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__):
+        p = batch[i]
+        if p.is_span:
+            spans.setdefault(p.domain + p.observation.span_id, []).append(i)
+        else:
+            events.append(i)
+    order: list[int] = []
+    met: set[bytes] = set()
+    for span in spans:
+        way = []
+        while span in spans and span not in met:
+            met.add(span)
+            way.append(span)
+            p = batch[spans[span][-1]]
+            span = p.domain + p.observation.parent_id
+        for at in reversed(way):
+            copies = spans[at]
+            order += copies if len(copies) == 1 else sorted(copies, key=lambda i: _greatest(batch[i]))
+    return order + events
+
+
 def _begins(p: Placed) -> tuple[int, int, bytes, bytes]:
     o = p.observation
     return (o.start_ns or o.at_ns, 0 if 4 <= p.reading.role <= 6 else 1, o.span_id, p.content_hash)
+
+
+def _greatest(p: Placed) -> tuple[int, int, int]:
+    o = p.observation
+    return (-o.part, -(o.end_ns or o.at_ns), -len(o.attributes) - o.unread)

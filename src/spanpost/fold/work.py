@@ -5,15 +5,14 @@ a ledger decides where they live. Every key has a *domain* (16 bytes: a trace, a
 transaction touches is covered by its domains, so locking the domains, sorted, is the whole of locking.
 
 A ledger that keeps everything at hand (memory) answers at once. One that must fetch (Postgres) prefetches what
-`walk.trail` names; when the fold meets a key that was not fetched it raises `Missing`, the ledger fetches, throws the
-half-done work away and folds again: the fold changes nothing but records, so that is safe. Of what only the fold can know
-(which runs meet whom) it asks at a point from which it can go on.
+`walk.Trail` names, and what the fold says that it `want`s; what is asked for and was not fetched is fetched then, while the
+fold waits in a thread of its own. Whoever waits for the fold may end it by raising `Interrupted` from `get` or from its `tick`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -23,26 +22,24 @@ Key = bytes
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-class Missing(Exception):
-    """The fold needs records that were not fetched. The ledger fetches `keys` (and locks their domains) and folds again.
+class Interrupted(BaseException):
+    """The fold is ended from outside, because of `reason`. No `Exception`: nothing within takes it for a fault of an observation's."""
 
-    With `go_on` nothing needs to be folded again: the fold stands where it asked, and goes on from there when that is called.
-    """
-
-    def __init__(self, *keys: Key) -> None:
-        super().__init__(", ".join([key.hex() for key in keys[:4]]))
-        self.keys = keys
-        self.go_on: Callable[[], Any] | None = None
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Work(Protocol):
     """**Protocol:** the records of one transaction.
 
-    `get` returns the stored record or None, and the same object when asked again; raises `Missing` when it was not
-    fetched. A record that was changed in place must be `put`, else the change is lost. `drop` forgets a record.
+    `get` returns the stored record or None, and the same object when asked again. `want` says which will be asked for next. A
+    record that was changed in place must be `put`, else the change is lost. `drop` forgets a record.
     """
 
     def get(self, key: Key, kind: type[R]) -> R | None: ...
+
+    def want(self, keys: Iterable[Key]) -> None: ...
 
     def put(self, key: Key, record: msgspec.Struct) -> None: ...
 
@@ -75,6 +72,12 @@ class Shelf(dict[bytes, R | None]):
 
     # What is at hand is found without a call of ours: this is asked two dozen times a span.
     get = dict.__getitem__  # type: ignore[assignment]
+
+    def want(self, rests: Iterable[bytes]) -> None:
+        """Say which records will be asked for next."""
+        prefix = self._prefix
+        if wanted := [prefix + rest for rest in rests if rest not in self]:
+            self._work.want(wanted)
 
     def put(self, rest: bytes, record: R) -> None:
         self[rest] = record

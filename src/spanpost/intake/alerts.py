@@ -17,13 +17,15 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, drain, read_body
+from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, address_of, read_body
 from spanpost.domain.alerts import Alert
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.fold.alerts import ALERTMANAGER, GRAFANA, Unreadable, alerts_of, read
 from spanpost.intake.receiver import KEPT, Keep
 from spanpost.intake.seldom import Seldom
 from spanpost.intake.tokens import Doorkeeper
+from spanpost.intake.turns import Turns
+from spanpost.shares import Full, Sender
 
 log = logging.getLogger("spanpost.gateway")
 _seldom = Seldom(log)
@@ -32,7 +34,7 @@ PREFIX: Final = "/alerts/"
 PATHS: Final = {f"{PREFIX}{source}": source for source in (ALERTMANAGER, GRAFANA)}
 #: Bytes of a body that are read; of what is larger the beginning is kept.
 MOST_BODY: Final = 8 * 1024 * 1024
-#: Requests under way at once; the others are asked to come back.
+#: Requests that are stored at once, which tenants and addresses share; the others are asked to come back.
 MOST: Final = 4
 #: Seconds after which what is left of a request is left to its repeat: senders wait ten.
 LONGEST: Final = 8.0
@@ -70,7 +72,7 @@ class AlertsHttp:
         self._keep = keep
         self._watch = watch
         self._base = base
-        self._under_way = 0
+        self._under_way = Turns(MOST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extra: dict[str, str] = {}
@@ -108,14 +110,13 @@ class AlertsHttp:
             raise _Refused(
                 401, "a valid token is needed, as Authorization: Bearer, or as the password of Basic", www_authenticate="Bearer"
             )
-        if self._under_way >= MOST:
-            raise _Refused(503, "as many alerts are under way as may be; send it again")
-        self._under_way += 1
+        body, is_whole = await _body(receive)
+        tenant = tenant or self._doorkeeper.default
         try:
-            body, is_whole = await _body(receive)
-            return await self._read(source, tenant or self._doorkeeper.default, body, is_whole=is_whole, is_of_all=is_of_all)
-        finally:
-            self._under_way -= 1
+            async with self._under_way.take(Sender(tenant, address_of(scope))):
+                return await self._read(source, tenant, body, is_whole=is_whole, is_of_all=is_of_all)
+        except (Full, TimeoutError):
+            raise _Refused(503, "as many alerts are under way as may be; send it again") from None
 
     async def _read(self, source: str, tenant: str, body: bytes, *, is_whole: bool, is_of_all: bool) -> dict[str, Any]:
         until = time.monotonic() + LONGEST
@@ -171,8 +172,6 @@ async def _body(receive: Receive) -> tuple[bytes, bool]:
     try:
         return await read_body(receive, MOST_BODY), True
     except TooLong as error:
-        if error.has_more:
-            await drain(receive)
         return error.begun, False
 
 

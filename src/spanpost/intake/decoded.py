@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,10 @@ from spanpost.fold.read import is_silent
 
 MAX_EVENTS = 128
 MAX_LINKS = 32
+#: Work between two pauses of a decoder: attributes and values read, where a span, a record or an event
+#: counts for `EACH`.
+STRIDE: Final = 2000
+EACH: Final = 8
 #: Bound once: an enum's members are looked up slowly.
 _ENDED, _STARTED, _EVENT, _UNSET = Part.ENDED, Part.STARTED, Part.EVENT, Status.UNSET
 #: By this attribute Logfire tells the early copy of a span.
@@ -27,17 +31,41 @@ class Undecodable(SpanpostError, ValueError):
     """The payload as a whole cannot be read: the message says why. Sending it again will not help."""
 
 
+class Spoiled(NamedTuple):
+    """A span, log record or metric that cannot be read, or several (`entries`) with one resource, as a request; and why.
+
+    The error has no traceback, which would hold all that it was raised among.
+    """
+
+    body: bytes
+    error: Undecodable
+    entries: int = 1
+
+
 class Decoded(msgspec.Struct, kw_only=True):
-    """The observations of one payload, and what of it could not be read, by reason."""
+    """The observations of one payload, or of some of it, and what could not be read, by reason."""
 
     observations: list[Observation] = []
     lost: dict[str, int] = {}
     #: Metric data points that no dialect reads: counted.
     metric_points: int = 0
+    spoiled: list[Spoiled] = []
 
     def lose(self, reason: str, count: int = 1) -> None:
         """Count what could not be read."""
         self.lost[reason] = self.lost.get(reason, 0) + count
+
+    def spoil(self, entry: bytes, error: Undecodable, entries: int = 1) -> None:
+        """Put an entry aside."""
+        self.spoiled.append(Spoiled(entry, error.with_traceback(None), entries))
+
+    def add(self, more: Decoded) -> None:
+        """Take over what another one holds."""
+        self.observations += more.observations
+        self.metric_points += more.metric_points
+        self.spoiled += more.spoiled
+        for reason, count in more.lost.items():
+            self.lose(reason, count)
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -87,10 +115,10 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 def origin_of(resource: dict[str, Any], scope: str, version: str) -> Origin:
-    """Return resource and scope, mended."""
+    """Return a resource that is mended, and a scope that is not yet."""
     if not resource and not scope:
         return NO_ORIGIN
-    return Origin(resource=mend(resource)[0], scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
+    return Origin(resource=resource, scope=mend_text(scope, 256)[0], scope_version=mend_text(version, 256)[0])
 
 
 def is_strange(scope: str, keys: tuple[str, ...]) -> bool:

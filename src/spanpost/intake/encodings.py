@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from spanpost.intake.decoded import Undecodable
 
 #: Of a zstd frame's window: what RFC 8878 asks every decoder to have.
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024
+#: Members (gzip) or frames (zstd) of a body: each is begun anew, and may be nine bytes that hold nothing.
+MEMBERS: Final = 1024
+#: Bytes that are given to one call. What zstd gives back has no bound, and is at most 16 MiB for so few.
+_STEP: Final = 64 * 1024
+_ZSTD_STEP: Final = 512
+#: Bytes that one call gives back, where it can be told.
+_PART: Final = 1024 * 1024
 
 
 class TooLarge(Exception):
@@ -52,41 +58,7 @@ def known() -> tuple[str, ...]:
 
 def gunzip(body: bytes, limit: int) -> bytes:
     """Return all members of a gzip body; `inflate` says the rest."""
-    parts: list[bytes] = []
-    room = limit
-    while body:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            part = member.decompress(body, room + 1)
-        except zlib.error as error:
-            if parts and not body.strip(b"\0"):
-                break  # padding after the last member
-            raise Undecodable(f"damaged gzip: {error}") from None
-        if len(part) > room:
-            raise TooLarge(limit)
-        if not member.eof:
-            raise Undecodable("truncated gzip")
-        parts.append(part)
-        room -= len(part)
-        body = member.unused_data
-    return b"".join(parts)
-
-
-def _inflate_deflate(body: bytes, limit: int) -> bytes:
-    # The name means zlib's format (RFC 9110, 8.4.1.2); some senders leave its two bytes of header away.
-    for wbits in (15, -15):
-        stream = zlib.decompressobj(wbits=wbits)
-        try:
-            whole = stream.decompress(body, limit + 1)
-        except zlib.error as error:
-            refusal = error
-            continue
-        if len(whole) > limit:
-            raise TooLarge(limit)
-        if not stream.eof:
-            raise Undecodable("truncated deflate")
-        return whole
-    raise Undecodable(f"damaged deflate: {refusal}")
+    return _inflate_members("gzip", body, limit, lambda: zlib.decompressobj(wbits=31), _STEP)
 
 
 def _inflate_zstd(body: bytes, limit: int) -> bytes:
@@ -94,30 +66,52 @@ def _inflate_zstd(body: bytes, limit: int) -> bytes:
         import zstandard
     except ImportError:
         raise UnknownEncoding("zstd") from None
-    source = io.BytesIO(body)
+    frames = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    return _inflate_members("zstd", body, limit, frames.decompressobj, _ZSTD_STEP)
+
+
+def _inflate_members(encoding: str, body: bytes, limit: int, begin: Callable[[], Any], step: int) -> bytes:
+    """Return a body that consists of members one after the other, of which each is inflated by an object that `begin` makes.
+
+    A member is given `step` bytes at a time: what it leaves over is copied, once for each member.
+    """
+    parts: list[bytes] = []
+    room, at, members = limit, 0, 0
+    while at < len(body):
+        members += 1
+        if members > MEMBERS:
+            raise TooLarge(limit, f"the body has more than {MEMBERS} {encoding} members; compress each body as one")
+        member = begin()
+        while not member.eof and at < len(body):
+            given = body[at : at + step]
+            at += len(given)
+            while given:
+                try:
+                    part = member.decompress(given) if encoding == "zstd" else member.decompress(given, min(room + 1, _PART))
+                except Exception as error:  # zlib's and zstandard's own
+                    if members > 1 and not body[at - len(given) :].strip(b"\0"):
+                        return b"".join(parts)  # padding after the last member
+                    raise Undecodable(f"damaged {encoding}: {error}") from None
+                parts.append(part)
+                room -= len(part)
+                if room < 0:
+                    raise TooLarge(limit)
+                given = member.unconsumed_tail
+        if not member.eof:
+            raise Undecodable(f"truncated {encoding}")
+        at -= len(member.unused_data)
+    return b"".join(parts)
+
+
+def _inflate_deflate(body: bytes, limit: int) -> bytes:
+    # The name means zlib's format (RFC 9110, 8.4.1.2); some senders leave its two bytes of header away.
     try:
-        reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(source, read_across_frames=True)
-        whole = reader.read(limit + 1)
-    except zstandard.ZstdError as error:
-        raise Undecodable(f"damaged zstd: {error}") from None
-    if len(whole) > limit:
-        raise TooLarge(limit)
-    if not _ends_whole(body):
-        raise Undecodable("truncated zstd")
-    return bytes(whole)
-
-
-def _ends_whole(body: bytes) -> bool:
-    """Say whether the last zstd frame is complete: a reader takes what is there of a truncated one without a word."""
-    import zstandard
-
-    while body:
-        frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-        frame.decompress(body)
-        if not frame.eof:
-            return False
-        body = frame.unused_data
-    return True
+        return _inflate_members("deflate", body, limit, zlib.decompressobj, _STEP)
+    except Undecodable as error:
+        try:
+            return _inflate_members("deflate", body, limit, lambda: zlib.decompressobj(wbits=-15), _STEP)
+        except Undecodable:
+            raise error from None
 
 
 def _has_zstd() -> bool:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from spanpost import conventions as c
 from spanpost.domain.errors import ConfigError, SpanpostError
 from spanpost.domain.observations import Observation, Part
+from spanpost.fold.redaction import Redaction
 from spanpost.intake.wire import Encoder
 
 _log = logging.getLogger("spanpost.intake")
@@ -267,8 +268,10 @@ class Forwarder:
         spans: Spans = Spans.AUTO,
         providers: Callable[[], Iterable[Any]] = tuple,
         patience: float = PATIENCE,
+        redaction: Redaction | None = None,
     ) -> None:
         self.target = target
+        self._redaction = redaction
         self.spans = spans
         self._providers = providers
         self._patience = patience
@@ -280,7 +283,7 @@ class Forwarder:
         self._pid = os.getpid()
         self._exporters: dict[str, Any] = {}
         self._hush: Hush | None = None
-        self._encoder = Encoder()
+        self._encoder = Encoder(self._redaction)
         self._ended: list[Any] = []
         self._stop = threading.Event()
         self._covers = False

@@ -6,18 +6,32 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Collection
 from typing import Any, Final
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from spanpost.intake.connections import ANSWERING, IDLE, NEW, SLOW, Connections
+from spanpost.intake.seldom import Seldom
+
+_seldom = Seldom(logging.getLogger("spanpost.gateway"))
+
 #: Bytes of a request line and its headers together.
 _MOST_HEADERS: Final = 64 * 1024
-#: Seconds for a request's headers; and for its body, as long as it comes slower than `_SLOW` bytes a second.
+#: Seconds for a request's headers, after TLS has begun within as many; and for its body, with a second more
+#: for as many bytes that came.
 HEADER_TIMEOUT: Final = 10.0
 BODY_TIMEOUT: Final = 30.0
-_SLOW: Final = 16 * 1024
+_SLOWEST: Final = 128 * 1024
+#: What is read of a body after its answer, so that the sender sees that one: bytes, seconds.
+_REST: Final = 256 * 1024
+_REST_TIMEOUT: Final = 1.0
+#: A client that takes nothing of an answer for so long is let go, seconds.
+_STUCK: Final = 60.0
+#: Between two tries to accept, where the system refuses: seconds.
+_REFUSED: Final = 0.1
 #: Longer than the five seconds between two batches of the SDKs: a connection closed just then loses a batch.
 _KEEP_ALIVE: Final = 75
 _FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -26,28 +40,63 @@ _TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnec
 
 
 class _Guarded(HttpToolsProtocol):
-    """The protocol of one connection, with its bounds. `most` connections are had at once."""
+    """The protocol of one connection, with its bounds; made when the connection is accepted, before TLS."""
 
-    most = 1000
     header_timeout = HEADER_TIMEOUT
     body_timeout = BODY_TIMEOUT
+    #: Among which connections it is, and the pages that are answered on those beyond the limit.
+    shared: Connections
+    always: Collection[str] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_spare = False
+        #: Makes the connection, until it is made.
+        self.greeting: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        self._body_bytes = 0
+        self._body_began = 0.0
+        self._rest_bytes = 0
+        self._is_in_headers = True
+        self._is_in_body = False
+        self._is_replaying = False
+        self._rank = NEW
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._timer: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
-        self._body_bytes = 0
-        self._is_in_headers = True
-        self._is_replaying = False
-        if len(self.connections) > self.most:
-            transport.write(_FULL)
-            transport.close()
-            return
         self._set_timer(self.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.shared.remove(self)
         self._cancel_timer()
+        if self._stuck is not None:
+            self._stuck.cancel()
         super().connection_lost(exc)
+
+    def end(self) -> None:
+        """Close the connection for another."""
+        if self.greeting is not None and not self.greeting.done():
+            self.greeting.cancel()
+        elif self._is_in_body and not self.transport.is_closing():
+            self._close(_FULL)
+            self.loop.call_later(_REST_TIMEOUT, self.transport.abort)
+        else:
+            self.transport.abort()
+
+    def _note(self) -> None:
+        """Tell the other connections what this one does."""
+        is_asked = self.cycle is not None and not self.cycle.response_complete
+        if self._is_in_body or self.flow.write_paused:
+            rank = SLOW
+        elif is_asked or self.pipeline:
+            rank = ANSWERING
+        else:
+            rank = IDLE if self.cycle is not None else NEW
+        if rank != self._rank:
+            self._rank = rank
+            self.shared.move(self, rank)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -111,19 +160,62 @@ class _Guarded(HttpToolsProtocol):
         if self._is_replaying:
             return
         self._is_in_headers = False
-        self._body_bytes = 0
+        if self.is_spare and self.url.partition(b"?")[0].decode("latin-1") not in self.always:
+            self._close(_FULL)
+            return
+        self.scope["spanpost.target"] = self.url.decode("latin-1")  # type: ignore[typeddict-unknown-key]
+        self._is_in_body = True
+        self._body_bytes = self._rest_bytes = 0
+        self._body_began = self.loop.time()
         super().on_headers_complete()
         self._set_timer(self.body_timeout)
+        self._note()
 
     def on_body(self, body: bytes) -> None:
+        if self.transport.is_closing():
+            return
         self._body_bytes += len(body)
+        if self.cycle.response_complete:
+            self._rest_bytes += len(body)
+            if self._rest_bytes > _REST:
+                self._close()
+            return
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.transport.is_closing():
+            return
         if self.parser.should_upgrade() and self.scope["method"] != "CONNECT":
             return  # it goes on, in another parser
         self._cancel_timer()
+        self._is_in_body = False
         super().on_message_complete()
+        if self.cycle.response_complete:  # it was answered before it was read
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._note()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if self.is_spare:
+            self._close()
+        elif self._is_in_body and self.cycle.response_complete:
+            self._set_timer(_REST_TIMEOUT)
+        self._note()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self._stuck or self.loop.call_later(_STUCK, self.transport.abort)
+        self._note()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+        self._note()
 
     def _set_timer(self, seconds: float) -> None:
         self._cancel_timer()
@@ -137,13 +229,14 @@ class _Guarded(HttpToolsProtocol):
     def _late(self) -> None:
         self._timer = None
         is_answered = self.cycle is not None and self.cycle.response_complete
-        if not self._is_in_headers and not is_answered and self._body_bytes > _SLOW * self.body_timeout:
-            self._body_bytes = 0
-            self._set_timer(self.body_timeout)
-            return
+        if not self._is_in_headers and not is_answered:
+            left = self._body_began + self.body_timeout + self._body_bytes / _SLOWEST - self.loop.time()
+            if left > 0:
+                self._set_timer(left)
+                return
         self._close(_TOO_SLOW if self._is_in_headers or not is_answered else b"")
 
-    def _close(self, said: bytes) -> None:
+    def _close(self, said: bytes = b"") -> None:
         self._cancel_timer()
         if not self.transport.is_closing():
             if said and (self.cycle is None or not self.cycle.response_started or self.cycle.response_complete):
@@ -152,19 +245,61 @@ class _Guarded(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Says when it has started."""
+    """Accepts by itself, so that each connection is counted from its first moment on, and says when it has
+    started."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, protocol: type[_Guarded]) -> None:
         super().__init__(config)
         self.has_started = asyncio.Event()
+        self._listener = listener
+        self._protocol = protocol
+        self._accepting: asyncio.Task[None] | None = None
+        self._greetings: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        self._accepting = asyncio.create_task(self._accept(), name="spanpost-accept")
         self.has_started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in (self._accepting, *self._greetings):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
+        self._listener.close()
+        await super().shutdown([])
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(self._listener)
+                self._welcome(accepted, address[0])
+            except OSError:  # it is gone already, or there is no descriptor for it
+                await asyncio.sleep(_REFUSED)
+            except Exception as error:  # a fault of ours must not leave us deaf
+                _seldom.error("accept", "a connection could not be accepted: %s", type(error).__name__, fault=error)
+                await asyncio.sleep(_REFUSED)
+
+    def _welcome(self, accepted: socket.socket, host: str) -> None:
+        connection = self._protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        connection.is_spare = not connection.shared.add(connection, host)
+        connection.greeting = greeting = asyncio.create_task(self._greet(accepted, connection))
+        self._greetings.add(greeting)
+        greeting.add_done_callback(self._greetings.discard)
+
+    async def _greet(self, accepted: socket.socket, connection: _Guarded) -> None:
+        tls: dict[str, Any] = {"ssl": self.config.ssl, "ssl_handshake_timeout": HEADER_TIMEOUT} if self.config.ssl else {}
+        try:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted, **tls)
+        except (OSError, asyncio.CancelledError):  # no TLS was spoken, or its place is another's
+            connection.shared.remove(connection)
 
 
 class HttpServer:
-    """Serves one application on one socket, in the running loop."""
+    """Serves one application on one socket, in the running loop. Pages that are `always` answered are so
+    beyond the limit, too."""
 
     def __init__(
         self,
@@ -173,14 +308,17 @@ class HttpServer:
         *,
         context: ssl.SSLContext | None = None,
         connections: int = 1000,
+        always: Collection[str] = (),
         grace: float = 5.0,
     ) -> None:
+        bounds = {"shared": Connections(connections), "always": frozenset(always)}
+        protocol = type("Guarded", (_Guarded,), bounds)
         # What it says of its own goes to nobody: clients cause most of it.
         for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         config = uvicorn.Config(
             app,
-            http=type("Guarded", (_Guarded,), {"most": connections}),
+            http=protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -194,13 +332,12 @@ class HttpServer:
         )
         config.load()
         config.ssl = context
-        self._listener = listener
-        self._server = _Server(config)
+        self._server = _Server(config, listener, protocol)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen; returns when connections are accepted."""
-        self._task = asyncio.create_task(self._server.serve([self._listener]), name="spanpost-http")
+        self._task = asyncio.create_task(self._server.serve([]), name="spanpost-http")
         started = asyncio.create_task(self._server.has_started.wait())
         await asyncio.wait((started, self._task), return_when=asyncio.FIRST_COMPLETED)
         started.cancel()

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
 import grpc
 
 from spanpost.intake import answers
+from spanpost.intake.admission import Busy
 from spanpost.intake.decoded import Undecodable
 from spanpost.intake.encodings import TooLarge
-from spanpost.intake.receiver import Busy, Receiver
+from spanpost.intake.receiver import Receiver
 from spanpost.intake.seldom import Seldom
 from spanpost.intake.tokens import Doorkeeper
+from spanpost.intake.turns import Turns
+from spanpost.shares import Full, Holder, Sender, network_of
 
 log = logging.getLogger("spanpost.gateway")
 _seldom = Seldom(log)
@@ -34,9 +39,16 @@ _METHODS: Final = {
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 #: HealthCheckResponse: field 1, SERVING or NOT_SERVING.
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
-#: Requests that are read at once, each of at most `max_body` bytes as it is sent; and what reading one may take, seconds.
+#: Messages that are read at once, each of at most `max_body` bytes as it is sent. gRPC takes memory for what
+#: has come of each.
 READERS: Final = 16
-_READING: Final = 30.0
+#: Seconds from the beginning of a request until its message was read.
+READING: Final = 15.0
+#: Requests at once whose message was not read yet; and those of one connection.
+_UNREAD, _STREAMS = 1000, 100
+#: A connection without requests is closed after as many seconds as one of HTTP is; one that has not said
+#: what it is, after these.
+_IDLE, _HANDSHAKE = 75, 10
 #: How a compressed message begins (gRPC's gzip and deflate, which is zlib's). A request in protobuf begins with the tag of field 1.
 _ENCODED: Final = {
     b"\x1f\x8b": "gzip",
@@ -77,16 +89,18 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._doorkeeper = doorkeeper
         self._is_ready = is_ready
         self._watch = watch
-        self._readers = asyncio.Semaphore(READERS)
-        # On the wire it is the same as a unary call; here it leaves it to us when the message is read.
-        self._handlers = {method: grpc.stream_unary_rpc_method_handler(self._export(signal)) for method, signal in _METHODS.items()}
-        self._handlers[_HEALTH] = grpc.unary_unary_rpc_method_handler(self._health)
+        self._unread = Turns(_UNREAD)
+        self._readers = Turns(READERS)
+        # On the wire it is the same as a unary call; here it leaves it to us whether and when the message is
+        # read.
+        answers_by = {method: self._export(signal) for method, signal in _METHODS.items()} | {_HEALTH: self._health}
+        self._handlers = {method: grpc.stream_unary_rpc_method_handler(answer) for method, answer in answers_by.items()}
 
     def service(self, details: Any) -> Any:
         """Return the handler of a method, None for one that is not here (gRPC answers UNIMPLEMENTED)."""
         return self._handlers.get(details.method)
 
-    async def _health(self, request: bytes, context: Any) -> bytes:
+    async def _health(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
         return _SERVING if self._is_ready() else _NOT_SERVING
 
     def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Any], Any]:
@@ -112,21 +126,19 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
         if tenant is None:
             _seldom.warning("token", "a request without a valid token was refused")
             return None, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed", 0
+        sender = Sender(tenant, _address(context.peer()))
         try:
-            self._receiver.admit(0).leave()  # who would be sent away, is before the reading
-            async with self._readers, asyncio.timeout(_READING):
-                raw = await anext(messages, b"")
-            seat = self._receiver.admit(len(raw))
+            seat = self._receiver.admit(sender, 0)  # a refusal comes before the reading
+            raw = await self._read((*sender, context.peer()), messages)
             try:
-                body = await self._receiver.inflate(seat, raw, _ENCODED.get(raw[:2], ""))
+                seat.grow(len(raw))
+                body = await self._receiver.admission.inflate(seat, raw, _ENCODED.get(raw[:2], ""))
             except BaseException as error:
                 seat.leave()
                 if isinstance(error, Undecodable):
                     await self._receiver.keep(signal, tenant, str(error), raw)
                 raise
-            taken = await self._receiver.take(seat, signal, body, tenant=tenant, is_json=False)
-        except TimeoutError:
-            return None, grpc.StatusCode.UNAVAILABLE, f"the request was not sent within {_READING:g} s", 1
+            taken = await self._receiver.take(seat, signal, body, is_json=False)
         except TooLarge as error:
             return None, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), 0
         except Busy as busy:
@@ -140,12 +152,37 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             return None, grpc.StatusCode.UNAVAILABLE, "it failed in here; try again", 5
         return answers.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
 
+    async def _read(self, holder: Holder, messages: AsyncIterator[bytes]) -> bytes:
+        """Return the message of a request. Raises `Busy` when it does not come, or others are to have their
+        turn."""
+        try:
+            async with asyncio.timeout(READING), self._unread.take(holder), self._readers.wait(holder):
+                return await anext(messages, b"")
+        except TimeoutError:
+            said = f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
+            raise Busy(said, 1) from None
+        except Full:
+            raise Busy("as many requests as may be wait to be read; send it again") from None
+
+
+def _address(peer: str) -> str:
+    """Return the address that a request counts for: of ``ipv4:127.0.0.1:4711``, ``ipv6:%5B::1%5D:4711`` or
+    ``unix:``."""
+    kind, _, rest = peer.partition(":")
+    return network_of(unquote(rest).rpartition(":")[0].strip("[]")) if kind in ("ipv4", "ipv6") else kind
+
 
 class GrpcServer:
     """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running loop."""
 
     def __init__(
-        self, handlers: OtlpGrpc, *, most_bytes: int, certificates: Certificates | None = None, is_shared: bool = False
+        self,
+        handlers: OtlpGrpc,
+        *,
+        most_bytes: int,
+        connections: int,
+        certificates: Certificates | None = None,
+        is_shared: bool = False,
     ) -> None:
         self._server = grpc.aio.server(
             handlers=(handlers,),
@@ -154,7 +191,10 @@ class GrpcServer:
                 ("grpc.per_message_decompression", 0),
                 # A second server on the same port takes half of the requests, without a word: only where both were told so.
                 ("grpc.so_reuseport", int(is_shared)),
-                ("grpc.max_concurrent_streams", 100),
+                ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.max_allowed_incoming_connections", connections),
+                ("grpc.max_connection_idle_ms", _IDLE * 1000),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE * 1000),
                 # Clients that ping to keep a connection through a firewall are no attackers.
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -181,10 +221,13 @@ class GrpcServer:
 
     def listen_on_socket(self, path: Path) -> None:
         """Bind a Unix socket; whoever may open it may send. A file left by a process that is gone is replaced."""
+        before = os.umask(0o117)  # owner and group, from the first moment on
         try:
             port = self._server.add_insecure_port(f"unix://{path}")
         except RuntimeError as error:
             raise OSError(f"gRPC cannot listen on {path}") from error
+        finally:
+            os.umask(before)
         if not port:
             raise OSError(f"gRPC cannot listen on {path}")
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from spanpost.asgi import Receive, Scope, Send
+from spanpost.asgi import Receive, Scope, Send, address_of
 from spanpost.intake import answers
+from spanpost.intake.admission import Busy, Seat
 from spanpost.intake.decoded import Undecodable
 from spanpost.intake.encodings import TooLarge, UnknownEncoding, known
-from spanpost.intake.receiver import Busy, Receiver, Seat
+from spanpost.intake.receiver import Receiver
 from spanpost.intake.seldom import Seldom
 from spanpost.intake.tokens import Doorkeeper
+from spanpost.shares import Sender
 
 log = logging.getLogger("spanpost.gateway")
 _seldom = Seldom(log)
@@ -90,6 +92,11 @@ class OtlpHttp:
         self._reading: set[asyncio.Task[Any]] = set()
         self._ending = asyncio.Event()
 
+    @property
+    def open_pages(self) -> Collection[str]:
+        """Paths of the pages that are open to all."""
+        return self._pages
+
     def end(self) -> None:
         """Give bodies that are still being sent no more time: their senders are asked to come back."""
         self._ending.set()
@@ -148,7 +155,7 @@ class OtlpHttp:
     ) -> bytes:
         if method != "POST":
             raise _Refused(405, answers.UNIMPLEMENTED, f"/v1/{signal} takes POST", headers={"allow": "POST"})
-        tenant = self._tenant(headers, scope)
+        sender = Sender(self._tenant(headers, scope), address_of(scope))
         is_json = _TYPES.get(content_type)
         if is_json is None:
             said = f"content type {content_type[:80]!r} is" if content_type else "a request without content type is"
@@ -157,9 +164,10 @@ class OtlpHttp:
         if encoding not in ("", "identity", "x-gzip", *known()):
             raise _Refused(415, answers.INVALID_ARGUMENT, str(UnknownEncoding(encoding)))
         try:
-            seat = self._receiver.admit(self._length(headers))
-            body = await self._body(receive, seat, signal, tenant, encoding)
-            taken = await self._receiver.take(seat, signal, body, tenant=tenant, is_json=is_json)
+            length = self._length(headers)
+            seat = self._receiver.admit(sender, length)
+            body = await self._body(receive, seat, signal, length, encoding)
+            taken = await self._receiver.take(seat, signal, body, is_json=is_json)
         except Busy as busy:
             raise _Refused(503, answers.UNAVAILABLE, str(busy), retry_after=busy.retry_after) from None
         except TooLarge as error:
@@ -188,16 +196,15 @@ class OtlpHttp:
             raise TooLarge(self._receiver.limits.body)
         return size
 
-    async def _body(self, receive: Receive, seat: Seat, signal: str, tenant: str, encoding: str) -> bytes:
+    async def _body(self, receive: Receive, seat: Seat, signal: str, length: int, encoding: str) -> bytes:
         try:
-            told = seat.size
             raw = await self._read(receive, seat)
-            if told and len(raw) != told:
-                raise Undecodable(f"the body has {len(raw)} of the {told} bytes that content-length tells")
+            if length and len(raw) != length:
+                raise Undecodable(f"the body has {len(raw)} of the {length} bytes that content-length tells")
             try:
-                return await self._receiver.inflate(seat, raw, encoding)
+                return await self._receiver.admission.inflate(seat, raw, encoding)
             except Undecodable as error:
-                await self._receiver.keep(signal, tenant, str(error), raw)
+                await self._receiver.keep(signal, seat.sender.tenant, str(error), raw)
                 raise
         except BaseException:
             seat.leave()
@@ -215,8 +222,7 @@ class OtlpHttp:
             size += len(part)
             if size > limit:
                 raise TooLarge(limit)
-            if size > seat.size:
-                seat.grow(size - seat.size)
+            seat.grow(len(part))
             parts.append(part)
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)

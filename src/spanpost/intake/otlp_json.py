@@ -10,14 +10,18 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64decode
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from spanpost.domain.observations import Repair
+from spanpost.fold.mend import mend
 from spanpost.intake.decoded import (
+    EACH,
     MAX_EVENTS,
     MAX_LINKS,
+    STRIDE,
     Decoded,
     Event,
     Record,
@@ -27,6 +31,7 @@ from spanpost.intake.decoded import (
     add_span,
     origin_of,
 )
+from spanpost.intake.elements import MILD
 from spanpost.intake.points import Point, add_point, is_meter
 
 _BOM = b"\xef\xbb\xbf"
@@ -34,12 +39,18 @@ _KINDS = {"UNSPECIFIED": 0, "INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER":
 _TEMPORALITIES = {"UNSPECIFIED": 0, "DELTA": 1, "CUMULATIVE": 2}
 _STATUSES = {"UNSET": 0, "OK": 1, "ERROR": 2}
 _SEVERITIES = {"TRACE": 1, "DEBUG": 5, "INFO": 9, "WARN": 13, "ERROR": 17, "FATAL": 21}
+#: The lists of a request, by signal.
+LEVELS = {
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+}
 #: Far below the interpreter's recursion limit, far above what the mending keeps.
 _DEPTH = 200
 
 
-def parse(body: bytes) -> tuple[dict[str, Any], int]:
-    """Return the document and the repairs that reading it took; raises `Undecodable`."""
+def parse(body: bytes, mild: int = MILD) -> tuple[dict[str, Any], int]:
+    """Return the document and the repairs that reading it took; raises `Undecodable`. JSON of up to `mild` bytes need not be strict."""
     body = body.removeprefix(_BOM)
     repairs = 0
     if not body.strip():
@@ -47,6 +58,8 @@ def parse(body: bytes) -> tuple[dict[str, Any], int]:
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ValueError) as refusal:
+        if len(body) > mild:
+            raise Undecodable(f"not OTLP/JSON: {refusal}") from None
         try:
             text = body.decode("utf-8", "replace")
             if "\ufffd" in text:
@@ -69,63 +82,79 @@ def parse(body: bytes) -> tuple[dict[str, Any], int]:
     return document, repairs
 
 
-def decode_traces(body: bytes, tenant: str) -> Decoded:
-    """Return the observations of a traces request."""
-    return read_traces(*parse(body), tenant)
+def read_traces(body: bytes, tenant: str) -> Iterator[Decoded]:
+    """Yield the observations of a traces request, those of a few milliseconds' work at a time."""
+    return spans_of(*parse(body), tenant)
 
 
-def decode_logs(body: bytes, tenant: str) -> Decoded:
-    """Return the observations of a logs request."""
-    return read_logs(*parse(body), tenant)
+def read_logs(body: bytes, tenant: str) -> Iterator[Decoded]:
+    """Yield the observations of a logs request, as `read_traces` does."""
+    return records_of(*parse(body), tenant)
 
 
-def decode_metrics(body: bytes, tenant: str) -> Decoded:
-    """Return the observations of the data points of a metrics request that are read, and count the others."""
-    return read_metrics(parse(body)[0], tenant)
+def read_metrics(body: bytes, tenant: str) -> Iterator[Decoded]:
+    """Yield the observations of the data points that are read, as `read_traces` does, and count the others."""
+    return points_of(parse(body)[0], tenant)
 
 
-def read_traces(document: dict[str, Any], repairs: int, tenant: str) -> Decoded:
-    """Return the observations of a parsed traces request."""
-    decoded = Decoded()
+def spans_of(document: dict[str, Any], repairs: int, tenant: str) -> Iterator[Decoded]:
+    """Yield the observations of a parsed traces request."""
+    decoded, work = Decoded(), 0
     for resource_spans in _list(document, "resourceSpans", decoded):
-        resource = _attributes(_map(resource_spans, "resource").get("attributes"))
+        resource = mend(_attributes(_map(resource_spans, "resource").get("attributes")))[0]
         for scope_spans in _list(resource_spans, "scopeSpans", decoded):
             origin = origin_of(resource, *_scope(scope_spans))
+            work += EACH
             for span in _list(scope_spans, "spans", decoded):
+                work += EACH
                 try:
-                    add_span(decoded, _span(span), origin, tenant, repairs)
+                    read = _span(span)
+                    work += EACH * len(read.events) + len(read.attributes)
+                    add_span(decoded, read, origin, tenant, repairs)
                 except Exception:
                     decoded.lose("bad_span")
-    return decoded
+                if work > STRIDE:
+                    yield decoded
+                    decoded, work = Decoded(), 0
+    yield decoded
 
 
-def read_logs(document: dict[str, Any], repairs: int, tenant: str) -> Decoded:
-    """Return the observations of a parsed logs request."""
-    decoded = Decoded()
+def records_of(document: dict[str, Any], repairs: int, tenant: str) -> Iterator[Decoded]:
+    """Yield the observations of a parsed logs request."""
+    decoded, work = Decoded(), 0
     for resource_logs in _list(document, "resourceLogs", decoded):
-        resource = _attributes(_map(resource_logs, "resource").get("attributes"))
+        resource = mend(_attributes(_map(resource_logs, "resource").get("attributes")))[0]
         for scope_logs in _list(resource_logs, "scopeLogs", decoded):
             origin = origin_of(resource, *_scope(scope_logs))
+            work += EACH
             for record in _list(scope_logs, "logRecords", decoded):
+                work += EACH
                 try:
-                    add_record(decoded, _record(record), origin, tenant, repairs)
+                    read = _record(record)
+                    work += len(read.attributes)
+                    add_record(decoded, read, origin, tenant, repairs)
                 except Exception:
                     decoded.lose("bad_record")
-    return decoded
+                if work > STRIDE:
+                    yield decoded
+                    decoded, work = Decoded(), 0
+    yield decoded
 
 
-def read_metrics(document: dict[str, Any], tenant: str) -> Decoded:
-    """Return the observations of the data points of a parsed metrics request that are read, and count the others."""
-    decoded = Decoded()
+def points_of(document: dict[str, Any], tenant: str) -> Iterator[Decoded]:
+    """Yield the observations of the data points of a parsed metrics request that are read, and count the others."""
+    decoded, work = Decoded(), 0
     for resource_metrics in _list(document, "resourceMetrics", decoded):
-        resource = _attributes(_map(resource_metrics, "resource").get("attributes"))
+        resource = mend(_attributes(_map(resource_metrics, "resource").get("attributes")))[0]
         for scope_metrics in _list(resource_metrics, "scopeMetrics", decoded):
             origin = origin_of(resource, *_scope(scope_metrics))
+            work += EACH
             for metric in _list(scope_metrics, "metrics", decoded):
                 name = _text(metric.get("name"))
                 for kind in ("gauge", "sum", "histogram", "exponentialHistogram", "summary"):
                     data = _map(metric, kind)
                     points = _list(data, "dataPoints", decoded)
+                    work += 1
                     if kind != "sum" or not is_meter(name):
                         decoded.metric_points += len(points)
                         continue
@@ -135,7 +164,11 @@ def read_metrics(document: dict[str, Any], tenant: str) -> Decoded:
                             add_point(decoded, name, temporality, _point(point), origin, tenant)
                         except Exception:
                             decoded.lose("bad_point")
-    return decoded
+                        work += EACH
+                        if work > STRIDE:
+                            yield decoded
+                            decoded, work = Decoded(), 0
+    yield decoded
 
 
 def _point(point: dict[str, Any]) -> Point:

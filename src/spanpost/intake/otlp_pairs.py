@@ -8,12 +8,14 @@ where it has not.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-from spanpost.fold.mend import GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list, is_good_key
+from spanpost.fold.mend import DROPPED, GOOD_KEYS, MAX_ATTRIBUTES, MAX_INT, SHORT, is_clean_list, is_good_key, most_telling
 from spanpost.intake.decoded import Undecodable
-from spanpost.intake.otlp_classes import pair, salvaged
+from spanpost.intake.elements import VALUES, too_many_values
+from spanpost.intake.otlp_classes import pair
+from spanpost.intake.protobuf_pieces import has_more_fields
 
 #: Tags of the wire format: field number and type. A pair's key and value; a value's text, truth, integer and double.
 _KEY, _VALUE = 0x0A, 0x12
@@ -21,6 +23,11 @@ _TEXT, _TRUTH, _INTEGER, _DOUBLE = 0x0A, 0x10, 0x18, 0x21
 _double = struct.Struct("<d").unpack
 #: Pairs of more bytes are text of its own, not met again.
 _REMEMBERED = 160
+#: Attributes of one span of which the values are read (`mend` keeps `MAX_ATTRIBUTES`), and of which the
+#: names are: the rest is counted.
+_READ, _NAMED = 512, 8192
+#: Pairs of more bytes are counted before they are parsed.
+_COUNTED = 2 * VALUES
 
 Pair = tuple[str, Any]
 
@@ -28,23 +35,46 @@ Pair = tuple[str, Any]
 class Pairs(dict[bytes, Pair]):
     """The pairs of one request by their bytes; one that was not met before is read, and raises `Undecodable`."""
 
-    __slots__ = ("_keys", "is_clean", "is_utf8")
+    __slots__ = ("_keys", "is_clean", "is_utf8", "values_read")
 
     def __init__(self) -> None:
         super().__init__()
         self._keys: dict[bytes, str] = {}
         #: Whether `mend` would surely leave alone what was returned last.
         self.is_clean = True
-        #: Whether all text was UTF-8 since the reader set this.
+        #: Whether all text was UTF-8, and how many values in lists and maps were read, since `begin`.
         self.is_utf8 = True
+        self.values_read = 0
 
-    def attributes(self, pairs: Iterable[bytes]) -> dict[str, Any]:
+    def begin(self) -> None:
+        """Begin a span, a record or a data point."""
+        self.is_utf8 = True
+        self.values_read = 0
+
+    def attributes(self, pairs: Sequence[bytes]) -> dict[str, Any]:
         """Return pairs as a dict, of which `is_clean` then tells."""
         self.is_clean = True
+        if len(pairs) > _READ:
+            return self._some(pairs)
         found = dict(map(self.__getitem__, pairs))
         if len(found) > MAX_ATTRIBUTES:
             self.is_clean = False
         return found
+
+    def _some(self, pairs: Sequence[bytes]) -> dict[str, Any]:
+        """Return many pairs, with None for the values that `mend` will drop: they are not read."""
+        by_name = {self._name(raw): raw for raw in pairs[:_NAMED]}
+        read = set(most_telling(by_name, _READ))
+        found = {name: self[raw][1] if name in read else None for name, raw in by_name.items()}
+        if len(pairs) > _NAMED:
+            found[DROPPED] = len(pairs) - _NAMED
+        self.is_clean = len(found) <= MAX_ATTRIBUTES and self.is_clean
+        return found
+
+    def _name(self, raw: bytes) -> str:
+        if len(raw) > 2 and raw[0] == _KEY and raw[1] < 128 and raw[raw[1] + 2 : raw[1] + 3] == b"\x12":
+            return self.text(raw[2 : raw[1] + 2])
+        return self[raw][0]
 
     def __missing__(self, raw: bytes) -> Pair:
         try:
@@ -99,15 +129,42 @@ class Pairs(dict[bytes, Pair]):
 
     def _parsed(self, raw: bytes) -> Pair:
         kind = pair()
+        if len(raw) > _COUNTED and has_more_fields(raw, kind.DESCRIPTOR, VALUES):
+            raise too_many_values()
         try:
             message = kind.FromString(raw)
-        except Exception as error:  # protobuf's DecodeError, or a UnicodeDecodeError of its pure Python twin
-            try:
-                message = kind.FromString(salvaged(kind, raw))
-            except Exception:
-                raise Undecodable(f"an attribute is not protobuf: {error}") from None
+        except Exception as error:  # protobuf's DecodeError
+            raise Undecodable(f"an attribute is not protobuf: {error}") from None
+        return self.text(message.key), self.value(message.value)
+
+    def text(self, raw: bytes) -> str:
+        """Return text; what is not UTF-8 becomes U+FFFD, which `is_utf8` then tells."""
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
             self.is_utf8 = False
-        return message.key, value_of(message.value)
+            return raw.decode("utf-8", "replace")
+
+    def value(self, value: Any) -> Any:
+        """Return what an AnyValue holds; None for nothing. Raises `TooHeavy` for too many values since `begin`."""
+        kind = value.WhichOneof("value")
+        if kind == "string_value":
+            return self.text(value.string_value)
+        if kind is None:
+            return None
+        content = getattr(value, kind)
+        if kind == "array_value" or kind == "kvlist_value":
+            inner = content.values
+            self.values_read += len(inner)
+            if self.values_read > VALUES:
+                raise too_many_values()
+            if kind == "array_value":
+                return [self.text(v.string_value) if v.string_value else v.int_value or self.value(v) for v in inner]
+            return {
+                self.text(p.key): self.text(v.string_value) if (v := p.value).string_value else v.int_value or self.value(v)
+                for p in inner
+            }
+        return content
 
 
 def _is_clean(key: str, value: Any) -> bool:
@@ -128,16 +185,3 @@ def _is_clean(key: str, value: Any) -> bool:
     elif kind is not bool and value is not None:
         return False
     return key in GOOD_KEYS or is_good_key(key)
-
-
-def value_of(value: Any) -> Any:
-    """Return what an AnyValue holds; None for nothing."""
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    content = getattr(value, kind)
-    if kind == "array_value":
-        return [v.string_value or v.int_value or value_of(v) for v in content.values]
-    if kind == "kvlist_value":
-        return {p.key: p.value.string_value or p.value.int_value or value_of(p.value) for p in content.values}
-    return content

@@ -7,17 +7,19 @@ again, no value is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 from spanpost.domain.observations import MAX_NS, Observation, Origin, Part, Repair
+from spanpost.fold.mend import mend
 from spanpost.intake.decoded import (
+    EACH,
     MAX_EVENTS,
     MAX_LINKS,
     NO_SPAN,
     PENDING,
     STATUSES,
+    STRIDE,
     Decoded,
     Event,
     Record,
@@ -31,101 +33,152 @@ from spanpost.intake.decoded import (
     is_whole,
     origin_of,
 )
-from spanpost.intake.otlp_classes import request, request_of_pairs, salvaged
-from spanpost.intake.otlp_pairs import Pairs, value_of
+from spanpost.intake.elements import Elements
+from spanpost.intake.encodings import TooLarge
+from spanpost.intake.otlp_classes import lazy_point, lazy_request
+from spanpost.intake.otlp_pairs import Pairs
 from spanpost.intake.points import Point, add_point, is_meter
+from spanpost.intake.protobuf_pieces import wrap
 
-_NOT_UTF8 = "\ufffd"
 _ENDED = Part.ENDED
 
 
-def parse(signal: str, body: bytes) -> tuple[Any, int]:
-    """Return the parsed request, attributes as bytes, and the repairs that reading it took; raises `Undecodable`."""
-    kind = request_of_pairs(signal)
+def parse(signal: str, body: bytes) -> Any:
+    """Return the parsed request, with text, attributes and data points as bytes; raises `Undecodable`."""
     try:
-        return kind.FromString(body), 0
-    except Exception as error:  # protobuf's DecodeError, or a UnicodeDecodeError of its pure Python twin
-        try:
-            return kind.FromString(salvaged(request(signal), body)), Repair.NOT_UTF8
-        except Exception:
-            raise Undecodable(f"not an OTLP {signal} request in protobuf: {error}") from None
+        return lazy_request(signal).FromString(body)
+    except Exception as error:  # protobuf's DecodeError
+        raise Undecodable(f"not an OTLP {signal} request in protobuf: {error}") from None
 
 
-def decode_traces(body: bytes, tenant: str) -> Decoded:
-    """Return the observations of a traces request."""
-    parsed, repairs = parse("traces", body)
-    decoded, pairs = Decoded(), Pairs()
+def why_not(signal: str, body: bytes) -> str:
+    """Return why a request cannot be parsed; empty when it can be."""
+    try:
+        lazy_request(signal).FromString(body)
+    except Exception as error:  # protobuf's DecodeError
+        return f"not an OTLP {signal} request in protobuf: {error}"
+    return ""
+
+
+def read_traces(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
+    """Yield the observations of a traces request, those of a few milliseconds' work at a time."""
+    parsed = parse("traces", body)
+    decoded, pairs, work = Decoded(), Pairs(), 0
     for resource_spans in parsed.resource_spans:
-        resource = pairs.attributes(resource_spans.resource.attributes)
+        pairs.begin()
+        try:
+            resource = mend(pairs.attributes(resource_spans.resource.attributes))[0]
+        except Undecodable as error:
+            count = sum(len(each.spans) for each in resource_spans.scope_spans)
+            decoded.spoil(wrap(1, resource_spans.SerializeToString()), error, count)
+            continue
         for scope_spans in resource_spans.scope_spans:
-            scope = scope_spans.scope
-            origin = origin_of(resource, scope.name, scope.version)
+            origin = _origin(resource, scope_spans.scope, pairs)
             strange: dict[tuple[bytes, ...], int] = {}
+            work += EACH
             for span in scope_spans.spans:
+                pairs.is_utf8, pairs.values_read = True, 0
                 try:
-                    pairs.is_utf8 = True
-                    _take(decoded, span, pairs, strange, origin, tenant, repairs)
-                except Undecodable:
+                    work += _take(decoded, span, pairs, strange, origin, tenant, elements)
+                except Undecodable as error:
+                    decoded.spoil(_alone(span), error)
+                    work += EACH + len(span.attributes)
+                except TooLarge:
                     raise
                 except Exception:
                     decoded.lose("bad_span")
-    return decoded
+                    work += EACH + len(span.attributes)
+                if work > STRIDE:
+                    yield decoded
+                    decoded, work = Decoded(), 0
+    yield decoded
 
 
-def decode_logs(body: bytes, tenant: str) -> Decoded:
-    """Return the observations of a logs request."""
-    parsed, repairs = parse("logs", body)
-    decoded, pairs = Decoded(), Pairs()
+def read_logs(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
+    """Yield the observations of a logs request, as `read_traces` does."""
+    parsed = parse("logs", body)
+    decoded, pairs, work = Decoded(), Pairs(), 0
     for resource_logs in parsed.resource_logs:
-        resource = pairs.attributes(resource_logs.resource.attributes)
+        pairs.begin()
+        try:
+            resource = mend(pairs.attributes(resource_logs.resource.attributes))[0]
+        except Undecodable as error:
+            count = sum(len(each.log_records) for each in resource_logs.scope_logs)
+            decoded.spoil(wrap(1, resource_logs.SerializeToString()), error, count)
+            continue
         for scope_logs in resource_logs.scope_logs:
-            scope = scope_logs.scope
-            origin = origin_of(resource, scope.name, scope.version)
+            origin = _origin(resource, scope_logs.scope, pairs)
+            work += EACH
             for record in scope_logs.log_records:
+                pairs.begin()
                 try:
-                    pairs.is_utf8 = True
                     read = Record(
                         trace_id=record.trace_id,
                         span_id=record.span_id,
-                        name=record.event_name,
+                        name=pairs.text(record.event_name),
                         at_ns=record.time_unix_nano,
                         observed_ns=record.observed_time_unix_nano,
                         severity=record.severity_number,
-                        body=value_of(record.body),
+                        body=pairs.value(record.body),
                         attributes=pairs.attributes(record.attributes),
                     )
-                    add_record(decoded, read, origin, tenant, (repairs and _not_utf8(read)) if pairs.is_utf8 else Repair.NOT_UTF8)
-                except Undecodable:
-                    raise
+                    add_record(decoded, read, origin, tenant, 0 if pairs.is_utf8 else Repair.NOT_UTF8)
+                except Undecodable as error:
+                    decoded.spoil(_alone(record), error)
                 except Exception:
                     decoded.lose("bad_record")
-    return decoded
+                work += EACH + len(record.attributes) + pairs.values_read
+                if work > STRIDE:
+                    yield decoded
+                    decoded, work = Decoded(), 0
+    yield decoded
 
 
-def decode_metrics(body: bytes, tenant: str) -> Decoded:
-    """Return the observations of the data points of a metrics request that are read, and count the others."""
-    parsed, _ = parse("metrics", body)
-    decoded, pairs = Decoded(), Pairs()
+def read_metrics(body: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
+    """Yield the observations of the data points that are read, as `read_traces` does, and count the others."""
+    parsed = parse("metrics", body)
+    decoded, pairs, work = Decoded(), Pairs(), 0
     for resource_metrics in parsed.resource_metrics:
-        origin = None
+        resource: dict[str, Any] | None = None
         for scope_metrics in resource_metrics.scope_metrics:
+            origin = None
             for metric in scope_metrics.metrics:
+                work += 1
                 kind = metric.WhichOneof("data")
                 if not kind:
                     continue
                 data = getattr(metric, kind)
-                if kind != "sum" or not is_meter(metric.name):
+                pairs.begin()
+                name = pairs.text(metric.name)
+                if kind != "sum" or not is_meter(name):
                     decoded.metric_points += len(data.data_points)
                     continue
-                scope = scope_metrics.scope
-                if origin is None or origin.scope != scope.name:
-                    origin = origin_of(pairs.attributes(resource_metrics.resource.attributes), scope.name, scope.version)
-                for point in data.data_points:
+                elements.take(len(data.data_points))
+                for raw in data.data_points:
+                    pairs.begin()
                     try:
-                        add_point(decoded, metric.name, data.aggregation_temporality, _point(point, pairs), origin, tenant)
+                        if resource is None:
+                            resource = mend(pairs.attributes(resource_metrics.resource.attributes))[0]
+                        if origin is None:
+                            origin = _origin(resource, scope_metrics.scope, pairs)
+                        point = lazy_point().FromString(raw)
+                        add_point(decoded, name, data.aggregation_temporality, _point(point, pairs), origin, tenant)
                     except Exception:
                         decoded.lose("bad_point")
-    return decoded
+                    work += EACH
+                    if work > STRIDE:
+                        yield decoded
+                        decoded, work = Decoded(), 0
+    yield decoded
+
+
+def _origin(resource: dict[str, Any], scope: Any, pairs: Pairs) -> Origin:
+    return origin_of(resource, pairs.text(scope.name), pairs.text(scope.version))
+
+
+def _alone(entry: Any) -> bytes:
+    """Return one span or record as a request of its own, without what it shares with others."""
+    return wrap(1, wrap(2, wrap(2, entry.SerializeToString())))
 
 
 def _point(point: Any, pairs: Pairs) -> Point:
@@ -140,9 +193,15 @@ def _point(point: Any, pairs: Pairs) -> Point:
 
 
 def _take(
-    decoded: Decoded, span: Any, pairs: Pairs, strange: dict[tuple[bytes, ...], int], origin: Origin, tenant: str, repairs: int
-) -> None:
-    """Append the observations of a span.
+    decoded: Decoded,
+    span: Any,
+    pairs: Pairs,
+    strange: dict[tuple[bytes, ...], int],
+    origin: Origin,
+    tenant: str,
+    elements: Elements,
+) -> int:
+    """Append the observations of a span; return how much work it was.
 
     `strange` are the names of attributes by which spans of the scope were found not to be an agent's. What is plain, as
     nearly all spans are, is made an observation here: the same one that `add_span` would make of it.
@@ -161,18 +220,27 @@ def _take(
             names = _heads(raw)
             if all(name[0] == 0x0A and name[1] < 128 for name in names):
                 strange[names] = unread
-    parent_id, name, kind, links = span.parent_span_id, span.name, span.kind, span.links
+    parent_id, name, kind, links = span.parent_span_id, pairs.text(span.name), span.kind, span.links
     start, end = span.start_time_unix_nano, span.end_time_unix_nano
     status, sent = span.status, span.events
     code, message = status.code, status.message
-    more = len(sent) - MAX_EVENTS if len(sent) > MAX_EVENTS else 0
-    events = [_event(e, pairs) for e in (sent[:MAX_EVENTS] if more else sent)] if sent else []
+    if message:
+        message = pairs.text(message)
+    more, events = 0, []
+    work = EACH + len(raw)
+    if sent:
+        count = len(sent)
+        if count > MAX_EVENTS:
+            count, more = MAX_EVENTS, count - MAX_EVENTS
+        elements.take(count)
+        events = [_event(e, pairs) for e in (sent[:MAX_EVENTS] if more else sent)]
+        work += EACH * count
     if (
         (is_clean or unread)
         and has_ids
         and 0 < start <= end <= MAX_NS
         and (not parent_id or (len(parent_id) == 8 and parent_id != NO_SPAN))
-        and not (links or message or more or repairs)
+        and not (links or message or more)
         and pairs.is_utf8
         and len(name) <= 1024
         and name.isascii()
@@ -201,7 +269,7 @@ def _take(
         decoded.observations.append(seen)
         if events:
             add_events(decoded, events, 0, seen)
-        return
+        return work + pairs.values_read
     read = Span(
         trace_id=trace_id,
         span_id=span_id,
@@ -211,7 +279,7 @@ def _take(
         start_ns=start,
         end_ns=end,
         status=code,
-        status_message=message,
+        status_message=message or "",
         attributes=attributes,
         unread=unread,
         is_clean=is_clean,
@@ -219,12 +287,13 @@ def _take(
         more_events=more,
         links=[(link.trace_id, link.span_id) for link in links[: MAX_LINKS + 1]] if links else [],
     )
-    add_span(decoded, read, origin, tenant, (repairs and _not_utf8(read)) if pairs.is_utf8 else Repair.NOT_UTF8)
+    add_span(decoded, read, origin, tenant, 0 if pairs.is_utf8 else Repair.NOT_UTF8)
+    return work + pairs.values_read
 
 
 def _event(event: Any, pairs: Pairs) -> Event:
     attributes = pairs.attributes(event.attributes)
-    return Event(name=event.name, at_ns=event.time_unix_nano, attributes=attributes, is_clean=pairs.is_clean)
+    return Event(name=pairs.text(event.name), at_ns=event.time_unix_nano, attributes=attributes, is_clean=pairs.is_clean)
 
 
 def _heads(raw: Any) -> tuple[bytes, ...]:
@@ -233,8 +302,3 @@ def _heads(raw: Any) -> tuple[bytes, ...]:
         return tuple([pair[: pair[1] + 2] for pair in raw])
     except IndexError:
         return ()
-
-
-def _not_utf8(read: Span | Record) -> int:
-    # Which of the batch was meant is seen by the mark that the salvage left in it.
-    return Repair.NOT_UTF8 if _NOT_UTF8 in msgspec.json.encode(read, enc_hook=repr).decode() else 0

@@ -1,189 +1,118 @@
 """Bodies, decoded piece by piece: a large one never stands in memory as a whole, and one bad span spoils itself alone.
 
-An OTLP request in protobuf is cut along its structure, which traces, logs and metrics share: requests hold resources, those
-hold scopes, those hold spans, records or metrics, each in field 2 beside fields that say whose they are. Protobuf joins what is repeated, so
-that every piece is a request of its own. JSON is cut by `json_pieces`.
+Elements are counted before they are built (`elements`), and whoever decodes may pause every few milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from spanpost.intake import decode
-from spanpost.intake.decoded import Decoded, Undecodable
-from spanpost.intake.json_pieces import NotStrict, cut_json, is_heavy
+from spanpost.intake.decoded import Decoded, Spoiled, Undecodable
+from spanpost.intake.elements import KEPT, KEPT_BYTES, Elements, TooHeavy, values_of
+from spanpost.intake.encodings import TooLarge
+from spanpost.intake.json_pieces import NotStrict, count_json, cut_json, has_more_values
+from spanpost.intake.otlp_classes import entry_descriptor
+from spanpost.intake.otlp_protobuf import why_not
+from spanpost.intake.protobuf_pieces import count, cut, sift
 
 #: Bytes of a piece, about: some 20 to 30 ms of decoding.
 PIECE: Final = 256 * 1024
 #: Bodies up to this are one piece.
 WHOLE: Final = 384 * 1024
+#: The field of a span that holds its events: each becomes an observation.
+_EVENTS: Final = 11
 #: What one span or record weighs at least, bytes: decoded, the smallest takes a kilobyte.
 LEAST: Final = 128
-#: Bodies from this on are looked at for being full of next to nothing.
-_LOOKED_AT: Final = 16 * 1024
-_REPEATED: Final = 2
 
 
 class Piece(msgspec.Struct, kw_only=True):
-    """What a piece of a body held, and the spans or records of it that cannot be decoded, each as a request, with why."""
+    """What a piece of a body held, and what it weighs in bytes."""
 
     decoded: Decoded
     size: int
-    spoiled: list[tuple[bytes, str]] = []
-    #: All that it held is spoiled.
-    is_nothing: bool = False
 
 
-def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece]:
-    """Yield a body in pieces. Raises `Undecodable` when it, or what is left of it, cannot be read at all.
+def pieces(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Iterator[Piece | None]:
+    """Yield a body in pieces, and None where a pause may be: every few milliseconds.
 
-    `TooLarge` is raised for JSON that would become too much in memory.
+    Raises `Undecodable` when nothing of the body can be read, and `TooLarge` when it holds more than it
+    may. What was yielded before stands.
     """
-    is_cut = len(body) > WHOLE or _is_crowded(body, is_json=is_json)
-    if is_json:
-        yield from _json_pieces(signal, body, tenant) if is_cut else (_whole(signal, body, tenant, is_json=True),)
-        return
-    for part in cut(body, PIECE) if is_cut else (body,):
-        try:
-            yield _whole(signal, part, tenant, is_json=False)
-        except Undecodable as refusal:
-            piece = _singles(signal, cut(part, 0), tenant, len(part), is_json=False)
-            if piece.is_nothing:
-                raise refusal from None  # nothing of it is good: it is no OTLP, whatever its bytes look like
-            yield piece
-
-
-def _is_crowded(body: bytes, *, is_json: bool) -> bool:
-    """Tell whether a body may hold more spans or records than its size lets one think."""
-    return len(body) > _LOOKED_AT and body.count(b"{" if is_json else b"\x12") * 8 > len(body)
-
-
-def _whole(signal: str, body: bytes, tenant: str, *, is_json: bool) -> Piece:
-    decoded = _decode(signal, body, tenant, is_json)
-    return Piece(decoded=decoded, size=max(len(body), LEAST * len(decoded.observations)))
-
-
-def _json_pieces(signal: str, body: bytes, tenant: str) -> Iterator[Piece]:
-    try:
-        parts = cut_json(signal, body, PIECE, LEAST)
-        part = next(parts, None)
-    except NotStrict:
-        yield _whole(signal, body, tenant, is_json=True)
-        return
-    while part is not None:
-        try:
-            if is_heavy(part):
-                raise Undecodable("it holds more JSON values than one span or record may have")
-            piece = _whole(signal, part, tenant, is_json=True)
-        except Undecodable:
-            piece = _singles(signal, cut_json(signal, part, 0), tenant, len(part), is_json=True)
+    elements = Elements(len(body))
+    spoiled: list[Spoiled] = []
+    kept = 0
+    is_good = False
+    for part in _parts(signal, body, elements, is_json):
+        if part is None:
+            yield None
+            continue
+        piece = Piece(decoded=Decoded(), size=0)
+        for some in _decoded(signal, part, tenant, elements, is_json):
+            for each in some.spoiled:
+                kept += 1
+                if kept <= KEPT or not spoiled:
+                    spoiled.append(each._replace(body=each.body[:KEPT_BYTES] if kept <= KEPT else b""))
+                else:
+                    spoiled[-1] = spoiled[-1]._replace(entries=spoiled[-1].entries + each.entries)
+            some.spoiled = []
+            is_good = is_good or bool(some.observations or some.metric_points or some.lost)
+            piece.decoded.add(some)
+            yield None
+        # What was parsed is gone by now: between two pieces nothing of a body is in memory but its bytes.
+        piece.size = max(len(part) if isinstance(part, bytes) else 0, LEAST * len(piece.decoded.observations))
+        if is_good:
+            piece.decoded.spoiled, spoiled = spoiled, []
         yield piece
-        part = next(parts, None)
+    if spoiled:
+        refusal, is_heavy = str(spoiled[0].error), isinstance(spoiled[0].error, TooHeavy)
+        raise TooLarge(len(body), refusal) if is_heavy else Undecodable(refusal)
 
 
-def _singles(signal: str, parts: Iterable[bytes], tenant: str, size: int, *, is_json: bool) -> Piece:
-    """Decode requests of one span or record each, and set those aside that cannot be."""
-    piece = Piece(decoded=Decoded(), size=size, is_nothing=True)
-    for single in parts:
-        try:
-            if is_json and is_heavy(single):
-                raise Undecodable("it holds more JSON values than one span or record may have")
-            one = _decode(signal, single, tenant, is_json)
-        except Undecodable as error:
-            piece.spoiled.append((single, str(error)))
-            continue
-        piece.is_nothing = False
-        piece.decoded.observations += one.observations
-        piece.decoded.metric_points += one.metric_points
-        for reason, count in one.lost.items():
-            piece.decoded.lose(reason, count)
-    return piece
+def _parts(signal: str, body: bytes, elements: Elements, is_json: bool) -> Iterator[bytes | Spoiled | None]:
+    """Yield a body whole, or cut. Its elements are counted before."""
+    is_whole = len(body) <= WHOLE
+    if not is_json:
+        most = elements.left
+        yield from count(body, elements, _EVENTS if signal == "traces" else 0)
+        is_whole = is_whole and LEAST * (most - elements.left) <= WHOLE
+        yield from (body,) if is_whole else cut(body, PIECE, LEAST, entry_descriptor(signal), values_of(signal))
+        return
+    yield from count_json(body)
+    if is_whole and not has_more_values(body, values_of(signal)):
+        yield body
+        return
+    try:
+        yield from cut_json(signal, body, PIECE, LEAST)
+    except NotStrict:
+        yield body
 
 
-def _decode(signal: str, body: bytes, tenant: str, is_json: bool) -> Decoded:
-    if signal == "traces":
-        return decode.decode_traces(body, tenant=tenant, is_json=is_json)
-    if signal == "logs":
-        return decode.decode_logs(body, tenant=tenant, is_json=is_json)
-    return decode.decode_metrics(body, tenant=tenant, is_json=is_json)
+def _decoded(signal: str, part: bytes | Spoiled, tenant: str, elements: Elements, is_json: bool) -> Iterator[Decoded]:
+    """Yield what a part of a body holds, what is spoiled of it beside the rest."""
+    if isinstance(part, Spoiled):
+        yield Decoded(spoiled=[part])
+        return
+    try:
+        yield from decode.read(signal, part, tenant, elements, is_json=is_json)
+    except Undecodable as error:  # nothing was yielded before
+        refusal = error.with_traceback(None)
+    else:
+        return
+    if is_json:
+        yield Decoded(spoiled=[Spoiled(part, refusal)])
+    else:
+        yield from _sifted(signal, part, tenant, elements)
 
 
-def cut(body: bytes, most: int) -> Iterator[bytes]:
-    """Yield requests of about `most` bytes that hold together what `body` holds; of one span or record each for 0.
-
-    Raises `Undecodable` where the body is no message, or ends in the middle of one.
-    """
-    held: list[bytes] = []
-    size = 0
-    for number, _, start, end in _fields(body, 0, len(body)):
-        if number != 1:
-            continue
-        whose = _beside(body, start, end)
-        for scope_start, scope_end in _repeated(body, start, end):
-            scope = _beside(body, scope_start, scope_end)
-            run: list[bytes] = []
-            for entry_start, entry_end in _repeated(body, scope_start, scope_end):
-                run.append(_wrap(2, body[entry_start:entry_end]))
-                size += max(entry_end - entry_start, LEAST)
-                if size > most:
-                    held.append(_wrap(1, whose + _wrap(2, scope + b"".join(run))))
-                    yield b"".join(held)
-                    held, run, size = [], [], 0
-            if run:
-                held.append(_wrap(1, whose + _wrap(2, scope + b"".join(run))))
-    if held:
-        yield b"".join(held)
-
-
-def _beside(body: bytes, start: int, end: int) -> bytes:
-    """Return the fields beside the repeated one."""
-    return b"".join([body[begin:stop] for number, begin, _, stop in _fields(body, start, end) if number != _REPEATED])
-
-
-def _repeated(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the begin and end of each content of the repeated field, never all at once: a body may hold millions."""
-    return ((content, stop) for number, _, content, stop in _fields(body, start, end) if number == _REPEATED)
-
-
-def _fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (number, begin, begin of the content, end) of each field of a message."""
-    while at < end:
-        begin = at
-        tag, at = _varint(body, at, end)
-        kind = tag & 7
-        if kind == 2:
-            length, at = _varint(body, at, end)
-            stop = at + length
-        elif kind == 0:
-            _, stop = _varint(body, at, end)
-        elif kind in (1, 5):
-            stop = at + (8 if kind == 1 else 4)
-        else:
-            raise Undecodable("not a message in protobuf")
-        if stop > end or not tag >> 3:
-            raise Undecodable("not a message in protobuf, or cut off in the middle")
-        yield tag >> 3, begin, at, stop
-        at = stop
-
-
-def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = body[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    raise Undecodable("not a message in protobuf, or cut off in the middle")
-
-
-def _wrap(number: int, content: bytes) -> bytes:
-    length, size = bytearray(), len(content)
-    while size > 127:
-        length.append(size & 127 | 128)
-        size >>= 7
-    return bytes((number << 3 | 2, *length, size)) + content
+def _sifted(signal: str, part: bytes, tenant: str, elements: Elements) -> Iterator[Decoded]:
+    """Yield what a part holds that the parser refused as a whole."""
+    for some in cut(part, PIECE, LEAST):
+        for each in sift(some, lambda request: why_not(signal, request)) if isinstance(some, bytes) else ():
+            if isinstance(each, bytes):
+                yield from decode.read(signal, each, tenant, elements, is_json=False)
+            else:
+                yield Decoded(spoiled=[each] if each else [])

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spanpost.domain.errors import ConfigError
-from spanpost.intake import otlp_json, otlp_protobuf
+from spanpost.intake import otlp_json
+from spanpost.intake.decode import decode_logs, decode_metrics, decode_traces
 from spanpost.intake.decoded import Decoded, Undecodable
+from spanpost.intake.otlp_classes import request_of_bytes
 
 #: A recording is read whole; more than this is not one.
 MAX_BYTES = 1024 * 1024 * 1024
@@ -74,13 +76,13 @@ def inflate(body: bytes, max_bytes: int) -> bytes:
 
 def _read_json(body: bytes, tenant: str) -> Iterator[Decoded]:
     try:
-        document, repairs = otlp_json.parse(body)
+        document, repairs = otlp_json.parse(body, MAX_BYTES)
     except Undecodable as whole:
         lines = [line for line in body.splitlines() if line.strip(_JSON_SPACE)]
         bad, good = 0, 0
         for line in lines if len(lines) > 1 else ():
             try:
-                document, repairs = otlp_json.parse(line)
+                document, repairs = otlp_json.parse(line, MAX_BYTES)
                 found = list(_read_document(document, repairs, tenant))
             except Undecodable:
                 bad += 1
@@ -99,13 +101,13 @@ def _read_document(document: dict[str, Any], repairs: int, tenant: str) -> Itera
     known = False
     if "resourceSpans" in document:
         known = True
-        yield otlp_json.read_traces(document, repairs, tenant)
+        yield from otlp_json.spans_of(document, repairs, tenant)
     if "resourceLogs" in document:
         known = True
-        yield otlp_json.read_logs(document, repairs, tenant)
+        yield from otlp_json.records_of(document, repairs, tenant)
     if "resourceMetrics" in document:
         known = True
-        yield otlp_json.read_metrics(document, tenant)
+        yield from otlp_json.points_of(document, tenant)
     if not known:
         raise Undecodable("JSON, but not OTLP: none of resourceSpans, resourceLogs, resourceMetrics is in it")
 
@@ -113,10 +115,10 @@ def _read_document(document: dict[str, Any], repairs: int, tenant: str) -> Itera
 def _read_protobuf(body: bytes, tenant: str) -> Decoded:
     signal = tell_signal(body)
     if signal == "traces":
-        return otlp_protobuf.decode_traces(body, tenant)
+        return decode_traces(body, tenant=tenant)
     if signal == "logs":
-        return otlp_protobuf.decode_logs(body, tenant)
-    return otlp_protobuf.decode_metrics(body, tenant)
+        return decode_logs(body, tenant=tenant)
+    return decode_metrics(body, tenant=tenant)
 
 
 def tell_signal(body: bytes) -> str:
@@ -125,14 +127,14 @@ def tell_signal(body: bytes) -> str:
     refusal = ""
     for signal in ("traces", "logs", "metrics"):
         try:
-            request, _ = otlp_protobuf.parse(signal, body)
-        except Undecodable as error:
+            request = request_of_bytes(signal).FromString(body)
+        except Exception as error:  # protobuf's DecodeError
             refusal = refusal or str(error)
             continue
         scores[signal] = _score(signal, request)
     best = max(scores, key=lambda signal: scores[signal], default="")
     if not best or scores[best] <= 0:
-        reason = refusal.partition(": ")[2] if not best else "no span, log record or metric is in it"
+        reason = refusal if not best else "no span, log record or metric is in it"
         raise Undecodable(f"neither OTLP protobuf nor OTLP JSON ({reason})")
     return best
 
@@ -161,9 +163,8 @@ def _score(signal: str, request: Any) -> int:
                 for metric in scope.metrics[:8]:
                     kind = metric.WhichOneof("data")
                     points = getattr(metric, kind).data_points if kind else ()
-                    score += (1 if metric.name.isprintable() and metric.name else -4) + sum(
-                        3 * _at(p.time_unix_nano) for p in points[:4]
-                    )
+                    name = metric.name.decode("utf-8", "replace")
+                    score += (1 if name.isprintable() and name else -4) + sum(3 * _at(p.time_unix_nano) for p in points[:4])
     return score
 
 

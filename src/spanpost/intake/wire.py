@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Status, StatusCode
@@ -20,6 +21,7 @@ from opentelemetry.trace import Status, StatusCode
 from spanpost import conventions as c
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.fold.mend import mend, mend_text
+from spanpost.fold.redaction import Redaction
 from spanpost.intake.spans import attributes_of, ring_of, time_of
 
 _MAX_ORIGINS = 256
@@ -74,9 +76,10 @@ class Record:
 
 
 class Encoder:
-    """Makes records and spans of observations. One thread only: it shares the origins among them."""
+    """Makes records and spans of observations, without their secrets. One thread only: it shares the origins among them."""
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction | None = None) -> None:
+        self._redaction = redaction
         self._origins: dict[int, tuple[Origin, Resource, Scope]] = {}
 
     def _origin(self, origin: Origin) -> tuple[Origin, Resource, Scope]:
@@ -90,6 +93,7 @@ class Encoder:
 
     def record(self, o: Observation) -> Record:
         """Return a started span, an event or a log record as a log record."""
+        o = self._clean(o)
         attributes = dict(o.attributes)
         severity = o.severity or _INFO
         if o.part is Part.STARTED:
@@ -107,6 +111,7 @@ class Encoder:
 
     def span(self, readable: Any, o: Observation) -> ReadableSpan:
         """Return an ended span as it is exported: `o` is what was observed of it, `readable` has the rest."""
+        o = self._clean(o)
         _, resource, scope = self._origin(o.origin)
         return ReadableSpan(
             name=o.name,
@@ -114,7 +119,7 @@ class Encoder:
             parent=readable.parent,
             resource=resource,  # type: ignore[arg-type]  # only read
             attributes=o.attributes,
-            events=[_event(event, o.start_ns) for event in ring_of(readable)[1]],
+            events=[self._event(event, o) for event in ring_of(readable)[1]],
             links=readable.links,
             kind=readable.kind,
             instrumentation_scope=scope,  # type: ignore[arg-type]
@@ -122,6 +127,19 @@ class Encoder:
             start_time=o.start_ns,
             end_time=o.end_ns,
         )
+
+    def _clean(self, o: Observation) -> Observation:
+        return o if self._redaction is None else self._redaction.clean(o)
+
+    def _event(self, event: Any, span: Observation) -> Event:
+        name = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)[0]
+        # The time of an event that has none is its span's start, as it was when it was observed.
+        at_ns = time_of(event.timestamp or 0, span.start_ns)[0]
+        seen = msgspec.structs.replace(
+            span, part=Part.EVENT, name=name, status_message="", attributes=mend(attributes_of(event))[0]
+        )
+        clean = self._clean(seen)
+        return Event(clean.name, clean.attributes, at_ns)
 
 
 def _envelope(o: Observation) -> dict[str, Any]:
@@ -135,9 +153,3 @@ def _envelope(o: Observation) -> dict[str, Any]:
     if o.status_message:
         envelope[c.SPAN_STATUS_MESSAGE] = o.status_message
     return envelope
-
-
-def _event(event: Any, span_ns: int) -> Event:
-    name = mend_text(event.name if type(event.name) is str else str(event.name), _MAX_NAME)[0]
-    # The time of an event that has none is its span's start, as it was when it was observed.
-    return Event(name, mend(attributes_of(event))[0], time_of(event.timestamp or 0, span_ns)[0])

@@ -38,6 +38,8 @@ class Alerts(Folding):
 
     async def take_alert(self, alert: Alert) -> Alerted:
         """Keep an alert, and tell it where it belongs. See `Ledger.take_alert`."""
+        if (redaction := self._redaction) is not None:
+            alert = redaction.alert(alert)
         once = topic_of(alert.tenant, "alert", str(alert.id))
 
         async def foreseen(connection: Any) -> set[bytes]:

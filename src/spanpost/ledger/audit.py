@@ -55,11 +55,9 @@ def identities(placed: Sequence[Placed]) -> str:
     ).decode()
 
 
-async def write_events(
-    connection: Any, placed: Sequence[Placed], recorded: Mapping[int, tuple[UUID | None, bytes]], now: datetime
-) -> None:
-    """Add the audit rows. None of them is there yet: they were asked for under the locks of their domains."""
-    await copy_into(connection, "agent_events", EVENT_COLUMNS, [row for _, row in events(placed, recorded, now)])
+async def write_events(connection: Any, rows: Sequence[bytes]) -> None:
+    """Add audit rows (`events`). None of them is there yet: they were asked for under the locks of their domains."""
+    await copy_into(connection, "agent_events", EVENT_COLUMNS, rows)
 
 
 _int8 = struct.Struct(">iq").pack

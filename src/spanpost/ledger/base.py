@@ -32,6 +32,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.orders import Order, Taken
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.records import Recorded
+from spanpost.domain.sessions import KeepsSessions
 from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
@@ -119,8 +120,9 @@ class ApprovalQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | None = None
     approval_id: str | None = None
-    #: The agent's own mark of the wording.
+    #: The mark of the wording, and the trace (in hex) that asked.
     mark: str | None = None
+    trace: str | None = None
     #: One of `State`.
     state: str | None = None
     task_uid: UUID | None = None
@@ -246,6 +248,11 @@ class Ledger(Protocol):
         ...
 
     @property
+    def sessions(self) -> KeepsSessions:
+        """Sessions of people who logged in."""
+        ...
+
+    @property
     def installations(self) -> Installations:
         """The apps that people installed in workspaces."""
         ...
@@ -256,7 +263,12 @@ class Ledger(Protocol):
 
     async def close(self) -> None: ...
 
-    async def record(self, batch: Sequence[Observation]) -> Recorded: ...
+    async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
+        """Record a batch; what can never be recorded is kept aside and told in `Recorded.lost`. Raises `LedgerUnavailable`.
+
+        With `is_whole` nothing is taken apart or kept aside because it takes too long: that raises `OverBudget`.
+        """
+        ...
 
     async def elapse(self) -> Recorded:
         """Ask what has fallen due by the ledger's clock (settling, expiry) and fold that."""
@@ -311,6 +323,14 @@ class Ledger(Protocol):
         A repeat (the same `once`) changes nothing and is answered as the first was. Raises `LedgerUnavailable`: nothing was recorded,
         or its answer was lost; asked again it is the same act.
         """
+        ...
+
+    async def await_answer(self, key: UUID) -> None:
+        """Note that an agent waits for the answer to a question: from now on no telemetry answers it."""
+        ...
+
+    async def note_operation(self, what: str, user: str, detail: str) -> None:
+        """Keep that somebody at the command line did something to the database, beside what people do to tasks."""
         ...
 
     async def order(self, order: Order, *, signature: str = "") -> Taken:

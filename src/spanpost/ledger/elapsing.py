@@ -10,14 +10,17 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.errors import LedgerUnavailable, OverBudget
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.fold import walk
 from spanpost.fold.interventions import TIMER
+from spanpost.fold.milestones import group_of
+from spanpost.fold.records import tenant_key
 from spanpost.ledger import hearing, outbox, rows
+from spanpost.ledger.fold_threads import Meter
 from spanpost.ledger.folding import Folding
-from spanpost.ledger.kin import Records
+from spanpost.ledger.kin import tenants_of
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +32,20 @@ _DUE = 100
 _ROUNDS = 2
 
 
+#: How long the timer of a task waits whose fold takes too long.
+PUT_OFF = timedelta(hours=1)
+_PUT_OFF = "UPDATE timers SET at = clock_timestamp() + $2 WHERE key = $1"
+
+
 class Elapsing(Folding):
     """What falls due, over the transactions of the ledger that this is a part of."""
 
     _months_due = 0.0
 
+    batch_budget: float
+
     @abstractmethod
-    async def _record(self, batch: Sequence[Observation]) -> Recorded: ...
+    async def _record_all(self, batch: Sequence[Observation]) -> Recorded: ...
 
     @abstractmethod
     async def _expire(self, keys: Sequence[bytes]) -> Recorded: ...
@@ -52,10 +62,10 @@ class Elapsing(Folding):
             gone, silent = await self._run(lambda c: hearing.overdue(c, processes, self.rules.patience))
             # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
             if silent:
-                recorded = recorded.plus(await self._record(silent))
+                recorded = recorded.plus(await self._record_all(silent))
             back = await self._run(lambda c: hearing.give_up(c, gone))
             if back:
-                recorded = recorded.plus(await self._record(back))
+                recorded = recorded.plus(await self._record_all(back))
         if tasks := due.get(b"t"):
             recorded = recorded.plus(await self._run(partial(self._look, tasks)))
         if questions := due.get(TIMER):
@@ -86,8 +96,23 @@ class Elapsing(Folding):
         return recorded
 
     async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
+        """Fold that time has passed for these tasks: together, else one by one. One that takes too long is put off."""
         if not asked:
             return Recorded()
+        try:
+            return await self._elapse_at_once(asked, ahead)
+        except OverBudget as error:
+            if len(asked) == 1:
+                log.error("the timer of a task is put off for %s: %s", PUT_OFF, error)
+                await self._run(lambda c: c.execute(_PUT_OFF, asked[0], PUT_OFF))
+                return Recorded()
+        recorded = Recorded()
+        for key in asked:
+            recorded = recorded.plus(await self._elapse([key], ahead))
+        return recorded
+
+    async def _elapse_at_once(self, asked: Sequence[bytes], ahead: timedelta) -> Recorded:
+        tenants = await self._run(partial(tenants_of, keys=[group_of(key) for key in asked]))
 
         async def work(connection: Any, locked: set[bytes]) -> Recorded:
             now = await self._lock(connection, locked)
@@ -96,21 +121,23 @@ class Elapsing(Folding):
             names = sorted(row[0] for row in due)
             if not names:
                 return Recorded()
-            records = Records()
+            meter = Meter(self.batch_budget) if len(asked) > 1 else self.meter()
+            records = self._records(connection, locked, meter)
             await records.fetch_domains(connection, {name[:16] for name in names})
             await records.fetch(connection, names)
             # What would be missed one by one, and begun anew for each: the traces of these tasks, and the tasks beside them.
             for _ in range(_ROUNDS):
-                beside = walk.beside(records, names) - records.whole
+                beside = await self._threads.run(meter, lambda: walk.beside(records, names)) - records.whole
                 if not beside:
                     break
                 await self._lock_more(connection, locked, beside)
                 await records.fetch_domains(connection, beside)
-            folded = await self._fold(connection, records, locked, lambda: walk.elapse(records, names, self.rules, now))
-            recorded = await self._write(connection, records, [], folded, now)
-            return await self._spend(connection, recorded, folded, locked, now)
+            fold = partial(walk.elapse, records, names, self.rules, now, meter.tick)
+            folded, ready = await self._fold(meter, records, [], now, fold)
+            recorded = await self._write(connection, [], folded, ready, now)
+            return await self._spend(connection, recorded, folded, locked, now, meter)
 
-        return await self._widening(work, {key[:16] for key in asked})
+        return await self._widening(work, {key[:16] for key in asked} | {tenant_key(tenant) for tenant in tenants})
 
     async def _keep_months(self) -> None:
         # Best effort: a role that may not make tables goes on in agent_events_rest.

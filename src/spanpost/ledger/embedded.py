@@ -33,18 +33,18 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
 from spanpost.domain.errors import ConfigError, SpanpostError
+from spanpost.ledger.embedded_roles import DATABASE, SUPERUSER, USER, address, close_to_others, make
 from spanpost.ledger.leftovers import binaries, copied, left_behind, reachable, tail, unlink_sockets
 
 log = logging.getLogger(__name__)
 
-USER = DATABASE = "spanpost"
 #: A Unix socket's path has at most 107 bytes on Linux and 103 on macOS; "/.s.PGSQL.5432" takes 14 of them.
 _LONGEST_SOCKET_DIR = 85
 #: Users to step down to, best first.
@@ -68,11 +68,11 @@ os.execv(command[0], command)
 
 
 class AlreadyOpen(ConfigError):
-    """Another process owns this embedded database. `dsn` reaches its server (a secret: it holds the password)."""
+    """Another process owns this embedded database. `is_reachable` says whether its server's addresses are known."""
 
-    def __init__(self, message: str, *, dsn: str | None) -> None:
+    def __init__(self, message: str, *, is_reachable: bool) -> None:
         super().__init__(message)
-        self.dsn = dsn
+        self.is_reachable = is_reachable
 
 
 class EmbeddedPostgres:
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> str:
-        """Start the server and return its DSN (a secret). Raises `AlreadyOpen` or `ConfigError` with the next step."""
+        """Start the server and return its owner's DSN (a secret). Raises `AlreadyOpen` or `ConfigError` with the next step."""
         if self._thread is not None:
             raise SpanpostError("this embedded PostgreSQL was started already")
         answer: list[str | BaseException] = []
@@ -173,7 +173,7 @@ class EmbeddedPostgres:
             self._initdb(bin_dir, pg)
         self._make_socket_dir()
         self._write_lock()
-        dsn = self._dsn(DATABASE)
+        dsn = self.dsn()
         self._launch(bin_dir, pg)
         self._wait_ready()
         log.info("embedded PostgreSQL %s runs in %s%s", version, self.data_dir, f" as user {self.runs_as}" if self.runs_as else "")
@@ -231,7 +231,7 @@ class EmbeddedPostgres:
             raise AlreadyOpen(
                 f"the embedded database at {self.data_dir} is already open in process {owner.get('pid', 'unknown')}{where}: "
                 "stop that process, or give one DATABASE_URL to both",
-                dsn=self._dsn(DATABASE) if self._socket_dir else None,
+                is_reachable=self._socket_dir is not None,
             ) from None
         self._lock_fd = fd
         old = self._read_lock().get("socket_dir")
@@ -294,7 +294,7 @@ class EmbeddedPostgres:
         done = subprocess.run(
             [
                 bin_dir / "initdb",
-                "--pgdata", new, "--username", USER, "--pwfile", password, "--auth", "scram-sha-256",
+                "--pgdata", new, "--username", SUPERUSER, "--pwfile", password, "--auth", "scram-sha-256",
                 "--encoding", "UTF8", "--locale", "C", "--no-instructions",
                 *(["--no-sync"] if self._options.get("fsync") == "off" else []),
             ],
@@ -349,11 +349,10 @@ class EmbeddedPostgres:
     def _wait_ready(self) -> None:
         import asyncpg
 
-        async def connect(database: str) -> None:
-            connection = await asyncpg.connect(self._dsn(database), timeout=5, statement_cache_size=0)
+        async def prepare(database: str, make: Callable[[Any], Awaitable[None]]) -> None:
+            connection = await asyncpg.connect(self.superuser_dsn(database), timeout=5, statement_cache_size=0)
             try:
-                if database != DATABASE and not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
-                    await connection.execute(f"CREATE DATABASE {DATABASE}")
+                await make(connection)
             finally:
                 await connection.close()
 
@@ -361,8 +360,8 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                asyncio.run(connect("postgres"))
-                asyncio.run(connect(DATABASE))
+                asyncio.run(prepare("postgres", partial(make, secret=self._secret())))
+                asyncio.run(prepare(DATABASE, close_to_others))
                 return
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
                 end = tail(self.data_dir / "postgres.log")
@@ -379,11 +378,18 @@ class EmbeddedPostgres:
                     ) from error
                 time.sleep(0.02)
 
-    # --- small things -----------------------------------------------------------------------------------------------
+    def dsn(self, role: str = USER) -> str:
+        """Return where a role reaches the database of a server that runs (a secret)."""
+        return address(role, self._secret(), self._socket_dir)
 
-    def _dsn(self, database: str) -> str:
-        password = (self.data_dir / "password").read_text().strip()
-        return f"postgresql://{USER}:{quote(password)}@/{database}?host={quote(str(self._socket_dir), safe='')}&port=5432"
+    def superuser_dsn(self, database: str = DATABASE) -> str:
+        """Return where the superuser reaches a database: for who makes roles and databases, tests among them."""
+        return address(SUPERUSER, self._secret(), self._socket_dir, database)
+
+    def _secret(self) -> str:
+        return (self.data_dir / "password").read_text().strip()
+
+    # --- small things -----------------------------------------------------------------------------------------------
 
     def _give(self, path: Path) -> None:
         if self._uid is not None and self._gid is not None:

@@ -25,13 +25,11 @@ SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environ
   max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
   min((t.context_forecast->>'seconds')::float8) AS context_ahead
 FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
+#: A question is open until it is decided here, whatever telemetry tells; one that nobody can answer here (it has no id), until that does.
 _APPROVALS = f"""
 SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
-  greatest(max(extract(epoch FROM clock_timestamp() - q.recorded_at)), 0)::float8 AS oldest
-FROM agent_tasks t JOIN human_interventions q ON q.task_uid = t.uid AND q.action = 'requested'
-WHERE t.{_LIVING} AND NOT EXISTS (
-  SELECT FROM human_interventions a WHERE a.task_uid = q.task_uid AND a.approval_id = q.approval_id AND a.action = 'resolved'
-) GROUP BY 1, 2, 3"""
+  greatest(max(extract(epoch FROM clock_timestamp() - greatest(a.recorded_at, a.requested_at))), 0)::float8 AS oldest
+FROM agent_tasks t JOIN approvals a ON a.task_uid = t.uid AND a.state = 'open' WHERE t.{_LIVING} GROUP BY 1, 2, 3"""
 _LETTERS = """
 SELECT sink, sum(waiting)::int AS waiting, max(oldest)::float8 AS oldest, sum(dead)::int AS dead FROM (
   SELECT sink, count(*) AS waiting, greatest(max(extract(epoch FROM clock_timestamp() - born_at)), 0) AS oldest, 0 AS dead

@@ -7,23 +7,28 @@ key), lanes (sorted), letters. All advisory locks end with the transaction, so t
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.records import Recorded
+from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
 from spanpost.fold.batch import Folded, Placed, Rules
-from spanpost.fold.interventions import speaks_of_approvals
-from spanpost.fold.work import Missing
+from spanpost.fold.questions import speaks_of_approvals
+from spanpost.fold.records import cell_key
+from spanpost.fold.redaction import Redaction
+from spanpost.fold.work import Interrupted, Key
 from spanpost.ledger import audit, handovers, hearing, interventions, orders, outbox, rows, spend, usage
-from spanpost.ledger.kin import Records
+from spanpost.ledger.fold_threads import FoldThreads, Meter
+from spanpost.ledger.kin import Changed, Records
 from spanpost.ledger.locks import lock, try_lock
 from spanpost.ledger.transactions import unfoldable
 
@@ -31,6 +36,8 @@ T = TypeVar("T")
 
 #: How often a batch is begun anew because it touched more than was locked.
 WIDENINGS = 5
+#: Levels of parents that are fetched one after the other.
+_LEVELS = 32
 
 
 class Wider(Exception):
@@ -41,11 +48,33 @@ class Wider(Exception):
         self.domains = domains
 
 
+class Ready(NamedTuple):
+    """What a fold came to, ready to be written: records, audit rows, tasks."""
+
+    changed: Changed
+    events: list[bytes]
+    tasks: list[Task]
+    given: str
+
+
 class Folding(ABC):
     """What all parts of the ledger do with a transaction in which something is folded."""
 
     rules: Rules
+    #: Seconds of processor time that one trace may take in one transaction.
+    trace_budget: float
+    _threads: FoldThreads
     _begun: usage.Begun
+    #: The database's key of the hashes in secrets' places.
+    _key: bytes
+
+    @property
+    def _redaction(self) -> Redaction | None:
+        """What takes secrets out, by the rules that hold now."""
+        redaction = self.rules.redaction
+        if redaction is not None:
+            redaction.keyed(self._key)
+        return redaction
 
     @abstractmethod
     async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -78,33 +107,33 @@ class Folding(ABC):
         *,
         asks_all: bool,
         touched: set[bytes] | None = None,
+        meter: Meter | None = None,
     ) -> Recorded:
         """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
 
         `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
-        other traces were pruned, or a checkpoint that somebody else tells at this moment.
+        other traces were pruned, or a checkpoint that somebody else tells at this moment; and `OverBudget`.
         """
+        meter = meter or self.meter()
         distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
-        records = Records()
+        records = self._records(connection, locked, meter)
         await records.fetch_domains(connection, walk.domains(distinct) if touched is None else touched)
-        doubtful = distinct if asks_all else [p for p in distinct if p.domain not in records.new and not walk.is_new(records, p)]
+        doubtful = distinct if asks_all else [p for p in distinct if not _is_new(records, p)]
         new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
         repeats = len(placed) - len(new)
         if not new:
             return Recorded(repeats=repeats)
-        wanted = walk.trail(records.loaded, records.whole, new)
-        while wanted:
-            await self._lock_more(connection, locked, {key[:16] for key in wanted})
-            await records.fetch(connection, wanted)
-            wanted = walk.trail(records.loaded, records.whole, new)
-        folded = await self._fold(connection, records, locked, lambda: walk.fold(records, new, self.rules, now))
+        await self._follow(connection, records, locked, new, meter)
+        folded, ready = await self._fold(meter, records, new, now, lambda: walk.fold(records, new, self.rules, now, meter.tick))
         is_first = touched is not None and not asks_all
-        recorded = await self._write(connection, records, new, folded, now, is_first=is_first)
+        recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
         recorded.repeats = repeats
         recorded.passed_over = len(new) - len(folded.recorded)
-        return await self._spend(connection, recorded, folded, locked, now)
+        return await self._spend(connection, recorded, folded, locked, now, meter)
 
-    async def _spend(self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime) -> Recorded:
+    async def _spend(
+        self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime, meter: Meter
+    ) -> Recorded:
         """Add what was spent to its budgets, and record which shares were passed by it.
 
         The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
@@ -115,7 +144,8 @@ class Folding(ABC):
             await usage.keep(connection, folded.used)
         if not passed:
             return recorded
-        return recorded.plus(await self._take_locked(connection, walk.prepare(passed), locked, now, asks_all=False))
+        placed = walk.prepare(passed)
+        return recorded.plus(await self._take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
 
     async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
         known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
@@ -124,43 +154,82 @@ class Folding(ABC):
         gone = {id(doubtful[row[0]]) for row in known}
         return [p for p in distinct if id(p) not in gone]
 
-    async def _fold(self, connection: Any, records: Records, locked: set[bytes], fold: Callable[[], Folded]) -> Folded:
-        begun = fold
-        while True:
+    def meter(self) -> Meter:
+        """Return a measure of what one transaction may take where nobody gives less: what one trace may take alone."""
+        return Meter(self.trace_budget)
+
+    def _records(self, connection: Any, locked: set[bytes], meter: Meter) -> Records:
+        """Return the records of one transaction, which brings what the fold asks for and was not fetched."""
+        loop = asyncio.get_running_loop()
+
+        async def bring(keys: Sequence[Key]) -> None:
+            await self._lock_more(connection, locked, {key[:16] for key in keys})
+            if len(keys) == 1:
+                await records.fetch_around(connection, keys[0])
+            else:
+                await records.fetch(connection, keys)
+
+        def ask(keys: Sequence[Key]) -> None:
+            meter.asked()
             try:
-                with unfoldable():
-                    return begun()
-            except Missing as missing:
-                await self._lock_more(connection, locked, {key[:16] for key in missing.keys})
-                if missing.go_on is not None:
-                    begun = missing.go_on
-                    await records.fetch(connection, missing.keys)
-                    continue
-                begun = fold
-                records.reset()
-                for key in missing.keys:
-                    await records.fetch_around(connection, key)
+                asyncio.run_coroutine_threadsafe(bring(keys), loop).result()
+            except BaseException as error:
+                raise Interrupted(error) from error
+
+        records = Records(ask)
+        return records
+
+    async def _follow(self, connection: Any, records: Records, locked: set[bytes], new: Sequence[Placed], meter: Meter) -> None:
+        """Fetch what hangs together with a batch, level by level; from a depth on that no honest trace has, by the handful."""
+        trail = await self._threads.run(meter, lambda: walk.Trail(records.loaded, records.whole, records.leads, new))
+        level = 0
+        while wanted := await self._threads.run(meter, trail.step):
+            level += 1
+            await self._lock_more(connection, locked, {key[:16] for key in wanted})
+            await records.fetch(connection, wanted)
+            if level > _LEVELS:
+                for domain in {domain for domain, _ in trail.open}:
+                    await records.fetch_more(connection, domain)
+
+    async def _fold(
+        self, meter: Meter, records: Records, placed: Sequence[Placed], now: datetime, fold: Callable[[], Folded]
+    ) -> tuple[Folded, Ready]:
+        """Fold in a thread, and make ready there what is to be written."""
+
+        def work() -> tuple[Folded, Ready]:
+            with unfoldable():
+                folded = fold()
+            events = [row for _, row in audit.events(placed, folded.recorded, now)]
+            return folded, Ready(records.changed(), events, *rows.ready_tasks(folded.tasks))
+
+        return await self._threads.run(meter, work)
 
     async def _write(
-        self, connection: Any, records: Records, placed: Sequence[Placed], folded: Folded, now: datetime, *, is_first: bool = False
+        self,
+        connection: Any,
+        placed: Sequence[Placed],
+        folded: Folded,
+        ready: Ready,
+        now: datetime,
+        *,
+        is_first: bool = False,
     ) -> Recorded:
         if folded.moves:
             await rows.write_moves(connection, folded.moves)
         parts: dict[str, int] = {}
         if folded.recorded:
-            await audit.write_events(connection, placed, folded.recorded, now)
+            await audit.write_events(connection, ready.events)
             met = Counter([placed[i].source.part for i in folded.recorded])
             parts = {part.name.lower(): count for part, count in met.items()}
-        await records.save(connection)
+        await ready.changed.save(connection)
         if folded.gone:
             await rows.write_gone(connection, folded.gone)
         new: set[UUID] = set()
         if folded.checkpoints or folded.retracted:
             new = await rows.write_checkpoints(connection, folded, is_first=is_first)
         if folded.tasks:
-            await rows.write_tasks(
-                connection, folded.tasks, has_moved=bool(folded.moves or folded.gone), is_heard=_is_heard(placed)
-            )
+            has_moved = bool(folded.moves or folded.gone)
+            await rows.write_tasks(connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed))
             await hearing.watch_tasks(connection, folded.tasks, folded.started, self.rules.patience)
         owed: list[Observation] = []
         if speaks_of_approvals(placed, folded):
@@ -198,6 +267,11 @@ class Folding(ABC):
             lost=folded.lost,
             owed=owed,
         )
+
+
+def _is_new(records: Records, p: Placed) -> bool:
+    key = cell_key(p.domain, p.observation.span_id)
+    return p.domain in records.new or (records.is_known(key) and walk.is_new(records.get(key), p))
 
 
 def _is_heard(placed: Sequence[Placed]) -> bool:

@@ -16,8 +16,10 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, State, Verdict
+from spanpost.domain.readings import Told
 from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as rules
+from spanpost.fold import questions
 from spanpost.fold.ids import named
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.ledger.hearing import shown
@@ -29,19 +31,33 @@ CHANNEL = "spanpost_heard"
 REMEMBERED = timedelta(hours=1)
 
 _COLUMNS = (
-    "key", "tenant", "approval_id", "digest", "mark", "task_uid", "span", "question", "detail", "options", "risk", "requested_at",
-    "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
+    "key", "tenant", "approval_id", "mark", "is_asked", "is_cut", "task_uid", "span", "question", "detail", "options", "risk",
+    "requested_at", "expires_at", "at_expiry", "escalated_at", "state", "decision", "by", "by_id", "comment", "source", "decided_at",
+    "told",
 )  # fmt: skip
+_JSON = ("options", "told")
 #: Of the table as `a`: what `row_of` takes.
-COLUMNS = ", ".join(f"a.{c}" if c != "options" else "a.options::text" for c in _COLUMNS)
+COLUMNS = ", ".join(f"a.{c}" if c not in _JSON else f"a.{c}::text" for c in _COLUMNS)
 _SELECT = f"SELECT {COLUMNS} FROM approvals a"
-_VALUES = ", ".join(f"${i}" if c != "options" else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
+_VALUES = ", ".join(f"${i}" if c not in _JSON else f"${i}::text::jsonb" for i, c in enumerate(_COLUMNS, 1))
 _WRITE = f"INSERT INTO approvals ({', '.join(_COLUMNS)}) VALUES ({_VALUES}) ON CONFLICT (key) DO UPDATE SET " + ", ".join(
     f"{c} = excluded.{c}" for c in _COLUMNS[1:]
 )
 _LISTED = f"""{_SELECT} WHERE ($1::text IS NULL OR a.tenant = $1) AND ($2::text IS NULL OR a.approval_id = $2)
   AND ($3::text IS NULL OR a.state = $3) AND ($4::uuid IS NULL OR a.task_uid = $4) AND ($6::text IS NULL OR a.mark = $6)
+  AND ($7::text IS NULL OR split_part(a.span, '-', 1) = $7)
 ORDER BY a.requested_at DESC, a.key LIMIT $5"""
+#: Of the same words under the same id, for whatever trace: what a person decided; and the same for those that are not decided.
+_DECIDED = f"""{_SELECT.replace("SELECT", "SELECT DISTINCT ON (a.tenant, a.approval_id, a.mark)", 1)} JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(tenant, id, mark)
+  ON a.tenant = asked.tenant AND a.approval_id = asked.id AND a.mark = asked.mark
+WHERE a.state = 'decided' AND a.source <> '' ORDER BY a.tenant, a.approval_id, a.mark, a.decided_at, a.key"""
+_LOCK_WORDS = """
+SELECT a.key FROM approvals a JOIN approvals k ON a.tenant = k.tenant AND a.approval_id = k.approval_id AND a.mark = k.mark
+WHERE k.key = $1 ORDER BY a.key FOR UPDATE OF a"""
+_ANSWER_OTHERS = """
+UPDATE approvals a SET state = 'decided', decision = $4, by = $5, by_id = $6, comment = $7, source = $8, decided_at = $9, told = NULL
+WHERE a.tenant = $1 AND a.approval_id = $2 AND a.mark = $3 AND (a.state = 'open' OR (a.state = 'decided' AND a.source = ''))
+RETURNING a.span"""
 _TASK = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.uid = $1
 UNION ALL
@@ -65,6 +81,15 @@ INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, ques
   actor, comment, via, at, trace_id, span_id, key, once, verb, result, refusal, actor_id, actor_email, verdict)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
   $25::text::jsonb)"""
+_DEADLINE = """
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
+  actor, comment, via, at, trace_id, span_id, key)
+VALUES ($1, $2, $3, $4, 'resolved', $5, $6, $7::text::jsonb, $8, $9, $10, '', '', $11, $12, $13, $14, $15)
+ON CONFLICT (id) DO NOTHING"""
+_OPERATION = """
+INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
+  actor, comment, via, at, trace_id, span_id, verb, result, actor_id)
+VALUES (gen_random_uuid(), '', $1, '', $2, '', $3, '[]', '', '', '', $4, '', 'cli', clock_timestamp(), '', '', $2, 'done', 'cli:' || $4)"""
 _DEEDS = """
 SELECT number, verb, actor AS by, comment AS text, recorded_at AS at FROM human_interventions
 WHERE task_uid = $1 AND number > $2 AND result = 'done' AND verb = ANY($3::text[])
@@ -82,6 +107,7 @@ def row_of(row: Any) -> ApprovalRow:
     """Return a question as it was written."""
     values = dict(row)
     values["options"] = tuple(msgspec.json.decode(values["options"]))
+    values["told"] = msgspec.json.decode(values["told"], type=Told) if values["told"] is not None else None
     values["state"] = State(values["state"])
     return ApprovalRow(**values)
 
@@ -94,8 +120,22 @@ async def approval(connection: Any, key: UUID, *, is_locked: bool = False) -> Ap
 
 async def approvals(connection: Any, query: ApprovalQuery) -> list[ApprovalRow]:
     """List questions, newest first."""
-    found = await connection.fetch(_LISTED, query.tenant, query.approval_id, query.state, query.task_uid, query.limit, query.mark)
+    asked = query.tenant, query.approval_id, query.state, query.task_uid, query.limit, query.mark, query.trace
+    found = await connection.fetch(_LISTED, *asked)
     return [row_of(row) for row in found]
+
+
+async def lock_words(connection: Any, key: UUID) -> None:
+    """Lock a question, and the same words wherever else they are asked under its id: in the order of keys, as all who lock several do."""
+    await connection.execute(_LOCK_WORDS, key)
+
+
+async def answer_others(connection: Any, row: ApprovalRow) -> list[ApprovalRow]:
+    """Give the answer to a question to the same words wherever else they are asked under the same id; return those, as they are then."""
+    row = tidy(row)
+    answer = row.decision, row.by, row.by_id, row.comment, row.source, row.decided_at
+    found = await connection.fetch(_ANSWER_OTHERS, row.tenant, row.approval_id, row.mark, *answer)
+    return [msgspec.structs.replace(row, span=other["span"]) for other in found]
 
 
 async def task(connection: Any, uid: UUID) -> Task | None:
@@ -141,14 +181,16 @@ async def is_first(connection: Any, key: str) -> bool:
     return bool(await connection.fetchval(_FIRST, blake2b(key.encode("utf-8", "replace"), digest_size=16).digest()))
 
 
-async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> rules.Kept:
+async def keep(connection: Any, tasks: Sequence[Task], now: datetime) -> questions.Kept:
     """Bring the kept questions of these tasks up to date, and notify who waits for those that changed."""
-    keys = sorted(rules.kept_keys(tasks))
-    known = {}
+    keys, asked = questions.questions_of(tasks)
+    known, decided = {}, []
     if keys:
-        found = await connection.fetch(f"{_SELECT} WHERE a.key = ANY($1::uuid[]) ORDER BY a.key FOR UPDATE", keys)
+        found = await connection.fetch(f"{_SELECT} WHERE a.key = ANY($1::uuid[]) ORDER BY a.key FOR UPDATE", sorted(keys))
         known = {row["key"]: row_of(row) for row in found}
-    kept = rules.keep(known, tasks, now)
+    if asked:
+        decided = [row_of(row) for row in await connection.fetch(_DECIDED, *map(list, zip(*sorted(asked), strict=True)))]
+    kept = questions.keep(known, decided, tasks, now)
     for key in sorted(kept.rows):
         await write(connection, kept.rows[key])
     if kept.timers:
@@ -162,6 +204,7 @@ async def write(connection: Any, row: ApprovalRow) -> None:
     row = tidy(row)
     values = [getattr(row, column) for column in _COLUMNS]
     values[_COLUMNS.index("options")] = json_text(row.options)
+    values[_COLUMNS.index("told")] = json_text(row.told) if row.told is not None else None
     await connection.execute(_WRITE, *values)
 
 
@@ -201,3 +244,21 @@ async def write_act(connection: Any, act: Intervention, verdict: Verdict, row: A
         bytes.fromhex(span), act.key, act.once, str(act.verb), str(verdict.result), act.refusal, rules.id_of(act.actor),
         act.actor.email, json_text(msgspec.structs.replace(verdict, recorded=None)),
     )  # fmt: skip
+
+
+async def write_deadline(connection: Any, row: ApprovalRow) -> None:
+    """Write down that a question's time was over before anybody answered, and what it counts as."""
+    row = tidy(row)
+    trace, _, span = row.span.partition("-")
+    await connection.execute(
+        _DEADLINE,
+        UUID(bytes=named(f"{row.tenant}\0deadline\0{row.key}\0{row.requested_at.isoformat()}")), row.tenant, row.task_uid,
+        row.approval_id, row.question, row.detail, json_text(row.options), row.risk,
+        row.expires_at.isoformat() if row.expires_at is not None else "", row.decision, row.source, row.decided_at,
+        bytes.fromhex(trace), bytes.fromhex(span), row.key,
+    )  # fmt: skip
+
+
+async def note_operation(connection: Any, what: str, user: str, detail: str) -> None:
+    """Write down what somebody did to the database: of no tenant, and of no task."""
+    await connection.execute(_OPERATION, _NOBODY, what, detail, user)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from spanpost.fold import records
-from spanpost.fold.work import Key, Missing
+from spanpost.fold.work import Key
 from spanpost.ledger.copying import copy_into, size
 
 #: The kind of a record by the byte after its domain.
@@ -38,6 +39,8 @@ _UNKNOWN: Any = object()
 
 #: Up to so many records of one domain are fetched at once when the fold meets a key that was not foreseen.
 WHOLE = 1000
+#: Records of one question: the loop stands while they are decoded.
+_AT_ONCE = 4000
 #: A domain with at most so many records is fetched whole, beforehand: most traces are small, and one question answers all.
 SMALL = 100
 
@@ -69,13 +72,19 @@ def _sizes(items: Iterable[bytes]) -> str:
     return ",".join([str(len(item)) for item in items])
 
 
-class Records:
-    """A `Work` over what was fetched; `loaded` is what `walk.trail` reads.
+def _cannot(keys: Sequence[Key]) -> None:
+    raise KeyError(f"{len(keys)} records were not fetched")
 
-    `reset` throws away what the fold did, not what was fetched.
+
+class Records:
+    """A `Work` over what was fetched; `loaded` is what `walk.Trail` reads.
+
+    `ask` brings what was not fetched while the fold waits: it is called in the fold's thread, and has `fetch` or `fetch_around`
+    done in the loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[Sequence[Key]], None] = _cannot) -> None:
+        self._ask = ask
         #: Records by key as they stand, None where there is none. Of domains that were fetched whole a record stands here
         #: once it was asked for (tasks and units always: the trail goes on from them), because most are never touched.
         self.loaded: dict[Key, msgspec.Struct | None] = {}
@@ -86,6 +95,10 @@ class Records:
         self.whole: set[bytes] = set()
         self.new: set[bytes] = set()
         self._large: set[bytes] = set()
+        #: The units and tasks that were fetched, in the order in which they came.
+        self.leads: list[msgspec.Struct] = []
+        #: Of domains that are fetched piece by piece: where that goes on, and how much comes next.
+        self._pages: dict[bytes, tuple[Key, int]] = {}
 
     # --- what the fold sees -------------------------------------------------------------------------------------------
 
@@ -95,11 +108,21 @@ class Records:
             return record
         raw = self._raw.get(key, _UNKNOWN)
         if raw is _UNKNOWN:
-            if key[:16] in self.whole:
-                return None
-            raise Missing(key)
+            if key[:16] not in self.whole:
+                self._ask((key,))
+            raw = self._raw.get(key)
         record = self.loaded[key] = None if raw is None else _decoders[key[16]](raw)
         return record
+
+    def is_known(self, key: Key) -> bool:
+        """Tell whether it was fetched, or is known to be absent."""
+        return key in self.loaded or key in self._raw or key[:16] in self.whole
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """Fetch together what the fold will ask for."""
+        asked = [key for key in keys if not self.is_known(key)]
+        for start in range(0, len(asked), _AT_ONCE):
+            self._ask(asked[start : start + _AT_ONCE])
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         self.loaded[key] = self._put[key] = record
@@ -110,16 +133,11 @@ class Records:
         self._put.pop(key, None)
         self._dropped.add(key)
 
-    def reset(self) -> None:
-        self._put.clear()
-        self._dropped.clear()
-        self.loaded.clear()
-
     # --- what the database sees ---------------------------------------------------------------------------------------
 
     async def fetch_domains(self, connection: Any, domains: Iterable[bytes]) -> None:
         """Fetch small domains whole, and of larger ones a part."""
-        wanted = sorted(domains)
+        wanted = sorted(domain for domain in domains if not records.is_tenant(domain))
         rows = await connection.fetch(_FETCH_DOMAINS, _array(wanted), SMALL + 1)
         counts = Counter([row[0][:16] for row in rows])
         self.whole.update([domain for domain in wanted if counts[domain] <= SMALL])
@@ -128,12 +146,15 @@ class Records:
 
     async def fetch(self, connection: Any, keys: Iterable[Key]) -> None:
         """Fetch records by key; those that are not there are known to be absent."""
-        wanted = sorted(k for k in keys if k not in self.loaded)
-        if wanted:
-            absent = dict.fromkeys(wanted)
+        wanted = sorted(k for k in keys if k not in self.loaded and k not in self._raw)
+        for start in range(0, len(wanted), _AT_ONCE):
+            if start:
+                await asyncio.sleep(0)  # others may go between
+            some = wanted[start : start + _AT_ONCE]
+            absent = dict.fromkeys(some)
             self._raw.update(absent)
             self.loaded.update(absent)
-            self._take(await connection.fetch(_FETCH, _array(wanted)))
+            self._take(await connection.fetch(_FETCH, _array(some)))
 
     async def fetch_around(self, connection: Any, key: Key) -> None:
         """Fetch a record that nobody foresaw, and with it its whole domain unless that is large."""
@@ -148,16 +169,25 @@ class Records:
             self._large.add(domain)
         await self.fetch(connection, (key,))
 
+    async def fetch_more(self, connection: Any, domain: bytes) -> None:
+        """Fetch the next spans of a domain of which many are wanted one after the other: each time twice as many."""
+        after, count = self._pages.get(domain, (domain + b"c", WHOLE))
+        rows = await connection.fetch(_FETCH_DOMAIN, after, domain + b"d", min(count, _AT_ONCE))
+        self._take(row for row in rows if row[0] not in self._raw)
+        self._pages[domain] = (rows[-1][0] + b"\0" if rows else domain + b"d", 2 * count)
+
     def _take(self, rows: Iterable[Any]) -> None:
         raw, loaded, whole = self._raw, self.loaded, self.whole
         for key, doc in rows:
             raw[key] = doc
             kind = key[16]
             if kind in _LEADING or key[:16] not in whole:
-                loaded[key] = _decoders[kind](doc)
+                record = loaded[key] = _decoders[kind](doc)
+                if kind in _LEADING:
+                    self.leads.append(record)
 
-    async def save(self, connection: Any) -> None:
-        """Write what was put and differs from what was fetched; delete what was dropped."""
+    def changed(self) -> Changed:
+        """Return what was put and differs from what was fetched, and what was dropped, as it is written."""
         keys, docs, added = [], [], []
         for key in sorted(self._put):
             doc = _encode(self._put[key])
@@ -167,11 +197,30 @@ class Records:
             elif doc != known:
                 keys.append(key)
                 docs.append(doc)
-        if added:
-            await copy_into(connection, "kin", ("key", "doc"), added)
-        if keys:
-            laid = b"".join([part for pair in zip(keys, docs, strict=True) for part in pair])
-            await connection.execute(_SAVE, laid, _sizes(keys), _sizes(docs))
+        laid = b"".join([part for pair in zip(keys, docs, strict=True) for part in pair])
         gone = sorted(k for k in self._dropped if self._raw.get(k) is not None)
-        if gone:
-            await connection.execute(_DROP, _array(gone))
+        return Changed(added, laid, _sizes(keys), _sizes(docs), _array(gone) if gone else "")
+
+
+class Changed(NamedTuple):
+    """The records that a fold changed, ready to be written."""
+
+    added: list[bytes]
+    laid: bytes
+    key_sizes: str
+    doc_sizes: str
+    gone: str
+
+    async def save(self, connection: Any) -> None:
+        if self.added:
+            await copy_into(connection, "kin", ("key", "doc"), self.added)
+        if self.laid:
+            await connection.execute(_SAVE, self.laid, self.key_sizes, self.doc_sizes)
+        if self.gone:
+            await connection.execute(_DROP, self.gone)
+
+
+async def tenants_of(connection: Any, keys: Sequence[Key]) -> set[str]:
+    """Return whose these tasks are, those that there are."""
+    groups = [_decoders[ord("g")](doc) for _, doc in await connection.fetch(_FETCH, _array(keys))]
+    return {group.tenant for group in groups if isinstance(group, records.Group)}

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from spanpost.domain.errors import LedgerUnavailable, SpanpostError
 from spanpost.ledger.embedded import AlreadyOpen, EmbeddedPostgres
+from spanpost.ledger.embedded_roles import READER, USER
 from spanpost.ledger.postgres import PostgresLedger
 
 log = logging.getLogger(__name__)
@@ -18,15 +19,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def reachable(dsn: str | None, data_dir: Path, pg_bin: Path | None) -> Iterator[str]:
-    """Lend the address of a database: the one that is named, else the embedded one, started or joined for as long as that."""
+def reachable(dsn: str | None, data_dir: Path, pg_bin: Path | None, *, role: str = USER) -> Iterator[str]:
+    """Lend the address of a database: the one that is named, else the embedded one's, started or joined for as long as that."""
     if dsn is not None:
         yield dsn
         return
     server = EmbeddedPostgres(data_dir, pg_bin=pg_bin)
-    address = _start(server)
+    _start(server)
     try:
-        yield address
+        yield server.dsn(role)
     finally:
         server.stop()
 
@@ -35,9 +36,9 @@ def _start(server: EmbeddedPostgres) -> str:
     try:
         return server.start()
     except AlreadyOpen as running:
-        if running.dsn is None:
+        if not running.is_reachable:
             raise
-        return running.dsn
+        return server.dsn()
 
 
 class LocalLedger(PostgresLedger):
@@ -48,7 +49,7 @@ class LocalLedger(PostgresLedger):
     """
 
     def __init__(self, data_dir: Path, *, pg_bin: Path | None = None, **options: Any) -> None:
-        super().__init__("", is_own=True, **options)
+        super().__init__("", own_reader=READER, **options)
         self._server = EmbeddedPostgres(data_dir, pg_bin=pg_bin)
         self._is_open = False
         self._returning = asyncio.Lock()

@@ -1,26 +1,27 @@
 """Locks on domains, until the transaction ends: few and coarse for a large batch, fine for a small one.
 
-A domain's lock is its own (an advisory lock by its hash), taken together with its *stripe* (one of 1,024), shared. Who
-touches more than `FINE` domains takes their stripes alone, exclusively: the server has room for some thousand locks in all.
-So two batches wait for each other where they touch the same domain, or one of them touches very many.
+A domain's lock is its own (an advisory lock by its hash), taken together with its *tenant's* lock, shared. Who touches more than
+`FINE` domains takes the locks of its tenants alone, exclusively: the server has room for some thousand locks in all. So two
+batches wait for each other where they touch the same domain, or where they are of one tenant and one of them touches very many.
 
-Stripes come first and domains after them, each sorted, in one statement; what is found out later to be touched too is tried,
+Tenants come first and domains after them, each sorted, in one statement; what is found out later to be touched too is tried,
 not waited for. So nobody deadlocks. Whoever can do part of its work sooner tries them all first, and waits for the rest in a transaction of
 its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-STRIPES = 1024
-#: More domains than this are locked by their stripes: of one trace alone, else the ledger takes a batch in parts.
+from spanpost.fold.records import is_tenant
+
+#: More domains than this are locked by their tenants: of one trace alone, else the ledger takes a batch in parts.
 FINE = 512
-#: First keys of the advisory locks (arbitrary, fixed); the second are the stripe and the domain's hash.
-_STRIPE, _DOMAIN = 0x5350, 0x5351
+#: First keys of the advisory locks (arbitrary, fixed); the second are the tenant's and the domain's hash.
+_TENANT, _DOMAIN = 0x5350, 0x5351
 
 _LOCK = (
     "SELECT clock_timestamp(), count(CASE WHEN NOT is_fine THEN pg_advisory_xact_lock($1, key)::text"
@@ -36,9 +37,9 @@ _TRY_LOCK = (
 
 
 async def lock(connection: Any, domains: Iterable[bytes]) -> datetime:
-    """Lock domains until the transaction ends; return the database's time, once they are held."""
+    """Lock domains, and their tenants with them (`records.tenant_key`), until the transaction ends; return the database's time then."""
     known = set(domains)
-    now: datetime = await connection.fetchval(_LOCK, *_keys(known, is_fine=len(known) <= FINE))
+    now: datetime = await connection.fetchval(_LOCK, *_keys(known, is_fine=is_few(known)))
     return now
 
 
@@ -49,32 +50,36 @@ async def lock_free(connection: Any, domains: set[bytes]) -> tuple[datetime, set
     """
     now, refused = await connection.fetchrow(_TRY_LOCK, *_keys(domains, is_fine=True))
     taken = set(refused or ())
-    return now, {domain for domain in domains if taken and not taken.isdisjoint(_fine(domain))}
+    return now, {domain for domain in domains if taken and _fine(domain) in taken}
 
 
 async def try_lock(connection: Any, locked: set[bytes], domains: set[bytes]) -> bool:
     """Lock further domains beside those that are; False when somebody else has them, or they are too many for fine locks."""
-    more = domains - locked
+    is_fine = is_few(locked)
+    more = {domain for domain in domains - locked if is_fine or is_tenant(domain)}
     if not more:
         return True
-    is_fine = len(locked) <= FINE
-    if is_fine and len(locked) + len(more) > FINE:
-        return False  # begun anew with all of them, stripes are locked
+    if is_fine and not is_few(locked | more):
+        return False  # begun anew with all of them, their tenants are locked
     _, refused = await connection.fetchrow(_TRY_LOCK, *_keys(more, is_fine=is_fine))
     return not refused
 
 
+def is_few(domains: Collection[bytes]) -> bool:
+    """Tell whether domains are locked one by one."""
+    return len(domains) <= FINE or sum(not is_tenant(domain) for domain in domains) <= FINE
+
+
 def _keys(domains: set[bytes], *, is_fine: bool) -> tuple[int, int, list[int], list[bool]]:
-    pairs = [_fine(domain) for domain in domains]
-    stripes = {shared for shared, _ in pairs}
+    tenants = {_fine(domain) for domain in domains if is_tenant(domain)}
     if not is_fine:
-        return _STRIPE, _DOMAIN, sorted(-1 - stripe for stripe in stripes), [False] * len(stripes)
-    # The stripes, from the first on, and then the domains.
-    keys = sorted(stripes, reverse=True) + sorted({own for _, own in pairs})
-    return _STRIPE, _DOMAIN, keys, [True] * len(keys)
+        return _TENANT, _DOMAIN, sorted(-1 - key for key in tenants), [False] * len(tenants)
+    # The tenants first, and then the domains.
+    keys = sorted(tenants) + sorted({_fine(domain) for domain in domains if not is_tenant(domain)})
+    return _TENANT, _DOMAIN, keys, [True] * len(keys)
 
 
-def _fine(domain: bytes) -> tuple[int, int]:
-    """Return the keys of a domain's fine locks: its stripe's, to be shared, is negative, and its own keeps 31 bits of the hash."""
-    found = crc32(domain)
-    return -1 - found % STRIPES, found >> 1
+def _fine(domain: bytes) -> int:
+    """Return the key of a fine lock, 31 bits of a hash; that of a tenant, which is shared, is negative."""
+    found = crc32(domain) >> 1
+    return -1 - found if is_tenant(domain) else found

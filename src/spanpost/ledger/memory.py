@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,11 +28,13 @@ from spanpost.domain.records import UNFOLDABLE, Recorded
 from spanpost.domain.spend import Limits, Spent, Used
 from spanpost.domain.tasks import Task
 from spanpost.fold import durations, quota, walk
-from spanpost.fold.batch import Folded, Placed, Rules
+from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.health import health
-from spanpost.fold.interventions import TIMER, speaks_of_approvals
+from spanpost.fold.interventions import TIMER
 from spanpost.fold.paces import Closed
-from spanpost.fold.records import DEPTH, STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
+from spanpost.fold.questions import speaks_of_approvals
+from spanpost.fold.records import STARTED, Cell, Group, Unit, cell_key, domain_of, unit_key
+from spanpost.fold.redaction import Redaction
 from spanpost.fold.silence import without_beats
 from spanpost.fold.work import Key, R, Work
 from spanpost.ledger import faults
@@ -57,6 +60,7 @@ from spanpost.ledger.memory_installations import Installations
 from spanpost.ledger.memory_letters import Letters
 from spanpost.ledger.memory_orders import Orders
 from spanpost.ledger.memory_people import People
+from spanpost.ledger.memory_sessions import Sessions
 from spanpost.ledger.memory_spend import MemorySpend
 from spanpost.ledger.memory_tasks import Tasks
 
@@ -71,6 +75,9 @@ class _Records:
 
     def get(self, key: Key, kind: type[R]) -> R | None:
         return self.by_key.get(key)  # type: ignore[return-value]  # a key names its kind
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """Everything is at hand."""
 
     def put(self, key: Key, record: msgspec.Struct) -> None:
         if key not in self.by_key:
@@ -142,9 +149,19 @@ class MemoryLedger:
         self.browse = Browse(self, self._people, clock)
         self.curves = Curves(self)
         self.installations = Installations(clock)
+        self.sessions = Sessions(clock)
         self._alerts = Alerts(self, clock)
         self._events = 0
+        self._key = secrets.token_bytes(32)
         self._lock = asyncio.Lock()
+
+    @property
+    def _redaction(self) -> Redaction | None:
+        """What takes secrets out, by the rules that hold now; nobody else knows this process's key."""
+        redaction = self.rules.redaction
+        if redaction is not None:
+            redaction.keyed(self._key)
+        return redaction
 
     async def open(self) -> None:
         """Nothing to make ready."""
@@ -154,8 +171,8 @@ class MemoryLedger:
 
     # --- recording ------------------------------------------------------------------------------------------------------
 
-    async def record(self, batch: Sequence[Observation]) -> Recorded:
-        """Fold a batch. See `Ledger.record`."""
+    async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
+        """Fold a batch. See `Ledger.record`. It takes the time that it takes."""
         return self.record_now(batch)
 
     def record_now(self, batch: Sequence[Observation]) -> Recorded:
@@ -166,11 +183,13 @@ class MemoryLedger:
         if beats and (back := self._hearing.hear(beats)):
             recorded = recorded.plus(self._record_now(back))
         lost = faults.losses()
-        return recorded.plus(Recorded(lost=lost)) if lost else recorded
+        redacted = redaction.found() if (redaction := self._redaction) is not None else {}
+        return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
 
     def _record_now(self, batch: Sequence[Observation]) -> Recorded:
         try:
-            placed = walk.prepare(batch, keeps_content=self.rules.keeps_content, prices=self.rules.prices)
+            rules = self.rules
+            placed = walk.prepare(batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction)
         except Exception as error:
             faults.tell(error)
             return self._lose() if len(batch) == 1 else self._apart(batch)
@@ -307,14 +326,24 @@ class MemoryLedger:
         """Record what this ledger tells itself."""
         return self._record_now(records)
 
+    def _move(self, moves: Sequence[Move]) -> None:
+        """Have what was told of units that are shown elsewhere by now be told of those tasks."""
+        told: dict[tuple[bytes, bytes], list[UUID]] = {}
+        for checkpoint in self._checkpoints.values():
+            told.setdefault((checkpoint.trace_id, checkpoint.unit), []).append(checkpoint.id)
+        for move in moves:
+            ids = told.pop((move.trace_id, move.unit_from), [])
+            for id in ids:
+                moved = msgspec.structs.replace(self._checkpoints[id], unit=move.unit_to, task_uid=move.task_uid)
+                self._checkpoints[id] = moved
+            if ids:
+                told.setdefault((move.trace_id, move.unit_to), []).extend(ids)
+
     def _write(self, folded: Folded) -> Recorded:
         for timer in folded.timers:
             self._timers[timer.key] = timer.at
-        for move in folded.moves:
-            for checkpoint in list(self._checkpoints.values()):
-                if checkpoint.unit == move.unit_from and checkpoint.trace_id == move.trace_id:
-                    moved = msgspec.structs.replace(checkpoint, unit=move.unit_to, task_uid=move.task_uid)
-                    self._checkpoints[moved.id] = moved
+        if folded.moves:
+            self._move(folded.moves)
         for id in folded.retracted:
             self._checkpoints.pop(id, None)
             self._ends.pop(id, None)
@@ -412,10 +441,7 @@ class MemoryLedger:
     def owner(self, domain: bytes, span_id: bytes) -> bytes:
         """Return the uid of the task that a span belongs to, empty where there is none."""
         records = self._records.by_key
-        for _ in range(DEPTH):
-            cell = records.get(cell_key(domain, span_id))
-            if not isinstance(cell, Cell) or cell.is_boundary:
-                break
+        while isinstance(cell := records.get(cell_key(domain, span_id)), Cell) and not cell.is_boundary:
             span_id = cell.parent
         unit = records.get(unit_key(domain, span_id))
         group = records.get(unit.group) if isinstance(unit, Unit) else None
@@ -515,7 +541,7 @@ class MemoryLedger:
 
     async def take_alert(self, alert: Alert) -> Alerted:
         """Keep an alert, and tell it where it belongs."""
-        return self._alerts.take(alert)
+        return self._alerts.take(alert if (redaction := self._redaction) is None else redaction.alert(alert))
 
     # --- people ---------------------------------------------------------------------------------------------------------
 
@@ -523,10 +549,18 @@ class MemoryLedger:
         """Record what a person did, and what it changes. See `Ledger.intervene`."""
         return self._people.intervene(act)
 
+    async def await_answer(self, key: UUID) -> None:
+        """Note that an agent waits for the answer to a question."""
+        self._people.await_answer(key)
+
+    async def note_operation(self, what: str, user: str, detail: str) -> None:
+        """Keep nothing: a ledger in memory has no command line."""
+
     async def order(self, order: Order, *, signature: str = "") -> Taken:
         """Place an order, with the letter that carries it. See `Ledger.order`."""
         if signature and not self._people.is_first(signature):
             return Taken.REPLAYED
+        order = order if (redaction := self._redaction) is None else redaction.order(order)
         return Taken.NEW if self._orders.place([order]) else Taken.KNOWN
 
     async def orders(self, query: OrderQuery) -> list[OrderRow]:

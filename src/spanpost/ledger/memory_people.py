@@ -17,6 +17,7 @@ from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as judging
 from spanpost.fold import orders as ordering
+from spanpost.fold import questions
 from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.fold.ids import named
 from spanpost.ledger.base import ApprovalQuery, Hears
@@ -65,7 +66,10 @@ class People:
 
     def keep(self, tasks: Iterable[Task]) -> list[Observation]:
         """Bring the kept questions of these tasks up to date; return what is to be recorded next."""
-        kept = judging.keep(self.rows, tasks, self._clock())
+        tasks = list(tasks)
+        _, asked = questions.questions_of(tasks)
+        decided = [row for row in self.rows.values() if row.is_decided and row.state is State.DECIDED and _words(row) in asked]
+        kept = questions.keep(self.rows, sorted(decided, key=_decided_at, reverse=True), tasks, self._clock())
         self.rows.update(kept.rows)
         for key, at in kept.timers:
             self._timers[key.bytes + judging.TIMER] = at
@@ -115,7 +119,9 @@ class People:
             if row is not None:
                 verdict = msgspec.structs.replace(verdict, decided_at=now)
                 row = self.rows[row.key] = judging.taken(row, act, now)
-                recorded = self._knows.record_own([judging.decided(row, now)])
+                others = [judging.taken(other, act, now) for other in self._undecided(row)]
+                self.rows.update({other.key: other for other in others})
+                recorded = self._knows.record_own([judging.decided(each, now) for each in (row, *others)])
                 topics = {topic_of(row.tenant, APPROVAL, row.approval_id)}
             elif task is not None:
                 recorded = self._knows.record_own([judging.done(act, task, now)])
@@ -133,6 +139,17 @@ class People:
         self._tell(topics)
         return msgspec.structs.replace(verdict, recorded=recorded)
 
+    def await_answer(self, key: UUID) -> None:
+        """Note that an agent waits for the answer to a question."""
+        row = self.rows.get(key)
+        if row is not None and not row.is_asked:
+            row = self.rows[key] = questions.awaited(row)
+            self._knows.record_own([judging.awaiting(row, self._clock())])
+
+    def _undecided(self, row: ApprovalRow) -> list[ApprovalRow]:
+        others = [other for other in self.rows.values() if _words(other) == _words(row) and other.key != row.key]
+        return [other for other in others if not other.is_decided and other.state in (State.OPEN, State.DECIDED)]
+
     # --- looking --------------------------------------------------------------------------------------------------------
 
     def _task(self, uid: UUID) -> Task | None:
@@ -147,6 +164,7 @@ class People:
             if (query.tenant is None or row.tenant == query.tenant)
             and (query.approval_id is None or row.approval_id == query.approval_id)
             and (query.mark is None or row.mark == query.mark)
+            and (query.trace is None or row.trace == query.trace)
             and (query.state is None or row.state == query.state)
             and (query.task_uid is None or row.task_uid == query.task_uid)
         ]
@@ -223,3 +241,11 @@ class People:
                     hears(topic)
                 except Exception:  # who hears must not stop who records
                     log.exception("what was heard could not be told")
+
+
+def _words(row: ApprovalRow) -> tuple[str, str, str]:
+    return row.tenant, row.approval_id, row.mark
+
+
+def _decided_at(row: ApprovalRow) -> tuple[float, UUID]:
+    return row.decided_at.timestamp() if row.decided_at is not None else 0.0, row.key

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.errors import LedgerUnavailable, OverBudget
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Result, State, Verb, Verdict
 from spanpost.domain.observations import Observation
 from spanpost.domain.orders import Order, Taken
@@ -20,7 +20,7 @@ from spanpost.domain.records import Recorded
 from spanpost.domain.tasks import Task
 from spanpost.fold import interventions as judging
 from spanpost.fold import orders as ordering
-from spanpost.fold import walk
+from spanpost.fold import questions, walk
 from spanpost.fold.approvals import APPROVAL, topic_of
 from spanpost.ledger import interventions, orders
 from spanpost.ledger.base import ApprovalQuery, Hears, OrderQuery, OrderRow
@@ -67,7 +67,9 @@ class People(Folding):
     ) -> tuple[ApprovalRow | None, Task | None]:
         if not act.verb.is_decision:
             return None, await interventions.task(connection, act.key)
-        row = await interventions.approval(connection, act.key, is_locked=is_locked)
+        if is_locked:
+            await interventions.lock_words(connection, act.key)
+        row = await interventions.approval(connection, act.key)
         return row, await interventions.task(connection, row.task_uid) if row is not None else None
 
     async def _intervene(self, act: Intervention, once: bytes, connection: Any, locked: set[bytes]) -> Verdict:
@@ -92,6 +94,7 @@ class People(Folding):
                 row = judging.taken(row, act, now)
                 await interventions.write(connection, row)
                 recorded = await self._fold_in(connection, judging.decided(row, now), locked, now)
+                recorded = recorded.plus(await self._answer_others(connection, row, locked, now))
                 await interventions.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
             elif task is not None:
                 recorded = await self._fold_in(connection, judging.done(act, task, now), locked, now)
@@ -106,6 +109,31 @@ class People(Folding):
         await interventions.write_act(connection, act, verdict, row)
         return msgspec.structs.replace(verdict, recorded=recorded)
 
+    async def _answer_others(self, connection: Any, row: ApprovalRow, locked: set[bytes], now: datetime) -> Recorded:
+        """Answer the same words wherever else they are asked under the same id. At so many tasks it is shown at once."""
+        recorded = Recorded()
+        for other in (await interventions.answer_others(connection, row))[:_AT_ONCE]:
+            record = judging.decided(other, now)
+            await self._lock_more(connection, locked, self._domains(record) - locked)
+            recorded = recorded.plus(await self._fold_in(connection, record, locked, now))
+        return recorded
+
+    async def await_answer(self, key: UUID) -> None:
+        """Note that an agent waits for the answer to a question. See `Ledger.await_answer`."""
+        row = await self._run(partial(interventions.approval, key=key))
+        if row is None or row.is_asked:
+            return
+        domains = self._domains(judging.awaiting(row, row.requested_at)) | {topic_of(row.tenant, APPROVAL, row.approval_id)}
+        await self._widening(partial(self._await_answer, key), domains)
+
+    async def _await_answer(self, key: UUID, connection: Any, locked: set[bytes]) -> None:
+        now = await self._lock(connection, locked)
+        row = await interventions.approval(connection, key, is_locked=True)
+        if row is not None and not row.is_asked:
+            row = questions.awaited(row)
+            await interventions.write(connection, row)
+            await self._fold_in(connection, judging.awaiting(row, now), locked, now)
+
     async def _fold_in(self, connection: Any, record: Observation, locked: set[bytes], now: datetime) -> Recorded:
         """Fold what stands. Should that fail for a fault of ours, it stands all the same: who waits for it must hear of it."""
         try:
@@ -115,18 +143,23 @@ class People(Folding):
                 # A copy: what is locked within goes when it is rolled back.
                 return await self._take_locked(connection, placed, set(locked), now, asks_all=True)
         except Exception as error:
-            if not is_of_data(error):
+            if not (is_of_data(error) or isinstance(error, OverBudget)):
                 raise
             log.warning("what a person did stands, and is not shown at its task: %s", error, exc_info=True)
             return Recorded()
 
+    async def note_operation(self, what: str, user: str, detail: str) -> None:
+        """Keep what somebody did at the command line. See `Ledger.note_operation`."""
+        await self._run(lambda c: interventions.note_operation(c, what, user, detail))
+
     async def order(self, order: Order, *, signature: str = "") -> Taken:
         """Place an order, with the letter that carries it. See `Ledger.order`."""
+        placed = order if (redaction := self._redaction) is None else redaction.order(order)
 
         async def work(connection: Any) -> Taken:
             if signature and not await interventions.is_first(connection, signature):
                 return Taken.REPLAYED
-            return Taken.NEW if await orders.place(connection, [order]) else Taken.KNOWN
+            return Taken.NEW if await orders.place(connection, [placed]) else Taken.KNOWN
 
         return await self._run(work)
 
@@ -167,6 +200,8 @@ class People(Folding):
         await interventions.write(connection, row)
         if row.state is State.OPEN and row.expires_at is not None:
             await interventions.set_timers(connection, [(row.key, row.expires_at)])
+        if row.state is not State.OPEN:
+            await interventions.write_deadline(connection, row)
         recorded = await self._fold_in(connection, record, locked, now)
         await interventions.notify(connection, {topic_of(row.tenant, APPROVAL, row.approval_id)})
         return recorded
@@ -219,3 +254,5 @@ class People(Folding):
 
 #: A person's words, as far as they are kept.
 _WORDS = 8_000
+#: Of tasks that ask the same, so many are told of a decision in its transaction; the others when they change next.
+_AT_ONCE = 20

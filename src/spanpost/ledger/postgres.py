@@ -30,6 +30,7 @@ from spanpost.ledger import (
     handovers,
     hearing,
     outbox,
+    redaction_key,
     rows,
     spend,
     transactions,
@@ -41,9 +42,11 @@ from spanpost.ledger.browse import Browse
 from spanpost.ledger.curves import Curves
 from spanpost.ledger.ear import Ear
 from spanpost.ledger.elapsing import Elapsing
+from spanpost.ledger.fold_threads import FoldThreads
 from spanpost.ledger.installations import Installations
 from spanpost.ledger.people import People
 from spanpost.ledger.recording import Recording
+from spanpost.ledger.sessions import Sessions
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import bound, end_frozen, keep, transact
 
@@ -59,8 +62,9 @@ _LEAVE = 0.3
 class PostgresLedger(Recording, People, Alerts, Elapsing):
     """A `Ledger` in PostgreSQL.
 
-    `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `is_own` is for a database that nobody
-    else looks after (the embedded one): its schema is upgraded when the ledger opens.
+    `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `own_reader` is for a database that nobody
+    else looks after (the embedded one): its schema is upgraded when the ledger opens, and that role may read it. `batch_budget` and
+    `trace_budget` are seconds of processor time that one transaction may take: of a batch of several traces, and of one trace alone.
     """
 
     def __init__(
@@ -71,7 +75,9 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         lease: timedelta = timedelta(seconds=60),
         pool_size: int = 4,
         pgbouncer: bool = False,
-        is_own: bool = False,
+        own_reader: str = "",
+        batch_budget: float = 2.0,
+        trace_budget: float = 10.0,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.rules = rules if rules is not None else Rules()
@@ -79,8 +85,11 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         self.lease = lease
         self._pool_size = pool_size
         self._pgbouncer = pgbouncer
-        self._is_own = is_own
+        self._own_reader = own_reader
         self._pool: Any = None
+        self.batch_budget, self.trace_budget = batch_budget, trace_budget
+        self._threads = FoldThreads()
+        self._slow = {}
         #: Fences what this process claimed.
         self._owner = uuid4()
         #: As the sinks named them last, by key.
@@ -88,11 +97,13 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         self._jitter = jitter
         self._has_turn = False
         self._begun = set()
+        self._key = b""
         self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
         self.curves = Curves(lambda work: self._run(work))
         self.installations = Installations(lambda work: self._run(work))
+        self.sessions = Sessions(lambda work: self._run(work))
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -116,15 +127,21 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
                 misfit = await schema.check(connection)
         except (*schema.UNREACHABLE, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ConfigError(schema.unreachable(error)) from None
-        if misfit is not None and self._is_own:
+        if misfit is not None and self._own_reader:
             # Only now: the migration tool takes a second to import.
-            await schema.upgrade(self._dsn)
+            await schema.upgrade(self._dsn, reader=self._own_reader)
             async with pool.acquire() as connection, connection.transaction():
                 misfit = await schema.check(connection)
         if misfit is not None:
             await pool.close()
             raise ConfigError(misfit)
         self._pool = pool
+        self._threads.begin()
+        try:
+            self._key = await self._run(redaction_key.read)
+        except asyncpg.PostgresError as error:
+            await self.close()
+            raise ConfigError(f"the database refuses its table redaction_key: {error}; grant SELECT and INSERT on it") from None
         bears = self.rules.patience
         if not bears.is_endless:  # that is of a recording: those who listen to the living bear what they bore
             await self._run(lambda c: c.execute(hearing.BEARS, bears.stall, bears.call, bears.outage))
@@ -135,6 +152,7 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
 
     async def close(self) -> None:
         await self._ear.close()
+        self._threads.close()
         if self._pool is not None:
             if self._has_turn:
                 leaving = asyncio.ensure_future(self._run(lambda c: fleet.leave(c, self._owner)))

@@ -121,7 +121,7 @@ async def _domains(connection: Any, kept: Sequence[Any]) -> set[bytes]:
         members += [members_key(key) for key in (group_key(own), group_key(trace), group_key(trace, row["span_id"]))]
     for start in range(0, len(members), CHUNK):
         for (doc,) in await connection.fetch("SELECT doc FROM kin WHERE key = ANY($1::bytea[])", members[start : start + CHUNK]):
-            domains |= {domain for domain, _ in msgspec.msgpack.decode(doc, type=Members).units}
+            domains |= {unit[:16] for unit in msgspec.msgpack.decode(doc, type=Members).units}
     return domains
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
+from spanpost.domain.errors import OverBudget
 from spanpost.domain.observations import Observation, Origin, Repair
+from spanpost.domain.records import OVER_BUDGET
 from spanpost.fold.mend import mend, mend_text, mend_value
 
 _INT64 = 2**63 - 1
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
+
+#: Why observations are kept, where that is no fault of ours and none that the database names.
+_REASONS: dict[type[BaseException], str] = {OverBudget: OVER_BUDGET}
+#: Rows written by one call: others may go between.
+_AT_ONCE = 500
 
 _BURY = """
 INSERT INTO dead_letters AS known (key, tenant, source, reason, error, bytes) VALUES ($1, $2, $3, $4, $5, $6)
@@ -59,16 +67,27 @@ def mended(o: Observation) -> Observation:
     return msgspec.structs.replace(o, **changes)
 
 
-async def bury(connection: Any, o: Observation, error: BaseException, source: str = "record") -> None:
+async def bury(connection: Any, o: Observation, error: BaseException) -> None:
     """Keep an observation that cannot be recorded, with why."""
-    try:
-        kept = _encode(o)
-    except Exception:
-        kept = repr(o).encode("utf-8", "backslashreplace")
-    tenant, _ = mend_text(o.tenant)
+    await connection.execute(_BURY, *next(buried([o], error)))
+
+
+def buried(batch: Iterable[Observation], error: BaseException) -> Iterator[tuple[Any, ...]]:
+    """Return observations that cannot be recorded as they are kept, with why."""
     said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
-    reason = str(getattr(error, "sqlstate", None) or type(error).__name__)
-    await connection.execute(_BURY, blake2b(kept, digest_size=16).digest(), tenant, source, reason, said, kept)
+    reason = _REASONS.get(type(error)) or str(getattr(error, "sqlstate", None) or type(error).__name__)
+    for o in batch:
+        try:
+            kept = _encode(o)
+        except Exception:
+            kept = repr(o).encode("utf-8", "backslashreplace")
+        yield blake2b(kept, digest_size=16).digest(), mend_text(o.tenant)[0], "record", reason, said, kept
+
+
+async def set_aside(connection: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Keep observations (`buried`), many at once."""
+    for start in range(0, len(rows), _AT_ONCE):
+        await connection.executemany(_BURY, rows[start : start + _AT_ONCE])
 
 
 async def bury_body(connection: Any, tenant: str, source: str, said: str, body: bytes) -> None:

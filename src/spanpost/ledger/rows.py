@@ -17,7 +17,6 @@ import msgspec
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Folded, Move
-from spanpost.fold.interventions import SPANPOST
 from spanpost.fold.mend import mend_value
 from spanpost.ledger.copying import NULL, copy_into, sized
 
@@ -236,20 +235,13 @@ WHERE (known.name, known.uri, known.kind, known.at, known.checkpoint_id)
 _DROP_ARTIFACTS = """
 DELETE FROM task_artifacts WHERE task_uid = ANY($1::uuid[])
   AND (task_uid, key) NOT IN (SELECT * FROM unnest($2::uuid[], $3::text[]))"""
-_UPSERT_INTERVENTION = """
-INSERT INTO human_interventions (id, tenant, task_uid, approval_id, action, question, detail, options, risk, expires_at, decision,
-  actor, comment, via, at, trace_id, span_id, unit)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb, $9, $10, $11, $12, $13, $18, $14, $15, $16, $17)
-ON CONFLICT (id) DO UPDATE SET task_uid = excluded.task_uid, question = excluded.question, detail = excluded.detail,
-  options = excluded.options, risk = excluded.risk, expires_at = excluded.expires_at, decision = excluded.decision,
-  actor = excluded.actor, comment = excluded.comment, at = excluded.at, unit = excluded.unit"""
 _MOVES = [
     f"UPDATE {table} AS moved SET unit = g.unit_to, task_uid = g.task_uid"
     " FROM json_to_recordset($1::text::json) AS given(trace text, unit_from text, unit_to text, task_uid uuid),"
     " LATERAL (SELECT decode(given.trace, 'hex') AS trace_id, decode(given.unit_from, 'hex') AS unit_from,"
     " decode(given.unit_to, 'hex') AS unit_to, given.task_uid OFFSET 0) AS g"
     " WHERE moved.trace_id = g.trace_id AND moved.unit = g.unit_from"
-    for table in ("agent_events", "agent_checkpoints", "human_interventions")
+    for table in ("agent_events", "agent_checkpoints")
 ]
 
 
@@ -268,19 +260,11 @@ async def write_moves(connection: Any, moves: Sequence[Move]) -> None:
 def came_to(moves: Sequence[Move]) -> dict[tuple[bytes, bytes], tuple[bytes, UUID]]:
     """Return, by trace and unit at the beginning, the unit and the task to which the moves lead in the end.
 
-    What came to a unit by one move goes on with the next that starts there.
+    What came to a unit by one move goes on with the next that starts there: so the last move is looked at first.
     """
     led: dict[tuple[bytes, bytes], tuple[bytes, UUID]] = {}
-    #: Where things are now, and from where they came.
-    there: dict[tuple[bytes, bytes], set[bytes]] = {}
-    for m in moves:
-        at, to = (m.trace_id, m.unit_from), (m.trace_id, m.unit_to)
-        moved = there.pop(at, set())
-        if at not in led:
-            moved.add(m.unit_from)
-        for origin in moved:
-            led[m.trace_id, origin] = (m.unit_to, m.task_uid)
-        there.setdefault(to, set()).update(moved)
+    for m in reversed(moves):
+        led[m.trace_id, m.unit_from] = led.get((m.trace_id, m.unit_to)) or (m.unit_to, m.task_uid)
     return led
 
 
@@ -308,9 +292,13 @@ async def write_gone(connection: Any, gone: Sequence[tuple[UUID, UUID | None]]) 
             await connection.execute(statement, *given)
 
 
-async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool, is_heard: bool = True) -> None:
-    """Write changed tasks, by uid, with their artifacts. `is_heard`: they changed by what was told of them, not by time."""
-    tasks, given = _tidied(sorted(tasks, key=attrgetter("uid.bytes")), task_rows)
+def ready_tasks(tasks: Sequence[Task]) -> tuple[list[Task], str]:
+    """Return tasks in the order in which they are written, and as they are."""
+    return _tidied(sorted(tasks, key=attrgetter("uid.bytes")), task_rows)
+
+
+async def write_tasks(connection: Any, tasks: Sequence[Task], given: str, *, has_moved: bool, is_heard: bool = True) -> None:
+    """Write changed tasks (`ready_tasks`) with their artifacts. `is_heard`: they changed by what was told of them, not by time."""
     await connection.execute(UPSERT_TASKS if is_heard else UPSERT_SILENT_TASKS, given)
     made = [(t.uid, a.key[:600], t.tenant, a.name, a.uri, a.kind) for t in tasks for a in t.artifacts]
     made = list({row[:2]: row for row in made}.values())
@@ -322,14 +310,13 @@ async def write_tasks(connection: Any, tasks: Sequence[Task], *, has_moved: bool
 
 
 async def write_checkpoints(connection: Any, folded: Folded, *, is_first: bool = False) -> set[UUID]:
-    """Write told and judged news, with the questions and answers among it; return the ids that are new.
+    """Write told and judged news; return the ids that are new.
 
     What is not there yet is copied in, which costs the server half, at the first try (`is_first`). Raises
     `asyncpg.UniqueViolationError` then when somebody tells the same meanwhile.
     """
     if folded.retracted:
         await connection.execute("DELETE FROM agent_checkpoints WHERE id = ANY($1::uuid[])", folded.retracted)
-        await connection.execute("DELETE FROM human_interventions WHERE id = ANY($1::uuid[])", folded.retracted)
     newest = {c.id: c for c in folded.checkpoints}
     if not newest:
         return set()
@@ -347,28 +334,4 @@ async def write_checkpoints(connection: Any, folded: Folded, *, is_first: bool =
         given = json_text(told)
     if told:
         new.update([row[0] for row in await connection.fetch(UPSERT_CHECKPOINTS, given) if row[1]])
-    asked = [c for c in checkpoints if c.kind in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
-    if asked:
-        tasks = {t.uid: t for t in map(tidy, folded.tasks)}
-        acts = [_intervention(c, tasks.get(c.task_uid)) for c in asked]
-        # A person's act through spanpost has its row already.
-        await connection.executemany(_UPSERT_INTERVENTION, [row for row in acts if row[-1] in ("telemetry", SPANPOST)])
     return new
-
-
-def _intervention(c: Checkpoint, task: Task | None) -> tuple[Any, ...]:
-    is_answer = c.kind is Kind.APPROVAL_RESOLVED
-    known = [a for a in (task.approvals if task is not None else ()) if a.id == c.ref]
-    about = next((a for a in known if not is_answer and c.id in (a.told_by, a.escalated_by)), known[-1] if known else None)
-    question, detail, risk, expires_at, decision, by, comment = c.text, c.detail, "", "", "", "", ""
-    options: tuple[str, ...] = ()
-    if about is not None:
-        question, detail, options = about.question or question, about.detail or detail, about.options
-        risk, expires_at = about.risk, about.expires_at
-        if is_answer:
-            decision, by, comment = about.decision, about.by, about.comment
-    return (
-        c.id, c.tenant, c.task_uid, c.ref, "resolved" if is_answer else "requested", question, detail, json_text(options), risk,
-        expires_at, decision, by, comment, c.at, c.trace_id, c.span_id, c.unit,
-        (about.source or "telemetry") if is_answer and about is not None else "telemetry",
-    )  # fmt: skip

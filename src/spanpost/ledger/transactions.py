@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import asyncpg
 
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.fold.work import Missing
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -43,7 +42,7 @@ def unfoldable() -> Iterator[None]:
     """Blame what is raised within on the observations that are read or folded."""
     try:
         yield
-    except (Missing, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:
         raise Unfoldable(f"{type(error).__name__}: {error}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -23,9 +23,10 @@ from spanpost.domain.deliveries import Delivery, Receipt
 from spanpost.domain.fleet import Fleet
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
 from spanpost.domain.readings import Role
-from spanpost.domain.records import Recorded, Settled
+from spanpost.domain.records import Limited, Recorded, Settled, Timed, Waited
 from spanpost.domain.tasks import Task
 from spanpost.fold.paces import Closed
+from spanpost.http_guard import Guard
 from spanpost.metrics.fleet import FleetGauges
 from spanpost.metrics.series import Family, Registry
 from spanpost.metrics.serving import Server, shown
@@ -46,6 +47,8 @@ from spanpost.metrics.words import (
 #: Who and what sort: of tasks; of model calls.
 WHO = ("agent", "task_type", "environment", "tenant")
 CALL = ("agent", "model", "environment", "tenant")
+#: Of one kind counted at one step.
+_AT_ONCE = 200
 
 
 class Listens(Protocol):
@@ -139,6 +142,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
+        self.redactions = counter("redactions", "Secrets taken out of what was sent, those of repeats too.", "kind")
         self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
         self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
         self.spool_bytes = Gauge("spanpost_spool_bytes", "Size of the spool's directory.", registry=registry)
@@ -202,6 +206,11 @@ class Metrics:
 
     def recorded(self, recorded: Recorded) -> None:
         """Count what a batch brought."""
+        for _ in self.counting(recorded):
+            pass
+
+    def counting(self, recorded: Recorded) -> Iterator[None]:
+        """Count what a batch brought, some of it at each step: of thousands of tasks all at once takes too long for a loop."""
         tasks = {task.uid: task for task in recorded.tasks}
         if alerts := {uid for uid, task in tasks.items() if task.is_alert}:
             begun, over = ([uid for uid in uids if uid not in alerts] for uids in (recorded.started, recorded.ended))
@@ -216,23 +225,51 @@ class Metrics:
             self.corrections.inc(recorded.corrections)
             for reason, n in recorded.lost.items():
                 self._lost("fold", reason, n)
+            for kind, n in recorded.redacted.items():
+                self.redactions.labels(kind).inc(n)
             for sink, n in recorded.coalesced.items():
                 self.coalesced.labels(sink).inc(n)
-            for task in recorded.tasks:
-                self._foresee(task)
-            for uid in recorded.started:
-                self.tasks_started.of(*_who(tasks.get(uid))).inc(1, _exemplar(tasks.get(uid)))
-            for checkpoint in recorded.checkpoints:
-                self._tell(checkpoint, tasks.get(checkpoint.task_uid))
-            for uid in recorded.ended:
-                self._end(tasks.get(uid))
-            self._time(recorded, tasks)
-            for call in recorded.settled:
-                self._use(call)
-            for held in recorded.limited:
-                self.provider_limits.of(held.kind, held.agent_name, held.model, held.environment, held.tenant).inc()
+        kinds: tuple[tuple[Sequence[Any], Callable[[Sequence[Any]], None]], ...] = (
+            (recorded.tasks, self._foresee_all),
+            (recorded.started, lambda uids: self._begin([tasks.get(uid) for uid in uids])),
+            (recorded.checkpoints, lambda told: self._tell_all(told, tasks)),
+            (recorded.ended, lambda uids: self._end_all([tasks.get(uid) for uid in uids])),
+            (recorded.timed, lambda timed: self._time(timed, tasks)),
+            (recorded.waited, lambda waited: self._wait(waited, tasks)),
+            (recorded.settled, self._use_all),
+            (recorded.limited, self._limit),
+        )
+        for each, count in kinds:
+            for start in range(0, len(each), _AT_ONCE):
+                with self._lock:
+                    count(each[start : start + _AT_ONCE])
+                yield
         if self._bridge is not None:
             self._bridge.recorded(recorded, tasks)
+
+    def _foresee_all(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            self._foresee(task)
+
+    def _begin(self, tasks: Sequence[Task | None]) -> None:
+        for task in tasks:
+            self.tasks_started.of(*_who(task)).inc(1, _exemplar(task))
+
+    def _tell_all(self, told: Sequence[Checkpoint], tasks: Mapping[UUID, Task]) -> None:
+        for checkpoint in told:
+            self._tell(checkpoint, tasks.get(checkpoint.task_uid))
+
+    def _end_all(self, tasks: Sequence[Task | None]) -> None:
+        for task in tasks:
+            self._end(task)
+
+    def _use_all(self, calls: Sequence[Settled]) -> None:
+        for call in calls:
+            self._use(call)
+
+    def _limit(self, calls: Sequence[Limited]) -> None:
+        for held in calls:
+            self.provider_limits.of(held.kind, held.agent_name, held.model, held.environment, held.tenant).inc()
 
     def _foresee(self, task: Task) -> None:
         """Set to 0 what may come of a task, so that its first increase is seen as one."""
@@ -273,10 +310,10 @@ class Metrics:
             seconds = max((task.ended_at - task.started_at).total_seconds(), 0.0)
             self.task_duration.of(task.agent_name, status).observe(seconds, _exemplar(task))
 
-    def _time(self, recorded: Recorded, tasks: Mapping[UUID, Task]) -> None:
+    def _time(self, timed: Sequence[Timed], tasks: Mapping[UUID, Task]) -> None:
         children: dict[tuple[Any, ...], Histogram] = {}
         lasted: dict[Histogram, list[tuple[float, bytes]]] = {}
-        for span in recorded.timed:
+        for span in timed:
             key = (span.task_uid, span.role, span.model, span.has_failed)
             child = children.get(key)
             if child is None:
@@ -298,7 +335,9 @@ class Metrics:
             newest = set(last.values())
             for i, (seconds, trace_id) in enumerate(spans):
                 child.observe(seconds, _trace(trace_id) if i in newest else None)
-        for answer in recorded.waited:
+
+    def _wait(self, waited: Sequence[Waited], tasks: Mapping[UUID, Task]) -> None:
+        for answer in waited:
             task = tasks.get(answer.task_uid)
             self.approval_wait.of(task.agent_name if task is not None else None).observe(answer.seconds, _trace(answer.trace_id))
 
@@ -424,14 +463,16 @@ class Metrics:
             self._fleet.show(fleet)
 
     # --- serving ------------------------------------------------------------------------------------------------
-    def serve(self, address: str = "127.0.0.1", port: int = 9464) -> int:
+    def serve(
+        self, address: str = "127.0.0.1", port: int = 9464, *, guard: Guard | None = None, tokens: Sequence[bytes] = ()
+    ) -> int:
         """Serve ``/metrics`` from a thread; return the port, which is the system's choice when 0 was asked for.
 
-        9464 is the port that OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when it cannot be had.
+        `tokens` are hashes, of which scrapers must bring one; empty: none is asked for. 9464 is the port that OpenTelemetry gives to its Prometheus exporter. Raises `ConfigError` when it cannot be had.
         """
         if self._server is not None:
             return self._server.port
-        self._server = Server(self.registry, address, port)
+        self._server = Server(self.registry, address, port, guard, tokens)
         return self._server.port
 
     def close(self) -> None:

@@ -1,17 +1,24 @@
-"""A small HTTP server of metrics, in a daemon thread."""
+"""A small HTTP server of metrics, in a daemon thread, behind the same guard as the gateway's port."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from threading import Thread
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from spanpost.bearer import holder_of
 from spanpost.domain.errors import ConfigError
+from spanpost.hosts import is_loopback
+from spanpost.http_guard import Guard, Refusal, Request
 from spanpost.metrics.series import MULTIPROCESS
 
 
@@ -36,12 +43,61 @@ class _Quiet(WSGIRequestHandler):
         """Scrapes are not news."""
 
 
-class Server:
-    """Serves a registry."""
+class Guarded:
+    """Has the guard judge each request, and asks for one of the tokens, if there are any (SHA-256)."""
 
-    def __init__(self, registry: CollectorRegistry, address: str, port: int) -> None:
+    def __init__(self, app: Callable[..., Iterable[bytes]], guard: Guard, tokens: Sequence[bytes]) -> None:
+        self._app = app
+        self._guard = guard
+        self._tokens = [("scraper", digest) for digest in tokens]
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request."""
+        verdict = self._guard.judge(_request_of(environ))
+        if not isinstance(verdict, Refusal) and self._tokens:
+            scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+            if scheme.lower() != "bearer" or holder_of(token.strip(), self._tokens) is None:
+                challenge = {"www-authenticate": "Bearer"}
+                verdict = Refusal(
+                    status=401, code=16, why="token", message="a token of metrics.tokens is needed", headers=challenge
+                )
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return start_response(status, [*headers, ("x-content-type-options", "nosniff")], *more)
+
+        if not isinstance(verdict, Refusal):
+            return self._app(environ, start)
+        body = json.dumps({"code": verdict.code, "message": verdict.message}).encode()
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), *verdict.headers.items()]
+        start(f"{verdict.status} {HTTPStatus(verdict.status).phrase}", headers)
+        return [body]
+
+
+def _request_of(environ: dict[str, Any]) -> Request:
+    """Return the head of a request. WSGI joins repeated headers by a comma: such a host or origin is refused."""
+    headers = {
+        name[5:].replace("_", "-").lower(): (value.strip(" \t"),) for name, value in environ.items() if name.startswith("HTTP_")
+    }
+    path = environ.get("PATH_INFO", "/")
+    return Request(
+        method=environ["REQUEST_METHOD"],
+        path="/metrics",  # whatever is asked for here is answered with that
+        target=path,
+        http_version=environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/"),
+        peer=environ.get("REMOTE_ADDR", ""),
+        headers=headers,
+    )
+
+
+class Server:
+    """Serves a registry. The default guard knows loopback, and beyond it any address."""
+
+    def __init__(
+        self, registry: CollectorRegistry, address: str, port: int, guard: Guard | None = None, tokens: Sequence[bytes] = ()
+    ) -> None:
+        app = Guarded(make_wsgi_app(shown(registry)), guard or Guard(is_beyond_loopback=not is_loopback(address)), tokens)
         try:
-            self._http = make_server(address, port, make_wsgi_app(shown(registry)), _Threading, handler_class=_Quiet)
+            self._http = make_server(address, port, app, _Threading, handler_class=_Quiet)
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"metrics: cannot listen on {address} port {port}: {error}. "

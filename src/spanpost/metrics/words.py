@@ -40,6 +40,7 @@ LOST: Final = (
     "no_task",
     "memory",
     "unfoldable",
+    "over_budget",
     "ledger_unavailable",
     # sinks
     "buried",

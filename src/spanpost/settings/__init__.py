@@ -13,6 +13,7 @@ from spanpost.settings.cost import CostSettings as CostSettings
 from spanpost.settings.cost import PriceSettings as PriceSettings
 from spanpost.settings.database import DatabaseSettings as DatabaseSettings
 from spanpost.settings.database import default_data_dir as default_data_dir
+from spanpost.settings.database_url import describe_database as describe_database
 from spanpost.settings.desk import DeskSettings as DeskSettings
 from spanpost.settings.forward import ForwardSettings as ForwardSettings
 from spanpost.settings.gateway import GatewaySettings as GatewaySettings
@@ -29,11 +30,13 @@ from spanpost.settings.house import variable as variable
 from spanpost.settings.house import variable_names as variable_names
 from spanpost.settings.intake import IntakeSettings as IntakeSettings
 from spanpost.settings.launchers import LaunchersSettings as LaunchersSettings
+from spanpost.settings.loading import foreign_database as foreign_database
 from spanpost.settings.loading import is_sdk_disabled as is_sdk_disabled
 from spanpost.settings.loading import load as load
 from spanpost.settings.log import LogSettings as LogSettings
 from spanpost.settings.metrics import MetricsSettings as MetricsSettings
 from spanpost.settings.mistakes import REFERENCE as REFERENCE
+from spanpost.settings.redaction import RedactionSettings as RedactionSettings
 from spanpost.settings.room import Duration as Duration
 from spanpost.settings.room import Room as Room
 from spanpost.settings.routes import NewsSettings as NewsSettings

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
+from spanpost.settings.database_url import understood
 from spanpost.settings.room import Room
-
-#: How the address of a PostgreSQL begins; SQLAlchemy names a driver in it.
-POSTGRES: Final = re.compile(r"^postgres(ql)?(\+\w+)?://", re.IGNORECASE)
 
 
 class DatabaseSettings(Room):
@@ -20,14 +17,32 @@ class DatabaseSettings(Room):
 
     url: SecretStr | None = Field(
         default=None,
-        description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`). `DATABASE_URL` is read too. "
-        "Without one, `attach()` keeps nothing and the command line uses the embedded PostgreSQL.",
+        description="PostgreSQL to use (`postgresql://user:password@host/name?sslmode=verify-full`, or `host=... dbname=...`). "
+        "`DATABASE_URL` is read too, where it names a PostgreSQL. Without one, `attach()` keeps nothing and the command line uses the "
+        "embedded PostgreSQL.",
+    )
+    read_url: SecretStr | None = Field(
+        default=None,
+        description="The same database for `spanpost db query`, as a role that may only read (`spanpost db grant --reader`). "
+        "Not given, `url` is used, unless its role may run programs on the server.",
     )
     embedded: bool = Field(
         default=False,
         description="Without a URL, use the embedded PostgreSQL in `attach()` too; the command line always does.",
     )
     pool_size: int = Field(default=4, ge=1, le=100, description="Connections that one process holds at most.")
+    batch_budget: timedelta = Field(
+        default=timedelta(seconds=2),
+        gt=timedelta(0),
+        description="Processor time that one transaction may take in which several traces are recorded. Beyond it they are "
+        "recorded one by one, and what their tenant sends is recorded beside what others send, for ten minutes.",
+    )
+    trace_budget: timedelta = Field(
+        default=timedelta(seconds=10),
+        gt=timedelta(0),
+        description="Processor time that one transaction may take in which one trace is recorded. Beyond it what was sent of "
+        "the trace is kept in `dead_letters`, and its sender is told not to send it again.",
+    )
     statement_cache: int = Field(
         default=100, ge=0, description="Prepared statements kept per connection; 0 behind a PgBouncer that pools by transaction."
     )
@@ -38,16 +53,13 @@ class DatabaseSettings(Room):
     )
     pg_bin: Path | None = Field(default=None, description="Directory of other server binaries, e.g. `/usr/lib/postgresql/17/bin`.")
 
-    @field_validator("url", mode="before")
+    @field_validator("url", "read_url", mode="before")
     @classmethod
     def _is_postgres(cls, value: object) -> object:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text is None or text == "":
             return None
-        if not isinstance(text, str) or not POSTGRES.match(text):
-            raise ValueError("must begin with postgresql://; other databases are not supported")
-        # SQLAlchemy's way of naming a driver (postgresql+psycopg://) means the same server.
-        return POSTGRES.sub("postgresql://", text)
+        return understood(text if isinstance(text, str) else "")
 
     @field_validator("data_dir", "pg_bin")
     @classmethod

@@ -191,7 +191,7 @@ class DeskSettings(AppSettings):
     tokens: tuple[ApiTokenSettings, ...] = Field(
         default=(),
         description="Who may use the HTTP API (`/api`); each is a `[[desk.tokens]]` (below). Without any, and without `oidc`, a gateway "
-        "on loopback lets this machine look.",
+        "on loopback takes this machine's (`api.local`).",
     )
     people: dict[str, str] = Field(
         default={},

@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from spanpost.domain.errors import ConfigError
+from spanpost.hosts import is_loopback
+from spanpost.settings.guards import are_hosts, are_networks, are_origins
 from spanpost.settings.room import Room
-from spanpost.urls import is_loopback
 
 _MIB = 1024 * 1024
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -64,6 +65,22 @@ class GatewaySettings(Room):
         description="Hashes of the tokens that `/metrics` and `/health/detailed` ask for. Where `tokens` are set and these are "
         "not, nobody reads them here; `metrics.port` serves metrics too.",
     )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Names under which the HTTP port is reached, beside loopback and each `public_url`: "
+        '`["agents.example.com", ".svc.cluster.local"]` (after a dot: all below it), with a port for that port alone. Beyond loopback '
+        "addresses and names without a dot are known, too. A request that names another is refused (403) where no token is asked for.",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(),
+        description='Web pages that may send telemetry to `/v1` from a browser: `["https://shop.example.com"]`. No other page of another '
+        "origin may send anything.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description='Addresses or networks of proxies in front of the HTTP port: `["10.0.0.0/8"]`. `X-Forwarded-For`, `-Proto` and `-Host` '
+        "are believed of these alone; they must set all three themselves.",
+    )
     tls_certificate: Path | None = Field(
         default=None, description="Certificate and its chain, PEM. A renewed file is taken within a minute, at SIGHUP at once."
     )
@@ -80,14 +97,24 @@ class GatewaySettings(Room):
         default=64 * _MIB, ge=1024, le=1024 * _MIB, description="Bytes of one request after decompression; beyond it 413."
     )
     max_in_flight: int = Field(
-        default=64 * _MIB, ge=1024, description="Bytes of all requests under way; beyond it senders are asked to come back (503)."
+        default=64 * _MIB,
+        ge=1024,
+        description="Bytes of the requests under way of one sender that is alone, `max_body` at least; beyond its share a sender is asked "
+        "to come back (503). All senders together have at most twice as many, shared by tenant and address.",
     )
-    max_connections: int = Field(default=1000, ge=1, le=100_000, description="HTTP connections at once.")
+    max_connections: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Connections at once, of HTTP and of gRPC each. Where all are taken, a new one of HTTP takes that of the address with "
+        "most of them, an idle one first. Fewer where the system lets fewer files be open.",
+    )
     max_waiters: int = Field(
         default=1000,
         ge=0,
         le=100_000,
-        description="Agents that wait for a person's answer at once (`/control/v1`), beside `max_connections`; 0: none may.",
+        description="Agents that wait for a person's answer at once (`/control/v1`), beside `max_connections`, shared by tenant and "
+        "address; 0: none may.",
     )
     group_size: int = Field(default=2048, ge=1, le=10_000, description="Spans that are committed together at most.")
     writers: int = Field(
@@ -99,6 +126,9 @@ class GatewaySettings(Room):
     )
 
     _digests = field_validator("operator_tokens")(digests)
+    _hosts = field_validator("hosts")(are_hosts)
+    _origins = field_validator("allowed_origins")(are_origins)
+    _networks = field_validator("trusted_proxies")(are_networks)
 
     @field_validator("grpc_socket", "tls_certificate", "tls_key", "client_ca")
     @classmethod

@@ -92,7 +92,7 @@ class ProviderSettings(Room):
         default=None, description="How it signs: `standard` (Standard Webhooks), `github`, `stripe` or `slack`."
     )
     signature: SignatureSettings | None = Field(default=None, description="Or how, where it is none of these.")
-    secret: SecretStr = Field(description="Key of its signatures. Never printed.")
+    secret: SecretStr = Field(description="Key of its signatures, of 16 bytes at least. Never printed.")
     old_secret: SecretStr | None = Field(default=None, description="The one before, while it is replaced.")
     once: str = Field(
         default="",

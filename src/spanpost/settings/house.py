@@ -25,6 +25,7 @@ from spanpost.settings.launchers import LaunchersSettings
 from spanpost.settings.log import LogSettings
 from spanpost.settings.metrics import MetricsSettings
 from spanpost.settings.oidc import OidcSettings
+from spanpost.settings.redaction import RedactionSettings
 from spanpost.settings.results import ResultsSettings
 from spanpost.settings.room import Room
 from spanpost.settings.routes import NewsSettings, RouteSettings
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
     attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
     intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
+    redaction: RedactionSettings = Field(default_factory=lambda: RedactionSettings())
     forward: ForwardSettings | None = None
     gateway: GatewaySettings | None = None
     desk: DeskSettings | None = None
@@ -94,6 +96,16 @@ class Settings(BaseSettings):
     def dsn(self) -> str | None:
         """The database's URL in the clear, for those who connect; None without one."""
         return self.database.url.get_secret_value() if self.database.url else None
+
+    @property
+    def read_dsn(self) -> str | None:
+        """Where to read from: `database.read_url`, else the database's own URL; None where that is the embedded one."""
+        return self.database.read_url.get_secret_value() if self.database.read_url else self.dsn
+
+    @property
+    def has_database(self) -> bool:
+        """True where rows are kept in a PostgreSQL, the embedded one included."""
+        return self.dsn is not None or self.database.embedded
 
     @property
     def sinks(self) -> dict[str, SinkSettings]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError, create_model
 from pydantic_settings import SettingsError
 
 from spanpost.domain.errors import ConfigError
+from spanpost.settings.database_url import foreign
 from spanpost.settings.house import PREFIX, Models, Settings
 from spanpost.settings.mistakes import explain, misspelt_keys, misspelt_variables, not_json
 from spanpost.settings.sources import CONFIG_FILE, read_config_file
@@ -55,3 +56,8 @@ def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) ->
 def is_sdk_disabled() -> bool:
     """Say whether ``OTEL_SDK_DISABLED`` is set: OpenTelemetry then does nothing, and neither do we."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def foreign_database() -> str:
+    """Return what ``DATABASE_URL`` names where that is no PostgreSQL, in words that hold nothing of it; empty otherwise."""
+    return foreign(os.environ)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from spanpost.settings.desk import ApiRole, Word
 from spanpost.settings.room import Duration, Room
 from spanpost.urls import http_url
+
+#: Bytes of a secret that signs: shorter ones can be guessed by whoever has something that it signed.
+_LEAST: Final = 32
 
 
 class OidcSettings(Room):
@@ -19,7 +23,9 @@ class OidcSettings(Room):
     client_secret: SecretStr | None = Field(default=None, description="Likewise, where it gave one. Never printed.")
     session_secret: SecretStr | None = Field(
         default=None,
-        description="Signs the sessions; the same in all gateways. Not given: made of `client_secret`. Never printed.",
+        description="Signs the sessions, beside a secret that is made at random and kept in the database: 32 bytes at least "
+        "(`openssl rand -base64 32`), the same in all gateways. With it, a copy of the database forges no session. Another one ends "
+        "all sessions. Never printed.",
     )
     public_url: str = Field(description="Where people reach the gateway: `https://agents.example.com`.")
     tenant: Word | None = Field(default=None, description="Whose tasks people see; not given: `intake.tenant`.")
@@ -33,10 +39,11 @@ class OidcSettings(Room):
     )
     scopes: tuple[Word, ...] = Field(default=("openid", "email", "profile"), description="What the provider is asked for.")
     session: Duration = Field(
-        default=timedelta(hours=8),
+        default=timedelta(hours=1),
         gt=timedelta(0),
         le=timedelta(hours=24),
-        description="After how long somebody logs in anew; so long roles that were taken away hold.",
+        description="After how long the provider is asked anew who somebody is, and which roles they have: so long a role that was taken "
+        "away there holds. Logging out ends a session at once, at other gateways within five seconds.",
     )
 
     @field_validator("issuer", "public_url")
@@ -44,17 +51,18 @@ class OidcSettings(Room):
     def _are_urls(cls, value: str) -> str:
         return http_url(value, is_bare=True, is_secure=True)
 
-    @model_validator(mode="after")
-    def _has_a_secret(self) -> OidcSettings:
-        if self.client_secret is None and self.session_secret is None:
-            raise ValueError("needs client_secret, or session_secret where the provider gave none: sessions are signed with it")
-        if "openid" not in self.scopes:
-            raise ValueError("scopes must have openid")
-        return self
+    @field_validator("session_secret")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) < _LEAST:
+            raise ValueError(
+                f"must have {_LEAST} bytes at least: `openssl rand -base64 32` makes one; or leave it out, and one in the database is used"
+            )
+        return value
 
-    @property
-    def secret(self) -> bytes:
-        """What sessions are signed with."""
-        secret = self.session_secret or self.client_secret
-        assert secret is not None
-        return secret.get_secret_value().encode()
+    @field_validator("scopes")
+    @classmethod
+    def _are_of_openid(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "openid" not in value:
+            raise ValueError("must have openid")
+        return value

@@ -10,21 +10,27 @@ from typing import Any, Final
 from pydantic_settings import PydanticBaseSettingsSource
 
 from spanpost.domain.errors import ConfigError
-from spanpost.settings.database import POSTGRES
+from spanpost.settings.database_url import NotUnderstood, is_postgres, understood
 
 CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"
 CONFIG_FILE: Final = "spanpost.toml"
 
 
 class DatabaseUrl(PydanticBaseSettingsSource):
-    """``DATABASE_URL``, where it names a PostgreSQL: an application's MySQL is not meant for us."""
+    """``DATABASE_URL``, where it means a PostgreSQL. That of an application's MySQL is not read: see `database_url.foreign`."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        url = os.environ.get("DATABASE_URL", "")
-        return {"database": {"url": url}} if POSTGRES.match(url) else {}
+        text = os.environ.get("DATABASE_URL", "")
+        said = self.current_state.get("database")
+        if not is_postgres(text) or (isinstance(said, dict) and said.get("url")):
+            return {}
+        try:
+            return {"database": {"url": understood(text)}}
+        except NotUnderstood as error:
+            raise ConfigError(f"DATABASE_URL: {error}") from None
 
 
 class Toml(PydanticBaseSettingsSource):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from spanpost.conventions import question_mark
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.interventions import Result, State, Verb
 from spanpost.domain.observations import Observation
@@ -90,8 +91,8 @@ class ExerciseRuns(Exercised):
         """However often a question was asked in other words since, the wording that an agent waits for is found by its mark."""
         ledger = await make_ledger()
         await ledger.record([at_work()])
-        await ledger.record([asking(question=f"v{n}?", digest=f"m{n}", index=n, at=1.0 + n) for n in range(30)])
-        query = ApprovalQuery(tenant="default", approval_id="a1", mark="m0", limit=1)
+        await ledger.record([asking(question=f"v{n}?", index=n, at=1.0 + n) for n in range(30)])
+        query = ApprovalQuery(tenant="default", approval_id="a1", mark=question_mark("v0?", "", (), ""), limit=1)
         assert [(row.question, row.state) for row in await ledger.approvals(query)] == [("v0?", State.VOID)]
 
     async def test_a_decision_after_the_deadline_does_not_stand_though_nobody_looked(self, make_ledger: MakeLedger) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spanpost.ledger.embedded import EmbeddedPostgres
+from spanpost.ledger.embedded_roles import password_of
 
 #: Speed instead of durability: what is thrown away need not survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
@@ -23,7 +24,7 @@ def system_binaries() -> Path | None:
 
 @contextmanager
 def throwaway_postgres(*, pg_bin: Path | None = None, durable: bool = False) -> Iterator[str]:
-    """Run a server in a directory of its own and give its DSN; `pg_bin` None takes the embedded binaries.
+    """Run a server in a directory of its own and give its superuser's DSN; `pg_bin` None takes the embedded binaries.
 
     `durable` keeps PostgreSQL's own settings, for crash tests and benchmarks. The server dies with this process.
     """
@@ -31,7 +32,8 @@ def throwaway_postgres(*, pg_bin: Path | None = None, durable: bool = False) -> 
     home.chmod(0o755 if os.geteuid() == 0 else 0o700)
     server = EmbeddedPostgres(home / "data", pg_bin=pg_bin, options={} if durable else FAST)
     try:
-        yield server.start()
+        server.start()
+        yield server.superuser_dsn()
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
@@ -42,3 +44,9 @@ def with_database(dsn: str, name: str) -> str:
     before, _, after = dsn.partition("@/")
     _, question, options = after.partition("?")
     return f"{before}@/{name}{question}{options}"
+
+
+def as_role(dsn: str, role: str) -> str:
+    """Return where another role reaches the database of a superuser's DSN of `throwaway_postgres`."""
+    superuser, _, rest = dsn.removeprefix("postgresql://").partition("@")
+    return f"postgresql://{role}:{password_of(role, superuser.partition(':')[2])}@{rest}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import fresh_database
+from spanpost.testing.postgres import as_role
+from tests.conftest import WRITER, fresh_database
 from tests.desk.api.served import Served
 
 
@@ -21,13 +22,13 @@ def api_dsn(server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def served(api_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway for all tests: each uses ids of its own."""
+    """A gateway for all tests, with a gateway's rights in the database and no more: each uses ids of its own."""
     home: Path = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.upper().startswith("SPANPOST_") or name in ("DATABASE_URL", "OTEL_SDK_DISABLED"):
                 patch.delenv(name)
         patch.chdir(home)
-        made = Served(api_dsn)
+        made = Served(as_role(api_dsn, WRITER))
     with made as served:
         yield served

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
@@ -30,8 +32,9 @@ class Served:
     """Runs in the block. `as_of(role)` is a client with that role's token; `theirs` is another tenant's."""
 
     def __init__(self, dsn: str | None, **settings: Any) -> None:
+        self._home = TemporaryDirectory()  # where this machine's token is kept
         given: dict[str, Any] = {
-            "database": {"url": dsn} if dsn is not None else {},
+            "database": {"data_dir": Path(self._home.name) / "data"} | ({"url": dsn} if dsn is not None else {}),
             "gateway": {"http_port": 0, "grpc_port": -1},
             "desk": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
             "api": {"heartbeat": 1},
@@ -66,6 +69,7 @@ class Served:
         if not self._is_stopped:
             self._is_stopped = True
             self.gateway.stop()
+            self._home.cleanup()
 
     @property
     def url(self) -> str:
@@ -75,6 +79,14 @@ class Served:
         given = headers | ({"authorization": f"Bearer {token}"} if token is not None else {})
         self._clients.append(httpx.Client(base_url=self.url, headers=given, timeout=20))
         return self._clients[-1]
+
+    def here(self) -> httpx.Client:
+        """Return a client with this machine's token."""
+        return self.client(self.gateway.local_token)
+
+    def opens(self, path: str) -> str:
+        """Return a page's address as the terminal prints it: with this machine's token."""
+        return f"{path}#token={self.gateway.local_token}"
 
     def as_of(self, role: str) -> httpx.Client:
         return self.client(f"spt_{role}")

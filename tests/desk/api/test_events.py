@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -203,6 +204,24 @@ def test_streams_are_bounded_and_end(api_dsn: str, clean_environment: Any) -> No
             ending.start()
             assert list(last)[-1]["comment"].startswith("the stream ends")
             ending.join()
+
+
+def test_one_token_does_not_take_all_streams(api_dsn: str, clean_environment: Any) -> None:
+    """M11: where one token has all streams, another tenant's is opened, and another token's of the same
+    tenant: the longest ends for each."""
+    with Served(api_dsn, api={"max_streams": 4, "heartbeat": 1}) as served, ExitStack() as open_streams:
+        many = [open_streams.enter_context(streamed(served.as_of("viewer"))) for _ in range(4)]
+        for one in many:
+            begun(one)
+        for number, token in enumerate(("spt_theirs", "spt_operator")):
+            many.append(open_streams.enter_context(streamed(served.client(token))))
+            begun(many[-1])
+            assert list(many[number])[-1]["comment"].startswith("the stream ends")
+        assert served.as_of("viewer").get("/api/events").status_code == 503
+        served._traces = 9_500
+        task = served.task("still told")
+        served.record(served.checkpoint(task, 1, "to those who stay"))
+        assert until(many[3], "to those who stay")
 
 
 def test_streams_that_begin_together(served: Served) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -11,10 +14,16 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from spanpost.desk.api.callers import Caller
-from spanpost.desk.api.sessions import COOKIE, Sessions
+from spanpost.desk.api.sessions import COOKIE, REFRESH, Sessions
+from spanpost.domain.errors import ConfigError
+from spanpost.domain.sessions import SessionState
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.settings import load
 from spanpost.testing.exercise_people import asking, at_work
 from tests.desk.api.provider import Provider
 from tests.desk.api.served import Served, streamed
+
+ANN = Caller(provider="oidc", id="u1", name="Ann", tenant="default", roles=frozenset({"viewer"}))
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +47,7 @@ def house(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.chdir(tmp_path_factory.mktemp("house"))
         made = Served(None, oidc=oidc)
     with made:
-        # Where it listens is known now.
-        door = next(door for door in made.gateway._doors._doors if door.prefix == "/api/")
-        settings = made.gateway.settings.model_copy(
-            update={"oidc": made.gateway.settings.oidc.model_copy(update={"public_url": made.url})}
-        )
-        door.reload(settings)
+        assert made.reload(oidc=oidc | {"public_url": made.url})  # where it listens is known now
         yield made
 
 
@@ -79,9 +83,12 @@ def test_a_person_decides_from_our_own_pages_alone(house: Served) -> None:
     house.record(at_work("asks", trace=trace), asking("login-q", trace=trace))
     client, _ = logged_in(house)
     path, body = "/api/approvals/login-q/decision", {"decision": "approve"}
-    for origin in (None, "null", "http://evil.example", house.url.replace("http", "https") + ".evil.example", "http://127.0.0.1:1"):
-        refused = client.post(path, json=body, headers={"origin": origin} if origin else {})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "foreign_origin"), origin
+    https = house.url.replace("http", "https")
+    for origin in ("null", "http://evil.example", https, f"{https}.evil.example", "http://127.0.0.1:1"):
+        refused = client.post(path, json=body, headers={"origin": origin})
+        assert (refused.status_code, refused.json()["code"]) == (403, 7), origin
+    unnamed = client.post(path, json=body)
+    assert (unnamed.status_code, unnamed.json()["error"]["code"]) == (403, "foreign_origin")
     assert client.post(path, json=body, headers={"origin": house.url}).json()["by"] == "Ann"
     [told] = client.get("/api/approvals").json()["items"]
     assert (told["decision"], told["source"]) == ("approve", "oidc")
@@ -154,15 +161,13 @@ def test_a_rebound_name_is_refused(house: Served) -> None:
     client, _ = logged_in(house)
     for path in ("/api/me", "/api/login"):
         answer = client.get(path, headers={"host": "rebound.example"}, follow_redirects=False)
-        assert answer.json()["error"]["code"] == "unknown_host"
+        assert (answer.status_code, "gateway.hosts" in answer.json()["message"]) == (403, True)
 
 
 def test_a_stream_ends_with_its_session(house: Served) -> None:
     """What somebody follows goes on as long as their session does, and no longer: then they are asked who they are. Four seconds."""
-    room = house.gateway.settings.oidc
-    assert room is not None
-    ann = Caller(provider="oidc", id="u1", name="Ann", tenant="default", roles=frozenset({"viewer"}))
-    client = house.client(cookie=f"{COOKIE}={Sessions(room.secret, 4).begin(ann)}")
+    pipeline = house.gateway.pipeline
+    client = house.client(cookie=f"{COOKIE}={pipeline.ask(Sessions(pipeline.ledger.sessions, 4).begin(ANN))}")
     with streamed(client) as events:
         assert [event["event"] for event in events if "event" in event][:1] == ["hello"]
     assert client.get("/api/me").status_code == 401
@@ -184,31 +189,156 @@ def test_what_a_provider_answers_instead(house: Served, provider: Provider) -> N
     assert "default-src 'none'" in evil.headers["content-security-policy"]
 
 
-def test_sessions_end_and_cannot_be_made() -> None:
+async def test_sessions_end_and_cannot_be_made() -> None:
     """A session holds for its time; one of another secret, of another purpose, changed or cut is nobody's."""
     now = [1000.0]
-    sessions = Sessions(b"secret", 60, clock=lambda: now[0])
-    ann = Caller(provider="oidc", id="u1", name="Ann", tenant="default", roles=frozenset({"viewer"}))
-    cookie = sessions.begin(ann)
-    assert sessions.find(cookie) == msgspec.structs.replace(ann, until=1060.0)
+    kept, other = MemoryLedger().sessions, MemoryLedger().sessions
+    sessions = Sessions(kept, 60, clock=lambda: now[0])
+    cookie = await sessions.begin(ANN)
+    found = await sessions.find(cookie)
+    assert found is not None
+    assert msgspec.structs.replace(found, session="") == msgspec.structs.replace(ANN, until=1060.0)
+    assert len(found.session) >= 16
     body, _, seal = cookie.partition(".")
     for bad in ("", "x", ".", cookie[:-1], cookie + "x", f"{body}x.{seal}", f"{body}.", "é" + cookie, "x" * 10_000, None):
-        assert sessions.find(bad) is None
-    assert Sessions(b"other", 60, clock=lambda: now[0]).find(cookie) is None
+        assert await sessions.find(bad) is None
+    assert await sessions.find((await sessions.signer("login")).sign(found, 60)) is None
+    for stranger in (Sessions(other, 60, clock=lambda: now[0]), Sessions(kept, 60, b"s" * 32, clock=lambda: now[0])):
+        assert await stranger.find(cookie) is None
     now[0] += 61
-    assert sessions.find(cookie) is None
+    assert await sessions.find(cookie) is None
 
 
-@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via"])
-def test_this_machine_may_look_and_a_proxy_of_it_not(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, header: str) -> None:
-    """Where nobody is asked for a token, this machine sees its tasks and acts on none; what a proxy brings is from elsewhere."""
+async def test_logging_out_ends_one_session_everywhere() -> None:
+    """A cookie that was logged out is nobody's: at once where that was done, at other gateways when they look again; others stay."""
+    kept, clock = MemoryLedger().sessions, [0.0]
+    here, there = (Sessions(kept, 60, monotonic=lambda: clock[0]) for _ in range(2))
+    cookie, another = await here.begin(ANN), await there.begin(ANN)
+    assert await there.find(cookie) is not None
+    await here.end(cookie)
+    await here.end("forged")
+    assert await here.find(cookie) is None
+    clock[0] += REFRESH + 0.1
+    assert await there.find(cookie) is None
+    assert [await each.find(another) is not None for each in (here, there)] == [True, True]
+
+
+async def test_a_look_that_began_before_the_logout_does_not_undo_it() -> None:
+    """What was being read while somebody logged out is read anew: the cookie is nobody's at the next request."""
+    kept, reading, go_on, clock = MemoryLedger().sessions, asyncio.Event(), asyncio.Event(), [0.0]
+
+    class Slow:
+        async def state(self) -> SessionState:
+            found = await kept.state()
+            if clock[0]:
+                reading.set()
+                await go_on.wait()
+            return found
+
+        async def end(self, id: str, until: datetime) -> None:
+            clock[0] = REFRESH + 0.1
+            begun.append(asyncio.create_task(sessions.find(cookie)))
+            await reading.wait()
+            await kept.end(id, until)
+
+    begun: list[asyncio.Task[Caller | None]] = []
+    sessions = Sessions(Slow(), 60, monotonic=lambda: clock[0])
+    cookie = await sessions.begin(ANN)
+    ending = asyncio.create_task(sessions.end(cookie))
+    await reading.wait()
+    go_on.set()
+    await asyncio.gather(ending, *begun)
+    assert await sessions.find(cookie) is None
+
+
+async def test_what_is_kept_is_read_once_in_a_while() -> None:
+    """Requests with a session, and with what is none, cost one look at the database in `REFRESH` seconds between them all."""
+    looks, clock, kept = [0], [0.0], MemoryLedger().sessions
+
+    class Counting:
+        async def state(self) -> SessionState:
+            looks[0] += 1
+            return await kept.state()
+
+        async def end(self, id: str, until: datetime) -> None:
+            await kept.end(id, until)
+
+    sessions = Sessions(Counting(), 60, monotonic=lambda: clock[0])
+    cookie = await sessions.begin(ANN)
+    await asyncio.gather(*(sessions.find(text) for text in [cookie, "forged", None] * 20))
+    assert looks == [1]
+    clock[0] += REFRESH + 0.1
+    await asyncio.gather(*(sessions.find(cookie) for _ in range(20)))
+    assert looks == [2]
+
+
+def test_a_cookie_is_nothing_after_logging_out(house: Served) -> None:
+    """Who kept a copy of the cookie is nobody after the logout, and the stream that they followed ends; another session goes on."""
+    client, _ = logged_in(house)
+    other, _ = logged_in(house)
+    cookie = client.cookies[COOKIE]
+    thief = house.client(cookie=f"{COOKIE}={cookie}")
+    with streamed(thief) as events:
+        assert next(events)["event"] == "hello"
+        assert client.post("/api/logout", headers={"origin": house.url}).status_code == 204
+        assert all("data" not in event or event["event"] != "checkpoint" for event in events)
+    assert thief.get("/api/me").status_code == 401
+    assert other.get("/api/me").json()["name"] == "Ann"
+
+
+@pytest.mark.parametrize("secret", ["", "c4nary", "x" * 31, "é" * 15])
+def test_a_short_secret_is_refused(provider: Provider, secret: str) -> None:
+    """A session secret of fewer than 32 bytes stops the start, and is not told; none at all is well, also for a client without a secret."""
+    given = {"issuer": provider.url, "client_id": "x", "public_url": "http://127.0.0.1:1"}
+    with pytest.raises(ConfigError, match=r"oidc\.session_secret: must have 32 bytes at least") as refused:
+        load(oidc={**given, "session_secret": secret})
+    assert "c4nary" not in str(refused.value)
+    assert load(oidc=given).oidc is not None
+    assert load(oidc={**given, "session_secret": "x" * 32}).oidc is not None
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "via", "cf-connecting-ip", "x-request-id"])
+def test_this_machine_looks_by_its_token_and_a_proxy_of_it_does_not(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    """Where nobody else is asked for a token, this machine's lets look and act on nothing; by way of a proxy it is good for nothing."""
     monkeypatch.chdir(tmp_path)
     with Served(None, desk=None) as served:
-        client = served.client()
+        assert served.client().get("/api/me").status_code == 401
+        client = served.here()
         assert client.get("/api/me").json()["roles"] == ["viewer"]
         assert client.get("/api/me", headers={header: "for=203.0.113.9"}).status_code == 401
-        assert client.get("/api/me", headers={"host": "rebound.example"}).status_code == 403
+        assert client.get("/api/me", headers={"host": "rebound.example"}).status_code == 401
         trace = served.trace()
         served.record(at_work("mine", trace=trace))
         refused = client.post(f"/api/tasks/{trace:032x}/cancel", headers={"origin": served.url})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "refused")
+
+
+def test_a_plain_proxy_brings_nobody_in(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nginx without further lines asks in HTTP/1.0 for the upstream's own name, others in 1.1, and no header tells: nobody is let in."""
+    monkeypatch.chdir(tmp_path)
+    with Served(None, desk=None, api={"local_roles": ["operator", "approver"]}) as served:
+        host = served.url.removeprefix("http://")
+        token = f"authorization: Bearer {served.gateway.local_token}\r\n"
+        said = [
+            _first_line(served.url, f"GET /api/me HTTP/{version}\r\nhost: {host}\r\n{more}connection: close\r\n\r\n")
+            for version, more in (("1.0", ""), ("1.1", ""), ("1.0", token), ("1.1", token))
+        ]
+        assert said == ["401", "401", "401", "200"]
+
+
+def test_this_machine_may_be_turned_off(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `api.local = false` there is no token of this machine, and nobody looks."""
+    monkeypatch.chdir(tmp_path)
+    with Served(None, desk=None, api={"local": False}) as served:
+        assert served.gateway.local_token == ""
+        assert served.client().get("/api/me").status_code == 401
+        assert served.client("spt_guessed").get("/api/me").status_code == 401
+
+
+def _first_line(url: str, request: str) -> str:
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request.encode())
+        return connection.recv(100).split()[1].decode()

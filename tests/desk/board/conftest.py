@@ -64,7 +64,7 @@ def look(browser: Browser, board: Served) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(f"a dialog: {dialog.message}"))
         page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
-        page.goto(path)
+        page.goto(board.opens(path))
         return page
 
     yield look

@@ -30,7 +30,7 @@ EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script> javascript:alert
 
 
 def _page_of(board: Served, name: str) -> str:
-    client = board.client()
+    client = board.here()
     [task] = client.get("/api/tasks", params={"q": name}).raise_for_status().json()["items"]
     return f"/board/tasks/{task['uid']}"
 
@@ -59,7 +59,7 @@ def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> 
     page.get_by_label("Comment").fill("after the freeze")
     page.get_by_role("button", name="Approve").click()
     page.get_by_text("✅ approved by this machine").first.wait_for()
-    [row] = board.client().get("/api/approvals", params={"task": f"{21:032x}"}).json()["items"]
+    [row] = board.here().get("/api/approvals", params={"task": f"{21:032x}"}).json()["items"]
     assert (row["state"], row["decision"], row["comment"]) == ("decided", "approve", "after the freeze")
 
 
@@ -172,13 +172,12 @@ def test_a_lost_connection_is_told(look: Look) -> None:
     page.locator("#link.live").wait_for()
 
 
-def test_a_token_is_asked_for(look: Look) -> None:
+def test_a_token_is_asked_for(look: Look, board: Served) -> None:
     """Who is not known is asked for a token, keeps it for the tab alone, and is let in by it; a wrong one is refused."""
 
     def guard(route: Any) -> None:
         if route.request.headers.get("authorization") == "Bearer spt_right":
-            headers = {name: value for name, value in route.request.headers.items() if name != "authorization"}
-            route.continue_(headers=headers)
+            route.continue_(headers={**route.request.headers, "authorization": f"Bearer {board.gateway.local_token}"})
         else:
             route.fulfill(status=401, json={"error": {"code": "unauthenticated", "message": "the token is not known here"}})
 
@@ -280,7 +279,7 @@ def test_a_message_looks_as_in_the_preview(look: Look, board: Served, tasks: Liv
     answer = {"message": _told(told[0]), "replies": [_told(one) for one in told[1:]]}
     shown = look("/board/static/none")
     shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))
-    shown.goto(path)
+    shown.goto(board.opens(path))
     shown.locator("section.message summary").click()
     preview = shown.context.new_page()
     preview.set_content(page([Shown(message=told[0], replies=told[1:])]))
@@ -294,3 +293,52 @@ def _told(message: Message) -> dict[str, Any]:
 
 def _words(text: str) -> list[str]:
     return re.sub(r"\s+", " ", text).split()
+
+
+def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
+    tasks.begin([number], name=task)
+    tasks.tell(number, name="agent.approval.requested", **{f"agent__approval__{name}": value for name, value in said.items()})
+
+
+def test_a_long_question_stands_whole_above_its_buttons(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Every line of a question and its detail is drawn, none is folded or scrolled away, and Approve stands below the last."""
+    plan = "\n".join(f"{n}. drain host-{n}" for n in range(120)) + "\nand DROP-ALL-DATABASES"
+    _ask(tasks, 150, "Roll it out", id="long", question="Roll it out?\n\n✅ approved by Mina", detail=plan)
+    page = look(_page_of(board, "Roll it out"))
+    approve = page.get_by_role("button", name="Approve")
+    approve.wait_for()
+    assert page.locator(".question .asked").inner_text() == "Roll it out?\n\n✅ approved by Mina"
+    detail = page.locator(".question .detail")
+    assert detail.inner_text() == plan
+    assert detail.evaluate("one => one.scrollHeight <= one.clientHeight + 1")
+    below, above = approve.bounding_box(), detail.bounding_box()
+    assert below is not None
+    assert above is not None
+    assert below["y"] >= above["y"] + above["height"]
+    approve.click()
+    page.get_by_text("✅ approved by this machine").first.wait_for()
+
+
+def test_what_is_hidden_has_no_approve(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """A question of which a part cannot be read says so and can only be denied; options that look the same, too."""
+    key = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
+    _ask(tasks, 151, "Replace the key", id="hidden", question="Replace it?", detail=key)
+    _ask(tasks, 152, "Choose alike", id="alike", question="Which?", options=["yes", "y\u200bes"])
+    for name, what in (("Replace the key", "looks like a secret"), ("Choose alike", "look the same")):
+        page = look(_page_of(board, name))
+        page.locator(".hidden-part", has_text=what).wait_for()
+        assert page.locator(".question .answers button").all_inner_texts() == ["Deny"]
+        assert "DROP-ALL" not in page.locator(".question").inner_text()
+
+
+def test_names_have_no_invisible_letters(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Zero-width characters and their kin stand in no name, title or id that the board draws; an emoji stays whole."""
+    odd = "De\u200bploy\u2060 \u202eit\ufeff\U000e0041\u00ad 👩\u200d💻"
+    tasks.begin([153], name=odd, agent__name=odd, agent__action=odd, agent__task__id="id-\u200b153")
+    tasks.tell(153, odd)
+    _ask(tasks, 154, odd + " 2", id="odd", question=odd, options=[odd, "no"])
+    for path in ("/", "/board/approvals", _page_of(board, "id-\u200b153"), "/board/figures"):
+        page = look(path)
+        page.get_by_text("Deploy it 👩\u200d💻").first.wait_for()
+        shown = page.inner_text("body")
+        assert not set(shown) & set("\u200b\u2060\u202e\ufeff\u00ad\U000e0041")

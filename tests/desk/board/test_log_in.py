@@ -126,10 +126,12 @@ def test_a_session_that_is_over(house: Served, look: Callable[[str], Page], monk
     path = ask(house, "Expired")
     page = look(path)
     log_in(page, "ann")
+    page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is asked for anew
+    page.locator("#me").get_by_text("Ann").wait_for()
     page.get_by_label("Comment").fill("at last")
     door = next(door for door in house.gateway._doors._doors if door.prefix == "/api/")
-    sessions: Any = door.application._app.state.parts.oidc.sessions
-    monkeypatch.setattr(sessions._signer, "_clock", lambda: time.time() + 9 * 3600)
+    sessions: Any = door.application._application._app.state.parts.oidc.sessions
+    monkeypatch.setattr(sessions, "_clock", lambda: time.time() + 9 * 3600)
     page.get_by_role("button", name="Approve").click()
     page.get_by_text("You are signed out.").wait_for()
     assert page.get_by_label("Comment").input_value() == "at last"

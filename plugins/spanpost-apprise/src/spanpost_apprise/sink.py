@@ -112,6 +112,4 @@ def _service(name: str, url: str, asset: AppriseAsset) -> NotifyBase:
 
 def _send(service: NotifyBase, said: Notification) -> bool:
     _at_work.set(True)  # of this call alone: a thread of `to_thread` works in a copy of the context
-    return bool(
-        service.notify(title=said.title, body=said.body, notify_type=NotifyType(said.type), body_format=NotifyFormat.TEXT)
-    )
+    return bool(service.notify(title=said.title, body=said.body, notify_type=NotifyType(said.type), body_format=NotifyFormat.TEXT))

@@ -19,8 +19,8 @@ from typing import Any
 
 from langgraph.types import Command
 
-from spanpost.agent.adapters.scope import readable, refused
-from spanpost.agent.control import ApprovalTimeout, AtExpiry, Decision, approval
+from spanpost.agent.adapters.scope import ask, readable, refused
+from spanpost.agent.control import ApprovalTimeout, AtExpiry, Decision
 
 __all__ = ["ainvoke", "invoke"]
 
@@ -70,8 +70,8 @@ async def ainvoke(
             return await asyncio.to_thread(graph.invoke, given, config, **options)
         return await graph.ainvoke(given, config, **options)
 
-    async def ask(question: str, id: str, detail: str, choices: list[str], risk: str) -> Decision:
-        decision = await approval(
+    async def asked(question: str, id: str, detail: str, choices: list[str], risk: str) -> Decision:
+        decision = await ask(
             question, id=f"{thread}/{id}", detail=detail, options=choices, risk=risk, expires_in=expires_in, at_expiry=at_expiry
         )
         if decision.expired and not decision.denied:
@@ -84,7 +84,7 @@ async def ainvoke(
             actions = list(value["action_requests"])
             decisions = await asyncio.gather(
                 *(
-                    ask(f"Run {a.get('name')}?", f"{interrupt.id}/{i}", readable(a.get("args", a.get("arguments"))), [], "")
+                    asked(f"Run {a.get('name')}?", f"{interrupt.id}/{i}", readable(a.get("args", a.get("arguments"))), [], "")
                     for i, a in enumerate(actions)
                 )
             )
@@ -93,7 +93,7 @@ async def ainvoke(
         question = str(said.pop("question", None) or said.pop("message", None) or "A decision is needed")
         choices = [str(one) for one in said.pop("options", None) or ()]
         risk, detail = str(said.pop("risk", "")), said.pop("detail", None)
-        decision = await ask(question, str(interrupt.id), readable(said) if detail is None else str(detail), choices, risk)
+        decision = await asked(question, str(interrupt.id), readable(said) if detail is None else str(detail), choices, risk)
         if answer is not None:
             return answer(decision, value)
         return decision.decision if choices else decision.approved

@@ -23,8 +23,8 @@ from typing import Any
 
 from agents import Agent, Runner, RunState
 
-from spanpost.agent.adapters.scope import readable, refused, scoped
-from spanpost.agent.control import AtExpiry, Decision, approval
+from spanpost.agent.adapters.scope import ask, readable, refused, scoped
+from spanpost.agent.control import AtExpiry, Decision
 
 __all__ = ["decide", "run"]
 
@@ -70,7 +70,7 @@ async def decide(
     """
 
     async def one(call: Any) -> Decision:
-        return await approval(
+        return await ask(
             f"Run {call.qualified_name or call.name or 'a tool'}?",
             id=scoped(call.call_id) if call.call_id else None,
             detail=_shown(call),

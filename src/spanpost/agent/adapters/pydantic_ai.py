@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic_ai import Agent, DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 
-from spanpost.agent.adapters.scope import readable, refused, scoped
-from spanpost.agent.control import AtExpiry, Decision, approval
+from spanpost.agent.adapters.scope import ask, readable, refused, scoped
+from spanpost.agent.control import AtExpiry, Decision
 
 __all__ = ["decide", "run"]
 
@@ -57,7 +57,7 @@ async def decide(
     """Ask a person about every tool call that needs approval, about all at once; return the answers for `Agent.run`."""
 
     async def one(call: Any) -> Decision:
-        return await approval(
+        return await ask(
             f"Run {call.tool_name}?",
             id=scoped(call.tool_call_id),
             detail=readable(_arguments(call)),

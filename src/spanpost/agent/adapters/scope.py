@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from spanpost.agent.control import Decision
+from spanpost.agent.control import Decision, QuestionTooLong, approval
 from spanpost.agent.task import current_task
 
 
@@ -22,6 +22,14 @@ def scoped(id: str) -> str:
         return f"{task.task_id}/{id}"
     context = (task.span if task is not None else trace.get_current_span()).get_span_context()
     return f"{context.trace_id:032x}/{id}" if context.is_valid else id
+
+
+async def ask(question: str, **more: Any) -> Decision:
+    """Ask a person as `approval` does. What is too long to be read is denied: the model is told so, and may ask for less at a time."""
+    try:
+        return await approval(question, **more)
+    except QuestionTooLong as error:
+        return Decision(id=more.get("id") or "", decision="deny", comment=str(error))
 
 
 def readable(arguments: Any) -> str:

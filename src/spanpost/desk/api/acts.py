@@ -16,12 +16,14 @@ from spanpost.desk.api.asking import ApprovalListQuery, Comment, Decision, Idemp
 from spanpost.desk.api.callers import Caller
 from spanpost.desk.api.cursors import read
 from spanpost.desk.api.errors import INVALID, NOT_FOUND, REFUSED, Refused
+from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.may import answers_to, desk_of, launchers_of, place_of
 from spanpost.desk.api.parts import TheHall, TheParts, Who
 from spanpost.desk.api.tasks import task_of
 from spanpost.desk.api.telling import Json, asked_json, page_json
-from spanpost.domain.browsing import ApprovalFilter, ApprovalKey
-from spanpost.domain.interventions import Result, Verb
+from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Question
+from spanpost.domain.interventions import ApprovalRow, Result, Verb
+from spanpost.fold.interventions import option_of, verb_of, words_of
 
 router = APIRouter(tags=["acts"])
 _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
@@ -30,6 +32,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
 _STANDS_NOT = {
     Result.DECIDED: "it was decided before, and the first answer stands",
     Result.VOID: "the agent has asked this again in other words: answer that question",
+    Result.HIDDEN: "part of the question is hidden or was cut, so nobody can read what they would approve; it can be denied",
     Result.EXPIRED: "the time for an answer is over",
     Result.TOO_LATE: "the task has ended, or is in a state in which this cannot be done",
 }
@@ -49,18 +52,35 @@ async def approvals(caller: Who, hall: TheHall, parts: TheParts, asked: Annotate
 @router.post("/api/approvals/{key:path}/decision", response_model=shapes.ActResult, responses=_ANSWERS)
 async def decide(caller: Who, hall: TheHall, parts: TheParts, key: str, body: Decision, once: IdempotencyKey = None) -> Json:
     """Decide a question, by its key (or by the agent's id of it). The first decision stands."""
-    row = await hall.question(caller.tenant, key) if "\0" not in key else None
-    if row is None:
-        raise Refused(404, "not_found", "no question is known by that key")
-    word = body.decision
-    if word in row.options:
-        verb, option = Verb.CHOOSE, row.options.index(word)
-    elif not row.options and word in (Verb.APPROVE, Verb.DENY):
-        verb, option = Verb(word), None
-    else:
-        known = " or ".join(row.options or (Verb.APPROVE, Verb.DENY))
-        raise Refused(422, "invalid", f"is no answer to it; answer {known[:300]}", field="decision")
+    row = await _named(hall, caller, key)
+    word = option_of(row, body.decision)
+    verb = verb_of(row, word)
+    if verb is None:
+        raise Refused(422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision")
+    option = row.options.index(word) if verb is Verb.CHOOSE else None
     return told(await _do(parts, caller, verb, row.key, body.comment, once, option=option))
+
+
+# After the other, whose path it would take for a key.
+@router.get("/api/approvals/{key:path}", response_model=shapes.Question, responses=NOT_FOUND)
+async def approval(caller: Who, hall: TheHall, parts: TheParts, key: str) -> Json:
+    """Return a question whole, by its key (or by the agent's id of it)."""
+    row = await _named(hall, caller, key)
+    asked = await parts.hall.asked(row.key, place_of(caller))
+    question = Question(row=row, task=asked.task if asked is not None else None)
+    [may] = await answers_to(parts, caller, [question])
+    return Json(asked_json(question, may))
+
+
+async def _named(hall: Hall, caller: Caller, key: str) -> ApprovalRow:
+    """Return the one question of a key or an id. Raises `Refused`."""
+    found = await hall.questions_named(caller.tenant, key) if "\0" not in key else ()
+    if not found:
+        raise Refused(404, "not_found", "no question is known by that key")
+    if len(found) > 1:
+        keys = ", ".join(str(one.key) for one in found[:5])
+        raise Refused(409, "several", f"that id was asked in {len(found)} wordings: name one by its key ({keys})")
+    return found[0]
 
 
 def _on_task(verb: Verb, does: str) -> Callable[..., Any]:

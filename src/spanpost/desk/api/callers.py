@@ -36,6 +36,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     #: When who it is must be asked anew, by our clock; None: never.
     until: float | None = None
+    #: Id of the session by which a person is known, which can be ended; empty without one.
+    session: str = ""
 
     def need(self, role: Role) -> None:
         """Raise `Refused` where the caller has no such role."""

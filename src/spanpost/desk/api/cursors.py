@@ -30,11 +30,17 @@ def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
         if len(text) > _LONGEST:
             raise ValueError("too long")
         found = msgspec.json.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=kind)
-        if any(isinstance(value, datetime) and value.tzinfo is None for value in msgspec.structs.asdict(found).values()):  # type: ignore[arg-type]
-            raise ValueError("no zone")
-        return found
-    except (ValueError, UnicodeError, msgspec.MsgspecError):
+        # The driver converts to UTC, too, and a time at the calendar's edge overflows there.
+        times = {name: _utc(value) for name, value in msgspec.structs.asdict(found).items() if isinstance(value, datetime)}  # type: ignore[arg-type]
+        return msgspec.structs.replace(found, **times)  # type: ignore[type-var]
+    except (ValueError, OverflowError, UnicodeError, msgspec.MsgspecError):
         raise Refused(422, "invalid", "is no cursor of this list; leave it out for the first page", field=field) from None
+
+
+def _utc(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError("no zone")
+    return at.astimezone(UTC)
 
 
 def position_text(position: Position) -> str:

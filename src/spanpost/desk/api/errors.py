@@ -128,7 +128,7 @@ class Guarded:
             message = await receive()
             read += len(message.get("body", b""))
             if read > LONGEST_BODY:
-                raise HTTPException(413, f"the body has more than {LONGEST_BODY} bytes", {"connection": "close"})
+                raise HTTPException(413, f"the body has more than {LONGEST_BODY} bytes")
             return message
 
         try:

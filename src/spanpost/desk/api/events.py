@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -16,17 +16,17 @@ from starlette.responses import Response
 
 from spanpost.asgi import Receive, Scope, Send, until_hung_up
 from spanpost.desk.api.asking import TaskWords, Word, uid_of
-from spanpost.desk.api.callers import Caller
 from spanpost.desk.api.cursors import position_of, position_text
 from spanpost.desk.api.errors import INVALID, NOT_FOUND, Refused
 from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.parts import TheParts, Who
-from spanpost.desk.api.stream import Hub
+from spanpost.desk.api.stream import Hub, Joined
 from spanpost.desk.api.telling import dumped, task_summary
 from spanpost.domain.browsing import News, Position, TaskFilter
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.tasks import Task
 from spanpost.fold.report import news_json
+from spanpost.shares import Full
 
 router = APIRouter(tags=["events"])
 
@@ -73,14 +73,22 @@ async def events(
     said = last or asked.after
     after = position_of(said) if said else None
     uid = await uid_of(parts.hall, caller, asked.task, "task")
-    if hub.is_ended or hub.streams >= hub.most:
-        raise Refused(
-            503, "too_many", "as many streams as may be are open (api.max_streams); come back", headers={"retry-after": "5"}
-        )
-    await hub.join()
+    if hub.is_ended:
+        raise _too_many()
+    try:
+        joined = await hub.join((caller.tenant, f"{caller.provider}:{caller.id}"))
+    except Full:
+        raise _too_many() from None
     kinds = frozenset(asked.event or ("checkpoint", "task"))
-    following = Following(hub, parts.hall, caller, asked.filter(caller.tenant), uid, kinds, parts.heartbeat)
-    return Stream(following.told(after), hub)
+    following = Following(
+        hub, joined, parts.hall, asked.filter(caller.tenant), uid, kinds, parts.heartbeat, is_known=partial(parts.is_known, caller)
+    )
+    return Stream(following.told(after), hub, joined)
+
+
+def _too_many() -> Refused:
+    said = "as many streams as may be are open (api.max_streams); come back"
+    return Refused(503, "too_many", said, headers={"retry-after": "5"})
 
 
 class Stream(Response):
@@ -88,11 +96,12 @@ class Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, told: AsyncIterator[str], hub: Hub) -> None:
+    def __init__(self, told: AsyncIterator[str], hub: Hub, joined: Joined) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._told = told
         self._hub = hub
+        self._joined = joined
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -108,7 +117,7 @@ class Stream(Response):
                     each.cancel()
                 await asyncio.wait({telling, gone})
         finally:
-            self._hub.leave()
+            self._hub.leave(self._joined)
 
     async def _tell(self, send: Send) -> None:
         async for text in self._told:
@@ -121,12 +130,23 @@ class Following:
     """What one stream tells."""
 
     def __init__(
-        self, hub: Hub, hall: Hall, caller: Caller, asked: TaskFilter, uid: UUID | None, kinds: frozenset[str], heartbeat: float
+        self,
+        hub: Hub,
+        joined: Joined,
+        hall: Hall,
+        asked: TaskFilter,
+        uid: UUID | None,
+        kinds: frozenset[str],
+        heartbeat: float,
+        *,
+        is_known: Callable[[], Awaitable[bool]],
     ) -> None:
         self._hub = hub
+        self._joined = joined
         self._hall = hall
-        self._tenant = caller.tenant
-        self._until = caller.until
+        self._tenant = asked.tenant
+        #: Whether who follows may still: their session is not over.
+        self._is_known = is_known
         self._asked = asked
         self._of_task = msgspec.structs.replace(asked, statuses=())
         self._uid = uid
@@ -137,10 +157,13 @@ class Following:
         #: Tasks that were told: one that is no longer among those asked for is told once more.
         self._shown: OrderedDict[UUID, None] = OrderedDict()
 
-    @property
-    def _is_over(self) -> bool:
-        is_known = self._until is None or time.time() < self._until
-        return self._hub.is_ended or self._hub.era != self._era or not is_known
+    async def _is_over(self) -> bool:
+        if self._hub.is_ended or self._joined.is_over or self._hub.era != self._era:
+            return True
+        try:
+            return not await self._is_known()
+        except LedgerUnavailable:  # nothing is recorded meanwhile that could be told
+            return False
 
     async def told(self, after: Position | None) -> AsyncIterator[str]:
         """Yield what is sent, for ever."""
@@ -155,7 +178,7 @@ class Following:
         if is_lost:  # an id of another database, or of one that was restored
             yield _event("reset", {"reason": "the id is of another stream"})
         quiet_since = asyncio.get_running_loop().time()
-        while not self._is_over:
+        while not await self._is_over():
             seen = hub.changes
             text, place, is_behind = await self._next(place)
             now = asyncio.get_running_loop().time()

@@ -84,8 +84,8 @@ class Hall(Streams, base.Hall, Protocol):
         """Return a page of questions, newest first."""
         ...
 
-    async def question(self, tenant: str, ref: str) -> ApprovalRow | None:
-        """Return a question by its key, or by the agent's id: the newest of that, an open one before others."""
+    async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
+        """Return a question by its key, or by the agent's id those that an answer by it may mean: one for each wording."""
         ...
 
     async def rows_of(self, task_uid: UUID) -> Sequence[ApprovalRow]:

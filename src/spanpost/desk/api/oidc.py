@@ -24,7 +24,7 @@ from starlette.responses import RedirectResponse, Response
 from spanpost.desk.api.callers import Caller, Role
 from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.parts import TheParts
-from spanpost.desk.api.sessions import COOKIE, Sessions, Signer
+from spanpost.desk.api.sessions import COOKIE, Sessions
 
 log = logging.getLogger("spanpost.desk")
 
@@ -74,12 +74,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Oidc:
-    """A provider, and those who log in there. `secret` signs sessions, which hold for `seconds`."""
+    """A provider, and the sessions of those who log in there."""
 
-    def __init__(self, terms: Terms, secret: bytes, seconds: float) -> None:
+    def __init__(self, terms: Terms, sessions: Sessions) -> None:
         self.terms = terms
-        self.sessions = Sessions(secret, seconds)
-        self._signer = Signer(secret, "login")
+        self.sessions = sessions
         self._said: tuple[float, dict[str, Any]] = (float("-inf"), {})
         self._keys: KeySet | None = None
 
@@ -109,11 +108,12 @@ class Oidc:
             "code_challenge_method": "S256",
         }
         endpoint = str((await self._provider())["authorization_endpoint"])
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", self._signer.sign(asked, _PATIENCE)
+        signer = await self.sessions.signer(_LOGIN)
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _PATIENCE)
 
     async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
         """Return who came back from the provider, and where they wanted to go. Raises `Refused`."""
-        value = self._signer.read(cookie)
+        value = (await self.sessions.signer(_LOGIN)).read(cookie)
         asked = msgspec.convert(value, Asked) if value is not None else None
         if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
             raise Refused(403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login")
@@ -307,7 +307,7 @@ async def callback(request: Request, parts: TheParts, code: str = "", state: str
         return _page(request, refused)
     answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
     answer.delete_cookie(_LOGIN, path="/api/login")
-    session = oidc.sessions.begin(person)
+    session = await oidc.sessions.begin(person)
     seconds = int(oidc.sessions.seconds)
     answer.set_cookie(COOKIE, session, max_age=seconds, path="/", secure=oidc.is_secure, httponly=True, samesite="lax")
     return answer
@@ -315,8 +315,10 @@ async def callback(request: Request, parts: TheParts, code: str = "", state: str
 
 @router.post("/api/logout", status_code=204)
 async def logout(request: Request, parts: TheParts) -> Response:
-    """Forget somebody's session in their browser."""
+    """End somebody's session, and forget it in their browser."""
     parts.refuse_foreign(request)
+    if parts.oidc is not None:
+        await parts.oidc.sessions.end(request.cookies.get(COOKIE))
     answer = Response(status_code=204, headers={"cache-control": "no-store"})
     answer.delete_cookie(COOKIE, path="/")
     return answer

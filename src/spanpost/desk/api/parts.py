@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from spanpost.bearer import holder_of
 from spanpost.desk.api.callers import Caller, Role, Tokens
 from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.hall import Hall
@@ -18,12 +19,10 @@ from spanpost.desk.base import Resolver, Watches
 from spanpost.desk.who import DECIDE, Rule, Rules
 from spanpost.domain.interventions import Verb
 from spanpost.fold.orders import Launches
-from spanpost.urls import is_loopback
+from spanpost.http_guard import passed_of
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `[[desk.tokens]]`.")
 _BEARER: Final = {"www-authenticate": "Bearer"}
-#: What a proxy says that it stands between.
-_PROXIED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 #: Where no rule decides: what roles may.
@@ -45,52 +44,60 @@ class Parts:
         #: Where people log in; None where nobody can.
         self.oidc: Any = None
         self.rules = Rules(rules=BY_ROLE)
-        #: Whose tasks this machine may see without a token; None: nobody's.
-        self.local_tenant: str | None = None
-        #: And what this machine may then.
-        self.local_roles: frozenset[str] = frozenset({str(Role.VIEWER)})
-        #: Under which names browsers reach us, beside loopback.
-        self.hosts: tuple[str, ...] = ()
+        #: The caller with this machine's token, and its hash; None: there is none here.
+        self.local: tuple[Caller, bytes] | None = None
         #: Seconds without an event after which a stream is sent something.
         self.heartbeat = 25.0
         #: Which launchers there are, and which of them starts a task again.
         self.launches = Launches()
 
-    def caller(self, request: Request) -> Caller:
-        """Return who asks. Raises `Refused`."""
+    async def caller(self, request: Request) -> Caller:
+        """Return who asks. Raises `Refused`, and `LedgerUnavailable` where it cannot be said whether a session was ended."""
         said = request.headers.get("authorization")
         if said is not None:
             # No browser sends it by itself: no page of elsewhere speaks for its bearer.
             scheme, _, token = said.partition(" ")
-            found = self.tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+            found = self._holder(token.strip(), request) if scheme.lower() == "bearer" else None
             if found is None:
-                raise Refused(401, "unauthenticated", "the token is not known here", headers=_BEARER)
+                raise Refused(401, "unauthenticated", f"the token is not known here{self._here}", headers=_BEARER)
             return found
-        person = self._session(request)
-        if person is None and self.local_tenant is not None and _is_here(request):
-            person = Caller(provider="local", id="local", name="this machine", tenant=self.local_tenant, roles=self.local_roles)
+        person = await self._session(request)
         if person is None:
-            way = "; or log in at /api/login" if self.oidc is not None else ""
+            way = "; or log in at /api/login" if self.oidc is not None else self._here
             raise Refused(401, "unauthenticated", f"a token is needed: Authorization: Bearer ...{way}", headers=_BEARER)
-        # Browsers say by themselves who that is: a page of elsewhere must not speak for them.
         self.refuse_foreign(request)
         return person
 
-    def _session(self, request: Request) -> Caller | None:
+    def _holder(self, token: str, request: Request) -> Caller | None:
+        """Return whose a token is. This machine's token is valid on this machine, and never through a proxy."""
+        found = self.tokens.find(token)
+        if found is None and self.local is not None and passed_of(request.scope).is_this_machine:
+            found = holder_of(token, (self.local,))
+        return found
+
+    @property
+    def _here(self) -> str:
+        """Where the token of this machine is found, for a refusal."""
+        return "; on this machine `spanpost token local` prints one, and the address of the board with it" if self.local else ""
+
+    async def _session(self, request: Request) -> Caller | None:
         if self.oidc is None:
             return None
         sessions: Sessions = self.oidc.sessions
-        return sessions.find(request.cookies.get(COOKIE))
+        return await sessions.find(request.cookies.get(COOKIE))
+
+    async def is_known(self, caller: Caller) -> bool:
+        """Tell whether a caller who was let in still is: their session is not over. Raises `LedgerUnavailable`."""
+        if caller.until is not None and caller.until <= time.time():
+            return False
+        return not caller.session or (self.oidc is not None and not await self.oidc.sessions.is_ended(caller.session))
 
     def refuse_foreign(self, request: Request) -> None:
-        """Raise `Refused` for what a page of elsewhere may have a browser send: to a name that is not ours, or from another origin."""
-        host = request.headers.get("host", "").lower()
-        if not (is_loopback(host_of(host)) or host in self.hosts or host_of(host) in self.hosts):
-            raise Refused(403, "unknown_host", "this host is not known here: name it in api.hosts, or send a token")
-        if request.method in _SAFE:
-            return
-        origin = request.headers.get("origin")
-        if origin is None or urlsplit(origin).netloc.lower() != host:
+        """Raise `Refused` for a change that names no page: a cookie proves the browser, `Origin` the page.
+
+        The guard (`spanpost.http_guard`) has refused any other `Origin` than ours.
+        """
+        if request.method not in _SAFE and "origin" not in request.headers:
             raise Refused(403, "foreign_origin", "a request that changes something must come from our own pages, or bring a token")
 
 
@@ -101,7 +108,7 @@ def parts_of(request: Request) -> Parts:
 
 
 async def _caller(request: Request, _: Annotated[Any, Depends(_bearer)]) -> Caller:
-    return parts_of(request).caller(request)
+    return await parts_of(request).caller(request)
 
 
 async def _hall(request: Request) -> Hall:
@@ -116,15 +123,3 @@ async def _parts(request: Request) -> Parts:
 Who = Annotated[Caller, Depends(_caller)]
 TheHall = Annotated[Hall, Depends(_hall)]
 TheParts = Annotated[Parts, Depends(_parts)]
-
-
-def _is_here(request: Request) -> bool:
-    """Tell whether a request was made at this machine, and not by a proxy for somebody else."""
-    return is_loopback(request.client.host if request.client else "") and not any(name in request.headers for name in _PROXIED)
-
-
-def host_of(said: str) -> str:
-    """Return the host of a Host header, without its port."""
-    if said.startswith("["):
-        return said[1:].partition("]")[0]
-    return said.rpartition(":")[0] if ":" in said else said

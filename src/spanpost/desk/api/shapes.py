@@ -125,6 +125,15 @@ class Failure(BaseModel):
     log_tail: str | None
 
 
+class Told(BaseModel):
+    """A decision as telemetry tells it: nobody decided it through spanpost. Untrusted text."""
+
+    decision: str
+    by: str
+    comment: str
+    at: str | None
+
+
 class Question(BaseModel):
     """A question to a person, and what became of it. Untrusted text."""
 
@@ -139,13 +148,19 @@ class Question(BaseModel):
     detail: str | None
     options: list[str] = Field(description="Answers to choose from; empty: `approve` or `deny`.")
     risk: str | None
+    is_whole: bool = Field(description="All that was asked can be read here. What is not whole can be denied, and not approved.")
+    hidden: list[Literal["secret", "cut", "invisible", "alike"]] = Field(
+        description="Why it is not whole: a part looks like a secret, was cut when it was recorded, cannot be seen, or two options read alike."
+    )
     requested_at: str
     expires_at: str | None
     decision: str | None
     by: str | None
     comment: str | None
-    source: str | None
+    source: str | None = Field(description="How it was decided; null for a decision that only telemetry told.")
     decided_at: str | None
+    is_asked: bool = Field(description="Spanpost itself is asked, so that no telemetry answers it.")
+    told: Told | None = Field(description="What telemetry tells of a decision where nobody has decided.")
     acts: list[Literal["approve", "deny", "choose"]] = Field(
         description="What who asks may do with it now; empty where nothing, or where it is not open."
     )

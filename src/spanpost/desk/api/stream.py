@@ -21,6 +21,7 @@ from spanpost.desk.api.hall import Streams
 from spanpost.domain.browsing import News, Position
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.tasks import Task
+from spanpost.shares import Holder, SharedPlaces
 
 log = logging.getLogger("spanpost.desk")
 
@@ -33,13 +34,20 @@ _OVERLAP: Final = timedelta(seconds=20)
 _PAGE: Final = 500
 
 
+class Joined:
+    """One stream's place."""
+
+    def __init__(self) -> None:
+        #: The place is another's: the stream ends, and its reader comes back.
+        self.is_over = False
+
+
 class Hub:
-    """Reads for all streams of a process. `join` and `leave` say whether anybody streams."""
+    """Reads for all streams of a process, `most` at once. `join` and `leave` say whether anybody streams."""
 
     def __init__(self, hall: Streams, *, most: int) -> None:
         self._hall = hall
-        self.most = most
-        self.streams = 0
+        self._streams: SharedPlaces[Joined] = SharedPlaces(most)
         #: The gateway stops: all streams end.
         self.is_ended = False
         #: Counts up when all streams are to begin anew (tokens were taken back).
@@ -62,9 +70,13 @@ class Hub:
 
     # --- streams --------------------------------------------------------------------------------------------------------
 
-    async def join(self) -> None:
-        """Have the ledger read. Raises `LedgerUnavailable`."""
-        self.streams += 1
+    async def join(self, holder: Holder) -> Joined:
+        """Have the ledger read for a stream of this holder. Raises `Full` and `LedgerUnavailable`."""
+        joined = Joined()
+        over = self._streams.take(holder, joined)
+        if over is not None:
+            over.is_over = True
+            self._tell()
         try:
             # One after the other: of two that begin in one moment each would make a reader, and all would be told twice.
             async with self._joining:
@@ -73,13 +85,14 @@ class Hub:
                     self._news, self._places = [], []
                     self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
         except BaseException:
-            self.leave()
+            self.leave(joined)
             raise
+        return joined
 
-    def leave(self) -> None:
+    def leave(self, joined: Joined) -> None:
         """Let the reader rest when nobody streams any more."""
-        self.streams -= 1
-        if self.streams == 0:
+        self._streams.leave(joined)
+        if not self._streams:
             if self._reader is not None:
                 self._reader.cancel()
             self._reader, self.read_to = None, None
@@ -129,7 +142,7 @@ class Hub:
 
     def hear(self, tasks: Iterable[Task]) -> None:
         """Take in what this process has recorded. In the loop."""
-        if self.streams == 0:
+        if not self._streams:
             return
         self._keep(tasks)
         self._hint.set()

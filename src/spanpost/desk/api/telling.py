@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,16 +15,20 @@ from spanpost.conventions import ERROR
 from spanpost.desk.api.cursors import written
 from spanpost.domain.browsing import Happening, Page, Question, Stats, Sums
 from spanpost.domain.tasks import Task
-from spanpost.fold.redact import line
+from spanpost.fold.redact import line, strip
 from spanpost.fold.report import question_json, rfc3339, task_json
 
 #: Of a question, or of what went wrong, in a list.
 _SHORT = 300
+#: By what something is found again, and what an auditor asks for: exactly as it was given.
+_EXACT = frozenset(
+    {"id", "task_id", "parent_task_id", "retry_of", "caused_by", "order_id", "session_id", "aliases", "next", "content"}
+)
 _DETAILS = ("steps", "artifacts", "approvals", "error", "totals")
 
 
 class Json(JSONResponse):
-    """An answer that no cache keeps. Text is written in ASCII, lone surrogates (agents send them) included."""
+    """An answer that no cache keeps. Text is written in ASCII."""
 
     def __init__(self, content: Any, status_code: int = 200) -> None:
         super().__init__(content, status_code, {"cache-control": "no-store"})
@@ -39,11 +43,13 @@ def dumped(content: Any) -> str:
     return json.dumps(plain(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: money and times as text, numbers that are none as null."""
+def plain(value: Any, show: Callable[[str], str] = strip) -> Any:
+    """Return a value as JSON has it: money and times as text, numbers that are none as null, texts as `show` makes them."""
     match value:
-        case None | bool() | int() | str():
-            return value if not isinstance(value, str) else str(value)
+        case None | bool() | int():
+            return value
+        case str():
+            return show(str(value))
         case float():
             return value if math.isfinite(value) else None
         case Decimal():
@@ -53,9 +59,9 @@ def plain(value: Any) -> Any:
         case bytes():
             return value.hex()
         case dict():
-            return {str(name): plain(one) for name, one in value.items()}
+            return {show(str(name)): plain(one, str if name in _EXACT else show) for name, one in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [plain(one) for one in value]
+            return [plain(one, show) for one in value]
     return str(value)
 
 

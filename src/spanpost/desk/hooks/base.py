@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,8 +25,8 @@ class Hall(Protocol):
 
     async def refer(self, tenant: str, ref: str) -> Task | None: ...
 
-    async def question(self, tenant: str, approval_id: str) -> ApprovalRow | None:
-        """Return the newest question of an id."""
+    async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
+        """Return a question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
         ...
 
 

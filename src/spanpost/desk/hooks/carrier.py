@@ -13,6 +13,7 @@ from spanpost.domain.errors import LedgerUnavailable, Rejected, Unavailable
 from spanpost.domain.interventions import Actor, Intervention, Result, Verb
 from spanpost.domain.orders import HOOK, LAUNCH, Order
 from spanpost.fold.ids import named
+from spanpost.fold.interventions import verb_of
 from spanpost.fold.redact import line
 from spanpost.fold.templates import render
 
@@ -81,15 +82,19 @@ class HookCarrier:
 
     async def _decide(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
         id = render(does.approval, document).strip()
-        question = await self._hall.question(order.tenant, id) if id else None
-        if question is None:
+        found = await self._hall.questions_named(order.tenant, id) if id else ()
+        if not found:
             raise Rejected(f"there is no question {line(id, 100)!r}: once there is, retry this delivery", reason="no_question")
-        decision = render(does.decision, document).strip()
-        if question.options and decision in question.options:
-            return await self._act(order, does, document, Verb.CHOOSE, question.key, option=decision)
-        if question.options or decision not in (Verb.APPROVE, Verb.DENY):
+        if len(found) > 1:
+            said = (
+                f"{line(id, 100)!r} was asked in {len(found)} wordings: give each question an id of its own, or name it by its key"
+            )
+            raise Rejected(said, reason="several_questions")
+        [question], decision = found, render(does.decision, document).strip()
+        verb = verb_of(question, decision)
+        if verb is None:
             raise Rejected(f"{line(decision, 100)!r} is no answer to that question", reason="no_answer")
-        return await self._act(order, does, document, Verb(decision), question.key)
+        return await self._act(order, does, document, verb, question.key, option=decision if verb is Verb.CHOOSE else "")
 
     async def _act(
         self, order: Order, does: Does, document: Mapping[str, Any], verb: Verb, key: UUID, *, option: str = ""

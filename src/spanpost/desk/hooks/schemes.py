@@ -19,6 +19,8 @@ import msgspec
 
 #: How far a request's time may be from ours, seconds.
 WINDOW: Final = 300
+#: Bytes of a key. Providers make most of them, so that this is less than what is asked of secrets of our own.
+_LEAST: Final = 16
 #: Signatures of one header that are looked at.
 _MOST: Final = 10
 #: Characters of a header that is looked at.
@@ -103,15 +105,15 @@ class Proven(msgspec.Struct, frozen=True, kw_only=True):
 def key_of(secret: str, scheme: Scheme) -> bytes:
     """Return the key that a secret stands for. Raises ValueError, which tells nothing of the secret."""
     if scheme.key == "text":
-        if not secret:
-            raise ValueError("must not be empty")
+        if len(secret.encode()) < _LEAST:
+            raise ValueError(f"must have {_LEAST} bytes at least: shorter ones can be guessed")
         return secret.encode()
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("must be base64, after whsec_ where that stands there") from None
-    if len(key) < 16:
-        raise ValueError("must hold 16 bytes at least, in base64")
+    if len(key) < _LEAST:
+        raise ValueError(f"must hold {_LEAST} bytes at least, in base64")
     return key
 
 

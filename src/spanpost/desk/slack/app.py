@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,12 +20,13 @@ from slack_bolt.context.async_context import AsyncBoltContext
 from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
-from spanpost.desk.acts import Act, Keeper, Outcome
+from spanpost.desk.acts import Keeper, Outcome
 from spanpost.desk.base import Message
-from spanpost.desk.slack import modals, payloads, threads
+from spanpost.desk.slack import payloads, threads
 from spanpost.desk.slack import spoken as spoken_in
 from spanpost.desk.slack.answering import Answered, Heard, answer, first_line, update
 from spanpost.desk.slack.commands import ACTS, Commands
+from spanpost.desk.slack.deciding import Answer, Comments, pressed, submitted
 from spanpost.desk.slack.departures import departed
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import App, Everywhere, Installation, choose
@@ -35,14 +35,12 @@ from spanpost.desk.slack.looking import MORE
 from spanpost.desk.slack.payloads import PREFIX, Click
 from spanpost.desk.slack.spoken import Spoken
 from spanpost.desk.slack.web import Trouble, silent
-from spanpost.desk.who import VIEW
 from spanpost.domain.errors import LedgerUnavailable
-from spanpost.domain.interventions import Result, Verb
+from spanpost.domain.interventions import Result
 from spanpost.domain.tasks import Task
 from spanpost.tongues import Tongue
 
 log = logging.getLogger("spanpost.desk")
-
 #: Slack waits three seconds, the network's included.
 ANSWER: Final = 2.5
 #: What is left of that at least, however long it took to come so far.
@@ -52,7 +50,6 @@ _TOLD: Final = 5_000
 _OURS: Final = re.compile("^" + re.escape(PREFIX))
 _MORE: Final = re.compile("^" + re.escape(MORE) + ":")
 _ANY: Final = re.compile("")
-Comments = Literal["deny", "always", "never"]
 Replies = Literal["all", "mentions", "off"]
 
 
@@ -195,34 +192,11 @@ class SlackApp:
         return answer(200, "click")
 
     async def _press(self, installation: Installation, click: Click) -> None:
-        desk = installation.desk
-        if click.action == VIEW:
-            asked = await desk.find(click.key, click.message)
-            if asked is None:
-                self._tell(installation, click, desk.tongue(None, click.message).say("desk.unknown"))
-            elif refusal := await desk.may_view(asked, click.user, click.message, is_foreign=click.is_foreign):
-                self._tell(installation, click, refusal)
-            else:
-                tongue = desk.tongue(asked, click.message)
-                await self._open(installation, click, modals.details(self._conceal(asked.task), tongue), tongue)
-            return
-        act = act_of(click)
-        if self._asks_for_comment(act.verb):
-            against = await desk.may(act)
-            asked = await desk.find(click.key, click.message) if against is None else None
-            if asked is not None:
-                tongue = desk.tongue(asked, click.message)
-                dialogue = modals.comment(click, asked, self._conceal(asked.task), tongue)
-                await self._open(installation, click, dialogue, tongue)
-                return
-            outcome = against or await desk.do(act)
-        else:
-            outcome = await desk.do(act)
-        if outcome.told:
-            self._tell(installation, click, outcome.told)
-
-    def _asks_for_comment(self, verb: Verb) -> bool:
-        return verb.is_decision and (self._comments == "always" or (self._comments == "deny" and verb is Verb.DENY))
+        answered = await pressed(installation.desk, click, self._comments, self._conceal)
+        if answered.view is not None:
+            await self._open(installation, click, answered.view, answered.tongue)
+        elif answered.told:
+            self._tell(installation, click, answered.told)
 
     async def _open(self, installation: Installation, click: Click, view: dict[str, Any], tongue: Tongue) -> None:
         try:
@@ -235,38 +209,25 @@ class SlackApp:
 
     async def _on_submission(self, body: dict[str, Any], heard: Heard) -> BoltResponse:
         sent = payloads.submission(body, heard.team)
-        meta = modals.read(sent.meta) if sent is not None else None
-        pressed = (
-            payloads.grammar(f"{PREFIX}{meta.v}{'' if meta.o is None else f':{meta.o}'}", meta.k) if meta is not None else None
-        )
-        if sent is None or meta is None or pressed is None or pressed[0] not in tuple(Verb):
+        if sent is None:
             return answer(200, "unreadable")
-        act = Act(
-            verb=Verb(pressed[0]),
-            key=pressed[2],
-            user=sent.user,
-            message=Message(team=heard.team, channel=meta.c, ts=meta.t, is_ours=meta.b),
-            is_foreign=sent.is_foreign,
-            option=pressed[1],
-            text=sent.comment,
-            once=sent.once,
-            at=_now(),
-        )
-        outcome: list[Outcome | None] = []
-        tongue = heard.installation.desk.tongue(None, act.message)
+        desk, outcome = heard.installation.desk, list[tuple[bool, Answer | None]]()
+        tongue = desk.speaks(None, [str(sent.meta.get("c"))])
 
         async def work() -> None:
             try:
-                outcome.append(await heard.installation.desk.do(act))
+                outcome.append((True, await submitted(desk, sent)))
             except LedgerUnavailable:
-                outcome.append(None)
+                outcome.append((False, None))
 
         if not await self._within(work(), heard.until):
             return update(tongue.say("desk.late"), "late", tongue)
-        if outcome[0] is None:
-            told = {"response_action": "errors", "errors": {"comment": tongue.say("desk.unsure")}}
-            return answer(200, "unavailable", told)
-        return update(outcome[0].told, "submission", outcome[0].tongue) if outcome[0].told else answer(200, "submission")
+        [(is_recorded, said)] = outcome
+        if not is_recorded:
+            return answer(200, "unavailable", {"response_action": "errors", "errors": {"comment": tongue.say("desk.unsure")}})
+        if said is None or not said.told:
+            return answer(200, "unreadable" if said is None else "submission")
+        return update(said.told, "submission", said.tongue)
 
     # --- replies ----------------------------------------------------------------------------------------------------
 
@@ -424,20 +385,6 @@ class SlackApp:
         return True
 
 
-def act_of(click: Click) -> Act:
-    """Return what a click asks for."""
-    return Act(
-        verb=Verb(click.action),
-        key=click.key,
-        user=click.user,
-        message=click.message,
-        is_foreign=click.is_foreign,
-        option=click.option,
-        once=click.once,
-        at=click.at,
-    )
-
-
 async def _authorize(
     context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
 ) -> AuthorizeResult:
@@ -451,7 +398,3 @@ async def _authorize(
         bot_id=me.bot or None,
         bot_token=installation.token,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -1,67 +1,112 @@
-"""Dialogues: a comment beside a decision, and what more there is to know of a task. Everything is literal text."""
+"""Dialogues: a question whole with its decision, why it is denied, and what more there is to know of a task. All is literal text."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from spanpost.desk.base import Asked
-from spanpost.desk.slack.payloads import PREFIX, Click
+from spanpost.desk.slack.payloads import PREFIX
 from spanpost.domain.interventions import Verb
 from spanpost.domain.tasks import Task
+from spanpost.fold.legible import Shown, pieces
 from spanpost.fold.redact import cut, line
 from spanpost.tongues import ENGLISH, Tongue
+from spanpost.tongues.questions import why_hidden
 from spanpost.tongues.retold import said_anew
 
-COMMENT: Final = PREFIX + "comment"
+DECISION: Final = PREFIX + "decision"
 DETAILS: Final = PREFIX + "details"
-_TITLES: Final = {"approve": "button.approve", "deny": "button.deny", "choose": "button.answer"}
 #: Slack's limits (docs.slack.dev/reference/block-kit, 2026-08).
 _MOST_COMMENT: Final = 3_000
 _MOST_BLOCKS: Final = 90
 _MOST_SECTION: Final = 2_900
+_MOST_RADIO: Final = 10
 
 
-def comment(click: Click, asked: Asked, task: Task, tongue: Tongue = ENGLISH) -> dict[str, Any]:
-    """Return the dialogue that asks for a comment; what was pressed travels in it, and is weighed again when it is sent.
+class Meta(msgspec.Struct, frozen=True):
+    """What travels in a dialogue."""
 
-    `task` is what may be shown: its question stands there, where it is still among those of the task.
+    #: What was pressed; ``read`` where the dialogue itself says what is decided.
+    v: str
+    #: The question's key, the message's channel and timestamp, and whether it is one of ours.
+    k: str
+    c: str
+    t: str
+    b: bool = False
+    #: The digest of what stands in it.
+    d: str = ""
+
+
+def comment(meta: Meta, shown: Shown, tongue: Tongue = ENGLISH, *, option: int | None = None) -> dict[str, Any]:
+    """Return the dialogue that asks for a comment to what was pressed, which travels in it and is weighed again when it is sent."""
+    is_denied = meta.v == Verb.DENY
+    title = tongue.say(f"button.{meta.v}" if meta.v in (Verb.APPROVE, Verb.DENY) else "button.answer")
+    said = line(shown.question, 500) + (f"\n→ {shown.options[option]}" if option is not None else "")
+    blocks = [_section(said)] if said else []
+    return _form(meta, title, title, [*blocks, _comment("show.why" if is_denied else "show.comment", tongue)], tongue)
+
+
+def decision(meta: Meta, shown: Shown, verbs: Sequence[Verb], tongue: Tongue = ENGLISH) -> dict[str, Any]:
+    """Return the dialogue in which a question stands whole, and is decided.
+
+    What an agent wrote stands quoted. The answer is chosen below it, so that nobody sends it off who has not come so far. Where
+    there is nothing to choose it is denied.
     """
-    title = tongue.say(_TITLES[click.action])
-    approval = next((one for one in task.approvals if one.key == asked.key), None)
-    question = line(approval.question, 500) if approval is not None else ""
-    if approval is not None and click.option is not None and 0 <= click.option < len(approval.options):
-        question += f"\n→ {line(approval.options[click.option], 200)}"
-    meta = {
-        "v": click.action,
-        "k": click.key.hex,
-        "o": click.option,
-        "c": click.message.channel,
-        "t": click.message.ts,
-        "b": click.message.is_ours,
-    }
-    text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
+    blocks = [_section(f"⚠️ {why_hidden(shown.hidden, tongue)}")] if shown.hidden else []
+    blocks += _quoted("show.question", shown.question, tongue) + _quoted("show.details", shown.detail, tongue)
+    blocks += _quoted("show.risk", shown.risk, tongue)
+    listed = "\n".join(f"{n}. {option}" for n, option in enumerate(shown.options, 1))
+    blocks += _quoted("show.options", listed, tongue)
+    title = tongue.say("show.read")
+    if tuple(verbs) == (Verb.DENY,):
+        meta = msgspec.structs.replace(meta, v=str(Verb.DENY))
+        return _form(meta, title, tongue.say("button.deny"), [*blocks, _comment("show.why", tongue)], tongue)
+    labels = {Verb.APPROVE: tongue.say("button.approve"), Verb.DENY: tongue.say("button.deny")}
+    choices = {str(verb): label for verb, label in labels.items() if verb in verbs}
+    if Verb.CHOOSE in verbs:
+        choices |= {f"{Verb.CHOOSE}:{n}": f"{n + 1}. {option}" for n, option in enumerate(shown.options)}
+    blocks += [{"type": "divider"}, _choice(choices, tongue), _comment("show.comment", tongue)]
+    return _form(meta, title, tongue.say("button.answer"), blocks, tongue)
+
+
+def _form(meta: Meta, title: str, submit: str, blocks: list[dict[str, Any]], tongue: Tongue) -> dict[str, Any]:
     return {
         "type": "modal",
-        "callback_id": COMMENT,
-        "private_metadata": json.dumps(meta),
+        "callback_id": DECISION,
+        "private_metadata": msgspec.json.encode(meta).decode(),
         "title": _plain(title, 24),
-        "submit": _plain(title, 24),
+        "submit": _plain(submit, 24),
         "close": _plain(tongue.say("button.back"), 24),
-        "blocks": [
-            *([_section(question)] if question else []),
-            {
-                "type": "input",
-                "block_id": "comment",
-                "optional": True,
-                "label": _plain(tongue.say("show.comment" if click.action != Verb.DENY else "show.why")),
-                "element": text,
-            },
-        ],
+        "blocks": blocks,
     }
+
+
+def _choice(choices: Mapping[str, str], tongue: Tongue) -> dict[str, Any]:
+    options = [{"text": _plain(label, 75), "value": value} for value, label in choices.items()]
+    element: dict[str, Any] = {"type": "radio_buttons", "action_id": "choice", "options": options}
+    if len(options) > _MOST_RADIO:
+        element |= {"type": "static_select", "placeholder": _plain(tongue.say("button.choose"))}
+    return {"type": "input", "block_id": "choice", "label": _plain(tongue.say("show.decision")), "element": element}
+
+
+def _comment(label: str, tongue: Tongue) -> dict[str, Any]:
+    text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
+    return {"type": "input", "block_id": "comment", "optional": True, "label": _plain(tongue.say(label)), "element": text}
+
+
+def _quoted(title: str, said: str, tongue: Tongue) -> list[dict[str, Any]]:
+    """Return somebody's words whole, quoted below a title of ours."""
+    made: list[dict[str, Any]] = []
+    for piece in pieces(said, _MOST_SECTION):
+        made.append({"type": "rich_text_quote", "elements": [{"type": "text", "text": piece.removesuffix("\n") or " "}]})
+    if not made:
+        return []
+    head = {"type": "text", "text": tongue.say(title), "style": {"bold": True}}
+    first = {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [head]}, made[0]]}
+    return [first, *({"type": "rich_text", "elements": [one]} for one in made[1:])]
 
 
 def told(text: str, tongue: Tongue = ENGLISH) -> dict[str, Any]:
@@ -156,17 +201,6 @@ def _section(text: str) -> dict[str, Any]:
 
 def _plain(text: str, limit: int = 150) -> dict[str, Any]:
     return {"type": "plain_text", "text": cut(text, limit)}
-
-
-class Meta(msgspec.Struct, frozen=True):
-    """What travels in a dialogue."""
-
-    v: str
-    k: str
-    c: str
-    t: str
-    o: int | None = None
-    b: bool = False
 
 
 def read(meta: dict[str, Any]) -> Meta | None:

@@ -19,6 +19,8 @@ from spanpost.fold.redact import strip
 
 #: Of action ids, callback ids and block ids: ours begin so.
 PREFIX: Final = "spanpost:"
+#: Of the button that opens the dialogue in which a question stands whole: no act of a person on a task.
+READ: Final = "read"
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 _ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
@@ -30,7 +32,7 @@ _LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
 class Click(msgspec.Struct, frozen=True, kw_only=True):
     """A button, or an entry of a menu, that somebody pressed."""
 
-    #: A verb of interventions, or ``view``.
+    #: A verb of interventions, ``view`` or ``read``.
     action: str
     key: UUID
     option: int | None
@@ -54,6 +56,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     meta: dict[str, Any]
     comment: str
+    #: The answer that was chosen in it.
+    choice: str
     is_foreign: bool
     once: str
 
@@ -173,7 +177,7 @@ def grammar(action_id: str, value: str) -> tuple[str, int | None, UUID] | None:
         return None
     *before, key = value.removeprefix(PREFIX).split(":")
     words = before or action_id.removeprefix(PREFIX).split(":")
-    if not _UUID.match(key) or not 1 <= len(words) <= 2 or words[0] not in (*Verb, VIEW):
+    if not _UUID.match(key) or not 1 <= len(words) <= 2 or words[0] not in (*Verb, VIEW, READ):
         return None
     option = None
     if len(words) == 2:
@@ -195,13 +199,16 @@ def submission(body: dict[str, Any], team: str) -> Submission | None:
         meta = json.loads(_text(view.get("private_metadata")))
     except (ValueError, RecursionError):
         return None
-    comment = ""
+    comment = choice = ""
     for block in _dict(_dict(view.get("state")).get("values")).values():
         for element in _dict(block).values():
             comment = comment or _text(_dict(element).get("value"))
+            choice = choice or _text(_dict(_dict(element).get("selected_option")).get("value"))
     once = fingerprint("view", team, view_id, _text(view.get("hash")), who)
     is_foreign = _is_foreign(body, user.get("team_id"), team)
-    return Submission(user=who, team=team, meta=_dict(meta), comment=strip(comment), is_foreign=is_foreign, once=once)
+    return Submission(
+        user=who, team=team, meta=_dict(meta), comment=strip(comment), choice=choice, is_foreign=is_foreign, once=once
+    )
 
 
 def reply(body: dict[str, Any], team: str) -> Reply | None:

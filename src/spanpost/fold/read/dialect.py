@@ -168,13 +168,36 @@ class Tables:
     has_lifetime_totals: bool
     #: What a span is by its name, and what refines the answer.
     names: Mapping[str, tuple[str, Role, Refine | None]]
-    #: Plans by the names of the attributes: a program makes the same few sorts of spans over and over.
-    plans: dict[tuple[str, ...], Plan]
+    #: A program makes the same few sorts of spans over and over.
+    plans: Plans
+
+
+class Plans(dict[tuple[str, ...], "Plan"]):
+    """Plans by the names of the attributes, as many as have `_NAMES` names together."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._room = _NAMES
+
+    def remember(self, names: tuple[str, ...], plan: Plan) -> None:
+        """Keep a plan; all others go where there is no room."""
+        self._room -= len(names) + 1
+        if self._room < 0:
+            self.clear()
+            self._room = _NAMES
+        self[names] = plan
+
+
+def own_dialects(dialects: tuple[Dialect, ...], scope: str) -> tuple[Dialect, ...]:
+    """Return the dialects that speak for a scope and not for all."""
+    return tuple([d for d in dialects if d.scopes and scope.startswith(d.scopes)])
 
 
 def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
     """Return the tables for a scope."""
-    own = [d for d in dialects if d.scopes and scope.startswith(d.scopes)]
+    own = own_dialects(dialects, scope)
     speaking = [dialects[0], *own, *(d for d in dialects[1:] if not d.scopes)]
     keys: dict[str, tuple[str, int, Coerce, bool, int]] = {}
     marks: set[str] = set()
@@ -197,19 +220,20 @@ def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
         is_vendor=bool(own),
         has_lifetime_totals=any(d.has_lifetime_totals for d in own),
         names={name: (d.name, role, d.refine) for d in reversed(speaking) for name, role in d.names.items()},
-        plans={},
+        plans=Plans(),
     )
 
 
 #: The rank of what no dialect declares.
 _LAST = 10**6
-#: Plans remembered of one scope.
-_PLANS = 1024
+#: Names of attributes in the plans that are remembered: strangers choose them, and a name has 70 bytes.
+_NAMES = 32 * 1024
 
 
 def plan_for(tables: Tables, attributes: Collection[str]) -> Plan:
     """Return the plan for spans with attributes of these names."""
-    keys, kinds = tables.keys, [kind for kind in tables.kinds if kind[0] in attributes]
+    names = set(attributes)
+    keys, kinds = tables.keys, [kind for kind in tables.kinds if kind[0] in names]
     found = {key: keys[key] for key in attributes if key in keys}
     is_silent = not tables.is_vendor and tables.marks.isdisjoint(attributes)
     for key in attributes:
@@ -241,7 +265,5 @@ def plan_for(tables: Tables, attributes: Collection[str]) -> Plan:
         extras=extras,
         kinds=tuple(kinds),
     )
-    if len(tables.plans) >= _PLANS:
-        tables.plans.clear()
-    tables.plans[tuple(attributes)] = plan
+    tables.plans.remember(tuple(attributes), plan)
     return plan

@@ -10,14 +10,16 @@ from typing import Any
 from spanpost import conventions as c
 from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Part
-from spanpost.domain.readings import Act, Approval, Artifact, Failure, Reading, Tells
+from spanpost.domain.readings import Act, Artifact, Failure, Reading, Tells
 from spanpost.fold import acts, alerts
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
+from spanpost.fold.read.approvals import read_approval
 from spanpost.fold.read.claude_code import CLAUDE_CODE_CLI
 from spanpost.fold.read.coding_clis import CODEX_CLI, GEMINI_CLI
 from spanpost.fold.read.dialect import DIRECT
 from spanpost.fold.read.sessions import Cli, read_session
+from spanpost.text.secrets import unhashed
 
 #: Nothing is said: shared, because most events are of that kind.
 NOTHING = Reading()
@@ -33,8 +35,6 @@ _AS_CODE = re.compile(r"([A-Za-z_][\w.]{0,120})\((['\"])(.*)\2,?\)", re.DOTALL)
 _ANY = frozenset({"Exception", "BaseException", "builtins.Exception"})
 _TRACEBACK = "Traceback (most recent call last)"
 _MESSAGE = 8192
-#: Options of a question that are kept, and of one what `values.text` keeps.
-_OPTIONS, _OPTION = 20, 512
 
 _FIELDS = {
     attribute: (name, DIRECT[name]) for name, attributes in AGENT.fields.items() for attribute in attributes if name in DIRECT
@@ -150,71 +150,7 @@ def _artifact(o: Observation, said: dict[str, Any]) -> None:
         _checkpoint(o, said)  # something was made that has no name: news, but nothing to keep
         return
     artifact = Artifact(name=name, uri=uri, kind=v.text(o.attributes.get(c.ARTIFACT_KIND)) or "")
-    said.update(tells=Tells.ARTIFACT, artifact=artifact, occurrence=f"artifact:{artifact.key}")
-
-
-def _approval(o: Observation, said: dict[str, Any]) -> None:
-    a = o.attributes
-    question = v.long_text(a.get(c.APPROVAL_QUESTION)) or _body(o) or ""
-    key = v.identifier(a.get(c.APPROVAL_ID))
-    has_id = key is not None
-    is_ours = o.part is Part.INTERVENTION
-    at_expiry = (v.text(a.get(c.APPROVAL_AT_EXPIRY)) or "").strip().lower()
-    mark = v.identifier(a.get(c.APPROVAL_DIGEST)) or ""
-    if key is None:
-        # Without an id a question is known by its words, and an answer answers nothing that could be found.
-        key = blake2b(b"\0".join((o.trace_id, o.span_id, question.encode("utf-8", "replace"))), digest_size=8).hexdigest()
-    options = a.get(c.APPROVAL_OPTIONS)
-    if type(options) is str:
-        options = options.split(",")
-    if not mark and not is_ours and (beyond := _beyond(question, a.get(c.APPROVAL_DETAIL), options)):
-        mark = beyond
-    approval = Approval(
-        id=key,
-        question=question[:_MESSAGE],
-        detail=(v.long_text(a.get(c.APPROVAL_DETAIL)) or "")[:_MESSAGE],
-        options=tuple(t.strip() for t in map(v.text, options[:_OPTIONS]) if t) if type(options) is list else (),
-        risk=v.text(a.get(c.APPROVAL_RISK)) or "",
-        expires_at=v.text(a.get(c.APPROVAL_EXPIRES_AT)) or "",
-        decision=v.text(a.get(c.APPROVAL_DECISION)) or "",
-        by=v.text(a.get(c.APPROVAL_BY)) or "",
-        comment=(v.long_text(a.get(c.APPROVAL_COMMENT)) or "")[:_MESSAGE],
-        at_expiry=at_expiry if at_expiry in c.AT_EXPIRY else "",
-        has_id=has_id,
-        # What is said of itself by a record that no door makes is believed.
-        mark=mark,
-        digest=(v.text(a.get(c.INTERVENTION_DIGEST)) or "") if is_ours else "",
-        source=(v.text(a.get(c.INTERVENTION_SOURCE)) or "") if is_ours else "",
-        # Of an answer through spanpost the decision may be an option that is called so.
-        is_expired=a.get(c.INTERVENTION_EXPIRED) is True if is_ours else a.get(c.APPROVAL_DECISION) == c.EXPIRED,
-    )
-    if o.name == c.EVENT_APPROVAL_ESCALATED:
-        if is_ours:
-            said.update(tells=Tells.APPROVAL_REQUESTED, approval=approval, occurrence=f"{o.name}:{key}")
-        return
-    is_answer = o.name == c.EVENT_APPROVAL_RESOLVED
-    if is_answer and not approval.decision:
-        approval = Approval(id=key, decision="resolved", by=approval.by, comment=approval.comment, mark=approval.mark)
-    tells = Tells.APPROVAL_RESOLVED if is_answer else Tells.APPROVAL_REQUESTED
-    if is_ours and c.INTERVENTION_AGAIN in a:
-        tells = Tells.NOTHING  # it was told where it was decided
-    said.update(tells=tells, approval=approval, occurrence=f"{o.name}:{key}")
-
-
-def _beyond(question: str, detail: Any, options: Any) -> str:
-    """Return a hash of what is asked where not all of it is kept, so that other words behind the cut are another question."""
-    texts = [
-        question,
-        detail if type(detail) is str else "",
-        *(o for o in (options if type(options) is list else ()) if type(o) is str),
-    ]
-    if (
-        len(texts) <= 2 + _OPTIONS
-        and all(len(text) <= _MESSAGE for text in texts[:2])
-        and all(len(t) <= _OPTION for t in texts[2:])
-    ):
-        return ""
-    return blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=16).hexdigest()
+    said.update(tells=Tells.ARTIFACT, artifact=artifact, occurrence=f"artifact:{unhashed(artifact.key)}")
 
 
 def _act(o: Observation, said: dict[str, Any]) -> None:
@@ -260,7 +196,8 @@ def _error(o: Observation, said: dict[str, Any]) -> None:
         said["is_cancelled"] = True
         return
     failure = failure_of(kind, message, (v.long_text(a.get(c.ERROR_LOG_TAIL)) or "")[-65536:])
-    digest = blake2b(message.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    # Whoever took a secret out, and by whatever key: it is one exception.
+    digest = blake2b(unhashed(message).encode("utf-8", "replace"), digest_size=8).hexdigest()
     said.update(tells=Tells.ERROR, failure=failure, occurrence=f"exception:{failure.type[:200]}:{digest}")
 
 
@@ -307,9 +244,10 @@ def _choice(o: Observation, said: dict[str, Any]) -> None:
 _EVENTS: dict[str, Callable[[Observation, dict[str, Any]], None]] = {
     c.EVENT_CHECKPOINT: _checkpoint,
     c.EVENT_ARTIFACT: _artifact,
-    c.EVENT_APPROVAL_REQUESTED: _approval,
-    c.EVENT_APPROVAL_RESOLVED: _approval,
-    c.EVENT_APPROVAL_ESCALATED: _approval,
+    c.EVENT_APPROVAL_REQUESTED: read_approval,
+    c.EVENT_APPROVAL_RESOLVED: read_approval,
+    c.EVENT_APPROVAL_ESCALATED: read_approval,
+    c.EVENT_APPROVAL_AWAITED: read_approval,
     c.EVENT_INTERVENTION: _act,
     c.EVENT_BUDGET: _budget,
     c.EVENT_ALERT: _alert,

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from spanpost.domain.errors import ConfigError
+from spanpost.ledger import roles
 
 #: The newest revision in `migrations/versions`.
-HEAD = "1.14"
-#: Advisory lock that a migration holds to its commit. The number is arbitrary and fixed.
-_LOCK = 5_791_443_902
+HEAD = "1.18"
+#: Advisory lock that a migration, or a change of grants, holds to its commit. The number is arbitrary and fixed.
+LOCK = 5_791_443_902
 _NEXT_STEP = "run `spanpost db upgrade`"
 
 
-async def upgrade(dsn: str) -> tuple[str | None, str]:
+async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
     """Bring the schema to `HEAD`; return the revision before and after. Safe to repeat, and from many processes at once.
 
-    Raises `ConfigError` when the database refuses. A newer schema is left as it is.
+    Roles that were granted rights before are granted those to new tables too, and `reader` those to read. Raises `ConfigError`
+    when the database refuses. A newer schema is left as it is.
     """
     import asyncpg
     from sqlalchemy.exc import SQLAlchemyError
@@ -38,7 +40,13 @@ async def upgrade(dsn: str) -> tuple[str | None, str]:
     )
     try:
         async with engine.begin() as connection:
-            return await connection.run_sync(_upgrade)
+            before, after = await connection.run_sync(_upgrade)
+            if after == HEAD:
+                driver = (await connection.get_raw_connection()).driver_connection
+                await roles.renew(driver)
+                if reader:
+                    await roles.grant(driver, {"reader": reader})
+            return before, after
     except (*UNREACHABLE, asyncpg.InterfaceError) as error:
         raise ConfigError(unreachable(error)) from None
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
@@ -55,7 +63,7 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
     from alembic import command
     from alembic.config import Config
 
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
     before: str | None = None
     if connection.exec_driver_sql("SELECT to_regclass('spanpost_version') IS NOT NULL").scalar():
         before = connection.exec_driver_sql("SELECT max(version_num) FROM spanpost_version").scalar()

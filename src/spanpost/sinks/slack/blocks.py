@@ -13,7 +13,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
+
+import msgspec
 
 Block = dict[str, Any]
 Element = dict[str, Any]
@@ -199,3 +202,14 @@ def plan(title: str, cards: Sequence[Block]) -> Block:
 def size(value: Any) -> int:
     """Return the characters of blocks as JSON."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def fingerprint(*shown: object) -> str:
+    """Return a short hash of what would be shown."""
+    return blake2b(msgspec.json.encode(shown), digest_size=8).hexdigest()
+
+
+def rows(*asked: tuple[str, Sequence[Element]], below: Iterable[object] = ()) -> list[Block]:
+    """Return rows of buttons by their key. A row's id is new whenever something above it is: Slack wants it so."""
+    revision = fingerprint(*below)
+    return [actions(f"spanpost:{key}:{revision}", row) for key, row in asked if row]

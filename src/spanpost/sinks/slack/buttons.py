@@ -6,13 +6,14 @@ of a list has ``<verb>:<key>``, ``choose:<n>:<key>``. What a button may do is de
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
 from spanpost.domain.interventions import Verb
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
+from spanpost.fold.legible import Shown
 from spanpost.fold.redact import cut, line
 from spanpost.sinks import words
 from spanpost.sinks.slack.blocks import MAX_LABEL, Element, button, confirm, menu, select
@@ -21,23 +22,32 @@ from spanpost.tongues import ENGLISH, Tongue
 PREFIX: Final = "spanpost:"
 #: Of a menu, and of what shows more: no act of a person on a task.
 MENU, VIEW = "menu", "view"
+#: Of what opens the dialogue in which a question stands whole.
+READ: Final = "read"
 #: Options shown as buttons: more of them are a list to choose from.
 OPTIONS: Final = 5
 #: Of that list.
 CHOICE: Final = "choice"
 
 
-def of_question(approval: Approval, tongue: Tongue = ENGLISH) -> list[Element]:
-    """Return the answers that a question has; none where nobody can answer it through spanpost."""
+def of_question(approval: Approval, shown: Shown, tongue: Tongue = ENGLISH) -> list[Element]:
+    """Return the answers that a question has; none where nobody can answer it through spanpost.
+
+    What stands whole beside them is answered by one press, what is longer in a dialogue in which it stands whole, and what nobody
+    can read whole can only be denied.
+    """
     if approval.key is None or not approval.is_open:
         return []
     key = str(approval.key)
-    if not approval.options:
-        return [
-            button(f"{PREFIX}{Verb.APPROVE}", tongue.say("button.approve"), key, style="primary"),
-            button(f"{PREFIX}{Verb.DENY}", tongue.say("button.deny"), key, style="danger"),
-        ]
-    labels = _labels(approval.options, tongue)
+    deny = button(f"{PREFIX}{Verb.DENY}", tongue.say("button.deny"), key, style="danger")
+    if not shown.is_whole:
+        return [deny]
+    if not shown.is_brief:
+        read = button(f"{PREFIX}{READ}", tongue.say("button.read"), key, style="primary")
+        return [read] if shown.options else [read, deny]
+    if not shown.options:
+        return [button(f"{PREFIX}{Verb.APPROVE}", tongue.say("button.approve"), key, style="primary"), deny]
+    labels = _labels(shown.options, tongue)
     if len(labels) <= OPTIONS:
         # In no colour: an agent's options are no advice of ours.
         return [button(f"{PREFIX}{Verb.CHOOSE}:{n}", label, key) for n, label in enumerate(labels)]
@@ -54,10 +64,11 @@ def of_question(approval: Approval, tongue: Tongue = ENGLISH) -> list[Element]:
 
 
 def _labels(options: Sequence[str], tongue: Tongue) -> list[str]:
-    """Return how options are shown; those that would look the same, by their numbers too."""
+    """Return how options are shown: all by their numbers too, where two would look the same."""
     labels = [line(option, MAX_LABEL) or tongue.say("button.option", index=n) for n, option in enumerate(options, 1)]
-    often = Counter(label.casefold() for label in labels)
-    return [label if often[label.casefold()] == 1 else cut(f"{n}. {label}", MAX_LABEL) for n, label in enumerate(labels, 1)]
+    if len({unicodedata.normalize("NFKC", label).casefold() for label in labels}) == len(labels):
+        return labels
+    return [cut(f"{n}. {label}", MAX_LABEL) for n, label in enumerate(labels, 1)]
 
 
 def of_task(task: Task, tongue: Tongue = ENGLISH, *, offers_retry: bool = True) -> list[Element]:

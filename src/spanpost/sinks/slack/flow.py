@@ -40,10 +40,11 @@ from spanpost.fold.routes import is_paced
 from spanpost.sinks import words
 from spanpost.sinks.slack import alerts, files, render, replies, sessions, summaries
 from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
+from spanpost.sinks.slack.blocks import fingerprint
 from spanpost.sinks.slack.budgets import EDIT, POST
 from spanpost.sinks.slack.calls import Place, Request, Response, Talk
 from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import ANONYMOUS, Message, Style, fingerprint
+from spanpost.sinks.slack.render import ANONYMOUS, Message, Style
 
 #: Grafana links unfurl noisily. Not arguments of `chat.update`.
 _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}

@@ -13,10 +13,16 @@ from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
-from spanpost.fold.redact import REDACTED, strip
+from spanpost.fold.legible import Hidden, Shown, shown
+from spanpost.fold.redact import REDACTED, cut, strip
 from spanpost.fold.routes import Route
 from spanpost.sinks.slack.links import Template
 from spanpost.tongues import ENGLISH, Tongue, tongue
+
+#: Of a dialogue's 250 kB, for the words of a question as JSON writes them in ASCII: two thirds.
+MOST_IN_DIALOGUE = 165_000
+#: Of what is longer so many characters are shown.
+_BEGINNING = 3_000
 
 
 class Manner(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +68,22 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     def of_news(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return news as it may be shown."""
         return _redacted(checkpoint, self.patterns, _NEWS) if self.patterns else checkpoint
+
+    def question(self, approval: Approval) -> Shown:
+        """Return a question as it may be read in Slack. It is not whole where the settings keep a part of it out."""
+        whole = shown(approval)
+        read = shown(_redacted(approval, self.patterns, _IDS)) if self.patterns else whole
+        read = msgspec.structs.replace(read, hidden=whole.hidden)
+        here = [] if read == whole else [Hidden.PATTERN]
+        if approval.detail and not self.detail_of(approval, approval.detail):
+            here, read = [*here, Hidden.ARGUMENTS], msgspec.structs.replace(read, detail="")
+        if len(json.dumps([read.question, read.detail, read.options])) > MOST_IN_DIALOGUE:
+            here.append(Hidden.LONG)
+            options = tuple(cut(option, _BEGINNING // 50) for option in read.options)
+            read = msgspec.structs.replace(
+                read, question=cut(read.question, _BEGINNING), detail=cut(read.detail, _BEGINNING), options=options
+            )
+        return msgspec.structs.replace(read, hidden=(*whole.hidden, *here))
 
     def detail_of(self, approval: Approval | None, detail: str) -> str:
         """Return what may be shown of what stands behind a question: an agent's words, and arguments where they are allowed."""

@@ -14,9 +14,8 @@ The root message, top to bottom:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
@@ -24,12 +23,11 @@ import msgspec
 from spanpost.domain.tasks import MERGED, Task
 from spanpost.fold.redact import cut, line, link
 from spanpost.sinks import words
-from spanpost.sinks.slack import buttons
+from spanpost.sinks.slack import buttons, questions
 from spanpost.sinks.slack.blocks import (
     BUDGET,
     Block,
     Element,
-    actions,
     card,
     context,
     dated,
@@ -37,6 +35,7 @@ from spanpost.sinks.slack.blocks import (
     plain,
     plan,
     rich,
+    rows,
     section,
     size,
     small_parsed,
@@ -79,11 +78,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return {"text": self.text, "blocks": self.blocks, "attachments": self.attachments, "metadata": self.metadata}
 
 
-def fingerprint(*shown: object) -> str:
-    """Return a short hash of what would be shown."""
-    return blake2b(msgspec.json.encode(shown), digest_size=8).hexdigest()
-
-
 def root(
     task: Task,
     children: Sequence[Task] = (),
@@ -98,13 +92,14 @@ def root(
 
     Of a message that ended because its task goes on in another, `elsewhere` leads there.
     """
+    asked = [(a, manner.question(a)) for a in task.open_approvals[:2]]
     task, children = manner.of_task(task), [manner.of_task(child) for child in children]
     if task.end_reason == MERGED:
         return _moved(task, marker(key, generation), style, manner, link(elsewhere, 300) or "")
     draw = _root_rich if style is Style.RICH else _root_plain
     # What fits is shown; what does not is left out from the bottom of a stated list, never cut in the middle of a block.
     for most in (1.0, 0.5, 0.25, 0.0):
-        blocks, attachments = draw(task, children, most, manner)
+        blocks, attachments = draw(task, children, asked, most, manner)
         if size([blocks, attachments]) <= BUDGET:
             break
     return Message(
@@ -148,23 +143,17 @@ def marked(metadata: Any) -> tuple[str, int] | None:
     return payload["k"], generation if isinstance(generation, int) else 0
 
 
-def rows(*asked: tuple[str, Sequence[Element]], below: Iterable[object] = ()) -> list[Block]:
-    """Return rows of buttons by their key. A row's id is new whenever something above it is: Slack wants it so."""
-    revision = fingerprint(*below)
-    return [actions(f"spanpost:{key}:{revision}", row) for key, row in asked if row]
-
-
 def titled(task: Task, manner: Manner, limit: int = 150) -> str:
     """Return a task's name with the route's prefix."""
     name = disarmed(words.title(task, limit, manner.tongue))
     return f"{manner.prefix} {name}" if manner.prefix else name
 
 
-def _rows(task: Task, manner: Manner, shown: object, most: float) -> list[Block]:
+def _row(task: Task, manner: Manner, shown: object) -> list[Block]:
+    """Return the buttons of the task itself."""
     if not manner.is_interactive:
         return []
-    asked = [(str(a.key), buttons.of_question(a, manner.tongue)) for a in task.open_approvals[: 2 if most > 0.25 else 1]]
-    return rows(*asked, (str(task.uid), buttons.of_task(task, manner.tongue, offers_retry=manner.retries(task))), below=[shown])
+    return rows((str(task.uid), buttons.of_task(task, manner.tongue, offers_retry=manner.retries(task))), below=[shown])
 
 
 def _place(task: Task, tongue: Tongue) -> str:
@@ -199,7 +188,9 @@ def _asides(task: Task, tongue: Tongue) -> str:
     return ", ".join(said)
 
 
-def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner) -> tuple[list[Block], list[dict[str, Any]]]:
+def _root_rich(
+    task: Task, children: Sequence[Task], asked: questions.Asked, most: float, manner: Manner
+) -> tuple[list[Block], list[dict[str, Any]]]:
     tongue = manner.tongue
     look, aside = words.task_look(task, tongue), _asides(task, tongue)
     head: list[Element] = [
@@ -213,8 +204,6 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
     if cards:
         blocks.append(plan(words.at_work(children, tongue) or _place(task, tongue), cards))
     body: list[Element] = []
-    for approval in task.open_approvals[:2]:
-        body.append(section(text("✋ "), text(disarmed(line(approval.question, 300)) or tongue.say("root.must_decide"), "bold")))
     # Where the step under way has a card, what it is doing stands there; where agents have, the plan's title says it.
     is_said = has_steps or (bool(cards) and words.is_count_of_agents(task.action or ""))
     if not is_said and not words.is_final(task) and (doing := disarmed(words.doing(task, 300, tongue))):
@@ -231,13 +220,16 @@ def _root_rich(task: Task, children: Sequence[Task], most: float, manner: Manner
         body.append(section(*_results(task, 8 if most else 3, tongue)))
     if warm := _warmth(task, tongue):
         body.append(section(text(warm)))
-    below = [rich(*body)] if body else []
+    below = questions.blocks_of(asked, manner, is_rich=True, has_room=most > 0.25)
+    below += [rich(*body)] if body else []
     below.append(_small_print(task, children, manner))
-    below += _rows(task, manner, [blocks, below], most)
+    below += _row(task, manner, [blocks, below])
     return blocks, _attachments(below, look, task, manner)
 
 
-def _root_plain(task: Task, children: Sequence[Task], most: float, manner: Manner) -> tuple[list[Block], list[dict[str, Any]]]:
+def _root_plain(
+    task: Task, children: Sequence[Task], asked: questions.Asked, most: float, manner: Manner
+) -> tuple[list[Block], list[dict[str, Any]]]:
     tongue = manner.tongue
     look, aside = words.task_look(task, tongue), _asides(task, tongue)
     lines = [f"{look.emoji} {titled(task, manner)}: {look.word}{f' ({aside})' if aside else ''}", _progress(task, tongue)]
@@ -245,7 +237,7 @@ def _root_plain(task: Task, children: Sequence[Task], most: float, manner: Manne
         lines.append(words.at_work(children, tongue))
         chosen = [c for c in children if not words.is_final(c) or c.status == "error"][: int(CARDS * most)]
         lines += [f"{words.task_look(c).emoji} {disarmed(words.title(c, 80, tongue))}" for c in chosen]
-    below = [f"✋ {disarmed(line(a.question, 300)) or tongue.say('root.must_decide')}" for a in task.open_approvals[:2]]
+    below: list[str] = []
     if (doing := disarmed(words.doing(task, 300, tongue))) and not words.is_final(task):
         below.append(doing)
     if task.error and task.status == "error":
@@ -259,9 +251,10 @@ def _root_plain(task: Task, children: Sequence[Task], most: float, manner: Manne
         )
     if warm := _warmth(task, tongue):
         below.append(warm)
-    sections = [plain(said) for said in ("\n".join(filter(None, below)),) if said]
+    sections = questions.blocks_of(asked, manner, is_rich=False, has_room=most > 0.25)
+    sections += [plain(said) for said in ("\n".join(filter(None, below)),) if said]
     sections.append(_small_print(task, children, manner))
-    sections += _rows(task, manner, [lines, sections], most)
+    sections += _row(task, manner, [lines, sections])
     return [plain("\n".join(filter(None, lines)))], _attachments(sections, look, task, manner)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
+from spanpost.fold.legible import Hidden, Shown
 from spanpost.fold.redact import cut, line, link, paragraph
 from spanpost.sinks import words
 from spanpost.sinks.slack import buttons
@@ -30,8 +31,8 @@ from spanpost.sinks.slack.blocks import (
     plain,
     plain_mentions,
     preformatted,
-    quote,
     rich,
+    rows,
     section,
     size,
     small_parsed,
@@ -39,7 +40,8 @@ from spanpost.sinks.slack.blocks import (
 )
 from spanpost.sinks.slack.guise import disarmed, quoted
 from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import ANONYMOUS, HOST, Message, Style, marker, rows
+from spanpost.sinks.slack.questions import Drawn, draw, risk_of
+from spanpost.sinks.slack.render import ANONYMOUS, HOST, Message, Style, marker
 from spanpost.tongues import Tongue
 
 #: A log tail longer than this is a file (Grafana OnCall caps messages there, too); of it the end stands in the message.
@@ -69,9 +71,11 @@ def reply(
 
     `count`: how often it was told by now. `figures`: answers of the queries that are asked at an end.
     """
+    approval = _asked(task, checkpoint)
+    asked = manner.question(approval) if approval is not None else None
     task, checkpoint = manner.of_task(task), manner.of_news(checkpoint)
     for most in (_DETAIL, 600, 0):
-        message = _draw(task, checkpoint, key, is_root, style, manner, count, figures, most)
+        message = _draw(task, checkpoint, key, is_root, style, manner, count, figures, asked, most)
         if size([message.blocks]) <= BUDGET:
             break
     return message
@@ -101,34 +105,49 @@ def _draw(
     manner: Manner,
     count: int,
     figures: Sequence[str],
+    asked: Shown | None,
     most: int,
 ) -> Message:
     tongue = manner.tongue
     look = words.news_look(checkpoint, tongue)
     said = _told(checkpoint, 600 if most else 200, tongue)
     who = "" if is_root else f"{disarmed(words.title(task, 80, tongue))}: "
-    approval = task.approval_of(checkpoint.id) if checkpoint.kind is Kind.APPROVAL_REQUESTED else None
-    approval = approval or _by_id(task, checkpoint)
+    approval = _asked(task, checkpoint)
     emoji, verdict = look.emoji, _verdict(approval, tongue)
     if checkpoint.kind is Kind.APPROVAL_RESOLVED:
         said = tongue.say("reply.agent_says", said=quoted(_resolved(task, checkpoint, 600 if most else 200, tongue)))
-    below = ""
-    if checkpoint.kind is Kind.APPROVAL_REQUESTED:
-        below = paragraph(manner.detail_of(approval, checkpoint.detail), most)
+    below = Drawn(said=said)
+    if approval is not None and asked is not None:
+        # In the words to which the buttons belong, whatever the checkpoint had told.
+        below = draw(approval, asked, manner, most=600 if most else 200, detail=most)
+        is_again = checkpoint.id == approval.escalated_by
+        said = tongue.say("told.nobody_answered", question=below.said) if is_again else below.said
+    elif checkpoint.kind is Kind.APPROVAL_REQUESTED:
+        detail = paragraph(manner.detail_of(None, checkpoint.detail), most)
+        below = Drawn(said=said, quoted=[("", detail)] if detail else [])
     log = paragraph(log_of(task, checkpoint), TAIL if most == _DETAIL else most, keep="tail") if manner.shows_logs else ""
-    facts = _facts(task, checkpoint, manner)
+    facts = _facts(task, checkpoint, asked, manner)
     if count > 1:
         said += f"  ×{count}"
     results = _results(task, figures, tongue) if checkpoint.kind is Kind.END else []
     until = approval.deadline if approval is not None and approval.is_open else None
     calls = manner.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
-    row = buttons.of_question(approval, tongue) if manner.is_interactive and approval is not None else []
+    row = buttons.of_question(approval, asked, tongue) if manner.is_interactive and approval and asked else []
     head = f"{emoji} {who}{said}"
     blocks: list[Block]
     if style is Style.PLAIN:
         again = tongue.say("reply.last_at", at=clock(checkpoint.at)) if count > 1 else ""
         due = tongue.say("reply.until", at=clock(until)) if until is not None else ""
-        spoken = (head, *verdict[1:2], below, log, "".join(str(e["text"]) for e in results), "  ·  ".join(facts), due, again)
+        spoken = (
+            head,
+            *below.lines(),
+            *verdict[1:2],
+            log,
+            "".join(str(e["text"]) for e in results),
+            "  ·  ".join(facts),
+            due,
+            again,
+        )
         blocks = [plain(cut("\n".join(filter(None, spoken)), 3_000))]
         if calls:
             blocks.append(plain_mentions(calls))
@@ -150,7 +169,7 @@ def _rich(
     checkpoint: Checkpoint,
     head: tuple[str, str, str],
     verdict: tuple[str, ...],
-    below: str,
+    below: Drawn,
     facts: Sequence[str],
     calls: Sequence[str],
     count: int,
@@ -171,9 +190,7 @@ def _rich(
     if checkpoint.kind in (Kind.MILESTONE, Kind.CHECKPOINT) and checkpoint.progress is not None:
         share = min(max(checkpoint.progress, 0.0), 100.0) if checkpoint.progress == checkpoint.progress else 0.0
         line_.append(text(f"   {words.bar(share / 100, 10)} {words.share(share, tongue)}"))
-    parts: list[Element] = [section(*line_)]
-    if below:
-        parts.append(quote(below))
+    parts: list[Element] = [section(*line_), *below.elements()]
     if verdict:
         parts.append(section(text(f"{verdict[0]} "), text(verdict[1], "bold"), *([text(f"  {verdict[2]}")] if verdict[2] else [])))
     if results:
@@ -186,10 +203,12 @@ def _rich(
     return blocks
 
 
-def _by_id(task: Task, checkpoint: Checkpoint) -> Approval | None:
+def _asked(task: Task, checkpoint: Checkpoint) -> Approval | None:
+    """Return the question that a checkpoint tells. The words and buttons that are shown are both of it."""
     if checkpoint.kind is not Kind.APPROVAL_REQUESTED:
         return None
-    return next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
+    told = task.approval_of(checkpoint.id)
+    return told or next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
 
 
 def _verdict(approval: Approval | None, tongue: Tongue) -> tuple[str, ...]:
@@ -249,7 +268,7 @@ def _results(task: Task, figures: Sequence[str], tongue: Tongue) -> list[Element
     return made
 
 
-def _facts(task: Task, checkpoint: Checkpoint, manner: Manner) -> list[str]:
+def _facts(task: Task, checkpoint: Checkpoint, asked: Shown | None, manner: Manner) -> list[str]:
     """Return the small print."""
     tongue = manner.tongue
     if checkpoint.kind is Kind.END:
@@ -257,12 +276,12 @@ def _facts(task: Task, checkpoint: Checkpoint, manner: Manner) -> list[str]:
     if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
         return [one for one in (words.context_bar(task, tongue=tongue), words.forecast(task, tongue)) if one]
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
-        approval = task.approval_of(checkpoint.id) or _by_id(task, checkpoint)
-        if approval is not None and approval.is_open:
-            risk = tongue.say("reply.risk", risk=line(approval.risk, 40)) if approval.risk else ""
-            options = "" if manner.is_interactive and approval.key else _listed(approval.options, tongue)
-            hidden = checkpoint.detail and not manner.detail_of(approval, checkpoint.detail)
-            return [one for one in (disarmed(risk), options, tongue.say("reply.hidden") if hidden else "") if one]
+        approval = _asked(task, checkpoint)
+        if approval is not None and asked is not None and approval.is_open:
+            is_answered_here = manner.is_interactive and approval.key is not None
+            options = "" if is_answered_here else _listed(asked.options, tongue)
+            hidden = tongue.say("reply.hidden") if Hidden.ARGUMENTS in asked.hidden and not is_answered_here else ""
+            return [one for one in (risk_of(asked, tongue), options, hidden) if one]
     return []
 
 

@@ -140,7 +140,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     content: bool = Field(
         default=False,
         description="Show what people and models said: prompts, and tool arguments as questions have them in their details. An agent's own "
-        "words (`agent.*`) are always shown.",
+        "words (`agent.*`) are always shown. A question of which the arguments are not shown is denied in Slack, or decided on the board.",
     )
     logs: bool = Field(
         default=True,

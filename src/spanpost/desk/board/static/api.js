@@ -1,6 +1,7 @@
 // Requests to the API. A refusal becomes a `Refused` with the API's own words, which say what to do next.
 
 const KEPT = "spanpost.token";
+const HERE = "spanpost.token.here";
 
 export class Refused extends Error {
   constructor(status, code, message, field) {
@@ -14,19 +15,36 @@ export class Refused extends Error {
   }
 }
 
-/** The token of this tab, where one was given. It is gone with the tab. */
+/** The token that was typed into this tab, or this machine's, from the address that the terminal printed. */
 export function token() {
   try {
-    return sessionStorage.getItem(KEPT) ?? "";
+    return sessionStorage.getItem(KEPT) ?? localStorage.getItem(HERE) ?? "";
   } catch {
     return "";
   }
 }
 
+/** Keep this machine's token for all tabs and remove it from the address. A cookie would be sent to every port of this machine. */
+export function takeToken() {
+  const found = /^#token=([\w-]{20,100})$/.exec(location.hash);
+  if (!found) return false;
+  history.replaceState(null, "", location.pathname + location.search);
+  try {
+    sessionStorage.removeItem(KEPT);
+    localStorage.setItem(HERE, found[1]);
+  } catch {
+    keepToken(found[1]);
+  }
+  return true;
+}
+
 export function keepToken(value) {
   try {
     if (value) sessionStorage.setItem(KEPT, value);
-    else sessionStorage.removeItem(KEPT);
+    else {
+      sessionStorage.removeItem(KEPT);
+      localStorage.removeItem(HERE);
+    }
   } catch { /* a browser that keeps nothing asks again */ }
 }
 
@@ -38,7 +56,8 @@ export function headers(more = {}) {
 export async function refusal(answer) {
   let told = null;
   try {
-    told = (await answer.json())?.error ?? null;
+    const said = await answer.json();
+    told = said?.error ?? said; // the guard answers with a google.rpc.Status
   } catch { /* no JSON: something between us and the gateway answered */ }
   const message = told?.message ?? `the gateway answered ${answer.status}`;
   return new Refused(answer.status, told?.code ?? "", message, told?.field);

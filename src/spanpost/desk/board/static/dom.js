@@ -83,8 +83,8 @@ export function sentence(text, most = 500) {
   return said && said[0].toUpperCase() + said.slice(1) + (/[.!?…)]$/.test(said) ? "" : ".");
 }
 
-/** Collapse white space, as one line, and cut it. */
+/** Collapse white space, as one line, and cut it. Ids come as they were given: what cannot be seen of them is left out. */
 export function line(text, most = 300) {
-  const said = String(text ?? "").replace(/[\s\u0000-\u001f\u007f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, " ").trim();
+  const said = String(text ?? "").replace(/[\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u2060-\u2065\u206a-\u206f\ufeff]/g, "").replace(/[\s\u0000-\u001f\u007f\u2028\u2029\u202a-\u202e\u2066-\u2069]+/g, " ").trim();
   return said.length > most ? `${said.slice(0, most - 1)}…` : said;
 }

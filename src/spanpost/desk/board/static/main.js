@@ -1,6 +1,6 @@
 // The board: which page is shown, whether it is live, who looks at it.
 
-import { act, get, keepToken, token } from "./api.js";
+import { act, get, keepToken, takeToken, token } from "./api.js";
 import { h, line, put, say, sentence } from "./dom.js";
 import { keys } from "./keys.js";
 import { approvals } from "./approvals.js";
@@ -62,6 +62,7 @@ function signIn(why) {
   leave();
   // The gateway says so where people can log in at a provider.
   const canLogIn = why.includes("/api/login");
+  const isHere = why.includes("spanpost token local");
   board.title("Sign in");
   const field = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
   const form = h("form", { class: "signin", onsubmit: (event) => {
@@ -71,6 +72,7 @@ function signIn(why) {
   } },
   h("h1", {}, "Sign in"),
   h("p", {}, token() && !canLogIn ? sentence(why) : "This gateway asks first who looks in."),
+  isHere && h("p", {}, "On this machine, open the address that ", h("code", {}, "spanpost run"), " printed in its terminal; ", h("code", {}, "spanpost token local"), " prints it again."),
   canLogIn && h("a", { class: "button primary", href: `/api/login?next=${encodeURIComponent(location.pathname + location.search)}` }, "Sign in with your organisation"),
   h("label", { for: "token" }, canLogIn ? "Or a token" : "Token"), field,
   h("p", { class: "small" }, "It is kept in this tab alone, and goes when you close it."),
@@ -132,9 +134,11 @@ document.addEventListener("click", (event) => {
   go(found.getAttribute("href"));
 });
 addEventListener("popstate", () => show());
+addEventListener("hashchange", () => takeToken() && begin());
 keys(board);
 
 async function begin() {
+  takeToken();
   try {
     const me = await get("/api/me");
     board.me = me;
@@ -154,7 +158,7 @@ async function begin() {
 function whose(me) {
   const place = document.getElementById("me");
   const name = line(me?.name ?? me?.email ?? "", 60);
-  const isKnown = token() || me?.provider === "oidc";
+  const isKnown = me?.provider !== "local" && (token() || me?.provider === "oidc");
   put(place, name, isKnown && h("button", { type: "button", class: "quiet", onclick: signOut }, "Sign out"));
 }
 

@@ -4,17 +4,29 @@ import { act } from "./api.js";
 import { h, line, lines, put, why } from "./dom.js";
 import { elapsed, isOpen, moment, whole } from "./words.js";
 
+//: Why a question is not whole, by the API's word.
+const HIDDEN = {
+  secret: "something that looks like a secret",
+  cut: "the end of a text that is longer than is kept",
+  invisible: "characters that cannot be seen",
+  alike: "options that look the same",
+};
 const RISKS = { high: "red", critical: "red", medium: "yellow", low: "grey" };
 
-/** Draw a question. `done(answer)` is called when it was answered from here. */
+/** Draw a question with every word of it: nothing is cut or folded above the buttons that answer it. `done(answer)` is called when it was answered from here. */
 export function question(asked, { done = () => {}, of = null, isQuiet = false } = {}) {
   const key = asked.key ?? null;
   const said = h("p", { class: "told", role: "status" });
-  const risk = line(asked.risk, 30);
+  const risk = line(asked.risk, 512);
+  // A short one is the heading; what is longer, or has lines, stands below one of ours.
+  const isLine = (asked.question ?? "").length <= 200 && !/\n/.test(asked.question ?? "");
+  const hidden = asked.hidden ?? [];
   const element = h("article", { class: `question ${isOpen(asked) ? "open" : "closed"}` },
     of && h("p", { class: "of" }, of),
-    h(isQuiet ? "h3" : "h2", {}, "✋ ", line(asked.question, 500) || "A person must decide."),
-    asked.detail && h("pre", { class: "detail", tabindex: "0" }, lines(asked.detail, 8000)),
+    h(isQuiet ? "h3" : "h2", {}, "✋ ", (isLine && line(asked.question)) || "A person must decide."),
+    !isLine && h("p", { class: "asked" }, lines(asked.question)),
+    asked.detail && h("pre", { class: "detail", tabindex: "0" }, lines(asked.detail)),
+    isOpen(asked) && hidden.length > 0 && h("p", { class: "hidden-part" }, `Part of this question is hidden: ${hidden.map((why) => HIDDEN[why] ?? why).join("; ")}. It can be denied, or the agent can ask again without it.`),
     h("p", { class: "small" }, risk && h("span", { class: `risk ${RISKS[risk] ?? "grey"}` }, `risk: ${risk}`),
       asked.asked_at ?? asked.requested_at ? `asked ${moment(asked.asked_at ?? asked.requested_at)}` : "", deadline(asked)));
   if (isOpen(asked)) element.append(!key ? h("p", { class: "small" }, "The agent gave it no id: it can only be answered where it was asked.")
@@ -44,12 +56,13 @@ function answers(asked, key, said, done) {
   const id = `comment-${key}`;
   const comment = h("input", { id, type: "text", maxlength: "3000", autocomplete: "off", placeholder: "Optional" });
   const options = asked.options ?? [];
-  const buttons = options.length
-    ? options.map((option) => [option, line(option, 75) || "(empty)", ""])
+  const buttons = options.length && asked.is_whole
+    ? options.map((option) => [option, line(option, 512) || "(empty)", ""])
     : [["approve", "Approve", "primary"], ["deny", "Deny", "danger"]].filter(([decision]) => asked.acts.includes(decision));
   const row = h("div", { class: "answers" }, buttons.map(([decision, words, kind]) =>
     h("button", { type: "button", class: kind, onclick: () => decide(decision) }, words)));
-  const form = h("div", { class: "decide" }, h("label", { for: id }, "Comment"), comment, row);
+  const isLong = options.some((option) => option.length > 40);
+  const form = h("div", { class: isLong ? "decide long" : "decide" }, h("label", { for: id }, "Comment"), comment, row);
 
   async function decide(decision) {
     for (const button of row.children) button.disabled = true;

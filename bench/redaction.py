@@ -1,0 +1,124 @@
+"""What it costs to take secrets out: per span in the pass before the fold, and per character of the worst texts there are.
+
+    python bench/redaction.py
+
+Microseconds of processor time, the best of several rounds. *Spans*: an ordinary span with 20 attributes, of which ids and texts are
+new in each span, and the recorded runs of `tests/captures`; with and without. *Texts*: of 64 KiB each, which is the longest value that
+is kept; hostile ones begin a secret again and again. What grows faster than the text shows in the last column, which is the cost
+of 64 KiB over that of 16 KiB: 4 is linear.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from time import process_time
+from uuid import UUID
+
+from yardstick import yard
+
+from spanpost.domain.observations import Observation, Origin, Part
+from spanpost.fold import walk
+from spanpost.fold.redaction import Redaction
+from spanpost.intake.recordings import read_recording
+from spanpost.text.secrets import Scanner
+
+CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
+PROSE = "The agent plans its next step, writes it down, and asks a person where it is not sure whether it may go on. "
+TEXTS = {
+    "prose": PROSE,
+    "messages": json.dumps({"role": "user", "content": PROSE, "id": "call_abc123def456ghi7", "name": "get_weather"}) + ", ",
+    "a log": "2026-11-22 10:00:01,123 INFO [app.worker:42] step 3 of 7 took 1.532 s, tokens in=812 out=120\n",
+    "key=": "key=", "password=": "password=", "token ": "token ", "a private key": "-----BEGIN PRIVATE KEY-----", "sk-": "sk-",
+    "lines": "AAAAAAAA\n", "zero width": "a\u200b", "addresses": "https://a:b/", "curl -u": "curl -u ",
+}  # fmt: skip
+ORIGIN = Origin(resource={"service.name": "bench", "telemetry.sdk.language": "python"}, scope="bench")
+
+
+def ordinary(number: int) -> Observation:
+    """Return a model call's span with 20 attributes; ids, texts and counts differ from span to span."""
+    rng = random.Random(number)
+    return Observation(
+        part=Part.ENDED,
+        trace_id=rng.randbytes(16),
+        span_id=rng.randbytes(8),
+        name="chat gpt-4o-mini",
+        start_ns=10**18,
+        end_ns=10**18 + 10**9,
+        at_ns=10**18 + 10**9,
+        origin=ORIGIN,
+        attributes={
+            "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini",
+            "gen_ai.response.model": "gpt-4o-mini-2024-07-18", "gen_ai.response.id": f"chatcmpl-{rng.randbytes(14).hex()}",
+            "gen_ai.response.finish_reasons": ["stop"], "gen_ai.usage.input_tokens": rng.randrange(9999), "gen_ai.usage.output_tokens": 120,
+            "gen_ai.request.max_tokens": 1024, "gen_ai.request.temperature": 0.2, "gen_ai.conversation.id": str(UUID(bytes=rng.randbytes(16))),
+            "gen_ai.agent.name": "planner", "server.address": "api.openai.com", "server.port": 443, "request.id": str(UUID(bytes=rng.randbytes(16))),
+            "user.id": f"user-{rng.randrange(10**6)}", "url.full": f"https://api.openai.com/v1/chat/completions?n={rng.randrange(10**6)}",
+            "thread.name": "MainThread", "code.function": "plan", "deployment.region": "eu-west-1",
+        },
+    )  # fmt: skip
+
+
+def best(work: Callable[[], object], count: int, rounds: int = 7) -> float:
+    found = float("inf")
+    for _ in range(rounds):
+        begin = process_time()
+        work()
+        found = min(found, process_time() - begin)
+    return found / count * 1e6
+
+
+def spans() -> None:
+    print("| spans of | spans | without, µs | with, µs | more, µs |")
+    print("|---|---|---|---|---|")
+    recorded = {
+        "a recording, each": [
+            o for path in sorted(CAPTURES.rglob("*.pb*")) for body in read_recording(path) for o in body.observations
+        ]
+    }
+    for name, batch in {"20 attributes": [ordinary(n) for n in range(2_000)], **recorded}.items():
+        redaction = Redaction(key=bytes(32))
+        for keeps in (False, True) if name != "20 attributes" else (False,):
+            plain = best(lambda batch=batch, keeps=keeps: walk.prepare(batch, keeps_content=keeps), len(batch))
+            scanned = best(
+                lambda batch=batch, keeps=keeps, r=redaction: walk.prepare(batch, keeps_content=keeps, redaction=r), len(batch)
+            )
+            print(
+                f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | {scanned - plain:.1f} |"
+            )
+
+
+def fresh() -> float:
+    """Return what a span costs of which nothing was seen before, but for its names."""
+    redaction, number, found = Redaction(key=bytes(32)), 0, float("inf")
+    for _ in range(5):
+        batch = [ordinary(number + n) for n in range(1_000)]
+        number += 1_000
+        begin = process_time()
+        for o in batch:
+            redaction.clean(o)
+        found = min(found, process_time() - begin)
+    return found / 1_000 * 1e6
+
+
+def texts() -> None:
+    scanner = Scanner(bytes(32))
+    print("\n| text of | 64 KiB, ms | ns a character | over 16 KiB |")
+    print("|---|---|---|---|")
+    for name, seed in TEXTS.items():
+        small, large = ((seed * (size // len(seed) + 1))[:size] for size in (16_384, 65_536))
+        first, second = (best(lambda text=text: scanner.scan(text), 1, 3) for text in (small, large))
+        print(f"| {name} | {second / 1000:.1f} | {second * 1000 / len(large):.0f} | {second / first:.1f} |")
+
+
+def main() -> None:
+    print(f"one yard {yard():.1f} µs")
+    spans()
+    print(f"\na span with 20 attributes, its ids, texts and address new each time: {fresh():.1f} µs")
+    texts()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Roles of the embedded PostgreSQL, and where each reaches it.
+
+Nobody works as the superuser: it makes the roles and the database when the server starts, and is not heard of after that. `USER`
+owns the database and nothing else, `READER` reads what it is granted. The superuser's password is the secret that lies in the
+server's directory, the others' are made of it: so a role's own address leads to no other role.
+"""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+USER: Final = "spanpost"
+DATABASE: Final = "spanpost"
+#: Reads alone: `spanpost db query`.
+READER: Final = "spanpost_reader"
+SUPERUSER: Final = "postgres"
+
+
+def address(role: str, secret: str, socket_dir: Path | None, database: str = DATABASE) -> str:
+    """Return where a role reaches a database (a secret: it holds the password)."""
+    password = quote(secret) if role == SUPERUSER else password_of(role, secret)
+    return f"postgresql://{role}:{password}@/{database}?host={quote(str(socket_dir), safe='')}&port=5432"
+
+
+def password_of(role: str, secret: str) -> str:
+    """Return the password of a role that is not the superuser."""
+    return hmac.digest(secret.encode(), role.encode(), "sha256").hex()
+
+
+async def make(connection: Any, secret: str) -> None:
+    """Make the roles and the database, as far as an earlier start did not come to it. Asked of the superuser."""
+    for role in (USER, READER):
+        if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+            await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password_of(role, secret)}'")
+    if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+        await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {USER}")
+    await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+
+
+async def close_to_others(connection: Any) -> None:
+    """Let only our roles into the database, and only its owner make anything there. (Before PostgreSQL 15 everybody may.)"""
+    await connection.execute(
+        f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC; GRANT CONNECT ON DATABASE {DATABASE} TO {READER};"
+        f" REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT CREATE ON SCHEMA public TO {USER}"
+    )

@@ -1,0 +1,89 @@
+"""The guards of the HTTP ports, made of the settings; and what settings of hosts, origins and networks must look like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from spanpost.hosts import Host, Origin, host_of, is_loopback, origin_of
+from spanpost.http_guard import Credential, Guard
+
+if TYPE_CHECKING:
+    from spanpost.settings.gateway import GatewaySettings
+    from spanpost.settings.house import Settings
+    from spanpost.settings.metrics import MetricsSettings
+
+
+def are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of hosts as they are compared; raises ValueError for what is none."""
+    found = tuple(one.strip().lower() for one in value)
+    for number, one in enumerate(found, 1):
+        if host_of(one.removeprefix(".")) is None:
+            raise ValueError(
+                f"number {number} is no host; write it as in `agents.example.com`, `agents.example.com:8443` or `.svc`"
+            )
+    return found
+
+
+def are_origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return origins of web pages as they are compared; raises ValueError for what is none."""
+    found = tuple(one.strip().lower().rstrip("/") for one in value)
+    for number, one in enumerate(found, 1):
+        if origin_of(one) is None:
+            raise ValueError(f"number {number} is no origin; write it as in `https://shop.example.com`")
+    return found
+
+
+def are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses and networks as they were given; raises ValueError for what is none."""
+    for number, one in enumerate(value, 1):
+        try:
+            ip_network(one.strip(), strict=False)
+        except ValueError:
+            raise ValueError(f"number {number} is no address and no network; write it as in `10.0.0.7` or `10.0.0.0/8`") from None
+    return tuple(one.strip() for one in value)
+
+
+def gateway_guard(settings: Settings, room: GatewaySettings) -> Guard:
+    """Return the guard of the gateway's HTTP port."""
+    required = {Credential.SIGNATURE}
+    if room.tokens or room.client_ca is not None:
+        required |= {Credential.TOKEN, Credential.OPERATOR}
+    elif room.operator_tokens:
+        required.add(Credential.OPERATOR)
+    logins = (settings.oidc, settings.slack_oauth)
+    public = [one.public_url for one in logins if one is not None and one.public_url]
+    return Guard(
+        hosts=_hosts((*room.hosts, *(urlsplit(url).netloc for url in public))),
+        own_origins=_origins(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in public),
+        allowed_origins=_origins(room.allowed_origins),
+        trusted_proxies=tuple(ip_network(one, strict=False) for one in room.trusted_proxies),
+        is_beyond_loopback=not is_loopback(room.host),
+        required=frozenset(required),
+    )
+
+
+def metrics_guard(room: MetricsSettings) -> Guard:
+    """Return the guard of the port of metrics."""
+    return Guard(
+        hosts=_hosts(room.hosts),
+        is_beyond_loopback=not is_loopback(room.host),
+        required=frozenset({Credential.OPERATOR} if room.tokens else ()),
+        hosts_setting="metrics.hosts",
+        tokens_setting="metrics.tokens",
+    )
+
+
+def _hosts(names: Iterable[str]) -> frozenset[Host]:
+    found = set()
+    for one in names:
+        host = host_of(one.lower().removeprefix("."))
+        if host is not None:
+            found.add(host._replace(name=f".{host.name}") if one.startswith(".") else host)
+    return frozenset(found)
+
+
+def _origins(names: Iterable[str]) -> frozenset[Origin]:
+    return frozenset(origin for one in names if (origin := origin_of(one)) is not None)

@@ -1,0 +1,110 @@
+"""How a question stands in a message: what of it is shown, what stands quoted, and what is said of the rest.
+
+All that an agent wrote stands in its one line, or quoted: whatever it imitates, it does not stand where our own words do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from spanpost.domain.readings import Approval
+from spanpost.domain.tasks import Task
+from spanpost.fold.legible import BRIEF_RISK, Shown
+from spanpost.fold.redact import cut, line
+from spanpost.fold.routes import Routes, chosen
+from spanpost.sinks.slack import buttons
+from spanpost.sinks.slack.blocks import Block, Element, plain, quote, rich, rows, section, text
+from spanpost.sinks.slack.guise import disarmed
+from spanpost.sinks.slack.manner import Manner
+from spanpost.tongues import Tongue
+from spanpost.tongues.questions import why_hidden
+
+#: Open questions, each as it may be read.
+Asked: TypeAlias = Sequence[tuple[Approval, Shown]]
+#: Before each line of an agent's where there are no quotations.
+BAR: Final = "│ "
+
+
+class Drawn(msgspec.Struct, frozen=True, kw_only=True):
+    """A question in a message."""
+
+    #: The line in which it is asked, ours where the question stands quoted.
+    said: str
+    #: What stands quoted, each part under its title where there is one.
+    quoted: Sequence[tuple[str, str]] = ()
+    #: What we say of what is not shown.
+    note: str = ""
+
+    def elements(self) -> list[Element]:
+        """Return what stands below its line, as rich text."""
+        made: list[Element] = []
+        for title, said in self.quoted:
+            made += [section(text(title))] * bool(title) + [quote(said)]
+        return [*made, section(text(self.note, "italic"))] if self.note else made
+
+    def lines(self) -> list[str]:
+        """Return what stands below its line, as plain text."""
+        made: list[str] = []
+        for title, said in self.quoted:
+            made += [title] * bool(title) + [BAR + one for one in said.split("\n")]
+        return [*made, self.note] if self.note else made
+
+
+def draw(approval: Approval, shown: Shown, manner: Manner, *, most: int, detail: int) -> Drawn:
+    """Draw a question: brief, with all of it; else its beginning, of at most so many characters of it and of its detail."""
+    tongue = manner.tongue
+    note = _note(approval, shown, manner)
+    ours = tongue.say("root.must_decide")
+    if not shown.is_brief:
+        said = disarmed(line(shown.question, most))
+        return Drawn(said=said or ours, quoted=_quoted(("", cut(shown.detail, detail))), note=note)
+    if "\n" not in shown.question and disarmed(shown.question) == shown.question:
+        return Drawn(said=shown.question or ours, quoted=_quoted(("", shown.detail)), note=note)
+    parts = (("", shown.question), (tongue.say("show.details"), shown.detail))
+    return Drawn(said=ours, quoted=_quoted(*parts), note=note)
+
+
+def blocks_of(asked: Asked, manner: Manner, *, is_rich: bool, has_room: bool) -> list[Block]:
+    """Draw open questions, each with its own buttons right below it; where there is little room the second has none."""
+    made: list[Block] = []
+    for n, (approval, shown) in enumerate(asked):
+        drawn, risk = draw(approval, shown, manner, most=300, detail=0), risk_of(shown, manner.tongue)
+        if is_rich:
+            made.append(rich(section(text("✋ "), text(drawn.said, "bold")), *drawn.elements(), section(text(risk))))
+        else:
+            made.append(plain("\n".join([f"✋ {drawn.said}", *drawn.lines(), *[risk] * bool(risk)])))
+        if manner.is_interactive and (n == 0 or has_room):
+            made += rows((str(approval.key), buttons.of_question(approval, shown, manner.tongue)), below=made)
+    return made
+
+
+def risk_of(shown: Shown, tongue: Tongue) -> str:
+    """Return the risk that an agent gives, in a phrase."""
+    return disarmed(tongue.say("reply.risk", risk=cut(shown.risk, BRIEF_RISK))) if shown.risk else ""
+
+
+def _quoted(*parts: tuple[str, str]) -> list[tuple[str, str]]:
+    return [(title, said) for title, said in parts if said]
+
+
+def _note(approval: Approval, shown: Shown, manner: Manner) -> str:
+    if not manner.is_interactive or approval.key is None or not approval.is_open:
+        return ""
+    if not shown.is_whole:
+        return why_hidden(shown.hidden, manner.tongue)
+    return "" if shown.is_brief else manner.tongue.say("reply.long")
+
+
+def reader(manner: Manner, routes: Routes) -> Callable[[Task, Approval, str], Shown]:
+    """Return what shows a question of a task (its root) as a channel has it: by the task's route, of several by the strictest."""
+
+    def read(task: Task, approval: Approval, channel: str) -> Shown:
+        told = list(chosen(task, routes, sink="slack"))
+        here = [route for route in told if route.address.rpartition("/")[2] == channel] or told
+        found = [manner.by(route).question(approval) for route in here] or [manner.question(approval)]
+        return next((one for one in found if not one.is_whole), found[0])
+
+    return read

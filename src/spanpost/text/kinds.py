@@ -1,0 +1,214 @@
+"""The table of secrets that are known by their own form: what each begins with, and how it goes on.
+
+Prefixes, lengths and alphabets are facts of the vendors' documentation, compared with the public rule list of gitleaks
+(2026-11); no expression is its. A body may be shorter than documented, because texts are cut:
+such a one has to look random, and so has each body of a kind whose beginning also begins ordinary words.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: Alphabets, as the inside of a character class.
+_AN = "A-Za-z0-9"
+_WORD = "A-Za-z0-9_"
+_URL = "A-Za-z0-9_-"
+_HEX = "A-Fa-f0-9"
+_LOW = "a-z0-9"
+
+
+class Kind(NamedTuple):
+    """Secrets of one form: `head` (an expression without groups), then at least `least` characters of `body`."""
+
+    name: str
+    head: str
+    body: str = _AN
+    least: int = 20
+    #: Characters of the body as documented, 0 where that differs: a body broken over two lines is read on so far.
+    full: int = 0
+    #: What may follow the body (an expression).
+    tail: str = ""
+    #: The head begins ordinary words, too: the body has to look random, or to hold a long word with digits in it.
+    is_doubtful: bool = False
+    #: Where the head does not begin with fixed characters: some that each of them holds.
+    part: str = ""
+
+
+KINDS: tuple[Kind, ...] = (
+    # --- models
+    Kind("anthropic-key", r"sk-ant-", _URL, 12, 101),
+    Kind("openai-key", r"sk-(?:proj|svcacct|admin|None)-", _URL, 16, 156),
+    Kind("openrouter-key", r"sk-or-(?:v1-)?", _AN, 16, 64),
+    Kind("langfuse-key", r"sk-lf-", _URL, 16, 36),
+    Kind("openai-key", r"sk-", _URL, 16, 48, is_doubtful=True),
+    Kind("groq-key", r"gsk_", _AN, 16, 52),
+    Kind("xai-key", r"xai-", _AN, 16, 80),
+    Kind("perplexity-key", r"pplx-", _AN, 16, 48),
+    Kind("huggingface-token", r"(?:hf|api_org)_", _AN, 16, 34, is_doubtful=True),
+    Kind("replicate-token", r"r8_", _AN, 16, 37),
+    Kind("langsmith-key", r"lsv2_(?:pt|sk)_", _WORD, 16, 43),
+    Kind("langsmith-key", r"ls__", _AN, 16, 32),
+    Kind("pinecone-key", r"pcsk_", _WORD, 20, 70),
+    Kind("google-api-key", r"AIza", _URL, 20, 35),
+    Kind("google-api-key", r"AQ\.[A-Z][A-Za-z0-9]", _URL, 14, 48, is_doubtful=True),
+    Kind("nvidia-key", r"nvapi-", _URL, 20, 64),
+    Kind("voyage-key", r"pa-", _URL, 30, 43, is_doubtful=True),
+    Kind("fireworks-key", r"fw_", _AN, 20, 24, is_doubtful=True),
+    Kind("cerebras-key", r"csk-", _AN, 20, 48),
+    Kind("tavily-key", r"tvly-", _URL, 16, 36),
+    Kind("firecrawl-key", r"fc-", _HEX, 24, 32),
+    Kind("jina-key", r"jina_", _URL, 30, 60),
+    Kind("e2b-key", r"e2b_", _HEX, 30, 40),
+    Kind("runpod-key", r"rpa_", _AN, 24, 40),
+    Kind("modal-token", r"a[ks]-", _AN, 20, 22, is_doubtful=True),
+    Kind("braintrust-key", r"bt-st-", _AN, 20, 48),
+    # --- code and packages
+    Kind("github-token", r"gh[pousr]_", _WORD, 16, 36),
+    Kind("github-token", r"github_pat_", _WORD, 16, 82),
+    Kind("gitlab-token", r"gl(?:pat|rt|dt|ft|cbt|ptt|soat|imt|agent|oas|ffct|rtr|wt)-", r"A-Za-z0-9_.-", 16, 20),
+    Kind("gitlab-token", r"GR1348941", _URL, 16, 20),
+    Kind("bitbucket-token", r"AT(?:BB|CTT3xFf)", r"A-Za-z0-9=_-", 20, 32, is_doubtful=True),
+    Kind("atlassian-token", r"AT(?:ATT|CTT|STT|OA)3", r"A-Za-z0-9=_-", 20, 186),
+    Kind("npm-token", r"npm_", _AN, 20, 36, is_doubtful=True),
+    Kind("pypi-token", r"pypi-", _URL, 24, 160, is_doubtful=True),
+    Kind("rubygems-key", r"rubygems_", _HEX, 24, 48),
+    Kind("crates-token", r"cio", _AN, 28, 32, is_doubtful=True),
+    Kind("nuget-key", r"oy2", _LOW, 40, 43, is_doubtful=True),
+    Kind("clojars-token", r"CLOJARS_", _AN, 40, 60),
+    Kind("docker-token", r"dckr_(?:pat|oat)_", _URL, 16, 27),
+    Kind("artifactory-token", r"AKCp", _AN, 50, 69),
+    Kind("artifactory-token", r"cmVmd", _AN, 50, 59),
+    Kind("sourcegraph-token", r"sg[pd]_(?:(?:[a-fA-F0-9]{16}|local)_)?", _HEX, 30, 40),
+    Kind("sonar-token", r"sq[upa]_", _HEX, 30, 40),
+    Kind("circleci-token", r"CCIP(?:AT|RJ)_", _WORD, 30, 70),
+    Kind("buildkite-token", r"bk[uc]a_", _HEX, 30, 40),
+    Kind("octopus-key", r"API-", "A-Z0-9", 24, 26, is_doubtful=True),
+    Kind("harness-token", r"[ps]at\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9]{24}\.", _AN, 16, 20),
+    Kind("postman-key", r"PMAK-", r"a-fA-F0-9-", 30, 59),
+    Kind("jetbrains-token", r"perm:", r"A-Za-z0-9+/=.", 40, 0, is_doubtful=True),
+    Kind("infracost-key", r"ico-", _AN, 28, 32, is_doubtful=True),
+    # --- clouds and hosting
+    Kind("aws-key-id", r"(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])", "A-Z0-9", 12, 16),
+    Kind("aws-secret-key", r"(?=[A-Za-z0-9]*[/+])", r"A-Za-z0-9/+", 40, 40, r"(?![A-Za-z0-9/+=_.-])", is_doubtful=True, part="/"),
+    Kind("aws-secret-key", r"(?=[A-Za-z0-9]*[/+])", r"A-Za-z0-9/+", 40, 40, r"(?![A-Za-z0-9/+=_.-])", is_doubtful=True, part="+"),
+    Kind("aws-session-token", r"(?:IQoJb3JpZ2lu|F[wQ]oGZXIvYXdz)", r"A-Za-z0-9+/=%", 40, 0),
+    Kind("aws-bedrock-key", r"(?:ABSK|bedrock-api-key-)", r"A-Za-z0-9+/=", 40, 128),
+    Kind("gcp-token", r"ya29\.", r"A-Za-z0-9_.-", 16, 0),
+    Kind("gcp-oauth-secret", r"GOCSPX-", _URL, 16, 28),
+    Kind("gcp-refresh-token", r"1//0", _URL, 24, 0),
+    Kind("firebase-key", r"AAAA[A-Za-z0-9_-]{7}:APA91b", _URL, 40, 134),
+    Kind("azure-client-secret", r"[A-Za-z0-9_~.]{3}\dQ~", r"A-Za-z0-9_~.-", 24, 34, part="Q~"),
+    Kind("azure-key", r"[A-Za-z0-9+/]{32,76}JQQJ9", r"A-Za-z0-9+/", 4, 0, r"={0,2}", part="JQQJ9"),
+    Kind("azure-key", r"[A-Za-z0-9+/]{32,76}AZDO", r"A-Za-z0-9+/", 4, 0, r"={0,2}", part="AZDO"),
+    Kind("azure-key", r"[A-Za-z0-9+/]{32,76}\+ASt", r"A-Za-z0-9+/", 4, 0, r"={0,2}", part="+ASt"),
+    Kind("azure-key", r"[A-Za-z0-9+/]{32,76}ACDb", r"A-Za-z0-9+/", 4, 0, r"={0,2}", part="ACDb"),
+    Kind("alibaba-key-id", r"LTAI", _AN, 12, 20),
+    Kind("tencent-key-id", r"AKID", _AN, 24, 32),
+    Kind("yandex-key", r"AQVN", _URL, 30, 36),
+    Kind("yandex-token", r"(?:t1\.|y[0-3]_)", r"A-Za-z0-9_.=-", 30, 0, is_doubtful=True),
+    Kind("yandex-key", r"YC[A-Z]", _URL, 34, 37, is_doubtful=True),
+    Kind("digitalocean-token", r"do[opr]_v1_", _HEX, 24, 64),
+    Kind("heroku-key", r"HRKU-", _URL, 20, 60),
+    Kind("fly-token", r"fo1_", _URL, 16, 43),
+    Kind("fly-token", r"fm(?:1[ar]|2)_", r"A-Za-z0-9+/=", 30, 0),
+    Kind("render-key", r"rnd_", _AN, 16, 32, is_doubtful=True),
+    Kind("vercel-token", r"vc[pkiar]_", _AN, 20, 56),
+    Kind("netlify-token", r"nf[pcoub]_", _AN, 16, 36),
+    Kind("cloudflare-key", r"v1\.0-", r"a-f0-9-", 60, 171),
+    Kind("cloudflare-token", r"cf(?:ut|at|k)_", _URL, 30, 53),
+    Kind("supabase-key", r"(?:sbp_(?:oauth_)?|sb_secret_)", _URL, 16, 40),
+    Kind("neon-key", r"napi_", _AN, 30, 64),
+    Kind("planetscale-token", r"pscale_(?:pw|tkn|oauth|app_secret)_", r"A-Za-z0-9_=.-", 16, 43),
+    Kind("databricks-token", r"d(?:api|kea|ose|sapi)", _HEX, 28, 32, r"(?:-\d)?"),
+    Kind("snowflake-token", r"ver:\d-hint:\d{1,20}-ETMs", r"A-Za-z0-9+/=_%-", 24, 0),
+    Kind("scaleway-key", r"SCW", "A-Z0-9", 17, 17),
+    Kind("scalingo-token", r"tk-us-", _URL, 30, 48),
+    Kind("clickhouse-key", r"4b1d", _AN, 38, 38),
+    Kind("prefect-key", r"pn[ub]_", _AN, 30, 36),
+    Kind("tailscale-key", r"tskey-[a-z]{3,12}-", _URL, 16, 0),
+    Kind("openshift-token", r"sha256~", _URL, 30, 43),
+    # --- secrets' own homes
+    Kind("vault-token", r"hv[sbr]\.", _URL, 16, 95),
+    Kind("vault-token", r"s\.", _AN, 24, 24, is_doubtful=True),
+    Kind("terraform-token", r"[A-Za-z0-9]{14}\.atlasv1\.", r"A-Za-z0-9=_-", 20, 67, part=".atlasv1."),
+    Kind("pulumi-token", r"pul-", _HEX, 30, 40),
+    Kind("doppler-token", r"dp\.(?:pt|st|ct|sa|scim|audit|said)\.(?:[a-z0-9_-]{2,35}\.)?", _AN, 16, 43),
+    Kind("infisical-token", r"st\.[a-f0-9-]{20,40}\.[a-f0-9]{20,64}\.", _HEX, 20, 32),
+    Kind("1password-token", r"ops_eyJ", r"A-Za-z0-9+/=_-", 20, 0),
+    Kind("1password-key", r"A3-[A-Z0-9]{6}-", "A-Z0-9-", 20, 23),
+    Kind("age-key", r"AGE-SECRET-KEY-(?:PQ-)?1", "A-Z0-9", 20, 58),
+    # --- work
+    Kind("slack-token", r"xoxe\.xox[bp]-", _URL, 12, 165),
+    Kind("slack-token", r"xox[abcdeoprs]-", _URL, 10, 0),
+    Kind("slack-token", r"xapp-\d-", _URL, 10, 0),
+    Kind("telegram-token", r"(?:bot)?\d{6,12}:A[A-Za-z]", _URL, 28, 33, part=":A"),
+    Kind("discord-token", r"mfa\.", _URL, 24, 84),
+    Kind("discord-token", r"[MNO][A-Za-z0-9_-]{22,27}\.[A-Za-z0-9_-]{5,7}\.", _URL, 24, 38, part="."),
+    Kind("notion-token", r"ntn_", _AN, 20, 46),
+    Kind("notion-token", r"secret_", _AN, 20, 43, is_doubtful=True),
+    Kind("figma-token", r"fig[dour]h?_", _URL, 16, 40, is_doubtful=True),
+    Kind("airtable-token", r"pat[A-Za-z0-9]{14}\.", _AN, 20, 64),
+    Kind("asana-token", r"[012]/\d{12,20}(?:/\d{12,20})?:", _HEX, 20, 32),
+    Kind("linear-key", r"lin_(?:api|oauth|wh)_", _AN, 16, 40),
+    Kind("clickup-token", r"pk_\d{5,10}_", "A-Z0-9", 20, 32),
+    Kind("trello-key", r"ATTA", _HEX, 40, 72),
+    Kind("contentful-token", r"CFPAT-", _URL, 24, 43),
+    Kind("hubspot-token", r"pat-[a-z]{2}\d-", r"a-f0-9-", 20, 36),
+    Kind("intercom-token", r"dG9r", r"A-Za-z0-9=_-", 40, 56, is_doubtful=True),
+    Kind("typeform-token", r"tfp_", r"A-Za-z0-9_.=-", 30, 59),
+    Kind("readme-key", r"rdme_", _LOW, 30, 70),
+    Kind("dropbox-token", r"sl\.(?:u\.)?", _URL, 60, 130),
+    Kind("facebook-token", r"EAA[A-Za-z]", _AN, 60, 0, is_doubtful=True),
+    Kind("twitch-token", r"oauth:", _LOW, 28, 30, is_doubtful=True),
+    Kind("twitter-token", r"AAAAAAAAAAAAAAAAAA", r"A-Za-z0-9%", 60, 92, is_doubtful=True),
+    Kind("mapbox-token", r"[st]k\.eyJ", r"A-Za-z0-9_.-", 40, 0),
+    # --- money
+    Kind("stripe-key", r"[srp]k_(?:live|test|prod)_", _AN, 8, 99),
+    Kind("webhook-secret", r"whsec_", r"A-Za-z0-9+/=_-", 12, 44),
+    Kind("square-token", r"sq0(?:atp|csp|idp)-", _URL, 16, 43),
+    Kind("square-token", r"EAAA[A-Za-z0-9]", _URL, 40, 60, is_doubtful=True),
+    Kind("shopify-token", r"shp(?:at|ca|pa|ss|ua|tka|ref|it)_", _AN, 20, 32),
+    Kind("braintree-token", r"access_token\$(?:production|sandbox)\$[a-z0-9]{10,20}\$", _HEX, 20, 32),
+    Kind("paypal-token", r"A21AA", _URL, 40, 90, is_doubtful=True),
+    Kind("plaid-token", r"access-(?:sandbox|development|production)-", r"a-f0-9-", 24, 36),
+    Kind("razorpay-key", r"rzp_(?:live|test)_", _AN, 10, 14),
+    Kind("flutterwave-key", r"FLW(?:SEC|PUB)K(?:_TEST)?-", r"a-zA-Z0-9-", 12, 34),
+    Kind("paddle-key", r"pdl_(?:live|sdbx)_apikey_", _WORD, 20, 49),
+    Kind("duffel-token", r"duffel_(?:test|live)_", r"A-Za-z0-9_=-", 24, 43),
+    Kind("shippo-token", r"shippo_(?:live|test)_", _HEX, 24, 40),
+    Kind("easypost-key", r"EZ[AT]K", _AN, 40, 54),
+    # --- letters and calls
+    Kind("mailgun-key", r"key-", _HEX, 28, 32),
+    Kind("mailchimp-key", r"(?=[a-f0-9]{32}-us\d)", r"a-f0-9", 32, 32, r"-us\d{1,2}", part="-us"),
+    Kind("sendgrid-key", r"SG\.", r"A-Za-z0-9_.-", 16, 66, is_doubtful=True),
+    Kind("resend-key", r"re_[A-Za-z0-9]{3,12}_", _AN, 12, 24, is_doubtful=True),
+    Kind("brevo-key", r"x(?:key|smtp)sib-", r"A-Za-z0-9-", 24, 81),
+    Kind("twilio-key", r"(?:SK|AC)", _HEX, 32, 32),
+    Kind("facebook-secret", r"IGQ[A-Z]", _AN, 60, 0),
+    # --- watching
+    Kind("sentry-token", r"sntry[su]_", r"A-Za-z0-9+/=_", 20, 0),
+    Kind("newrelic-key", r"NR(?:AK|AA|II|IQ|JS|RA|BR)-", r"A-Za-z0-9-", 16, 27),
+    Kind("newrelic-key", r"(?=[a-f0-9]{36}NRAL)", r"a-f0-9", 36, 36, r"NRAL", part="NRAL"),
+    Kind("jwt", r"eyJ[A-Za-z0-9_-]{6,}+\.", _URL, 6, 0, r"(?:\.[A-Za-z0-9_-]*+){0,3}"),
+    Kind("grafana-token", r"gl(?:sa|c)_", r"A-Za-z0-9+/=_", 20, 41),
+    Kind("grafana-token", r"eyJrIjoi", r"A-Za-z0-9+/=", 40, 0),
+    Kind("posthog-key", r"ph[cxsr]_", _AN, 20, 43),
+    Kind("honeycomb-key", r"hc[abc][ilm]k_", _AN, 24, 58),
+    Kind("dynatrace-token", r"dt0[cs]\d\d\.[A-Za-z0-9]{8,24}\.", _AN, 20, 64),
+    Kind("logfire-token", r"pylf_v\d_(?:[a-z]{2}_)?", _AN, 20, 43),
+    Kind("axiom-token", r"xa[ap]t-", r"a-f0-9-", 24, 36),
+    Kind("launchdarkly-key", r"(?:sdk|mob|api)-(?=[a-f0-9]{8}-[a-f0-9]{4}-)", r"a-f0-9-", 24, 36),
+    Kind("elastic-token", r"essu_", r"A-Za-z0-9+/=", 24, 0),
+    # --- keys of any vendor, without their first line or packed in base64
+    Kind("private-key", r"b3BlbnNzaC1rZXktdjE", r"A-Za-z0-9+/=", 20, 0),
+    Kind("private-key", r"LS0tLS1CRUdJTiB(?:SU0Eg|QUklW|FQyB|PUEVO|FTkNS|EU0Eg)", r"A-Za-z0-9+/=", 20, 0),
+    Kind(
+        "password-hash",
+        r"\$(?:2[abxy]|argon2(?:id|i|d)|[156y]|apr1|scrypt|pbkdf2[a-z0-9-]*)\$",
+        r"A-Za-z0-9./$=,+",
+        22,
+        0,
+        part="$",
+    ),
+    Kind("spanpost-token", r"spt_", _URL, 12, 43),
+)

@@ -1,0 +1,15 @@
+"""Why somebody does not read all of a question, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spanpost.fold.legible import Hidden
+from spanpost.tongues import ENGLISH, Tongue
+
+
+def why_hidden(reasons: Sequence[Hidden], tongue: Tongue = ENGLISH) -> str:
+    """Say what of a question is hidden, and what can be done: what can be read elsewhere is decided there."""
+    nowhere = [one for one in reasons if not one.is_here_alone]
+    what = "; ".join(tongue.say(f"hidden.{one}") for one in nowhere or reasons)
+    return tongue.say("hidden.nowhere" if nowhere else "hidden.here", what=what)

@@ -1,0 +1,148 @@
+"""Realistic secrets are put everywhere a sender can put a text, and looked for everywhere somebody can look."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanpost import assembly, local_token
+from spanpost.intake.decode import decode_traces
+from spanpost.ledger.memory import MemoryLedger
+from spanpost.settings import load
+from tests.acceptance.gateway_process import ROOT, Gateway, query, request
+from tests.conftest import find, fresh_database, made_server
+from tests.text.realistic import FORMS, Case, all_cases
+
+SEED = 11
+#: Of each form, name and place one.
+CASES = list({case.what: case for case in all_cases(SEED)}.values())
+LATELY = time.time_ns() - 60 * 10**9
+
+
+def told(case: Case, number: int, now: int = LATELY) -> dict[str, Any]:
+    """Return a task whose span says a secret in its names, attributes, events, message, resource and scope."""
+    said = {
+        "agent.task.id": f"t-{number}",
+        "agent.task.name": f"demo {case.text}",
+        "agent.action": case.text,
+        "agent.result.note": case.text,
+        "custom.note": case.text,
+        "exception.message": case.text,
+    }
+    attributes = [{"key": key, "value": {"stringValue": value}} for key, value in said.items()]
+    attributes += [
+        {"key": "list", "value": {"arrayValue": {"values": [{"stringValue": case.text}]}}},
+        {"key": "map", "value": {"kvlistValue": {"values": [{"key": "inner", "value": {"stringValue": case.text}}]}}},
+        {"key": "db.password", "value": {"stringValue": case.secret}},
+    ]
+    if case.what in FORMS:  # a name has no name before it
+        attributes.append({"key": f"agent.result.{case.secret[:200]}", "value": {"stringValue": "x"}})
+    events = [
+        ("agent.checkpoint", {"agent.checkpoint.message": case.text}),
+        ("agent.artifact", {"agent.artifact.name": case.text, "agent.artifact.uri": case.text}),
+        ("agent.error", {"exception.type": "E", "exception.message": case.text, "agent.error.log_tail": case.text}),
+        (
+            "agent.approval.requested",
+            {"agent.approval.id": f"q-{number}", "agent.approval.question": case.text, "agent.approval.detail": case.text},
+        ),
+    ]
+    span = {
+        "traceId": f"{number + 1:032x}", "spanId": f"{number + 1:016x}", "name": case.text[:200],
+        "startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 10**9),
+        "attributes": attributes, "status": {"code": 2, "message": case.text},
+        "events": [
+            {"name": name, "timeUnixNano": str(now + i), "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in values.items()]}
+            for i, (name, values) in enumerate(events)
+        ],
+    }  # fmt: skip
+    resource = {"attributes": [{"key": "process.command_line", "value": {"stringValue": case.text}}]}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"scope": {"name": f"s {case.text[:200]}"}, "spans": [span]}]}]}
+
+
+def leaked(text: str) -> list[str]:
+    """Return which secrets stand in a text, as they are or as JSON writes them."""
+    return [case.what for case in CASES if case.secret in text or json.dumps(case.secret)[1:-1] in text]
+
+
+def test_memory_holds_none() -> None:
+    """Tasks, checkpoints, messages and records of a process without a database hold no secret."""
+    ledger = MemoryLedger(assembly.rules_of(load(database={"embedded": False}, console={})))
+    for number, case in enumerate(CASES):
+        ledger.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
+    shown = repr(
+        (ledger._tasks.__dict__, ledger._checkpoints, ledger._records.by_key, ledger._letters.__dict__, ledger._people.__dict__)
+    )
+    assert len(ledger._checkpoints) > len(CASES)
+    assert leaked(shown) == []
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway on a server of its own, which writes what it would post to Slack."""
+    toml = f"[slack]\nchannel = '#x'\ndry_run = true\npreview_file = '{tmp_path / 'slack.jsonl'}'\n[log]\nlevel = 'DEBUG'\n"
+    with made_server(Path(find("postgres"))) as server, fresh_database(server) as dsn:
+        gateway = Gateway(dsn, tmp_path, toml)
+        try:
+            yield gateway.ready()
+        finally:
+            gateway.kill()
+
+
+def until(look: Callable[[], bool], timeout: float = 60.0) -> None:
+    end = time.monotonic() + timeout
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def rows(dsn: str) -> str:
+    """Return every row of every table as text; bytes too, as far as they are text."""
+    shown = []
+    for (table,) in query(dsn, "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"):
+        for (row,) in query(dsn, f"SELECT t FROM {table} t"):
+            shown.append(" ".join(v.decode("latin-1") if isinstance(v, bytes) else str(v) for v in row))
+    return "\n".join(shown)
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+@pytest.mark.needs("postgres")
+@pytest.mark.timeout(300)
+def test_no_place_to_look_at_holds_one(gateway: Gateway) -> None:
+    """No row of any table, no page of the API, no answer of the command line, no message, no line of the log and no metric has a secret."""
+    json_type = {"content-type": "application/json"}
+    for number, case in enumerate(CASES):
+        assert request(gateway.http + "/v1/traces", json.dumps(told(case, number)).encode(), **json_type)[0] == 200
+    spoiled = random.Random(SEED).sample(CASES, 5)
+    for case in spoiled:  # kept for who looks why it could not be read
+        assert request(gateway.http + "/v1/traces", f"{case.text}\n{{".encode(), **json_type)[0] == 400
+    until(lambda: query(gateway.dsn, "SELECT count(DISTINCT task_uid) FROM deliveries WHERE state = 'delivered'")[0][0] >= 20)
+    looked = {"rows": rows(gateway.dsn), "slack": (gateway.home / "slack.jsonl").read_text(), "log": "\n".join(gateway.lines)}
+    looked["metrics"] = str(gateway.get("/metrics")[1])
+    here = {"authorization": f"Bearer {local_token.found(gateway.home / 'data')}"}
+    pages = [f"/api/tasks/t-{i}{what}" for i in range(0, len(CASES), 5) for what in ("", "/timeline", "/message")]
+    for path in ("/api/tasks?limit=200", "/api/approvals?limit=200", *pages):
+        status, page = gateway.get(path, **here)
+        assert status == 200
+        looked[path] = str(page)
+    for command in (["tasks"], ["tasks", "--json"], ["approvals", "--json"], ["db", "query", "SELECT * FROM agent_checkpoints"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "spanpost", *command, "--database-url", gateway.dsn],
+            cwd=gateway.home, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "4000"},
+        )  # fmt: skip
+        looked[" ".join(command)] = done.stdout + done.stderr
+    assert {where: found for where, text in looked.items() if (found := leaked(text))} == {}
+    assert "[redacted:github-token:40:" in looked["rows"]
+    assert "[redacted:" in looked["slack"]
+    assert 'spanpost_redactions_total{kind="github-token"}' in looked["metrics"]
+    assert len(query(gateway.dsn, "SELECT 1 FROM agent_tasks")) == len(CASES)

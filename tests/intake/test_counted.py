@@ -1,0 +1,81 @@
+"""Bodies beside OTLP count for the memory that all share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from spanpost.asgi import HungUp, Receive, Scope, Send, read_body
+from spanpost.intake.admission import Admission, Limits
+from spanpost.intake.alerts import AlertsHttp
+from spanpost.intake.counted import Counted
+from spanpost.intake.tokens import Doorkeeper
+from spanpost.shares import Sender
+
+LIMIT = 10_000
+
+
+async def echoes(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read a body and say its length; nothing to one that hung up."""
+    try:
+        said = str(len(await read_body(receive, 100 * LIMIT))).encode()
+    except HungUp:
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": said})
+
+
+class Request:
+    """A request whose body comes in pieces, the last of them when it is let go."""
+
+    def __init__(self, app: Any, address: str, size: int) -> None:
+        self.let_go, self.has_read = asyncio.Event(), asyncio.Event()
+        self.sent: list[Any] = []
+        self._pieces = [b"x" * 1000] * (size // 1000)
+        scope = {"type": "http", "method": "POST", "path": "/alerts/grafana", "headers": [], "client": (address, 1)}
+        self.task = asyncio.create_task(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._pieces:
+            return {"type": "http.request", "body": self._pieces.pop(), "more_body": True}
+        self.has_read.set()
+        await self.let_go.wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    async def status(self) -> int:
+        self.let_go.set()
+        await self.task
+        assert [message["type"] for message in self.sent] == ["http.response.start", "http.response.body"]
+        return int(self.sent[0]["status"])
+
+
+async def test_bodies_of_other_endpoints_have_the_same_shares() -> None:
+    """Item 6: a body that is read counts, beyond the address's share it is answered 503, others have theirs,
+    and all is given back."""
+    admission = Admission(Limits(in_flight=LIMIT, body=LIMIT))
+    app = Counted(echoes, admission)
+    held = Request(app, "192.0.2.1", LIMIT)
+    await held.has_read.wait()
+    assert admission.held.total == LIMIT
+    assert not admission.held.fits(Sender("blue", "192.0.2.9"), LIMIT, LIMIT)  # OTLP is counted beside it
+    assert await Request(app, "192.0.2.1", 1000).status() == 503
+    assert await Request(app, "192.0.2.2", 3000).status() == 200
+    assert await held.status() == 200
+    assert admission.held.total == 0
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.2"])
+async def test_an_application_of_ours_says_nothing_of_it(address: str) -> None:
+    """Item 6: where an endpoint's body has no share, it is as if the sender hung up: 503 is the only answer,
+    and nothing is kept."""
+
+    async def never(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("it was taken")
+
+    app = Counted(AlertsHttp(never, Doorkeeper("default"), keep=never), Admission(Limits(in_flight=LIMIT, body=LIMIT)))
+    assert await Request(app, address, 2 * LIMIT).status() == 503

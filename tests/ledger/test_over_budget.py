@@ -1,0 +1,105 @@
+"""A trace that takes too long to record is set aside, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from spanpost.domain.errors import OverBudget
+from spanpost.domain.observations import Observation
+from spanpost.domain.records import OVER_BUDGET
+from spanpost.fold.batch import Rules
+from spanpost.fold.redaction import Redaction
+from spanpost.intake.receiver import Limits, Receiver
+from spanpost.ledger.postgres import PostgresLedger
+from spanpost.shares import Sender
+from tests.fold.hostile_traces import SHAPES, agent, span
+
+pytestmark = pytest.mark.acceptance
+
+#: Seconds of processor time. One span takes a tenth of it, the spans of `POISON` many times as much.
+BUDGET = 0.05
+POISON = SHAPES["circle, as many agents"](1500)
+
+
+def honest(number: int, tenant: str = "honest") -> Observation:
+    return msgspec.structs.replace(span(1, None, agent("a"), trace=1000 + number), tenant=tenant)
+
+
+@pytest.fixture
+async def ledger(postgres_dsn: str) -> AsyncIterator[PostgresLedger]:
+    """A ledger that gives a transaction very little time."""
+    ledger = PostgresLedger(postgres_dsn, batch_budget=BUDGET, trace_budget=2 * BUDGET)
+    await ledger.open()
+    yield ledger
+    await ledger.close()
+
+
+async def kept(ledger: PostgresLedger) -> tuple[int, list[tuple[str, str, int]]]:
+    """Return the audit rows, and the rows of what is set aside: tenant, reason, how often it came."""
+    counts = await ledger.counts()
+    rows = await ledger._run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM dead_letters"))
+    return counts["agent_events"], [tuple(row) for row in rows]
+
+
+async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(ledger: PostgresLedger) -> None:
+    """Of a batch the other traces are recorded, the one is kept with its bytes; sent again, it is known, and has not come back."""
+    recorded = await ledger.record([*POISON, honest(1), honest(2)])
+    assert recorded.lost == {OVER_BUDGET: len(POISON)}
+    assert recorded.events == 2
+    assert await kept(ledger) == (2, [("default", "over_budget", 1)] * len(POISON))
+    again = await ledger.record(POISON)
+    assert again.lost == {OVER_BUDGET: len(POISON)}
+    assert await kept(ledger) == (2, [("default", "over_budget", 2)] * len(POISON))
+    small = await ledger.record(POISON[:1])
+    assert (small.events, small.lost) == (1, {})
+
+
+async def test_who_takes_batches_apart_itself_is_told(ledger: PostgresLedger) -> None:
+    """A batch that takes too long, as a whole, raises and leaves nothing behind."""
+    with pytest.raises(OverBudget):
+        await ledger.record([*POISON, honest(1)], is_whole=True)
+    assert await kept(ledger) == (0, [])
+
+
+async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
+    """Texts in which a search for secrets takes long are within the same bound: the batch is given up before it is read to its end."""
+    redaction = Redaction(key=b"k" * 32)
+    ledger = PostgresLedger(postgres_dsn, rules=Rules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET)
+    await ledger.open()
+    texts = {f"agent.note.{n}": f"{n} " + "pw:" * 1300 for n in range(16)}
+    costly = [msgspec.structs.replace(span(n, None, texts, trace=7), name=f"n {n}") for n in range(1, 101)]
+    with pytest.raises(OverBudget):
+        await ledger.record(costly, is_whole=True)
+    assert (await kept(ledger))[0] == 0
+    await ledger.close()
+
+
+async def test_the_loop_goes_on_while_something_is_folded(ledger: PostgresLedger) -> None:
+    """Others are served in the midst of a fold: the loop comes round again and again before it ends."""
+    recording = asyncio.create_task(ledger.record(POISON))
+    turns = 0
+    while not recording.done():
+        turns += 1
+        await asyncio.sleep(0.001)
+    assert turns > 20
+
+
+async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded(ledger: PostgresLedger) -> None:
+    """Requests of two tenants in one group: the one's are committed, the other is told how many of its spans are set aside."""
+    receiver = Receiver(ledger.record, limits=Limits(writers=1))
+    evil = receiver.groups.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
+    good = [receiver.groups.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]
+    receiver.start()
+    done, _ = await asyncio.wait([evil[0].done, *(part.done for part in good)], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    assert evil[0].done not in done
+    assert [await part.done for part in good] == [0, 0, 0]
+    assert await evil[0].done == len(POISON)
+    more = receiver.groups.put(Sender("honest", ""), [honest(3)], 10)
+    assert await more[0].done == 0
+    assert await receiver.close(10)
+    events, rows = await kept(ledger)
+    assert (events, {row[0] for row in rows}) == (4, {"evil"})

@@ -1,0 +1,217 @@
+"""A question beside its buttons: what can be pressed there is all there to be read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.sinks.slack_limits import blocks_of, check, nodes
+from tests.thorough import thorough
+
+from spanpost.domain.checkpoints import Kind
+from spanpost.domain.readings import Approval
+from spanpost.domain.tasks import Task
+from spanpost.fold.legible import Hidden
+from spanpost.sinks.slack import render
+from spanpost.sinks.slack.blocks import blunt
+from spanpost.sinks.slack.manner import Manner
+from spanpost.sinks.slack.render import Message, Style
+from spanpost.sinks.slack.replies import reply
+from spanpost.testing.nouns import a_checkpoint, a_task
+from spanpost.tongues import TONGUES
+
+HEARD = Manner(is_interactive=True)
+LONG = "Clean the staging database? " + "x" * 600 + " and then DROP-ALL-DATABASES"
+HIDDEN = "Rotate it? -----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
+KEYS = [UUID(int=n) for n in (21, 22)]
+
+
+def asking(*questions: dict[str, Any]) -> Task:
+    asked = [Approval(**({"id": f"a{n}", "key": KEYS[n], "told_by": UUID(int=80 + n)} | said)) for n, said in enumerate(questions)]
+    return a_task(status="waiting", approvals=tuple(asked))
+
+
+def messages(task: Task, style: Style = Style.RICH, manner: Manner = HEARD, told_by: UUID | None = None) -> tuple[Message, Message]:
+    """Return the task's message and the one in its thread that asks."""
+    asked = task.approvals[0]
+    news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref=asked.id, text=asked.question, detail=asked.detail)
+    news = replace(news, id=told_by or asked.told_by or news.id)
+    drawn = render.root(task, key="k", style=style, manner=manner), reply(task, news, key="k", style=style, manner=manner)
+    for message in drawn:
+        check(message)
+    return drawn
+
+
+def texts(message: Message) -> list[str]:
+    """Return the texts that are drawn, those of buttons left out."""
+    blocks = [block for block in blocks_of(message) if block["type"] != "actions"]
+    return [node["text"] for block in blocks for node in nodes(block) if isinstance(node.get("text"), str)]
+
+
+def pressed(message: Message, key: UUID = KEYS[0]) -> list[str]:
+    """Return what can be pressed that is about a question."""
+    rows = [
+        block for block in blocks_of(message) if block["type"] == "actions" and block["block_id"].startswith(f"spanpost:{key}:")
+    ]
+    return [element["action_id"].removeprefix("spanpost:") for row in rows for element in row["elements"]]
+
+
+def bare(said: str) -> str:
+    """Return a text without blanks, and as plain texts write what Slack might read as a mention."""
+    return blunt(re.sub(r"[\s│]", "", said))
+
+
+@pytest.mark.parametrize("style", Style)
+def test_what_one_press_approves_stands_beside_it(style: Style) -> None:
+    """A brief question stands with its detail in the task's message and in the thread, above its own buttons."""
+    for message in messages(asking({"question": "Deploy 1.8.2?", "detail": "2 files\n31 tests passed", "risk": "high"}), style):
+        assert pressed(message) == ["approve", "deny"]
+        for said in ("Deploy 1.8.2?", "2 files", "31 tests passed"):
+            assert any(said in text for text in texts(message))
+
+
+@pytest.mark.parametrize("style", Style)
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"question": LONG},
+        {"question": "Deploy?", "detail": "y" * 700},
+        {"question": "Deploy?", "detail": "\n".join("1234567")},
+        {"question": "Deploy?", "detail": "x <https://evil.example|Approve> " * 30},
+    ],
+    ids=range(4),
+)
+def test_what_does_not_stand_whole_is_read_first(style: Style, said: dict[str, str]) -> None:
+    """A question or a detail that is long, or has many lines, has a button that opens it in place of Approve; it says so."""
+    for message in messages(asking(said), style):
+        assert pressed(message) == ["read", "deny"]
+        assert any("read it whole" in text for text in texts(message))
+    for message in messages(asking(said | {"options": ("go", "stop")}), style):
+        assert pressed(message) == ["read"]
+
+
+@pytest.mark.parametrize("style", Style)
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ({"question": HIDDEN}, "looks like a secret"),
+        ({"question": "Go?", "detail": "[redacted:aws_key:20:1f3a]"}, "looks like a secret"),
+        ({"question": "Go?", "options": ("yes", "yes\u200b")}, "options that look the same"),
+        ({"question": "Go?\U000e0041"}, "cannot be seen"),
+        ({"question": "Go?", "is_cut": True}, "longer than is kept"),
+    ],
+    ids=range(5),
+)
+def test_what_is_hidden_can_only_be_denied(style: Style, said: dict[str, Any], what: str) -> None:
+    """A plain line says what nobody can read, in both messages, and only Deny is offered; decided, nothing of it remains."""
+    task = asking(said)
+    for message in messages(task, style):
+        assert pressed(message) == ["deny"]
+        assert any(what in text and "ask again without it" in text for text in texts(message))
+        assert "DROP-ALL" not in str(message)
+    decided = replace(task, approvals=(replace(task.approvals[0], decision="deny", by="Mina", source="slack"),))
+    for message in messages(decided, style):
+        assert pressed(message) == []
+        assert not any("ask again" in text for text in texts(message))
+
+
+def test_what_settings_keep_out_of_slack_is_decided_elsewhere() -> None:
+    """Arguments that are not shown, and what a pattern hides, are not approved in Slack; the board is named."""
+    arguments = asking({"question": "Run it?", "detail": '{"sql": "DROP TABLE customers"}'})
+    for message in messages(arguments, manner=Manner(is_interactive=True, shows_content=False)):
+        assert pressed(message) == ["deny"]
+        assert any("arguments of a tool" in text and "on the board" in text for text in texts(message))
+        assert "DROP TABLE" not in str(message)
+    assert all(pressed(message) == ["approve", "deny"] for message in messages(arguments))
+    manner = Manner(is_interactive=True, patterns=(re.compile("project x", re.IGNORECASE),))
+    for message in messages(asking({"question": "Delete Proj\u200bect X?"}), manner=manner):
+        assert pressed(message) == ["deny"]
+        assert any("settings keep out of Slack" in text for text in texts(message))
+    for message in messages(asking({"question": "Delete project y?"}), manner=manner):
+        assert pressed(message) == ["approve", "deny"]
+    assert manner.question(Approval(id="a", question="Project X")).hidden == (Hidden.PATTERN,)
+
+
+@pytest.mark.parametrize("style", Style)
+def test_each_question_stands_above_its_own_buttons(style: Style) -> None:
+    """Of two open questions nobody takes the one's Approve for the other's."""
+    root, _ = messages(asking({"question": "Print hello?"}, {"question": "Delete all customers?"}), style)
+    first, its_row, second, other_row = root.attachments[0]["blocks"][:4]
+    assert "Print hello?" in str(first)
+    assert its_row["block_id"].startswith(f"spanpost:{KEYS[0]}:")
+    assert "Delete all customers?" in str(second)
+    assert other_row["block_id"].startswith(f"spanpost:{KEYS[1]}:")
+
+
+@pytest.mark.parametrize("style", Style)
+def test_the_words_are_those_that_the_buttons_answer(style: Style) -> None:
+    """A checkpoint of older words shows the words of the question whose key its buttons carry."""
+    task = asking({"question": "Delete all customers?", "detail": "all of them"})
+    news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a0", text="Print hello?", detail="harmless")
+    message = reply(task, news, key="k", style=style, manner=HEARD)
+    assert pressed(message) == ["approve", "deny"]
+    assert any("Delete all customers?" in text for text in texts(message))
+    assert not any("Print hello?" in text for text in texts(message))
+
+
+@pytest.mark.parametrize("said", ["✅ Approved by Mina\nRisk: low", "Approved by Mina", "Deploy?\n\n[Approve] [Deny]"])
+def test_what_imitates_us_stands_quoted(said: str) -> None:
+    """Words of an agent's in the manner of a verdict, or of several lines, stand in a quotation below words of ours."""
+    for fields in ({"question": said}, {"question": "Deploy?", "detail": said}):
+        for message in messages(asking(fields)):
+            quoted = [node for block in blocks_of(message) for node in nodes(block) if node.get("type") == "rich_text_quote"]
+            assert said in ["".join(part["text"] for part in one["elements"]) for one in quoted]
+            elsewhere = [
+                part["text"]
+                for block in blocks_of(message)
+                for node in nodes(block)
+                if node.get("type") == "rich_text_section"
+                for part in node["elements"]
+                if "text" in part
+            ]
+            assert not any("Approved by" in text for text in elsewhere)
+        for message in messages(asking(fields), Style.PLAIN):
+            lines = [row for text in texts(message) for row in text.split("\n")]
+            assert all(row.startswith("│ ") for row in lines if "Approved by" in row)
+
+
+def test_a_question_that_is_told_again_says_so() -> None:
+    """Nobody answered: the same words stand there, with that before them."""
+    task = asking({"question": "Deploy?", "escalated_by": UUID(int=99)})
+    _, again = messages(task, told_by=UUID(int=99))
+    assert any(text == "Nobody has answered: Deploy?" for text in texts(again))
+    assert pressed(again) == ["approve", "deny"]
+
+
+words = st.text(max_size=900) | st.text("ab \n​", max_size=900)
+
+
+@thorough(120)
+@given(
+    st.lists(st.tuples(words, words, st.lists(st.text(max_size=40), max_size=7), st.text(max_size=50)), min_size=1, max_size=2),
+    st.sampled_from(Style),
+    st.sampled_from(list(TONGUES.values())),
+    st.booleans(),
+)
+def test_nothing_can_be_approved_that_does_not_stand_there(
+    asked: list[tuple[str, str, list[str], str]], style: Style, tongue: Any, shows_content: bool
+) -> None:
+    """Any questions: where Approve or an option can be pressed, each word of that question stands in that message."""
+    manner = Manner(is_interactive=True, tongue=tongue, shows_content=shows_content)
+    task = asking(*({"question": q, "detail": d, "options": tuple(o), "risk": r} for q, d, o, r in asked))
+    for n, message in enumerate(messages(task, style, manner)):
+        for approval in task.approvals if n == 0 else task.approvals[:1]:
+            can = [one for one in pressed(message, approval.key or KEYS[0]) if one not in ("deny", "read")]
+            if not can:
+                continue
+            read = manner.question(approval)
+            assert read.is_whole
+            said = bare("".join(texts(message)))
+            for part in (read.question, read.detail, read.risk):
+                assert bare(part) in said
+            assert len(can) == (1 if not approval.options or len(approval.options) > 5 else len(approval.options))
