@@ -225,6 +225,8 @@ class Pipeline:
             bridge = Bridge()
         metrics = Metrics(most_values=room.max_values, most_series=room.max_series, expire=room.expire_after, bridge=bridge)
         for name, sink in self._sinks.items():
+            # From 0, so that the first deliveries are an increase for `rate`.
+            metrics.delivery_age.labels(name)
             if isinstance(sink, Calls):
                 sink.when_called = partial(metrics.called, name)
         return metrics

@@ -103,6 +103,9 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
                 timeout=10,
             ).close()
             metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
+            if n == steps // 2:
+                pipeline.force_flush(30)
+                assert metrics.registry.get_sample_value("spanpost_delivery_age_seconds_count", {"sink": "slack"}), "nothing was delivered"
             past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
         with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
             yield Observed(prometheus, dsn, as_role(dsn, READER), began, time.time())
