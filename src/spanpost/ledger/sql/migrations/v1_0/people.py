@@ -83,8 +83,8 @@ APPROVALS: Final = table(
 
 INTERVENTIONS: Final = table(
     "human_interventions",
-    "One row per act of a person through spanpost, granted or refused, and per deadline that decided. "
-    "Rows are added, and neither changed nor deleted.",
+    "One row per act of a person through spanpost, granted or refused; per deadline that decided; and per operation of "
+    "the command line (prune and the like). Rows are added, and neither changed nor deleted.",
     [
         ("id", "uuid PRIMARY KEY", "Identity of the act: the same for every repeat of it."),
         ("number", "bigint GENERATED ALWAYS AS IDENTITY", "Ascending; agents ask for the acts after a number."),
@@ -96,12 +96,13 @@ INTERVENTIONS: Final = table(
             "merged into another.",
         ),
         ("key", "uuid", "Subject of the act: approvals.key, or agent_tasks.uid as it was then."),
-        ("once", "text", "Idempotency key: the same for every repeat of the act; null for a deadline."),
+        ("once", "text", "Idempotency key: the same for every repeat of the act; null for a deadline or an operation."),
         # The act.
         (
             "verb",
             "text NOT NULL DEFAULT ''",
-            "What the person asked for: approve, deny, choose, cancel, retry, pause, resume, mute, unmute, message.",
+            "What the person asked for: approve, deny, choose, cancel, retry, pause, resume, mute, unmute, "
+            "message; or the operation. Empty for a deadline.",
         ),
         ("action", "text NOT NULL", "resolved for a decision that stands; else as in verb."),
         ("decision", "text NOT NULL", "The answer; empty for an act that is none."),
