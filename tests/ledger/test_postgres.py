@@ -129,11 +129,14 @@ async def test_every_column_is_documented_in_the_database(database: Any) -> None
 
 
 async def test_many_starts_migrate_once(postgres_server: str) -> None:
-    """Six processes that start at once on an empty database upgrade it once, and all succeed."""
+    """Six processes that start at once on an empty database upgrade it once to `HEAD`, the newest revision, and all succeed."""
     connection = await asyncpg.connect(postgres_server)
     await connection.execute("CREATE DATABASE fresh")
     try:
         answers = await asyncio.gather(*(schema.upgrade(with_database(postgres_server, "fresh")) for _ in range(6)))
+        fresh = await asyncpg.connect(with_database(postgres_server, "fresh"))
+        assert await fresh.fetchval("SELECT version_num FROM spanpost_version") == schema.HEAD
+        await fresh.close()
     finally:
         await connection.execute("DROP DATABASE fresh WITH (FORCE)")
         await connection.close()
