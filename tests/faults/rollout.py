@@ -1,31 +1,25 @@
-"""An older spanpost beside this one on one database: the test of a rollout, and by hand with any older source.
+"""A newer spanpost beside this one on one database: what the test of a rollout needs.
 
-    git archive COMMIT src | tar -x -C /somewhere
-    python -m tests.faults.rollout /somewhere/src [KEPT.sql.gz]
-
-The older gateway makes the database and takes the first part of a stream; this version upgrades the database and joins in;
-both take shuffled, overlapping, repeated batches of the rest, are told some of it again, and the older one leaves. What the
-tables and Slack hold then is what this version alone comes to. With a file named, the database is kept there as it is when
-the older one has left: `test_rollout.py` goes on from there wherever no older version can be had.
+The newer one is this source with one more, synthetic, revision of the schema. This one makes the database and takes a part of a
+stream; while it writes, two processes of the newer one upgrade the database at once; then gateways of both take shuffled,
+overlapping, repeated batches of the rest, one of this version is started anew on the newer schema, and the older ones leave.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import msgspec
@@ -41,18 +35,18 @@ from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Rules
 from spanpost.intake.decode import decode_traces
 from spanpost.ledger.base import TaskQuery
+from spanpost.ledger.sql import schema
+from spanpost.ledger.sql.migrations import ddl
 from tests.acceptance.gateways import Gateway
-from tests.conftest import ROOT, find, made_server
-from tests.faults.posted import Slack, settings, settled, truth
+from tests.conftest import ROOT
+from tests.faults.posted import truth
 from tests.faults.stream import tangled, task
 
 _RESOURCE, _SCOPE = Resource({"service.name": "rollout"}), InstrumentationScope("rollout")
 _PLACES = (0, 1, 2, 3, 4, 5, 6, 48, 49)
 
-
-#: Tasks of each sort; and when the recorded stream began, nanoseconds since 1970.
+#: Tasks of each sort.
 RUNS = 20
-BEGAN = 1_790_000_000_000_000_000
 
 
 def stream(runs: int, began: int) -> list[ReadableSpan]:
@@ -145,21 +139,31 @@ def send(gateways: Sequence[Gateway], bodies: Sequence[bytes], at_once: int = 4)
     return answers
 
 
-@contextmanager
-def empty_database(server: str) -> Iterator[str]:
-    """Lend a database without any schema."""
-    import asyncpg
+def newer_source(directory: Path) -> tuple[Path, str]:
+    """Copy this source and add a revision that adds a column and a table; return where it is, and that revision."""
+    source, place = directory / "newer", Path(schema.__file__).relative_to(ROOT / "src")
+    shutil.copytree(ROOT / "src", source)
+    major, minor = schema.number(schema.HEAD)
+    newer = f"{major}.{minor + 1}"
+    text, known = (source / place).read_text(), f'HEAD = "{schema.HEAD}"'
+    assert text.count(known) == 1
+    (source / place).write_text(text.replace(known, f'HEAD = "{newer}"'))
+    migration = source / place.parent / "migrations" / "versions" / f"v{major}_{minor + 1}.py"
+    migration.write_text(f"""
+from alembic import op
+from {ddl.__name__} import add_columns, table
 
-    from spanpost.testing.postgres import with_database
+revision, down_revision = "{newer}", "{schema.HEAD}"
 
-    async def run(statement: str) -> None:
-        connection = await asyncpg.connect(server)
-        await connection.execute(statement)
-        await connection.close()
 
-    asyncio.run(run("CREATE DATABASE rollout"))
-    yield with_database(server, "rollout")
-    asyncio.run(run("DROP DATABASE rollout WITH (FORCE)"))
+def upgrade():
+    for statement in [
+        *add_columns("agent_tasks", [("note", "text NOT NULL DEFAULT 'none'", "Synthetic.")]),
+        *table("task_notes", "Synthetic.", [("note", "text PRIMARY KEY", "Synthetic.")]),
+    ]:
+        op.get_bind().exec_driver_sql(statement)
+""")
+    return source, newer
 
 
 def upgrade(dsn: str, source: Path) -> str:
@@ -170,57 +174,29 @@ def upgrade(dsn: str, source: Path) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
     return done.stdout.split()[-1]
 
 
-def roll_out(dsn: str, older: Path, whole: Sequence[ReadableSpan], keep: Path | None = None) -> tuple[str, Counter[str]]:
-    """Take the stream with an older gateway and this one side by side; return what happened and the texts of the messages.
+def upgrade_under_a_writer(dsn: str, source: Path, writer: Gateway, bodies: Sequence[bytes]) -> list[str]:
+    """Upgrade twice at once while a gateway takes the bodies, over and over; return the revisions that were said."""
+    begun, done = threading.Event(), threading.Event()
 
-    `keep` is where the database is written to as it is when the older one has left.
-    """
-    directory, chance = Path(mkdtemp()), random.Random(len(whole))
-    first, rest = whole[: len(whole) // 3], whole[len(whole) // 3 :]
-    with ExitStack() as stack:
-        slack = Slack(directory / "slack.json")
-        stack.callback(slack.close)
+    def write() -> None:
+        while not done.is_set():
+            send([writer], bodies)
+            begun.set()
+        send([writer], bodies)
 
-        def start(source: Path) -> Gateway:
-            gateway = Gateway(dsn, directory, **settings(slack.url) | {"PYTHONPATH": str(source)})
-            stack.callback(gateway.stop)
-            return gateway
-
-        revision = upgrade(dsn, older)
-        old = start(older)
-        answers = send([old], torn(first, chance))
-        upgraded = upgrade(dsn, ROOT / "src")
-        new = start(ROOT / "src")
-        answers += send([old, new], torn(whole, chance))
-        another = start(older)  # restarted on the newer schema
-        answers += send([another, old, new], torn(rest, chance))
-        answers += send([another], torn(rest, chance))
-        stopped = {old.stop(), another.stop()}
-        if keep is not None:
-            keep.write_bytes(gzip.compress(dumped(dsn), mtime=0))
-        answers += send([new], [body(whole[at : at + 50]) for at in range(0, len(whole), 50)])
-        letters = asyncio.run(settled(dsn, 120))
-        stopped.add(new.stop())
-        posted = slack.end()
-        faults = [line for each in (old, another, new) for line in each.log.splitlines() if not line.startswith("info: ")]
-    roots = [m for c in posted["channels"].values() for m in c if m.get("thread_ts", m["ts"]) == m["ts"]]
-    assert stopped <= {0, 1}  # 1: letters wait, which another delivers
-    said = f"{revision} beside {upgraded}: answers {dict(answers)}, letters {dict(letters)}"
-    return "\n".join([said, *faults]), Counter(m["text"] for m in roots)
-
-
-def dumped(dsn: str) -> bytes:
-    """Return a database as SQL."""
-    done = subprocess.run(
-        [Path(find("postgres")) / "pg_dump", "--inserts", "--no-owner", "--dbname", dsn], capture_output=True, check=True
-    )
-    lines = done.stdout.split(b"\n")
-    return b"\n".join(line for line in lines if line and not line.startswith((b"--", b"\\")))
+    with ThreadPoolExecutor(3) as pool:
+        writing = pool.submit(write)
+        assert begun.wait(60)
+        try:
+            return [each.result() for each in [pool.submit(upgrade, dsn, source) for _ in range(2)]]
+        finally:
+            done.set()
+            writing.result()
 
 
 def figures(tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -262,30 +238,3 @@ def held(dsn: str) -> tuple[Counter[tuple[Any, ...]], dict[str, Any], set[str]]:
     """Return the same of a database."""
     tasks, told, _ = asyncio.run(truth(dsn))
     return asyncio.run(rows(dsn)), figures(tasks), {key for key, c in told.items() if c.kind in TOLD}
-
-
-def main(older: str, keep: str | None = None) -> int:
-    """Try it, and say what came of it."""
-    whole = stream(RUNS, BEGAN if keep else time.time_ns())
-    with made_server(Path(find("postgres"))) as server, empty_database(server) as dsn:
-        said, messages = roll_out(dsn, Path(older), whole, Path(keep) if keep else None)
-        found, wanted = held(dsn), alone(whole)
-    one_each = all(messages[f"✅ Job {number}: complete"] == 1 for number in range(RUNS))
-    print(said)
-    for name, is_good in (
-        ("rows once", found[0] == wanted[0]),
-        ("tasks", found[1] == wanted[1]),
-        ("told", found[2] == wanted[2]),
-        ("one message each", one_each or keep is not None),  # of long ago, nothing is posted
-    ):
-        print(name, "ok" if is_good else "BAD")
-    for key, value in wanted[1].items():
-        if found[1].get(key) != value:
-            print(key, value, found[1].get(key))
-    if not one_each:
-        print(messages)
-    return 0 if found == wanted and (one_each or keep) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

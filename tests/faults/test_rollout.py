@@ -1,69 +1,69 @@
-"""A rollout: what an older spanpost left in a database that it shared with this one is gone on from.
-
-No older version can be had wherever the tests run, so what a real one wrote is recorded: `rollouts/<its schema>.sql.gz`, made
-by `python -m tests.faults.rollout`, is a database at the moment when an older gateway left that had run beside a newer one.
-"""
+"""A rollout: a newer revision of the schema comes while this version writes, and both versions run beside each other."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import Callable
+import random
+import time
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from spanpost.intake.decode import decode_traces
 from spanpost.ledger.sql import schema
-from tests.conftest import find, made_server
-from tests.faults.rollout import BEGAN, RUNS, alone, body, empty_database, held, stream
-
-KEPT = sorted(Path(__file__).with_name("rollouts").glob("*.sql.gz"))
-
-pytestmark = [pytest.mark.acceptance]
-
-
-async def restore(dsn: str, kept: str) -> None:
-    import asyncpg
-
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(kept)
-    await connection.close()
-
-
-@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.name.removesuffix(".sql.gz"))
-def test_what_an_older_version_left_is_gone_on_from(kept: Path, needs: Callable[[str], str]) -> None:
-    """Upgraded and given the whole stream, what an older gateway wrote last comes to what this version alone comes to."""
-    from spanpost.ledger.postgres import PostgresLedger
-
-    whole, written = stream(RUNS, BEGAN), gzip.decompress(kept.read_bytes()).decode()
-
-    async def go_on(dsn: str) -> None:
-        await restore(dsn, written)
-        assert (await schema.upgrade(dsn))[1] == schema.HEAD
-        ledger = PostgresLedger(dsn)
-        await ledger.open()
-        for at in range(0, len(whole), 50):
-            await ledger.record(decode_traces(body(whole[at : at + 50])).observations)
-        assert (await ledger.counts())["dead_letters"] == 0
-        await ledger.close()
-
-    with made_server(Path(find("postgres"))) as server, empty_database(server) as dsn:
-        asyncio.run(go_on(dsn))
-        assert held(dsn) == alone(whole)
-
-
-@pytest.mark.parametrize(
-    ("found", "said"), [("2.0", "upgrade spanpost"), ("0.9", "spanpost db upgrade"), (None, "no spanpost schema")]
+from tests.acceptance.gateways import Gateway
+from tests.conftest import ROOT
+from tests.faults.posted import Slack, settings, settled
+from tests.faults.rollout import (
+    RUNS,
+    alone,
+    body,
+    held,
+    newer_source,
+    send,
+    stream,
+    torn,
+    upgrade_under_a_writer,
 )
-async def test_what_does_not_fit_is_refused(found: str | None, said: str, needs: Callable[[str], str]) -> None:
-    """A schema of another major, an older one and none at all are refused with what to do; a newer minor is gone along with."""
 
-    class Connection:
-        async def fetchval(self, sql: str) -> object:
-            return found is not None if "to_regclass" in sql else found
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
 
-    assert said in (await schema.check(Connection()) or "")
-    if found == "2.0":
-        found = "1.99"
-        assert await schema.check(Connection()) is None
+OLDER = ROOT / "src"
+
+
+def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path) -> None:
+    """Upgraded twice at once under a writer, then written by both versions, the database holds each row, task and message once."""
+    newer, revision = newer_source(tmp_path)
+    whole, chance = stream(RUNS, time.time_ns()), random.Random(RUNS)
+    first, rest = whole[: len(whole) // 3], whole[len(whole) // 3 :]
+    with ExitStack() as stack:
+        slack = Slack(tmp_path / "slack.json")
+        stack.callback(slack.close)
+
+        def start(source: Path) -> Gateway:
+            gateway = Gateway(dsn, tmp_path, **settings(slack.url) | {"PYTHONPATH": str(source)})
+            stack.callback(gateway.stop)
+            return gateway
+
+        old = start(OLDER)
+        with pytest.raises(AssertionError, match="spanpost db upgrade"):
+            start(newer)  # before the database is upgraded
+        assert upgrade_under_a_writer(dsn, newer, old, torn(first, chance)) == [revision, revision]
+        assert asyncio.run(schema.upgrade(dsn)) == (revision, revision)  # an older one leaves it as it is
+        new = start(newer)
+        send([old, new], torn(whole, chance))
+        another = start(OLDER)  # on the newer schema, as after a step back
+        send([another, old, new], torn(rest, chance))
+        stopped = {old.stop(), another.stop()}
+        send([new], [body(whole[at : at + 50]) for at in range(0, len(whole), 50)])
+        letters = asyncio.run(settled(dsn, 120))
+        stopped.add(new.stop())
+        posted = slack.end()
+        found = held(dsn)
+        faults = [line for each in (old, another, new) for line in each.log.splitlines() if not line.startswith("info: ")]
+    roots = Counter(m["text"] for c in posted["channels"].values() for m in c if m.get("thread_ts", m["ts"]) == m["ts"])
+    assert stopped <= {0, 1}  # 1: letters wait, which another delivers
+    assert set(letters) == {"delivered"}, faults
+    assert found == alone(whole), faults
+    assert [roots[f"✅ Job {number}: complete"] for number in range(RUNS)] == [1] * RUNS, faults

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,10 +16,8 @@ from spanpost.domain.deliveries import Budget, Call
 from spanpost.domain.outcomes import RetryAt
 from spanpost.ledger import claims
 from spanpost.ledger.postgres import PostgresLedger
-from spanpost.ledger.sql import schema
 from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING, drain, in_seconds, moved, steps
 from spanpost.testing.exercise_pacing import BROKEN, limits, paced
-from spanpost.testing.postgres import with_database
 
 pytestmark = pytest.mark.acceptance
 
@@ -85,7 +82,7 @@ async def test_one_probe_for_all_processes(postgres_dsn: str, database: Any) -> 
 
 
 async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database: Any) -> None:
-    """A process of the schema before writes lanes without address and call: what is drawn is still what the letter needs."""
+    """The address and the call of a lane are hints: where they are wrong, a claim draws what the delivery needs, and corrects them."""
     async with opened(postgres_dsn) as (ledger,):
         for trace in (1, 2):
             await ledger.record(moved(10.0, index=0, trace=trace))
@@ -97,58 +94,6 @@ async def test_lanes_that_say_nothing_of_their_calls(postgres_dsn: str, database
         assert [d.drawn for d in await ledger.claim([SINK], 10, budgets)] == [("edit",)]
         assert await ledger.claim([SINK], 10, budgets) == []
         assert sorted(await database.fetchval("SELECT array_agg(call) FROM lanes WHERE lease_until IS NULL")) == ["edit"]
-
-
-async def test_a_schema_of_before_is_brought_along(postgres_server: str) -> None:
-    """Letters that wait, are under way or await an edit when the schema is upgraded go on as what they are."""
-    connection = await asyncpg.connect(postgres_server)
-    await connection.execute("CREATE DATABASE before")
-    dsn = with_database(postgres_server, "before")
-    try:
-        await _upgrade_to("1.0", dsn)
-        database = await asyncpg.connect(dsn)
-        await database.execute(
-            "INSERT INTO lanes (sink, lane, due_at, lease_until, receipt) VALUES ('probe', 'edit', now(), NULL, '{}'),"
-            " ('probe', 'post', now(), NULL, NULL), ('probe', 'busy', NULL, now() + interval '1 minute', '{}'),"
-            " ('probe', 'idle', NULL, NULL, '{}')"
-        )
-        await database.execute(
-            "INSERT INTO deliveries (tenant, sink, address, lane, mode, key, urgency, rank, task_uid, state, born_at)"
-            " SELECT 'default', 'probe', 'C1', lane, 'state', lane, 'normal', 3, gen_random_uuid(),"
-            " CASE lane WHEN 'busy' THEN 'sending' WHEN 'idle' THEN 'delivered' ELSE 'waiting' END, now() FROM lanes"
-        )
-        assert await schema.upgrade(dsn) == ("1.0", schema.HEAD)
-        rows = await database.fetch(
-            "SELECT lane, call, address, due_at = lease_until FROM lanes WHERE due_at IS NOT NULL ORDER BY 1"
-        )
-        assert [tuple(row) for row in rows] == [
-            ("busy", "look", "C1", True),
-            ("edit", "edit", "C1", None),
-            ("post", "post", "C1", None),
-        ]
-        await database.close()
-    finally:
-        await connection.execute("DROP DATABASE before WITH (FORCE)")
-        await connection.close()
-
-
-async def _upgrade_to(revision: str, dsn: str) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from sqlalchemy.ext.asyncio import create_async_engine
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-
-    def run(connection: Any) -> None:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn))
-    async with engine.begin() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
 
 
 async def test_what_waits_behind_a_closed_budget_costs_nothing(postgres_dsn: str, database: Any) -> None:

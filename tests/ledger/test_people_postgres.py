@@ -13,7 +13,7 @@ import pytest
 from spanpost.domain.interventions import Result, Verb
 from spanpost.fold import walk
 from spanpost.fold.approvals import APPROVAL, topic_of
-from spanpost.ledger.base import ApprovalQuery, TaskQuery
+from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.testing.exercise_ledger import TELLING
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
@@ -108,16 +108,6 @@ async def test_who_listens_goes_on_after_its_connection_was_cut(ledger: Postgres
         await ledger.intervene(an_act(Verb.APPROVE, (await the_question(ledger)).key))
         while await heard.get() != topic_of("default", APPROVAL, "a1"):
             pass
-
-
-async def test_a_question_that_an_older_version_took_in_can_be_answered(ledger: PostgresLedger, database: Any) -> None:
-    """A question without a row, as a spanpost of 1.4 leaves it, has one as soon as its task changes."""
-    await ledger.record([at_work(), asking()])
-    await database.execute("DELETE FROM approvals")
-    await ledger.record([at_work(trace=1), asking("a2", "And this?", index=1, at=2.0)])
-    rows = await ledger.approvals(ApprovalQuery(state="open"))
-    assert sorted(row.approval_id for row in rows) == ["a1", "a2"]
-    assert (await ledger.intervene(an_act(Verb.APPROVE, rows[-1].key))).result is Result.DONE
 
 
 async def test_the_row_of_an_expired_question_says_who_decided(ledger: PostgresLedger, database: Any) -> None:

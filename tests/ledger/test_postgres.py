@@ -129,11 +129,14 @@ async def test_every_column_is_documented_in_the_database(database: Any) -> None
 
 
 async def test_many_starts_migrate_once(postgres_server: str) -> None:
-    """Six processes that start at once on an empty database upgrade it once, and all succeed."""
+    """Six processes that start at once on an empty database upgrade it once to `HEAD`, the newest revision, and all succeed."""
     connection = await asyncpg.connect(postgres_server)
     await connection.execute("CREATE DATABASE fresh")
     try:
         answers = await asyncio.gather(*(schema.upgrade(with_database(postgres_server, "fresh")) for _ in range(6)))
+        fresh = await asyncpg.connect(with_database(postgres_server, "fresh"))
+        assert await fresh.fetchval("SELECT version_num FROM spanpost_version") == schema.HEAD
+        await fresh.close()
     finally:
         await connection.execute("DROP DATABASE fresh WITH (FORCE)")
         await connection.close()
@@ -142,7 +145,7 @@ async def test_many_starts_migrate_once(postgres_server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "is_refused"), [("0.9", True), ("1.0", True), (schema.HEAD, False), ("1.99", False), ("2.0", True)]
+    ("found", "is_refused"), [("0.9", True), (schema.HEAD, False), ("1.99", False), ("2.0", True)]
 )
 async def test_a_schema_that_does_not_fit_is_refused(postgres_dsn: str, database: Any, found: str, is_refused: bool) -> None:
     """An older schema names the command to run, a newer major is refused, a newer minor is worked with."""
@@ -155,6 +158,17 @@ async def test_a_schema_that_does_not_fit_is_refused(postgres_dsn: str, database
         await ledger.open()
         assert (await ledger.record(a_run("fits"))).events > 0
     await ledger.close()
+
+
+async def test_a_schema_that_is_not_spanposts_is_refused(postgres_dsn: str, database: Any) -> None:
+    """A version that is no revision of ours, and a table of ours that another program made, are refused with what to do."""
+    await database.execute("UPDATE spanpost_version SET version_num = 'ae1027a6acf'")
+    for refused in (PostgresLedger(postgres_dsn).open(), schema.upgrade(postgres_dsn)):
+        with pytest.raises(ConfigError, match=r"'ae1027a6acf', which is no revision .* name another database"):
+            await refused
+    await database.execute("DROP TABLE spanpost_version")
+    with pytest.raises(ConfigError, match=r"already exists. spanpost did not make .* name another database"):
+        await schema.upgrade(postgres_dsn)
 
 
 async def test_a_database_without_schema_says_what_to_do(postgres_server: str) -> None:

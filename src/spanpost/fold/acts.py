@@ -65,6 +65,6 @@ def _since_last_run(group: Group, fact: str) -> Any:
         return said
     newest = newest_segment(group)
     ends = [s.ending.closed[0] for s in group.segments.values() if s is not newest and s.ending.closed is not None]
-    seen_ns = said[2] if len(said) > 2 else 0  # an older spanpost did not write it down
+    seen_ns = said[2]
     # What was seen is known to the microsecond.
     return said if (seen_ns + 999 if seen_ns else group.facts.at(fact) - 1) >= max(ends, default=0) else None

@@ -15,7 +15,7 @@ from spanpost.domain.tasks import Task
 from spanpost.fold import milestones, tell
 from spanpost.fold.approvals import seconds_to_answer
 from spanpost.fold.batch import Folded, Rules, Timer
-from spanpost.fold.figures import by_model, counted_of, figures, is_counted, most_told, told_more, unpriced, used
+from spanpost.fold.figures import by_model, figures, is_counted, told_more, unpriced, used
 from spanpost.fold.flow import ZERO, Flow, Models, as_usage, dollars, minus, models_minus
 from spanpost.fold.groups import Groups
 from spanpost.fold.handover import HELD_CAP, heir_of, is_shown, pass_on_held
@@ -395,11 +395,11 @@ class Closing:
             return
         whole = figures(group)
         grown, now = minus(whole, group.counted), by_model(group, whole)
-        by = models_minus(now, counted_of(group, now))
+        by = models_minus(now, group.counted_models)
         self.out.used += used(group.uid, group.tenant, by)
         if self.rules.budgets and grown is not ZERO:
             self._spend(group, whole, grown)
-        before = most_told(group)
+        before = group.told
         group.counted, group.counted_models = whole, now
         group.told = tuple(map(max, before, whole))  # type: ignore[assignment]
         if min(grown) < 0:

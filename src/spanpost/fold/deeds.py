@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from spanpost.domain.readings import Finish
-from spanpost.fold.facts import Facts, call_id_of
+from spanpost.fold.facts import Facts
 
 #: Tools after which no model turn is expected: closing on one of them is an end, not a question.
 _CLOSING = (
@@ -70,7 +70,7 @@ def last(facts: Facts) -> Last:
     call, tool = facts.latest.get("call"), facts.latest.get("tool")
     return Last(
         Called(call[1], call[3][3], call[3][2]) if call is not None else None,
-        Called(tool[1], tool[3][1], tool[3][2], str(tool[3][0]), call_id_of(tool[3])) if tool is not None else None,
+        Called(tool[1], tool[3][1], tool[3][2], str(tool[3][0]), tool[3][3]) if tool is not None else None,
     )
 
 

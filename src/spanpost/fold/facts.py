@@ -215,11 +215,6 @@ def _asking(entry: str) -> tuple[str, str]:
     return entry.partition("\0")[0], entry.rpartition("\0")[2]
 
 
-def call_id_of(tool: tuple[Any, ...] | None) -> str:
-    """Return the call's id of the fact `tool`, empty where it has none: a spanpost of before schema 1.3 wrote three values."""
-    return tool[3] if tool is not None and len(tool) > 3 else ""
-
-
 def _is_greater(fact: Fact, known: Fact) -> bool:
     """Compare by rank alone: values need not be comparable."""
     if fact[0] != known[0]:

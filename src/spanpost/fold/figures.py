@@ -62,27 +62,10 @@ def said_cost(group: Group) -> Decimal | None:
     return dollars(sum(fact[3] for fact in found))
 
 
-def counted_of(group: Group, now: Models) -> Models:
-    """Return what was counted of a task, by model. Of a version that did not tell them apart it is laid upon those of now."""
-    if group.counted_models or group.counted == ZERO:
-        return group.counted_models
-    left, found = group.counted, Models()
-    for model, flow in sorted(now.items()):
-        found[model] = tuple(max(0, min(n, m)) for n, m in zip(flow, left, strict=True))  # type: ignore[assignment]
-        left = minus(left, found[model])
-    if left != ZERO:
-        last = max(found, default="")
-        found[last] = plus(found.get(last, ZERO), left)
-    return found
-
-
 def is_counted(group: Group) -> bool:
     """Tell whether all of a task's figures are counted, under their models."""
     whole = figures(group)
-    if whole != group.counted:
-        return False
-    now = by_model(group, whole)
-    return now == counted_of(group, now)
+    return whole == group.counted and by_model(group, whole) == group.counted_models
 
 
 def told_more(whole: Flow, told: Flow, grown: Models) -> Models:
@@ -97,11 +80,6 @@ def told_more(whole: Flow, told: Flow, grown: Models) -> Models:
             found[model] = more
             left = list(map(sub, left, more))
     return found
-
-
-def most_told(group: Group) -> Flow:
-    """Return the most that counters were told of a task: a version that did not keep it told what it counted."""
-    return group.told if group.told != ZERO else group.counted
 
 
 def unpriced(flow: Flow) -> int:

@@ -12,7 +12,7 @@ from uuid import UUID
 from spanpost.domain.readings import METERED
 from spanpost.fold.facts import Ending
 from spanpost.fold.family import Family
-from spanpost.fold.figures import most_told, told_more
+from spanpost.fold.figures import told_more
 from spanpost.fold.flow import ZERO, Count, Flow, Models, count_plus, minus, models_minus, models_plus, plus
 from spanpost.fold.ids import box_uid, end_id, explicit_uid, message_of, start_id
 from spanpost.fold.kin import Kin, total
@@ -334,15 +334,14 @@ class Groups(Family):
             return
         if span_id == METERED and before.flow != ZERO:
             return
-        flow, _, models = total(cell)
-        share: Flow = tuple(map(min, flow, before.counted))  # type: ignore[assignment]
-        if known := before.counted_models:
-            moved = told_more(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
-            share = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
-            before.counted_models = models_minus(known, moved)
-            after.counted_models = models_plus(after.counted_models, moved)
-            self.moved_use.append((before.uid, after.uid, before.tenant, moved))
-        before.told, after.told = minus(most_told(before), share), plus(most_told(after), share)
+        _, _, models = total(cell)
+        known = before.counted_models
+        moved = told_more(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
+        share: Flow = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
+        before.counted_models = models_minus(known, moved)
+        after.counted_models = models_plus(after.counted_models, moved)
+        self.moved_use.append((before.uid, after.uid, before.tenant, moved))
+        before.told, after.told = minus(before.told, share), plus(after.told, share)
         before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
         self.groups.put(old, before)
         self.groups.put(new, after)
@@ -354,7 +353,7 @@ def pass_on_counted(groups: Groups, key: Key, heir_key: Key, heir: Group | None)
     if former is None or former.counted == ZERO:
         return
     if heir is not None:
-        heir.told, heir.counted = plus(most_told(heir), most_told(former)), plus(heir.counted, former.counted)
+        heir.told, heir.counted = plus(heir.told, former.told), plus(heir.counted, former.counted)
         heir.counted_models = models_plus(heir.counted_models, former.counted_models)
         groups.touch(heir_key, heir)
     groups.moved_use.append((former.uid, heir.uid if heir is not None else b"", former.tenant, former.counted_models))

@@ -71,7 +71,6 @@ def hand_over(groups: Groups, out: Folded) -> None:
         group = groups.group(key)
         if group is None:
             continue
-        _of_before(group)
         if not is_shown(group):
             if group.status:
                 _inherit(groups, key, group, out)
@@ -86,15 +85,8 @@ def _has_own(group: Group) -> bool:
     return group.has_message and group.is_announced and group.shown_below == group.uid
 
 
-def _of_before(group: Group) -> None:
-    """Complete the record of a task that was written before there were such fields."""
-    if group.status and not group.shown_below and not group.parent:
-        group.has_message, group.shown_below = group.is_announced, group.uid
-
-
 def _inherit(groups: Groups, key: Key, former: Group, out: Folded) -> None:
     """Have the task that took over what there was of another look after its messages and what was held of its news."""
-    _of_before(former)
     heir_key, heir = heir_of(groups, key)
     if former.has_message:
         out.woken.append(uuid_of(heir.uid if heir is not None else former.uid))

@@ -63,9 +63,7 @@ def judge(lane: Lane, call: Call, window: Window | None, rules: Rules) -> list[J
         lane.conversation = call.conversation
     if lane.drop is not None:
         before, after = lane.drop
-        # None where a spanpost of before the points wrote the lane last: it runs beside this one during a rollout.
-        first, lane.drop = lane.points[-1:], None
-        since_ns = lane.points[-2][0] if len(lane.points) > 1 else 0
+        first, since_ns, lane.drop = lane.points[-1:], lane.points[-2][0], None
         if used <= before * DROP:
             _rearm(lane)
             lane.points = first

@@ -301,7 +301,7 @@ class Group(msgspec.Struct, omit_defaults=True, gc=False):
     before: tuple[int, int] | None = None
     #: What its data points tell: shown where `flow` knows nothing.
     metered: Flow = ZERO
-    #: Both by model; what is in none of them was summed by a version that did not tell models apart.
+    #: Both by model; calls that name no model are in neither.
     models: Models = {}
     metered_models: Models = {}
     #: Tool calls, and how many of them failed.

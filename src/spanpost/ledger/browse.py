@@ -70,12 +70,12 @@ FROM (
 GROUP BY GROUPING SETS ((), (agent_name), (day), (status))"""
 _HEAD = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 _STREAM = f"""
-SELECT c.xid::text, coalesce(c.first_at, c.recorded_at) AS first_at, {", ".join(f"c.{name}" for name in CHECKPOINT_COLUMNS.split(", "))},
+SELECT c.xid::text, c.first_at, {", ".join(f"c.{name}" for name in CHECKPOINT_COLUMNS.split(", "))},
   t.doc, spanpost_phase(t) AS phase
 FROM agent_checkpoints c JOIN agent_tasks t ON t.uid = c.task_uid
 WHERE c.xid >= $1::text::xid8 AND c.xid < pg_snapshot_xmin(pg_current_snapshot())
-  AND (c.xid > $1::text::xid8 OR (coalesce(c.first_at, c.recorded_at), c.id) > ($2, $3)) AND ($4::text IS NULL OR c.tenant = $4)
-ORDER BY c.xid, coalesce(c.first_at, c.recorded_at), c.id LIMIT $5"""
+  AND (c.xid > $1::text::xid8 OR (c.first_at, c.id) > ($2, $3)) AND ($4::text IS NULL OR c.tenant = $4)
+ORDER BY c.xid, c.first_at, c.id LIMIT $5"""
 #: In a database that was restored into another server the ids of transactions are that one's.
 _FOREIGN = "UPDATE agent_checkpoints SET xid = NULL WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())"
 _CHANGED = """

@@ -9,7 +9,7 @@ SIZE = 32
 
 
 async def read(connection: Any) -> bytes:
-    """Return the database's key; made by the first who asks, where the migration's was removed."""
+    """Return the database's key; made by the first process that asks."""
     await connection.execute("INSERT INTO redaction_key (key) VALUES ($1) ON CONFLICT (one) DO NOTHING", secrets.token_bytes(SIZE))
     key: bytes = await connection.fetchval("SELECT key FROM redaction_key")
     return key

@@ -6,6 +6,7 @@ goes on working on it while a newer one runs beside; a major does not, and is re
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from spanpost.domain.errors import ConfigError
 from spanpost.ledger import roles
 
 #: The newest revision in `migrations/versions`.
-HEAD = "1.18"
+HEAD = "1.0"
 #: Advisory lock that a migration, or a change of grants, holds to its commit. The number is arbitrary and fixed.
 LOCK = 5_791_443_902
 _NEXT_STEP = "run `spanpost db upgrade`"
+_ELSEWHERE = "name another database, or another schema, in DATABASE_URL"
+_REVISION = re.compile(r"[0-9]+\.[0-9]+")
+#: SQLSTATEs of a table, a function or a type whose name is taken.
+_TAKEN = ("42P07", "42723", "42710")
 
 
 async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
@@ -51,10 +56,10 @@ async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
         raise ConfigError(unreachable(error)) from None
     except (asyncpg.PostgresError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
-        raise ConfigError(
-            f"the schema could not be upgraded: {cause}. The role in DATABASE_URL needs the right to create tables in its schema; "
-            f"{_NEXT_STEP} with one that has it"
-        ) from error
+        todo = f"The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} with one that has it"
+        if getattr(cause, "sqlstate", None) in _TAKEN:
+            todo = f"spanpost did not make what has that name; {_ELSEWHERE}"
+        raise ConfigError(f"the schema could not be upgraded: {cause}. {todo}") from error
     finally:
         await engine.dispose()
 
@@ -67,6 +72,8 @@ def _upgrade(connection: Any) -> tuple[str | None, str]:
     before: str | None = None
     if connection.exec_driver_sql("SELECT to_regclass('spanpost_version') IS NOT NULL").scalar():
         before = connection.exec_driver_sql("SELECT max(version_num) FROM spanpost_version").scalar()
+    if before is not None and not _REVISION.fullmatch(before):
+        raise ConfigError(_unknown(before))
     if before is not None and number(before) >= number(HEAD):
         return before, before
     config = Config()
@@ -98,7 +105,11 @@ def unreachable(error: BaseException) -> str:
 def number(revision: str) -> tuple[int, int]:
     """Return a revision as numbers that compare."""
     major, _, minor = revision.partition(".")
-    return int(major), int(minor or 0)
+    return int(major), int(minor)
+
+
+def _unknown(found: str) -> str:
+    return f"the database's spanpost_version says {found!r}, which is no revision of spanpost's schema: {_ELSEWHERE}"
 
 
 async def check(connection: Any) -> str | None:
@@ -106,6 +117,8 @@ async def check(connection: Any) -> str | None:
     if not await connection.fetchval("SELECT to_regclass('spanpost_version') IS NOT NULL"):
         return f"the database has no spanpost schema yet: {_NEXT_STEP}"
     found = await connection.fetchval("SELECT max(version_num) FROM spanpost_version")
+    if found is not None and not _REVISION.fullmatch(found):
+        return _unknown(found)
     if found is None or number(found) < number(HEAD):
         return f"the database's schema is {found}, this spanpost needs {HEAD}: {_NEXT_STEP}"
     if number(found)[0] > number(HEAD)[0]:

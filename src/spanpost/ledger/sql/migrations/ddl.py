@@ -8,10 +8,22 @@ from collections.abc import Sequence
 Column = tuple[str, str, str]
 
 
-def table(name: str, comment: str, columns: Sequence[Column], *, rules: Sequence[str] = (), options: str = "") -> list[str]:
-    """Return the statements that make a table with every column documented in the database."""
+def table(
+    name: str,
+    comment: str,
+    columns: Sequence[Column],
+    *,
+    rules: Sequence[str] = (),
+    options: str = "",
+    indexes: Sequence[str] = (),
+) -> list[str]:
+    """Return the statements that make a table, every column documented in the database, and then its `indexes`."""
     body = ",\n  ".join([f"{column} {kind}" for column, kind, _ in columns] + list(rules))
-    return [f"CREATE TABLE {name} (\n  {body}\n) {options}".strip(), *comments("TABLE", name, comment, columns)]
+    return [
+        f"CREATE TABLE {name} (\n  {body}\n) {options}".strip(),
+        *comments("TABLE", name, comment, columns),
+        *indexes,
+    ]
 
 
 def view(name: str, comment: str, columns: Sequence[Column], source: str) -> list[str]:
