@@ -26,7 +26,6 @@ from spanpost.sinks.slack.replies import reply
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.strategies import checkpoints, tasks
 from spanpost.tongues import KOREAN
-from spanpost.tongues.retold import retold
 from tests.sinks.slack_limits import blocks_of, check, nodes
 from tests.thorough import thorough
 
