@@ -39,11 +39,11 @@ def _whole(seconds: float) -> int:
 def use(used: int, window: Window | None, model: str) -> Saying:
     """Return "Context 72 % full: 144,000 of 200,000 tokens (window: table; gpt-4o)"."""
     whose: dict[str, Value] = {"model": model} if model != AGENT_LANE else {}
-    of = "_of" if whose else ""
     if window is None:
-        return message(f"checkpoint.context_at{of}", used=used, **whose)
+        return message("checkpoint.context_at_of" if whose else "checkpoint.context_at", used=used, **whose)
     percent, source = used * 100 // window.tokens, message(f"window.{window.source}")
-    return message(f"checkpoint.context_full{of}", percent=percent, used=used, window=window.tokens, source=source, **whose)
+    key = "checkpoint.context_full_of" if whose else "checkpoint.context_full"
+    return message(key, percent=percent, used=used, window=window.tokens, source=source, **whose)
 
 
 def context_news(judged: Judged, group: Group, place: bytes | str, model: str, o: Observation, unit: bytes) -> Checkpoint:

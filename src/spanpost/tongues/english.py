@@ -6,6 +6,11 @@ from typing import Final
 
 from spanpost.tongues.phrases import Phrase
 
+#: Keys of messages that are stored with checkpoints and tasks begin so. They and the names of their placeholders are public.
+STORED: Final = ("checkpoint.", "task.", "limit.", "window.")
+#: Of those, what is rendered only for messages of a sink.
+UNSTORED: Final = frozenset({"task.unnamed", "task.for"})
+
 PHRASES: Final[dict[str, Phrase]] = {
     # --- how a task is ---
     "status.starting": "starting",
@@ -46,7 +51,6 @@ PHRASES: Final[dict[str, Phrase]] = {
     "figure.yes": "yes",
     "figure.no": "no",
     "figure.percent": "{share:.0f} %",
-    "figure.tokens": ("{n} token", "{n} tokens"),
     "figure.tokens_in": "{tokens} in",
     "figure.tokens_out": "{tokens} out",
     "figure.agents_at_work": ("{open} of {n} agent at work", "{open} of {n} agents at work"),
@@ -172,6 +176,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.waiting_for_person": "Waiting for a person",
     "checkpoint.percent_done": "{percent} % done",
     "checkpoint.done": "{name} is done",
+    "checkpoint.tool_calls": ("{n} tool call", "{n} tool calls"),
     "checkpoint.time": "{time:duration}",
     "checkpoint.stalled": "Nothing heard for {time:duration}",
     "checkpoint.error": "failed",

@@ -311,7 +311,7 @@ def _compaction(r: _Record) -> Reading:
 def _subagent(r: _Record) -> Reading:
     name, tools = v.name(r.get("subagent")) or "Sub-agent", r.count("tools")
     milliseconds = r.count("duration_ms")
-    figures = [message("figure.tool_calls", n=tools)] if tools is not None else []
+    figures = [message("checkpoint.tool_calls", n=tools)] if tools is not None else []
     if milliseconds:
         figures.append(message("checkpoint.time", time=milliseconds / 1000))
     done = message("checkpoint.done", name=name)
