@@ -50,7 +50,12 @@ def news(number: int, **fields: Any) -> Checkpoint:
 async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, database: Any) -> None:
     """Rows are the same by either way, NUL and lone surrogates mended alike, and the same of them are told to be new."""
     of_old = [news(n, kind=Kind.CHECKPOINT, text="as it was") for n in (3, 5)]
-    given = [*map(news, range(1, 14)), news(14, text="nul \0"), news(15, detail="half \ud83d"), news(16, message=message("checkpoint.started", name="nul \0"))]
+    given = [
+        *map(news, range(1, 14)),
+        news(14, text="nul \0"),
+        news(15, detail="half \ud83d"),
+        news(16, message=message("checkpoint.started", name="nul \0")),
+    ]
     given = [c for c in given if c.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
     told, found = [], []
     for is_first in (True, False):

@@ -165,7 +165,9 @@ def texts(task: Task, tongue: Tongue = ENGLISH) -> list[str]:
         told.append(tongue.say("show.trace", value=task.trace_id.hex()))
     found = ["\n".join(told)]
     found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
-    steps = [f"{step.index or i + 1}. {line(tongue.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])]
+    steps = [
+        f"{step.index or i + 1}. {line(tongue.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])
+    ]
     found.append(f"{tongue.say('show.steps')}\n" + "\n".join(steps) if steps else "")
     for approval in task.approvals[-10:]:
         answer = approval.decision or tongue.say("show.open")
