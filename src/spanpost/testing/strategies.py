@@ -44,7 +44,12 @@ _uris = st.one_of(texts, st.just("https://files.example.com/report.pdf"), st.jus
 
 #: Keys of the messages that are stored with checkpoints and tasks.
 STORED = tuple(key for key in PHRASES if key.startswith(english.STORED) and key not in english.UNSTORED)
-_NUMBERS = {"duration": st.one_of(st.integers(0, 10**6), st.floats()), "g": st.floats(), ",": st.integers(0, 2**63)}
+_NUMBERS = {
+    "duration": st.one_of(st.integers(0, 10**6), st.floats()),
+    "g": st.floats(),
+    ".1f": st.floats(),
+    ",": st.integers(0, 2**63),
+}
 
 
 def fields_of(key: str) -> dict[str, str]:

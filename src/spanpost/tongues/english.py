@@ -177,7 +177,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.percent_done": "{percent} % done",
     "checkpoint.done": "{name} is done",
     "checkpoint.tool_calls": ("{n} tool call", "{n} tool calls"),
-    "checkpoint.time": "{time:duration}",
+    "checkpoint.seconds": "{seconds:.1f} s",
     "checkpoint.stalled": "Nothing heard for {time:duration}",
     "checkpoint.error": "failed",
     "checkpoint.error_of": "{name} failed",

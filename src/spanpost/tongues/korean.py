@@ -175,7 +175,7 @@ PHRASES: Final[dict[str, Phrase]] = {
     "checkpoint.percent_done": "{percent}% 완료",
     "checkpoint.done": "{name} 완료",
     "checkpoint.tool_calls": "도구 호출 {n}회",
-    "checkpoint.time": "{time:duration}",
+    "checkpoint.seconds": "{seconds:.1f}초",
     "checkpoint.stalled": "{time:duration} 동안 응답 없음",
     "checkpoint.error": "실패",
     "checkpoint.error_of": "{name} 실패",

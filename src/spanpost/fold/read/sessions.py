@@ -313,7 +313,7 @@ def _subagent(r: _Record) -> Reading:
     milliseconds = r.count("duration_ms")
     figures = [message("checkpoint.tool_calls", n=tools)] if tools is not None else []
     if milliseconds:
-        figures.append(message("checkpoint.time", time=milliseconds / 1000))
+        figures.append(message("checkpoint.seconds", seconds=milliseconds / 1000))
     done = message("checkpoint.done", name=name)
     if figures:
         done = message("checkpoint.with_words", text=done, words=figures)
