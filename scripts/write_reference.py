@@ -1,5 +1,6 @@
 """Write the generated pages of docs/reference: settings.md from the settings' models, cli.md from the commands,
-metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the OpenAPI document.
+metrics.md from the metrics, dialects.md from the dialects and the recordings, api.md from the OpenAPI document,
+messages.md from the English catalogue.
 
 ``python scripts/write_reference.py``, or ``make reference``. A test fails when a page lags behind.
 """
@@ -30,6 +31,7 @@ from spanpost.metrics.words import BYPASSED, CALLED, LOST, WARNINGS
 from spanpost.replays import replay
 from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
 from spanpost.sinks import registry
+from spanpost.tongues.english import PHRASES, STORED, UNSTORED
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
@@ -260,6 +262,25 @@ def dialects_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def messages_page() -> str:
+    """Return the reference of the messages that are stored with checkpoints and tasks."""
+    parts = [
+        "# Messages",
+        "*Made from `src/spanpost/tongues/english.py` by `make reference`.*",
+        "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with `values` to show the checkpoint in "
+        "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null where the text is an agent's own words. "
+        "Keys and names of placeholders are public; the English is not.",
+        "A value is a number, a text, a message (`key` and `values`), or a list of messages. Texts are words of agents and people: untrusted. "
+        "`:duration` marks seconds. `n` chooses between two forms: one, and any other number.",
+    ]
+    rows = ["| message | English |", "|---|---|"]
+    for key, phrase in PHRASES.items():
+        if key.startswith(STORED) and key not in UNSTORED:
+            forms = (phrase,) if isinstance(phrase, str) else phrase
+            rows.append(f"| `{key}` | {'; '.join(f'`{form}`' for form in forms)} |")
+    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
+
+
 def _recorded() -> str:
     rows = [
         "| framework, instrumentation | runs | tasks | tokens | from cache | model | agent | conversation | tool calls | waits for a person |",
@@ -337,3 +358,4 @@ if __name__ == "__main__":
     (PAGES / "metrics.md").write_text(metrics_page())
     (PAGES / "dialects.md").write_text(dialects_page())
     (PAGES / "api.md").write_text(api_page())
+    (PAGES / "messages.md").write_text(messages_page())

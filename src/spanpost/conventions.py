@@ -128,6 +128,7 @@ ALERT: Final = "alert"
 EVENT_BUDGET: Final = "agent.budget.reached"
 BUDGET_NAME: Final = "agent.budget.name"
 BUDGET_TEXT: Final = "agent.budget.text"
+BUDGET_MESSAGE: Final = "agent.budget.message"
 #: The share that was passed, 1 for all of it.
 BUDGET_LEVEL: Final = "agent.budget.level"
 #: What makes it the same occurrence.

@@ -23,6 +23,7 @@ from spanpost.desk.slack.installations import Installation, Self
 from spanpost.desk.slack.web import Trouble
 from spanpost.desk.who import Found, Look, MembersOf, Person, PersonOf, Rule, Rules, Ruling
 from spanpost.domain.interventions import Verb
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Approval
 from spanpost.fold.orders import Launches
 from spanpost.testing.nouns import a_task
@@ -417,7 +418,15 @@ async def test_commands_are_answered_in_korean() -> None:
     house = House(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
     house.one.desk.speaks = lambda task, channels: KOREAN
     for n in range(17):
-        house.task(f"작업-{n}", name=f"보고서 {n}", agent_name="작가", status="stalled", is_inferred=True, action="tool: 검색")
+        house.task(
+            f"작업-{n}",
+            name=f"보고서 {n}",
+            agent_name="작가",
+            status="stalled",
+            is_inferred=True,
+            action="tool: 검색",
+            messages={"action": Saying("task.tool", {"name": "검색"})},
+        )
     house.hall.known.update()
     said = [
         await house.say(text)

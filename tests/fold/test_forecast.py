@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spanpost.domain.context import Forecast
-from spanpost.fold.context_news import forecast_text
+from spanpost.fold.context_news import forecast as in_words
 from spanpost.fold.forecast import FARTHEST, Call, climb_of, forecast, may_reach
+from spanpost.fold.wording import worded
 from tests.thorough import thorough
 
 SECOND = 10**9
@@ -96,9 +97,17 @@ def test_a_forecast_in_words(told: tuple[int, int, int, float, float, float], te
     """The words give calls and seconds, and the range where there is one."""
     n, low, high, seconds, least, most = told
     shown = Forecast(
-        tokens=1, limit="85 %", calls=n, calls_low=low, calls_high=high, seconds=seconds, seconds_low=least, seconds_high=most
+        tokens=1,
+        limit="85 %",
+        percent=85.0,
+        calls=n,
+        calls_low=low,
+        calls_high=high,
+        seconds=seconds,
+        seconds_low=least,
+        seconds_high=most,
     )
-    assert forecast_text(shown) == text
+    assert worded(in_words(shown))[0] == f"Context: {text}"
 
 
 lanes = st.lists(st.tuples(st.integers(0, 2 * 10**6), st.integers(0, 600)), max_size=12).map(

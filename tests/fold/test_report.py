@@ -11,6 +11,7 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 from spanpost.fold.report import report, rfc3339, task_json
+from spanpost.fold.wording import message, worded
 
 UID = UUID(int=1)
 KEYS = [
@@ -87,11 +88,23 @@ def test_a_known_task_is_told_in_full() -> None:
 def test_a_report_joins_checkpoints_to_public_ids() -> None:
     """A checkpoint names its task by the public id; losses are sorted; `explain` adds the rule."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    news = Checkpoint(id=UUID(int=9), tenant="default", task_uid=UID, kind=Kind.START, status="working", text="go", at=at)
+    text, saying = worded(message("checkpoint.started", name="go"))
+    news = Checkpoint(
+        id=UUID(int=9), tenant="default", task_uid=UID, kind=Kind.START, status="working", text=text, message=saying, at=at
+    )
     told = report([Task(uid=UID, tenant="default", task_id="t", rule="r")], [news], {"b": 1, "a": 2}, explained={UID: {"why": "w"}})
     assert list(told) == ["tasks", "checkpoints", "lost"]
     assert told["checkpoints"] == [
-        {"id": str(UUID(int=9)), "task_id": "t", "kind": "start", "status": "working", "text": "go", "at": "2026-01-02T00:00:00Z"}
+        {
+            "id": str(UUID(int=9)),
+            "task_id": "t",
+            "kind": "start",
+            "status": "working",
+            "text": "Started: go",
+            "message": "checkpoint.started",
+            "values": {"name": "go"},
+            "at": "2026-01-02T00:00:00Z",
+        }
     ]
     assert list(told["lost"]) == ["a", "b"]
     assert told["tasks"][0]["rule"] == "r"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spanpost.domain.spend import Growth
 from spanpost.domain.tasks import Task
 from spanpost.fold.spend import Period, SpendBudget, grown, in_words, opened, period_of, scope_of
+from spanpost.fold.wording import worded
 
 NOW = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
 TASK = Task(
@@ -100,4 +101,4 @@ def test_a_raised_limit_is_climbed_again() -> None:
     assert quiet is None
     assert again is not None
     assert again.attributes["agent.budget.level"] == 0.8
-    assert in_words(spent) == "Budget b is 80 % spent: $16.00 of $20.00"
+    assert worded(in_words(spent))[0] == "Budget b is 80 % spent: $16.00 of $20.00"

@@ -12,6 +12,7 @@ import pytest
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.fold.batch import Folded
+from spanpost.fold.wording import message
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.rows import write_checkpoints
@@ -41,6 +42,7 @@ def news(number: int, **fields: Any) -> Checkpoint:
         "progress": None if number % 2 else number / 7,
         "detail": "long\n" * number,
         "ref": "ß" * number,
+        "message": message("checkpoint.started", name=f"\u2028 {{}} \\u0000 {number}") if number % 2 else None,
     }
     return Checkpoint(**made | fields)
 
@@ -48,7 +50,12 @@ def news(number: int, **fields: Any) -> Checkpoint:
 async def test_what_is_copied_is_what_would_be_inserted(postgres_dsn: str, database: Any) -> None:
     """Rows are the same by either way, NUL and lone surrogates mended alike, and the same of them are told to be new."""
     of_old = [news(n, kind=Kind.CHECKPOINT, text="as it was") for n in (3, 5)]
-    given = [*map(news, range(1, 14)), news(14, text="nul \0"), news(15, detail="half \ud83d")]
+    given = [
+        *map(news, range(1, 14)),
+        news(14, text="nul \0"),
+        news(15, detail="half \ud83d"),
+        news(16, message=message("checkpoint.started", name="nul \0")),
+    ]
     given = [c for c in given if c.kind not in (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)]
     told, found = [], []
     for is_first in (True, False):

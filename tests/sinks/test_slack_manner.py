@@ -20,6 +20,8 @@ from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Receipt
 from spanpost.domain.errors import ConfigError, Refused
 from spanpost.domain.readings import Approval, Failure
+from spanpost.domain.tasks import Step
+from spanpost.fold import wording
 from spanpost.fold.routes import Route, Severity, Verbosity
 from spanpost.settings import load
 from spanpost.sinks.slack.guise import disarmed
@@ -32,6 +34,7 @@ from spanpost.sinks.slack.sink import SlackSink, Space
 from spanpost.sinks.slack.transport import WebApi
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+from spanpost.tongues import ENGLISH, KOREAN
 
 KEY = UUID(int=7)
 ASKED = Approval(id="a", question="Deploy?", key=KEY, told_by=UUID(int=8), detail="31 tests passed")
@@ -230,6 +233,25 @@ def test_patterns_hide_in_slack_what_the_rows_keep():
         assert "roject X" not in shown
         assert "[redacted]" in shown
     assert task.name == hidden
+
+
+def test_patterns_hide_what_messages_carry():
+    """A pattern holds for the values of a message, nested ones included, in each language; its key and placeholders stay."""
+    patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
+    given = wording.message(
+        "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
+    )
+    text, saying = wording.worded(given)
+    for tongue, started in ((ENGLISH, "Started: [redacted]: see [redacted]"), (KOREAN, "시작: [redacted]: see [redacted]")):
+        manner = Manner(patterns=patterns, tongue=tongue)
+        news = a_checkpoint(kind=Kind.START, text=text, message=saying)
+        task = a_task(
+            action=text, messages={"action": given}, steps=(Step(name=text, message=given), Step(name="b")), step_name="b"
+        )
+        assert started in said(reply(task, news, key="k", manner=manner))
+        for shown in (said(reply(task, news, key="k", manner=manner)), said(root(task, key="k", manner=manner))):
+            assert "4123" not in shown
+            assert "ACME-99" not in shown
 
 
 def test_arguments_are_shown_where_a_route_allows_it():

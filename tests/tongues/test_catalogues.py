@@ -10,12 +10,18 @@ from string import Formatter
 import pytest
 
 import spanpost
+from spanpost.testing.strategies import STORED, fields_of
 from spanpost.tongues import ENGLISH, KOREAN, TONGUES, Saying, english, korean, tongue
 from spanpost.tongues.phrases import Phrase
 
 PLACE = Path(spanpost.__file__).parent
+#: Nothing in them is a word.
+BARE = {
+    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time", "checkpoint.spent_usd",
+    "task.nth_step", "root.went_on_after", "command.form_help",
+}  # fmt: skip
 #: What makes a key of a word that is known beforehand: f"status.{status}".
-MADE = ("status.", "news.", "window.", "action.", "told.asked_", "command.more_", "hidden.")
+MADE = ("status.", "news.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
 
 
 def placeholders(phrase: Phrase) -> set[str]:
@@ -43,7 +49,7 @@ def said() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
-                if name in ("say", "_say", "Saying", "_as", "_in") and re.fullmatch(r"[a-z]+\.[a-z_]+", str(node.args[0].value)):
+                if name in ("say", "_say", "Saying", "message") and re.fullmatch(r"[a-z]+\.[a-z_]+", str(node.args[0].value)):
                     found.add(node.args[0].value)
     return found
 
@@ -59,13 +65,22 @@ def test_the_languages_fill_the_same_placeholders() -> None:
     assert {key: placeholders(phrase) for key, phrase in korean.PHRASES.items()} == filled
 
 
+def test_stored_messages_format_the_same_values() -> None:
+    """A value that is stored as a number is formatted as one in each language: a template asks for no text where another asks for a number."""
+    for key in STORED:
+        asked = {name: spec != "" for name, spec in fields_of(key).items()}
+        forms = (korean.PHRASES[key],) if isinstance(korean.PHRASES[key], str) else korean.PHRASES[key]
+        assert {name: spec != "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None} == asked, (
+            key
+        )
+
+
 def test_korean_is_korean() -> None:
     """Each Korean phrase has Korean letters, and no Latin ones but names: commands as they are typed, API, US$, placeholders."""
-    bare = {"figure.percent", "told.range", "told.past", "root.went_on_after", "command.form_help"}
     for key, phrase in korean.PHRASES.items():
         assert isinstance(phrase, str), key
         literal = "".join(text for text, *_ in Formatter().parse(phrase))
-        assert key in bare or re.search("[가-힣]", literal), key
+        assert key in BARE or re.search("[가-힣]", literal), key
         left = re.sub(r"(?<![A-Za-z])(?:show|cancel|start|help|API|here|US)(?![A-Za-z])", "", literal)
         assert not re.search("[A-Za-z]", left), key
 

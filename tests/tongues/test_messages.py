@@ -16,7 +16,9 @@ from rich.console import Console
 from spanpost.demo.gallery import gallery
 from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.messages import Saying
 from spanpost.domain.tasks import MERGED, Task
+from spanpost.fold import wording
 from spanpost.sinks import words
 from spanpost.sinks.console import render as terminal
 from spanpost.sinks.slack import alerts, render
@@ -26,7 +28,6 @@ from spanpost.sinks.slack.replies import reply
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.strategies import checkpoints, tasks
 from spanpost.tongues import KOREAN
-from spanpost.tongues.retold import retold
 from tests.sinks.slack_limits import blocks_of, check, nodes
 from tests.thorough import thorough
 
@@ -45,6 +46,10 @@ def hangul(value: Any, name: str = "") -> Any:
         return tuple(hangul(one, name) for one in value)
     if isinstance(value, dict):
         return {hangul(k): hangul(v) for k, v in value.items()}
+    if isinstance(value, Saying):
+        return Saying(value.key, {one: hangul(said) for one, said in value.values.items()})
+    if isinstance(value, list):
+        return [hangul(one) for one in value]
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.replace(value, **{one: hangul(getattr(value, one), one) for one in value.__struct_fields__})
     return value
@@ -129,8 +134,7 @@ def test_no_english_is_left_in_the_terminal() -> None:
     """A card with its thread in each status, and lines of a log; of the gallery's tasks, whose agents write Korean here."""
     for piece in gallery():
         console = Console(width=200, file=None, highlight=False)
-        task, said = known(piece.task), {one.id: retold(one, KOREAN) for one in piece.news}
-        news = [terminal.News(msgspec.structs.replace(hangul(one), text=hangul(said[one.id]), kind=one.kind)) for one in piece.news]
+        task, news = known(piece.task), [terminal.News(hangul(one)) for one in piece.news]
         children = [known(child) for child in piece.children]
         with console.capture() as drawn:
             console.print(terminal.card(task, children, news, hidden=2, tongue=KOREAN))
@@ -150,7 +154,8 @@ def test_an_agents_words_stand_as_they_are() -> None:
 def test_what_is_said_anew_poses_as_nothing() -> None:
     """Our own end of a cancelled task stands without quotation marks; an agent's verdict of its own making in them, in either language."""
     task = a_task(status="cancelled")
-    ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text="Cancelled in 6 min 41 s")
+    text, saying = wording.worded(wording.message("checkpoint.cancelled_in", time=401))
+    ours = a_checkpoint(task, kind=Kind.END, status="cancelled", text=text, message=saying)
     assert "취소됨 (소요 시간 6분 41초)" in list(spoken(reply(task, ours, key="k", manner=SPOKEN)))
     for text in ("✅ 민아 님이 승인함", "Approved by @mina", "승인", "작업 취소"):
         theirs = a_checkpoint(task, kind=Kind.CHECKPOINT, text=text)

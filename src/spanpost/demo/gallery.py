@@ -11,12 +11,18 @@ import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.context import Forecast
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.summaries import Board, Digest, Summary
 from spanpost.domain.tasks import MERGED, Step, Task
+from spanpost.fold.absorb import AGENT_LANE
+from spanpost.fold.context import Window
+from spanpost.fold.context_news import use
+from spanpost.fold.wording import message, worded
 
 _IDS = UUID("0b0e3f0e-6f3c-4a4e-9b65-6d6f6b1c2a77")
 _NOON = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)
+_AT_WORK = message("checkpoint.with_words", text=message("task.agents_at_work", open=2, all=4), words="coder, reviewer")
 _STEPS = ("Read the alert", "Find the change", "Write the fix", "Run the tests", "Open the pull request")
 _HOSTS = (
     "oslo-1",
@@ -66,7 +72,7 @@ def gallery() -> list[Piece]:
         ),
         Piece(
             caption="working, with sub-agents",
-            task=_task("working", None, action="2 of 4 agents at work: coder, reviewer", child_count=4),
+            task=_task("working", None, **_doing(_AT_WORK), child_count=4),
             children=[
                 _child("researcher", "complete"),
                 _child("planner", "complete"),
@@ -83,12 +89,12 @@ def gallery() -> list[Piece]:
         Piece(
             caption="stalled",
             task=_task("stalled", 3, is_inferred=True),
-            news=[_news("stalled", "Nothing heard for 5 min 00 s", Kind.STALLED)],
+            news=[_news("stalled", message("checkpoint.stalled", time=300), Kind.STALLED)],
         ),
         Piece(
             caption="context filling",
             task=_task("context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()),
-            news=[_news("context_warning", "Context 86 % full: 172,000 of 200,000 tokens (window: table)", Kind.CONTEXT_WARNING)],
+            news=[_news("context_warning", use(172_000, Window(200_000, "table"), AGENT_LANE), Kind.CONTEXT_WARNING)],
         ),
         _struggling(),
         Piece(caption="asked to stop, muted", task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True)),
@@ -105,7 +111,11 @@ def gallery() -> list[Piece]:
             news=[_news("working", "Found it: #4123 rounds twice", progress=40)],
             elsewhere="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
         ),
-        Piece(caption="cancelled", task=_task("cancelled", 3), news=[_news("cancelled", "Cancelled in 6 min 41 s", Kind.END)]),
+        Piece(
+            caption="cancelled",
+            task=_task("cancelled", 3),
+            news=[_news("cancelled", message("checkpoint.cancelled_in", time=401), Kind.END)],
+        ),
     ]
 
 
@@ -138,8 +148,11 @@ def summaries() -> list[tuple[str, Summary]]:
         ),
     ]
     working = [
-        msgspec.structs.replace(_task("working", 3, action=action), name=name, uid=uuid5(_IDS, name))
-        for name, action in (("Translate the handbook", "Chapter 3 of 12"), ("Sort the inbox", "tool: label_mail"))
+        msgspec.structs.replace(_task("working", 3, **_doing(said)), name=name, uid=uuid5(_IDS, name))
+        for name, said in (
+            ("Translate the handbook", "Chapter 3 of 12"),
+            ("Sort the inbox", message("task.tool", name="label_mail")),
+        )
     ]
     digest = Digest(
         route="",
@@ -199,7 +212,15 @@ def _expired() -> Piece:
 
 def _forecast() -> Forecast:
     return Forecast(
-        tokens=190_000, limit="95 %", calls=3, calls_low=2, calls_high=5, seconds=40.0, seconds_low=20.0, seconds_high=80.0
+        tokens=190_000,
+        limit="95 %",
+        percent=95.0,
+        calls=3,
+        calls_low=2,
+        calls_high=5,
+        seconds=40.0,
+        seconds_low=20.0,
+        seconds_high=80.0,
     )
 
 
@@ -225,9 +246,14 @@ def _complete() -> Piece:
     task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
     news = [
         _news("working", made.name, Kind.ARTIFACT, ref=made.uri),
-        _news("complete", "Complete in 10 min 41 s", Kind.END),
+        _news("complete", message("checkpoint.complete_in", time=641), Kind.END),
     ]
     return Piece(caption="complete", task=task, news=news, figures=("checkout errors 1.9 → 0.1 %",))
+
+
+def _doing(said: Saying | str) -> dict[str, object]:
+    action, saying = worded(said)
+    return {"action": action, "messages": {"action": saying} if saying is not None else {}}
 
 
 def _task(status: str, step: int | None, **more: object) -> Task:
@@ -268,8 +294,9 @@ def _child(name: str, status: str, action: str | None = None) -> Task:
 
 
 def _news(
-    status: str, text: str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "", progress: float | None = None
+    status: str, said: Saying | str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "", progress: float | None = None
 ) -> Checkpoint:
+    text, saying = worded(said)
     return Checkpoint(
         id=uuid5(_IDS, text),
         tenant="default",
@@ -277,6 +304,7 @@ def _news(
         kind=kind,
         status=status,
         text=text,
+        message=saying,
         at=_NOON + timedelta(minutes=6),
         detail=detail,
         ref=ref,

@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.interventions import ApprovalRow
+from spanpost.domain.messages import Saying
 from spanpost.domain.tasks import Task
 
 T = TypeVar("T")
@@ -119,6 +120,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     #: Untrusted text.
     text: str
+    #: Of a checkpoint: the message that its text renders in English.
+    message: Saying | None = None
     status: str | None = None
     detail: str | None = None
     #: Of an event.

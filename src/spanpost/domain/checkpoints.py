@@ -8,6 +8,8 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.messages import Saying
+
 
 class Kind(StrEnum):
     """What a checkpoint tells. Public: rows, JSON, metric labels."""
@@ -69,6 +71,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: One line, as the agent or spanpost said it: untrusted text.
     text: str
     at: datetime
+    #: The message that `text` renders in English, for other languages; None where the words are an agent's. Its values are untrusted.
+    message: Saying | None = None
     trace_id: bytes = b""
     span_id: bytes = b""
     #: Span id of the boundary under which it was told: where it moves, the checkpoint moves.

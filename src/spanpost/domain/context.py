@@ -11,6 +11,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     #: The limit: tokens, and in words ("85 %", "150,000 tokens").
     tokens: int
     limit: str = ""
+    #: The share of the window that the limit is, percent; None for a cap in tokens.
+    percent: float | None = None
     calls: int
     calls_low: int
     calls_high: int

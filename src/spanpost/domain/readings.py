@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost.domain.messages import Saying
 from spanpost.domain.usage import Usage
 
 
@@ -236,6 +237,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     progress: float | None = None
     action: str | None = None
     step_name: str | None = None
+    #: The message that `step_name` renders in English; None for an agent's own words.
+    step_saying: Saying | None = None
     step_index: int | None = None
     step_count: int | None = None
     #: The step is that of a plan which the agent wrote down: its words are content.
@@ -258,6 +261,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_cancelled: bool = False
     tells: Tells = Tells.NOTHING
     message: str | None = None
+    #: What it tells, where the words are spanpost's; `message` is then None.
+    saying: Saying | None = None
     artifact: Artifact | None = None
     approval: Approval | None = None
     #: Only of what spanpost recorded itself (`Part.INTERVENTION`).

@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.conventions import ALERT
 from spanpost.domain.context import Forecast
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Approval, Artifact, Failure
 
 #: `Task.end_reason` of what a message shows at last that goes on in another (`Delivery.has_moved`).
@@ -23,6 +24,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     index: int | None = None
     at: datetime | None = None
+    #: The message that `name` renders in English; None for an agent's own words.
+    message: Saying | None = None
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -120,6 +123,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: Failure | None = None
     #: Attributes that routes ask for by name, as texts; of no other is anything kept here.
     attributes: dict[str, str] = {}
+    #: The messages that texts of this task render in English, by field: action, step_name, error, cancel_by, paused_by.
+    messages: dict[str, Saying] = {}
 
     @property
     def is_alert(self) -> bool:

@@ -15,6 +15,7 @@ from spanpost.fold.flow import nano
 from spanpost.fold.read.values import doing, name_of_span
 from spanpost.fold.read.values import name as clean_name
 from spanpost.fold.redact import paragraph
+from spanpost.fold.wording import message, packed, worded
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
@@ -87,7 +88,7 @@ def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, 
                 facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
         if role is _TOOL and r.tool_name:
             name = clean_name(r.tool_name) or "a tool"
-            facts.note("action", 0, begins, key, f"tool: {name}")
+            facts.note("action", 0, begins, key, packed(message("task.tool", name=name)))
             # The newest stay: what sorts first is kept.
             rank = 1 if o.part is _ENDED else 0
             facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
@@ -169,13 +170,13 @@ def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) ->
     if begins > facts.active_ns:
         facts.active_ns = begins
     if role is _LLM:
-        shown = f"model: {r.model}" if r.model else "asking the model"
+        shown = packed(message("task.model", name=r.model) if r.model else message("task.asking_model"))
     else:
         name = r.tool_name or doing(o.name)
         if name is None:
             return
-        shown = f"tool: {name}" if role is _TOOL else name
-    facts.note("doing", 0, begins, key, shown[:TEXT_CAP])
+        shown = packed(message("task.tool", name=name) if role is _TOOL else name[:TEXT_CAP])
+    facts.note("doing", 0, begins, key, shown)
 
 
 def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
@@ -268,9 +269,13 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
     if r.action:
         facts.note("action", 1, at, key, r.action[:TEXT_CAP])
     if r.step_name or (r.step_index is not None and r.says_something):
-        name = (r.step_name or f"Step {r.step_index}")[:TEXT_CAP]
+        name, saying = r.step_name or "", r.step_saying
+        if not name:
+            name, saying = worded(message("task.step", index=r.step_index or 0))
+        name, ours = name[:TEXT_CAP], packed(saying) if saying is not None else None
         # What the agent says of its steps itself stands above a plan that it wrote down.
-        step = (None if r.is_plan and not r.step_name else name, r.step_index, r.step_count)
+        is_named = bool(r.step_name) or not r.is_plan
+        step = (name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
         facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
     if r.step_name or (r.step_index is not None and not r.is_plan and r.says_something):
         has_place = r.step_index is not None and 0 <= r.step_index < 10**9
@@ -281,7 +286,7 @@ def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, 
         began = (o.start_ns or at) if is_span else at
         # Of a step that is a span, its end says last what it was.
         best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
-        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began))
+        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began, ours))
     if r.cost_usd is not None and 4 <= role <= 6:
         facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
     if r.context_used is not None:

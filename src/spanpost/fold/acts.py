@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from spanpost.domain.interventions import Verb
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Act
 from spanpost.fold.facts import Facts
 from spanpost.fold.records import Group
 from spanpost.fold.segments import newest_segment
+from spanpost.fold.wording import message
 
 #: The fact under which a verb is kept. A message is kept by none: the agent fetches it.
 _FACTS = {
@@ -18,13 +20,8 @@ _FACTS = {
     Verb.MUTE: "mute_asked",
     Verb.UNMUTE: "mute_asked",
 }
-#: How news tells of it; of the others nothing is told.
-_TOLD = {
-    Verb.CANCEL: "asked to stop it",
-    Verb.PAUSE: "asked to pause it",
-    Verb.RESUME: "asked to go on",
-    Verb.RETRY: "asked to try it again",
-}
+#: Acts of which a checkpoint tells.
+_TOLD = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.RETRY)
 
 
 def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
@@ -34,22 +31,24 @@ def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
         facts.note(fact, 0, at, key, [act.verb, act.by, act.seen_ns])
 
 
-def line(act: Act) -> str:
-    """Return how news tells of an act; empty where it tells nothing."""
-    told = _TOLD.get(Verb(act.verb))
-    return f"{act.by or 'A person'} {told}{f': {act.text}' if act.text else ''}" if told else ""
+def asked(act: Act) -> Saying | None:
+    """Return what a checkpoint tells of an act; None where it tells nothing."""
+    if act.verb not in _TOLD:
+        return None
+    said = message(f"checkpoint.asked_{act.verb}", who=act.by or message("checkpoint.somebody"))
+    return message("checkpoint.with_words", text=said, words=act.text) if act.text else said
 
 
-def cancel_by(group: Group) -> str:
+def cancel_by(group: Group) -> Saying | str:
     """Return who asked last to stop the run that goes on: what was asked of one that has ended since is over with it."""
     said = _since_last_run(group, "cancel_asked")
-    return said[1] or "a person" if said is not None else ""
+    return said[1] or message("task.a_person") if said is not None else ""
 
 
-def paused_by(group: Group) -> str:
+def paused_by(group: Group) -> Saying | str:
     """Return who asked to pause the run, if nobody asked to go on since."""
     said = _since_last_run(group, "pause_asked")
-    return said[1] or "a person" if said is not None and said[0] == Verb.PAUSE else ""
+    return said[1] or message("task.a_person") if said is not None and said[0] == Verb.PAUSE else ""
 
 
 def is_muted(group: Group) -> bool:

@@ -9,6 +9,7 @@ from uuid import UUID
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Mode
+from spanpost.domain.messages import Saying
 from spanpost.domain.records import Settled
 from spanpost.domain.spend import Growth
 from spanpost.domain.tasks import Task
@@ -27,6 +28,7 @@ from spanpost.fold.routes import letters, places
 from spanpost.fold.segments import newest_run, newest_segment, runs
 from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
 from spanpost.fold.use import Use, use_of
+from spanpost.fold.wording import message, worded
 from spanpost.fold.work import Key, Shelf
 
 #: How long a task whose last call failed may be silent before it counts as failed without its root.
@@ -140,7 +142,7 @@ class Closing:
             return
         newest = newest_segment(group)
         facts = group.facts
-        name = facts.value("name") or facts.value("agent_label") or facts.value("service") or facts.value("model") or "task"
+        known_as = facts.value("name") or facts.value("agent_label") or facts.value("service") or facts.value("model")
         uid = uuid_of(group.uid)
         known = runs(group)
         for root, segment in group.segments.items():
@@ -151,24 +153,26 @@ class Closing:
                 continue
             span_id = segment.span_id
             started_ns = segment.start_ns or group.facts.first_ns
-            start = f"{'Resumed' if segment.goes_on else 'Started'}: {name}"
-            if segment.told_start != f"{start}\0{started_ns}":
-                segment.told_start = f"{start}\0{started_ns}"
+            what = "checkpoint.resumed" if segment.goes_on else "checkpoint.started"
+            if segment.told_start != f"{what}\0{known_as}\0{started_ns}":
+                segment.told_start = f"{what}\0{known_as}\0{started_ns}"
+                start = message(what, name=str(known_as) if known_as else message("checkpoint.task"))
                 news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, span_id), key))
             own = verdict if segment is newest else of_past_segment(segment)
             if own is not None and own.is_over:
-                text = tell.end_text(own, name, started_ns)
-                said = f"{own.status}\0{text}\0{own.ended_ns}"
+                end = tell.end(own, started_ns)
+                said = f"{own.status}\0{worded(end)[0]}\0{own.ended_ns}"
                 if segment.told_end != said:
                     segment.told_end = said
-                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, text, own.ended_ns, span_id), key))
+                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, end, own.ended_ns, span_id), key))
             elif segment.told_end:
                 segment.told_end = ""
                 self.out.retracted.append(end_id(root))
         self.groups.groups.put(key, group)
 
     @staticmethod
-    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, text: str, at_ns: int, span_id: bytes) -> Checkpoint:
+    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, said: Saying, at_ns: int, span_id: bytes) -> Checkpoint:
+        text, saying = worded(said)
         return Checkpoint(
             id=id,
             tenant=group.tenant,
@@ -176,6 +180,7 @@ class Closing:
             kind=kind,
             status=status,
             text=text,
+            message=saying,
             at=moment(at_ns) or EPOCH,
             trace_id=group.trace_id,
             span_id=span_id,
@@ -282,7 +287,7 @@ class Closing:
         root.has_message, root.places = True, found
         self.groups.groups.put(key, root)
 
-    def _agents_at_work(self, offspring: Offspring) -> str | None:
+    def _agents_at_work(self, offspring: Offspring) -> Saying | None:
         """Return which of a task's agents are at work: "2 of 8 agents at work: planner, writer"."""
         if not offspring.at_work:
             return None
@@ -293,8 +298,8 @@ class Closing:
             if name:
                 names.append(str(name))
         many = len(offspring.tasks)
-        told = f"{len(offspring.at_work)} of {many} agents at work" if many > 1 else "an agent at work"
-        return f"{told}: {', '.join(sorted(names))}" if names else told
+        some = message("task.agents_at_work", open=len(offspring.at_work), all=many) if many > 1 else message("task.agent_at_work")
+        return message("checkpoint.with_words", text=some, words=", ".join(sorted(names))) if names else some
 
     def _milestones(self, verdicts: dict[Key, Verdict], news: list[Item], row: Callable[[Key], Task | None]) -> set[UUID]:
         """Add the milestones that were reached to the news; return which of the news are some."""

@@ -5,35 +5,45 @@ from __future__ import annotations
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import INFERRED, Checkpoint, Kind
 from spanpost.domain.context import Forecast
+from spanpost.domain.messages import Saying, Value
 from spanpost.domain.observations import Observation
 from spanpost.fold.absorb import AGENT_LANE
 from spanpost.fold.context import Window
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.judged import Judged, What
-from spanpost.fold.limits import FIRST_CAP
-from spanpost.fold.moments import EPOCH, duration, moment
+from spanpost.fold.limits import FIRST_CAP, limit_of
+from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.records import Group
-from spanpost.fold.tell import compaction_text
+from spanpost.fold.tell import compaction
+from spanpost.fold.wording import message, worded
 
 
-def forecast_text(told: Forecast) -> str:
-    """Return "85 % in about 3 calls, 40 s" with its range."""
-    calls = f"{told.calls} call{'s' if told.calls != 1 else ''}"
-    text = f"{told.limit} in about {calls}"
+def forecast(told: Forecast) -> Saying:
+    """Return "Context: 85 % in about 3 calls, 40 s" with its ranges."""
+    limit, ranges = limit_of(told), []
+    said = message("checkpoint.forecast", limit=limit, n=told.calls)
+    if told.calls_low != told.calls_high:
+        ranges.append(message("checkpoint.range_of_calls", low=told.calls_low, high=told.calls_high))
     if told.seconds >= 0.5:
-        text += f", {duration(round(told.seconds) if told.seconds < 10 else told.seconds).replace('.0 s', ' s')}"
-    spread = [] if told.calls_low == told.calls_high else [f"{told.calls_low} to {told.calls_high} calls"]
-    if told.seconds >= 0.5 and round(told.seconds_low) != round(told.seconds_high):
-        spread.append(f"{duration(round(told.seconds_low))} to {duration(round(told.seconds_high))}".replace(".0 s", " s"))
-    return f"{text} ({', '.join(spread)})" if spread else text
+        said = message("checkpoint.forecast_time", limit=limit, n=told.calls, time=_whole(told.seconds))
+        low, high = round(told.seconds_low), round(told.seconds_high)
+        if low != high:
+            ranges.append(message("checkpoint.range_of_time", low=low, high=high))
+    return message("checkpoint.with_ranges", text=said, ranges=ranges) if ranges else said
 
 
-def use_text(used: int, window: Window | None, model: str) -> str:
-    """Return "72 % full: 144,000 of 200,000 tokens (window: table; gpt-4o)"."""
-    known = f"; {model}" if model != AGENT_LANE else ""
+def _whole(seconds: float) -> int:
+    return round(seconds) if seconds < 10 else int(seconds)
+
+
+def use(used: int, window: Window | None, model: str) -> Saying:
+    """Return "Context 72 % full: 144,000 of 200,000 tokens (window: table; gpt-4o)"."""
+    whose: dict[str, Value] = {"model": model} if model != AGENT_LANE else {}
     if window is None:
-        return f"at {used:,} tokens{f' ({model})' if known else ''}"
-    return f"{used * 100 // window.tokens} % full: {used:,} of {window.tokens:,} tokens (window: {window.source}{known})"
+        return message("checkpoint.context_at_of" if whose else "checkpoint.context_at", used=used, **whose)
+    percent, source = used * 100 // window.tokens, message(f"window.{window.source}")
+    key = "checkpoint.context_full_of" if whose else "checkpoint.context_full"
+    return message(key, percent=percent, used=used, window=window.tokens, source=source, **whose)
 
 
 def context_news(judged: Judged, group: Group, place: bytes | str, model: str, o: Observation, unit: bytes) -> Checkpoint:
@@ -43,16 +53,17 @@ def context_news(judged: Judged, group: Group, place: bytes | str, model: str, o
     """
     uid = uuid_of(group.uid)
     status, detail, ref = c.CONTEXT_WARNING, "", f"{judged.limit / 10:g}" if judged.limit < FIRST_CAP else f"{judged.limit} tokens"
-    use = use_text(judged.used, judged.window, model)
+    full = use(judged.used, judged.window, model)
     if judged.what == What.WARNING:
-        kind, text = Kind.CONTEXT_WARNING, f"Context {use}"
+        kind, said = Kind.CONTEXT_WARNING, full
         if judged.limit >= FIRST_CAP:
-            text += f", past {judged.limit:,}"
+            said = message("checkpoint.past", text=said, limit=judged.limit)
     elif judged.forecast is not None:
-        kind, text, detail = Kind.CONTEXT_FORECAST, f"Context: {forecast_text(judged.forecast)}", f"Context {use}"
+        kind, said, detail = Kind.CONTEXT_FORECAST, forecast(judged.forecast), worded(full)[0]
     else:
         kind, status, ref = Kind.COMPACTION, c.WORKING, INFERRED
-        text = f"{compaction_text(judged.before, judged.used)} (inferred from the drop)"
+        said = message("checkpoint.inferred", text=compaction(judged.before, judged.used))
+    text, saying = worded(said)
     whose = place.hex() if isinstance(place, bytes) else f"{uid}\0{place}"
     return Checkpoint(
         id=uuid_of(named(f"{whose}\0{kind}\0{judged.limit}\0{judged.climb}")),
@@ -61,6 +72,7 @@ def context_news(judged: Judged, group: Group, place: bytes | str, model: str, o
         kind=kind,
         status=status,
         text=text,
+        message=saying,
         at=moment(o.at_ns) or EPOCH,
         trace_id=o.trace_id,
         span_id=o.span_id,

@@ -28,7 +28,7 @@ from spanpost.fold.facts import Facts
 from spanpost.fold.forecast import DROP, STEPS, climb_of, forecast, may_reach
 from spanpost.fold.groups import Groups
 from spanpost.fold.judged import Judged, What
-from spanpost.fold.limits import alarm, in_words, is_near, limits
+from spanpost.fold.limits import alarm, is_near, limits, named
 from spanpost.fold.records import Group, Lane, Seen, seen_key
 from spanpost.fold.work import Key, Shelf
 
@@ -96,8 +96,7 @@ def _near(lane: Lane, used: int, window: Window | None, rules: Rules) -> Judged 
     if told is None or not is_near(told, rules):
         return None
     lane.ahead.append(limit.name)
-    told = msgspec.structs.replace(told, limit=in_words(limit))
-    return Judged(What.AHEAD, lane.climb, used, window, limit.name, forecast=told)
+    return Judged(What.AHEAD, lane.climb, used, window, limit.name, forecast=named(told, limit))
 
 
 def _rearm(lane: Lane) -> None:

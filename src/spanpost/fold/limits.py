@@ -5,9 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from spanpost.domain.context import Forecast
+from spanpost.domain.messages import Saying
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window
+from spanpost.fold.wording import message, worded
 
 
 class Limit(NamedTuple):
@@ -43,9 +47,17 @@ def _limits(window: int, warn_at: tuple[int, ...], warn_tokens: tuple[int, ...])
     return tuple(sorted(caps + shares)), tuple(sorted(caps + shares[-1:]))
 
 
-def in_words(limit: Limit) -> str:
-    """Return "85 %" or "150,000 tokens"."""
-    return f"{limit.name / 10:g} %" if limit.name < FIRST_CAP else f"{limit.tokens:,} tokens"
+def limit_of(told: Forecast) -> Saying:
+    """Return the limit of a forecast: "85 %" or "150,000 tokens"."""
+    if told.percent is not None:
+        return message("limit.percent", percent=told.percent)
+    return message("limit.tokens", tokens=told.tokens)
+
+
+def named(told: Forecast, limit: Limit) -> Forecast:
+    """Return a forecast with its limit in words."""
+    told = msgspec.structs.replace(told, percent=limit.name / 10 if limit.name < FIRST_CAP else None)
+    return msgspec.structs.replace(told, limit=worded(limit_of(told))[0])
 
 
 def is_near(told: Forecast, rules: Rules) -> bool:

@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.tasks import Task
-from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.letters import Letter
 from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.records import Group, Held, Segment
+from spanpost.fold.wording import message, worded
 from spanpost.fold.work import Key
 
 #: Progress crosses these, in percent.
@@ -55,14 +55,20 @@ def reached(group: Group, task: Task, root: Key, segment: Segment, *, is_told: b
     if not is_new:
         return None
     count = f"{task.step_index}/{task.step_count} " if task.step_index and task.step_count else ""
-    text = f"{count}{task.step_name}" if step is not None and task.step_name else task.action or f"{band * EVERY} % done"
+    if step is not None and task.step_name:
+        text, saying = worded(f"{count}{task.step_name}")
+    elif task.action:
+        text, saying = task.action, task.messages.get("action")
+    else:
+        text, saying = worded(message("checkpoint.percent_done", percent=band * EVERY))
     return Checkpoint(
         id=uuid_of(named(f"milestone\0{root.hex()}\0{band if not place or place == known_place else ''}\0{place}")),
         tenant=group.tenant,
         task_uid=uuid_of(group.uid),
         kind=Kind.MILESTONE,
         status=task.status,
-        text=text[:TEXT_CAP],
+        text=text,
+        message=saying,
         at=moment(at_ns) or EPOCH,
         trace_id=segment.trace_id,
         span_id=segment.span_id,

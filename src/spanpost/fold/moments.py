@@ -1,4 +1,4 @@
-"""Times of senders' clocks, and lengths of time in words."""
+"""Times of senders' clocks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,3 @@ def moment(ns: int) -> datetime | None:
         return EPOCH + timedelta(microseconds=ns // 1000)
     except OverflowError:
         return None
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -19,6 +19,7 @@ import msgspec
 
 from spanpost import conventions as c
 from spanpost.domain.alerts import Alert
+from spanpost.domain.messages import Saying, Value
 from spanpost.domain.observations import Observation, Origin, Part, log_index
 from spanpost.domain.orders import Order
 from spanpost.domain.readings import Reading
@@ -36,7 +37,7 @@ _MEMO, _TEXTS, _TEXT, _ORIGINS = 4096, 16_384, 160, 1024
 #: Fields of a reading that are texts; what is known by one of the others is an id.
 _SAID = (
     "task_name", "task_type", "agent_name", "agent_label", "agent_version", "repo", "topic", "requested_by", "service", "environment", "model",
-    "provider", "tool_name", "action", "step_name", "message", "links", "results", "failure", "artifact", "approval",
+    "provider", "tool_name", "action", "step_name", "step_saying", "message", "saying", "links", "results", "failure", "artifact", "approval",
 )  # fmt: skip
 #: Of the values within those.
 _IDS = frozenset(
@@ -303,7 +304,10 @@ class Redaction:
         for field in _SAID:
             said = getattr(reading, field)
             if said:
-                found = _struct(said, cleaner) if isinstance(said, msgspec.Struct) else cleaner.value(said)
+                if isinstance(said, Saying):
+                    found: Any = _saying(said, cleaner)
+                else:
+                    found = _struct(said, cleaner) if isinstance(said, msgspec.Struct) else cleaner.value(said)
                 if found is not said:
                     changed[field] = found
         return msgspec.structs.replace(reading, **changed) if changed else reading
@@ -348,6 +352,20 @@ def _with_content(source: Observation, kept: Observation, clean: Observation) ->
         index = log_index(msgspec.structs.replace(clean, attributes=told))
         clean = msgspec.structs.replace(clean, index=index)
     return clean
+
+
+def _saying(said: Saying, cleaner: _Cleaner) -> Saying:
+    """Return a message without secrets in its values, nested ones included."""
+
+    def value(given: Value) -> Value:
+        if isinstance(given, Saying):
+            return _saying(given, cleaner)
+        if isinstance(given, list):
+            return [_saying(one, cleaner) for one in given]
+        return cleaner.text(given) if isinstance(given, str) else given
+
+    values = {name: value(given) for name, given in said.values.items()}
+    return said if values == said.values else Saying(said.key, values)
 
 
 def _struct(said: S, cleaner: _Cleaner) -> S:

@@ -17,6 +17,7 @@ from spanpost.domain.browsing import News
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.context import Forecast
 from spanpost.domain.interventions import ApprovalRow
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Approval, Artifact, Failure, Told
 from spanpost.domain.spend import Spent
 from spanpost.domain.tasks import Step, Task
@@ -102,7 +103,16 @@ def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
         "kind": str(checkpoint.kind),
         "status": checkpoint.status,
         "text": checkpoint.text,
+        **message_json(checkpoint.message),
         "at": rfc3339(checkpoint.at),
+    }
+
+
+def message_json(message: Saying | None) -> dict[str, Any]:
+    """Return the message that a text renders in English, for those who render it in other words."""
+    return {
+        "message": None if message is None else message.key,
+        "values": {} if message is None else msgspec.to_builtins(message.values),
     }
 
 

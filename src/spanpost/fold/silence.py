@@ -28,9 +28,10 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.observations import MAX_NS, Observation, Part, log_index
 from spanpost.domain.tasks import Task
 from spanpost.fold.ids import named, uuid_of
-from spanpost.fold.moments import duration, moment
+from spanpost.fold.moments import moment
 from spanpost.fold.read.events import read_event
 from spanpost.fold.read.values import number
+from spanpost.fold.wording import message, worded
 
 #: Statuses under which silence shows; a task that waits for a person, or was paused, may be silent.
 _QUIET = frozenset({c.STARTING, c.WORKING, c.CONTEXT_WARNING})
@@ -187,14 +188,15 @@ def look_again(heard_at: datetime, now: datetime, patience: Patience) -> datetim
 
 def stalled(task: Task, heard_at: datetime, patience: Patience) -> Checkpoint:
     """Return the news that a task was not heard of since then: one for each time that it falls silent."""
-    after = duration(patience.stall.total_seconds())
+    text, saying = worded(message("checkpoint.stalled", time=patience.stall.total_seconds()))
     return Checkpoint(
         id=uuid_of(named(f"{task.uid}\0{Kind.STALLED}\0{heard_at.timestamp():.6f}")),
         tenant=task.tenant,
         task_uid=task.uid,
         kind=Kind.STALLED,
         status=c.STALLED,
-        text=f"Nothing heard for {after}",
+        text=text,
+        message=saying,
         at=heard_at + patience.stall,
         trace_id=task.trace_id,
         span_id=task.span_id,

@@ -19,10 +19,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from spanpost import conventions as c
+from spanpost.domain.messages import Saying, Value
 from spanpost.domain.observations import Observation, Part, log_index
 from spanpost.domain.spend import Growth, Spent
 from spanpost.domain.tasks import Task
 from spanpost.fold.matching import FIELDS, Match, attribute
+from spanpost.fold.wording import message, worded
 
 #: Words that stand for attributes in `Budget.per`.
 WORDS: Final[Mapping[str, str]] = {
@@ -193,22 +195,32 @@ def standing(budgets: Sequence[SpendBudget], spent: Mapping[SpentKey, Spent], ta
     return found
 
 
-def in_words(spent: Spent) -> str:
-    """Return a budget as it stands, in a line: untrusted text where names of agents are in it."""
+def in_words(spent: Spent) -> Saying:
+    """Return a budget as it stands: untrusted text where names of agents are in it."""
     whom = ", ".join(value for _, value in spent.scope)
     parts = []
     if spent.limit_usd is not None:
-        parts.append(f"${spent.cost_usd:,.2f} of ${spent.limit_usd:,.2f}")
+        parts.append(message("checkpoint.spent_usd", spent=f"{spent.cost_usd:,.2f}", limit=f"{spent.limit_usd:,.2f}"))
     if spent.limit_tokens is not None:
-        parts.append(f"{spent.tokens:,} of {spent.limit_tokens:,} tokens")
-    name = f"Budget {spent.budget}" + (f" of {whom}" if whom else "")
-    return f"{name} is {int(spent.share * 100)} % spent: {', '.join(parts)}"
+        parts.append(message("checkpoint.spent_tokens", spent=spent.tokens, limit=spent.limit_tokens))
+    values: dict[str, Value] = {"budget": spent.budget, "percent": int(spent.share * 100), "figures": parts}
+    return message("checkpoint.budget_of", scope=whom, **values) if whom else message("checkpoint.budget", **values)
+
+
+def message_of(record: Observation) -> Saying | None:
+    """Return what the record of a share that was passed tells (`grown`)."""
+    try:
+        return msgspec.json.decode(record.attributes.get(c.BUDGET_MESSAGE) or "", type=Saying)
+    except (msgspec.DecodeError, TypeError):
+        return None
 
 
 def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observation:
+    saying = in_words(spent)
     said = {
         c.BUDGET_NAME: spent.budget,
-        c.BUDGET_TEXT: in_words(spent),
+        c.BUDGET_TEXT: worded(saying)[0],
+        c.BUDGET_MESSAGE: msgspec.json.encode(saying).decode(),
         c.BUDGET_LEVEL: level,
         # What makes it the same occurrence: the budget, its period, the level.
         c.BUDGET_KEY: blake2b(

@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from spanpost import conventions as c
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Artifact, Failure
 from spanpost.domain.tasks import Step, Task
 from spanpost.fold import acts, approvals
@@ -43,6 +44,7 @@ from spanpost.fold.moments import moment
 from spanpost.fold.records import Group, Segment
 from spanpost.fold.segments import is_loose, newest_segment, runs
 from spanpost.fold.use import Use, ahead
+from spanpost.fold.wording import message, unpacked, worded
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +57,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     is_over: bool = False
     ended_ns: int = 0
     failure: tuple[str, str, str] | None = None
+    #: Why it failed, where the words are spanpost's.
+    reason: Saying | None = None
 
 
 def judge(group: Group, use: Use, rules: Rules) -> Verdict:
@@ -131,6 +135,11 @@ def of_past_segment(segment: Segment) -> Verdict | None:
     return Verdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
 
 
+def _interrupted(rule: str, at_ns: int, key: str) -> Verdict:
+    reason = message(key)
+    return Verdict(c.ERROR, rule, "interrupted", True, True, at_ns, ("", worded(reason)[0], ""), reason)
+
+
 def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
     ending, inner = segment.ending, segment.inner
     closed = ending.closed or _rested(group, facts, ending)
@@ -143,12 +152,10 @@ def _end(group: Group, facts: Facts, segment: Segment) -> Verdict | None:
         return Verdict(said[2], "agent.status", end_reason="said", is_over=True, ended_ns=ended_ns, failure=failure)
     if closed is None:
         if ending.gone is not None:
-            shown = ("", "The process ended with the task open.", "")
-            return Verdict(c.ERROR, "process gone", "interrupted", True, True, ending.gone[0], shown)
+            return _interrupted("process gone", ending.gone[0], "task.process_ended")
         silent = max((s for s in (ending.silent, inner.silent) if s is not None), default=None)
         if silent is not None and silent[0] >= facts.last_ns:
-            shown = ("", "Its process is not heard of any more.", "")
-            return Verdict(c.ERROR, "process silent", "interrupted", True, True, silent[0], shown)
+            return _interrupted("process silent", silent[0], "task.process_silent")
         return None
     at, _, outcome, kind, message = closed
     if _is_interrupted(facts):
@@ -240,7 +247,7 @@ def as_task(
     parent: Group | None,
     root: Group,
     children: Mapping[bytes, bool],
-    agents_at_work: str | None = None,
+    agents_at_work: Saying | None = None,
 ) -> Task:
     """Return the row of a task."""
     facts, maps = group.facts, group.facts.maps
@@ -254,13 +261,26 @@ def as_task(
     if is_aggregate and group.before is not None and facts.value("totals_of") is not None:
         aggregate = tuple(n - less if n is not None else None for n, less in zip(aggregate, group.before, strict=True))
     steps = _steps(facts) if maps else ()
-    step = known("step") or (None, None, None)
+    messages: dict[str, Saying] = {}
+
+    def text(field: str, said: Saying | str | None) -> str | None:
+        if not isinstance(said, Saying):
+            return said
+        messages[field] = said
+        return worded(said)[0]
+
+    step = known("step") or (None, None, None, None)
+    step_name = step[0]
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
-        step = (steps[-1].name, None, None)
+        step, step_name = (None, None, None, None), text("step_name", steps[-1].message or steps[-1].name)
+    elif step[3] is not None:
+        step_name = text("step_name", unpacked(step[3]))
     parent_id = public_id(parent) if parent is not None else known("parent_id")
     task_id = public_id(group)
     name = known("name") or known("agent_label") or known("service") or known("model") or ""
     failure = verdict.failure if verdict.status == c.ERROR else None
+    if failure is not None and verdict.reason is not None:
+        messages["error"] = verdict.reason
     segments = runs(group)
     if len(segments) == 1:
         started = segment.start_ns or facts.first_ns
@@ -297,8 +317,8 @@ def as_task(
         rule=verdict.rule,
         is_announced=root.is_announced,
         progress=known("progress"),
-        action=_action(facts, verdict, agents_at_work),
-        step_name=step[0],
+        action=text("action", _action(facts, verdict, agents_at_work)),
+        step_name=step_name,
         step_index=step[1],
         step_count=step[2],
         started_at=moment(started),
@@ -329,13 +349,14 @@ def as_task(
         artifacts=_artifacts(facts) if maps else (),
         approvals=approvals.approvals(facts, group.tenant, rules.expiry) if maps else (),
         is_muted=acts.is_muted(group),
-        cancel_by=(cancel_by := acts.cancel_by(group)),
+        cancel_by=(cancel_by := text("cancel_by", acts.cancel_by(group)) or ""),
         cancel_at=moment(facts.at("cancel_asked")) if cancel_by else None,
-        paused_by=acts.paused_by(group),
+        paused_by=text("paused_by", acts.paused_by(group)) or "",
         links=_by_name(maps.get("links")),
         results=_by_name(maps.get("results")),
         attributes=_by_name(maps.get("attributes")),
         error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
+        messages=messages,
     )
 
 
@@ -364,14 +385,18 @@ def _steps(facts: Facts) -> tuple[Step, ...]:
     if not entries:
         return _acts(facts)
     order = sorted(entries.items(), key=lambda item: (item[1][3][1] is None, item[1][3][1] or 0, item[1][3][2], item[0]))
-    # Steps that are known by no name of theirs (prompts) are told apart by their number.
-    return tuple(
-        Step(name=f"{n}. {name}" if index is None and entry[0] != "~" else name, index=index, at=moment(at))
-        for n, (entry, (_, _, _, (name, index, at))) in enumerate(order, 1)
-    )
+    return tuple(_step(n, entry, *fact[3]) for n, (entry, fact) in enumerate(order, 1))
 
 
-def _action(facts: Facts, verdict: Verdict, agents_at_work: str | None) -> str | None:
+def _step(n: int, entry: str, name: str, index: int | None, at: int, ours: Any) -> Step:
+    said = unpacked(ours) or name
+    if index is None and entry[0] != "~":  # known by no name of its own (a prompt): told apart by its number
+        said = message("task.nth_step", n=n, name=said)
+    text, saying = worded(said)
+    return Step(name=text, index=index, at=moment(at), message=saying)
+
+
+def _action(facts: Facts, verdict: Verdict, agents_at_work: Saying | None) -> Saying | str | None:
     """Return what it is doing: what it said, else which of its agents are at work, else the newest that was begun."""
     action, doing = facts.latest.get("action"), facts.latest.get("doing")
     if agents_at_work and (action is None or action[0] == 0):
@@ -379,8 +404,7 @@ def _action(facts: Facts, verdict: Verdict, agents_at_work: str | None) -> str |
     # What only its start tells was seen live, and holds while the task runs.
     if doing is not None and not verdict.is_over and (action is None or (action[0], action[1]) < (0, doing[1])):
         action = doing
-    shown: str | None = action[3] if action is not None else None
-    return shown
+    return unpacked(action[3]) if action is not None else None
 
 
 def _acts(facts: Facts) -> tuple[Step, ...]:

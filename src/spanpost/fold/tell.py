@@ -10,13 +10,15 @@ from uuid import UUID
 
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import SAID, Checkpoint, Kind
+from spanpost.domain.messages import Saying
 from spanpost.domain.observations import Observation, Part
-from spanpost.domain.readings import Reading, Role, Tells
+from spanpost.domain.readings import Approval, Reading, Role, Tells
 from spanpost.fold.approvals import answered_id, decided_id, escalated_id, told_id
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.ids import named, uuid_of
-from spanpost.fold.moments import EPOCH, duration, moment
+from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.tasks import Verdict
+from spanpost.fold.wording import message, worded
 from spanpost.text.secrets import unhashed
 
 #: Bound once: an enum's members are looked up slowly.
@@ -82,45 +84,47 @@ def possible_telling(o: Observation, r: Reading) -> Kind | None:
 
 def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit: bytes) -> Checkpoint:
     """Return the checkpoint of an occurrence."""
-    status, text, detail, ref = c.WORKING, "", "", ""
+    status, detail, ref = c.WORKING, "", ""
+    said: Saying | str = ""
     if kind is Kind.CHECKPOINT:
         status = r.status or c.WORKING
-        text = r.message or r.action or r.step_name or o.name
+        said = r.saying or r.message or r.action or r.step_saying or r.step_name or o.name
         ref = r.act.verb if r.act is not None else ""
     elif kind is Kind.ARTIFACT and r.artifact is not None:
-        text, ref = r.artifact.name, r.artifact.uri
+        said, ref = r.artifact.name, r.artifact.uri
     elif kind is Kind.ERROR and r.failure is not None:
         what = r.tool_name or r.model if o.part is Part.ENDED else ""
         words = [part for part in (r.failure.type, r.failure.message) if part]
-        text = ": ".join([what, *words] if what and words else words) or f"{what or ''} failed".strip()
+        failed = message("checkpoint.error_of", name=what) if what else message("checkpoint.error")
+        said = ": ".join([what, *words] if what and words else words) or failed
         detail, ref = r.failure.log_tail, r.failure.type
     elif kind is Kind.BUDGET_WARNING:
-        text = r.message or "A budget is nearly spent"
+        said = r.saying or message("checkpoint.budget_unnamed")
         ref = f"{o.attributes.get(c.BUDGET_NAME)} {o.attributes.get(c.BUDGET_LEVEL)}"
     elif kind is Kind.ALERT:
         status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
-        text, detail = r.message or o.name, str(o.attributes.get(c.ALERT_DESCRIPTION) or "")
+        said, detail = r.message or o.name, str(o.attributes.get(c.ALERT_DESCRIPTION) or "")
         ref = str(o.attributes.get(c.ALERT_ID) or "")
     elif kind is Kind.COMPACTION:
-        text, ref = r.message or compaction_text(*(r.compaction or (None, None))), SAID
+        said, ref = r.saying or r.message or compaction(*(r.compaction or (None, None))), SAID
     elif r.approval is not None:
         a = r.approval
         ref = a.id
         if o.name == c.EVENT_APPROVAL_ESCALATED:
-            status, text, detail = c.WAITING, f"Nobody has answered: {a.question or 'a decision is needed'}", a.detail
+            status, said, detail = c.WAITING, message("checkpoint.unanswered", question=_question(a)), a.detail
         elif kind is Kind.APPROVAL_REQUESTED:
-            status, text, detail = c.WAITING, a.question or "A decision is needed", a.detail
-        elif a.is_expired:
-            text = "Nobody decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
+            status, said, detail = c.WAITING, _question(a), a.detail
         else:
-            text = f"{a.decision or 'resolved'}{f' by {a.by}' if a.by else ''}{f': {a.comment}' if a.comment else ''}"
+            said = _decision(a)
+    text, saying = worded(said)
     return Checkpoint(
         id=id,
         tenant=o.tenant,
         task_uid=task_uid,
         kind=kind,
         status=status,
-        text=text[:TEXT_CAP],
+        text=text,
+        message=saying,
         at=moment(o.at_ns) or EPOCH,
         trace_id=o.trace_id,
         span_id=o.span_id,
@@ -131,24 +135,40 @@ def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, unit:
     )
 
 
-def end_text(verdict: Verdict, name: str, started_ns: int) -> str:
-    """Return the line that tells how a segment ended."""
+def _question(asked: Approval) -> Saying | str:
+    return asked.question or message("checkpoint.decision_needed")
+
+
+def _decision(answer: Approval) -> Saying | str:
+    if answer.is_expired:
+        is_plain = answer.decision in ("", c.EXPIRED)
+        return message("checkpoint.expired") if is_plain else message("checkpoint.expired_as", decision=answer.decision)
+    said: Saying | str = answer.decision or message("checkpoint.resolved")
+    if answer.by:
+        said = message("checkpoint.decided_by", decision=said, by=answer.by)
+    return message("checkpoint.with_words", text=said, words=answer.comment) if answer.comment else said
+
+
+def end(verdict: Verdict, started_ns: int) -> Saying:
+    """Return how a segment ended."""
     if verdict.status == c.ERROR:
-        failure = verdict.failure or ("", "", "")
-        kind, message = failure[:2]
-        why = message if kind and message.startswith(kind) else ": ".join(part for part in (kind, message) if part)
-        return f"Failed: {why}"[:TEXT_CAP] if why else "Failed"
+        kind, words, _ = verdict.failure or ("", "", "")
+        reason: Saying | str = words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
+        reason = verdict.reason or reason
+        return message("checkpoint.failed_because", reason=reason) if reason else message("checkpoint.failed")
     if verdict.status == c.WAITING:
-        return "Waiting for its next prompt" if verdict.rule.startswith("session") else "Waiting for a person"
-    word = {c.COMPLETE: "Complete", c.CANCELLED: "Cancelled"}.get(verdict.status, verdict.status.capitalize())
+        is_prompt = verdict.rule.startswith("session")
+        return message("checkpoint.waiting_for_prompt" if is_prompt else "checkpoint.waiting_for_person")
     seconds = (verdict.ended_ns - started_ns) / 1e9 if started_ns and verdict.ended_ns > started_ns else 0
-    return f"{word} in {duration(seconds)}" if seconds else word
+    if verdict.status == c.CANCELLED:
+        return message("checkpoint.cancelled_in", time=seconds) if seconds else message("checkpoint.cancelled")
+    return message("checkpoint.complete_in", time=seconds) if seconds else message("checkpoint.complete")
 
 
-def compaction_text(before: int | None, after: int | None) -> str:
-    """Return the line that tells of a compaction."""
+def compaction(before: int | None, after: int | None) -> Saying:
+    """Return a compaction, with its tokens as far as they are known."""
     if before is not None and after is not None:
-        return f"Context compacted: {before:,} → {after:,} tokens"
-    if before is not None or after is not None:
-        return f"Context compacted: {f'from {before:,}' if before is not None else f'to {after:,}'} tokens"
-    return "Context compacted"
+        return message("checkpoint.compacted_from_to", before=before, after=after)
+    if before is not None:
+        return message("checkpoint.compacted_from", before=before)
+    return message("checkpoint.compacted_to", after=after) if after is not None else message("checkpoint.compacted")

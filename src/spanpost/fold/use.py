@@ -17,7 +17,7 @@ from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window, resolve
 from spanpost.fold.facts import Facts, Point
 from spanpost.fold.forecast import Call, climb_of, forecast, may_reach
-from spanpost.fold.limits import alarm, in_words
+from spanpost.fold.limits import alarm, named
 
 
 class Use(msgspec.Struct, frozen=True, gc=False):
@@ -81,4 +81,4 @@ def ahead(use: Use, rules: Rules) -> Forecast | None:
     if limit is None or not may_reach(use.calls, limit.tokens):
         return None
     told = forecast(climb_of(use.calls), limit.tokens)
-    return None if told is None else msgspec.structs.replace(told, limit=in_words(limit))
+    return None if told is None else named(told, limit)

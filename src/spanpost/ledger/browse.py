@@ -33,7 +33,7 @@ from spanpost.domain.tasks import Task
 from spanpost.ledger import interventions
 from spanpost.ledger.hearing import shown
 from spanpost.ledger.pages import NIL, OLDEST, ROLES, bounds_of, page_of, stats_of, trace_of, uuid_of
-from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of
+from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, saying_of
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ _OF_TRACE = """
 SELECT t.doc, spanpost_phase(t) FROM agent_tasks t WHERE t.tenant = $1 AND t.trace_id = $2
 ORDER BY t.parent_uid IS NULL DESC, t.started_at NULLS LAST, t.uid LIMIT 1"""
 _CHECKPOINTS = """
-SELECT c.id, c.at, c.kind, c.text, c.status, c.detail, c.span_id FROM agent_checkpoints c
+SELECT c.id, c.at, c.kind, c.text, c.message, c.status, c.detail, c.span_id FROM agent_checkpoints c
 WHERE c.task_uid = $1 AND (c.at, c.id) > ($2, $3) ORDER BY c.at, c.id LIMIT $4"""
 _EVENTS = """
 SELECT e.event_id AS id, e.occurred_at AS at, e.role, e.name, e.status, e.status_message, e.span_id, (e.end_ns - e.start_ns) / 1e9 AS seconds,
@@ -148,6 +148,7 @@ class Browse:
                         key=key,
                         kind=row["kind"],
                         text=row["text"],
+                        message=saying_of(row["message"]),
                         status=row["status"],
                         detail=row["detail"] or None,
                         span_id=row["span_id"],

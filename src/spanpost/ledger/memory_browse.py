@@ -102,6 +102,7 @@ class Browse:
                 key=TimelineKey(c.at, 0, c.id),
                 kind=str(c.kind),
                 text=c.text,
+                message=c.message,
                 status=c.status,
                 detail=c.detail or None,
                 span_id=c.span_id,

@@ -15,10 +15,11 @@ from uuid import UUID
 import msgspec
 
 from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.messages import Saying
 from spanpost.domain.tasks import Task
 from spanpost.fold.batch import Folded, Move
 from spanpost.fold.mend import mend_value
-from spanpost.ledger.copying import NULL, copy_into, sized
+from spanpost.ledger.copying import NULL, copy_into, jsonb, sized
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -26,6 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
 _json = msgspec.json.Encoder(enc_hook=str).encode
 _pack = msgspec.msgpack.Encoder().encode
+_saying = msgspec.json.Decoder(Saying).decode
 _unpack_task = msgspec.msgpack.Decoder(Task).decode
 
 
@@ -151,6 +153,7 @@ def task_of(doc: bytes) -> Task:
 _CHECKPOINT_COLUMNS = {
     "id": "uuid", "tenant": "text", "task_uid": "uuid", "kind": "text", "status": "text", "text": "text", "detail": "text",
     "ref": "text", "progress": "float8", "at": "timestamptz", "trace_id": "bytea", "span_id": "bytea", "unit": "bytea",
+    "message": "jsonb",
 }  # fmt: skip
 CHECKPOINT_COLUMNS = ", ".join(_CHECKPOINT_COLUMNS)
 #: `first_at` is written once: the stream is ordered by it (`ledger.browse`).
@@ -183,6 +186,7 @@ _COPIED = (
     "trace_id",
     "span_id",
     "unit",
+    "message",
 )
 _head = struct.Struct(">hi16si16siqiq").pack
 _progress = struct.Struct(">id").pack
@@ -206,8 +210,14 @@ def _copied(c: Checkpoint) -> bytes:
             sized(c.trace_id),
             sized(c.span_id),
             sized(c.unit),
+            jsonb(_json(c.message)) if c.message is not None else NULL,
         )
     )
+
+
+def saying_of(message: str | None) -> Saying | None:
+    """Return a message as it was written."""
+    return _saying(message) if message is not None else None
 
 
 def checkpoint_of(row: Any) -> Checkpoint:
@@ -215,6 +225,7 @@ def checkpoint_of(row: Any) -> Checkpoint:
     values = dict(row)
     values["kind"] = Kind(values["kind"])
     values["unit"] = values["unit"] or b""
+    values["message"] = saying_of(values["message"])
     return Checkpoint(**values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,11 +11,12 @@ import msgspec
 
 from spanpost.conventions import FINAL_STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
+from spanpost.domain.messages import Saying
 from spanpost.domain.tasks import MERGED, Task
 from spanpost.domain.totals import together
+from spanpost.fold.limits import limit_of
 from spanpost.fold.redact import ELLIPSIS, line, link
 from spanpost.tongues import ENGLISH, Tongue
-from spanpost.tongues.retold import retold, said_anew
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ def news_look(checkpoint: Checkpoint, tongue: Tongue = ENGLISH) -> Look:
 
 def news_text(checkpoint: Checkpoint, limit: int = 300, tongue: Tongue = ENGLISH) -> str:
     """Return the line of a checkpoint: what was said, else what kind it is."""
-    said = line(retold(checkpoint, tongue), limit)
+    said = line(tongue.translate(checkpoint.message, checkpoint.text), limit)
     return said or news_look(checkpoint, tongue).word
 
 
@@ -165,7 +165,7 @@ def forecast(task: Task, tongue: Tongue = ENGLISH) -> str:
     told = task.context_forecast
     if told is None or is_final(task):
         return ""
-    limit = said_anew(line(told.limit, 40), tongue)
+    limit = line(tongue.translate(limit_of(told), told.limit), 40)
     if told.seconds < 1:
         return tongue.say("figure.forecast", limit=limit, n=told.calls)
     return tongue.say("figure.forecast_time", limit=limit, n=told.calls, time=tongue.span(told.seconds))
@@ -199,7 +199,7 @@ def age(task: Task, now: datetime | None) -> timedelta | None:
 
 def step(task: Task, limit: int = 100, tongue: Tongue = ENGLISH) -> str:
     """Return ``2/5 Fetch data``, as much of it as is known."""
-    name = line(said_anew(task.step_name or "", tongue), limit)
+    name = line(tongue.translate(task.messages.get("step_name"), task.step_name or ""), limit)
     if task.step_index is None:
         return name
     place = f"{task.step_index}/{task.step_count}" if task.step_count else str(task.step_index)
@@ -216,17 +216,17 @@ def tokens(task: Task, tongue: Tongue = ENGLISH) -> str:
     return " · ".join(parts)
 
 
-_COUNT_OF_AGENTS = re.compile(r"(?:\d{1,6} of \d{1,6} agents|an agent) at work(?::|$)")
-
-
-def is_count_of_agents(action: str) -> bool:
-    """Tell whether an action was made up from the agents that are at work (`fold.closing`)."""
-    return _COUNT_OF_AGENTS.match(action) is not None
+def is_count_of_agents(action: Saying | None) -> bool:
+    """Tell whether the message of an action counts the agents that are at work (`fold.closing`)."""
+    if action is not None and action.key == "checkpoint.with_words":
+        counted = action.values.get("text")
+        action = counted if isinstance(counted, Saying) else None
+    return action is not None and action.key in ("task.agents_at_work", "task.agent_at_work")
 
 
 def doing(task: Task, limit: int = 300, tongue: Tongue = ENGLISH) -> str:
     """Return what a task is doing: its agent's words, or what was made up of its calls and agents."""
-    return line(said_anew(task.action or "", tongue), limit)
+    return line(tongue.translate(task.messages.get("action"), task.action or ""), limit)
 
 
 def at_work(children: Sequence[Task], tongue: Tongue = ENGLISH) -> str:
@@ -353,7 +353,7 @@ def context_bar(task: Task, width: int = 10, *, is_short: bool = False, tongue: 
 
 def failure(task: Task, tongue: Tongue = ENGLISH) -> str:
     """Return why a task failed: the agent's words, or ours of a process that is gone."""
-    return said_anew(task.error.message, tongue) if task.error is not None else ""
+    return tongue.translate(task.messages.get("error"), task.error.message) if task.error is not None else ""
 
 
 def sentence(task: Task, tongue: Tongue = ENGLISH) -> str:

@@ -153,6 +153,9 @@ class ExerciseBrowse:
         acts = [one for one in whole if one[0] == "intervention"]
         assert acts == [("intervention", "approve"), ("intervention", "approve"), ("intervention", "pause")]
         page = await ledger.browse.timeline(row.task_uid, None, 100, content=False)
+        told = {c.id: c.message for c in await ledger.checkpoints(task_uid=row.task_uid)}
+        assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == told
+        assert any(told.values())
         assert [one.result for one in page.items if one.source == "intervention"] == ["refused", "done", "done"]
 
     async def test_how_full_a_context_was(self, make_ledger: MakeLedger) -> None:

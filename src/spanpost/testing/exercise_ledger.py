@@ -177,6 +177,8 @@ class ExerciseLedger:
         told = await ledger.checkpoints()
         assert [c.at for c in told] == sorted(c.at for c in told)
         assert {c.id: c for c in told} == {c.id: c for c in recorded.checkpoints}
+        said = {(c.message.key, *c.message.values.values()) for c in told if c.message is not None}
+        assert {("checkpoint.started", "a"), ("checkpoint.started", "b")} <= said
         uid = told[0].task_uid
         assert {c.task_uid for c in await ledger.checkpoints(task_uid=uid)} == {uid}
         assert len(await ledger.checkpoints(limit=1)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from string import Formatter
 from uuid import UUID
 
 from hypothesis import strategies as st
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from spanpost.conventions import STATUSES
 from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.context import Forecast
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Approval, Artifact, Failure
 from spanpost.domain.tasks import Step, Task
+from spanpost.tongues import english
+from spanpost.tongues.english import PHRASES
 
 _TRICKS = [
     "<!channel>",
@@ -37,6 +41,36 @@ _counts = st.one_of(st.none(), st.integers(-5, 2**63))
 _times = st.one_of(st.none(), st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))
 _floats = st.one_of(st.none(), st.floats())
 _uris = st.one_of(texts, st.just("https://files.example.com/report.pdf"), st.just("https://e.example/" + "x" * 250))
+
+#: Keys of the messages that are stored with checkpoints and tasks.
+STORED = tuple(key for key in PHRASES if key.startswith(english.STORED) and key not in english.UNSTORED)
+_NUMBERS = {
+    "duration": st.one_of(st.integers(0, 10**6), st.floats()),
+    "g": st.floats(),
+    ".1f": st.floats(),
+    ",": st.integers(0, 2**63),
+}
+
+
+def fields_of(key: str) -> dict[str, str]:
+    """Return the placeholders of an English template, with their format specifications."""
+    phrase = PHRASES[key]
+    forms = (phrase,) if isinstance(phrase, str) else phrase
+    return {name: spec or "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None}
+
+
+def sayings(texts: st.SearchStrategy[str], keys: tuple[str, ...] = STORED, depth: int = 1) -> st.SearchStrategy[Saying]:
+    """Return any message that is stored, whose texts are any, and whose messages go so deep."""
+    inner = [sayings(texts, keys, depth - 1), st.lists(sayings(texts, keys, depth - 1), max_size=3)] if depth else []
+
+    def filled(key: str) -> st.SearchStrategy[Saying]:
+        given = {
+            name: _NUMBERS[spec] if spec else st.one_of(texts, st.integers(0, 99), *inner) for name, spec in fields_of(key).items()
+        }
+        return st.builds(Saying, key=st.just(key), values=st.fixed_dictionaries(given))
+
+    return st.sampled_from(keys).flatmap(filled)
+
 
 tasks = st.builds(
     Task,
@@ -68,6 +102,7 @@ tasks = st.builds(
             Forecast,
             tokens=st.integers(1, 10**9),
             limit=texts,
+            percent=st.one_of(st.none(), st.floats(0, 100)),
             calls=st.integers(1, 40),
             calls_low=st.integers(1, 40),
             calls_high=st.integers(1, 200),
@@ -81,7 +116,10 @@ tasks = st.builds(
     tool_errors=st.integers(0, 10**9),
     child_count=st.integers(0, 500),
     child_failed=st.integers(0, 500),
-    steps=st.lists(st.builds(Step, name=texts, index=st.one_of(st.none(), st.integers(-1, 99))), max_size=80).map(tuple),
+    steps=st.lists(
+        st.builds(Step, name=texts, index=st.one_of(st.none(), st.integers(-1, 99)), message=st.one_of(st.none(), sayings(texts))),
+        max_size=80,
+    ).map(tuple),
     artifacts=st.lists(st.builds(Artifact, name=texts, uri=_uris, kind=texts), max_size=30).map(tuple),
     approvals=st.lists(
         st.builds(
@@ -111,6 +149,9 @@ tasks = st.builds(
     links=st.dictionaries(texts, _uris, max_size=10),
     results=st.dictionaries(texts, st.one_of(texts, st.integers(), st.floats(), st.booleans()), max_size=20),
     error=st.one_of(st.none(), st.builds(Failure, type=texts, message=texts, log_tail=texts)),
+    messages=st.dictionaries(
+        st.sampled_from(["action", "step_name", "error", "cancel_by", "paused_by"]), sayings(texts), max_size=2
+    ),
 )
 checkpoints = st.builds(
     Checkpoint,
@@ -120,6 +161,7 @@ checkpoints = st.builds(
     kind=st.sampled_from(Kind),
     status=st.sampled_from([*STATUSES, "odd"]),
     text=texts,
+    message=st.one_of(st.none(), sayings(texts)),
     at=st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC)),
     progress=_floats,
     detail=texts,

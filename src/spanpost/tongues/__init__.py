@@ -9,22 +9,16 @@ data of some hundred languages, for two whose plurals are one and other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from string import Formatter
+from typing import Any, Final, Literal, TypeAlias
 
-import msgspec
-
+from spanpost.domain.messages import Saying as Saying
+from spanpost.domain.messages import Value
 from spanpost.tongues import english, korean
 from spanpost.tongues.phrases import Phrase
 
 #: What settings call a language.
 Language: TypeAlias = Literal["en", "ko"]
-
-
-class Saying(msgspec.Struct, frozen=True):
-    """A phrase with its values, which may be phrases themselves: said later, in whatever language."""
-
-    key: str
-    values: Mapping[str, Saying | str] = {}
 
 
 class Tongue:
@@ -33,19 +27,48 @@ class Tongue:
     def __init__(self, code: str, phrases: Mapping[str, Phrase]) -> None:
         self.code = code
         self._phrases = phrases
+        self._durations = _Durations(self)
 
     def say(self, key: str, /, **values: object) -> str:
         """Return a phrase of ours with its placeholders filled. Raises `KeyError` for what no catalogue has."""
         phrase = self._phrases[key]
         if not isinstance(phrase, str):
             phrase = phrase[values.get("n") != 1]
+        if ":duration}" in phrase:
+            return self._durations.vformat(phrase, (), values)
         return phrase.format_map(values)
 
     def tell(self, saying: Saying | str) -> str:
         """Return a phrase that was made before; somebody else's text as it is."""
         if isinstance(saying, str):
             return saying
-        return self.say(saying.key, **{name: self.tell(value) for name, value in saying.values.items()})
+        return self.say(saying.key, **{name: self._value(value) for name, value in saying.values.items()})
+
+    def _value(self, value: Value) -> str | int | float:
+        if isinstance(value, list):
+            return ", ".join([self.tell(one) for one in value])
+        return self.tell(value) if isinstance(value, Saying) else value
+
+    def translate(self, saying: Saying | None, text: str) -> str:
+        """Return a stored message in this language. `text`: its English, for messages that this catalogue cannot render."""
+        if saying is None or self.code == "en":
+            return text
+        try:
+            return self.tell(saying)
+        except (LookupError, ValueError, TypeError, ArithmeticError):
+            return text  # stored by another release
+
+    def duration(self, seconds: float) -> str:
+        """Return a length of time within a sentence: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min. An `int` has no tenths."""
+        if seconds < 10 and not isinstance(seconds, int):
+            return self.say("duration.tenths", s=seconds)
+        minutes, s = divmod(int(seconds), 60)
+        if not minutes:
+            return self.say("duration.seconds", s=s)
+        h, m = divmod(minutes, 60)
+        if not h:
+            return self.say("duration.minutes" if s else "duration.minutes_even", m=m, s=s)
+        return self.say("duration.hours" if m else "duration.hours_even", h=h, m=m)
 
     def word(self, key: str, otherwise: str) -> str:
         """Return a phrase without placeholders; of a key that no catalogue has, what is given for it."""
@@ -64,6 +87,16 @@ class Tongue:
             return self.say("span.hours" if minutes else "span.hours_even", h=whole // 3_600, m=minutes)
         hours = whole % 86_400 // 3_600
         return self.say("span.days" if hours else "span.days_even", d=whole // 86_400, h=hours)
+
+
+class _Durations(Formatter):
+    """`str.format` with one specification more: `{time:duration}` renders seconds as a length of time in a language."""
+
+    def __init__(self, tongue: Tongue) -> None:
+        self._tongue = tongue
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        return self._tongue.duration(value) if format_spec == "duration" else format(value, format_spec)
 
 
 ENGLISH: Final = Tongue("en", english.PHRASES)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from spanpost.fold.legible import Hidden
 from spanpost.tongues import ENGLISH, Tongue
 
 
-def why_hidden(reasons: Sequence[Hidden], tongue: Tongue = ENGLISH) -> str:
+class Reason(Protocol):
+    """**Protocol:** a reason whose text is the rest of a key ``hidden.…``; `is_here_alone`: the question can be read elsewhere."""
+
+    @property
+    def is_here_alone(self) -> bool: ...
+
+
+def why_hidden(reasons: Sequence[Reason], tongue: Tongue = ENGLISH) -> str:
     """Say what of a question is hidden, and what can be done: what can be read elsewhere is decided there."""
     nowhere = [one for one in reasons if not one.is_here_alone]
     what = "; ".join(tongue.say(f"hidden.{one}") for one in nowhere or reasons)

@@ -196,6 +196,8 @@ class Happening(BaseModel):
     source: Literal["checkpoint", "event", "intervention"]
     kind: str = Field(description="A checkpoint's kind; `step`, `llm`, `tool` or `handoff`; or what a person did.")
     text: str
+    message: str | None = Field(description="Key of the message that a checkpoint's text renders in English; null for other words.")
+    values: dict[str, Any] = Field(description="What fills the message, for other languages. Untrusted text.")
     status: str | None
     detail: str | None
     seconds: float | None

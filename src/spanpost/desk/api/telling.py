@@ -16,7 +16,7 @@ from spanpost.desk.api.cursors import written
 from spanpost.domain.browsing import Happening, Page, Question, Stats, Sums
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import line, strip
-from spanpost.fold.report import question_json, rfc3339, task_json
+from spanpost.fold.report import message_json, question_json, rfc3339, task_json
 
 #: Of a question, or of what went wrong, in a list.
 _SHORT = 300
@@ -150,6 +150,7 @@ def happening_json(one: Happening) -> dict[str, Any]:
         "source": one.source,
         "kind": one.kind,
         "text": one.text,
+        **message_json(one.message),
         "status": one.status,
         "detail": one.detail,
         "seconds": one.seconds,

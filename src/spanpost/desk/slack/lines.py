@@ -12,7 +12,6 @@ from spanpost.desk import words
 from spanpost.domain.tasks import Task
 from spanpost.fold.redact import cut, line
 from spanpost.tongues import ENGLISH, Tongue
-from spanpost.tongues.retold import said_anew
 
 Element = dict[str, Any]
 Line = Sequence[Element]
@@ -63,7 +62,8 @@ def told(lines: Iterable[Line], tongue: Tongue = ENGLISH, buttons: Sequence[dict
 
 def task(one: Task, link: str = "", tongue: Tongue = ENGLISH) -> Line:
     """Return a task as one line of a list."""
-    doing = line(said_anew(one.action or one.step_name or "", tongue), 120)
+    what = "action" if one.action else "step_name"
+    doing = line(tongue.translate(one.messages.get(what), one.action or one.step_name or ""), 120)
     parts = [line(one.agent_name or "", 60), tongue.word(f"status.{one.status}", one.status), doing]
     known = [part for part in parts if part]
     name = line(one.name or one.task_id, 100)

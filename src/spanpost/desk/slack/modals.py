@@ -15,7 +15,6 @@ from spanpost.fold.legible import Shown, pieces
 from spanpost.fold.redact import cut, line
 from spanpost.tongues import ENGLISH, Tongue
 from spanpost.tongues.questions import why_hidden
-from spanpost.tongues.retold import said_anew
 
 DECISION: Final = PREFIX + "decision"
 DETAILS: Final = PREFIX + "details"
@@ -135,6 +134,10 @@ def details(task: Task, tongue: Tongue = ENGLISH) -> dict[str, Any]:
 
 def texts(task: Task, tongue: Tongue = ENGLISH) -> list[str]:
     """Return what is known of a task, literal: what it is first, then its results, steps, questions and error."""
+
+    def said(field: str, text: str) -> str:
+        return tongue.translate(task.messages.get(field), text)
+
     # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
     status = tongue.word(f"status.{task.status}", task.status)
     facts = {
@@ -143,8 +146,8 @@ def texts(task: Task, tongue: Tongue = ENGLISH) -> list[str]:
         "show.status": tongue.say("show.inferred", status=status) if task.is_inferred else status,
         "show.agent": " ".join(filter(None, (line(task.agent_name or "", 100), line(task.agent_version or "", 40)))),
         "show.requested_by": line(task.requested_by or "", 200),
-        "show.doing": line(said_anew(task.action or "", tongue), 300),
-        "show.step": line(said_anew(task.step_name or "", tongue), 200),
+        "show.doing": line(said("action", task.action or ""), 300),
+        "show.step": line(said("step_name", task.step_name or ""), 200),
         "show.repo": line(task.repo or "", 200),
         "show.service": " ".join(filter(None, (line(task.service or "", 100), line(task.environment or "", 60)))),
         "show.started": _time(task.started_at),
@@ -162,7 +165,9 @@ def texts(task: Task, tongue: Tongue = ENGLISH) -> list[str]:
         told.append(tongue.say("show.trace", value=task.trace_id.hex()))
     found = ["\n".join(told)]
     found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
-    steps = [f"{step.index or i + 1}. {line(said_anew(step.name, tongue), 150)}" for i, step in enumerate(task.steps[:40])]
+    steps = [
+        f"{step.index or i + 1}. {line(tongue.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])
+    ]
     found.append(f"{tongue.say('show.steps')}\n" + "\n".join(steps) if steps else "")
     for approval in task.approvals[-10:]:
         answer = approval.decision or tongue.say("show.open")
@@ -173,7 +178,7 @@ def texts(task: Task, tongue: Tongue = ENGLISH) -> list[str]:
             "\n".join(filter(None, (asked, tongue.say("show.answered", value=line(answer, 200)), line(approval.comment, 500))))
         )
     if task.error is not None:
-        found.append(f"{line(task.error.type, 100)}: {line(said_anew(task.error.message, tongue), 600)}")
+        found.append(f"{line(task.error.type, 100)}: {line(said('error', task.error.message), 600)}")
     return [cut(text, _MOST_SECTION) for text in found]
 
 

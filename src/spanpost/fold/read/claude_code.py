@@ -15,7 +15,8 @@ from spanpost.domain.observations import Part
 from spanpost.domain.readings import Failure, Role
 from spanpost.fold.read import values as v
 from spanpost.fold.read.dialect import Dialect, Look
-from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key, is_aside
+from spanpost.fold.read.sessions import Cli, Meter, What, approval_of, failure_key, is_aside, prompt
+from spanpost.fold.wording import worded
 
 _PART_ENDED = Part.ENDED
 #: The tool that runs a sub-agent, as it is called and as it was.
@@ -48,7 +49,7 @@ def _refine(look: Look) -> None:
         inner.setdefault("agent", AGENT_NAME)
         said["is_session"] = attributes.get("terminal.type") != "non-interactive"
         length = v.count(attributes.get("user_prompt_length"))
-        said["step_name"] = f"Prompt of {length:,} characters" if length else "Prompt"
+        said["step_name"], said["step_saying"] = worded(prompt(length))
         said["step_key"] = look.observation.span_id.hex()
         repo = v.text(attributes.get("vcs.repository.name"))
         if repo is not None:

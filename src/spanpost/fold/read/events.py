@@ -11,7 +11,7 @@ from spanpost import conventions as c
 from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Act, Artifact, Failure, Reading, Tells
-from spanpost.fold import acts, alerts
+from spanpost.fold import acts, alerts, spend
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
 from spanpost.fold.read.approvals import read_approval
@@ -163,8 +163,8 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     seen = a.get(c.INTERVENTION_SEEN)
     act = Act(verb=verb, by=by, text=text, source=source, seen_ns=seen if type(seen) is int else 0)
     said["act"] = act
-    if told := acts.line(act):
-        said.update(tells=Tells.CHECKPOINT, message=told, occurrence=f"act:{verb}:{o.index:x}")
+    if asked := acts.asked(act):
+        said.update(tells=Tells.CHECKPOINT, saying=asked, occurrence=f"act:{verb}:{o.index:x}")
 
 
 def _budget(o: Observation, said: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def _budget(o: Observation, said: dict[str, Any]) -> None:
     if o.part is Part.INTERVENTION:  # what an agent says of budgets is no budget of ours
         said.update(
             tells=Tells.BUDGET,
-            message=(v.long_text(a.get(c.BUDGET_TEXT)) or "")[:_MESSAGE],
+            saying=spend.message_of(o),
             occurrence=f"budget:{v.text(a.get(c.BUDGET_KEY)) or ''}",
         )
 

@@ -20,12 +20,14 @@ from typing import Any
 import msgspec
 
 from spanpost import conventions as c
+from spanpost.domain.messages import Saying
 from spanpost.domain.observations import Observation
 from spanpost.domain.readings import METERED, Approval, Failure, Finish, Reading, Role, Tells
 from spanpost.domain.usage import Usage
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import ON_RESOURCE
 from spanpost.fold.read.plans import is_plan, plan_of
+from spanpost.fold.wording import message, worded
 
 
 class What(Enum):
@@ -189,9 +191,15 @@ def read_session(cli: Cli, o: Observation) -> Reading | None:
 _QUIET = Reading(is_quiet=True)
 
 
+def prompt(length: int | None) -> Saying:
+    """Return the step that a prompt of so many characters is."""
+    return message("task.prompt_of", length=length) if length else message("task.prompt")
+
+
 def _prompt(r: _Record) -> Reading:
     command, length = r.text("command"), r.count("length")
-    step = f"/{command.lstrip('/')}" if command else f"Prompt of {length:,} characters" if length else "Prompt"
+    step: Saying | str = f"/{command.lstrip('/')}" if command else prompt(length)
+    name, saying = worded(step)
     common = r.common()
     common.pop("agent_label")
     return Reading(
@@ -199,7 +207,8 @@ def _prompt(r: _Record) -> Reading:
         agent_name=r.cli.agent,
         **{"repo": v.text(r.get("repo")), **r.of_process()},
         is_session=r.is_session(),
-        step_name=step,
+        step_name=name,
+        step_saying=saying,
         step_key=r.box.hex(),
         stands_for=(r.trace, r.box, b"", r.at_ns),
         is_open=True,
@@ -290,19 +299,25 @@ def _answer(r: _Record) -> Reading:
 def _compaction(r: _Record) -> Reading:
     if v.truth(r.get("success")) is False:
         why = r.text("error_message")
-        failed = f"The context could not be compacted{f': {why}' if why else ''}"
-        return r.event(tells=Tells.CHECKPOINT, message=failed, is_quiet=True)
+        failed = message("checkpoint.not_compacted_because", reason=why) if why else message("checkpoint.not_compacted")
+        return r.event(tells=Tells.CHECKPOINT, saying=failed, is_quiet=True)
     before, after = r.count("before"), r.count("after")
-    shown = f"Context compacted: {before:,} → {after:,} tokens" if before and after is not None else "Context compacted"
-    return r.event(tells=Tells.COMPACTION, message=shown, occurrence=f"compaction\0{r.at_ns}")
+    shown = message("checkpoint.compacted")
+    if before and after is not None:
+        shown = message("checkpoint.compacted_from_to", before=before, after=after)
+    return r.event(tells=Tells.COMPACTION, saying=shown, occurrence=f"compaction\0{r.at_ns}")
 
 
 def _subagent(r: _Record) -> Reading:
     name, tools = v.name(r.get("subagent")) or "Sub-agent", r.count("tools")
     milliseconds = r.count("duration_ms")
-    parts = (f"{tools} tool calls" if tools is not None else "", f"{milliseconds / 1000:.1f} s" if milliseconds else "")
-    detail = ", ".join(part for part in parts if part)
-    return r.event(tells=Tells.CHECKPOINT, message=f"{name} is done{f': {detail}' if detail else ''}")
+    figures = [message("checkpoint.tool_calls", n=tools)] if tools is not None else []
+    if milliseconds:
+        figures.append(message("checkpoint.seconds", seconds=milliseconds / 1000))
+    done = message("checkpoint.done", name=name)
+    if figures:
+        done = message("checkpoint.with_words", text=done, words=figures)
+    return r.event(tells=Tells.CHECKPOINT, saying=done)
 
 
 def _hook(r: _Record) -> Reading | None:

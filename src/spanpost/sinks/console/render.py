@@ -274,6 +274,7 @@ def record(delivery: Delivery) -> dict[str, Any]:
             "kind": str(checkpoint.kind),
             "status": checkpoint.status,
             "text": line(checkpoint.text, 1000),
+            "message": checkpoint.message.key if checkpoint.message is not None else None,
             "at": checkpoint.at.isoformat(),
         }
     return shown

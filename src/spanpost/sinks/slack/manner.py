@@ -11,6 +11,7 @@ import msgspec
 
 from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
+from spanpost.domain.messages import Saying
 from spanpost.domain.readings import Approval
 from spanpost.domain.tasks import Task
 from spanpost.fold.legible import Hidden, Shown, shown
@@ -112,6 +113,10 @@ def _redacted(value: Any, patterns: Sequence[re.Pattern[str]], spared: frozenset
         return tuple(_redacted(one, patterns, _IDS if isinstance(one, Approval) else spared) for one in value)
     if isinstance(value, dict):
         return {_redacted(k, patterns): _redacted(v, patterns) for k, v in value.items()}
+    if isinstance(value, Saying):
+        return Saying(value.key, {name: _redacted(one, patterns) for name, one in value.values.items()})
+    if isinstance(value, list):
+        return [_redacted(one, patterns) for one in value]
     if isinstance(value, msgspec.Struct):
         names = [name for name in value.__struct_fields__ if name not in spared]
         return msgspec.structs.replace(value, **{name: _redacted(getattr(value, name), patterns, spared) for name in names})

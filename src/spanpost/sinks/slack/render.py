@@ -44,7 +44,6 @@ from spanpost.sinks.slack.blocks import (
 from spanpost.sinks.slack.guise import disarmed
 from spanpost.sinks.slack.manner import Manner
 from spanpost.tongues import ENGLISH, Tongue
-from spanpost.tongues.retold import said_anew
 
 #: Slack's own attachment colours, as Grafana OnCall uses them, and a blue.
 COLOURS = {"red": "#a30200", "green": "#2eb886", "yellow": "#daa038", "blue": "#1d9bd1", "grey": "#dddddd"}
@@ -180,9 +179,9 @@ def _asides(task: Task, tongue: Tongue) -> str:
     if task.caused_by:
         said.append(tongue.say("root.caused_by", task=line(task.caused_by, 60)))
     if task.cancel_by and not words.is_final(task):
-        said.append(tongue.say("root.cancelling", who=line(said_anew(task.cancel_by, tongue), 60)))
+        said.append(tongue.say("root.cancelling", who=line(tongue.translate(task.messages.get("cancel_by"), task.cancel_by), 60)))
     if task.paused_by and task.status == "paused":
-        said.append(tongue.say("root.paused_by", who=line(said_anew(task.paused_by, tongue), 60)))
+        said.append(tongue.say("root.paused_by", who=line(tongue.translate(task.messages.get("paused_by"), task.paused_by), 60)))
     if task.is_muted and not words.is_final(task):
         said.append(tongue.say("root.muted"))
     return ", ".join(said)
@@ -205,7 +204,7 @@ def _root_rich(
         blocks.append(plan(words.at_work(children, tongue) or _place(task, tongue), cards))
     body: list[Element] = []
     # Where the step under way has a card, what it is doing stands there; where agents have, the plan's title says it.
-    is_said = has_steps or (bool(cards) and words.is_count_of_agents(task.action or ""))
+    is_said = has_steps or (bool(cards) and words.is_count_of_agents(task.messages.get("action")))
     if not is_said and not words.is_final(task) and (doing := disarmed(words.doing(task, 300, tongue))):
         body.append(section(text(doing, "italic")))
     body += _failure(task, tongue)
@@ -374,10 +373,10 @@ def _steps(task: Task, tongue: Tongue) -> tuple[list[str], list[Block]]:
     if len(task.steps) < 2:
         return [], []
     is_now = [step.name == task.step_name and step.index == task.step_index for step in task.steps]
-    done = [said_anew(step.name, tongue) for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
+    done = [tongue.translate(step.message, step.name) for step, is_it in zip(task.steps, is_now, strict=True) if not is_it]
     now = max((i for i, is_it in enumerate(is_now) if is_it), default=None)
     if now is None:
         return done, []
     step = task.steps[now]
-    name = disarmed(line(said_anew(step.name, tongue), 90)) or tongue.say("root.step", index=step.index or now + 1)
+    name = disarmed(line(tongue.translate(step.message, step.name), 90)) or tongue.say("root.step", index=step.index or now + 1)
     return done, [card("s-now", name, "in_progress", disarmed(words.doing(task, 200, tongue)))]

@@ -115,13 +115,13 @@ def _draw(
     approval = _asked(task, checkpoint)
     emoji, verdict = look.emoji, _verdict(approval, tongue)
     if checkpoint.kind is Kind.APPROVAL_RESOLVED:
-        said = tongue.say("reply.agent_says", said=quoted(_resolved(task, checkpoint, 600 if most else 200, tongue)))
+        said = tongue.say("reply.agent_says", said=quoted(words.news_text(checkpoint, 600 if most else 200, tongue)))
     below = Drawn(said=said)
     if approval is not None and asked is not None:
         # In the words to which the buttons belong, whatever the checkpoint had told.
         below = draw(approval, asked, manner, most=600 if most else 200, detail=most)
         is_again = checkpoint.id == approval.escalated_by
-        said = tongue.say("told.nobody_answered", question=below.said) if is_again else below.said
+        said = tongue.say("checkpoint.unanswered", question=below.said) if is_again else below.said
     elif checkpoint.kind is Kind.APPROVAL_REQUESTED:
         detail = paragraph(manner.detail_of(None, checkpoint.detail), most)
         below = Drawn(said=said, quoted=[("", detail)] if detail else [])
@@ -235,18 +235,6 @@ def _told(checkpoint: Checkpoint, limit: int, tongue: Tongue) -> str:
     """Return what news says. What is said anew is ours, and poses as nothing: its English is what is looked at."""
     said, original = words.news_text(checkpoint, limit, tongue), words.news_text(checkpoint, limit)
     return said if disarmed(original) == original else quoted(said)
-
-
-def _resolved(task: Task, checkpoint: Checkpoint, limit: int, tongue: Tongue) -> str:
-    """Return what the agent says of a decision; said anew where it is made of what is known of the question."""
-    known = next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
-    if known is not None and checkpoint.text.startswith(f"{known.decision or 'resolved'} by {known.by}"):
-        rest = checkpoint.text.removeprefix(f"{known.decision or 'resolved'} by {known.by}")
-        decision = known.decision or tongue.say("told.resolved")
-        return line(tongue.say("reply.by", decision=decision, by=known.by) + rest, limit)
-    if checkpoint.text == "resolved":
-        return tongue.say("told.resolved")
-    return words.news_text(checkpoint, limit, tongue)
 
 
 def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -> bool:

@@ -192,6 +192,12 @@ CHECKPOINTS: Final = table(
         ),
         ("status", "text NOT NULL", "The task's status at this checkpoint."),
         ("text", "text NOT NULL", "One line, by the agent or by spanpost: untrusted text."),
+        (
+            "message",
+            "jsonb",
+            "The message that text renders in English: its key, and its values, which are untrusted text. "
+            "Null for an agent's own words.",
+        ),
         ("detail", "text NOT NULL", "Longer text behind it: an error's log tail, an approval's detail."),
         (
             "ref",
