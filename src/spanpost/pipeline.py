@@ -25,6 +25,7 @@ from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.durable import open_spool, spool_settings
+from spanpost.fanout import Fanout
 from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork
 from spanpost.reception import LedgerHall, Reception, needs_desk
@@ -125,8 +126,8 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
-        #: Told of what was recorded in this process, in the pipeline's loop.
-        self.followers: list[Callable[[Recorded], None]] = []
+        #: Receives everything that this process newly recorded.
+        self.recorded = Fanout()
         #: Where people's answers come in; None where nobody is heard.
         self.reception: Reception | None = None
         #: Where the Slack app was installed; None where nobody can install it.
@@ -193,6 +194,11 @@ class Pipeline:
         self.workspaces = workspaces_of(self.settings, self._ledger, wake=self.wake)
         lend(self._sinks.values(), self.workspaces)
         self._metrics = self._make_metrics()
+        self.recorded = Fanout()  # anew: a start that failed may have subscribed already
+        if self._metrics is not None:
+            self.recorded.subscribe(self._metrics.counting)
+            self.recorded.subscribe(partial(self._count_losses, self._metrics))
+        self.recorded.subscribe(lambda _: self.wake())
         from spanpost.summaries import Summaries
 
         summaries = Summaries(self._ledger, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake)
@@ -202,7 +208,7 @@ class Pipeline:
 
             self.hooks = Hooks(self.settings, HookHall(self._ledger, self.take))
             carriers |= self.hooks.carriers
-        self._pump = Pump(self._ledger, carriers, watch=self._metrics)
+        self._pump = Pump(self._ledger, carriers, watch=self._metrics, publish=self.recorded.publish)
         self._pump.start()
         self._summaries = summaries
         summaries.start()
@@ -322,25 +328,20 @@ class Pipeline:
             raise
         if metrics is not None:
             metrics.committed(time.perf_counter() - began)
-            for _ in metrics.counting(recorded):
-                await asyncio.sleep(0)  # others may go between: there may be thousands of tasks
-        self.take(recorded, is_counted=True)
+        await self.recorded.publish(recorded)
         return recorded
 
-    def take(self, recorded: Recorded, *, is_counted: bool = False) -> None:
-        """Count what was recorded, and have its letters sent. Of the pipeline's own thread."""
-        if self._metrics is not None:
-            if not is_counted:
-                self._metrics.recorded(recorded)
-            if self.attachment is not None:
-                self._metrics.lost_so_far("intake", self.attachment.lost)
-            if self._spool is not None:
-                self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
-            if self._recovery is not None:
-                self._metrics.lost_so_far("spool", self._recovery.lost.totals())
-        for follows in self.followers:
-            follows(recorded)
-        self.wake()
+    def take(self, recorded: Recorded) -> None:
+        """Publish what an act or an order recorded. Of the pipeline's own thread."""
+        self.recorded.publish_now(recorded)
+
+    def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
+        if self.attachment is not None:
+            metrics.lost_so_far("intake", self.attachment.lost)
+        if self._spool is not None:
+            metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
+        if self._recovery is not None:
+            metrics.lost_so_far("spool", self._recovery.lost.totals())
 
     def wake(self) -> None:
         """Say that letters may be due. Of the pipeline's own thread."""

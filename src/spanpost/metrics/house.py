@@ -58,7 +58,7 @@ class Listens(Protocol):
 
 
 class Metrics:
-    """The metrics of one house, in a registry of its own. Give it to the pump as `watch`; call `recorded` after each batch.
+    """The metrics of one house, in a registry of its own. Give it to the pump as `watch`; subscribe `counting` to what is recorded.
 
     Safe to call from any thread. `most_values` of each label are told apart, `most_series` combinations of them in each metric,
     and what nobody counted under for `expire` goes.
