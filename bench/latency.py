@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=20.0, help="events a second")
     parser.add_argument("--ledger", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
     parser.add_argument("--json", action="store_true")
-    asked = parse(parser, {"events": 20, "pace": 50.0, "ledger": ["memory", "system"]})
+    asked = parse(parser, {"events": 20, "pace": 10.0, "ledger": ["memory", "system"]})
     logging.disable()
     rows = []
     for ledger in asked.ledger:
