@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
+from spanpost import workers
 from spanpost.assembly import enabled_sinks, open_launchers, open_ledger, open_sinks, rules_of
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
@@ -237,7 +238,7 @@ class Pipeline:
 
     def _serve_metrics(self) -> None:
         room = self.settings.metrics
-        if room is None or not room.enabled:
+        if room is None or not room.enabled or not workers.is_first():
             return
         if self._metrics is None:
             raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
@@ -253,7 +254,11 @@ class Pipeline:
             # A gateway must have the port that it was given. An agent goes on without: its work, and what is told of it, are worth
             # more than a page of numbers, and another process of this host is the likely owner. Of the processes of one server
             # any one's port shows the numbers of all.
-            if self._is_gateway and "port" in room.model_fields_set and MULTIPROCESS not in os.environ:
+            if (
+                self._is_gateway
+                and "port" in room.model_fields_set
+                and (MULTIPROCESS not in os.environ or workers.current is not None)
+            ):
                 raise
             log.warning("this process serves no metrics on a port of their own: %s", error)
             return

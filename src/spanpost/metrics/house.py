@@ -135,7 +135,9 @@ class Metrics:
         self.passed_over = counter("passed_over", "Spans that are not an agent's.")
         self.requests = counter("requests", "Requests of the gateway's doors, by what was answered.", "door", "signal", "answer")
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
-        self.in_flight = Gauge("spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry)
+        self.in_flight = Gauge(
+            "spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry, multiprocess_mode="livesum"
+        )
         self.queued = Gauge(
             "spanpost_queue_length",
             "Spans and events that an agent's process told and that are not recorded yet.",
@@ -143,10 +145,13 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
+        self.worker_restarts = counter("worker_restarts", "Workers of the gateway that ended unasked and were started again.")
         self.redactions = counter("redactions", "Secrets taken out of what was sent, those of repeats too.", "kind")
         self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
         self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
-        self.spool_bytes = Gauge("spanpost_spool_bytes", "Size of the spool's directory.", registry=registry)
+        self.spool_bytes = Gauge(
+            "spanpost_spool_bytes", "Size of the spool's directory.", registry=registry, multiprocess_mode="max"
+        )
         self.commit_duration = Histogram(
             "spanpost_commit_duration_seconds",
             "Time to record a batch, until it was committed.",
