@@ -1,6 +1,6 @@
 """What the board costs a browser while very many tasks run: frames, work, bytes.
 
-    python bench/board.py [--tasks 1000] [--rate 50] [--seconds 10]
+    python bench/board.py [--tasks 1000] [--rate 50] [--seconds 10] [--system]
 
 A gateway with a real PostgreSQL is told of so many tasks, and then so many changes a second. Chromium (headless, drawing in software)
 opens the page, and is watched for so many seconds, first at rest, then while somebody scrolls. Frames are what
@@ -19,6 +19,7 @@ import threading
 import time
 from typing import Any
 
+from options import parse, postgres
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from spanpost.cli.preview import BROWSERS
@@ -27,11 +28,8 @@ from spanpost.ledger.sql.schema import upgrade
 from spanpost.local_token import link
 from spanpost.settings import load
 from spanpost.testing.live_tasks import LiveTasks
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-#: What changed shortly before is told to a stream that begins, too: here that would be all tasks, twice.
-_SETTLED = 25.0
 _FRAMES = """
 seconds => new Promise(done => {
   const gaps = []; let last = performance.now(); const until = last + seconds * 1000;
@@ -46,8 +44,10 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=50, help="changes a second")
     parser.add_argument("--seconds", type=float, default=10.0)
-    asked = parser.parse_args()
-    with throwaway_postgres(pg_bin=system_binaries()) as dsn, tempfile.TemporaryDirectory() as home:
+    parser.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
+    parser.add_argument("--settle", type=float, default=25.0, help="seconds between the tasks' begin and the look at the page")
+    asked = parse(parser, {"tasks": 50, "rate": 10, "seconds": 0.5, "settle": 0.0})
+    with postgres(asked) as dsn, tempfile.TemporaryDirectory() as home:
         asyncio.run(upgrade(dsn))
         gateway = Gateway(load(database={"url": dsn, "data_dir": f"{home}/data"}, gateway={"http_port": 0, "grpc_port": -1}))
         gateway.start()
@@ -58,7 +58,8 @@ def main() -> None:
                 tasks.begin(range(first, min(first + 50, asked.tasks)), name="Upgrade service {n}", agent__repo="acme/shop")
             sending = threading.Thread(target=_change, args=(tasks, asked.tasks, asked.rate, stop), daemon=True)
             sending.start()
-            time.sleep(_SETTLED)
+            # What changed shortly before is told to a stream that begins, too: that would be all tasks, twice.
+            time.sleep(asked.settle)
             _look(link(gateway.http_url, gateway.local_token), asked.tasks, asked.seconds)
         finally:
             stop.set()

@@ -33,6 +33,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 from aiohttp import web
+from options import parse, postgres
 
 from spanpost.agent import gateway
 from spanpost.agent.control import approval, install
@@ -41,10 +42,11 @@ from spanpost.ledger.base import ApprovalQuery
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.testing.exercise_people import an_act
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 SECRET, TEAM, USER, BOT = "bench", "T0BENCH", "U0ALICE", "B0BENCH"
 RULES = f'[[desk.rules]]\nactions = ["decide"]\nusers = ["{USER}"]\n'
+#: Seconds that a gateway may take to be ready, and all agents to ask.
+_READY, _ASKED = 60.0, 120.0
 Answers = Callable[[UUID, int], Awaitable[None]]
 
 
@@ -123,13 +125,15 @@ def start(dsn: str, port: int, waiting: int) -> subprocess.Popen[bytes]:
         cwd=directory,
         stderr=subprocess.DEVNULL,  # where the dry run writes what it would post
     )
-    while process.poll() is None:
+    until = time.monotonic() + _READY
+    while process.poll() is None and time.monotonic() < until:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=2).close()
             return process
         except OSError:
             time.sleep(0.05)
-    raise SystemExit("the gateway ended")
+    process.kill()
+    raise SystemExit(f"the gateway ended, or was not ready within {_READY:g} seconds")
 
 
 def processor_seconds(pid: int) -> float:
@@ -138,7 +142,7 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(dsn: str, port: int, pid: int, waiting: int, rounds: int, *, is_click: bool) -> dict[str, float]:
+async def measure(dsn: str, port: int, pid: int, waiting: int, rounds: int, idle: float, *, is_click: bool) -> dict[str, float]:
     """Return what was measured, in milliseconds."""
     ledger = PostgresLedger(dsn, pool_size=2)
     await ledger.open()
@@ -147,10 +151,10 @@ async def measure(dsn: str, port: int, pid: int, waiting: int, rounds: int, *, i
         async def decide(key: UUID, number: int) -> None:
             await ledger.intervene(an_act(Verb.APPROVE, key))
 
-        return await _measure(ledger, pid, waiting, rounds, click if is_click else decide)
+        return await _measure(ledger, pid, waiting, rounds, idle, click if is_click else decide)
 
 
-async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, answer: Answers) -> dict[str, float]:
+async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, idle: float, answer: Answers) -> dict[str, float]:
     woken: dict[str, float] = {}
     done = asyncio.Event()
 
@@ -164,12 +168,13 @@ async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, 
     for id in ids:
         agents.append(asyncio.create_task(agent(id)))
         await asyncio.sleep(0.002)  # not a storm of beginners: what is measured is what follows
-    while len(rows := await ledger.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
-        await asyncio.sleep(0.2)
-    await asyncio.sleep(3.0)
+    async with asyncio.timeout(_ASKED):
+        while len(rows := await ledger.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    await asyncio.sleep(0.3 * idle)
     began = processor_seconds(pid)
-    await asyncio.sleep(10.0)
-    idle = processor_seconds(pid) - began
+    await asyncio.sleep(idle)
+    idle_share = (processor_seconds(pid) - began) / idle
     took, alone = [], []
     for number, row in enumerate(rows[:rounds]):
         done.clear()
@@ -191,7 +196,7 @@ async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, 
         "p99_ms": took[min(len(took) - 1, int(len(took) * 0.99))],
         "most_ms": took[-1],
         "answered_median_ms": statistics.median(alone),
-        "gateway_idle_percent_of_a_core": idle * 10,
+        "gateway_idle_percent_of_a_core": idle_share * 100,
     }
 
 
@@ -203,14 +208,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=14318)
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     parser.add_argument("--click", action="store_true", help="people press buttons in Slack")
-    options = parser.parse_args()
-    with throwaway_postgres(pg_bin=system_binaries() if options.system else None, durable=True) as dsn:
+    parser.add_argument("--idle", type=float, default=10.0, help="seconds in which nobody is answered")
+    options = parse(parser, {"waiting": 20, "rounds": 5, "idle": 0.5})
+    with postgres(options) as dsn:
         asyncio.run(upgrade(dsn))
         process = start(dsn, options.port, options.waiting)
         install(gateway.Gateway(f"http://127.0.0.1:{options.port}"))
         try:
             rounds = min(options.rounds, options.waiting)
-            figures = asyncio.run(measure(dsn, options.port, process.pid, options.waiting, rounds, is_click=options.click))
+            measuring = measure(dsn, options.port, process.pid, options.waiting, rounds, options.idle, is_click=options.click)
+            figures = asyncio.run(measuring)
         finally:
             process.terminate()
             process.wait(15)

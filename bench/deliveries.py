@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+from options import parse, postgres
 
 from spanpost.domain.deliveries import Budget, Call
 from spanpost.domain.outcomes import RetryAt
@@ -27,7 +28,6 @@ from spanpost.ledger import claims
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.testing.observed import started
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 SINK = "console"
 #: Lanes that are cloned: as many channels of a workspace.
@@ -66,7 +66,9 @@ async def measure(dsn: str, lanes: int, rounds: int) -> dict[str, float]:
     await connection.execute("TRUNCATE lanes, deliveries, buckets, agent_tasks, kin, timers")
     first = started(trace=lanes, span=1, name="agent", attributes={"agent.task.name": "first"})
     await ledger.record([first])
+    # What falls due in a moment would be the answer of `due_in`: the post of its start, its timers.
     await connection.execute("DELETE FROM deliveries WHERE mode = 'news'")
+    await connection.execute("DELETE FROM timers")
     far = RetryAt(at=datetime.now(UTC) + timedelta(hours=1), reason="ratelimited", closes=("edits",))
     [letter] = await ledger.claim([SINK], 1, lambda *_: ())
     await ledger.settle(letter, far)
@@ -120,6 +122,6 @@ if __name__ == "__main__":
     parser.add_argument("--lanes", type=int, nargs="+", default=[50, 500, 5_000, 50_000])
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL, not the embedded one")
-    asked = parser.parse_args()
-    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as server:
+    asked = parse(parser, {"lanes": [50], "rounds": 5})
+    with postgres(asked) as server:
         asyncio.run(main(server, asked.lanes, asked.rounds))

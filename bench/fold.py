@@ -1,7 +1,7 @@
 """What folding costs, and how it grows: per event of one task, per span of many tasks, memory of open tasks.
 
     python bench/fold.py            everything, a minute or two
-    python bench/fold.py --quick    a tenth of it
+    python bench/fold.py --small    a hundredth of it
 
 Processor time of this process (time.process_time), the memory ledger, one thread; in yards as well (`yardstick.py`). Histories are agent-shaped: a root, model
 calls and tool calls below it, a checkpoint event on every fourth span.
@@ -15,6 +15,7 @@ import sys
 import time
 import tracemalloc
 
+from options import parse
 from yardstick import yard
 
 from spanpost.domain.observations import Observation, Origin, Part, Status
@@ -137,12 +138,14 @@ def memory(tasks: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--events", type=int, nargs="+", default=[100, 10_000, 100_000], help="events of one task")
+    parser.add_argument("--tasks", type=int, default=1000, help="tasks of 20 spans")
+    parser.add_argument("--open", type=int, default=10_000, help="open tasks")
+    asked = parse(parser, {"events": [100, 1000], "tasks": 10, "open": 100})
     print(f"CPython {sys.version.split()[0]}")
-    growth([100, 10_000] if quick else [100, 10_000, 100_000])
-    spread(100 if quick else 1000, 20)
-    memory(1000 if quick else 10_000)
+    growth(asked.events)
+    spread(asked.tasks, 20)
+    memory(asked.open)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ that was left, and how many climbs were warned of exactly once at 70 % and at 85
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from statistics import mean, median
 from time import process_time
 
+from options import parse
 from yardstick import yard
 
 from spanpost.domain.checkpoints import Kind
@@ -139,17 +140,17 @@ def warned(calls: list[Call], window: int) -> tuple[int, int, int]:
     return wanted, exact, len(news) - exact
 
 
-def synthetic() -> None:
+def synthetic(conversations: int) -> None:
     print("| growth | said | error, calls | within 1 | in the range | range, calls | error, seconds | warned once | too many |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, growth in GROWTHS.items():
         score, wanted, exact, more = Score(), 0, 0, 0
-        for seed in range(200):
+        for seed in range(conversations):
             random = Random(seed)
             window = random.choice((8_192, 128_000, 200_000, 1_000_000))
             calls = conversation(growth, random, window, climbs=2, share=random.choice((0.01, 0.02, 0.04)))
             score.take(calls, -(-window * 850 // 1000))
-            if seed < 40:
+            if seed < conversations // 5:
                 w, e, m = warned(calls, window)
                 wanted, exact, more = wanted + w, exact + e, more + m
         print(f"| {name} | {score.row()} | {exact} of {wanted} | {more} |")
@@ -205,9 +206,13 @@ def _calls(observations: list[Observation]) -> list[Call]:
 
 
 def main() -> None:
-    synthetic()
-    if len(sys.argv) > 1:
-        recorded(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("captures", type=Path, nargs="?", help="recorded conversations, too")
+    parser.add_argument("--conversations", type=int, default=200, help="of each kind of growth")
+    asked = parse(parser, {"conversations": 5})
+    synthetic(asked.conversations)
+    if asked.captures is not None:
+        recorded(asked.captures)
     climb = conversation(GROWTHS["tool loop: ±50 %"], Random(1), 1_000_000, 1, 0.02)[:10]
     begin, rounds = process_time(), 5_000
     for _ in range(rounds):

@@ -31,11 +31,11 @@ from pathlib import Path
 
 import asyncpg
 from loads import PARTS
+from options import parse, postgres
 from stages import batches, floor, server_cpu
 from yardstick import yard
 
 from spanpost.ledger.sql.schema import upgrade
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -127,7 +127,7 @@ def offer(
         waiting = {port: deque() for port in ports}
         for i, body in enumerate(bodies):
             waiting[ports[i // PARTS % len(ports)]].append(body)
-    senders = [threading.Thread(target=send, args=(port, waiting[port], answers, waits, is_gzip)) for port in dealt]
+    senders = [threading.Thread(target=send, args=(port, waiting[port], answers, waits, is_gzip), daemon=True) for port in dealt]
     began = time.perf_counter()
     for sender in senders:
         sender.start()
@@ -167,7 +167,7 @@ def measure(gateways: list[Running], dsn: str, load: str, asked: argparse.Namesp
 
 
 def main(asked: argparse.Namespace) -> None:
-    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as dsn:
+    with postgres(asked) as dsn:
         asyncio.run(upgrade(dsn))
         with tempfile.TemporaryDirectory() as home:
             gateways = [Running(dsn, Path(home) / "0", 0, asked.setting)]
@@ -175,7 +175,7 @@ def main(asked: argparse.Namespace) -> None:
                 for number in range(1, asked.processes):
                     port = 0 if asked.dealt else gateways[0].port
                     gateways.append(Running(dsn, Path(home) / str(number), port, asked.setting))
-                offer([one.port for one in gateways], batches("whole", 4096, asked.batch, 999), asked.connections, False)
+                offer([one.port for one in gateways], batches("whole", asked.warm_up, asked.batch, 999), asked.connections, False)
                 print(
                     f"{asked.spans:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs"
                 )
@@ -215,6 +215,7 @@ if __name__ == "__main__":
     asker.add_argument("--gzip", action="store_true")
     asker.add_argument("--setting", action="append", default=[], help="NAME=VALUE, a setting of the gateway by its variable")
     asker.add_argument("--profile", help="a file for py-spy's collapsed stacks")
-    asked = asker.parse_args()
+    asker.add_argument("--warm-up", type=int, default=4096, help="spans before the first load")
+    asked = parse(asker, {"spans": 400, "batch": 50, "warm_up": 100})
     asked.load = asked.load or ["whole", "split", "stacked"]
     main(asked)

@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
-from multiprocessing.queues import SimpleQueue
+from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from random import Random
@@ -34,6 +34,7 @@ from typing import Any
 import asyncpg
 import msgspec
 from gateway import Running
+from options import parse, postgres
 from table import tell
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -44,10 +45,11 @@ from spanpost.domain.observations import Observation
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.process import rarely_collect
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 GROUP = 2048
 MIB = 2**20
+#: Seconds that the answer to a hostile body may take.
+_ANSWER = 150.0
 CONTEXT = multiprocessing.get_context("spawn")
 _TABLES = "kin, agent_events, agent_tasks, agent_checkpoints, timers, task_redirects, dead_letters"
 
@@ -146,7 +148,7 @@ def honest(port: int, token: str, seconds: float, waits: list[float], answers: C
         time.sleep(0.02)
 
 
-def hostile(port: int, token: str, name: str, size: int, stop: Event, answers: SimpleQueue[int]) -> None:
+def hostile(port: int, token: str, name: str, size: int, stop: Event, answers: Queue[int]) -> None:
     """Post a trace again and again, each time under other ids. For a process of its own: what it works must not be felt by the other."""
     dice = Random()
     headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {token}"}
@@ -176,17 +178,19 @@ def beside(dsn: str, names: list[str], size: int, seconds: float, *, as_json: bo
                 waits: list[float] = []
                 answers: Counter[int] = Counter()
                 theirs: Counter[int] = Counter()
-                stop, answered, sending = CONTEXT.Event(), CONTEXT.SimpleQueue(), None
+                stop, answered, sending = CONTEXT.Event(), CONTEXT.Queue(), None
                 if name:
-                    sending = CONTEXT.Process(target=hostile, args=(running.port, tokens["hostile"], name, size, stop, answered))
+                    sending = CONTEXT.Process(
+                        target=hostile, args=(running.port, tokens["hostile"], name, size, stop, answered), daemon=True
+                    )
                     sending.start()
-                    theirs[answered.get()] += 1
+                    theirs[answered.get(timeout=_ANSWER)] += 1
                 honest(running.port, tokens["honest"], seconds, waits, answers)
                 stop.set()
                 if sending is not None:
-                    sending.join()
+                    sending.join(_ANSWER)
                 while not answered.empty():
-                    theirs[answered.get()] += 1
+                    theirs[answered.get(timeout=_ANSWER)] += 1
                 cuts = statistics.quantiles(waits, n=100)
                 rows.append(
                     {
@@ -216,9 +220,9 @@ if __name__ == "__main__":
     asker.add_argument("--seconds", type=float, default=20.0)
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     asker.add_argument("--json", action="store_true")
-    asked = asker.parse_args()
+    asked = parse(asker, {"spans": 20, "shape": "circle|traces", "seconds": 1.0})
     chosen = [name for name in SHAPES if any(part in name for part in asked.shape.split("|"))]
-    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as address:
+    with postgres(asked) as address:
         if asked.beside:
             beside(address, chosen, asked.spans, asked.seconds, as_json=asked.json)
         else:

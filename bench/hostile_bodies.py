@@ -22,6 +22,7 @@ import gzip
 import http.client
 import logging
 import multiprocessing
+import queue
 import sys
 import tempfile
 import threading
@@ -35,15 +36,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gateway import Running
+from options import parse, postgres
 from table import tell
 from tests.hostile_bodies import PACKED, SHAPES, Shape, field, pair, text
 
 from spanpost.domain.observations import Observation
+from spanpost.domain.records import Recorded
 from spanpost.intake.decoded import Undecodable
 from spanpost.intake.encodings import TooLarge
 from spanpost.intake.receiver import Busy, Receiver
 from spanpost.ledger.sql.schema import upgrade
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
+from spanpost.shares import Sender
 
 _MIB = 1024 * 1024
 #: A body that fits into the default limit, as large as the finding's were.
@@ -80,8 +83,9 @@ def memory(what: str) -> float:
     return 0.0
 
 
-async def _forget(batch: Sequence[Observation], /) -> None:
+async def _forget(batch: Sequence[Observation], /, *, is_whole: bool = False) -> Recorded:
     await asyncio.sleep(0)
+    return Recorded()
 
 
 async def _taken(shape: Shape, raw: bytes, encoding: str) -> tuple[float, float, str]:
@@ -100,10 +104,10 @@ async def _taken(shape: Shape, raw: bytes, encoding: str) -> tuple[float, float,
     heart = asyncio.create_task(beat())
     await asyncio.sleep(0.01)
     late, began, answer = 0.0, time.process_time(), "taken"
-    seat = receiver.admit(len(raw))
+    seat = receiver.admit(Sender("t", ""), len(raw))
     try:
-        body = await receiver.inflate(seat, raw, encoding)
-        await receiver.take(seat, shape.signal, body, tenant="t", is_json=shape.is_json)
+        body = await receiver.admission.inflate(seat, raw, encoding)
+        await receiver.take(seat, shape.signal, body, is_json=shape.is_json)
     except (Busy, TooLarge, Undecodable) as error:
         answer = type(error).__name__
     spent = time.process_time() - began
@@ -132,10 +136,17 @@ def _measure(name: str, size: int, packed: str, told: Any) -> None:
 def measured(name: str, size: int, packed: str = "as it is") -> tuple[float, float, str, float, float]:
     """Measure a shape in a process of its own."""
     told: Any = multiprocessing.Queue()
-    process = multiprocessing.Process(target=_measure, args=(name, size, packed, told))
+    process = multiprocessing.Process(target=_measure, args=(name, size, packed, told), daemon=True)
     process.start()
-    answer = told.get(timeout=600)
-    process.join()
+    until = time.monotonic() + 600
+    while True:
+        try:
+            answer = told.get(timeout=1)
+            break
+        except queue.Empty:
+            if not process.is_alive() or time.monotonic() > until:
+                raise SystemExit(f"{name}: the process that measures it ended, or took ten minutes") from None
+    process.join(60)
     return answer  # type: ignore[no-any-return]
 
 
@@ -168,7 +179,9 @@ class Attack:
     def __init__(self, port: int, path: str, body: bytes, headers: dict[str, str], connections: int = 2) -> None:
         self.answers = Counter[int]()
         self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(port, path, body, headers)) for _ in range(connections)]
+        self._threads = [
+            threading.Thread(target=self._send, args=(port, path, body, headers), daemon=True) for _ in range(connections)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -223,9 +236,8 @@ def _ten(number: int) -> bytes:
 
 def beside(options: argparse.Namespace) -> None:
     """Print what an honest tenant waits beside each hostile body."""
-    binaries = system_binaries() if options.system else None
     rows = []
-    with throwaway_postgres(pg_bin=binaries, durable=True) as dsn, tempfile.TemporaryDirectory() as home:
+    with postgres(options) as dsn, tempfile.TemporaryDirectory() as home:
         asyncio.run(upgrade(dsn))
         for place, (name, size) in enumerate({**FOUND, **WORST}.items()):
             if options.only not in name:
@@ -291,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parse(parser, {"size": 4096, "only": "empty resources", "seconds": 0.5})
     way: Callable[[argparse.Namespace], None] = beside if options.gateway else shapes
     way(options)
 

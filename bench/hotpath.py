@@ -32,6 +32,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Span
+from options import parse
 
 from spanpost.intake.feed import Feed
 from spanpost.intake.sdk import AgentSpanProcessor
@@ -145,7 +146,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=15)
     arguments.add_argument("--spans", type=int, default=2000)
     arguments.add_argument("--json", action="store_true")
-    given = arguments.parse_args()
+    given = parse(arguments, {"rounds": 1, "spans": 100})
     figures: dict[str, dict[str, list[tuple[float, float, float]]]] = {
         w: {n: [] for n in WAYS} for w in ("callbacks", "span", "event")
     }

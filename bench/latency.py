@@ -4,7 +4,7 @@
 
 An agent tells a checkpoint at a steady pace, on a span that stays open; each is news of its own, posted in the task's thread. Slack
 is a server in a process of its own that notes when a request has arrived, by the clock that all processes of the machine share.
-Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as they do. PostgreSQL commits to disk.
+Verbosity is `live`: with less, progress is shown by edits alone. Budgets are set so high that none holds a call back. Edits of the task's message go out beside, as they do. PostgreSQL commits to disk.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import queue
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
+from options import parse, postgres
 from table import tell
 
 from spanpost.intake.attach import join
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.pipeline import Pipeline
 from spanpost.settings import load
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
+from spanpost.testing.postgres import system_binaries
 
 ATTRIBUTES = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench", "agent.task.name": "bench"}
+#: Seconds that the last call may take after the last event.
+_LATEST = 30.0
 FREE = {"edits_per_minute": 1e6, "posts_per_minute": 1e6, "posts_per_channel_per_minute": 1e6}
 
 _SLACK = r"""
@@ -59,12 +64,13 @@ server.serve_forever()
 
 
 @contextlib.contextmanager
-def database(ledger: str) -> Iterator[dict[str, Any]]:
+def database(ledger: str, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Lend the settings of a ledger."""
     if ledger == "memory":
         yield {}
         return
-    with throwaway_postgres(pg_bin=system_binaries() if ledger == "system" else None, durable=True) as dsn:
+    asked.system = ledger == "system"
+    with postgres(asked) as dsn:
         asyncio.run(upgrade(dsn))
         yield {"database": {"url": dsn}}
 
@@ -73,9 +79,11 @@ def measure(rooms: dict[str, Any], events: int, pace: float) -> list[float]:
     """Return the milliseconds from each event to the arrival of its call, sorted."""
     slack = subprocess.Popen([sys.executable, "-c", _SLACK], stdout=subprocess.PIPE, text=True)
     assert slack.stdout is not None
+    said: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda out=slack.stdout: [said.put(line) for line in out], daemon=True).start()
     try:
-        url = f"http://127.0.0.1:{slack.stdout.readline().strip()}/api/"
-        settings = load(slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, **FREE}, **rooms)
+        url = f"http://127.0.0.1:{said.get(timeout=_LATEST).strip()}/api/"
+        settings = load(slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, "verbosity": "live", **FREE}, **rooms)
         pipeline = Pipeline(settings)
         pipeline.start()
         provider = TracerProvider(shutdown_on_exit=False)
@@ -90,8 +98,13 @@ def measure(rooms: dict[str, Any], events: int, pace: float) -> list[float]:
             told[number] = time.monotonic_ns()
             span.add_event("agent.checkpoint", {"agent.checkpoint.message": f"step {number} of the bench"})
         arrived: dict[int, int] = {}
+        until = time.monotonic() + _LATEST
         while len(arrived) < events:
-            number, at = map(int, slack.stdout.readline().split())
+            try:
+                number, at = map(int, said.get(timeout=max(0.0, until - time.monotonic())).split())
+            except queue.Empty:
+                missing = f"{events - len(arrived)} of {events} events reached no call of Slack within {_LATEST:g} seconds"
+                raise SystemExit(missing) from None
             arrived[number] = at
         span.end()
         pipeline.shutdown(5)
@@ -109,14 +122,14 @@ def main() -> None:
     parser.add_argument("--pace", type=float, default=20.0, help="events a second")
     parser.add_argument("--ledger", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
+    asked = parse(parser, {"events": 20, "pace": 10.0, "ledger": ["memory", "system"]})
     logging.disable()
     rows = []
     for ledger in asked.ledger:
         if ledger == "system" and system_binaries() is None:
             print("no PostgreSQL of the system is here", file=sys.stderr)
             continue
-        with database(ledger) as rooms:
+        with database(ledger, asked) as rooms:
             found = measure(rooms, asked.events, asked.pace)
         p99 = found[len(found) * 99 // 100]
         rows.append({"ledger": ledger, "median_ms": statistics.median(found), "p99_ms": p99, "most_ms": found[-1]})

@@ -21,6 +21,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+from options import parse, postgres
 from yardstick import yard
 
 from spanpost.domain.observations import Observation
@@ -31,7 +32,6 @@ from spanpost.ledger import audit, rows
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.testing.observed import ended
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 #: Spans in a trace: a box, then model and tool calls by turns. About 440 B each on the wire.
 IN_TRACE = 16
@@ -217,6 +217,6 @@ if __name__ == "__main__":
     asker.add_argument("--rounds", type=int, default=3)
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     asker.add_argument("--profile", action="store_true")
-    asked = asker.parse_args()
-    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as address:
+    asked = parse(asker, {"spans": 320, "batch": 64, "rounds": 1})
+    with postgres(asked) as address:
         asyncio.run(main(address, asked.spans, asked.batch, asked.rounds, asked.profile))

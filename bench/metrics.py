@@ -5,11 +5,14 @@ python bench/metrics.py
 
 from __future__ import annotations
 
+import argparse
 import time
 from datetime import timedelta
 from decimal import Decimal
 from statistics import median
 from uuid import UUID
+
+from options import parse
 
 from spanpost.domain.readings import Role
 from spanpost.domain.records import Recorded, Settled, Timed
@@ -17,7 +20,6 @@ from spanpost.domain.usage import Usage
 from spanpost.metrics import Metrics
 from spanpost.testing.builders import a_task
 
-AGENTS, SORTS, MODELS = 50, 20, 10
 USE = Usage(input=1000, output=50, cache_read=400, cache_write=10, reasoning=5, cost_usd=Decimal("0.01"))
 
 
@@ -64,12 +66,23 @@ def shown(what: str, metrics: Metrics, each: float) -> None:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agents", type=int, default=50)
+    parser.add_argument("--sorts", type=int, default=20)
+    parser.add_argument("--models", type=int, default=10)
+    parser.add_argument("--hostile", type=int, default=50_000, help="tasks whose every name is new")
+    asked = parse(parser, {"agents": 5, "sorts": 4, "models": 3, "hostile": 100})
     print("| load | series | page, MB | text, s CPU | OpenMetrics, s CPU | counting a task, µs CPU |\n|---|---|---|---|---|---|")
-    combinations = [(f"agent-{a}", f"sort-{s}", f"model-{m}") for a in range(AGENTS) for s in range(SORTS) for m in range(MODELS)]
+    combinations = [
+        (f"agent-{a}", f"sort-{s}", f"model-{m}")
+        for a in range(asked.agents)
+        for s in range(asked.sorts)
+        for m in range(asked.models)
+    ]
     for what, names in (
-        ("50 agents × 20 sorts × 10 models", combinations),
-        ("50 agents, each 4 sorts and 2 models", [c for i, c in enumerate(combinations) if i % 25 == 0]),
-        ("hostile: 50,000 tasks, every name new", [(f"a{i}", f"s{i}", f"m{i}") for i in range(50_000)]),
+        (f"{asked.agents} agents × {asked.sorts} sorts × {asked.models} models", combinations),
+        (f"{asked.agents} agents, one combination of 25", combinations[::25]),
+        (f"hostile: {asked.hostile:,} tasks, every name new", [(f"a{i}", f"s{i}", f"m{i}") for i in range(asked.hostile)]),
     ):
         metrics, batches = Metrics(), [a_batch(i, *name) for i, name in enumerate(names)]
         began = time.process_time()

@@ -3,7 +3,7 @@
 An agent starts and ends spans at a steady pace, beside the whole pipeline: a real PostgreSQL, and Slack's place taken by a small
 server in a process of its own. Interleaved rounds, median of each; a span is a start, an event and an end.
 
-    python bench/outage.py [--rounds 3] [--spans 600] [--pace 400] [--pg-bin DIR] [--json]
+    python bench/outage.py [--rounds 3] [--spans 600] [--pace 400] [--system] [--json]
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from typing import Any
 import asyncpg
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from options import parse, postgres
 from table import tell
 
 from spanpost.intake.attach import join
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.pipeline import Pipeline
 from spanpost.settings import load
-from spanpost.testing.postgres import throwaway_postgres, with_database
+from spanpost.testing.postgres import with_database
 
+#: Seconds that locking a table, and letting go of it, may take.
+_LOCKED = 30.0
 ATTRIBUTES = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench", "gen_ai.usage.input_tokens": 1200}
 
 _SLACK = """
@@ -116,12 +119,15 @@ class Database:
             await asyncio.to_thread(is_over.wait)
             connection.terminate()
 
-        thread = threading.Thread(target=lambda: asyncio.run(hold()))
+        thread = threading.Thread(target=lambda: asyncio.run(hold()), daemon=True)
         thread.start()
-        is_held.wait()
-        yield
-        is_over.set()
-        thread.join()
+        if not is_held.wait(_LOCKED):
+            raise SystemExit(f"the table could not be locked within {_LOCKED:g} seconds")
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join(_LOCKED)
 
 
 class Nowhere(SpanExporter):
@@ -169,8 +175,8 @@ def measure(way: str, database: Database, number: int, pace: float, spool: Path)
         pipeline = Pipeline(load(**rooms))
         pipeline.start()
         join(pipeline.feed, tracer_provider=provider)
-        agent(provider, 50, pace)
-        pipeline.force_flush(5.0)
+        agent(provider, min(50, number), pace)
+        pipeline.force_flush(1.0)
         with database.told(how if where == "database" else "is well"):
             found = agent(provider, number, pace)
             pipeline.shutdown(0.5)
@@ -196,17 +202,19 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--spans", type=int, default=600)
     arguments.add_argument("--pace", type=float, default=400.0, help="spans a second")
-    arguments.add_argument("--pg-bin", type=Path, help="directory of the server's binaries; the embedded ones without")
+    arguments.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
     arguments.add_argument("--json", action="store_true")
-    given = arguments.parse_args()
+    arguments.add_argument("--way", action="append", choices=WAYS, help="one of the ways alone")
+    given = parse(arguments, {"rounds": 1, "spans": 10, "way": ["no processor", "database hangs"]})
+    ways = given.way or WAYS
     logging.disable()
     spool = Path(tempfile.mkdtemp(prefix="spanpost-bench-", dir=Path.cwd()))
-    figures: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
+    figures: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
     try:
-        with throwaway_postgres(pg_bin=given.pg_bin) as server:
+        with postgres(given) as server:
             database = Database(server)
             for _ in range(given.rounds):
-                for way in WAYS:
+                for way in ways:
                     database.run("DROP DATABASE IF EXISTS outage WITH (FORCE)", "CREATE DATABASE outage")
                     asyncio.run(upgrade(database.dsn))
                     for left in spool.iterdir():

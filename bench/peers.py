@@ -28,11 +28,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 from gateway import Running
+from options import parse, postgres
 from stages import batches, floor, server_cpu
 from yardstick import yard
 
 from spanpost.ledger.sql.schema import upgrade
-from spanpost.testing.postgres import system_binaries, throwaway_postgres, with_database
+from spanpost.testing.postgres import with_database
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Seconds after which what is not queryable is given up.
@@ -192,7 +193,7 @@ def measure(peer: Peer, bodies: list[bytes], spans: int, postmaster: int) -> Non
 
 def main(asked: argparse.Namespace) -> None:
     with (
-        throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as server,
+        postgres(asked) as server,
         tempfile.TemporaryDirectory() as home,
     ):
 
@@ -238,4 +239,4 @@ if __name__ == "__main__":
     asker.add_argument("--phoenix", type=Path, help="environment in which Phoenix is installed")
     asker.add_argument("--mlflow", type=Path, help="environment in which MLflow is installed")
     asker.add_argument("--workers", type=int, default=2, help="MLflow's")
-    main(asker.parse_args())
+    main(parse(asker, {"spans": 400, "batch": 100}))

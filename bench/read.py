@@ -10,15 +10,16 @@ strangers a body of 512 spans in 32 traces.
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import process_time
 from typing import Any
 
 import loads
+from options import parse
 from yardstick import yard
 
 from spanpost.domain.observations import Observation, Part
@@ -62,6 +63,9 @@ class Records(dict[Key, Any]):
     def get(self, key: Key, kind: Any = None) -> Any:
         return dict.get(self, key)
 
+    def want(self, keys: Iterable[Key]) -> None:
+        """Everything is at hand."""
+
     put = dict.__setitem__
 
     def drop(self, key: Key) -> None:
@@ -78,10 +82,10 @@ def strangers(name: str, attributes: dict[str, Any], scope: str) -> list[list[Bo
     return [[decode_traces(loads.body(spans, scope)).observations]]
 
 
-def best(work: Callable[[], object], count: int) -> float:
+def best(work: Callable[[], object], count: int, tries: int) -> float:
     """Return the best of several rounds, in microseconds per span."""
     rounds, found = max(1, 1500 // count), float("inf")
-    for _ in range(7):
+    for _ in range(tries):
         begin = process_time()
         for _ in range(rounds):
             work()
@@ -89,7 +93,7 @@ def best(work: Callable[[], object], count: int) -> float:
     return found / (rounds * count) * 1e6
 
 
-def costs(runs: list[list[Body]]) -> tuple[float, float, float]:
+def costs(runs: list[list[Body]], tries: int) -> tuple[float, float, float]:
     """Return what reading, placing and folding cost per span."""
     count = sum(spans(body) for bodies in runs for body in bodies)
     placed = [[walk.prepare(body) for body in bodies] for bodies in runs]
@@ -100,9 +104,9 @@ def costs(runs: list[list[Body]]) -> tuple[float, float, float]:
             for body in bodies:
                 walk.fold(records, body, Rules(), NOW)
 
-    reading = best(lambda: [read(o) for bodies in runs for body in bodies for o in body], count)
-    preparing = best(lambda: [walk.prepare(body) for bodies in runs for body in bodies], count)
-    return reading, max(preparing - reading, 0.0), best(fold, count)
+    reading = best(lambda: [read(o) for bodies in runs for body in bodies for o in body], count, tries)
+    preparing = best(lambda: [walk.prepare(body) for bodies in runs for body in bodies], count, tries)
+    return reading, max(preparing - reading, 0.0), best(fold, count, tries)
 
 
 def bodies(run: Path) -> list[Path]:
@@ -114,7 +118,11 @@ def spans(body: Body) -> int:
 
 
 def main() -> None:
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent / "tests" / "captures"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("captures", type=Path, nargs="?", default=Path(__file__).parent.parent / "tests" / "captures")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="dialects with this in their name")
+    asked = parse(parser, {"rounds": 1, "only": "openai-v2"})
     print(f"one yard {yard():.1f} µs")
     print("| spans of | spans | attributes | read, µs | place, µs | fold, µs | all, yards |")
     print("|---|---|---|---|---|---|---|")
@@ -124,7 +132,7 @@ def main() -> None:
         if not count:
             return
         mean = sum(len(o.attributes) or o.unread for bodies in runs for body in bodies for o in body) / count
-        found = costs(runs)
+        found = costs(runs, asked.rounds)
         print(
             f"| {title} | {count} | {mean:.0f} | {' | '.join(f'{one:.1f}' for one in found)} | {sum(found) / yard():.1f} |",
             flush=True,
@@ -136,7 +144,7 @@ def main() -> None:
         ("(user code, no agent's)", "work", {}, "app"),
     ):
         row(title, strangers(*alike))
-    for dialect in sorted(p for p in root.iterdir() if p.is_dir()):
+    for dialect in sorted(p for p in asked.captures.iterdir() if p.is_dir() and asked.only in p.name):
         row(
             dialect.name,
             [[d.observations for path in bodies(run) for d in read_recording(path)] for run in sorted(dialect.iterdir())],

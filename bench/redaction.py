@@ -10,6 +10,7 @@ of 64 KiB over that of 16 KiB: 4 is linear.
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from time import process_time
 from uuid import UUID
 
+from options import parse
 from yardstick import yard
 
 from spanpost.domain.observations import Observation, Origin, Part
@@ -70,12 +72,12 @@ def best(work: Callable[[], object], count: int, rounds: int = 7) -> float:
     return found / count * 1e6
 
 
-def spans() -> None:
+def spans(captures: str) -> None:
     print("| spans of | spans | without, µs | with, µs | more, µs |")
     print("|---|---|---|---|---|")
     recorded = {
         "a recording, each": [
-            o for path in sorted(CAPTURES.rglob("*.pb*")) for body in read_recording(path) for o in body.observations
+            o for path in sorted(CAPTURES.glob(f"{captures}/**/*.pb*")) for body in read_recording(path) for o in body.observations
         ]
     }
     for name, batch in {"20 attributes": [ordinary(n) for n in range(2_000)], **recorded}.items():
@@ -114,8 +116,11 @@ def texts() -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captures", default="*", help="directories of tests/captures, as a pattern")
+    asked = parse(parser, {"captures": "openai-v2"})
     print(f"one yard {yard():.1f} µs")
-    spans()
+    spans(asked.captures)
     print(f"\na span with 20 attributes, its ids, texts and address new each time: {fresh():.1f} µs")
     texts()
 

@@ -30,11 +30,11 @@ from typing import Any
 
 import grpc
 from gateway import Running
+from options import parse, postgres
 from stages import batches
 
 from spanpost.intake.tokens import hash_of
 from spanpost.ledger.sql.schema import upgrade
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 POST = "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer red\r\ncontent-type: application/x-protobuf\r\n"
@@ -185,7 +185,7 @@ ROWS = {"drip": "kept", "silent": "grpc", "idle": "fresh", "flood": "kept", "str
 
 
 def main(asked: argparse.Namespace) -> None:
-    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as dsn:
+    with postgres(asked) as dsn:
         asyncio.run(upgrade(dsn))
         with tempfile.TemporaryDirectory() as home:
             toml = Path(home) / "settings.toml"
@@ -211,7 +211,8 @@ def measure(name: str, honest: Honest, ports: dict[str, int], gateway: Running) 
     has_begun = multiprocessing.Event()
     process = multiprocessing.Process(target=hostile, args=(name, ports, has_begun), daemon=True)
     process.start()
-    has_begun.wait(60)
+    if not has_begun.wait(60):
+        raise SystemExit(f"the hostile sender ({name}) did not begin within 60 seconds")
     began, cpu = time.perf_counter(), gateway.cpu
     beside, answers = honest.ask(way)
     used = (gateway.cpu - cpu) / (time.perf_counter() - began)
@@ -225,7 +226,7 @@ def measure(name: str, honest: Honest, ports: dict[str, int], gateway: Running) 
             health[type(error).__name__] += 1
         connection.close()
     process.kill()
-    process.join()
+    process.join(60)
     after, _ = honest.ask(way)
     alone = sorted(before + after)
 
@@ -246,4 +247,4 @@ if __name__ == "__main__":
     asker.add_argument("--grpc-port", type=int, default=43_174)
     asker.add_argument("--only", action="append", choices=list(ROWS))
     asker.add_argument("--system", action="store_true", help="the system's PostgreSQL instead of the embedded one")
-    main(asker.parse_args())
+    main(parse(asker, {"requests": 10, "only": ["drip"]}))

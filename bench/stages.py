@@ -27,6 +27,7 @@ from typing import Any
 import asyncpg
 import loads
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from options import parse, postgres
 from yardstick import yard
 
 from spanpost.fold import walk
@@ -35,10 +36,9 @@ from spanpost.fold.house import House
 from spanpost.fold.routes import Routes
 from spanpost.intake.decode import decode_traces
 from spanpost.ledger import audit, outbox, rows
-from spanpost.ledger.kin import Records
+from spanpost.ledger.kin import Changed, Records
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
-from spanpost.testing.postgres import system_binaries, throwaway_postgres
 
 _TICK = 1e6 / os.sysconf("SC_CLK_TCK")
 
@@ -180,14 +180,15 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch(walk, "prepare", "read")
     watch(walk, "fold", "fold")
     watch(House, "close", "fold")
-    watch(walk, "trail", "trail")
+    watch(PostgresLedger, "_follow", "trail")
     watch(walk, "domains", "trail")
     watch(audit, "events", "encode")
-    watch(rows, "task_rows", "encode")
+    watch(rows, "ready_tasks", "encode")
     watch(audit, "identities", "encode")
     watch(Records, "fetch_domains", "kin: fetch")
     watch(Records, "fetch", "kin: fetch")
-    watch(Records, "save", "kin: save")
+    watch(Records, "changed", "encode")
+    watch(Changed, "save", "kin: save")
     watch(audit, "write_events", "events")
     watch(rows, "write_tasks", "tasks, artifacts")
     watch(rows, "write_checkpoints", "checkpoints")
@@ -251,7 +252,7 @@ if __name__ == "__main__":
     asker.add_argument("--sort", default="tottime")
     asker.add_argument("--callers", help="of which functions the callers are told (a pattern)")
     asker.add_argument("--lines", type=int, default=40)
-    asked = asker.parse_args()
+    asked = parse(asker, {"spans": 400, "batch": 100, "rounds": 1})
     asked.load = asked.load or ["whole", "stacked"]
-    with throwaway_postgres(pg_bin=system_binaries() if asked.system else None, durable=True) as address:
+    with postgres(asked) as address:
         asyncio.run(main(address, asked))

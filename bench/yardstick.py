@@ -8,8 +8,11 @@ on it; how many yards something costs differs little.
 
 from __future__ import annotations
 
+import argparse
 import json
 from time import process_time
+
+from options import parse
 
 SPAN = {
     "name": "chat gpt-x",
@@ -40,4 +43,5 @@ def yard(rounds: int = 5, count: int = 4000) -> float:
 
 
 if __name__ == "__main__":
+    parse(argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]), {})
     print(f"one yard (json.dumps of a small span): {yard():.1f} µs on this machine, now")

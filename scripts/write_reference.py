@@ -102,8 +102,11 @@ def metrics_page() -> str:
         "*Made from `src/spanpost/metrics/` by `make reference`.*",
         "Served at `http://127.0.0.1:9464/metrics` where the room `metrics` of the [settings](settings.md) is on; `spanpost demo` and "
         "`spanpost run` turn it on, and a gateway serves them on its own port too. Prometheus' text format, or OpenMetrics with "
-        "exemplars (the label `trace_id`) for a scraper that asks for it. Names and labels are final. "
+        "exemplars for a scraper that asks for it. Names and labels are final. "
         "[How to use them](../how-to/grafana.md), with dashboards and rules.",
+        "An exemplar has the label `trace_id`, and `checkpoint_id` where a checkpoint tells what was counted: the start or end of a task, "
+        "a failure, a warning, an answer. The column `id` of `agent_checkpoints` is that checkpoint. Both labels together have 89 of the "
+        "128 characters that OpenMetrics allows. Processes that share `PROMETHEUS_MULTIPROC_DIR` have no exemplars.",
         "Counters count what the process saw newly recorded: a repeated span counts once, and tokens and cost count when their call "
         "has settled (its run ended, or half a minute later). Sum them over all processes. The gauges marked *fleet* describe the "
         "database; one of the processes on it shows them.",

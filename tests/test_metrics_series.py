@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from spanpost.domain.checkpoints import Kind
 from spanpost.domain.fleet import Fleet, Letters, OpenApprovals
 from spanpost.domain.observations import Status
 from spanpost.domain.records import Recorded, Settled
@@ -20,7 +21,7 @@ from spanpost.domain.usage import Usage
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.metrics import Metrics
 from spanpost.metrics.bridge import Bridge
-from spanpost.testing.nouns import a_task
+from spanpost.testing.nouns import a_checkpoint, a_task
 from spanpost.testing.observed import a_run, an_event, ended, started
 from tests.test_metrics import an_open, value
 
@@ -116,22 +117,30 @@ async def test_steps_calls_and_answers_are_timed_once():
 
 
 def test_exemplars_lead_to_the_trace():
-    """A scraper of OpenMetrics gets the trace of the newest that was counted; the page is still whole."""
+    """A scraper of OpenMetrics gets trace and checkpoint of the newest that was counted, within the allowed 128 characters."""
     from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
     metrics = Metrics()
     task = a_task(status="complete", ended_at=a_task().started_at + timedelta(seconds=9), trace_id=bytes(range(16)))
-    metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid]))
+    end, error = (a_checkpoint(task, key=kind, kind=kind, trace_id=task.trace_id) for kind in (Kind.END, Kind.ERROR))
+    metrics.recorded(Recorded(tasks=[task], started=[task.uid], ended=[task.uid], checkpoints=[error, end]))
     content_type, page = metrics.page("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     found = {
-        sample.name: sample.exemplar.labels["trace_id"]
+        sample.name: sample.exemplar.labels
         for family in text_string_to_metric_families(page.decode())
         for sample in family.samples
         if sample.exemplar is not None
     }
-    assert found.keys() >= {"spanpost_tasks_ended_total", "spanpost_task_duration_seconds_bucket"}
-    assert set(found.values()) == {bytes(range(16)).hex()}
+    trace = {"trace_id": bytes(range(16)).hex()}
+    of_end, of_error = ({**trace, "checkpoint_id": str(told.id)} for told in (end, error))
+    assert found == {
+        "spanpost_tasks_started_total": trace,
+        "spanpost_tasks_ended_total": of_end,
+        "spanpost_task_duration_seconds_bucket": of_end,
+        "spanpost_errors_total": of_error,
+    }
+    assert all(sum(len(name) + len(value) for name, value in labels.items()) <= 128 for labels in found.values())
 
 
 def test_the_fleet_is_shown_whole_and_taken_back():

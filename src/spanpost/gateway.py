@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import structs
 
+from spanpost import workers
 from spanpost.assembly import enabled_sinks
 from spanpost.certificates import Certificates, stamp, take, tls_context
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
@@ -34,6 +35,8 @@ from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
     from spanpost.doors import Doors
     from spanpost.intake.http_server import HttpServer
     from spanpost.intake.otlp_grpc import GrpcServer
@@ -49,6 +52,8 @@ _CLOSE: Final = 1.0
 _BODIES: Final = 2.0
 #: Between two looks whether a certificate was renewed, seconds.
 _RENEW_EVERY: Final = 30.0
+#: Between two writings of the bytes in flight to the metrics that workers share, seconds.
+_SHOW_EVERY: Final = 1.0
 #: How long one look at the database serves those who ask whether we are ready; and what it may take. Seconds.
 _LOOK_EVERY: Final = 1.0
 _LOOK: Final = 1.0
@@ -82,6 +87,7 @@ class Gateway:
         #: What the files of the certificates were when they were read last, and who looks whether they are that still.
         self._stamp: tuple[tuple[int, int, int], ...] = ()
         self._renewer: asyncio.Task[None] | None = None
+        self._showing: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._began = time.monotonic()
         self._looked_at = float("-inf")
@@ -134,7 +140,12 @@ class Gateway:
         keep = getattr(self.pipeline.ledger, "keep_body", None)
         self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits)
         if metrics is not None:
-            metrics.in_flight.set_function(lambda: receiver.in_flight)
+            if workers.current is None:
+                metrics.in_flight.set_function(lambda: receiver.in_flight)
+            else:  # the metrics of workers lie in files: there a function's value is never seen
+                self._showing = asyncio.create_task(self._show_in_flight(receiver, metrics.in_flight))
+            if workers.current is not None and workers.current.restarts:
+                metrics.worker_restarts.inc()
         has_grpc = room.grpc_port >= 0 or room.grpc_socket is not None
         http, grpc = fit_descriptors(
             room.max_connections + room.max_waiters + self.settings.api.max_streams, room.max_connections if has_grpc else 0
@@ -199,7 +210,7 @@ class Gateway:
             except OSError as error:
                 raise _taken("grpc_port", room.host, room.grpc_port, error) from None
             self.grpc_url = url("https" if certificates else "http", room.host, port)
-        if room.grpc_socket is not None:
+        if room.grpc_socket is not None and workers.is_first():
             try:
                 _refuse_foreign(room.grpc_socket)
                 self._grpc.listen_on_socket(room.grpc_socket)
@@ -259,6 +270,12 @@ class Gateway:
         self._count_reload("taken")
         log.info("the certificate was renewed: new connections have it")
         return True
+
+    @staticmethod
+    async def _show_in_flight(receiver: Receiver, gauge: Gauge) -> None:
+        while True:
+            gauge.set(receiver.in_flight)
+            await asyncio.sleep(_SHOW_EVERY)
 
     async def _renewing(self) -> None:
         while True:
@@ -333,6 +350,8 @@ class Gateway:
         if not self._is_stopping:
             await self._look_at_database()
         why = self._why_not()
+        if not why and workers.current is not None and (missing := workers.current.missing()):
+            why = f"of {workers.current.total} workers {len(missing)} are not ready"
         return _json(503, {"status": "not ready", "reason": why}) if why else _json(200, {"status": "ready"})
 
     async def _detailed(self, accept: str) -> Page:

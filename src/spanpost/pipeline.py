@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
+from spanpost import workers
 from spanpost.assembly import enabled_sinks, open_launchers, open_ledger, open_sinks, rules_of
 from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import Recorded
 from spanpost.durable import open_spool, spool_settings
+from spanpost.fanout import Fanout
 from spanpost.prices import Prices
 from spanpost.process import Sigterm, after_fork
 from spanpost.reception import LedgerHall, Reception, needs_desk
@@ -125,8 +127,8 @@ class Pipeline:
         self._pump: Pump | None = None
         self._sinks: dict[str, Sink] = {}
         self._metrics: Metrics | None = None
-        #: Told of what was recorded in this process, in the pipeline's loop.
-        self.followers: list[Callable[[Recorded], None]] = []
+        #: Receives everything that this process newly recorded.
+        self.recorded = Fanout()
         #: Where people's answers come in; None where nobody is heard.
         self.reception: Reception | None = None
         #: Where the Slack app was installed; None where nobody can install it.
@@ -193,6 +195,11 @@ class Pipeline:
         self.workspaces = workspaces_of(self.settings, self._ledger, wake=self.wake)
         lend(self._sinks.values(), self.workspaces)
         self._metrics = self._make_metrics()
+        self.recorded = Fanout()  # anew: a start that failed may have subscribed already
+        if self._metrics is not None:
+            self.recorded.subscribe(self._metrics.counting)
+            self.recorded.subscribe(partial(self._count_losses, self._metrics))
+        self.recorded.subscribe(lambda _: self.wake())
         from spanpost.summaries import Summaries
 
         summaries = Summaries(self._ledger, self._sinks, lambda: self._rules.routes, self.settings.intake.tenant, self.wake)
@@ -202,7 +209,7 @@ class Pipeline:
 
             self.hooks = Hooks(self.settings, HookHall(self._ledger, self.take))
             carriers |= self.hooks.carriers
-        self._pump = Pump(self._ledger, carriers, watch=self._metrics)
+        self._pump = Pump(self._ledger, carriers, watch=self._metrics, publish=self.recorded.publish)
         self._pump.start()
         self._summaries = summaries
         summaries.start()
@@ -233,7 +240,7 @@ class Pipeline:
 
     def _serve_metrics(self) -> None:
         room = self.settings.metrics
-        if room is None or not room.enabled:
+        if room is None or not room.enabled or not workers.is_first():
             return
         if self._metrics is None:
             raise ConfigError("metrics: prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
@@ -249,7 +256,11 @@ class Pipeline:
             # A gateway must have the port that it was given. An agent goes on without: its work, and what is told of it, are worth
             # more than a page of numbers, and another process of this host is the likely owner. Of the processes of one server
             # any one's port shows the numbers of all.
-            if self._is_gateway and "port" in room.model_fields_set and MULTIPROCESS not in os.environ:
+            if (
+                self._is_gateway
+                and "port" in room.model_fields_set
+                and (MULTIPROCESS not in os.environ or workers.current is not None)
+            ):
                 raise
             log.warning("this process serves no metrics on a port of their own: %s", error)
             return
@@ -324,25 +335,20 @@ class Pipeline:
             raise
         if metrics is not None:
             metrics.committed(time.perf_counter() - began)
-            for _ in metrics.counting(recorded):
-                await asyncio.sleep(0)  # others may go between: there may be thousands of tasks
-        self.take(recorded, is_counted=True)
+        await self.recorded.publish(recorded)
         return recorded
 
-    def take(self, recorded: Recorded, *, is_counted: bool = False) -> None:
-        """Count what was recorded, and have its letters sent. Of the pipeline's own thread."""
-        if self._metrics is not None:
-            if not is_counted:
-                self._metrics.recorded(recorded)
-            if self.attachment is not None:
-                self._metrics.lost_so_far("intake", self.attachment.lost)
-            if self._spool is not None:
-                self._metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
-            if self._recovery is not None:
-                self._metrics.lost_so_far("spool", self._recovery.lost.totals())
-        for follows in self.followers:
-            follows(recorded)
-        self.wake()
+    def take(self, recorded: Recorded) -> None:
+        """Publish what an act or an order recorded. Of the pipeline's own thread."""
+        self.recorded.publish_now(recorded)
+
+    def _count_losses(self, metrics: Metrics, _: Recorded) -> None:
+        if self.attachment is not None:
+            metrics.lost_so_far("intake", self.attachment.lost)
+        if self._spool is not None:
+            metrics.spooled(self._spool.bypassed.totals(), self._spool.size)
+        if self._recovery is not None:
+            metrics.lost_so_far("spool", self._recovery.lost.totals())
 
     def wake(self) -> None:
         """Say that letters may be due. Of the pipeline's own thread."""

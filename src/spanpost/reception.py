@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from spanpost import workers
 from spanpost.assembly import launches_of, routes_of
 from spanpost.desk.base import RESOLVERS, Asked, Hall, Message, Resolver, Watches
 from spanpost.desk.who import Rule, Rules
@@ -209,7 +210,9 @@ class Reception:
         for one in self.app.apps:
             by_token.setdefault(one.app_token, []).append(one)
         self.sockets: list[Socket] = [
-            Socket(self.app, *of, proxy=proxy, watch=watch, ping=ping) for token, of in by_token.items() if token
+            Socket(self.app, *of, proxy=proxy, watch=watch, ping=ping)
+            for token, of in by_token.items()
+            if token and workers.is_first()
         ]
         self._joining: asyncio.Task[None] | None = None
 

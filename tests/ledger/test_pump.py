@@ -468,8 +468,6 @@ async def test_a_budget_that_closes_is_told():
     class Watch:
         told: list[tuple[str, Closed]] = []  # noqa: RUF012
 
-        def recorded(self, recorded): ...
-
         def delivered(self, delivery, outcome, age): ...
 
         def closed(self, sink, closed):
@@ -541,9 +539,6 @@ async def test_who_watches_is_told_and_cannot_stop_it():
 
     class Watch:
         told: list[Outcome] = []  # noqa: RUF012
-
-        def recorded(self, recorded):
-            raise RuntimeError
 
         def closed(self, sink, closed):
             raise RuntimeError

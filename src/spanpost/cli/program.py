@@ -109,6 +109,16 @@ def run(
             help="Port of OTLP/gRPC, 0 for a free one, -1 for none. [env var: SPANPOST_GATEWAY__GRPC_PORT]",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Processes that receive, one for each core. [env var: SPANPOST_GATEWAY__WORKERS]",
+        ),
+    ] = None,
 ) -> None:
     """Receive OTLP over HTTP (4318) and gRPC (4317), record it, deliver what is due and serve metrics, until Ctrl-C.
 
@@ -117,7 +127,7 @@ def run(
     """
     from spanpost.cli.service import serve
 
-    gateway = {"host": host, "http_port": http_port, "grpc_port": grpc_port}
+    gateway = {"host": host, "http_port": http_port, "grpc_port": grpc_port, "workers": workers}
     gateway = {name: value for name, value in gateway.items() if value is not None}
     if not serve(lambda: settings_of(database_url, data_dir, metrics_port, serve_metrics=True, gateway=gateway)):
         raise typer.Exit(1)

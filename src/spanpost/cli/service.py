@@ -18,7 +18,18 @@ log = logging.getLogger("spanpost.gateway")
 
 
 def serve(read: Callable[[], Settings]) -> bool:
-    """Run until SIGINT or SIGTERM; SIGHUP reads the settings again. False when not everything could be finished."""
+    """Run until SIGINT or SIGTERM, with as many workers as are set. False when not everything could be finished."""
+    gateway = read().gateway
+    if gateway is None or not gateway.enabled or gateway.workers == 1:
+        return serve_one(read)
+    from spanpost.supervisor import Supervisor
+
+    return Supervisor(read, serve_one).run()
+
+
+def serve_one(read: Callable[[], Settings]) -> bool:
+    """Run in this process alone; SIGHUP reads the settings again."""
+    from spanpost import workers
     from spanpost.gateway import Gateway
     from spanpost.local_token import link
     from spanpost.process import rarely_collect, switch_often
@@ -26,9 +37,11 @@ def serve(read: Callable[[], Settings]) -> bool:
     gateway = Gateway(read(), read)
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
         gateway.start()
-        for line in lines(gateway):
+        if workers.current is not None:
+            workers.current.begin()
+        for line in lines(gateway) if workers.is_first() else ():
             log.info("%s", line)
-        if gateway.local_token and sys.stderr.isatty():
+        if gateway.local_token and workers.is_first() and sys.stderr.isatty():
             # Not by the log: what is logged is kept, and read by others.
             print(f"\nopen the board: {link(gateway.http_url, gateway.local_token)}\n", file=sys.stderr, flush=True)
         rarely_collect()

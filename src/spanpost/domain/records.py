@@ -71,6 +71,8 @@ class Waited(msgspec.Struct, frozen=True, gc=False):
     task_uid: UUID
     seconds: float
     trace_id: bytes
+    #: The checkpoint that tells the answer.
+    checkpoint_id: UUID
 
 
 class Recorded(msgspec.Struct, kw_only=True):

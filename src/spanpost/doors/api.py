@@ -26,7 +26,6 @@ from spanpost.domain.browsing import (
     TimelineKey,
 )
 from spanpost.domain.interventions import ApprovalRow
-from spanpost.domain.records import Recorded
 from spanpost.domain.sessions import KeepsSessions
 from spanpost.domain.spend import Limits, Spent
 from spanpost.domain.tasks import Task
@@ -82,10 +81,7 @@ def doors(house: House) -> list[Door]:
         drawing.settings = settings
         hub.renew()
 
-    def follows(recorded: Recorded) -> None:
-        hub.hear(recorded.tasks)
-
-    pipeline.followers.append(follows)
+    pipeline.recorded.subscribe(lambda recorded: hub.hear(recorded.tasks))
     return [Door(prefix=PREFIX, application=application(parts, drawing), reload=reload, end=hub.end)]
 
 

@@ -25,4 +25,5 @@ def waited(folded: Folded, new: Collection[UUID]) -> list[Waited]:
     """Return how long the answers that are new were waited for."""
     if not folded.waits:
         return []
-    return [Waited(c.task_uid, folded.waits[c.id], c.trace_id) for c in folded.checkpoints if c.id in new and c.id in folded.waits]
+    answers = [c for c in folded.checkpoints if c.id in new and c.id in folded.waits]
+    return [Waited(c.task_uid, folded.waits[c.id], c.trace_id, c.id) for c in answers]

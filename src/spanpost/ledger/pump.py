@@ -14,7 +14,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -50,8 +50,6 @@ class Carries(Protocol):
 class Watches(Protocol):
     """**Protocol:** is told what the pump did; `spanpost.metrics.Metrics` is it."""
 
-    def recorded(self, recorded: Recorded) -> None: ...
-
     def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None: ...
 
     def closed(self, sink: str, closed: Closed) -> None: ...
@@ -78,6 +76,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+async def _unheard(recorded: Recorded) -> None:
+    pass
+
+
 def _uptime() -> float:
     """Return seconds that only go forward, those included in which the machine slept, where the system can tell."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
@@ -96,6 +98,7 @@ class Pump:
         *,
         pace: Pace | None = None,
         watch: Watches | None = None,
+        publish: Callable[[Recorded], Awaitable[None]] = _unheard,
         jitter: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = _uptime,
     ) -> None:
@@ -105,6 +108,8 @@ class Pump:
         self._clock = clock
         self._pace = pace or Pace()
         self._watch = watch
+        #: Receives what timers recorded; raises nothing.
+        self._publish = publish
         self._jitter = jitter
         self._monotonic = monotonic
         self._task: asyncio.Task[None] | None = None
@@ -240,7 +245,8 @@ class Pump:
             if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
                 self._elapsed_at = loop_time
                 recorded = await self._ledger.elapse()
-                self._tell(lambda watch: watch.recorded(recorded))
+                if recorded != Recorded():
+                    await self._publish(recorded)
                 if recorded.deliveries or recorded.tasks or recorded.checkpoints:
                     self._empty_rounds = 0
                     return 0.0

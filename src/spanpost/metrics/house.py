@@ -1,7 +1,8 @@
 """Counts what was newly recorded and what was carried.
 
 Counters count what this process saw happen; repeats do not count again, because a ledger tells of them as repeats. Label values
-come from agents and are kept in bounds by `series`. What counts for one task brings its trace as an exemplar.
+come from agents and are kept in bounds by `series`. What counts for one task brings its trace as an exemplar,
+and the checkpoint that told it where there is one.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Listens(Protocol):
 
 
 class Metrics:
-    """The metrics of one house, in a registry of its own. Give it to the pump as `watch`; call `recorded` after each batch.
+    """The metrics of one house, in a registry of its own. Give it to the pump as `watch`; subscribe `counting` to what is recorded.
 
     Safe to call from any thread. `most_values` of each label are told apart, `most_series` combinations of them in each metric,
     and what nobody counted under for `expire` goes.
@@ -134,7 +135,9 @@ class Metrics:
         self.passed_over = counter("passed_over", "Spans that are not an agent's.")
         self.requests = counter("requests", "Requests of the gateway's doors, by what was answered.", "door", "signal", "answer")
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
-        self.in_flight = Gauge("spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry)
+        self.in_flight = Gauge(
+            "spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry, multiprocess_mode="livesum"
+        )
         self.queued = Gauge(
             "spanpost_queue_length",
             "Spans and events that an agent's process told and that are not recorded yet.",
@@ -142,10 +145,13 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
+        self.worker_restarts = counter("worker_restarts", "Workers of the gateway that ended unasked and were started again.")
         self.redactions = counter("redactions", "Secrets taken out of what was sent, those of repeats too.", "kind")
         self.lost_total = counter("lost", "Observations or letters lost, by room and reason.", "room", "reason")
         self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
-        self.spool_bytes = Gauge("spanpost_spool_bytes", "Size of the spool's directory.", registry=registry)
+        self.spool_bytes = Gauge(
+            "spanpost_spool_bytes", "Size of the spool's directory.", registry=registry, multiprocess_mode="max"
+        )
         self.commit_duration = Histogram(
             "spanpost_commit_duration_seconds",
             "Time to record a batch, until it was committed.",
@@ -212,6 +218,7 @@ class Metrics:
     def counting(self, recorded: Recorded) -> Iterator[None]:
         """Count what a batch brought, some of it at each step: of thousands of tasks all at once takes too long for a loop."""
         tasks = {task.uid: task for task in recorded.tasks}
+        starts, ends = ({c.task_uid: c.id for c in recorded.checkpoints if c.kind is kind} for kind in (Kind.START, Kind.END))
         if alerts := {uid for uid, task in tasks.items() if task.is_alert}:
             begun, over = ([uid for uid in uids if uid not in alerts] for uids in (recorded.started, recorded.ended))
             of_agents = [task for task in recorded.tasks if task.uid not in alerts]
@@ -231,9 +238,9 @@ class Metrics:
                 self.coalesced.labels(sink).inc(n)
         kinds: tuple[tuple[Sequence[Any], Callable[[Sequence[Any]], None]], ...] = (
             (recorded.tasks, self._foresee_all),
-            (recorded.started, lambda uids: self._begin([tasks.get(uid) for uid in uids])),
+            (recorded.started, lambda uids: self._begin([(tasks.get(uid), starts.get(uid)) for uid in uids])),
             (recorded.checkpoints, lambda told: self._tell_all(told, tasks)),
-            (recorded.ended, lambda uids: self._end_all([tasks.get(uid) for uid in uids])),
+            (recorded.ended, lambda uids: self._end_all([(tasks.get(uid), ends.get(uid)) for uid in uids])),
             (recorded.timed, lambda timed: self._time(timed, tasks)),
             (recorded.waited, lambda waited: self._wait(waited, tasks)),
             (recorded.settled, self._use_all),
@@ -251,17 +258,17 @@ class Metrics:
         for task in tasks:
             self._foresee(task)
 
-    def _begin(self, tasks: Sequence[Task | None]) -> None:
-        for task in tasks:
-            self.tasks_started.of(*_who(task)).inc(1, _exemplar(task))
+    def _begin(self, tasks: Sequence[tuple[Task | None, UUID | None]]) -> None:
+        for task, checkpoint_id in tasks:
+            self.tasks_started.of(*_who(task)).inc(1, _exemplar(task, checkpoint_id))
 
     def _tell_all(self, told: Sequence[Checkpoint], tasks: Mapping[UUID, Task]) -> None:
         for checkpoint in told:
             self._tell(checkpoint, tasks.get(checkpoint.task_uid))
 
-    def _end_all(self, tasks: Sequence[Task | None]) -> None:
-        for task in tasks:
-            self._end(task)
+    def _end_all(self, tasks: Sequence[tuple[Task | None, UUID | None]]) -> None:
+        for task, checkpoint_id in tasks:
+            self._end(task, checkpoint_id)
 
     def _use_all(self, calls: Sequence[Settled]) -> None:
         for call in calls:
@@ -293,22 +300,24 @@ class Metrics:
     def _tell(self, checkpoint: Checkpoint, task: Task | None) -> None:
         self.checkpoints.labels(str(checkpoint.kind)).inc()
         agent, environment = (task.agent_name, task.environment) if task is not None else (None, None)
+        exemplar = _trace(checkpoint.trace_id, checkpoint.id)
         if checkpoint.kind is Kind.ERROR:
-            self.errors.of("part", checkpoint.ref, agent, environment, checkpoint.tenant).inc(1, _trace(checkpoint.trace_id))
+            self.errors.of("part", checkpoint.ref, agent, environment, checkpoint.tenant).inc(1, exemplar)
         elif checkpoint.kind in WARNINGS:
-            self.warnings.of(checkpoint.kind, agent, environment, checkpoint.tenant).inc(1, _trace(checkpoint.trace_id))
+            self.warnings.of(checkpoint.kind, agent, environment, checkpoint.tenant).inc(1, exemplar)
 
-    def _end(self, task: Task | None) -> None:
+    def _end(self, task: Task | None, checkpoint_id: UUID | None) -> None:
         status = OTHER if task is None else task.status if task.status in STATUSES else OTHER
-        self.tasks_ended.of(status, *_who(task)).inc(1, _exemplar(task))
+        exemplar = _exemplar(task, checkpoint_id)
+        self.tasks_ended.of(status, *_who(task)).inc(1, exemplar)
         if task is None:
             return
         if task.status == ERROR:
             kind = task.error.type if task.error is not None else ""
-            self.errors.of("task", kind, task.agent_name, task.environment, task.tenant).inc(1, _exemplar(task))
+            self.errors.of("task", kind, task.agent_name, task.environment, task.tenant).inc(1, exemplar)
         if task.started_at is not None and task.ended_at is not None:
             seconds = max((task.ended_at - task.started_at).total_seconds(), 0.0)
-            self.task_duration.of(task.agent_name, status).observe(seconds, _exemplar(task))
+            self.task_duration.of(task.agent_name, status).observe(seconds, exemplar)
 
     def _time(self, timed: Sequence[Timed], tasks: Mapping[UUID, Task]) -> None:
         children: dict[tuple[Any, ...], Histogram] = {}
@@ -339,7 +348,8 @@ class Metrics:
     def _wait(self, waited: Sequence[Waited], tasks: Mapping[UUID, Task]) -> None:
         for answer in waited:
             task = tasks.get(answer.task_uid)
-            self.approval_wait.of(task.agent_name if task is not None else None).observe(answer.seconds, _trace(answer.trace_id))
+            exemplar = _trace(answer.trace_id, answer.checkpoint_id)
+            self.approval_wait.of(task.agent_name if task is not None else None).observe(answer.seconds, exemplar)
 
     def _use(self, call: Settled) -> None:
         labels = call.agent_name, call.model, call.environment, call.tenant
@@ -499,9 +509,13 @@ def _who(task: Task | None) -> tuple[str | None, ...]:
     return (None, None, None, None) if task is None else (task.agent_name, task.type, task.environment, task.tenant)
 
 
-def _exemplar(task: Task | None) -> dict[str, str] | None:
-    return _trace(task.trace_id) if task is not None else None
+def _exemplar(task: Task | None, checkpoint_id: UUID | None) -> dict[str, str] | None:
+    return _trace(task.trace_id, checkpoint_id) if task is not None else None
 
 
-def _trace(trace_id: bytes) -> dict[str, str] | None:
-    return {"trace_id": trace_id.hex()} if len(trace_id) == 16 else None
+def _trace(trace_id: bytes, checkpoint_id: UUID | None = None) -> dict[str, str] | None:
+    """Return the labels of an exemplar: 89 characters with both; OpenMetrics allows 128."""
+    labels = {"trace_id": trace_id.hex()} if len(trace_id) == 16 else {}
+    if checkpoint_id is not None:
+        labels["checkpoint_id"] = str(checkpoint_id)
+    return labels or None

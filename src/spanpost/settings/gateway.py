@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,12 @@ class GatewaySettings(Room):
         default=False,
         description="Other gateways on this machine that say the same may listen on the same ports, and the kernel deals connections "
         "out among them (SO_REUSEPORT; on Linux evenly): one for each core. Each needs a `metrics.port` and a `grpc_socket` of its own.",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that receive, behind the same ports, metrics and health pages: one for each core (Linux).",
     )
     grpc_socket: Path | None = Field(
         default=None, description="Unix socket of OTLP/gRPC beside the port; who may open the file may send."
@@ -137,6 +144,8 @@ class GatewaySettings(Room):
 
     @model_validator(mode="after")
     def _whole(self) -> GatewaySettings:
+        if self.workers > 1 and not sys.platform.startswith("linux"):
+            raise ValueError("workers: more than one needs Linux; start several gateways with ports of their own")
         if self.share_ports and not hasattr(socket, "SO_REUSEPORT"):
             raise ValueError("share_ports: this system has no SO_REUSEPORT; give each gateway ports of its own")
         if (self.tls_certificate is None) != (self.tls_key is None):

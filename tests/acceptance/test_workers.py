@@ -1,0 +1,133 @@
+"""`spanpost run --workers`: several processes behind one port, and what becomes of them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from tests.acceptance.gateway_process import Gateway, Start, request, said, spans
+
+OPTIONS = ("--workers", "2", "--http-port", "0", "--grpc-port", "0")
+PROTOBUF = {"content-type": "application/x-protobuf"}
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.needs("postgres")]
+
+
+def workers_of(gateway: Gateway) -> list[int]:
+    """Return the processes that the supervisor has, oldest first."""
+    return [int(pid) for pid in Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text().split()]
+
+
+def until_ready(gateway: Gateway, expected: int = 200) -> None:
+    deadline = time.monotonic() + 60
+    while (answer := said(gateway.get("/health/ready")))[0] != expected:
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.05)
+
+
+def samples(gateway: Gateway, name: str) -> float:
+    """Return the sum of a metric's series on the one metrics port."""
+    page = request(gateway.hear(r"metrics: (http\S+/metrics),")[1], None)[1].decode()
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", page, re.MULTILINE))
+
+
+def post(gateway: Gateway, body: bytes, timeout: float = 60.0) -> None:
+    """Send a body, each time by a new connection, until it is acknowledged."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            if request(f"{gateway.http}/v1/traces", body, **PROTOBUF)[0] == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.05)
+    raise AssertionError("not acknowledged")
+
+
+def test_a_killed_worker_loses_nothing(start: Start) -> None:
+    """kill -9 of a worker under load: what was acknowledged is there, each row once; it is started again, counted, and ready."""
+    gateway = start("", *OPTIONS).ready()
+    gateway.hear("2 workers share")
+    until_ready(gateway)
+    victim = workers_of(gateway)[1]
+    # Each trace comes in two bodies, by two connections: its parts may reach two workers.
+    bodies = [encode_spans(spans(first, 5)).SerializeToString() for first in range(0, 600, 5)]
+    acknowledged = threading.Semaphore(0)
+
+    def send(mine: list[bytes]) -> None:
+        for body in mine:
+            post(gateway, body)
+            acknowledged.release()
+
+    senders = [threading.Thread(target=send, args=(bodies[place::4],), daemon=True) for place in range(4)]
+    for sender in senders:
+        sender.start()
+    for _ in range(20):
+        assert acknowledged.acquire(timeout=60)
+    os.kill(victim, signal.SIGKILL)
+    for sender in senders:
+        sender.join(120)
+    assert gateway.recorded == list(range(600))
+    assert gateway.rows("SELECT count(*), sum(llm_calls) FROM agent_tasks WHERE parent_uid IS NULL") == [(60, 540)]
+    gateway.hear(r"worker 1 \(process \d+\) ended")
+    until_ready(gateway)
+    assert victim not in workers_of(gateway)
+    assert len(workers_of(gateway)) == 2
+    assert samples(gateway, "spanpost_worker_restarts_total") == 1
+    assert gateway.end() == 0
+
+
+def test_one_metrics_port_shows_the_sum(start: Start) -> None:
+    """Forty connections, HTTP and gRPC, reach both workers; the one metrics port counts all spans, and so does the gateway's own page."""
+    gateway = start("", *OPTIONS).ready()
+    gateway.hear("2 workers share")
+    for number in range(39):
+        post(gateway, encode_spans(spans(number * 10, 10)).SerializeToString())
+    exporter = OTLPSpanExporter(endpoint=gateway.grpc, insecure=True, timeout=30)
+    assert exporter.export(spans(390, 10)) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+    # Rows are counted after the answer.
+    deadline = time.monotonic() + 30
+    while samples(gateway, "spanpost_events_total") < 400 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert samples(gateway, "spanpost_events_total") == 400
+    page = gateway.get("/metrics")[1].decode()
+    assert sum(float(value) for value in re.findall(r"^spanpost_events_total{.*} (\S+)$", page, re.MULTILINE)) == 400
+    pids = workers_of(gateway)
+    assert gateway.end(signal.SIGINT) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_settings_are_refused_once(start: Start) -> None:
+    """What only a worker finds out ends the supervisor with 2 and one message; a port that is taken, too."""
+    gateway = start("[gateway]\ngrpc_socket = '/nowhere/at/all.sock'\n", *OPTIONS)
+    assert gateway.process.wait(60) == 2
+    assert len([line for line in gateway.lines if "grpc_socket" in line]) == 1
+    first = start("", *OPTIONS).ready()
+    port = first.http.rpartition(":")[2]
+    second = start("", "--workers", "2", "--http-port", port, "--grpc-port", "0")
+    assert second.process.wait(60) == 2
+    assert len([line for line in second.lines if "SPANPOST_GATEWAY__HTTP_PORT" in line]) == 1
+
+
+def test_workers_stop_when_their_supervisor_is_killed(start: Start) -> None:
+    """kill -9 of the supervisor leaves no worker behind: each stops in order."""
+    gateway = start("", *OPTIONS).ready()
+    gateway.hear("2 workers share")
+    pids = workers_of(gateway)
+    assert len(pids) == 2
+    gateway.kill()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
