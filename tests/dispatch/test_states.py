@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from spanpost.dispatch import states
+from spanpost.dispatch import claiming, states
 from spanpost.dispatch.states import TRANSITIONS, DeliveryEvent, DeliveryState, OutboxEntry
 from spanpost.domain.deliveries import Call, Delivery, Mode, Receipt, Urgency
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
@@ -89,11 +89,11 @@ class OneDelivery(RuleBasedStateMachine):
     @precondition(lambda self: self.entry.state is DeliveryState.WAITING)
     @rule()
     def claim(self) -> None:
-        call = states.call_of(self.entry, has_lane_receipt=self.is_lane_shown)
+        call = claiming.call_of(self.entry, has_lane_receipt=self.is_lane_shown)
         assert call is Call.LOOK or not self.may_stand, "sent again without a look"
         before = self.entry
         self.become(states.claim(before, call, self.tick(), LEASE))
-        delivery = states.as_delivery(
+        delivery = claiming.as_delivery(
             self.entry,
             sent_before=before.sent_at,
             task=Task(uid=before.task_uid, tenant="", task_id=""),
@@ -226,7 +226,7 @@ def test_a_milestone_that_comes_while_one_is_sent_is_told_beside_it() -> None:
     claimed = states.claim(states.begin(letter(1, again=Again.NEWEST), NOW), Call.POST, NOW, LEASE)
     during = states.settle(states.put(claimed, letter(2, again=Again.NEWEST), NOW, is_newer=True), POSTED, NOW)
     after = states.put(states.settle(claimed, POSTED, NOW), letter(2, again=Again.NEWEST), NOW, is_newer=True)
-    assert [states.call_of(e, has_lane_receipt=True) for e in (during, after)] == [Call.POST, Call.POST]
+    assert [claiming.call_of(e, has_lane_receipt=True) for e in (during, after)] == [Call.POST, Call.POST]
 
 
 def test_reasons_and_errors_are_cut_and_mended() -> None:
@@ -244,7 +244,7 @@ def test_the_order_within_an_ordering_key() -> None:
     entries = [msgspec.structs.replace(e, id=i) for i, e in enumerate((way, news, news, state))]
     for has_lane_receipt, expected in ((False, [3, 1, 2, 0]), (True, [1, 2, 0, 3])):
         left, order = list(entries), []
-        while (found := states.first(left, has_lane_receipt=has_lane_receipt)) is not None:
+        while (found := claiming.first(left, has_lane_receipt=has_lane_receipt)) is not None:
             left.remove(found)
             order.append(found.id)
         assert order == expected

@@ -1,7 +1,7 @@
 """The states of a delivery in the outbox. Pure: the store gives the row, the outcome and its own clock, and writes what comes back.
 
 1. A delivery changes by the events of `TRANSITIONS` and by nothing else. A function below stands for each event.
-2. One delivery of an ordering key (`lane`) is under way at a time. `place` says which one goes first.
+2. One delivery of an ordering key (`lane`) is under way at a time. `claiming.place` says which one goes first.
 3. A worker that sends may never come back. Then the delivery may have arrived: it is *unsure*, and the next call looks for it.
 4. What was told is told once. A newer revision goes out after the one that is under way, whatever became of that one.
 5. A dead delivery stays dead, until a person retries it, a newer telling takes its place, or a late worker says that it sent it.
@@ -16,7 +16,6 @@ every change; the table in docs/explanation/how-letters-travel.md is tested agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -24,13 +23,8 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.alerts import Alert
-from spanpost.domain.checkpoints import Checkpoint, Kind
 from spanpost.domain.deliveries import Call, Delivery, Mode, Receipt, Urgency
-from spanpost.domain.orders import Order
 from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
-from spanpost.domain.tasks import Task
-from spanpost.fold import paces
 from spanpost.fold.letters import ON_THE_WAY, Again, Letter
 from spanpost.fold.mend import mend_text
 
@@ -188,37 +182,6 @@ def _short(text: str) -> str:
     return mend_text(text, LONGEST)[0]
 
 
-# --- order ------------------------------------------------------------------------------------------------------------
-
-
-def place(*, is_state: bool, is_on_the_way: bool, has_lane_receipt: bool) -> int:
-    """Return the place of a waiting delivery within its ordering key, 0 first; equals go in the order of their numbers.
-
-    The state goes first until it has a message, because news hangs below that. Then news, newest-only news after the rest; then the edit.
-    """
-    if is_state:
-        return 3 if has_lane_receipt else 0
-    return 2 if is_on_the_way else 1
-
-
-def first(entries: Iterable[OutboxEntry], *, has_lane_receipt: bool) -> OutboxEntry | None:
-    """Return the waiting delivery of one ordering key that goes first."""
-    return min(
-        entries,
-        key=lambda e: (
-            place(is_state=e.is_state, is_on_the_way=e.key.endswith(ON_THE_WAY), has_lane_receipt=has_lane_receipt),
-            e.id,
-        ),
-        default=None,
-    )
-
-
-def call_of(entry: OutboxEntry, *, has_lane_receipt: bool) -> Call:
-    """Return what the sink will be asked to do."""
-    has_receipt = entry.receipt is not None and bool(entry.receipt.ref)
-    return paces.call_of(entry.mode, entry.is_unsure, has_lane_receipt, has_receipt)
-
-
 # --- putting ----------------------------------------------------------------------------------------------------------
 
 
@@ -296,35 +259,6 @@ def _put_again(entry: OutboxEntry, now: datetime, *, by: int = 1, **fields: Any)
 # --- claiming ---------------------------------------------------------------------------------------------------------
 
 
-class Claimed(StrEnum):
-    """What becomes of a delivery whose turn has come."""
-
-    #: The sink gets it.
-    DELIVER = "deliver"
-    #: `skip`: its message ended before it was posted.
-    SKIP = "skip"
-    #: `set_aside`: its subject does not exist.
-    GONE = "gone"
-    #: News below a message that was never posted and never will be: it goes where news of its task goes now.
-    STRAY = "stray"
-
-
-def decide_claim(entry: OutboxEntry, *, has_subject: bool, is_carried: bool, is_bound: bool, has_lane_receipt: bool) -> Claimed:
-    """Decide what becomes of a delivery whose turn has come.
-
-    `has_subject`: what it tells of exists. `is_carried`: its ordering key is where its root task's message stands
-    (`fold.carrying`). `is_bound`: it tells of a checkpoint, which belongs below such a message.
-    """
-    if entry.is_state:
-        is_shown = has_lane_receipt or entry.is_unsure
-        return Claimed.DELIVER if is_carried or is_shown else Claimed.SKIP
-    if not has_subject:
-        return Claimed.GONE
-    if is_bound and entry.is_unseen and not has_lane_receipt and not is_carried:
-        return Claimed.STRAY
-    return Claimed.DELIVER
-
-
 def claim(entry: OutboxEntry, call: Call, now: datetime, lease: timedelta, owner: UUID | None = None) -> OutboxEntry:
     """Lease a delivery, to send it or to look for it."""
     sent: dict[str, Any] = {} if call is Call.LOOK else {"attempt": entry.attempt + 1, "sent_at": now, "looks": 0}
@@ -353,48 +287,6 @@ def skip(entry: OutboxEntry) -> OutboxEntry:
 def set_aside(entry: OutboxEntry, error: str) -> OutboxEntry:
     """Give up a delivery until it is put again."""
     return _changed(entry, DeliveryEvent.SET_ASIDE, _DEAD, reason=GONE, error=_short(error))
-
-
-def as_delivery(
-    entry: OutboxEntry,
-    *,
-    sent_before: datetime | None,
-    task: Task,
-    children: tuple[Task, ...],
-    checkpoint: Checkpoint | None,
-    order: Order | None,
-    alert: Alert | None,
-    lane_receipt: Receipt | None,
-    drawn: tuple[str, ...],
-) -> Delivery:
-    """Return a claimed entry as the sink gets it. `sent_before`: `sent_at` before this claim."""
-    return Delivery(
-        id=entry.id,
-        tenant=entry.tenant,
-        sink=entry.sink,
-        address=entry.address,
-        lane=entry.lane,
-        mode=entry.mode,
-        key=entry.key,
-        urgency=entry.urgency,
-        task=task,
-        children=children,
-        checkpoint=checkpoint,
-        order=order,
-        alert=alert,
-        attempt=entry.attempt,
-        is_unknown=entry.is_unsure,
-        # Errors that are alike are counted. Other news is shown anew where its subject changed, and was told once.
-        count=entry.revision + 1 if checkpoint is not None and checkpoint.kind is Kind.ERROR else 1,
-        born_at=entry.born_at,
-        not_before=entry.not_before,
-        lane_receipt=lane_receipt,
-        receipt=entry.receipt,
-        claimed_at=entry.claimed_at,
-        sent_at=sent_before,
-        looks=entry.looks,
-        drawn=drawn,
-    )
 
 
 # --- settling ---------------------------------------------------------------------------------------------------------

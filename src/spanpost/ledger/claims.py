@@ -17,8 +17,9 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.dispatch import states
-from spanpost.dispatch.states import Claimed, OutboxEntry
+from spanpost.dispatch import claiming, states
+from spanpost.dispatch.claiming import Claimed
+from spanpost.dispatch.states import OutboxEntry
 from spanpost.domain.checkpoints import Checkpoint
 from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
@@ -80,9 +81,9 @@ WHERE lanes.sink = g.sink AND lanes.lane = g.lane"""
 
 
 def _place(receipt: str) -> str:
-    """Return `states.place` of a delivery `d` as SQL; `receipt` is what its lane has."""
+    """Return `claiming.place` of a delivery `d` as SQL; `receipt` is what its lane has."""
     news, on_the_way, root, edit = (
-        states.place(is_state=is_state, is_on_the_way=flag, has_lane_receipt=flag)
+        claiming.place(is_state=is_state, is_on_the_way=flag, has_lane_receipt=flag)
         for is_state in (False, True)
         for flag in (False, True)
     )
@@ -181,7 +182,8 @@ async def claim(
     entries = [delivery_rows.entry_of(row) for row in await connection.fetch(_FIRST, *lane_columns(lanes), now)]
     first = {(entry.sink, entry.lane): entry for entry in entries}
     calls = {
-        at: (entry.address, states.call_of(entry, has_lane_receipt=lanes[at]["receipt"] is not None)) for at, entry in first.items()
+        at: (entry.address, claiming.call_of(entry, has_lane_receipt=lanes[at]["receipt"] is not None))
+        for at, entry in first.items()
     }
     wanted = {at: budgets(at[0], *call) for at, call in calls.items()}
     drawn, changed, now = await _draw(connection, {at: wanted[at] for at in lanes if at in wanted}, lanes, limit, lease, now)
@@ -298,7 +300,7 @@ async def _lend(
         elif order is not None:
             task = task or blank_task(order)
         has_subject = task is not None and (entry.is_state or checkpoint is not None or order is not None)
-        match states.decide_claim(
+        match claiming.decide_claim(
             entry,
             has_subject=has_subject,
             is_carried=carried.get(entry.id) is not None,
@@ -320,7 +322,7 @@ async def _lend(
         assert task is not None
         changed.append(states.claim(entry, call, now, lease, owner))
         out.append(
-            states.as_delivery(
+            claiming.as_delivery(
                 changed[-1],
                 sent_before=entry.sent_at,
                 task=task,

@@ -6,8 +6,9 @@ import heapq
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from spanpost.dispatch import states
-from spanpost.dispatch.states import Claimed, OutboxEntry
+from spanpost.dispatch import claiming, states
+from spanpost.dispatch.claiming import Claimed
+from spanpost.dispatch.states import OutboxEntry
 from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
@@ -79,7 +80,7 @@ class Claims(Posting):
         if order is not None:
             task = task or blank_task(order)
         lane_receipt = self._receipts.get(lane_of(entry))
-        match states.decide_claim(
+        match claiming.decide_claim(
             entry,
             has_subject=task is not None and (entry.is_state or checkpoint is not None or order is not None),
             is_carried=carrier is not None,
@@ -99,7 +100,7 @@ class Claims(Posting):
         assert task is not None
         sent_before, entry = entry.sent_at, states.claim(entry, call, now, self._lease)
         self._store(entry)
-        delivery = states.as_delivery(
+        delivery = claiming.as_delivery(
             entry,
             sent_before=sent_before,
             task=self._knows.shown(task),

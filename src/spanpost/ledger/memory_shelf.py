@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from spanpost.dispatch import states
+from spanpost.dispatch import claiming
 from spanpost.dispatch.states import GONE, RANK, DeliveryState, OutboxEntry
 from spanpost.domain.alerts import Alert
 from spanpost.domain.checkpoints import Checkpoint
@@ -104,12 +104,12 @@ class Shelf:
         """Bring up to date what waits first in a lane."""
         entries = self._open.get(lane, {}).values()
         is_held = any(entry.state is DeliveryState.SENDING for entry in entries)
-        head = states.first(entries, has_lane_receipt=lane in self._receipts) if not is_held else None
+        head = claiming.first(entries, has_lane_receipt=lane in self._receipts) if not is_held else None
         if head is None:
             self._waiting.drop(lane)
         else:
             rank = min(RANK[entry.urgency] for entry in entries)
-            call = states.call_of(head, has_lane_receipt=lane in self._receipts)
+            call = claiming.call_of(head, has_lane_receipt=lane in self._receipts)
             self._waiting.put(lane, (head.sink, head.address, call, rank), head.due_at, head.id)
 
     def _order(self, checkpoint_id: UUID | None) -> Order | None:
