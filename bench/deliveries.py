@@ -3,7 +3,8 @@
     python bench/deliveries.py [--lanes 50 500 5000 50000] [--rounds 200] [--system]
 
 Waiting edits of which none may go (a budget closed for an hour), and beside them: nothing else (closed), or posts that are free
-(open). Both are told as a ratio to `SELECT ... ORDER BY rank, due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a
+(open). Then no budget is closed: a recording puts states that wait already, and a round of the pump claims and settles what is due.
+All are told as a ratio to `SELECT ... ORDER BY rank, due_at LIMIT 8 FOR UPDATE SKIP LOCKED` of the same rows, in a
 transaction of its own and with an index of its own. Rounds alternate; the median is told.
 """
 
@@ -16,15 +17,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from options import parse, postgres
 
-from spanpost.domain.deliveries import Budget, Call
+from spanpost.domain.deliveries import Budget, Call, Mode, Receipt
 from spanpost.domain.outcomes import RetryAt
 from spanpost.fold.batch import Rules
+from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
-from spanpost.ledger import claims
+from spanpost.ledger import claims, outbox
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql.schema import upgrade
 from spanpost.testing.observed import started
@@ -32,6 +35,8 @@ from spanpost.testing.observed import started
 SINK = "console"
 #: Lanes that are cloned: as many channels of a workspace.
 CHANNELS = 20
+#: States that one recording puts, and deliveries that one round of the pump carries.
+PUT, SENT = 50, 20
 
 CLONE = """
 INSERT INTO lanes (sink, lane, due_at, rank, receipt, address, call)
@@ -43,6 +48,11 @@ SELECT 'default', 'console', 'C' || i % $2, 'clone ' || i, 'state', 'clone ' || 
 BARE = """
 SELECT sink, lane, receipt::text FROM lanes WHERE sink = $1 AND due_at <= clock_timestamp()
 AND (lease_until IS NULL OR lease_until <= clock_timestamp()) ORDER BY rank, due_at LIMIT 8 FOR UPDATE SKIP LOCKED"""
+
+
+def _state(uid: UUID, lane: str, channels: int) -> Letter:
+    address = f"C{int(lane.split()[1]) % channels}"
+    return Letter(sink=SINK, address=address, lane=lane, mode=Mode.STATE, key=lane, task_uid=uid)
 
 
 def budgets(sink: str, address: str, call: Call) -> tuple[Budget, ...]:
@@ -95,6 +105,18 @@ async def measure(dsn: str, lanes: int, rounds: int) -> dict[str, float]:
         # What a pump gives back unsent, so that the next round finds the same.
         await ledger.settle(found, RetryAt(at=datetime.now(UTC), reason="late", is_unsent=True))
 
+    uid = await connection.fetchval("SELECT uid FROM agent_tasks LIMIT 1")
+
+    async def put() -> None:
+        async with connection.transaction():
+            await outbox.put(connection, [_state(uid, f"clone {i}", CHANNELS) for i in range(1, min(lanes, PUT) + 1)], [])
+
+    async def settled() -> None:
+        found = await ledger.claim([SINK], SENT)
+        assert len(found) == min(SENT, lanes), len(found)
+        for delivery in found:
+            await ledger.settle(delivery, Receipt(ref={"ts": str(delivery.id), "channel": delivery.address}))
+
     for _ in range(rounds):
         for name, work in (("bare pick", bare), ("claim, all closed", closed), ("due_in, all closed", due)):
             took.setdefault(name, []).append(await timed(work))
@@ -102,6 +124,9 @@ async def measure(dsn: str, lanes: int, rounds: int) -> dict[str, float]:
     await connection.execute(claims.REFRESH, [SINK], [letter.lane])
     for _ in range(rounds):
         took.setdefault("claim and settle, one open", []).append(await timed(beside))
+    for _ in range(max(rounds // 4, 1)):
+        took.setdefault(f"put {PUT} states", []).append(await timed(put))
+        took.setdefault(f"claim and settle {SENT}", []).append(await timed(settled))
     await connection.close()
     await ledger.close()
     return {name: statistics.median(found) for name, found in took.items()}

@@ -288,11 +288,12 @@ def open_ledger(settings: Settings, rules: Rules | None = None) -> Ledger:
     options: dict[str, Any] = {
         "rules": rules,
         "pool_size": database.pool_size,
+        "statement_cache": database.statement_cache,
         "batch_budget": database.batch_budget.total_seconds(),
         "trace_budget": database.trace_budget.total_seconds(),
     }
     if settings.dsn is not None:
-        return PostgresLedger(settings.dsn, pgbouncer=database.statement_cache == 0, **options)
+        return PostgresLedger(settings.dsn, **options)
     from spanpost.ledger.local import LocalLedger
 
     return LocalLedger(database.data_dir, pg_bin=database.pg_bin, **options)

@@ -79,7 +79,7 @@ async def test_a_decision_stands_though_the_fold_fails(
 
 async def test_behind_a_pooler_decisions_are_looked_for(ledger: PostgresLedger, postgres_dsn: str) -> None:
     """Where a pooler hands connections around nothing can be listened to, and a decision is heard of all the same."""
-    other = PostgresLedger(postgres_dsn, rules=TELLING, pgbouncer=True, pool_size=2)
+    other = PostgresLedger(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=2)
     await other.open()
     try:
         await ledger.record([at_work(), asking()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from spanpost.assembly import open_ledger
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.observations import Observation
@@ -20,9 +22,12 @@ from spanpost.fold.silence import Patience
 from spanpost.ledger import kin
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.embedded_roles import READER
+from spanpost.ledger.local import LocalLedger
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
 from spanpost.ledger.sql import schema
+from spanpost.ledger.transactions import transact
+from spanpost.settings import load
 from spanpost.testing.exercise_ledger import POSTED, SINK, TELLING
 from spanpost.testing.exercise_silence import beat
 from spanpost.testing.observed import a_run, an_event, ended, started
@@ -308,13 +313,42 @@ async def test_another_process_cannot_settle(postgres_dsn: str, ledger: Postgres
 
 async def test_without_prepared_statements(postgres_dsn: str) -> None:
     """The setting for poolers in transaction mode keeps no statement prepared and does the same work."""
-    ledger = PostgresLedger(postgres_dsn, rules=TELLING, pgbouncer=True, pool_size=1)
+    ledger = PostgresLedger(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=1)
     await ledger.open()
     assert (await ledger.record(a_run("pooled"))).events == 4
     [delivery] = await ledger.claim([SINK], 1)
     await ledger.settle(delivery, POSTED)
     assert await ledger._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")) == 0
     await ledger.close()
+
+
+async def test_as_many_statements_are_kept_as_the_settings_say(postgres_dsn: str) -> None:
+    """`database.statement_cache` is what a connection of the pool keeps, of a named database and of the embedded one."""
+    named = open_ledger(load(database={"url": postgres_dsn, "statement_cache": 3}, console={}))
+    embedded = open_ledger(load(database={"embedded": True, "data_dir": "/nowhere", "statement_cache": 3}, console={}))
+    assert isinstance(named, PostgresLedger)
+    assert isinstance(embedded, LocalLedger)
+    assert embedded._statement_cache == 3
+    await named.open()
+    for i in range(9):
+        await named._run(lambda c, i=i: c.fetchval(f"SELECT {i}"))  # type: ignore[misc]
+    pool = await named._run(lambda c: c.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE '__asyncpg_stmt%'"))
+    assert pool <= 3
+    await named.close()
+
+
+async def test_lost_prepared_statements_are_told_with_the_setting_that_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint names a variable that the settings read."""
+
+    class Pool:
+        def acquire(self, timeout: float) -> Any:
+            raise asyncpg.InvalidSQLStatementNameError("prepared statement does not exist")
+
+    with pytest.raises(LedgerUnavailable) as told:
+        await transact(Pool(), lambda c: c)
+    [(name, value)] = re.findall(r"(SPANPOST_\w+)=(\d+)", str(told.value))
+    monkeypatch.setenv(name, value)
+    assert load(console={}).database.statement_cache == 0
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
@@ -465,7 +499,7 @@ async def test_what_was_recorded_survives_a_crash_of_a_hasty_server(postgres_dsn
     """Where the server's default is not to wait for the disk, spanpost's commits wait, with a pooler and without."""
     assert await database.fetchval("SHOW synchronous_commit") == "off"  # so that this proves something
     for is_pooled in (False, True):
-        ledger = PostgresLedger(postgres_dsn, rules=TELLING, pgbouncer=is_pooled)
+        ledger = PostgresLedger(postgres_dsn, rules=TELLING, statement_cache=0 if is_pooled else 100)
         await ledger.open()
         assert await ledger._run(lambda c: c.fetchval("SHOW synchronous_commit")) == "on"
         await ledger.close()

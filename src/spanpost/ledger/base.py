@@ -25,7 +25,7 @@ from spanpost.domain.browsing import (
     TimelineKey,
 )
 from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
+from spanpost.domain.deliveries import Budget, Call, Delivery
 from spanpost.domain.fleet import Fleet
 from spanpost.domain.interventions import ApprovalRow, Deed, Intervention, Verdict
 from spanpost.domain.observations import Observation
@@ -452,16 +452,3 @@ def alert_of(task: Task | None, checkpoint: Checkpoint | None) -> UUID | None:
             return UUID(checkpoint.ref) if checkpoint.kind is Kind.ALERT else None
     # A task that merely calls itself so has the id of no alert.
     return UUID(bytes=task.trace_id) if task is not None and task.is_alert and len(task.trace_id) == 16 else None
-
-
-def has_sent(delivery: Delivery, outcome: Outcome) -> bool:
-    """Tell whether a claim whose lease was lost may have shown something: then it is looked up again."""
-    if delivery.is_unknown:
-        return False
-    return (isinstance(outcome, Receipt) and not outcome.skipped) or (isinstance(outcome, (RetryAt, GiveUp)) and outcome.reconcile)
-
-
-def wait_of(outcome: Outcome, now: datetime) -> timedelta:
-    """Return how far away the time is that an outcome names; by distance, so that clocks that differ change nothing."""
-    at = outcome.at if isinstance(outcome, RetryAt) else outcome.until if isinstance(outcome, GiveUp) else None
-    return max(at - now, timedelta(0)) if at is not None else timedelta(0)

@@ -10,12 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from spanpost.dispatch import states
 from spanpost.domain.deliveries import Mode
 from spanpost.domain.tasks import Task
 from spanpost.fold.carrying import anew, carries
 from spanpost.fold.letters import Letter
 from spanpost.fold.routes import Routes
 from spanpost.fold.silence import now_shown
+from spanpost.ledger import delivery_rows
 from spanpost.ledger.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
 
 _TASKS = """
@@ -35,16 +37,6 @@ JOIN deliveries d ON d.sink = g.sink AND d.lane = g.lane WHERE {_WAITS}
 UNION ALL {_LETTER} FROM deliveries d WHERE d.task_uid = ANY($3::uuid[]) AND {_ASIDE} ORDER BY id"""
 _THESE = f"{_LETTER} FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_WAITS} ORDER BY d.id"
 _TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND (({_WAITS}) OR ({_ASIDE})) RETURNING d.id"
-_WAKE = """
-UPDATE deliveries d SET revision = revision + 1,
-  urgency = CASE WHEN state = 'waiting' THEN urgency ELSE 'normal' END,
-  rank = CASE WHEN state = 'waiting' THEN rank ELSE 3::int2 END,
-  state = CASE WHEN state = 'sending' THEN 'sending' ELSE 'waiting' END,
-  attempt = CASE WHEN state IN ('delivered', 'dead') THEN 0 ELSE attempt END,
-  born_at = CASE WHEN state IN ('delivered', 'dead') THEN clock_timestamp() ELSE born_at END,
-  not_before = CASE WHEN state IN ('delivered', 'dead') THEN NULL ELSE not_before END,
-  error = CASE WHEN state IN ('delivered', 'dead') THEN '' ELSE error END
-FROM unnest($1::text[], $2::text[]) AS g(sink, lane) WHERE d.sink = g.sink AND d.lane = g.lane AND d.mode = 'state'"""
 #: Messages that stand, or are about to.
 _BEGUN = """
 SELECT l.sink, l.lane FROM unnest($1::text[], $2::text[]) AS g(sink, lane) JOIN lanes l ON l.sink = g.sink AND l.lane = g.lane
@@ -129,13 +121,15 @@ async def lock(connection: Any, lanes: Collection[tuple[str, str]]) -> None:
 async def take(connection: Any, handover: Handover) -> tuple[list[Letter], list[tuple[str, str, int]]]:
     """Wake lanes and take news out of lanes; return its letters, and what is to be added to their counts: sink, key, by how much."""
     if handover.lanes:
-        await connection.execute(_WAKE, *_columns(handover.lanes))
+        asleep = await delivery_rows.lock_known(connection, {(Mode.STATE.value, sink, lane) for sink, lane in handover.lanes})
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        await delivery_rows.write(connection, [states.wake(entry, now) for entry in asleep])
     if not handover.news:
         return [], []
     taken = {row[0] for row in await connection.fetch(_TAKE, [number for number, _, _ in handover.news])}
     letters = [letter for number, _, found in handover.news if number in taken for letter in found]
-    states = sorted({(x.sink, x.lane) for x in letters if x.mode is Mode.STATE})
-    begun = {(row["sink"], row["lane"]) for row in await connection.fetch(_BEGUN, *_columns(states))} if states else set()
+    messages = sorted({(x.sink, x.lane) for x in letters if x.mode is Mode.STATE})
+    begun = {(row["sink"], row["lane"]) for row in await connection.fetch(_BEGUN, *_columns(messages))} if messages else set()
     letters = [x for x in letters if x.mode is Mode.NEWS or (x.sink, x.lane) not in begun]
     counts = [(x.sink, x.key, by) for number, by, found in handover.news if number in taken and by for x in found]
     return letters, counts

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.outcomes import Absent, Found, GiveUp, Outcome, RetryAt
+from spanpost.dispatch import claiming, states
+from spanpost.dispatch.claiming import Claimed
+from spanpost.dispatch.states import OutboxEntry
+from spanpost.domain.deliveries import Budget, Call, Delivery
+from spanpost.domain.outcomes import GiveUp, Outcome, RetryAt
 from spanpost.domain.tasks import Task
 from spanpost.fold import paces
 from spanpost.fold.carrying import lanes_of, last
 from spanpost.fold.orders import blank_task
 from spanpost.fold.paces import Bucket, Closed
-from spanpost.ledger.base import Budgets, alert_of, has_sent, wait_of
+from spanpost.ledger.base import Budgets, alert_of
 from spanpost.ledger.memory_lanes import Head, Sort, is_urgent
 from spanpost.ledger.memory_posting import Posting
-from spanpost.ledger.memory_shelf import Kept
+from spanpost.ledger.memory_shelf import lane_of
 
 
 class Claims(Posting):
@@ -26,8 +29,8 @@ class Claims(Posting):
         """Lease the first letter of each lane that is due and has its calls, most urgent lanes first."""
         out = self._claimed(sinks, limit, budgets)
         strays, self._strays = self._strays, []
-        for row in strays:
-            self._lead_on(row)
+        for entry in strays:
+            self._lead_on(entry)
         if strays and not out:
             out = self._claimed(sinks, limit, budgets)
         return out
@@ -62,82 +65,62 @@ class Claims(Posting):
         return out
 
     def _take_over(self, now: datetime) -> None:
-        for row in list(self._sending.values()):
-            if row.lease_until is not None and row.lease_until <= now:
-                row.is_unknown, row.recheck = True, False
-                self._set(row, "waiting")
+        for entry in list(self._sending.values()):
+            if entry.lease_until is not None and entry.lease_until <= now:
+                self._store(states.expire(entry))
 
-    def _lend(self, row: Kept, call: Call, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
-        letter = row.letter
-        task, root = self._carrier(letter) if row.is_state else (self._knows.task(letter.task_uid), None)
-        has_moved = row.is_state and task is None
+    def _lend(self, entry: OutboxEntry, call: Call, drawn: tuple[str, ...], now: datetime) -> Delivery | None:
+        carrier, root = self._carrier(entry)
+        task = carrier if entry.is_state else self._knows.task(entry.task_uid)
+        has_moved = entry.is_state and carrier is None
         if has_moved:
-            if row.lane not in self._receipts and not row.is_unknown:
-                self._set(row, "delivered")  # nothing was ever shown, and what would be shown goes on in another message
-                return None
-            task = root or Task(uid=letter.task_uid, tenant=row.tenant, task_id="")
-        checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
-        order = self._order(letter) if checkpoint is None else None
+            task = root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
+        checkpoint = self._knows.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        order = self._order(entry.checkpoint_id) if checkpoint is None else None
         if order is not None:
             task = task or blank_task(order)
-        if task is None or (letter.mode is Mode.NEWS and checkpoint is None and order is None):
-            self._set_aside(row, "what it told of is no more")
-            return None
-        if checkpoint is not None and self._is_stray(row):
-            self._set_aside(row, "the task that it tells of has no message yet")
-            self._strays.append(row)
-            return None
-        sent_before = row.sent_at
-        row.lease_until, row.claimed_at = now + self._lease, now
-        row.sent_revision = row.revision
-        if call is not Call.LOOK:
-            row.attempt, row.sent_at, row.looks = row.attempt + 1, now, 0
-        self._set(row, "sending")
-        delivery = Delivery(
-            id=row.id,
-            tenant=row.tenant,
-            sink=letter.sink,
-            address=letter.address,
-            lane=letter.lane,
-            mode=letter.mode,
-            key=letter.key,
-            urgency=letter.urgency,
+        lane_receipt = self._receipts.get(lane_of(entry))
+        match claiming.decide_claim(
+            entry,
+            has_subject=task is not None and (entry.is_state or checkpoint is not None or order is not None),
+            is_carried=carrier is not None,
+            is_bound=checkpoint is not None,
+            has_lane_receipt=lane_receipt is not None,
+        ):
+            case Claimed.SKIP:
+                self._store(states.skip(entry))
+                return None
+            case Claimed.GONE:
+                self._store(states.set_aside(entry, states.NO_SUBJECT))
+                return None
+            case Claimed.STRAY:
+                self._store(states.set_aside(entry, states.NO_MESSAGE))
+                self._strays.append(self._letters[entry.id])
+                return None
+        assert task is not None
+        sent_before, entry = entry.sent_at, states.claim(entry, call, now, self._lease)
+        self._store(entry)
+        delivery = claiming.as_delivery(
+            entry,
+            sent_before=sent_before,
             task=self._knows.shown(task),
             children=self._knows.below(task),
             checkpoint=checkpoint,
             order=order,
             alert=self._knows.alert(about) if (about := alert_of(task, checkpoint)) is not None else None,
-            attempt=row.attempt,
-            born_at=row.born_at,
-            not_before=row.not_before,
-            lane_receipt=self._receipts.get(row.lane),
-            receipt=row.receipt,
-            is_unknown=row.is_unknown,
-            count=row.count,
-            claimed_at=now,
-            sent_at=sent_before,
-            looks=row.looks,
+            lane_receipt=lane_receipt,
             drawn=drawn,
         )
         if not has_moved:
             return delivery
-        lanes = lanes_of(letter.sink, root, self._knows.rules.routes) if root is not None else ()
-        elsewhere = next((self._receipts[letter.sink, x] for x in lanes if (letter.sink, x) in self._receipts), None)
+        lanes = lanes_of(entry.sink, root, self._knows.rules.routes) if root is not None else ()
+        elsewhere = next((self._receipts[entry.sink, x] for x in lanes if (entry.sink, x) in self._receipts), None)
         return last(delivery, self._knows.shown(root) if root is not None else None, elsewhere)
-
-    def _is_stray(self, row: Kept) -> bool:
-        """Tell whether news waits where nothing was ever shown, and where nothing will be: its task's message is another, or none yet."""
-        return row.is_untold and row.lane not in self._receipts and self._carrier(row.letter)[0] is None
-
-    def _set_aside(self, row: Kept, error: str) -> None:
-        """Give up news of nothing, until there is something that it tells of."""
-        row.reason, row.error = "gone", error
-        self._set(row, "dead")
 
     def due_in(self, sinks: Sequence[str] | None, budgets: Budgets) -> float | None:
         """Seconds until a letter may be claimed; None when nothing waits."""
         now = self._clock()
-        waits = [row.lease_until for row in self._sending.values() if row.lease_until and (sinks is None or row.lane[0] in sinks)]
+        waits = [x.lease_until for x in self._sending.values() if x.lease_until and (sinks is None or x.sink in sinks)]
         for sort, first in self._waiting.firsts():
             if sinks is None or sort[0] in sinks:
                 opens = paces.all_open_at(self._buckets, budgets(*sort[:3]), now, is_urgent=is_urgent(sort))
@@ -146,20 +129,26 @@ class Claims(Posting):
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> list[Closed]:
         """Say what became of a claimed letter. A lease that another took over settles nothing of it."""
-        row = self._letters.get(delivery.id)
-        is_same = row is not None and (row.claimed_at, row.attempt) == (delivery.claimed_at, delivery.attempt)
-        is_held = row is not None and is_same and row.state == "sending"
-        if row is not None and is_held:
-            self._write(row, delivery, outcome)
-        elif row is not None and row.claimed_at != delivery.claimed_at and has_sent(delivery, outcome):
-            if row.state == "sending":
-                row.recheck = True
-            else:
-                row.is_unknown, row.not_before = True, None
-                self._set(row, "waiting")
-        if (is_same and not is_held) or (paces.is_uncalled(outcome) and not is_held):
-            return []
         now = self._clock()
+        entry = self._letters.get(delivery.id)
+        is_held = entry is not None and states.is_held(entry, delivery)
+        is_repeat = entry is not None and states.is_same_claim(entry, delivery) and not is_held
+        wait = states.wait_of(outcome, now)
+        closed: list[Closed] = []
+        is_paced = False
+        if not is_repeat and (is_held or not paces.is_uncalled(outcome)):
+            closed, is_paced = self._answer(delivery, outcome, wait, now)
+        if entry is not None and is_held:
+            entry = states.settle(entry, outcome, now, wait=wait, sent_before=delivery.sent_at, is_paced=is_paced)
+            if entry.is_state and (receipt := states.kept_receipt(outcome)) is not None:
+                self._receipts[lane_of(entry)] = receipt
+            self._store(entry)
+        elif entry is not None and entry.claimed_at != delivery.claimed_at and states.has_sent(delivery, outcome):
+            self._store(states.report_late(entry))
+        return closed
+
+    def _answer(self, delivery: Delivery, outcome: Outcome, wait: timedelta, now: datetime) -> tuple[list[Closed], bool]:
+        """Bring what the far side answered to the buckets of the call; return what closed, and whether they pace the next try."""
         concerned: dict[str, Bucket] = {}
         said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
         for key in paces.concerned(delivery.drawn, outcome):
@@ -170,64 +159,7 @@ class Claims(Posting):
             if bucket is not None:
                 concerned[key] = bucket
         changed, closed = paces.settled(
-            concerned,
-            self._budgets,
-            outcome,
-            now,
-            claimed_at=delivery.claimed_at,
-            wait=wait_of(outcome, now),
-            jitter=self._jitter(),
+            concerned, self._budgets, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=self._jitter()
         )
         self._buckets.update(changed)
-        if row is not None and is_held and paces.is_held((concerned | changed).values(), outcome):
-            # Due now, that is after all that wait already: what it failed by is open, and lets one call through at a time.
-            row.not_before = now
-            self._place(row.lane)
-        return closed
-
-    def _write(self, row: Kept, delivery: Delivery, outcome: Outcome) -> None:
-        row.lease_until = None
-        is_rechecked, row.recheck = row.recheck, False
-        was_unknown, row.is_unknown = row.is_unknown, is_rechecked
-        state = "waiting"
-        match outcome:
-            case Receipt():
-                if outcome.ref or not outcome.skipped:
-                    self._keep(row, outcome)
-                row.reason, row.error, row.not_before = "", "", None
-                if row.revision > row.sent_revision:
-                    row.attempt, row.born_at = 0, self._clock()
-                elif is_rechecked:
-                    row.attempt = 0
-                else:
-                    state = "delivered"
-            case Found():
-                self._keep(row, outcome.receipt)
-                row.reason, row.error, row.not_before = "", "", None
-                # What a look found of what is edited may be old text: the newest is sent after it.
-                if row.is_state or is_rechecked or delivery.receipt is not None or row.revision > row.sent_revision:
-                    row.attempt = 0
-                else:
-                    state = "delivered"
-            case Absent():
-                row.not_before = None
-                # News that has a receipt was delivered, whatever a look cannot see.
-                if not row.is_state and row.receipt is not None and not is_rechecked:
-                    state = "delivered"
-            case RetryAt():
-                row.not_before, row.reason, row.error = outcome.at, outcome.reason, outcome.error or outcome.reason
-                row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
-                row.looks += outcome.has_looked
-                if outcome.is_unsent:
-                    row.attempt, row.sent_at = max(row.attempt - (not delivery.is_unknown), 0), delivery.sent_at
-            case GiveUp():
-                row.not_before, row.reason, row.error = None, outcome.reason, outcome.error or outcome.reason
-                row.is_unknown = was_unknown or outcome.reconcile or is_rechecked
-                if not is_rechecked:
-                    state = "dead"
-        self._set(row, state)
-
-    def _keep(self, row: Kept, receipt: Receipt) -> None:
-        row.receipt = receipt
-        if row.is_state:
-            self._receipts[row.lane] = receipt
+        return closed, paces.is_held((concerned | changed).values(), outcome)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeAlias
 
+from spanpost.dispatch.states import RANK
 from spanpost.domain.deliveries import Call, Urgency
 
-RANK = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
 #: Sink and lane.
 Lane: TypeAlias = tuple[str, str]
 #: Sink, address, the call that comes next, the rank of the lane's most urgent letter.

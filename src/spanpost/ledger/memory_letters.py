@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from spanpost.dispatch import states
+from spanpost.dispatch.states import OutboxEntry
 from spanpost.domain import fleet
 from spanpost.domain.deliveries import Budget, Receipt
 from spanpost.domain.orders import Order
 from spanpost.fold import paces
 from spanpost.ledger.base import BudgetRow, DeliveryRow, OrderRow, row_of
 from spanpost.ledger.memory_claims import Claims
-from spanpost.ledger.memory_shelf import Kept
 
 
 class Letters(Claims):
@@ -22,10 +23,10 @@ class Letters(Claims):
     def fleet(self) -> list[fleet.Letters]:
         """Return what waits and what was given up, by sink."""
         now = self._clock()
-        found: dict[str, list[Kept]] = {}
+        found: dict[str, list[OutboxEntry]] = {}
         for row in self._letters.values():
             if row.state != "delivered":
-                found.setdefault(row.letter.sink, []).append(row)
+                found.setdefault(row.sink, []).append(row)
         out = []
         for sink, rows in found.items():
             waits = [max((now - row.born_at).total_seconds(), 0.0) for row in rows if row.state != "dead"]
@@ -36,17 +37,17 @@ class Letters(Claims):
         """List letters, oldest first."""
         rows = []
         for row in self._letters.values():
-            if (state is not None and row.state != state) or (sink is not None and row.letter.sink != sink):
+            if (state is not None and row.state != state) or (sink is not None and row.sink != sink):
                 continue
-            task = self._knows.task(row.letter.task_uid)
-            checkpoint = self._knows.checkpoint(row.letter.checkpoint_id) if row.letter.checkpoint_id is not None else None
+            task = self._knows.task(row.task_uid)
+            checkpoint = self._knows.checkpoint(row.checkpoint_id) if row.checkpoint_id is not None else None
             rows.append(
                 DeliveryRow(
                     id=row.id,
-                    sink=row.letter.sink,
-                    address=row.letter.address,
-                    lane=row.letter.lane,
-                    mode=row.letter.mode,
+                    sink=row.sink,
+                    address=row.address,
+                    lane=row.lane,
+                    mode=row.mode,
                     state=row.state,
                     task_id=task.task_id if task is not None else "",
                     kind=checkpoint.kind if checkpoint is not None else "state" if row.is_state else "order",
@@ -63,15 +64,15 @@ class Letters(Claims):
 
     def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
         """Return the task of a message, by a part of its receipt's `ref`; that of a lane's state before that of news."""
-        found = [r for r in self._letters.values() if r.lane[0] == sink and r.receipt is not None and _holds(r.receipt, ref)]
+        found = [r for r in self._letters.values() if r.sink == sink and r.receipt is not None and _holds(r.receipt, ref)]
         best = max(found, key=lambda row: (row.is_state, row.id), default=None)
-        return best.letter.task_uid if best is not None else None
+        return best.task_uid if best is not None else None
 
     def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
         """Return where a sink shows the state of these tasks; of several places the newest."""
-        rows = [row for row in self._letters.values() if row.lane[0] == sink and row.is_state and row.letter.task_uid in uids]
+        rows = [row for row in self._letters.values() if row.sink == sink and row.is_state and row.task_uid in uids]
         rows.sort(key=lambda row: row.id)
-        return {row.letter.task_uid: dict(row.receipt.ref) for row in rows if row.receipt is not None}
+        return {row.task_uid: dict(row.receipt.ref) for row in rows if row.receipt is not None}
 
     def of(self, order: Order) -> OrderRow:
         """Return an order with what became of its letter."""
@@ -86,21 +87,17 @@ class Letters(Claims):
         chosen = [
             row
             for row in self._letters.values()
-            if row.state == "dead" and (ids is None or row.id in ids) and (sink is None or row.letter.sink == sink)
+            if row.state == "dead" and (ids is None or row.id in ids) and (sink is None or row.sink == sink)
         ]
         for row in chosen:
-            row.attempt, row.not_before, row.born_at = 0, None, self._clock()
-            # What nobody could look up is sent without another look: that is what the person decided.
-            row.is_unknown = row.is_unknown and row.reason != "unverifiable"
-            self._set(row, "waiting")
+            self._store(states.revive(row, self._clock()))
         return len(chosen)
 
     def bury(self, ids: Sequence[int]) -> int:
         """Give up waiting letters by hand."""
         chosen = [row for number in ids if (row := self._letters.get(number)) is not None and row.state == "waiting"]
         for row in chosen:
-            row.reason, row.error = "buried", "buried by hand"
-            self._set(row, "dead")
+            self._store(states.discard(row))
         return len(chosen)
 
     def states(self) -> dict[str, int]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
-from spanpost.domain.deliveries import Mode, Urgency
+from spanpost.dispatch import states
+from spanpost.dispatch.states import DeliveryState, OutboxEntry
+from spanpost.domain.deliveries import Mode
 from spanpost.fold.carrying import anew
-from spanpost.fold.letters import Again, Letter
-from spanpost.ledger.memory_lanes import RANK
-from spanpost.ledger.memory_shelf import Kept, Shelf
+from spanpost.fold.letters import Letter
+from spanpost.ledger.memory_shelf import Shelf, lane_of
 
 
 class Posting(Shelf):
@@ -24,145 +26,98 @@ class Posting(Shelf):
         `is_new`: its checkpoint was not recorded before.
         """
         now = self._clock()
-        known = self._ids.get((letter.sink, letter.key))
-        if known is None and letter.is_quiet:
-            return
+        known = self._letters.get(self._ids.get((letter.sink, letter.key), 0))
         if known is None:
-            about = self._knows.task(letter.task_uid) or self._order(letter)
-            row = Kept(next(self._numbers), letter, about.tenant if about is not None else "default", now)
-            self._ids[letter.sink, letter.key] = row.id
-            self._letters[row.id] = row
-            if row.is_state:
-                self._states.setdefault(letter.task_uid, {})[row.id] = None
-            self._fresh.add(row.id)
-            self._set(row, "waiting")
+            if not letter.is_quiet:
+                about = self._knows.task(letter.task_uid) or self._order(letter.checkpoint_id)
+                entry = states.begin(letter, now, tenant=about.tenant if about is not None else "default")
+                entry = msgspec.structs.replace(entry, id=next(self._numbers))
+                self._fresh.add(entry.id)
+                self._store(entry)
             return
-        row = self._letters[known]
-        if letter.mode is Mode.NEWS:
-            self._again(row, letter, is_new)
+        is_newer = states.comes_after(self._told(letter.checkpoint_id), self._told(known.checkpoint_id))
+        entry = states.put(known, letter, now, is_newer=is_newer, is_recorded_now=is_new)
+        if entry is known:
             return
-        if RANK[letter.urgency] > RANK[row.letter.urgency] and row.state == "waiting":
-            letter = msgspec.structs.replace(letter, urgency=row.letter.urgency)
-        self._name(row, letter.task_uid)
-        row.letter = letter
-        row.revision += 1
-        if row.state in ("delivered", "dead"):
-            row.renew(now)
-            self._fresh.add(row.id)
-            self._set(row, "waiting")
-        else:
-            if row.id not in self._fresh:
-                self._coalesced.add(row.lane)
-            self._place(row.lane)
+        if known.state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
+            self._fresh.add(entry.id)
+        elif entry.is_state and entry.id not in self._fresh:
+            self._coalesced.add(lane_of(entry))
+        self._store(entry)
 
-    def _again(self, row: Kept, letter: Letter, is_new: bool) -> None:
-        """Show news anew that was put before, where it is of the sort."""
-        if row.state == "dead" and row.reason == "gone":  # it was taken back, and is told after all
-            row.letter = letter
-            row.renew(self._clock())
-            self._set(row, "waiting")
-            return
-        if letter.again is Again.NEVER:
-            return
-        if letter.again is not Again.CHANGED and not self._is_newer(letter, row.letter):
-            if letter.again is not Again.COUNTED or not is_new or letter.checkpoint_id == row.letter.checkpoint_id:
-                return
-            # It came late: it counts, and the newer one is shown.
-            letter = msgspec.structs.replace(letter, task_uid=row.letter.task_uid, checkpoint_id=row.letter.checkpoint_id)
-        if letter.again is Again.COUNTED:
-            row.count += 1
-        if row.state in ("delivered", "dead"):
-            # What stands there already told the worst of it.
-            urgency = Urgency.NORMAL if letter.again is Again.COUNTED else letter.urgency
-            if letter.again is Again.NEWEST:
-                row.receipt = None
-            # It is told again where it stands, though its task's message is another by now.
-            row.letter = msgspec.structs.replace(letter, urgency=urgency, lane=row.letter.lane, address=row.letter.address)
-            row.revision += 1
-            row.renew(self._clock())
-            self._set(row, "waiting")
-            return
-        row.letter = msgspec.structs.replace(letter, urgency=row.letter.urgency, lane=row.letter.lane, address=row.letter.address)
-        row.revision += 1
-        self._place(row.lane)
-
-    def _is_newer(self, letter: Letter, known: Letter) -> bool:
-        if letter.checkpoint_id is None or known.checkpoint_id is None:
-            return False
-        new, old = self._knows.checkpoint(letter.checkpoint_id), self._knows.checkpoint(known.checkpoint_id)
-        return new is not None and (old is None or (new.at, new.id) > (old.at, old.id))
+    def _told(self, checkpoint_id: UUID | None) -> tuple[datetime, UUID] | None:
+        checkpoint = self._knows.checkpoint(checkpoint_id) if checkpoint_id is not None else None
+        return (checkpoint.at, checkpoint.id) if checkpoint is not None else None
 
     def inherit(self, uid: UUID, heir: UUID) -> None:
         """Have the messages of a task that is no more be its heir's."""
         for number in list(self._states.get(uid, ())):
-            self._name(self._letters[number], heir)
-
-    def _name(self, row: Kept, uid: UUID) -> None:
-        known = self._states.get(row.letter.task_uid, {})
-        known.pop(row.id, None)
-        if not known:
-            self._states.pop(row.letter.task_uid, None)
-        row.letter = msgspec.structs.replace(row.letter, task_uid=uid)
-        self._states.setdefault(uid, {})[row.id] = None
+            self._store(msgspec.structs.replace(self._letters[number], task_uid=heir))
 
     def wake(self, woken: Iterable[UUID]) -> None:
         """Look at the messages of tasks anew, and take news that was never sent out of those that ended."""
-        uids = set(woken)
-        rows = [self._letters[number] for uid in uids for number in self._states.get(uid, ())]
-        for row in sorted(rows, key=lambda row: row.lane):
-            if self._carrier(row.letter)[0] is None:
-                for news in list(self._open.get(row.lane, {}).values()):
-                    if news.is_untold and news.state == "waiting":
-                        self._lead_on(news)
-            self.post(msgspec.structs.replace(row.letter, urgency=Urgency.NORMAL), is_new=False)
-        for number in list(self._aside) if uids else ():
-            news = self._letters[number]
-            if (task := self._knows.task(news.letter.task_uid)) is not None and task.uid in uids:
-                self._lead_on(news)
+        uids, now = set(woken), self._clock()
+        left = [number for number in self._aside if self._is_of(self._letters[number], uids)] if uids else []
+        for entry in [self._letters[number] for uid in uids for number in self._states.get(uid, ())]:
+            if self._carrier(entry)[0] is None:
+                news = self._open.get(lane_of(entry), {}).values()
+                left += [x.id for x in news if x.is_unseen and x.state is DeliveryState.WAITING]
+            self._store(states.wake(entry, now))
+        for number in sorted(left):
+            self._lead_on(self._letters[number])
 
-    def _lead_on(self, row: Kept) -> None:
+    def _is_of(self, entry: OutboxEntry, uids: Collection[UUID]) -> bool:
+        task = self._knows.task(entry.task_uid)
+        return task is not None and task.uid in uids
+
+    def _lead_on(self, entry: OutboxEntry) -> None:
         """Send news where the news of its task goes now; where that is nowhere it stays."""
-        letter, task = row.letter, self._knows.task(row.letter.task_uid)
-        checkpoint = self._knows.checkpoint(letter.checkpoint_id) if letter.checkpoint_id is not None else None
+        task = self._knows.task(entry.task_uid)
+        checkpoint = self._knows.checkpoint(entry.checkpoint_id) if entry.checkpoint_id is not None else None
         root = self._root(task)
         if task is None or root is None or checkpoint is None or not root.is_announced:
             return
-        self._set(row, "delivered")  # for a moment, so that its lane knows
-        self._forget(row)
-        for found in anew(checkpoint, letter.sink, task, root, self._knows.rules.routes):
+        self._forget(entry)
+        for found in anew(checkpoint, entry.sink, task, root, self._knows.rules.routes):
             if found.mode is Mode.NEWS:
                 self.post(found, is_new=False)
-                self._letters[self._ids[found.sink, found.key]].count += row.count - 1
+                number = self._ids[found.sink, found.key]
+                self._store(states.count_more(self._letters[number], entry.revision))
             elif not self._is_begun(found):
                 self.post(found, is_new=False)
 
     def _is_begun(self, state: Letter) -> bool:
         """Tell whether a message stands, or is about to."""
         known = self._letters.get(self._ids.get((state.sink, state.key), 0))
-        return (state.sink, state.lane) in self._receipts or (known is not None and known.state in ("waiting", "sending"))
+        return (state.sink, state.lane) in self._receipts or (
+            known is not None and known.state in (DeliveryState.WAITING, DeliveryState.SENDING)
+        )
 
     def withdraw(self, retracted: Collection[UUID]) -> None:
         """Take back news that was not sent yet."""
         taken = set(retracted)
-        for row in [row for rows in self._open.values() for row in rows.values()] if taken else ():
-            if row.letter.checkpoint_id in taken and row.state == "waiting" and row.receipt is None and not row.is_unknown:
-                self._set(row, "dead")
-                self._forget(row)
+        for entry in [entry for entries in self._open.values() for entry in entries.values()] if taken else ():
+            if (
+                entry.checkpoint_id in taken
+                and entry.state is DeliveryState.WAITING
+                and entry.receipt is None
+                and not entry.is_unsure
+            ):
+                self._forget(entry)
 
     def forget(self, tasks: Collection[UUID]) -> None:
         """Let go of what was delivered or given up of these tasks."""
-        for row in list(self._letters.values()):
-            if row.letter.task_uid in tasks and row.state in ("delivered", "dead"):
-                self._forget(row)
-                self._receipts.pop(row.lane, None)
-                self._place(row.lane)
+        for entry in list(self._letters.values()):
+            if entry.task_uid in tasks and entry.state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
+                self._receipts.pop(lane_of(entry), None)
+                self._forget(entry)
 
     def tidy(self, sink: str, lane: str, kept: int) -> None:
         """Let go of what was delivered or given up in a lane, the newest letters excepted."""
-        rows = [row for row in self._letters.values() if row.lane == (sink, lane)]
-        for row in rows[:-kept]:
-            if row.state in ("delivered", "dead"):
-                self._forget(row)
+        entries = [entry for entry in self._letters.values() if lane_of(entry) == (sink, lane)]
+        for entry in entries[:-kept]:
+            if entry.state in (DeliveryState.DELIVERED, DeliveryState.DEAD):
+                self._forget(entry)
 
     def take_coalesced(self) -> dict[str, int]:
         """Return how many states gave way to newer ones since this was asked last, by sink."""

@@ -62,7 +62,7 @@ _LEAVE = 0.3
 class PostgresLedger(Recording, People, Alerts, Elapsing):
     """A `Ledger` in PostgreSQL.
 
-    `pgbouncer` is for poolers in transaction mode: no prepared statements are kept. `own_reader` is for a database that nobody
+    `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction mode. `own_reader` is for a database that nobody
     else looks after (the embedded one): its schema is upgraded when the ledger opens, and that role may read it. `batch_budget` and
     `trace_budget` are seconds of processor time that one transaction may take: of a batch of several traces, and of one trace alone.
     """
@@ -74,7 +74,7 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         rules: Rules | None = None,
         lease: timedelta = timedelta(seconds=60),
         pool_size: int = 4,
-        pgbouncer: bool = False,
+        statement_cache: int = 100,
         own_reader: str = "",
         batch_budget: float = 2.0,
         trace_budget: float = 10.0,
@@ -84,7 +84,8 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         self._dsn = dsn
         self.lease = lease
         self._pool_size = pool_size
-        self._pgbouncer = pgbouncer
+        self._statement_cache = statement_cache
+        self._is_pooled = statement_cache == 0
         self._own_reader = own_reader
         self._pool: Any = None
         self.batch_budget, self.trace_budget = batch_budget, trace_budget
@@ -98,7 +99,7 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         self._has_turn = False
         self._begun = set()
         self._key = b""
-        self._ear = Ear(None if pgbouncer else self._own_connection, self._run)
+        self._ear = Ear(None if self._is_pooled else self._own_connection, self._run)
         #: For those who look: pages by key, timelines, sums, the stream of checkpoints.
         self.browse = Browse(lambda work: self._run(work))
         self.curves = Curves(lambda work: self._run(work))
@@ -118,9 +119,9 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
                 max_size=self._pool_size,
                 timeout=10,
                 command_timeout=transactions.WAIT,
-                statement_cache_size=0 if self._pgbouncer else 200,
+                statement_cache_size=self._statement_cache,
                 server_settings={"application_name": "spanpost"},
-                init=None if self._pgbouncer else bound,
+                init=None if self._is_pooled else bound,
                 reset=keep,
             )
             async with pool.acquire() as connection, connection.transaction():
@@ -172,7 +173,7 @@ class PostgresLedger(Recording, People, Alerts, Elapsing):
         async def once(connection: Any) -> T:
             # Read committed whatever the database's default: each statement must see what the locks waited for.
             async with connection.transaction(isolation="read_committed"):
-                if self._pgbouncer:
+                if self._is_pooled:
                     await bound(connection, "LOCAL")
                 return await work(connection)
 

@@ -140,11 +140,6 @@ class Pump:
         self._empty_rounds = 0
         self._news.set()
 
-    @property
-    def is_busy(self) -> bool:
-        """True while deliveries are under way."""
-        return bool(self._under_way)
-
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
         """Stop claiming, give what is under way `timeout` seconds, then let go of it: its lease runs out, it is reconciled."""
         self._closing = True

@@ -110,7 +110,8 @@ async def transact(pool: Any, work: Callable[[Any], Awaitable[T]], *, patience: 
                 return await work(connection)
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise LedgerUnavailable(
-                "the database forgets prepared statements, as behind a PgBouncer in transaction mode: set ledger pgbouncer = true"
+                "the database forgets prepared statements, as behind a PgBouncer in transaction mode:"
+                " set SPANPOST_DATABASE__STATEMENT_CACHE=0"
             ) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
             if is_of_data(error):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from spanpost.domain.checkpoints import Kind
 from spanpost.domain.deliveries import Delivery, Mode, Receipt
 from spanpost.domain.observations import Observation
-from spanpost.domain.outcomes import Found, RetryAt
+from spanpost.domain.outcomes import Absent, Found, GiveUp, RetryAt
 from spanpost.fold.batch import Rules
 from spanpost.fold.routes import Route, Routes, Verbosity
 from spanpost.ledger.base import Ledger
@@ -33,6 +33,15 @@ async def _first_error(ledger: Ledger) -> Delivery:
     await ledger.record([*steps(0), failed(1)])
     [first] = _news(await drain(ledger))
     return first
+
+
+async def _settle_until_news(ledger: Ledger, outcome: RetryAt) -> None:
+    """Deliver what goes before the next news, and settle that with an outcome."""
+    while True:
+        for delivery in await ledger.claim([SINK], 10):
+            await ledger.settle(delivery, outcome if _news([delivery]) else POSTED)
+            if _news([delivery]):
+                return
 
 
 class ExerciseAgain:
@@ -86,6 +95,53 @@ class ExerciseAgain:
         await ledger.settle(sending, POSTED)
         [again] = _news(await drain(ledger))
         assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
+
+    async def test_what_comes_while_it_is_looked_up_has_an_age_of_its_own(self, make_ledger: MakeLedger) -> None:
+        """A repeat that comes while the first is looked up goes out after it was found, as if it had been put then."""
+        ledger = await make_ledger(EDITING)
+        await ledger.record([*steps(0), failed(1)])
+        await _settle_until_news(ledger, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [look] = _news(await ledger.claim([SINK], 10))
+        await ledger.record([failed(2)])
+        await ledger.settle(look, Found(receipt=POSTED))
+        [again] = _news(await drain(ledger))
+        assert (look.is_unknown, again.id, again.count, again.receipt, again.attempt) == (True, look.id, 2, POSTED, 1)
+        assert again.born_at > look.born_at
+
+    async def test_what_comes_while_an_edit_is_looked_up_is_sent(self, make_ledger: MakeLedger) -> None:
+        """News that was shown, and of which a look sees nothing, is edited all the same where it was told again meanwhile."""
+        ledger = await make_ledger(EDITING)
+        await _first_error(ledger)
+        await ledger.record([failed(2)])
+        await _settle_until_news(ledger, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [look] = _news(await ledger.claim([SINK], 10))
+        await ledger.record([failed(3)])
+        await ledger.settle(look, Absent())
+        [again] = _news(await drain(ledger))
+        assert (again.count, again.receipt, again.is_unknown) == (3, POSTED, False)
+
+    async def test_what_comes_while_it_is_given_up_is_sent(self, make_ledger: MakeLedger) -> None:
+        """A newer state that came while an older one was sent is sent, though that one was given up: it is as new as one put after."""
+        ledger = await make_ledger(EDITING)
+        await ledger.record(moved(10.0, index=0))
+        [state] = await ledger.claim([SINK], 10)
+        await ledger.record(moved(20.0, index=1))
+        await ledger.settle(state, GiveUp(reason="expired", error="too old"))
+        [newer] = await ledger.claim([SINK], 10)
+        assert (newer.id, newer.task.progress, newer.attempt) == (state.id, 20.0, 1)
+        assert newer.born_at > state.born_at
+
+    async def test_what_waits_again_has_no_error_of_before(self, make_ledger: MakeLedger) -> None:
+        """A state that was given up and is put anew waits without the reason and the error of the older one, which are cut."""
+        ledger = await make_ledger(EDITING)
+        await ledger.record(moved(10.0, index=0))
+        [state] = await ledger.claim([SINK], 10)
+        await ledger.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
+        [row] = [row for row in await ledger.deliveries() if row.id == state.id]
+        assert (row.state, len(row.reason) <= 4000, len(row.error) <= 4000) == ("dead", True, True)
+        await ledger.record(moved(20.0, index=1))
+        [row] = [row for row in await ledger.deliveries() if row.id == state.id]
+        assert (row.state, row.reason, row.error) == ("waiting", "", "")
 
     async def test_an_edit_of_news_draws_on_edits(self, make_ledger: MakeLedger) -> None:
         """What stands there is edited: its call is an edit, and one in doubt is looked up and sent again."""

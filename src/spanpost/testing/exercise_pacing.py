@@ -332,6 +332,16 @@ class ExercisePacing(Exercised):
         again = [d for d in await ledger.claim([SINK], 10, budgets) if d.id == look.id]
         assert [(d.is_unknown, d.looks) for d in again] == [(True, 0)]
 
+    async def test_what_was_not_called_is_as_before(self, make_ledger: MakeLedger) -> None:
+        """An attempt of which no call was made counts for nothing, whatever else is said of it: no attempt, no look, no doubt."""
+        ledger = await make_ledger()
+        await ledger.record(steps(0))
+        first = await _first(ledger)
+        late = RetryAt(at=in_seconds(-1), reason="late", is_unsent=True, reconcile=True, has_looked=True)
+        await ledger.settle(first, late)
+        again = await _first(ledger)
+        assert (again.id, again.attempt, again.is_unknown, again.looks, again.sent_at) == (first.id, 1, False, 0, None)
+
     async def test_looks_are_counted_until_it_is_sent_again(self, make_ledger: MakeLedger) -> None:
         """Looks that saw nothing are counted, and failures to look are not; when nothing had arrived, it is sent at once."""
         ledger = await make_ledger()
