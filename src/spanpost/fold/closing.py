@@ -22,7 +22,7 @@ from spanpost.fold.handover import HELD_CAP, heir_of, is_shown, pass_on_held
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.letters import Letter
 from spanpost.fold.moments import EPOCH, moment
-from spanpost.fold.records import NOWHERE, Group, Offspring, Seen, seen_key
+from spanpost.fold.records import NOWHERE, Group, Offspring, Seen, Segment, seen_key
 from spanpost.fold.routes import letters, places
 from spanpost.fold.segments import newest_run, newest_segment, runs
 from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
@@ -149,26 +149,25 @@ class Closing:
                     segment.told_start = segment.told_end = ""
                     self.out.retracted += [start_id(root), end_id(root)]
                 continue
-            span_id = segment.span_id
             started_ns = segment.start_ns or group.facts.first_ns
             start = f"{'Resumed' if segment.goes_on else 'Started'}: {name}"
             if segment.told_start != f"{start}\0{started_ns}":
                 segment.told_start = f"{start}\0{started_ns}"
-                news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, span_id), key))
+                news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, segment), key))
             own = verdict if segment is newest else of_past_segment(segment)
             if own is not None and own.is_over:
                 text = tell.end_text(own, name, started_ns)
                 said = f"{own.status}\0{text}\0{own.ended_ns}"
                 if segment.told_end != said:
                     segment.told_end = said
-                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, text, own.ended_ns, span_id), key))
+                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, text, own.ended_ns, segment), key))
             elif segment.told_end:
                 segment.told_end = ""
                 self.out.retracted.append(end_id(root))
         self.groups.groups.put(key, group)
 
     @staticmethod
-    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, text: str, at_ns: int, span_id: bytes) -> Checkpoint:
+    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, text: str, at_ns: int, segment: Segment) -> Checkpoint:
         return Checkpoint(
             id=id,
             tenant=group.tenant,
@@ -177,9 +176,9 @@ class Closing:
             status=status,
             text=text,
             at=moment(at_ns) or EPOCH,
-            trace_id=group.trace_id,
-            span_id=span_id,
-            unit=span_id,
+            trace_id=segment.trace_id or group.trace_id,
+            span_id=segment.span_id,
+            unit=segment.span_id,
         )
 
     def _address(self, verdicts: dict[Key, Verdict], news: list[Item]) -> None:
@@ -454,7 +453,7 @@ def _is_worth_a_message(group: Group) -> bool:
         return True
     if group.flow[0] and group.facts.value("failed_turn") is not None:
         return True  # a run whose root is lost, as smolagents' is when its model fails
-    return bool(group.facts.maps.keys() - {"acts"}) or group.facts.value("status") is not None
+    return bool(group.facts.maps.keys() - {"acts", "attributes"}) or group.facts.value("status") is not None
 
 
 def _in_order(news: Item) -> tuple[datetime, int, UUID]:
