@@ -52,7 +52,7 @@ def notes_of(history: Iterable[Placed]) -> list[oracle.Note]:
     return [oracle.Note(p.observation, p.reading, p.content_hash, p.event_id) for p in history]
 
 
-def differences(history: list[Placed], twin: Twin, outcome: oracle.Outcome) -> list[str]:
+def differences(twin: Twin, outcome: oracle.Outcome) -> list[str]:
     """Return what the real fold says otherwise than the oracle, a line for each field."""
     found = []
     folded = {task.uid: msgspec.structs.replace(task, **dict.fromkeys(NOT_MODELLED)) for task in twin.tasks.values()}
@@ -76,7 +76,13 @@ def _compared(which: str, is_: Task | Checkpoint | None, expected: Task | Checkp
     ]
 
 
-def compared(history: list[Placed], order: Random | None = None, rules: FoldRules | None = None) -> list[str]:
-    """Fold a history both ways and return the differences. `order` shuffles, repeats and cuts it for the real fold."""
-    twin = feed(history, order, Twin(rules))
-    return differences(history, twin, oracle.fold(notes_of(history), rules_of(twin.rules)))
+def outcome_of(history: Iterable[Placed], rules: FoldRules) -> oracle.Outcome:
+    """Return what the oracle makes of a history."""
+    return oracle.fold(notes_of(history), rules_of(rules))
+
+
+def compared(history: list[Placed], order: Random, rules: FoldRules | None = None) -> list[str]:
+    """Fold a history in order and whole, then shuffled, repeated and in batches; return where either differs from the oracle."""
+    whole, mixed = feed(history, None, Twin(rules)), feed(history, order, Twin(rules))
+    expected = outcome_of(history, whole.rules)
+    return [f"in order: {line}" for line in differences(whole, expected)] + [f"mixed: {line}" for line in differences(mixed, expected)]

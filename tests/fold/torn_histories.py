@@ -17,8 +17,15 @@ from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Origin, Part
 from spanpost.domain.readings import METERED, Act, Approval, Failure, Reading, Role, Tells
 from spanpost.domain.usage import Usage
-from spanpost.fold.batch import Placed
+from spanpost.fold.batch import Placed, Rules
+from spanpost.fold.routes import Match, Route, Routes
 from tests.fold.histories import SECOND, history, placed
+
+#: Rules that ask for attributes of `routed`.
+ROUTED = Rules(
+    windows={"gpt-x": 1000},
+    routes=Routes(sinks=("x",), routes=(Route(sink="x", match=Match(attributes=(("team", "a"), ("region", "eu")))),)),
+)
 
 Tear = Callable[[Random, list[Placed]], list[Placed]]
 
@@ -37,38 +44,31 @@ def torn_by(random: Random, *tears: Tear) -> list[Placed]:
 
 
 def started_elsewhere(random: Random, told: list[Placed]) -> list[Placed]:
-    """Spans are told at their start too, and some of these starts hang below another span than their end says."""
+    """Calls below which nothing hangs are told at their start too, and some of these starts hang below another span."""
     out = list(told)
+    parents = {q.observation.parent_id for q in told}
+    tell = {q.observation.span_id for q in told if not q.is_span or q.reading.tells}
     for p in told:
-        o = p.observation
-        if o.part is not Part.ENDED or random.random() < 0.5:
+        o, r = p.observation, p.reading
+        is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell
+        if o.part is not Part.ENDED or not is_leaf or random.random() < 0.3:
             continue
         others = [q.observation.span_id for q in told if q.domain == p.domain and q.is_span and q.observation.span_id != o.span_id]
-        parent = random.choice(others) if others and random.random() < 0.5 else o.parent_id
+        parent = random.choice(others) if others and random.random() < 0.7 else o.parent_id
         early = msgspec.structs.replace(
             o, part=Part.STARTED, parent_id=parent, at_ns=o.start_ns, end_ns=0, status=0, attributes={"early": random.randrange(3)}
         )
-        out.append(placed(early, msgspec.structs.replace(p.reading, usage=None, failure=None)))
-    return out
-
-
-def silent_events(random: Random, told: list[Placed]) -> list[Placed]:
-    """Events and records of spans that say nothing: prompts, log lines."""
-    out = list(told)
-    for p in told:
-        if p.is_span and random.random() < 0.4:
-            part = random.choice((Part.EVENT, Part.LOG))
-            at = p.observation.at_ns + random.randrange(-2, 3) * SECOND
-            out.append(placed(Observation(part=part, trace_id=p.observation.trace_id, span_id=p.observation.span_id, name="line", at_ns=at), Reading()))
+        out.append(placed(early, msgspec.structs.replace(r, usage=None, failure=None)))
     return out
 
 
 def other_roles(random: Random, told: list[Placed]) -> list[Placed]:
-    """Copies of a span under another role, as by two instrumentations that name it differently."""
+    """Copies of a span under another role, as by two instrumentations that name it differently: a box stays a box."""
     out = list(told)
     for p in told:
-        if p.is_span and random.random() < 0.25:
-            role = random.choice((Role.OTHER, Role.STEP, Role.TOOL, Role.LLM, Role.AGENT, Role.HANDOFF, Role.PLUMBING))
+        if p.is_span and p.reading.role is not Role.OTHER and random.random() < 0.25:
+            boxes = (Role.AGENT, Role.WORKFLOW, Role.TASK)
+            role = random.choice(boxes if p.reading.role.is_box else (Role.STEP, Role.TOOL, Role.LLM, Role.HANDOFF))
             o = msgspec.structs.replace(p.observation, attributes={**p.observation.attributes, "as": int(role)})
             if random.random() < 0.5 and o.part is Part.ENDED:
                 o = msgspec.structs.replace(o, part=Part.STARTED, at_ns=o.start_ns, end_ns=0)
@@ -173,5 +173,5 @@ def called_alike(random: Random, told: list[Placed]) -> list[Placed]:
 
 
 TEARS: tuple[Tear, ...] = (
-    started_elsewhere, silent_events, other_roles, interrupted, acts_of_people, priced, routed, called_alike
+    started_elsewhere, other_roles, interrupted, acts_of_people, priced, routed, called_alike
 )  # fmt: skip

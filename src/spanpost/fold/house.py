@@ -18,6 +18,7 @@ from spanpost.domain.records import NO_TASK
 from spanpost.fold.absorb import absorb, keep
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
+from spanpost.fold.facts import Facts
 from spanpost.fold.groups import Groups
 from spanpost.fold.handover import hand_over, heir_of
 from spanpost.fold.ids import uuid_of
@@ -78,7 +79,10 @@ class House:
             return
         is_first_end = state == ENDED and (cell is None or cell.state != ENDED)
         if cell is None or (state, rank) > (cell.state, cell.rank):
+            learned = self.groups.take_unended(kin, cell, span_id)
             cell = self.spans.adopt(kin, p, cell, state, rank)
+            if learned is not None:
+                self.groups.put_unended(kin, cell, o, learned)
             if cell.errors and cell.role is not _OTHER:
                 self.news.take_back(kin, cell, span_id)
         elif cell.is_box and r.role.is_box:
@@ -151,9 +155,12 @@ class House:
             unit = self.groups.need_unit(kin, boundary, o.trace_id, o.tenant)
         if r.task_id is not None and not unit.is_box:
             self.groups.hint(kin, boundary, unit, r.task_id)
-        absorb(unit.facts, o, r, p.content_hash, role=role, is_ending=is_ending)
+        facts = unit.facts
+        if cell.state == STARTED and boundary != o.span_id:
+            facts = unit.unended.setdefault(o.span_id, Facts())
+        absorb(facts, o, r, p.content_hash, role=role, is_ending=is_ending)
         if self.kept:
-            keep(unit.facts, o, self.kept, p.content_hash, is_box=4 <= role <= 6)
+            keep(facts, o, self.kept, p.content_hash, is_box=r.role.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
         if r.tells is not _NOTHING or r.failure is not None:
             kind = telling(o, r, role)

@@ -377,9 +377,9 @@ class Facts:
     def attributes(self, names: Iterable[str]) -> dict[str, str]:
         """Return attributes: a box's own before its process's, those before what lies below; the earliest."""
         found: dict[str, list[Said]] = defaultdict(list)
-        for n, role, _ in self.told:
+        for n, *_ in self.told:
             for name in names:
-                for rank, source in ((2 if role.is_box else 0, n.o.attributes), (1, n.o.origin.resource)):
+                for rank, source in ((2 if n.r.role.is_box else 0, n.o.attributes), (1, n.o.origin.resource)):
                     value = source.get(name)
                     if isinstance(value, (str, int, float)):
                         shown = str(value).lower() if isinstance(value, bool) else str(value)

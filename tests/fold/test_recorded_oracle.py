@@ -1,0 +1,38 @@
+"""Recorded runs of real frameworks beside the oracle: every field of every row, and all that was told."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from random import Random
+
+import msgspec
+import pytest
+
+from spanpost.assembly import rules_of
+from spanpost.fold import walk
+from spanpost.fold.batch import Rules
+from spanpost.fold.orders import Launches
+from spanpost.fold.routes import Routes
+from spanpost.fold.silence import NO_SILENCE
+from spanpost.settings import load
+from tests.fold.against_oracle import compared
+from tests.fold.recorded_runs import observations, runs, shared
+
+RUNS = list(runs(shared()))
+#: Orders of each run; the property was held over 10 (SPANPOST_HISTORIES=10000).
+ORDERS = max(1, int(os.environ.get("SPANPOST_HISTORIES") or "0") // 1000)
+
+
+@cache
+def the_rules() -> Rules:
+    return msgspec.structs.replace(rules_of(load()), routes=Routes(), patience=NO_SILENCE, launches=Launches())
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_recorded_run_comes_to_what_the_oracle_makes_of_it(run: str) -> None:
+    """In order of arrival, and shuffled, repeated and cut into batches, a run comes to the oracle's tasks and checkpoints."""
+    rules = the_rules()
+    history = walk.prepare(observations(shared() / run), prices=rules.prices, redaction=rules.redaction)
+    for order in range(ORDERS):
+        assert compared(history, Random(f"{run} {order}"), rules) == []
