@@ -92,7 +92,7 @@ def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
                 Reading(is_plan=True, step_index=1), Reading(links={"pr": "https://x"}, results={"n": random.randrange(3)}),
             )
         )  # fmt: skip
-        event = Observation(part=Part.EVENT, trace_id=o.trace_id, span_id=o.span_id, name="agent.word", at_ns=o.at_ns + random.randrange(3) - 1)
+        event = Observation(part=Part.EVENT, trace_id=o.trace_id, span_id=o.span_id, name="agent.word", at_ns=o.at_ns + len(out))
         out.append(placed(event, said))
     return out
 

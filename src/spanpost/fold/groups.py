@@ -184,7 +184,7 @@ class Groups(Family):
         self.regroup(kin, span_id)
 
     def adopt_kids(self, kin: Kin, up: bytes) -> None:
-        """After a transparent span below `up` became a boundary: have it take over, by `settle`, those boundaries that lie below it."""
+        """After a transparent span below `up` changed: have `settle` look who lies below what, and whether a tool call is between."""
         self._orphaning[kin.domain, up] = None
 
     def settle(self) -> None:
@@ -197,7 +197,7 @@ class Groups(Family):
             for kid in kids:
                 self.tick()
                 child, cell = kin.units.get(kid), kin.cells.get(kid)
-                if child is not None and cell is not None and kin.above(cell)[0] != up:
+                if child is not None and cell is not None and kin.above(cell) != (up, child.is_via_tool):
                     self.update(kin, kid, child)
         unsettled, self._unsettled = self._unsettled, {}
         for domain, span_id in unsettled:

@@ -88,7 +88,7 @@ class House:
         elif cell.is_box and r.role.is_box:
             self.spans.identify(kin, p, (state, rank))
         role = cell.role
-        if o.links and role is _PLUMBING:
+        if o.links and r.role is _PLUMBING:
             for trace_id, _ in o.links[:16]:
                 if trace_id != o.trace_id:
                     self.groups.links.append((p.domain, domain_of(o.tenant, trace_id)))

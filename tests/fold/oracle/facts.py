@@ -63,6 +63,7 @@ class Facts:
 
     def __init__(self, notes: Iterable[tuple[Note, Span]]) -> None:
         everything = [Placed(n, n.r.role if n.is_span else s.role, n.is_ending) for n, s in notes]
+        self.all = [p.n for p in everything]
         #: What people did, and what telemetry tells. Of a silent process nothing is learned but when it was silent.
         self.acts = [p.n for p in everything if p.n.is_act]
         self.told = [p for p in everything if not p.n.is_act and not p.n.r.is_silent]
@@ -377,7 +378,7 @@ class Facts:
     def attributes(self, names: Iterable[str]) -> dict[str, str]:
         """Return attributes: a box's own before its process's, those before what lies below; the earliest."""
         found: dict[str, list[Said]] = defaultdict(list)
-        for n, *_ in self.told:
+        for n in self.all:
             for name in names:
                 for rank, source in ((2 if n.r.role.is_box else 0, n.o.attributes), (1, n.o.origin.resource)):
                     value = source.get(name)

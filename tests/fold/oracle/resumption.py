@@ -154,7 +154,7 @@ def _strands(traces: list[Trace]) -> dict[bytes, bytes]:
 
     for trace in traces:
         for span in trace.order:
-            for n in span.copies if span.role is Role.PLUMBING else ():
+            for n in [n for n in span.copies if n.r.role is Role.PLUMBING]:
                 for other in {other for other, _ in n.o.links[:16]} - {trace.id}:
                     a, b = find(trace.domain), find(domain(trace.tenant, other))
                     head[a] = head[b] = min(a, b)
