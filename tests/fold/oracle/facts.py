@@ -20,7 +20,8 @@ TEXT, LOG, ENTRIES, ACTS = 2000, 8192, 100, 20
 #: Model and tool calls that are remembered with their beginnings, and model calls of which the use is.
 DEEDS, POINTS = 4, 10
 #: Closing on one of these tools is an end, not a question.
-_CLOSING = "final_answer final_result final_output finish handoff transfer submit return_ complete_task attempt_completion".split()
+_CLOSING = ("final_answer", "final_result", "final_output", "finish", "handoff", "transfer", "submit", "return_")
+_CLOSING += ("complete_task", "attempt_completion")
 
 TOOLS_WANTED = 2  # `Finish.TOOLS`
 
