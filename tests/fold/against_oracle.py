@@ -34,7 +34,9 @@ def rules_of(rules: FoldRules) -> oracle.Rules:
         return ahead(Use(used, Window(tokens, "") if tokens is not None else None, None, tuple(calls)), rules)
 
     def is_full(used: int, tokens: int | None) -> bool:
-        return any(used >= limit.tokens for limit in limits(Window(tokens, "") if tokens is not None else None, rules)[:1])
+        return any(
+            used >= limit.tokens for limit in limits(Window(tokens, "") if tokens is not None else None, rules)[:1]
+        )
 
     return oracle.Rules(
         canonical=canonical_model,
@@ -85,4 +87,6 @@ def compared(history: list[Placed], order: Random, rules: FoldRules | None = Non
     """Fold a history in order and whole, then shuffled, repeated and in batches; return where either differs from the oracle."""
     whole, mixed = feed(history, None, Twin(rules)), feed(history, order, Twin(rules))
     expected = outcome_of(history, whole.rules)
-    return [f"in order: {line}" for line in differences(whole, expected)] + [f"mixed: {line}" for line in differences(mixed, expected)]
+    return [f"in order: {line}" for line in differences(whole, expected)] + [
+        f"mixed: {line}" for line in differences(mixed, expected)
+    ]

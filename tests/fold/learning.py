@@ -45,7 +45,13 @@ def learned(*said: Say) -> Facts:
     facts = Facts()
     for r, begins, ends, is_ending, more in said:
         is_end = more["part"] is Part.ENDED
-        given = {"trace_id": TRACE, "span_id": SPAN, "name": "span", "at_ns": ends * SECOND, "start_ns": begins * SECOND}
+        given = {
+            "trace_id": TRACE,
+            "span_id": SPAN,
+            "name": "span",
+            "at_ns": ends * SECOND,
+            "start_ns": begins * SECOND,
+        }
         o = Observation(**{**given, "end_ns": ends * SECOND if is_end else 0, **more})
         absorb(facts, o, r, ends.to_bytes(16, "big"), role=r.role, is_ending=is_ending)
     return facts

@@ -49,9 +49,16 @@ def house_of(*batches: list[Span]) -> House:
         for i, span in enumerate(batch):
             at = (number * 10 + i + 1) * SECOND
             o = Observation(
-                part=span.part, trace_id=TRACE, span_id=of_id(span.id), parent_id=of_id(span.above) if span.above else b"", at_ns=at,
-                start_ns=SECOND, end_ns=at if span.part is Part.ENDED else 0, name=span.id, attributes={"batch": number},
-            )  # fmt: skip
+                part=span.part,
+                trace_id=TRACE,
+                span_id=of_id(span.id),
+                parent_id=of_id(span.above) if span.above else b"",
+                at_ns=at,
+                start_ns=SECOND,
+                end_ns=at if span.part is Part.ENDED else 0,
+                name=span.id,
+                attributes={"batch": number},
+            )
             r = Reading(role=span.role, agent_name=span.agent or None, task_id=span.task or None, tool_name=span.tool)
             house.span(i, placed(o, r))
         house.close()
@@ -74,25 +81,89 @@ def shown(house: House) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("spans", "tasks", "sentence"),
     [
-        pytest.param([Span("a", "", A, "ann"), Span("b", "a", A, "bob")], {"a": "a", "b": "b"}, "another agent's box is a task of its own", id="two agents"),
-        pytest.param([Span("a", "", A, "ann"), Span("b", "a", A, "ann")], {"a": "a", "b": "a"}, "the same agent's box is a part of it", id="one agent"),
-        pytest.param([Span("a", "", A, "ann"), Span("b", "a", A)], {"a": "a", "b": "a"}, "so is a box without a name", id="no name"),
-        pytest.param([Span("a", "", A, "ann"), Span("b", "a", W, "bob")], {"a": "a", "b": "a"}, "a workflow is a part, whatever its name", id="workflow below"),
-        pytest.param([Span("a", "", A, "ann"), Span("t", "a", T), Span("b", "t", A, "ann")], {"a": "a", "b": "b"},
-                     "below a tool call it is a child, even of the same agent", id="below a tool"),
-        pytest.param([Span("w", "", W), Span("a", "w", A, "ann")], {"w": "w", "a": "w"}, "a workflow of one agent is that agent's task", id="one in a workflow"),
-        pytest.param([Span("w", "", W), Span("a", "w", A, "ann"), Span("b", "w", A, "bob")], {"w": "w", "a": "a", "b": "b"},
-                     "a workflow of two agents has two child tasks", id="two in a workflow"),
-        pytest.param([Span("w", "", W), Span("a", "w", A, "ann"), Span("b", "a", A, "bob")], {"w": "w", "a": "w", "b": "b"},
-                     "only the agents directly below count", id="nested in a workflow"),
-        pytest.param([Span("k", "", K, task="1"), Span("a", "k", A, task="1")], {"k": "1", "a": "1"}, "one id is one task", id="same id"),
-        pytest.param([Span("k", "", K, task="1"), Span("a", "k", K, task="2")], {"k": "1", "a": "2"}, "an id of its own is a task of its own", id="other id"),
-        pytest.param([Span("s", "", S), Span("a", "s", A, "ann")], {"s": "trace", "a": "a"}, "what lies above a box is not its task's", id="above a box"),
-        pytest.param([Span("l", "x", L)], {"x": "trace"}, "what hangs below a span that nobody has seen is of no known box", id="lost parent"),
-        pytest.param([Span("l", "x", L, task="1")], {"x": "1"}, "unless it says itself to which task it belongs", id="hint"),
-        pytest.param([Span("a", "b", A, "ann"), Span("b", "a", A, "ann")], {"a": "a", "b": "a"}, "boxes in a circle have one top, the first", id="circle"),
+        pytest.param(
+            [Span("a", "", A, "ann"), Span("b", "a", A, "bob")],
+            {"a": "a", "b": "b"},
+            "another agent's box is a task of its own",
+            id="two agents",
+        ),
+        pytest.param(
+            [Span("a", "", A, "ann"), Span("b", "a", A, "ann")],
+            {"a": "a", "b": "a"},
+            "the same agent's box is a part of it",
+            id="one agent",
+        ),
+        pytest.param(
+            [Span("a", "", A, "ann"), Span("b", "a", A)],
+            {"a": "a", "b": "a"},
+            "so is a box without a name",
+            id="no name",
+        ),
+        pytest.param(
+            [Span("a", "", A, "ann"), Span("b", "a", W, "bob")],
+            {"a": "a", "b": "a"},
+            "a workflow is a part, whatever its name",
+            id="workflow below",
+        ),
+        pytest.param(
+            [Span("a", "", A, "ann"), Span("t", "a", T), Span("b", "t", A, "ann")],
+            {"a": "a", "b": "b"},
+            "below a tool call it is a child, even of the same agent",
+            id="below a tool",
+        ),
+        pytest.param(
+            [Span("w", "", W), Span("a", "w", A, "ann")],
+            {"w": "w", "a": "w"},
+            "a workflow of one agent is that agent's task",
+            id="one in a workflow",
+        ),
+        pytest.param(
+            [Span("w", "", W), Span("a", "w", A, "ann"), Span("b", "w", A, "bob")],
+            {"w": "w", "a": "a", "b": "b"},
+            "a workflow of two agents has two child tasks",
+            id="two in a workflow",
+        ),
+        pytest.param(
+            [Span("w", "", W), Span("a", "w", A, "ann"), Span("b", "a", A, "bob")],
+            {"w": "w", "a": "w", "b": "b"},
+            "only the agents directly below count",
+            id="nested in a workflow",
+        ),
+        pytest.param(
+            [Span("k", "", K, task="1"), Span("a", "k", A, task="1")],
+            {"k": "1", "a": "1"},
+            "one id is one task",
+            id="same id",
+        ),
+        pytest.param(
+            [Span("k", "", K, task="1"), Span("a", "k", K, task="2")],
+            {"k": "1", "a": "2"},
+            "an id of its own is a task of its own",
+            id="other id",
+        ),
+        pytest.param(
+            [Span("s", "", S), Span("a", "s", A, "ann")],
+            {"s": "trace", "a": "a"},
+            "what lies above a box is not its task's",
+            id="above a box",
+        ),
+        pytest.param(
+            [Span("l", "x", L)],
+            {"x": "trace"},
+            "what hangs below a span that nobody has seen is of no known box",
+            id="lost parent",
+        ),
+        pytest.param(
+            [Span("l", "x", L, task="1")], {"x": "1"}, "unless it says itself to which task it belongs", id="hint"
+        ),
+        pytest.param(
+            [Span("a", "b", A, "ann"), Span("b", "a", A, "ann")],
+            {"a": "a", "b": "a"},
+            "boxes in a circle have one top, the first",
+            id="circle",
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_span_is_shown_in_the_task_of_its_box(spans: list[Span], tasks: dict[str, str], sentence: str) -> None:
     """Boxes by their roles, names and ids, and what lies between them, in whatever order they come."""
     for order in (spans, spans[::-1]):
@@ -103,19 +174,56 @@ def test_each_span_is_shown_in_the_task_of_its_box(spans: list[Span], tasks: dic
 @pytest.mark.parametrize(
     ("first", "then", "before", "after", "sentence"),
     [
-        pytest.param([Span("l", "x", L)], [Span("x", "", A, "ann")], {"x": "trace"}, {"x": "x"}, "a box that comes late takes over what lies below it", id="late box"),
-        pytest.param([Span("l", "x", L)], [Span("x", "a", S), Span("a", "", A, "ann")], {"x": "trace"}, {"a": "a"},
-                     "a span that turns out to be no box hands on what it owned", id="late step"),
-        pytest.param([started("x", "a", Role.OTHER), Span("a", "", A, "ann"), Span("b", "x", A, "bob")], [Span("x", "a", T)], {"a": "a", "x": "a", "b": "b"}, {"a": "a", "b": "b"},
-                     "a span that had no role yet owned a part of its task until its end", id="late tool"),
-        pytest.param([Span("w", "", W), Span("a", "w", A, "ann")], [Span("b", "w", A, "bob")], {"w": "w", "a": "w"}, {"w": "w", "a": "a", "b": "b"},
-                     "a second agent makes the first one's part a task", id="second agent"),
-        pytest.param([started("s", "a", S), Span("a", "", A, "ann"), Span("b", "s", W, "bob")], [Span("s", "a", T)], {"a": "a", "s": "a", "b": "a"}, {"a": "a", "b": "b"},
-                     "a box below what turns out to be a tool call becomes a child task", id="tool after all"),
-        pytest.param([started("s", "a", Role.HANDOFF), Span("a", "", A, "ann"), Span("b", "s", W)], [Span("s", "a", T)], {"a": "a", "b": "a"}, {"a": "a", "b": "b"},
-                     "also where that span owned nothing", id="tool instead of a handoff"),
+        pytest.param(
+            [Span("l", "x", L)],
+            [Span("x", "", A, "ann")],
+            {"x": "trace"},
+            {"x": "x"},
+            "a box that comes late takes over what lies below it",
+            id="late box",
+        ),
+        pytest.param(
+            [Span("l", "x", L)],
+            [Span("x", "a", S), Span("a", "", A, "ann")],
+            {"x": "trace"},
+            {"a": "a"},
+            "a span that turns out to be no box hands on what it owned",
+            id="late step",
+        ),
+        pytest.param(
+            [started("x", "a", Role.OTHER), Span("a", "", A, "ann"), Span("b", "x", A, "bob")],
+            [Span("x", "a", T)],
+            {"a": "a", "x": "a", "b": "b"},
+            {"a": "a", "b": "b"},
+            "a span that had no role yet owned a part of its task until its end",
+            id="late tool",
+        ),
+        pytest.param(
+            [Span("w", "", W), Span("a", "w", A, "ann")],
+            [Span("b", "w", A, "bob")],
+            {"w": "w", "a": "w"},
+            {"w": "w", "a": "a", "b": "b"},
+            "a second agent makes the first one's part a task",
+            id="second agent",
+        ),
+        pytest.param(
+            [started("s", "a", S), Span("a", "", A, "ann"), Span("b", "s", W, "bob")],
+            [Span("s", "a", T)],
+            {"a": "a", "s": "a", "b": "a"},
+            {"a": "a", "b": "b"},
+            "a box below what turns out to be a tool call becomes a child task",
+            id="tool after all",
+        ),
+        pytest.param(
+            [started("s", "a", Role.HANDOFF), Span("a", "", A, "ann"), Span("b", "s", W)],
+            [Span("s", "a", T)],
+            {"a": "a", "b": "a"},
+            {"a": "a", "b": "b"},
+            "also where that span owned nothing",
+            id="tool instead of a handoff",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_shown_elsewhere_when_more_is_known(
     first: list[Span], then: list[Span], before: dict[str, str], after: dict[str, str], sentence: str
 ) -> None:
@@ -173,7 +281,9 @@ def test_a_task_that_loses_its_last_span_is_gone_and_says_where_it_went() -> Non
     ("boundary", "figures", "sentence"),
     [
         pytest.param(b"any", (ONE_CALL, ZERO, (2, 1)), "calls and tools are the task's", id="calls"),
-        pytest.param(METERED, (ZERO, ONE_CALL, (0, 0)), "data points are kept apart, and their tools are none", id="data points"),
+        pytest.param(
+            METERED, (ZERO, ONE_CALL, (0, 0)), "data points are kept apart, and their tools are none", id="data points"
+        ),
     ],
 )
 def test_figures_of_data_points_are_kept_apart(boundary: bytes, figures: tuple[object, ...], sentence: str) -> None:

@@ -18,7 +18,7 @@ from tests.fold.histories import deep, feed, history, placed, resumptions
 from tests.fold.torn_histories import ROUTED, torn
 from tests.thorough import IN_CI, IS_SAME
 
-#: Histories tried. A laptop tries fewer; the property was run over 10,000 (SPANPOST_HISTORIES=10000).
+#: Histories tried. A laptop tries fewer; for many more: SPANPOST_HISTORIES=10000, and pytest --timeout=0.
 HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IN_CI else "100"))
 seeds = st.integers(min_value=0, max_value=2**32)
 trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=IS_SAME)

@@ -20,7 +20,7 @@ from tests.fold.against_oracle import compared
 from tests.fold.recorded_runs import observations, runs, shared
 
 RUNS = list(runs(shared()))
-#: Orders of each run; the property was held over 10 (SPANPOST_HISTORIES=10000).
+#: Orders of each run: one, or as many as SPANPOST_HISTORIES has thousands.
 ORDERS = max(1, int(os.environ.get("SPANPOST_HISTORIES") or "0") // 1000)
 
 

@@ -53,10 +53,20 @@ def started_elsewhere(random: Random, told: list[Placed]) -> list[Placed]:
         is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell
         if o.part is not Part.ENDED or not is_leaf or random.random() < 0.3:
             continue
-        others = [q.observation.span_id for q in told if q.domain == p.domain and q.is_span and q.observation.span_id != o.span_id]
+        others = [
+            q.observation.span_id
+            for q in told
+            if q.domain == p.domain and q.is_span and q.observation.span_id != o.span_id
+        ]
         parent = random.choice(others) if others and random.random() < 0.7 else o.parent_id
         early = msgspec.structs.replace(
-            o, part=Part.STARTED, parent_id=parent, at_ns=o.start_ns, end_ns=0, status=0, attributes={"early": random.randrange(3)}
+            o,
+            part=Part.STARTED,
+            parent_id=parent,
+            at_ns=o.start_ns,
+            end_ns=0,
+            status=0,
+            attributes={"early": random.randrange(3)},
         )
         out.append(placed(early, msgspec.structs.replace(r, usage=None, failure=None)))
     return out
@@ -72,7 +82,11 @@ def other_roles(random: Random, told: list[Placed]) -> list[Placed]:
             o = msgspec.structs.replace(p.observation, attributes={**p.observation.attributes, "as": int(role)})
             if random.random() < 0.5 and o.part is Part.ENDED:
                 o = msgspec.structs.replace(o, part=Part.STARTED, at_ns=o.start_ns, end_ns=0)
-            out.append(placed(o, Reading(role=role) if random.random() < 0.5 else msgspec.structs.replace(p.reading, role=role)))
+            out.append(
+                placed(
+                    o, Reading(role=role) if random.random() < 0.5 else msgspec.structs.replace(p.reading, role=role)
+                )
+            )
     return out
 
 
@@ -85,14 +99,25 @@ def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
         o = p.observation
         said = random.choice(
             (
-                Reading(is_interrupt=True), Reading(is_gone=True), Reading(is_silent=True), Reading(rests=True, is_quiet=True, progress=9.0),
-                Reading(is_idle=True, is_quiet=True, action="idle"), Reading(tells=Tells.ERROR, failure=Failure(type="E", log_tail="tail")),
-                Reading(status="cancelled"), Reading(is_cancelled=True), Reading(context_used=random.randrange(900), context_window=1000),
-                Reading(action="thinks"), Reading(step_index=2, step_count=3, progress=10.0), Reading(step_key="k1", step_name="prompt"),
-                Reading(is_plan=True, step_index=1), Reading(links={"pr": "https://x"}, results={"n": random.randrange(3)}),
+                Reading(is_interrupt=True),
+                Reading(is_gone=True),
+                Reading(is_silent=True),
+                Reading(rests=True, is_quiet=True, progress=9.0),
+                Reading(is_idle=True, is_quiet=True, action="idle"),
+                Reading(tells=Tells.ERROR, failure=Failure(type="E", log_tail="tail")),
+                Reading(status="cancelled"),
+                Reading(is_cancelled=True),
+                Reading(context_used=random.randrange(900), context_window=1000),
+                Reading(action="thinks"),
+                Reading(step_index=2, step_count=3, progress=10.0),
+                Reading(step_key="k1", step_name="prompt"),
+                Reading(is_plan=True, step_index=1),
+                Reading(links={"pr": "https://x"}, results={"n": random.randrange(3)}),
             )
-        )  # fmt: skip
-        event = Observation(part=Part.EVENT, trace_id=o.trace_id, span_id=o.span_id, name="agent.word", at_ns=o.at_ns + len(out))
+        )
+        event = Observation(
+            part=Part.EVENT, trace_id=o.trace_id, span_id=o.span_id, name="agent.word", at_ns=o.at_ns + len(out)
+        )
         out.append(placed(event, said))
     return out
 
@@ -106,19 +131,34 @@ def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
         o, trace = p.observation, p.observation.trace_id
         at = o.at_ns + random.randrange(-5, 5) * SECOND
         if random.random() < 0.5:
-            name = random.choice((c.EVENT_APPROVAL_RESOLVED, c.EVENT_APPROVAL_RESOLVED, c.EVENT_APPROVAL_ESCALATED, c.EVENT_APPROVAL_AWAITED))
+            name = random.choice(
+                (
+                    c.EVENT_APPROVAL_RESOLVED,
+                    c.EVENT_APPROVAL_RESOLVED,
+                    c.EVENT_APPROVAL_ESCALATED,
+                    c.EVENT_APPROVAL_AWAITED,
+                )
+            )
             is_answer = name == c.EVENT_APPROVAL_RESOLVED
-            tells = {c.EVENT_APPROVAL_RESOLVED: Tells.APPROVAL_RESOLVED, c.EVENT_APPROVAL_ESCALATED: Tells.APPROVAL_REQUESTED}
+            tells = {
+                c.EVENT_APPROVAL_RESOLVED: Tells.APPROVAL_RESOLVED,
+                c.EVENT_APPROVAL_ESCALATED: Tells.APPROVAL_REQUESTED,
+            }
             a = Approval(
-                id=random.choice(("q1", "q2")), decision=random.choice(("approve", "deny")) if is_answer else "", by="eve" if is_answer else "",
-                source="slack" if is_answer else "", question="" if is_answer else "sure?",
-            )  # fmt: skip
+                id=random.choice(("q1", "q2")),
+                decision=random.choice(("approve", "deny")) if is_answer else "",
+                by="eve" if is_answer else "",
+                source="slack" if is_answer else "",
+                question="" if is_answer else "sure?",
+            )
             r = Reading(tells=tells.get(name, Tells.NOTHING), approval=a)
         else:
             name = c.EVENT_INTERVENTION
             verb = random.choice((Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MUTE, Verb.UNMUTE))
             r = Reading(act=Act(verb=str(verb), by=random.choice(("eve", "")), seen_ns=random.choice((0, at))))
-        out.append(placed(Observation(part=Part.INTERVENTION, trace_id=trace, span_id=o.span_id, name=name, at_ns=at), r))
+        out.append(
+            placed(Observation(part=Part.INTERVENTION, trace_id=trace, span_id=o.span_id, name=name, at_ns=at), r)
+        )
     return out
 
 
@@ -128,19 +168,40 @@ def priced(random: Random, told: list[Placed]) -> list[Placed]:
     for p in told:
         o, r = p.observation, p.reading
         if r.role is Role.LLM and r.usage is not None and random.random() < 0.6:
-            r = msgspec.structs.replace(r, usage=msgspec.structs.replace(r.usage, cost_usd=Decimal(random.randrange(9)) / 100))
+            r = msgspec.structs.replace(
+                r, usage=msgspec.structs.replace(r.usage, cost_usd=Decimal(random.randrange(9)) / 100)
+            )
         elif r.role.is_box and o.part is Part.ENDED and random.random() < 0.3:
             r = msgspec.structs.replace(r, cost_usd=Decimal(random.randrange(9)))
         elif r.role.is_box and o.part is Part.ENDED and random.random() < 0.4:
             total = Usage(input=random.randrange(100), output=random.randrange(100))
-            r = msgspec.structs.replace(r, aggregate=total, totals_of=random.choice(("", "ann's life")), conversation_id=None)
+            r = msgspec.structs.replace(
+                r, aggregate=total, totals_of=random.choice(("", "ann's life")), conversation_id=None
+            )
         out.append(placed(o, r))
         if p.is_span and random.random() < 0.1:
             point = msgspec.structs.replace(
-                o, span_id=random.randbytes(8), parent_id=METERED, part=Part.ENDED, end_ns=o.at_ns, name="point", links=()
+                o,
+                span_id=random.randbytes(8),
+                parent_id=METERED,
+                part=Part.ENDED,
+                end_ns=o.at_ns,
+                name="point",
+                links=(),
             )
             used = Usage(input=random.randrange(50), output=1, cost_usd=random.choice((None, Decimal(1))))
-            out.append(placed(point, Reading(role=Role.LLM, is_metered=True, usage=used, model="gpt-x", task_id=random.choice((None, "job-1")))))
+            out.append(
+                placed(
+                    point,
+                    Reading(
+                        role=Role.LLM,
+                        is_metered=True,
+                        usage=used,
+                        model="gpt-x",
+                        task_id=random.choice((None, "job-1")),
+                    ),
+                )
+            )
     return out
 
 
@@ -167,11 +228,11 @@ def called_alike(random: Random, told: list[Placed]) -> list[Placed]:
         elif r.role is Role.LLM and random.random() < 0.2:
             r = msgspec.structs.replace(r, is_aside=True)
         elif r.role is Role.TOOL and random.random() < 0.3:
-            r = msgspec.structs.replace(r, tool_name=random.choice((None, "final_answer")), has_result=random.random() < 0.5)
+            r = msgspec.structs.replace(
+                r, tool_name=random.choice((None, "final_answer")), has_result=random.random() < 0.5
+            )
         out.append(placed(p.observation, r))
     return out
 
 
-TEARS: tuple[Tear, ...] = (
-    started_elsewhere, other_roles, interrupted, acts_of_people, priced, routed, called_alike
-)  # fmt: skip
+TEARS: tuple[Tear, ...] = (started_elsewhere, other_roles, interrupted, acts_of_people, priced, routed, called_alike)

@@ -38,9 +38,17 @@ def _turns(task: Task, segment: Segment) -> list[Checkpoint]:
 
 def _turn(task: Task, segment: Segment, kind: Kind, status: str, text: str, at_ns: int) -> Checkpoint:
     return Checkpoint(
-        id=named(kind, segment.key.hex()), tenant=task.tenant, task_uid=task.uid, kind=kind, status=status, text=text,
-        at=moment(at_ns) or EPOCH, trace_id=segment.trace_id or task.trace_id, span_id=segment.span_id, unit=segment.span_id,
-    )  # fmt: skip
+        id=named(kind, segment.key.hex()),
+        tenant=task.tenant,
+        task_uid=task.uid,
+        kind=kind,
+        status=status,
+        text=text,
+        at=moment(at_ns) or EPOCH,
+        trace_id=segment.trace_id or task.trace_id,
+        span_id=segment.span_id,
+        unit=segment.span_id,
+    )
 
 
 def _end_text(verdict: Verdict, started_ns: int) -> str:

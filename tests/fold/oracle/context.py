@@ -74,8 +74,17 @@ def _points(facts: Facts, rules: Rules) -> list[_Measured]:
     for n, role, _ in facts.told:
         r, talk = n.r, n.r.conversation_id or ""
         usage = r.usage
-        if n.is_end and role is Role.LLM and not r.is_metered and not r.is_aside and usage is not None and usage.input is not None:
-            found.add(_Measured(n.at, n.key[:8], n.o.start_ns or n.at, usage.input, rules.canonical(r.model or "model"), talk))
+        if (
+            n.is_end
+            and role is Role.LLM
+            and not r.is_metered
+            and not r.is_aside
+            and usage is not None
+            and usage.input is not None
+        ):
+            found.add(
+                _Measured(n.at, n.key[:8], n.o.start_ns or n.at, usage.input, rules.canonical(r.model or "model"), talk)
+            )
         if r.context_used is not None:
             found.add(_Measured(n.at, n.key[:8], n.at, r.context_used, _AGENT, talk))
     return sorted(found)[-POINTS:]
@@ -86,7 +95,12 @@ def _accepted(facts: Facts, rules: Rules, model: str) -> int:
     took = [
         n.r.usage.input
         for n, role, _ in facts.ended
-        if role is Role.LLM and not n.r.is_metered and not n.r.is_aside and not has_failed(n, role)
-        and n.r.usage is not None and n.r.usage.input is not None and rules.canonical(n.r.model or "model") == model
-    ]  # fmt: skip
+        if role is Role.LLM
+        and not n.r.is_metered
+        and not n.r.is_aside
+        and not has_failed(n, role)
+        and n.r.usage is not None
+        and n.r.usage.input is not None
+        and rules.canonical(n.r.model or "model") == model
+    ]
     return max(took, default=0)

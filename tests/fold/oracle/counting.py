@@ -67,12 +67,16 @@ def _passed(span: Span, below: Amount) -> Amount:
     if span.role is Role.TOOL and span.wins:
         name = SAME if n.r.is_same_call else n.r.tool_name or ""
         same = {name, "", SAME}
-        has_failed = (n.r.failure is not None and not n.r.is_interrupt) or any(below.tools[s][1] for s in same if s in below.tools)
+        has_failed = (n.r.failure is not None and not n.r.is_interrupt) or any(
+            below.tools[s][1] for s in same if s in below.tools
+        )
         tools = {other: many for other, many in below.tools.items() if other not in same}
         return Amount(barred=below.calls, tools={**tools, name: (1, int(has_failed))})
     if span.role is Role.LLM and not span.wins:
         # A telling that does not count still covers those below it, but not the tellings of named calls: one of them may count.
-        return Amount([call for call in below.covered if call.best is not None and call.best.call_name], below.barred, below.tools)
+        return Amount(
+            [call for call in below.covered if call.best is not None and call.best.call_name], below.barred, below.tools
+        )
     if span.role is Role.LLM:
         is_known = n.r.usage is not None and n.r.usage.is_known
         if is_known or not any(counts(call) for call in below.covered):
@@ -101,7 +105,9 @@ def _choose(claimants: list[Span]) -> None:
                 won.append(span)
         for span in won:
             if cost_of(span) is None and span.role is Role.LLM:
-                span.lent = max((cost for other in ranked if _overlap(span, other) and (cost := cost_of(other))), default=0)
+                span.lent = max(
+                    (cost for other in ranked if _overlap(span, other) and (cost := cost_of(other))), default=0
+                )
 
 
 def cost_of(span: Span) -> int | None:

@@ -118,7 +118,9 @@ class Facts:
     @cached_property
     def conversation(self) -> str | None:
         return _value(
-            Said(int(role.is_box), *_earliest(n), n.r.conversation_id) for n, role, _ in self.spans if n.r.conversation_id
+            Said(int(role.is_box), *_earliest(n), n.r.conversation_id)
+            for n, role, _ in self.spans
+            if n.r.conversation_id
         )  # type: ignore[no-any-return]
 
     @cached_property
@@ -154,7 +156,9 @@ class Facts:
                 found.append(Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", ""))
             elif role is Role.TOOL and not r.is_same_call:
                 gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
-                found.append(Call(n.at, n.key, n.o.start_ns or n.at, True, failed, gave, r.tool_name or "", r.tool_call_id or ""))
+                found.append(
+                    Call(n.at, n.key, n.o.start_ns or n.at, True, failed, gave, r.tool_name or "", r.tool_call_id or "")
+                )
             elif role is Role.HANDOFF:
                 found.append(Call(n.at, n.key, n.o.start_ns or n.at, True, failed, 0, "handoff", ""))
         return sorted(found)
@@ -165,7 +169,9 @@ class Facts:
         newest = of_kind[-1] if of_kind else None
         if newest is None or by is None or newest.at <= by:
             return newest
-        return next((call for call in reversed(self.deeds[-DEEDS:]) if call.is_tool == is_tool and call.start <= by), None)
+        return next(
+            (call for call in reversed(self.deeds[-DEEDS:]) if call.is_tool == is_tool and call.start <= by), None
+        )
 
     def has_failed_last(self, by: int | None = None) -> bool:
         """Tell whether the last thing done was a model call, and it failed."""
@@ -192,10 +198,15 @@ class Facts:
     def first_call(self) -> tuple[str, str, str] | None:
         """By what it began: a model call, or a tool call with its name and id."""
         return _value(
-            Said(0, -n.begins, _ended_first(n) + n.key, ("tool", n.r.tool_name or "", n.r.tool_call_id or "") if role is Role.TOOL else ("model", "", ""))
+            Said(
+                0,
+                -n.begins,
+                _ended_first(n) + n.key,
+                ("tool", n.r.tool_name or "", n.r.tool_call_id or "") if role is Role.TOOL else ("model", "", ""),
+            )
             for n, role, _ in self.spans
             if role in (Role.LLM, Role.TOOL) and n.begins and not n.r.is_same_call
-        )  # type: ignore[no-any-return]  # fmt: skip
+        )  # type: ignore[no-any-return]
 
     @cached_property
     def model(self) -> str | None:
@@ -213,7 +224,8 @@ class Facts:
     @cached_property
     def failed_turn_ns(self) -> int:
         return max(
-            (n.at for n, role, is_ending in self.ended if role is Role.STEP and not is_ending and has_failed(n, role)), default=0
+            (n.at for n, role, is_ending in self.ended if role is Role.STEP and not is_ending and has_failed(n, role)),
+            default=0,
         )
 
     # --- failures -----------------------------------------------------------------------------------------------------
@@ -226,7 +238,12 @@ class Facts:
         for n, role, is_ending in self.told:
             r = n.r
             is_metered = role is Role.LLM and r.is_metered
-            if n.is_end and not is_metered and has_failed(n, role) and (r.failure is not None or n.o.status is Status.ERROR):
+            if (
+                n.is_end
+                and not is_metered
+                and has_failed(n, role)
+                and (r.failure is not None or n.o.status is Status.ERROR)
+            ):
                 words = _words(r.failure, n)
                 yield Said(int(is_ending) if any(words) else -1, n.at, n.key, words)
             if r.failure is not None and r.status in FINAL_STATUSES:
@@ -244,7 +261,11 @@ class Facts:
         found = [
             n.at
             for n, role, is_ending in self.ended
-            if is_ending and n.o.exceptions and role is not Role.TASK and _outcome(n, role) in ("ok", "unset") and not _is_metered(n, role)
+            if is_ending
+            and n.o.exceptions
+            and role is not Role.TASK
+            and _outcome(n, role) in ("ok", "unset")
+            and not _is_metered(n, role)
         ]
         return max(found, default=0)
 
@@ -287,7 +308,9 @@ class Facts:
     @cached_property
     def status(self) -> Said | None:
         """The newest status that ends nothing."""
-        said = [Said(0, n.at, n.key, n.r.status) for n, *_ in self.told if n.r.status and n.r.status not in FINAL_STATUSES]
+        said = [
+            Said(0, n.at, n.key, n.r.status) for n, *_ in self.told if n.r.status and n.r.status not in FINAL_STATUSES
+        ]
         return max(said, key=lambda s: s[:3], default=None)
 
     def newest(self, field: str) -> Any:
@@ -316,12 +339,14 @@ class Facts:
         """Name, index and count of the current step; the agent's own words stand above a plan that it wrote down."""
         return _value(
             Said(
-                0 if n.r.is_plan or n.r.step_key else 1, n.at, n.key,
+                0 if n.r.is_plan or n.r.step_key else 1,
+                n.at,
+                n.key,
                 (None if n.r.is_plan and not n.r.step_name else _step_name(n), n.r.step_index, n.r.step_count),
             )
             for n, *_ in self.told
             if n.r.step_name or (n.r.step_index is not None and n.r.says_something)
-        )  # type: ignore[no-any-return]  # fmt: skip
+        )  # type: ignore[no-any-return]
 
     @cached_property
     def steps(self) -> dict[str, Said]:
@@ -400,7 +425,11 @@ class Facts:
     def says_more_than_calls(self) -> bool:
         """Tell whether there is anything but calls to show."""
         return bool(
-            self.steps or self.artifacts or self.costs or self.has_questions or any(n.r.links or n.r.results for n, *_ in self.told)
+            self.steps
+            or self.artifacts
+            or self.costs
+            or self.has_questions
+            or any(n.r.links or n.r.results for n, *_ in self.told)
         )
 
 

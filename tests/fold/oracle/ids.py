@@ -20,4 +20,6 @@ def domain(tenant: str, trace_id: bytes) -> bytes:
 
 def meeting(tenant: str, kind: str, id: str) -> bytes:
     """Return the key under which runs find one another: by a tool call (``a``) or by a conversation (``c``)."""
-    return blake2b(f"{tenant}\0{kind}\0{id}".encode(), digest_size=16, person=b"meeting").digest() + b"r" + kind.encode()
+    return (
+        blake2b(f"{tenant}\0{kind}\0{id}".encode(), digest_size=16, person=b"meeting").digest() + b"r" + kind.encode()
+    )

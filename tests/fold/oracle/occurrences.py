@@ -18,10 +18,15 @@ from tests.fold.oracle.questions import EPOCH, moment
 from tests.fold.oracle.tree import Span, Trace
 
 _KINDS = {
-    Tells.CHECKPOINT: Kind.CHECKPOINT, Tells.ARTIFACT: Kind.ARTIFACT, Tells.ERROR: Kind.ERROR,
-    Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED, Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
-    Tells.COMPACTION: Kind.COMPACTION, Tells.BUDGET: Kind.BUDGET_WARNING, Tells.ALERT: Kind.ALERT,
-}  # fmt: skip
+    Tells.CHECKPOINT: Kind.CHECKPOINT,
+    Tells.ARTIFACT: Kind.ARTIFACT,
+    Tells.ERROR: Kind.ERROR,
+    Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
+    Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
+    Tells.COMPACTION: Kind.COMPACTION,
+    Tells.BUDGET: Kind.BUDGET_WARNING,
+    Tells.ALERT: Kind.ALERT,
+}
 
 
 class Occurrence(NamedTuple):
@@ -84,7 +89,11 @@ def _id(n: Note, kind: Kind) -> UUID:
         word = "approval_escalated" if o.name == c.EVENT_APPROVAL_ESCALATED else "approval_requested"
         return named(o.tenant, word, a.id, a.mark, trace)
     if kind is Kind.APPROVAL_RESOLVED and a is not None:
-        return named(o.tenant, "approval_decided", a.id, a.mark, trace) if n.is_act else named(o.tenant, "approval_told", a.id, trace)
+        return (
+            named(o.tenant, "approval_decided", a.id, a.mark, trace)
+            if n.is_act
+            else named(o.tenant, "approval_told", a.id, trace)
+        )
     if kind is Kind.ARTIFACT and r.artifact is not None:
         return named(o.tenant, trace, kind, unhashed(r.artifact.key))
     if r.occurrence.startswith("call\0"):
@@ -128,11 +137,24 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         elif a.is_expired:
             text = "Nobody decided in time" + (f": {a.decision}" if a.decision not in ("", c.EXPIRED) else "")
         else:
-            text = (a.decision or "resolved") + (f" by {a.by}" if a.by else "") + (f": {a.comment}" if a.comment else "")
+            text = (
+                (a.decision or "resolved") + (f" by {a.by}" if a.by else "") + (f": {a.comment}" if a.comment else "")
+            )
     return Checkpoint(
-        id=one.id, tenant=o.tenant, task_uid=task_uid, kind=one.kind, status=status, text=text[:TEXT], at=moment(o.at_ns) or EPOCH,
-        trace_id=o.trace_id, span_id=o.span_id, unit=one.boundary.id, progress=r.progress, detail=detail, ref=ref[:TEXT],
-    )  # fmt: skip
+        id=one.id,
+        tenant=o.tenant,
+        task_uid=task_uid,
+        kind=one.kind,
+        status=status,
+        text=text[:TEXT],
+        at=moment(o.at_ns) or EPOCH,
+        trace_id=o.trace_id,
+        span_id=o.span_id,
+        unit=one.boundary.id,
+        progress=r.progress,
+        detail=detail,
+        ref=ref[:TEXT],
+    )
 
 
 def _compacted(before: int | None, after: int | None) -> str:

@@ -56,7 +56,11 @@ class Run:
     @property
     def inner_notes(self) -> list[Note]:
         """What was noted below boundaries that are shown within its root."""
-        return [n for boundary in self.boundaries if boundary is not self.root for n in boundary.notes] if self.root else []
+        return (
+            [n for boundary in self.boundaries if boundary is not self.root for n in boundary.notes]
+            if self.root
+            else []
+        )
 
 
 class Runs:

@@ -55,20 +55,42 @@ def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
         more = escalated[which][1] if which in escalated else None
         out.append(
             Approval(
-                id=id, question=a.question, detail=a.detail, options=tuple(a.options), risk=a.risk, expires_at=a.expires_at,
-                decision=d.decision, by=d.by, comment=d.comment, at_expiry=a.at_expiry or "expire", mark=mark, is_asked=is_asked,
-                is_cut=a.is_cut, is_altered=a.is_altered, has_id=a.has_id,
-                source=d.source if decision is not None and decision.is_act else "", is_expired=d.is_expired,
-                told=Told(decision=_approval(shown).decision, by=_approval(shown).by, comment=_approval(shown).comment, at=moment(shown.at))
-                if shown is not None else None,
+                id=id,
+                question=a.question,
+                detail=a.detail,
+                options=tuple(a.options),
+                risk=a.risk,
+                expires_at=a.expires_at,
+                decision=d.decision,
+                by=d.by,
+                comment=d.comment,
+                at_expiry=a.at_expiry or "expire",
+                mark=mark,
+                is_asked=is_asked,
+                is_cut=a.is_cut,
+                is_altered=a.is_altered,
+                has_id=a.has_id,
+                source=d.source if decision is not None and decision.is_act else "",
+                is_expired=d.is_expired,
+                told=Told(
+                    decision=_approval(shown).decision,
+                    by=_approval(shown).by,
+                    comment=_approval(shown).comment,
+                    at=moment(shown.at),
+                )
+                if shown is not None
+                else None,
                 key=named(tenant, "approval", *which) if a.has_id else None,
                 told_by=named(tenant, "approval_requested", *which),
                 escalated_by=named(tenant, "approval_escalated", *which) if more is not None else None,
                 is_void=which not in standing and not d.decision,
-                asked_at=moment(ask.at), deadline=_deadline(a.expires_at), decided_at=moment(decision.at) if decision is not None else None,
-                escalated_at=moment(more.at) if more is not None else None, span=f"{trace}-{ask.o.span_id.hex()}",
+                asked_at=moment(ask.at),
+                deadline=_deadline(a.expires_at),
+                decided_at=moment(decision.at) if decision is not None else None,
+                escalated_at=moment(more.at) if more is not None else None,
+                span=f"{trace}-{ask.o.span_id.hex()}",
             )
-        )  # fmt: skip
+        )
     return (*_unasked({a.id for a in out}, told, answers), *out)
 
 
@@ -83,7 +105,9 @@ def _approval(n: Note) -> Approval:
 
 
 def _question(n: Note) -> Question:
-    id, mark, trace = (part[:TEXT].replace("\0", "") for part in (_approval(n).id, _approval(n).mark, n.o.trace_id.hex()))
+    id, mark, trace = (
+        part[:TEXT].replace("\0", "") for part in (_approval(n).id, _approval(n).mark, n.o.trace_id.hex())
+    )
     return id, mark, trace
 
 
@@ -104,7 +128,9 @@ def _standing(asks: dict[Question, tuple[Said, Note]]) -> set[Question]:
     newest: dict[tuple[str, ...], tuple[bool, int, str, Question]] = {}
     for which, (rank, n) in asks.items():
         of = (which[0], which[2]) if which[2] else (which[0], "", which[1])
-        newest[of] = max(newest.get(of, (False, 0, "", which)), (not _approval(n).is_altered, rank.at, "\0".join(which), which))
+        newest[of] = max(
+            newest.get(of, (False, 0, "", which)), (not _approval(n).is_altered, rank.at, "\0".join(which), which)
+        )
     return {which for *_, which in newest.values()}
 
 
@@ -124,8 +150,13 @@ def _unasked(
             if which[0] not in asked:
                 a = _approval(n)
                 found[which[0]] = Approval(
-                    id=which[0], decision=a.decision, by=a.by, comment=a.comment, source=a.source if n.is_act else "", decided_at=moment(n.at)
-                )  # fmt: skip
+                    id=which[0],
+                    decision=a.decision,
+                    by=a.by,
+                    comment=a.comment,
+                    source=a.source if n.is_act else "",
+                    decided_at=moment(n.at),
+                )
     return [found[id] for id in sorted(found)]
 
 

@@ -39,7 +39,11 @@ class Resumption:
 
 def resumption(traces: list[Trace], segments: dict[bytes, Segment]) -> Resumption:
     """Ask every run of a history."""
-    runs = {key: _asked(s) for key, s in segments.items() if s.run.root is not None and s.run.above is None and not s.run.task_id}
+    runs = {
+        key: _asked(s)
+        for key, s in segments.items()
+        if s.run.root is not None and s.run.above is None and not s.run.task_id
+    }
     out = Resumption()
     _by_links(traces, segments, runs, out)
     for kind in "ca":  # the strongest rule last: it stands
@@ -134,7 +138,8 @@ def _within_strand(runs: list[Asked], out: Resumption) -> None:
 def _as_guest(guest: Asked, hosts: list[Asked], out: Resumption) -> None:
     """A run goes on with the same agent's run that began before it, else it hangs below the earliest that did."""
     before = sorted(
-        (h for h in hosts if h.trace != guest.trace and (h.start_ns, h.key) < (guest.start_ns, guest.key)), key=lambda h: (h.start_ns, h.key)
+        (h for h in hosts if h.trace != guest.trace and (h.start_ns, h.key) < (guest.start_ns, guest.key)),
+        key=lambda h: (h.start_ns, h.key),
     )
     same = [h for h in before if guest.agent_name and h.agent_name == guest.agent_name]
     if same:

@@ -114,13 +114,17 @@ def end_of(facts: Facts, segment: Segment, *, has_box: bool, is_beside_loose: bo
         if said[2] == c.ERROR:
             is_told = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
             failure = (closed[3], closed[4], _log(facts)) if closed is not None and is_told else facts.words
-        return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure)
+        return Verdict(
+            said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure
+        )
     if closed is None:
         return _lost(facts, segment)
     at, _, outcome, *words = closed
     told = (words[0], words[1], _log(facts))
 
-    def over(status: str, rule: str, reason: str, *, is_inferred: bool = True, failure: tuple[str, str, str] | None = None) -> Verdict:
+    def over(
+        status: str, rule: str, reason: str, *, is_inferred: bool = True, failure: tuple[str, str, str] | None = None
+    ) -> Verdict:
         return Verdict(status, rule, reason, is_inferred, True, at, failure)
 
     if _is_interrupted(facts):
@@ -193,8 +197,9 @@ def asked(facts: Facts, segments: list[Segment], *verbs: Verb) -> Said | None:
     """Return what people asked last with one of these verbs, unless it was asked of a run that ended since."""
     said = max(
         (Said(0, n.at, n.key, n.r.act) for n in facts.acts if n.r.act is not None and n.r.act.verb in verbs),
-        key=lambda s: s[:3], default=None,
-    )  # fmt: skip
+        key=lambda s: s[:3],
+        default=None,
+    )
     if said is None or len(segments) < 2:
         return said
     newest = newest_of(segments)
@@ -204,7 +209,10 @@ def asked(facts: Facts, segments: list[Segment], *verbs: Verb) -> Said | None:
 
 
 def _lost(facts: Facts, segment: Segment) -> Verdict | None:
-    gone, silent = segment.own.gone, max((f.silent for f in (segment.own, segment.inner) if f.silent is not None), default=None)
+    gone, silent = (
+        segment.own.gone,
+        max((f.silent for f in (segment.own, segment.inner) if f.silent is not None), default=None),
+    )
     if gone is not None:
         words = ("", "The process ended with the task open.", "")
         return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)

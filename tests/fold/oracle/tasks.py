@@ -35,7 +35,7 @@ class Task:
         self.has_box = any(not run.is_loose for run in runs)
         self.all_segments = sorted(
             (Segment(run, has_box=self.has_box) for run in self.runs), key=lambda s: (s.start_ns, s.key)
-        )[-SEGMENTS:]  # fmt: skip
+        )[-SEGMENTS:]
         own = next((run for run in self.runs if run.own_task == key), self.runs[0])
         self.task_id = own.task_id if own.own_task == key else ""
         self.trace_id, self.span_id = self._place(own)
@@ -47,7 +47,9 @@ class Task:
 
     def _place(self, own: Run) -> tuple[bytes, bytes]:
         if self.task_id:
-            starts = [(f.first_ns, b.trace.id) for run in self.runs for b in run.boundaries if (f := _facts([b])).first_ns]
+            starts = [
+                (f.first_ns, b.trace.id) for run in self.runs for b in run.boundaries if (f := _facts([b])).first_ns
+            ]
             return (min(starts)[1] if starts else own.trace.id), b""
         return own.trace.id, own.root.id if own.root is not None else b""
 
@@ -66,7 +68,9 @@ class Task:
 
     @property
     def calls(self) -> list[Span]:
-        return [call for run in self.runs for b in run.boundaries if b.id != METERED and b.amount for call in b.amount.calls]
+        return [
+            call for run in self.runs for b in run.boundaries if b.id != METERED and b.amount for call in b.amount.calls
+        ]
 
     @cached_property
     def own_usage(self) -> Usage:
@@ -74,7 +78,9 @@ class Task:
 
     @cached_property
     def metered(self) -> Usage:
-        return summed(call for run in self.runs for b in run.boundaries if b.id == METERED and b.amount for call in b.amount.calls)
+        return summed(
+            call for run in self.runs for b in run.boundaries if b.id == METERED and b.amount for call in b.amount.calls
+        )
 
     @cached_property
     def usage(self) -> Usage:
@@ -97,7 +103,14 @@ class Task:
     @cached_property
     def verdict(self) -> Verdict:
         has_loose = any(s.run.is_loose for s in self.all_segments)
-        return judge(self.facts, self.segments, use_of(self.facts, self.rules), self.rules, has_box=self.has_box, has_loose=has_loose)
+        return judge(
+            self.facts,
+            self.segments,
+            use_of(self.facts, self.rules),
+            self.rules,
+            has_box=self.has_box,
+            has_loose=has_loose,
+        )
 
     @property
     def has_failed(self) -> bool:
@@ -203,7 +216,13 @@ class Tasks:
         for task in self.all:
             for s in task.all_segments:
                 is_asked = s.run.root is not None and s.run.above is None and not s.run.task_id
-                if is_asked and s.closed is not None and s.facts.totals_of and s.facts.aggregate and not task.own_usage.calls:
+                if (
+                    is_asked
+                    and s.closed is not None
+                    and s.facts.totals_of
+                    and s.facts.aggregate
+                    and not task.own_usage.calls
+                ):
                     total = (s.facts.aggregate[0] or 0, s.facts.aggregate[1] or 0)
                     by_agent[task.tenant, s.facts.totals_of].append((s.closed[0], s.key, total, task))
         for ended in by_agent.values():
