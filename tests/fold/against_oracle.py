@@ -84,7 +84,7 @@ def outcome_of(history: Iterable[Placed], rules: FoldRules) -> oracle.Outcome:
 
 
 def compared(history: list[Placed], order: Random, rules: FoldRules | None = None) -> list[str]:
-    """Fold a history in order and whole, then shuffled, repeated and in batches; return where either differs from the oracle."""
+    """Fold a history in order, then shuffled, repeated and in batches; return where either differs."""
     whole, mixed = feed(history, None, Twin(rules)), feed(history, order, Twin(rules))
     expected = outcome_of(history, whole.rules)
     return [f"in order: {line}" for line in differences(whole, expected)] + [

@@ -345,7 +345,7 @@ def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
 
 
 def test_routed_attributes_are_a_box_s_own_before_its_process_s() -> None:
-    """Of an attribute the box's word stands above the resource's, and that above what lies below; only asked names are kept."""
+    """A box's own attribute stands above its process's, and that above one from below the box."""
     o = Observation(
         part=Part.ENDED,
         trace_id=TRACE,

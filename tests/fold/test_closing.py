@@ -1,4 +1,4 @@
-"""How a batch closes: tables of what is known of a task, and of the verdict, the announcement and the turns that follow."""
+"""How a batch closes: tables of facts, and of the verdict, the announcement and the checkpoints that follow."""
 
 from __future__ import annotations
 
@@ -363,7 +363,7 @@ def test_what_is_announced_at_once_and_what_in_its_time(
 
 
 def test_attributes_that_routes_ask_for_announce_nothing() -> None:
-    """A lone model call stays unannounced, and nothing at all stays unshown, whatever attributes some route asks for."""
+    """Attributes that a route asks for neither announce a lone model call nor show an empty task."""
     for said, more, rows in (((ended(CALL, 1, 2),), {"flow": ONE_CALL}, 1), ((), {}, 0)):
         group = a_trace(*said, **more)
         group.facts.enter("attributes", "team", 0, 1, b"", "a")
@@ -433,7 +433,7 @@ def test_a_turn_names_the_trace_of_its_run() -> None:
 
 
 def test_an_end_is_taken_back_when_the_run_goes_on() -> None:
-    """What was told of an end is retracted when nothing says any more that the run ended; counters were told of it once."""
+    """The checkpoint of an end is retracted when the run goes on; counters count one end."""
     group = a_task(started(AGENT, 1), segments={FORMER: a_segment(1, 4)})
     out, closing = closed(group)
     [end] = [news for news in out.checkpoints if news.kind is Kind.END]

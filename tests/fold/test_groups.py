@@ -9,7 +9,7 @@ import pytest
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import METERED, Reading, Role
 from spanpost.fold.batch import Rules
-from spanpost.fold.flow import ONE_CALL, ZERO, plus
+from spanpost.fold.flow import ONE_CALL, ZERO, minus, plus
 from spanpost.fold.groups import add_figures
 from spanpost.fold.house import House
 from spanpost.fold.records import Group, domain_of, group_key, unit_key
@@ -67,7 +67,7 @@ def house_of(*batches: list[Span]) -> House:
 
 
 def shown(house: House) -> dict[str, str]:
-    """Return in which task each boundary is shown: called by its box, ``trace`` for what lies below none, or by its explicit id."""
+    """Return the task of each boundary: its explicit id, else its box, else ``trace``."""
     found = {}
     for key in house.groups.work.docs:  # type: ignore[attr-defined]
         unit = house.groups.unit(key) if key[16:17] == b"u" else None
@@ -253,13 +253,13 @@ EARLY, LATE = started("t", "b", T, tool="delegate"), Span("t", "a", T, tool="del
     ],
 )
 def test_a_step_goes_with_its_call_when_the_end_hangs_elsewhere(batches: list[list[Span]], sentence: str) -> None:
-    """A tool call whose start hangs below the agent that it starts, and whose end does not, is a step of the caller alone."""
+    """A tool call is a step of the task in which its end lies, also when its start hung below another agent."""
     house = house_of(*batches)
     assert (steps_of(house, "a"), steps_of(house, "b")) == (["delegate"], []), sentence
 
 
 def test_a_call_that_goes_on_is_a_step_where_it_lies_now() -> None:
-    """A later look that hangs elsewhere moves what was learned of a call that has not ended; nothing of it is left behind."""
+    """A later look at a running call that hangs elsewhere moves all facts of the call."""
     house = house_of(BOXES, [EARLY], [started("t", "a", T, tool="delegate")])
     assert (steps_of(house, "a"), steps_of(house, "b")) == (["delegate"], [])
     units = {id: house.groups.unit(unit_key(DOMAIN, of_id(id))) for id in "ab"}
@@ -291,5 +291,6 @@ def test_figures_of_data_points_are_kept_apart(boundary: bytes, figures: tuple[o
     group = Group()
     add_figures(group, boundary, ONE_CALL, (2, 1), {"gpt-x": ONE_CALL})
     assert (group.flow, group.metered, group.tools) == figures, sentence
-    add_figures(group, boundary, tuple(-n for n in ONE_CALL), (-2, -1), {"gpt-x": tuple(-n for n in ONE_CALL)})  # type: ignore[arg-type]
+    back = minus(ZERO, ONE_CALL)
+    add_figures(group, boundary, back, (-2, -1), {"gpt-x": back})
     assert (plus(group.flow, group.metered), group.models, group.metered_models) == (ZERO, {}, {})

@@ -33,7 +33,7 @@ trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=l
 @example(seed=26696, order=1)  # a task that two traces name, and of which no run is known in either
 @example(seed=259115, order=259113)  # two runs that began at once and link to one another
 def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
-    """A history, in order or shuffled, repeated and cut into batches, comes to what the oracle makes of it, in every field."""
+    """A history, in order or shuffled, repeated and in batches, has the oracle's rows in every field."""
     assert compared(history(Random(seed)), Random(order)) == []
 
 
@@ -54,7 +54,7 @@ def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: in
 @settings(trying, max_examples=max(60, HISTORIES // 2))
 @given(seed=seeds, order=seeds)
 def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
-    """Starts that hang elsewhere, copies under other roles, acts of people, prices and routed attributes make no difference."""
+    """Starts that hang elsewhere, copies under other roles, acts of people and prices make no difference."""
     assert compared(torn(Random(seed)), Random(order), ROUTED) == []
 
 
@@ -83,7 +83,7 @@ def test_no_order_tells_a_judged_checkpoint_twice(seed: int, order: int) -> None
 @trying
 @given(seed=seeds, order=seeds)
 def test_counters_are_told_the_oracle_s_figures(seed: int, order: int) -> None:
-    """What counters are told by model and by task is what the oracle counts, however calls moved and were taken back on the way."""
+    """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
     told = history(Random(seed))
     twin = feed(told, Random(order))
     for _ in range(3):  # what is announced only when its time has come settles after that

@@ -1,7 +1,9 @@
 """Histories torn further than `histories`: the same spans, told in ways that senders and collectors are known for.
 
-A copy hangs elsewhere than the others, or does not say where it hangs; an event says nothing; a start is told late, or under
-another role; a person acts; a call is told as a data point. Each is done to a history of `histories`.
+A start hangs elsewhere than its end, or is told under another role; a person acts; a call is told as a data point.
+Each is done to a history of `histories`. What is left out: copies of which one says its parent and another does not,
+events that say nothing, which are signs of work only where their span was known before them; and calls that name their
+task, or below which something hangs, whose start hangs elsewhere.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def started_elsewhere(random: Random, told: list[Placed]) -> list[Placed]:
     tell = {q.observation.span_id for q in told if not q.is_span or q.reading.tells}
     for p in told:
         o, r = p.observation, p.reading
-        is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell
+        is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell and not r.task_id
         if o.part is not Part.ENDED or not is_leaf or random.random() < 0.3:
             continue
         others = [
@@ -163,7 +165,7 @@ def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
 
 
 def priced(random: Random, told: list[Placed]) -> list[Placed]:
-    """Calls that say what they cost, boxes that say what the run cost or what all calls used, data points of a session."""
+    """Calls that say their cost, boxes that say the cost or the tokens of a run, data points of a session."""
     out = []
     for p in told:
         o, r = p.observation, p.reading

@@ -184,7 +184,7 @@ class Groups(Family):
         self.regroup(kin, span_id)
 
     def adopt_kids(self, kin: Kin, up: bytes) -> None:
-        """After a transparent span below `up` changed: have `settle` look who lies below what, and whether a tool call is between."""
+        """Have `settle` place the boundaries below `up` anew, after a transparent span below it changed."""
         self._orphaning[kin.domain, up] = None
 
     def settle(self) -> None:
@@ -203,10 +203,10 @@ class Groups(Family):
         for domain, span_id in unsettled:
             self._regroup_below(self.kin(domain), span_id)
 
-    # --- spans that have not ended --------------------------------------------------------------------------------------
+    # --- spans that have not ended ----------------------------------------------------------------------------
 
     def take_unended(self, kin: Kin, cell: Cell | None, span_id: bytes) -> tuple[bytes, Facts] | None:
-        """Take what was learned of a span that has not ended out of its boundary; return both, None where there is nothing."""
+        """Take the facts of a span that has not ended out of its boundary; return the boundary and the facts."""
         if cell is None or cell.state != STARTED or cell.is_boundary:
             return None
         boundary = kin.boundary(cell.parent)
@@ -218,7 +218,7 @@ class Groups(Family):
         return boundary, facts
 
     def put_unended(self, kin: Kin, cell: Cell, o: Observation, taken: tuple[bytes, Facts]) -> None:
-        """Give it to the boundary under which the span lies now; one that lost it is built anew."""
+        """Give these facts to the boundary above the span now; have the task that lost them built anew."""
         former, facts = taken
         boundary = o.span_id if cell.is_boundary else kin.boundary(cell.parent)
         unit = self.need_unit(kin, boundary, o.trace_id, o.tenant)

@@ -243,7 +243,8 @@ class Joining:
         self.meetings.put(meeting, met)
         unit = self.groups.unit(key) if meeting[16:] == _TOTALS else None
         group = self.groups.group(unit.group) if unit is not None else None
-        if unit is not None and group is not None and group.before is not None:  # nothing is taken off a task that is no run
+        if unit is not None and group is not None and group.before is not None:
+            # The task is no run of its own any more: nothing is taken off its total.
             group.before = None
             self.groups.touch(unit.group, group)
 

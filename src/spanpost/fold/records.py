@@ -178,7 +178,7 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     named_by: Copy = NO_COPY
     identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
-    #: The same of spans that have not ended, by span: the end may say that a span hangs elsewhere, and then its facts go with it.
+    #: Facts of spans that have not ended, by span: when the end hangs elsewhere, the facts move with the span.
     unended: dict[bytes, Facts] = {}
     #: The task it is shown in, and the root of its segment there.
     group: Key = b""

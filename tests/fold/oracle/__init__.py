@@ -1,9 +1,9 @@
 """A second fold, to compare the real one with: task rows made from all observations at once.
 
-The real fold takes observations one by one, in any order, and changes records in place. Here everything is known from the
-beginning: observations are sorted, each span is built once, and each field of a row is one expression over the
-observations of its task. It shares no code with `spanpost.fold` but the readers. What a reader cannot say and a table
-of its own proves (context windows, forecasts) is handed in by `rules.Rules`.
+The real fold takes observations one by one, in any order, and changes records in place. Here everything is known
+from the beginning: observations are sorted, each span is built once, and each field of a row is one expression over
+the observations of its task. It shares no code with `spanpost.fold` but the readers. What a reader cannot say and a
+table of its own proves (context windows, forecasts) is handed in by `rules.Rules`.
 
 Read it in this order:
 

@@ -1,7 +1,7 @@
 """How full the context of a task is.
 
-Each model is measured by itself, in its newest conversation; of several the fullest is shown. What the agent says of its use
-itself stands above what its calls say.
+Each model is measured by itself, in its newest conversation; of several the fullest is shown. What the agent says
+itself of its use stands above what its calls say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Model calls and tool calls, each once.
 
-A model call that knows its tokens covers the model calls below it; a tool call between them ends the cover. A tool call inside
-one of the same name, or without a name, is the same call. Of the spans that tell one call and overlap in time one counts.
+A model call that knows its tokens covers the model calls below it; a tool call between them ends the cover.
+A tool call inside one of the same name, or without a name, is the same call.
+Of the spans that tell one call and overlap in time one counts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SAME = "\0"
 
 @dataclass
 class Amount:
-    """What lies below a span: calls that an outer call would cover, those it would not, and tool calls by name with failures."""
+    """What lies below a span: calls that an outer call covers, other calls, tool calls by name with failures."""
 
     covered: list[Span] = field(default_factory=list)
     barred: list[Span] = field(default_factory=list)
@@ -73,7 +74,7 @@ def _passed(span: Span, below: Amount) -> Amount:
         tools = {other: many for other, many in below.tools.items() if other not in same}
         return Amount(barred=below.calls, tools={**tools, name: (1, int(has_failed))})
     if span.role is Role.LLM and not span.wins:
-        # A telling that does not count still covers those below it, but not the tellings of named calls: one of them may count.
+        # It does not count and still covers those below it, but not the tellings of named calls: one may count.
         return Amount(
             [call for call in below.covered if call.best is not None and call.best.call_name], below.barred, below.tools
         )

@@ -39,7 +39,7 @@ class Said(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A model call or a tool call that ended. Of a tool the outcome is what it gave: unknown, nothing, something (0 to 2)."""
+    """A model call or a tool call that ended. The outcome of a tool is 0 (unknown), 1 (nothing) or 2 (something)."""
 
     at: int
     key: bytes
@@ -505,7 +505,7 @@ def _outcome(n: Note, role: Role) -> str:
 
 
 def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
-    """Return type, message and log of a failure; a long log is cut by its reader's rules, which no history here needs."""
+    """Return type, message and log of a failure; no history here has a log so long that it is cut otherwise."""
     if failure is None:
         return "", n.o.status_message[:TEXT], ""
     return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], failure.log_tail[:LOG]

@@ -1,6 +1,7 @@
 """Questions to people, and their answers.
 
-A question is known by its id, the mark of its words and the trace that asked. Of one id the newest wording of a trace stands.
+A question is known by its id, the mark of its words and the trace that asked. Of one id the newest wording of a
+trace stands.
 What spanpost recorded itself decides; what the trace tells of a decision counts where spanpost itself was not asked.
 """
 
@@ -31,7 +32,7 @@ def moment(ns: int) -> datetime | None:
 
 
 def questions(facts: Facts, tenant: str) -> tuple[Approval, ...]:
-    """Return the questions of a task, in the order of asking; before them the answers to what nobody is known to have asked."""
+    """Return the questions of a task in the order of asking; before them the answers to unknown questions."""
     telemetry = [p.n for p in facts.told if p.n.r.approval is not None]
     asks = _greatest(((_rank(n), n.at, n.key), n) for n in telemetry if not _approval(n).decision)
     told = _greatest(((0, -n.at, n.key), n) for n in telemetry if _approval(n).decision)

@@ -116,7 +116,11 @@ def _tokens(task: Task) -> tuple[int | None, int | None]:
     if tokens.keys() & {"input", "output"} or total is None or task.own_usage.calls:
         return tokens.get("input"), tokens.get("output")
     if task.before is not None and task.facts.totals_of is not None:
-        return tuple(n - less if n is not None else None for n, less in zip(total, task.before, strict=True))  # type: ignore[return-value]
+        (input_, output), (input_before, output_before) = total, task.before
+        return (
+            input_ - input_before if input_ is not None else None,
+            output - output_before if output is not None else None,
+        )
     return total
 
 

@@ -1,7 +1,7 @@
 """The spans of one trace: which copy of each counts, where it hangs, and which spans own what lies below them.
 
-A *boundary* owns what lies below it, down to the next boundary: a box (agent, workflow, task), the top of a trace, and a span
-that may still turn out to be a box (only its children are known, or it has not ended and has no role yet).
+A *boundary* owns what lies below it, down to the next boundary: a box (agent, workflow, task), the top of a trace,
+and a span that may still turn out to be a box (only its children are known, or it has not ended and has no role yet).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Trace:
         return spans
 
     def _hang(self) -> None:
-        """Hang each span below its parent. A circle is cut above its smallest box, without one above its smallest span."""
+        """Hang each span below its parent; cut a circle above its smallest box, or its smallest span."""
         for span in self.spans.values():
             span.parent = self.spans.get(span.parent_id)
         done: set[bytes] = set()

@@ -1,4 +1,4 @@
-"""What a task used: the sum of its own calls, each once; data points where no call tells; what the agent says of the whole run."""
+"""What a task used: the sum of its calls, else its data points, else what the agent says of the whole run."""
 
 from __future__ import annotations
 
