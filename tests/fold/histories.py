@@ -32,7 +32,7 @@ NOW = datetime(2026, 9, 21, tzinfo=UTC)
 
 
 def placed(o: Observation, r: Reading) -> Placed:
-    slot = slot_key(o.tenant, r.response_id) if r.response_id else b""
+    slot = slot_key(o.tenant, name) if (name := r.call_key or r.response_id) else b""
     r = NOTHING if r == NOTHING else r  # as the reader has it: the fold knows strangers by it
     talk = talk_domain(o.tenant, r.conversation_id) if r.conversation_id and r.says_use else b""
     return Placed(o, r, event_id(o), content_hash(o), domain_of(o.tenant, o.trace_id), o, slot=slot, talk=talk)

@@ -23,7 +23,7 @@ from spanpost.fold.handover import HELD_CAP, heir_of, is_shown, pass_on_held
 from spanpost.fold.ids import end_id, start_id, uuid_of
 from spanpost.fold.letters import Letter
 from spanpost.fold.moments import EPOCH, moment
-from spanpost.fold.records import NOWHERE, Group, Offspring, Seen, seen_key
+from spanpost.fold.records import NOWHERE, Group, Offspring, Seen, Segment, seen_key
 from spanpost.fold.routes import letters, places
 from spanpost.fold.segments import newest_run, newest_segment, runs
 from spanpost.fold.tasks import Verdict, as_task, judge, may_be_given_up, of_past_segment
@@ -151,27 +151,26 @@ class Closing:
                     segment.told_start = segment.told_end = ""
                     self.out.retracted += [start_id(root), end_id(root)]
                 continue
-            span_id = segment.span_id
             started_ns = segment.start_ns or group.facts.first_ns
             what = "checkpoint.resumed" if segment.goes_on else "checkpoint.started"
             if segment.told_start != f"{what}\0{known_as}\0{started_ns}":
                 segment.told_start = f"{what}\0{known_as}\0{started_ns}"
                 start = message(what, name=str(known_as) if known_as else message("checkpoint.task"))
-                news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, span_id), key))
+                news.append((self._news(start_id(root), group, uid, Kind.START, c.STARTING, start, started_ns, segment), key))
             own = verdict if segment is newest else of_past_segment(segment)
             if own is not None and own.is_over:
                 end = tell.end(own, started_ns)
                 said = f"{own.status}\0{worded(end)[0]}\0{own.ended_ns}"
                 if segment.told_end != said:
                     segment.told_end = said
-                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, end, own.ended_ns, span_id), key))
+                    news.append((self._news(end_id(root), group, uid, Kind.END, own.status, end, own.ended_ns, segment), key))
             elif segment.told_end:
                 segment.told_end = ""
                 self.out.retracted.append(end_id(root))
         self.groups.groups.put(key, group)
 
     @staticmethod
-    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, said: Saying, at_ns: int, span_id: bytes) -> Checkpoint:
+    def _news(id: UUID, group: Group, uid: UUID, kind: Kind, status: str, said: Saying, at_ns: int, segment: Segment) -> Checkpoint:
         text, saying = worded(said)
         return Checkpoint(
             id=id,
@@ -182,9 +181,9 @@ class Closing:
             text=text,
             message=saying,
             at=moment(at_ns) or EPOCH,
-            trace_id=group.trace_id,
-            span_id=span_id,
-            unit=span_id,
+            trace_id=segment.trace_id or group.trace_id,
+            span_id=segment.span_id,
+            unit=segment.span_id,
         )
 
     def _address(self, verdicts: dict[Key, Verdict], news: list[Item]) -> None:
@@ -459,7 +458,7 @@ def _is_worth_a_message(group: Group) -> bool:
         return True
     if group.flow[0] and group.facts.value("failed_turn") is not None:
         return True  # a run whose root is lost, as smolagents' is when its model fails
-    return bool(group.facts.maps.keys() - {"acts"}) or group.facts.value("status") is not None
+    return bool(group.facts.maps.keys() - {"acts", "attributes"}) or group.facts.value("status") is not None
 
 
 def _in_order(news: Item) -> tuple[datetime, int, UUID]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from spanpost.domain.observations import Observation
 from spanpost.domain.readings import METERED
-from spanpost.fold.facts import Ending
+from spanpost.fold.facts import Ending, Facts
 from spanpost.fold.family import Family
 from spanpost.fold.figures import told_more
 from spanpost.fold.flow import ZERO, Count, Flow, Models, count_plus, minus, models_minus, models_plus, plus
 from spanpost.fold.ids import box_uid, end_id, explicit_uid, message_of, start_id
 from spanpost.fold.kin import Kin, total
 from spanpost.fold.placing import hint_of, is_of_one_agent, place, place_of, says
-from spanpost.fold.records import Group, Kid, Unit, given_key, unit_key
+from spanpost.fold.records import STARTED, Cell, Group, Kid, Unit, given_key, unit_key
 from spanpost.fold.segments import enter_segment
 from spanpost.fold.work import Key, Work
 
@@ -137,6 +138,8 @@ class Groups(Family):
         up, _ = kin.above(cell)
         heir = self.need_unit(kin, up, unit.trace_id, unit.tenant)
         heir.facts.merge(unit.facts)
+        for below, facts in unit.unended.items():
+            heir.unended.setdefault(below, Facts()).merge(facts)
         heir.errors += unit.errors
         heir.doubtful = [*heir.doubtful, *unit.doubtful]
         kin.units.put(up, heir)
@@ -181,7 +184,7 @@ class Groups(Family):
         self.regroup(kin, span_id)
 
     def adopt_kids(self, kin: Kin, up: bytes) -> None:
-        """After a transparent span below `up` became a boundary: have it take over, by `settle`, those boundaries that lie below it."""
+        """Have `settle` place the boundaries below `up` anew, after a transparent span below it changed."""
         self._orphaning[kin.domain, up] = None
 
     def settle(self) -> None:
@@ -194,11 +197,40 @@ class Groups(Family):
             for kid in kids:
                 self.tick()
                 child, cell = kin.units.get(kid), kin.cells.get(kid)
-                if child is not None and cell is not None and kin.above(cell)[0] != up:
+                if child is not None and cell is not None and kin.above(cell) != (up, child.is_via_tool):
                     self.update(kin, kid, child)
         unsettled, self._unsettled = self._unsettled, {}
         for domain, span_id in unsettled:
             self._regroup_below(self.kin(domain), span_id)
+
+    # --- spans that have not ended ----------------------------------------------------------------------------
+
+    def take_unended(self, kin: Kin, cell: Cell | None, span_id: bytes) -> tuple[bytes, Facts] | None:
+        """Take the facts of a span that has not ended out of its boundary; return the boundary and the facts."""
+        if cell is None or cell.state != STARTED or cell.is_boundary:
+            return None
+        boundary = kin.boundary(cell.parent)
+        unit = kin.units.get(boundary)
+        facts = unit.unended.pop(span_id, None) if unit is not None else None
+        if unit is None or facts is None:
+            return None
+        kin.units.put(boundary, unit)
+        return boundary, facts
+
+    def put_unended(self, kin: Kin, cell: Cell, o: Observation, taken: tuple[bytes, Facts]) -> None:
+        """Give these facts to the boundary above the span now; have the task that lost them built anew."""
+        former, facts = taken
+        boundary = o.span_id if cell.is_boundary else kin.boundary(cell.parent)
+        unit = self.need_unit(kin, boundary, o.trace_id, o.tenant)
+        if cell.state == STARTED and boundary != o.span_id:
+            unit.unended[o.span_id] = facts
+        else:
+            unit.facts.merge(facts)
+        kin.units.put(boundary, unit)
+        kin.learned[boundary] = None
+        lost = kin.units.get(former)
+        if boundary != former and lost is not None and lost.group:
+            self.stale.add(lost.group)
 
     # --- grouping -----------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,9 @@ HELD_CAP = 50
 
 def is_shown(group: Group) -> bool:
     """A task without a box is shown when something was done in it that counts."""
-    if group.has_box or group.flow[0] > 0 or any(group.tools) or group.facts.maps or group.metered != ZERO:
+    if group.has_box or group.flow[0] > 0 or any(group.tools) or group.metered != ZERO:
+        return True
+    if group.facts.maps.keys() - {"attributes"}:  # which of these are kept is a matter of routes
         return True
     return group.facts.value("status") is not None
 

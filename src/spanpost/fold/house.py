@@ -18,6 +18,7 @@ from spanpost.domain.records import NO_TASK
 from spanpost.fold.absorb import absorb, keep
 from spanpost.fold.batch import Folded, Move, Placed, Rules
 from spanpost.fold.closing import Closing
+from spanpost.fold.facts import Facts
 from spanpost.fold.groups import Groups
 from spanpost.fold.handover import hand_over, heir_of
 from spanpost.fold.ids import uuid_of
@@ -78,19 +79,24 @@ class House:
             return
         is_first_end = state == ENDED and (cell is None or cell.state != ENDED)
         if cell is None or (state, rank) > (cell.state, cell.rank):
+            learned = self.groups.take_unended(kin, cell, span_id)
             cell = self.spans.adopt(kin, p, cell, state, rank)
+            if learned is not None:
+                self.groups.put_unended(kin, cell, o, learned)
             if cell.errors and cell.role is not _OTHER:
                 self.news.take_back(kin, cell, span_id)
         elif cell.is_box and r.role.is_box:
             self.spans.identify(kin, p, (state, rank))
         role = cell.role
-        if o.links and role is _PLUMBING:
+        if o.links and r.role is _PLUMBING:
             for trace_id, _ in o.links[:16]:
                 if trace_id != o.trace_id:
                     self.groups.links.append((p.domain, domain_of(o.tenant, trace_id)))
-        if (role is _OTHER or role is _PLUMBING) and not r.is_of_agent:
+        if not r.is_of_agent:
             return
-        boundary = self._record(position, kin, p, cell, is_ending=cell.is_box or not cell.parent)
+        # A copy teaches what it says itself: what the cell knows by now depends on the order of arrival.
+        is_ending = 4 <= r.role <= 6 or o.parent_id in (b"", span_id)
+        boundary = self._record(position, kin, p, cell, r.role, is_ending=is_ending)
         if (
             is_first_end
             and _STEP <= role <= _TOOL
@@ -136,11 +142,11 @@ class House:
         if cell is None:
             cell = Cell()
             kin.cells.put(span_id, cell)
-        boundary = self._record(position, kin, p, cell, is_ending=False)
+        boundary = self._record(position, kin, p, cell, cell.role, is_ending=False)
         if r.context_used is not None:
             self.lanes.calls.append((o.at_ns, p.content_hash, p.domain, boundary, o, r, p.talk))
 
-    def _record(self, position: int, kin: Kin, p: Placed, cell: Cell, *, is_ending: bool) -> bytes:
+    def _record(self, position: int, kin: Kin, p: Placed, cell: Cell, role: Role, *, is_ending: bool) -> bytes:
         """Enter what the observation teaches and tells under its boundary, and return that."""
         o, r = p.observation, p.reading
         boundary = o.span_id if cell.is_boundary else kin.boundary(cell.parent)
@@ -149,12 +155,15 @@ class House:
             unit = self.groups.need_unit(kin, boundary, o.trace_id, o.tenant)
         if r.task_id is not None and not unit.is_box:
             self.groups.hint(kin, boundary, unit, r.task_id)
-        absorb(unit.facts, o, r, p.content_hash, role=cell.role, is_ending=is_ending)
+        facts = unit.facts
+        if cell.state == STARTED and boundary != o.span_id:
+            facts = unit.unended.setdefault(o.span_id, Facts())
+        absorb(facts, o, r, p.content_hash, role=role, is_ending=is_ending)
         if self.kept:
-            keep(unit.facts, o, self.kept, p.content_hash, is_box=cell.is_box)
+            keep(facts, o, self.kept, p.content_hash, is_box=r.role.is_box)
         kin.recorded.setdefault(boundary, []).append(position)
         if r.tells is not _NOTHING or r.failure is not None:
-            kind = telling(o, r, cell.role)
+            kind = telling(o, r, role)
             if kind is not None:
                 self.news.tell(kin, p, boundary, cell, kind)
         return boundary

@@ -182,7 +182,8 @@ class Joining:
                 self.groups.tick()
                 one = self.groups.unit(own)
                 if one is not None and one.root[:16] == own[:16]:
-                    runs.setdefault(one.root, Facts()).merge(one.facts)
+                    for facts in one.all_facts:
+                        runs.setdefault(one.root, Facts()).merge(facts)
         return runs.get(root) or Facts()
 
     def _enter(self, meeting: Key, key: Key, run: Run, *, is_guest: bool) -> bool:
@@ -240,6 +241,12 @@ class Joining:
         self._change(meeting)
         del met.runs[key]
         self.meetings.put(meeting, met)
+        unit = self.groups.unit(key) if meeting[16:] == _TOTALS else None
+        group = self.groups.group(unit.group) if unit is not None else None
+        if unit is not None and group is not None and group.before is not None:
+            # The task is no run of its own any more: nothing is taken off its total.
+            group.before = None
+            self.groups.touch(unit.group, group)
 
     def _runs(self, meeting: Key) -> dict[Key, Run]:
         record = self.strands.get(meeting) if meeting[16:17] == b"l" else self.meetings.get(meeting)

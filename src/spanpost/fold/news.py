@@ -23,6 +23,7 @@ from spanpost.fold.work import Key, Shelf
 #: Exceptions in doubt kept of one unit, the earliest.
 DOUBTFUL_CAP = 16
 _ERROR, _RESOLVED = Kind.ERROR, Kind.APPROVAL_RESOLVED
+_OF_QUESTIONS = (Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED)
 _ENDED, _INTERVENTION = Part.ENDED, Part.INTERVENTION
 
 
@@ -103,9 +104,8 @@ class News:
 
         def keep(checkpoint: Checkpoint, key: Key) -> None:
             known = told.get(checkpoint.id)
-            if (
-                known is None or checkpoint.kind is Kind.APPROVAL_RESOLVED or checkpoint.at <= known[0].at
-            ):  # of one time the later telling was found to rank before
+            # Of one time, and of what people did, the later telling was found to rank before.
+            if known is None or checkpoint.kind in _OF_QUESTIONS or checkpoint.at <= known[0].at:
                 told[checkpoint.id] = (checkpoint, key)
 
         for domain, _, _, unit_to, group_key in self.groups.moves:

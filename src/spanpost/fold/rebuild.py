@@ -37,7 +37,8 @@ def gather(groups: Groups) -> None:
                 groups.runs.add(unit.root)
             group = groups.group(unit.group)
             if group is not None and unit.group not in groups.stale:
-                group.facts.merge(unit.facts)
+                for facts in unit.all_facts:
+                    group.facts.merge(facts)
                 enter_segment(group, unit, unit_key(kin.domain, span_id), span_id)
                 groups.touch(unit.group, group)
         kin.learned.clear()
@@ -70,7 +71,8 @@ def rebuild(groups: Groups) -> None:
         if group.has_box and not had_box:
             groups.boxed.add(key)
         for domain, span_id, unit in units:
-            group.facts.merge(unit.facts)
+            for facts in unit.all_facts:
+                group.facts.merge(facts)
             group.errors += unit.errors
             cell = groups.kin(domain).cells.get(span_id)
             if cell is not None:

@@ -178,6 +178,8 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     named_by: Copy = NO_COPY
     identified_by: Copy = NO_COPY
     facts: Facts = msgspec.field(default_factory=Facts)
+    #: Facts of spans that have not ended, by span: when the end hangs elsewhere, the facts move with the span.
+    unended: dict[bytes, Facts] = {}
     #: The task it is shown in, and the root of its segment there.
     group: Key = b""
     root: Key = b""
@@ -207,6 +209,11 @@ class Unit(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def is_box(self) -> bool:
         return 4 <= self.role <= 6
+
+    @property
+    def all_facts(self) -> list[Facts]:
+        """All that was learned below the boundary."""
+        return [self.facts, *self.unended.values()]
 
 
 class Kid(msgspec.Struct, array_like=True, gc=False):

@@ -43,18 +43,20 @@ def enter_segment(group: Group, unit: Unit, own: Key, span_id: bytes) -> None:
         segment = group.segments[unit.root] = Segment()
     is_root = unit.root == own or not group.has_box
     if is_root:
-        begins = unit.start_ns if unit.is_box else unit.facts.first_ns
+        begins = unit.start_ns if unit.is_box else min((f.first_ns for f in unit.all_facts if f.first_ns), default=0)
         is_earliest = not segment.start_ns or (begins, unit.trace_id) < (segment.start_ns, group.trace_id)
         if begins and not group.has_box and is_earliest:
             group.trace_id = unit.trace_id  # of several in which nothing but its id is known
         if begins and (not segment.start_ns or begins < segment.start_ns):
             segment.start_ns = begins
-        segment.ending.merge(unit.facts.ending)
+        for facts in unit.all_facts:
+            segment.ending.merge(facts.ending)
         if unit.root == own:
             segment.trace_id, segment.span_id = unit.trace_id, span_id
             segment.goes_on = bool(unit.joined) and unit.group == unit.joined  # below another box it is that one's part
     else:
-        segment.inner.merge(unit.facts.ending)
+        for facts in unit.all_facts:
+            segment.inner.merge(facts.ending)
     if len(group.segments) > SEGMENT_CAP:
         oldest = min(group.segments, key=lambda k: (group.segments[k].start_ns, k))
         del group.segments[oldest]

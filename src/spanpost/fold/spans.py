@@ -69,6 +69,8 @@ class Spans:
         is_elsewhere = bool(former[0]) and former[0] != cell.parent
         if is_elsewhere or (not is_new and not was_boundary and (is_boundary or former[1] != (role is _TOOL))):
             kin.turned()
+        if not (is_new or was_boundary or is_boundary) and former[1] != (role is _TOOL):
+            self.groups.adopt_kids(kin, kin.boundary(span_id))  # a tool call lies above them now, or none does
         if is_new and not is_boundary:
             kin.cells.put(span_id, cell)
             change = hands(cell)
