@@ -15,6 +15,7 @@ from spanpost.desk.answers import Answers
 from spanpost.desk.control import ControlHttp
 from spanpost.domain.interventions import ApprovalRow, Deed
 from spanpost.domain.tasks import Task
+from spanpost.http.routing import HttpRouter
 
 
 class Hall:
@@ -57,7 +58,8 @@ class Poll:
 
     def __init__(self, most: int = 4) -> None:
         self.hall = Hall()
-        self.app = ControlHttp(Answers(self.hall), Doorkeeper(), most=most)
+        self.control = ControlHttp(Answers(self.hall), Doorkeeper(), most=most)
+        self.app = HttpRouter(self.control.routes)
 
     async def __call__(
         self, path: bytes, *headers: tuple[bytes, bytes], query: bytes = b"", method: str = "GET", address: str = ""
@@ -71,7 +73,7 @@ class Poll:
             sent.append(message)
 
         scope = {
-            "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
+            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
             "client": (address, 1) if address else None,
         }  # fmt: skip
         await self.app(scope, receive, send)
@@ -115,7 +117,7 @@ async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
     await poll.looks(8)
     assert (await poll.wait("b"))[0] == 503
     assert not any(each.done() for each in (*many[2:], *others))
-    poll.app.end()
+    poll.control.end()
     assert {status for status, _ in await asyncio.gather(*many[2:], *others)} == {404}
     assert (await poll(b"/control/v1/approvals/a", (b"authorization", b"Bearer a-x")))[0] == 404
 
@@ -131,7 +133,7 @@ async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() 
     assert (await many[0])[0] == 404
     await poll.looks(6)
     assert not any(each.done() for each in (*many[1:], other))
-    poll.app.end()
+    poll.control.end()
     await asyncio.gather(*many[1:], other)
 
 

@@ -450,7 +450,7 @@ async def test_a_body_still_coming_at_the_end_is_asked_to_come_back(door: Door) 
     scope = {"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers}
     asked = asyncio.create_task(door.app(scope, receive, send))
     await waits.wait()
-    door.app.end()
+    door.otlp.end()
     await asked
     assert sent[0]["status"] == 503
     assert door.receiver.in_flight == 0

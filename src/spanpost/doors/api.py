@@ -33,6 +33,7 @@ from spanpost.domain.tasks import Task
 from spanpost.doors import Door, House
 from spanpost.drawing import Drawing
 from spanpost.hosts import is_loopback
+from spanpost.http.routing import HttpRoute
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.reception import LedgerHall, resolvers_of, rules_of
 from spanpost.settings.desk import DeskSettings
@@ -86,7 +87,7 @@ def doors(house: House) -> list[Door]:
         hub.hear(recorded.tasks)
 
     pipeline.followers.append(follows)
-    return [Door(prefix=PREFIX, application=application(parts, drawing), reload=reload, end=hub.end)]
+    return [Door(routes=[HttpRoute(PREFIX, application(parts, drawing))], reload=reload, end=hub.end)]
 
 
 def go_by(parts: Parts, settings: Settings, sessions: KeepsSessions) -> None:

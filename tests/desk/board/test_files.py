@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from spanpost.desk import board
-from spanpost.desk.board import Board
+from spanpost.desk.board import board_routes
 from spanpost.desk.board.serving import parts
+from spanpost.http.routing import HttpRouter
 
 STATIC = Path(board.__file__).parent / "static"
 SCRIPTS = sorted(STATIC.glob("*.js"))
@@ -28,7 +29,7 @@ async def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, dict
         raise AssertionError("it needs no body")
 
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    await Board()({"type": "http", "method": method, "path": path, "headers": named}, receive, send)
+    await HttpRouter(board_routes())({"type": "http", "method": method, "path": path, "headers": named}, receive, send)
     told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], told, sent[1]["body"]
 
