@@ -6,10 +6,10 @@ import logging
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from spanpost.asgi import Receive, Scope, Send
 from spanpost.desk.api.shapes import Error
@@ -71,13 +71,10 @@ def _invalid(error: RequestValidationError) -> HttpError:
 class Guarded:
     """Bounds bodies, and logs a fault of ours, which `handle_errors` has answered: outermost."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, routers: Sequence[APIRouter]) -> None:
         self._app = app
-
-    @property
-    def routes(self) -> Sequence[BaseRoute]:
-        """The routes of the API."""
-        return self._app.routes
+        #: The routes of the API, for the table of all.
+        self.routes = [*(one for one in app.routes if isinstance(one, Route)), *(one for each in routers for one in each.routes)]
 
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
