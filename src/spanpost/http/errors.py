@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from spanpost.asgi import HungUp, Scope
+from spanpost.asgi import Scope
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.http import status
 from spanpost.http_guard import PROTOBUF, Refusal
 
 log = logging.getLogger("spanpost.gateway")
 
-Handler: TypeAlias = Callable[[Request, Exception], Any]
 #: Seconds after which a client of a 503 should come back, if the error names no others.
 RETRY_AFTER: Final = 2
 _OUTCOME: Final = "spanpost.outcome"
@@ -58,8 +56,7 @@ def of_refusal(refusal: Refusal) -> HttpError:
 
 
 def response_of(scope: Scope, error: HttpError) -> Response:
-    """Return an error as it is sent: in protobuf if the request was, else in JSON. Notes its outcome for metrics."""
-    note_outcome(scope, error.outcome)
+    """Return an error as it is sent: in protobuf if the request was, else in JSON."""
     kind = next((value for name, value in scope["headers"] if name.lower() == b"content-type"), b"").decode("latin-1")
     kind = kind.partition(";")[0].strip().lower()
     is_protobuf = kind in PROTOBUF
@@ -86,26 +83,16 @@ def log_fault(scope: Scope, error: Exception) -> None:
     log.error("a request to %r failed in here: %s", scope["path"][:100], type(error).__name__, exc_info=error)
 
 
-def handlers(on_fault: Callable[[Scope, Exception], None] = log_fault) -> dict[Any, Handler]:
-    """Return the exception handlers of every application: no fault of ours is told to the client, and none is a 500."""
-
-    async def known(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return response_of(request.scope, error if isinstance(error, HttpError) else _of_router(request.scope, error))
-
-    async def away(request: Request, error: Exception) -> Response:
-        return response_of(
-            request.scope, HttpError(503, "database_unavailable", "the database cannot be reached; send it again", retry_after=2)
-        )
-
-    async def hung_up(request: Request, error: Exception) -> None:
-        return None  # no client is left to answer
-
-    async def failed(request: Request, error: Exception) -> Response:
-        on_fault(request.scope, error)
-        return response_of(request.scope, HttpError(503, "fault", "it failed in here; send it again", retry_after=5))
-
-    return {HTTPException: known, LedgerUnavailable: away, HungUp: hung_up, Exception: failed}
+def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exception], None] = log_fault) -> HttpError:
+    """Return what a client is told of an exception: of a fault of our own nothing but that it may come back."""
+    if isinstance(error, HttpError):
+        return error
+    if isinstance(error, HTTPException):
+        return _of_router(scope, error)
+    if isinstance(error, LedgerUnavailable):
+        return HttpError(503, "database_unavailable", "the database cannot be reached; send it again", retry_after=2)
+    on_fault(scope, error)
+    return HttpError(503, "fault", "it failed in here; send it again", retry_after=5)
 
 
 def _of_router(scope: Scope, error: HTTPException) -> HttpError:

@@ -6,12 +6,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
 from typing import Any, Protocol
 
-from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Route, Router
 
 from spanpost.asgi import HungUp, Receive, Scope, Send
-from spanpost.http.errors import HttpError, handlers, log_fault, outcome_of
+from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
 
 
 class CountsAnswers(Protocol):
@@ -51,17 +49,12 @@ class HttpRoute(Route):
             await super().handle(scope, receive, counted)
         except HungUp:
             raise
-        except Exception as error:  # of the router, or of an ASGI application: it is answered further out
-            self._count(*_counted_as(error))
-            raise
+        except Exception as error:
+            known = error_of(scope, error, scope["app"].on_fault)
+            self._count(known.status_code, known.outcome)
+            raise known from None
         if status:
             self._count(status, outcome_of(scope))
-
-
-def _counted_as(error: Exception) -> tuple[int, str]:
-    if isinstance(error, HttpError):
-        return error.status_code, error.outcome
-    return (error.status_code, "method") if isinstance(error, HTTPException) else (503, "fault")
 
 
 class HttpRouter:
@@ -69,7 +62,8 @@ class HttpRouter:
 
     def __init__(self, routes: Iterable[BaseRoute], on_fault: Callable[[Scope, Exception], None] = log_fault) -> None:
         self.routes = tuple(routes)
-        self._app = ExceptionMiddleware(Router(self.routes, redirect_slashes=False), handlers(on_fault))
+        self._router = Router(self.routes, redirect_slashes=False)
+        self.on_fault = on_fault
 
     @property
     def paths(self) -> list[str]:
@@ -77,8 +71,13 @@ class HttpRouter:
         return list(dict.fromkeys(str(getattr(route, "path", "")) for route in self.routes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self
-        await self._app(scope, receive, send)
+        scope["app"] = self  # the router raises what it does not find
+        try:
+            await self._router(scope, receive, send)
+        except HungUp:
+            return
+        except Exception as error:
+            await response_of(scope, error_of(scope, error, self.on_fault))(scope, receive, send)
 
     def table(self) -> Iterator[tuple[str, frozenset[str]]]:
         """Yield the path and the methods of every route, those of applications below too. No methods: the endpoint judges."""

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
 from spanpost.asgi import Receive, Scope, Send
 from spanpost.desk.api.shapes import Error
-from spanpost.http.errors import HttpError, handlers, response_of
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.http.errors import HttpError, error_of, response_of
 
 log = logging.getLogger("spanpost.desk")
 
@@ -45,12 +47,12 @@ REFUSED = documented(
 def handle_errors(app: FastAPI) -> None:
     """Have an application answer its errors as every endpoint does."""
 
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return response_of(request.scope, _invalid(error))
+    async def answer(request: Request, error: Exception) -> Response:
+        known = _invalid(error) if isinstance(error, RequestValidationError) else error
+        return response_of(request.scope, error_of(request.scope, known, lambda scope, error: None))  # `Guarded` logs faults
 
-    for kind, handler in {**handlers(lambda scope, error: None), RequestValidationError: invalid}.items():
-        app.add_exception_handler(kind, handler)
+    for kind in (HTTPException, RequestValidationError, LedgerUnavailable, Exception):
+        app.add_exception_handler(kind, answer)
 
 
 def _invalid(error: RequestValidationError) -> HttpError:
