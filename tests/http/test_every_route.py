@@ -16,6 +16,7 @@ from google.rpc.status_pb2 import Status
 from spanpost.http.status import ERRORS
 from spanpost.intake.tokens import hash_of
 from spanpost.sealing import new_key
+from tests.conftest import ROOT
 from tests.desk.api.served import Served, tokens
 from tests.errors import reason_of
 
@@ -218,6 +219,13 @@ def test_reads(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFi
         return ask(gateway, "GET", one.path), {200, 404, 422, 302}
 
     walk(routes, caplog, request)
+
+
+def test_the_page_has_every_code() -> None:
+    """The table of docs/reference/door-answers.md is the table that endpoints answer by."""
+    page = (ROOT / "docs" / "reference" / "door-answers.md").read_text()
+    found = {int(status): (int(code), name) for status, code, name in re.findall(r"^\| (\d+) \| (\d+) `([A-Z_]+)` \|", page, re.M)}
+    assert found == {status: (int(code), code.name) for status, (code, _) in ERRORS.items()}
 
 
 def test_protobuf_is_answered_in_protobuf(gateway: Served) -> None:
