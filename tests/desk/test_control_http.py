@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanpost.control_protocol import APPROVALS, approval_target, is_unknown
 from spanpost.desk.answers import Answers
 from spanpost.desk.control import ControlHttp
 from spanpost.domain.interventions import ApprovalRow, Deed
@@ -103,6 +104,18 @@ async def test_without_one_token_nobody_is_answered(headers: tuple[tuple[bytes, 
     poll = Poll()
     assert (await poll(b"/control/v1/approvals/a", *headers))[0] == 401
     assert poll.hall.looked == []
+
+
+async def test_the_client_knows_what_is_not_known_yet() -> None:
+    """The 404 of a question that was not asked yet is told apart from that of a path which is no gateway's, by the module of both sides."""
+    poll, token = Poll(), (b"authorization", b"Bearer a-x")
+    target = approval_target("a/b ü", "0" * 64, "1" * 32, 0.0)
+    path, _, query = target.partition("?")
+    status, told = await poll(path.encode(), token, query=query.encode())
+    assert (status, is_unknown(status, told), len(poll.hall.looked)) == (404, True, 1)
+    status, told = await poll(f"{APPROVALS}a/b".encode(), token)
+    assert (status, is_unknown(status, told)) == (404, False)
+    assert not is_unknown(404, {"details": "none"})
 
 
 async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
