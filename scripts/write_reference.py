@@ -147,7 +147,7 @@ def api_page() -> str:
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
         "How to use it, who may, and the stream of events: [use the API](../how-to/use-the-api.md). Every answer but `/api/events` is JSON; a "
-        'time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is `{"error": {"code", "message", "field"}}`. Lists '
+        'time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](door-answers.md#errors). Lists '
         "come by page: `next` is the `cursor` (of timelines `after`) of the next one. Where an id of a task is asked for, its task id, "
         "its `uid` and its trace's id are all good.",
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from spanpost.agent.gateway import Closed, Unreachable
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
 from spanpost.desk.answers import Answers, Unknown, as_said
 from spanpost.domain.errors import ConfigError, LedgerUnavailable
 from spanpost.domain.interventions import ApprovalRow, Deed
@@ -94,17 +95,17 @@ class InProcess:
         record = msgspec.structs.replace(record, index=log_index(record))
         await self._there(lambda answers, tenant: answers.ask(tenant, record))
 
-    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> dict[str, Any] | None:
+    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None:
         """Return what became of a question that a trace asked."""
         return await self._there(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
 
-    async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None:
+    async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
         """Return what people asked of a task."""
         return await self._there(lambda answers, tenant: answers.task(tenant, ref, after, wait))
 
-    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend."""
-        return await self._there(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {}
+        return await self._there(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {"budgets": []}
 
     async def _there(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
         """Await something in the pipeline's loop."""

@@ -7,18 +7,15 @@ servers live in the pipeline's loop, where recording is, so that nothing is hand
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
 import ssl
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
-
-from msgspec import structs
 
 from spanpost import workers
 from spanpost.assembly import enabled_sinks
@@ -27,8 +24,6 @@ from spanpost.domain.errors import ConfigError, LedgerUnavailable, SpanpostError
 from spanpost.identity import system_user
 from spanpost.intake.admission import Limits
 from spanpost.intake.connections import fit_descriptors
-from spanpost.intake.counted import Counted
-from spanpost.intake.otlp_http import OtlpHttp, Page
 from spanpost.intake.receiver import Receiver
 from spanpost.intake.tokens import Doorkeeper
 from spanpost.pipeline import Pipeline
@@ -36,14 +31,21 @@ from spanpost.settings.gateway import GatewaySettings
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
+    from starlette.requests import Request
+    from starlette.responses import Response
 
     from spanpost.doors import Doors
+    from spanpost.http.routing import HttpRoute
     from spanpost.intake.http_server import HttpServer
     from spanpost.intake.otlp_grpc import GrpcServer
+    from spanpost.intake.otlp_http import OtlpHttp
     from spanpost.settings import Settings
 
 log = logging.getLogger("spanpost.gateway")
 
+#: Answered on connections beyond the limit, too.
+LIVE: Final = "/health/live"
+READY: Final = "/health/ready"
 #: Of the ten seconds that a stop may take: answers under way, what waits to be recorded, sinks and connections.
 _GRACE: Final = 3.5
 _RECORD: Final = 1.0
@@ -159,17 +161,12 @@ class Gateway:
             await self._grpc.start()
         if listener is not None:
             from spanpost.intake.http_server import HttpServer
+            from spanpost.intake.otlp_http import OtlpHttp
 
-            self._app = OtlpHttp(
-                receiver,
-                self._doorkeeper,
-                pages={"/health/live": self._live, "/health/ready": self._ready},
-                guarded={"/health/detailed": self._detailed, "/metrics": self._metrics},
-                watch=metrics,
-            )
+            self._app = OtlpHttp(receiver, self._doorkeeper, watch=metrics)
             self._doors = self._open_doors(self._app, receiver)
             self._http = HttpServer(
-                self._doors, listener, context=self._context, connections=http, always=self._app.open_pages, grace=_GRACE
+                self._doors, listener, context=self._context, connections=http, always=(LIVE, READY), grace=_GRACE
             )
             await self._http.start()
 
@@ -177,18 +174,42 @@ class Gateway:
         """Return what answers on the HTTP port: the doors that there are (`spanpost.doors`), and OTLP with the pages."""
         from spanpost.doors import Doors, House, doors_of
         from spanpost.doors.api import token_here
+        from spanpost.intake.counted import Counted
+        from spanpost.intake.otlp_http import log_fault
         from spanpost.settings.guards import gateway_guard
 
         house = House(pipeline=self.pipeline, settings=self.settings, doorkeeper=self._doorkeeper, url=self.http_url)
         doors = doors_of(house)
-        for door in doors:
-            if door.prefix == "/slack/events":
-                self.slack_url = self.http_url + door.prefix
-            elif door.prefix == "/api/":
-                self.api_url = self.http_url + door.prefix
+        for route in (route for door in doors for route in door.routes):
+            if route.path == "/slack/events":
+                self.slack_url = self.http_url + route.path
+            elif route.path == "/api/":
+                self.api_url = self.http_url + route.path
                 self.local_token = token_here(self.settings)
-        counted = [structs.replace(door, application=Counted(door.application, receiver.admission)) for door in doors]
-        return Doors(counted, app, gateway_guard(self.settings, self.room), watch=self.pipeline.metrics)
+            route.app = Counted(route.app, receiver.admission)
+        guard = gateway_guard(self.settings, self.room)
+        return Doors(doors, [*app.routes, *self._pages()], guard, watch=self.pipeline.metrics, on_fault=log_fault)
+
+    def _pages(self) -> list[HttpRoute]:
+        """Return the routes of health and metrics. Where tokens are asked for, an operator's opens what concerns all tenants."""
+        from spanpost.http.authentication import Authenticator
+        from spanpost.http.routing import HttpRoute
+
+        authenticator = Authenticator(self._doorkeeper)
+
+        def operators(show: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+            async def shown(request: Request) -> Response:
+                authenticator.require_operator(request.scope)
+                return await show(request)
+
+            return shown
+
+        return [
+            HttpRoute(LIVE, self._live, ["GET"]),
+            HttpRoute(READY, self._ready, ["GET"]),
+            HttpRoute("/health/detailed", operators(self._detailed), ["GET"]),
+            HttpRoute("/metrics", operators(self._metrics), ["GET"]),
+        ]
 
     def _open_grpc(self, receiver: Receiver, connections: int) -> None:
         from spanpost.intake.otlp_grpc import GrpcServer, OtlpGrpc
@@ -343,18 +364,22 @@ class Gateway:
             return "the database cannot be reached"
         return ""
 
-    async def _live(self, accept: str) -> Page:
+    async def _live(self, request: Request) -> Response:
         return _json(200, {"status": "live"})
 
-    async def _ready(self, accept: str) -> Page:
+    async def _ready(self, request: Request) -> Response:
+        from spanpost.http.errors import HttpError
+
         if not self._is_stopping:
             await self._look_at_database()
         why = self._why_not()
         if not why and workers.current is not None and (missing := workers.current.missing()):
             why = f"of {workers.current.total} workers {len(missing)} are not ready"
-        return _json(503, {"status": "not ready", "reason": why}) if why else _json(200, {"status": "ready"})
+        if why:
+            raise HttpError(503, "not_ready", why)
+        return _json(200, {"status": "ready"})
 
-    async def _detailed(self, accept: str) -> Page:
+    async def _detailed(self, request: Request) -> Response:
         await self._look_at_database()
         receiver = self._receiver
         assert receiver is not None
@@ -373,18 +398,22 @@ class Gateway:
         }
         return _json(503 if why else 200, told)
 
-    async def _metrics(self, accept: str) -> Page:
+    async def _metrics(self, request: Request) -> Response:
+        from starlette.responses import Response
+
+        from spanpost.http.errors import HttpError
+
         metrics = self.pipeline.metrics
         if metrics is None:
-            return _json(
-                404, {"code": 5, "message": "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'"}
-            )
-        content_type, page = metrics.page(accept)
-        return Page(200, content_type, page)
+            raise HttpError(404, "not_found", "prometheus_client is missing; install it with: pip install 'spanpost[metrics]'")
+        content_type, page = metrics.page(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
 
 
-def _json(status: int, told: dict[str, Any]) -> Page:
-    return Page(status, "application/json", json.dumps(told).encode())
+def _json(status: int, told: dict[str, Any]) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(told, status)
 
 
 def _hashes(room: GatewaySettings) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
@@ -401,7 +430,7 @@ def _fast_loop() -> asyncio.AbstractEventLoop:
 
 def refuse_missing(room: GatewaySettings) -> None:
     """Raise `ConfigError` where a package is missing that the doors need."""
-    wanted = ["opentelemetry.proto", "uvicorn", "httptools"] + (["grpc"] if room.grpc_port >= 0 or room.grpc_socket else [])
+    wanted = ["opentelemetry.proto", "uvicorn", "httptools", "starlette"] + (["grpc"] if room.grpc_port >= 0 or room.grpc_socket else [])
     for name in wanted:
         try:
             __import__(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple, TypeAlias
 
@@ -11,6 +12,8 @@ Address: TypeAlias = IPv4Address | IPv6Address
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252})")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
+#: Characters of an address: an IPv6 one that ends in an IPv4 one.
+_LONGEST: Final = 45
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -71,6 +74,11 @@ def address_of(text: str) -> Address | None:
 
 
 def _address(text: str) -> Address | None:
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)  # every request names the same few, several times over
+def _parsed(text: str) -> Address | None:
     try:
         return ip_address(text) if "%" not in text else None
     except ValueError:

@@ -128,8 +128,6 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a request that may not pass."""
 
     status: int
-    #: Of google.rpc.Code.
-    code: int
     #: One word of a closed list, for metrics.
     why: str
     message: str
@@ -208,7 +206,6 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         named = f"the host {host.name!r} is" if host is not None else "a request without a host is"
         return Refusal(
             status=403,
-            code=7,
             why="host",
             message=f"{named} not known here: use 127.0.0.1 or localhost, name the host in {self.hosts_setting}, or send a token where "
             f"{self.tokens_setting} asks for one",
@@ -286,7 +283,6 @@ def client_address(scope: Mapping[str, Any]) -> str:
 
 _NO_HOST: Final = Refusal(
     status=400,
-    code=3,
     why="host",
     message="one Host header is needed, with a host and perhaps a port, as in 127.0.0.1:4318, and no other in the target",
 )
@@ -311,7 +307,7 @@ def _body(endpoint: Endpoint, request: Request) -> Refusal | None:
         return None
     takes = endpoint.takes
     if takes == READ:
-        return Refusal(status=405, code=12, why="method", message="it takes GET", headers={"allow": "GET, HEAD"})
+        return Refusal(status=405, why="method", message="it takes GET", headers={"allow": "GET, HEAD"})
     said = request.headers.get("content-type", ())
     types = {one.partition(";")[0].strip().lower() for one in said}
     if ANYTHING in takes or (len(said) == 1 and types <= takes - {NOTHING}):
@@ -320,7 +316,7 @@ def _body(endpoint: Endpoint, request: Request) -> Refusal | None:
         return None
     wanted = " or ".join(sorted(takes - {NOTHING}))
     given = f"content type {said[0][:80]!r} is" if said else "a request without content type is"
-    return Refusal(status=415, code=3, why="content_type", message=f"{given} not understood; send {wanted}")
+    return Refusal(status=415, why="content_type", message=f"{given} not understood; send {wanted}")
 
 
 def _is_empty(headers: Headers) -> bool:
@@ -338,7 +334,7 @@ def _is_proxy_word(word: str) -> bool:
 
 
 def _foreign(message: str) -> Refusal:
-    return Refusal(status=403, code=7, why="origin", message=message)
+    return Refusal(status=403, why="origin", message=message)
 
 
 def _last(headers: Headers, name: str) -> str:

@@ -7,6 +7,7 @@ members of a group share what it has. So a tenant with many addresses gets no mo
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 Holder: TypeAlias = tuple[str, ...]
@@ -23,6 +24,7 @@ class Sender(NamedTuple):
     address: str
 
 
+@lru_cache(maxsize=1024)
 def network_of(host: str) -> str:
     """Return what counts as one address: an IPv4 address, or the first 64 bits of an IPv6 address, of which
     one machine has the rest."""

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanpost.control_protocol import APPROVALS, approval_target, is_unknown
 from spanpost.desk.answers import Answers
 from spanpost.desk.control import ControlHttp
 from spanpost.domain.interventions import ApprovalRow, Deed
 from spanpost.domain.tasks import Task
+from spanpost.http.routing import HttpRouter
 
 
 class Hall:
@@ -57,7 +59,8 @@ class Poll:
 
     def __init__(self, most: int = 4) -> None:
         self.hall = Hall()
-        self.app = ControlHttp(Answers(self.hall), Doorkeeper(), most=most)
+        self.control = ControlHttp(Answers(self.hall), Doorkeeper(), most=most)
+        self.app = HttpRouter(self.control.routes)
 
     async def __call__(
         self, path: bytes, *headers: tuple[bytes, bytes], query: bytes = b"", method: str = "GET", address: str = ""
@@ -71,7 +74,7 @@ class Poll:
             sent.append(message)
 
         scope = {
-            "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
+            "type": "http", "method": method, "path": path.decode("latin-1"), "raw_path": path, "query_string": query, "headers": list(headers),
             "client": (address, 1) if address else None,
         }  # fmt: skip
         await self.app(scope, receive, send)
@@ -103,6 +106,18 @@ async def test_without_one_token_nobody_is_answered(headers: tuple[tuple[bytes, 
     assert poll.hall.looked == []
 
 
+async def test_the_client_knows_what_is_not_known_yet() -> None:
+    """The 404 of a question that was not asked yet is told apart from that of a path which is no gateway's, by the module of both sides."""
+    poll, token = Poll(), (b"authorization", b"Bearer a-x")
+    target = approval_target("a/b ü", "0" * 64, "1" * 32, 0.0)
+    path, _, query = target.partition("?")
+    status, told = await poll(path.encode(), token, query=query.encode())
+    assert (status, is_unknown(status, told), len(poll.hall.looked)) == (404, True, 1)
+    status, told = await poll(f"{APPROVALS}a/b".encode(), token)
+    assert (status, is_unknown(status, told)) == (404, False)
+    assert not is_unknown(404, {"details": "none"})
+
+
 async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
     """Where all places are taken, who waited longest of the tenant that has most is answered with what is known; its next is refused."""
     poll = Poll()
@@ -115,7 +130,7 @@ async def test_a_tenant_with_many_waiters_gives_way_to_others() -> None:
     await poll.looks(8)
     assert (await poll.wait("b"))[0] == 503
     assert not any(each.done() for each in (*many[2:], *others))
-    poll.app.end()
+    poll.control.end()
     assert {status for status, _ in await asyncio.gather(*many[2:], *others)} == {404}
     assert (await poll(b"/control/v1/approvals/a", (b"authorization", b"Bearer a-x")))[0] == 404
 
@@ -131,7 +146,7 @@ async def test_an_address_with_many_waiters_gives_way_to_others_of_its_tenant() 
     assert (await many[0])[0] == 404
     await poll.looks(6)
     assert not any(each.done() for each in (*many[1:], other))
-    poll.app.end()
+    poll.control.end()
     await asyncio.gather(*many[1:], other)
 
 

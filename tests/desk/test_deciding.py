@@ -28,6 +28,7 @@ from spanpost.domain.readings import Approval
 from spanpost.fold.legible import Shown, shown
 from spanpost.fold.matching import Match
 from spanpost.fold.routes import Route, Routes
+from spanpost.http.routing import HttpRouter
 from spanpost.sinks.slack.manner import Manner
 from spanpost.sinks.slack.questions import reader
 from spanpost.testing.nouns import a_task
@@ -71,7 +72,7 @@ class Slack(Knock):
         one = Installation(desk, self.web, "xoxb-1", secrets=("new",), app_id="A1")
         one._self = Self(team=TEAM, bot_user="UBOT")
         self.app = SlackApp([one], comments=comments)
-        self.http = SlackHttp(self.app, self.hall, watch=self, clock=lambda: 1_800_000_000)
+        self.http = HttpRouter(SlackHttp(self.app, self.hall, watch=self, clock=lambda: 1_800_000_000).routes)
         self._presses = 0
 
     async def press(self, action: str, value: str = "", kind: str = "button") -> dict[str, Any] | None:

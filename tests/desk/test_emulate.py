@@ -14,6 +14,7 @@ from spanpost.desk.base import Message
 from spanpost.desk.slack.check import look
 from spanpost.desk.slack.join import join
 from spanpost.desk.slack.web import Web
+from spanpost.http.routing import HttpRouter
 from spanpost.intake.http_server import HttpServer, listen
 from spanpost.reception import Reception
 from spanpost.settings import load
@@ -85,7 +86,7 @@ async def served(emulate: Emulated, clean_environment: Path) -> AsyncIterator[Ha
     settings = load(slack={"token": "xoxb-all", "base_url": emulate.api}, desk={"signing_secret": SECRET, "rules": rules})
     hall = Hall()
     reception = Reception(settings, hall)
-    server = HttpServer(reception.http(), listen("127.0.0.1", emulate.port))
+    server = HttpServer(HttpRouter(reception.http().routes), listen("127.0.0.1", emulate.port))
     await server.start()
     yield hall
     await server.stop()

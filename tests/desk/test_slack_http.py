@@ -27,6 +27,7 @@ from spanpost.desk.slack.payloads import click, grammar
 from spanpost.desk.slack.web import Web, leads_to_slack
 from spanpost.desk.who import Found, Look, Person, Rule, Rules, Ruling
 from spanpost.domain.readings import Approval
+from spanpost.http.routing import HttpRouter
 from spanpost.intake.http_server import HttpServer, listen
 from spanpost.reception import Reception
 from spanpost.settings import load
@@ -63,7 +64,7 @@ class Knock:
             one._self = Self(team=team, bot_user="UBOT")
             made.append(one)
         self.app = SlackApp(made)
-        self.http = SlackHttp(self.app, self.hall, watch=self, clock=lambda: NOW)
+        self.http = HttpRouter(SlackHttp(self.app, self.hall, watch=self, clock=lambda: NOW).routes)
 
     def knocked(self, door: str, answer: str) -> None:
         self.counted.append(answer)
@@ -123,7 +124,7 @@ async def test_a_replay_is_refused_across_replicas_and_restarts() -> None:
     assert await knock.signed(body, kind=FORM) == 401
     other = Knock()
     other.hall = knock.hall
-    other.http = SlackHttp(other.app, knock.hall, watch=other, clock=lambda: NOW)
+    other.http = HttpRouter(SlackHttp(other.app, knock.hall, watch=other, clock=lambda: NOW).routes)
     assert await other.signed(body, kind=FORM) == 401
     assert await knock.signed(body, at=NOW + 1, kind=FORM) == 200  # sent anew by Slack: signed anew
     assert len(knock.hall.rows) == 1
@@ -197,7 +198,7 @@ def test_any_bytes_are_refused(headers: list[tuple[bytes, bytes]], body: bytes) 
     knock = Knock()
     status, said = asyncio.run(knock(body, headers))
     assert status in (401, 413)
-    assert said == b""
+    assert json.loads(said)["code"] == {401: 16, 413: 8}[status]
     assert knock.hall.rows == []
 
 
@@ -323,7 +324,7 @@ async def served(slack_url: str, port: int, clean_environment: Path) -> AsyncIte
     hall, slack = Hall(), LocalSlack(slack_url)
     await slack.reset()
     reception = Reception(settings, hall)
-    server = HttpServer(reception.http(), listen("127.0.0.1", port))
+    server = HttpServer(HttpRouter(reception.http().routes), listen("127.0.0.1", port))
     await server.start()
     yield slack, hall
     await server.stop()

@@ -14,6 +14,7 @@ import pytest
 from spanpost.desk.slack.oauth import INSTALL, REDIRECT, OauthHttp, Terms
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.elsewhere import Elsewhere
+from spanpost.http.routing import HttpRouter
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.reception import LedgerHall, Reception
 from spanpost.sealing import Broken, Seal, new_key
@@ -50,7 +51,7 @@ class House:
             scopes=("chat:write",),
             base_url=slack.url,
         )
-        self.http = OauthHttp(terms, found, self.ledger, watch=self)
+        self.http = HttpRouter(OauthHttp(terms, found, self.ledger, watch=self).routes)
 
     def wake(self) -> None:
         self.woken += 1
@@ -69,7 +70,7 @@ class House:
         async def receive() -> dict[str, Any]:
             raise AssertionError("nothing is read")
 
-        headers = [(b"cookie", cookie.encode())] if cookie else []
+        headers = [(b"accept", b"text/html"), *([(b"cookie", cookie.encode())] if cookie else [])]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
         await self.http(scope, receive, send)
         told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}

@@ -16,8 +16,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from spanpost.domain.errors import LedgerUnavailable, OverBudget
 from spanpost.domain.observations import Observation
 from spanpost.domain.records import OVER_BUDGET, Recorded
+from spanpost.http.routing import HttpRouter
 from spanpost.intake.admission import Limits
-from spanpost.intake.otlp_http import OtlpHttp, Page
+from spanpost.intake.otlp_http import OtlpHttp, log_fault
 from spanpost.intake.receiver import Receiver
 from spanpost.intake.tokens import Doorkeeper
 from spanpost.metrics import Metrics
@@ -57,10 +58,10 @@ class Answer(NamedTuple):
     def retry_delay(self) -> int:
         """Seconds of the RetryInfo."""
         if self.is_json:
-            return int(json.loads(self.body)["details"][0]["retryDelay"].removesuffix("s"))
+            [delay] = [one["retryDelay"] for one in json.loads(self.body)["details"] if "retryDelay" in one]
+            return int(delay.removesuffix("s"))
         info = RetryInfo()
-        [detail] = Status.FromString(self.body).details
-        assert detail.Unpack(info)
+        assert any(detail.Unpack(info) for detail in Status.FromString(self.body).details)
         return info.retry_delay.seconds
 
 
@@ -117,8 +118,9 @@ def away(batch: Sequence[Observation]) -> Exception:
 class Door:
     """The HTTP door with a hall behind it."""
 
-    def __init__(self, hall: Hall, receiver: Receiver, app: OtlpHttp, doorkeeper: Doorkeeper, metrics: Metrics) -> None:
-        self.hall, self.receiver, self.app, self.doorkeeper, self.metrics = hall, receiver, app, doorkeeper, metrics
+    def __init__(self, hall: Hall, receiver: Receiver, otlp: OtlpHttp, doorkeeper: Doorkeeper, metrics: Metrics) -> None:
+        self.hall, self.receiver, self.otlp, self.doorkeeper, self.metrics = hall, receiver, otlp, doorkeeper, metrics
+        self.app = HttpRouter(otlp.routes, log_fault)
 
     async def ask(
         self,
@@ -175,12 +177,9 @@ async def opened(
     receiver.start()
     doorkeeper = Doorkeeper("default", tokens, operators)
 
-    async def page(accept: str) -> Page:
-        return Page(200, "text/plain", accept.encode())
-
-    app = OtlpHttp(receiver, doorkeeper, pages={"/health/live": page}, guarded={"/metrics": page}, watch=metrics)
+    otlp = OtlpHttp(receiver, doorkeeper, watch=metrics)
     try:
-        yield Door(hall, receiver, app, doorkeeper, metrics)
+        yield Door(hall, receiver, otlp, doorkeeper, metrics)
     finally:
         hall.gate.set()
         hall.let_go.set()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from spanpost.domain.alerts import Alert
 from spanpost.domain.errors import LedgerUnavailable
+from spanpost.http.routing import HttpRouter
 from spanpost.intake import alerts as door
 from spanpost.intake.alerts import AlertsHttp, take_each
 from spanpost.intake.tokens import Doorkeeper, hash_of
@@ -53,9 +54,10 @@ class Door:
         self.gate.set()
         self.full = asyncio.Event()
         self.waiting = 0
-        self.app = AlertsHttp(
+        alerts = AlertsHttp(
             self.take, doorkeeper or Doorkeeper("default"), keep=self.keep, watch=self, base="https://grafana.example/sub/"
         )
+        self.app = HttpRouter(alerts.routes)
 
     async def take(self, alerts: Sequence[Alert], /, until: float) -> list[bool]:
         self.waiting += 1
@@ -198,7 +200,7 @@ async def test_while_nothing_can_be_stored_it_is_to_be_sent_again(fault: Excepti
     door.fail = fault
     for sent in (body(FIRING), b"{"):
         status, told = await door.post(sent)
-        assert (status, str(fault) in told["error"]) == (503, False)
+        assert (status, str(fault) in told["message"]) == (503, False)
     door.fail = None
     assert (await door.post(body(FIRING)))[1]["new"] == 1
 
@@ -246,4 +248,4 @@ async def test_other_paths_and_methods() -> None:
     there = Door()
     assert (await there.post(b"", "/alerts/pagerduty"))[0] == 404
     status, told = await there.post(b"", method="GET")
-    assert (status, told) == (405, {"error": "it takes POST"})
+    assert (status, told) == (405, {"code": 12, "message": "it takes POST", "details": told["details"]})

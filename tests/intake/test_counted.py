@@ -6,8 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
 
-from spanpost.asgi import HungUp, Receive, Scope, Send, read_body
+from spanpost.asgi import read_body
+from spanpost.http.routing import HttpRoute, HttpRouter
 from spanpost.intake.admission import Admission, Limits
 from spanpost.intake.alerts import AlertsHttp
 from spanpost.intake.counted import Counted
@@ -17,14 +20,16 @@ from spanpost.shares import Sender
 LIMIT = 10_000
 
 
-async def echoes(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read a body and say its length; nothing to one that hung up."""
-    try:
-        said = str(len(await read_body(receive, 100 * LIMIT))).encode()
-    except HungUp:
-        return
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": said})
+async def echo(request: HttpRequest) -> Response:
+    """Read a body and say its length."""
+    return Response(str(len(await read_body(request.receive, 100 * LIMIT))))
+
+
+def counted(routes: list[HttpRoute], admission: Admission) -> HttpRouter:
+    """Return an application whose bodies count."""
+    for route in routes:
+        route.app = Counted(route.app, admission)
+    return HttpRouter(routes)
 
 
 class Request:
@@ -58,7 +63,7 @@ async def test_bodies_of_other_endpoints_have_the_same_shares() -> None:
     """Item 6: a body that is read counts, beyond the address's share it is answered 503, others have theirs,
     and all is given back."""
     admission = Admission(Limits(in_flight=LIMIT, body=LIMIT))
-    app = Counted(echoes, admission)
+    app = counted([HttpRoute("/alerts/", echo, ["POST"])], admission)
     held = Request(app, "192.0.2.1", LIMIT)
     await held.has_read.wait()
     assert admission.held.total == LIMIT
@@ -71,11 +76,11 @@ async def test_bodies_of_other_endpoints_have_the_same_shares() -> None:
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "192.0.2.2"])
 async def test_an_application_of_ours_says_nothing_of_it(address: str) -> None:
-    """Item 6: where an endpoint's body has no share, it is as if the sender hung up: 503 is the only answer,
-    and nothing is kept."""
+    """Item 6: where an endpoint's body has no share, 503 is the only answer, and nothing is kept."""
 
     async def never(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("it was taken")
 
-    app = Counted(AlertsHttp(never, Doorkeeper("default"), keep=never), Admission(Limits(in_flight=LIMIT, body=LIMIT)))
+    alerts = AlertsHttp(never, Doorkeeper("default"), keep=never)
+    app = counted(alerts.routes, Admission(Limits(in_flight=LIMIT, body=LIMIT)))
     assert await Request(app, address, 2 * LIMIT).status() == 503

@@ -324,9 +324,9 @@ async def test_a_spoiled_span_is_kept_and_told(door: Door) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v1/traces/", "//v1/traces", "/v1/trace", "/v2/traces", "/v1/traces/../logs", "/\x00"])
 async def test_paths_that_are_not_there(door: Door, path: str) -> None:
-    """Item 15: 404 in JSON, naming what there is."""
+    """Item 15: 404 in the form of the request, naming what there is."""
     answer = await door.post(path, traces(1))
-    assert (answer.status, answer.is_json) == (404, True)
+    assert (answer.status, answer.is_json) == (404, False)
     assert "/v1/traces" in answer.said
     assert door.hall.batches == []
 
@@ -336,16 +336,6 @@ async def test_methods_that_are_not_taken(door: Door, method: str) -> None:
     """Item 15: 405, naming the one that is."""
     answer = await door.ask(method, "/v1/traces")
     assert (answer.status, answer.headers["allow"], answer.is_json) == (405, "POST", True)
-    answer = await door.ask("POST", "/health/live")
-    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
-
-
-async def test_pages_are_read(door: Door) -> None:
-    """Pages are answered to GET, and to HEAD without a body."""
-    answer = await door.ask("GET", "/metrics", headers={"accept": "x"})
-    assert (answer.status, answer.body) == (200, b"x")
-    answer = await door.ask("HEAD", "/health/live", headers={"accept": "x"})
-    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "1")
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------
@@ -368,18 +358,12 @@ async def test_a_token_says_whose_spans_they_are() -> None:
             f"Bearer {one}x",
             "Bearer \xff\xfe",
             "Bearer " + "x" * 10_000,
-            f"Bearer {operator}",
         ]
         answers = [await door.post("/v1/traces", traces(9), authorization=each) for each in wrong]
-        assert {(answer.status, answer.said) for answer in answers} == {(401, "a valid token is needed")}
+        assert {(answer.status, answer.said) for answer in answers} == {(401, "a valid token is needed, as Authorization: Bearer ...")}
         assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
         assert len(door.hall.recorded) == 3
-        assert (await door.ask("GET", "/health/live")).status == 200
-        statuses = [
-            (await door.ask("GET", "/metrics", headers={"authorization": each})).status
-            for each in ("", f"Bearer {one}", f"Bearer {operator}")
-        ]
-        assert statuses == [401, 401, 200]
+        assert (await door.post("/v1/traces", traces(9), authorization=f"Bearer {operator}")).status == 403
 
 
 async def test_a_token_that_is_replaced_holds_no_longer(door: Door) -> None:
@@ -450,7 +434,7 @@ async def test_a_body_still_coming_at_the_end_is_asked_to_come_back(door: Door) 
     scope = {"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers}
     asked = asyncio.create_task(door.app(scope, receive, send))
     await waits.wait()
-    door.app.end()
+    door.otlp.end()
     await asked
     assert sent[0]["status"] == 503
     assert door.receiver.in_flight == 0

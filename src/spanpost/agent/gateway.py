@@ -12,10 +12,12 @@ import json
 import os
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
 
+from spanpost import control_protocol
 from spanpost.agent.wire import NoProxy, Origin, exchange
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
 
 #: What an answer may take beyond what it was asked to wait, and what connecting may; seconds.
 _PATIENCE: Final = 15.0
@@ -105,20 +107,20 @@ class Gateway:
             said_why = str(partly.get("errorMessage", ""))[:300]
             raise ControlUnavailable(f"the gateway did not take the question{f': {said_why}' if said_why else ''}")
 
-    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> dict[str, Any] | None:
+    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None:
         """Return what became of a question that a trace asked, as soon as it is decided; None for one that is not known."""
-        query = urlencode({"mark": mark, "trace": f"{trace_id:032x}", "wait": f"{wait:.3f}"})
-        return await self._request("GET", f"/control/v1/approvals/{quote(id, safe='')}?{query}", b"", wait)
+        target = control_protocol.approval_target(id, mark, f"{trace_id:032x}", wait)
+        return cast("ApprovalAnswer | None", await self._request("GET", target, b"", wait))
 
-    async def task(self, ref: str, after: int, wait: float) -> dict[str, Any] | None:
+    async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
         """Return what people asked of a task since a number; None for a task that is not known yet."""
-        query = urlencode({"after": after, "wait": f"{wait:.3f}"})
-        return await self._request("GET", f"/control/v1/tasks/{quote(ref, safe='')}?{query}", b"", wait)
+        return cast("TaskAnswer | None", await self._request("GET", control_protocol.task_target(ref, after, wait), b"", wait))
 
-    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend, by what it is known by, or else by its attributes."""
-        body = json.dumps({"ref": ref, "attributes": dict(attributes)}).encode()
-        return await self._request("POST", "/control/v1/budget", body, 0.0) or {}
+        asked = control_protocol.BudgetQuestion(ref=ref, attributes=dict(attributes))
+        answer = await self._request("POST", control_protocol.BUDGET, json.dumps(asked).encode(), 0.0)
+        return cast("BudgetAnswer", answer or {"budgets": []})
 
     async def _request(self, method: str, path: str, body: bytes, wait: float) -> dict[str, Any] | None:
         try:
@@ -138,7 +140,7 @@ class Gateway:
             told = None
         if status == 200 and isinstance(told, dict):
             return told
-        if status == 404 and isinstance(told, dict) and told.get("state") == "unknown":
+        if control_protocol.is_unknown(status, told):
             return None
         said = str(told.get("message", ""))[:300] if isinstance(told, dict) else ""
         if status in (408, 425, 429) or status >= 500:

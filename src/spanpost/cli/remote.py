@@ -122,9 +122,9 @@ class Remote:
     @staticmethod
     def _refuse(answer: Any, *, is_final: bool) -> None:
         try:
-            told = answer.json()
-            error = told.get("error", told)  # the guard answers with a google.rpc.Status
-            said = f"{error['message']}{' (' + error['field'] + ')' if error.get('field') else ''}"
+            error = answer.json()  # a google.rpc.Status
+            fields = [one["field"] for detail in error.get("details", ()) for one in detail.get("fieldViolations", ())]
+            said = f"{error['message']}{' (' + fields[0] + ')' if fields else ''}"
         except (ValueError, KeyError, TypeError, AttributeError):
             said = f"it answers {answer.status_code}; is there a spanpost with spanpost[api]?"
         if answer.status_code == 401:

@@ -59,9 +59,7 @@ class DemoBoard:
             doorkeeper=Doorkeeper(self._settings.intake.tenant),
             url=self.url.rstrip("/"),
         )
-        page = board.doors(house)
-        guard = gateway_guard(self._settings, GatewaySettings())
-        self._doors = Doors([*api.doors(house), *page], page[0].application, guard)
+        self._doors = Doors([*api.doors(house), *board.doors(house)], [], gateway_guard(self._settings, GatewaySettings()))
         self._server = HttpServer(self._doors, listener, connections=_CONNECTIONS, grace=_GRACE)
         await self._server.start()
 

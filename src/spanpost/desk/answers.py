@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
+from spanpost.control_protocol import Act, ApprovalAnswer, BudgetAnswer, TaskAnswer
 from spanpost.domain.interventions import ApprovalRow, Deed, State, Verb
 from spanpost.domain.observations import Observation
 from spanpost.domain.readings import Told
@@ -81,7 +82,7 @@ class Answers:
         """Record a question; it is kept when this returns."""
         await self._hall.record([record])
 
-    async def approval(self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0) -> dict[str, Any]:
+    async def approval(self, tenant: str, id: str, mark: str = "", trace: str = "", wait: float = 0.0) -> ApprovalAnswer:
         """Return what became of a question, as soon as it is decided or `wait` seconds are over. Raises `Unknown`.
 
         A person's decision through spanpost is one, or a deadline's; what telemetry tells of a decision is told as that.
@@ -99,7 +100,7 @@ class Answers:
             )
         return told_of(*found)
 
-    async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> dict[str, Any]:
+    async def task(self, tenant: str, ref: str, after: int = 0, wait: float = 0.0) -> TaskAnswer:
         """Return what people asked of a task since a number, as soon as there is something or `wait` seconds are over."""
 
         async def look() -> tuple[tuple[Task, list[Deed]] | None, bool]:
@@ -113,10 +114,10 @@ class Answers:
         if found is None:
             raise Unknown(f"no task is known by {ref[:100]!r}")
         task, deeds = found
-        told = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
+        told: list[Act] = [{"number": d.number, "verb": d.verb, "by": d.by, "text": d.text, "at": d.at.isoformat()} for d in deeds]
         return {"task_id": task.task_id, "status": task.status, "after": deeds[-1].number if deeds else after, "acts": told}
 
-    async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    async def budget(self, tenant: str, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
         """Return what a task may still spend; of one that was not heard of yet, what one with these attributes may."""
         task = (await self._hall.refer(tenant, ref) if ref else None) or Task(uid=_NO_TASK, tenant=tenant, task_id=ref)
         return {"budgets": [spent_json(spent) for spent in await self._hall.allowance(described(task, attributes))]}
@@ -161,7 +162,7 @@ def is_closed(row: ApprovalRow) -> bool:
     return row.is_decided or row.state is State.VOID
 
 
-def told_of(row: ApprovalRow, why: str = "") -> dict[str, Any]:
+def told_of(row: ApprovalRow, why: str = "") -> ApprovalAnswer:
     """Return a question as an agent is told of it; `why` it is told of no answer, where it is not."""
     is_told = not why and is_closed(row)
     decided = row if is_told else None

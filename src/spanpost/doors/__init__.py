@@ -1,4 +1,4 @@
-"""What answers on the gateway's HTTP port beside OTLP: a table of prefixes and applications, made by the modules of this package.
+"""The endpoints of the gateway's HTTP port beside OTLP: the modules of this package make their routes.
 
 Each module is one door: its ``doors(house)`` returns what it opens, nothing where its settings or packages are missing; it may have ``prepare(settings)``, which imports what takes long. A new
 room adds a module here and touches no other.
@@ -6,16 +6,18 @@ room adds a module here and touches no other.
 
 from __future__ import annotations
 
-import json
 import logging
 import pkgutil
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from starlette.responses import Response
 
-from spanpost.asgi import Application, Receive, Scope, Send
+from spanpost.asgi import Receive, Scope, Send
+from spanpost.http.errors import log_fault, of_refusal, response_of
+from spanpost.http.routing import HttpRoute, HttpRouter
 from spanpost.http_guard import Guard, Passed, Refusal, Request, by_name, mark
 from spanpost.intake.seldom import Seldom
 
@@ -29,11 +31,11 @@ log = logging.getLogger("spanpost.gateway")
 _seldom = Seldom(log)
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 #: What pages of `gateway.allowed_origins` may do: send telemetry.
-_PREFLIGHT: Final = (
-    (b"access-control-allow-methods", b"POST"),
-    (b"access-control-allow-headers", b"authorization, content-type, content-encoding, traceparent, tracestate"),
-    (b"access-control-max-age", b"600"),
-)
+_PREFLIGHT: Final = {
+    "access-control-allow-methods": "POST",
+    "access-control-allow-headers": "authorization, content-type, content-encoding, traceparent, tracestate",
+    "access-control-max-age": "600",
+}
 
 
 class House(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +49,9 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
-    """An application and where it answers. All of it is called in the pipeline's loop."""
+    """Routes that belong together. All of it is called in the pipeline's loop."""
 
-    #: Ends with a slash: whatever begins so. Else, and of ``/``: this path alone. The longest that fits answers.
-    prefix: str
-    application: Application
+    routes: Sequence[HttpRoute]
     #: Goes by other settings from now on. Raises `ConfigError`, and then nothing has changed.
     reload: Callable[[Settings], None] | None = None
     #: The gateway stops: answer who waits, end streams, at once.
@@ -59,46 +59,42 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Doors:
-    """The application that has the guard judge each request, and hands it to the endpoint of its path; `rest` takes all other paths."""
+    """The application of the HTTP port: the guard judges each request, then the router finds its endpoint. `first` are found first."""
 
-    def __init__(self, doors: Iterable[Door], rest: Application, guard: Guard, *, watch: Watches | None = None) -> None:
+    def __init__(
+        self,
+        doors: Iterable[Door],
+        first: Sequence[HttpRoute],
+        guard: Guard,
+        *,
+        watch: Watches | None = None,
+        on_fault: Callable[[Scope, Exception], None] = log_fault,
+    ) -> None:
         #: Holds from the next request on.
         self.guard = guard
         self._watch = watch
         self._doors = tuple(doors)
-        self._exact = {door.prefix: door.application for door in self._doors if not _is_under(door)}
-        ordered = sorted((d for d in self._doors if _is_under(d)), key=lambda d: -len(d.prefix))
-        self._under = tuple((door.prefix, door.application) for door in ordered)
-        self._rest = rest
+        self.router = HttpRouter([*first, *(route for door in self._doors for route in door.routes)], on_fault)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         verdict = self.guard.judge(request_of(scope))
         if isinstance(verdict, Refusal):
-            await self._refuse(scope, send, verdict)
+            await self._refuse(scope, receive, send, verdict)
             return
         mark(scope, verdict)
+        send = _with_headers(send, verdict)
         if verdict.shared_with and scope["method"] == "OPTIONS":
-            await _send(_with_headers(send, verdict), 204, _PREFLIGHT, b"")
+            await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, send)
             return
-        await self._application(scope["path"])(scope, receive, _with_headers(send, verdict))
+        await self.router(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
-        """Answer with a google.rpc.Status, as OTLP does, at every endpoint."""
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
         _seldom.warning(f"guard {refusal.why}", "a request for %r was refused: %s", scope["path"][:100], refusal.message)
         if self._watch is not None:
             self._watch.requested("http", "guard", str(refusal.status))
-        body = json.dumps({"code": refusal.code, "message": refusal.message}).encode()
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), _NOSNIFF]
-        headers += [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
-        await _send(send, refusal.status, headers, b"" if scope["method"] == "HEAD" else body)
-
-    def _application(self, path: str) -> Application:
-        exact = self._exact.get(path)
-        if exact is not None:
-            return exact
-        return next((application for prefix, application in self._under if path.startswith(prefix)), self._rest)
+        await response_of(scope, of_refusal(refusal))(scope, receive, _with_headers(send))
 
     def reload(self, settings: Settings) -> None:
         """Have all doors go by other settings."""
@@ -127,29 +123,19 @@ def request_of(scope: Scope) -> Request:
     )
 
 
-def _with_headers(send: Send, passed: Passed) -> Send:
+def _with_headers(send: Send, passed: Passed | None = None) -> Send:
     """Add the headers that every answer has."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             headers = [one for one in message.get("headers", ()) if one[0].lower() != _NOSNIFF[0]]
             headers.append(_NOSNIFF)
-            if passed.shared_with:
+            if passed is not None and passed.shared_with:
                 headers += [(b"access-control-allow-origin", passed.shared_with.encode("latin-1")), (b"vary", b"origin")]
             message = {**message, "headers": headers}
         await send(message)
 
     return sending
-
-
-async def _send(send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-    length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _is_under(door: Door) -> bool:
-    return door.prefix.endswith("/") and door.prefix != "/"
 
 
 def prepare(settings: Settings) -> None:

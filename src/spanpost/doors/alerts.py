@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spanpost.domain.alerts import Alert
 from spanpost.doors import Door, House
 from spanpost.fold.alerts import again
-from spanpost.intake.alerts import PREFIX, AlertsHttp, take_each
+from spanpost.intake.alerts import AlertsHttp, take_each
 
 
 def doors(house: House) -> list[Door]:
@@ -34,4 +34,4 @@ def doors(house: House) -> list[Door]:
         watch=pipeline.metrics,
         base=str(getattr(house.settings.sinks.get("grafana"), "url", "") or ""),
     )
-    return [Door(prefix=PREFIX, application=application)]
+    return [Door(routes=application.routes)]

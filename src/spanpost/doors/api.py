@@ -32,6 +32,7 @@ from spanpost.domain.tasks import Task
 from spanpost.doors import Door, House
 from spanpost.drawing import Drawing
 from spanpost.hosts import is_loopback
+from spanpost.http.routing import HttpRoute
 from spanpost.ledger.base import ApprovalQuery
 from spanpost.reception import LedgerHall, resolvers_of, rules_of
 from spanpost.settings.desk import DeskSettings
@@ -82,7 +83,7 @@ def doors(house: House) -> list[Door]:
         hub.renew()
 
     pipeline.recorded.subscribe(lambda recorded: hub.hear(recorded.tasks))
-    return [Door(prefix=PREFIX, application=application(parts, drawing), reload=reload, end=hub.end)]
+    return [Door(routes=[HttpRoute(PREFIX, application(parts, drawing))], reload=reload, end=hub.end)]
 
 
 def go_by(parts: Parts, settings: Settings, sessions: KeepsSessions) -> None:

@@ -11,7 +11,6 @@ def doors(house: House) -> list[Door]:
     """Open ``/`` and ``/board/``, where ``/api`` is."""
     if not house.settings.api.enabled or find_spec("fastapi") is None:
         return []
-    from spanpost.desk.board import PREFIX, Board
+    from spanpost.desk.board import board_routes
 
-    board = Board()
-    return [Door(prefix=PREFIX, application=board), Door(prefix="/", application=board)]
+    return [Door(routes=board_routes())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanpost.desk.control import PREFIX, ControlHttp
+from spanpost.desk.control import ControlHttp
 from spanpost.doors import Door, House
 from spanpost.settings.gateway import GatewaySettings
 
@@ -13,4 +13,4 @@ def doors(house: House) -> list[Door]:
     answers = house.pipeline.answers
     control = ControlHttp(answers, house.doorkeeper, most=room.max_waiters)
     answers.begin()  # what other processes decide has letters that go out at once, too
-    return [Door(prefix=PREFIX, application=control, end=control.end)]
+    return [Door(routes=control.routes, end=control.end)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanpost.desk.hooks.http import PREFIX, HooksHttp
+from spanpost.desk.hooks.http import HooksHttp
 from spanpost.doors import Door, House
 from spanpost.settings import Settings
 
@@ -19,4 +19,4 @@ def doors(house: House) -> list[Door]:
         application.providers = dict(hooks.providers)
         application.max_body = settings.hooks.max_body
 
-    return [Door(prefix=PREFIX, application=application, reload=reload)]
+    return [Door(routes=application.routes, reload=reload)]

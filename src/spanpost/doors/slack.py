@@ -20,16 +20,12 @@ def doors(house: House) -> list[Door]:
     opened = []
     reception, workspaces = house.pipeline.reception, house.pipeline.workspaces
     if reception is not None and reception.has_http:
-        from spanpost.desk.slack.http import PATH
-
-        opened.append(Door(prefix=PATH, application=reception.http()))
+        opened.append(Door(routes=reception.http().routes))
     if workspaces is not None:
         try:
-            from spanpost.desk.slack.oauth import INSTALL, REDIRECT
+            opened.append(Door(routes=oauth(house, workspaces).routes))
         except ImportError as error:
             raise ConfigError(f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[desk]'") from error
-        application = oauth(house, workspaces)
-        opened += [Door(prefix=path, application=application) for path in (INSTALL, REDIRECT)]
         if workspaces.seal is None:
             log.warning("nobody can install the Slack app: slack_oauth.key is not set; `spanpost slack key` makes one")
     return opened

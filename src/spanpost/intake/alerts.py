@@ -1,26 +1,30 @@
-"""``POST /alerts/alertmanager`` and ``/alerts/grafana`` as a bare ASGI callable: webhooks of monitors.
+"""``POST /alerts/alertmanager`` and ``/alerts/grafana``: webhooks of monitors.
 
 Alertmanager 0.25 tries again on a 5xx alone, and sends what was answered otherwise once more with each `group_interval` (measured
 2026-11). So: 2xx once everything is stored, what nobody can read too (kept in `dead_letters` and counted); 503 while it cannot be
-stored. What is sent again is known again. It never raises.
+stored. What is sent again is known again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
-from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, address_of, read_body
+from spanpost.asgi import Receive, TooLong, address_of, read_body
 from spanpost.domain.alerts import Alert
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.fold.alerts import ALERTMANAGER, GRAFANA, Unreadable, alerts_of, read
+from spanpost.http.authentication import Authenticator
+from spanpost.http.errors import HttpError
+from spanpost.http.routing import HttpRoute
 from spanpost.intake.receiver import KEPT, Keep
 from spanpost.intake.seldom import Seldom
 from spanpost.intake.tokens import Doorkeeper
@@ -54,69 +58,38 @@ class Watches(Protocol):
     def alerted(self, source: str, outcome: str, n: int = 1) -> None: ...
 
 
-class _Refused(Exception):
-    def __init__(self, status: int, message: str, **headers: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
-
-
 class AlertsHttp:
-    """The application. `base` is where links without a host lead: Grafana."""
+    """The endpoints. `base` is where links without a host lead: Grafana."""
 
     def __init__(
         self, take: Takes, doorkeeper: Doorkeeper, *, keep: Keep | None = None, watch: Watches | None = None, base: str = ""
     ) -> None:
         self._take = take
         self._doorkeeper = doorkeeper
+        self._authenticator = Authenticator(doorkeeper)
         self._keep = keep
         self._watch = watch
         self._base = base
         self._under_way = Turns(MOST)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        extra: dict[str, str] = {}
-        try:
-            status, told = 200, await self._answer(scope, receive)
-        except HungUp:
-            return
-        except _Refused as refused:
-            status, told, extra = refused.status, {"error": str(refused)}, refused.headers
-        except LedgerUnavailable:
-            status, told = 503, {"error": "the database cannot be reached; send it again"}
-        except Exception as error:
-            _seldom.error("alerts", "alerts could not be taken: %s", type(error).__name__, fault=error)
-            status, told = 503, {"error": "it failed in here; send it again"}
-        if status == 503:
-            extra.setdefault("retry-after", "2")
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [HttpRoute(path, partial(self._answer, source), ["POST"], count=self._count) for path, source in PATHS.items()]
+
+    def _count(self, status: int, outcome: str) -> None:
         if self._watch is not None:
             self._watch.requested("http", "alerts", str(status))
-        body = json.dumps(told).encode()
-        sent = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        sent += [(name.replace("_", "-").encode(), value.encode()) for name, value in extra.items()]
-        await send({"type": "http.response.start", "status": status, "headers": sent})
-        await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        source = PATHS.get(scope["path"].rstrip("/"))
-        if source is None:
-            raise _Refused(404, f"there is nothing here; there is {' and '.join(PATHS)}")
-        if scope["method"] != "POST":
-            raise _Refused(405, "it takes POST", allow="POST")
-        authorization = _bearer(dict(scope["headers"]).get(b"authorization", b"").decode("latin-1"))
-        tenant = self._doorkeeper.tenant_of(authorization)
-        is_of_all = self._doorkeeper.is_operator(authorization)
-        if tenant is None and not is_of_all:
-            raise _Refused(
-                401, "a valid token is needed, as Authorization: Bearer, or as the password of Basic", www_authenticate="Bearer"
-            )
-        body, is_whole = await _body(receive)
+    async def _answer(self, source: str, request: Request) -> JSONResponse:
+        tenant, is_of_all = self._authenticator.tenant_or_operator(request.scope)
+        body, is_whole = await _body(request.receive)
         tenant = tenant or self._doorkeeper.default
         try:
-            async with self._under_way.take(Sender(tenant, address_of(scope))):
-                return await self._read(source, tenant, body, is_whole=is_whole, is_of_all=is_of_all)
+            async with self._under_way.take(Sender(tenant, address_of(request.scope))):
+                return JSONResponse(await self._read(source, tenant, body, is_whole=is_whole, is_of_all=is_of_all))
         except (Full, TimeoutError):
-            raise _Refused(503, "as many alerts are under way as may be; send it again") from None
+            raise HttpError(503, "too_many", "as many alerts are under way as may be; send it again") from None
 
     async def _read(self, source: str, tenant: str, body: bytes, *, is_whole: bool, is_of_all: bool) -> dict[str, Any]:
         until = time.monotonic() + LONGEST
@@ -147,17 +120,6 @@ class AlertsHttp:
             self._watch.alerted(source, "unreadable")
         if self._keep is not None:
             await self._keep(tenant, f"alerts/{source}", error[:300], body[:KEPT])
-
-
-def _bearer(authorization: str) -> str:
-    """Return what Basic says as Bearer: the password is the token, whatever the user's name."""
-    scheme, _, said = authorization.partition(" ")
-    if scheme.lower() != "basic":
-        return authorization
-    try:
-        return f"Bearer {b64decode(said.strip(), validate=True).decode('latin-1').partition(':')[2]}"
-    except ValueError:
-        return ""
 
 
 def _tenant(given: object) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import grpc
 
+from spanpost.http.status import as_protobuf
 from spanpost.intake import answers
 from spanpost.intake.admission import Busy
 from spanpost.intake.decoded import Undecodable
@@ -111,7 +112,7 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
             if answer is not None:
                 return answer
             if retry_after:
-                details = answers.status(code.value[0], message, retry_after, is_json=False)
+                details = as_protobuf(code.value[0], message, retry_after=retry_after)
                 context.set_trailing_metadata(((_DETAILS, details),))
             await context.abort(code, message)
             raise AssertionError("abort returned")

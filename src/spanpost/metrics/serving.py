@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
@@ -18,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from spanpost.bearer import holder_of
 from spanpost.domain.errors import ConfigError
 from spanpost.hosts import is_loopback
+from spanpost.http.status import JSON, as_json, code_of
 from spanpost.http_guard import Guard, Refusal, Request
 from spanpost.metrics.series import MULTIPROCESS
 
@@ -58,17 +58,15 @@ class Guarded:
             scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
             if scheme.lower() != "bearer" or holder_of(token.strip(), self._tokens) is None:
                 challenge = {"www-authenticate": "Bearer"}
-                verdict = Refusal(
-                    status=401, code=16, why="token", message="a token of metrics.tokens is needed", headers=challenge
-                )
+                verdict = Refusal(status=401, why="unauthenticated", message="a token of metrics.tokens is needed", headers=challenge)
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             return start_response(status, [*headers, ("x-content-type-options", "nosniff")], *more)
 
         if not isinstance(verdict, Refusal):
             return self._app(environ, start)
-        body = json.dumps({"code": verdict.code, "message": verdict.message}).encode()
-        headers = [("content-type", "application/json"), ("content-length", str(len(body))), *verdict.headers.items()]
+        body = as_json(code_of(verdict.status), verdict.message, reason=verdict.why)
+        headers = [("content-type", JSON), ("content-length", str(len(body))), *verdict.headers.items()]
         start(f"{verdict.status} {HTTPStatus(verdict.status).phrase}", headers)
         return [body]
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.desk.api.served import Served
+from tests.errors import field_of, reason_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
@@ -29,7 +30,7 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
     question = served.question("decide-1")
     for role in ("viewer", "operator", "auditor"):
         answer = decide(served.as_of(role), question, "approve")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "refused")
+        assert (answer.status_code, reason_of(answer.json())) == (403, "refused")
     done = decide(served.as_of("approver"), question, "deny")
     assert done.json() == {
         "result": "done",
@@ -40,8 +41,8 @@ def test_a_decision_is_an_approvers(served: Served) -> None:
         "is_repeat": False,
     }
     late = decide(served.as_of("approver"), question, "approve")
-    assert (late.status_code, late.json()["error"]["code"]) == (409, "decided")
-    assert "deny by approver" in late.json()["error"]["message"]
+    assert (late.status_code, reason_of(late.json())) == (409, "decided")
+    assert "deny by approver" in late.json()["message"]
     [told] = served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"]
     assert (told["state"], told["decision"], told["by"], told["comment"], told["source"]) == (
         "decided", "deny", "approver", "as agreed", "api",
@@ -56,7 +57,7 @@ def test_options_are_answers(served: Served) -> None:
     question = served.question("choose/1", options=["blue", "green"])
     client = served.as_of("approver")
     wrong = decide(client, question, "approve")
-    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "decision")
+    assert (wrong.status_code, field_of(wrong.json())) == (422, "decision")
     assert client.post("/api/approvals/choose%2F1/decision", json={"decision": "green"}).json()["decision"] == "green"
 
 
@@ -74,10 +75,10 @@ def test_what_operators_do(served: Served) -> None:
     told = client.get(f"/api/tasks/{task['uid']}").json()
     assert (told["paused_by"], told["muted"], told["cancel_by"]) == (None, True, "operator")
     retry = client.post(f"/api/tasks/{task['uid']}/retry")
-    assert (retry.status_code, retry.json()["error"]["code"]) == (403, "refused")
+    assert (retry.status_code, reason_of(retry.json())) == (403, "refused")
     served.end(task)
     late = client.post(f"/api/tasks/{task['uid']}/pause")
-    assert (late.status_code, late.json()["error"]["code"]) == (409, "too_late")
+    assert (late.status_code, reason_of(late.json())) == (409, "too_late")
 
 
 def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
@@ -129,7 +130,7 @@ def test_bodies_that_are_not_understood(served: Served, body: bytes, content_typ
     task = served.task("bodies")
     headers = {"content-type": content_type}
     answer = served.as_of("operator").post(f"/api/tasks/{task['uid']}/messages", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["error"].get("field")) == (status, field), answer.text
+    assert (answer.status_code, field_of(answer.json())) == (status, field), answer.text
     assert acts(served, task["uid"]) == []
 
 

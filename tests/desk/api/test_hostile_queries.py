@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.desk.api.served import Served
+from tests.errors import field_of
 from tests.thorough import thorough
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
@@ -93,11 +94,8 @@ def test_forged_cursors(served: Served, at: str) -> None:
         answer = client.get(path, params={name: cursor})
         assert answer.status_code in (200, 422)
         if answer.status_code == 422:
-            assert answer.json()["error"] == {
-                "code": "invalid",
-                "message": "is no cursor of this list; leave it out for the first page",
-                "field": name,
-            }
+            assert answer.json()["message"] == "is no cursor of this list; leave it out for the first page"
+            assert field_of(answer.json()) == name
 
 
 @pytest.mark.parametrize("text", [r"\ud800", r"\u0000", r"\udfff\ud800", r"\uffff", "1e400"])

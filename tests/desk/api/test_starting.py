@@ -9,6 +9,7 @@ import pytest
 from spanpost.domain.observations import Status
 from spanpost.ledger.base import OrderQuery, OrderRow
 from tests.desk.api.served import Served
+from tests.errors import field_of, reason_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
 
@@ -57,10 +58,10 @@ def test_starts_that_are_refused(served: Served) -> None:
     """Who may not start is refused, whether there is such a launcher or not; who may is told that there is none. Nothing is ordered."""
     before = len(orders(served))
     for name in ("fix", "locked", "nothere"):
-        assert served.as_of("viewer").post(f"/api/launchers/{name}/start").json()["error"]["code"] == "refused"
+        assert reason_of(served.as_of("viewer").post(f"/api/launchers/{name}/start").json()) == "refused"
     operator = served.as_of("operator")
     assert operator.post("/api/launchers/locked/start").status_code == 403
-    assert operator.post("/api/launchers/nothere/start").json()["error"]["code"] == "not_found"
+    assert reason_of(operator.post("/api/launchers/nothere/start").json()) == "not_found"
     for body, field in (
         ({"text": 7}, "text"),
         ({"parameters": {"a": 1}}, "parameters.a"),
@@ -69,7 +70,7 @@ def test_starts_that_are_refused(served: Served) -> None:
         ({"launcher": "locked"}, "launcher"),
     ):
         answer = operator.post("/api/launchers/fix/start", json=body)
-        assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+        assert (answer.status_code, field_of(answer.json())) == (422, field)
     assert len(orders(served)) == before
 
 
@@ -124,4 +125,4 @@ def test_what_followed_a_task(served: Served) -> None:
     told += [client.get("/api/tasks", params={"follows": id}).json()["items"] for id in ("follow-1", task["uid"])]
     for found in told:
         assert {one["uid"]: (one["retry_of"], one["caused_by"], one["order_id"]) for one in found} == expected
-    assert client.get("/api/tasks", params={"follows": "nobody"}).json()["error"]["field"] == "follows"
+    assert field_of(client.get("/api/tasks", params={"follows": "nobody"}).json()) == "follows"

@@ -179,7 +179,7 @@ def test_a_token_is_asked_for(look: Look, board: Served) -> None:
         if route.request.headers.get("authorization") == "Bearer spt_right":
             route.continue_(headers={**route.request.headers, "authorization": f"Bearer {board.gateway.local_token}"})
         else:
-            route.fulfill(status=401, json={"error": {"code": "unauthenticated", "message": "the token is not known here"}})
+            route.fulfill(status=401, json={"code": 16, "message": "the token is not known here"})
 
     page = look("/board/static/none")
     page.route("**/api/**", guard)
@@ -259,7 +259,7 @@ def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme:
     page.locator("a.row").first.wait_for()
     judge("while the connection is lost")
     page.route(
-        "**/api/me", lambda route: route.fulfill(status=401, json={"error": {"code": "unauthenticated", "message": "a token"}})
+        "**/api/me", lambda route: route.fulfill(status=401, json={"code": 16, "message": "a token"})
     )
     page.goto("/")
     page.get_by_label("Token").wait_for()

@@ -15,7 +15,7 @@ from spanpost.desk.api import shapes
 from spanpost.desk.api.asking import ApprovalListQuery, Comment, Decision, IdempotencyKey, Message, Work, uid_of
 from spanpost.desk.api.callers import Caller
 from spanpost.desk.api.cursors import read
-from spanpost.desk.api.errors import INVALID, NOT_FOUND, REFUSED, Refused
+from spanpost.desk.api.errors import INVALID, NOT_FOUND, REFUSED
 from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.may import answers_to, desk_of, launchers_of, place_of
 from spanpost.desk.api.parts import TheHall, TheParts, Who
@@ -24,6 +24,7 @@ from spanpost.desk.api.telling import Json, asked_json, page_json
 from spanpost.domain.browsing import ApprovalFilter, ApprovalKey, Question
 from spanpost.domain.interventions import ApprovalRow, Result, Verb
 from spanpost.fold.interventions import option_of, verb_of, words_of
+from spanpost.http.errors import HttpError
 
 router = APIRouter(tags=["acts"])
 _ANSWERS: dict[int | str, dict[str, Any]] = INVALID | NOT_FOUND | REFUSED
@@ -56,7 +57,7 @@ async def decide(caller: Who, hall: TheHall, parts: TheParts, key: str, body: De
     word = option_of(row, body.decision)
     verb = verb_of(row, word)
     if verb is None:
-        raise Refused(422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision")
+        raise HttpError(422, "invalid", f"is no answer to it; answer {' or '.join(words_of(row))[:300]}", field="decision")
     option = row.options.index(word) if verb is Verb.CHOOSE else None
     return told(await _do(parts, caller, verb, row.key, body.comment, once, option=option))
 
@@ -73,13 +74,13 @@ async def approval(caller: Who, hall: TheHall, parts: TheParts, key: str) -> Jso
 
 
 async def _named(hall: Hall, caller: Caller, key: str) -> ApprovalRow:
-    """Return the one question of a key or an id. Raises `Refused`."""
+    """Return the one question of a key or an id. Raises `HttpError`."""
     found = await hall.questions_named(caller.tenant, key) if "\0" not in key else ()
     if not found:
-        raise Refused(404, "not_found", "no question is known by that key")
+        raise HttpError(404, "not_found", "no question is known by that key")
     if len(found) > 1:
         keys = ", ".join(str(one.key) for one in found[:5])
-        raise Refused(409, "several", f"that id was asked in {len(found)} wordings: name one by its key ({keys})")
+        raise HttpError(409, "several", f"that id was asked in {len(found)} wordings: name one by its key ({keys})")
     return found[0]
 
 
@@ -125,7 +126,7 @@ async def start(caller: Who, parts: TheParts, name: str, body: Work | None = Non
     """Have new work started by a launcher. It is ordered then; its task says by `order_id` that it came of it."""
     desk, place = desk_of(parts, caller), place_of(caller)
     if name not in parts.launches.launchers and (await desk.may_start(name, caller.id, place)).is_granted:
-        raise Refused(404, "not_found", "there is no launcher by that name; /api/launchers lists them")
+        raise HttpError(404, "not_found", "there is no launcher by that name; /api/launchers lists them")
     work = body if body is not None else Work()
     said = f"{Verb.START}\0{name}\0{work.text}\0{sorted(work.parameters.items())}"
     order = Start(
@@ -165,7 +166,7 @@ def _once(caller: Caller, said: str | None, what: str) -> str:
 
 
 def told(outcome: Outcome) -> Json:
-    """Return what became of an act. Raises `Refused` where it does not stand."""
+    """Return what became of an act. Raises `HttpError` where it does not stand."""
     verdict = outcome.verdict
     assert verdict is not None
     match verdict.result:
@@ -181,12 +182,12 @@ def told(outcome: Outcome) -> Json:
                 }
             )
         case Result.REFUSED:
-            raise Refused(403, "refused", outcome.refusal or "the rules of who may refused it")
+            raise HttpError(403, "refused", outcome.refusal or "the rules of who may refused it")
         case Result.UNKNOWN:
-            raise Refused(404, "not_found", outcome.refusal or "there is no such thing")
+            raise HttpError(404, "not_found", outcome.refusal or "there is no such thing")
     why = _STANDS_NOT[verdict.result]
     if verdict.decision == Verb.RETRY:
         why = f"it is being tried again already{f', as {verdict.by[:100]} asked' if verdict.by else ''}"
     elif verdict.decision:
         why += f" ({verdict.decision[:100]}{f' by {verdict.by[:100]}' if verdict.by else ''})"
-    raise Refused(409, str(verdict.result), why)
+    raise HttpError(409, str(verdict.result), why)

@@ -41,10 +41,11 @@ def application(parts: Parts, drawing: views.Views | None = None) -> Guarded:
 
     handle_errors(app)
     # First what ends in a word: an id may hold slashes.
-    for router in (oidc.router, events.router, acts.router, views.router, tasks.router):
+    routers = oidc.router, events.router, acts.router, views.router, tasks.router
+    for router in routers:
         app.include_router(router)
     app.add_middleware(Packing)
-    return Guarded(app)
+    return Guarded(app, routers)
 
 
 class Packing:

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from spanpost.conventions import STATUSES
 from spanpost.desk.api.callers import Caller
-from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.hall import Hall
 from spanpost.domain.browsing import TaskFilter
 from spanpost.domain.tasks import Task
+from spanpost.http.errors import HttpError
 
 #: No task began outside.
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -163,16 +163,16 @@ class Work(Body):
 
 
 async def named(hall: Hall, caller: Caller, ref: str | None, field: str) -> Task | None:
-    """Return the task that a field names; None where it names none. Raises `Refused`."""
+    """Return the task that a field names; None where it names none. Raises `HttpError`."""
     if ref is None:
         return None
     found = await hall.task(caller.tenant, ref)
     if found is None:
-        raise Refused(404, "not_found", "no task is known by that id", field=field)
+        raise HttpError(404, "not_found", "no task is known by that id", field=field)
     return found
 
 
 async def uid_of(hall: Hall, caller: Caller, ref: str | None, field: str) -> Any:
-    """Return the uid of the task that a field names; None where it names none. Raises `Refused`."""
+    """Return the uid of the task that a field names; None where it names none. Raises `HttpError`."""
     task = await named(hall, caller, ref, field)
     return task.uid if task is not None else None

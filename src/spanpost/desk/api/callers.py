@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from spanpost.bearer import holder_of
-from spanpost.desk.api.errors import Refused
+from spanpost.http.errors import HttpError
 
 
 class Role(StrEnum):
@@ -40,9 +40,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
 
     def need(self, role: Role) -> None:
-        """Raise `Refused` where the caller has no such role."""
+        """Raise `HttpError` where the caller has no such role."""
         if role not in self.roles:
-            raise Refused(
+            raise HttpError(
                 403, "forbidden", f"this needs the role {role}; {self.name} has {', '.join(sorted(self.roles)) or 'none'}"
             )
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from spanpost.desk.api.errors import Refused
 from spanpost.domain.browsing import Position
+from spanpost.http.errors import HttpError
 
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ def written(key: object) -> str | None:
 
 
 def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
-    """Return the key that was handed out as that text. Raises `Refused`."""
+    """Return the key that was handed out as that text. Raises `HttpError`."""
     if not text:
         return None
     try:
@@ -34,7 +34,7 @@ def read(text: str | None, kind: type[T], field: str = "cursor") -> T | None:
         times = {name: _utc(value) for name, value in msgspec.structs.asdict(found).items() if isinstance(value, datetime)}  # type: ignore[arg-type]
         return msgspec.structs.replace(found, **times)  # type: ignore[type-var]
     except (ValueError, OverflowError, UnicodeError, msgspec.MsgspecError):
-        raise Refused(422, "invalid", "is no cursor of this list; leave it out for the first page", field=field) from None
+        raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field=field) from None
 
 
 def _utc(at: datetime) -> datetime:
@@ -50,11 +50,11 @@ def position_text(position: Position) -> str:
 
 
 def position_of(text: str) -> Position:
-    """Return the place that an event's id is. Raises `Refused`."""
+    """Return the place that an event's id is. Raises `HttpError`."""
     try:
         number, micros, id = text.split(".")
         if not (number.isascii() and number.isdigit() and len(number) < 20 and len(id) == 32 and len(micros) < 20):
             raise ValueError("no place")
         return Position(int(number), _EPOCH + timedelta(microseconds=int(micros)), UUID(id))
     except (ValueError, OverflowError):
-        raise Refused(422, "invalid", "is no id of this stream; leave it out to begin now", field="Last-Event-ID") from None
+        raise HttpError(422, "invalid", "is no id of this stream; leave it out to begin now", field="Last-Event-ID") from None

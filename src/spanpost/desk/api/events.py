@@ -17,7 +17,7 @@ from starlette.responses import Response
 from spanpost.asgi import Receive, Scope, Send, until_hung_up
 from spanpost.desk.api.asking import TaskWords, Word, uid_of
 from spanpost.desk.api.cursors import position_of, position_text
-from spanpost.desk.api.errors import INVALID, NOT_FOUND, Refused
+from spanpost.desk.api.errors import INVALID, NOT_FOUND
 from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.parts import TheParts, Who
 from spanpost.desk.api.stream import Hub, Joined
@@ -26,6 +26,7 @@ from spanpost.domain.browsing import News, Position, TaskFilter
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.tasks import Task
 from spanpost.fold.report import news_json
+from spanpost.http.errors import HttpError
 from spanpost.shares import Full
 
 router = APIRouter(tags=["events"])
@@ -86,9 +87,9 @@ async def events(
     return Stream(following.told(after), hub, joined)
 
 
-def _too_many() -> Refused:
+def _too_many() -> HttpError:
     said = "as many streams as may be are open (api.max_streams); come back"
-    return Refused(503, "too_many", said, headers={"retry-after": "5"})
+    return HttpError(503, "too_many", said, headers={"retry-after": "5"})
 
 
 class Stream(Response):

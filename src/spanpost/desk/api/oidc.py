@@ -22,9 +22,10 @@ from joserfc.jwk import KeySet
 from starlette.responses import RedirectResponse, Response
 
 from spanpost.desk.api.callers import Caller, Role
-from spanpost.desk.api.errors import Refused
 from spanpost.desk.api.parts import TheParts
 from spanpost.desk.api.sessions import COOKIE, Sessions
+from spanpost.http.authentication import require_own_page
+from spanpost.http.errors import HttpError
 
 log = logging.getLogger("spanpost.desk")
 
@@ -92,7 +93,7 @@ class Oidc:
         return f"{self.terms.public_url}/api/login/callback"
 
     async def begin(self, then: str) -> tuple[str, str]:
-        """Return where to send somebody who logs in, and the cookie that goes along. Raises `Refused`."""
+        """Return where to send somebody who logs in, and the cookie that goes along. Raises `HttpError`."""
         asked = Asked(
             state=secrets.token_urlsafe(24), nonce=secrets.token_urlsafe(24), verifier=secrets.token_urlsafe(48), next=then
         )
@@ -112,11 +113,11 @@ class Oidc:
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _PATIENCE)
 
     async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
-        """Return who came back from the provider, and where they wanted to go. Raises `Refused`."""
+        """Return who came back from the provider, and where they wanted to go. Raises `HttpError`."""
         value = (await self.sessions.signer(_LOGIN)).read(cookie)
         asked = msgspec.convert(value, Asked) if value is not None else None
         if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
-            raise Refused(403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login")
+            raise HttpError(403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login")
         provider = await self._provider()
         form = {
             "grant_type": "authorization_code",
@@ -154,11 +155,11 @@ class Oidc:
             return {}
         try:
             found = await _ask("GET", url, authorization=f"Bearer {token}")
-        except Refused as error:
-            log.warning("oidc: of somebody who logs in only the ID token is known: %s", error)
+        except HttpError as error:
+            log.warning("oidc: of somebody who logs in only the ID token is known: %s", error.message)
             return {}
         if found.get("sub") != claims["sub"]:
-            raise Refused(403, "login_failed", "the provider tells of somebody else than its ID token is for")
+            raise HttpError(403, "login_failed", "the provider tells of somebody else than its ID token is for")
         # An address and whether it is verified are said by one and the same.
         known = claims.keys() | ({"email_verified"} if "email" in claims else set())
         return {name: value for name, value in found.items() if name in (*wanted, *_ABOUT) and name not in known}
@@ -166,7 +167,7 @@ class Oidc:
     async def _claims(self, told: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
         token = told.get("id_token")
         if not isinstance(token, str):
-            raise Refused(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
+            raise HttpError(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
         for is_last in (False, True):
             if self._keys is None or is_last:
                 # They may have been replaced since.
@@ -176,7 +177,7 @@ class Oidc:
                 break
             except (JoseError, ValueError) as error:
                 if is_last:
-                    raise Refused(
+                    raise HttpError(
                         403, "login_failed", f"the provider's ID token is not to be believed ({type(error).__name__})"
                     ) from None
         claims = dict(found.claims)
@@ -191,13 +192,13 @@ class Oidc:
         try:
             registry.validate(claims)
         except JoseError as error:
-            raise Refused(403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})") from None
+            raise HttpError(403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})") from None
         if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self.terms.client_id:
-            raise Refused(403, "login_failed", "the provider's ID token is for several, and was not asked for by us")
+            raise HttpError(403, "login_failed", "the provider's ID token is for several, and was not asked for by us")
         return claims
 
     def person_of(self, claims: Mapping[str, Any]) -> Caller:
-        """Return whom claims are about. Raises `Refused` for who has no role here, or no tenant."""
+        """Return whom claims are about. Raises `HttpError` for who has no role here, or no tenant."""
         terms = self.terms
         said = claims.get(terms.roles_claim)
         words = [said] if isinstance(said, str) else [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
@@ -207,11 +208,11 @@ class Oidc:
         email = claims.get("email") if claims.get("email_verified") is True else None
         name = next((one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)), "")
         if not roles & known:
-            raise Refused(
+            raise HttpError(
                 403, "no_role", f"{name[:200]} has no role here: oidc.roles says whose words of {terms.roles_claim!r} have one"
             )
         if not isinstance(tenant, str) or not tenant:
-            raise Refused(403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})")
+            raise HttpError(403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})")
         return Caller(
             provider="oidc",
             id=str(claims["sub"])[:255],
@@ -227,12 +228,12 @@ class Oidc:
             said = await _ask("GET", f"{self.terms.issuer}/.well-known/openid-configuration")
             missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
             if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
-                raise Refused(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
+                raise HttpError(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
             self._said = (time.monotonic(), said)
         return said
 
 
-class NotKnown(Refused):
+class NotKnown(HttpError):
     """The provider does not know us, as we said who we are."""
 
 
@@ -242,7 +243,7 @@ def basic_of(client_id: str, secret: str) -> str:
 
 
 async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, authorization: str = "") -> dict[str, Any]:
-    """Return what the provider answers. Never what was sent: it is secret. Raises `Refused`; `NotKnown` where it does not know us."""
+    """Return what the provider answers. Never what was sent: it is secret. Raises `HttpError`; `NotKnown` where it does not know us."""
     headers = {"accept": "application/json"} | ({"authorization": authorization} if authorization else {})
     # Certificates are loaded for it, which takes a while: whoever records in this loop goes on.
     client = await asyncio.to_thread(httpx.AsyncClient, timeout=_TIMEOUT)
@@ -254,12 +255,12 @@ async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, 
                 said = f"the provider answers {answer.status_code}{f' ({why})' if why else ''} at {urlsplit(url).path}"
                 if why == "invalid_client":
                     raise NotKnown(503, "login_failed", f"{said}; check oidc.client_id and oidc.client_secret")
-                raise Refused(503, "login_failed", said)
+                raise HttpError(503, "login_failed", said)
             told = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise Refused(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
+        raise HttpError(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
     if not isinstance(told, dict):
-        raise Refused(503, "login_failed", "the provider answers something else than JSON objects")
+        raise HttpError(503, "login_failed", "the provider answers something else than JSON objects")
     return told
 
 
@@ -285,7 +286,7 @@ async def login(request: Request, parts: TheParts, next: str | None = None) -> R
     try:
         oidc = _oidc(parts, request)
         url, cookie = await oidc.begin(_own(next))
-    except Refused as error:
+    except HttpError as error:
         return _page(request, error)
     answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
     answer.set_cookie(
@@ -301,9 +302,9 @@ async def callback(request: Request, parts: TheParts, code: str = "", state: str
         oidc = _oidc(parts, request)
         if error or not code or not state:
             said = error[:100] if error.isascii() and error.isprintable() else ""
-            raise Refused(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
+            raise HttpError(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
         person, then = await oidc.finish(code, state, request.cookies.get(_LOGIN))
-    except Refused as refused:
+    except HttpError as refused:
         return _page(request, refused)
     answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
     answer.delete_cookie(_LOGIN, path="/api/login")
@@ -316,7 +317,7 @@ async def callback(request: Request, parts: TheParts, code: str = "", state: str
 @router.post("/api/logout", status_code=204)
 async def logout(request: Request, parts: TheParts) -> Response:
     """End somebody's session, and forget it in their browser."""
-    parts.refuse_foreign(request)
+    require_own_page(request)
     if parts.oidc is not None:
         await parts.oidc.sessions.end(request.cookies.get(COOKIE))
     answer = Response(status_code=204, headers={"cache-control": "no-store"})
@@ -324,24 +325,24 @@ async def logout(request: Request, parts: TheParts) -> Response:
     return answer
 
 
-def _page(request: Request, error: Refused) -> Response:
+def _page(request: Request, error: HttpError) -> Response:
     """Tell a browser in a page why nobody is logged in. Raises the error for who takes no pages."""
     if "text/html" not in request.headers.get("accept", ""):
         raise error
-    said = escape(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    said = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
     body = _PAGE.replace("{said}", said).encode("ascii", "xmlcharrefreplace")
     headers = {
         "cache-control": "no-store",
         "content-security-policy": _POLICY,
         "x-content-type-options": "nosniff",
-        **error.headers,
+        **(error.headers or {}),
     }
-    return Response(body, error.status, headers, "text/html; charset=utf-8")
+    return Response(body, error.status_code, headers, "text/html; charset=utf-8")
 
 
 def _oidc(parts: TheParts, request: Request) -> Oidc:
-    parts.refuse_foreign(request)
+    require_own_page(request)
     oidc: Oidc | None = parts.oidc
     if oidc is None:
-        raise Refused(404, "not_found", "nobody can log in here: set the room oidc, or use a token")
+        raise HttpError(404, "not_found", "nobody can log in here: set the room oidc, or use a token")
     return oidc

@@ -10,18 +10,29 @@ T = TypeVar("T")
 _MONEY = "US dollars, as text so that no digit is lost; null where no price is known."
 
 
-class ErrorBody(BaseModel):
-    """What went wrong."""
+class FieldViolation(BaseModel):
+    """A field of the request that is wrong."""
 
-    code: str = Field(description="A short word, for programs.")
-    message: str = Field(description="The same for people, with the next step.")
-    field: str | None = Field(default=None, description="What was wrong, where one field was.")
+    field: str
+    description: str
+
+
+class ErrorDetail(BaseModel):
+    """One of google.rpc.ErrorInfo (`reason`, `domain`), RetryInfo (`retryDelay`) and BadRequest (`fieldViolations`)."""
+
+    type: str = Field(alias="@type")
+    reason: str | None = Field(default=None, description="A short word in upper case, for programs.")
+    domain: str | None = None
+    retryDelay: str | None = Field(default=None, description="Come back after so long: `5s`.")  # noqa: N815
+    fieldViolations: list[FieldViolation] | None = None  # noqa: N815
 
 
 class Error(BaseModel):
-    """An answer that is no success."""
+    """An answer that is no success: a google.rpc.Status."""
 
-    error: ErrorBody
+    code: int = Field(description="A google.rpc.Code.")
+    message: str = Field(description="What went wrong, for people, with the next step.")
+    details: list[ErrorDetail] = []
 
 
 class Items(BaseModel, Generic[T]):

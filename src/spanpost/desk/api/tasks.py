@@ -13,7 +13,7 @@ from spanpost.desk.api import shapes
 from spanpost.desk.api.asking import StatsQuery, TaskListQuery, TimelineQuery, named, uid_of
 from spanpost.desk.api.callers import Caller, Role
 from spanpost.desk.api.cursors import read
-from spanpost.desk.api.errors import INVALID, NOT_FOUND, Refused
+from spanpost.desk.api.errors import INVALID, NOT_FOUND
 from spanpost.desk.api.hall import Hall
 from spanpost.desk.api.may import acts_on, answers_to
 from spanpost.desk.api.parts import TheHall, TheParts, Who
@@ -21,6 +21,7 @@ from spanpost.desk.api.telling import Json, asked_json, happening_json, page_jso
 from spanpost.domain.browsing import Question, TaskFilter, TaskKey, TimelineKey
 from spanpost.domain.tasks import Task
 from spanpost.fold.report import spent_json
+from spanpost.http.errors import HttpError
 
 router = APIRouter(tags=["tasks"])
 
@@ -83,7 +84,7 @@ async def timeline(caller: Who, hall: TheHall, id: str, asked: Annotated[Timelin
     """List what happened in a task, oldest first: what was told, steps and calls, what people did."""
     after = read(asked.after, TimelineKey, "after")
     if after is not None and not 0 <= after.source <= 2:
-        raise Refused(422, "invalid", "is no cursor of this list; leave it out for the first page", field="after")
+        raise HttpError(422, "invalid", "is no cursor of this list; leave it out for the first page", field="after")
     if asked.content:
         caller.need(Role.AUDITOR)
     task = await task_of(hall, caller, id)
@@ -112,8 +113,8 @@ def ids_of(task: Task) -> tuple[str, ...]:
 
 
 async def task_of(hall: Hall, caller: Caller, id: str) -> Task:
-    """Return the caller's task of an id. Raises `Refused`."""
+    """Return the caller's task of an id. Raises `HttpError`."""
     found = await hall.task(caller.tenant, id) if "\0" not in id else None
     if found is None:
-        raise Refused(404, "not_found", "no task is known by that id")
+        raise HttpError(404, "not_found", "no task is known by that id")
     return found

@@ -8,12 +8,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from spanpost.desk.api.errors import NOT_FOUND, Refused
+from spanpost.desk.api.errors import NOT_FOUND
 from spanpost.desk.api.parts import Who
 from spanpost.desk.api.telling import Json
 from spanpost.domain.tasks import Task
 from spanpost.fold.curve import Point
 from spanpost.fold.report import rfc3339
+from spanpost.http.errors import HttpError
 
 router = APIRouter(tags=["tasks"])
 
@@ -73,7 +74,7 @@ TheViews = Annotated[Views, Depends(_views)]
 async def _task(views: Views, tenant: str, id: str) -> Task:
     found = await views.task(tenant, id) if "\0" not in id else None
     if found is None:
-        raise Refused(404, "not_found", "no task is known by that id")
+        raise HttpError(404, "not_found", "no task is known by that id")
     return found
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from spanpost.desk.board.serving import PREFIX, Board
+from spanpost.desk.board.serving import board_routes
 
-__all__ = ["PREFIX", "Board"]
+__all__ = ["board_routes"]

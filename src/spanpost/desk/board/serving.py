@@ -1,4 +1,4 @@
-"""The board's files over HTTP, as a bare ASGI callable: the page at ``/`` and below ``/board/``, its parts below a name of their content.
+"""The board's files over HTTP: the page at ``/`` and below ``/board/``, its parts below a name of their content.
 
 A part's address holds a digest of all parts (``/board/static/<digest>/main.js``), so browsers keep it for a year and never ask
 again; after an upgrade the page names another digest. A page of the version before is answered with the parts that are there.
@@ -15,8 +15,11 @@ from importlib import resources
 from typing import Final
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
-from spanpost.asgi import Receive, Scope, Send
+from spanpost.http.errors import HttpError
+from spanpost.http.routing import HttpRoute
 
 PREFIX: Final = "/board/"
 _STATIC: Final = f"{PREFIX}static/"
@@ -36,15 +39,14 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 #: Of every answer.
-HEADERS: Final = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "x-frame-options": "DENY",
     # The address of a task is nobody's business to whom its links lead.
-    (b"referrer-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-)
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -88,35 +90,27 @@ def parts() -> Parts:
     return Parts(_part("index.html", made), {name: _part(name, body) for name, body in found.items()}, digest)
 
 
-class Board:
-    """The application. It takes ``/`` and what begins with `PREFIX`; any path that is no file is a page of the board."""
+async def show(request: Request) -> Response:
+    """Answer a path of the board: a file, or the page for any path that is no file."""
+    path = request.scope["path"]
+    is_static = path.startswith(_STATIC)
+    digest, _, name = path.removeprefix(_STATIC).partition("/") if is_static else ("", "", "")
+    part = parts().parts.get(name) if is_static else parts().page
+    if part is None:
+        raise HttpError(404, "not_found", "there is no such file; the board is at /", headers=HEADERS)
+    is_packed = _takes_gzip(request.headers.get("accept-encoding", ""))
+    tag = part.tag[:-1] + '-gz"' if is_packed else part.tag
+    kept = _FOR_EVER if digest == parts().digest else _ASK
+    headers = {**HEADERS, "etag": tag, "cache-control": kept, "vary": "accept-encoding"}
+    if _is_known(request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=304, headers=headers)
+    headers |= {"content-type": part.media_type} | ({"content-encoding": "gzip"} if is_packed else {})
+    return Response(part.packed if is_packed else part.body, headers=headers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
-        if method not in ("GET", "HEAD"):
-            await _send(send, 405, [(b"allow", b"GET, HEAD")], b"it takes GET\n")
-            return
-        if path != "/" and not path.startswith(PREFIX):
-            await _send(send, 404, [], b"there is nothing here; the board is at /\n")
-            return
-        is_static = path.startswith(_STATIC)
-        digest, _, name = path.removeprefix(_STATIC).partition("/") if is_static else ("", "", "")
-        part = parts().parts.get(name) if is_static else parts().page
-        if part is None:
-            await _send(send, 404, [], b"there is no such file\n")
-            return
-        headers = {key.lower(): value for key, value in scope["headers"]}
-        kept = _FOR_EVER if digest == parts().digest else _ASK
-        is_packed = _takes_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
-        tag = part.tag[:-1] + '-gz"' if is_packed else part.tag
-        sent = [(b"etag", tag.encode()), (b"cache-control", kept.encode()), (b"vary", b"accept-encoding")]
-        if _is_known(headers.get(b"if-none-match", b"").decode("latin-1"), tag):
-            await send({"type": "http.response.start", "status": 304, "headers": [*sent, *HEADERS]})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        sent.append((b"content-type", part.media_type.encode()))
-        sent += [(b"content-encoding", b"gzip")] * is_packed
-        await _send(send, 200, sent, part.packed if is_packed else part.body, is_head=method == "HEAD")
+
+def board_routes() -> list[HttpRoute]:
+    """Return the routes of the board: ``/`` and all below `PREFIX`."""
+    return [HttpRoute(path, show, ["GET"]) for path in ("/", PREFIX)]
 
 
 def _takes_gzip(accept: str) -> bool:
@@ -129,11 +123,3 @@ def _takes_gzip(accept: str) -> bool:
 
 def _is_known(if_none_match: str, tag: str) -> bool:
     return any(one.strip().removeprefix("W/") in (tag, "*") for one in if_none_match.split(","))
-
-
-async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, is_head: bool = False) -> None:
-    if not any(name == b"content-type" for name, _ in headers):
-        headers = [*headers, (b"content-type", b"text/plain; charset=utf-8")]
-    sent = [*headers, (b"content-length", b"%d" % len(body)), *HEADERS]
-    await send({"type": "http.response.start", "status": status, "headers": sent})
-    await send({"type": "http.response.body", "body": b"" if is_head else body})

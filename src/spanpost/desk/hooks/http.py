@@ -1,26 +1,26 @@
-"""``POST /hooks/<provider>`` as a bare ASGI callable: proven, stored, answered. Any bytes get an answer, and none of them a 500."""
+"""``POST /hooks/<provider>``: proven, stored, answered."""
 
 from __future__ import annotations
 
-import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, read_body
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from spanpost.asgi import Receive, TooLong, read_body
 from spanpost.desk.base import Watches
 from spanpost.desk.hooks.base import Hall, Provider
 from spanpost.desk.hooks.reading import document_of
 from spanpost.desk.hooks.schemes import Proven, Refused, prove
-from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.orders import HOOK, Order, Taken
 from spanpost.fold.ids import named
 from spanpost.fold.templates import render
-
-log = logging.getLogger("spanpost.desk")
+from spanpost.http.errors import HttpError, note_outcome
+from spanpost.http.routing import HttpRoute
 
 PREFIX: Final = "/hooks/"
 #: Headers that are kept with a request: their number, and characters of each.
@@ -35,16 +35,8 @@ _TOLD: Final[Mapping[str, str]] = {
 }
 
 
-class _Answer(Exception):
-    """An answer at once."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(code)
-        self.status, self.code, self.message = status, code, message
-
-
 class HooksHttp:
-    """The application. `providers` by name; `clock` is the time of day."""
+    """The endpoint. `providers` by name; `clock` is the time of day."""
 
     def __init__(
         self,
@@ -61,48 +53,34 @@ class HooksHttp:
         self._watch = watch
         self._clock = clock
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            taken, id = await self._take(scope, receive)
-            status, word = {Taken.NEW: (202, "taken"), Taken.KNOWN: (200, "known"), Taken.REPLAYED: (409, "replayed")}[taken]
-            told: dict[str, Any] = {"status": word, "id": str(id)}
-            if taken is Taken.REPLAYED:
-                told = _error("replayed", "the very same request was heard before")
-        except HungUp:
-            return
-        except _Answer as answer:
-            status, word, told = answer.status, answer.code, _error(answer.code, answer.message)
-        except Refused as refused:
-            status, word, told = 401, refused.why, _error(refused.why, _TOLD[refused.why])
-        except LedgerUnavailable:
-            status, word, told = 503, "ledger", _error("unavailable", "it could not be stored: send it again")
-        except Exception as error:
-            log.error("a request to %s could not be taken: %s", PREFIX, type(error).__name__)
-            status, word, told = 503, "fault", _error("unavailable", "it could not be stored: send it again")
-        if self._watch is not None:
-            self._watch.knocked("hooks", word)
-        body = json.dumps(told).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if status == 405:
-            headers.append((b"allow", b"POST"))
-        if status == 503:
-            headers.append((b"retry-after", b"5"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [HttpRoute(PREFIX, self._take, ["POST"], count=self._count)]
 
-    async def _take(self, scope: Scope, receive: Receive) -> tuple[Taken, UUID]:
-        provider = self.providers.get(scope["path"].removeprefix(PREFIX).rstrip("/"))
+    def _count(self, status: int, outcome: str) -> None:
+        if self._watch is not None:
+            self._watch.knocked("hooks", outcome)
+
+    async def _take(self, request: Request) -> JSONResponse:
+        provider = self.providers.get(request.scope["path"].removeprefix(PREFIX).rstrip("/"))
         if provider is None:
-            raise _Answer(404, "unknown", "no provider of this name is set up here")
-        if scope["method"] != "POST":
-            raise _Answer(405, "method", "requests are sent by POST")
-        headers = _headers(scope["headers"])
-        body = await self._body(headers, receive)
+            raise HttpError(404, "unknown", "no provider of this name is set up here")
+        headers = _headers(request.scope["headers"])
+        body = await self._body(headers, request.receive)
         now = self._clock()
-        proven = prove(provider.scheme, headers, body, provider.keys, now)
+        try:
+            proven = prove(provider.scheme, headers, body, provider.keys, now)
+        except Refused as refused:
+            raise HttpError(401, refused.why, _TOLD[refused.why]) from None
         order = self._order(provider, proven, headers, body, now)
         # The signature holds time and id: who repeats it repeats all.
-        return await self._hall.order(order, signature=f"hook:{provider.name}:{proven.signature}"), order.id
+        taken = await self._hall.order(order, signature=f"hook:{provider.name}:{proven.signature}")
+        if taken is Taken.REPLAYED:
+            raise HttpError(409, "replayed", "the very same request was heard before")
+        status, word = (202, "taken") if taken is Taken.NEW else (200, "known")
+        note_outcome(request.scope, word)
+        return JSONResponse({"status": word, "id": str(order.id)}, status)
 
     def _order(self, provider: Provider, proven: Proven, headers: Mapping[str, str], body: bytes, now: float) -> Order:
         known_by = proven.id
@@ -124,7 +102,7 @@ class HooksHttp:
         )
 
     async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        too_large = _Answer(413, "too_large", f"more than {self.max_body} bytes: hooks.max_body")
+        too_large = HttpError(413, "too_large", f"more than {self.max_body} bytes: hooks.max_body")
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) > self.max_body:
             raise too_large
@@ -144,7 +122,3 @@ def _headers(given: Any) -> dict[str, str]:
             twice.add(name)
         found[name] = bytes(value).decode("latin-1")
     return {name: value for name, value in found.items() if name not in twice}
-
-
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message}}

@@ -1,32 +1,40 @@
-"""``POST /slack/events`` as a bare ASGI callable: the guard, then the app. Any bytes get an answer, and none of them a 500."""
+"""``POST /slack/events``: the signature is checked, then the app hears the payload."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
-from spanpost.asgi import HungUp, Receive, Scope, Send, TooLong, read_body
+from starlette.requests import Request
+from starlette.responses import Response
+
+from spanpost.asgi import Receive, TooLong, read_body
 from spanpost.desk.base import Hall, Watches
 from spanpost.desk.slack import guard
-from spanpost.desk.slack.answering import Answered
 from spanpost.desk.slack.app import SlackApp
 from spanpost.desk.slack.guard import Refused
 from spanpost.desk.slack.installations import secrets_of
 from spanpost.desk.slack.payloads import FORM, JSON, decode
 from spanpost.domain.errors import LedgerUnavailable
-
-log = logging.getLogger("spanpost.desk")
+from spanpost.http.errors import HttpError, note_outcome
+from spanpost.http.routing import HttpRoute
 
 PATH: Final = "/slack/events"
 #: What the look for a replay may take of the time for an answer, seconds.
 _LOOK: Final = 0.5
+#: What is told of a request that is refused before it is read.
+_TOLD: Final = {
+    400: ("invalid", "the body cannot be read as a payload of Slack's"),
+    401: ("unsigned", "the request is not signed by Slack for an app that is set up here, just now and once"),
+    413: ("too_large", f"the body has more than {guard.MOST_BODY} bytes"),
+    415: ("content_type", f"send {FORM} or {JSON}"),
+}
 
 
 class SlackHttp:
-    """The application. `clock` is the time of day."""
+    """The endpoint. `clock` is the time of day."""
 
     def __init__(self, app: SlackApp, hall: Hall, *, watch: Watches | None = None, clock: Callable[[], float] = time.time) -> None:
         self._app = app
@@ -35,32 +43,27 @@ class SlackHttp:
         self._clock = clock
         self._heard = guard.Heard(clock)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            answer = await self._answer(scope, receive)
-        except HungUp:
-            return
-        except Refused as refused:
-            answer = Answered(status=refused.status, word=refused.why)
-        except Exception as error:
-            log.error("a request to %s could not be taken: %s", PATH, type(error).__name__)
-            answer = Answered(status=503, word="fault")
-        if self._watch is not None:
-            self._watch.knocked("slack_http", answer.word)
-        body = answer.body.encode("utf-8", "replace")
-        headers = [(b"content-type", answer.content_type.encode("latin-1", "replace")), (b"content-length", b"%d" % len(body))]
-        if answer.status == 405:
-            headers.append((b"allow", b"POST"))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [HttpRoute(PATH, self._take, ["POST"], count=self._count)]
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answered:
-        if scope["method"] != "POST":
-            raise Refused(405, "method")
-        headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+    def _count(self, status: int, outcome: str) -> None:
+        if self._watch is not None:
+            self._watch.knocked("slack_http", outcome)
+
+    async def _take(self, request: Request) -> Response:
+        try:
+            return await self._answer(request)
+        except Refused as refused:  # the sender is not told which of its headers is wrong
+            reason, message = _TOLD[refused.status]
+            raise HttpError(refused.status, reason, message, outcome=refused.why) from None
+
+    async def _answer(self, request: Request) -> Response:
+        headers = [(bytes(name), bytes(value)) for name, value in request.scope["headers"]]
         signed = guard.read_headers(headers, self._clock())
         content_type = _content_type(headers)
-        body = await _body(headers, receive)
+        body = await _body(headers, request.receive)
         proven = guard.verify(signed, body, secrets_of(self._app.apps))
         if content_type not in (FORM, JSON):
             raise Refused(415, "content_type")
@@ -76,7 +79,11 @@ class SlackHttp:
         answer = await self._app.hear(candidates, payload, took=time.monotonic() - began)
         if answer.status >= 500:
             self._heard.forget(signed)
-        return answer
+        if answer.status >= 400:
+            raise HttpError(answer.status, answer.word, answer.body or "it could not be taken")
+        note_outcome(request.scope, answer.word)
+        body = answer.body.encode("utf-8", "replace")
+        return Response(body, answer.status, {"content-type": answer.content_type.encode("latin-1", "replace").decode("latin-1")})
 
     async def _is_first(self, signed: guard.Signed) -> bool:
         """Ask all processes; while the database is away our own memory, and what an act is unique by, must do."""

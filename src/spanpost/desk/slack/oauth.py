@@ -1,4 +1,5 @@
-"""``/slack/install`` and ``/slack/oauth_redirect``: Bolt's flow of OAuth, over stores of ours, as a bare ASGI callable.
+"""``/slack/install`` and ``/slack/oauth_redirect``: Bolt's flow of OAuth, over stores of ours. A person reads the answers: they are
+pages, for a client that takes pages.
 
 Who comes to `install` is a stranger: nothing is written for them. The state that goes to Slack and comes back is sealed and has
 its time in it, so that there is nothing to keep; that it was used is remembered for all processes, for longer than it holds.
@@ -28,13 +29,17 @@ from slack_sdk.oauth.installation_store import Installation as BoltInstallation
 from slack_sdk.oauth.installation_store.async_installation_store import AsyncInstallationStore
 from slack_sdk.oauth.state_store.async_state_store import AsyncOAuthStateStore
 from slack_sdk.web.async_client import AsyncWebClient
+from starlette.requests import Request
+from starlette.responses import Response
 
-from spanpost.asgi import Receive, Scope, Send
+from spanpost.asgi import Scope
 from spanpost.desk.base import NO_KEY, NotTaken, Watches
 from spanpost.desk.slack.web import silent
 from spanpost.domain.errors import LedgerUnavailable
 from spanpost.domain.installations import Installed
 from spanpost.fold.redact import line
+from spanpost.http.errors import HttpError, note_outcome
+from spanpost.http.routing import HttpRoute
 from spanpost.sealing import Broken, Seal
 
 log = logging.getLogger("spanpost.desk")
@@ -167,7 +172,7 @@ class Installations(AsyncInstallationStore):
 
 
 class OauthHttp:
-    """The application, for both paths."""
+    """The endpoints, of both paths."""
 
     def __init__(self, terms: Terms, keeps: Keeps, hall: Remembers, *, watch: Watches | None = None) -> None:
         self._terms = terms
@@ -175,9 +180,18 @@ class OauthHttp:
         self._hall = hall
         self._watch = watch
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [HttpRoute(path, self._show, ["GET"], count=self._count) for path in (INSTALL, REDIRECT)]
+
+    def _count(self, status: int, outcome: str) -> None:
+        if self._watch is not None:
+            self._watch.knocked("slack_oauth", outcome)
+
+    async def _show(self, request: Request) -> Response:
         try:
-            response, word = await self._answer(scope)
+            response, word = await self._answer(request.scope)
         except LedgerUnavailable:
             response, word = (
                 _page(503, "Not now", f"The database does not answer. Nothing was installed. {_BEGIN_AGAIN}"),
@@ -188,20 +202,17 @@ class OauthHttp:
         except Exception as error:
             log.error("an installation could not be finished: %s", type(error).__name__)
             response, word = _page(502, "Not installed", f"Slack's answer could not be read. {_BEGIN_AGAIN}"), "fault"
-        if self._watch is not None:
-            self._watch.knocked("slack_oauth", word)
-        body = (response.body or "").encode("utf-8", "replace")
-        headers = [*_HEADERS, (b"content-length", b"%d" % len(body))]
+        if response.status >= 400 and "text/html" not in request.headers.get("accept", ""):
+            raise HttpError(response.status, word, " ".join(response.headers.get(_TEXT, ())))
+        note_outcome(request.scope, word)
+        answer = Response((response.body or "").encode("utf-8", "replace"), response.status, dict(_HEADERS))
         for name, values in response.headers.items():
-            headers += [(name.encode("latin-1"), value.encode("latin-1", "replace")) for value in values if name.lower() in _PASSED]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+            if name.lower() in _PASSED:
+                for value in values:
+                    answer.headers.append(name, value.encode("latin-1", "replace").decode("latin-1"))
+        return answer
 
     async def _answer(self, scope: Scope) -> tuple[BoltResponse, str]:
-        if scope["method"] != "GET":
-            response = _page(405, "Not here", "This page is only looked at.")
-            response.headers["allow"] = ["GET"]
-            return response, "method"
         if self._keeps.seal is None:
             return _page(503, "Not installed", NO_KEY), "no_key"
         query = bytes(scope["query_string"])
@@ -271,15 +282,17 @@ class OauthHttp:
         return response
 
 
+#: Where a page's text is kept, for a client that takes no pages.
+_TEXT: Final = "x-spanpost-text"
 #: Of a response of Bolt's these go out.
-_PASSED: Final = frozenset({"location", "set-cookie", "allow"})
-_HEADERS: Final = (
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"),
-)
+_PASSED: Final = frozenset({"location", "set-cookie"})
+_HEADERS: Final = {
+    "content-type": "text/html; charset=utf-8",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+}
 
 
 def _page(status: int, title: str, text: str) -> BoltResponse:
@@ -289,4 +302,4 @@ def _page(status: int, title: str, text: str) -> BoltResponse:
         "padding:0 1rem;color-scheme:light dark}</style>"
         f'<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p><p><a href="{INSTALL}">Begin the installation</a></p></html>'
     )
-    return BoltResponse(status=status, body=page, headers={})
+    return BoltResponse(status=status, body=page, headers={_TEXT: text})

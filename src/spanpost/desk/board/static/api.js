@@ -4,10 +4,10 @@ const KEPT = "spanpost.token";
 const HERE = "spanpost.token.here";
 
 export class Refused extends Error {
-  constructor(status, code, message, field) {
+  constructor(status, reason, message, field) {
     super(message);
     this.status = status;
-    this.code = code;
+    this.reason = reason;
     this.field = field;
   }
   get isForSomebodyElse() {
@@ -54,13 +54,14 @@ export function headers(more = {}) {
 }
 
 export async function refusal(answer) {
-  let told = null;
+  let status = null; // a google.rpc.Status
   try {
-    const said = await answer.json();
-    told = said?.error ?? said; // the guard answers with a google.rpc.Status
+    status = await answer.json();
   } catch { /* no JSON: something between us and the gateway answered */ }
-  const message = told?.message ?? `the gateway answered ${answer.status}`;
-  return new Refused(answer.status, told?.code ?? "", message, told?.field);
+  const details = Array.isArray(status?.details) ? status.details : [];
+  const message = status?.message ?? `the gateway answered ${answer.status}`;
+  const reason = details.find((one) => one.reason)?.reason ?? "";
+  return new Refused(answer.status, reason, message, details.find((one) => one.fieldViolations)?.fieldViolations[0]?.field);
 }
 
 async function ask(path, options) {
@@ -69,7 +70,7 @@ async function ask(path, options) {
     answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused(0, "away", "the gateway cannot be reached");
+    throw new Refused(0, "AWAY", "the gateway cannot be reached");
   }
   if (!answer.ok) throw await refusal(answer);
   return answer.status === 204 ? null : answer.json();

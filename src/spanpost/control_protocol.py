@@ -1,0 +1,94 @@
+"""The control API: paths, query and bodies by which an agent waits for people and asks what it may spend.
+
+The gateway (`spanpost.desk.control`) and its client (`spanpost.agent.gateway`) both go by this module. It imports the standard library
+alone, so that an agent pays nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict
+from urllib.parse import quote, urlencode
+
+APPROVALS: Final = "/control/v1/approvals/"
+TASKS: Final = "/control/v1/tasks/"
+BUDGET: Final = "/control/v1/budget"
+#: Seconds that an answer may be waited for; number of the act after which acts are asked for; a question's mark; the asking trace.
+WAIT, AFTER, MARK, TRACE = "wait", "after", "mark", "trace"
+QUERY: Final = (WAIT, AFTER, MARK, TRACE)
+#: Reason of a 404 that may become another answer: no such question or task is known in this tenant.
+UNKNOWN: Final = "unknown"
+
+
+class Told(TypedDict):
+    """A decision that telemetry tells of; no answer."""
+
+    decision: str
+    by: str
+    comment: str
+
+
+class ApprovalAnswer(TypedDict):
+    """What became of a question. Times are RFC 3339."""
+
+    id: str
+    state: str
+    decision: str
+    by: str
+    comment: str
+    source: str
+    is_expired: bool
+    decided_at: str | None
+    expires_at: str | None
+    can_be_approved: bool
+    reason: str
+    told: Told | None
+
+
+class Act(TypedDict):
+    """What a person asked of a task."""
+
+    number: int
+    verb: str
+    by: str
+    text: str
+    at: str
+
+
+class TaskAnswer(TypedDict):
+    """The acts of people on a task after a number; `after` is the number to ask with next."""
+
+    task_id: str
+    status: str
+    after: int
+    acts: Sequence[Act]
+
+
+class BudgetQuestion(TypedDict):
+    """A task by one of its ids, and its attributes for a gateway that does not know it yet."""
+
+    ref: str
+    attributes: Mapping[str, Any]
+
+
+class BudgetAnswer(TypedDict):
+    """What a task may still spend, of each budget."""
+
+    budgets: Sequence[Mapping[str, Any]]
+
+
+def approval_target(id: str, mark: str, trace: str, wait: float) -> str:
+    """Return path and query of a question."""
+    return f"{APPROVALS}{quote(id, safe='')}?{urlencode({MARK: mark, TRACE: trace, WAIT: f'{wait:.3f}'})}"
+
+
+def task_target(ref: str, after: int, wait: float) -> str:
+    """Return path and query of a task."""
+    return f"{TASKS}{quote(ref, safe='')}?{urlencode({AFTER: after, WAIT: f'{wait:.3f}'})}"
+
+
+def is_unknown(status: int, body: Any) -> bool:
+    """Tell whether an error (a google.rpc.Status) says that there is no such question or task yet."""
+    details = body.get("details") if isinstance(body, dict) else None
+    reasons = [one.get("reason") for one in details if isinstance(one, dict)] if isinstance(details, list) else []
+    return status == 404 and UNKNOWN.upper() in reasons

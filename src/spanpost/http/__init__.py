@@ -1,0 +1,1 @@
+"""HTTP: one router, one authenticator and one error body for every endpoint."""

@@ -1,0 +1,132 @@
+"""The authenticator of every endpoint: bearer tokens of tenants, operators and callers of the API, this machine's token, and sessions."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from typing import Final, Protocol, TypeVar
+
+from starlette.requests import Request
+
+from spanpost.asgi import Scope
+from spanpost.http.errors import HttpError
+from spanpost.http_guard import passed_of
+
+C_co = TypeVar("C_co", covariant=True)
+C = TypeVar("C")
+
+_IN_QUERY: Final = re.compile(rb"(^|&)(access_?token|token|api_?key|authorization|auth)=", re.IGNORECASE)
+_READS: Final = ("GET", "HEAD", "OPTIONS")
+
+
+class KnowsTokens(Protocol):
+    """**Protocol:** knows the tokens of tenants and of operators."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def tenant_of(self, authorization: str | None) -> str | None: ...
+
+    def is_operator(self, authorization: str | None) -> bool: ...
+
+
+class KnowsCallers(Protocol[C_co]):
+    """**Protocol:** knows the callers of the API."""
+
+    #: How a caller gets in who has no token; ends the message of a refusal.
+    @property
+    def way_in(self) -> str: ...
+
+    def of_token(self, token: str, *, is_this_machine: bool) -> C_co | None: ...
+
+    async def of_session(self, request: Request) -> C_co | None: ...
+
+
+class Authenticator:
+    """Resolves the credential of a request, or raises the `HttpError` that it is answered with."""
+
+    def __init__(self, tokens: KnowsTokens) -> None:
+        self._tokens = tokens
+
+    def tenant(self, scope: Scope) -> str:
+        """Return the tenant of a request."""
+        authorization = authorization_of(scope)
+        tenant = self._tokens.tenant_of(authorization)
+        if tenant is not None:
+            return tenant
+        if not self._tokens.is_open and self._tokens.is_operator(authorization):
+            raise HttpError(
+                403, "operator_token", "an operator's token is no tenant's: use the token by which the agent sends", outcome="token"
+            )
+        raise unauthenticated("a valid token is needed, as Authorization: Bearer ...")
+
+    def tenant_or_operator(self, scope: Scope) -> tuple[str | None, bool]:
+        """Return the tenant of a request, and whether it may speak for all tenants. Basic's password is a token, too."""
+        authorization = bearer_of_basic(authorization_of(scope))
+        tenant, is_operator = self._tokens.tenant_of(authorization), self._tokens.is_operator(authorization)
+        if tenant is None and not is_operator:
+            raise unauthenticated("a valid token is needed, as Authorization: Bearer, or as the password of Basic")
+        return tenant, is_operator
+
+    def require_operator(self, scope: Scope) -> None:
+        """Let only an operator's token pass, if tokens are asked for."""
+        if not self._tokens.is_operator(authorization_of(scope)):
+            raise unauthenticated("an operator's token is needed")
+
+
+async def caller_of(request: Request, known: KnowsCallers[C]) -> C:
+    """Return the caller of the API: of a bearer token, or else of a session. Raises `LedgerUnavailable`.
+
+    An unknown token is refused, whatever comes with it. No browser sends a token by itself. A session is sent by any page, so that a
+    change by a session must name its page: the guard has refused every other ``Origin`` than ours.
+    """
+    authorization = authorization_of(request.scope)
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        is_here = passed_of(request.scope).is_this_machine
+        found = known.of_token(token.strip(), is_this_machine=is_here) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise unauthenticated(f"the token is not known here{known.way_in}")
+        return found
+    person = await known.of_session(request)
+    if person is None:
+        raise unauthenticated(f"a token is needed: Authorization: Bearer ...{known.way_in}")
+    require_own_page(request)
+    return person
+
+
+def require_own_page(request: Request) -> None:
+    """Refuse a change that names no page, if no token comes with it."""
+    if request.method not in _READS and "origin" not in request.headers:
+        message = "a request that changes something must come from our own pages, or bring a token"
+        raise HttpError(403, "foreign_origin", message)
+
+
+def unauthenticated(message: str) -> HttpError:
+    """Return the refusal of a request without a credential that is known here."""
+    return HttpError(401, "unauthenticated", message, headers={"www-authenticate": "Bearer"})
+
+
+def authorization_of(scope: Scope) -> str | None:
+    """Return the header; None if there is none, empty if there are several: what stands between may have read another one.
+
+    A token in the URL is refused: the URL stands in every log between the client and here.
+    """
+    query = scope.get("query_string")
+    if query and _IN_QUERY.search(query):
+        raise HttpError(400, "token_in_url", "a token in the URL is refused; send it as Authorization: Bearer ...")
+    found = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    if not found:
+        return None
+    return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def bearer_of_basic(authorization: str | None) -> str | None:
+    """Return Basic as Bearer: its password is the token, whatever the user's name."""
+    scheme, _, said = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        return f"Bearer {b64decode(said.strip(), validate=True).decode('latin-1').partition(':')[2]}"
+    except ValueError:
+        return ""

@@ -1,0 +1,116 @@
+"""Errors of endpoints: each is raised, and answered in one place with the one error body (`spanpost.http.status`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from spanpost.asgi import Scope
+from spanpost.domain.errors import LedgerUnavailable
+from spanpost.http import status
+from spanpost.http_guard import PROTOBUF, Refusal
+
+log = logging.getLogger("spanpost.gateway")
+
+#: Seconds after which a client of a 503 should come back, if the error names no others.
+RETRY_AFTER: Final = 2
+_OUTCOME: Final = "spanpost.outcome"
+
+
+class HttpError(HTTPException):
+    """An answer that is no success. `reason` is a lower-case word for programs, `message` a sentence for people."""
+
+    def __init__(
+        self,
+        status_code: int,
+        reason: str,
+        message: str,
+        *,
+        field: str = "",
+        retry_after: int = 0,
+        headers: Mapping[str, str] | None = None,
+        outcome: str = "",
+    ) -> None:
+        retry_after = retry_after or (RETRY_AFTER if status_code == 503 else 0)
+        super().__init__(status_code, message, {**({"retry-after": str(retry_after)} if retry_after else {}), **(headers or {})})
+        self.reason = reason
+        #: The field of the request that is wrong; empty: no single one.
+        self.field = field
+        self.retry_after = retry_after
+        #: The word of metrics, if it must not be told to the client.
+        self.outcome = outcome or reason
+
+    @property
+    def message(self) -> str:
+        """The sentence for people."""
+        return self.detail
+
+
+def of_refusal(refusal: Refusal) -> HttpError:
+    """Return the guard's refusal as an error."""
+    return HttpError(refusal.status, refusal.why, refusal.message, headers=refusal.headers)
+
+
+def response_of(scope: Scope, error: HttpError) -> Response:
+    """Return an error as it is sent: in protobuf if the request was, else in JSON."""
+    kind = next((value for name, value in scope["headers"] if name.lower() == b"content-type"), b"").decode("latin-1")
+    kind = kind.partition(";")[0].strip().lower()
+    is_protobuf = kind in PROTOBUF
+    made = status.as_protobuf if is_protobuf else status.as_json
+    body = made(
+        status.code_of(error.status_code), error.message, reason=error.reason, field=error.field, retry_after=error.retry_after
+    )
+    headers = {"cache-control": "no-store", **(error.headers or {})}
+    return Response(body, error.status_code, headers, kind if is_protobuf else status.JSON)
+
+
+def note_outcome(scope: Scope, outcome: str) -> None:
+    """Keep with a request the word that metrics count it by."""
+    scope[_OUTCOME] = outcome
+
+
+def outcome_of(scope: Scope) -> str:
+    """Return the word that metrics count a request by; empty if there is none."""
+    return str(scope.get(_OUTCOME, ""))
+
+
+def log_fault(scope: Scope, error: Exception) -> None:
+    """Log a fault of our own."""
+    log.error("a request to %r failed in here: %s", scope["path"][:100], type(error).__name__, exc_info=error)
+
+
+def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exception], None] = log_fault) -> HttpError:
+    """Return what a client is told of an exception: of a fault of our own nothing but that it may come back."""
+    if isinstance(error, HttpError):
+        return error
+    if isinstance(error, HTTPException):
+        return _of_router(scope, error)
+    if isinstance(error, LedgerUnavailable):
+        return HttpError(503, "database_unavailable", "the database cannot be reached; send it again", retry_after=2)
+    on_fault(scope, error)
+    return HttpError(503, "fault", "it failed in here; send it again", retry_after=5)
+
+
+def _of_router(scope: Scope, error: HTTPException) -> HttpError:
+    """Return what a router or a framework raised as an error of ours."""
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    message = error.detail
+    if error.status_code == 405 and "allow" in headers:
+        headers["allow"] = ", ".join(sorted(headers["allow"].replace(" ", "").split(",")))
+        message = f"it takes {headers['allow']}"
+    elif error.status_code == 404:
+        message = _nothing_at(scope)
+    reason = status.ERRORS.get(error.status_code, ("", "invalid"))[1]
+    return HttpError(error.status_code, reason, message, headers=headers)
+
+
+def _nothing_at(scope: Scope) -> str:
+    """Return the message of a path without an endpoint: it names those that are nearest."""
+    paths = [str(path) for path in getattr(scope.get("app"), "paths", ())]
+    first = "/" + scope["path"].strip("/").partition("/")[0] + "/"
+    near = [path for path in paths if path.startswith(first)] or paths
+    return f"there is nothing here; there is {', '.join(near)}" if near else "there is nothing here; see /api/openapi.json"

@@ -1,0 +1,93 @@
+"""The router of every endpoint: Starlette's, with one set of exception handlers around it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
+from typing import Any, Protocol
+
+from starlette.routing import BaseRoute, Route, Router
+
+from spanpost.asgi import HungUp, Receive, Scope, Send
+from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
+
+
+class CountsAnswers(Protocol):
+    """**Protocol:** counts an answer by its status and its outcome (the reason of an error, or a word of the endpoint)."""
+
+    def __call__(self, status: int, outcome: str, /) -> None: ...
+
+
+class HttpRoute(Route):
+    """A path and its endpoint. A path that ends with a slash stands for all below it, ``/`` for itself alone.
+
+    The endpoint is a function of a `Request`, or an ASGI application, which judges the method itself where no `methods` are given.
+    """
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], methods: Collection[str] | None = None, *, count: CountsAnswers | None = None
+    ) -> None:
+        super().__init__(path, endpoint, methods=methods)
+        self._count = count
+        if path.endswith("/") and path != "/":
+            self.path_regex = re.compile(re.escape(path))
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request to the endpoint, and count the answer."""
+        if self._count is None:
+            await super().handle(scope, receive, send)
+            return
+        status = 0
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await super().handle(scope, receive, counted)
+        except HungUp:
+            raise
+        except Exception as error:
+            known = error_of(scope, error, scope["app"].on_fault)
+            self._count(known.status_code, known.outcome)
+            raise known from None
+        if status:
+            self._count(status, outcome_of(scope))
+
+
+class HttpRouter:
+    """An ASGI application of routes. Every error of them has the one body."""
+
+    def __init__(self, routes: Iterable[BaseRoute], on_fault: Callable[[Scope, Exception], None] = log_fault) -> None:
+        self.routes = tuple(routes)
+        self._router = Router(self.routes, redirect_slashes=False)
+        self.on_fault = on_fault
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of the routes, each once, in their order."""
+        return list(dict.fromkeys(str(getattr(route, "path", "")) for route in self.routes))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # the router raises what it does not find
+        try:
+            await self._router(scope, receive, send)
+        except HungUp:
+            return
+        except Exception as error:
+            await response_of(scope, error_of(scope, error, self.on_fault))(scope, receive, send)
+
+    def table(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Yield the path and the methods of every route, those of applications below too. No methods: the endpoint judges."""
+        yield from _table(self.routes)
+
+
+def _table(routes: Iterable[Any]) -> Iterator[tuple[str, frozenset[str]]]:
+    for route in routes:
+        below = getattr(getattr(route, "endpoint", None), "routes", None)
+        if below is not None:
+            yield from _table(below)
+        elif hasattr(route, "path"):
+            yield route.path, frozenset(route.methods or ())
