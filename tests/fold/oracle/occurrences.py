@@ -7,9 +7,11 @@ from uuid import UUID
 
 from spanpost import conventions as c
 from spanpost.domain.checkpoints import SAID, Checkpoint, Kind
+from spanpost.domain.messages import Saying
 from spanpost.domain.observations import Part
 from spanpost.domain.readings import Role, Tells
 from spanpost.text.secrets import unhashed
+from spanpost.tongues import ENGLISH
 from tests.fold.oracle.facts import TEXT
 from tests.fold.oracle.ids import named
 from tests.fold.oracle.notes import Note
@@ -105,12 +107,17 @@ def _id(n: Note, kind: Kind) -> UUID:
     return named(o.tenant, trace, span, o.name, o.at_ns, o.ordinal)
 
 
+def written(said: Saying | None) -> str:
+    """Return a reader's own sentence in English; empty without one."""
+    return ENGLISH.tell(said) if said is not None else ""
+
+
 def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
     """Return the checkpoint that tells an occurrence."""
     o, r, a = one.n.o, one.n.r, one.n.r.approval
     status, text, detail, ref = c.WORKING, "", "", ""
     if one.kind is Kind.CHECKPOINT:
-        status, text = r.status or c.WORKING, r.message or r.action or r.step_name or o.name
+        status, text = r.status or c.WORKING, written(r.saying) or r.message or r.action or r.step_name or o.name
         ref = r.act.verb if r.act is not None else ""
     elif one.kind is Kind.ARTIFACT and r.artifact is not None:
         text, ref = r.artifact.name, r.artifact.uri
@@ -120,9 +127,9 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
         text = ": ".join([what, *words] if what else words) if words else f"{what} failed".strip()
         detail, ref = r.failure.log_tail, r.failure.type
     elif one.kind is Kind.COMPACTION:
-        text, ref = r.message or _compacted(*(r.compaction or (None, None))), SAID
+        text, ref = written(r.saying) or r.message or _compacted(*(r.compaction or (None, None))), SAID
     elif one.kind is Kind.BUDGET_WARNING:
-        text = r.message or "A budget is nearly spent"
+        text = written(r.saying) or "A budget is nearly spent"
         ref = f"{o.attributes.get(c.BUDGET_NAME)} {o.attributes.get(c.BUDGET_LEVEL)}"
     elif one.kind is Kind.ALERT:
         status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
@@ -131,7 +138,7 @@ def checkpoint(one: Occurrence, task_uid: UUID) -> Checkpoint:
     elif a is not None:
         ref = a.id
         if o.name == c.EVENT_APPROVAL_ESCALATED:
-            status, text, detail = c.WAITING, f"Nobody has answered: {a.question or 'a decision is needed'}", a.detail
+            status, text, detail = c.WAITING, f"Nobody has answered: {a.question or 'A decision is needed'}", a.detail
         elif one.kind is Kind.APPROVAL_REQUESTED:
             status, text, detail = c.WAITING, a.question or "A decision is needed", a.detail
         elif a.is_expired:
