@@ -32,8 +32,6 @@ _CAPS = {"acts": ACTS_CAP} | dict.fromkeys(_OF_QUESTIONS, 4 * MAP_CAP)
 POINT_CAP = 10
 #: Model and tool calls kept with their beginnings, the newest: so many may follow a run's end until nothing is known of its last.
 DEED_CAP = 4
-#: Text of people and agents kept in facts, characters.
-TEXT_CAP = 2000
 #: Characters kept of the end of a log.
 LOG_CAP = 8192
 

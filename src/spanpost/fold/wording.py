@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from spanpost.domain.messages import Saying, Value
-from spanpost.fold.facts import TEXT_CAP
 from spanpost.tongues import ENGLISH
+
+#: Text of people and agents kept in facts, characters.
+TEXT_CAP = 2000
 
 
 def message(key: str, /, **values: Value) -> Saying:
