@@ -10,12 +10,12 @@ from spanpost.domain.observations import MAX_NS, Observation, Part, Status
 from spanpost.domain.readings import Failure, Reading, Role, Tells
 from spanpost.fold import acts, approvals
 from spanpost.fold.context import canonical_model
-from spanpost.fold.facts import LOG_CAP, TEXT_CAP, Ending, Facts
+from spanpost.fold.facts import LOG_CAP, Ending, Facts
 from spanpost.fold.flow import nano
 from spanpost.fold.read.values import doing, name_of_span
 from spanpost.fold.read.values import name as clean_name
 from spanpost.fold.redact import paragraph
-from spanpost.fold.wording import message, packed, worded
+from spanpost.fold.wording import TEXT_CAP, message, packed, worded
 
 #: Bound once: an enum's members are looked up slowly.
 _STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION

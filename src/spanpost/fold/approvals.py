@@ -25,9 +25,10 @@ from spanpost import conventions as c
 from spanpost.domain.interventions import ApprovalRow
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Approval, Reading, Told
-from spanpost.fold.facts import TEXT_CAP, Fact, Facts
+from spanpost.fold.facts import Fact, Facts
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.moments import EPOCH, moment
+from spanpost.fold.wording import TEXT_CAP
 
 #: Maps of facts: by question (`_entry`). Into `TOLD` telemetry enters its answers, under an empty mark where they bear none.
 ASKS, ANSWERS, ESCALATIONS, AWAITED, TOLD = "asks", "answers", "escalations", "awaited", "told"

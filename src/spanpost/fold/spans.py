@@ -10,11 +10,11 @@ from __future__ import annotations
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Reading, Role
 from spanpost.fold.batch import Placed
-from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.flow import NOTHING, of_call
 from spanpost.fold.groups import Groups
 from spanpost.fold.kin import SAME_CALL, Kin, borrowed, claim, hands, passes, total, winners
 from spanpost.fold.records import ENDED, Cell, Claimant, Copy, Slot, Unit, cell_key, domain_of
+from spanpost.fold.wording import TEXT_CAP
 from spanpost.fold.work import Key, Shelf
 
 _LLM, _TOOL = Role.LLM, Role.TOOL

@@ -14,11 +14,10 @@ from spanpost.domain.messages import Saying
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Approval, Reading, Role, Tells
 from spanpost.fold.approvals import answered_id, decided_id, escalated_id, told_id
-from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.ids import named, uuid_of
 from spanpost.fold.moments import EPOCH, moment
 from spanpost.fold.tasks import Verdict
-from spanpost.fold.wording import message, worded
+from spanpost.fold.wording import TEXT_CAP, message, worded
 from spanpost.text.secrets import unhashed
 
 #: Bound once: an enum's members are looked up slowly.

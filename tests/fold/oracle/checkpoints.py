@@ -7,7 +7,7 @@ from spanpost.domain.checkpoints import Checkpoint, Kind
 from tests.fold.oracle.ids import named
 from tests.fold.oracle.occurrences import checkpoint
 from tests.fold.oracle.questions import EPOCH, moment
-from tests.fold.oracle.status import Segment, Verdict, end_of_former
+from tests.fold.oracle.status import TaskRun, Verdict, end_of_former
 from tests.fold.oracle.tasks import Task, Tasks
 
 
@@ -20,34 +20,34 @@ def told(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
             out.append(checkpoint(one, task.uid))
     for task in shown:
         if task.has_box or task.root.is_worth_a_message:
-            for segment in task.segments:
-                out += _turns(task, segment)
+            for task_run in task.task_runs:
+                out += _turns(task, task_run)
     return sorted(out, key=lambda news: (news.at, news.id))
 
 
-def _turns(task: Task, segment: Segment) -> list[Checkpoint]:
+def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:
     """Return the start of a run, and its end if it has ended."""
-    name, started_ns = task.facts.name or "task", segment.start_ns or task.facts.first_ns
-    begun = f"{'Resumed' if segment.goes_on else 'Started'}: {name}"
-    out = [_turn(task, segment, Kind.START, c.STARTING, begun, started_ns)]
-    verdict = task.verdict if segment is task.newest else end_of_former(segment)
+    name, started_ns = task.facts.name or "task", task_run.start_ns or task.facts.first_ns
+    begun = f"{'Resumed' if task_run.goes_on else 'Started'}: {name}"
+    out = [_turn(task, task_run, Kind.START, c.STARTING, begun, started_ns)]
+    verdict = task.verdict if task_run is task.newest else end_of_former(task_run)
     if verdict is not None and verdict.is_over:
-        out.append(_turn(task, segment, Kind.END, verdict.status, _end_text(verdict, started_ns), verdict.ended_ns))
+        out.append(_turn(task, task_run, Kind.END, verdict.status, _end_text(verdict, started_ns), verdict.ended_ns))
     return out
 
 
-def _turn(task: Task, segment: Segment, kind: Kind, status: str, text: str, at_ns: int) -> Checkpoint:
+def _turn(task: Task, task_run: TaskRun, kind: Kind, status: str, text: str, at_ns: int) -> Checkpoint:
     return Checkpoint(
-        id=named(kind, segment.key.hex()),
+        id=named(kind, task_run.key.hex()),
         tenant=task.tenant,
         task_uid=task.uid,
         kind=kind,
         status=status,
         text=text,
         at=moment(at_ns) or EPOCH,
-        trace_id=segment.trace_id or task.trace_id,
-        span_id=segment.span_id,
-        unit=segment.span_id,
+        trace_id=task_run.trace_id or task.trace_id,
+        span_id=task_run.span_id,
+        unit=task_run.span_id,
     )
 
 

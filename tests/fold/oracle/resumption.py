@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from spanpost.domain.readings import Role
 from tests.fold.oracle.ids import domain, meeting
-from tests.fold.oracle.status import Segment, how_it_waits
+from tests.fold.oracle.status import TaskRun, how_it_waits
 from tests.fold.oracle.tree import Trace
 
 
@@ -37,20 +37,20 @@ class Resumption:
     hangs_below: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def resumption(traces: list[Trace], segments: dict[bytes, Segment]) -> Resumption:
+def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumption:
     """Ask every run of a history."""
     runs = {
         key: _asked(s)
-        for key, s in segments.items()
+        for key, s in task_runs.items()
         if s.run.root is not None and s.run.above is None and not s.run.task_id
     }
     out = Resumption()
-    _by_links(traces, segments, runs, out)
+    _by_links(traces, task_runs, runs, out)
     for kind in "ca":  # the strongest rule last: it stands
         met: dict[bytes, list[Asked]] = defaultdict(list)
         for key, run in runs.items():
-            for id in _ids(kind, run, segments[key]):
-                met[meeting(segments[key].run.tenant, kind, id)].append(run)
+            for id in _ids(kind, run, task_runs[key]):
+                met[meeting(task_runs[key].run.tenant, kind, id)].append(run)
         for _, those in sorted(met.items(), reverse=True):  # of several meetings the first stands
             out.goes_on.update(_continued(those))
     for key in out.goes_on:
@@ -58,7 +58,7 @@ def resumption(traces: list[Trace], segments: dict[bytes, Segment]) -> Resumptio
     return out
 
 
-def _asked(s: Segment) -> Asked:
+def _asked(s: TaskRun) -> Asked:
     facts, root = s.facts, s.run.root
     assert root is not None
     end = s.closed[0] if s.closed is not None else 0
@@ -72,7 +72,7 @@ def _asked(s: Segment) -> Asked:
     return Asked(s.key, s.run.trace.domain, s.start_ns, end, root.agent_name, s.waits, pending, began_with)
 
 
-def _ids(kind: str, run: Asked, s: Segment) -> set[str]:
+def _ids(kind: str, run: Asked, s: TaskRun) -> set[str]:
     """Return the tool calls, or the conversation, by which a run is found."""
     if kind == "c":
         return {s.facts.conversation} if s.facts.conversation else set()
@@ -106,21 +106,21 @@ def _goes_on(before: Asked, run: Asked) -> bool:
     return not name or not run.began_with[0] or name == run.began_with[0]
 
 
-def _by_links(traces: list[Trace], segments: dict[bytes, Segment], runs: dict[bytes, Asked], out: Resumption) -> None:
+def _by_links(traces: list[Trace], task_runs: dict[bytes, TaskRun], runs: dict[bytes, Asked], out: Resumption) -> None:
     """Join the traces that messages link, and lead those that link to one trace there."""
-    strand_of = _strands(traces)
-    strands: dict[bytes, list[Asked]] = defaultdict(list)
+    linked_set_of = _linked_sets(traces)
+    linked_sets: dict[bytes, list[Asked]] = defaultdict(list)
     for run in runs.values():
-        strands[strand_of.get(run.trace, run.trace)].append(run)
-    for strand, members in strands.items():
-        if strand in strand_of:
+        linked_sets[linked_set_of.get(run.trace, run.trace)].append(run)
+    for linked_set, members in linked_sets.items():
+        if linked_set in linked_set_of:
             _within_strand(members, out)
     for run in runs.values():
-        link = _link(segments[run.key]) if run.trace not in strand_of else b""
-        to = strand_of.get(link, link)
+        link = _link(task_runs[run.key]) if run.trace not in linked_set_of else b""
+        to = linked_set_of.get(link, link)
         if to and to != run.trace:
-            # Guests of one strand are no hosts to one another.
-            _as_guest(run, strands.get(to, []), out)
+            # Guests of one linked_set are no hosts to one another.
+            _as_guest(run, linked_sets.get(to, []), out)
 
 
 def _within_strand(runs: list[Asked], out: Resumption) -> None:
@@ -148,7 +148,7 @@ def _as_guest(guest: Asked, hosts: list[Asked], out: Resumption) -> None:
         out.hangs_below[guest.key] = before[0].key
 
 
-def _strands(traces: list[Trace]) -> dict[bytes, bytes]:
+def _linked_sets(traces: list[Trace]) -> dict[bytes, bytes]:
     """Return for each trace that messages of a framework link to others the one that stands for all."""
     head: dict[bytes, bytes] = {}
 
@@ -166,7 +166,7 @@ def _strands(traces: list[Trace]) -> dict[bytes, bytes]:
     return {trace: find(trace) for trace in head}
 
 
-def _link(s: Segment) -> bytes:
+def _link(s: TaskRun) -> bytes:
     """Return the trace to which a run links: by its box, or by the nearest span above it that links anywhere."""
     span = s.run.root
     for _ in range(64):

@@ -26,10 +26,10 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
     step = facts.step or (None, None, None)
     if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
         step = (steps[-1].name, None, None)
-    starts = [s.start_ns for s in task.segments if s.start_ns]
+    starts = [s.start_ns for s in task.task_runs if s.start_ns]
     cancelled, paused = (
-        asked(facts, task.all_segments, Verb.CANCEL),
-        asked(facts, task.all_segments, Verb.PAUSE, Verb.RESUME),
+        asked(facts, task.all_task_runs, Verb.CANCEL),
+        asked(facts, task.all_task_runs, Verb.PAUSE, Verb.RESUME),
     )
     muted = asked(facts, [], Verb.MUTE, Verb.UNMUTE)
     failure = verdict.failure if verdict.status == c.ERROR else None
@@ -76,7 +76,7 @@ def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
         started_at=moment(min(starts, default=0) or facts.first_ns),
         ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
         last_event_at=moment(facts.last_ns),
-        segments=len(task.segments),
+        segments=len(task.task_runs),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cache_read_tokens=usage.tokens.get("cache_read"),

@@ -27,7 +27,7 @@ class Verdict:
     failure: tuple[str, str, str] | None = None
 
 
-class Segment:
+class TaskRun:
     """One run within its task: when it began, and how it and the boxes within it ended."""
 
     def __init__(self, run: Run, *, has_box: bool) -> None:
@@ -70,9 +70,9 @@ def _facts(boundaries: list) -> Facts:  # type: ignore[type-arg]
     return Facts((n, b.trace.spans[n.o.span_id]) for b in boundaries for n in b.notes)
 
 
-def judge(facts: Facts, segments: list[Segment], use: Use, rules: Rules, *, has_box: bool, has_loose: bool) -> Verdict:
+def judge(facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has_box: bool, has_loose: bool) -> Verdict:
     """Return the status of a task of which nothing more will come."""
-    newest = newest_of(segments)
+    newest = newest_of(task_runs)
     verdict = end_of(facts, newest, has_box=has_box, is_beside_loose=has_loose)
     if verdict is not None:
         return verdict
@@ -82,7 +82,7 @@ def judge(facts: Facts, segments: list[Segment], use: Use, rules: Rules, *, has_
     if is_waiting(facts):
         return Verdict(c.WAITING, "open approval")
     said = facts.status
-    paused = asked(facts, segments, Verb.PAUSE, Verb.RESUME)
+    paused = asked(facts, task_runs, Verb.PAUSE, Verb.RESUME)
     if paused is not None and paused.value.verb == Verb.PAUSE and (said is None or said.at < paused.at):
         return Verdict(c.PAUSED, "a person paused it")
     if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
@@ -104,12 +104,12 @@ def judge(facts: Facts, segments: list[Segment], use: Use, rules: Rules, *, has_
     return Verdict(c.WORKING, "activity")
 
 
-def end_of(facts: Facts, segment: Segment, *, has_box: bool, is_beside_loose: bool = False) -> Verdict | None:
+def end_of(facts: Facts, task_run: TaskRun, *, has_box: bool, is_beside_loose: bool = False) -> Verdict | None:
     """Return how the newest run ended; None while it goes on."""
-    closed = segment.closed or _rested(facts, segment, has_box=has_box)
+    closed = task_run.closed or _rested(facts, task_run, has_box=has_box)
     if closed is not None and facts.active_ns > closed[0] and has_box and is_beside_loose:
         closed = None  # something goes on of which the box is not known yet
-    if (said := segment.final) is not None:
+    if (said := task_run.final) is not None:
         failure = None
         if said[2] == c.ERROR:
             is_told = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
@@ -118,7 +118,7 @@ def end_of(facts: Facts, segment: Segment, *, has_box: bool, is_beside_loose: bo
             said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure
         )
     if closed is None:
-        return _lost(facts, segment)
+        return _lost(facts, task_run)
     at, _, outcome, *words = closed
     told = (words[0], words[1], _log(facts))
 
@@ -135,7 +135,7 @@ def end_of(facts: Facts, segment: Segment, *, has_box: bool, is_beside_loose: bo
         return over(c.CANCELLED, "cancelled", "cancelled", is_inferred=False)
     if outcome == "error":
         return over(c.ERROR, "root error", "error", is_inferred=False, failure=told if any(words) else facts.words)
-    inner = segment.inner_closed
+    inner = task_run.inner_closed
     if inner is not None and inner[2] in ("error", "cancelled"):
         its = (inner[3], inner[4], _log(facts))
         status = c.ERROR if inner[2] == "error" else c.CANCELLED
@@ -158,60 +158,60 @@ def end_of(facts: Facts, segment: Segment, *, has_box: bool, is_beside_loose: bo
     return over(c.COMPLETE, "root ended UNSET", "complete")
 
 
-def end_of_former(segment: Segment) -> Verdict | None:
+def end_of_former(task_run: TaskRun) -> Verdict | None:
     """Return how a run ended that is not the newest: by its own end alone."""
-    closed, inner = segment.closed, segment.inner_closed
-    if closed is None and segment.own.rested is not None:
-        closed = (*segment.own.rested, "unset", "", "")
-    if (said := segment.final) is not None:
+    closed, inner = task_run.closed, task_run.inner_closed
+    if closed is None and task_run.own.rested is not None:
+        closed = (*task_run.own.rested, "unset", "", "")
+    if (said := task_run.final) is not None:
         return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
     if closed is None:
-        gone = segment.own.gone or segment.own.silent
+        gone = task_run.own.gone or task_run.own.silent
         return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0]) if gone is not None else None
-    if segment.waits:
+    if task_run.waits:
         return Verdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
     outcome = closed[2]
     if outcome == "unset" and inner is not None and inner[2] != "unset":
         outcome = inner[2]
     status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
     failure = (closed[3], closed[4], "") if status == c.ERROR else None
-    return Verdict(status, "segment ended", outcome, outcome == "unset", True, closed[0], failure)
+    return Verdict(status, "task_run ended", outcome, outcome == "unset", True, closed[0], failure)
 
 
-def newest_of(segments: list[Segment]) -> Segment:
+def newest_of(task_runs: list[TaskRun]) -> TaskRun:
     """Return the run that started last."""
-    return max(segments, key=lambda s: (s.start_ns, s.key))
+    return max(task_runs, key=lambda s: (s.start_ns, s.key))
 
 
-def how_it_waits(segment: Segment) -> int:
+def how_it_waits(task_run: TaskRun) -> int:
     """Return whether a run ended waiting for a person: 0 no, 1 probably, 2 as it said itself."""
-    if segment.closed is None:
+    if task_run.closed is None:
         return 0
-    verdict = end_of(segment.facts, segment, has_box=True)
+    verdict = end_of(task_run.facts, task_run, has_box=True)
     if verdict is None or verdict.status != c.WAITING:
         return 0
     return {"unresolved tool call": 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
 
 
-def asked(facts: Facts, segments: list[Segment], *verbs: Verb) -> Said | None:
+def asked(facts: Facts, task_runs: list[TaskRun], *verbs: Verb) -> Said | None:
     """Return what people asked last with one of these verbs, unless it was asked of a run that ended since."""
     said = max(
         (Said(0, n.at, n.key, n.r.act) for n in facts.acts if n.r.act is not None and n.r.act.verb in verbs),
         key=lambda s: s[:3],
         default=None,
     )
-    if said is None or len(segments) < 2:
+    if said is None or len(task_runs) < 2:
         return said
-    newest = newest_of(segments)
-    ends = max((s.closed[0] for s in segments if s is not newest and s.closed is not None), default=0)
+    newest = newest_of(task_runs)
+    ends = max((s.closed[0] for s in task_runs if s is not newest and s.closed is not None), default=0)
     seen = said.value.seen_ns + 999 if said.value.seen_ns else said.at - 1
     return said if seen >= ends else None
 
 
-def _lost(facts: Facts, segment: Segment) -> Verdict | None:
+def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
     gone, silent = (
-        segment.own.gone,
-        max((f.silent for f in (segment.own, segment.inner) if f.silent is not None), default=None),
+        task_run.own.gone,
+        max((f.silent for f in (task_run.own, task_run.inner) if f.silent is not None), default=None),
     )
     if gone is not None:
         words = ("", "The process ended with the task open.", "")
@@ -222,9 +222,9 @@ def _lost(facts: Facts, segment: Segment) -> Verdict | None:
     return None
 
 
-def _rested(facts: Facts, segment: Segment, *, has_box: bool) -> Closed | None:
+def _rested(facts: Facts, task_run: TaskRun, *, has_box: bool) -> Closed | None:
     """Return the end of a run that has answered and did nothing since."""
-    rested = segment.own.rested
+    rested = task_run.own.rested
     if rested is None or rested[0] < _active_ns(facts, has_box=has_box):
         return None
     tool = facts.last(is_tool=True)

@@ -17,7 +17,7 @@ from tests.fold.oracle.occurrences import Occurrence, occurrences
 from tests.fold.oracle.placement import DEPTH, Run, Runs
 from tests.fold.oracle.resumption import resumption
 from tests.fold.oracle.rules import Rules
-from tests.fold.oracle.status import Segment, Verdict, judge, newest_of
+from tests.fold.oracle.status import TaskRun, Verdict, judge, newest_of
 from tests.fold.oracle.tree import Span
 from tests.fold.oracle.usage import Usage, summed, whole
 
@@ -33,8 +33,8 @@ class Task:
         self.runs = sorted(runs, key=lambda run: run.key)
         self.tenant = runs[0].tenant
         self.has_box = any(not run.is_loose for run in runs)
-        self.all_segments = sorted(
-            (Segment(run, has_box=self.has_box) for run in self.runs), key=lambda s: (s.start_ns, s.key)
+        self.all_task_runs = sorted(
+            (TaskRun(run, has_box=self.has_box) for run in self.runs), key=lambda s: (s.start_ns, s.key)
         )[-SEGMENTS:]
         own = next((run for run in self.runs if run.own_task == key), self.runs[0])
         self.task_id = own.task_id if own.own_task == key else ""
@@ -58,13 +58,13 @@ class Task:
         return _facts([b for run in self.runs for b in run.boundaries])
 
     @property
-    def segments(self) -> list[Segment]:
+    def task_runs(self) -> list[TaskRun]:
         """Its runs; what lies below no box is one only where there is no box at all."""
-        return [s for s in self.all_segments if not s.run.is_loose] or self.all_segments
+        return [s for s in self.all_task_runs if not s.run.is_loose] or self.all_task_runs
 
     @property
-    def newest(self) -> Segment:
-        return newest_of(self.segments)
+    def newest(self) -> TaskRun:
+        return newest_of(self.task_runs)
 
     @property
     def calls(self) -> list[Span]:
@@ -89,7 +89,7 @@ class Task:
     def _said_cost(self) -> int | None:
         """Return what the agent says that its runs cost, where it says it of each, or of the only one that there is."""
         costs = self.facts.costs
-        each = [costs.get((s.trace_id, s.span_id)) for s in self.segments]
+        each = [costs.get((s.trace_id, s.span_id)) for s in self.task_runs]
         said = [cost for cost in each if cost is not None]
         if costs and len(said) == len(each):
             return sum(said)
@@ -102,10 +102,10 @@ class Task:
 
     @cached_property
     def verdict(self) -> Verdict:
-        has_loose = any(s.run.is_loose for s in self.all_segments)
+        has_loose = any(s.run.is_loose for s in self.all_task_runs)
         return judge(
             self.facts,
-            self.segments,
+            self.task_runs,
             use_of(self.facts, self.rules),
             self.rules,
             has_box=self.has_box,
@@ -162,7 +162,7 @@ class Tasks:
     def __init__(self, runs: Runs, rules: Rules) -> None:
         self.runs = runs
         count(runs.traces)
-        alone = {run.key: Segment(run, has_box=True) for run in runs}
+        alone = {run.key: TaskRun(run, has_box=True) for run in runs}
         self.resumed = resumption(runs.traces, alone)
         by_task: dict[bytes, list[Run]] = defaultdict(list)
         for run in runs:
@@ -170,7 +170,7 @@ class Tasks:
         self.by_key = {key: Task(key, of_it, rules) for key, of_it in sorted(by_task.items())}
         self.all = list(self.by_key.values())
         for task in self.all:
-            for s in task.all_segments:
+            for s in task.all_task_runs:
                 s.waits = alone[s.key].waits
                 s.goes_on = s.key in self.resumed.goes_on
             task.parent = self._parent_of(task)
@@ -214,7 +214,7 @@ class Tasks:
         """Of totals of an agent's lifetime take off what the run before it had used."""
         by_agent: dict[tuple[str, str], list[tuple[int, bytes, tuple[int, int], Task]]] = defaultdict(list)
         for task in self.all:
-            for s in task.all_segments:
+            for s in task.all_task_runs:
                 is_asked = s.run.root is not None and s.run.above is None and not s.run.task_id
                 if (
                     is_asked
