@@ -13,7 +13,7 @@ from spanpost.domain.errors import ConfigError
 from spanpost.ledger import roles
 
 #: The newest revision in `migrations/versions`.
-HEAD = "1.18"
+HEAD = "1.19"
 #: Advisory lock that a migration, or a change of grants, holds to its commit. The number is arbitrary and fixed.
 LOCK = 5_791_443_902
 _NEXT_STEP = "run `spanpost db upgrade`"
