@@ -132,7 +132,9 @@ def main(asked: argparse.Namespace) -> None:
         print(f"{count:,} spans in bodies of {asked.batch}, {asked.connections} connections; one yard {yard():.1f} µs")
         print("| way | spans/s | answer, median / 99 % s | gateway, µs a span | server |")
         print("|---|---|---|---|---|")
-        print(f"| direct | {rate:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {cost[0]:.0f} | {cost[1]:.0f} |")
+        print(
+            f"| direct | {rate:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {cost[0]:.0f} | {cost[1]:.0f} |"
+        )
 
         gateway = Running(journaled, home / "burst", 0, asked.setting)
         before = gateway.cpu * 1e6, server_cpu(pid)
@@ -164,10 +166,16 @@ def main(asked: argparse.Namespace) -> None:
         found, waits = sums(journaled), sorted(burst.waits)
         spans = left * count / expected["rows"]
         at_first = [(now - then) / count for now, then in zip(between, before, strict=True)]
-        print(f"| burst, until the last 200 | {count / accepted:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {at_first[0]:.0f} | {at_first[1]:.0f} |")
+        print(
+            f"| burst, until the last 200 | {count / accepted:,.0f} | {waits[len(waits) // 2]:.2f} / {waits[len(waits) * 99 // 100]:.2f} | {at_first[0]:.0f} | {at_first[1]:.0f} |"
+        )
         if not asked.kill and spans:
-            print(f"| from the journal, after it | {spans / (time.perf_counter() - since):,.0f} | | {spent[0] / spans:.0f} | {spent[1] / spans:.0f} |")
-        print(f"answers {dict(burst.answers)}; longest {waits[-1]:.2f} s; accepted within {accepted:.2f} s, offered within {asked.seconds:.2f} s")
+            print(
+                f"| from the journal, after it | {spans / (time.perf_counter() - since):,.0f} | | {spent[0] / spans:.0f} | {spent[1] / spans:.0f} |"
+            )
+        print(
+            f"answers {dict(burst.answers)}; longest {waits[-1]:.2f} s; accepted within {accepted:.2f} s, offered within {asked.seconds:.2f} s"
+        )
         print(f"after the last 200 {left:,} observations of {expected['rows']:,} waited, in {size:,} bytes; lag {lag:.2f} s")
         print("sums are equal" if found == expected else f"SUMS DIFFER: {found} instead of {expected}")
         if found != expected:

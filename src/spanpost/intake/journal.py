@@ -4,7 +4,8 @@ Rules.
 1. What waits to be written is written in groups, one transaction each, and its senders are told when that is committed. What the
    journal refuses is recorded directly.
 2. What waits in the journal is recorded by as many readers as there are writers, tenants in turns. Readers and writers share their
-   places (`Groups.places`), first come, first served: what is live goes on while a backlog is worked off.
+   places (`Groups.places`), first come, first served: what is live goes on while a backlog is worked off. While requests wait to be
+   written, one transaction at a time is recorded.
 3. A tenant whose rows took more time than they may is served by a reader of its own, row by row.
 4. Gateways share one journal. What a gateway left there that is gone, any other records.
 """
@@ -102,6 +103,8 @@ class JournalQueue:
         #: Tenants with rows, in the order of their turns.
         self._turns: dict[str, None] = {}
         self._slow_until: dict[str, float] = {}
+        #: Readers that have rows in hand.
+        self._reading = 0
         #: Groups that were written.
         self.done = 0
         #: Age of the oldest row as seen last, seconds.
@@ -122,6 +125,10 @@ class JournalQueue:
         """Tell whether the tenant's share of the journal is not used up. One tenant alone may fill half of it."""
         most = self._limits.journal
         return most > 0 and not self._is_closed and self._held.fits(Sender(tenant, ""), 0, most // 2)
+
+    def is_asked(self, tenant: str) -> bool:
+        """Tell whether requests of the tenant wait to be written."""
+        return tenant in self._waiting.tenants
 
     def start(self) -> None:
         """Begin to write and to record what waits, in the running loop."""
@@ -212,38 +219,45 @@ class JournalQueue:
         self._backlog_news.set()
         self._slow_news.set()
 
-    def _next(self, *, is_slow: bool) -> str | None:
-        """Return the tenant whose turn it is; it is the last to have another."""
+    def _whose(self, *, is_slow: bool) -> str | None:
+        """Return the tenant whose turn it is."""
         now = time.monotonic()
-        for tenant in self._turns:
-            if (self._slow_until.get(tenant, 0.0) > now) is is_slow:
-                del self._turns[tenant]
-                self._turns[tenant] = None
-                return tenant
-        return None
+        return next((tenant for tenant in self._turns if (self._slow_until.get(tenant, 0.0) > now) is is_slow), None)
+
+    def _must_wait(self) -> bool:
+        """Tell whether requests that wait to be written come first: one transaction at a time is recorded beside them."""
+        return bool(self._waiting) and (self._reading > 0 or self._groups.under_way > 0)
 
     async def _read(self) -> None:
         while not self._closing:
-            if self._next(is_slow=False) is None:
+            if self._whose(is_slow=False) is None or self._must_wait():
                 self._backlog_news.clear()
                 await self._backlog_news.wait()
                 continue
+            is_well = True
             async with self._groups.places:
-                tenant = self._next(is_slow=False)
-                is_well = tenant is None or self._closing or await self._record(tenant, is_slow=False)
+                if (tenant := self._whose(is_slow=False)) is not None and not self._closing:
+                    self._reading += 1
+                    try:
+                        is_well = await self._record(tenant, is_slow=False)
+                    finally:
+                        self._reading -= 1
+            self._backlog_news.set()
             if not is_well:
                 await self._pause()
 
     async def _read_slow(self) -> None:
         while not self._closing:
-            if (tenant := self._next(is_slow=True)) is None:
+            if (tenant := self._whose(is_slow=True)) is None:
                 self._slow_news.clear()
                 await self._slow_news.wait()
             elif not await self._record(tenant, is_slow=True):
                 await self._pause()
 
     async def _record(self, tenant: str, *, is_slow: bool) -> bool:
-        """Record some of what waits of a tenant; False when that failed and is to be tried again later."""
+        """Record some of what waits of a tenant, who is the last to have another turn; False when that is to be tried again later."""
+        del self._turns[tenant]
+        self._turns[tenant] = None
         try:
             try:
                 recorded = await self._journal.record(tenant, 1 if is_slow else self._limits.group)

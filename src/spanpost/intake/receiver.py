@@ -133,8 +133,9 @@ class Receiver:
 
     def _put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[Part]:
         """Have observations recorded directly where that begins soon, else written to the journal, as far as there is room."""
-        if self.journal is not None and self.groups.is_long(sender) and self.journal.has_room(sender.tenant):
-            return [self.journal.put(sender, observations, size)]
+        journal, tenant = self.journal, sender.tenant
+        if journal is not None and (journal.is_asked(tenant) or self.groups.is_long(sender)) and journal.has_room(tenant):
+            return [journal.put(sender, observations, size)]
         return self.groups.put(sender, observations, size)
 
     # --- taking -----------------------------------------------------------------------------------------------------
