@@ -20,6 +20,7 @@ from spanpost.fold.work import Key
 _replace = msgspec.structs.replace
 #: The fastest level: 2 µs a span here, and a tenth of the bytes.
 _LEVEL = 1
+_INT64 = 2**63 - 1
 
 
 class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -35,7 +36,7 @@ class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One `Placed`. `origin` is the position of its source's origin; `source` is without it."""
+    """One `Placed`. `source` is without its origin, whose position is `origin`, and without an index of 128 bits, which is `index`."""
 
     origin: int
     source: Observation
@@ -48,6 +49,7 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     slot: Key = b""
     task_uid: bytes = b""
     talk: bytes = b""
+    index: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -69,9 +71,10 @@ def _packed(p: Placed, origins: dict[int, tuple[int, Origin]]) -> _Packed:
     stand_in = None
     if p.reading.stands_for is not None:
         stand_in = _StandIn(o.part, o.trace_id, o.span_id, o.parent_id, o.at_ns, o.start_ns, o.end_ns)
+    is_hash = source.index > _INT64
     return _Packed(
         known[0],
-        _replace(source, origin=NO_ORIGIN),
+        _replace(source, origin=NO_ORIGIN, index=0) if is_hash else _replace(source, origin=NO_ORIGIN),
         p.reading,
         p.event_id,
         p.content_hash,
@@ -81,6 +84,7 @@ def _packed(p: Placed, origins: dict[int, tuple[int, Origin]]) -> _Packed:
         p.slot,
         p.task_uid,
         p.talk,
+        source.index.to_bytes(16, "big") if is_hash else b"",
     )
 
 
@@ -89,7 +93,8 @@ def unpack(body: bytes) -> list[Placed]:
     origins, packed = _decode(zlib.decompress(body))
     placed = []
     for r in packed:
-        source = _replace(r.source, origin=origins[r.origin])
+        origin = origins[r.origin]
+        source = _replace(r.source, origin=origin, index=int.from_bytes(r.index, "big")) if r.index else _replace(r.source, origin=origin)
         o, s = source, r.stand_in
         if s is not None:
             o = _replace(
