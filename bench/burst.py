@@ -58,9 +58,22 @@ def postmaster(dsn: str) -> int:
     return int(asyncio.run(ask(dsn, "SELECT pg_read_file('postmaster.pid')"))[0].split()[0])
 
 
-def waiting(dsn: str) -> tuple[int, int]:
-    """Return the observations and the bytes that wait in the journal."""
-    return tuple(asyncio.run(ask(dsn, "SELECT coalesce(sum(observations), 0)::int FROM journal", "SELECT coalesce(sum(octet_length(body)), 0)::int FROM journal")))  # type: ignore[return-value]  # fmt: skip
+class Looks:
+    """Looks at the journal, over one connection."""
+
+    def __init__(self, dsn: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(asyncpg.connect(dsn))
+
+    def waiting(self) -> tuple[int, int]:
+        """Return the observations and the bytes that wait."""
+        question = "SELECT coalesce(sum(observations), 0)::int, coalesce(sum(octet_length(body)), 0)::int FROM journal"
+        found = self._loop.run_until_complete(self._connection.fetchrow(question))
+        return found[0], found[1]
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._connection.close())
+        self._loop.close()
 
 
 class Burst:
@@ -150,18 +163,20 @@ def main(asked: argparse.Namespace) -> None:
         for sender in senders:
             sender.join()
         accepted = time.perf_counter() - began
-        (left, size), between = waiting(journaled), (gateway.cpu * 1e6, server_cpu(pid))
+        looks = Looks(journaled)
+        (left, size), between = looks.waiting(), (gateway.cpu * 1e6, server_cpu(pid))
         if asked.kill:
             for number in ("third", "fourth"):
-                while (now := waiting(journaled)[0]) > left * 0.6:
+                while (now := looks.waiting()[0]) > left * 0.6:
                     time.sleep(0.01)
                 left = now
                 gateway = again(gateway, journaled, home / number, asked.setting)
         since = time.perf_counter()
-        while waiting(journaled)[0]:
+        while looks.waiting()[0]:
             time.sleep(0.05)
         lag = time.perf_counter() - began - accepted
         spent = [now - then for now, then in zip((gateway.cpu * 1e6, server_cpu(pid)), between, strict=True)]
+        looks.close()
         gateway.stop()
         found, waits = sums(journaled), sorted(burst.waits)
         spans = left * count / expected["rows"]
