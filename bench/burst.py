@@ -1,12 +1,14 @@
 """A burst that is far faster than recording: who is answered when, and how long until all of it is recorded, once.
 
-    python bench/burst.py [--seconds 0.2] [--factor 40] [--batch 512] [--connections 16] [--load whole|split|stacked] [--kill] [--system]
+    python bench/burst.py [--seconds 0.2] [--factor 40] [--batch 512] [--connections 16] [--load whole|split|stacked]
+                          [--kill] [--system]
 
-The spans are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for what their tables come to. Then the same
-spans are offered to a gateway of another database, `factor` times as fast as they were recorded, for so many seconds. *Answer* is the
-time from the moment at which a request was due to its 200, all repeats included. *Lag* is from the last 200 to the empty journal. A span's
-processor time is that of the gateway and of PostgreSQL; *from the journal* is that after the last 200, by the spans that waited then.
-With `--kill` the gateway is killed (SIGKILL) and started again three times: in the burst, and twice while the journal is worked off.
+The spans are first recorded directly (`gateway.journal_bytes = 0`), in one database, for the rate and for the sums of
+the tables. Then the same spans are offered to a gateway of another database, `factor` times as fast, for so many
+seconds. *Answer* is the time from the moment at which a request was due to its 200, all repeats included. *Lag* is
+from the last 200 to the empty journal. A span's processor time is that of the gateway and of PostgreSQL; *from the
+journal* is that after the last 200, by the spans that waited then. With `--kill` the gateway is killed (SIGKILL) and
+started again three times: in the burst, and twice while the journal is worked off.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ async def held(dsn: str, statement: str) -> AsyncIterator[asyncpg.Connection[Any
 async def until(connection: Any, question: str, *parameters: Any) -> None:
     """Wait until a count is not 0."""
     async with asyncio.timeout(60):
-        while not await connection.fetchval(question, *parameters):
+        while not await connection.fetchval(question, *parameters):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -141,7 +141,7 @@ async def journaled(dsn: str, start: Callable[..., Gateway]) -> Senders:
         gateway = await asyncio.to_thread(start)
         senders = Senders(lambda: gateway.http, range(REQUESTS))
         async with asyncio.timeout(60):
-            while len(senders.answered) < REQUESTS // 2:
+            while len(senders.answered) < REQUESTS // 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await until(other, "SELECT count(*) FROM journal")
         await asyncio.to_thread(gateway.kill)
@@ -176,7 +176,7 @@ async def check(dsn: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_what_was_answered_survives_a_kill(dsn: str, start: Callable[..., Gateway], point: str) -> None:
-    """Killed after the answers, and again in the midst of recording, nothing is lost or doubled: rows, sums, news and messages."""
+    """Killed after the answers, and again while it records, a gateway loses and doubles nothing: rows, sums, messages."""
     before = await journaled(dsn, start)
     lock, waits = POINTS[point]
     if point == "at the commit":

@@ -31,7 +31,7 @@ class MemoryJournal:
         self.age = 0.0
         self.gate = asyncio.Event()
         self.fail: Exception | None = None
-        #: Numbers of spans that are refused, that take too long, and that strike a fault when they are recorded.
+        #: Numbers of spans that are refused, and that take too long.
         self.refused, self.slow = set[int](), set[int]()
 
     async def append(self, entries: Sequence[Entry], /) -> Appended:
@@ -117,7 +117,7 @@ async def test_an_idle_gateway_records_directly(journal: MemoryJournal) -> None:
 
 
 async def test_what_would_have_to_wait_is_answered_when_it_is_in_the_journal(journal: MemoryJournal) -> None:
-    """While a transaction hangs and something waits for the next, requests are answered from the journal, and recorded from it later."""
+    """While a transaction hangs and a request waits, others are answered from the journal, and recorded from it later."""
     async with busy(journal) as (door, _):
         answers = await asyncio.gather(*(door.post("/v1/traces", traces(number)) for number in range(1, 10)))
         assert {answer.status for answer in answers} == {200}

@@ -1,13 +1,13 @@
 """Requests that cannot be recorded at once are written to a journal, answered, and recorded when their turn comes.
 
 Rules.
-1. What waits to be written is written in groups, one transaction each, and its senders are told when that is committed. What the
-   journal refuses is recorded directly.
-2. What waits in the journal is recorded by as many readers as there are writers, tenants in turns. Readers and writers share their
-   places (`Groups.places`), first come, first served: what is live goes on while a backlog is worked off. While requests wait to be
-   written, one transaction at a time is recorded.
-3. A tenant whose rows took more time than they may is served by a reader of its own, row by row.
-4. Gateways share one journal. What a gateway left there that is gone, any other records.
+1. Requests are written in groups, one transaction each, and their senders are told when it is committed. A request
+   that the journal refuses is recorded directly.
+2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share their places
+   (`Groups.places`), first come, first served: live requests go on while a backlog is worked off. While requests
+   wait to be written, the readers record one transaction at a time.
+3. A tenant whose rows take more time than they may is served by a reader of its own, row by row.
+4. Gateways share one journal. Any gateway records the rows of one that is gone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _AT_ONCE: Final = 2
 _LOOK, _LOOK_IDLE = 0.5, 2.0
 #: After a reader failed it waits so long, seconds.
 _PAUSE: Final = 1.0
-#: Rows older than this hold the signs of life of tasks: none of them is called stalled meanwhile. Seconds, and how often that is said.
+#: Rows older than this hold signs of life of tasks: no task is called stalled meanwhile. Seconds; and how often the
+#: stall timeouts are restarted.
 _LATE, _LATE_EVERY = 20.0, 10.0
 #: What a task that was cancelled is given to end in, seconds.
 _CANCELLED: Final = 0.2
@@ -50,7 +51,7 @@ class Journal(Protocol):
         ...
 
     async def record(self, tenant: str, most: int, /) -> Recorded | None:
-        """Take about so many observations of a tenant, record them and delete them from the journal, in one transaction.
+        """Take about so many observations of a tenant, record them and delete them, in one transaction.
 
         None: nothing is left that no other reader holds. Raises `OverBudget` where that takes too long.
         """
@@ -139,9 +140,9 @@ class JournalQueue:
         self._watcher = asyncio.create_task(self._watch(), name="spanpost-journal-watch")
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
-        """Write what waits and end what is being recorded, for at most `timeout` seconds; False when a sender was told otherwise.
+        """Write what waits and end what is being recorded, for at most `timeout` seconds.
 
-        What waits in the journal stays there.
+        False: some senders were told that it was not written. Rows stay in the journal.
         """
         self._closing = True
         for news in (self._news, self._backlog_news, self._slow_news, self._stopping):
@@ -255,7 +256,7 @@ class JournalQueue:
                 await self._pause()
 
     async def _record(self, tenant: str, *, is_slow: bool) -> bool:
-        """Record some of what waits of a tenant, who is the last to have another turn; False when that is to be tried again later."""
+        """Record some rows of a tenant, which is the last to have another turn; False: it failed, try again later."""
         del self._turns[tenant]
         self._turns[tenant] = None
         try:
@@ -274,7 +275,7 @@ class JournalQueue:
                 _seldom.error("reading", "the journal cannot be recorded: %s", str(error)[:300], fault=error)
             return False
         if recorded is None:
-            self._turns.pop(tenant, None)  # those that others hold are seen again if they stay
+            self._turns.pop(tenant, None)  # rows that other readers hold are seen again if they stay
         return True
 
     async def _pause(self) -> None:

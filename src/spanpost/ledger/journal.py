@@ -1,11 +1,13 @@
 """The journal of the Postgres ledger: requests that are durable and not recorded yet.
 
 Rules.
-1. Before a row is written, its observations are read and redacted: the journal holds what the audit rows may hold, and nothing else.
-2. A row is locked (`FOR UPDATE SKIP LOCKED`) by the transaction that records it, and deleted by the same transaction. After a kill at
-   any moment the row is there, or all that it stood for is recorded.
-3. What cannot be recorded that way (it takes too long, or a value is refused) is recorded trace by trace, and the guilty observations
-   are kept in `dead_letters`. The row goes last: what was recorded before a kill is then met as repeats, by its keys.
+1. Before a row is written, its observations are read and redacted: the journal holds what the audit rows may
+   hold, and nothing else.
+2. A row is locked (`FOR UPDATE SKIP LOCKED`) by the transaction that records it, and deleted by the same
+   transaction. After a kill at any moment the row is there, or all of its observations are recorded.
+3. A row that cannot be recorded that way (it takes too long, or a value is refused) is recorded trace by trace,
+   and the guilty observations are kept in `dead_letters`. The row is deleted last: traces that were recorded
+   before a kill are then met as repeats, by their keys.
 """
 
 from __future__ import annotations
@@ -37,17 +39,20 @@ from spanpost.ledger.transactions import is_of_data
 
 log = logging.getLogger(__name__)
 
-#: Domains of one row, and of the rows that are recorded together, at most where whole traces allow that: under fine locks, with room for
-#: domains that are found out later.
+#: Domains of one row, and of the rows that are recorded together, at most where whole traces allow that: under
+#: fine locks, with room for domains that are found out later.
 _AT_ONCE = FINE * 3 // 4
 #: Rows of one transaction at most, and how many observations a row is taken to hold before one was seen.
 _ROWS, _PER_ROW = 256, 512.0
+#: By how much a row's observations change what is expected of the next.
+_RECENT = 0.3
 #: What is raised for a value that MessagePack has no word for.
 _UNPACKABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 _APPEND = """
-INSERT INTO journal (tenant, observations, body) SELECT * FROM unnest($1::text[], $2::int4[], $3::bytea[])"""
-_TAKE = "SELECT id, body, observations FROM journal WHERE tenant = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
+INSERT INTO journal (tenant, observations, domains, body)
+SELECT * FROM unnest($1::text[], $2::int4[], $3::int4[], $4::bytea[])"""
+_TAKE = "SELECT id, body, observations, domains FROM journal WHERE tenant = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
 _TAKE_THESE = "SELECT id FROM journal WHERE tenant = $1 AND id = ANY($2::int8[]) ORDER BY id FOR UPDATE SKIP LOCKED"
 _DELETE = "DELETE FROM journal WHERE tenant = $1 AND id = ANY($2::int8[])"
 _DEPTH = """
@@ -64,8 +69,17 @@ class _Row(NamedTuple):
     domains: set[bytes]
 
 
+class _New(NamedTuple):
+    """A row as it is appended."""
+
+    tenant: str
+    observations: int
+    domains: int
+    body: bytes
+
+
 class _Held(Exception):
-    """Others are recording traces of all rows in hand: their locks are to be waited for."""
+    """Other transactions have locked domains of all rows in hand: these locks are to be waited for."""
 
 
 class Journaling(Recording):
@@ -75,7 +89,7 @@ class Journaling(Recording):
     _per_row = _PER_ROW
 
     async def append(self, entries: Sequence[Entry]) -> Appended:
-        """Make requests durable that are recorded later: all of them but the refused ones, in one transaction.
+        """Make requests durable that are recorded later: all but the refused ones, in one transaction.
 
         A row holds observations of one tenant and, as far as that goes, whole traces. Heartbeats are taken in at once.
         """
@@ -90,12 +104,12 @@ class Journaling(Recording):
         if rows:
             await self._run(lambda c: c.execute(_APPEND, *map(list, zip(*rows, strict=True))))
         sizes: dict[str, int] = {}
-        for tenant, _, body in rows:
-            sizes[tenant] = sizes.get(tenant, 0) + len(body)
+        for row in rows:
+            sizes[row.tenant] = sizes.get(row.tenant, 0) + len(row.body)
         recorded = self._with_losses(await self._hear(beats) if beats else Recorded())
         return Appended(refused=frozenset(refused), sizes=sizes, recorded=recorded)
 
-    def _packed(self, entries: Sequence[tuple[str, Sequence[Observation]]]) -> tuple[set[int], list[tuple[str, int, bytes]]]:
+    def _packed(self, entries: Sequence[tuple[str, Sequence[Observation]]]) -> tuple[set[int], list[_New]]:
         """Return the positions of entries that cannot be journaled, and the rows of the others."""
         refused: set[int] = set()
         prepared: dict[int, list[Placed]] = {}
@@ -129,10 +143,10 @@ class Journaling(Recording):
     # --- recording ----------------------------------------------------------------------------------------------------
 
     async def record_journal(self, tenant: str, most: int) -> Recorded | None:
-        """Record about so many observations of a tenant and delete their rows, in one transaction; None: no row is left that others
-        do not hold.
+        """Record about so many observations of a tenant and delete their rows, in one transaction.
 
-        Raises `OverBudget` where that takes too long: `record_journal_alone` takes such a row apart.
+        None: no row is left that others do not hold. Raises `OverBudget` where that takes too long:
+        `record_journal_alone` takes such a row apart.
         """
         given: list[_Row] = []
         try:
@@ -150,7 +164,7 @@ class Journaling(Recording):
             return await self._record_apart(tenant, given, error)
 
     async def record_journal_alone(self, tenant: str) -> Recorded | None:
-        """Record a tenant's first row trace by trace and then delete it; None: no row is left that others do not hold.
+        """Record a tenant's first row trace by trace and then delete it; None as of `record_journal`.
 
         What takes too long by itself, or cannot be recorded, is kept in `dead_letters`.
         """
@@ -163,25 +177,24 @@ class Journaling(Recording):
         return None if recorded is None else self._with_losses(recorded)
 
     async def _take_rows(self, connection: Any, tenant: str, most: int) -> tuple[list[_Row], Recorded]:
-        """Lock a tenant's first rows that nobody else holds. A damaged one goes to `dead_letters` and is lost."""
-        taken = await connection.fetch(_TAKE, tenant, most)
-        found = await self._threads.run(Meter(math.inf), lambda: [_unpacked(*row) for row in taken])
+        """Lock a tenant's first rows that no other reader holds: about so many observations. A damaged one goes to `dead_letters`."""
+        taken = _fitting(await connection.fetch(_TAKE, tenant, max(1, min(_ROWS, round(most / self._per_row)))), most)
+        for row in taken:
+            self._per_row += _RECENT * (row["observations"] - self._per_row)
+        found = await self._threads.run(Meter(math.inf), lambda: [_unpacked(row["id"], row["body"]) for row in taken])
         lost = 0
-        for (id, body, count), row in zip(taken, found, strict=True):
+        for of, row in zip(taken, found, strict=True):
             if isinstance(row, Exception):
-                log.error("row %d of the journal, of tenant %s, is damaged and is kept in dead_letters: %s", id, tenant, row)
-                await bury_body(connection, tenant, "journal", str(row), body)
-                await connection.execute(_DELETE, tenant, [id])
-                lost += count
+                log.error("row %d of the journal, of tenant %s, is damaged and is kept in dead_letters: %s", of["id"], tenant, row)
+                await bury_body(connection, tenant, "journal", str(row), of["body"])
+                await connection.execute(_DELETE, tenant, [of["id"]])
+                lost += of["observations"]
         rows = [row for row in found if not isinstance(row, Exception)]
-        for row in rows:
-            self._per_row += 0.1 * (len(row.placed) - self._per_row)
         return rows, Recorded(lost={UNFOLDABLE: lost} if lost else {})
 
     async def _record_free(self, tenant: str, most: int, given: list[_Row], connection: Any) -> Recorded | None:
-        """Record a tenant's first rows, but those that touch what others are recording just now."""
-        found, recorded = await self._take_rows(connection, tenant, max(1, min(_ROWS, round(most / self._per_row))))
-        given[:] = _fitting(found, most)
+        """Record a tenant's first rows, but for rows with domains that another transaction has locked."""
+        given[:], recorded = await self._take_rows(connection, tenant, most)
         if not given:
             return recorded if recorded.lost else None
         domains = set[bytes]().union(*(row.domains for row in given))
@@ -194,7 +207,7 @@ class Journaling(Recording):
         return recorded.plus(await self._record_locked(connection, tenant, rows, domains - others, now, is_sure=False))
 
     async def _record_these(self, tenant: str, given: Sequence[_Row], connection: Any, locked: set[bytes]) -> Recorded:
-        """Record rows that were taken before, as far as nobody else has recorded them meanwhile."""
+        """Record rows that were taken before, as far as no other reader has recorded them meanwhile."""
         now = await self._lock(connection, locked)
         left = {row["id"] for row in await connection.fetch(_TAKE_THESE, tenant, [row.id for row in given])}
         rows = [row for row in given if row.id in left]
@@ -220,10 +233,11 @@ class Journaling(Recording):
     # --- one by one ---------------------------------------------------------------------------------------------------
 
     async def _record_apart(self, tenant: str, rows: Sequence[_Row], error: Exception) -> Recorded:
-        """Record rows one by one, trace by trace, after a value of them was refused or a fault of ours was met."""
-        if isinstance(error, SpanpostError):
+        """Record rows one by one, trace by trace, after a value of them was refused or a fault was met."""
+        if isinstance(error, (SpanpostError, MemoryError)):
             raise error
-        log.warning("%d rows of the journal, of tenant %s, are taken apart: %s: %s", len(rows), tenant, type(error).__name__, error)
+        said = "%d rows of the journal, of tenant %s, are taken apart: %s: %s"
+        log.warning(said, len(rows), tenant, type(error).__name__, error)
         recorded = Recorded()
         for row in rows:
             recorded = recorded.plus(await self._record_row(tenant, row))
@@ -237,7 +251,7 @@ class Journaling(Recording):
         return recorded
 
     async def _record_trace(self, placed: Sequence[Placed], touched: set[bytes]) -> Recorded:
-        """Record a trace's observations, or keep them in `dead_letters`: all where it takes too long, else those that are refused."""
+        """Record a trace's observations. `dead_letters` keeps all of them where it takes too long, else the refused ones."""
         sources = [p.source for p in placed]
         trace = (sources[0].tenant, sources[0].trace_id)
         most = self.batch_budget if trace in self._slow else self.trace_budget
@@ -254,16 +268,16 @@ class Journaling(Recording):
             return recorded.plus(await self._record(recorded.owed, most)) if recorded.owed else recorded
         except OverBudget as error:
             return await self._set_aside(trace, sources, error)
-        except SpanpostError:
+        except (SpanpostError, MemoryError):
             raise
-        except Exception as error:  # a fault of ours: nothing else is to wait for it
+        except Exception as error:  # a fault of ours: no other trace is to wait for it
             log.exception("trace %s of tenant %s cannot be recorded and is kept in dead_letters", trace[1].hex(), trace[0])
             rows = list(buried(sources, error))
             await self._run(lambda c: set_aside(c, rows))
             return Recorded(lost={UNFOLDABLE: len(sources)})
 
 
-def _unpacked(id: int, body: bytes, count: int) -> _Row | Exception:
+def _unpacked(id: int, body: bytes) -> _Row | Exception:
     try:
         placed = unpack(body)
         return _Row(id, placed, walk.domains(placed))
@@ -271,33 +285,32 @@ def _unpacked(id: int, body: bytes, count: int) -> _Row | Exception:
         return error
 
 
-def _fitting(rows: Sequence[_Row], most: int) -> list[_Row]:
+def _fitting(rows: Sequence[Any], most: int) -> list[Any]:
     """Return the first rows that may be recorded together: one always may."""
-    given: list[_Row] = []
-    touched: set[bytes] = set()
-    for row in rows:
-        most -= len(row.placed)
-        if given and (most < 0 or len(touched | row.domains) > _AT_ONCE):
-            break
-        given.append(row)
-        touched |= row.domains
-    return given
+    left = _AT_ONCE
+    for i, row in enumerate(rows):
+        most -= row["observations"]
+        left -= row["domains"]
+        if i and (most < 0 or left < 0):
+            return list(rows[:i])
+    return list(rows)
 
 
-def _rows(
-    entries: Sequence[tuple[str, Sequence[Observation]]], prepared: Mapping[int, list[Placed]]
-) -> list[tuple[str, int, bytes]]:
-    """Return rows as they are appended: tenant, number of observations, body. What one tenant sent at once is packed together."""
+def _rows(entries: Sequence[tuple[str, Sequence[Observation]]], prepared: Mapping[int, list[Placed]]) -> list[_New]:
+    """Return rows as they are appended. One tenant's entries are packed together."""
     of: dict[str, list[Placed]] = {}
     for i, placed in prepared.items():
         of.setdefault(entries[i][0], []).extend(placed)
-    return [(tenant, len(part), pack(part)) for tenant, placed in of.items() if placed for part in _cut(placed)]
+    return [
+        _New(tenant, len(part), domains, pack(part)) for tenant, placed in of.items() if placed for part, domains in _cut(placed)
+    ]
 
 
-def _cut(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
-    """Yield observations of one tenant as they go into rows: whole traces where they touch many domains."""
-    if len(walk.domains(placed)) <= _AT_ONCE:
-        yield list(placed)
+def _cut(placed: Sequence[Placed]) -> Iterator[tuple[Sequence[Placed], int]]:
+    """Yield observations of one tenant as they go into rows, with how many domains they touch: whole traces where those are many."""
+    touched = walk.domains(placed)
+    if len(touched) <= _AT_ONCE:
+        yield placed, len(touched)
         return
-    for positions, _ in walk.parts(placed, _AT_ONCE):
-        yield [placed[i] for i in positions]
+    for positions, touched in walk.parts(placed, _AT_ONCE):
+        yield [placed[i] for i in positions], len(touched)

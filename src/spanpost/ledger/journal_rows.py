@@ -36,7 +36,10 @@ class _StandIn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One `Placed`. `source` is without its origin, whose position is `origin`, and without an index of 128 bits, which is `index`."""
+    """One `Placed`.
+
+    `source` is without its origin, whose position is `origin`, and without an index of 128 bits: that is `index`.
+    """
 
     origin: int
     source: Observation
@@ -94,7 +97,8 @@ def unpack(body: bytes) -> list[Placed]:
     placed = []
     for r in packed:
         origin = origins[r.origin]
-        source = _replace(r.source, origin=origin, index=int.from_bytes(r.index, "big")) if r.index else _replace(r.source, origin=origin)
+        index = int.from_bytes(r.index, "big") if r.index else r.source.index
+        source = _replace(r.source, origin=origin, index=index)
         o, s = source, r.stand_in
         if s is not None:
             o = _replace(

@@ -52,7 +52,16 @@ WRITER: Final = {
     "spanpost_version": "SELECT",
 }
 #: What a reader may not see at all: state and secrets of our own.
-_PRIVATE: Final = ("kin", "timers", "journal", "desk_requests", "slack_installations", "session_secret", "ended_sessions", "redaction_key")
+_PRIVATE: Final = (
+    "kin",
+    "timers",
+    "journal",
+    "desk_requests",
+    "slack_installations",
+    "session_secret",
+    "ended_sessions",
+    "redaction_key",
+)
 #: Columns of tables of which a reader sees the others: bodies as strangers sent them.
 _WITHOUT: Final = {"dead_letters": ("bytes",), "launch_orders": ("body",)}
 #: The owner's alone.

@@ -17,6 +17,7 @@ JOURNAL = table(
         ("id", "bigint GENERATED ALWAYS AS IDENTITY", "Its place in the order of arrival."),
         ("received_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was written, by the database's clock."),
         ("observations", "integer NOT NULL", "How many observations it holds."),
+        ("domains", "integer NOT NULL", "How many locks its recording takes: rows are recorded together up to a number of them."),
         (
             "body",
             "bytea NOT NULL",
