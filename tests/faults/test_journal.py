@@ -62,7 +62,8 @@ def start(dsn: str, tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
             home.mkdir()
             gateway = Gateway(dsn, home, "[console]\n", **environment)
             stack.callback(gateway.kill)
-            return gateway.ready()
+            gateway.hear("stop with Ctrl-C", 120.0)
+            return gateway
 
         yield go
 
@@ -126,7 +127,7 @@ async def held(dsn: str, statement: str) -> AsyncIterator[asyncpg.Connection[Any
 
 async def until(connection: Any, question: str, *parameters: Any) -> None:
     """Wait until a count is not 0."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not await connection.fetchval(question, *parameters):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -140,7 +141,7 @@ async def journaled(dsn: str, start: Callable[..., Gateway]) -> Senders:
     async with held(dsn, "LOCK TABLE kin IN ACCESS EXCLUSIVE MODE") as other:
         gateway = await asyncio.to_thread(start)
         senders = Senders(lambda: gateway.http, range(REQUESTS))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while len(senders.answered) < REQUESTS // 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         await until(other, "SELECT count(*) FROM journal")
