@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.journal_rows import pack, unpack
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.ledger.postgres import PostgresLedger
+from spanpost.metrics import Metrics
 from spanpost.testing.exercise_ledger import TELLING
 from spanpost.testing.observed import a_run, ended
 from tests.faults.stream import tangled
@@ -214,3 +216,17 @@ class TestLedger:
         assert backlog.rows > 1
         assert (await drained(ledger)).events == len(many)
         assert len(await ledger.tasks(TaskQuery(limit=1000))) == 300
+
+    async def test_the_gauges_say_how_late_the_journal_is(self, ledger: PostgresLedger, database: Any) -> None:
+        """Bytes and the age of the oldest row are shown by tenant, and 0 when nothing waits."""
+        metrics = Metrics()
+        metrics.fleet(await ledger.fleet())
+        assert 'spanpost_journal_bytes{tenant=""} 0.0' in metrics.page()[1].decode()
+        await ledger.append([entry(a_run("a", tenant="late"))])
+        await database.execute("UPDATE journal SET received_at = received_at - interval '200 s'")
+        metrics.fleet(await ledger.fleet())
+        page = metrics.page()[1].decode()
+        [lag] = re.findall(r'spanpost_journal_lag_seconds{tenant="late"} (\S+)', page)
+        [size] = re.findall(r'spanpost_journal_bytes{tenant="late"} (\S+)', page)
+        assert 200 <= float(lag) < 300
+        assert float(size) > 100

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from spanpost.conventions import ALERT
 from spanpost.domain.fleet import Fleet, Health, Letters, OpenApprovals, OpenTasks
-from spanpost.ledger import spend
+from spanpost.ledger import journal, spend
 from spanpost.ledger.base import SHOWN
 
 #: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
@@ -41,9 +41,6 @@ SELECT CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'thr
 FROM buckets WHERE blocked_until > clock_timestamp() OR opened > 0 GROUP BY 1"""
 _DEAD = "SELECT reason, count(*)::int FROM (SELECT reason FROM dead_letters LIMIT 100000) AS kept GROUP BY 1"
 _HEALTH = "SELECT tenant, agent_name, score, errors, stalls, waiting, budget FROM agent_health"
-_JOURNAL = """
-SELECT coalesce(sum(octet_length(body)), 0)::int8,
-  coalesce(greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0), 0)::float8 FROM journal"""
 _SCHEMA = "SELECT max(version_num) FROM spanpost_version"
 
 
@@ -51,7 +48,6 @@ async def told(connection: Any, owner: UUID) -> Fleet | None:
     """Return what is under way when it is the owner's turn to tell, else None."""
     if not await connection.fetchval(_TAKE, owner, TURN):
         return None
-    journal_bytes, journal_lag = await connection.fetchrow(_JOURNAL)
     return Fleet(
         tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
         approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
@@ -60,8 +56,7 @@ async def told(connection: Any, owner: UUID) -> Fleet | None:
         spending=await spend.listed(connection, None, SHOWN),
         closed_budgets={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
         dead_letters={row[0]: row[1] for row in await connection.fetch(_DEAD)},
-        journal_bytes=journal_bytes,
-        journal_lag=journal_lag,
+        journal=await journal.depth(connection),
         schema_version=await connection.fetchval(_SCHEMA) or "",
     )
 

@@ -82,6 +82,11 @@ class _Held(Exception):
     """Other transactions have locked domains of all rows in hand: these locks are to be waited for."""
 
 
+async def depth(connection: Any) -> list[Backlog]:
+    """Return what waits, by tenant, the tenant of the oldest row first."""
+    return [Backlog(**dict(row)) for row in await connection.fetch(_DEPTH)]
+
+
 class Journaling(Recording):
     """The journal, over the transactions of the ledger that this is a part of."""
 
@@ -138,7 +143,7 @@ class Journaling(Recording):
 
     async def journal_depth(self) -> list[Backlog]:
         """Return what waits, by tenant, the tenant of the oldest row first."""
-        return [Backlog(**dict(row)) for row in await self._run(lambda c: c.fetch(_DEPTH))]
+        return await self._run(depth)
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
