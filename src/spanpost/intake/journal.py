@@ -4,8 +4,8 @@ Rules.
 1. Requests are written in groups, one transaction each, and their senders are told when it is committed. A request
    that the journal refuses is recorded directly.
 2. Rows are recorded by as many readers as there are writers, tenants in turns. Readers and writers share their places
-   (`Groups.places`), first come, first served: live requests go on while a backlog is worked off. While requests
-   wait to be written, the readers record one transaction at a time.
+   (`Groups.places`), first come, first served: live requests go on while a backlog is worked off. Requests that wait
+   to be written come first: readers wait meanwhile, and record one transaction at a time once rows are `_OLD`.
 3. A tenant whose rows take more time than they may is served by a reader of its own, row by row.
 4. Gateways share one journal. Any gateway records the rows of one that is gone.
 """
@@ -36,6 +36,8 @@ _AT_ONCE: Final = 2
 _LOOK, _LOOK_IDLE = 0.5, 2.0
 #: After a reader failed it waits so long, seconds.
 _PAUSE: Final = 1.0
+#: Rows that are older are recorded beside requests that wait to be written; seconds.
+_OLD: Final = 5.0
 #: Rows older than this hold signs of life of tasks: no task is called stalled meanwhile. Seconds; and how often the
 #: stall timeouts are restarted.
 _LATE, _LATE_EVERY = 20.0, 10.0
@@ -104,8 +106,8 @@ class JournalQueue:
         #: Tenants with rows, in the order of their turns.
         self._turns: dict[str, None] = {}
         self._slow_until: dict[str, float] = {}
-        #: Readers that have rows in hand.
-        self._reading = 0
+        #: Writers and readers that have something in hand.
+        self._writing = self._reading = 0
         #: Groups that were written.
         self.done = 0
         #: Age of the oldest row as seen last, seconds.
@@ -183,12 +185,16 @@ class JournalQueue:
                 self._news.clear()
                 await self._news.wait()
             parts = self._waiting.take(self._limits.group, self._limits.group_bytes)
+            self._writing += 1
             try:
                 await self._append(parts)
             except BaseException:
                 for part in parts:
                     part.fail(LedgerUnavailable("the gateway stops"))
                 raise
+            finally:
+                self._writing -= 1
+                self._wake()
 
     async def _append(self, parts: Sequence[Part]) -> None:
         entries = [Entry(tenant=part.tenant, observations=part.observations) for part in parts]
@@ -212,7 +218,6 @@ class JournalQueue:
                 self._groups.put_part(part)
             else:
                 part.succeed()
-        self._wake()
 
     # --- recording ----------------------------------------------------------------------------------------------------
 
@@ -226,8 +231,9 @@ class JournalQueue:
         return next((tenant for tenant in self._turns if (self._slow_until.get(tenant, 0.0) > now) is is_slow), None)
 
     def _must_wait(self) -> bool:
-        """Tell whether requests that wait to be written come first: one transaction at a time is recorded beside them."""
-        return bool(self._waiting) and (self._reading > 0 or self._groups.under_way > 0)
+        """Tell whether requests that wait to be written come first."""
+        is_pressed = bool(self._waiting) or self._writing == _AT_ONCE
+        return is_pressed and (self.age < _OLD or self._reading > 0 or self._groups.under_way > 0)
 
     async def _read(self) -> None:
         while not self._closing:
