@@ -284,6 +284,27 @@ ALERTS = (
         labels={"room": "intake", "reason": "queue_full"},
     ),
     Alert(
+        name="SpanpostJournalLate",
+        severity="warning",
+        expr="max by (tenant) (spanpost_journal_lag_seconds) > 120",
+        hold="2m",
+        summary="What {{ $labels.tenant }} sends is recorded minutes after it is answered",
+        means="The oldest row of the journal has waited for more than two minutes. What waits there is durable, and is in no table, message or "
+        "figure yet. Requests that come while the gateway has room are still recorded at once.",
+        todo=(
+            "More comes in than is recorded: start another gateway on the same database (it helps to work off the journal), or send less.",
+            "`spanpost db query` cannot read the journal; its owner can: `SELECT tenant, count(*), min(received_at) FROM journal GROUP BY 1` "
+            "says whose it is.",
+            "Nothing comes in and it does not shrink: does a gateway run, and what does its log say? A lock in the database that nobody gives "
+            "back stands in `pg_locks`.",
+            "At `gateway.journal_bytes` senders are asked to come back (503). Exporters give up after about a minute.",
+        ),
+        dashboard="pipeline",
+        fires={'spanpost_journal_lag_seconds{tenant="t"}': "300x90"},
+        quiet={'spanpost_journal_lag_seconds{tenant="t"}': "60x90"},
+        labels={"tenant": "t"},
+    ),
+    Alert(
         name="SpanpostSlackThrottled",
         severity="warning",
         expr='sum by (sink) (increase(spanpost_sink_calls_total{outcome="throttled"}[10m])) > 0',

@@ -26,6 +26,7 @@ from spanpost.intake.admission import Limits
 from spanpost.intake.connections import fit_descriptors
 from spanpost.intake.receiver import Receiver
 from spanpost.intake.tokens import Doorkeeper
+from spanpost.journaling import journal_of
 from spanpost.pipeline import Pipeline
 from spanpost.settings.gateway import GatewaySettings
 
@@ -138,9 +139,15 @@ class Gateway:
 
     async def _open(self, listener: socket.socket | None) -> None:
         room, metrics = self.room, self.pipeline.metrics
-        limits = Limits(body=room.max_body, in_flight=room.max_in_flight, group=room.group_size, writers=room.writers)
+        limits = Limits(
+            body=room.max_body,
+            in_flight=room.max_in_flight,
+            group=room.group_size,
+            writers=room.writers,
+            journal=room.journal_bytes,
+        )
         keep = getattr(self.pipeline.ledger, "keep_body", None)
-        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits)
+        self._receiver = receiver = Receiver(self.pipeline.record, keep, metrics, limits, journal_of(self.pipeline))
         if metrics is not None:
             if workers.current is None:
                 metrics.in_flight.set_function(lambda: receiver.in_flight)
@@ -392,6 +399,8 @@ class Gateway:
             "in_flight_bytes": receiver.in_flight,
             "waiting_bytes": receiver.waiting,
             "recorded_bytes_per_second": round(receiver.pace or 0),
+            "journal_bytes": receiver.journal.size if receiver.journal is not None else 0,
+            "journal_lag_seconds": round(receiver.journal.age, 1) if receiver.journal is not None else 0,
             "connections": self._http.connections if self._http is not None else 0,
             "sinks": list(enabled_sinks(self.settings)),
             "tenants": sorted({token.tenant for token in self.room.tokens}),

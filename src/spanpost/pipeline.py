@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanpost")
 T = TypeVar("T")
+R = TypeVar("R", bound=Recorded | None)
 
 #: Between two tries to record while the database is away: first and longest, seconds.
 _OUTAGE = (0.2, 5.0)
@@ -317,22 +318,32 @@ class Pipeline:
         """Record a batch (`Ledger.record`), in the pipeline's own loop, and wake the pump."""
         if self._ledger is None:
             raise LedgerUnavailable("the pipeline has not started")
+        await self.price(batch)
+        if self._metrics is not None and self._feed is not None:
+            self._metrics.queued.set(self._feed.waiting)
+        return await self.counted(self._ledger.record(batch, is_whole=is_whole))
+
+    async def price(self, batch: Sequence[Observation]) -> None:
+        """Have prices loaded, if the batch needs them and they are not."""
         prices = self._rules.prices
         if isinstance(prices, Prices) and not prices.is_ready and prices.are_needed(batch):
             # The doors go on meanwhile. A process that is about to end must not lose what it told to the loading of prices.
             if self._pricing is None or self._pricing.done():
                 self._pricing = asyncio.ensure_future(asyncio.to_thread(prices.load))
             await asyncio.wait({self._pricing}, timeout=_PRICES)
+
+    async def counted(self, recording: Awaitable[R]) -> R:
+        """Return what a recording came to, after it is counted and its deliveries are under way."""
         metrics = self._metrics
-        if metrics is not None and self._feed is not None:
-            metrics.queued.set(self._feed.waiting)
         began = time.perf_counter()
         try:
-            recorded = await self._ledger.record(batch, is_whole=is_whole)
+            recorded = await recording
         except LedgerUnavailable:
             if metrics is not None:
                 metrics.not_committed()
             raise
+        if recorded is None:
+            return recorded
         if metrics is not None:
             metrics.committed(time.perf_counter() - began)
         await self.recorded.publish(recorded)

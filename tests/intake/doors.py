@@ -18,6 +18,7 @@ from spanpost.domain.observations import Observation
 from spanpost.domain.records import OVER_BUDGET, Recorded
 from spanpost.http.routing import HttpRouter
 from spanpost.intake.admission import Limits
+from spanpost.intake.journal import Journal
 from spanpost.intake.otlp_http import OtlpHttp, log_fault
 from spanpost.intake.receiver import Receiver
 from spanpost.intake.tokens import Doorkeeper
@@ -169,11 +170,14 @@ class Door:
 
 @asynccontextmanager
 async def opened(
-    limits: Limits | None = None, tokens: Sequence[tuple[str, str]] = (), operators: Sequence[str] = ()
+    limits: Limits | None = None,
+    tokens: Sequence[tuple[str, str]] = (),
+    operators: Sequence[str] = (),
+    journal: Journal | None = None,
 ) -> AsyncIterator[Door]:
     """Lend a door whose receiver runs."""
     hall, metrics = Hall(), Metrics()
-    receiver = Receiver(hall.record, hall.keep, metrics, limits)
+    receiver = Receiver(hall.record, hall.keep, metrics, limits, journal)
     receiver.start()
     doorkeeper = Doorkeeper("default", tokens, operators)
 

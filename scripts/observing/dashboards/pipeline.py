@@ -154,7 +154,7 @@ def pipeline() -> d.Dashboard:
         rows(
             "Tables",
             "Rows as the database estimates them when it has looked (ANALYZE); a month of the audit is a table.",
-            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|dead_letters|approvals|model_usage|kin|lanes)\' GROUP BY 1 ORDER BY 3 DESC',
+            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|dead_letters|approvals|model_usage|kin|lanes|journal)\' GROUP BY 1 ORDER BY 3 DESC',
             width=12,
             units={"Rows": "short", "Size": "bytes"},
         ),

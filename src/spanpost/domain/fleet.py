@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from spanpost.domain.journal import Backlog
 from spanpost.domain.spend import Spent
 
 
@@ -70,6 +71,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     closed_budgets: dict[str, int] = {}
     #: Observations and bodies that no ledger could take, by reason.
     dead_letters: dict[str, int] = {}
+    #: What waits in the journal, by tenant.
+    journal: list[Backlog] = []
     #: Revision of the database's schema; empty in memory.
     schema_version: str = ""
 

@@ -44,7 +44,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=True, gc=False):
 NO_ORIGIN = Origin()
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One span, span event, link or log record, as a door saw it.
 
     Times are Unix nanoseconds as sent (0: not given). `trace_id` has 16 bytes, `span_id` and `parent_id` 8; a log record

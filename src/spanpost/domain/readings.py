@@ -171,7 +171,7 @@ class Tells(IntEnum):
     BUDGET = 8
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What one observation means. Everything not said is `None` or empty; nothing is guessed here.
 
     A span reading (parts ENDED and STARTED) says what the span is (`role`); an event or log reading (`EVENT`, `LOG`) says

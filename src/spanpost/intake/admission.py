@@ -51,6 +51,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     #: bytes that may always wait.
     queue: float = 1.0
     queue_bytes: int = 1024 * 1024
+    #: Bytes that may wait in the journal, of all tenants; 0: nothing is written to it.
+    journal: int = 1024 * 1024 * 1024
+    #: Seconds of work that wait to be recorded directly before requests go through the journal, at the pace of late; and the bytes
+    #: that always do.
+    direct: float = 0.2
+    direct_bytes: int = 64 * 1024
     #: Seconds without any commit after which those who wait are sent away. What they sent may be recorded
     #: all the same: its repeat is then nothing new.
     patience: float = 4.0

@@ -1,7 +1,7 @@
 """What all doors of the gateway share: bodies become observations, and a sender is answered when its own are committed.
 
-What is decoded is recorded in groups (`recording_groups`). A request of many observations is recorded in several of them and answered
-after the last. Which requests are let in is decided by `spanpost.intake.admission`; while the ledger is known to be away, one request
+What is decoded is recorded in groups (`recording_groups`), or written to the journal where it would have to wait for that (`journal`). A
+request of many observations takes several of these ways, and is answered when all of it is durable. Which requests are let in is decided by `spanpost.intake.admission`; while the ledger is known to be away, one request
 tries and the others are refused at once.
 """
 
@@ -15,10 +15,12 @@ from typing import Final, Protocol
 import msgspec
 
 from spanpost.domain.errors import LedgerUnavailable
+from spanpost.domain.observations import Observation
 from spanpost.intake.admission import Admission, Busy, Limits, Seat, jitter
 from spanpost.intake.decoded import Decoded, Undecodable
 from spanpost.intake.decoding import Decoding
 from spanpost.intake.elements import KEPT_BYTES
+from spanpost.intake.journal import Journal, JournalQueue
 from spanpost.intake.recording_groups import Groups, Part, Record
 from spanpost.intake.seldom import Seldom
 from spanpost.shares import Sender
@@ -58,11 +60,18 @@ class Receiver:
     """Takes requests from the doors of one loop. `start`, then `admit`, `take` and `release` for each, then `close`."""
 
     def __init__(
-        self, record: Record, keep: Keep | None = None, watch: Watches | None = None, limits: Limits | None = None
+        self,
+        record: Record,
+        keep: Keep | None = None,
+        watch: Watches | None = None,
+        limits: Limits | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.admission = Admission(self.limits)
         self.groups = Groups(record, self.limits, self.admission.queue)
+        #: The way through the journal; None where there is none.
+        self.journal = JournalQueue(journal, self.groups, self.limits) if journal is not None else None
         self._keep = keep
         self._watch = watch
         self._closing = False
@@ -71,11 +80,15 @@ class Receiver:
     def start(self) -> None:
         """Begin to record, in the running loop."""
         self.groups.start()
+        if self.journal is not None:
+            self.journal.start()
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Record what waits, for at most `timeout` seconds; False when something was left, whose senders were told so."""
         self._closing = True
-        return await self.groups.close(timeout)
+        if self.journal is None:
+            return await self.groups.close(timeout)
+        return all(await asyncio.gather(self.groups.close(timeout), self.journal.close(timeout)))
 
     @property
     def in_flight(self) -> int:
@@ -108,11 +121,22 @@ class Receiver:
         it is not known yet."""
         if self._closing:
             raise Busy("the gateway stops", 1)
-        if self.trouble and (self.groups.parts or self.groups.under_way):
+        if self.trouble and (self.groups.parts or self.groups.under_way or (self.journal is not None and self.journal.parts)):
             raise Busy(self.trouble, jitter(2, 5))  # somebody is trying already
-        self.admission.check_queue(sender, size, self.pace or 0.0)
+        self._check_queue(sender, size)
         self.admission.check_memory(sender, size)
         return self.admission.seat(sender)
+
+    def _check_queue(self, sender: Sender, size: int) -> None:
+        if self.journal is None or not self.journal.has_room(sender.tenant):
+            self.admission.check_queue(sender, size, self.pace or 0.0)
+
+    def _put(self, sender: Sender, observations: Sequence[Observation], size: int) -> list[Part]:
+        """Have observations recorded directly where that begins soon, else written to the journal, as far as there is room."""
+        journal, tenant = self.journal, sender.tenant
+        if journal is not None and (journal.is_asked(tenant) or self.groups.is_long(sender)) and journal.has_room(tenant):
+            return [journal.put(sender, observations, size)]
+        return self.groups.put(sender, observations, size)
 
     # --- taking -----------------------------------------------------------------------------------------------------
 
@@ -127,7 +151,7 @@ class Receiver:
         reason = ""
         tenant = seat.sender.tenant
         try:
-            self.admission.check_queue(seat.sender, len(body), self.pace or 0.0)
+            self._check_queue(seat.sender, len(body))
             coming = self._decoding.pieces(signal, body, tenant, is_json=is_json, has_others=lambda: self.in_flight > seat.size)
             async for piece in coming:
                 for spoiled in piece.decoded.spoiled:
@@ -140,7 +164,7 @@ class Receiver:
                     # What a small body becomes may weigh more than the body.
                     weight = sum(part.size for part in under_way if not part.done.done()) + piece.size
                     seat.grow(max(weight - seat.size, 0))
-                    under_way += self.groups.put(seat.sender, piece.decoded.observations, piece.size)
+                    under_way += self._put(seat.sender, piece.decoded.observations, piece.size)
                 # A large body is decoded no further ahead than the writers can follow.
                 while len(under_way) > 2 * self.limits.writers:
                     kept_aside += await self._committed(under_way[0])
@@ -182,14 +206,19 @@ class Receiver:
         except (LedgerUnavailable, TimeoutError):
             raise Busy("the ledger is away", jitter(2, 5)) from None
 
+    @property
+    def _done(self) -> int:
+        """How often something became durable."""
+        return self.groups.done + (self.journal.done if self.journal is not None else 0)
+
     async def _committed(self, part: Part) -> int:
         """Wait for a commit, as long as there are commits at all; return how many observations are kept aside."""
         done = -1
         while not part.done.done():
-            if done == self.groups.done and not part.is_slow:
+            if done == self._done and not part.is_slow:
                 self.trouble = self.trouble or f"nothing could be committed for {self.limits.patience:g} s"
                 raise Busy(self.trouble, jitter(2, 5))
-            done = self.groups.done
+            done = self._done
             await asyncio.wait((part.done,), timeout=self.limits.patience)
         try:
             return await part.done

@@ -60,6 +60,12 @@ class Bounds(Protocol):
     @property
     def company(self) -> float: ...
 
+    @property
+    def direct(self) -> float: ...
+
+    @property
+    def direct_bytes(self) -> int: ...
+
 
 class Part:
     """Observations of one request that are recorded together. `done` tells how many of them are kept aside."""
@@ -168,11 +174,14 @@ class Groups:
     def __init__(self, record: Record, limits: Bounds, queue: SharedBytes) -> None:
         self._record_batch = record
         self._limits = limits
+        self._queue = queue
         self._waiting, self._slow = WaitingParts(queue), WaitingParts(queue)
         self._news, self._news_for_others, self._slow_news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._writers: list[asyncio.Task[None]] = []
         self._closing = self._is_closed = False
         self._company = Company(limits.company)
+        #: Transactions of the first lane at once, and of what is recorded from the journal: first come, first served.
+        self.places = asyncio.Semaphore(limits.writers)
         #: Until when what a tenant sends is recorded in the lane of slow ones.
         self._slow_until: dict[str, float] = {}
         #: Bytes recorded per second, of late; None before the first group.
@@ -240,8 +249,37 @@ class Groups:
             for part in parts:
                 part.fail(LedgerUnavailable("the gateway stops"))
             return parts
-        self._wait(parts, is_slow=self._slow_until.get(sender.tenant, 0.0) > time.monotonic())
+        self._wait(parts, is_slow=self._is_slow_now(sender.tenant))
         return parts
+
+    def put_part(self, part: Part) -> None:
+        """Have a part recorded that the journal refused."""
+        if self._is_closed:
+            part.fail(LedgerUnavailable("the gateway stops"))
+            return
+        self._wait([part], is_slow=self._is_slow_now(part.tenant))
+
+    def is_long(self, sender: Sender) -> bool:
+        """Tell whether a request would wait: parts of its tenant do, and more of them than are recorded in a moment."""
+        if not self._queue.held((sender.tenant,)):
+            return False
+        lane = self._slow if self._is_slow_now(sender.tenant) else self._waiting
+        return lane.size > max(self._limits.direct_bytes, (self.pace or 0.0) * self._limits.direct)
+
+    def is_away(self, error: LedgerUnavailable) -> None:
+        """Note that the ledger takes nothing."""
+        if not self.trouble:
+            log.warning("the ledger is away, senders are asked to come back: %s", error)
+        self.trouble = "the ledger is away"
+
+    def is_back(self) -> None:
+        """Note that the ledger took something."""
+        if self.trouble:
+            log.info("the ledger is back")
+            self.trouble = ""
+
+    def _is_slow_now(self, tenant: str) -> bool:
+        return self._slow_until.get(tenant, 0.0) > time.monotonic()
 
     def _wait(self, parts: Sequence[Part], *, is_slow: bool) -> None:
         for part in parts:
@@ -258,7 +296,9 @@ class Groups:
                 if left is None and self._closing:
                     return
                 await self._wait_for(self._news, left)
-            await self._take_turn(())
+            async with self.places:
+                if self._waiting:  # else somebody took it meanwhile
+                    await self._take_turn(())
 
     async def _write_for_others(self) -> None:
         while True:
@@ -368,17 +408,13 @@ class Groups:
         except OverBudget:
             raise
         except LedgerUnavailable as error:
-            if not self.trouble:
-                log.warning("the ledger is away, senders are asked to come back: %s", error)
-            self.trouble = "the ledger is away"
+            self.is_away(error)
             for part in group:
                 part.fail(error)
             return
         except Exception as error:
             return await self._apart(group, error, is_whole=is_whole)
-        if self.trouble:
-            log.info("the ledger is back")
-            self.trouble = ""
+        self.is_back()
         self.done += 1
         if not group[0].is_slow:
             self._note(batch, group, max(time.monotonic() - began, 1e-6) / max(self._busy, 1))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from spanpost.conventions import ALERT
 from spanpost.domain.fleet import Fleet, Health, Letters, OpenApprovals, OpenTasks
-from spanpost.ledger import spend
+from spanpost.ledger import journal, spend
 from spanpost.ledger.base import SHOWN
 
 #: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
@@ -56,6 +56,7 @@ async def told(connection: Any, owner: UUID) -> Fleet | None:
         spending=await spend.listed(connection, None, SHOWN),
         closed_budgets={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
         dead_letters={row[0]: row[1] for row in await connection.fetch(_DEAD)},
+        journal=await journal.depth(connection),
         schema_version=await connection.fetchval(_SCHEMA) or "",
     )
 

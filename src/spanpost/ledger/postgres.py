@@ -44,8 +44,8 @@ from spanpost.ledger.ear import Ear
 from spanpost.ledger.elapsing import Elapsing
 from spanpost.ledger.fold_threads import FoldThreads
 from spanpost.ledger.installations import Installations
+from spanpost.ledger.journal import Journaling
 from spanpost.ledger.people import People
-from spanpost.ledger.recording import Recording
 from spanpost.ledger.sessions import Sessions
 from spanpost.ledger.sql import schema
 from spanpost.ledger.transactions import bound, end_frozen, keep, transact
@@ -59,7 +59,7 @@ _CLOSE = 1.0
 _LEAVE = 0.3
 
 
-class PostgresLedger(Recording, People, Alerts, Elapsing):
+class PostgresLedger(Journaling, People, Alerts, Elapsing):
     """A `Ledger` in PostgreSQL.
 
     `statement_cache` is how many prepared statements a connection keeps; 0 is for poolers in transaction mode. `own_reader` is for a database that nobody

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,11 +60,14 @@ class Recording(Folding):
         """
         batch, beats = without_beats(batch)
         recorded = await self._record(batch, self.batch_budget) if is_whole else await self._record_all(batch)
+        recorded = self._with_losses(recorded)
+        return recorded.plus(await self._hear(beats)) if beats else recorded
+
+    def _with_losses(self, recorded: Recorded) -> Recorded:
+        """Add the faults and the secrets that were met since this was last asked."""
         lost = faults.losses()
         redacted = redaction.found() if (redaction := self._redaction) is not None else {}
-        if lost or redacted:
-            recorded = recorded.plus(Recorded(lost=lost, redacted=redacted))
-        return recorded.plus(await self._hear(beats)) if beats else recorded
+        return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
 
     def _clean(self, o: Observation) -> Observation:
         return o if (redaction := self._redaction) is None else redaction.clean(o)
@@ -201,7 +204,11 @@ class Recording(Folding):
             faults.tell(error)
         meter = Meter(most)
         kept, known = await self._threads.run(meter, lambda: self._mended(batch, meter))
-        return await self._widening(lambda c, locked: self._bisect(c, batch, kept, locked, most), known)
+
+        def prepared(first: int, end: int, meter: Meter) -> list[Placed]:
+            return self._prepared(kept[first:end], meter)[0]
+
+        return await self._widening(lambda c, locked: self._bisect(c, batch, prepared, locked, most), known)
 
     def _mended(self, batch: Sequence[Observation], meter: Meter) -> tuple[list[Observation], set[bytes]]:
         kept = [mended(o) for o in batch]
@@ -212,17 +219,22 @@ class Recording(Folding):
         return kept, known
 
     async def _bisect(
-        self, connection: Any, batch: Sequence[Observation], kept: Sequence[Observation], locked: set[bytes], most: float
+        self,
+        connection: Any,
+        batch: Sequence[Observation],
+        prepared: Callable[[int, int, Meter], list[Placed]],
+        locked: set[bytes],
+        most: float,
     ) -> Recorded:
+        """Record a batch but for the observations that are refused. `prepared` returns what its positions from the first to the end mean."""
         now = await self._lock(connection, locked)
         meter = Meter(most)
         total = Recorded()
-        waiting = [(0, len(kept))]
+        waiting = [(0, len(batch))]
         while waiting:
             first, end = waiting.pop()
             try:
-                some = kept[first:end]
-                placed, _ = await self._threads.run(meter, partial(self._prepared, some, meter))
+                placed = await self._threads.run(meter, partial(prepared, first, end, meter))
                 async with connection.transaction():
                     # A copy: what is locked within goes when the part is rolled back.
                     part = await self._take_locked(connection, placed, set(locked), now, asks_all=True, meter=meter)

@@ -43,6 +43,7 @@ WRITER: Final = {
     "timers": _ALL,
     "buckets": _KEEP,
     "dead_letters": _KEEP,
+    "journal": _ALL,
     "desk_requests": "SELECT, INSERT, DELETE",
     "slack_installations": _KEEP,
     "session_secret": _ADD,
@@ -51,7 +52,16 @@ WRITER: Final = {
     "spanpost_version": "SELECT",
 }
 #: What a reader may not see at all: state and secrets of our own.
-_PRIVATE: Final = ("kin", "timers", "desk_requests", "slack_installations", "session_secret", "ended_sessions", "redaction_key")
+_PRIVATE: Final = (
+    "kin",
+    "timers",
+    "journal",
+    "desk_requests",
+    "slack_installations",
+    "session_secret",
+    "ended_sessions",
+    "redaction_key",
+)
 #: Columns of tables of which a reader sees the others: bodies as strangers sent them.
 _WITHOUT: Final = {"dead_letters": ("bytes",), "launch_orders": ("body",)}
 #: The owner's alone.

@@ -55,6 +55,10 @@ class FleetGauges:
         self.letters_dead = gauge("deliveries_dead", "Letters that were given up and are kept.", "sink")
         self.budgets = gauge("budgets_closed", "Budgets of calls that are closed now, by why.", "reason")
         self.dead_letters = gauge("dead_letters", "Observations and bodies that could not be taken and are kept.", "reason")
+        self.journal_bytes = gauge(
+            "journal_bytes", "Bytes that wait in the journal: answered, durable, and not recorded yet.", "tenant"
+        )
+        self.journal_lag = gauge("journal_lag_seconds", "Age of a tenant's oldest row of the journal.", "tenant")
         self.schema = gauge("schema_info", "Always 1; the database's schema is a label.", "version")
 
     def show(self, fleet: Fleet | None) -> None:
@@ -83,4 +87,8 @@ class FleetGauges:
         self.budgets.show([((why,), fleet.closed_budgets.get(why, 0)) for why in _WHY if told], add)
         dead = fleet.dead_letters.items()
         self.dead_letters.show([((reason if reason in LOST else OTHER,), n) for reason, n in dead], add)
+        # Without labels where nothing waits, so that a rule can tell none from unknown.
+        empty = [("",)] if told and not fleet.journal else []
+        self.journal_bytes.show([((each.tenant,), each.size) for each in fleet.journal], add, zeros=empty)
+        self.journal_lag.show([((each.tenant,), each.age) for each in fleet.journal], max, zeros=empty)
         self.schema.show([((fleet.schema_version,), 1)] if fleet.schema_version else [], max)

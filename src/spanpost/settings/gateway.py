@@ -132,6 +132,14 @@ class GatewaySettings(Room):
         "where a commit takes milliseconds (a slow disk, a database far away); not more than `database.pool_size`.",
     )
 
+    journal_bytes: int = Field(
+        default=1024 * _MIB,
+        ge=0,
+        description="Bytes that may wait in the journal, the table `journal`: what cannot be recorded at once is written there, answered 200 and "
+        "recorded later. One tenant alone may fill half of it; beyond its share a sender is asked to come back (503). 0: nothing is written to "
+        "it; a sender waits until its telemetry is recorded.",
+    )
+
     _digests = field_validator("operator_tokens")(digests)
     _hosts = field_validator("hosts")(are_hosts)
     _origins = field_validator("allowed_origins")(are_origins)

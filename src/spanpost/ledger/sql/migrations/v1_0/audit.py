@@ -145,3 +145,27 @@ DO $$ BEGIN
 END $$""",
     "REVOKE EXECUTE ON FUNCTION spanpost_keep_months(), spanpost_add_month(timestamptz) FROM PUBLIC",
 ]
+
+JOURNAL: Final = [
+    *table(
+        "journal",
+        "One row per part of requests that are answered and not recorded yet. "
+        "A recorder deletes it in the transaction that records it.",
+        [
+            ("tenant", "text NOT NULL", "Tenant of all its observations."),
+            ("id", "bigint GENERATED ALWAYS AS IDENTITY", "Its place in the order of arrival."),
+            ("received_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was written, by the database's clock."),
+            ("observations", "integer NOT NULL", "How many observations it holds."),
+            ("domains", "integer NOT NULL", "How many locks its recording takes: rows are recorded together up to a number of them."),
+            (
+                "body",
+                "bytea NOT NULL",
+                "The observations as they were read, without secrets and without content that is not kept: MessagePack, deflated.",
+            ),
+        ],
+        rules=["PRIMARY KEY (tenant, id)"],
+        options="WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",
+    ),
+    # Its bodies are deflated already.
+    "ALTER TABLE journal ALTER COLUMN body SET STORAGE EXTERNAL",
+]

@@ -21,7 +21,7 @@ down_revision = None
 
 #: What was received; what it means; who hears it; what people answer; what is started; what it costs; who runs.
 TABLES = [
-    *(audit.EVENTS, audit.MONTHS),
+    *(audit.EVENTS, audit.MONTHS, audit.JOURNAL),
     *(tasks.TASKS, tasks.REDIRECTS, tasks.ARTIFACTS, tasks.CHECKPOINTS, tasks.KIN, tasks.TIMERS, tasks.QUARANTINE),
     *(outbox.DELIVERIES, outbox.LANES, outbox.BUCKETS),
     *(people.APPROVALS, people.INTERVENTIONS, people.REQUESTS),
