@@ -21,13 +21,14 @@ from spanpost.domain.messages import Saying
 from spanpost.domain.observations import Observation, Part, Status
 from spanpost.domain.readings import Act, Approval, Failure, Reading
 from spanpost.domain.spend import Spent
-from spanpost.fold import acts, spend, tell
+from spanpost.fold import spend, tell
 from spanpost.fold.absorb import AGENT_LANE
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window
 from spanpost.fold.context_news import forecast, use
 from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.limits import Limit, named
+from spanpost.fold.read import sentences
 from spanpost.fold.read.sessions import prompt
 from spanpost.fold.redaction import Redaction
 from spanpost.fold.report import checkpoint_json
@@ -135,7 +136,7 @@ MADE: list[tuple[Saying | str, str, str]] = [
     ),
     *(
         (
-            acts.asked(Act(verb=verb, by=by, text=text)) or "",
+            sentences.asked(Act(verb=verb, by=by, text=text)) or "",
             f"{by or 'A person'} asked to {english}{tail}",
             f"{who} 님이 {korean} 요청함{tail}",
         )
@@ -221,9 +222,9 @@ def test_a_budgets_record_carries_its_message() -> None:
         part=Part.INTERVENTION, trace_id=b"t" * 16, span_id=b"s" * 8, tenant="default", name=c.EVENT_BUDGET, at_ns=1,
         attributes={c.BUDGET_MESSAGE: msgspec.json.encode(said).decode()},
     )  # fmt: skip
-    assert spend.message_of(record) == said
+    assert sentences.message_of(record) == said
     for broken in ({}, {c.BUDGET_MESSAGE: "{"}, {c.BUDGET_MESSAGE: 7}, {c.BUDGET_MESSAGE: '{"key": 1}'}):
-        assert spend.message_of(msgspec.structs.replace(record, attributes=broken)) is None
+        assert sentences.message_of(msgspec.structs.replace(record, attributes=broken)) is None
 
 
 def texts_of(said: Saying) -> list[str]:

@@ -20,8 +20,6 @@ _FACTS = {
     Verb.MUTE: "mute_asked",
     Verb.UNMUTE: "mute_asked",
 }
-#: Acts of which a checkpoint tells.
-_TOLD = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.RETRY)
 
 
 def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
@@ -29,14 +27,6 @@ def enter(facts: Facts, act: Act, at: int, key: bytes) -> None:
     fact = _FACTS.get(Verb(act.verb))
     if fact is not None:
         facts.note(fact, 0, at, key, [act.verb, act.by, act.seen_ns])
-
-
-def asked(act: Act) -> Saying | None:
-    """Return what a checkpoint tells of an act; None where it tells nothing."""
-    if act.verb not in _TOLD:
-        return None
-    said = message(f"checkpoint.asked_{act.verb}", who=act.by or message("checkpoint.somebody"))
-    return message("checkpoint.with_words", text=said, words=act.text) if act.text else said
 
 
 def cancel_by(group: Group) -> Saying | str:

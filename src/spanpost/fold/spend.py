@@ -207,12 +207,7 @@ def in_words(spent: Spent) -> Saying:
     return message("checkpoint.budget_of", scope=whom, **values) if whom else message("checkpoint.budget", **values)
 
 
-def message_of(record: Observation) -> Saying | None:
-    """Return what the record of a share that was passed tells (`grown`)."""
-    try:
-        return msgspec.json.decode(record.attributes.get(c.BUDGET_MESSAGE) or "", type=Saying)
-    except (msgspec.DecodeError, TypeError):
-        return None
+
 
 
 def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observation:

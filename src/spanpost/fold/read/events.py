@@ -11,7 +11,8 @@ from spanpost import conventions as c
 from spanpost.domain.interventions import Verb
 from spanpost.domain.observations import Observation, Part
 from spanpost.domain.readings import Act, Artifact, Failure, Reading, Tells
-from spanpost.fold import acts, alerts, spend
+from spanpost.fold import alerts
+from spanpost.fold.read import sentences
 from spanpost.fold.read import values as v
 from spanpost.fold.read.agent import AGENT
 from spanpost.fold.read.approvals import read_approval
@@ -163,7 +164,7 @@ def _act(o: Observation, said: dict[str, Any]) -> None:
     seen = a.get(c.INTERVENTION_SEEN)
     act = Act(verb=verb, by=by, text=text, source=source, seen_ns=seen if type(seen) is int else 0)
     said["act"] = act
-    if asked := acts.asked(act):
+    if asked := sentences.asked(act):
         said.update(tells=Tells.CHECKPOINT, saying=asked, occurrence=f"act:{verb}:{o.index:x}")
 
 
@@ -172,7 +173,7 @@ def _budget(o: Observation, said: dict[str, Any]) -> None:
     if o.part is Part.INTERVENTION:  # what an agent says of budgets is no budget of ours
         said.update(
             tells=Tells.BUDGET,
-            saying=spend.message_of(o),
+            saying=sentences.message_of(o),
             occurrence=f"budget:{v.text(a.get(c.BUDGET_KEY)) or ''}",
         )
 
