@@ -26,7 +26,6 @@ from spanpost.fold.absorb import AGENT_LANE
 from spanpost.fold.batch import Rules
 from spanpost.fold.context import Window
 from spanpost.fold.context_news import forecast, use
-from spanpost.fold.facts import TEXT_CAP
 from spanpost.fold.limits import Limit, named
 from spanpost.fold.read import sentences
 from spanpost.fold.read.sessions import prompt
@@ -34,7 +33,7 @@ from spanpost.fold.redaction import Redaction
 from spanpost.fold.report import checkpoint_json
 from spanpost.fold.silence import Patience, stalled
 from spanpost.fold.tasks import Verdict
-from spanpost.fold.wording import message, packed, unpacked, worded
+from spanpost.fold.wording import TEXT_CAP, message, packed, unpacked, worded
 from spanpost.ledger.base import TaskQuery
 from spanpost.ledger.memory import MemoryLedger
 from spanpost.sinks import words
