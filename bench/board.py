@@ -23,10 +23,10 @@ from options import parse, postgres
 from playwright.sync_api import CDPSession, Page, sync_playwright
 
 from spanpost.cli.preview import BROWSERS
-from spanpost.gateway import Gateway
-from spanpost.ledger.sql.schema import upgrade
-from spanpost.local_token import link
+from spanpost.runtime.gateway import Gateway
+from spanpost.runtime.local_token import link
 from spanpost.settings import load
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.live_tasks import LiveTasks
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]

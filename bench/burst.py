@@ -28,7 +28,7 @@ from gateway import Running, offer
 from stages import batches, server_cpu
 from yardstick import yard
 
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import system_binaries, throwaway_postgres, with_database
 
 #: What the tables came to: equal for the same spans, however they were recorded.
@@ -40,7 +40,7 @@ SUMS = {
     "tokens": "SELECT sum(input_tokens + output_tokens) FROM agent_tasks",
     "checkpoints": "SELECT count(*) FROM agent_checkpoints",
     "messages": "SELECT count(*) FROM deliveries",
-    "dead": "SELECT count(*) FROM dead_letters",
+    "dead": "SELECT count(*) FROM quarantine",
 }
 
 
@@ -135,7 +135,7 @@ def main(asked: argparse.Namespace) -> None:
         gateway = Running(direct, home / "direct", 0, [*asked.setting, "SPANPOST_GATEWAY__JOURNAL_BYTES=0"])
         offer([gateway.port], batches(asked.load, 4096, asked.batch, 999), asked.connections, False)
         took, _, _ = offer([gateway.port], batches(asked.load, 4096, asked.batch, 998), asked.connections, False)
-        asyncio.run(ask(direct, "TRUNCATE agent_events, agent_tasks, agent_checkpoints, deliveries, kin, timers CASCADE"))
+        asyncio.run(ask(direct, "TRUNCATE agent_events, agent_tasks, agent_checkpoints, deliveries, task_state, timers CASCADE"))
         count = int(4096 / took * asked.factor * asked.seconds)
         bodies = batches(asked.load, count, asked.batch, 1)
         before = gateway.cpu * 1e6, server_cpu(pid)
@@ -165,20 +165,20 @@ def main(asked: argparse.Namespace) -> None:
         for sender in senders:
             sender.join()
         accepted = time.perf_counter() - began
-        looks = Looks(journaled)
-        (left, size), between = looks.waiting(), (gateway.cpu * 1e6, server_cpu(pid))
+        lookups = Looks(journaled)
+        (left, size), between = lookups.waiting(), (gateway.cpu * 1e6, server_cpu(pid))
         if asked.kill:
             for number in ("third", "fourth"):
-                while (now := looks.waiting()[0]) > left * 0.6:
+                while (now := lookups.waiting()[0]) > left * 0.6:
                     time.sleep(0.01)
                 left = now
                 gateway = again(gateway, journaled, home / number, asked.setting)
         since = time.perf_counter()
-        while looks.waiting()[0]:
+        while lookups.waiting()[0]:
             time.sleep(0.05)
         lag = time.perf_counter() - began - accepted
         spent = [now - then for now, then in zip((gateway.cpu * 1e6, server_cpu(pid)), between, strict=True)]
-        looks.close()
+        lookups.close()
         gateway.stop()
         found, waits = sums(journaled), sorted(burst.waits)
         spans = left * count / expected["rows"]

@@ -37,14 +37,14 @@ from options import parse, postgres
 
 from spanpost.agent import gateway
 from spanpost.agent.control import approval, install
-from spanpost.domain.interventions import Verb
-from spanpost.ledger.base import ApprovalQuery
-from spanpost.ledger.postgres import PostgresLedger
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.model.interventions import Verb
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.protocols import ApprovalQuery
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.exercise_people import an_act
 
 SECRET, TEAM, USER, BOT = "bench", "T0BENCH", "U0ALICE", "B0BENCH"
-RULES = f'[[desk.rules]]\nactions = ["decide"]\nusers = ["{USER}"]\n'
+RULES = f'[[interactions.rules]]\nactions = ["decide"]\nusers = ["{USER}"]\n'
 #: Seconds that a gateway may take to be ready, and all agents to ask.
 _READY, _ASKED = 60.0, 120.0
 Answers = Callable[[UUID, int], Awaitable[None]]
@@ -114,8 +114,8 @@ def start(dsn: str, port: int, waiting: int) -> subprocess.Popen[bytes]:
         "SPANPOST_SLACK__TOKEN": "xoxb-bench",
         "SPANPOST_SLACK__BASE_URL": f"http://127.0.0.1:{port + 1}/api/",
         "SPANPOST_SLACK__DRY_RUN": "true",
-        "SPANPOST_DESK__SIGNING_SECRET": SECRET,
-        "SPANPOST_DESK__JOIN_CHANNELS": "false",
+        "SPANPOST_INTERACTIONS__SIGNING_SECRET": SECRET,
+        "SPANPOST_INTERACTIONS__JOIN_CHANNELS": "false",
     }
     directory = Path(tempfile.mkdtemp())
     (directory / "spanpost.toml").write_text(RULES)
@@ -144,17 +144,17 @@ def processor_seconds(pid: int) -> float:
 
 async def measure(dsn: str, port: int, pid: int, waiting: int, rounds: int, idle: float, *, is_click: bool) -> dict[str, float]:
     """Return what was measured, in milliseconds."""
-    ledger = PostgresLedger(dsn, pool_size=2)
-    await ledger.open()
+    store = PostgresStore(dsn, pool_size=2)
+    await store.open()
     async with slack(port + 1), clicking(f"http://127.0.0.1:{port}") as click:
 
         async def decide(key: UUID, number: int) -> None:
-            await ledger.intervene(an_act(Verb.APPROVE, key))
+            await store.intervene(an_act(Verb.APPROVE, key))
 
-        return await _measure(ledger, pid, waiting, rounds, idle, click if is_click else decide)
+        return await _measure(store, pid, waiting, rounds, idle, click if is_click else decide)
 
 
-async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, idle: float, answer: Answers) -> dict[str, float]:
+async def _measure(store: PostgresStore, pid: int, waiting: int, rounds: int, idle: float, answer: Answers) -> dict[str, float]:
     woken: dict[str, float] = {}
     done = asyncio.Event()
 
@@ -169,7 +169,7 @@ async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, 
         agents.append(asyncio.create_task(agent(id)))
         await asyncio.sleep(0.002)  # not a storm of beginners: what is measured is what follows
     async with asyncio.timeout(_ASKED):
-        while len(rows := await ledger.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
+        while len(rows := await store.approvals(ApprovalQuery(state="open", limit=waiting))) < waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
     await asyncio.sleep(0.3 * idle)
     began = processor_seconds(pid)
@@ -189,7 +189,7 @@ async def _measure(ledger: PostgresLedger, pid: int, waiting: int, rounds: int, 
     for each in agents:
         each.cancel()
     await asyncio.gather(*agents, return_exceptions=True)
-    await ledger.close()
+    await store.close()
     took.sort()
     return {
         "median_ms": statistics.median(took),
@@ -213,7 +213,7 @@ def main() -> None:
     with postgres(options) as dsn:
         asyncio.run(upgrade(dsn))
         process = start(dsn, options.port, options.waiting)
-        install(gateway.Gateway(f"http://127.0.0.1:{options.port}"))
+        install(gateway.GatewayClient(f"http://127.0.0.1:{options.port}"))
         try:
             rounds = min(options.rounds, options.waiting)
             measuring = measure(dsn, options.port, process.pid, options.waiting, rounds, options.idle, is_click=options.click)

@@ -3,7 +3,7 @@
     python bench/fold.py            everything, a minute or two
     python bench/fold.py --small    a hundredth of it
 
-Processor time of this process (time.process_time), the memory ledger, one thread; in yards as well (`yardstick.py`). Histories are agent-shaped: a root, model
+Processor time of this process (time.process_time), the memory store, one thread; in yards as well (`yardstick.py`). Histories are agent-shaped: a root, model
 calls and tool calls below it, a checkpoint event on every fourth span.
 """
 
@@ -18,9 +18,9 @@ import tracemalloc
 from options import parse
 from yardstick import yard
 
-from spanpost.domain.observations import Observation, Origin, Part, Status
-from spanpost.fold import walk
-from spanpost.ledger.memory import MemoryLedger
+from spanpost.model.observations import Observation, Origin, Part, Status
+from spanpost.store.memory import MemoryStore
+from spanpost.tasks import batches
 
 ORIGIN = Origin(resource={"service.name": "bench"}, scope="bench")
 SECOND = 10**9
@@ -82,15 +82,15 @@ def growth(sizes: list[int]) -> None:
         while len(observations) < size:
             observations += child(trace, i)
             i += 1
-        ledger = MemoryLedger(remember=10**9)
+        store = MemoryStore(remember=10**9)
         last = max(512, size // 5)  # the last fifth: what an event costs when the task is that large
         read = fold = counted = 0.0
         for start in range(0, len(observations), 512):
             batch = observations[start : start + 512]
             t0 = time.process_time()
-            walk.prepare(batch)
+            batches.prepare(batch)
             t1 = time.process_time()
-            ledger.record_now(batch)
+            store.record_now(batch)
             t2 = time.process_time()
             if start + len(batch) > len(observations) - last:
                 read += t1 - t0
@@ -108,10 +108,10 @@ def spread(tasks: int, per_task: int) -> None:
         for i in range(per_task - 1):
             observations += child(trace, i)
         observations.append(root(trace, is_open=False, children=per_task))
-    ledger = MemoryLedger()
+    store = MemoryStore()
     t0 = time.process_time()
     for start in range(0, len(observations), 512):
-        ledger.record_now(observations[start : start + 512])
+        store.record_now(observations[start : start + 512])
     took = time.process_time() - t0
     spans = tasks * per_task
     print(
@@ -123,13 +123,13 @@ def spread(tasks: int, per_task: int) -> None:
 def memory(tasks: int) -> None:
     gc.collect()
     tracemalloc.start()
-    ledger = MemoryLedger()
+    store = MemoryStore()
     for t in range(tasks):
         trace = (t + 1).to_bytes(16, "big")
         observations = [root(trace, is_open=True, children=0)]
         for i in range(10):
             observations += child(trace, i)
-        ledger.record_now(observations)
+        store.record_now(observations)
     gc.collect()
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -21,12 +21,12 @@ from time import process_time
 from options import parse
 from yardstick import yard
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.observations import Observation, Origin, Part
-from spanpost.fold.batch import Rules
-from spanpost.fold.forecast import Call, climb_of, forecast
-from spanpost.intake.recordings import read_recording
-from spanpost.ledger.memory import MemoryLedger
+from spanpost.model.checkpoints import Kind
+from spanpost.model.observations import Observation, Origin, Part
+from spanpost.receivers.recordings import read_recording
+from spanpost.store.memory import MemoryStore
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.forecast import Call, climb_of, forecast
 
 ORIGIN = Origin(resource={"service.name": "bench"}, scope="bench")
 SECOND = 10**9
@@ -126,10 +126,10 @@ class Score:
 
 def warned(calls: list[Call], window: int) -> tuple[int, int, int]:
     """Return the climbs that reach each threshold, how many of these were warned of exactly once, and warnings beyond that."""
-    ledger = MemoryLedger(Rules(windows={"bench-model": window}))
+    store = MemoryStore(FoldRules(windows={"bench-model": window}))
     for span in spans(calls, b"\1" * 16):
-        ledger.record_now([span])
-    news = [c for c in ledger.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
+        store.record_now([span])
+    news = [c for c in store.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
     times = {(c.ref, c.at.timestamp()) for c in news}
     wanted = exact = 0
     for name, share in (("70", 700), ("85", 850)):
@@ -169,10 +169,10 @@ def recorded(root: Path) -> None:
         window = int(max(call[2] for call in calls) / 0.9)  # the last call passes 85 %
         score = Score()
         score.take(calls, -(-window * 850 // 1000))
-        ledger = MemoryLedger(Rules(windows=_Any(window)))
+        store = MemoryStore(FoldRules(windows=_Any(window)))
         for o in observations:
-            ledger.record_now([o])
-        refs = [c.ref for c in ledger.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
+            store.record_now([o])
+        refs = [c.ref for c in store.checkpoints_now(limit=10**9) if c.kind is Kind.CONTEXT_WARNING]
         n = len(score.errors)
         told = f"{n} of {score.asked} | {mean(score.errors):.2f} | {score.held} of {n}" if n else f"0 of {score.asked} | – | –"
         print(f"| {run.parent.name} | {len(calls)} | {told} | {refs.count('70')}, {refs.count('85')} |")
@@ -194,8 +194,8 @@ class _Any(dict[str, int]):
 
 def _calls(observations: list[Observation]) -> list[Call]:
     """Return the calls that were told, each once, whatever task and conversation they are of."""
-    from spanpost.domain.readings import Role
-    from spanpost.fold.read import read
+    from spanpost.model.readings import Role
+    from spanpost.readers import read
 
     found: dict[object, Call] = {}
     for o in observations:

@@ -35,7 +35,7 @@ from options import parse, postgres
 from stages import batches, floor, server_cpu
 from yardstick import yard
 
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.store.sql.schema import upgrade
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 

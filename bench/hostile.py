@@ -1,9 +1,9 @@
 """What traces cost that are made to cost much: by shape at a size and at four times that, and what others feel of it.
 
-    python bench/hostile.py [--spans 1000] [--shape circle] [--order shuffled] [--system]     each shape through the Postgres ledger
+    python bench/hostile.py [--spans 1000] [--shape circle] [--order shuffled] [--system]     each shape through the Postgres store
     python bench/hostile.py --beside [--shape circle] [--spans 3000] [--seconds 20] [--system] an honest tenant beside a hostile one
 
-Of each shape (`tests/fold/hostile_traces.py`): milliseconds of processor time and MiB of memory for each MiB of its OTLP body, at
+Of each shape (`tests/tasks/hostile_traces.py`): milliseconds of processor time and MiB of memory for each MiB of its OTLP body, at
 both sizes, in groups of 2,048; the growth of the time from the one to the other; the longest time that the loop's own thread
 worked without coming round, and the longest that it did not come round (on a busy machine that is the others' doing).
 
@@ -39,12 +39,12 @@ from table import tell
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.fold.hostile_traces import ORDERS, SHAPES, body_of
+from tests.tasks.hostile_traces import ORDERS, SHAPES, body_of
 
-from spanpost.domain.observations import Observation
-from spanpost.ledger.postgres import PostgresLedger
-from spanpost.ledger.sql.schema import upgrade
-from spanpost.process import rarely_collect
+from spanpost.model.observations import Observation
+from spanpost.runtime.process import rarely_collect
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.sql.schema import upgrade
 
 GROUP = 2048
 MIB = 2**20
@@ -85,19 +85,19 @@ async def one(dsn: str, told: Sequence[Observation]) -> dict[str, float]:
     connection = await asyncpg.connect(dsn)
     await connection.execute(f"TRUNCATE {_TABLES}")
     await connection.close()
-    ledger = PostgresLedger(dsn)
-    await ledger.open()
+    store = PostgresStore(dsn)
+    await store.open()
     heart = Heartbeat()
     await asyncio.sleep(0)
     before = _peak(is_reset=True)
     began = time.process_time()
     aside = 0
     for start in range(0, len(told), GROUP):
-        aside += sum((await ledger.record(told[start : start + GROUP])).lost.values())
+        aside += sum((await store.record(told[start : start + GROUP])).lost.values())
     took = time.process_time() - began
     heart.stop()
     memory = _peak() - before
-    await ledger.close()
+    await store.close()
     return {"took": took, "memory": memory, "worked": heart.worked, "worst": heart.worst, "aside": aside}
 
 

@@ -40,13 +40,13 @@ from options import parse, postgres
 from table import tell
 from tests.hostile_bodies import PACKED, SHAPES, Shape, field, pair, text
 
-from spanpost.domain.observations import Observation
-from spanpost.domain.records import Recorded
-from spanpost.intake.decoded import Undecodable
-from spanpost.intake.encodings import TooLarge
-from spanpost.intake.receiver import Busy, Receiver
-from spanpost.ledger.sql.schema import upgrade
-from spanpost.shares import Sender
+from spanpost.http.shares import Sender
+from spanpost.model.observations import Observation
+from spanpost.model.recorded import Recorded
+from spanpost.receivers.decoded import Undecodable
+from spanpost.receivers.encodings import BodyTooLarge
+from spanpost.receivers.receiver import Busy, Receiver
+from spanpost.store.sql.schema import upgrade
 
 _MIB = 1024 * 1024
 #: A body that fits into the default limit, as large as the finding's were.
@@ -108,7 +108,7 @@ async def _taken(shape: Shape, raw: bytes, encoding: str) -> tuple[float, float,
     try:
         body = await receiver.admission.inflate(seat, raw, encoding)
         await receiver.take(seat, shape.signal, body, is_json=shape.is_json)
-    except (Busy, TooLarge, Undecodable) as error:
+    except (Busy, BodyTooLarge, Undecodable) as error:
         answer = type(error).__name__
     spent = time.process_time() - began
     await asyncio.sleep(0.002)

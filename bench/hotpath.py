@@ -34,9 +34,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Span
 from options import parse
 
-from spanpost.intake.feed import Feed
-from spanpost.intake.sdk import AgentSpanProcessor
-from spanpost.intake.spool import Settings, Spool
+from spanpost.receivers.sdk import SdkSpanProcessor
+from spanpost.receivers.spool import Spool, SpoolSettings
+from spanpost.receivers.worker import Feed
 
 ATTRIBUTES = {
     "gen_ai.operation.name": "chat",
@@ -66,13 +66,13 @@ def batch() -> SpanProcessor:
 
 
 def spanpost() -> SpanProcessor:
-    return AgentSpanProcessor(Feed(lambda batch: None, capacity=65_536))
+    return SdkSpanProcessor(Feed(lambda batch: None, capacity=65_536))
 
 
 def spooled() -> SpanProcessor:
     directory = Path(tempfile.mkdtemp(prefix="spanpost-bench-", dir=Path.cwd()))  # a disk: where temporary files are may be memory
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return AgentSpanProcessor(Feed(lambda batch: None, capacity=65_536, spool=Spool(Settings(directory, "bench"))))
+    return SdkSpanProcessor(Feed(lambda batch: None, capacity=65_536, spool=Spool(SpoolSettings(directory, "bench"))))
 
 
 def callbacks(processor: SpanProcessor, span: Any, readable: ReadableSpan, number: int) -> None:
@@ -125,8 +125,8 @@ def measure(what: str, make: Callable[[], SpanProcessor | None], number: int) ->
     provider.force_flush()
     process = time.process_time_ns() - process
     provider.shutdown()
-    lost = processor.feed.losses.totals() if isinstance(processor, AgentSpanProcessor) else {}
-    if isinstance(processor, AgentSpanProcessor) and processor.feed.spool is not None:
+    lost = processor.feed.losses.totals() if isinstance(processor, SdkSpanProcessor) else {}
+    if isinstance(processor, SdkSpanProcessor) and processor.feed.spool is not None:
         lost |= processor.feed.spool.bypassed.totals()
     if lost:
         raise SystemExit(f"losses would make it look cheap: {lost}")

@@ -1,4 +1,4 @@
-"""How long it takes from a span event to the call of Slack, in process, unthrottled: with each ledger.
+"""How long it takes from a span event to the call of Slack, in process, unthrottled: with each store.
 
     python bench/latency.py [--events 400] [--pace 20] [--ledger memory embedded system]
 
@@ -26,10 +26,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from options import parse, postgres
 from table import tell
 
-from spanpost.intake.attach import join
-from spanpost.ledger.sql.schema import upgrade
-from spanpost.pipeline import Pipeline
+from spanpost.receivers.attachment import join
+from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import load
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import system_binaries
 
 ATTRIBUTES = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bench", "agent.task.name": "bench"}
@@ -64,18 +64,18 @@ server.serve_forever()
 
 
 @contextlib.contextmanager
-def database(ledger: str, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Lend the settings of a ledger."""
-    if ledger == "memory":
+def database(store: str, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Lend the settings of a store."""
+    if store == "memory":
         yield {}
         return
-    asked.system = ledger == "system"
+    asked.system = store == "system"
     with postgres(asked) as dsn:
         asyncio.run(upgrade(dsn))
         yield {"database": {"url": dsn}}
 
 
-def measure(rooms: dict[str, Any], events: int, pace: float) -> list[float]:
+def measure(sections: dict[str, Any], events: int, pace: float) -> list[float]:
     """Return the milliseconds from each event to the arrival of its call, sorted."""
     slack = subprocess.Popen([sys.executable, "-c", _SLACK], stdout=subprocess.PIPE, text=True)
     assert slack.stdout is not None
@@ -83,7 +83,7 @@ def measure(rooms: dict[str, Any], events: int, pace: float) -> list[float]:
     threading.Thread(target=lambda out=slack.stdout: [said.put(line) for line in out], daemon=True).start()
     try:
         url = f"http://127.0.0.1:{said.get(timeout=_LATEST).strip()}/api/"
-        settings = load(slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, "verbosity": "live", **FREE}, **rooms)
+        settings = load(slack={"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, "verbosity": "live", **FREE}, **sections)
         pipeline = Pipeline(settings)
         pipeline.start()
         provider = TracerProvider(shutdown_on_exit=False)
@@ -116,24 +116,24 @@ def measure(rooms: dict[str, Any], events: int, pace: float) -> list[float]:
 
 
 def main() -> None:
-    """Measure each ledger and tell it."""
+    """Measure each store and tell it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, default=400)
     parser.add_argument("--pace", type=float, default=20.0, help="events a second")
     parser.add_argument("--ledger", nargs="+", choices=("memory", "embedded", "system"), default=["memory", "embedded", "system"])
     parser.add_argument("--json", action="store_true")
-    asked = parse(parser, {"events": 20, "pace": 10.0, "ledger": ["memory", "system"]})
+    asked = parse(parser, {"events": 20, "pace": 10.0, "store": ["memory", "system"]})
     logging.disable()
     rows = []
-    for ledger in asked.ledger:
-        if ledger == "system" and system_binaries() is None:
+    for store in asked.store:
+        if store == "system" and system_binaries() is None:
             print("no PostgreSQL of the system is here", file=sys.stderr)
             continue
-        with database(ledger, asked) as rooms:
-            found = measure(rooms, asked.events, asked.pace)
+        with database(store, asked) as sections:
+            found = measure(sections, asked.events, asked.pace)
         p99 = found[len(found) * 99 // 100]
-        rows.append({"ledger": ledger, "median_ms": statistics.median(found), "p99_ms": p99, "most_ms": found[-1]})
-    headings = {"ledger": "ledger", "median_ms": "median, ms", "p99_ms": "99th percentile, ms", "most_ms": "most, ms"}
+        rows.append({"store": store, "median_ms": statistics.median(found), "p99_ms": p99, "most_ms": found[-1]})
+    headings = {"store": "store", "median_ms": "median, ms", "p99_ms": "99th percentile, ms", "most_ms": "most, ms"}
     tell(rows, headings, as_json=asked.json, form=".1f")
 
 

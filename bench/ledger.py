@@ -1,4 +1,4 @@
-"""Spans per second through the Postgres ledger, beside a bare `unnest` insert of the same rows in the same run.
+"""Spans per second through the Postgres store, beside a bare `unnest` insert of the same rows in the same run.
 
     python bench/ledger.py [--spans 20000] [--batch 512] [--system] [--rounds 3] [--profile]
 
@@ -24,13 +24,13 @@ import asyncpg
 from options import parse, postgres
 from yardstick import yard
 
-from spanpost.domain.observations import Observation
-from spanpost.fold import walk
-from spanpost.fold.batch import Rules
-from spanpost.fold.routes import Routes
-from spanpost.ledger import audit, rows
-from spanpost.ledger.postgres import PostgresLedger
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.model.observations import Observation
+from spanpost.routing.routes import Routes
+from spanpost.store import audit, rows
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.sql.schema import upgrade
+from spanpost.tasks import batches as walk
+from spanpost.tasks.folded import FoldRules
 from spanpost.testing.observed import ended
 
 #: Spans in a trace: a box, then model and tool calls by turns. About 440 B each on the wire.
@@ -147,14 +147,14 @@ async def bare(dsn: str, ready: Sequence[list[list[Any]]]) -> float:
     return took
 
 
-async def through(ledger: PostgresLedger, batches: Sequence[Sequence[Observation]], at_once: int) -> float:
+async def through(store: PostgresStore, batches: Sequence[Sequence[Observation]], at_once: int) -> float:
     """Record the batches, so many at once."""
     waiting = list(reversed(batches))
     began = time.perf_counter()
 
     async def feed() -> None:
         while waiting:
-            recorded = await ledger.record(waiting.pop())
+            recorded = await store.record(waiting.pop())
             assert not recorded.lost, recorded.lost
 
     await asyncio.gather(*(feed() for _ in range(at_once)))
@@ -163,8 +163,8 @@ async def through(ledger: PostgresLedger, batches: Sequence[Sequence[Observation
 
 async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> None:
     await upgrade(dsn)
-    ledger = PostgresLedger(dsn, rules=Rules(routes=Routes(sinks=("console",))))
-    await ledger.open()
+    store = PostgresStore(dsn, rules=FoldRules(routes=Routes(sinks=("console",))))
+    await store.open()
     number = 1
     speeds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
@@ -173,9 +173,9 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
     for _ in range(rounds):
         for name, shape, at_once in (
             ("bare unnest", whole, 0),
-            ("ledger, whole traces, 1 at once", whole, 1),
-            ("ledger, whole traces, 2 at once", whole, 2),
-            ("ledger, split traces, 1 at once", split, 1),
+            ("store, whole traces, 1 at once", whole, 1),
+            ("store, whole traces, 2 at once", whole, 2),
+            ("store, split traces, 1 at once", split, 1),
         ):
             batches = shape(traces(number, count), size)
             number += count
@@ -184,7 +184,7 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
             profile = cProfile.Profile() if profiled and at_once == 1 else None
             if profile is not None:
                 profile.enable()
-            took = await (through(ledger, batches, at_once) if at_once else bare(dsn, ready))
+            took = await (through(store, batches, at_once) if at_once else bare(dsn, ready))
             if profile is not None:
                 profile.disable()
                 pstats.Stats(profile).sort_stats("tottime").print_stats(25)
@@ -192,9 +192,9 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
             cpu.setdefault(name, []).append((resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / spans * 1e6)
     again = whole(traces(1 + count, count), size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    took = await through(ledger, again, 1)
-    speeds["ledger, all repeats"] = [spans / took]
-    cpu["ledger, all repeats"] = [(resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / spans * 1e6]
+    took = await through(store, again, 1)
+    speeds["store, all repeats"] = [spans / took]
+    cpu["store, all repeats"] = [(resource.getrusage(resource.RUSAGE_SELF).ru_utime - before) / spans * 1e6]
     print(f"{spans} spans, batches of {size}, {rounds} rounds, median (least, most)")
     one = yard()
     base = statistics.median(speeds["bare unnest"])
@@ -203,11 +203,11 @@ async def main(dsn: str, spans: int, size: int, rounds: int, profiled: bool) -> 
         print(
             f"  {name:34} {middle:8,.0f} spans/s ({min(found):,.0f}, {max(found):,.0f})  {middle / base:5.2f} of the bare  {statistics.median(cpu[name]):6.1f} µs of Python a span, {statistics.median(cpu[name]) / one:.1f} yards"
         )
-    size_of = await ledger._run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
-    kept = (await ledger.counts())["agent_events"]
-    kin = await ledger._run(lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('kin') FROM kin"))
-    print(f"  {size_of / kept:,.0f} B an event with its indexes; {kin[0] / kept:.2f} kin records an event, {kin[1] / kept:,.0f} B")
-    await ledger.close()
+    size_of = await store._run(lambda c: c.fetchval("SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"))
+    kept = (await store.counts())["agent_events"]
+    tree = await store._run(lambda c: c.fetchrow("SELECT count(*), pg_total_relation_size('task_state') FROM task_state"))
+    print(f"  {size_of / kept:,.0f} B an event with its indexes; {tree[0] / kept:.2f} kin records an event, {tree[1] / kept:,.0f} B")
+    await store.close()
 
 
 if __name__ == "__main__":

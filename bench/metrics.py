@@ -14,10 +14,10 @@ from uuid import UUID
 
 from options import parse
 
-from spanpost.domain.readings import Role
-from spanpost.domain.records import Recorded, Settled, Timed
-from spanpost.domain.usage import Usage
 from spanpost.metrics import Metrics
+from spanpost.model.readings import Role
+from spanpost.model.recorded import FinalizedUsage, Recorded, Timed
+from spanpost.model.usage import Usage
 from spanpost.testing.builders import a_task
 
 USE = Usage(input=1000, output=50, cache_read=400, cache_write=10, reasoning=5, cost_usd=Decimal("0.01"))
@@ -39,7 +39,7 @@ def a_batch(number: int, agent: str, sort: str, model: str) -> Recorded:
         **{**{f: getattr(task, f) for f in task.__struct_fields__}, "ended_at": task.started_at + timedelta(seconds=9)}
     )
     calls = [Timed(task.uid, role, 1.0, False, model, task.trace_id) for role in (Role.LLM, Role.TOOL, Role.STEP)]
-    settled = Settled(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
+    settled = FinalizedUsage(agent_name=agent, model=model, environment="prod", tenant="default", calls=1, usage=USE)
     return Recorded(tasks=[task], started=[task.uid], ended=[task.uid], timed=calls, settled=[settled])
 
 

@@ -29,10 +29,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from options import parse, postgres
 from table import tell
 
-from spanpost.intake.attach import join
-from spanpost.ledger.sql.schema import upgrade
-from spanpost.pipeline import Pipeline
+from spanpost.receivers.attachment import join
+from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import load
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import with_database
 
 #: Seconds that locking a table, and letting go of it, may take.
@@ -167,12 +167,12 @@ def measure(way: str, database: Database, number: int, pace: float, spool: Path)
     what, _, _ = way.partition(", durable")
     where, _, how = what.partition(" ")
     with slack(how if where == "Slack" else "is well") as url:
-        rooms: dict[str, Any] = {
+        sections: dict[str, Any] = {
             "database": {"url": database.dsn},
             "slack": {"token": "xoxb-0-0-bench", "channel": "C1", "base_url": url, "timeout": 1},
             "intake": {"spool_dir": spool} if way.endswith("durable") else {},
         }
-        pipeline = Pipeline(load(**rooms))
+        pipeline = Pipeline(load(**sections))
         pipeline.start()
         join(pipeline.feed, tracer_provider=provider)
         agent(provider, min(50, number), pace)

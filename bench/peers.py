@@ -32,12 +32,12 @@ from options import parse, postgres
 from stages import batches, floor, server_cpu
 from yardstick import yard
 
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.store.sql.schema import upgrade
 from spanpost.testing.postgres import with_database
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Seconds after which what is not queryable is given up.
-_PATIENCE = 600.0
+_STALL_RULES = 600.0
 #: Seconds that one may take to start: on a crowded machine Phoenix had not started after three minutes.
 _START = 600
 
@@ -180,7 +180,7 @@ def measure(peer: Peer, bodies: list[bytes], spans: int, postmaster: int) -> Non
                 raise SystemExit(f"{peer.name} answers {response.status}: {said[:300]!r}")
             time.sleep(float(response.headers.get("retry-after") or 1))
     acknowledged = time.perf_counter() - began
-    while (kept := asyncio.run(counted(peer)) - before) < spans and time.perf_counter() - began < _PATIENCE:
+    while (kept := asyncio.run(counted(peer)) - before) < spans and time.perf_counter() - began < _STALL_RULES:
         time.sleep(0.1)
     took = time.perf_counter() - began
     spent, server = cpu(peer.pid) - cpu_before, server_cpu(postmaster) - server_before

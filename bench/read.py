@@ -22,14 +22,14 @@ import loads
 from options import parse
 from yardstick import yard
 
-from spanpost.domain.observations import Observation, Part
-from spanpost.fold import walk
-from spanpost.fold.batch import Rules
-from spanpost.fold.mend import mend
-from spanpost.fold.read import read
-from spanpost.fold.work import Key
-from spanpost.intake.decode import decode_traces
-from spanpost.intake.recordings import read_recording
+from spanpost.model.observations import Observation, Part
+from spanpost.readers import read
+from spanpost.receivers.decode import decode_traces
+from spanpost.receivers.recordings import read_recording
+from spanpost.tasks import batches
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.work import Key
+from spanpost.text.repair import mend
 
 HTTP = {
     "http.request.method": "GET",
@@ -96,16 +96,16 @@ def best(work: Callable[[], object], count: int, tries: int) -> float:
 def costs(runs: list[list[Body]], tries: int) -> tuple[float, float, float]:
     """Return what reading, placing and folding cost per span."""
     count = sum(spans(body) for bodies in runs for body in bodies)
-    placed = [[walk.prepare(body) for body in bodies] for bodies in runs]
+    placed = [[batches.prepare(body) for body in bodies] for bodies in runs]
 
     def fold() -> None:
         for bodies in placed:
             records = Records()
             for body in bodies:
-                walk.fold(records, body, Rules(), NOW)
+                batches.fold(records, body, FoldRules(), NOW)
 
     reading = best(lambda: [read(o) for bodies in runs for body in bodies for o in body], count, tries)
-    preparing = best(lambda: [walk.prepare(body) for bodies in runs for body in bodies], count, tries)
+    preparing = best(lambda: [batches.prepare(body) for bodies in runs for body in bodies], count, tries)
     return reading, max(preparing - reading, 0.0), best(fold, count, tries)
 
 

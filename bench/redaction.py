@@ -21,10 +21,10 @@ from uuid import UUID
 from options import parse
 from yardstick import yard
 
-from spanpost.domain.observations import Observation, Origin, Part
-from spanpost.fold import walk
-from spanpost.fold.redaction import Redaction
-from spanpost.intake.recordings import read_recording
+from spanpost.model.observations import Observation, Origin, Part
+from spanpost.readers.redaction import Redaction
+from spanpost.receivers.recordings import read_recording
+from spanpost.tasks import batches
 from spanpost.text.secrets import Scanner
 
 CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
@@ -83,9 +83,9 @@ def spans(captures: str) -> None:
     for name, batch in {"20 attributes": [ordinary(n) for n in range(2_000)], **recorded}.items():
         redaction = Redaction(key=bytes(32))
         for keeps in (False, True) if name != "20 attributes" else (False,):
-            plain = best(lambda batch=batch, keeps=keeps: walk.prepare(batch, keeps_content=keeps), len(batch))
+            plain = best(lambda batch=batch, keeps=keeps: batches.prepare(batch, keeps_content=keeps), len(batch))
             scanned = best(
-                lambda batch=batch, keeps=keeps, r=redaction: walk.prepare(batch, keeps_content=keeps, redaction=r), len(batch)
+                lambda batch=batch, keeps=keeps, r=redaction: batches.prepare(batch, keeps_content=keeps, redaction=r), len(batch)
             )
             print(
                 f"| {name}{', content kept' if keeps else ''} | {len(batch)} | {plain:.1f} | {scanned:.1f} | {scanned - plain:.1f} |"

@@ -33,8 +33,8 @@ from gateway import Running
 from options import parse, postgres
 from stages import batches
 
-from spanpost.intake.tokens import hash_of
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.http.tokens import hash_of
+from spanpost.store.sql.schema import upgrade
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 POST = "POST /v1/traces HTTP/1.1\r\nhost: x\r\nauthorization: Bearer red\r\ncontent-type: application/x-protobuf\r\n"
@@ -42,7 +42,7 @@ STREAM = "GET /api/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer red\r\n\r
 SETTINGS = f"""
 [gateway]
 tokens = [{{tenant = "red", sha256 = ["{hash_of("red")}"]}}, {{tenant = "blue", sha256 = ["{hash_of("blue")}"]}}]
-[desk]
+[interactions]
 tokens = [
     {{name = "red", tenant = "red", roles = ["viewer"], sha256 = ["{hash_of("red")}"]}},
     {{name = "blue", tenant = "blue", roles = ["viewer"], sha256 = ["{hash_of("blue")}"]}},

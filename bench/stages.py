@@ -30,15 +30,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from options import parse, postgres
 from yardstick import yard
 
-from spanpost.fold import walk
-from spanpost.fold.batch import Rules
-from spanpost.fold.house import House
-from spanpost.fold.routes import Routes
-from spanpost.intake.decode import decode_traces
-from spanpost.ledger import audit, outbox, rows
-from spanpost.ledger.kin import Changed, Records
-from spanpost.ledger.postgres import PostgresLedger
-from spanpost.ledger.sql.schema import upgrade
+from spanpost.receivers.decode import decode_traces
+from spanpost.routing.routes import Routes
+from spanpost.store import audit, outbox, rows
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.sql.schema import upgrade
+from spanpost.store.task_state import Changed, FetchedRecords
+from spanpost.tasks import batches as walk
+from spanpost.tasks.fold import Fold
+from spanpost.tasks.folded import FoldRules
 
 _TICK = 1e6 / os.sysconf("SC_CLK_TCK")
 
@@ -144,17 +144,17 @@ async def floor(dsn: str, bodies: list[bytes]) -> float:
     return took
 
 
-async def feed(ledger: PostgresLedger, stages: Stages | None, bodies: list[bytes]) -> float:
+async def feed(store: PostgresStore, stages: Stages | None, bodies: list[bytes]) -> float:
     """Decode and record the bodies, one at a time; return the seconds."""
     began = time.perf_counter()
     for body in bodies:
         if stages is None:
-            await ledger.record(decode_traces(body).observations)
+            await store.record(decode_traces(body).observations)
             continue
         with stages.of("decode"):
             decoded = decode_traces(body)
         with stages.of("rest"):
-            recorded = await ledger.record(decoded.observations)
+            recorded = await store.record(decoded.observations)
         assert not recorded.lost, recorded.lost
     return time.perf_counter() - began
 
@@ -179,26 +179,26 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
     watch = stages.watch
     watch(walk, "prepare", "read")
     watch(walk, "fold", "fold")
-    watch(House, "close", "fold")
-    watch(PostgresLedger, "_follow", "trail")
+    watch(Fold, "close", "fold")
+    watch(PostgresStore, "_follow", "trail")
     watch(walk, "domains", "trail")
     watch(audit, "events", "encode")
     watch(rows, "ready_tasks", "encode")
     watch(audit, "identities", "encode")
-    watch(Records, "fetch_domains", "kin: fetch")
-    watch(Records, "fetch", "kin: fetch")
-    watch(Records, "changed", "encode")
+    watch(FetchedRecords, "fetch_domains", "kin: fetch")
+    watch(FetchedRecords, "fetch", "kin: fetch")
+    watch(FetchedRecords, "changed", "encode")
     watch(Changed, "save", "kin: save")
     watch(audit, "write_events", "events")
     watch(rows, "write_tasks", "tasks, artifacts")
     watch(rows, "write_checkpoints", "checkpoints")
     watch(outbox, "put", "letters")
-    watch(PostgresLedger, "_without_known", "known events?")
-    watch(PostgresLedger, "_lock", "lock")
-    watch(PostgresLedger, "_write", "timers")
-    ledger = PostgresLedger(dsn, rules=Rules(routes=Routes(sinks=("console",))))
-    await ledger.open()
-    postmaster = await ledger._run(lambda c: c.fetchval("SELECT pg_read_file('postmaster.pid')"))
+    watch(PostgresStore, "_without_known", "known events?")
+    watch(PostgresStore, "_lock", "lock")
+    watch(PostgresStore, "_write", "timers")
+    store = PostgresStore(dsn, rules=FoldRules(routes=Routes(sinks=("console",))))
+    await store.open()
+    postmaster = await store._run(lambda c: c.fetchval("SELECT pg_read_file('postmaster.pid')"))
     pid = int(postmaster.split()[0])
     gc.collect()
     gc.freeze()
@@ -214,7 +214,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
             bodies = made(first + i)
             if profile:
                 profile.enable()
-            speeds.append(asked.spans / await feed(ledger, stages, bodies))
+            speeds.append(asked.spans / await feed(store, stages, bodies))
             if profile:
                 profile.disable()
                 stats = pstats.Stats(profile).sort_stats(asked.sort)
@@ -238,7 +238,7 @@ async def main(dsn: str, asked: argparse.Namespace) -> None:
             f"  {statistics.median(speeds):,.0f} spans/s, floor {base:,.0f}: {statistics.median(speeds) / base:.2f} of it",
             flush=True,
         )
-    await ledger.close()
+    await store.close()
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spanpost.fold.context import canonical_model, model_names
+from spanpost.tasks.context import canonical_model, model_names
 
 MEMBER = "litellm/model_prices_and_context_window_backup.json"
-TARGET = Path(__file__).parent.parent / "src/spanpost/fold/data/model_windows.json"
+TARGET = Path(__file__).parent.parent / "src/spanpost/runtime/data/model_windows.json"
 MODES = frozenset({"chat", "completion", "responses"})
 CUTTERS = frozenset({"github_copilot"})
 

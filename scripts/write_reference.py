@@ -21,17 +21,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from spanpost.cli.program import program
-from spanpost.desk.api.app import application
-from spanpost.desk.api.parts import Parts
-from spanpost.fold.read import DIALECTS
+from spanpost.interactions.api.app import application
+from spanpost.interactions.api.parts import ApiParts
 from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
+from spanpost.metrics.labels import BYPASSED, CALLED, LOST, WARNINGS
 from spanpost.metrics.series import OPEN, Registry
-from spanpost.metrics.words import BYPASSED, CALLED, LOST, WARNINGS
-from spanpost.replays import replay
-from spanpost.settings import CONFIG_VARIABLE, Settings, room_model, variable
+from spanpost.readers import DIALECTS
+from spanpost.runtime.replay import replay
+from spanpost.settings import CONFIG_VARIABLE, Settings, section_model, variable
 from spanpost.sinks import registry
-from spanpost.tongues.english import PHRASES, STORED, UNSTORED
+from spanpost.text.locales.english import PHRASES, STORED, UNSTORED
 
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 CAPTURES = Path(__file__).parent.parent / "tests" / "captures"
@@ -56,30 +56,30 @@ def settings_page() -> str:
         " A sink that is installed beside spanpost is a room too, and has its settings in its own README; "
         "`spanpost check` lists what is on."
     )
-    for room in (*Settings.model_fields, *ours):
-        model = room_model(room)
-        parts.append(f"## {room}\n\n{inspect.cleandoc(model.__doc__ or '')}")
-        in_list = room == "routes"
+    for section in (*Settings.model_fields, *ours):
+        model = section_model(section)
+        parts.append(f"## {section}\n\n{inspect.cleandoc(model.__doc__ or '')}")
+        in_list = section == "routes"
         if in_list:
             parts.append("`SPANPOST_ROUTES` holds a JSON list of objects; in `spanpost.toml` each route is a `[[routes]]`.")
         rows = ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
         for name, field in model.model_fields.items():
-            cells = (f"`{name}`", "" if in_list else f"`{variable(room, name)}`", _type(field.annotation), _default(name, field))
+            cells = (f"`{name}`", "" if in_list else f"`{variable(section, name)}`", _type(field.annotation), _default(name, field))
             rows.append(f"| {' | '.join(cells)} | {field.description} |")
         parts.append("\n".join(rows))
-        parts += [part for name, field in model.model_fields.items() for part in _tables(room, name, field)]
+        parts += [part for name, field in model.model_fields.items() for part in _tables(section, name, field)]
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(room: str, name: str, field: FieldInfo) -> list[str]:
-    """Return the settings of a list of tables that a room holds (``[[desk.rules]]``), where they have words of their own."""
+def _tables(section: str, name: str, field: FieldInfo) -> list[str]:
+    """Return the settings of a list of tables that a room holds (``[[interactions.rules]]``), where they have words of their own."""
     inner = next((one for one in get_args(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if get_origin(field.annotation) is not tuple or inner is None or not all(f.description for f in inner.model_fields.values()):
         return []
     rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for key, one in inner.model_fields.items():
         rows.append(f"| `{key}` | {_type(one.annotation)} | {_default(key, one)} | {one.description} |")
-    return [f"### {room}.{name}\n\n`[[{room}.{name}]]`: {inspect.cleandoc(inner.__doc__ or '')}", "\n".join(rows)]
+    return [f"### {section}.{name}\n\n`[[{section}.{name}]]`: {inspect.cleandoc(inner.__doc__ or '')}", "\n".join(rows)]
 
 
 def cli_page() -> str:
@@ -132,7 +132,7 @@ def metrics_page() -> str:
             for where, words in (
                 ("`outcome` of `spanpost_sink_calls_total`", CALLED),
                 ("`kind` of `spanpost_warnings_total`", [str(kind) for kind in WARNINGS]),
-                ("`reason` of `spanpost_lost_total`", LOST),
+                ("`reason` of `spanpost_dropped_total`", LOST),
                 ("`reason` of `spanpost_spool_bypassed_total`", BYPASSED),
             )
         ),
@@ -142,12 +142,12 @@ def metrics_page() -> str:
 
 def api_page() -> str:
     """Return the reference of the HTTP API, of its OpenAPI document."""
-    document = application(Parts(cast("Any", None), cast("Any", None), resolvers={})).document()
+    document = application(ApiParts(cast("Any", None), cast("Any", None), resolvers={})).document()
     parts = [
         "# HTTP API",
         "*Made from the OpenAPI document (`/api/openapi.json`) by `make reference`.*",
         "How to use it, who may, and the stream of events: [use the API](../how-to/use-the-api.md). Every answer but `/api/events` is JSON; a "
-        'time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](door-answers.md#errors). Lists '
+        'time is RFC 3339 in UTC, money is text, what is not known is `null`. An error is a [google.rpc.Status](http-answers.md#errors). Lists '
         "come by page: `next` is the `cursor` (of timelines `after`) of the next one. Where an id of a task is asked for, its task id, "
         "its `uid` and its trace's id are all good.",
     ]
@@ -234,7 +234,7 @@ def dialects_page() -> str:
     """Return the reference of the dialects: what is read of each, what it cannot tell, and what recorded runs came to."""
     parts = [
         "# Dialects",
-        "*Made from `src/spanpost/fold/read` and the recordings of `tests/captures` by `make reference`.*",
+        "*Made from `src/spanpost/readers` and the recordings of `tests/captures` by `make reference`.*",
         "Every span is read by all dialects that speak for its instrumentation scope: `agent.*` first, then those of one scope, "
         "then those of all, in the order of this page. Of two that say the same, the earlier stands; of several attributes, "
         "the first that holds something usable. [How to add one](../how-to/add-a-dialect.md).",
@@ -269,7 +269,7 @@ def messages_page() -> str:
     """Return the reference of the messages that are stored with checkpoints and tasks."""
     parts = [
         "# Messages",
-        "*Made from `src/spanpost/tongues/english.py` by `make reference`.*",
+        "*Made from `src/spanpost/text/locales/english.py` by `make reference`.*",
         "A checkpoint has `text` (English), `message` (a key of this page) and `values`. Render `message` with `values` to show the checkpoint in "
         "another language: [how](../how-to/routes-and-noise.md#another-language). `message` is null where the text is an agent's own words. "
         "Keys and names of placeholders are public; the English is not.",
@@ -307,7 +307,7 @@ def _recorded() -> str:
                 found.setdefault(name, set()).add("told" if is_told else "unknown")
             if run.name == "approval":
                 waited = any(c.kind == "end" and c.status == "waiting" for c in result.checkpoints)
-                is_one = any(t.segments > 1 for t in result.tasks)
+                is_one = any(t.runs > 1 for t in result.tasks)
                 shown = "shown, and gone on with" if waited and is_one else "shown" if waited else "within one run"
                 found.setdefault("waits", set()).add(shown)
         cells = [_some(found.get(name, set())) for name in ("tokens", "cache", "model", "agent", "conversation", "tools")]

@@ -255,9 +255,9 @@ def made_server(pg_bin: Path | None) -> Iterator[str]:
     """
     import asyncpg
 
-    from spanpost.ledger.embedded_roles import READER, USER, password_of
-    from spanpost.ledger.roles import grant
-    from spanpost.ledger.sql.schema import upgrade
+    from spanpost.store.embedded_roles import READER, USER, password_of
+    from spanpost.store.roles import grant
+    from spanpost.store.sql.schema import upgrade
     from spanpost.testing.postgres import as_role, throwaway_postgres, with_database
 
     async def make(dsn: str) -> None:

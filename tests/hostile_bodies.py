@@ -247,10 +247,10 @@ PROTOBUF: dict[str, Shape] = {
     ),
     "noise": Shape("traces", False, lambda n: times(_RANDOM, n), UNDECODABLE),
     "zeros": Shape("traces", False, bytes, UNDECODABLE),
-    "records with a time and a letter": Shape(
+    "records with a time and a delivery": Shape(
         "logs", False, _entries(b"\x59" + (10**18).to_bytes(8, "little") + field(5, text(b"a"))), READ
     ),
-    "records of one letter": Shape("logs", False, _entries(field(5, text(b"a"))), TOO_LARGE),
+    "records of one delivery": Shape("logs", False, _entries(field(5, text(b"a"))), TOO_LARGE),
     "a record with a list": Shape("logs", False, lambda n: request(field(5, field(5, times(b"\x0a\x00", n)))), TOO_LARGE),
     "a record with a map": Shape(
         "logs", False, lambda n: request(field(5, field(6, times(field(1, pair(b"k", b"\x18\x01")), n)))), READ
@@ -407,7 +407,7 @@ def honest(count: int) -> Iterator[tuple[str, str, bytes]]:
     """Yield (name, signal, body) of honest bodies that hold as much as an honest sender's can, `count` entries each."""
     at = (10**18).to_bytes(8, "little")
     yield "spans with ids and times", "traces", field(1, field(2, field(2, span()) * count))
-    yield "log records of a time and one letter", "logs", field(1, field(2, field(2, b"\x59" + at + field(5, text(b"a"))) * count))
+    yield "log records of a time and one delivery", "logs", field(1, field(2, field(2, b"\x59" + at + field(5, text(b"a"))) * count))
     point = field(1, b"\x19" + at + b"\x31" + at)
     yield "a sum of bare points", "metrics", request(field(1, READ_METRIC) + field(7, point * count))
     yield "a gauge of bare points", "metrics", request(field(1, b"m") + field(5, point * count))

@@ -15,7 +15,7 @@ import pytest
 
 import spanpost
 from spanpost import app
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.settings import load
 
 HEAD = """
@@ -23,7 +23,7 @@ import spanpost
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from spanpost.ledger.base import TaskQuery
+from spanpost.store.protocols import TaskQuery
 
 def agent(provider, name):
     attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name}
@@ -50,7 +50,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_doors_made_by_hand_lead_into_one_pipeline() -> None:
-    """A processor and an exporter without arguments, and attach on top, fill one ledger."""
+    """A processor and an exporter without arguments, and attach on top, fill one store."""
     done = run("""
         p, q = TracerProvider(), TracerProvider()
         p.add_span_processor(spanpost.AgentSpanProcessor())
@@ -127,7 +127,7 @@ def test_a_route_to_a_sink_that_is_off_is_refused() -> None:
 
 
 def test_a_forked_child_records_in_a_ledger_of_its_own() -> None:
-    """After a fork both processes are followed: each opens its own ledger, and neither disturbs the other."""
+    """After a fork both processes are followed: each opens its own store, and neither disturbs the other."""
     done = run("""
         import os, sys
         pipeline = spanpost.attach()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.domain.records import Recorded
-from spanpost.fanout import Fanout
-from spanpost.pipeline import Pipeline
+from spanpost.model.recorded import Recorded
+from spanpost.runtime.fanout import Fanout
+from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import load
 from spanpost.testing.observed import started
 
@@ -42,7 +42,7 @@ async def test_every_receiver_has_all_of_it(caplog: pytest.LogCaptureFixture) ->
 
 def test_a_timer_reaches_every_receiver(clean_environment: Path) -> None:
     """A task that stalls is recorded by a timer: event streams and metrics receive it as they do an ingested batch."""
-    pipeline = Pipeline(load(silence={"stall_after": timedelta(seconds=0.2)}, console={"enabled": False}))
+    pipeline = Pipeline(load(stall={"stall_after": timedelta(seconds=0.2)}, console={"enabled": False}))
     pipeline.start()
     try:
         has_stalled, statuses = threading.Event(), []

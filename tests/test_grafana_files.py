@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from spanpost.intake.alerts import PATHS
 from spanpost.metrics import Metrics
+from spanpost.receivers.alerts_http import PATHS
 from tests.conftest import find
 
 ROOT = Path(__file__).parent.parent

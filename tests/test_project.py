@@ -88,7 +88,7 @@ def test_an_agent_imports_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     brought = {name for name in json.loads(done.stdout) if not name.startswith("spanpost.agent")}
-    assert brought <= {"spanpost", "spanpost.conventions"}
+    assert brought <= {"spanpost", "spanpost.semconv"}
 
 
 def test_the_list_of_bad_input_names_tests_that_are_there() -> None:

@@ -83,7 +83,7 @@ class Gateway:
             with urllib.request.urlopen(urllib.request.Request(self._url + path, headers=headers), timeout=30) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            what = "set SPANPOST_TOKEN to a token of desk.tokens, or to what `spanpost token local` prints" if error.code in (401, 403) else "look at its log"
+            what = "set SPANPOST_TOKEN to a token of interactions.tokens, or to what `spanpost token local` prints" if error.code in (401, 403) else "look at its log"
             raise GatewayFailed(f"the gateway answers {error.code}: {what}") from None
         except (OSError, ValueError) as error:
             raise GatewayFailed(f"the gateway at {self._url} does not answer: {error}") from None

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spanpost.app import attach, flush
-    from spanpost.domain.checkpoints import Checkpoint
-    from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
-    from spanpost.domain.errors import (
+    from spanpost.launchers.base import Launcher, LauncherPlugin, LauncherSettings
+    from spanpost.model.checkpoints import Checkpoint
+    from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+    from spanpost.model.errors import (
         ConfigError,
         DeliveryError,
-        LedgerUnavailable,
-        Refused,
+        DeliveryRefused,
+        DeliveryUncertain,
         Rejected,
         SpanpostError,
+        StoreUnavailable,
         Throttled,
         Unavailable,
-        Unknown,
         Unverifiable,
     )
-    from spanpost.domain.observations import Observation
-    from spanpost.domain.orders import Order
-    from spanpost.domain.tasks import Task
-    from spanpost.launchers.base import Launcher, LauncherPlugin, LauncherSettings
-    from spanpost.pipeline import Pipeline
+    from spanpost.model.launch_orders import Order
+    from spanpost.model.observations import Observation
+    from spanpost.model.tasks import Task
     from spanpost.processors import AgentLogProcessor, AgentSpanExporter, AgentSpanProcessor
-    from spanpost.replays import replay
+    from spanpost.runtime.pipeline import Pipeline
+    from spanpost.runtime.replay import replay
     from spanpost.sinks.base import Finding, Sink
     from spanpost.sinks.plugin import SinkPlugin, SinkSettings
 
@@ -41,66 +41,66 @@ _HOMES = {
     "AgentLogProcessor": "spanpost.processors",
     "AgentSpanExporter": "spanpost.processors",
     "AgentSpanProcessor": "spanpost.processors",
-    "Budget": "spanpost.domain.deliveries",
-    "Call": "spanpost.domain.deliveries",
-    "Checkpoint": "spanpost.domain.checkpoints",
-    "ConfigError": "spanpost.domain.errors",
-    "Delivery": "spanpost.domain.deliveries",
-    "DeliveryError": "spanpost.domain.errors",
+    "RateLimit": "spanpost.model.deliveries",
+    "SinkCall": "spanpost.model.deliveries",
+    "Checkpoint": "spanpost.model.checkpoints",
+    "ConfigError": "spanpost.model.errors",
+    "Delivery": "spanpost.model.deliveries",
+    "DeliveryError": "spanpost.model.errors",
     "Finding": "spanpost.sinks.base",
     "Launcher": "spanpost.launchers.base",
     "LauncherPlugin": "spanpost.launchers.base",
     "LauncherSettings": "spanpost.launchers.base",
-    "LedgerUnavailable": "spanpost.domain.errors",
-    "Observation": "spanpost.domain.observations",
-    "Order": "spanpost.domain.orders",
-    "Pipeline": "spanpost.pipeline",
-    "Receipt": "spanpost.domain.deliveries",
-    "Refused": "spanpost.domain.errors",
-    "Rejected": "spanpost.domain.errors",
+    "StoreUnavailable": "spanpost.model.errors",
+    "Observation": "spanpost.model.observations",
+    "Order": "spanpost.model.launch_orders",
+    "Pipeline": "spanpost.runtime.pipeline",
+    "Receipt": "spanpost.model.deliveries",
+    "DeliveryRefused": "spanpost.model.errors",
+    "Rejected": "spanpost.model.errors",
     "Sink": "spanpost.sinks.base",
     "SinkPlugin": "spanpost.sinks.plugin",
     "SinkSettings": "spanpost.sinks.plugin",
-    "SpanpostError": "spanpost.domain.errors",
-    "Task": "spanpost.domain.tasks",
-    "Throttled": "spanpost.domain.errors",
-    "Unavailable": "spanpost.domain.errors",
-    "Unknown": "spanpost.domain.errors",
-    "Unverifiable": "spanpost.domain.errors",
+    "SpanpostError": "spanpost.model.errors",
+    "Task": "spanpost.model.tasks",
+    "Throttled": "spanpost.model.errors",
+    "Unavailable": "spanpost.model.errors",
+    "DeliveryUncertain": "spanpost.model.errors",
+    "Unverifiable": "spanpost.model.errors",
     "attach": "spanpost.app",
     "flush": "spanpost.app",
-    "replay": "spanpost.replays",
+    "replay": "spanpost.runtime.replay",
 }
 
 __all__ = [
     "AgentLogProcessor",
     "AgentSpanExporter",
     "AgentSpanProcessor",
-    "Budget",
-    "Call",
     "Checkpoint",
     "ConfigError",
     "Delivery",
     "DeliveryError",
+    "DeliveryRefused",
+    "DeliveryUncertain",
     "Finding",
     "Launcher",
     "LauncherPlugin",
     "LauncherSettings",
-    "LedgerUnavailable",
     "Observation",
     "Order",
     "Pipeline",
+    "RateLimit",
     "Receipt",
-    "Refused",
     "Rejected",
     "Sink",
+    "SinkCall",
     "SinkPlugin",
     "SinkSettings",
     "SpanpostError",
+    "StoreUnavailable",
     "Task",
     "Throttled",
     "Unavailable",
-    "Unknown",
     "Unverifiable",
     "attach",
     "flush",

@@ -8,9 +8,9 @@ import threading
 from typing import Any
 
 from spanpost.agent import control
-from spanpost.domain.errors import ConfigError
-from spanpost.pipeline import Pipeline
-from spanpost.process import at_child_end
+from spanpost.model.errors import ConfigError
+from spanpost.runtime.pipeline import Pipeline
+from spanpost.runtime.process import at_child_end
 from spanpost.settings import Settings, foreign_database, is_sdk_disabled, load
 
 log = logging.getLogger("spanpost")
@@ -26,7 +26,7 @@ def attach(
     tracer_provider: Any = None,
     logger_provider: Any = None,
     flush_on_sigterm: bool | None = None,
-    **rooms: Any,
+    **sections: Any,
 ) -> Pipeline:
     """Follow this process's agents: put spanpost on the current tracer and logger providers, beside whatever is there.
 
@@ -35,13 +35,13 @@ def attach(
         spanpost.attach(database={"url": "postgresql://..."}, console={})
 
     With an `endpoint` (``http://collector:4318``) what happens is sent there over OTLP, live, and nothing is recorded in this
-    process: `spanpost.forwarding`. `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that
+    process: `spanpost.runtime.forwarding`. `flush_on_sigterm` overrides the setting of that name. Attached already, the pipeline that
     is there comes back. Without a database the tasks are followed in memory and audit rows are not kept; that is said once. Raises `ConfigError` when the settings or what they name are wrong; nothing raises
     later. The providers' shutdown and the interpreter's exit flush and close it. Where ``OTEL_SDK_DISABLED`` or
     ``SPANPOST_ATTACH__ENABLED=false`` says so, nothing is opened or followed, and the pipeline that comes back does nothing.
     """
     global _current
-    from spanpost.intake.attach import join
+    from spanpost.receivers.attachment import join
 
     with _attaching:
         there = _living()
@@ -53,8 +53,8 @@ def attach(
         if endpoint is not None:
             if settings is not None:
                 raise ConfigError("attach: settings and an endpoint were given; give one of them (settings have a room `forward`)")
-            rooms["forward"] = {**rooms.get("forward", {}), "endpoint": endpoint}
-        pipeline = _started(settings if settings is not None else load(**rooms))
+            sections["forward"] = {**sections.get("forward", {}), "endpoint": endpoint}
+        pipeline = _started(settings if settings is not None else load(**sections))
         if pipeline.is_off:
             return pipeline
         try:
@@ -69,13 +69,13 @@ def attach(
         return pipeline
 
 
-def current(**rooms: Any) -> Pipeline:
+def current(**sections: Any) -> Pipeline:
     """Return this process's pipeline, started from the settings when there is none yet."""
     global _current
     with _attaching:
         there = _living()
         if there is None:
-            there = _current = _started(load(**rooms))
+            there = _current = _started(load(**sections))
         return there
 
 
@@ -96,7 +96,7 @@ def _living() -> Pipeline | None:
 
 def _started(settings: Settings) -> Pipeline:
     if settings.forward is not None:
-        from spanpost.forwarding import Forwarding
+        from spanpost.runtime.forwarding import Forwarding
 
         pipeline: Pipeline = Forwarding(settings)
     else:

@@ -1,6 +1,6 @@
 """The control API: paths, query and bodies by which an agent waits for people and asks what it may spend.
 
-The gateway (`spanpost.desk.control`) and its client (`spanpost.agent.gateway`) both go by this module. It imports the standard library
+The gateway (`spanpost.interactions.control`) and its client (`spanpost.agent.gateway`) both go by this module. It imports the standard library
 alone, so that an agent pays nothing for it.
 """
 

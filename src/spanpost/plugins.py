@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from spanpost.domain.errors import ConfigError
-from spanpost.fold.redact import line
+from spanpost.model.errors import ConfigError
+from spanpost.text.sanitise import line
 
 
 def _seconds(value: object) -> object:
@@ -45,7 +45,7 @@ def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
-class Group:
+class PluginGroup:
     """The plugins of one group of entry points. `what` is one of them in an error's words, `page` the page of their contract."""
 
     def __init__(self, name: str, what: str, page: str) -> None:

@@ -19,10 +19,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter as _SpanExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from spanpost.intake.export import AgentLogExporter, AgentSpanExporter, LogExporterBase, LogExportResult
+from spanpost.receivers.export import AgentLogExporter, LogExporterBase, LogExportResult, SdkSpanExporter
 
 if TYPE_CHECKING:
-    from spanpost.intake.feed import Feed
+    from spanpost.receivers.worker import Feed
 
 _log = logging.getLogger("spanpost")
 _is_out = False
@@ -46,14 +46,14 @@ def _stay_out(error: Exception) -> None:
     _log.error("spanpost stays out: %s", "; ".join(str(error).splitlines()) or type(error).__name__)
 
 
-def _feed(rooms: dict[str, Any]) -> Feed | None:
+def _feed(sections: dict[str, Any]) -> Feed | None:
     """Return the feed of this process's pipeline, begun with these rooms where it has none; None when it stays out."""
     if _is_out:
         return None
     try:
         from spanpost import app
 
-        return app.current(**rooms).feed
+        return app.current(**sections).feed
     except Exception as error:
         _stay_out(error)
         return None
@@ -65,9 +65,9 @@ class SpanExporter(_SpanExporter):
     In a declarative configuration its keys are rooms of settings: ``spanpost: {console: {form: plain}}``.
     """
 
-    def __init__(self, **rooms: Any) -> None:
-        feed = _feed(rooms)
-        self._to = AgentSpanExporter(feed) if feed is not None else None
+    def __init__(self, **sections: Any) -> None:
+        feed = _feed(sections)
+        self._to = SdkSpanExporter(feed) if feed is not None else None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         return self._to.export(spans) if self._to is not None else SpanExportResult.FAILURE
@@ -83,8 +83,8 @@ class SpanExporter(_SpanExporter):
 class LogExporter(LogExporterBase):
     """``OTEL_LOGS_EXPORTER=spanpost``: takes log records that are events. Keys as for `SpanExporter`."""
 
-    def __init__(self, **rooms: Any) -> None:
-        feed = _feed(rooms)
+    def __init__(self, **sections: Any) -> None:
+        feed = _feed(sections)
         self._to = AgentLogExporter(feed) if feed is not None else None
 
     def export(self, batch: Sequence[Any]) -> Any:

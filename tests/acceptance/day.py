@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from spanpost.domain.observations import Observation, Origin, Part, Status
+from spanpost.model.observations import Observation, Origin, Part, Status
 
 #: Agents, and the models that they call by turns.
 AGENTS = {"coder": ("gpt-4o", "gpt-4o", "gpt-4o-mini"), "reviewer": ("gpt-4o-mini",), "deployer": ("gpt-4o",)}
@@ -54,15 +54,15 @@ class Day:
                 index=index, name=name, at_ns=int(when * SECOND), attributes=attributes, origin=origin,
             )  # fmt: skip
 
-        box: dict[str, Any] = {
+        root_span: dict[str, Any] = {
             "agent.task.id": f"task-{n}", "agent.task.name": f"{SORTS[n % 3].capitalize()} {n}", "agent.task.type": SORTS[n % 3],
             "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": agent, "agent.link.pr": f"https://example.org/pr/{n}",
         }  # fmt: skip
         if stays_open:
-            begun = span(f"invoke_agent {agent}", box, at, 0, Status.UNSET, 1)
+            begun = span(f"invoke_agent {agent}", root_span, at, 0, Status.UNSET, 1)
             yield Observation(
                 part=Part.STARTED, trace_id=begun.trace_id, span_id=begun.span_id, tenant=begun.tenant, name=begun.name,
-                at_ns=begun.start_ns, start_ns=begun.start_ns, attributes=box, origin=origin, producer="day", seq=n,
+                at_ns=begun.start_ns, start_ns=begun.start_ns, attributes=root_span, origin=origin, producer="day", seq=n,
             )  # fmt: skip
         for i in range(6):
             spans += 1
@@ -91,5 +91,5 @@ class Day:
         made = {"agent.artifact.name": "patch", "agent.artifact.kind": "pr", "agent.artifact.uri": f"https://example.org/pr/{n}"}
         yield event("agent.artifact", made, at + took - 1, 2)
         if not stays_open:
-            ended = {**box, "error.type": "BuildFailed"} if fails else box
+            ended = {**root_span, "error.type": "BuildFailed"} if fails else root_span
             yield span(f"invoke_agent {agent}", ended, at, took, Status.ERROR if fails else Status.OK, 1)

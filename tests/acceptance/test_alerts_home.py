@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from spanpost.gateway import Gateway
-from spanpost.intake.tokens import hash_of, new_token
+from spanpost.http.tokens import hash_of, new_token
+from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.observed import ended, started
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 TOKEN = new_token()
-BOX: dict[str, Any] = {"agent.task.name": "Refactor", "agent.name": "coder", "gen_ai.operation.name": "invoke_agent"}
+ROOT_SPAN: dict[str, Any] = {"agent.task.name": "Refactor", "agent.name": "coder", "gen_ai.operation.name": "invoke_agent"}
 
 
 def shipped(url: str, directory: Path) -> str:
@@ -72,7 +72,7 @@ class Street:
         def work() -> None:
             pipeline.ask(pipeline.record(batch))
             assert pipeline.metrics is not None
-            pipeline.metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
+            pipeline.metrics.fleet(pipeline.ask(pipeline.store.fleet()))
 
         await asyncio.to_thread(work)
 
@@ -119,7 +119,7 @@ async def test_an_alert_fires_into_the_thread_of_its_task_and_resolves_there(dsn
     It stands there once, though scrapes failed meanwhile. An alert about no task is one message in the channel, edited when it is over.
     """
     async with street(dsn, tmp_path) as there:
-        full = BOX | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}
+        full = ROOT_SPAN | {"agent.context.used_tokens": 190_000, "agent.context.window_tokens": 200_000}
         await there.record(started(trace=1, span=1, name="agent", attributes=full))
         rule = "Warning · SpanpostContextNearlyFull: The context window of coder is more than 85 % full"
         await there.until(lambda: there.top() and any(rule in text for text in there.thread()))

@@ -17,16 +17,27 @@ import pytest
 from tests.acceptance.asking_agent import AskingAgent, WaitingAgent
 from tests.acceptance.gateways import Gateway
 from tests.conftest import find, fresh_database, made_server
-from tests.desk.local_slack import ALICE, APP_TOKEN, BOB, BOT_TOKEN, CHANNEL, SECRET, LocalSlack, free_port, run_local_slack, until
+from tests.interactions.local_slack import (
+    ALICE,
+    APP_TOKEN,
+    BOB,
+    BOT_TOKEN,
+    CHANNEL,
+    SECRET,
+    LocalSlack,
+    free_port,
+    run_local_slack,
+    until,
+)
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres", "local-slack")]
 
 RULES = f"""
-[[desk.rules]]
+[[interactions.rules]]
 actions = ["decide", "cancel"]
 users = ["{ALICE}"]
 
-[[desk.rules]]
+[[interactions.rules]]
 actions = ["message", "view", "mute"]
 channels = ["here"]
 """
@@ -60,7 +71,7 @@ class Street:
 
     async def acts(self) -> list[tuple[Any, ...]]:
         """Return what people did and what became of it, in order."""
-        return await self.rows("SELECT verb, result, actor FROM human_interventions WHERE once IS NOT NULL ORDER BY number")
+        return await self.rows("SELECT verb, result, actor FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number")
 
     async def question(self) -> tuple[WaitingAgent, str]:
         """Have an agent ask and wait; return it, and the message in the thread that asks."""
@@ -110,7 +121,7 @@ class Street:
         await until(self.slack.messages, lambda messages: any(word in str(m) for m in messages if "ephemeral_to" not in m))
 
     async def rest(self) -> None:
-        """Wait until no letter is under way: one that is when its process is killed waits for a minute."""
+        """Wait until no delivery is under way: one that is when its process is killed waits for a minute."""
         await until(lambda: self.rows("SELECT 1 FROM deliveries WHERE state = 'sending'"), lambda rows: not rows)
 
     async def connected(self, count: int = 1) -> None:
@@ -134,7 +145,7 @@ async def street(
         "SPANPOST_SLACK__CHANNEL": CHANNEL,
         "SPANPOST_SLACK__SETTLE": "1",
         "SPANPOST_SLACK__BASE_URL": f"http://127.0.0.1:{port}/api/",
-        **({"SPANPOST_DESK__SIGNING_SECRET": SECRET} if is_http else {"SPANPOST_DESK__APP_TOKEN": APP_TOKEN}),
+        **({"SPANPOST_INTERACTIONS__SIGNING_SECRET": SECRET} if is_http else {"SPANPOST_INTERACTIONS__APP_TOKEN": APP_TOKEN}),
     }
     made = [Gateway(dsn, directory, http=0 if i else http, **environment) for i in range(gateways)]
     database = await asyncpg.connect(dsn)
@@ -293,8 +304,8 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
             pass
         on.gateway.kill()
         await pressing
-        # A letter may have been under way already; what it is held for until then is another test's.
-        await on.database.execute("UPDATE lanes SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
+        # A delivery may have been under way already; what it is held for until then is another test's.
+        await on.database.execute("UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
         on.gateway.start()
         await on.connected(2)
         assert await asyncio.to_thread(agent.goes_on) == "approve alice"

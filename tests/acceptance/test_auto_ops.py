@@ -22,8 +22,8 @@ import asyncpg
 import pytest
 import yaml
 
-from spanpost.gateway import Gateway
-from spanpost.intake.tokens import hash_of, new_token
+from spanpost.http.tokens import hash_of, new_token
+from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
 from spanpost.testing.fake_slack import FakeSlack
 from tests.acceptance.prometheus import run_alertmanager
@@ -155,7 +155,7 @@ async def on_call(dsn: str, directory: Path) -> AsyncIterator[OnCall]:
         settings = load(
             database={"url": dsn}, slack={"token": slack.token, "base_url": slack.url, "channel": "#agents"},
             gateway={"http_port": 0, "grpc_port": -1}, metrics={"enabled": False},
-            desk={"tokens": [
+            interactions={"tokens": [
                 {"name": "alice", "sha256": [hash_of(ALICE)], "roles": ["approver"]},
                 {"name": "auto_ops", "sha256": [hash_of(LOOKS)], "roles": ["viewer"]},
             ]},

@@ -23,16 +23,16 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanpost import assembly, replays
-from spanpost.domain.checkpoints import TOLD
-from spanpost.domain.observations import Observation
-from spanpost.fold.report import report
-from spanpost.intake.recordings import read_recording, tell_signal
-from spanpost.ledger.base import TaskQuery
-from spanpost.ledger.memory import MemoryLedger
+from spanpost.model.checkpoints import TOLD
+from spanpost.model.observations import Observation
+from spanpost.receivers.recordings import read_recording, tell_signal
+from spanpost.runtime import assembly, replay
 from spanpost.settings import load
-from tests.fold.recorded_runs import TOLD_OTHERWISE, bodies, shared, told_tokens, totals
-from tests.fold.recorded_runs import runs as runs_in
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.tasks.json_form import report
+from tests.tasks.recorded_runs import TOLD_OTHERWISE, bodies, shared, told_tokens, totals
+from tests.tasks.recorded_runs import runs as runs_in
 
 CAPTURES = shared()
 RUNS = list(runs_in(CAPTURES))
@@ -127,7 +127,7 @@ def comparable(tasks: Any, checkpoints: Any) -> dict[str, Any]:
 
 
 def replayed(files: list[Path]) -> dict[str, Any]:
-    result = replays.replay(files)
+    result = replay.replay(files)
     assert not result.lost
     return comparable(result.tasks, result.checkpoints)
 
@@ -139,13 +139,13 @@ def made_of(run: str) -> dict[str, Any]:
 
 
 def told(batches: list[list[Observation]]) -> dict[str, Any]:
-    """Return what a ledger makes of batches as they come; what is told, without what is judged."""
-    ledger = MemoryLedger(assembly.rules_of(load()))
+    """Return what a store makes of batches as they come; what is told, without what is judged."""
+    store = MemoryStore(assembly.rules_of(load()))
     for batch in batches:
-        assert not ledger.record_now(batch).lost
+        assert not store.record_now(batch).lost
     for days in (1, 2, 3):
-        ledger.elapse_now(datetime.now(UTC) + timedelta(days=days))
-    return comparable(ledger.tasks_now(TaskQuery(limit=10**9)), [c for c in ledger.checkpoints_now(limit=10**9) if c.kind in TOLD])
+        store.elapse_now(datetime.now(UTC) + timedelta(days=days))
+    return comparable(store.tasks_now(TaskQuery(limit=10**9)), [c for c in store.checkpoints_now(limit=10**9) if c.kind in TOLD])
 
 
 def without_judged(whole: dict[str, Any]) -> dict[str, Any]:
@@ -287,10 +287,10 @@ def _sum(values: Iterable[int | None]) -> int | None:
 @every_run
 def test_a_resumed_run_continues_the_task_that_waited(run: str) -> None:
     """Runs that go on after a person decided are segments of one task; nothing else is joined."""
-    tasks = replays.replay(files_of(run)).tasks
+    tasks = replay.replay(files_of(run)).tasks
     expected = 2 if run in RESUMED else 1
     if not run.startswith("claude-code/"):
-        assert {t.segments for t in tasks} <= {expected}
+        assert {t.runs for t in tasks} <= {expected}
 
 
 def test_the_command_prints_what_the_rooms_made(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from tests.acceptance.gateway_process import Gateway, request
 from tests.conftest import find, fresh_database, made_server
-from tests.fold.recorded_runs import COMMITTED
+from tests.tasks.recorded_runs import COMMITTED
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from spanpost.domain.observations import Observation
-from spanpost.fold import walk
+from spanpost.model.observations import Observation
+from spanpost.tasks import batches
 from tests.acceptance.test_captures import RUNS, files_of, made_of, recordings
-from tests.fold.recorded_runs import observations
+from tests.tasks.recorded_runs import observations
 
 __all__ = ["recordings"]
 
@@ -31,8 +31,8 @@ def phrases(value: Any) -> set[str]:
 def test_nothing_that_was_said_is_kept(run: str) -> None:
     """No audit row and no checkpoint holds a phrase of the conversation; with `capture_content` the rows do hold them."""
     seen = observations(files_of(run)[0].parent)
-    kept = "".join(text_of(p.source) for p in walk.prepare(seen))
+    kept = "".join(text_of(p.source) for p in batches.prepare(seen))
     assert phrases(kept) == set()
     assert phrases(json.dumps(made_of(run)["checkpoints"])) == set()
-    whole = "".join(text_of(p.source) for p in walk.prepare(seen, keeps_content=True))
+    whole = "".join(text_of(p.source) for p in batches.prepare(seen, keeps_content=True))
     assert phrases(whole) == phrases("".join(map(text_of, seen)))

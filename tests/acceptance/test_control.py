@@ -23,15 +23,15 @@ import pytest
 
 from spanpost.agent import gateway
 from spanpost.agent.control import ControlUnavailable, Decision, approval_sync, install
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
-from spanpost.fold.batch import Rules
-from spanpost.fold.spend import SpendBudget
-from spanpost.intake.tokens import hash_of
-from spanpost.ledger.base import ApprovalQuery
-from spanpost.ledger.postgres import PostgresLedger
+from spanpost.http.tokens import hash_of
+from spanpost.model.checkpoints import Kind
+from spanpost.model.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.protocols import ApprovalQuery
+from spanpost.tasks.budgets import Budget
+from spanpost.tasks.folded import FoldRules
+from spanpost.testing.exercise_budgets import a_costly_run
 from spanpost.testing.exercise_people import ALICE, an_act
-from spanpost.testing.exercise_spend import a_costly_run
 from spanpost.testing.observed import started
 from tests.acceptance.gateways import Gateway, run_gateway
 from tests.conftest import ROOT, find, fresh_database, made_server
@@ -43,131 +43,131 @@ TOKEN, OTHER, OPERATOR = "spt_of-default", "spt_of-acme", "spt_of-an-operator"
 TOKENS = json.dumps([{"tenant": "default", "sha256": [hash_of(TOKEN)]}, {"tenant": "acme", "sha256": [hash_of(OTHER)]}])
 
 
-class House(NamedTuple):
+class App(NamedTuple):
     """A gateway, and the database behind it."""
 
     gateway: Gateway
     dsn: str
 
-    def run(self, work: Callable[[PostgresLedger], Awaitable[T]]) -> T:
-        """Do something with the ledger, as a process of its own would."""
+    def run(self, work: Callable[[PostgresStore], Awaitable[T]]) -> T:
+        """Do something with the store, as a process of its own would."""
 
         async def go() -> T:
-            ledger = PostgresLedger(self.dsn, pool_size=2)
-            await ledger.open()
+            store = PostgresStore(self.dsn, pool_size=2)
+            await store.open()
             try:
-                return await work(ledger)
+                return await work(store)
             finally:
-                await ledger.close()
+                await store.close()
 
         return asyncio.run(go())
 
     def asked(self, id: str) -> ApprovalRow:
         """Wait until something is asked under an id."""
 
-        async def work(ledger: PostgresLedger) -> ApprovalRow:
+        async def work(store: PostgresStore) -> ApprovalRow:
             heard = asyncio.Event()
-            await ledger.listen(lambda _: heard.set())
+            await store.listen(lambda _: heard.set())
             async with asyncio.timeout(30):
                 while True:
                     heard.clear()
-                    if found := await ledger.approvals(ApprovalQuery(approval_id=id)):
+                    if found := await store.approvals(ApprovalQuery(approval_id=id)):
                         return found[0]
                     await heard.wait()
 
         return self.run(work)
 
     def decide(self, key: UUID, verb: Verb = Verb.APPROVE, once: str | None = None) -> Verdict:
-        return self.run(lambda ledger: ledger.intervene(an_act(verb, key, once=once)))
+        return self.run(lambda store: store.intervene(an_act(verb, key, once=once)))
 
     def effects(self, id: str) -> tuple[int, int]:
         """Return how many acts and how many resolutions there are of a question."""
 
-        async def work(ledger: PostgresLedger) -> tuple[int, int]:
-            told = [c for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
-            count = "SELECT count(*) FROM human_interventions WHERE approval_id = $1 AND once IS NOT NULL"
-            return await ledger._run(lambda c: c.fetchval(count, id)), len(told)
+        async def work(store: PostgresStore) -> tuple[int, int]:
+            told = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED and c.ref == id]
+            count = "SELECT count(*) FROM human_interventions WHERE approval_id = $1 AND idempotency_key IS NOT NULL"
+            return await store._run(lambda c: c.fetchval(count, id)), len(told)
 
         return self.run(work)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with ExitStack() as stack:
         server = stack.enter_context(made_server(Path(find("postgres"))))
         dsn = stack.enter_context(fresh_database(server))
-        room = {"TOKENS": TOKENS, "OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]), "GRPC_PORT": "-1", "MAX_WAITERS": "150"}
-        environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in room.items()}
+        section = {"TOKENS": TOKENS, "OPERATOR_TOKENS": json.dumps([hash_of(OPERATOR)]), "GRPC_PORT": "-1", "MAX_WAITERS": "150"}
+        environment = {f"SPANPOST_GATEWAY__{name}": value for name, value in section.items()}
         environment["SPANPOST_SPEND__BUDGETS"] = json.dumps([{"name": "miners", "limit_usd": 10, "per": ["agent"]}])
         started = stack.enter_context(run_gateway(dsn, tmp_path_factory.mktemp("gateway"), **environment))
-        yield House(started, dsn)
+        yield App(started, dsn)
 
 
 @pytest.fixture
-def agent(house: House) -> Iterator[Callable[..., Future[Decision]]]:
+def agent(app: App) -> Iterator[Callable[..., Future[Decision]]]:
     """Ask a person, in a thread, through the gateway."""
-    install(gateway.Gateway(house.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}))
+    install(gateway.GatewayClient(app.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}))
     with ThreadPoolExecutor(120) as threads:
         yield lambda *asked, **more: threads.submit(approval_sync, *asked, timeout=60, **more)
     install(None)
 
 
-def ask(house: House, path: str, token: str | None = TOKEN, method: str = "GET") -> tuple[int, dict[str, Any]]:
+def ask(app: App, path: str, token: str | None = TOKEN, method: str = "GET") -> tuple[int, dict[str, Any]]:
     """Return status and answer of a request."""
     headers = {"authorization": f"Bearer {token}"} if token is not None else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(house.gateway.url + path, headers=headers, method=method)) as answer:
+        with urllib.request.urlopen(urllib.request.Request(app.gateway.url + path, headers=headers, method=method)) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
 
 
-def test_a_decision_made_anywhere_reaches_the_agent(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_a_decision_made_anywhere_reaches_the_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """An agent that waits at the gateway goes on when another process records a decision."""
     waiting = agent("Deploy?", id="anywhere")
-    verdict = house.decide(house.asked("anywhere").key)
+    verdict = app.decide(app.asked("anywhere").key)
     assert waiting.result(30) == Decision(id="anywhere", decision="approve", by="alice", source="slack")
     assert verdict.result is Result.DONE
-    assert house.effects("anywhere") == (1, 1)
+    assert app.effects("anywhere") == (1, 1)
 
 
-def test_a_gateway_killed_while_the_agent_waits(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_a_gateway_killed_while_the_agent_waits(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """The gateway is killed after it recorded the question; what is decided while it is down is there when it is back."""
     waiting = agent("Deploy?", id="while-waiting")
-    key = house.asked("while-waiting").key
-    house.gateway.kill()
-    house.decide(key, Verb.DENY)
+    key = app.asked("while-waiting").key
+    app.gateway.kill()
+    app.decide(key, Verb.DENY)
     assert not waiting.done()
-    house.gateway.start()
+    app.gateway.start()
     assert waiting.result(60).denied
-    assert house.effects("while-waiting") == (1, 1)
+    assert app.effects("while-waiting") == (1, 1)
 
 
-def test_a_gateway_killed_before_it_answers_the_agent(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_a_gateway_killed_before_it_answers_the_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """Killed at the moment of the decision, before or after the answer left, the agent goes on with it, once."""
     for number in range(3):
         id = f"before-answer-{number}"
         waiting = agent("Deploy?", id=id)
-        key = house.asked(id).key
-        house.decide(key)
-        house.gateway.kill()
-        house.gateway.start()
+        key = app.asked(id).key
+        app.decide(key)
+        app.gateway.kill()
+        app.gateway.start()
         assert waiting.result(60).approved
-        assert house.effects(id) == (1, 1)
+        assert app.effects(id) == (1, 1)
 
 
-def test_a_process_killed_after_it_recorded_the_click(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_a_process_killed_after_it_recorded_the_click(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """Who took a click is killed when it was committed; repeated by another it is the same act, with one effect."""
     waiting = agent("Deploy?", id="click")
-    key = house.asked("click").key
+    key = app.asked("click").key
     code = f"""
 import asyncio, os, signal
 from uuid import UUID
-from spanpost.domain.interventions import Verb
-from spanpost.ledger.postgres import PostgresLedger
+from spanpost.model.interventions import Verb
+from spanpost.store.postgres import PostgresLedger
 from spanpost.testing.exercise_people import an_act
 async def main():
-    ledger = PostgresLedger({house.dsn!r})
+    store = PostgresLedger({app.dsn!r})
     await ledger.open()
     await ledger.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), once="the click"))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -175,41 +175,41 @@ asyncio.run(main())
 """
     killed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
     assert killed.returncode == -signal.SIGKILL
-    again = house.decide(key, once="the click")
+    again = app.decide(key, once="the click")
     assert (again.result, again.is_repeat) == (Result.DONE, True)
     assert waiting.result(30).approved
-    assert house.effects("click") == (1, 1)
+    assert app.effects("click") == (1, 1)
 
 
-def test_an_agent_killed_while_it_waits_finds_the_decision(house: House) -> None:
+def test_an_agent_killed_while_it_waits_finds_the_decision(app: App) -> None:
     """An agent that is killed and started again asks the same under the same id, and has the decision that was made meanwhile."""
     code = "from spanpost.agent.control import approval_sync; print(approval_sync('Deploy?', id='restart', timeout=60))"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))},
         "PYTHONPATH": str(ROOT / "src"),
-        "SPANPOST_CONTROL__ENDPOINT": house.gateway.url,
+        "SPANPOST_CONTROL__ENDPOINT": app.gateway.url,
         "SPANPOST_CONTROL__TOKEN": TOKEN,
     }
     first = subprocess.Popen([sys.executable, "-c", code], env=environment)
-    key = house.asked("restart").key
+    key = app.asked("restart").key
     first.kill()
     first.wait()
-    house.decide(key)
+    app.decide(key)
     second = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert second.stdout.strip() == str(Decision(id="restart", decision="approve", by="alice", source="slack"))
-    assert house.effects("restart") == (1, 1)
+    assert app.effects("restart") == (1, 1)
 
 
-def test_tenants_are_kept_apart(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_tenants_are_kept_apart(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """Another tenant's token finds neither the question nor the task; an act in its name decides nothing."""
     waiting = agent("Deploy?", id="apart")
-    row = house.asked("apart")
-    assert ask(house, "/control/v1/approvals/apart", OTHER)[0] == 404
-    status, told = ask(house, "/control/v1/approvals/apart")
+    row = app.asked("apart")
+    assert ask(app, "/control/v1/approvals/apart", OTHER)[0] == 404
+    status, told = ask(app, "/control/v1/approvals/apart")
     assert (status, told["state"]) == (200, "open")
     act = an_act(Verb.APPROVE, row.key, tenant="acme")
-    assert house.run(lambda ledger: ledger.intervene(act)).result is Result.UNKNOWN
-    house.decide(row.key, Verb.DENY)
+    assert app.run(lambda store: store.intervene(act)).result is Result.UNKNOWN
+    app.decide(row.key, Verb.DENY)
     assert waiting.result(30).denied
 
 
@@ -234,15 +234,15 @@ def test_tenants_are_kept_apart(house: House, agent: Callable[..., Future[Decisi
         ("/control/v1/approvals/%00%ff", TOKEN, "GET", 404, "no id has such a character"),
     ],
 )
-def test_what_is_asked_wrongly_is_told_so(house: House, path: str, token: str | None, method: str, status: int, said: str) -> None:
+def test_what_is_asked_wrongly_is_told_so(app: App, path: str, token: str | None, method: str, status: int, said: str) -> None:
     """Each mistake has its status, and JSON that says what is wrong."""
-    answered, told = ask(house, path, token, method)
+    answered, told = ask(app, path, token, method)
     assert (answered, said in told["message"]) == (status, True), told
 
 
-def test_a_wrong_token_is_an_error_of_the_agents(house: House) -> None:
+def test_a_wrong_token_is_an_error_of_the_agents(app: App) -> None:
     """An agent with a token that nobody knows is told so at once, and the token is not in what it is told."""
-    install(gateway.Gateway(house.gateway.url, headers={"authorization": "Bearer spt_secret"}))
+    install(gateway.GatewayClient(app.gateway.url, headers={"authorization": "Bearer spt_secret"}))
     try:
         with pytest.raises(ControlUnavailable, match="knows no such token") as raised:
             approval_sync("Deploy?", timeout=30)
@@ -251,27 +251,27 @@ def test_a_wrong_token_is_an_error_of_the_agents(house: House) -> None:
     assert "spt_secret" not in str(raised.value)
 
 
-def test_many_wait_and_those_beyond_come_back(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_many_wait_and_those_beyond_come_back(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """A hundred agents wait at once, each for its own; nobody asks the database while they do; a stop answers them all in time."""
     ids = [f"many-{uuid4()}" for _ in range(100)]
     waiting = [agent("Deploy?", id=id) for id in ids]
-    rows = [house.asked(id) for id in ids]
+    rows = [app.asked(id) for id in ids]
     acts = [an_act(Verb.APPROVE, row.key) for row in rows[:50]]
 
-    async def decide(ledger: PostgresLedger) -> list[Verdict]:
-        return [await ledger.intervene(act) for act in acts]
+    async def decide(store: PostgresStore) -> list[Verdict]:
+        return [await store.intervene(act) for act in acts]
 
-    house.run(decide)
+    app.run(decide)
     assert all(each.result(30).approved for each in waiting[:50])
     assert not any(each.done() for each in waiting[50:])
-    assert house.gateway.stop() == 0
-    house.gateway.start()
+    assert app.gateway.stop() == 0
+    app.gateway.start()
     acts = [an_act(Verb.DENY, row.key) for row in rows[50:]]
-    house.run(decide)
+    app.run(decide)
     assert all(each.result(60).denied for each in waiting[50:])
 
 
-def test_what_people_ask_of_a_task_is_heard_through_the_gateway(house: House) -> None:
+def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> None:
     """An agent's task is found by its id, and told of a cancellation as soon as it is asked for."""
     question = [("agent.task.id", "job-9"), ("agent.status", "working")]
     attributes = [{"key": k, "value": {"stringValue": v}} for k, v in question]
@@ -282,73 +282,73 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(house: House) ->
     }
     body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(f"{house.gateway.url}/v1/logs", body, headers)).close()
-    status, told = ask(house, "/control/v1/tasks/job-9")
+    urllib.request.urlopen(urllib.request.Request(f"{app.gateway.url}/v1/logs", body, headers)).close()
+    status, told = ask(app, "/control/v1/tasks/job-9")
     assert (status, told["task_id"], told["acts"]) == (200, "job-9", [])
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(ask, house, "/control/v1/tasks/job-9?wait=30")
+        waiting = threads.submit(ask, app, "/control/v1/tasks/job-9?wait=30")
 
-        async def cancel(ledger: PostgresLedger) -> Verdict:
-            task = await ledger.refer("default", "job-9")
+        async def cancel(store: PostgresStore) -> Verdict:
+            task = await store.refer("default", "job-9")
             assert task is not None
             act = Intervention(
                 tenant="default", verb=Verb.CANCEL, key=task.uid, actor=ALICE, once="cancel-9", source="cli", at=datetime.now(UTC)
             )
-            return await ledger.intervene(act)
+            return await store.intervene(act)
 
-        assert house.run(cancel).result is Result.DONE
+        assert app.run(cancel).result is Result.DONE
         status, told = waiting.result(30)
     assert (status, [(act["verb"], act["by"]) for act in told["acts"]]) == (200, [("cancel", "alice")])
-    assert ask(house, f"/control/v1/tasks/job-9?after={told['after']}")[1]["acts"] == []
+    assert ask(app, f"/control/v1/tasks/job-9?after={told['after']}")[1]["acts"] == []
 
 
-def decide(house: House, *words: str) -> subprocess.CompletedProcess[str]:
+def decide(app: App, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `spanpost decide` on the house's database."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_"))}
-    environment = kept | {"PYTHONPATH": str(ROOT / "src"), "DATABASE_URL": house.dsn}
+    environment = kept | {"PYTHONPATH": str(ROOT / "src"), "DATABASE_URL": app.dsn}
     command = [sys.executable, "-c", "from spanpost.cli import main; main()", "decide", "--yes", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_command_line_answers_an_agent(house: House, agent: Callable[..., Future[Decision]]) -> None:
+def test_the_command_line_answers_an_agent(app: App, agent: Callable[..., Future[Decision]]) -> None:
     """`spanpost decide` answers by the id, in somebody's name; what is no answer, or comes second, fails and says why."""
     waiting = agent("Which?", id="cli", options=["blue", "green"])
-    house.asked("cli")
-    wrong = decide(house, "cli", "red", "--as", "carol")
+    app.asked("cli")
+    wrong = decide(app, "cli", "red", "--as", "carol")
     assert (wrong.returncode, "'red' is no answer to it; answer blue or green" in wrong.stderr) == (2, True)
-    assert decide(house, "cli", "blue", "--as", " ").returncode == 2
-    done = decide(house, "cli", "green", "--as", "carol", "--comment", "it is spring")
+    assert decide(app, "cli", "blue", "--as", " ").returncode == 2
+    done = decide(app, "cli", "green", "--as", "carol", "--comment", "it is spring")
     assert (done.returncode, done.stdout) == (0, "green: the agent is told\n"), done.stderr
     assert waiting.result(30) == Decision(id="cli", decision="green", by="carol", comment="it is spring", source="cli")
-    second = decide(house, "cli", "blue", "--as", "dave", "--json")
+    second = decide(app, "cli", "blue", "--as", "dave", "--json")
     assert (second.returncode, json.loads(second.stdout)["result"]) == (1, "decided")
-    unknown = decide(house, "nothing", "approve", "--as", "carol")
+    unknown = decide(app, "nothing", "approve", "--as", "carol")
     assert (unknown.returncode, "no question of tenant 'default'" in unknown.stderr) == (2, True)
 
 
 @pytest.fixture
-def spent(house: House) -> None:
-    """The miner of the tenant `default` has spent 4 dollars, through a ledger that counts, and is at work again."""
-    box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
-    budgets = (SpendBudget(name="miners", limit_usd=Decimal(10), per=("agent.name",)),)
+def spent(app: App) -> None:
+    """The miner of the tenant `default` has spent 4 dollars, through a store that counts, and is at work again."""
+    root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "miner"}
+    budgets = (Budget(name="miners", limit_usd=Decimal(10), per=("agent.name",)),)
 
     async def spend() -> None:
-        ledger = PostgresLedger(house.dsn, rules=Rules(budgets=budgets), pool_size=2)
-        await ledger.open()
-        await ledger.record([*a_costly_run(77, "4"), started(trace=78, span=1, name="invoke_agent miner", attributes=box)])
-        await ledger.close()
+        store = PostgresStore(app.dsn, rules=FoldRules(budgets=budgets), pool_size=2)
+        await store.open()
+        await store.record([*a_costly_run(77, "4"), started(trace=78, span=1, name="invoke_agent miner", attributes=root_span)])
+        await store.close()
 
     asyncio.run(spend())
 
 
-def test_what_may_be_spent_is_told_through_the_gateway(house: House, spent: None) -> None:
+def test_what_may_be_spent_is_told_through_the_gateway(app: App, spent: None) -> None:
     """An agent is told what its own tenant has left: by its trace, or by its attributes before anything of it was heard."""
     for token, task, left in ((TOKEN, "miner", "6"), (OTHER, "miner", "10"), (TOKEN, "smith", "10")):
         headers = {"authorization": f"Bearer {token}"}
-        told = asyncio.run(gateway.Gateway(house.gateway.url, headers=headers).budget("", {"agent.name": task}))
+        told = asyncio.run(gateway.GatewayClient(app.gateway.url, headers=headers).budget("", {"agent.name": task}))
         assert [(b["budget"], b["scope"], b["left_usd"]) for b in told["budgets"]] == [("miners", {"agent.name": task}, left)]
     by_trace = asyncio.run(
-        gateway.Gateway(house.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{78:032x}", {})
+        gateway.GatewayClient(app.gateway.url, headers={"authorization": f"Bearer {TOKEN}"}).budget(f"{78:032x}", {})
     )
     assert by_trace["budgets"][0]["scope"] == {"agent.name": "miner"}
 
@@ -367,9 +367,9 @@ def test_what_may_be_spent_is_told_through_the_gateway(house: House, spent: None
         (b"{}", OPERATOR, 403, "no tenant's"),
     ],
 )
-def test_what_is_no_question_about_budgets_is_refused(house: House, body: bytes, token: str, status: int, said: str) -> None:
+def test_what_is_no_question_about_budgets_is_refused(app: App, body: bytes, token: str, status: int, said: str) -> None:
     """Whatever is sent is answered with what is wrong with it."""
-    url = f"{house.gateway.url}/control/v1/budget"
+    url = f"{app.gateway.url}/control/v1/budget"
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     request = urllib.request.Request(url, data=body, headers=headers, method="POST")
     try:

@@ -20,11 +20,11 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import asyncpg
 import pytest
 
-from spanpost.domain.errors import SpanpostError
-from spanpost.http_guard import Passed, Request
-from spanpost.ledger.postgres import PostgresLedger
+from spanpost.http.guard import AllowedRequest, GuardedRequest
+from spanpost.model.errors import SpanpostError
 from spanpost.settings import load, variable_names
 from spanpost.settings.guards import gateway_guard
+from spanpost.store.postgres import PostgresStore
 from spanpost.testing.observed import a_run
 from spanpost.testing.postgres import throwaway_postgres, with_database
 
@@ -177,14 +177,14 @@ def test_the_roles_of_the_compose_file(bare_server: str, needs: Callable[[str], 
 
 async def write_to(dsn: str) -> str:
     """Record as that role; return why not, empty where it is done."""
-    ledger = PostgresLedger(dsn)
+    store = PostgresStore(dsn)
     try:
-        await ledger.open()
-        await ledger.record(a_run("composed"))
+        await store.open()
+        await store.record(a_run("composed"))
     except SpanpostError as error:
         return str(error)
     finally:
-        await ledger.close()
+        await store.close()
     return ""
 
 
@@ -200,8 +200,8 @@ def passes(
         settings = load(gateway={})
     assert settings.gateway is not None
     headers = {"host": [parts.netloc], "content-type": ["application/json"]}
-    asked = Request(method=method, path=parts.path, target=parts.path, peer=peer, headers=headers)
-    return isinstance(gateway_guard(settings, settings.gateway).judge(asked), Passed)
+    asked = GuardedRequest(method=method, path=parts.path, target=parts.path, peer=peer, headers=headers)
+    return isinstance(gateway_guard(settings, settings.gateway).judge(asked), AllowedRequest)
 
 
 def test_the_guard_lets_in_who_a_deployment_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ import ctypes, sys, urllib.request
 from pathlib import Path
 if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0):
     sys.exit(77)
-from spanpost.gateway import Gateway
+from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
 gateway = Gateway(load(database={"embedded": True, "data_dir": Path(sys.argv[1])}, gateway={"http_port": 0, "grpc_port": 0}))
 gateway.start()
@@ -366,7 +366,7 @@ def test_one_command_installs_and_falls_back(host: dict[str, str], tmp_path: Pat
         )
         wheel.writestr("spanpost-9.dist-info/entry_points.txt", "[console_scripts]\nspanpost = spanpost:main\n")
         wheel.writestr("spanpost-9.dist-info/RECORD", "")
-    second = deploy(broken, PATIENCE="3", PATH=without)
+    second = deploy(broken, STALL_RULES="3", PATH=without)
     assert second.returncode == 1
     assert "putting the version before back" in second.stderr
     version = subprocess.run(

@@ -52,14 +52,14 @@ def span(task: int, place: int, began: int) -> ReadableSpan:
     context = root if is_root else SpanContext(began + task, place + 1, False, TraceFlags(1))
     start = began + task * 1000
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": task + place}
-    box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "mechanic", "agent.task.id": f"t-{task}"}
+    root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "mechanic", "agent.task.id": f"t-{task}"}
     return ReadableSpan(
         name="invoke_agent mechanic" if is_root else "chat gpt-4o",
         context=context,
         parent=None if is_root else root,
         resource=RESOURCE,
         instrumentation_scope=SCOPE,
-        attributes=box | {"agent.task.name": f"Job {task}"} if is_root else call,
+        attributes=root_span | {"agent.task.name": f"Job {task}"} if is_root else call,
         start_time=start if is_root else start + place * 10**9,
         end_time=None if place == 0 else start + (place + 1) * 10**9,
         status=Status(StatusCode.OK if place == PER_TASK - 1 else StatusCode.UNSET),
@@ -72,10 +72,10 @@ def stream(count: int, began: int) -> list[list[ReadableSpan]]:
     tasks = range(count // PER_TASK)
     spans = []
     for first in range(0, len(tasks), 20):
-        lanes = [[span(task, place, began) for place in range(PER_TASK)] for task in tasks[first : first + 20]]
-        turns = [lane for lane in lanes for _ in range(PER_TASK)]
+        ordering_keys = [[span(task, place, began) for place in range(PER_TASK)] for task in tasks[first : first + 20]]
+        turns = [ordering_key for ordering_key in ordering_keys for _ in range(PER_TASK)]
         mixed.shuffle(turns)
-        spans += [lane.pop(0) for lane in turns]
+        spans += [ordering_key.pop(0) for ordering_key in turns]
     return [spans[start : start + BATCH] for start in range(0, len(spans), BATCH)]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.domain.observations import Status
-from spanpost.ledger.memory import MemoryLedger
 from spanpost.metrics import Metrics
+from spanpost.model.observations import Status
+from spanpost.store.memory import MemoryStore
 from spanpost.testing.observed import ended
 from tests.acceptance.prometheus import run_prometheus
 
@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("prome
 
 def test_prometheus_keeps_trace_and_checkpoint(tmp_path: Path) -> None:
     """Prometheus keeps the checkpoint's id beside the trace's: of a task's end and of a failure, the very checkpoints recorded."""
-    ledger, metrics = MemoryLedger(), Metrics()
+    store, metrics = MemoryStore(), Metrics()
     task = ended(trace=1, span=1, name="agent", attributes=AGENT, seconds=60.0)
     tool = ended(trace=1, span=2, parent=1, name="tool", attributes=FAILS, seconds=2.0, status=Status.ERROR)
-    recorded = asyncio.run(ledger.record([tool, task], is_whole=True))
+    recorded = asyncio.run(store.record([tool, task], is_whole=True))
     expected = {str(checkpoint.kind): str(checkpoint.id) for checkpoint in recorded.checkpoints}
     port = metrics.serve(port=0)
     try:

@@ -19,7 +19,7 @@ from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from spanpost.intake.tokens import hash_of, new_token
+from spanpost.http.tokens import hash_of, new_token
 from tests.acceptance.gateway_process import Start, query, request, said, spans
 from tests.conftest import find, made_server
 
@@ -60,7 +60,7 @@ def test_the_stock_exporters_are_understood(start: Start, tmp_path: Path) -> Non
     metrics = gateway.get("/metrics")[1].decode()
     assert 'spanpost_requests_total{answer="200",door="http",signal="traces"} 3.0' in metrics
     assert 'spanpost_requests_total{answer="ok",door="grpc",signal="traces"} 3.0' in metrics
-    assert "spanpost_repeats_total 2500.0" in metrics
+    assert "spanpost_duplicate_observations_total 2500.0" in metrics
     assert gateway.end() == 0
 
 
@@ -116,7 +116,7 @@ def test_grpc_answers_as_the_specification_has_it(start: Start, dsn: str) -> Non
         assert call(method, b"\xff\xfe nonsense") == "INVALID_ARGUMENT"
         assert call("/opentelemetry.proto.collector.trace.v1.TraceService/Import", b"") == "UNIMPLEMENTED"
         assert call("/grpc.health.v1.Health/Check", b"") == b"\x08\x01"
-    assert query(dsn, "SELECT source, bytes FROM dead_letters") == [("otlp traces", b"\xff\xfe nonsense")]
+    assert query(dsn, "SELECT source, bytes FROM quarantine") == [("otlp traces", b"\xff\xfe nonsense")]
     assert gateway.recorded == list(range(10))
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from spanpost.gateway import Gateway
-from spanpost.ledger.embedded_roles import READER
+from spanpost.runtime.gateway import Gateway
 from spanpost.settings import load
+from spanpost.store.embedded_roles import READER
 from spanpost.testing.postgres import as_role
 from tests.acceptance.day import Day
 from tests.acceptance.prometheus import Prometheus, lines_of, run_prometheus
@@ -74,9 +74,9 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
     """
     settings = load(
         database={"url": as_role(dsn, WRITER), "data_dir": directory / "data"}, metrics={"port": 0}, gateway={"http_port": 0, "grpc_port": -1},
-        slack={"preview_file": str(directory / "slack.jsonl")}, news={"max_age": 3 * 86400},
+        slack={"preview_file": str(directory / "slack.jsonl")}, notifications={"max_age": 3 * 86400},
         cost={"prices": {"gpt-4o": {"input": 2, "output": 8}, "gpt-4o-mini": {"input": 0.5, "output": 2}}},
-        spend={"budgets": [
+        budgets={"budgets": [
             {"name": "all", "period": "month", "limit_usd": 80}, {"name": "teams", "period": "year", "limit_usd": 50, "per": ["team"]},
             {"name": "agents", "limit_tokens": 20_000_000, "per": ["agent"]},
         ]},
@@ -102,10 +102,10 @@ def observed(directory: Path, dsn: str) -> Iterator[Observed]:
                 urllib.request.Request(f"{gateway.http_url}/v1/traces", b"", {"Content-Type": "application/x-protobuf"}),
                 timeout=10,
             ).close()
-            metrics.fleet(pipeline.ask(pipeline.ledger.fleet()))
+            metrics.fleet(pipeline.ask(pipeline.store.fleet()))
             if n == steps // 2:
                 pipeline.force_flush(30)
-                assert metrics.registry.get_sample_value("spanpost_delivery_age_seconds_count", {"sink": "slack"}), "nothing was delivered"
+                assert metrics.registry.get_sample_value("spanpost_deliveries_age_seconds_count", {"sink": "slack"}), "nothing was delivered"
             past += lines_of(metrics.registry, at, {"job": "spanpost", "instance": target})
         with run_prometheus(directory, target, past, ROOT / "grafana" / "rules" / "spanpost.yml") as prometheus:
             yield Observed(prometheus, dsn, as_role(dsn, READER), began, time.time())

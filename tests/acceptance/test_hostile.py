@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.gateway_process import Gateway, query
 from tests.acceptance.test_gateway import Stream, body
 from tests.conftest import find, fresh_database, made_server
-from tests.fold.hostile_traces import SHAPES, body_of
+from tests.tasks.hostile_traces import SHAPES, body_of
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres"), pytest.mark.timeout(300)]
 
@@ -83,8 +83,8 @@ def test_clients_that_are_half_there_are_no_hindrance(gateway: Gateway) -> None:
     addresses = {"http": gateway.http, "grpc": gateway.grpc}
     with ExitStack() as stack:
         for n in range(150):
-            for door, words in said.items():
-                host, _, port = addresses[door].removeprefix("http://").partition(":")
+            for endpoint, words in said.items():
+                host, _, port = addresses[endpoint].removeprefix("http://").partition(":")
                 connection = stack.enter_context(socket.create_connection((host, int(port))))
                 connection.sendall(words[n % len(words)])
         assert [gateway.post(body(n * 10, 10)) for n in range(5)] == [200] * 5
@@ -106,6 +106,6 @@ def test_a_poison_is_answered_and_does_not_come_back(tmp_path: Path) -> None:
             gateway = Gateway(dsn, tmp_path, budgets).ready()
             assert gateway.post(body(10, 10)) == 200
             assert gateway.recorded == list(range(20))
-            assert query(dsn, "SELECT reason, count(*), max(attempts) FROM dead_letters GROUP BY 1") == [("over_budget", 2000, 1)]
+            assert query(dsn, "SELECT reason, count(*), max(attempts) FROM quarantine GROUP BY 1") == [("over_budget", 2000, 1)]
         finally:
             gateway.kill()

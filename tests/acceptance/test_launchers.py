@@ -22,7 +22,7 @@ from tests.acceptance.gateway_process import request
 from tests.acceptance.gateways import free_port, run_gateway
 from tests.acceptance.test_answers_from_slack import Street, street
 from tests.conftest import ROOT, find, fresh_database, made_server
-from tests.desk.local_slack import ALICE, BOB, BOT, until
+from tests.interactions.local_slack import ALICE, BOB, BOT, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.needs("postgres")]
 
@@ -93,7 +93,7 @@ agent = "deployer"
 
 
 RULES = f"""
-[[desk.rules]]
+[[interactions.rules]]
 actions = ["retry", "cancel"]
 users = ["{ALICE}"]
 """
@@ -142,7 +142,7 @@ async def test_a_command_and_a_mention_start_work(dsn: str, tmp_path: Path) -> N
     """`/agents start` and the same words to the app, each once, by whom the rule for `start` lets: agents run, and Slack shows their tasks."""
     shop = Shop(tmp_path)
     port = free_port()
-    rules = f'[[desk.rules]]\nactions = ["start"]\nlauncher = "fix"\nusers = ["{ALICE}"]\n' + shop.launcher(
+    rules = f'[[interactions.rules]]\nactions = ["start"]\nlauncher = "fix"\nusers = ["{ALICE}"]\n' + shop.launcher(
         f"http://127.0.0.1:{port}"
     )
     async with street(dsn, tmp_path, rules=rules, http=port) as on:
@@ -176,7 +176,7 @@ async def test_killed_after_the_commit(dsn: str, tmp_path: Path) -> None:
         on.gateway.kill()
         await pressing
         # It may have been under way already; what it is held for until then is another test's.
-        await on.database.execute("UPDATE lanes SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
+        await on.database.execute("UPDATE ordering_keys SET lease_until = now(), due_at = now() WHERE lease_until IS NOT NULL")
         on.gateway.start()
         await on.connected(2)
         await shop.started()
@@ -191,11 +191,11 @@ async def test_a_request_starts_an_agent(dsn: str, tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     port = free_port()
     hooks = """
-[hooks.providers.github]
+[webhooks.providers.github]
 scheme = "github"
 secret = "hush, hush, hush"
 
-[[hooks.providers.github.does]]
+[[webhooks.providers.github.does]]
 when = {action = "labeled"}
 start = "fix"
 text = "Fix {issue.title}"

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from spanpost import assembly, local_token
-from spanpost.intake.decode import decode_traces
-from spanpost.ledger.memory import MemoryLedger
+from spanpost.receivers.decode import decode_traces
+from spanpost.runtime import assembly, local_token
 from spanpost.settings import load
+from spanpost.store.memory import MemoryStore
 from tests.acceptance.gateway_process import ROOT, Gateway, query, request
 from tests.conftest import find, fresh_database, made_server
 from tests.text.realistic import FORMS, Case, all_cases
@@ -75,13 +75,13 @@ def leaked(text: str) -> list[str]:
 
 def test_memory_holds_none() -> None:
     """Tasks, checkpoints, messages and records of a process without a database hold no secret."""
-    ledger = MemoryLedger(assembly.rules_of(load(database={"embedded": False}, console={})))
+    store = MemoryStore(assembly.rules_of(load(database={"embedded": False}, console={})))
     for number, case in enumerate(CASES):
-        ledger.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
+        store.record_now(decode_traces(json.dumps(told(case, number)).encode(), is_json=True).observations)
     shown = repr(
-        (ledger._tasks.__dict__, ledger._checkpoints, ledger._records.by_key, ledger._letters.__dict__, ledger._people.__dict__)
+        (store._tasks.__dict__, store._checkpoints, store._records.by_key, store._deliveries.__dict__, store._people.__dict__)
     )
-    assert len(ledger._checkpoints) > len(CASES)
+    assert len(store._checkpoints) > len(CASES)
     assert leaked(shown) == []
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spanpost.domain.deliveries import Delivery
-from spanpost.domain.errors import Refused, Unverifiable
+from spanpost.model.deliveries import Delivery
+from spanpost.model.errors import DeliveryRefused, Unverifiable
 from spanpost.sinks.slack import render
-from spanpost.sinks.slack.calls import Request
+from spanpost.sinks.slack.calls import SlackRequest
 from spanpost.sinks.slack.flow import DELETED
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.sinks.slack.transport import WebApi
@@ -70,7 +70,7 @@ def emulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait(10)
 
 
-class Desk:
+class Interactions:
     """A sink, and a look at what stands in Slack."""
 
     def __init__(self, url: str, token: str = "xoxb-all", channel: str = "agents") -> None:  # emulate knows no "#"
@@ -78,7 +78,7 @@ class Desk:
         self.sink = SlackSink(transport=self.api, channel=channel)
         self._alice = WebApi("xoxb-alice", base_url=url)
 
-    async def __aenter__(self) -> Desk:
+    async def __aenter__(self) -> Interactions:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -87,7 +87,7 @@ class Desk:
 
     async def alice(self, method: str, **arguments: Any) -> dict[str, Any]:
         """Ask as somebody else."""
-        response = await self._alice.call(Request(method=method, arguments=arguments))
+        response = await self._alice.call(SlackRequest(method=method, arguments=arguments))
         assert response.body["ok"], response.body
         return response.body
 
@@ -97,8 +97,8 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(emulate: str):
-    async with Desk(emulate) as made:
+async def interactions(emulate: str):
+    async with Interactions(emulate) as made:
         yield made
 
 
@@ -107,18 +107,18 @@ def unsure(delivery: Delivery, **fields: Any) -> Delivery:
     return replace(delivery, is_unknown=True, claimed_at=now, sent_at=now - timedelta(seconds=3), **fields)
 
 
-async def test_a_task_is_one_message_with_a_thread(desk: Desk) -> None:
+async def test_a_task_is_one_message_with_a_thread(interactions: Interactions) -> None:
     """Posted by the channel's name, edited by its id, news below it; what stands there is what was rendered."""
     task = a_task("emulated")
     posted = a_delivery(task, sink="slack")
-    root = await desk.sink.deliver(posted)
+    root = await interactions.sink.deliver(posted)
     channel, ts = root.ref["channel"], root.ref["ts"]
     news = a_checkpoint(task)
-    reply = await desk.sink.deliver(a_delivery(task, news, sink="slack", lane_receipt=root))
+    reply = await interactions.sink.deliver(a_delivery(task, news, sink="slack", message_receipt=root))
     ended = replace(task, status="complete")
-    edited = await desk.sink.deliver(a_delivery(ended, sink="slack", lane_receipt=root))
+    edited = await interactions.sink.deliver(a_delivery(ended, sink="slack", message_receipt=root))
     assert (edited.ref["channel"], edited.ref["ts"]) == (channel, ts)
-    first, second = await desk.thread(channel, ts)
+    first, second = await interactions.thread(channel, ts)
     newest = render.root(ended, key=posted.key)
     assert (first["text"], first["blocks"], first["attachments"]) == (newest.text, newest.blocks, newest.attachments)
     assert first["metadata"] == newest.metadata
@@ -126,13 +126,13 @@ async def test_a_task_is_one_message_with_a_thread(desk: Desk) -> None:
     assert second["metadata"]["event_payload"] == {"k": str(news.id), "g": 0}
 
 
-async def test_doubtful_letters_are_found(desk: Desk) -> None:
+async def test_doubtful_letters_are_found(interactions: Interactions) -> None:
     """Root message and reply are found by their metadata, by a sink that knows nothing but their keys."""
     task = a_task("doubtful")
-    root = await desk.sink.deliver(a_delivery(task, sink="slack"))
-    news = a_delivery(task, a_checkpoint(task), sink="slack", lane_receipt=root, id=2)
-    reply = await desk.sink.deliver(news)
-    other = SlackSink(transport=desk.api, channel="agents")
+    root = await interactions.sink.deliver(a_delivery(task, sink="slack"))
+    news = a_delivery(task, a_checkpoint(task), sink="slack", message_receipt=root, id=2)
+    reply = await interactions.sink.deliver(news)
+    other = SlackSink(transport=interactions.api, channel="agents")
     lost = a_delivery(a_task("never posted"), sink="slack", id=3)
     answers = await other.reconcile([unsure(a_delivery(task, sink="slack")), unsure(news), unsure(lost)])
     assert answers[1].ref == {"channel": root.ref["channel"], "ts": root.ref["ts"]}
@@ -140,51 +140,51 @@ async def test_doubtful_letters_are_found(desk: Desk) -> None:
     assert 3 not in answers
 
 
-async def test_a_deleted_message_stays_deleted(desk: Desk) -> None:
+async def test_a_deleted_message_stays_deleted(interactions: Interactions) -> None:
     """A message that is gone is recognised by the edit, and nothing is posted in its place."""
     task = a_task("deleted")
-    root = await desk.sink.deliver(a_delivery(task, sink="slack"))
-    await desk.api.call(Request(method="chat.delete", arguments={"channel": root.ref["channel"], "ts": root.ref["ts"]}))
-    receipt = await desk.sink.deliver(a_delivery(replace(task, status="complete"), sink="slack", lane_receipt=root))
+    root = await interactions.sink.deliver(a_delivery(task, sink="slack"))
+    await interactions.api.call(SlackRequest(method="chat.delete", arguments={"channel": root.ref["channel"], "ts": root.ref["ts"]}))
+    receipt = await interactions.sink.deliver(a_delivery(replace(task, status="complete"), sink="slack", message_receipt=root))
     assert receipt.ref["ended"] == DELETED
 
 
 async def test_a_scope_that_is_missing_is_named(emulate: str) -> None:
-    """Without chat:write posting is refused with the scope's name; without the history a doubtful letter is parked."""
-    async with Desk(emulate, "xoxb-mute") as mute:
-        with pytest.raises(Refused) as caught:
+    """Without chat:write posting is refused with the scope's name; without the history a doubtful delivery is parked."""
+    async with Interactions(emulate, "xoxb-mute") as mute:
+        with pytest.raises(DeliveryRefused) as caught:
             await mute.sink.deliver(a_delivery(sink="slack"))
         assert "chat:write" in caught.value.cure
-    async with Desk(emulate, "xoxb-blind") as blind:
+    async with Interactions(emulate, "xoxb-blind") as blind:
         answers = await blind.sink.reconcile([unsure(a_delivery(sink="slack"))])
         assert isinstance(answers[1], Unverifiable)
         assert "channels:history" in str(answers[1])
 
 
-async def test_a_channel_without_us(desk: Desk, emulate: str) -> None:
+async def test_a_channel_without_us(interactions: Interactions, emulate: str) -> None:
     """In a private channel that the app is not in nothing can be posted; the cure is to invite it."""
-    made = await desk.alice("conversations.create", name="secret", is_private=True)
-    async with Desk(emulate, channel=made["channel"]["id"]) as outside:
-        with pytest.raises(Refused) as caught:
+    made = await interactions.alice("conversations.create", name="secret", is_private=True)
+    async with Interactions(emulate, channel=made["channel"]["id"]) as outside:
+        with pytest.raises(DeliveryRefused) as caught:
             await outside.sink.deliver(a_delivery(sink="slack"))
     assert caught.value.reason in ("not_in_channel", "channel_not_found")
     assert "invite" in caught.value.cure
     assert caught.value.closes.endswith(made["channel"]["id"])
 
 
-async def test_an_archived_channel(desk: Desk) -> None:
+async def test_an_archived_channel(interactions: Interactions) -> None:
     """Where a channel is archived posts and edits are refused, for that channel."""
-    others = SlackSink(transport=desk.api, channel="others")
+    others = SlackSink(transport=interactions.api, channel="others")
     root = await others.deliver(a_delivery(sink="slack"))
-    await desk.alice("conversations.archive", channel=root.ref["channel"])
-    with pytest.raises(Refused) as caught:
+    await interactions.alice("conversations.archive", channel=root.ref["channel"])
+    with pytest.raises(DeliveryRefused) as caught:
         await others.deliver(a_delivery(a_task("more"), sink="slack"))
     assert caught.value.reason == "is_archived"
 
 
-async def test_check_tells_what_is_there(desk: Desk) -> None:
+async def test_check_tells_what_is_there(interactions: Interactions) -> None:
     """`spanpost check` names the token's owner, and finds the app in the channel."""
-    findings = await desk.sink.check()
+    findings = await interactions.sink.check()
     assert all(finding.ok for finding in findings)
     assert "spanpost of Acme" in findings[0].found
     assert "the app is in #agents" in findings[-1].found

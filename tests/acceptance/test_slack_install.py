@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-from spanpost.sealing import new_key
+from spanpost.encryption import new_key
 from tests.acceptance.gateway_process import Start, request, spans
 from tests.acceptance.gateways import free_port
 from tests.conftest import find
@@ -101,7 +101,7 @@ async def say_yes(emulated: Emulated) -> tuple[int, str]:
 
 
 async def test_a_workspace_is_installed_and_told_what_waited(emulate: Emulated, start: Start) -> None:
-    """Before, its letters wait; installed, they are posted without a restart, and the token is in the database in no clear form."""
+    """Before, its deliveries wait; installed, they are posted without a restart, and the token is in the database in no clear form."""
     gateway = start(
         f"""
         [slack]

@@ -90,7 +90,7 @@ def test_while_the_database_hangs_in_a_commit(start: Start, dsn: str) -> None:
 
 
 def test_while_slack_hangs(start: Start) -> None:
-    """A call of a sink that is never answered holds nobody up; its letter is looked up by the next process."""
+    """A call of a sink that is never answered holds nobody up; its delivery is looked up by the next process."""
     silent = socket.create_server(("127.0.0.1", 0))
     try:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"

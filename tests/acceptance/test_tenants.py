@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spanpost.intake.tokens import hash_of
+from spanpost.http.tokens import hash_of
 from tests.acceptance.gateway_process import Gateway, query, request
 from tests.conftest import ROOT
 from tests.faults.posted import Slack, environment, settings, settled
@@ -127,7 +127,7 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
         for token in TOKENS.values():
             broken = request(f"{gateway.http}/v1/traces", b"{]", content_type="application/json", authorization=f"Bearer {token}")
             assert broken[0] == 400
-        assert query(dsn, "SELECT tenant, attempts FROM dead_letters ORDER BY 1") == [("blue", 1), ("red", 1)]
+        assert query(dsn, "SELECT tenant, attempts FROM quarantine ORDER BY 1") == [("blue", 1), ("red", 1)]
 
         # A tenant's token is no operator's.
         for page in ("/metrics", "/health/detailed"):
@@ -138,8 +138,8 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
         asked = spanpost(dsn, "tasks", "--id", "job-1", "--tenant", "blue")["tasks"]
         assert [t["name"] for t in asked] == ["Blue's job"]
 
-        letters = asyncio.run(settled(dsn, 60))
-        assert set(letters) == {"delivered"}
+        deliveries = asyncio.run(settled(dsn, 60))
+        assert set(deliveries) == {"delivered"}
     finally:
         gateway.end()
     posted = slack.end()
@@ -155,6 +155,6 @@ def test_the_same_ids_of_two_tenants_never_meet(dsn: str, slack: Slack, tmp_path
     # Blue's tasks are over and old, red's is not: what is let go of is blue's alone.
     query(dsn, "UPDATE agent_tasks SET updated_at = updated_at - interval '2 days' WHERE tenant = 'blue'")
     query(dsn, "UPDATE agent_events SET occurred_at = occurred_at - interval '2 days'")
-    query(dsn, "UPDATE kin SET touched_at = touched_at - interval '2 days'")
+    query(dsn, "UPDATE task_state SET touched_at = touched_at - interval '2 days'")
     spanpost(dsn, "db", "prune", "--older-than", "1d", "--yes")
     assert query(dsn, "SELECT tenant, count(*) FROM agent_events GROUP BY 1") == [("red", 3)]

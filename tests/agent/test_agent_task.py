@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from spanpost import conventions as c
+from spanpost import semconv as c
 from spanpost.agent import agent_task, artifact, checkpoint, current_task, step
 
 
@@ -390,7 +390,7 @@ def test_an_agent_imports_the_api_and_the_conventions_alone() -> None:
         "spanpost.agent.decorate",
         "spanpost.agent.progress",
         "spanpost.agent.task",
-        "spanpost.conventions",
+        "spanpost.semconv",
     ]
     assert [m for m in loaded if m.startswith(("msgspec", "pydantic", "opentelemetry.sdk"))] == []
 

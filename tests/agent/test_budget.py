@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import TracerProvider
 import spanpost
 from spanpost.agent import agent_task
 from spanpost.agent.control import ControlUnavailable, budget, budget_sync
-from spanpost.domain.errors import ConfigError
-from spanpost.pipeline import Pipeline
+from spanpost.model.errors import ConfigError
+from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import load
 
 BUDGETS = [

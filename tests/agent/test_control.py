@@ -36,29 +36,29 @@ from spanpost.agent.control import (
     paused,
 )
 from spanpost.agent.gateway import find
-from spanpost.domain.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
-from spanpost.domain.tasks import Task
-from spanpost.ledger.base import ApprovalQuery, TaskQuery
-from spanpost.pipeline import Pipeline
-from spanpost.reception import LedgerHall
+from spanpost.model.interventions import ApprovalRow, Intervention, Result, Verb, Verdict
+from spanpost.model.tasks import Task
+from spanpost.runtime.interactions import StoreInteractions
+from spanpost.runtime.pipeline import Pipeline
+from spanpost.store.protocols import ApprovalQuery, TaskQuery
 from spanpost.testing.exercise_people import ALICE
 
 Tracer = Any
 
 
-class Desk:
+class Interactions:
     """A person at this process's pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._changed = threading.Event()
-        pipeline.ask(pipeline.ledger.listen(lambda _: self._changed.set()))
+        pipeline.ask(pipeline.store.listen(lambda _: self._changed.set()))
 
     def asked(self, count: int = 1) -> list[ApprovalRow]:
         """Wait until so many questions are open, and return them."""
         while True:
             self._changed.clear()
-            found = self.pipeline.ask(self.pipeline.ledger.approvals(ApprovalQuery(state="open", limit=1000)))
+            found = self.pipeline.ask(self.pipeline.store.approvals(ApprovalQuery(state="open", limit=1000)))
             if len(found) >= count:
                 return found
             assert self._changed.wait(20)
@@ -68,11 +68,11 @@ class Desk:
             tenant="default", verb=verb, key=key, actor=ALICE, text=text, option=option, source="api",
             once=f"{verb}{key}{text}", at=datetime.now(UTC),
         )  # fmt: skip
-        return self.pipeline.ask(LedgerHall(self.pipeline.ledger, self.pipeline.take).intervene(act))
+        return self.pipeline.ask(StoreInteractions(self.pipeline.store, self.pipeline.take).intervene(act))
 
     def tasks(self) -> list[Task]:
         assert self.pipeline.force_flush(5.0)
-        return self.pipeline.ask(self.pipeline.ledger.tasks(TaskQuery()))
+        return self.pipeline.ask(self.pipeline.store.tasks(TaskQuery()))
 
 
 @pytest.fixture
@@ -95,19 +95,19 @@ def tracer(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Tracer:
 
 
 @pytest.fixture
-def desk(provider: TracerProvider, clean_environment: Path) -> Iterator[Desk]:
+def interactions(provider: TracerProvider, clean_environment: Path) -> Iterator[Interactions]:
     pipeline = spanpost.attach(tracer_provider=provider)
-    yield Desk(pipeline)
+    yield Interactions(pipeline)
     pipeline.shutdown()
 
 
-async def test_an_agent_goes_on_with_the_decision(desk: Desk, tracer: Tracer, exported: InMemorySpanExporter) -> None:
+async def test_an_agent_goes_on_with_the_decision(interactions: Interactions, tracer: Tracer, exported: InMemorySpanExporter) -> None:
     """A person's decision resumes the agent; the question, the wait and the answer stand in the trace."""
 
     def decide() -> Verdict:
-        [row] = desk.asked()
+        [row] = interactions.asked()
         assert (row.question, row.detail, row.risk, row.options) == ("Deploy?", "v2", "high", ())
-        return desk.do(Verb.APPROVE, row.key, "ship it")
+        return interactions.do(Verb.APPROVE, row.key, "ship it")
 
     deciding = asyncio.create_task(asyncio.to_thread(decide))
     async with agent_task("release", tracer=tracer):
@@ -121,13 +121,13 @@ async def test_an_agent_goes_on_with_the_decision(desk: Desk, tracer: Tracer, ex
     assert [(e.name, (e.attributes or {})["agent.approval.id"]) for e in task.events] == [
         ("agent.approval.requested", decision.id), ("agent.approval.resolved", decision.id)
     ]  # fmt: skip
-    [shown] = desk.tasks()
+    [shown] = interactions.tasks()
     assert (shown.status, [(a.question, a.decision, a.by, a.source) for a in shown.approvals]) == (
         "complete", [("Deploy?", "approve", "alice", "api")]
     )  # fmt: skip
 
 
-def test_many_threads_wait_for_people(desk: Desk, tracer: Tracer) -> None:
+def test_many_threads_wait_for_people(interactions: Interactions, tracer: Tracer) -> None:
     """Agents in threads wait each for its own answer, one of the options that it gave."""
 
     def work(number: int) -> tuple[int, str]:
@@ -136,60 +136,60 @@ def test_many_threads_wait_for_people(desk: Desk, tracer: Tracer) -> None:
 
     with ThreadPoolExecutor(30) as threads:
         answers = [threads.submit(work, number) for number in range(30)]
-        for row in desk.asked(30):
+        for row in interactions.asked(30):
             number = int(row.question.split()[1].rstrip("?"))
-            desk.do(Verb.CHOOSE, row.key, option="green" if number % 2 else "blue")
+            interactions.do(Verb.CHOOSE, row.key, option="green" if number % 2 else "blue")
         assert sorted(a.result(20) for a in answers) == [(n, "green\n" if n % 2 else "blue") for n in range(30)]
 
 
-async def test_a_wait_that_is_cut_leaves_the_question_open(desk: Desk, tracer: Tracer) -> None:
+async def test_a_wait_that_is_cut_leaves_the_question_open(interactions: Interactions, tracer: Tracer) -> None:
     """A timeout of the agent's own, and a cancellation, end the wait alone; asked again, the answer given meanwhile is there."""
     with pytest.raises(ApprovalTimeout, match="nobody decided within"):
         await approval("Deploy?", id="release-1", timeout=0.05)
     asking = asyncio.create_task(approval("Deploy?", id="release-1"))
-    row = (await asyncio.to_thread(desk.asked))[0]
+    row = (await asyncio.to_thread(interactions.asked))[0]
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    desk.do(Verb.DENY, row.key)
+    interactions.do(Verb.DENY, row.key)
     again = await approval("Deploy?", id="release-1")
     assert (again.denied, again.by) == (True, "alice")
 
 
-async def test_other_words_under_the_same_id_are_another_question(desk: Desk, tracer: Tracer) -> None:
+async def test_other_words_under_the_same_id_are_another_question(interactions: Interactions, tracer: Tracer) -> None:
     """What was approved in other words does not count, and who waits for words that were replaced is told that nobody decided."""
     async with agent_task("release", tracer=tracer):
         first = asyncio.create_task(approval("Deploy v1?", id="release"))
-        await asyncio.to_thread(desk.asked)
+        await asyncio.to_thread(interactions.asked)
         second = asyncio.create_task(approval("Deploy v2?", id="release"))
         replaced = await first
         assert (replaced.expired, replaced.denied, replaced.comment) == (True, False, "it was asked again in other words")
-        [row] = await asyncio.to_thread(desk.asked)
+        [row] = await asyncio.to_thread(interactions.asked)
         assert row.question == "Deploy v2?"
-        desk.do(Verb.APPROVE, row.key)
+        interactions.do(Verb.APPROVE, row.key)
         assert (await second).approved
 
 
 @pytest.mark.parametrize(("then", "is_denied"), [("expire", False), ("deny", True)])
-async def test_time_that_is_over_is_no_refusal(desk: Desk, tracer: Tracer, then: Any, is_denied: bool) -> None:
+async def test_time_that_is_over_is_no_refusal(interactions: Interactions, tracer: Tracer, then: Any, is_denied: bool) -> None:
     """Nobody having answered in time is told as such, and as a refusal only where the question said so."""
     decision = await approval("Deploy?", expires_in=0.1, at_expiry=then)
     assert (decision.expired, decision.denied, decision.approved, decision.by) == (True, is_denied, False, "")
 
 
-async def test_what_people_ask_of_a_task_is_heard(desk: Desk, tracer: Tracer) -> None:
+async def test_what_people_ask_of_a_task_is_heard(interactions: Interactions, tracer: Tracer) -> None:
     """Cancel, pause, resume and words reach the running agent, each word once; another task hears nothing of it."""
     async with agent_task("long", task_id="job-1", tracer=tracer) as task:
         assert (cancelled(), paused(), messages_sync()) == (False, False, [])
-        [shown] = desk.tasks()
-        desk.do(Verb.MESSAGE, shown.uid, "look at the logs")
-        desk.do(Verb.PAUSE, shown.uid)
+        [shown] = interactions.tasks()
+        interactions.do(Verb.MESSAGE, shown.uid, "look at the logs")
+        interactions.do(Verb.PAUSE, shown.uid)
         await until(paused)
         assert [(m.text, m.by) for m in await messages()] == [("look at the logs", "alice")]
         assert await messages() == []
-        desk.do(Verb.RESUME, shown.uid)
+        interactions.do(Verb.RESUME, shown.uid)
         await until(lambda: not paused())
-        desk.do(Verb.CANCEL, shown.uid)
+        interactions.do(Verb.CANCEL, shown.uid)
         await until(cancelled)
         assert cancelled(task)
         async with agent_task("another", task_id="job-2", tracer=tracer):
@@ -197,18 +197,18 @@ async def test_what_people_ask_of_a_task_is_heard(desk: Desk, tracer: Tracer) ->
     assert not cancelled()
 
 
-async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(desk: Desk, tracer: Tracer) -> None:
+async def test_a_second_run_is_not_stopped_by_what_was_asked_of_the_first(interactions: Interactions, tracer: Tracer) -> None:
     """What was asked of a run that has ended is over with it: the task's next run hears only what is asked of it."""
     async with agent_task("long", task_id="job-3", tracer=tracer):
         assert not cancelled()
-        [shown] = desk.tasks()
-        desk.do(Verb.CANCEL, shown.uid)
+        [shown] = interactions.tasks()
+        interactions.do(Verb.CANCEL, shown.uid)
         await until(cancelled)
     async with agent_task("long", task_id="job-3", tracer=tracer):
-        [again] = desk.tasks()
-        assert (again.segments, again.cancel_by) == (2, "")
+        [again] = interactions.tasks()
+        assert (again.runs, again.cancel_by) == (2, "")
         assert not cancelled()
-        desk.do(Verb.CANCEL, again.uid, "again")
+        interactions.do(Verb.CANCEL, again.uid, "again")
         await until(cancelled)
 
 
@@ -242,38 +242,38 @@ async def test_a_second_run_is_heard_though_its_start_is_not_known_yet(tracer: T
     assert asked[:3] == [0, 0, 0]
 
 
-async def test_old_acts_of_a_task_do_not_hide_new_ones(desk: Desk, tracer: Tracer) -> None:
+async def test_old_acts_of_a_task_do_not_hide_new_ones(interactions: Interactions, tracer: Tracer) -> None:
     """A task whose first run was told more than one answer holds hears in its second what is asked of that."""
     async with agent_task("long", task_id="job-5", tracer=tracer):
-        [shown] = desk.tasks()
+        [shown] = interactions.tasks()
         for n in range(101):
-            desk.do(Verb.MESSAGE, shown.uid, f"{n}")
-    desk.tasks()
-    assert desk.pipeline.ask(desk.pipeline.answers.task("default", "job-5"))["acts"] == []
+            interactions.do(Verb.MESSAGE, shown.uid, f"{n}")
+    interactions.tasks()
+    assert interactions.pipeline.ask(interactions.pipeline.answers.task("default", "job-5"))["acts"] == []
     async with agent_task("long", task_id="job-5", tracer=tracer):
-        desk.tasks()
-        desk.do(Verb.CANCEL, shown.uid)
+        interactions.tasks()
+        interactions.do(Verb.CANCEL, shown.uid)
         await until(cancelled)
         assert await messages() == []
 
 
-async def test_a_shutdown_ends_the_wait(desk: Desk, tracer: Tracer) -> None:
+async def test_a_shutdown_ends_the_wait(interactions: Interactions, tracer: Tracer) -> None:
     """Where the spanpost of this process is shut down nobody can answer any more: who waits is told so, and is not left waiting."""
     waiting = asyncio.create_task(approval("Deploy?"))
-    await asyncio.to_thread(desk.asked)
-    assert await asyncio.to_thread(desk.pipeline.shutdown)
+    await asyncio.to_thread(interactions.asked)
+    assert await asyncio.to_thread(interactions.pipeline.shutdown)
     with pytest.raises(ControlUnavailable, match="shut down"):
         await waiting
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_asks_too(desk: Desk, tracer: Tracer) -> None:
+def test_a_forked_child_asks_too(interactions: Interactions, tracer: Tracer) -> None:
     """A child that was forked from a process that follows its agents has its own person to ask."""
     told, tell = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            pipeline = desk.pipeline
+            pipeline = interactions.pipeline
 
             def answer() -> None:
                 while not (found := pipeline._loop is not None and pipeline.questions()):
@@ -326,7 +326,7 @@ def test_an_endpoint_that_cannot_be_asked(environment: dict[str, str], said: str
     [{"question": " "}, {"id": " "}, {"expires_in": -1}, {"expires_in": float("nan")}, {"at_expiry": "explode"}]
     + [{"options": options} for options in (["a", " a"], ["a", ""], ["x" * 600], [str(n) for n in range(21)], ["expired"])],
 )
-async def test_what_makes_no_sense_is_refused_at_once(desk: Desk, wrong: dict[str, Any]) -> None:
+async def test_what_makes_no_sense_is_refused_at_once(interactions: Interactions, wrong: dict[str, Any]) -> None:
     """An empty question or id, a time that is over, an unknown word and options that nobody could choose are errors of the caller's."""
     with pytest.raises(ValueError, match="approval: "):
         await approval(**({"question": "Deploy?"} | wrong))
@@ -334,7 +334,7 @@ async def test_what_makes_no_sense_is_refused_at_once(desk: Desk, wrong: dict[st
         await approval("Deploy?", options="yes")
 
 
-async def test_what_people_could_not_be_shown_whole_is_not_asked(desk: Desk, tracer: Tracer) -> None:
+async def test_what_people_could_not_be_shown_whole_is_not_asked(interactions: Interactions, tracer: Tracer) -> None:
     """A question that is too long raises at once, says how long it may be, and is asked of nobody; an adapter's call is denied with that."""
     for words in (
         {"question": "x" * 8193},
@@ -345,10 +345,10 @@ async def test_what_people_could_not_be_shown_whole_is_not_asked(desk: Desk, tra
             await approval(**words)
     decision = await ask("Run write_file?", id="trip/1", detail="y" * 9000)
     assert (decision.denied, decision.approved, "shorten it" in refused(decision)) == (True, False, True)
-    assert desk.tasks() == []
+    assert interactions.tasks() == []
 
 
-async def test_an_agent_is_told_why_nobody_can_approve(desk: Desk, tracer: Tracer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_agent_is_told_why_nobody_can_approve(interactions: Interactions, tracer: Tracer, caplog: pytest.LogCaptureFixture) -> None:
     """Where a part of the question is hidden from people the agent's log says so, once, and a refusal still reaches it."""
     loop, is_said = asyncio.get_running_loop(), asyncio.Event()
     says = logging.Filter()
@@ -356,10 +356,10 @@ async def test_an_agent_is_told_why_nobody_can_approve(desk: Desk, tracer: Trace
     with caplog.at_level("WARNING", "spanpost.control"), caplog.filtering(says):
         async with agent_task("release", tracer=tracer):
             asking = asyncio.create_task(approval("Deploy?", detail="with password=hunter2hunter2", id="hidden"))
-            [row] = await asyncio.to_thread(desk.asked)
+            [row] = await asyncio.to_thread(interactions.asked)
             await asyncio.wait_for(is_said.wait(), 20)
-            assert desk.do(Verb.APPROVE, row.key).result is Result.HIDDEN
-            assert desk.do(Verb.DENY, row.key).result is Result.DONE
+            assert interactions.do(Verb.APPROVE, row.key).result is Result.HIDDEN
+            assert interactions.do(Verb.DENY, row.key).result is Result.DONE
             assert (await asking).denied
             assert (await approval("Deploy?", detail="with password=hunter2hunter2", id="hidden")).source == "api"
     [told] = caplog.messages

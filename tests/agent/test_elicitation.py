@@ -17,7 +17,7 @@ from pydantic import BaseModel
 import spanpost
 from spanpost.agent import agent_task
 from spanpost.agent.adapters.mcp import COMMENT, Elicitation
-from spanpost.domain.interventions import ApprovalRow
+from spanpost.model.interventions import ApprovalRow
 
 hotel = MCPServer("hotel")
 
@@ -26,8 +26,8 @@ class Agreed(BaseModel):
     agreed: bool
 
 
-class Room(BaseModel):
-    room: Literal["garden", "street"]
+class Section(BaseModel):
+    section: Literal["garden", "street"]
     nights: int = 1
 
 
@@ -35,13 +35,13 @@ class Guest(BaseModel):
     age: int
 
 
-def which(city: str) -> Elicit[Room]:
-    return Elicit(f"Which room in {city}?", Room)
+def which(city: str) -> Elicit[Section]:
+    return Elicit(f"Which room in {city}?", Section)
 
 
 @hotel.tool()
-async def choose(city: str, room: Annotated[ElicitationResult[Room], Resolve(which)]) -> str:
-    return f"{room.data.room}, {room.data.nights}" if room.action == "accept" else room.action
+async def choose(city: str, section: Annotated[ElicitationResult[Section], Resolve(which)]) -> str:
+    return f"{section.data.section}, {section.data.nights}" if section.action == "accept" else section.action
 
 
 @hotel.tool()
@@ -88,7 +88,7 @@ async def asked(pipeline: spanpost.Pipeline) -> ApprovalRow:
     changed = threading.Event()
 
     def look() -> ApprovalRow:
-        pipeline.ask(pipeline.ledger.listen(lambda _: changed.set()))
+        pipeline.ask(pipeline.store.listen(lambda _: changed.set()))
         while not (rows := pipeline.questions()):
             assert changed.wait(20)
             changed.clear()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from spanpost.agent.gateway import ControlUnavailable, Gateway, Unreachable
-from spanpost.testing.http import Answer, HttpReceiver
+from spanpost.agent.gateway import ControlUnavailable, GatewayClient, Unreachable
+from spanpost.testing.http import HttpAnswer, HttpReceiver
 
 KNOWN = b'{"state": "decided", "decision": "approve"}'
 
@@ -35,19 +35,19 @@ async def serving(hear: Callable[..., object], tls: ssl.SSLContext | None = None
 
 async def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway elsewhere is asked by way of the proxy, with the proxy's credentials; hosts in NO_PROXY and this machine are not."""
-    async with HttpReceiver([Answer(body=KNOWN)]) as proxy, HttpReceiver([Answer(body=KNOWN)]) as here:
+    async with HttpReceiver([HttpAnswer(body=KNOWN)]) as proxy, HttpReceiver([HttpAnswer(body=KNOWN)]) as here:
         monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//me:pass%40word@"))
-        told = await Gateway("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval("a b", "", 1, 0.0)
+        told = await GatewayClient("http://gateway.test:4318/base", headers={"authorization": "Bearer t"}).approval("a b", "", 1, 0.0)
         assert told == {"state": "decided", "decision": "approve"}
         [asked] = proxy.posted
         assert asked.path.startswith("http://gateway.test:4318/base/control/v1/approvals/a%20b?")
         assert (asked.headers["host"], asked.headers["authorization"]) == ("gateway.test:4318", "Bearer t")
         assert asked.headers["proxy-authorization"] == "Basic bWU6cGFzc0B3b3Jk"
-        assert await Gateway(here.url).approval("a", "", 1, 0.0) == told
+        assert await GatewayClient(here.url).approval("a", "", 1, 0.0) == told
         assert "proxy-authorization" not in here.posted[0].headers
         monkeypatch.setenv("NO_PROXY", "gateway.test")
         with pytest.raises(Unreachable):
-            await Gateway("http://gateway.test:1").approval("a", "", 1, 0.0)
+            await GatewayClient("http://gateway.test:1").approval("a", "", 1, 0.0)
         assert len(proxy.posted) == 1
 
 
@@ -83,13 +83,13 @@ async def test_a_proxy_sees_nothing_of_what_is_encrypted(monkeypatch: pytest.Mon
 
         async with serving(tunnel) as proxy:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy}")
-            known = Gateway("https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem"))
+            known = GatewayClient("https://gateway.test", headers={"authorization": "Bearer spt_x"}, certificate=str(tmp_path / "ca.pem"))
             assert (await known.approval("a", "", 1, 0.0) or {})["decision"] == "approve"
             assert heard[0].startswith(b"CONNECT gateway.test:443 HTTP/1.1\r\n")
             assert [b"spt_x" in part for part in heard].count(True) == 1
             assert any(part.startswith(b"GET /control/v1/approvals/a") and b"spt_x" in part for part in heard)
             with pytest.raises(ControlUnavailable, match="not trusted"):
-                await Gateway("https://gateway.test").approval("a", "", 1, 0.0)
+                await GatewayClient("https://gateway.test").approval("a", "", 1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ async def test_a_proxy_that_lets_nothing_through(
     monkeypatch: pytest.MonkeyPatch, proxy: str, status: int, kind: type[Exception], said: str
 ) -> None:
     """What a proxy refuses is told with what to set, what passes by itself is tried again, and its password is in neither."""
-    async with HttpReceiver([Answer(status=status)]) as receiver:
+    async with HttpReceiver([HttpAnswer(status=status)]) as receiver:
         monkeypatch.setenv("HTTP_PROXY", proxy or receiver.url.replace("//", "//me:secret@"))
         with pytest.raises(kind, match=said) as raised:
-            await Gateway("http://gateway.test").approval("a", "", 1, 0.0)
+            await GatewayClient("http://gateway.test").approval("a", "", 1, 0.0)
     assert "secret" not in str(raised.value)
 
 
@@ -142,7 +142,7 @@ async def test_whatever_answers_is_asked_again(answer: bytes) -> None:
 
     async with serving(gateway) as port:
         with pytest.raises(Unreachable):
-            await Gateway(f"http://127.0.0.1:{port}").task("t", 0, 0.0)
+            await GatewayClient(f"http://127.0.0.1:{port}").task("t", 0, 0.0)
 
 
 async def test_an_answer_that_ends_with_its_connection_is_read_whole() -> None:
@@ -157,7 +157,7 @@ async def test_an_answer_that_ends_with_its_connection_is_read_whole() -> None:
         writer.close()
 
     async with serving(gateway) as port:
-        assert await Gateway(f"http://127.0.0.1:{port}").approval("a", "", 1, 0.0) == {"state": "open"}
+        assert await GatewayClient(f"http://127.0.0.1:{port}").approval("a", "", 1, 0.0) == {"state": "open"}
 
 
 async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
@@ -165,4 +165,4 @@ async def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
     for name in ("none.pem", "missing.pem"):
         with pytest.raises(ControlUnavailable, match=f"{name}: .*name a PEM file"):
-            await Gateway("https://gateway.test", certificate=str(tmp_path / name)).approval("a", "", 1, 0.0)
+            await GatewayClient("https://gateway.test", certificate=str(tmp_path / name)).approval("a", "", 1, 0.0)

@@ -2,7 +2,7 @@
 
 The blocks of one page share a directory, an environment and an empty home. ``no-run: reason`` after the language leaves a
 block out; a bash block's ``export`` lasts for the page. A block that fails fails its page. The embedded PostgreSQL runs
-throughout, so that commands join it instead of starting it each time; that they start it is `tests/test_cli.py`'s to prove.
+throughout, so that commands join it instead of starting it each time; that they start it is `tests/cli/test_cli.py`'s to prove.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.ledger.embedded import EmbeddedPostgres
+from spanpost.store.embedded import EmbeddedPostgres
 from spanpost.testing.postgres import FAST
 
 ROOT = Path(__file__).parent.parent.parent

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 
-from spanpost import replays
-from spanpost.fold.read.claude_code import CLAUDE_CODE_CLI
+from spanpost.readers.claude_code import CLAUDE_CODE_CLI
+from spanpost.runtime import replay
 from tests.docs.test_code_blocks import ROOT, blocks
-from tests.fold.recorded_runs import COMMITTED
+from tests.tasks.recorded_runs import COMMITTED
 
 PAGE = (ROOT / "docs" / "how-to" / "follow-claude-code.md").read_text()
 
@@ -23,17 +23,17 @@ def test_the_table_of_signals_is_what_replay_makes_of_them() -> None:
     """Each yes and no of the table is what a recorded session's signal alone comes to."""
     for at, signal in enumerate(("logs", "traces", "metrics")):
         files = sorted((COMMITTED / "claude-code" / "conv").glob(f"*-{signal}.pb"))
-        [task] = replays.replay(files).tasks
+        [task] = replay.replay(files).tasks
         assert (task.input_tokens is not None and task.cache_read_tokens is not None) is (
             row("tokens, cache told apart")[at] == "yes"
         )
         assert (task.llm_calls > 0 and task.tool_calls > 0) is (row("model calls and tool calls")[at] == "each")
         assert (len(task.steps) == 3) is (row("prompts as steps")[at] == "yes")
-        [failed] = replays.replay(sorted((COMMITTED / "claude-code" / "llmfail").glob(f"*-{signal}.pb"))).tasks
+        [failed] = replay.replay(sorted((COMMITTED / "claude-code" / "llmfail").glob(f"*-{signal}.pb"))).tasks
         assert (failed.error is not None) is (row("why it failed")[at] == "yes")
-        [allowed] = replays.replay(sorted((COMMITTED / "claude-code" / "approve").glob(f"*-{signal}.pb"))).tasks
+        [allowed] = replay.replay(sorted((COMMITTED / "claude-code" / "approve").glob(f"*-{signal}.pb"))).tasks
         assert bool(allowed.approvals) is (row("who allowed or refused a tool")[at] == "yes")
-    [records] = replays.replay(sorted((COMMITTED / "claude-code" / "conv").glob("*-logs.pb"))).tasks
+    [records] = replay.replay(sorted((COMMITTED / "claude-code" / "conv").glob("*-logs.pb"))).tasks
     assert (records.cost_usd is not None, row("cost as Claude Code reckons it")) == (True, ["yes", "no", "yes"])
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from spanpost import conventions
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.tasks import Task
-from spanpost.fold.report import task_json
+from spanpost import semconv
+from spanpost.model.checkpoints import Kind
+from spanpost.model.tasks import Task
+from spanpost.tasks.json_form import task_json
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -33,7 +33,7 @@ def test_generated_pages_are_current(pages: dict[str, Any], page: str) -> None:
 def test_every_convention_is_documented() -> None:
     """Each name of conventions.py stands in the page, and each agent.* name of the page in conventions.py."""
     page = (REFERENCE / "conventions.md").read_text()
-    names = {value for key, value in vars(conventions).items() if key.isupper() and isinstance(value, str)}
+    names = {value for key, value in vars(semconv).items() if key.isupper() and isinstance(value, str)}
     told = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.?)(?:<name>)?`", page))
     assert names - told == set()
     examples = {"agent.link.pr", "agent.link.logs"}
@@ -75,7 +75,7 @@ def _quotes(page: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", ["how-to/write-a-sink.md", "reference/sink-plugins.md", "reference/launcher-plugins.md"])
 def test_quotes_are_verbatim(page: str) -> None:
-    """What a page quotes from a plugin stands there, letter by letter."""
+    """What a page quotes from a plugin stands there, delivery by delivery."""
     found = _quotes((ROOT / "docs" / page).read_text())
     assert found
     for name, quote in found:
@@ -88,8 +88,8 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
     import inspect
     from dataclasses import fields
 
-    from spanpost import Budget, DeliveryError, Rejected, Sink, SinkPlugin, SinkSettings
-    from spanpost.sinks.base import Checks, Figured, Installs, Restarts, Routed
+    from spanpost import DeliveryError, RateLimit, Rejected, Sink, SinkPlugin, SinkSettings
+    from spanpost.sinks.base import CheckingSink, Figured, Installs, Restarts, Routed
     from spanpost.sinks.plugin import GROUP
 
     page = (REFERENCE / "sink-plugins.md").read_text()
@@ -100,12 +100,12 @@ def test_the_contract_of_sinks_is_on_one_page() -> None:
             r"^\| (?:field of |method of )?`?(spanpost\.\w+|raised)[^\n]*\n\|-[^\n]*\n(.*?)\n\n", page, re.M | re.S
         )
     }
-    of_protocols = [item for one in (Sink, Checks, Routed, Restarts, Installs, Figured) for item in vars(one).items()]
+    of_protocols = [item for one in (Sink, CheckingSink, Routed, Restarts, Installs, Figured) for item in vars(one).items()]
     methods = {name for name, one in of_protocols if inspect.isfunction(one) and not name.startswith("_")}
     assert rows == {
         "spanpost.SinkPlugin": {field.name for field in fields(SinkPlugin)},
         "spanpost.SinkSettings": set(SinkSettings.model_fields),
         "spanpost.Sink": methods,
-        "spanpost.Budget": set(Budget.__struct_fields__),
+        "spanpost.Budget": set(RateLimit.__struct_fields__),
         "raised": {one.__name__ for one in (*DeliveryError.__subclasses__(), *Rejected.__subclasses__())},
     }

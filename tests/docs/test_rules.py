@@ -7,8 +7,8 @@ import inspect
 import re
 from pathlib import Path
 
-from spanpost import conventions
-from spanpost.fold import tasks
+from spanpost import semconv
+from spanpost.tasks import status as tasks
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "placement-and-counting.md").read_text()
 
@@ -20,7 +20,7 @@ def _rules() -> set[tuple[str, str | None]]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Verdict":
             status, rule = node.args[:2]
             assert isinstance(rule, ast.Constant)
-            found.add((rule.value, getattr(conventions, status.attr) if isinstance(status, ast.Attribute) else None))
+            found.add((rule.value, getattr(semconv, status.attr) if isinstance(status, ast.Attribute) else None))
     return found
 
 
@@ -40,7 +40,7 @@ def test_the_diagram_has_the_nine_statuses() -> None:
     """The state diagram shows each status of the conventions and no other."""
     diagram = PAGE.split("```mermaid")[1].split("```")[0]
     shown = {name for pair in re.findall(r"^ +(\S+) --> (\w+)", diagram, re.MULTILINE) for name in pair} - {"[*]"}
-    assert shown == set(conventions.STATUSES)
+    assert shown == set(semconv.STATUSES)
 
 
 def _statuses(cell: str) -> list[str]:

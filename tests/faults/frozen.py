@@ -18,12 +18,12 @@ from typing import Any
 import asyncpg
 from opentelemetry.sdk.trace import TracerProvider
 
-from spanpost.fold import walk
-from spanpost.intake.attach import join
-from spanpost.ledger import transactions
-from spanpost.pipeline import Pipeline
+from spanpost.receivers.attachment import join
+from spanpost.runtime.pipeline import Pipeline
 from spanpost.settings import load
-from spanpost.testing.exercise_silence import AGENT
+from spanpost.store import transactions
+from spanpost.tasks import batches
+from spanpost.testing.exercise_stall import AGENT
 
 #: As against 20 s.
 IDLE = timedelta(seconds=8)
@@ -40,7 +40,7 @@ def main() -> None:
             # This thread is asked, so that it does not come a step further.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
-    fold, copy = walk.fold, asyncpg.Connection.copy_to_table
+    fold, copy = batches.fold, asyncpg.Connection.copy_to_table
 
     def stopping(*given: Any, **more: Any) -> Any:
         stop()
@@ -55,7 +55,7 @@ def main() -> None:
         return await copy(self, table, source=rows(), **more)
 
     if sys.argv[1] == "between":
-        walk.fold = stopping  # type: ignore[assignment]
+        batches.fold = stopping  # type: ignore[assignment]
     else:
         asyncpg.Connection.copy_to_table = copying
     pipeline = Pipeline(load(database={"url": os.environ["DATABASE_URL"]}))

@@ -1,4 +1,4 @@
-"""A fake Slack in a process of its own, and what a ledger holds that was posted to it."""
+"""A fake Slack in a process of its own, and what a store holds that was posted to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from spanpost.ledger.base import TaskQuery
+from spanpost.store.protocols import TaskQuery
 from spanpost.testing.fake_slack import TOKEN
 from tests.conftest import ROOT
 
@@ -59,7 +59,7 @@ class Slack:
 
 
 async def settled(dsn: str, seconds: float) -> Counter[str]:
-    """Look until no letter waits or is under way, or the time is over; return the letters by state."""
+    """Look until no delivery waits or is under way, or the time is over; return the deliveries by state."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
@@ -78,17 +78,17 @@ async def settled(dsn: str, seconds: float) -> Counter[str]:
 
 
 async def left(dsn: str) -> list[str]:
-    """Say of each letter that is not delivered what it waits for: its own row, its lane's, and what closes the budgets."""
+    """Say of each delivery that is not delivered what it waits for: its own row, its lane's, and what closes the budgets."""
     import asyncpg
 
     connection = await asyncpg.connect(dsn)
     try:
-        letters = await connection.fetch(
+        deliveries = await connection.fetch(
             "SELECT to_jsonb(d)::text FROM deliveries d WHERE state <> 'delivered'"
-            " UNION ALL SELECT to_jsonb(l)::text FROM lanes l WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
-            " UNION ALL SELECT to_jsonb(b)::text FROM buckets b WHERE blocked_until > clock_timestamp() OR opened > 0"
+            " UNION ALL SELECT to_jsonb(l)::text FROM ordering_keys l WHERE due_at IS NOT NULL OR lease_until IS NOT NULL"
+            " UNION ALL SELECT to_jsonb(b)::text FROM rate_limits b WHERE blocked_until > clock_timestamp() OR opened > 0"
         )
-        return [f"by {time.time():.0f}:", *(row[0] for row in letters)]
+        return [f"by {time.time():.0f}:", *(row[0] for row in deliveries)]
     finally:
         await connection.close()
 
@@ -96,18 +96,18 @@ async def left(dsn: str) -> list[str]:
 #: Writes down in the database itself, in the same transactions, what was claimed when and which budgets it drew on.
 _WITNESS = """
 CREATE TABLE seen_claims (tx xid8, at timestamptz);
-CREATE TABLE seen_buckets (tx xid8, key text, was_blocked_until timestamptz, blocked_until timestamptz);
+CREATE TABLE seen_rate_limits (tx xid8, key text, was_blocked_until timestamptz, blocked_until timestamptz);
 CREATE FUNCTION see_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO seen_claims VALUES (pg_current_xact_id(), NEW.claimed_at); RETURN NULL; END $$;
 CREATE FUNCTION see_bucket() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO seen_buckets VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until); RETURN NULL; END $$;
+  INSERT INTO seen_rate_limits VALUES (pg_current_xact_id(), NEW.key, OLD.blocked_until, NEW.blocked_until); RETURN NULL; END $$;
 CREATE TRIGGER see_claim AFTER UPDATE ON deliveries FOR EACH ROW
   WHEN (NEW.state = 'sending' AND OLD.state <> 'sending') EXECUTE FUNCTION see_claim();
-CREATE TRIGGER see_bucket AFTER UPDATE ON buckets FOR EACH ROW EXECUTE FUNCTION see_bucket()"""
+CREATE TRIGGER see_bucket AFTER UPDATE ON rate_limits FOR EACH ROW EXECUTE FUNCTION see_bucket()"""
 _IMPATIENT = """
-SELECT b.key, c.at::text, b.was_blocked_until::text FROM seen_buckets b JOIN seen_claims c ON c.tx = b.tx
+SELECT b.key, c.at::text, b.was_blocked_until::text FROM seen_rate_limits b JOIN seen_claims c ON c.tx = b.tx
 WHERE b.was_blocked_until > c.at ORDER BY c.at"""
-_CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_buckets WHERE blocked_until IS DISTINCT FROM was_blocked_until"
+_CLOSINGS = "SELECT count(DISTINCT (key, blocked_until)) FROM seen_rate_limits WHERE blocked_until IS DISTINCT FROM was_blocked_until"
 
 
 async def watch_claims(dsn: str) -> None:
@@ -133,12 +133,12 @@ async def impatient(dsn: str) -> tuple[list[tuple[str, ...]], int]:
 
 async def truth(dsn: str) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Return tasks by id, told checkpoints by id, and the number of audit rows."""
-    from spanpost.ledger.postgres import PostgresLedger
+    from spanpost.store.postgres import PostgresStore
 
-    ledger = PostgresLedger(dsn)
-    await ledger.open()
-    tasks = {t.task_id: t for t in await ledger.tasks(TaskQuery(limit=10_000))}
-    told = {str(c.id): c for c in await ledger.checkpoints(limit=1_000_000)}
-    rows = (await ledger.counts())["agent_events"]
-    await ledger.close()
+    store = PostgresStore(dsn)
+    await store.open()
+    tasks = {t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))}
+    told = {str(c.id): c for c in await store.checkpoints(limit=1_000_000)}
+    rows = (await store.counts())["agent_events"]
+    await store.close()
     return tasks, told, rows

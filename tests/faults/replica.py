@@ -9,9 +9,9 @@ import asyncio
 import os
 import sys
 
-from spanpost.domain.errors import LedgerUnavailable
-from spanpost.fold.batch import Rules
-from spanpost.ledger.postgres import PostgresLedger
+from spanpost.model.errors import StoreUnavailable
+from spanpost.store.postgres import PostgresStore
+from spanpost.tasks.folded import FoldRules
 from tests.faults.stream import tangled, torn
 
 #: Transactions that one replica has open at once.
@@ -20,8 +20,8 @@ AT_ONCE = 4
 
 async def main(runs: int, of: int, mine: int, began: int) -> None:
     """Record our part, four batches at a time, and say how many there were."""
-    ledger = PostgresLedger(os.environ["DATABASE_URL"], rules=Rules(), pool_size=AT_ONCE)
-    await ledger.open()
+    store = PostgresStore(os.environ["DATABASE_URL"], rules=FoldRules(), pool_size=AT_ONCE)
+    await store.open()
     batches = torn(tangled(runs, began), of, mine, 24, began)
     count = refused = 0
 
@@ -30,16 +30,16 @@ async def main(runs: int, of: int, mine: int, began: int) -> None:
         for batch in batches:
             while True:
                 try:
-                    await ledger.record(batch)
+                    await store.record(batch)
                     break
-                except LedgerUnavailable:  # what a sender is answered 503 for, and sends again
+                except StoreUnavailable:  # what a sender is answered 503 for, and sends again
                     refused += 1
             count += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(work())
-    await ledger.close()
+    await store.close()
     print(count, refused)
 
 

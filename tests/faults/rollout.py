@@ -29,14 +29,14 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
-from spanpost.domain.checkpoints import TOLD
-from spanpost.domain.observations import Observation, Part
-from spanpost.domain.tasks import Task
-from spanpost.fold.batch import Rules
-from spanpost.intake.decode import decode_traces
-from spanpost.ledger.base import TaskQuery
-from spanpost.ledger.sql import schema
-from spanpost.ledger.sql.migrations import ddl
+from spanpost.model.checkpoints import TOLD
+from spanpost.model.observations import Observation, Part
+from spanpost.model.tasks import Task
+from spanpost.receivers.decode import decode_traces
+from spanpost.store.protocols import TaskQuery
+from spanpost.store.sql import schema
+from spanpost.store.sql.migrations import ddl
+from spanpost.tasks.folded import FoldRules
 from tests.acceptance.gateways import Gateway
 from tests.conftest import ROOT
 from tests.faults.posted import truth
@@ -204,7 +204,7 @@ def figures(tasks: Mapping[str, Task]) -> dict[str, Any]:
     return {
         key: (
             *(t.uid, t.status, t.agent_name, t.input_tokens, t.output_tokens, t.llm_calls, t.parent_task_id, t.child_count),
-            *(t.segments, t.started_at, t.ended_at, sorted(t.aliases)),
+            *(t.runs, t.started_at, t.ended_at, sorted(t.aliases)),
         )
         for key, t in tasks.items()
     }
@@ -222,13 +222,13 @@ async def rows(dsn: str) -> Counter[tuple[Any, ...]]:
 
 def alone(whole: Sequence[ReadableSpan]) -> tuple[Counter[tuple[Any, ...]], dict[str, Any], set[str]]:
     """Return the rows, figures and told checkpoints that this version comes to by itself."""
-    from spanpost.ledger.memory import MemoryLedger
+    from spanpost.store.memory import MemoryStore
 
     async def take() -> tuple[dict[str, Any], set[str]]:
-        ledger = MemoryLedger(Rules(), keep=None)
-        await ledger.record(observations)
-        tasks = figures({t.task_id: t for t in await ledger.tasks(TaskQuery(limit=10_000))})
-        return tasks, {str(c.id) for c in await ledger.checkpoints(limit=100_000) if c.kind in TOLD}
+        store = MemoryStore(FoldRules(), keep=None)
+        await store.record(observations)
+        tasks = figures({t.task_id: t for t in await store.tasks(TaskQuery(limit=10_000))})
+        return tasks, {str(c.id) for c in await store.checkpoints(limit=100_000) if c.kind in TOLD}
 
     observations = decode_traces(body(whole)).observations
     return Counter((o.trace_id, o.span_id, o.part, o.index) for o in observations), *asyncio.run(take())

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from spanpost.domain.observations import Observation, Origin, Part, Status
+from spanpost.model.observations import Observation, Origin, Part, Status
 
 #: Of one task: a box that starts and ends, told news, tool calls, a model call, an artifact.
 EVENTS = 50
@@ -51,8 +51,8 @@ def task(number: int, began: int) -> list[Observation]:
             origin=_ORIGIN,
         )
 
-    box = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "mechanic", "agent.task.id": f"t-{number}"}
-    box["agent.task.name"] = f"Job {number}"
+    root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "mechanic", "agent.task.id": f"t-{number}"}
+    root_span["agent.task.name"] = f"Job {number}"
     call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", "gen_ai.usage.input_tokens": 100 + number}
     tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep"}
     end = 60 * _SECOND
@@ -62,22 +62,22 @@ def task(number: int, began: int) -> list[Observation]:
     )
     tools = [span(3 + i, "execute_tool grep", tool, i * _SECOND, i * _SECOND + _SECOND // 2) for i in range(_TOOLS)]
     return [
-        span(1, "invoke_agent mechanic", box, 0, None),
+        span(1, "invoke_agent mechanic", root_span, 0, None),
         *told,
         span(2, "chat gpt-4o", call | {"gen_ai.usage.output_tokens": 7}, _SECOND, 3 * _SECOND),
         *tools,
         made,
-        span(1, "invoke_agent mechanic", box, 0, end, status=Status.OK),
+        span(1, "invoke_agent mechanic", root_span, 0, end, status=Status.OK),
     ]
 
 
 def share(tasks: int, of: int, mine: int, began: int, size: int) -> Iterator[list[Observation]]:
     """Yield one process's batches: the events of all tasks, mixed, each event in the share of one process or of two."""
     mixed = random.Random(began)
-    lanes = [task(number, began) for number in range(tasks)]
+    ordering_keys = [task(number, began) for number in range(tasks)]
     stream = []
     for position in range(EVENTS):
-        row = [lane[position] for lane in lanes]
+        row = [ordering_key[position] for ordering_key in ordering_keys]
         mixed.shuffle(row)
         stream += row
     ours = [o for o in stream if (pick := mixed.randrange(of * 4)) % of == mine or (pick < of and (pick + 1) % of == mine)]
@@ -122,7 +122,7 @@ def tangled(runs: int, began: int) -> list[Observation]:
         agent = {"gen_ai.operation.name": "invoke_agent"}
         root = span("invoke_agent lead", 0, agent | {"gen_ai.agent.name": "lead", "agent.task.id": f"t-{number // 3}"}, 0, 90)
         for helper in range(chance.randrange(3)):
-            box = span("invoke_agent helper", root, agent | {"gen_ai.agent.name": f"helper-{helper}"}, 1, 80)
+            root_span = span("invoke_agent helper", root, agent | {"gen_ai.agent.name": f"helper-{helper}"}, 1, 80)
             for call in range(chance.randrange(1, 4)):
                 # The neighbour's trace tells of the same call: one of the two counts.
                 said = {
@@ -132,7 +132,7 @@ def tangled(runs: int, began: int) -> list[Observation]:
                     "gen_ai.usage.input_tokens": chance.randrange(1, 1000),
                     "gen_ai.usage.output_tokens": chance.randrange(1, 100),
                 }
-                outer = span("chat gpt-4o", box, {**said, "gen_ai.response.id": said["gen_ai.response.id"] + "-o"}, 2, 9)
+                outer = span("chat gpt-4o", root_span, {**said, "gen_ai.response.id": said["gen_ai.response.id"] + "-o"}, 2, 9)
                 span("chat gpt-4o", outer, said, 3, 8)
     return out
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.domain.errors import LedgerUnavailable
-from spanpost.ledger import transactions
-from spanpost.ledger.base import TaskQuery
-from spanpost.ledger.postgres import PostgresLedger
-from spanpost.testing.exercise_silence import AGENT
+from spanpost.model.errors import StoreUnavailable
+from spanpost.store import transactions
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.testing.exercise_stall import AGENT
 from spanpost.testing.observed import ended
 from tests.conftest import ROOT, find, fresh_database, made_server
 
@@ -60,24 +60,24 @@ async def test_a_frozen_process_keeps_no_locks_and_loses_nothing(
     """Stopped with its task locked, it holds nobody up for long; it wakes without its transaction and records its batch anew."""
     monkeypatch.setattr(transactions, "IDLE", timedelta(seconds=1))
     monkeypatch.setattr(transactions, "WAIT", 2.0)
-    ledger = PostgresLedger(dsn)
-    await ledger.open()
+    store = PostgresStore(dsn)
+    await store.open()
     more = AGENT | {"agent.task.id": "shared"}
     batch = [ended(trace=9, span=1, name="agent", attributes=more)]
     refused = 0
     while True:
         try:
-            assert (await ledger.record(batch)).events > 0
+            assert (await store.record(batch)).events > 0
             break
-        except LedgerUnavailable:  # what its caller does: keep it and come back
+        except StoreUnavailable:  # what its caller does: keep it and come back
             refused += 1
             assert refused < 20
 
     os.kill(frozen.pid, signal.SIGCONT)
     said, _ = await asyncio.to_thread(frozen.communicate, timeout=90)
     assert (said.split(), frozen.returncode) == (["True", "0"], 0)
-    [task] = await ledger.tasks(TaskQuery(task_id="shared"))
-    assert task.segments == 2
-    told = [c.text for c in await ledger.checkpoints() if c.kind == "checkpoint"]
+    [task] = await store.tasks(TaskQuery(task_id="shared"))
+    assert task.runs == 2
+    told = [c.text for c in await store.checkpoints() if c.kind == "checkpoint"]
     assert told == ["told once"]
-    await ledger.close()
+    await store.close()

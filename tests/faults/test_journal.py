@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)
 REQUESTS, SPANS = 12, 100
 #: Where the recording of journaled rows stands still, and is killed: what is locked, and which statement waits for it.
 POINTS = {
-    "before the fold": ("LOCK TABLE kin IN ACCESS EXCLUSIVE MODE", "%FROM kin%"),
+    "before the fold": ("LOCK TABLE task_state IN ACCESS EXCLUSIVE MODE", "%FROM task_state%"),
     "after the fold": ("LOCK TABLE agent_events IN SHARE MODE", "COPY%agent_events%"),
     "at the tasks": ("LOCK TABLE agent_tasks IN SHARE MODE", "%agent_tasks%"),
     "at the messages": ("LOCK TABLE deliveries IN SHARE MODE", "%deliveries%"),
@@ -138,7 +138,7 @@ def _url(gateway: Gateway) -> str:
 
 async def journaled(dsn: str, start: Callable[..., Gateway]) -> Senders:
     """Have a gateway answer requests from the journal, and be killed before any of them is recorded."""
-    async with held(dsn, "LOCK TABLE kin IN ACCESS EXCLUSIVE MODE") as other:
+    async with held(dsn, "LOCK TABLE task_state IN ACCESS EXCLUSIVE MODE") as other:
         gateway = await asyncio.to_thread(start)
         senders = Senders(lambda: gateway.http, range(REQUESTS))
         async with asyncio.timeout(120):
@@ -169,9 +169,9 @@ async def check(dsn: str) -> None:
     told = await connection.fetch("SELECT kind, count(*), count(DISTINCT task_uid) FROM agent_checkpoints GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in told] == [("end", count // 10, count // 10), ("start", count // 10, count // 10)]
     assert await connection.fetchval("SELECT count(*) FROM deliveries") == await connection.fetchval(
-        "SELECT count(DISTINCT (sink, mode, lane, key)) FROM deliveries"
+        "SELECT count(DISTINCT (sink, mode, ordering_key, key)) FROM deliveries"
     )
-    assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0
+    assert await connection.fetchval("SELECT count(*) FROM quarantine") == 0
     await connection.close()
 
 

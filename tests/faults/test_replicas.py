@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from spanpost.domain.checkpoints import TOLD
-from spanpost.fold.batch import Rules
-from spanpost.ledger.base import Ledger, TaskQuery
-from spanpost.ledger.memory import MemoryLedger
+from spanpost.model.checkpoints import TOLD
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import Store, TaskQuery
+from spanpost.tasks.folded import FoldRules
 from tests.conftest import ROOT, find, fresh_database, made_server
 from tests.faults.stream import tangled
 
@@ -32,10 +32,10 @@ def dsn() -> Iterator[str]:
         yield dsn
 
 
-async def figures(ledger: Ledger) -> tuple[list[Any], set[Any]]:
+async def figures(store: Store) -> tuple[list[Any], set[Any]]:
     """Return what the tasks came to, and the ids of what was told."""
-    tasks = await ledger.tasks(TaskQuery(limit=100_000))
-    told = await ledger.checkpoints(limit=100_000)
+    tasks = await store.tasks(TaskQuery(limit=100_000))
+    told = await store.checkpoints(limit=100_000)
     came_to = sorted(
         (
             t.task_id,
@@ -48,7 +48,7 @@ async def figures(ledger: Ledger) -> tuple[list[Any], set[Any]]:
             sorted(t.aliases),
             t.llm_calls,
             t.child_count,
-            t.segments,
+            t.runs,
         )
         for t in tasks
     )
@@ -56,20 +56,20 @@ async def figures(ledger: Ledger) -> tuple[list[Any], set[Any]]:
 
 
 async def of_one(observations: list[Any]) -> tuple[list[Any], set[Any]]:
-    ledger = MemoryLedger(Rules(), keep=None)
-    await ledger.record(sorted(observations, key=lambda o: o.at_ns))
-    return await figures(ledger)
+    store = MemoryStore(FoldRules(), keep=None)
+    await store.record(sorted(observations, key=lambda o: o.at_ns))
+    return await figures(store)
 
 
 async def of_many(dsn: str) -> tuple[list[Any], set[Any], int, int]:
     import asyncpg
 
-    from spanpost.ledger.postgres import PostgresLedger
+    from spanpost.store.postgres import PostgresStore
 
-    ledger = PostgresLedger(dsn, rules=Rules())
-    await ledger.open()
-    came_to, told = await figures(ledger)
-    await ledger.close()
+    store = PostgresStore(dsn, rules=FoldRules())
+    await store.open()
+    came_to, told = await figures(store)
+    await store.close()
     connection = await asyncpg.connect(dsn)
     rows = await connection.fetchval("SELECT count(*) FROM agent_events")
     deadlocks = await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")

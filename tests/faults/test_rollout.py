@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.ledger.sql import schema
+from spanpost.store.sql import schema
 from tests.acceptance.gateways import Gateway
 from tests.conftest import ROOT
 from tests.faults.posted import Slack, settings, settled
@@ -57,13 +57,13 @@ def test_a_newer_revision_is_rolled_out_beside_this_one(dsn: str, tmp_path: Path
         send([another, old, new], torn(rest, chance))
         stopped = {old.stop(), another.stop()}
         send([new], [body(whole[at : at + 50]) for at in range(0, len(whole), 50)])
-        letters = asyncio.run(settled(dsn, 120))
+        deliveries = asyncio.run(settled(dsn, 120))
         stopped.add(new.stop())
         posted = slack.end()
         found = held(dsn)
         faults = [line for each in (old, another, new) for line in each.log.splitlines() if not line.startswith("info: ")]
     roots = Counter(m["text"] for c in posted["channels"].values() for m in c if m.get("thread_ts", m["ts"]) == m["ts"])
-    assert stopped <= {0, 1}  # 1: letters wait, which another delivers
-    assert set(letters) == {"delivered"}, faults
+    assert stopped <= {0, 1}  # 1: deliveries wait, which another delivers
+    assert set(deliveries) == {"delivered"}, faults
     assert found == alone(whole), faults
     assert [roots[f"✅ Job {number}: complete"] for number in range(RUNS)] == [1] * RUNS, faults

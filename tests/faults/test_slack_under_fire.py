@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.domain.checkpoints import Kind
+from spanpost.model.checkpoints import Kind
 from spanpost.sinks.slack import render
 from tests.conftest import ROOT, find, fresh_database, made_server
 from tests.faults.posted import Slack, environment, impatient, left, settings, settled, truth, watch_claims
@@ -29,8 +29,8 @@ TASKS = int(os.environ.get("SPANPOST_TEST_TASKS", "40"))
 FAULTS = {"throttle": 0.05, "500 before": 0.05, "reset before": 0.03, "reset after": 0.07, "500 after": 0.05, "hang after": 0.05}
 ODDS = {"posts": FAULTS, "updates": FAULTS, "lookups": {"throttle": 0.03, "500 before": 0.05, "reset before": 0.05}}
 #: Seconds that a 429 asks for.
-PATIENCE = 3
-FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(PATIENCE))
+STALL_RULES = 3
+FIRE = ("--odds", json.dumps(ODDS), "--stale", "1.0", "--seed", "11", "--retry-after", str(STALL_RULES))
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(1800)]
 

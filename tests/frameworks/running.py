@@ -14,7 +14,7 @@ from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 #: Nothing here takes as long; what does has failed.
-PATIENCE = 60
+STALL_RULES = 60
 
 
 class Message:
@@ -104,7 +104,7 @@ class Running:
 
     def _until(self, look: Callable[[], Any], why: str) -> Any:
         with self._changed:
-            self._changed.wait_for(lambda: look() is not None or not self._open, PATIENCE)
+            self._changed.wait_for(lambda: look() is not None or not self._open, STALL_RULES)
             found = look()
             assert found is not None, f"not seen: {why}; seen: {self._lines}\n" + "\n".join(map(repr, self.messages))
             return found
@@ -113,7 +113,7 @@ class Running:
         """Let the process end by itself."""
         self._tell.close()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(STALL_RULES)
         finally:
             self.process.kill()
             self.process.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import find
-from tests.frameworks.running import PATIENCE, ROOT
+from tests.frameworks.running import ROOT, STALL_RULES
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -21,7 +21,7 @@ def played(example: str, framework: str | None, directory: Path, typed: str) -> 
     environment = {"HOME": str(directory), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "LOGNAME": "alice"}
     ran = subprocess.run(
         [python, ROOT / "examples" / f"{example}.py"],
-        input=typed, env=environment, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        input=typed, env=environment, cwd=directory, capture_output=True, text=True, timeout=STALL_RULES, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -122,7 +122,7 @@ def test_the_middleware_of_langchain(tmp_path: Path) -> None:
     python = Path(find("langgraph")) / "bin" / "python"
     ran = subprocess.run(
         [python, "script.py"], input="approve\ndeny rain\n", env=environment, cwd=tmp_path, capture_output=True, text=True,
-        timeout=PATIENCE, check=False,
+        timeout=STALL_RULES, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     refused, booked = sorted(ran.stdout.splitlines()[-2:])

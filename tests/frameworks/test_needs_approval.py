@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import find
-from tests.frameworks.running import PATIENCE, ROOT
+from tests.frameworks.running import ROOT, STALL_RULES
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -145,7 +145,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     python = Path(find("openai_agents")) / "bin" / "python"
     environment = {"HOME": str(directory), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src")}
     ran = subprocess.run(
-        [python, "script.py"], env=environment, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False
+        [python, "script.py"], env=environment, cwd=directory, capture_output=True, text=True, timeout=STALL_RULES, check=False
     )
     assert ran.returncode == 0, ran.stderr
     told: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])

@@ -13,12 +13,12 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from spanpost.encryption import new_key
 from spanpost.http.status import ERRORS
-from spanpost.intake.tokens import hash_of
-from spanpost.sealing import new_key
+from spanpost.http.tokens import hash_of
 from tests.conftest import ROOT
-from tests.desk.api.served import Served, tokens
 from tests.errors import reason_of
+from tests.interactions.api.served import Served, tokens
 
 LIMIT = 65_536
 SECRET = "hush-hush-hush-hush"
@@ -78,9 +78,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def routes(gateway: Served) -> list[Asked]:
     """All routes, by the router's own table."""
-    assert gateway.gateway._doors is not None
+    assert gateway.gateway._endpoints is not None
     made = []
-    for path, methods in gateway.gateway._doors.router.table():
+    for path, methods in gateway.gateway._endpoints.router.table():
         full = path + BELOW[path] if path in BELOW else re.sub(r"\{[^}]*\}", "x", path)
         made.append(Asked(full, methods))
     assert {one.path for one in made} >= {*OPEN, "/v1/traces", "/alerts/grafana", "/hooks/own", "/slack/events", "/metrics", "/api/me"}
@@ -222,8 +222,8 @@ def test_reads(gateway: Served, routes: list[Asked], caplog: pytest.LogCaptureFi
 
 
 def test_the_page_has_every_code() -> None:
-    """The table of docs/reference/door-answers.md is the table that endpoints answer by."""
-    page = (ROOT / "docs" / "reference" / "door-answers.md").read_text()
+    """The table of docs/reference/http-answers.md is the table that endpoints answer by."""
+    page = (ROOT / "docs" / "reference" / "http-answers.md").read_text()
     found = {int(status): (int(code), name) for status, code, name in re.findall(r"^\| (\d+) \| (\d+) `([A-Z_]+)` \|", page, re.M)}
     assert found == {status: (int(code), code.name) for status, (code, _) in ERRORS.items()}
 

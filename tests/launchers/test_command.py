@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from spanpost.domain.errors import Refused, Rejected, Unavailable, Unknown
 from spanpost.launchers.carrier import Carrier
 from spanpost.launchers.command import CommandLauncher, CommandSettings
+from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Rejected, Unavailable
 from spanpost.testing.exercise_launcher import CHECKS, an_order
 from spanpost.testing.nouns import a_delivery, a_task
 
@@ -36,7 +36,7 @@ async def test_it_behaves_as_a_launcher(check: Any, background: bool) -> None:
 
 
 async def test_nothing_is_a_shells(tmp_path: Path) -> None:
-    """Whatever an order says stays in its argument, letter by letter; no shell reads it."""
+    """Whatever an order says stays in its argument, delivery by delivery; no shell reads it."""
     told = tmp_path / "told"
     launcher = _python(
         "import json, sys; json.dump(sys.argv[2:], open(sys.argv[1], 'w'))",
@@ -92,12 +92,12 @@ async def test_what_an_exit_means() -> None:
 async def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     """What cannot be run is refused with the next step, and waits for somebody to mend it; `check` says it beforehand."""
     launcher = _launcher(str(tmp_path / "none"))
-    with pytest.raises(Refused, match="cannot be run") as raised:
+    with pytest.raises(DeliveryRefused, match="cannot be run") as raised:
         await launcher.launch(an_order())
     assert "launchers.named.fix" in raised.value.cure
     [finding] = await launcher.check()
     assert (finding.ok, bool(finding.cure)) == (False, True)
-    with pytest.raises(Refused):
+    with pytest.raises(DeliveryRefused):
         await _launcher("/bin/echo", directory=tmp_path / "none").launch(an_order())
 
 
@@ -112,7 +112,7 @@ async def test_it_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     )
     launching = asyncio.create_task(_python(code, timeout=3).launch(an_order()))
     mine, child = map(int, (await asyncio.to_thread(pids.read_text)).split())
-    with pytest.raises(Unknown) as raised:
+    with pytest.raises(DeliveryUncertain) as raised:
         await launching
     assert raised.value.reason == "timeout"
     assert not _runs(mine)

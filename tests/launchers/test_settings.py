@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from spanpost.assembly import launches_of, open_launchers
-from spanpost.desk.acts import Desk, Start
-from spanpost.desk.base import Asked, Message
-from spanpost.desk.who import Failed, Person, PersonOf, Rule, Rules
-from spanpost.domain.errors import ConfigError
-from spanpost.domain.interventions import Result, Verb
-from spanpost.fold.orders import Launches
-from spanpost.hooks import HookHall
-from spanpost.ledger.base import OrderQuery
-from spanpost.ledger.memory import MemoryLedger
+from spanpost.interactions.acts import Interactions, Start
+from spanpost.interactions.authorization import AuthorizationRules, Failed, Person, PersonOf, Rule
+from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.model.errors import ConfigError
+from spanpost.model.interventions import Result, Verb
+from spanpost.routing.launch_orders import Launches
+from spanpost.runtime.assembly import launches_of, open_launchers
+from spanpost.runtime.webhooks import WebhookStore
 from spanpost.settings import load
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import OrderQuery
 from spanpost.testing.nouns import NOON, a_task
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
@@ -68,7 +68,7 @@ def test_mistakes_are_told(said: dict[str, Any], told: str) -> None:
 class _People:
     """Knows Alice."""
 
-    async def look(self, look: Any, message: Message, question: tuple[str, Asked]) -> Any:
+    async def look(self, look: Any, message: PersonMessage, question: tuple[str, Asked]) -> Any:
         return Person(id="U1", team="T1", name="alice") if look == PersonOf("U1") else Failed("nobody")
 
     async def forget(self, ruling: Any, user: str) -> bool:
@@ -77,22 +77,22 @@ class _People:
 
 async def test_what_a_person_starts() -> None:
     """Who may start a launcher does, once for each asking; others, and launchers that are not there, are refused, all as rows."""
-    ledger = MemoryLedger()
-    rules = Rules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
-    hall: Any = HookHall(ledger, lambda recorded: None)
-    desk = Desk(hall, _People(), rules, source="slack", tenant="acme", launches=Launches(launchers=frozenset({"fix"})))
+    store = MemoryStore()
+    rules = AuthorizationRules(rules=(Rule(actions=frozenset({"start"}), launcher="fix", users=("U1",)),))
+    interaction_store: Any = WebhookStore(store, lambda recorded: None)
+    interactions = Interactions(interaction_store, _People(), rules, source="slack", tenant="acme", launches=Launches(launchers=frozenset({"fix"})))
 
-    def start(launcher: str, user: str = "U1", once: str = "1") -> Start:
-        place = Message(team="T1", channel="C1", ts="")
-        return Start(launcher=launcher, text="Fix it", parameters={"a": "b"}, user=user, message=place, once=once, at=NOON)
+    def start(launcher: str, user: str = "U1", idempotency_key: str = "1") -> Start:
+        place = PersonMessage(team="T1", channel="C1", ts="")
+        return Start(launcher=launcher, text="Fix it", parameters={"a": "b"}, user=user, message=place, idempotency_key=idempotency_key, at=NOON)
 
-    first, again = await desk.start(start("fix")), await desk.start(start("fix"))
+    first, again = await interactions.start(start("fix")), await interactions.start(start("fix"))
     assert (first.result, again.result, first.verdict is not None) == (Result.DONE, Result.DONE, True)
-    [row] = await ledger.orders(OrderQuery(tenant="acme"))
+    [row] = await store.orders(OrderQuery(tenant="acme"))
     assert (row.order.name, row.order.text, row.order.parameters, row.order.by) == ("fix", "Fix it", {"a": "b"}, "alice")
-    other = await desk.start(start("other", once="2"))
-    stranger = await desk.start(start("fix", user="U9", once="3"))
+    other = await interactions.start(start("other", idempotency_key="2"))
+    stranger = await interactions.start(start("fix", user="U9", idempotency_key="3"))
     assert (other.result, stranger.result) == (Result.REFUSED, Result.REFUSED)
     assert "Not done" in stranger.told
-    assert len(await ledger.orders(OrderQuery())) == 1
+    assert len(await store.orders(OrderQuery())) == 1
     assert str(Verb.START) == "start"

@@ -65,7 +65,7 @@ def test_a_flush_does_not_claim_what_was_lost(run: Run) -> None:
         import threading
         house = spanpost.attach(intake={"queue_size": 64})
         held = threading.Event()
-        house._loop.call_soon_threadsafe(held.wait)  # as a slow ledger would hold it up
+        house._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
         for n in range(2000): agent(str(n)).end()
         held.set()
         assert house.lost["queue_full"]

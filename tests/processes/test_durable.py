@@ -64,7 +64,7 @@ def recorded(database: Database, part: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-def segments(spool: Path) -> list[Path]:
+def spool_files(spool: Path) -> list[Path]:
     return sorted(spool.glob("*.spool"))
 
 
@@ -84,9 +84,9 @@ def test_kill_at_full_speed(
         subprocess.run(["sleep", str(moment)], check=True)  # the moment itself is what is tried
         child.send(signal.SIGKILL)
         assert "bypassed" not in child.end(-signal.SIGKILL)
-    assert segments(spool)
+    assert spool_files(spool)
     run(NEXT, **environment)
-    assert segments(spool) == []
+    assert spool_files(spool) == []
     noted = told(aside)
     ends, events = recorded(database, 0), recorded(database, 2)
     assert len(noted["end"]) > 10 * rounds
@@ -161,7 +161,7 @@ def environment(database: Database, spool: Path) -> dict[str, str]:
 
 
 def without_database(code: str) -> str:
-    """Return a program whose ledger hangs from the attachment on."""
+    """Return a program whose store hangs from the attachment on."""
     return LOCKED + code.replace("spanpost.attach()\n", "spanpost.attach()\nlock()\n", 1)
 
 
@@ -193,21 +193,21 @@ def test_a_torn_tail(start: Start, run: Run, database: Database, spool: Path, en
         without_database("spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('told'); pause()"),
         **environment,
     )
-    [segment] = segments(spool)
-    os.truncate(segment, segment.stat().st_size - cut)
+    [spool_file] = spool_files(spool)
+    os.truncate(spool_file, spool_file.stat().st_size - cut)
     said = run("import logging; logging.basicConfig(level='INFO')\n" + NEXT, **environment)
     assert "damaged" not in said
     assert [name for name, status in database.tasks if status == "complete"] == [f"a{n:02}" for n in range(19)]
-    assert segments(spool) == []
+    assert spool_files(spool) == []
 
 
 def test_a_damaged_record(start: Start, run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """A record whose content was damaged is counted and said; all others are there."""
     code = "spanpost.attach()\nfor n in range(20): agent(f'a{n:02}').end()\nsay('told'); pause()"
     killed(start, without_database(code), **environment)
-    [segment] = segments(spool)
-    data = segment.read_bytes()
-    segment.write_bytes(data.replace(b"invoke_agent a07", b"invoke_agent !07"))
+    [spool_file] = spool_files(spool)
+    data = spool_file.read_bytes()
+    spool_file.write_bytes(data.replace(b"invoke_agent a07", b"invoke_agent !07"))
     said = run("import logging; logging.basicConfig(level='INFO')\n" + NEXT, **environment)
     assert "2 records of" in said  # its start and its end
     assert "were damaged" in said
@@ -219,28 +219,28 @@ def test_a_living_process_is_left_alone(
 ) -> None:
     """One process is dead, one lives, a third starts: it imports the dead one's and leaves the living one's file alone."""
     killed(start, without_database("spanpost.attach()\nagent('dead').end()\nsay('told'); pause()"), **environment)
-    [dead] = segments(spool)
+    [dead] = spool_files(spool)
     living = start("spanpost.attach()\nagent('living').end(); assert spanpost.flush(20)\nsay('told'); pause()", **environment)
     living.hear("told")
     assert not dead.exists()
-    [its] = segments(spool)
+    [its] = spool_files(spool)
     before = its.read_bytes()
     run(NEXT + "\nagent('third').end()", **environment)
-    assert segments(spool) == [its]
+    assert spool_files(spool) == [its]
     assert its.read_bytes() == before
     assert [name for name, _ in database.tasks] == ["dead", "living", "third"]
     living.go_on()
     living.end()
-    assert segments(spool) == []
+    assert spool_files(spool) == []
 
 
 def test_a_process_that_was_there_before_the_kill(
     start: Start, database: Database, spool: Path, environment: dict[str, str]
 ) -> None:
     """What a process leaves is imported by one that lives already, without any new start."""
-    code = "import spanpost.intake.recovery\nspanpost.intake.recovery.LOOK_EVERY = 0.1\nspanpost.attach()"
+    code = "import spanpost.receivers.spool_recovery\nspanpost.intake.recovery.LOOK_EVERY = 0.1\nspanpost.attach()"
     code = code.replace(
-        "spanpost.intake.recovery.LOOK_EVERY = 0.1", "spanpost.intake.recovery.Recovery.__init__.__kwdefaults__['look_every'] = 0.1"
+        "spanpost.receivers.spool_recovery.LOOK_EVERY = 0.1", "spanpost.receivers.spool_recovery.Recovery.__init__.__kwdefaults__['look_every'] = 0.1"
     )
     watching = start(
         code
@@ -266,7 +266,7 @@ def test_a_process_that_was_there_before_the_kill(
 def test_an_orderly_end_leaves_nothing(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
     """A process that ends in order has recorded everything: no file is left, and nothing is said twice."""
     assert run("spanpost.attach(); agent('done').end(); left = agent('left')", **environment) == ""
-    assert segments(spool) == []
+    assert spool_files(spool) == []
     run(NEXT, **environment)
     assert database.tasks == [("done", "complete"), ("left", "error")]
     assert database.fetch("SELECT count(*) FROM agent_events WHERE name = 'agent.span.interrupted'") == [(1,)]
@@ -288,7 +288,7 @@ def test_what_the_queue_did_not_hold(run: Run, database: Database, spool: Path, 
         import threading
         house = spanpost.attach(intake={"queue_size": 64, "spool_dir": os.environ["SPANPOST_INTAKE__SPOOL_DIR"]})
         held = threading.Event()
-        house._loop.call_soon_threadsafe(held.wait)  # as a slow ledger would hold it up
+        house._loop.call_soon_threadsafe(held.wait)  # as a slow store would hold it up
         for n in range(1000): agent(f"a{n:04}").end()
         assert not spanpost.flush(0.2)
         held.set()
@@ -314,14 +314,14 @@ say("told", pid); pause()
     with held(database):
         child = start(code, **environment)
         forked = int(child.hear("told"))
-        assert len(segments(spool)) == 2
+        assert len(spool_files(spool)) == 2
         # Both: one that is only stopped could hold its transaction's locks for as long as it is.
         os.kill(forked, signal.SIGKILL)
         child.send(signal.SIGKILL)
         child.process.communicate()
     run(NEXT, **environment)
     assert database.tasks == [("before", "complete"), ("child", "complete"), ("parent", "complete")]
-    assert segments(spool) == []
+    assert spool_files(spool) == []
 
 
 def test_multiprocessing(run: Run, database: Database, spool: Path, environment: dict[str, str]) -> None:
@@ -343,7 +343,7 @@ if __name__ == "__main__":
     run(code, **environment)
     run(NEXT, **environment)
     assert database.tasks == [("job fork", "complete"), ("job spawn", "complete"), ("parent", "complete")]
-    assert segments(spool) == []
+    assert spool_files(spool) == []
 
 
 def test_another_database(
@@ -435,7 +435,7 @@ os._exit(0)
     )
     said = run(code, **environment, SPANPOST_INTAKE__SPOOL_MAX_BYTES="65536")
     assert said.count("is bypassed, it has reached SPANPOST_INTAKE__SPOOL_MAX_BYTES") == 1
-    assert sum(path.stat().st_size for path in segments(spool)) < 20 * 65_536
+    assert sum(path.stat().st_size for path in spool_files(spool)) < 20 * 65_536
 
 
 def test_refused_without_a_database(run: Run, spool: Path) -> None:

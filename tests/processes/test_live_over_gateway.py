@@ -15,7 +15,7 @@ from tests.processes.conftest import Start
 
 pytestmark = pytest.mark.acceptance
 
-QUICK = {"SPANPOST_SILENCE__INTERRUPT_AFTER": "1", "SPANPOST_INTAKE__HEARTBEAT_INTERVAL": "1"}
+QUICK = {"SPANPOST_STALL__INTERRUPT_AFTER": "1", "SPANPOST_INTAKE__HEARTBEAT_INTERVAL": "1"}
 WORK = """
     spanpost.attach()
     one = agent("gardener")
@@ -64,7 +64,7 @@ def test_an_agent_that_is_killed_is_found_out(gateway: Gateway, database: Databa
     """After kill -9 its heartbeats stop, and the gateway ends its task as interrupted."""
     child = start(WORK, SPANPOST_FORWARD__ENDPOINT=gateway.url, **QUICK)
     child.hear("half way")
-    until(lambda: database.fetch("SELECT 1 FROM producers"))
+    until(lambda: database.fetch("SELECT 1 FROM processes"))
     child.send(signal.SIGKILL)
     until(lambda: database.tasks == [("gardener", "error")])
     assert database.fetch("SELECT end_reason, inferred FROM agent_tasks") == [("interrupted", True)]

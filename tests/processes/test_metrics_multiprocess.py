@@ -18,8 +18,8 @@ from tests.processes.conftest import PRELUDE, Start, needs_package
 
 WORKER = """
 import sys
-from spanpost.domain.fleet import Fleet, OpenTasks
-from spanpost.domain.records import Recorded
+from spanpost.model.fleet import Fleet, OpenTasks
+from spanpost.model.recorded import Recorded
 from spanpost.metrics import Metrics
 from spanpost.testing.builders import a_task
 
@@ -110,7 +110,7 @@ def test_gunicorn_with_three_workers(start: Start, tmp_path: Path, database: Dat
         workers = set(pool.map(get, [f"{address}/meet"] * 3))
     assert len(workers) == 3
     assert sum(shown(page, "spanpost_tasks_started_total")) == 3
-    assert shown(page, "spanpost_ledger_up") == [1]
+    assert shown(page, "spanpost_store_up") == [1]
     holder = next(pid for pid in workers if _listens(int(pid), port))
     killed = int(next(pid for pid in workers if pid != holder))
     os.kill(killed, signal.SIGKILL)

@@ -93,7 +93,7 @@ def test_an_init_that_reassigns_on_start(run: Run, database: Database) -> None:
 
 
 def test_our_own_work_is_never_traced(run: Run, database: Database) -> None:
-    """With asyncpg instrumented, not one span is made of the ledger's own queries, for us or for any other exporter."""
+    """With asyncpg instrumented, not one span is made of the store's own queries, for us or for any other exporter."""
     needs_package("opentelemetry.instrumentation.asyncpg")
     code = """
         import asyncio, asyncpg

@@ -16,8 +16,8 @@ from typing import Any
 import jsonschema_rs
 
 from spanpost.sinks.slack import blocks as kit
-from spanpost.sinks.slack.render import Message
-from spanpost.tongues import TONGUES
+from spanpost.sinks.slack.render import SlackMessage
+from spanpost.text.locales import LOCALES
 
 #: By type of object and field: most characters of a text, or most entries of a list.
 LIMITS: dict[str, dict[str, int]] = {
@@ -37,10 +37,10 @@ OPTION = {"text": 75, "value": 150}
 #: The two forms that are parsed, of ids and numbers alone: moments, and in a message that must be plain, mentions.
 DATED = r"<!date\^\d{1,12}\^\{[a-z_]{1,20}\}(?: \{time\})?\|\d\d:\d\d:\d\d UTC>"
 _MOMENTS = [
-    re.escape(tongue.say(key, at="@")).replace("@", DATED)
-    for tongue in TONGUES.values()
+    re.escape(locale.say(key, at="@")).replace("@", DATED)
+    for locale in LOCALES.values()
     for key in ("root.heard", "root.ended", "reply.until", "alert.since", "alert.resolved_at")
-] + [re.escape(tongue.say("digest.period", since="@", until="@")).replace("@", DATED) for tongue in TONGUES.values()]
+] + [re.escape(locale.say("digest.period", since="@", until="@")).replace("@", DATED) for locale in LOCALES.values()]
 PARSED = re.compile(
     rf"(?:·  )?(?:{'|'.join(_MOMENTS)})"
     r"|(?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>)(?: (?:<@[UW][A-Z0-9]+>|<!subteam\^S[A-Z0-9]+>))*"
@@ -53,7 +53,7 @@ def validator(name: str) -> jsonschema_rs.Draft7Validator:
     return jsonschema_rs.Draft7Validator({"$ref": f"#/definitions/{name}", "definitions": schema["definitions"]})
 
 
-def blocks_of(message: Message) -> Iterator[dict[str, Any]]:
+def blocks_of(message: SlackMessage) -> Iterator[dict[str, Any]]:
     yield from message.blocks
     for attachment in message.attachments:
         yield from attachment["blocks"]
@@ -77,7 +77,7 @@ def _at(node: dict[str, Any], path: str) -> Any:
     return value
 
 
-def check(message: Message, mentions: tuple[str, ...] = ()) -> None:
+def check(message: SlackMessage, mentions: tuple[str, ...] = ()) -> None:
     """Hold a message to Slack's types, to its limits and to our budget. `mentions`: the only ids that may be mentioned."""
     every = list(blocks_of(message))
     post = {"channel": "C1", **message.arguments()}
@@ -90,7 +90,7 @@ def check(message: Message, mentions: tuple[str, ...] = ()) -> None:
     validator("Attachments").validate(message.attachments)
     assert len(message.blocks) >= 1
     assert len(every) <= kit.MAX_BLOCKS
-    assert kit.size([message.blocks, message.attachments]) <= kit.BUDGET
+    assert kit.size([message.blocks, message.attachments]) <= kit.RATE_LIMIT
     assert 0 < len(message.text) <= kit.MAX_TEXT
     unescaped = message.text.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "")
     assert not set(unescaped) & set("<>&")

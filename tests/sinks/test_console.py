@@ -20,16 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
-from tests.thorough import thorough
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Receipt
-from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.fold.carrying import last
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Receipt
+from spanpost.model.readings import Approval, Artifact, Failure
+from spanpost.routing.message_owner import last
 from spanpost.sinks.console import render
-from spanpost.sinks.console.sink import ConsoleSink, Form
+from spanpost.sinks.console.sink import ConsoleForm, ConsoleSink
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 from spanpost.testing.strategies import checkpoints, tasks
+from tests.thorough import thorough
 
 
 def drawn(renderable, width=100, **console) -> str:
@@ -57,7 +57,7 @@ def a_busy_task():
 def test_a_card_says_it_all():
     """A card shows status, name, agent, bar and percent, step, action, context, tokens, cost, time, artifacts, agents, news."""
     child = a_task("c", name="Check sources", status="complete")
-    news = [render.News(a_checkpoint(text="Fetched 12 pages")), render.News(a_checkpoint(text="checked"), "Check sources")]
+    news = [render.CheckpointLine(a_checkpoint(text="Fetched 12 pages")), render.CheckpointLine(a_checkpoint(text="checked"), "Check sources")]
     text = drawn(render.card(a_busy_task(), (child, a_task("d", name="Collect")), news, now=NOON + timedelta(seconds=134)))
     head, *rows = text.splitlines()
     # How wide an emoji is counted changes with the version of rich.
@@ -101,7 +101,7 @@ def test_markup_is_literal():
 @given(tasks, st.lists(tasks, max_size=3), st.lists(checkpoints, max_size=3), st.integers(20, 120))
 def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
     """Any text in any field at any width: no exception, no control or invisible character, no line wider than the terminal."""
-    text = drawn(render.card(task, children, [render.News(c, "who") for c in news]), width=width)
+    text = drawn(render.card(task, children, [render.CheckpointLine(c, "who") for c in news]), width=width)
     assert not [ch for ch in text if ch != "\n" and ch != "\u200d" and unicodedata.category(ch) in ("Cc", "Cf", "Cs")]
     assert max(cell_len(row) for row in text.splitlines()) <= width
 
@@ -110,23 +110,23 @@ def test_any_task_is_drawn_and_steers_nothing(task, children, news, width):
 @given(tasks, checkpoints)
 def test_any_news_is_one_plain_line_and_one_json_line(task, checkpoint):
     """A line of news has no line feed; its JSON is ASCII and can be read back."""
-    assert "\n" not in render.plain(render.News(checkpoint), task.name)
+    assert "\n" not in render.plain(render.CheckpointLine(checkpoint), task.name)
     said = json.dumps(render.record(a_delivery(task, checkpoint)), allow_nan=True)
     assert said.isascii()
     assert json.loads(said)["checkpoint"]["id"] == str(checkpoint.id)
 
 
-async def _told(form: Form) -> str:
+async def _told(form: ConsoleForm) -> str:
     out = io.StringIO()
     sink = ConsoleSink(form=form, file=out, zone=UTC, clock=lambda: NOON)
     root = a_task()
     child = a_task("c", root_uid=root.uid, name="Check sources")
     ended = a_task(status="complete", progress=100.0, ended_at=NOON + timedelta(seconds=60))
-    lane = f"console||{root.uid}"
+    ordering_key = f"console||{root.uid}"
     for d in (
         a_delivery(root),
         a_delivery(root, a_checkpoint(root, "1")),
-        a_delivery(child, a_checkpoint(child, "2", text="checked"), lane=lane),
+        a_delivery(child, a_checkpoint(child, "2", text="checked"), ordering_key=ordering_key),
         a_delivery(ended),
         a_delivery(ended, a_checkpoint(ended, "3", kind=Kind.END, status="complete", text="written")),
         a_delivery(ended, a_checkpoint(ended, "3", kind=Kind.END, status="complete", text="written")),
@@ -138,7 +138,7 @@ async def _told(form: Form) -> str:
 
 async def test_plain_lines_name_the_task_and_end_with_one_card():
     """Without a terminal each news is a line once, and the ended task's card is printed once."""
-    lines = (await _told(Form.PLAIN)).splitlines()
+    lines = (await _told(ConsoleForm.PLAIN)).splitlines()
     assert lines[:3] == [
         "12:00:30 [Quarterly report] 📍 Fetched 12 pages",
         "12:00:30 [Quarterly report › Check sources] 📍 checked",
@@ -149,7 +149,7 @@ async def test_plain_lines_name_the_task_and_end_with_one_card():
 
 async def test_json_lines_are_one_object_each():
     """The JSON form writes each delivery as one object and nothing else."""
-    records = [json.loads(x) for x in (await _told(Form.JSON)).splitlines()]
+    records = [json.loads(x) for x in (await _told(ConsoleForm.JSON)).splitlines()]
     assert [(r["mode"], r["task"]["status"]) for r in records] == [
         ("state", "working"),
         ("news", "working"),
@@ -163,7 +163,7 @@ async def test_json_lines_are_one_object_each():
 async def test_an_unfinished_card_is_printed_at_close():
     """What was still under way when the house closed is shown as it was."""
     out = io.StringIO()
-    sink = ConsoleSink(form=Form.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
+    sink = ConsoleSink(form=ConsoleForm.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
     await sink.deliver(a_delivery(a_busy_task()))
     assert out.getvalue() == ""
     await sink.close()
@@ -173,18 +173,18 @@ async def test_an_unfinished_card_is_printed_at_close():
 async def test_a_resumed_task_gets_a_new_card():
     """An ended task whose next segment ends is printed again."""
     out = io.StringIO()
-    sink = ConsoleSink(form=Form.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
-    for segment in (1, 2):
-        task = a_task(status="complete", segments=segment, progress=100.0)
+    sink = ConsoleSink(form=ConsoleForm.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
+    for run in (1, 2):
+        task = a_task(status="complete", runs=run, progress=100.0)
         await sink.deliver(a_delivery(task))
-        await sink.deliver(a_delivery(task, a_checkpoint(task, f"end{segment}", kind=Kind.END)))
+        await sink.deliver(a_delivery(task, a_checkpoint(task, f"end{run}", kind=Kind.END)))
     await sink.close()
     assert out.getvalue().count("100 %") == 2
 
 
 async def test_a_long_lived_console_forgets_ended_cards():
     """Memory does not grow with the number of tasks that have ended."""
-    sink = ConsoleSink(form=Form.JSON, file=io.StringIO())
+    sink = ConsoleSink(form=ConsoleForm.JSON, file=io.StringIO())
     for i in range(ConsoleSink.KEPT * 2):
         task = a_task(f"t{i}", status="complete")
         await sink.deliver(a_delivery(task))
@@ -197,7 +197,7 @@ def test_live_in_a_real_terminal():
     program = textwrap.dedent("""
         import asyncio
         from spanpost.sinks.console.sink import ConsoleSink, Form
-        from spanpost.domain.checkpoints import Kind
+        from spanpost.model.checkpoints import Kind
         from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
         async def main():
             sink = ConsoleSink()
@@ -234,7 +234,7 @@ def test_live_in_a_real_terminal():
     os.close(master)
 
 
-@pytest.mark.parametrize("form", [Form.LIVE, Form.PLAIN])
+@pytest.mark.parametrize("form", [ConsoleForm.LIVE, ConsoleForm.PLAIN])
 def test_what_ended_elsewhere_is_not_shown_again(form):
     """A last edit of a task that another process's terminal told of shows nothing; news of it does."""
     out = io.StringIO()
@@ -248,10 +248,10 @@ def test_what_ended_elsewhere_is_not_shown_again(form):
 async def test_a_card_that_goes_on_in_another_is_printed_once_more_as_ended():
     """A task that became part of another's is ended on its own card, and no more is said of it there."""
     out = io.StringIO()
-    sink = ConsoleSink(form=Form.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
-    heir, left = a_task("heir", name="the job"), a_task("left")
-    shown = a_delivery(left, lane=f"console||{left.uid}")
+    sink = ConsoleSink(form=ConsoleForm.PLAIN, file=out, zone=UTC, clock=lambda: NOON)
+    successor, left = a_task("heir", name="the job"), a_task("left")
+    shown = a_delivery(left, ordering_key=f"console||{left.uid}")
     await sink.deliver(shown)
-    await sink.deliver(last(msgspec.structs.replace(shown, lane_receipt=Receipt(ref={"lane": shown.lane})), heir, None))
+    await sink.deliver(last(msgspec.structs.replace(shown, message_receipt=Receipt(ref={"ordering_key": shown.ordering_key})), successor, None))
     await sink.close()
     assert out.getvalue().count("went on in another message") == 1

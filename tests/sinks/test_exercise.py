@@ -6,16 +6,16 @@ import io
 
 import pytest
 
-from spanpost.domain.deliveries import Receipt
-from spanpost.sinks.console.sink import ConsoleSink, Form
+from spanpost.model.deliveries import Receipt
+from spanpost.sinks.console.sink import ConsoleForm, ConsoleSink
 from spanpost.sinks.slack.preview import Preview
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.testing.exercise_sink import CHECKS, exercise_sink
 
 SINKS = {
-    "console-plain": lambda: ConsoleSink(form=Form.PLAIN, file=io.StringIO()),
-    "console-json": lambda: ConsoleSink(form=Form.JSON, file=io.StringIO()),
-    "console-live": lambda: ConsoleSink(form=Form.LIVE, file=io.StringIO()),
+    "console-plain": lambda: ConsoleSink(form=ConsoleForm.PLAIN, file=io.StringIO()),
+    "console-json": lambda: ConsoleSink(form=ConsoleForm.JSON, file=io.StringIO()),
+    "console-live": lambda: ConsoleSink(form=ConsoleForm.LIVE, file=io.StringIO()),
     "slack-preview": lambda: SlackSink(transport=Preview(io.StringIO())),
 }
 
@@ -36,7 +36,7 @@ class _Bare:
     async def reconcile(self, deliveries):
         return {}
 
-    def budgets(self, address, call):
+    def rate_limits(self, address, call):
         return ()
 
     async def close(self):

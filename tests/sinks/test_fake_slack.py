@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from spanpost.sinks.slack.blocks import card, context, plain, plan, rich, section, text
-from spanpost.sinks.slack.calls import Request, Response
+from spanpost.sinks.slack.calls import Response, SlackRequest
 from spanpost.sinks.slack.transport import WebApi
 from spanpost.testing.fake_slack import FakeSlack, Fault, Faults, Tiers
 from spanpost.testing.fake_slack.rules import SlackError, content
@@ -27,7 +27,7 @@ async def slack():
 
 
 async def ask(slack: FakeSlack, method: str, **arguments) -> Response:
-    return await slack.api.call(Request(method=method, arguments=arguments))
+    return await slack.api.call(SlackRequest(method=method, arguments=arguments))
 
 
 def a_message(**fields) -> dict:
@@ -95,7 +95,7 @@ def test_messages_that_slack_takes():
 async def test_tokens_scopes_and_doors(slack):
     """No token, a wrong one, a missing scope, a private channel and one that the app is not in: each its own word."""
     nobody, stranger = WebApi("x", base_url=slack.url), WebApi("xoxb-nobody", base_url=slack.url)
-    assert (await stranger.call(Request(method="auth.test"))).error == "invalid_auth"
+    assert (await stranger.call(SlackRequest(method="auth.test"))).error == "invalid_auth"
     slack.workspace.add_channel("secret", is_private=True, members=())
     slack.workspace.add_channel("open", members=())
     assert (await ask(slack, "chat.postMessage", channel="#secret", text="x")).error == "channel_not_found"
@@ -177,15 +177,15 @@ async def test_it_is_served_to_other_processes(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
         url = process.stdout.readline().strip()
         api = WebApi("xoxb-fake-000000000000-spanpost", base_url=url)
-        posted = await api.call(Request(method="chat.postMessage", arguments={"channel": "#other", "text": "hello"}))
+        posted = await api.call(SlackRequest(method="chat.postMessage", arguments={"channel": "#other", "text": "hello"}))
         ts = posted.body["ts"]
-        edit = Request(method="chat.update", arguments={"channel": "#other", "ts": ts, "text": "changed"})
+        edit = SlackRequest(method="chat.update", arguments={"channel": "#other", "ts": ts, "text": "changed"})
         assert (await api.call(edit)).status == 500
         control = WebApi("", base_url=url.removesuffix("api/"))
         for told in ({"do": "clear_faults"}, {"do": "set", "stale": 5}, {"do": "archive", "channel": "#agents"}):
-            assert (await control.call(Request(method="_control", arguments=told))).body["ok"]
+            assert (await control.call(SlackRequest(method="_control", arguments=told))).body["ok"]
         assert (await api.call(edit)).body["ok"]
-        assert (await api.call(Request(method="chat.postMessage", arguments=HELLO))).error == "is_archived"
+        assert (await api.call(SlackRequest(method="chat.postMessage", arguments=HELLO))).error == "is_archived"
         await api.close()
         await control.close()
         process.send_signal(signal.SIGTERM)

@@ -12,28 +12,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.thorough import thorough
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Call, Receipt
-from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Rejected, Throttled, Unavailable, Unknown
-from spanpost.fold import paces
-from spanpost.fold.batch import Rules
-from spanpost.fold.retries import Policy
-from spanpost.fold.routes import Routes
-from spanpost.ledger.memory import MemoryLedger
-from spanpost.ledger.pump import Pump
+from spanpost.dispatch.dispatcher import Dispatcher
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Receipt, SinkCall
+from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
+from spanpost.routing import rate_limiting
+from spanpost.routing.retries import Policy
+from spanpost.routing.routes import Routes
 from spanpost.sinks.grafana import plugin
-from spanpost.sinks.grafana.api import Request
+from spanpost.sinks.grafana.api import GrafanaRequest
 from spanpost.sinks.grafana.render import TAGS, note
 from spanpost.sinks.grafana.settings import GrafanaSettings
 from spanpost.sinks.grafana.sink import GrafanaSink, meaning
-from spanpost.sinks.grafana.transport import Answer, Wire
+from spanpost.sinks.grafana.transport import GrafanaAnswer, Wire
+from spanpost.store.memory import MemoryStore
+from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_sink import CHECKS
-from spanpost.testing.fake_grafana import FakeGrafana, Fault
+from spanpost.testing.fake_grafana import FakeGrafana, GrafanaFault
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 from spanpost.testing.observed import a_run, started
 from spanpost.testing.strategies import checkpoints, tasks
+from tests.thorough import thorough
 
 APIS = ("legacy", "apis")
 LINKED = {"pr": "https://example.org/pr/7", "bad": "javascript:alert(1)"}
@@ -56,7 +56,7 @@ async def sink(request: pytest.FixtureRequest) -> AsyncIterator[tuple[FakeGrafan
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 async def test_it_behaves_as_a_sink(check: Any, api: str) -> None:
-    """Against either API it does what the pump relies on."""
+    """Against either API it does what the dispatcher relies on."""
     async with FakeGrafana() as grafana:
         await check(lambda: made(grafana, api))
 
@@ -68,18 +68,18 @@ async def test_a_task_is_a_region_from_start_to_end(sink: tuple[FakeGrafana, Gra
     receipt = await one.deliver(a_delivery(task, sink="grafana"))
     [opened] = grafana.shown()
     assert opened["time"] == opened["timeEnd"]
-    assert (await one.deliver(a_delivery(replace(task, action="on"), sink="grafana", lane_receipt=receipt))).skipped == "unchanged"
+    assert (await one.deliver(a_delivery(replace(task, action="on"), sink="grafana", message_receipt=receipt))).skipped == "unchanged"
     over = replace(task, status="complete", ended_at=NOON + timedelta(minutes=3))
-    last = await one.deliver(a_delivery(over, sink="grafana", lane_receipt=receipt))
+    last = await one.deliver(a_delivery(over, sink="grafana", message_receipt=receipt))
     [region] = grafana.shown()
     assert region["timeEnd"] - region["time"] == (over.ended_at - task.started_at).total_seconds() * 1000  # type: ignore[operator]
     assert region["text"].startswith("✅ Refactor &lt;b&gt; · complete")
     assert '<a href="https://example.org/pr/7">pr</a>' in region["text"]
     assert "javascript" not in region["text"]
     assert {"spanpost", "task", "env:prod", f"agent:{task.agent_name}"} <= set(region["tags"])
-    assert (await one.deliver(a_delivery(over, sink="grafana", lane_receipt=last))).skipped == "unchanged"
+    assert (await one.deliver(a_delivery(over, sink="grafana", message_receipt=last))).skipped == "unchanged"
     longer = replace(over, ended_at=NOON + timedelta(minutes=9))
-    await one.deliver(a_delivery(longer, sink="grafana", lane_receipt=last))
+    await one.deliver(a_delivery(longer, sink="grafana", message_receipt=last))
     [again] = grafana.shown()
     assert again["timeEnd"] > region["timeEnd"]
 
@@ -97,25 +97,25 @@ async def test_warnings_errors_and_questions_are_points(sink: tuple[FakeGrafana,
     assert all(a["time"] == a["timeEnd"] for a in grafana.shown())
 
 
-@pytest.mark.parametrize("fault", [f for f in Fault if f.is_after])
-async def test_after_a_lost_answer_it_is_found_and_not_made_again(sink: tuple[FakeGrafana, GrafanaSink], fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [f for f in GrafanaFault if f.is_after])
+async def test_after_a_lost_answer_it_is_found_and_not_made_again(sink: tuple[FakeGrafana, GrafanaSink], fault: GrafanaFault) -> None:
     """What may have been made is unknown, is found by its tag, and changed where it stands."""
     grafana, patient = sink
-    one = made(grafana, patient._settings.api, timeout=0.3) if fault is Fault.HANG_AFTER else patient
+    one = made(grafana, patient._settings.api, timeout=0.3) if fault is GrafanaFault.HANG_AFTER else patient
     grafana.script("POST", [fault])
-    letter = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON + timedelta(minutes=1), is_unknown=True)
-    if one._api.exists and fault is Fault.HTML_AFTER:
-        await one.deliver(letter)  # its name is ours: whatever a 200 says, it is there
+    delivery = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON + timedelta(minutes=1), is_unknown=True)
+    if one._api.exists and fault is GrafanaFault.HTML_AFTER:
+        await one.deliver(delivery)  # its name is ours: whatever a 200 says, it is there
     else:
-        with pytest.raises(Unknown):
-            await one.deliver(letter)
+        with pytest.raises(DeliveryUncertain):
+            await one.deliver(delivery)
     while not grafana.annotations:  # noqa: ASYNC110  (on a busy machine it is carried out only after nobody waits any more)
         await asyncio.sleep(0.01)
     await one.close()
-    receipt = (await patient.reconcile([letter]))[letter.id]
+    receipt = (await patient.reconcile([delivery]))[delivery.id]
     assert isinstance(receipt, Receipt)
     over = replace(a_task(), status="complete", ended_at=NOON + timedelta(minutes=3))
-    await patient.deliver(a_delivery(over, sink="grafana", lane_receipt=receipt))
+    await patient.deliver(a_delivery(over, sink="grafana", message_receipt=receipt))
     assert len(grafana.annotations) == 1
     assert grafana.shown()[0]["timeEnd"] > grafana.shown()[0]["time"]
 
@@ -126,8 +126,8 @@ async def test_what_was_not_made_is_looked_for_twice(sink: tuple[FakeGrafana, Gr
     one = made(grafana, sink[1]._settings.api, settle=30)
     late = {"sent_at": NOON, "claimed_at": NOON + timedelta(minutes=1)}
     assert await one.reconcile([a_delivery(a_task(), sink="grafana", **late)]) == {}
-    assert await one.reconcile([a_delivery(a_task(), sink="grafana", looks=1, **late)]) == {1: None}
-    assert await one.reconcile([a_delivery(a_task(), sink="grafana", looks=5, sent_at=NOON, claimed_at=NOON)]) == {}
+    assert await one.reconcile([a_delivery(a_task(), sink="grafana", lookups=1, **late)]) == {1: None}
+    assert await one.reconcile([a_delivery(a_task(), sink="grafana", lookups=5, sent_at=NOON, claimed_at=NOON)]) == {}
     await one.close()
 
 
@@ -135,10 +135,10 @@ async def test_of_two_one_goes() -> None:
     """Two of one tag, made by a process that was frozen while another looked: the first stays."""
     async with FakeGrafana() as grafana:
         one = made(grafana)
-        letter = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON)
-        await asyncio.gather(one.deliver(letter), one.deliver(letter))
+        delivery = a_delivery(a_task(), sink="grafana", sent_at=NOON, claimed_at=NOON)
+        await asyncio.gather(one.deliver(delivery), one.deliver(delivery))
         assert len(grafana.doubles()) == 1
-        assert (await one.reconcile([letter]))[1] == Receipt(ref={"id": "1"})
+        assert (await one.reconcile([delivery]))[1] == Receipt(ref={"id": "1"})
         assert list(grafana.annotations) == [1]
         await one.close()
 
@@ -148,10 +148,10 @@ async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, Graf
     grafana, one = sink
     receipt = await one.deliver(a_delivery(a_task(), sink="grafana"))
     grafana.annotations.clear()
-    gone = await one.deliver(a_delivery(replace(a_task(), name="renamed"), sink="grafana", lane_receipt=receipt))
+    gone = await one.deliver(a_delivery(replace(a_task(), name="renamed"), sink="grafana", message_receipt=receipt))
     assert gone.ref == {"ended": "deleted"}
     over = replace(a_task(), status="complete", ended_at=NOON + timedelta(minutes=3))
-    assert (await one.deliver(a_delivery(over, sink="grafana", lane_receipt=gone))).skipped
+    assert (await one.deliver(a_delivery(over, sink="grafana", message_receipt=gone))).skipped
     assert grafana.annotations == {}
 
 
@@ -159,8 +159,8 @@ async def test_what_somebody_deleted_stays_deleted(sink: tuple[FakeGrafana, Graf
 @given(tasks, checkpoints, st.lists(st.text(max_size=80), max_size=9))
 def test_any_letter_fits(task, checkpoint, more) -> None:
     """Of any task and news: a text, tags that Grafana takes together, the tag of its own first, no markup of agents."""
-    for letter in (a_delivery(task, sink="grafana"), a_delivery(task, checkpoint, sink="grafana")):
-        drawn = note(letter, tags=more)
+    for delivery in (a_delivery(task, sink="grafana"), a_delivery(task, checkpoint, sink="grafana")):
+        drawn = note(delivery, tags=more)
         if drawn is None:
             continue
         assert drawn.text
@@ -174,14 +174,14 @@ def test_any_letter_fits(task, checkpoint, more) -> None:
 @pytest.mark.parametrize(
     ("status", "method", "expected"),
     [
-        (429, "POST", Throttled), (401, "POST", Refused), (403, "GET", Refused), (404, "POST", Refused), (302, "GET", Refused),
-        (400, "POST", Rejected), (422, "PATCH", Rejected), (500, "POST", Unknown), (502, "POST", Unknown), (500, "PATCH", Unavailable),
+        (429, "POST", Throttled), (401, "POST", DeliveryRefused), (403, "GET", DeliveryRefused), (404, "POST", DeliveryRefused), (302, "GET", DeliveryRefused),
+        (400, "POST", Rejected), (422, "PATCH", Rejected), (500, "POST", DeliveryUncertain), (502, "POST", DeliveryUncertain), (500, "PATCH", Unavailable),
         (503, "GET", Unavailable),
     ],
 )  # fmt: skip
 def test_statuses(status: int, method: str, expected: type[DeliveryError]) -> None:
     """Each answer says what to do next; what may have made something is unknown."""
-    assert type(meaning(Answer(status=status), Request(method=method, path="/"), now=0.0)) is expected
+    assert type(meaning(GrafanaAnswer(status=status), GrafanaRequest(method=method, path="/"), now=0.0)) is expected
 
 
 async def test_the_token_is_nowhere(sink: tuple[FakeGrafana, GrafanaSink], caplog: pytest.LogCaptureFixture) -> None:
@@ -200,7 +200,7 @@ async def test_the_token_is_nowhere(sink: tuple[FakeGrafana, GrafanaSink], caplo
             *(f.found + f.cure for f in await one.check()),
         ]
         await one.close()
-    told += [caplog.text, repr(GrafanaSettings(token=secret)), repr(one.budgets("", Call.POST))]
+    told += [caplog.text, repr(GrafanaSettings(token=secret)), repr(one.rate_limits("", SinkCall.POST))]
     assert not any(secret in each for each in told)
 
 
@@ -228,29 +228,29 @@ def test_addresses_that_are_none(url: str) -> None:
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("seed", range(2))
 async def test_each_stands_once_whatever_goes_wrong(api: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight tasks, a third of them failing, through pump and ledger while Grafana fails at every other call: each annotation once. About 3 s."""
-    monkeypatch.setattr(paces, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
-    odds = {Fault(f): 0.45 / len(Fault) for f in Fault}
+    """Eight tasks, a third of them failing, through pump and store while Grafana fails at every other call: each annotation once. About 3 s."""
+    monkeypatch.setattr(rate_limiting, "PAUSES", (timedelta(milliseconds=30), timedelta(milliseconds=200)))
+    odds = {GrafanaFault(f): 0.45 / len(GrafanaFault) for f in GrafanaFault}
     async with FakeGrafana(
-        {"POST": odds, "PATCH": odds, "GET": {Fault.AWAY: 0.2}, "DELETE": {Fault.ERROR_AFTER: 0.3}}, seed=seed
+        {"POST": odds, "PATCH": odds, "GET": {GrafanaFault.AWAY: 0.2}, "DELETE": {GrafanaFault.ERROR_AFTER: 0.3}}, seed=seed
     ) as grafana:
-        ledger = MemoryLedger(Rules(routes=Routes(sinks=("grafana",))))
+        store = MemoryStore(FoldRules(routes=Routes(sinks=("grafana",))))
         one = made(grafana, api, timeout=0.3, settle=0.4)
         policy = Policy(base=timedelta(milliseconds=20), cap=timedelta(milliseconds=100), floor=timedelta(milliseconds=5))
-        pump = Pump(ledger, {"grafana": one}, policy, jitter=random.Random(seed).random)
-        pump.start()
+        dispatcher = Dispatcher(store, {"grafana": one}, policy, jitter=random.Random(seed).random)
+        dispatcher.start()
         try:
-            box = {"agent.task.name": "n", "gen_ai.operation.name": "invoke_agent"}
+            root_span = {"agent.task.name": "n", "gen_ai.operation.name": "invoke_agent"}
             for n in range(8):
-                ledger.record_now([started(trace=n + 1, span=1, name="agent", attributes=box)])
-            pump.wake()
-            await pump.drain(0.3)
+                store.record_now([started(trace=n + 1, span=1, name="agent", attributes=root_span)])
+            dispatcher.wake()
+            await dispatcher.drain(0.3)
             for n in range(8):
-                ledger.record_now(a_run(f"task {n}", trace=n + 1, is_failed=n % 3 == 2))
-            pump.wake()
-            assert await pump.drain(60)
+                store.record_now(a_run(f"task {n}", trace=n + 1, is_failed=n % 3 == 2))
+            dispatcher.wake()
+            assert await dispatcher.drain(60)
         finally:
-            await pump.close(1)
+            await dispatcher.close(1)
             await one.close()
         assert grafana.doubles() == []
         regions = [a for a in grafana.shown() if "task" in a["tags"]]

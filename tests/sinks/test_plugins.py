@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from spanpost.assembly import enabled_sinks, open_sinks
 from spanpost.cli.examination import _sinks
-from spanpost.domain.errors import ConfigError
 from spanpost.launchers import base as launchers
 from spanpost.launchers import registry as launcher_registry
+from spanpost.model.errors import ConfigError
+from spanpost.runtime.assembly import enabled_sinks, open_sinks
 from spanpost.settings import load
 from spanpost.sinks import registry
 
@@ -79,9 +79,9 @@ def test_ours_are_registered_as_a_strangers() -> None:
     for name in declared:
         assert registry.find(name).name == name
         assert registry.distribution(name).split()[0] == "spanpost"
-        house = ROOT / "src" / "spanpost"
-        rooms = ("app.py", "pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
-        for path in (*(house / room for room in rooms), *(house / "settings").glob("*.py")):
+        app = ROOT / "src" / "spanpost"
+        sections = ("app.py", "pipeline.py", "cli/examination.py", "sinks/registry.py", "sinks/plugin.py")
+        for path in (*(app / section for section in sections), *(app / "settings").glob("*.py")):
             assert f'"{name}"' not in path.read_text()
 
 

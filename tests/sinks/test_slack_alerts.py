@@ -11,20 +11,20 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sinks.slack_limits import blocks_of, check, nodes
-from tests.thorough import thorough
 
-from spanpost.domain.alerts import Alert
-from spanpost.domain.checkpoints import Kind
-from spanpost.sinks.slack import alerts
-from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import COLOURS, Message, Style
+from spanpost.model.alerts import Alert
+from spanpost.model.checkpoints import Kind
+from spanpost.sinks.slack import alert_blocks
+from spanpost.sinks.slack.render import COLOURS, SlackMessage, Style
 from spanpost.sinks.slack.sink import SlackSink
+from spanpost.sinks.slack.style import SlackStyle
 from spanpost.sinks.slack.transport import WebApi
 from spanpost.testing.exercise_sink import HOSTILE
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 from spanpost.testing.strategies import texts
+from tests.sinks.slack_limits import blocks_of, check, nodes
+from tests.thorough import thorough
 
 FULL = Alert(
     id=uuid5(a_task().uid, "alert"),
@@ -58,34 +58,34 @@ many = st.builds(
 )
 IDS = ("U012AB3CD", "S0GROUP1")
 manners = st.builds(
-    Manner,
+    SlackStyle,
     prefix=st.sampled_from(["", "[prod]"]),
     mention=st.sampled_from([(), IDS]),
     patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
 )
 
 
-def shown(message: Message) -> str:
+def shown(message: SlackMessage) -> str:
     """All the text that a reader sees."""
     return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str))
 
 
 @thorough(80)
 @given(many, st.booleans(), st.sampled_from(Style), manners)
-def test_any_alert_is_valid_within_limits_and_literal(alert, is_root, style, manner):
+def test_any_alert_is_valid_within_limits_and_literal(alert, is_root, style, slack_style):
     """Any alert, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
     task = a_task()
     check(
-        alerts.root(alert, task, tuple(a_task(f"child-{n}") for n in range(12)), key="k", style=style, manner=manner),
-        manner.mention,
+        alert_blocks.root(alert, task, tuple(a_task(f"child-{n}") for n in range(12)), key="k", style=style, slack_style=slack_style),
+        slack_style.mention,
     )
-    check(alerts.reply(alert, task, key="k", is_root=is_root, style=style, manner=manner), manner.mention)
+    check(alert_blocks.reply(alert, task, key="k", is_root=is_root, style=style, slack_style=slack_style), slack_style.mention)
 
 
 @pytest.mark.parametrize("style", Style)
 def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
     """Name, severity, summary, what to do, links and labels while it fires; how long it lasted when it is over."""
-    message = alerts.root(FULL, a_task(), key="k", style=style)
+    message = alert_blocks.root(FULL, a_task(), key="k", style=style)
     said = shown(message)
     for part in (
         "DiskFull",
@@ -99,7 +99,7 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
         assert part in said
     assert "task_id" not in said
     assert message.attachments[0]["color"] == COLOURS["red"]
-    over = alerts.root(OVER, a_task(), key="k", style=style)
+    over = alert_blocks.root(OVER, a_task(), key="k", style=style)
     assert over.attachments[0]["color"] == COLOURS["green"]
     assert "after 12m 07s" in shown(over)
     assert "Delete old backups" not in shown(over)
@@ -112,11 +112,11 @@ def test_an_alert_says_what_is_wrong_and_what_to_do(style: Style) -> None:
 )
 def test_severity_is_colour_and_call(word: str, colour: str, calls: bool) -> None:
     """What is critical, in whatever word, is red and calls the route's people; what is over calls nobody."""
-    manner = Manner(mention=IDS)
-    message = alerts.reply(msgspec.structs.replace(FULL, severity=word), a_task(), key="k", manner=manner)
+    slack_style = SlackStyle(mention=IDS)
+    message = alert_blocks.reply(msgspec.structs.replace(FULL, severity=word), a_task(), key="k", slack_style=slack_style)
     assert message.attachments[0]["color"] == COLOURS[colour]
     assert (IDS[0] in repr(message.blocks)) == calls
-    assert IDS[0] not in repr(alerts.reply(OVER, a_task(), key="k", manner=manner).blocks)
+    assert IDS[0] not in repr(alert_blocks.reply(OVER, a_task(), key="k", slack_style=slack_style).blocks)
 
 
 async def test_an_alert_is_posted_once_and_edited() -> None:
@@ -126,14 +126,14 @@ async def test_an_alert_is_posted_once_and_edited() -> None:
         own = msgspec.structs.replace(a_task("alert"), type="alert", agent_name=None, status="waiting")
         first: dict[str, Any] = {}
         for alert in (FULL, OVER):
-            state = a_delivery(own, sink="slack", alert=alert, lane_receipt=first.get("root"))
+            state = a_delivery(own, sink="slack", alert=alert, message_receipt=first.get("root"))
             root = first["root"] = await sink.deliver(state)
             news = a_delivery(
                 own,
                 a_checkpoint(own, kind=Kind.ALERT, ref=str(FULL.id)),
                 sink="slack",
                 alert=alert,
-                lane_receipt=root,
+                message_receipt=root,
                 receipt=first.get("news"),
             )
             first["news"] = await sink.deliver(news)

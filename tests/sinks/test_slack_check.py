@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spanpost.cli.examination import _asked, _sinks
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.settings import load
 from spanpost.sinks import registry
 from spanpost.sinks.base import Finding
@@ -197,11 +197,11 @@ def test_the_token_is_shown_nowhere():
 def test_settings_come_to_the_sink():
     """Rates, settling time and channel are those that were set; the settling time follows the time-out."""
     settings = SlackSettings(token="xoxb-x", timeout=5, edits_per_minute=12, channel=" C012345 ")
-    assert settings.patience.total_seconds() == 40
+    assert settings.stall_rules.total_seconds() == 40
     sink = registry.open_sink("slack", settings)
-    from spanpost.domain.deliveries import Call
+    from spanpost.model.deliveries import SinkCall
 
-    keys = {budget.key: budget for budget in sink.budgets("", Call.EDIT)}
+    keys = {rate_limit.key: rate_limit for rate_limit in sink.rate_limits("", SinkCall.EDIT)}
     assert keys["slack:default:chat.update"].rate == pytest.approx(0.2)
     assert "slack:default/C012345" in keys
 

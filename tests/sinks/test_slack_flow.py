@@ -8,13 +8,13 @@ import json
 import pytest
 from msgspec.structs import replace
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Receipt
-from spanpost.domain.errors import Refused, Rejected, Unavailable, Unknown
-from spanpost.domain.readings import Approval
-from spanpost.fold.carrying import last
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Receipt
+from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Rejected, Unavailable
+from spanpost.model.readings import Approval
+from spanpost.routing.message_owner import last
 from spanpost.sinks.slack import flow
-from spanpost.sinks.slack.calls import Place, Request, Response
+from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest
 from spanpost.sinks.slack.flow import CLOSED_FOR_EDITS, DELETED, MOVED, WHY
 from spanpost.sinks.slack.preview import Preview
 from spanpost.sinks.slack.sink import SlackSink, Space
@@ -24,7 +24,7 @@ POSTED = Response(body={"ok": True, "channel": "C1", "ts": "1.1"})
 ANEW = Response(body={"ok": True, "channel": "C1", "ts": "7.7"})
 ROOT = Receipt(ref={"channel": "C1", "ts": "1.1", "mark": "old"})
 REPLIED = Response(body={"ok": True, "channel": "C1", "ts": "2.2", "message": {"thread_ts": "1.1"}})
-PLACE = Place(channel="#agents")
+PLACE = SlackPlace(channel="#agents")
 ASKING = a_task(status="waiting", approvals=(Approval(id="a", question="Deploy?"),))
 FAILED = a_task(status="error")
 
@@ -33,9 +33,9 @@ def refusal(error: str, **more) -> Response:
     return Response(body={"ok": False, "error": error} | more)
 
 
-def drive(delivery, *answers: Response) -> tuple[list[Request], Receipt]:
+def drive(delivery, *answers: Response) -> tuple[list[SlackRequest], Receipt]:
     """Play Slack: answer each request with the next answer."""
-    asked: list[Request] = []
+    asked: list[SlackRequest] = []
     steps = flow.deliver(delivery, PLACE)
     try:
         asked.append(next(steps))
@@ -46,7 +46,7 @@ def drive(delivery, *answers: Response) -> tuple[list[Request], Receipt]:
     raise AssertionError(f"the flow wants more answers: {[r.method for r in asked]}")
 
 
-def methods(asked: list[Request]) -> list[str]:
+def methods(asked: list[SlackRequest]) -> list[str]:
     return [request.method for request in asked]
 
 
@@ -57,7 +57,7 @@ def test_a_state_is_posted_first_and_edited_then():
         ("chat.postMessage", "#agents", False)
     ]
     assert (receipt.ref["channel"], receipt.ref["ts"]) == ("C1", "1.1")
-    asked, receipt = drive(a_delivery(a_task(status="complete"), lane_receipt=receipt), POSTED)
+    asked, receipt = drive(a_delivery(a_task(status="complete"), message_receipt=receipt), POSTED)
     assert [(r.method, r.arguments["channel"], r.arguments["ts"]) for r in asked] == [("chat.update", "C1", "1.1")]
     for of_posts_alone in ("unfurl_links", "client_msg_id", "thread_ts"):
         assert of_posts_alone not in asked[0].arguments
@@ -66,12 +66,12 @@ def test_a_state_is_posted_first_and_edited_then():
 def test_an_unchanged_state_is_not_sent_unless_in_doubt():
     """The same rendering costs no call; after doubt it is sent again, because the visible text may be old."""
     _, receipt = drive(a_delivery(), POSTED)
-    asked, again = drive(a_delivery(lane_receipt=receipt))
+    asked, again = drive(a_delivery(message_receipt=receipt))
     assert (asked, again.ref, again.skipped) == ([], receipt.ref, "unchanged")
-    asked, _ = drive(a_delivery(lane_receipt=receipt, is_unknown=True), POSTED)
+    asked, _ = drive(a_delivery(message_receipt=receipt, is_unknown=True), POSTED)
     assert methods(asked) == ["chat.update"]
     found = Receipt(ref={k: v for k, v in receipt.ref.items() if k != "mark"})
-    asked, edited = drive(a_delivery(lane_receipt=found), POSTED)
+    asked, edited = drive(a_delivery(message_receipt=found), POSTED)
     assert methods(asked) == ["chat.update"]
     assert edited.ref == receipt.ref
 
@@ -79,7 +79,7 @@ def test_an_unchanged_state_is_not_sent_unless_in_doubt():
 def test_news_is_a_reply_in_the_thread():
     """News goes beneath the root message, marked with its own key."""
     checkpoint = a_checkpoint()
-    asked, receipt = drive(a_delivery(a_task(), checkpoint, lane_receipt=ROOT), REPLIED)
+    asked, receipt = drive(a_delivery(a_task(), checkpoint, message_receipt=ROOT), REPLIED)
     arguments = asked[0].arguments
     assert (arguments["channel"], arguments["thread_ts"]) == ("C1", "1.1")
     assert arguments["metadata"]["event_payload"] == {"k": str(checkpoint.id), "g": 0}
@@ -90,8 +90,8 @@ def test_each_attempt_has_the_same_id_of_its_own():
     """client_msg_id is the same for every attempt of one message, and another for another message or generation."""
     first, again = (drive(a_delivery(attempt=n), POSTED)[0][0].arguments["client_msg_id"] for n in (1, 2))
     assert first == again
-    news, _ = drive(a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT), REPLIED)
-    anew, _ = drive(a_delivery(ASKING, lane_receipt=ROOT), refusal("message_not_found"), ANEW)
+    news, _ = drive(a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT), REPLIED)
+    anew, _ = drive(a_delivery(ASKING, message_receipt=ROOT), refusal("message_not_found"), ANEW)
     assert len({first, news[0].arguments["client_msg_id"], anew[1].arguments["client_msg_id"]}) == 3
 
 
@@ -105,17 +105,17 @@ def test_news_without_a_message_is_given_up():
 def test_the_start_of_a_root_needs_no_reply():
     """A root task's start is its message; a sub-agent's start is news."""
     start = a_checkpoint(kind=Kind.START)
-    asked, receipt = drive(a_delivery(a_task(), start, lane_receipt=ROOT))
+    asked, receipt = drive(a_delivery(a_task(), start, message_receipt=ROOT))
     assert asked == []
     assert receipt.skipped
     child = a_task("c", root_uid=a_task().uid)
-    asked, _ = drive(a_delivery(child, start, lane_receipt=ROOT), REPLIED)
+    asked, _ = drive(a_delivery(child, start, message_receipt=ROOT), REPLIED)
     assert methods(asked) == ["chat.postMessage"]
 
 
 @pytest.mark.parametrize(
     "delivery",
-    [a_delivery(), a_delivery(lane_receipt=ROOT), a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT)],
+    [a_delivery(), a_delivery(message_receipt=ROOT), a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT)],
     ids=["post", "edit", "news"],
 )
 def test_refused_blocks_are_tried_plain(delivery):
@@ -133,20 +133,20 @@ def test_a_message_that_had_to_be_plain_stays_plain():
     """Once plain, its edits and its news are plain at once, and an unchanged one is known by its plain rendering."""
     _, receipt = drive(a_delivery(), refusal("invalid_blocks"), POSTED)
     assert receipt.ref["style"] == "plain"
-    assert drive(a_delivery(lane_receipt=receipt))[1].skipped == "unchanged"
-    for delivery in (a_delivery(FAILED, lane_receipt=receipt), a_delivery(a_task(), a_checkpoint(), lane_receipt=receipt)):
+    assert drive(a_delivery(message_receipt=receipt))[1].skipped == "unchanged"
+    for delivery in (a_delivery(FAILED, message_receipt=receipt), a_delivery(a_task(), a_checkpoint(), message_receipt=receipt)):
         asked, _ = drive(delivery, REPLIED)
         assert {b["type"] for b in asked[0].arguments["blocks"]} <= {"section", "context"}
 
 
 def test_a_deleted_message_stays_deleted():
     """Nobody posts what a person has deleted: the state is skipped, and so is all that follows, without a call."""
-    asked, receipt = drive(a_delivery(lane_receipt=ROOT), refusal("message_not_found"))
+    asked, receipt = drive(a_delivery(message_receipt=ROOT), refusal("message_not_found"))
     assert methods(asked) == ["chat.update"]
     assert (receipt.ref["ended"], receipt.skipped) == (DELETED, "")  # a call was made
     for later in (
-        a_delivery(a_task(status="complete"), lane_receipt=receipt),
-        a_delivery(a_task(), a_checkpoint(kind=Kind.END), lane_receipt=receipt),
+        a_delivery(a_task(status="complete"), message_receipt=receipt),
+        a_delivery(a_task(), a_checkpoint(kind=Kind.END), message_receipt=receipt),
     ):
         asked, skipped = drive(later)
         assert (asked, skipped.skipped) == ([], WHY[DELETED])
@@ -155,22 +155,22 @@ def test_a_deleted_message_stays_deleted():
 @pytest.mark.parametrize("task", [ASKING, FAILED], ids=["open question", "failed"])
 def test_what_needs_a_person_is_posted_anew_once(task):
     """With an open question or a failure a deleted message is posted anew, in its own generation; deleted again, never."""
-    asked, receipt = drive(a_delivery(task, lane_receipt=ROOT), refusal("message_not_found"), ANEW)
+    asked, receipt = drive(a_delivery(task, message_receipt=ROOT), refusal("message_not_found"), ANEW)
     assert methods(asked) == ["chat.update", "chat.postMessage"]
     assert asked[1].arguments["metadata"]["event_payload"]["g"] == 1
     assert (receipt.ref["ts"], receipt.ref["g"]) == ("7.7", 1)
-    news, _ = drive(a_delivery(task, a_checkpoint(), lane_receipt=receipt), REPLIED)
+    news, _ = drive(a_delivery(task, a_checkpoint(), message_receipt=receipt), REPLIED)
     assert news[0].arguments["thread_ts"] == "7.7"
-    edited, again = drive(a_delivery(replace(task, cost_usd=None), lane_receipt=receipt), refusal("message_not_found"))
+    edited, again = drive(a_delivery(replace(task, cost_usd=None), message_receipt=receipt), refusal("message_not_found"))
     assert methods(edited) == ["chat.update"]
     assert again.ref["ended"] == DELETED
-    assert drive(a_delivery(task, lane_receipt=again))[0] == []
+    assert drive(a_delivery(task, message_receipt=again))[0] == []
 
 
 def test_what_was_deleted_quietly_comes_back_for_a_question():
     """A message that was left deleted is posted anew when a question comes up later."""
-    _, gone = drive(a_delivery(lane_receipt=ROOT), refusal("message_not_found"))
-    asked, receipt = drive(a_delivery(ASKING, lane_receipt=gone), ANEW)
+    _, gone = drive(a_delivery(message_receipt=ROOT), refusal("message_not_found"))
+    asked, receipt = drive(a_delivery(ASKING, message_receipt=gone), ANEW)
     assert methods(asked) == ["chat.postMessage"]
     assert receipt.ref["ts"] == "7.7"
     assert "ended" not in receipt.ref
@@ -179,11 +179,11 @@ def test_what_was_deleted_quietly_comes_back_for_a_question():
 @pytest.mark.parametrize("error", ["edit_window_closed", "cant_update_message"])
 def test_where_no_edits_are_allowed_the_thread_goes_on(error):
     """The message stays as it is, nothing is posted anew, and news and the end are told in its thread."""
-    asked, receipt = drive(a_delivery(ASKING, lane_receipt=ROOT), refusal(error))
+    asked, receipt = drive(a_delivery(ASKING, message_receipt=ROOT), refusal(error))
     assert methods(asked) == ["chat.update"]
     assert receipt.ref["ended"] == CLOSED_FOR_EDITS
-    assert drive(a_delivery(ASKING, lane_receipt=receipt))[0] == []
-    asked, told = drive(a_delivery(a_task(), a_checkpoint(kind=Kind.END), lane_receipt=receipt), REPLIED)
+    assert drive(a_delivery(ASKING, message_receipt=receipt))[0] == []
+    asked, told = drive(a_delivery(a_task(), a_checkpoint(kind=Kind.END), message_receipt=receipt), REPLIED)
     assert asked[0].arguments["thread_ts"] == "1.1"
     assert not told.skipped
 
@@ -192,7 +192,7 @@ def test_a_reply_that_landed_in_the_channel_is_taken_back():
     """Slack posts a reply to a deleted message in the channel; it is deleted there, whatever comes of that."""
     stray = Response(body={"ok": True, "channel": "C1", "ts": "3.3", "message": {"text": "x"}})
     for answer in (POSTED, refusal("cant_delete_message"), Response(status=500)):
-        asked, receipt = drive(a_delivery(a_task(), a_checkpoint(), lane_receipt=ROOT), stray, answer)
+        asked, receipt = drive(a_delivery(a_task(), a_checkpoint(), message_receipt=ROOT), stray, answer)
         assert methods(asked) == ["chat.postMessage", "chat.delete"]
         assert asked[1].arguments == {"channel": "C1", "ts": "3.3"}
         assert receipt.ref == {"ended": DELETED}
@@ -200,13 +200,13 @@ def test_a_reply_that_landed_in_the_channel_is_taken_back():
 
 def test_a_ts_that_is_missing_is_doubt():
     """An answer without a ts says neither where the message is nor that there is none."""
-    with pytest.raises(Unknown):
+    with pytest.raises(DeliveryUncertain):
         drive(a_delivery(), Response(body={"ok": True}))
 
 
 def test_a_refusal_closes_the_channel_as_it_was_addressed():
     """What a person must mend carries the cure, and the key that `budgets` names for the same address."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(DeliveryRefused) as caught:
         drive(a_delivery(), refusal("not_in_channel"))
     assert caught.value.closes == PLACE.address
     assert "/invite" in caught.value.cure
@@ -219,8 +219,8 @@ async def test_a_preview_writes_what_it_would_post():
     sink = SlackSink(channel="#reports", transport=Preview(out))
     task = a_task(name="Bericht für \x1b[31m<!channel>")
     root = await sink.deliver(a_delivery(task, sink="slack"))
-    await sink.deliver(a_delivery(replace(task, status="complete"), sink="slack", lane_receipt=root))
-    await sink.deliver(a_delivery(task, a_checkpoint(task), sink="slack", lane_receipt=root))
+    await sink.deliver(a_delivery(replace(task, status="complete"), sink="slack", message_receipt=root))
+    await sink.deliver(a_delivery(task, a_checkpoint(task), sink="slack", message_receipt=root))
     calls = [json.loads(line) for line in out.getvalue().splitlines()]
     assert out.getvalue().isascii()
     assert [(c["method"], c["arguments"]["channel"]) for c in calls] == [
@@ -240,34 +240,34 @@ async def test_an_address_names_the_channel():
         await sink.deliver(a_delivery(sink="slack", address=address))
     assert [json.loads(x)["arguments"]["channel"] for x in out.getvalue().splitlines()] == ["#sales", "#own"]
     assert [json.loads(x)["arguments"]["channel"] for x in other.getvalue().splitlines()] == ["#legal", "#general"]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(DeliveryRefused) as caught:
         await sink.deliver(a_delivery(sink="slack", address="gone/#legal"))
     assert caught.value.closes == "slack:gone"
 
 
 async def test_a_closed_preview_is_unavailable():
-    """A file that was closed loses nothing: the letter is tried again."""
+    """A file that was closed loses nothing: the delivery is tried again."""
     out = io.StringIO()
     out.close()
     with pytest.raises(Unavailable):
         await SlackSink(transport=Preview(out)).deliver(a_delivery(sink="slack"))
 
 
-def _moved(elsewhere: Receipt | None = None, **fields) -> Delivery:
-    """The last letter of a message whose task became part of the failed task, as a ledger hands it out."""
-    heir = replace(FAILED, root_uid=FAILED.uid, message_uid=FAILED.uid, approvals=ASKING.approvals)
-    return last(a_delivery(heir, lane=f"slack||{a_task('other').uid}", **fields), heir, elsewhere)
+def _moved(installed_apps: Receipt | None = None, **fields) -> Delivery:
+    """The last delivery of a message whose task became part of the failed task, as a store hands it out."""
+    successor = replace(FAILED, root_uid=FAILED.uid, message_uid=FAILED.uid, approvals=ASKING.approvals)
+    return last(a_delivery(successor, ordering_key=f"slack||{a_task('other').uid}", **fields), successor, installed_apps)
 
 
 def test_a_message_that_goes_on_in_another_is_edited_once_and_never_posted():
     """Its message says where it went on, an unchanged one is not sent, and none is posted for it: not yet posted, nor deleted."""
-    asked, receipt = drive(_moved(lane_receipt=ROOT), POSTED)
+    asked, receipt = drive(_moved(message_receipt=ROOT), POSTED)
     assert methods(asked) == ["chat.update"]
     assert asked[0].arguments["text"] == "↪ This went on as part of Quarterly report"
-    assert drive(_moved(lane_receipt=receipt))[0] == []
+    assert drive(_moved(message_receipt=receipt))[0] == []
     asked, none = drive(_moved())
     assert (asked, none.ref, none.skipped) == ([], {}, MOVED)
-    asked, gone = drive(_moved(lane_receipt=ROOT), refusal("message_not_found"))
+    asked, gone = drive(_moved(message_receipt=ROOT), refusal("message_not_found"))
     assert (methods(asked), gone.ref["ended"]) == (["chat.update"], DELETED)
 
 
@@ -276,12 +276,12 @@ def test_its_end_leads_to_the_message_in_which_it_goes_on(answer):
     """Slack is asked for the other message's link, once; where it gives none that is one, the end is told without."""
     there = Receipt(ref={"channel": "C2", "ts": "9.9"})
     told = Response(body={"ok": True, "permalink": answer}) if answer is not None else refusal("message_not_found")
-    asked, receipt = drive(_moved(there, lane_receipt=ROOT), told, POSTED)
+    asked, receipt = drive(_moved(there, message_receipt=ROOT), told, POSTED)
     assert [(one.method, one.is_optional) for one in asked] == [("chat.getPermalink", True), ("chat.update", False)]
     assert asked[0].arguments == {"channel": "C2", "message_ts": "9.9"}
     [block] = asked[1].arguments["blocks"]
     named = block["elements"][0]["elements"][-1]
     assert (named["text"], named.get("url")) == ("Quarterly report", answer if str(answer).startswith("https") else None)
-    assert drive(_moved(there, lane_receipt=receipt))[0] == []
-    elsewhere = replace(there, ref={"channel": "C2", "ts": "10.1"})
-    assert methods(drive(_moved(elsewhere, lane_receipt=receipt), told, POSTED)[0]) == ["chat.getPermalink", "chat.update"]
+    assert drive(_moved(there, message_receipt=receipt))[0] == []
+    installed_apps = replace(there, ref={"channel": "C2", "ts": "10.1"})
+    assert methods(drive(_moved(installed_apps, message_receipt=receipt), told, POSTED)[0]) == ["chat.getPermalink", "chat.update"]

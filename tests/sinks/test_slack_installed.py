@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from spanpost.assembly import open_sinks, routes_of
-from spanpost.domain.deliveries import Call
-from spanpost.domain.errors import ConfigError, LedgerUnavailable, Refused, Rejected, Unavailable
-from spanpost.ledger.memory import MemoryLedger
-from spanpost.sealing import new_key
+from spanpost.encryption import new_key
+from spanpost.model.deliveries import SinkCall
+from spanpost.model.errors import ConfigError, DeliveryRefused, Rejected, StoreUnavailable, Unavailable
+from spanpost.runtime.assembly import open_sinks, routes_of
+from spanpost.runtime.workspaces import refuse_unfit, workspaces_of
 from spanpost.settings import load
 from spanpost.sinks.base import NoToken
 from spanpost.sinks.slack.sink import SlackSink
+from spanpost.store.memory import MemoryStore
 from spanpost.testing.fake_slack import FakeSlack
 from spanpost.testing.nouns import a_delivery, a_task
-from spanpost.workspaces import refuse_unfit, workspaces_of
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -38,7 +38,7 @@ class Tokens:
     async def token(self, team: str, *, refused: str = "") -> str:
         self.asked.append((team, refused))
         if self.away:
-            raise LedgerUnavailable("away")
+            raise StoreUnavailable("away")
         if team not in self.tokens:
             raise NoToken("the app is not installed there", "install it: https://agents.example.com/slack/install")
         return self.tokens[team]
@@ -63,10 +63,10 @@ async def test_a_letter_waits_until_the_app_is_installed_and_while_it_is_gone(sl
     """Not installed: refused with where to install it, and the whole workspace waits. Installed: posted, by the same sink. A database that is away
     says nothing of the workspace."""
     sink, tokens = opened(slack), Tokens()
-    with pytest.raises(Refused, match="knows its token"):
+    with pytest.raises(DeliveryRefused, match="knows its token"):
         await sink.deliver(ACMES)
     sink.installed(tokens)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(DeliveryRefused) as caught:
         await sink.deliver(ACMES)
     assert (caught.value.reason, caught.value.closes) == ("not_installed", "slack:acme")
     assert "https://agents.example.com/slack/install" in caught.value.cure
@@ -78,17 +78,17 @@ async def test_a_letter_waits_until_the_app_is_installed_and_while_it_is_gone(sl
     receipt = await sink.deliver(ACMES)
     assert len(slack.messages()) == 1
     assert receipt.ref["ts"] == slack.messages()[0]["ts"]
-    assert sink.budgets("acme/", Call.POST)[0].key == "slack:acme"
+    assert sink.rate_limits("acme/", SinkCall.POST)[0].key == "slack:acme"
     await sink.close()
 
 
 async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
-    """Where Slack refuses a token, and there is another by now, the letter goes with that; where there is none it waits."""
+    """Where Slack refuses a token, and there is another by now, the delivery goes with that; where there is none it waits."""
     sink, tokens = opened(slack), Tokens(T0222BBBB="xoxb-old")
     slack.workspace.add_token("xoxb-old").refused = "token_revoked"
     slack.workspace.add_token("xoxb-new")
     sink.installed(tokens)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(DeliveryRefused) as caught:
         await sink.deliver(ACMES)
     assert (caught.value.reason, tokens.asked[-1]) == ("token_revoked", (TEAM, "xoxb-old"))
     tokens.tokens[TEAM] = "xoxb-new"
@@ -98,7 +98,7 @@ async def test_a_newer_token_is_tried_at_once(slack: FakeSlack) -> None:
 
 
 async def test_no_workspace_is_told_of_another_tenants_tasks(slack: FakeSlack) -> None:
-    """Not by a route, which takes that tenant's tasks alone; not by a letter that was addressed before; a route that asks for another is refused."""
+    """Not by a route, which takes that tenant's tasks alone; not by a delivery that was addressed before; a route that asks for another is refused."""
     sink = opened(slack)
     sink.installed(Tokens(T0222BBBB=slack.token))
     with pytest.raises(Rejected) as caught:
@@ -139,7 +139,7 @@ def test_a_workspace_that_is_half_told_is_refused(slack: dict[str, Any], word: s
 def test_where_nobody_can_install_anything_no_workspace_is_to_be_installed() -> None:
     """A team without the room `slack_oauth`, and a route to one that may not be installed, are refused at the start; half an app is, too."""
     with pytest.raises(ConfigError, match="slack_oauth"):
-        workspaces_of(load(slack={"workspaces": ACME}), MemoryLedger())
+        workspaces_of(load(slack={"workspaces": ACME}), MemoryStore())
     unlisted = [{"sink": "slack", "address": "T0333CCCC/#x"}]
     for more in ({}, {"slack_oauth": OAUTH}):
         with pytest.raises(ConfigError, match="T0333CCCC"):

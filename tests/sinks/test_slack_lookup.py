@@ -1,4 +1,4 @@
-"""Whether a doubtful letter arrived: looked up at a fake Slack before anything is posted again."""
+"""Whether a doubtful delivery arrived: looked up at a fake Slack before anything is posted again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from spanpost.domain.deliveries import Delivery, Receipt
-from spanpost.domain.errors import Refused, Throttled, Unavailable, Unknown, Unverifiable
-from spanpost.domain.readings import Approval
+from spanpost.model.deliveries import Delivery, Receipt
+from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Throttled, Unavailable, Unverifiable
+from spanpost.model.readings import Approval
 from spanpost.sinks.slack.flow import DELETED
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.sinks.slack.transport import WebApi
@@ -40,18 +40,18 @@ def sink_of(slack: FakeSlack, **fields) -> SlackSink:
 
 
 def unsure(
-    task=None, checkpoint=None, *, sent: timedelta = timedelta(seconds=3), looks: int = 0, ahead: float = 0.0, **fields
+    task=None, checkpoint=None, *, sent: timedelta = timedelta(seconds=3), lookups: int = 0, ahead: float = 0.0, **fields
 ) -> Delivery:
-    """Return a letter that was sent so long ago; `ahead`: the ledger's clock is by so many seconds."""
+    """Return a delivery that was sent so long ago; `ahead`: the store's clock is by so many seconds."""
     now = datetime.now(UTC) + timedelta(seconds=ahead)
-    doubt = {"is_unknown": True, "claimed_at": now, "sent_at": now - sent, "looks": looks}
+    doubt = {"is_unknown": True, "claimed_at": now, "sent_at": now - sent, "lookups": lookups}
     return a_delivery(task, checkpoint, sink="slack", **(doubt | fields))
 
 
 async def lose_answer(slack: FakeSlack, sink: SlackSink, delivery: Delivery, fault: Fault = Fault.RESET_AFTER) -> None:
-    """Post a letter of which the sink never hears."""
+    """Post a delivery of which the sink never hears."""
     slack.faults.script("chat.postMessage", [fault])
-    with pytest.raises(Unknown):
+    with pytest.raises(DeliveryUncertain):
         await sink.deliver(delivery)
 
 
@@ -61,7 +61,7 @@ async def test_what_arrived_is_found(slack, sink):
     [message] = slack.messages()
     answers = await sink.reconcile([unsure()])
     assert answers == {1: Receipt(ref={"channel": slack.workspace.channel("agents").id, "ts": message["ts"]})}
-    edited = await sink.deliver(a_delivery(sink="slack", lane_receipt=answers[1]))
+    edited = await sink.deliver(a_delivery(sink="slack", message_receipt=answers[1]))
     assert edited.ref["ts"] == message["ts"]
     assert slack.messages()[0]["edits"] == 1
 
@@ -69,39 +69,39 @@ async def test_what_arrived_is_found(slack, sink):
 async def test_news_is_found_in_its_thread(slack, sink):
     """A reply is looked for in the thread of its task's message."""
     root = await sink.deliver(a_delivery(sink="slack"))
-    news = a_delivery(a_task(), a_checkpoint(), sink="slack", lane_receipt=root)
+    news = a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root)
     await lose_answer(slack, sink, news)
     [reply] = slack.thread(root.ref["ts"])
-    answers = await sink.reconcile([unsure(a_task(), a_checkpoint(), lane_receipt=root)])
+    answers = await sink.reconcile([unsure(a_task(), a_checkpoint(), message_receipt=root)])
     assert answers[1].ref["ts"] == reply["ts"]
 
 
 async def test_what_did_not_arrive_is_posted_only_when_settled(slack, sink):
     """Not found: left out until the settling time is over and it was looked for once before, then None."""
     assert await sink.reconcile([unsure()]) == {}
-    assert await sink.reconcile([unsure(sent=LONG, looks=0)]) == {}
-    assert await sink.reconcile([unsure(sent=timedelta(seconds=49), looks=5)]) == {}
-    assert await sink.reconcile([unsure(sent=LONG, looks=1)]) == {1: None}
+    assert await sink.reconcile([unsure(sent=LONG, lookups=0)]) == {}
+    assert await sink.reconcile([unsure(sent=timedelta(seconds=49), lookups=5)]) == {}
+    assert await sink.reconcile([unsure(sent=LONG, lookups=1)]) == {1: None}
 
 
 async def test_a_history_that_lags_is_waited_for(slack, sink):
     """A post that the history does not show yet is left out, and found once it does."""
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     slack.workspace.stale = 3600
-    assert await sink.reconcile([unsure(looks=1)]) == {}
+    assert await sink.reconcile([unsure(lookups=1)]) == {}
     slack.workspace.stale = 0
-    assert (await sink.reconcile([unsure(looks=2)]))[1].ref["ts"] == slack.messages()[0]["ts"]
+    assert (await sink.reconcile([unsure(lookups=2)]))[1].ref["ts"] == slack.messages()[0]["ts"]
 
 
 @pytest.mark.parametrize("slack_ahead", [-86_400.0, 0.0, 86_400.0])
 @pytest.mark.parametrize("ledger_ahead", [-7_200.0, 7_200.0])
-async def test_clocks_may_differ(slack_ahead, ledger_ahead):
-    """Slack's, the ledger's and our clock may be hours apart: what arrived is found, what did not is not."""
+async def test_clocks_may_differ(slack_ahead, store_ahead):
+    """Slack's, the store's and our clock may be hours apart: what arrived is found, what did not is not."""
     async with FakeSlack(clock_ahead=slack_ahead) as slack:
         sink = sink_of(slack)
         await lose_answer(slack, sink, a_delivery(sink="slack"))
         fresh = sink_of(slack)  # another process, which knows nothing yet
-        asked = [unsure(ahead=ledger_ahead, looks=1), unsure(a_task("other"), id=2, sent=LONG, looks=1, ahead=ledger_ahead)]
+        asked = [unsure(ahead=store_ahead, lookups=1), unsure(a_task("other"), id=2, sent=LONG, lookups=1, ahead=store_ahead)]
         answers = await fresh.reconcile(asked)
         await sink.close()
         await fresh.close()
@@ -110,11 +110,11 @@ async def test_clocks_may_differ(slack_ahead, ledger_ahead):
 
 
 async def test_one_look_settles_a_channel(slack, sink):
-    """Many doubtful letters of one channel cost one page of its history."""
+    """Many doubtful deliveries of one channel cost one page of its history."""
     tasks = [a_task(f"t{i}") for i in range(20)]
     for task in tasks[:12]:
         await lose_answer(slack, sink, a_delivery(task, sink="slack"))
-    answers = await sink.reconcile([unsure(task, id=i, sent=LONG, looks=1) for i, task in enumerate(tasks)])
+    answers = await sink.reconcile([unsure(task, id=i, sent=LONG, lookups=1) for i, task in enumerate(tasks)])
     assert len(slack.calls("conversations.history")) == 1
     by_task = {message["metadata"]["event_payload"]["k"]: message["ts"] for message in slack.messages()}
     for i, task in enumerate(tasks):
@@ -148,27 +148,27 @@ async def test_nobody_elses_message_is_taken_for_ours(slack, sink):
     """The marker can be read and copied by every app: only what our app posted counts."""
     marker = {"event_type": "spanpost_message", "event_payload": {"k": f"slack||{a_task().uid}", "g": 0}}
     slack.workspace.say("#agents", "me too", metadata=marker)
-    assert await sink.reconcile([unsure(sent=LONG, looks=1)]) == {1: None}
+    assert await sink.reconcile([unsure(sent=LONG, lookups=1)]) == {1: None}
 
 
 async def test_an_edit_needs_no_look(slack, sink):
     """A doubtful edit is answered by the known message without its mark, without a call."""
     root = Receipt(ref={"channel": "C1", "ts": "1.1", "mark": "m", "style": "plain"})
-    assert await sink.reconcile([unsure(lane_receipt=root)]) == {1: Receipt(ref={"channel": "C1", "ts": "1.1", "style": "plain"})}
+    assert await sink.reconcile([unsure(message_receipt=root)]) == {1: Receipt(ref={"channel": "C1", "ts": "1.1", "style": "plain"})}
     assert slack.asked == []
 
 
 async def test_an_edit_that_may_have_been_posted_anew(slack, sink):
     """With a question open the edit may have been posted anew: the old message is looked for first, then the new one."""
     root = await sink.deliver(a_delivery(sink="slack"))
-    answers = await sink.reconcile([unsure(ASKING, lane_receipt=root)])
+    answers = await sink.reconcile([unsure(ASKING, message_receipt=root)])
     assert answers[1].ref["ts"] == root.ref["ts"]  # it still stands: no waiting
     slack.delete(root.ref["ts"])
-    assert await sink.reconcile([unsure(ASKING, lane_receipt=root)]) == {}
-    assert await sink.reconcile([unsure(ASKING, lane_receipt=root, sent=LONG, looks=1)]) == {1: None}
-    await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", lane_receipt=root))
+    assert await sink.reconcile([unsure(ASKING, message_receipt=root)]) == {}
+    assert await sink.reconcile([unsure(ASKING, message_receipt=root, sent=LONG, lookups=1)]) == {1: None}
+    await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", message_receipt=root))
     [anew] = slack.messages()
-    found = (await sink.reconcile([unsure(ASKING, lane_receipt=root)]))[1]
+    found = (await sink.reconcile([unsure(ASKING, message_receipt=root)]))[1]
     assert (found.ref["ts"], found.ref["g"]) == (anew["ts"], 1)
 
 
@@ -176,19 +176,19 @@ async def test_what_was_posted_anew_is_found_when_the_question_is_answered(slack
     """Posted anew for a question that was answered before anybody looked: the new message is found, and not left behind."""
     root = await sink.deliver(a_delivery(sink="slack"))
     slack.delete(root.ref["ts"])
-    await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", lane_receipt=root))
+    await lose_answer(slack, sink, a_delivery(ASKING, sink="slack", message_receipt=root))
     answered = replace(ASKING, status="working", approvals=(Approval(id="a", question="Deploy?", decision="yes"),))
-    found = (await sink.reconcile([unsure(answered, lane_receipt=root)]))[1]
+    found = (await sink.reconcile([unsure(answered, message_receipt=root)]))[1]
     assert found.ref["ts"] == slack.messages()[0]["ts"]
 
 
 async def test_a_reply_that_landed_in_the_channel_is_taken_back(slack, sink):
-    """A doubtful reply to a message that was deleted stands in the channel: it is deleted, and the letter is done."""
+    """A doubtful reply to a message that was deleted stands in the channel: it is deleted, and the delivery is done."""
     root = await sink.deliver(a_delivery(sink="slack"))
     slack.delete(root.ref["ts"])
-    await lose_answer(slack, sink, a_delivery(a_task(), a_checkpoint(), sink="slack", lane_receipt=root))
+    await lose_answer(slack, sink, a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root))
     assert len(slack.messages()) == 1
-    answers = await sink.reconcile([unsure(a_task(), a_checkpoint(), lane_receipt=root)])
+    answers = await sink.reconcile([unsure(a_task(), a_checkpoint(), message_receipt=root)])
     assert answers == {1: Receipt(ref={"ended": DELETED})}
     assert slack.messages() == []
 
@@ -217,7 +217,7 @@ async def test_where_looking_is_impossible_a_person_decides(slack, scopes, caplo
     for scope in scopes:
         slack.remove_scope(scope)
     for number in (1, 2):
-        answers = await sink.reconcile([unsure(id=number, sent=LONG, looks=1)])
+        answers = await sink.reconcile([unsure(id=number, sent=LONG, lookups=1)])
         assert isinstance(answers[number], Unverifiable)
         assert answers[number].reason == "unverifiable"
         assert scopes[0] in str(answers[number])
@@ -236,12 +236,12 @@ async def test_a_name_that_nobody_has(slack):
 
 
 async def test_patience_of_looks(slack, sink):
-    """A look that Slack throttles waits, for all channels; letters that wait longer than a quarter of an hour are parked."""
+    """A look that Slack throttles waits, for all channels; deliveries that wait longer than a quarter of an hour are parked."""
     slack.workspace.add_channel("other")
     slack.faults.script("conversations.history", [Fault.THROTTLE])
     asked = [unsure(id=1), unsure(a_task("b"), id=2, sent=timedelta(minutes=16)), unsure(a_task("c"), id=3, address="#other")]
     edit = Receipt(ref={"channel": "C1", "ts": "1.1"})
-    asked.append(unsure(a_task("d"), id=4, lane_receipt=edit))  # needs no look
+    asked.append(unsure(a_task("d"), id=4, message_receipt=edit))  # needs no look
     answers = await sink.reconcile(asked)
     assert len(slack.calls("conversations.history")) == 1
     assert [type(answers[n]) for n in (1, 2, 3)] == [Throttled, Unverifiable, Throttled]
@@ -258,7 +258,7 @@ async def test_what_one_channel_refuses_holds_for_that_channel(slack, sink):
     slack.kick("#other")
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     answers = await sink.reconcile([unsure(a_task("b"), id=2, address="#other"), unsure(id=1)])
-    assert isinstance(answers[2], Refused)
+    assert isinstance(answers[2], DeliveryRefused)
     assert answers[2].closes == "slack:default/#other"
     assert answers[1].ref["ts"] == slack.messages()[0]["ts"]
 
@@ -268,15 +268,15 @@ async def test_a_revoked_token_is_asked_once(slack, sink):
     slack.workspace.add_channel("other")
     slack.refuse("token_revoked")
     answers = await sink.reconcile([unsure(a_task("b"), id=2, address="#other"), unsure(id=1)])
-    assert {type(answer) for answer in answers.values()} == {Refused}
+    assert {type(answer) for answer in answers.values()} == {DeliveryRefused}
     assert len(slack.asked) == 1
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_AFTER, Fault.RESET_AFTER, Fault.TORN_AFTER, Fault.INTERNAL_AFTER])
 async def test_a_look_that_fails_changes_nothing(slack, sink, fault):
-    """A look that Slack does not answer is tried again later; its letter stays in doubt."""
+    """A look that Slack does not answer is tried again later; its delivery stays in doubt."""
     slack.faults.script("conversations.history", [fault])
-    answers = await sink.reconcile([unsure(sent=LONG, looks=3)])
+    answers = await sink.reconcile([unsure(sent=LONG, lookups=3)])
     assert isinstance(answers[1], Unavailable)
 
 
@@ -285,13 +285,13 @@ async def test_too_much_talk_to_look_through(slack, sink):
     slack.workspace.page = 10
     for i in range(300):
         slack.workspace.say("#agents", f"chatter {i}")
-    assert await sink.reconcile([unsure(sent=LONG, looks=3)]) == {}
-    late = await sink.reconcile([unsure(sent=timedelta(minutes=16), looks=3)])
+    assert await sink.reconcile([unsure(sent=LONG, lookups=3)]) == {}
+    late = await sink.reconcile([unsure(sent=timedelta(minutes=16), lookups=3)])
     assert isinstance(late[1], Unverifiable)
 
 
 async def test_news_of_no_message_was_never_sent(slack, sink):
-    """A letter that died before its task had a message was not sent."""
+    """A delivery that died before its task had a message was not sent."""
     assert await sink.reconcile([unsure(a_task(), a_checkpoint())]) == {1: None}
     assert slack.asked == []
 
@@ -300,7 +300,7 @@ async def test_generations_are_told_apart(slack, sink):
     """The marker of the first message is not taken for the one that was posted anew."""
     await lose_answer(slack, sink, a_delivery(sink="slack"))
     gone = Receipt(ref={"channel": slack.workspace.channel("agents").id, "ts": "1.000000", "ended": DELETED})
-    assert await sink.reconcile([replace(unsure(ASKING, looks=1), lane_receipt=gone)]) == {}
+    assert await sink.reconcile([replace(unsure(ASKING, lookups=1), message_receipt=gone)]) == {}
 
 
 async def test_a_post_that_slack_has_already_is_edited(slack, sink):
@@ -311,12 +311,12 @@ async def test_a_post_that_slack_has_already_is_edited(slack, sink):
     receipt = await sink.deliver(a_delivery(a_task(status="complete"), sink="slack"))
     [message] = slack.messages()
     assert (message["ts"], message["edits"]) == (receipt.ref["ts"], 1)
-    assert (await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", lane_receipt=receipt))).skipped == "unchanged"
+    assert (await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", message_receipt=receipt))).skipped == "unchanged"
 
 
 async def test_a_preview_is_no_message(slack, sink):
     """What was written down before there was a token is posted once there is one."""
     previewed = Receipt(ref={"channel": "#agents", "ts": "0.000001", "mark": "m"})
-    receipt = await sink.deliver(a_delivery(sink="slack", lane_receipt=previewed))
+    receipt = await sink.deliver(a_delivery(sink="slack", message_receipt=previewed))
     assert receipt.ref["ts"] == slack.messages()[0]["ts"]
-    assert await sink.reconcile([unsure(a_task("b"), lane_receipt=previewed)]) == {}
+    assert await sink.reconcile([unsure(a_task("b"), message_receipt=previewed)]) == {}

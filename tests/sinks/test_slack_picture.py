@@ -8,16 +8,16 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sinks.slack_limits import nodes
-from tests.thorough import thorough
 
-from spanpost.conventions import STATUSES
 from spanpost.demo.gallery import gallery
-from spanpost.sinks.slack.picture import Shown, page
-from spanpost.sinks.slack.render import Message, Style, root
+from spanpost.semconv import STATUSES
+from spanpost.sinks.slack.picture import ShownImage, page
+from spanpost.sinks.slack.render import SlackMessage, Style, root
 from spanpost.sinks.slack.replies import reply
 from spanpost.testing.exercise_sink import a_hostile_task
 from spanpost.testing.strategies import checkpoints, tasks
+from tests.sinks.slack_limits import nodes
+from tests.thorough import thorough
 
 _KNOWN = {
     *(
@@ -74,7 +74,7 @@ class Seen(HTMLParser):
 _DATE = re.compile(r"<!date\^\d+\^[^<>|]*\|[^<>|]*>")
 
 
-def _says(message: Message) -> list[str]:
+def _says(message: SlackMessage) -> list[str]:
     every = [message.blocks, *(attachment["blocks"] for attachment in message.attachments)]
     texts = [(n, n[key]) for n in nodes(every) for key in ("text", "title") if isinstance(n.get(key), str)]
     # Where Slack parses, a date stands for the reader's own clock: around it the text is as it is.
@@ -91,7 +91,7 @@ def _plain(text: str) -> str:
 def test_a_picture_says_what_the_message_says_and_runs_nothing(task: Any, children: Any, checkpoint: Any, style: Style) -> None:
     """Of any task, children and news: each text stands in the page as it is; tags, attributes and links are ours alone."""
     message, answer = root(task, children, key="k", style=style), reply(task, checkpoint, key="n", style=style)
-    seen = _plain(Seen(page([Shown(message=message, replies=[answer], caption=task.name)])).text)
+    seen = _plain(Seen(page([ShownImage(message=message, replies=[answer], caption=task.name)])).text)
     for said in _says(message) + _says(answer):
         assert _plain(said) in seen
 
@@ -99,7 +99,7 @@ def test_a_picture_says_what_the_message_says_and_runs_nothing(task: Any, childr
 def test_a_hostile_task_is_drawn_literally() -> None:
     """Markup in each field of a task is text in the picture."""
     task = a_hostile_task("<script>alert(1)</script><img src=x onerror=alert(1)>")
-    drawn = page([Shown(message=root(task, key="k"))])
+    drawn = page([ShownImage(message=root(task, key="k"))])
     assert "alert(1)" in Seen(drawn).text
     assert "<script" not in drawn
     assert "<img" not in drawn
@@ -109,7 +109,7 @@ def test_buttons_colours_and_unknown_blocks() -> None:
     """A button is drawn, a colour that is none is left out, a block that nobody knows is named."""
     button = {"type": "button", "text": {"type": "plain_text", "text": "Approve"}, "style": "primary"}
     blocks = [{"type": "actions", "elements": [button]}, {"type": "hologram<"}]
-    drawn = page([Shown(message=Message(text="x", blocks=blocks, attachments=[{"color": "red;}", "blocks": []}]))])
+    drawn = page([ShownImage(message=SlackMessage(text="x", blocks=blocks, attachments=[{"color": "red;}", "blocks": []}]))])
     assert '<span class="button primary" role="button">Approve</span>' in drawn
     assert "[hologram<]" in Seen(drawn).text
     assert "red;}" not in drawn

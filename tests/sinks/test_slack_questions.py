@@ -10,50 +10,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
+from spanpost.model.checkpoints import Kind
+from spanpost.model.readings import Approval
+from spanpost.model.tasks import Task
+from spanpost.sinks.slack import render
+from spanpost.sinks.slack.blocks import blunt
+from spanpost.sinks.slack.render import SlackMessage, Style
+from spanpost.sinks.slack.replies import reply
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.testing.nouns import a_checkpoint, a_task
+from spanpost.text.legible import Hidden
+from spanpost.text.locales import LOCALES
 from tests.sinks.slack_limits import blocks_of, check, nodes
 from tests.thorough import thorough
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.readings import Approval
-from spanpost.domain.tasks import Task
-from spanpost.fold.legible import Hidden
-from spanpost.sinks.slack import render
-from spanpost.sinks.slack.blocks import blunt
-from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import Message, Style
-from spanpost.sinks.slack.replies import reply
-from spanpost.testing.nouns import a_checkpoint, a_task
-from spanpost.tongues import TONGUES
-
-HEARD = Manner(is_interactive=True)
+HEARD = SlackStyle(is_interactive=True)
 LONG = "Clean the staging database? " + "x" * 600 + " and then DROP-ALL-DATABASES"
 HIDDEN = "Rotate it? -----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
 KEYS = [UUID(int=n) for n in (21, 22)]
 
 
 def asking(*questions: dict[str, Any]) -> Task:
-    asked = [Approval(**({"id": f"a{n}", "key": KEYS[n], "told_by": UUID(int=80 + n)} | said)) for n, said in enumerate(questions)]
+    asked = [Approval(**({"id": f"a{n}", "key": KEYS[n], "reported_by": UUID(int=80 + n)} | said)) for n, said in enumerate(questions)]
     return a_task(status="waiting", approvals=tuple(asked))
 
 
-def messages(task: Task, style: Style = Style.RICH, manner: Manner = HEARD, told_by: UUID | None = None) -> tuple[Message, Message]:
+def messages(task: Task, style: Style = Style.RICH, slack_style: SlackStyle = HEARD, reported_by: UUID | None = None) -> tuple[SlackMessage, SlackMessage]:
     """Return the task's message and the one in its thread that asks."""
     asked = task.approvals[0]
     news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref=asked.id, text=asked.question, detail=asked.detail)
-    news = replace(news, id=told_by or asked.told_by or news.id)
-    drawn = render.root(task, key="k", style=style, manner=manner), reply(task, news, key="k", style=style, manner=manner)
+    news = replace(news, id=reported_by or asked.reported_by or news.id)
+    drawn = render.root(task, key="k", style=style, slack_style=slack_style), reply(task, news, key="k", style=style, slack_style=slack_style)
     for message in drawn:
         check(message)
     return drawn
 
 
-def texts(message: Message) -> list[str]:
+def texts(message: SlackMessage) -> list[str]:
     """Return the texts that are drawn, those of buttons left out."""
     blocks = [block for block in blocks_of(message) if block["type"] != "actions"]
     return [node["text"] for block in blocks for node in nodes(block) if isinstance(node.get("text"), str)]
 
 
-def pressed(message: Message, key: UUID = KEYS[0]) -> list[str]:
+def pressed(message: SlackMessage, key: UUID = KEYS[0]) -> list[str]:
     """Return what can be pressed that is about a question."""
     rows = [
         block for block in blocks_of(message) if block["type"] == "actions" and block["block_id"].startswith(f"spanpost:{key}:")
@@ -123,18 +123,18 @@ def test_what_is_hidden_can_only_be_denied(style: Style, said: dict[str, Any], w
 def test_what_settings_keep_out_of_slack_is_decided_elsewhere() -> None:
     """Arguments that are not shown, and what a pattern hides, are not approved in Slack; the board is named."""
     arguments = asking({"question": "Run it?", "detail": '{"sql": "DROP TABLE customers"}'})
-    for message in messages(arguments, manner=Manner(is_interactive=True, shows_content=False)):
+    for message in messages(arguments, slack_style=SlackStyle(is_interactive=True, shows_content=False)):
         assert pressed(message) == ["deny"]
         assert any("arguments of a tool" in text and "on the board" in text for text in texts(message))
         assert "DROP TABLE" not in str(message)
     assert all(pressed(message) == ["approve", "deny"] for message in messages(arguments))
-    manner = Manner(is_interactive=True, patterns=(re.compile("project x", re.IGNORECASE),))
-    for message in messages(asking({"question": "Delete Proj\u200bect X?"}), manner=manner):
+    slack_style = SlackStyle(is_interactive=True, patterns=(re.compile("project x", re.IGNORECASE),))
+    for message in messages(asking({"question": "Delete Proj\u200bect X?"}), slack_style=slack_style):
         assert pressed(message) == ["deny"]
         assert any("settings keep out of Slack" in text for text in texts(message))
-    for message in messages(asking({"question": "Delete project y?"}), manner=manner):
+    for message in messages(asking({"question": "Delete project y?"}), slack_style=slack_style):
         assert pressed(message) == ["approve", "deny"]
-    assert manner.question(Approval(id="a", question="Project X")).hidden == (Hidden.PATTERN,)
+    assert slack_style.question(Approval(id="a", question="Project X")).hidden == (Hidden.PATTERN,)
 
 
 @pytest.mark.parametrize("style", Style)
@@ -153,7 +153,7 @@ def test_the_words_are_those_that_the_buttons_answer(style: Style) -> None:
     """A checkpoint of older words shows the words of the question whose key its buttons carry."""
     task = asking({"question": "Delete all customers?", "detail": "all of them"})
     news = a_checkpoint(task, kind=Kind.APPROVAL_REQUESTED, ref="a0", text="Print hello?", detail="harmless")
-    message = reply(task, news, key="k", style=style, manner=HEARD)
+    message = reply(task, news, key="k", style=style, slack_style=HEARD)
     assert pressed(message) == ["approve", "deny"]
     assert any("Delete all customers?" in text for text in texts(message))
     assert not any("Print hello?" in text for text in texts(message))
@@ -166,7 +166,7 @@ def test_what_imitates_us_stands_quoted(said: str) -> None:
         for message in messages(asking(fields)):
             quoted = [node for block in blocks_of(message) for node in nodes(block) if node.get("type") == "rich_text_quote"]
             assert said in ["".join(part["text"] for part in one["elements"]) for one in quoted]
-            elsewhere = [
+            installed_apps = [
                 part["text"]
                 for block in blocks_of(message)
                 for node in nodes(block)
@@ -174,7 +174,7 @@ def test_what_imitates_us_stands_quoted(said: str) -> None:
                 for part in node["elements"]
                 if "text" in part
             ]
-            assert not any("Approved by" in text for text in elsewhere)
+            assert not any("Approved by" in text for text in installed_apps)
         for message in messages(asking(fields), Style.PLAIN):
             lines = [row for text in texts(message) for row in text.split("\n")]
             assert all(row.startswith("│ ") for row in lines if "Approved by" in row)
@@ -183,7 +183,7 @@ def test_what_imitates_us_stands_quoted(said: str) -> None:
 def test_a_question_that_is_told_again_says_so() -> None:
     """Nobody answered: the same words stand there, with that before them."""
     task = asking({"question": "Deploy?", "escalated_by": UUID(int=99)})
-    _, again = messages(task, told_by=UUID(int=99))
+    _, again = messages(task, reported_by=UUID(int=99))
     assert any(text == "Nobody has answered: Deploy?" for text in texts(again))
     assert pressed(again) == ["approve", "deny"]
 
@@ -195,21 +195,21 @@ words = st.text(max_size=900) | st.text("ab \n​", max_size=900)
 @given(
     st.lists(st.tuples(words, words, st.lists(st.text(max_size=40), max_size=7), st.text(max_size=50)), min_size=1, max_size=2),
     st.sampled_from(Style),
-    st.sampled_from(list(TONGUES.values())),
+    st.sampled_from(list(LOCALES.values())),
     st.booleans(),
 )
 def test_nothing_can_be_approved_that_does_not_stand_there(
-    asked: list[tuple[str, str, list[str], str]], style: Style, tongue: Any, shows_content: bool
+    asked: list[tuple[str, str, list[str], str]], style: Style, locale: Any, shows_content: bool
 ) -> None:
     """Any questions: where Approve or an option can be pressed, each word of that question stands in that message."""
-    manner = Manner(is_interactive=True, tongue=tongue, shows_content=shows_content)
+    slack_style = SlackStyle(is_interactive=True, locale=locale, shows_content=shows_content)
     task = asking(*({"question": q, "detail": d, "options": tuple(o), "risk": r} for q, d, o, r in asked))
-    for n, message in enumerate(messages(task, style, manner)):
+    for n, message in enumerate(messages(task, style, slack_style)):
         for approval in task.approvals if n == 0 else task.approvals[:1]:
             can = [one for one in pressed(message, approval.key or KEYS[0]) if one not in ("deny", "read")]
             if not can:
                 continue
-            read = manner.question(approval)
+            read = slack_style.question(approval)
             assert read.is_whole
             said = bare("".join(texts(message)))
             for part in (read.question, read.detail, read.risk):

@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
-from tests.sinks.slack_limits import blocks_of, check, nodes
-from tests.thorough import thorough
 
-from spanpost.conventions import STATUSES
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.domain.tasks import MERGED, Step
+from spanpost.model.checkpoints import Kind
+from spanpost.model.readings import Approval, Artifact, Failure
+from spanpost.model.tasks import MERGED, Step
+from spanpost.semconv import STATUSES
 from spanpost.sinks.slack import render
 from spanpost.sinks.slack.links import Template
-from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import Message, Style
+from spanpost.sinks.slack.render import SlackMessage, Style
 from spanpost.sinks.slack.replies import reply
+from spanpost.sinks.slack.style import SlackStyle
 from spanpost.testing.exercise_sink import HOSTILE, a_hostile_task
 from spanpost.testing.nouns import NOON, a_checkpoint, a_task
 from spanpost.testing.strategies import checkpoints, tasks
-from spanpost.tongues import TONGUES
+from spanpost.text.locales import LOCALES
+from tests.sinks.slack_limits import blocks_of, check, nodes
+from tests.thorough import thorough
 
 
-def shown(message: Message) -> str:
+def shown(message: SlackMessage) -> str:
     """All the text that a reader sees."""
     return "".join(n["text"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("text"), str)) + "".join(
         n["title"] for b in blocks_of(message) for n in nodes(b) if isinstance(n.get("title"), str)
@@ -38,7 +38,7 @@ def shown(message: Message) -> str:
 IDS = ("U012AB3CD", "S0GROUP1")
 #: Every manner that settings and routes can make.
 manners = st.builds(
-    Manner,
+    SlackStyle,
     prefix=st.sampled_from(["", "[prod]", "p" * 40]),
     mention=st.sampled_from([(), IDS]),
     shows_content=st.booleans(),
@@ -49,26 +49,26 @@ manners = st.builds(
     ),
     note=st.sampled_from(["", "meant for #deploys (not_in_channel)"]),
     patterns=st.sampled_from([(), (re.compile("[a-m]+"),)]),
-    tongue=st.sampled_from(list(TONGUES.values())),
+    locale=st.sampled_from(list(LOCALES.values())),
 )
 
 
 @thorough(80)
 @given(tasks, st.lists(tasks, max_size=25, unique_by=lambda t: t.uid), st.sampled_from(Style), manners)
-def test_any_root_is_valid_within_limits_and_literal(task, children, style, manner):
+def test_any_root_is_valid_within_limits_and_literal(task, children, style, slack_style):
     """Any task with any children, in both styles and any manner: Slack's own types, every limit kept, nothing parsed, JSON without NaN."""
-    check(render.root(task, children, key="k", style=style, manner=manner), manner.mention)
+    check(render.root(task, children, key="k", style=style, slack_style=slack_style), slack_style.mention)
 
 
 @thorough(80)
 @given(tasks, checkpoints, st.booleans(), st.sampled_from(Style), manners, st.integers(1, 10**6), st.booleans())
-def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root, style, manner, count, is_asked):
+def test_any_reply_is_valid_within_limits_and_literal(task, checkpoint, is_root, style, slack_style, count, is_asked):
     """Any news of any task, in both styles and any manner: Slack's own types, every limit kept, nothing parsed."""
     if is_asked and task.approvals:
         checkpoint = msgspec.structs.replace(checkpoint, kind=Kind.APPROVAL_REQUESTED, ref=task.approvals[0].id)
     figures = ("checkout p99 840 → 310 ms",) if checkpoint.kind is Kind.END else ()
     check(
-        reply(task, checkpoint, key="k", is_root=is_root, style=style, manner=manner, count=count, figures=figures), manner.mention
+        reply(task, checkpoint, key="k", is_root=is_root, style=style, slack_style=slack_style, count=count, figures=figures), slack_style.mention
     )
 
 
@@ -118,9 +118,9 @@ def test_the_root_says_it_all():
         links={"run": "https://g.example/t"},
         artifacts=(Artifact(name="outline.md", uri="https://f.example/o.md", kind="file"),),
     )
-    manner = Manner(prefix="[prod]", links=(Template("trace", "https://g.example/{task_id}"),))
+    slack_style = SlackStyle(prefix="[prod]", links=(Template("trace", "https://g.example/{task_id}"),))
     children = (a_task("c", name="Check sources", status="complete"), a_task("d", name="Collect"))
-    message = render.root(task, children, key="k", manner=manner)
+    message = render.root(task, children, key="k", slack_style=slack_style)
     text = shown(message).replace("\u00a0", " ")
     for part in (
         "⚙️ [prod] Quarterly report  working",
@@ -148,9 +148,9 @@ def test_a_task_that_ended_is_short():
     """No plan, no bar, no action: what came of it, its figures, and when it ended."""
     steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
     task = a_task(
-        status="complete", progress=100.0, action="x", steps=steps, ended_at=NOON, results={"p99_before": 840, "p99_after": 310}
+        status="complete", progress=100.0, action="x", steps=steps, ended_at=NOON, outputs={"p99_before": 840, "p99_after": 310}
     )
-    message = render.root(task, (a_task("c"),), key="k", manner=Manner(is_interactive=True))
+    message = render.root(task, (a_task("c"),), key="k", slack_style=SlackStyle(is_interactive=True))
     assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context"]
     assert "p99 840 → 310" in shown(message)
     assert "ended" in shown(message)
@@ -209,12 +209,12 @@ def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
     said = log["child_blocks"][0]["elements"][0]["elements"][0]["text"]
     assert said.endswith("line 899\n[redacted:slack-token]")
     assert len(said) <= 2_800
-    assert [b["type"] for b in reply(task, news, key="k", manner=Manner(shows_logs=False)).blocks] == ["rich_text", "context"]
+    assert [b["type"] for b in reply(task, news, key="k", slack_style=SlackStyle(shows_logs=False)).blocks] == ["rich_text", "context"]
 
 
 def test_an_end_says_its_figures():
     """The last reply carries tokens, cost, time and the results that the agent gave."""
-    task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), results={"accuracy": "0.97"})
+    task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), outputs={"accuracy": "0.97"})
     text = shown(reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
     assert text == "✅ written\naccuracy 0.9718.4k in · 1.2k out  ·  $0.04  ·  1m 30s"
 
@@ -232,7 +232,7 @@ def test_a_question_names_its_risk_and_options():
 def test_a_message_that_went_on_elsewhere_is_one_grey_line(style, name):
     """It names the task that it went on in, whatever that is called, in grey, and offers nothing to press."""
     task = a_task(name=name, status="complete", end_reason=MERGED)
-    message = render.root(task, key="k", style=style, manner=Manner(is_interactive=True))
+    message = render.root(task, key="k", style=style, slack_style=SlackStyle(is_interactive=True))
     check(message)
     assert shown(message).startswith("↪ This went on as part of ")
     assert [one["color"] for one in message.attachments] == [render.COLOURS["grey"]]

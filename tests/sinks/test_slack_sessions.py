@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from spanpost.assembly import open_sinks
-from spanpost.domain.deliveries import Receipt
+from spanpost.model.deliveries import Receipt
+from spanpost.runtime.assembly import open_sinks
 from spanpost.settings import load
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.testing.fake_slack import FakeSlack, Fault
@@ -48,7 +48,7 @@ class Run:
         self.count += 1
         task = replace(a_task("run"), status=status, action=f"step {self.count}")
         at = AT + timedelta(minutes=after)
-        self.receipt = await self.sink.deliver(a_delivery(task, sink="slack", lane_receipt=self.receipt, claimed_at=at))
+        self.receipt = await self.sink.deliver(a_delivery(task, sink="slack", message_receipt=self.receipt, claimed_at=at))
         sessions = self.slack.workspace.sessions
         assert sessions is not None
         return sessions.get((self.receipt.ref["channel"], self.receipt.ref["ts"]))
@@ -93,7 +93,7 @@ async def test_what_goes_wrong_costs_the_button_alone(slack: FakeSlack, caplog: 
     other = Run(slack, sink)
     for _ in range(3):
         task = replace(a_task("other"), action=f"step {_}")
-        other.receipt = await sink.deliver(a_delivery(task, sink="slack", lane_receipt=other.receipt))
+        other.receipt = await sink.deliver(a_delivery(task, sink="slack", message_receipt=other.receipt))
     assert [call.became for call in slack.calls(METHOD)] == ["not_authorized"]
     assert len(slack.calls("chat.update")) == 2
     assert caplog.text.count("declare the app an agent") == 1

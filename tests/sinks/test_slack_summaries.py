@@ -11,35 +11,35 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sinks.slack_limits import check
-from tests.sinks.test_slack_render import manners, shown
-from tests.thorough import thorough
-from tests.tongues.test_messages import known, left_in, spoken
 
-from spanpost.conventions import STATUSES
-from spanpost.domain.errors import Unknown
-from spanpost.domain.outcomes import Found
-from spanpost.domain.readings import Failure
-from spanpost.domain.summaries import Board, Digest, Summary
-from spanpost.domain.tasks import Task
-from spanpost.fold.batch import Rules
-from spanpost.fold.routes import Route, Routes
-from spanpost.ledger.memory import MemoryLedger
-from spanpost.sinks.slack.budgets import Rates
+from spanpost.model.errors import DeliveryUncertain
+from spanpost.model.outcomes import Arrived
+from spanpost.model.readings import Failure
+from spanpost.model.summaries import Board, Digest, Summary
+from spanpost.model.tasks import Task
+from spanpost.routing.routes import Route, Routes
+from spanpost.runtime.summaries import Summaries
+from spanpost.semconv import STATUSES
 from spanpost.sinks.slack.links import Template
-from spanpost.sinks.slack.manner import Manner
+from spanpost.sinks.slack.rates import Rates
 from spanpost.sinks.slack.render import Style
 from spanpost.sinks.slack.sink import SlackSink
+from spanpost.sinks.slack.style import SlackStyle
 from spanpost.sinks.slack.summaries import draw
 from spanpost.sinks.slack.transport import WebApi
-from spanpost.summaries import Summaries
+from spanpost.store.memory import MemoryStore
+from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_orders import done
 from spanpost.testing.exercise_sink import HOSTILE, a_hostile_task
 from spanpost.testing.exercise_summaries import CARRIER, at_work
 from spanpost.testing.fake_slack import FakeSlack, Fault
 from spanpost.testing.nouns import NOON, a_task
 from spanpost.testing.strategies import tasks
-from spanpost.tongues import KOREAN
+from spanpost.text.locales import KOREAN
+from tests.locales.test_messages import known, left_in, spoken
+from tests.sinks.slack_limits import check
+from tests.sinks.test_slack_render import manners, shown
+from tests.thorough import thorough
 
 counts = st.dictionaries(st.sampled_from(STATUSES), st.integers(0, 10**6))
 few = st.lists(tasks, max_size=4, unique_by=lambda t: t.uid)
@@ -59,11 +59,11 @@ def of(told: Digest | Board) -> Summary:
 @thorough(20)
 @given(few, few, counts, counts, st.sampled_from(Style), manners)
 def test_any_summary_is_valid_within_limits_and_literal(
-    some: list[Task], others: list[Task], ended: dict[str, int], living: dict[str, int], style: Style, manner: Manner
+    some: list[Task], others: list[Task], ended: dict[str, int], living: dict[str, int], style: Style, slack_style: SlackStyle
 ) -> None:
     """Any tasks and any counts, in both styles, any manner and language: Slack's own types, every limit kept, nothing parsed."""
-    check(draw(of(a_digest(some, others, ended, living)), key="k", style=style, manner=manner))
-    check(draw(of(Board(route="r", tasks=tuple(some), more=3, living=living)), key="k", style=style, manner=manner))
+    check(draw(of(a_digest(some, others, ended, living)), key="k", style=style, slack_style=slack_style))
+    check(draw(of(Board(route="r", tasks=tuple(some), more=3, living=living)), key="k", style=style, slack_style=slack_style))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -83,7 +83,7 @@ def test_no_english_is_left_in_a_summary(
     """A digest and a board in Korean: not one English word of ours."""
     some, others = [known(task) for task in some], [known(task) for task in others]
     for told in (a_digest(some, others, ended, living), Board(route="r", tasks=tuple(some), more=3, living=living)):
-        message = draw(of(told), key="k", style=style, manner=Manner(tongue=KOREAN))
+        message = draw(of(told), key="k", style=style, slack_style=SlackStyle(locale=KOREAN))
         assert [word for said in spoken(message) for word in left_in(said)] == []
 
 
@@ -92,8 +92,8 @@ def test_a_digest_says_what_is_to_be_known() -> None:
     failed = a_task("f", name="Nightly", status="error", error=Failure(type="E", message="no disk"), trace_id=b"\1" * 16)
     needy = a_task("w", name="Deploy", status="stalled")
     told = a_digest([failed], [needy], {"complete": 41, "error": 3}, {"working": 2, "stalled": 1})
-    manner = Manner(prefix="[prod]", links=(Template("trace", "https://g.example/{trace_id}"),))
-    message = draw(of(told), key="k", manner=manner)
+    slack_style = SlackStyle(prefix="[prod]", links=(Template("trace", "https://g.example/{trace_id}"),))
+    message = draw(of(told), key="k", slack_style=slack_style)
     text = shown(message)
     for part in (
         "[prod] 44 tasks ended",
@@ -112,28 +112,28 @@ def test_a_digest_says_what_is_to_be_known() -> None:
 
 
 class Channel:
-    """A ledger, what makes summaries, and the channel in which they are shown."""
+    """A store, what makes summaries, and the channel in which they are shown."""
 
-    def __init__(self, slack: FakeSlack, ledger: MemoryLedger | None = None) -> None:
+    def __init__(self, slack: FakeSlack, store: MemoryStore | None = None) -> None:
         self.routes = (Route(sink="slack", has_board=True, digest="hourly", language="ko"),)
         table = Routes(sinks=("slack",), routes=self.routes)
-        self.ledger = ledger or MemoryLedger(Rules(routes=table))
+        self.store = store or MemoryStore(FoldRules(routes=table))
         rates = Rates(edits=6e4, posts=6e4, posts_per_channel=6e4)
         self.sink = SlackSink(transport=WebApi(slack.token, base_url=slack.url), rates=rates)
         self.sink.routed(self.routes)
-        self.summaries = Summaries(self.ledger, {"slack": self.sink}, lambda: table, "default", lambda: None)
+        self.summaries = Summaries(self.store, {"slack": self.sink}, lambda: table, "default", lambda: None)
 
     async def carry(self) -> list[Any]:
         carrier, outcomes = self.summaries.carriers[CARRIER], []
-        while claimed := await self.ledger.claim([CARRIER], 10):
-            for letter in claimed:
+        while claimed := await self.store.claim([CARRIER], 10):
+            for delivery in claimed:
                 outcome: Any
                 try:
-                    outcome = await carrier.deliver(letter)
-                except Unknown:
-                    outcome = Found(receipt=(await carrier.reconcile([letter]))[letter.id])  # type: ignore[arg-type]
+                    outcome = await carrier.deliver(delivery)
+                except DeliveryUncertain:
+                    outcome = Arrived(receipt=(await carrier.reconcile([delivery]))[delivery.id])  # type: ignore[arg-type]
                 outcomes.append(outcome)
-                await self.ledger.settle(letter, outcome)
+                await self.store.settle(delivery, outcome)
         return outcomes
 
 
@@ -146,14 +146,14 @@ async def slack() -> AsyncIterator[FakeSlack]:
 async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: FakeSlack) -> None:
     """Slack took the post, its answer was lost: the message is found, and another process edits it; never is there a second."""
     first, now = Channel(slack), datetime.now(UTC)
-    await first.ledger.record([at_work("writer", 1)])
+    await first.store.record([at_work("writer", 1)])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])
     assert await first.summaries.look(now) == 1
     [found] = await first.carry()
-    assert isinstance(found, Found)
+    assert isinstance(found, Arrived)
     await first.sink.close()
-    second = Channel(slack, first.ledger)
-    await second.ledger.record([done("writer", trace=1), at_work("editor", 2), at_work("painter", 3)])
+    second = Channel(slack, first.store)
+    await second.store.record([done("writer", trace=1), at_work("editor", 2), at_work("painter", 3)])
     assert await second.summaries.look(now + timedelta(minutes=1)) == 1
     await second.carry()
     [message] = slack.messages()
@@ -165,10 +165,10 @@ async def test_a_board_whose_first_post_was_cut_off_is_found_and_edited(slack: F
 async def test_a_digest_whose_post_was_cut_off_is_posted_once(slack: FakeSlack) -> None:
     """The answer to its post was lost: it is found by its key, and not posted again."""
     channel, now = Channel(slack), datetime.now(UTC)
-    await channel.ledger.record([done("writer", trace=1), done("editor", trace=2, status="error")])
+    await channel.store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
     slack.faults.script("chat.postMessage", [Fault.RESET_AFTER])
     await channel.summaries.look(now.replace(minute=0, second=31) + timedelta(hours=1))
-    assert any(isinstance(outcome, Found) for outcome in await channel.carry())
+    assert any(isinstance(outcome, Arrived) for outcome in await channel.carry())
     [message] = slack.messages()
     assert message["text"] == "📰 종료된 작업 2건"
     await channel.sink.close()
@@ -177,12 +177,12 @@ async def test_a_digest_whose_post_was_cut_off_is_posted_once(slack: FakeSlack) 
 async def test_a_board_that_somebody_deleted_stays_deleted(slack: FakeSlack) -> None:
     """A person did it: no other is posted in its place."""
     channel, now = Channel(slack), datetime.now(UTC)
-    await channel.ledger.record([at_work("writer", 1)])
+    await channel.store.record([at_work("writer", 1)])
     await channel.summaries.look(now)
     await channel.carry()
     slack.delete(slack.messages()[0]["ts"])
     for n in (2, 3):
-        await channel.ledger.record([at_work(f"editor {n}", n)])
+        await channel.store.record([at_work(f"editor {n}", n)])
         await channel.summaries.look(now + n * timedelta(minutes=1))
         await channel.carry()
     assert slack.messages() == []

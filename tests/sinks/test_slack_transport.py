@@ -9,18 +9,18 @@ from datetime import timedelta
 
 import pytest
 
-from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Throttled, Unavailable, Unknown
-from spanpost.sinks.slack.calls import Place, Request
+from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, Throttled, Unavailable
+from spanpost.sinks.slack.calls import SlackPlace, SlackRequest
 from spanpost.sinks.slack.sink import SlackSink
 from spanpost.sinks.slack.transport import WebApi, proxy_for
 from spanpost.testing.exercise_sink import CHECKS
 from spanpost.testing.fake_slack import FakeSlack, Fault
-from spanpost.testing.http import Answer, HttpReceiver
+from spanpost.testing.http import HttpAnswer, HttpReceiver
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task
 
 SECRET = "xoxb-1234567890-canary-of-this-test"
 SHORT = timedelta(seconds=0.4)
-POST = Request(method="chat.postMessage", arguments={"channel": "#agents", "text": "hello"})
+POST = SlackRequest(method="chat.postMessage", arguments={"channel": "#agents", "text": "hello"})
 
 
 def sink_of(slack: FakeSlack, timeout: timedelta = timedelta(seconds=5), **fields) -> SlackSink:
@@ -43,8 +43,8 @@ async def test_a_task_is_posted_edited_and_told_of(slack):
     """One root message, edited in place, its news in its thread, all of it marked."""
     sink = sink_of(slack)
     root = await sink.deliver(a_delivery(sink="slack"))
-    news = await sink.deliver(a_delivery(a_task(), a_checkpoint(), sink="slack", lane_receipt=root))
-    await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", lane_receipt=root))
+    news = await sink.deliver(a_delivery(a_task(), a_checkpoint(), sink="slack", message_receipt=root))
+    await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", message_receipt=root))
     await sink.close()
     [message] = slack.messages()
     assert message["ts"] == root.ref["ts"]
@@ -70,9 +70,9 @@ async def test_each_fault_is_doubt_and_is_sent_once(slack, fault, method):
     root = await sink.deliver(a_delivery(sink="slack")) if method == "chat.update" else None
     slack.faults.script(method, [fault])
     before = len(slack.calls(method))
-    error = await failure(sink, a_delivery(a_task(status="complete"), sink="slack", lane_receipt=root))
+    error = await failure(sink, a_delivery(a_task(status="complete"), sink="slack", message_receipt=root))
     await sink.close()
-    assert type(error) is Unknown
+    assert type(error) is DeliveryUncertain
     assert error.reason
     assert len(slack.calls(method)) == before + 1
     if method == "chat.postMessage":
@@ -88,14 +88,14 @@ async def test_patience_is_told(slack):
     await sink.close()
     assert isinstance(error, Throttled)
     assert error.retry_after == timedelta(seconds=3)
-    assert error.closes == Place(channel="#agents").method("chat.postMessage")
+    assert error.closes == SlackPlace(channel="#agents").method("chat.postMessage")
     assert slack.messages() == []
 
 
 @pytest.mark.parametrize("retry_after", ["2.5", "soon", "", "99999999999999999999999999999999999999"])
 async def test_any_retry_after_is_taken(retry_after):
     """A fraction is taken as it is; what is no number counts as none."""
-    async with HttpReceiver([Answer(status=429, headers={"retry-after": retry_after})]) as receiver:
+    async with HttpReceiver([HttpAnswer(status=429, headers={"retry-after": retry_after})]) as receiver:
         api = WebApi(SECRET, base_url=receiver.url)
         response = await api.call(POST)
         await api.close()
@@ -143,7 +143,7 @@ async def test_a_connection_that_is_never_made_is_no_doubt():
 async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
     """What wakes up after its time, and before the first byte was written, is held back."""
     api = WebApi(slack.token, base_url=slack.url)
-    await api.call(Request(method="auth.test"))  # connected
+    await api.call(SlackRequest(method="auth.test"))  # connected
     loop = asyncio.get_running_loop()
     times = iter([loop.time(), loop.time() + 11])
     started = loop.time
@@ -157,9 +157,9 @@ async def test_a_process_that_was_frozen_sends_nothing(slack, monkeypatch):
 
 async def test_a_redirect_is_not_followed():
     """Slack redirects nobody: the token and the text stay here, and a person is told where to look."""
-    async with HttpReceiver() as other, HttpReceiver([Answer(status=307, headers={"location": f"{other.url}/x"})]) as receiver:
+    async with HttpReceiver() as other, HttpReceiver([HttpAnswer(status=307, headers={"location": f"{other.url}/x"})]) as receiver:
         api = WebApi(SECRET, base_url=receiver.url)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(DeliveryRefused) as caught:
             await api.call(POST)
         await api.close()
     assert "SPANPOST_SLACK__BASE_URL" in caught.value.cure
@@ -223,7 +223,7 @@ def test_the_proxy_of_the_environment(environment, url, proxy, monkeypatch):
 
 async def test_calls_go_through_the_proxy(monkeypatch):
     """What is called is asked of the proxy."""
-    async with HttpReceiver([Answer(body=b'{"ok": true}', headers={"content-type": "application/json"})]) as proxy:
+    async with HttpReceiver([HttpAnswer(body=b'{"ok": true}', headers={"content-type": "application/json"})]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "")
         monkeypatch.setenv("no_proxy", "")

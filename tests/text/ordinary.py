@@ -16,7 +16,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from spanpost.intake.recordings import read_recording
+from spanpost.receivers.recordings import read_recording
 
 HERE = Path(__file__).parents[1]
 #: Modules of the standard library and of packages that speak of passwords, tokens and keys all the time.

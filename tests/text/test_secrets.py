@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanpost.fold.redact import scrub
 from spanpost.text.names import Strength, verdict
+from spanpost.text.sanitise import scrub
 from spanpost.text.secrets import ALL_KINDS, Scanner, is_redacted, unhashed
 from tests.text import ordinary, realistic
 

@@ -12,14 +12,14 @@ import pytest
 
 pytest.importorskip("spanpost_apprise", reason="plugins/spanpost-apprise is not installed")
 
-from spanpost import ConfigError, DeliveryError, Rejected, Unknown
-from spanpost.assembly import open_sinks, rules_of
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.readings import Failure
-from spanpost.fold.routes import Verbosity
+from spanpost import ConfigError, DeliveryError, DeliveryUncertain, Rejected
+from spanpost.model.checkpoints import Kind
+from spanpost.model.readings import Failure
+from spanpost.routing.routes import Verbosity
+from spanpost.runtime.assembly import open_sinks, rules_of
 from spanpost.settings import load
 from spanpost.testing.exercise_sink import CHECKS
-from spanpost.testing.http import Answer, HttpReceiver
+from spanpost.testing.http import HttpAnswer, HttpReceiver
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 from spanpost_apprise.render import notification
 from spanpost_apprise.settings import AppriseSettings
@@ -81,9 +81,9 @@ async def test_an_address_names_a_service():
 
 async def test_a_retry_spares_those_that_have_it():
     """After a partial failure the next try notifies only who has not taken it."""
-    async with HttpReceiver([Answer(status=500)]) as bad, HttpReceiver() as good:
+    async with HttpReceiver([HttpAnswer(status=500)]) as bad, HttpReceiver() as good:
         sink = _sink(bad=_url(bad), good=_url(good))
-        with pytest.raises(Unknown, match="not taken by bad"):
+        with pytest.raises(DeliveryUncertain, match="not taken by bad"):
             await sink.deliver(_end())
         assert await sink.reconcile([_end(id=7)]) == {7: None}
         await sink.deliver(_end(attempt=2))
@@ -126,7 +126,7 @@ def test_an_unknown_service_is_refused(url):
 async def test_no_address_is_told(caplog):
     """No part of an address stands in any log record down to DEBUG, in an error or in the settings' text."""
     caplog.set_level(logging.DEBUG)
-    async with HttpReceiver([Answer(), Answer(status=500), Answer(resets=True)]) as receiver:
+    async with HttpReceiver([HttpAnswer(), HttpAnswer(status=500), HttpAnswer(resets=True)]) as receiver:
         url = _url(receiver, "/canary-path?+X-Key=canary-header")
         told = [repr(AppriseSettings(urls={"ops": url})), AppriseSettings(urls={"ops": url}).model_dump_json()]
         sink = _sink(ops=url)

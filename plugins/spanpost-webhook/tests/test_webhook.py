@@ -18,17 +18,17 @@ pytest.importorskip("spanpost_webhook", reason="plugins/spanpost-webhook is not 
 standardwebhooks = pytest.importorskip("standardwebhooks")
 
 import spanpost  # noqa: E402
-from spanpost import ConfigError, DeliveryError, Receipt, Rejected, Throttled, Unavailable, Unknown  # noqa: E402
-from spanpost.domain.checkpoints import Kind  # noqa: E402
+from spanpost import ConfigError, DeliveryError, DeliveryUncertain, Receipt, Rejected, Throttled, Unavailable  # noqa: E402
+from spanpost.model.checkpoints import Kind  # noqa: E402
 from spanpost.settings import load  # noqa: E402
 from spanpost.testing.exercise_launcher import CHECKS as LAUNCHER_CHECKS  # noqa: E402
 from spanpost.testing.exercise_launcher import an_order  # noqa: E402
 from spanpost.testing.exercise_sink import CHECKS, a_hostile_task  # noqa: E402
-from spanpost.testing.http import Answer, HttpReceiver  # noqa: E402
+from spanpost.testing.http import HttpAnswer, HttpReceiver  # noqa: E402
 from spanpost.testing.nouns import a_checkpoint, a_delivery, a_task  # noqa: E402
 from spanpost_webhook.launcher import WebhookLauncher  # noqa: E402
 from spanpost_webhook.payload import body_of, id_of  # noqa: E402
-from spanpost_webhook.post import PATIENCE, retry_after  # noqa: E402
+from spanpost_webhook.post import STALL_RULES, retry_after  # noqa: E402
 from spanpost_webhook.settings import WebhookLauncherSettings, WebhookSettings  # noqa: E402
 from spanpost_webhook.sink import WebhookSink  # noqa: E402
 
@@ -83,18 +83,18 @@ async def test_both_keys_sign_during_a_rotation():
 
 async def test_the_body_is_the_public_form():
     """The body holds tenant, address, task and checkpoint, the latter two as `spanpost replay --json` prints them."""
-    from spanpost.fold.report import checkpoint_json, task_json
+    from spanpost.tasks.json_form import checkpoint_json, task_json
 
-    letter = _news(address="deploys")
-    told = json.loads(body_of(letter))
+    delivery = _news(address="deploys")
+    told = json.loads(body_of(delivery))
     assert told == {
         "type": "task.checkpoint",
         "timestamp": "2026-03-02T12:00:30Z",
         "data": {
             "tenant": "default",
             "address": "deploys",
-            "task": task_json(letter.task),
-            "checkpoint": checkpoint_json(letter.checkpoint, letter.task.task_id),
+            "task": task_json(delivery.task),
+            "checkpoint": checkpoint_json(delivery.checkpoint, delivery.task.task_id),
         },
     }
 
@@ -108,10 +108,10 @@ def test_any_text_gives_json():
 
 
 async def test_a_retry_keeps_its_id():
-    """Every try of one letter carries one `webhook-id`, though time and attempt move on; another letter has another."""
-    async with HttpReceiver([Answer(status=500), Answer()]) as receiver:
+    """Every try of one delivery carries one `webhook-id`, though time and attempt move on; another delivery has another."""
+    async with HttpReceiver([HttpAnswer(status=500), HttpAnswer()]) as receiver:
         sink = _sink(receiver.url)
-        with pytest.raises(Unknown):
+        with pytest.raises(DeliveryUncertain):
             await sink.deliver(_news())
         await sink.deliver(_news(attempt=2, is_unknown=True))
         await sink.deliver(_news("c2"))
@@ -125,9 +125,9 @@ def test_a_state_that_returns_is_no_repeat():
     """A task that goes working, waiting, working posts three ids; a try of the same state repeats its id."""
     working = a_delivery(a_task(), sink="webhook")
     first = id_of(working, body_of(working))
-    waiting = a_delivery(a_task(status="waiting"), sink="webhook", lane_receipt=Receipt(ref={"id": first}))
+    waiting = a_delivery(a_task(status="waiting"), sink="webhook", message_receipt=Receipt(ref={"id": first}))
     second = id_of(waiting, body_of(waiting))
-    again = a_delivery(a_task(), sink="webhook", lane_receipt=Receipt(ref={"id": second}))
+    again = a_delivery(a_task(), sink="webhook", message_receipt=Receipt(ref={"id": second}))
     assert len({first, second, id_of(again, body_of(again))}) == 3
     assert id_of(again, body_of(again)) == id_of(again, body_of(again))
 
@@ -146,23 +146,23 @@ async def test_states_are_posted_where_asked_for():
 @pytest.mark.parametrize(
     ("answer", "kind", "reason"),
     [
-        (Answer(status=410), Rejected, "gone"),
-        (Answer(status=400), Rejected, "refused"),
-        (Answer(status=401), Rejected, "refused"),
-        (Answer(status=404), Rejected, "refused"),
-        (Answer(status=302, headers={"location": "/elsewhere"}), Rejected, "redirect"),
-        (Answer(status=408), Unavailable, "busy"),
-        (Answer(status=409), Unavailable, "busy"),
-        (Answer(status=425), Unavailable, "busy"),
-        (Answer(status=429, headers={"retry-after": "7"}), Throttled, "throttled"),
-        (Answer(status=503, headers={"retry-after": "7"}), Throttled, "throttled"),
-        (Answer(status=503), Unavailable, "busy"),
-        (Answer(status=500), Unknown, "server"),
-        (Answer(status=504), Unknown, "server"),
-        (Answer(resets=True), Unknown, "reset"),
-        (Answer(hangs=True), Unknown, "timeout"),
+        (HttpAnswer(status=410), Rejected, "gone"),
+        (HttpAnswer(status=400), Rejected, "refused"),
+        (HttpAnswer(status=401), Rejected, "refused"),
+        (HttpAnswer(status=404), Rejected, "refused"),
+        (HttpAnswer(status=302, headers={"location": "/elsewhere"}), Rejected, "redirect"),
+        (HttpAnswer(status=408), Unavailable, "busy"),
+        (HttpAnswer(status=409), Unavailable, "busy"),
+        (HttpAnswer(status=425), Unavailable, "busy"),
+        (HttpAnswer(status=429, headers={"retry-after": "7"}), Throttled, "throttled"),
+        (HttpAnswer(status=503, headers={"retry-after": "7"}), Throttled, "throttled"),
+        (HttpAnswer(status=503), Unavailable, "busy"),
+        (HttpAnswer(status=500), DeliveryUncertain, "server"),
+        (HttpAnswer(status=504), DeliveryUncertain, "server"),
+        (HttpAnswer(resets=True), DeliveryUncertain, "reset"),
+        (HttpAnswer(hangs=True), DeliveryUncertain, "timeout"),
     ],
-    ids=lambda value: str(getattr(value, "status", "")) if isinstance(value, Answer) else "",
+    ids=lambda value: str(getattr(value, "status", "")) if isinstance(value, HttpAnswer) else "",
 )
 async def test_what_an_answer_means(answer, kind, reason):
     """Each answer, and each way of giving none, is one error with its reason; nothing is posted a second time by the sink."""
@@ -188,7 +188,7 @@ async def test_nobody_listening_is_unavailable():
     assert raised.value.reason == "connect"
 
 
-@pytest.mark.parametrize("answer", [Answer(drips=True), Answer(body=b"x" * 5_000_000)], ids=["drips", "long"])
+@pytest.mark.parametrize("answer", [HttpAnswer(drips=True), HttpAnswer(body=b"x" * 5_000_000)], ids=["drips", "long"])
 async def test_an_answer_is_bounded(answer):
     """A body that never ends, or is huge, neither holds the sink up for longer than its timeout nor undoes the 200."""
     async with HttpReceiver([answer]) as receiver:
@@ -208,7 +208,7 @@ async def test_what_may_have_arrived_is_posted_again():
 @pytest.mark.usefixtures("settings_alone")
 async def test_a_lost_answer_loses_no_news():
     """Behind a real pipeline whose receiver breaks off, fails and throttles, each piece of news is taken once, in order."""
-    answers = [Answer(resets=True), Answer(status=500), Answer(status=429, headers={"retry-after": "0"}), Answer()]
+    answers = [HttpAnswer(resets=True), HttpAnswer(status=500), HttpAnswer(status=429, headers={"retry-after": "0"}), HttpAnswer()]
 
     def work(url: str) -> bool:
         provider = TracerProvider()
@@ -233,10 +233,10 @@ async def test_a_lost_answer_loses_no_news():
         ("120", timedelta(seconds=120)),
         ("Thu, 01 Jan 1970 00:03:00 GMT", timedelta(seconds=80)),
         ("Thu, 01 Jan 1970 00:00:00 GMT", timedelta(0)),
-        (None, PATIENCE),
-        ("soon", PATIENCE),
-        ("-5", PATIENCE),
-        ("9" * 400, PATIENCE),
+        (None, STALL_RULES),
+        ("soon", STALL_RULES),
+        ("-5", STALL_RULES),
+        ("9" * 400, STALL_RULES),
     ],
 )
 def test_retry_after(value, expected):
@@ -285,7 +285,7 @@ async def test_no_secret_is_told(caplog):
     """Neither keys, token nor URL stand in any log record down to DEBUG, in an error, or in the settings' text."""
     caplog.set_level(logging.DEBUG)
     told = []
-    async with HttpReceiver([Answer(status=500), Answer(status=302), Answer(resets=True)]) as receiver:
+    async with HttpReceiver([HttpAnswer(status=500), HttpAnswer(status=302), HttpAnswer(resets=True)]) as receiver:
         sink = _sink(f"{receiver.url}/canary-path", old_secret=OLD, token="canary-token")
         told.append(repr(sink._settings) + sink._settings.model_dump_json())
         for _ in range(4):

@@ -20,11 +20,11 @@ def pipeline() -> d.Dashboard:
     for panel in (
         number("Processes", "Of spanpost, as scraped.", "count(spanpost_build_info)"),
         in_words(
-            number("Database", "Whether every process reaches it.", "min(spanpost_ledger_up)", "short", (None, RED), (1, GREEN)),
+            number("Database", "Whether every process reaches it.", "min(spanpost_store_up)", "short", (None, RED), (1, GREEN)),
             {"1": ("up", GREEN), "0": ("away", RED)},
         ),
         number(
-            "Oldest letter",
+            "Oldest delivery",
             "That waits to be delivered.",
             "max(spanpost_delivery_oldest_seconds) or vector(0)",
             "s",
@@ -34,15 +34,15 @@ def pipeline() -> d.Dashboard:
         ),
         number(
             "Lost in this range",
-            "Observations and letters.",
-            'sum(increase(spanpost_lost_total{reason!~"superseded|closed|no_task"}[$__range])) or vector(0)',
+            "Observations and deliveries.",
+            'sum(increase(spanpost_dropped_total{reason!~"superseded|closed|no_task"}[$__range])) or vector(0)',
             "short",
             (None, GREEN),
             (1, RED),
         ),
         number(
             "Given up",
-            "Letters that are kept with their errors.",
+            "Deliveries that are kept with their errors.",
             "sum(spanpost_deliveries_dead) or vector(0)",
             "short",
             (None, GREEN),
@@ -51,7 +51,7 @@ def pipeline() -> d.Dashboard:
         number(
             "Budgets closed",
             "Of calls: throttled, refused, failing.",
-            "sum(spanpost_budgets_closed) or vector(0)",
+            "sum(spanpost_circuit_breakers_open) or vector(0)",
             "short",
             (None, GREEN),
             (1, YELLOW),
@@ -60,8 +60,8 @@ def pipeline() -> d.Dashboard:
             "Audit rows a second",
             "New by part of a span, repeats, and spans that are no agent's.",
             (f"sum by (part) (rate(spanpost_events_total[{rate}]))", "{{part}}"),
-            (f"sum(rate(spanpost_repeats_total[{rate}]))", "repeats"),
-            (f"sum(rate(spanpost_passed_over_total[{rate}]))", "passed over"),
+            (f"sum(rate(spanpost_duplicate_observations_total[{rate}]))", "repeats"),
+            (f"sum(rate(spanpost_ignored_spans_total[{rate}]))", "passed over"),
         ),
         lines(
             "Time to commit",
@@ -79,10 +79,10 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "Age at delivery",
-            "Half and 99 of 100 letters arrive within.",
+            "Half and 99 of 100 deliveries arrive within.",
             *(
                 (
-                    f"histogram_quantile({q}, sum by (le, sink) (rate(spanpost_delivery_age_seconds_bucket[{rate}])))",
+                    f"histogram_quantile({q}, sum by (le, sink) (rate(spanpost_deliveries_age_seconds_bucket[{rate}])))",
                     f"{{{{sink}}}} {p} %",
                 )
                 for q, p in ((0.5, 50), (0.99, 99))
@@ -101,8 +101,8 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "What waits",
-            "Letters, and what agents' processes have not recorded yet.",
-            ("sum by (sink) (spanpost_deliveries_waiting)", "letters to {{sink}}"),
+            "Deliveries, and what agents' processes have not recorded yet.",
+            ("sum by (sink) (spanpost_deliveries_waiting)", "deliveries to {{sink}}"),
             ("sum(spanpost_queue_length)", "observations"),
             width=8,
         ),
@@ -119,7 +119,7 @@ def pipeline() -> d.Dashboard:
             "At the doors and at the desk, by answer.",
             (
                 f"sum by (door, answer) (rate(spanpost_requests_total[{rate}])) * 60"
-                f" or sum by (door, answer) (rate(spanpost_desk_requests_total[{rate}])) * 60",
+                f" or sum by (door, answer) (rate(spanpost_interactions_requests_total[{rate}])) * 60",
                 "{{door}} {{answer}}",
             ),
             width=8,
@@ -127,8 +127,8 @@ def pipeline() -> d.Dashboard:
         bars(
             "Losses by reason",
             "In this range; zeros are good.",
-            "round(sum by (room, reason) (increase(spanpost_lost_total[$__range]))) > 0"
-            ' or label_replace(sum(spanpost_ledger_up) * 0, "room", "nothing is lost", "", "")',
+            "round(sum by (room, reason) (increase(spanpost_dropped_total[$__range]))) > 0"
+            ' or label_replace(sum(spanpost_store_up) * 0, "room", "nothing is lost", "", "")',
             "{{room}} {{reason}}",
         ),
         bars(
@@ -145,16 +145,16 @@ def pipeline() -> d.Dashboard:
             "{{what}} {{version}}",
         ),
         rows(
-            "Letters",
+            "Deliveries",
             "By sink and state.",
             'SELECT sink AS "Sink", state AS "State", date_trunc(\'second\', min(born_at)) AS "Oldest", count(*)::int AS "Letters" FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2',
             width=12,
-            widths={"Letters": 90, "Oldest": 180},
+            widths={"Deliveries": 90, "Oldest": 180},
         ),
         rows(
             "Tables",
             "Rows as the database estimates them when it has looked (ANALYZE); a month of the audit is a table.",
-            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|dead_letters|approvals|model_usage|kin|lanes|journal)\' GROUP BY 1 ORDER BY 3 DESC',
+            'SELECT relname AS "Table", greatest(sum(reltuples), 0)::float8 AS "Rows", sum(pg_total_relation_size(oid))::float8 AS "Size" FROM pg_class WHERE relkind = \'r\' AND relname ~ \'^(agent_|deliveries|human_|task_|quarantine|approvals|model_usage|task_state|ordering_keys|journal)\' GROUP BY 1 ORDER BY 3 DESC',
             width=12,
             units={"Rows": "short", "Size": "bytes"},
         ),

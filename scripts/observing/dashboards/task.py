@@ -160,7 +160,7 @@ def task() -> d.Dashboard:
                 "Where it was told, and the links that it gave. Give your workspace's address above: https://acme.slack.com.",
                 "SELECT d.sink AS \"Where\", d.state AS \"State\", '${slack}/archives/' || (l.receipt->'ref'->>'channel') || '/p'"
                 " || replace(l.receipt->'ref'->>'ts', '.', '') AS \"Link\", d.reason AS \"Why\""
-                " FROM deliveries d LEFT JOIN lanes l ON l.sink = d.sink AND l.lane = d.lane"
+                " FROM deliveries d LEFT JOIN ordering_keys l ON l.sink = d.sink AND l.ordering_key = d.ordering_key"
                 f" WHERE d.task_uid = {one} AND d.mode = 'state'"
                 " UNION ALL SELECT k.key, 'link', k.value, NULL FROM agent_tasks t, jsonb_each_text(t.links) k"
                 f" WHERE t.uid = {one} AND k.value ~ '^https?://'",

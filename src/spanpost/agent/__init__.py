@@ -1,4 +1,4 @@
-"""What an agent imports. Emits plain OpenTelemetry, and needs opentelemetry-api and `spanpost.conventions` alone.
+"""What an agent imports. Emits plain OpenTelemetry, and needs opentelemetry-api and `spanpost.semconv` alone.
 
     from spanpost.agent import agent_task, artifact, checkpoint
 

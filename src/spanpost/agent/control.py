@@ -35,23 +35,23 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
-from spanpost import conventions as c
+from spanpost import semconv as c
 from spanpost.agent.background import begin
-from spanpost.agent.gateway import Closed, ControlUnavailable, Unreachable
+from spanpost.agent.gateway import ControlUnavailable, GatewayClosed, Unreachable
 from spanpost.agent.progress import without_none
-from spanpost.agent.reach import Control as Control
-from spanpost.agent.reach import control
-from spanpost.agent.reach import install as install
+from spanpost.agent.provider import Control as Control
+from spanpost.agent.provider import control
+from spanpost.agent.provider import install as install
+from spanpost.agent.spending import AgentBudget as AgentBudget
 from spanpost.agent.spending import Allowance as Allowance
-from spanpost.agent.spending import Budget as Budget
 from spanpost.agent.spending import budget as budget
 from spanpost.agent.spending import budget_sync as budget_sync
 from spanpost.agent.task import Task, current_task
 
 __all__ = [
+    "AgentBudget",
     "Allowance",
     "ApprovalTimeout",
-    "Budget",
     "ControlUnavailable",
     "Decision",
     "Message",
@@ -285,7 +285,7 @@ class _Asking:
             try:
                 # The first look waits for nothing: that nobody can approve as it stands, the agent should know at once.
                 told = await self.control.approval(self.id, self.mark, self.trace_id, 0.0 if is_first else self.control.wait)
-            except Closed:
+            except GatewayClosed:
                 raise
             except (Unreachable, ControlUnavailable) as error:
                 # It took the question: a token that is being replaced, a gateway that is being moved. A person may have answered.
@@ -488,7 +488,7 @@ async def _listen(control: Control, ref: str, followed: _Followed) -> None:
         try:
             told = await control.task(ref, followed.after, 0.0 if is_first else control.wait)
             status, has_acts = _take(followed, told) if told is not None else ("", False)
-        except Closed:
+        except GatewayClosed:
             return
         except (Unreachable, ControlUnavailable) as error:
             await tries.pause(error)

@@ -12,7 +12,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Run(Protocol):
+class DecoratedRun(Protocol):
     """**Protocol:** a task that was started: made current for a while, and finished once."""
 
     def _as_current(self) -> AbstractContextManager[None]: ...
@@ -20,7 +20,7 @@ class Run(Protocol):
     def _finish(self, error: BaseException | None) -> None: ...
 
 
-def decorate(start: Callable[[], Run], function: Callable[P, R]) -> Callable[P, R]:
+def decorate(start: Callable[[], DecoratedRun], function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with each call run as a task.
 
     A generator's task begins when it is first advanced and ends with it. It is current while the generator's own code runs
@@ -71,7 +71,7 @@ def decorate(start: Callable[[], Run], function: Callable[P, R]) -> Callable[P, 
     return cast("Callable[P, R]", wrapper)
 
 
-def _drive(start: Callable[[], Run], generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _drive(start: Callable[[], DecoratedRun], generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     task = start()
     advance: Callable[[], Any] = partial(next, generator)
     try:
@@ -97,7 +97,7 @@ def _drive(start: Callable[[], Run], generator: Generator[Any, Any, Any]) -> Gen
         raise
 
 
-async def _drive_async(start: Callable[[], Run], generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+async def _drive_async(start: Callable[[], DecoratedRun], generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
     task = start()
     advance: Callable[[], Any] = generator.__anext__
     try:

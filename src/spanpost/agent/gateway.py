@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from spanpost import control_protocol
-from spanpost.agent.wire import NoProxy, Origin, exchange
+from spanpost.agent.wire import NoProxy, WireOrigin, exchange
 from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
 
 #: What an answer may take beyond what it was asked to wait, and what connecting may; seconds.
-_PATIENCE: Final = 15.0
+_STALL_RULES: Final = 15.0
 _WHAT_TO_SET: Final = (
     "set SPANPOST_CONTROL__ENDPOINT to the HTTP address of a spanpost gateway (http://host:4318) and SPANPOST_CONTROL__TOKEN to the "
     "tenant's token, or call spanpost.attach() in this process"
@@ -31,7 +31,7 @@ class ControlUnavailable(RuntimeError):
     """Nobody can be asked: spanpost is neither attached here nor reached, or refuses us. Says what to set."""
 
 
-class Closed(ControlUnavailable):
+class GatewayClosed(ControlUnavailable):
     """Who brought the answers is gone for good: the spanpost of this process was shut down."""
 
 
@@ -39,7 +39,7 @@ class Unreachable(Exception):
     """It cannot be reached just now: try again."""
 
 
-def find(environment: Mapping[str, str] | None = None) -> Gateway:
+def find(environment: Mapping[str, str] | None = None) -> GatewayClient:
     """Return the gateway that the environment names. Raises `ControlUnavailable`."""
     said = {k: v for k, v in (os.environ if environment is None else environment).items() if v}
     headers: dict[str, str] = {}
@@ -61,10 +61,10 @@ def find(environment: Mapping[str, str] | None = None) -> Gateway:
     if token:
         headers["authorization"] = f"Bearer {token}"
     certificate = said.get("SPANPOST_CONTROL__CERTIFICATE") or said.get("SPANPOST_FORWARD__CERTIFICATE")
-    return Gateway(endpoint, headers=headers, certificate=certificate or said.get("OTEL_EXPORTER_OTLP_CERTIFICATE"))
+    return GatewayClient(endpoint, headers=headers, certificate=certificate or said.get("OTEL_EXPORTER_OTLP_CERTIFICATE"))
 
 
-class Gateway:
+class GatewayClient:
     """A gateway by its HTTP address. Each question has a connection of its own."""
 
     #: How long a question waits for news at most before it is asked anew, seconds: shorter than proxies cut.
@@ -81,7 +81,7 @@ class Gateway:
                 f"answers come by HTTP, and {parts.scheme or 'the endpoint'} is no HTTP address: {_WHAT_TO_SET}"
             )
         is_tls = parts.scheme == "https"
-        self._origin = Origin(parts.hostname, port or (443 if is_tls else 80), is_tls)
+        self._origin = WireOrigin(parts.hostname, port or (443 if is_tls else 80), is_tls)
         self._path = parts.path.rstrip("/")
         self._headers = {name.lower(): value for name, value in (headers or {}).items()}
         if any(not (v.isascii() and v.isprintable()) for v in self._headers.values()):
@@ -124,7 +124,7 @@ class Gateway:
 
     async def _request(self, method: str, path: str, body: bytes, wait: float) -> dict[str, Any] | None:
         try:
-            async with asyncio.timeout(wait + _PATIENCE):
+            async with asyncio.timeout(wait + _STALL_RULES):
                 status, answer = await self._exchange(method, path, body)
         except ssl.SSLCertVerificationError as error:
             raise ControlUnavailable(

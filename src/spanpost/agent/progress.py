@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from spanpost import conventions as c
+from spanpost import semconv as c
 
-#: One of the nine statuses (`spanpost.conventions.STATUSES`).
+#: One of the nine statuses (`spanpost.semconv.STATUSES`).
 StatusWord = Literal["starting", "working", "waiting", "paused", "stalled", "context_warning", "error", "complete", "cancelled"]
 
 

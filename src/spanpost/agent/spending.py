@@ -13,17 +13,17 @@ from opentelemetry import trace
 
 from spanpost.agent.background import begin
 from spanpost.agent.gateway import ControlUnavailable, Unreachable
-from spanpost.agent.reach import control
+from spanpost.agent.provider import control
 from spanpost.agent.task import Task, current_task
 
 #: How long an answer is waited for where nobody says, seconds.
-PATIENCE = 5.0
+STALL_RULES = 5.0
 #: Attributes that are sent along, and characters of each.
 _MOST, _LONGEST = 100, 200
 
 
 @dataclass(frozen=True)
-class Budget:
+class AgentBudget:
     """One budget that the task spends from, as it stood when its last settled call was counted."""
 
     name: str
@@ -47,7 +47,7 @@ class Budget:
 class Allowance:
     """All budgets that the task spends from; none where nobody set one for it: then nothing is limited."""
 
-    budgets: tuple[Budget, ...]
+    budgets: tuple[AgentBudget, ...]
 
     @property
     def left_usd(self) -> Decimal | None:
@@ -68,7 +68,7 @@ class Allowance:
         return self.allows()
 
 
-async def budget(task: Task | None = None, *, timeout: float = PATIENCE) -> Allowance:  # noqa: ASYNC109
+async def budget(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:  # noqa: ASYNC109
     """Ask what the task (else the current one) may still spend. Nothing is reserved, and calls count once they have settled.
 
     Raises `ControlUnavailable` where nobody can be asked, or nobody answered within `timeout` seconds: the agent decides then.
@@ -76,7 +76,7 @@ async def budget(task: Task | None = None, *, timeout: float = PATIENCE) -> Allo
     return await asyncio.wrap_future(begin(_asked(*_of(task), timeout)))
 
 
-def budget_sync(task: Task | None = None, *, timeout: float = PATIENCE) -> Allowance:
+def budget_sync(task: Task | None = None, *, timeout: float = STALL_RULES) -> Allowance:
     """Ask what the task may still spend, waiting in this thread. See `budget`."""
     return begin(_asked(*_of(task), timeout)).result()
 
@@ -107,9 +107,9 @@ async def _asked(ref: str, attributes: Mapping[str, Any], timeout: float) -> All
     return Allowance(tuple(map(_budget, told.get("budgets", ()))))
 
 
-def _budget(told: Mapping[str, Any]) -> Budget:
+def _budget(told: Mapping[str, Any]) -> AgentBudget:
     left = told.get("left_usd")
-    return Budget(
+    return AgentBudget(
         name=str(told.get("budget", "")),
         scope=dict(told.get("scope") or {}),
         ends_at=datetime.fromisoformat(told["ends_at"]),

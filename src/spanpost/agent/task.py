@@ -13,7 +13,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, StatusCode, Tracer
 
-from spanpost import conventions as c
+from spanpost import semconv as c
 from spanpost.agent.decorate import decorate
 from spanpost.agent.progress import StatusWord, progress_attributes, without_none
 

@@ -66,7 +66,7 @@ def _is_here(host: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Origin:
+class WireOrigin:
     """Where requests go."""
 
     host: str
@@ -80,7 +80,7 @@ class Origin:
 
 
 async def exchange(
-    origin: Origin, tls: ssl.SSLContext | None, method: str, target: str, headers: Mapping[str, str], body: bytes
+    origin: WireOrigin, tls: ssl.SSLContext | None, method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> tuple[int, bytes]:
     """Return status and body of an answer. Raises `NoProxy`, and what asyncio's streams and ssl raise; `ValueError` for what is no answer."""
     proxy = proxy_for("https" if origin.is_tls else "http", origin.host, origin.port)

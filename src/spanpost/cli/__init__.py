@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from spanpost.domain.errors import ConfigError, SpanpostError
+from spanpost.model.errors import ConfigError, SpanpostError
 
 
 def main() -> None:

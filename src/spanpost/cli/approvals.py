@@ -11,11 +11,11 @@ import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
 from spanpost.cli.remote import Url
-from spanpost.domain.errors import ConfigError
-from spanpost.domain.interventions import Result, State
+from spanpost.model.errors import ConfigError
+from spanpost.model.interventions import InterventionState, Result
 
 if TYPE_CHECKING:
-    from spanpost.ledger.base import Ledger
+    from spanpost.store.protocols import Store
 
 approvals = typer.Typer(help="List and answer what agents ask people.", no_args_is_help=True)
 
@@ -29,7 +29,7 @@ By = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is meant; needed where there is no terminal.")]
 Words = Annotated[str, typer.Option("--comment", metavar="TEXT", help="Words to go with it; the agent reads them.")]
 Tenant = Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Whose question it is, in the database.")]
-_STATES: Final = (*(str(state) for state in State), "all")
+_STATES: Final = (*(str(state) for state in InterventionState), "all")
 
 
 @approvals.command("list")
@@ -53,12 +53,12 @@ def listed(
         with Remote(url, data_dir) as remote:
             found = remote.items("/api/approvals", {"state": wanted, "agent": agent}, limit)
     else:
-        from spanpost.domain.browsing import ApprovalFilter
-        from spanpost.fold.report import question_json
+        from spanpost.model.queries import ApprovalFilter
+        from spanpost.tasks.json_form import question_json
 
         settings = settings_of(database_url, data_dir)
         asked = ApprovalFilter(tenant=tenant if tenant is not None else settings.intake.tenant, state=wanted, agent=agent)
-        page = ask(settings, lambda ledger: ledger.browse.approvals(asked, None, limit))
+        page = ask(settings, lambda store: store.browse.approvals(asked, None, limit))
         found = [question_json(one.row, one.task) for one in page.items]
     if as_json:
         print_json({"approvals": found})
@@ -91,7 +91,7 @@ def show(
     else:
         settings = settings_of(database_url, data_dir)
         whose = tenant if tenant is not None else settings.intake.tenant
-        found = ask(settings, lambda ledger: _whole(ledger, whose, approval))
+        found = ask(settings, lambda store: _whole(store, whose, approval))
     if as_json:
         print_json(found)
         return
@@ -100,12 +100,12 @@ def show(
     tables.print_question(found)
 
 
-async def _whole(ledger: Ledger, tenant: str, ref: str) -> dict[str, Any]:
-    from spanpost.deciding import question_named
-    from spanpost.fold.report import question_json
+async def _whole(store: Store, tenant: str, ref: str) -> dict[str, Any]:
+    from spanpost.runtime.decisions import question_named
+    from spanpost.tasks.json_form import question_json
 
-    row = await question_named(ledger, tenant, ref)
-    return question_json(row, await ledger.find_task(row.task_uid))
+    row = await question_named(store, tenant, ref)
+    return question_json(row, await store.find_task(row.task_uid))
 
 
 @approvals.command()
@@ -161,17 +161,17 @@ def answer(
     if url is not None:
         _answer_at(url, data_dir, approval, decision, comment, is_sure=is_sure, as_json=as_json)
         return
-    from spanpost import deciding
-    from spanpost.fold.report import question_json
-    from spanpost.identity import system_user
+    from spanpost.runtime import decisions
+    from spanpost.runtime.system_user import system_user
+    from spanpost.tasks.json_form import question_json
 
     settings = settings_of(database_url, data_dir)
     whose = tenant if tenant is not None else settings.intake.tenant
-    row = ask(settings, lambda ledger: deciding.question_named(ledger, whose, approval))
+    row = ask(settings, lambda store: decisions.question_named(store, whose, approval))
     _confirm(question_json(row, None), decision, is_sure=is_sure)
     # By its key: what was read is what is answered, whatever was asked meanwhile.
     said: dict[str, Any] = {"by": name, "comment": comment, "tenant": whose, "source": "cli", "user": system_user()}
-    verdict = ask(settings, lambda ledger: deciding.decide(ledger, str(row.key), decision, **said))
+    verdict = ask(settings, lambda store: decisions.decide(store, str(row.key), decision, **said))
     is_done = verdict.result is Result.DONE
     if as_json:
         print_json(

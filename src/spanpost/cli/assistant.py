@@ -14,8 +14,8 @@ from uuid import uuid4
 import typer
 from pydantic import Field
 
-from spanpost.cli.remote import HERE, Answered, Remote
-from spanpost.domain.errors import ConfigError
+from spanpost.cli.remote import HERE, Remote, RemoteAnswered
+from spanpost.model.errors import ConfigError
 from spanpost.settings import URL_VARIABLE
 
 _INSTRUCTIONS: Final = (
@@ -64,56 +64,56 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
     except ImportError as error:
         raise ConfigError(f"mcp: {error.name} is missing; install it with: pip install 'spanpost[mcp]'") from None
     made = MCPServer("spanpost", instructions=_INSTRUCTIONS, log_level="ERROR")
-    looks = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    lookups = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     acts = ToolAnnotations(read_only_hint=False, destructive_hint=True, open_world_hint=False)
 
     def say(ask: Callable[[], Any]) -> Any:
         try:
             return ask()
-        except Answered as error:
+        except RemoteAnswered as error:
             raise ToolError(str(error)) from None
 
     def listed(asked: Mapping[str, Any], limit: int) -> dict[str, Any]:
         found = say(lambda: remote.items("/api/tasks", asked, limit))
         return {"tasks": [_short(one) for one in found]}
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def running(agent: str = "", search: str = "", limit: Limit = _FEW) -> dict[str, Any]:
         """List tasks that are under way, newest first; `agent` is an agent's exact name, `search` a word of the task's name or action."""
         return listed({"status": _UNDER_WAY, "agent": agent, "q": search}, limit)
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def waiting(limit: Limit = _FEW) -> dict[str, Any]:
         """List open questions: which agent asks what of a person, since when, until when, and how it may be answered."""
         return {"questions": say(lambda: remote.items("/api/approvals", {"state": "open"}, limit))}
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def question(id: str) -> dict[str, Any]:
         """Tell one question whole, by its key or id; where it is not `is_whole`, a part of it cannot be read by anybody."""
         return dict(say(lambda: remote.get(f"/api/approvals/{quote(id, safe='')}", {})))
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def failed(since: str = "", agent: str = "", limit: Limit = _FEW) -> dict[str, Any]:
         """List tasks that failed, newest first; `since` is a time in RFC 3339."""
         return listed({"status": ["error"], "agent": agent, "since": since}, limit)
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def task(id: str) -> dict[str, Any]:
         """Tell all of one task: its figures, steps, questions, artifacts, links, error and the tasks below it."""
         return dict(say(lambda: remote.get(f"/api/tasks/{quote(id, safe='')}", {})))
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def timeline(id: str, limit: Limit = _MOST) -> dict[str, Any]:
         """List what happened in a task, oldest first: what was told, steps and calls, what people did."""
         path = f"/api/tasks/{quote(id, safe='')}/timeline"
         return dict(say(lambda: remote.get(path, {"limit": limit})))
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def stats(days: int = 7) -> dict[str, Any]:
         """Add up the tasks of the last days by agent, day and status: counts, tokens, cost, durations."""
         return dict(say(lambda: remote.get("/api/stats", {"days": days})))
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def budgets() -> dict[str, Any]:
         """Tell what is spent of budgets, and how often model providers held calls back."""
         return dict(say(lambda: remote.get("/api/usage", {})))
@@ -134,7 +134,7 @@ def server(remote: Remote, *, allow_acts: bool = False) -> Any:
         """Ask a task to stop, pause or go on, or have it tried again. Only when the user said so."""
         return act(f"/api/tasks/{quote(id, safe='')}/{verb}", {"comment": comment})
 
-    @made.tool(annotations=looks)
+    @made.tool(annotations=lookups)
     def launchers() -> dict[str, Any]:
         """List what starts work, as far as this token may have it do so."""
         return {"launchers": [one["name"] for one in say(lambda: remote.items("/api/launchers", {}, _MOST))]}

@@ -14,7 +14,7 @@ db = typer.Typer(help="Look after the database.", no_args_is_help=True)
 @db.command("upgrade", short_help="Bring the tables to this version.")
 def upgrade(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """Bring the database's tables to this version, without downtime. Safe to repeat."""
-    from spanpost import assembly
+    from spanpost.runtime import assembly
 
     revision = assembly.upgrade_database(settings_of(database_url, data_dir))
     if as_json:
@@ -33,12 +33,12 @@ def prune(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let go of old audit rows, of what is remembered of closed traces, and of letters that arrived.
+    """Let go of old audit rows, of what is remembered of closed traces, and of deliveries that arrived.
 
     Nothing of a task goes that is not complete, failed or cancelled, or that changed since. Tasks and checkpoints stay.
     """
-    from spanpost import assembly
     from spanpost.cli import tables
+    from spanpost.runtime import assembly
 
     age = tables.age(older_than)
     pruned = assembly.prune_database(settings_of(database_url, data_dir), age, is_done=is_done)
@@ -62,7 +62,7 @@ def grant(
 
     Run it with the role that owns the tables. `spanpost db upgrade` grants the same on new tables.
     """
-    from spanpost import assembly
+    from spanpost.runtime import assembly
 
     made = assembly.grant_roles(settings_of(database_url, data_dir), writer=writer, reader=reader)
     if as_json:
@@ -74,7 +74,7 @@ def grant(
 @db.command("end-sessions", short_help="Log everybody out of all gateways.")
 def end_sessions(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     """End the sessions of all people who logged in, by a new secret that signs the next ones. Gateways know within five seconds."""
-    from spanpost import assembly
+    from spanpost.runtime import assembly
 
     assembly.end_sessions(settings_of(database_url, data_dir))
     if as_json:

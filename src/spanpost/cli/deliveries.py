@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, noted, print_json, say_count, settings_of
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.ledger.base import BudgetRow, DeliveryRow, Ledger
+    from spanpost.store.protocols import DeliveryRow, RateLimitRow, Store
 
 deliveries = typer.Typer(help="List, retry and bury deliveries; see what holds them back.", no_args_is_help=True)
 
@@ -45,8 +45,8 @@ def list_deliveries(
 
     wanted = str(state) if state else None
 
-    async def look(ledger: Ledger) -> tuple[list[DeliveryRow], list[BudgetRow]]:
-        return await ledger.deliveries(state=wanted, sink=sink, limit=limit), await ledger.budgets(is_closed=True)
+    async def look(store: Store) -> tuple[list[DeliveryRow], list[RateLimitRow]]:
+        return await store.deliveries(state=wanted, sink=sink, limit=limit), await store.rate_limits(is_closed=True)
 
     rows, closed = ask(settings_of(database_url, data_dir), look)
     if as_json:
@@ -60,11 +60,11 @@ def list_deliveries(
         print("no deliveries", file=sys.stderr)
     if closed:
         print()
-        tables.print_budgets(closed)
+        tables.print_rate_limits(closed)
 
 
 @deliveries.command("budgets")
-def list_budgets(
+def list_rate_limits(
     as_json: Json = False,
     every: Annotated[bool, typer.Option("--all", help="Those that are open too.")] = False,
     database_url: DatabaseUrl = None,
@@ -73,7 +73,7 @@ def list_budgets(
     """List what is closed to all deliveries that draw on it: until when, and why."""
     import msgspec
 
-    rows = ask(settings_of(database_url, data_dir), lambda ledger: ledger.budgets(is_closed=not every))
+    rows = ask(settings_of(database_url, data_dir), lambda store: store.rate_limits(is_closed=not every))
     if as_json:
         print_json({"budgets": msgspec.to_builtins(rows)})
     elif not rows:
@@ -81,11 +81,11 @@ def list_budgets(
     else:
         from spanpost.cli import tables
 
-        tables.print_budgets(rows)
+        tables.print_rate_limits(rows)
 
 
 @deliveries.command("reopen")
-def reopen_budgets(
+def reopen_rate_limits(
     keys: Annotated[list[str], typer.Argument(metavar="BUDGET", help="Budgets by name, as `deliveries budgets` lists them.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
@@ -93,7 +93,7 @@ def reopen_budgets(
 ) -> None:
     """Open closed budgets at once, when what was wrong has been mended; else they are tried again at their time."""
     detail = " ".join(keys)
-    done = noted(settings_of(database_url, data_dir), "reopen_budgets", detail, lambda ledger: ledger.reopen_budgets(keys))
+    done = noted(settings_of(database_url, data_dir), "reopen_budgets", detail, lambda store: store.reopen_rate_limits(keys))
     say_count("reopened", done, as_json=as_json)
 
 
@@ -110,12 +110,12 @@ def retry_deliveries(
         raise ConfigError("deliveries retry: name deliveries by number, or all dead ones of a sink with --sink")
     detail = " ".join(map(str, ids or ())) or f"all of {sink}"
     settings = settings_of(database_url, data_dir)
-    done = noted(settings, "retry_deliveries", detail, lambda ledger: ledger.retry_deliveries(ids or None, sink=sink))
+    done = noted(settings, "retry_deliveries", detail, lambda store: store.retry_deliveries(ids or None, sink=sink))
     say_count("retried", done, as_json=as_json)
 
 
 @deliveries.command("bury")
-def bury_deliveries(
+def discard_deliveries(
     ids: Annotated[list[int], typer.Argument(metavar="ID", help="Deliveries by their number.")],
     as_json: Json = False,
     database_url: DatabaseUrl = None,
@@ -123,5 +123,5 @@ def bury_deliveries(
 ) -> None:
     """Give deliveries up: they are kept and not tried again."""
     detail = " ".join(map(str, ids))
-    done = noted(settings_of(database_url, data_dir), "bury_deliveries", detail, lambda ledger: ledger.bury_deliveries(ids))
+    done = noted(settings_of(database_url, data_dir), "bury_deliveries", detail, lambda store: store.discard_deliveries(ids))
     say_count("buried", done, as_json=as_json)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spanpost import conventions as c
+from spanpost import semconv as c
 from spanpost.cli.options import print_json
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.intake import emit as wire
+    from spanpost.receivers import emit as wire
 
 emit = typer.Typer(
     help="Tell of a task from a shell script: it begins, makes progress, asks, ends.",
@@ -43,7 +43,7 @@ Results = Annotated[
 ]
 
 
-class Form(StrEnum):
+class EmitForm(StrEnum):
     """How `start` prints what later commands need."""
 
     SHELL = "shell"
@@ -51,7 +51,7 @@ class Form(StrEnum):
     JSON = "json"
 
 
-class Outcome(StrEnum):
+class EmitOutcome(StrEnum):
     """How a task ends."""
 
     COMPLETE = "complete"
@@ -73,15 +73,15 @@ def start(
     link: Links = None,
     child: Annotated[bool, typer.Option("--child", help="Begin it as a part of the task in SPANPOST_TASK.")] = False,
     form: Annotated[
-        Form, typer.Option("--format", metavar="FORM", help="shell (for eval), env (for $GITHUB_ENV and its like) or json.")
-    ] = Form.SHELL,
+        EmitForm, typer.Option("--format", metavar="FORM", help="shell (for eval), env (for $GITHUB_ENV and its like) or json.")
+    ] = EmitForm.SHELL,
     endpoint: Endpoint = None,
     dry_run: DryRun = False,
     best_effort: BestEffort = False,
 ) -> None:
     """Begin a task: eval "$(spanpost emit start 'Nightly build')". It prints SPANPOST_TASK, by which the next commands know it,
     and TRACEPARENT, by which programs that are instrumented join its trace."""
-    from spanpost.intake import emit as wire
+    from spanpost.receivers import emit as wire
 
     about = {
         c.TASK_ID: task_id,
@@ -100,11 +100,11 @@ def start(
     if dry_run:
         return
     values = {wire.TASK_VARIABLE: task.token, "TRACEPARENT": task.traceparent}
-    if form is Form.JSON:
+    if form is EmitForm.JSON:
         print(json.dumps({**values, "trace_id": task.trace_id, "span_id": task.span_id}))
     else:
         for variable, value in values.items():
-            print(f"export {variable}={value}" if form is Form.SHELL else f"{variable}={value}")
+            print(f"export {variable}={value}" if form is EmitForm.SHELL else f"{variable}={value}")
 
 
 @emit.command(short_help="Tell something worth telling: progress, a step, what it does now.")
@@ -215,7 +215,7 @@ def error(
 @emit.command(short_help="End the task.")
 def end(
     message: Annotated[str | None, typer.Argument(metavar="MESSAGE", help="Why it failed, or a last word.")] = None,
-    status: Annotated[Outcome | None, typer.Option("--status", metavar="STATUS", help="complete, error or cancelled.")] = None,
+    status: Annotated[EmitOutcome | None, typer.Option("--status", metavar="STATUS", help="complete, error or cancelled.")] = None,
     exit_code: Annotated[
         int | None, typer.Option("--exit-code", metavar="CODE", help="Take the status from a program's exit code, as $? holds it.")
     ] = None,
@@ -230,15 +230,15 @@ def end(
     best_effort: BestEffort = False,
 ) -> None:
     """End the task. In a script: trap 'spanpost emit end --exit-code $?' EXIT."""
-    from spanpost.intake import emit as wire
+    from spanpost.receivers import emit as wire
 
     if status is not None and exit_code is not None:
         raise ConfigError("emit end: give --status or --exit-code, not both")
     if exit_code is not None:
         # A shell says 128 + number of a program that a signal ended: Ctrl-C and the polite request are stops on purpose.
-        status = Outcome.COMPLETE if exit_code == 0 else Outcome.CANCELLED if exit_code in (130, 143) else Outcome.ERROR
+        status = EmitOutcome.COMPLETE if exit_code == 0 else EmitOutcome.CANCELLED if exit_code in (130, 143) else EmitOutcome.ERROR
         message = message or (f"exit code {exit_code}" if exit_code else None)
-    status = status or Outcome.COMPLETE
+    status = status or EmitOutcome.COMPLETE
     current = _task(task)
     said = {
         c.STATUS: str(status),
@@ -246,7 +246,7 @@ def end(
         **_named(c.RESULT_PREFIX, "--result", result),
     }
     sent: list[tuple[str, dict[str, Any]]] = []
-    failed = status is Outcome.ERROR
+    failed = status is EmitOutcome.ERROR
     if message and not failed:
         sent.append(("records", wire.happened(current, c.EVENT_CHECKPOINT, {c.CHECKPOINT_MESSAGE: message})))
     if failed and (tail := _tail(log_tail)) is not None:
@@ -256,7 +256,7 @@ def end(
 
 
 def _tell(event: str, said: dict[str, Any], task: str | None, endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
-    from spanpost.intake import emit as wire
+    from spanpost.receivers import emit as wire
 
     said = {key: value for key, value in said.items() if value is not None}
     if not said:
@@ -264,8 +264,8 @@ def _tell(event: str, said: dict[str, Any], task: str | None, endpoint: str | No
     _send([("records", wire.happened(_task(task), event, said))], endpoint, dry_run=dry_run, best_effort=best_effort)
 
 
-def _task(given: str | None) -> wire.Task:
-    from spanpost.intake import emit as wire
+def _task(given: str | None) -> wire.EmittedTask:
+    from spanpost.receivers import emit as wire
 
     token = given or os.environ.get(wire.TASK_VARIABLE, "")
     if not token:
@@ -278,7 +278,7 @@ def _task(given: str | None) -> wire.Task:
 def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_run: bool, best_effort: bool) -> None:
     """Send records and spans, one request for each; or print them."""
     from spanpost.cli import complain
-    from spanpost.intake import emit as wire
+    from spanpost.receivers import emit as wire
 
     resource = _resource()
     requests = [
@@ -289,16 +289,16 @@ def _send(parts: list[tuple[str, dict[str, Any]]], endpoint: str | None, *, dry_
             print_json(body)
         return
     from spanpost import settings
-    from spanpost.forwarding import target_of
+    from spanpost.runtime.forwarding import target_of
 
-    room = settings.load(**({"forward": {"endpoint": endpoint}} if endpoint is not None else {})).forward
-    if room is None:
+    section = settings.load(**({"forward": {"endpoint": endpoint}} if endpoint is not None else {})).forward
+    if section is None:
         raise ConfigError("emit: whom to tell is not set; set SPANPOST_FORWARD__ENDPOINT=http://host:4318 or give --endpoint")
-    target = target_of(room)
+    target = target_of(section)
     try:
         for signal, body in requests:
             wire.post(target, signal, body)
-    except wire.NotTaken as error:
+    except wire.NotAccepted as error:
         if not best_effort:
             raise
         complain(error)

@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from spanpost.domain.errors import ConfigError, SpanpostError
-from spanpost.domain.orders import LAUNCH
-from spanpost.fold.redact import line
+from spanpost.model.errors import ConfigError, SpanpostError
+from spanpost.model.launch_orders import LAUNCH
 from spanpost.settings import config_path, describe_database, foreign_database, is_sdk_disabled
 from spanpost.sinks import registry
-from spanpost.sinks.base import Checks, Installs
+from spanpost.sinks.base import CheckingSink, Installs
 from spanpost.sinks.base import Finding as Found
+from spanpost.text.sanitise import line
 
 if TYPE_CHECKING:
-    from spanpost.desk.slack.check import Seen
+    from spanpost.interactions.slack.check import Seen
+    from spanpost.runtime.workspaces import Workspaces
     from spanpost.settings import GatewaySettings, Settings
-    from spanpost.workspaces import Workspaces
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_forward(settings),
         *_metrics(settings),
         *_gateway(settings),
-        *_desk(settings),
+        *_interactions(settings),
         *_slack_oauth(settings),
         *_sinks(settings),
         *_launchers(settings),
@@ -82,40 +82,40 @@ def _database(settings: Settings) -> Finding:
 
 
 async def _counts(settings: Settings) -> dict[str, object]:
-    from spanpost import assembly
+    from spanpost.runtime import assembly
 
-    ledger = assembly.open_ledger(settings)
-    await ledger.open()
+    store = assembly.open_store(settings)
+    await store.open()
     try:
-        return await ledger.counts()
+        return await store.counts()
     finally:
-        await ledger.close()
+        await store.close()
 
 
 def _redaction(settings: Settings) -> Finding:
     """Tell which secrets are taken out of what senders say."""
-    room = settings.redaction
-    if not room.enabled:
+    section = settings.redaction
+    if not section.enabled:
         cure = "take redaction.enabled = false back, or turn off single kinds by redaction.off"
         return Finding("redaction", True, "off: secrets that agents let slip are kept and shown", cure)
-    left = f"; {', '.join(room.off)} stay" if room.off else ""
-    own = f", {len(room.patterns)} of your own" if room.patterns else ""
+    left = f"; {', '.join(section.off)} stay" if section.off else ""
+    own = f", {len(section.patterns)} of your own" if section.patterns else ""
     tenants = "".join(
-        f"; of tenant {line(name, 60)} {', '.join(one.off)} stay, too" for name, one in room.tenants.items() if one.off
+        f"; of tenant {line(name, 60)} {', '.join(one.off)} stay, too" for name, one in section.tenants.items() if one.off
     )
-    return Finding("redaction", True, f"{len(room.kinds)} kinds of secrets are taken out{own}{left}{tenants}")
+    return Finding("redaction", True, f"{len(section.kinds)} kinds of secrets are taken out{own}{left}{tenants}")
 
 
 def _forward(settings: Settings) -> Iterator[Finding]:
     """Send an empty request of each signal to where a process forwards to: whoever takes it would take more."""
-    room = settings.forward
-    if room is None:
+    section = settings.forward
+    if section is None:
         return
-    from spanpost.forwarding import target_of
-    from spanpost.intake.forward import try_out
+    from spanpost.receivers.forwarder import try_out
+    from spanpost.runtime.forwarding import target_of
 
     try:
-        target = target_of(room)
+        target = target_of(section)
         target.timeout = min(target.timeout, FORWARD_TIMEOUT)
         target.check()
     except ConfigError as error:
@@ -135,18 +135,18 @@ def _forward(settings: Settings) -> Iterator[Finding]:
 
 
 def _metrics(settings: Settings) -> Iterator[Finding]:
-    room = settings.metrics
-    if room is None or not room.enabled:
+    section = settings.metrics
+    if section is None or not section.enabled:
         return
-    trouble = _cannot_listen(room.host, room.port)
+    trouble = _cannot_listen(section.host, section.port)
     if trouble:
         cure = "stop what listens there, or set SPANPOST_METRICS__HOST or SPANPOST_METRICS__PORT"
         # The default port is done without, where another process of this host has it.
-        yield Finding("metrics", "port" not in room.model_fields_set, trouble, cure)
+        yield Finding("metrics", "port" not in section.model_fields_set, trouble, cure)
     else:
-        yield Finding("metrics", True, f"{room.host}:{room.port} is free")
-    if room.exposure:
-        yield Finding("metrics", True, room.exposure)
+        yield Finding("metrics", True, f"{section.host}:{section.port} is free")
+    if section.exposure:
+        yield Finding("metrics", True, section.exposure)
 
 
 def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
@@ -165,44 +165,44 @@ def _cannot_listen(host: str, port: int, *, is_shared: bool = False) -> str:
 
 def _gateway(settings: Settings) -> Iterator[Finding]:
     """Look at the doors of `spanpost run`, where anything is said of them."""
-    room = settings.gateway
-    if room is None or not room.enabled:
+    section = settings.gateway
+    if section is None or not section.enabled:
         return
-    from spanpost.certificates import tls_context
-    from spanpost.gateway import refuse_missing
+    from spanpost.runtime.certificates import tls_context
+    from spanpost.runtime.gateway import refuse_missing
     from spanpost.settings.gateway import GatewaySettings
 
     for look in (GatewaySettings.refuse_exposure, refuse_missing, tls_context):
         try:
-            look(room)
+            look(section)
         except ConfigError as error:
             yield Finding("gateway", False, str(error))  # it says what to do itself
-    yield from _certificates(room)
-    for field, port in (("http_port", room.http_port), ("grpc_port", room.grpc_port)):
+    yield from _certificates(section)
+    for field, port in (("http_port", section.http_port), ("grpc_port", section.grpc_port)):
         if port < 0:
             continue
-        trouble = _cannot_listen(room.host, port, is_shared=room.share_ports)
+        trouble = _cannot_listen(section.host, port, is_shared=section.share_ports)
         if trouble:
             cure = f"it may be a gateway that runs; else stop what listens there, or set SPANPOST_GATEWAY__{field.upper()}"
             yield Finding("gateway", False, trouble, cure)
         else:
-            yield Finding("gateway", True, f"{room.host}:{port} is free for {field}")
-    if room.grpc_socket is not None:
-        yield _socket(room.grpc_socket)
-    if room.is_exposed:
+            yield Finding("gateway", True, f"{section.host}:{port} is free for {field}")
+    if section.grpc_socket is not None:
+        yield _socket(section.grpc_socket)
+    if section.is_exposed:
         yield Finding("gateway", True, "anybody who reaches the port may write: allow_insecure is set")
-    for token in room.tokens:
+    for token in section.tokens:
         if len(token.sha256) > 1:
             yield Finding(
                 "gateway", True, f"two tokens of tenant {token.tenant} are valid; take the old one back when it is replaced"
             )
 
 
-def _certificates(room: GatewaySettings) -> Iterator[Finding]:
+def _certificates(section: GatewaySettings) -> Iterator[Finding]:
     """Look how long the certificates hold; files that cannot be used at all were told of already."""
-    from spanpost.certificates import judge
+    from spanpost.runtime.certificates import judge
 
-    for field, path in (("tls_certificate", room.tls_certificate), ("client_ca", room.client_ca)):
+    for field, path in (("tls_certificate", section.tls_certificate), ("client_ca", section.client_ca)):
         if path is None:
             continue
         try:
@@ -223,19 +223,19 @@ def _socket(path: Path) -> Finding:
     return Finding("gateway", True, f"{path} can be made for grpc_socket")
 
 
-def _desk(settings: Settings) -> Iterator[Finding]:
+def _interactions(settings: Settings) -> Iterator[Finding]:
     """Look at who is heard, what Slack says of the tokens, and at who may do what."""
-    room = settings.desk
-    if room is None or not room.enabled:
+    section = settings.interactions
+    if section is None or not section.enabled:
         return
-    if not room.is_heard:
-        cure = "set SPANPOST_DESK__APP_TOKEN (Socket Mode), or SPANPOST_DESK__SIGNING_SECRET (HTTP, in the gateway)"
+    if not section.is_heard:
+        cure = "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
         yield Finding("desk", False, "nobody is heard: neither an app token nor a signing secret is set", cure)
         return
     if settings.forward is not None:
         yield Finding("desk", True, "nobody is heard in this process: what is forwarded is answered through the gateway")
         return
-    from spanpost.reception import examine
+    from spanpost.runtime.interactions import examine
 
     try:
         seen = asyncio.run(_bounded(examine(settings)))
@@ -253,7 +253,7 @@ async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:
 
 def _slack_oauth(settings: Settings) -> Iterator[Finding]:
     """Look at the workspaces in which the Slack app is installed."""
-    from spanpost.workspaces import examined, refuse_unfit
+    from spanpost.runtime.workspaces import examined, refuse_unfit
 
     try:
         refuse_unfit(settings)
@@ -269,10 +269,10 @@ def _slack_oauth(settings: Settings) -> Iterator[Finding]:
 
 async def _with_workspaces(settings: Settings, question: Callable[[Workspaces], Awaitable[T]]) -> T:
     from spanpost.cli.options import opened
-    from spanpost.workspaces import workspaces_of
+    from spanpost.runtime.workspaces import workspaces_of
 
-    async with opened(settings) as ledger:
-        workspaces = workspaces_of(settings, ledger)
+    async with opened(settings) as store:
+        workspaces = workspaces_of(settings, store)
         assert workspaces is not None
         return await question(workspaces)
 
@@ -285,24 +285,24 @@ def _sinks(settings: Settings) -> Iterator[Finding]:
         except ConfigError as error:
             yield Finding(name, False, str(error), f"upgrade or uninstall {whose}")
             continue
-        room = settings.sinks.get(name)
-        if room is not None and room.enabled:
+        section = settings.sinks.get(name)
+        if section is not None and section.enabled:
             yield Finding(name, True, f"on; of {whose}")
             try:
-                sink = registry.open_sink(name, room)
+                sink = registry.open_sink(name, section)
             except ConfigError as error:
                 yield Finding(name, False, str(error))  # it says what to do itself
                 continue
             addresses = sorted({"", *(route.address for route in settings.routes if route.sink == name)})
-            look = partial(_lent, sink, addresses, settings) if isinstance(sink, Checks) else None
+            look = partial(_lent, sink, addresses, settings) if isinstance(sink, CheckingSink) else None
             for each in asyncio.run(_asked(look, sink.close)):
                 yield Finding(name, each.ok, each.found, each.cure)
 
 
-async def _lent(sink: Checks, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
+async def _lent(sink: CheckingSink, addresses: Sequence[str], settings: Settings) -> Sequence[Found]:
     """Ask a sink what it finds, with the tokens of the workspaces in which its app is installed, where they can be had."""
-    room = settings.slack_oauth
-    if not isinstance(sink, Installs) or room is None or not room.enabled or settings.forward is not None:
+    section = settings.slack_oauth
+    if not isinstance(sink, Installs) or section is None or not section.enabled or settings.forward is not None:
         return await sink.check(addresses)
 
     async def ask(workspaces: Workspaces) -> Sequence[Found]:
@@ -320,13 +320,13 @@ def _launchers(settings: Settings) -> Iterator[Finding]:
     """Look whether each launcher could launch. Nothing is started."""
     from spanpost.launchers import base, registry
 
-    for name, (kind, room) in settings.launchers.launchers().items():
+    for name, (kind, section) in settings.launchers.launchers().items():
         try:
-            launcher = registry.open_launcher(name, kind, room)
+            launcher = registry.open_launcher(name, kind, section)
         except ConfigError as error:
             yield Finding(f"{LAUNCH}{name}", False, str(error))  # it says what to do itself
             continue
-        look = launcher.check if isinstance(launcher, base.Checks) else None
+        look = launcher.check if isinstance(launcher, base.CheckingLauncher) else None
         yield Finding(
             f"{LAUNCH}{name}", True, f"on; {kind}{'' if look is not None else ', which cannot look whether it could launch'}"
         )

@@ -11,16 +11,16 @@ import msgspec
 
 from spanpost.cli import tables
 from spanpost.cli.options import ask
-from spanpost.domain.browsing import TaskFilter
-from spanpost.domain.errors import ConfigError
-from spanpost.domain.tasks import Task
-from spanpost.fold.report import rfc3339, task_json
+from spanpost.model.errors import ConfigError
+from spanpost.model.queries import TaskFilter
+from spanpost.model.tasks import Task
+from spanpost.tasks.json_form import rfc3339, task_json
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class ListRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for on the command line."""
 
     words: Mapping[str, tuple[str, ...]]
@@ -36,15 +36,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """True where not all tasks were asked for."""
         return any(self.words.values()) or bool(self.q or self.since or self.roots or self.tenant or self.task_id)
 
-    def in_ledger(self, settings: Settings) -> list[tuple[Task, dict[str, Any]]]:
+    def in_store(self, settings: Settings) -> list[tuple[Task, dict[str, Any]]]:
         """Return tasks of the database, each with its JSON."""
         if self.task_id is not None:
-            from spanpost.ledger.base import TaskQuery
+            from spanpost.store.protocols import TaskQuery
 
             query = TaskQuery(tenant=self.tenant, task_id=self.task_id, limit=self.limit)
-            found = [task for task in ask(settings, lambda ledger: ledger.tasks(query)) if self._filter.takes(task)]
+            found = [task for task in ask(settings, lambda store: store.tasks(query)) if self._filter.takes(task)]
         else:
-            found = ask(settings, lambda ledger: ledger.browse.tasks(self._filter, None, self.limit)).items
+            found = ask(settings, lambda store: store.browse.tasks(self._filter, None, self.limit)).items
         return [(task, task_json(task)) for task in found]
 
     @property

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from spanpost.settings import LogSettings
 
 
-class _Text(logging.Formatter):
+class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        from spanpost.fold.redact import scrub
+        from spanpost.text.sanitise import scrub
 
         return scrub(f"{record.levelname.lower()}: {super().format(record)}")
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        from spanpost.fold.redact import scrub
+        from spanpost.text.sanitise import scrub
 
         told = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
@@ -48,7 +48,7 @@ def configure(settings: LogSettings, *, quiet: bool = False) -> None:
         logger.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     handler.is_of_command_line = True  # type: ignore[attr-defined]
-    handler.setFormatter(_Json("%(message)s") if settings.json_lines else _Text("%(message)s"))
+    handler.setFormatter(_JsonFormatter("%(message)s") if settings.json_lines else _TextFormatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel("WARNING" if quiet and "level" not in settings.model_fields_set else settings.level)
     logger.propagate = False

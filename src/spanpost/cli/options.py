@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.ledger.base import Ledger
     from spanpost.settings import Settings
+    from spanpost.store.protocols import Store
 
 T = TypeVar("T")
 
@@ -82,37 +82,37 @@ def settings_of(
     return loaded
 
 
-def ask(settings: Settings, question: Callable[[Ledger], Awaitable[T]]) -> T:
+def ask(settings: Settings, question: Callable[[Store], Awaitable[T]]) -> T:
     async def ask() -> T:
-        async with opened(settings) as ledger:
-            return await question(ledger)
+        async with opened(settings) as store:
+            return await question(store)
 
     return asyncio.run(ask())
 
 
-def noted(settings: Settings, what: str, detail: str, question: Callable[[Ledger], Awaitable[int]]) -> int:
+def noted(settings: Settings, what: str, detail: str, question: Callable[[Store], Awaitable[int]]) -> int:
     """Do something to the database, and keep who did it, by the operating system."""
-    from spanpost.identity import system_user
+    from spanpost.runtime.system_user import system_user
 
-    async def work(ledger: Ledger) -> int:
+    async def work(store: Store) -> int:
         # Before: what is begun and fails half-way was somebody's doing, too.
-        await ledger.note_operation(what, system_user(), detail[:1000])
-        return await question(ledger)
+        await store.note_operation(what, system_user(), detail[:1000])
+        return await question(store)
 
     return ask(settings, work)
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Ledger]:
-    """Lend the ledger of the settings, open."""
-    from spanpost import assembly
+async def opened(settings: Settings) -> AsyncIterator[Store]:
+    """Lend the store of the settings, open."""
+    from spanpost.runtime import assembly
 
-    ledger = assembly.open_ledger(settings)
-    await ledger.open()
+    store = assembly.open_store(settings)
+    await store.open()
     try:
-        yield ledger
+        yield store
     finally:
-        await ledger.close()
+        await store.close()
 
 
 def say_count(what: str, count: int, *, as_json: bool) -> None:

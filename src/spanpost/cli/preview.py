@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.errors import ConfigError
-from spanpost.tongues import Language, tongue
+from spanpost.model.checkpoints import Kind
+from spanpost.model.errors import ConfigError
+from spanpost.text.locales import Language, locale
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from spanpost.demo.gallery import Piece
-    from spanpost.domain.tasks import Task
-    from spanpost.sinks.slack.manner import Manner
-    from spanpost.sinks.slack.picture import Shown
+    from spanpost.demo.gallery import GalleryPiece
+    from spanpost.model.tasks import Task
+    from spanpost.sinks.slack.picture import ShownImage
+    from spanpost.sinks.slack.style import SlackStyle
 
 #: Under which names Chromium and its kin are installed.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -55,8 +55,8 @@ def preview(
     from spanpost.sinks.slack.render import Style
 
     style = Style.PLAIN if plain else Style.RICH
-    manner = _manner(buttons, language)
-    shown = _of_recordings(files, style, manner) if files else _of_gallery(style, manner)
+    slack_style = _slack_style(buttons, language)
+    shown = _of_recordings(files, style, slack_style) if files else _of_gallery(style, slack_style)
     if not shown:
         raise ConfigError("no tasks: nothing in these files is an agent's; `spanpost replay` says what was read")
     if html is None and png is None:
@@ -70,34 +70,34 @@ def preview(
         print(png)
 
 
-def _manner(has_buttons: bool, language: Language | None) -> Manner:
+def _slack_style(has_buttons: bool, language: Language | None) -> SlackStyle:
     """Return how the messages look: as the settings say, where there are some."""
     from spanpost.settings import load
-    from spanpost.sinks.slack import manner_of
+    from spanpost.sinks.slack import slack_style_of
     from spanpost.sinks.slack.settings import SlackSettings
 
-    room = load().sinks.get("slack")
-    manner = manner_of(room if isinstance(room, SlackSettings) else SlackSettings())
+    section = load().sinks.get("slack")
+    slack_style = slack_style_of(section if isinstance(section, SlackSettings) else SlackSettings())
     if language is not None:
-        manner = msgspec.structs.replace(manner, tongue=tongue(language))
-    return msgspec.structs.replace(manner, is_interactive=has_buttons)
+        slack_style = msgspec.structs.replace(slack_style, locale=locale(language))
+    return msgspec.structs.replace(slack_style, is_interactive=has_buttons)
 
 
-def _of_gallery(style: object, manner: Manner) -> list[Shown]:
+def _of_gallery(style: object, slack_style: SlackStyle) -> list[ShownImage]:
     from spanpost.demo.gallery import gallery, summaries
-    from spanpost.sinks.slack.picture import Shown
+    from spanpost.sinks.slack.picture import ShownImage
     from spanpost.sinks.slack.render import Style
     from spanpost.sinks.slack.summaries import draw
 
     many = [
-        Shown(message=draw(one, key="", style=Style(str(style)), manner=manner), caption=caption) for caption, one in summaries()
+        ShownImage(message=draw(one, key="", style=Style(str(style)), slack_style=slack_style), caption=caption) for caption, one in summaries()
     ]
-    return [*(_shown(piece, style, manner) for piece in gallery()), *many]
+    return [*(_shown(piece, style, slack_style) for piece in gallery()), *many]
 
 
-def _of_recordings(files: Iterable[Path], style: object, manner: Manner) -> list[Shown]:
-    from spanpost.demo.gallery import Piece
-    from spanpost.replays import replay
+def _of_recordings(files: Iterable[Path], style: object, slack_style: SlackStyle) -> list[ShownImage]:
+    from spanpost.demo.gallery import GalleryPiece
+    from spanpost.runtime.replay import replay
 
     files = list(files)
     for file in files:
@@ -112,12 +112,12 @@ def _of_recordings(files: Iterable[Path], style: object, manner: Manner) -> list
         children = [child for child in tasks.values() if child.parent_uid == task.uid]
         family = {task.uid} | {child.uid for child in tasks.values() if child.root_uid == task.uid}
         news = [one for one in result.checkpoints if one.task_uid in family and one.kind is not Kind.START]
-        shown.append(_shown(Piece(caption="", task=task, children=children, news=news), style, manner, tasks))
+        shown.append(_shown(GalleryPiece(caption="", task=task, children=children, news=news), style, slack_style, tasks))
     return shown
 
 
-def _shown(piece: Piece, style: object, manner: Manner, family: Mapping[UUID, Task] = MappingProxyType({})) -> Shown:
-    from spanpost.sinks.slack.picture import Shown
+def _shown(piece: GalleryPiece, style: object, slack_style: SlackStyle, family: Mapping[UUID, Task] = MappingProxyType({})) -> ShownImage:
+    from spanpost.sinks.slack.picture import ShownImage
     from spanpost.sinks.slack.render import Style, root
     from spanpost.sinks.slack.replies import reply
 
@@ -128,9 +128,9 @@ def _shown(piece: Piece, style: object, manner: Manner, family: Mapping[UUID, Ta
         figures = piece.figures if one.kind is Kind.END else ()
         count = piece.counts.get(one.id, 1)
         is_root = whose is piece.task
-        replies.append(reply(whose, one, key="", is_root=is_root, style=drawn, manner=manner, count=count, figures=figures))
-    message = root(piece.task, piece.children, key="", style=drawn, manner=manner, elsewhere=piece.elsewhere)
-    return Shown(message=message, replies=replies, caption=piece.caption)
+        replies.append(reply(whose, one, key="", is_root=is_root, style=drawn, slack_style=slack_style, count=count, figures=figures))
+    message = root(piece.task, piece.children, key="", style=drawn, slack_style=slack_style, installed_apps=piece.installed_apps)
+    return ShownImage(message=message, replies=replies, caption=piece.caption)
 
 
 def _write(path: Path, text: str) -> None:

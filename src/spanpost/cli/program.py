@@ -22,7 +22,7 @@ from spanpost.cli.slack import slack
 from spanpost.cli.spending import spending
 from spanpost.cli.start import start
 from spanpost.cli.watch import watch
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.settings import URL_VARIABLE
 
 program = typer.Typer(
@@ -164,7 +164,7 @@ def replay(
         ),
     ] = None,
     deliver: Annotated[
-        bool, typer.Option("--deliver", help="With --into: post their news too, where it is not older than `news.max_age`.")
+        bool, typer.Option("--deliver", help="With --into: post their news too, where it is not older than `notifications.max_age`.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -180,11 +180,11 @@ def replay(
         return
     if deliver:
         raise ConfigError("replay --deliver: there is nothing to deliver without a database; say where with --into")
-    from spanpost import replays
+    from spanpost.runtime import replay as replays
 
     result = replays.replay(files, explain=explain)
     if as_json:
-        from spanpost.fold.report import report
+        from spanpost.tasks.json_form import report
 
         print_json(report(result.tasks, result.checkpoints, result.lost, explained=result.explained if explain else None))
         return
@@ -205,7 +205,7 @@ def replay(
 def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver: bool, as_json: bool) -> None:
     from msgspec import to_builtins
 
-    from spanpost.replays import replay_into
+    from spanpost.runtime.replay import replay_into
 
     told = replay_into(files, settings_of(None if into == "settings" else into, data_dir), deliver=deliver)
     if as_json:
@@ -213,12 +213,12 @@ def _replay_into(files: list[Path], into: str, data_dir: Path | None, *, deliver
         return
     from spanpost.cli import tables
 
-    print(f"recorded {told.events} rows of {told.tasks} tasks; {told.repeats} were known, {told.passed_over} are not an agent's")
+    print(f"recorded {told.events} rows of {told.tasks} tasks; {told.repeats} were known, {told.ignored} are not an agent's")
     if not deliver:
         print("nothing was posted; --deliver posts")
     else:
         left = "" if told.is_delivered else "; not all of them arrived yet, `spanpost run` goes on with them"
-        print(f"{told.deliveries} letters{left}")
+        print(f"{told.deliveries} deliveries{left}")
     tables.print_lost(told.lost)
 
 
@@ -228,7 +228,7 @@ def new_token(
     tenant: Annotated[str, typer.Option("--tenant", metavar="NAME", help="Whose token it will be.")] = "default",
 ) -> None:
     """Make a token for senders to a gateway, and print it with what the gateway's settings need of it. It is kept nowhere."""
-    from spanpost.intake.tokens import hash_of, new_token
+    from spanpost.http.tokens import hash_of, new_token
 
     made = new_token()
     if as_json:
@@ -251,7 +251,7 @@ def local_token(
 ) -> None:
     """Print this machine's token, which opens the board and the API of a gateway here that asks for no other."""
     from spanpost.cli.remote import token_here
-    from spanpost.local_token import link
+    from spanpost.runtime.local_token import link
 
     found = token_here(data_dir)
     if not found:
@@ -294,13 +294,13 @@ def tasks(
 ) -> None:
     """List tasks, newest first."""
     from spanpost.cli import listing
-    from spanpost.conventions import STATUSES
+    from spanpost.semconv import STATUSES
 
     for one in status or ():
         if one not in STATUSES:
             raise ConfigError(f"--status {one}: there is no such status; use one of {', '.join(STATUSES)}")
     words = {"status": status, "agent": agent, "topic": topic, "type": type, "environment": environment}
-    asked = listing.Asked(
+    asked = listing.ListRequest(
         words={name: tuple(said or ()) for name, said in words.items()},
         q=q,
         since=listing.time_of(since),
@@ -309,7 +309,7 @@ def tasks(
         task_id=task_id,
         limit=limit,
     )
-    found = asked.at_gateway(url, data_dir) if url is not None else asked.in_ledger(settings_of(database_url, data_dir))
+    found = asked.at_gateway(url, data_dir) if url is not None else asked.in_store(settings_of(database_url, data_dir))
     if as_json:
         print_json({"tasks": [told for _, told in found]})
         return

@@ -11,7 +11,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from spanpost.settings import DatabaseSettings
@@ -41,8 +41,8 @@ def query(database: DatabaseSettings, url: str | None, sql: str) -> tuple[list[s
 
     Raises `BadQuery` with PostgreSQL's own words, `ConfigError` where the role may do more than read.
     """
-    from spanpost.ledger.embedded_roles import READER
-    from spanpost.ledger.local import reachable
+    from spanpost.store.embedded_roles import READER
+    from spanpost.store.embedded_store import reachable
 
     refuse_other(sql)
     with reachable(url, database.data_dir, database.pg_bin, role=READER) as dsn:
@@ -75,7 +75,7 @@ def _beginning(sql: str) -> int:
 async def _query(dsn: str, sql: str) -> tuple[list[str], list[list[Any]]]:
     import asyncpg
 
-    from spanpost.ledger.sql import schema
+    from spanpost.store.sql import schema
 
     try:
         connection = await asyncpg.connect(

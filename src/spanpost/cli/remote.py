@@ -17,9 +17,9 @@ from uuid import UUID
 
 import typer
 
-from spanpost.domain.errors import ConfigError, SpanpostError
-from spanpost.domain.tasks import Task
-from spanpost.hosts import is_loopback
+from spanpost.http.hosts import is_loopback
+from spanpost.model.errors import ConfigError, SpanpostError
+from spanpost.model.tasks import Task
 from spanpost.settings import TOKEN_VARIABLE, URL_VARIABLE
 
 Url = Annotated[
@@ -36,7 +36,7 @@ _TIMEOUT: Final = 30.0
 _PAGE: Final = 200
 
 
-class Answered(SpanpostError):
+class RemoteAnswered(SpanpostError):
     """The gateway refused, or could not."""
 
 
@@ -66,12 +66,12 @@ class Remote:
         self._client.close()
 
     def get(self, path: str, asked: Mapping[str, Any]) -> Any:
-        """Return an answer. Raises `Answered`."""
+        """Return an answer. Raises `RemoteAnswered`."""
         return self._ask("GET", path, params=_said(asked))
 
-    def post(self, path: str, body: Mapping[str, Any], once: str) -> Any:
-        """Do something, once however often it is tried. Raises `Answered`."""
-        return self._ask("POST", path, json=dict(body), headers={"idempotency-key": once})
+    def post(self, path: str, body: Mapping[str, Any], idempotency_key: str) -> Any:
+        """Do something, once however often it is tried. Raises `RemoteAnswered`."""
+        return self._ask("POST", path, json=dict(body), headers={"idempotency-key": idempotency_key})
 
     def items(self, path: str, asked: Mapping[str, Any], most: int) -> list[dict[str, Any]]:
         """Return a list, of at most so many, page by page."""
@@ -87,7 +87,7 @@ class Remote:
         return found
 
     def follow(self, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield events for ever; what breaks is taken up where it was. Raises `Answered` for what will not become better."""
+        """Yield events for ever; what breaks is taken up where it was. Raises `RemoteAnswered` for what will not become better."""
         place, pause = "", _AGAIN[0]
         while True:
             try:
@@ -111,13 +111,13 @@ class Remote:
         try:
             answer = self._client.request(method, path, **given)
         except self._failures as error:
-            raise Answered(f"the gateway cannot be reached ({type(error).__name__}); check --url") from None
+            raise RemoteAnswered(f"the gateway cannot be reached ({type(error).__name__}); check --url") from None
         if answer.status_code >= 300:
             self._refuse(answer, is_final=True)
         try:
             return answer.json()
         except ValueError:
-            raise Answered("what answers there is no spanpost; check --url") from None
+            raise RemoteAnswered("what answers there is no spanpost; check --url") from None
 
     @staticmethod
     def _refuse(answer: Any, *, is_final: bool) -> None:
@@ -130,13 +130,14 @@ class Remote:
         if answer.status_code == 401:
             said += f"; the token is read from {TOKEN_VARIABLE}"
         if is_final:
-            raise Answered(f"the gateway: {said}")
+            raise RemoteAnswered(f"the gateway: {said}")
         print(f"spanpost: the gateway: {said}, trying again", file=sys.stderr)
 
 
 def token_here(data_dir: Path | None) -> str:
     """Return this machine's token; empty if no gateway of this user has kept one."""
-    from spanpost import local_token, settings
+    from spanpost import settings
+    from spanpost.runtime import local_token
     from spanpost.settings.database import default_data_dir
 
     if data_dir is None:

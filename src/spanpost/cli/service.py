@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spanpost.gateway import Gateway
+    from spanpost.runtime.gateway import Gateway
     from spanpost.settings import Settings
 
-log = logging.getLogger("spanpost.gateway")
+log = logging.getLogger("spanpost.runtime.gateway")
 
 
 def serve(read: Callable[[], Settings]) -> bool:
@@ -22,17 +22,17 @@ def serve(read: Callable[[], Settings]) -> bool:
     gateway = read().gateway
     if gateway is None or not gateway.enabled or gateway.workers == 1:
         return serve_one(read)
-    from spanpost.supervisor import Supervisor
+    from spanpost.runtime.supervisor import Supervisor
 
     return Supervisor(read, serve_one).run()
 
 
 def serve_one(read: Callable[[], Settings]) -> bool:
     """Run in this process alone; SIGHUP reads the settings again."""
-    from spanpost import workers
-    from spanpost.gateway import Gateway
-    from spanpost.local_token import link
-    from spanpost.process import rarely_collect, switch_often
+    from spanpost.runtime import workers
+    from spanpost.runtime.gateway import Gateway
+    from spanpost.runtime.local_token import link
+    from spanpost.runtime.process import rarely_collect, switch_often
 
     gateway = Gateway(read(), read)
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as heard:
@@ -78,15 +78,15 @@ def _signals(*numbers: int) -> Iterator[Iterator[int]]:
 
 def lines(gateway: Gateway) -> Iterator[str]:
     """Yield what a person wants to know of a gateway that has started."""
-    from spanpost.assembly import enabled_sinks
+    from spanpost.runtime.assembly import enabled_sinks
 
-    settings, room = gateway.settings, gateway.room
+    settings, section = gateway.settings, gateway.section
     if gateway.http_url:
         yield f"receiving OTLP/HTTP on {gateway.http_url} (/v1/traces, /v1/logs, /v1/metrics)"
     if gateway.grpc_url:
         yield f"receiving OTLP/gRPC on {gateway.grpc_url}"
-    if room.enabled and room.grpc_socket is not None:
-        yield f"receiving OTLP/gRPC on unix://{room.grpc_socket}"
+    if section.enabled and section.grpc_socket is not None:
+        yield f"receiving OTLP/gRPC on unix://{section.grpc_socket}"
     if gateway.api_url:
         yield f"the API on {gateway.api_url}"
         if gateway.local_token:
@@ -94,18 +94,18 @@ def lines(gateway: Gateway) -> Iterator[str]:
     if gateway.slack_url:
         yield f"hearing Slack on {gateway.slack_url}"
     if gateway.http_url and gateway.pipeline.workspaces is not None:
-        yield f"the Slack app is installed at {gateway.pipeline.workspaces.room.install_url}"
-    if gateway.pipeline.reception is not None and gateway.pipeline.reception.sockets:
+        yield f"the Slack app is installed at {gateway.pipeline.workspaces.section.install_url}"
+    if gateway.pipeline.interactions_runtime is not None and gateway.pipeline.interactions_runtime.sockets:
         yield "hearing Slack by Socket Mode"
-    if not room.enabled:
+    if not section.enabled:
         yield "receiving nothing: gateway.enabled is false"
-    elif room.tokens:
-        tenants = ", ".join(sorted({token.tenant for token in room.tokens}))
+    elif section.tokens:
+        tenants = ", ".join(sorted({token.tenant for token in section.tokens}))
         yield f"tokens are asked for; tenants: {tenants}"
-    elif room.client_ca is not None:
+    elif section.client_ca is not None:
         yield f"client certificates are asked for; everybody is tenant {settings.intake.tenant}"
     else:
-        beyond = "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if room.is_exposed else "no token is asked for"
+        beyond = "ANYBODY WHO REACHES THE PORT MAY WRITE (allow_insecure)" if section.is_exposed else "no token is asked for"
         yield f"{beyond}; everybody is tenant {settings.intake.tenant}"
     # Never the URL: it holds the password.
     yield f"rows go to {'PostgreSQL' if settings.dsn else f'the embedded PostgreSQL in {settings.database.data_dir}'}"

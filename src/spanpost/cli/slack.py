@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, say_count, settings_of
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from spanpost.ledger.base import Ledger
-    from spanpost.workspaces import Workspaces
+    from spanpost.runtime.workspaces import Workspaces
+    from spanpost.store.protocols import Store
 
 slack = typer.Typer(help="See and remove the workspaces in which the Slack app is installed.", no_args_is_help=True)
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 @slack.command("key")
 def new_key(as_json: Json = False) -> None:
     """Make a key that tokens of workspaces are kept with, and print it. It is kept nowhere."""
-    from spanpost.sealing import new_key
+    from spanpost.encryption import new_key
 
     made = new_key()
     if as_json:
@@ -75,7 +75,7 @@ def reseal(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
     """Encrypt with slack_oauth.key what one of slack_oauth.old_keys encrypted; after it they are not needed."""
 
     async def again(workspaces: Workspaces) -> int:
-        if workspaces.seal is None:
+        if workspaces.encryption is None:
             raise ConfigError("slack_oauth.key is not set: `spanpost slack key` makes one")
         return await workspaces.reseal()
 
@@ -83,12 +83,12 @@ def reseal(as_json: Json = False, database_url: DatabaseUrl = None, data_dir: Da
 
 
 def _ask(database_url: str | None, data_dir: Path | None, question: Callable[[Workspaces], Awaitable[T]]) -> T:
-    from spanpost.workspaces import workspaces_of
+    from spanpost.runtime.workspaces import workspaces_of
 
     settings = settings_of(database_url, data_dir)
 
-    async def work(ledger: Ledger) -> T:
-        workspaces = workspaces_of(settings, ledger)
+    async def work(store: Store) -> T:
+        workspaces = workspaces_of(settings, store)
         if workspaces is None:
             raise ConfigError("slack_oauth: nothing can be installed until that room is set; docs/how-to/install-in-workspaces.md")
         return await question(workspaces)

@@ -10,8 +10,8 @@ import typer
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
 
 if TYPE_CHECKING:
-    from spanpost.domain.spend import Limits, Spent
-    from spanpost.ledger.base import Ledger
+    from spanpost.model.budgets import Limits, Spent
+    from spanpost.store.protocols import Store
 
 
 def spending(
@@ -23,13 +23,13 @@ def spending(
     """List what is spent of budgets in their periods of now, and how often providers held calls back."""
     import msgspec
 
-    async def look(ledger: Ledger) -> tuple[list[Spent], list[Limits]]:
-        return await ledger.spending(tenant), await ledger.limits(tenant, 100)
+    async def look(store: Store) -> tuple[list[Spent], list[Limits]]:
+        return await store.spending(tenant), await store.limits(tenant, 100)
 
     spent, limits = ask(settings_of(database_url, data_dir), look)
     spent.sort(key=lambda one: -one.share)
     if as_json:
-        from spanpost.fold.report import spent_json
+        from spanpost.tasks.json_form import spent_json
 
         rows = [{"tenant": one.tenant, **spent_json(one)} for one in spent]
         print_json({"budgets": rows, "provider_limits": msgspec.to_builtins(limits)})

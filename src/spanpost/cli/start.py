@@ -12,8 +12,8 @@ import typer
 from spanpost.cli.approvals import By
 from spanpost.cli.options import DatabaseUrl, DataDir, Json, ask, print_json, settings_of
 from spanpost.cli.remote import Remote, Url
-from spanpost.domain.errors import ConfigError
-from spanpost.domain.interventions import Result
+from spanpost.model.errors import ConfigError
+from spanpost.model.interventions import Result
 
 if TYPE_CHECKING:
     from spanpost.settings import Settings
@@ -64,9 +64,9 @@ def _at_gateway(url: str, data_dir: Path | None, launcher: str, text: str, given
 
 
 def _in_database(launcher: str, text: str, given: dict[str, str], by: str | None, tenant: str | None, settings: Settings) -> str:
-    from spanpost import deciding
-    from spanpost.assembly import launches_of
-    from spanpost.identity import system_user
+    from spanpost.runtime import decisions
+    from spanpost.runtime.assembly import launches_of
+    from spanpost.runtime.system_user import system_user
 
     name = (by or "").strip()
     if not name:
@@ -75,8 +75,8 @@ def _in_database(launcher: str, text: str, given: dict[str, str], by: str | None
     launches = launches_of(settings)
     verdict = ask(
         settings,
-        lambda ledger: deciding.start(
-            ledger, launches, launcher, text, given, by=name, tenant=whose, source="cli", user=system_user()
+        lambda store: decisions.start(
+            store, launches, launcher, text, given, by=name, tenant=whose, source="cli", user=system_user()
         ),
     )
     if verdict.result is not Result.DONE:

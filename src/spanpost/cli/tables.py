@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spanpost.domain.checkpoints import Checkpoint
-from spanpost.domain.errors import ConfigError
-from spanpost.domain.spend import Limits, Spent
-from spanpost.domain.tasks import Task
-from spanpost.fold.legible import Hidden, legible
-from spanpost.fold.redact import line
-from spanpost.ledger.base import BudgetRow, DeliveryRow
-from spanpost.ledger.prune import Pruned
-from spanpost.sinks.words import count, forecast, look, window
-from spanpost.tongues.questions import why_hidden
+from spanpost.model.budgets import Limits, Spent
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.errors import ConfigError
+from spanpost.model.tasks import Task
+from spanpost.sinks.labels import count, forecast, look, window
+from spanpost.store.protocols import DeliveryRow, RateLimitRow
+from spanpost.store.retention import Pruned
+from spanpost.text.legible import Hidden, legible
+from spanpost.text.locales.questions import why_hidden
+from spanpost.text.sanitise import line
 
 #: Where the terminal's word is another.
 _COLOURS = {"grey": "bright_black"}
@@ -217,7 +217,7 @@ def print_limits(limits: Sequence[Limits]) -> None:
     out().print(table)
 
 
-def print_budgets(rows: Sequence[BudgetRow]) -> None:
+def print_rate_limits(rows: Sequence[RateLimitRow]) -> None:
     """Print a line for each budget: what it is, until when it is closed, why."""
     for row in rows:
         if row.state == "open":
@@ -300,9 +300,9 @@ def print_pruned(pruned: Pruned) -> None:
     table = _table("what", "gone" if pruned.is_done else "would go")
     of_months = f" (months as a whole: {', '.join(pruned.months)})" if pruned.months else ""
     table.add_row(f"audit rows{of_months}", _number(pruned.events))
-    table.add_row("records of closed traces", _number(pruned.kin))
+    table.add_row("records of closed traces", _number(pruned.tree))
     table.add_row("deliveries that arrived", _number(pruned.deliveries))
-    table.add_row("lanes", _number(pruned.lanes))
+    table.add_row("lanes", _number(pruned.ordering_keys))
     out().print(table)
     print(
         f"older than {_time(pruned.before)}; kept whole: {pruned.kept_tasks} tasks that are open or changed since", file=sys.stderr

@@ -13,10 +13,10 @@ import typer
 
 from spanpost.cli.options import DatabaseUrl, DataDir, opened, settings_of
 from spanpost.cli.remote import Url
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spanpost.domain.browsing import TaskFilter
+    from spanpost.model.queries import TaskFilter
     from spanpost.settings import Settings
 
 #: Between two looks into the database, seconds; and how much is read at once.
@@ -41,7 +41,7 @@ def watch(
     data_dir: DataDir = None,
 ) -> None:
     """Print what is told of tasks as it happens, from now on, until Ctrl-C."""
-    from spanpost.conventions import STATUSES
+    from spanpost.semconv import STATUSES
 
     for one in status or ():
         if one not in STATUSES:
@@ -55,7 +55,7 @@ def watch(
             for told in itertools.islice(_followed(remote.follow(asked)), count):
                 tell(told)
         return
-    from spanpost.domain.browsing import TaskFilter
+    from spanpost.model.queries import TaskFilter
 
     settings = settings_of(database_url, data_dir)
     found = TaskFilter(
@@ -91,22 +91,22 @@ async def _watch(
 
 
 async def _news(settings: Settings, asked: TaskFilter, statuses: tuple[str, ...], ref: str | None) -> AsyncIterator[dict[str, Any]]:
-    from spanpost.domain.errors import LedgerUnavailable
-    from spanpost.fold.report import news_json
+    from spanpost.model.errors import StoreUnavailable
+    from spanpost.tasks.json_form import news_json
 
-    async with opened(settings) as ledger:
+    async with opened(settings) as store:
         uid = None
         if ref is not None:
-            task = await ledger.browse.task(asked.tenant or "", ref)
+            task = await store.browse.task(asked.tenant or "", ref)
             if task is None:
                 raise ConfigError(f"--id {ref[:100]}: no task of tenant {asked.tenant!r} is known by that id")
             uid = task.uid
-        place = await ledger.browse.head()
+        place = await store.browse.head()
         print(_BEGUN, file=sys.stderr, flush=True)
         while True:
             try:
-                page = await ledger.browse.news(place, _PAGE, asked.tenant)
-            except LedgerUnavailable:
+                page = await store.browse.news(place, _PAGE, asked.tenant)
+            except StoreUnavailable:
                 page = []  # it is away for a while; what is told meanwhile is read afterwards
             for one in page:
                 place = one.position

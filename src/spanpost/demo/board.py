@@ -6,9 +6,9 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from spanpost.doors import Doors
-    from spanpost.intake.http_server import HttpServer
-    from spanpost.pipeline import Pipeline
+    from spanpost.http.server import HttpServer
+    from spanpost.runtime.endpoints import Endpoints
+    from spanpost.runtime.pipeline import Pipeline
     from spanpost.settings import Settings
 
 _HOST: Final = "127.0.0.1"
@@ -25,42 +25,42 @@ class DemoBoard:
         self.url = ""
         self._pipeline = pipeline
         self._settings = settings
-        self._doors: Doors | None = None
+        self._endpoints: Endpoints | None = None
         self._server: HttpServer | None = None
 
     def open(self) -> str:
         """Listen on a free port of this machine; return the address of the page, with the token that opens it; empty where there is none."""
         try:
-            from spanpost.desk.api import app
-            from spanpost.doors.api import token_here
-            from spanpost.intake import http_server
-            from spanpost.local_token import link
+            from spanpost.http import server
+            from spanpost.interactions.api import app
+            from spanpost.runtime.endpoints.api import token_here
+            from spanpost.runtime.local_token import link
         except ImportError:
             return ""
         del app
         if self._pipeline.is_off:
             return ""
-        listener = http_server.listen(_HOST, 0)
+        listener = server.listen(_HOST, 0)
         self.url = f"http://{_HOST}:{listener.getsockname()[1]}/"
         self._pipeline.ask(self._open(listener))
         token = token_here(self._settings)
         return link(self.url, token) if token else self.url
 
     async def _open(self, listener: socket.socket) -> None:
-        from spanpost.doors import Doors, House, api, board
-        from spanpost.intake.http_server import HttpServer
-        from spanpost.intake.tokens import Doorkeeper
+        from spanpost.http.server import HttpServer
+        from spanpost.http.tokens import SenderTokens
+        from spanpost.runtime.endpoints import EndpointContext, Endpoints, api, board
         from spanpost.settings.gateway import GatewaySettings
         from spanpost.settings.guards import gateway_guard
 
-        house = House(
+        app = EndpointContext(
             pipeline=self._pipeline,
             settings=self._settings,
-            doorkeeper=Doorkeeper(self._settings.intake.tenant),
+            sender_tokens=SenderTokens(self._settings.intake.tenant),
             url=self.url.rstrip("/"),
         )
-        self._doors = Doors([*api.doors(house), *board.doors(house)], [], gateway_guard(self._settings, GatewaySettings()))
-        self._server = HttpServer(self._doors, listener, connections=_CONNECTIONS, grace=_GRACE)
+        self._endpoints = Endpoints([*api.endpoints(app), *board.endpoints(app)], [], gateway_guard(self._settings, GatewaySettings()))
+        self._server = HttpServer(self._endpoints, listener, connections=_CONNECTIONS, grace=_GRACE)
         await self._server.start()
 
     def close(self) -> None:
@@ -69,7 +69,7 @@ class DemoBoard:
             self._pipeline.ask(self._close(), _GRACE + 1.0)
 
     async def _close(self) -> None:
-        assert self._doors is not None
+        assert self._endpoints is not None
         assert self._server is not None
-        self._doors.end()
+        self._endpoints.end()
         await self._server.stop()

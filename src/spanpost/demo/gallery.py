@@ -9,16 +9,16 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.context import Forecast
-from spanpost.domain.messages import Saying
-from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.domain.summaries import Board, Digest, Summary
-from spanpost.domain.tasks import MERGED, Step, Task
-from spanpost.fold.absorb import AGENT_LANE
-from spanpost.fold.context import Window
-from spanpost.fold.context_news import use
-from spanpost.fold.wording import message, worded
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.context import Forecast
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.readings import Approval, Artifact, Failure
+from spanpost.model.summaries import Board, Digest, Summary
+from spanpost.model.tasks import MERGED, Step, Task
+from spanpost.tasks.absorb import AGENT_CONVERSATION
+from spanpost.tasks.context import Window
+from spanpost.tasks.context_checkpoints import use
+from spanpost.text.wording import message, worded
 
 _IDS = UUID("0b0e3f0e-6f3c-4a4e-9b65-6d6f6b1c2a77")
 _NOON = datetime(2026, 8, 3, 12, 0, tzinfo=UTC)
@@ -44,7 +44,7 @@ _LOG = """Traceback (most recent call last):
 RolloutFailed: canary at 12 % errors, 1 % allowed"""
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
+class GalleryPiece(msgspec.Struct, frozen=True, kw_only=True):
     """A task of the gallery, with its sub-agents and its news; and how often news was told that was told more than once."""
 
     caption: str
@@ -55,14 +55,14 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     #: What Prometheus answered at the end.
     figures: Sequence[str] = ()
     #: Where another message stands in which it goes on.
-    elsewhere: str = ""
+    installed_apps: str = ""
 
 
-def gallery() -> list[Piece]:
+def gallery() -> list[GalleryPiece]:
     """Return one piece for each status, and more for what a status has several looks of."""
     return [
-        Piece(caption="starting", task=_task("starting", None)),
-        Piece(
+        GalleryPiece(caption="starting", task=_task("starting", None)),
+        GalleryPiece(
             caption="working",
             task=_task("working", 3, action="Editing billing/prices.py"),
             news=[
@@ -70,7 +70,7 @@ def gallery() -> list[Piece]:
                 _news("working", "Found it: #4123 rounds twice", progress=40),
             ],
         ),
-        Piece(
+        GalleryPiece(
             caption="working, with sub-agents",
             task=_task("working", None, **_doing(_AT_WORK), child_count=4),
             children=[
@@ -85,33 +85,33 @@ def gallery() -> list[Piece]:
         *_long_and_hidden(),
         _approved(),
         _expired(),
-        Piece(caption="paused", task=_task("paused", 3, paused_by="Mina")),
-        Piece(
+        GalleryPiece(caption="paused", task=_task("paused", 3, paused_by="Mina")),
+        GalleryPiece(
             caption="stalled",
             task=_task("stalled", 3, is_inferred=True),
             news=[_news("stalled", message("checkpoint.stalled", time=300), Kind.STALLED)],
         ),
-        Piece(
+        GalleryPiece(
             caption="context filling",
             task=_task("context_warning", 4, action="Reading tests/", context_used_tokens=172_000, context_forecast=_forecast()),
-            news=[_news("context_warning", use(172_000, Window(200_000, "table"), AGENT_LANE), Kind.CONTEXT_WARNING)],
+            news=[_news("context_warning", use(172_000, Window(200_000, "table"), AGENT_CONVERSATION), Kind.CONTEXT_WARNING)],
         ),
         _struggling(),
-        Piece(caption="asked to stop, muted", task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True)),
+        GalleryPiece(caption="asked to stop, muted", task=_task("working", 4, action="Running 31 tests", cancel_by="Mina", is_muted=True)),
         _failed(),
         _complete(),
-        Piece(
+        GalleryPiece(
             caption="complete, though a part failed",
             task=_task("complete", None, child_count=2, child_failed=1),
             children=[_child("researcher", "complete"), _child("coder", "error")],
         ),
-        Piece(
+        GalleryPiece(
             caption="went on as part of another task",
             task=_task("complete", None, end_reason=MERGED),
             news=[_news("working", "Found it: #4123 rounds twice", progress=40)],
-            elsewhere="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
+            installed_apps="https://acme.slack.com/archives/C0AGENTS/p1754222461000100",
         ),
-        Piece(
+        GalleryPiece(
             caption="cancelled",
             task=_task("cancelled", 3),
             news=[_news("cancelled", message("checkpoint.cancelled_in", time=401), Kind.END)],
@@ -127,7 +127,7 @@ def _question(**more: object) -> tuple[Approval, Checkpoint]:
         detail="2 files changed, 31 tests passed, canary 5 %",
         risk="high",
         key=uuid5(_IDS, "key"),
-        told_by=told,
+        reported_by=told,
         deadline=_NOON + timedelta(minutes=30),
     )
     asked = msgspec.structs.replace(asked, **more)
@@ -171,39 +171,39 @@ def summaries() -> list[tuple[str, Summary]]:
     return [(name, Summary(id=_IDS, key="", told=told)) for name, told in (("a digest", digest), ("a board", board))]
 
 
-def _waiting() -> Piece:
+def _waiting() -> GalleryPiece:
     asked, news = _question(options=("deploy", "wait for Monday"))
-    return Piece(caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+    return GalleryPiece(caption="waiting for a person", task=_task("waiting", 4, approvals=(asked,)), news=[news])
 
 
-def _choosing() -> Piece:
+def _choosing() -> GalleryPiece:
     hosts = tuple(
         f"{city}, {n} of 12 canaries" for n, city in enumerate(("Oslo", "Lyon", "Cork", "Turin", "Porto", "Seoul", "Lima"))
     )
     asked, news = _question(question="Where first?", detail="", risk="", options=hosts)
-    return Piece(caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news])
+    return GalleryPiece(caption="a question with many answers", task=_task("waiting", 4, approvals=(asked,)), news=[news])
 
 
-def _long_and_hidden() -> list[Piece]:
+def _long_and_hidden() -> list[GalleryPiece]:
     plan = "\n".join(f"{n:2}. {host}: drain, deploy 1.8.2, wait for 200 green checks, undrain" for n, host in enumerate(_HOSTS, 1))
     long, told = _question(question="Roll 1.8.2 out to all regions tonight?", detail=plan)
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----"
     hidden, asked = _question(question="Replace the key of the signing service?", detail=f"The new one:\n{key}")
     return [
-        Piece(caption="a question to be read first", task=_task("waiting", 4, approvals=(long,)), news=[told]),
-        Piece(caption="a question that is hidden in part", task=_task("waiting", 4, approvals=(hidden,)), news=[asked]),
+        GalleryPiece(caption="a question to be read first", task=_task("waiting", 4, approvals=(long,)), news=[told]),
+        GalleryPiece(caption="a question that is hidden in part", task=_task("waiting", 4, approvals=(hidden,)), news=[asked]),
     ]
 
 
-def _approved() -> Piece:
+def _approved() -> GalleryPiece:
     asked, news = _question(decision="approve", by="Mina", source="slack", comment="after the freeze is over")
-    return Piece(caption="decided", task=_task("working", 5, action="Opening the pull request", approvals=(asked,)), news=[news])
+    return GalleryPiece(caption="decided", task=_task("working", 5, action="Opening the pull request", approvals=(asked,)), news=[news])
 
 
-def _expired() -> Piece:
+def _expired() -> GalleryPiece:
     asked, news = _question(decision="expired", is_expired=True, source="spanpost")
     posing = _news("working", "✅ Approved by @mina", progress=60)
-    return Piece(
+    return GalleryPiece(
         caption="nobody decided; and an agent that poses as a person",
         task=_task("working", 5, action="Approved by @mina", approvals=(asked,)),
         news=[news, posing],
@@ -224,7 +224,7 @@ def _forecast() -> Forecast:
     )
 
 
-def _struggling() -> Piece:
+def _struggling() -> GalleryPiece:
     error = _news(
         "working",
         "pytest: Timeout: no answer within 120 s",
@@ -232,26 +232,26 @@ def _struggling() -> Piece:
         detail="\n".join(f"tests/test_{i}.py ..... [{i} %]" for i in range(60, 99)),
     )
     task = _task("working", 4, action="Running the tests again", tool_errors=7, error_count=7)
-    return Piece(caption="errors that are alike", task=task, news=[error], counts={error.id: 7})
+    return GalleryPiece(caption="errors that are alike", task=task, news=[error], counts={error.id: 7})
 
 
-def _failed() -> Piece:
+def _failed() -> GalleryPiece:
     failure = Failure(type="RolloutFailed", message="canary at 12 % errors, 1 % allowed", log_tail=_LOG)
     task = _task("error", 4, error=failure)
-    return Piece(caption="failed", task=task, news=[_news("error", f"{failure.type}: {failure.message}", Kind.END, detail=_LOG)])
+    return GalleryPiece(caption="failed", task=task, news=[_news("error", f"{failure.type}: {failure.message}", Kind.END, detail=_LOG)])
 
 
-def _complete() -> Piece:
+def _complete() -> GalleryPiece:
     made = Artifact(name="Prices are rounded once", uri="https://git.example/shop/pull/4123", kind="pr")
-    task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
+    task = _task("complete", 5, artifacts=(made,), outputs={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
     news = [
         _news("working", made.name, Kind.ARTIFACT, ref=made.uri),
         _news("complete", message("checkpoint.complete_in", time=641), Kind.END),
     ]
-    return Piece(caption="complete", task=task, news=news, figures=("checkout errors 1.9 → 0.1 %",))
+    return GalleryPiece(caption="complete", task=task, news=news, figures=("checkout errors 1.9 → 0.1 %",))
 
 
-def _doing(said: Saying | str) -> dict[str, object]:
+def _doing(said: LocaleMessage | str) -> dict[str, object]:
     action, saying = worded(said)
     return {"action": action, "messages": {"action": saying} if saying is not None else {}}
 
@@ -294,7 +294,7 @@ def _child(name: str, status: str, action: str | None = None) -> Task:
 
 
 def _news(
-    status: str, said: Saying | str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "", progress: float | None = None
+    status: str, said: LocaleMessage | str, kind: Kind = Kind.CHECKPOINT, *, detail: str = "", ref: str = "", progress: float | None = None
 ) -> Checkpoint:
     text, saying = worded(said)
     return Checkpoint(

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-from spanpost.domain.errors import SpanpostError
+from spanpost.model.errors import SpanpostError
 
 if TYPE_CHECKING:
-    from spanpost.pipeline import Pipeline
+    from spanpost.runtime.pipeline import Pipeline
     from spanpost.settings import Settings
 
 #: Seconds that the last messages and rows may take.
-PATIENCE = 20.0
+STALL_RULES = 20.0
 
 #: What is worth asking of the rows, with the words that announce it.
 QUERIES = (
@@ -71,11 +71,11 @@ def _follow(pipeline: Pipeline, pace: float) -> None:
 
     _say("an agent is at work; it emits OpenTelemetry and nothing else. This is what Slack would show:\n")
     run(pace=pace)
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + STALL_RULES
     # A flush may give up early, on what it takes to be due later; only time says that it is too late.
     while not pipeline.force_flush(max(0.0, until - time.monotonic())):
         if time.monotonic() >= until:
-            raise SpanpostError(f"not everything was recorded within {PATIENCE:.0f} s; see the messages above")
+            raise SpanpostError(f"not everything was recorded within {STALL_RULES:.0f} s; see the messages above")
         time.sleep(0.1)
 
 

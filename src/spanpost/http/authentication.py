@@ -8,9 +8,9 @@ from typing import Final, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from spanpost.asgi import Scope
+from spanpost.http.asgi import Scope
 from spanpost.http.errors import HttpError
-from spanpost.http_guard import passed_of
+from spanpost.http.guard import passed_of
 
 C_co = TypeVar("C_co", covariant=True)
 C = TypeVar("C")

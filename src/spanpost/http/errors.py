@@ -9,12 +9,12 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from spanpost.asgi import Scope
-from spanpost.domain.errors import LedgerUnavailable
 from spanpost.http import status
-from spanpost.http_guard import PROTOBUF, Refusal
+from spanpost.http.asgi import Scope
+from spanpost.http.guard import PROTOBUF, Refusal
+from spanpost.model.errors import StoreUnavailable
 
-log = logging.getLogger("spanpost.gateway")
+log = logging.getLogger("spanpost.runtime.gateway")
 
 #: Seconds after which a client of a 503 should come back, if the error names no others.
 RETRY_AFTER: Final = 2
@@ -89,7 +89,7 @@ def error_of(scope: Scope, error: Exception, on_fault: Callable[[Scope, Exceptio
         return error
     if isinstance(error, HTTPException):
         return _of_router(scope, error)
-    if isinstance(error, LedgerUnavailable):
+    if isinstance(error, StoreUnavailable):
         return HttpError(503, "database_unavailable", "the database cannot be reached; send it again", retry_after=2)
     on_fault(scope, error)
     return HttpError(503, "fault", "it failed in here; send it again", retry_after=5)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from starlette.routing import BaseRoute, Route, Router
 
-from spanpost.asgi import HungUp, Receive, Scope, Send
+from spanpost.http.asgi import HungUp, Receive, Scope, Send
 from spanpost.http.errors import error_of, log_fault, outcome_of, response_of
 
 

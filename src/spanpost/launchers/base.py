@@ -8,9 +8,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import Field
 
-from spanpost.domain.deliveries import Receipt
-from spanpost.domain.findings import Finding
-from spanpost.domain.orders import Order
+from spanpost.model.deliveries import Receipt
+from spanpost.model.findings import Finding
+from spanpost.model.launch_orders import Order
 from spanpost.plugins import PluginSettings
 
 GROUP: Final = "spanpost.launchers"
@@ -22,7 +22,7 @@ class Launcher(Protocol):
 
     `launch` returns within half a minute: it hands the work to who does it, and does not wait for its end. It is called at least
     once for an order; a repeat has the same `Order.id`, which it passes on so that its far side can tell. It does not queue, retry
-    or pace: the pump does. It raises one of `spanpost.domain.errors.DeliveryError` to say what to do next: `Throttled`,
+    or pace: the dispatcher does. It raises one of `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`,
     `Unavailable`, `Refused` and `Rejected` say that nothing was begun, `Unknown` that it may have been; any other exception counts
     as `Unavailable`.
     """
@@ -36,7 +36,7 @@ class Launcher(Protocol):
 
 
 @runtime_checkable
-class Checks(Protocol):
+class CheckingLauncher(Protocol):
     """**Protocol:** a launcher that can look whether it could launch. Optional."""
 
     async def check(self) -> Sequence[Finding]:

@@ -1,13 +1,13 @@
-"""A launcher as the pump sees it: a sink of which the letters are orders."""
+"""A launcher as the dispatcher sees it: a sink of which the deliveries are orders."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
-from spanpost.domain.errors import DeliveryError, Rejected, Unverifiable
-from spanpost.domain.orders import LAUNCH
 from spanpost.launchers.base import Launcher
+from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import DeliveryError, Rejected, Unverifiable
+from spanpost.model.launch_orders import LAUNCH
 
 
 class Carrier:
@@ -20,7 +20,7 @@ class Carrier:
     async def deliver(self, delivery: Delivery) -> Receipt:
         """Launch the order. Raises what the launcher says."""
         if delivery.order is None:
-            raise Rejected("a letter to a launcher that carries no order", reason="no_order")
+            raise Rejected("a delivery to a launcher that carries no order", reason="no_order")
         return await self._launcher.launch(delivery.order)
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
@@ -30,9 +30,9 @@ class Carrier:
         why = "it may have been started, and cannot be looked up: look, then retry this delivery or leave it buried"
         return {delivery.id: Unverifiable(why, reason="unverifiable") for delivery in deliveries}
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Name the one launcher."""
-        return (Budget(key=self.name, is_breaker=True),)
+        return (RateLimit(key=self.name, is_breaker=True),)
 
     async def close(self) -> None:
         await self._launcher.close()

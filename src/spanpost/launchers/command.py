@@ -18,14 +18,14 @@ from typing import Final
 
 from pydantic import Field, field_validator, model_validator
 
-from spanpost.domain.deliveries import Receipt
-from spanpost.domain.errors import Refused, Rejected, Unavailable, Unknown
-from spanpost.domain.findings import Finding
-from spanpost.domain.orders import Order, order_json
-from spanpost.fold.redact import line, scrub
-from spanpost.fold.templates import mistake, places, render
 from spanpost.launchers.base import LauncherPlugin, LauncherSettings
+from spanpost.model.deliveries import Receipt
+from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Rejected, Unavailable
+from spanpost.model.findings import Finding
+from spanpost.model.launch_orders import Order, order_json
 from spanpost.plugins import Duration
+from spanpost.text.sanitise import line, scrub
+from spanpost.text.templates import mistake, places, render
 
 log = logging.getLogger("spanpost.launchers")
 
@@ -135,7 +135,7 @@ class CommandLauncher:
         settings = self._settings
         if settings.background:
             return await self._begin(await self._run(order, subprocess.DEVNULL))
-        async with _Heard() as heard:
+        async with _Output() as heard:
             process = await self._run(order, heard.end)
             try:
                 async with asyncio.timeout(settings.timeout.total_seconds()):
@@ -143,7 +143,7 @@ class CommandLauncher:
             except TimeoutError:
                 await _end(process)
                 seconds = settings.timeout.total_seconds()
-                raise Unknown(f"it did not end within {seconds:g} s, and was ended", reason="timeout") from None
+                raise DeliveryUncertain(f"it did not end within {seconds:g} s, and was ended", reason="timeout") from None
             except BaseException:
                 await _end(process)
                 raise
@@ -164,7 +164,7 @@ class CommandLauncher:
             )
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             cure = f"mend launchers.named.{self._name}: the command must be there and may be run, its directory too"
-            raise Refused(f"the command cannot be run: {error.strerror}", cure=cure, reason="command") from None
+            raise DeliveryRefused(f"the command cannot be run: {error.strerror}", cure=cure, reason="command") from None
         except OSError as error:
             if error.errno == errno.E2BIG:
                 raise Rejected("the order is too long for a command's arguments", reason="too_long") from None
@@ -213,10 +213,10 @@ class CommandLauncher:
         return [Finding(ok=True, found=f"{line(program, 100)} is there")]
 
 
-class _Heard:
+class _Output:
     """What a command says, of which the end is kept. A pipe of its own: what it leaves running may hold it open."""
 
-    async def __aenter__(self) -> _Heard:
+    async def __aenter__(self) -> _Output:
         ours, self.end = os.pipe()
         self._kept = b""
         loop = asyncio.get_running_loop()
@@ -260,13 +260,13 @@ def _judge(code: int, said: str) -> None:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a command with all that it started: politely, then not."""
-    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+    for number, stall_rules in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         if process.returncode is not None:
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(stall_rules):
                 await process.wait()
 
 

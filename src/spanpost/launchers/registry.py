@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from spanpost.domain.errors import ConfigError
 from spanpost.launchers.base import GROUP, AnyPlugin, Launcher, LauncherPlugin, LauncherSettings
-from spanpost.plugins import Group, told
+from spanpost.model.errors import ConfigError
+from spanpost.plugins import PluginGroup, told
 
 #: Fit for a variable's name, for a lane and for a metric's label.
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
 _METHODS: Final = ("launch", "close")
 
-_group: Final = Group(GROUP, "launcher plugin", "docs/reference/launcher-plugins.md")
+_group: Final = PluginGroup(GROUP, "launcher plugin", "docs/reference/launcher-plugins.md")
 
 
 def kinds() -> tuple[str, ...]:

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.readings import Role
-from spanpost.domain.records import Recorded
-from spanpost.domain.tasks import Task
-from spanpost.fold.redact import line
-from spanpost.metrics.words import version
+from spanpost.metrics.labels import version
+from spanpost.model.checkpoints import Kind
+from spanpost.model.readings import Role
+from spanpost.model.recorded import Recorded
+from spanpost.model.tasks import Task
+from spanpost.text.sanitise import line
 
 _CALLS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TASKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6, 3600, 4 * 3600, 24 * 3600)

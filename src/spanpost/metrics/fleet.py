@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from operator import add
 
-from spanpost.conventions import FINAL_STATUSES, STATUSES
-from spanpost.domain.fleet import Fleet
+from spanpost.metrics.labels import LOST, OTHER
 from spanpost.metrics.series import Gauges, Registry
-from spanpost.metrics.words import LOST, OTHER
+from spanpost.model.fleet import Fleet
+from spanpost.semconv import FINAL_STATUSES, STATUSES
 
 _WHO = ("agent", "task_type", "environment", "tenant")
 _WHY = ("throttled", "refused", "failing")
@@ -23,7 +23,7 @@ class FleetGauges:
         self.tasks = gauge(
             "tasks_open", "Tasks under way, of all processes on one database; one of them publishes it.", "status", *_WHO
         )
-        self.silence = gauge("task_silence_seconds", "Longest time since anything was heard of a task under way.", "status", *_WHO)
+        self.stall = gauge("task_silence_seconds", "Longest time since anything was heard of a task under way.", "status", *_WHO)
         self.context_share = gauge(
             "context_used_ratio", "Fullest context window of a task under way, 0 to 1.", "agent", "environment", "tenant"
         )
@@ -50,11 +50,11 @@ class FleetGauges:
             "budget",
             "tenant",
         )
-        self.letters = gauge("deliveries_waiting", "Letters that wait to be delivered.", "sink")
-        self.letter_oldest = gauge("delivery_oldest_seconds", "Age of the oldest letter that waits.", "sink")
-        self.letters_dead = gauge("deliveries_dead", "Letters that were given up and are kept.", "sink")
+        self.deliveries = gauge("deliveries_waiting", "Deliveries that wait to be delivered.", "sink")
+        self.delivery_oldest = gauge("delivery_oldest_seconds", "Age of the oldest delivery that waits.", "sink")
+        self.deliveries_dead = gauge("deliveries_dead", "Deliveries that were given up and are kept.", "sink")
         self.budgets = gauge("budgets_closed", "Budgets of calls that are closed now, by why.", "reason")
-        self.dead_letters = gauge("dead_letters", "Observations and bodies that could not be taken and are kept.", "reason")
+        self.quarantined = gauge("dead_letters", "Observations and bodies that could not be taken and are kept.", "reason")
         self.journal_bytes = gauge(
             "journal_bytes", "Bytes that wait in the journal: answered, durable, and not recorded yet.", "tenant"
         )
@@ -72,7 +72,7 @@ class FleetGauges:
         # Of a status that no task has there is a 0 without any labels more, so that a rule can tell none from unknown.
         none = [status for status in STATUSES if told and status not in FINAL_STATUSES and status not in there]
         self.tasks.show([(key, t.count) for key, t in tasks], add, zeros=[(status, "", "", "", "") for status in none])
-        self.silence.show([(key, t.silence) for key, t in tasks], max)
+        self.stall.show([(key, t.stall) for key, t in tasks], max)
         who = [((t.agent_name, t.environment, t.tenant), t) for t in fleet.tasks]
         self.context_share.show([(key, t.context_share) for key, t in who if t.context_share is not None], max)
         self.context_ahead.show([(key, t.context_ahead) for key, t in who if t.context_ahead is not None], min)
@@ -81,12 +81,12 @@ class FleetGauges:
         self.approval_oldest.show([(key, a.oldest) for key, a in asked], max)
         self.health.show([((h.agent_name, h.tenant), h.score) for h in fleet.health], min)
         self.budget_used.show([((s.budget, s.tenant), s.share) for s in fleet.spending], max)
-        self.letters.show([((each.sink,), each.waiting) for each in fleet.letters], add)
-        self.letter_oldest.show([((each.sink,), each.oldest) for each in fleet.letters], max)
-        self.letters_dead.show([((each.sink,), each.dead) for each in fleet.letters], add)
-        self.budgets.show([((why,), fleet.closed_budgets.get(why, 0)) for why in _WHY if told], add)
-        dead = fleet.dead_letters.items()
-        self.dead_letters.show([((reason if reason in LOST else OTHER,), n) for reason, n in dead], add)
+        self.deliveries.show([((each.sink,), each.waiting) for each in fleet.deliveries], add)
+        self.delivery_oldest.show([((each.sink,), each.oldest) for each in fleet.deliveries], max)
+        self.deliveries_dead.show([((each.sink,), each.dead) for each in fleet.deliveries], add)
+        self.budgets.show([((why,), fleet.closed_rate_limits.get(why, 0)) for why in _WHY if told], add)
+        dead = fleet.quarantined.items()
+        self.quarantined.show([((reason if reason in LOST else OTHER,), n) for reason, n in dead], add)
         # Without labels where nothing waits, so that a rule can tell none from unknown.
         empty = [("",)] if told and not fleet.journal else []
         self.journal_bytes.show([((each.tenant,), each.size) for each in fleet.journal], add, zeros=empty)

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from spanpost.fold.redact import line
-from spanpost.metrics.words import OTHER, UNKNOWN
+from spanpost.metrics.labels import OTHER, UNKNOWN
+from spanpost.text.sanitise import line
 
 M = TypeVar("M", bound=MetricWrapperBase)
 #: In the order in which metrics show them.
@@ -66,7 +66,7 @@ class Values:
             self._shown = {value: shown for value, shown in self._shown.items() if shown not in gone}
 
 
-class Family(Generic[M]):
+class MetricFamily(Generic[M]):
     """A metric with open labels among its labels."""
 
     def __init__(self, metric: M, labels: Sequence[str], values: dict[str, Values], most: int, clock: Callable[[], float]) -> None:
@@ -121,7 +121,7 @@ class Family(Generic[M]):
         self._met = {given: entry for given, entry in self._met.items() if entry[1] >= before}
 
 
-class Shown(Gauge):
+class ShownSeries(Gauge):
     """A gauge whose series are shown all at once: who collects sees those of before or those of now, never half of them.
 
     A rule that sees none for a moment takes its alert back, and tells it anew.
@@ -137,7 +137,7 @@ class Shown(Gauge):
             return list(super().collect())
 
 
-class Gauges(Family[Shown]):
+class Gauges(MetricFamily[ShownSeries]):
     """A gauge that is told as a whole."""
 
     def show(
@@ -151,7 +151,7 @@ class Gauges(Family[Shown]):
         `zeros` are label values, as they are, of series that are 0.
         """
         with self.metric.showing:
-            gone: set[Shown] = set()
+            gone: set[ShownSeries] = set()
             if MULTIPROCESS in os.environ:  # nothing can be taken back there
                 gone = {self.metric.labels(*labels) for children in self._children.values() for labels in children}
             else:
@@ -159,7 +159,7 @@ class Gauges(Family[Shown]):
                 self._known.clear()
                 self._children.clear()
                 self._met.clear()
-            found: dict[Shown, float] = {self.metric.labels(*labels): 0.0 for labels in zeros}
+            found: dict[ShownSeries, float] = {self.metric.labels(*labels): 0.0 for labels in zeros}
             for given, value in rows:
                 child = self.of(*given)
                 found[child] = together(found[child], value) if child in found else value
@@ -178,21 +178,21 @@ class Registry(CollectorRegistry):
         self._expire = expire
         self._most_series = most_series
         self._open = {label: Values(most_values) for label in OPEN}
-        self._families: list[Family[Any]] = []
+        self._families: list[MetricFamily[Any]] = []
         #: Held by whoever counts, and while old series go.
         self.counting = Lock()
 
-    def family(self, kind: type[M], name: str, says: str, labels: Sequence[str], **more: Any) -> Family[M]:
+    def family(self, kind: type[M], name: str, says: str, labels: Sequence[str], **more: Any) -> MetricFamily[M]:
         """Make a metric with open labels."""
         metric = kind(name, says, labels, registry=self, **more)
-        made = Family(metric, labels, self._open, self._most_series, self._clock)
+        made = MetricFamily(metric, labels, self._open, self._most_series, self._clock)
         self._families.append(made)
         return made
 
     def gauges(self, name: str, says: str, labels: Sequence[str]) -> Gauges:
         """Make a gauge that is told as a whole."""
         # Of many processes of a server one has the turn: what it said last is the truth.
-        metric = Shown(name, says, labels, registry=self, multiprocess_mode="mostrecent")
+        metric = ShownSeries(name, says, labels, registry=self, multiprocess_mode="mostrecent")
         made = Gauges(metric, labels, self._open, self._most_series, self._clock)
         self._families.append(made)
         return made

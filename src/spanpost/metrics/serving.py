@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from spanpost.bearer import holder_of
-from spanpost.domain.errors import ConfigError
-from spanpost.hosts import is_loopback
+from spanpost.http.bearer import holder_of
+from spanpost.http.guard import Guard, GuardedRequest, Refusal
+from spanpost.http.hosts import is_loopback
 from spanpost.http.status import JSON, as_json, code_of
-from spanpost.http_guard import Guard, Refusal, Request
 from spanpost.metrics.series import MULTIPROCESS
+from spanpost.model.errors import ConfigError
 
 
 def shown(registry: CollectorRegistry) -> CollectorRegistry:
@@ -43,7 +43,7 @@ class _Quiet(WSGIRequestHandler):
         """Scrapes are not news."""
 
 
-class Guarded:
+class GuardedMetrics:
     """Has the guard judge each request, and asks for one of the tokens, if there are any (SHA-256)."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], guard: Guard, tokens: Sequence[bytes]) -> None:
@@ -71,13 +71,13 @@ class Guarded:
         return [body]
 
 
-def _request_of(environ: dict[str, Any]) -> Request:
+def _request_of(environ: dict[str, Any]) -> GuardedRequest:
     """Return the head of a request. WSGI joins repeated headers by a comma: such a host or origin is refused."""
     headers = {
         name[5:].replace("_", "-").lower(): (value.strip(" \t"),) for name, value in environ.items() if name.startswith("HTTP_")
     }
     path = environ.get("PATH_INFO", "/")
-    return Request(
+    return GuardedRequest(
         method=environ["REQUEST_METHOD"],
         path="/metrics",  # whatever is asked for here is answered with that
         target=path,
@@ -87,13 +87,13 @@ def _request_of(environ: dict[str, Any]) -> Request:
     )
 
 
-class Server:
+class MetricsServer:
     """Serves a registry. The default guard knows loopback, and beyond it any address."""
 
     def __init__(
         self, registry: CollectorRegistry, address: str, port: int, guard: Guard | None = None, tokens: Sequence[bytes] = ()
     ) -> None:
-        app = Guarded(make_wsgi_app(shown(registry)), guard or Guard(is_beyond_loopback=not is_loopback(address)), tokens)
+        app = GuardedMetrics(make_wsgi_app(shown(registry)), guard or Guard(is_beyond_loopback=not is_loopback(address)), tokens)
         try:
             self._http = make_server(address, port, app, _Threading, handler_class=_Quiet)
         except (OSError, OverflowError) as error:

@@ -6,18 +6,18 @@ from datetime import timedelta
 
 from pydantic import Field
 
-from spanpost.settings.desk import ApiRole
-from spanpost.settings.room import Duration, Room
+from spanpost.settings.interactions import ApiRole
+from spanpost.settings.section import Duration, Section
 
 
-class ApiSettings(Room):
-    """The HTTP API of `spanpost run`, under `/api` on its HTTP port. Who may use it: `desk.tokens` and `oidc`."""
+class ApiSettings(Section):
+    """The HTTP API of `spanpost run`, under `/api` on its HTTP port. Who may use it: `interactions.tokens` and `oidc`."""
 
     enabled: bool = Field(default=True, description="`false`: there is none.")
     local: bool = Field(
         default=True,
         description="This machine's token (`spanpost token local`) is good here, on a loopback address where no other token is asked "
-        "for. `false`: the API always asks for a token of `desk.tokens` or a login.",
+        "for. `false`: the API always asks for a token of `interactions.tokens` or a login.",
     )
     local_roles: tuple[ApiRole, ...] = Field(
         default=(),

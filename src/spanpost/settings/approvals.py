@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from spanpost.settings.room import Duration, Room
+from spanpost.settings.section import Duration, Section
 
 
-class ApprovalsSettings(Room):
+class ApprovalsSettings(Section):
     """What holds for questions to people that do not say it themselves."""
 
     expire_after: Duration | None = Field(
@@ -27,7 +27,7 @@ class ApprovalsSettings(Room):
     )
 
 
-class ControlSettings(Room):
+class ControlSettings(Section):
     """Where an agent's process reaches the gateway to wait for people's answers (`spanpost.agent.control`)."""
 
     endpoint: str | None = Field(

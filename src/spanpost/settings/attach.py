@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from spanpost.settings.room import Room
+from spanpost.settings.section import Section
 
 
-class AttachSettings(Room):
+class AttachSettings(Section):
     """How an agent's process is joined: by `attach()`, and when OpenTelemetry loads spanpost by itself."""
 
     enabled: bool = Field(

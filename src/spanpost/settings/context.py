@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.room import Duration, Room
+from spanpost.settings.section import Duration, Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class ContextSettings(Room):
+class ContextSettings(Section):
     """When a filling context window is warned of."""
 
     warn_at: tuple[Share, ...] = Field(

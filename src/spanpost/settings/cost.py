@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from spanpost.settings.room import Room
+from spanpost.settings.section import Section
 
 Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
@@ -24,7 +24,7 @@ class PriceSettings(BaseModel):
     reasoning: Dollars | None = None
 
 
-class CostSettings(Room):
+class CostSettings(Section):
     """What model calls cost that do not say it themselves."""
 
     enabled: bool = Field(

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from spanpost.settings.database_url import understood
-from spanpost.settings.room import Room
+from spanpost.settings.section import Section
 
 
-class DatabaseSettings(Room):
+class DatabaseSettings(Section):
     """Where the audit rows are kept."""
 
     url: SecretStr | None = Field(

@@ -9,14 +9,14 @@ from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from spanpost.settings.room import Duration, Room
-from spanpost.urls import split
+from spanpost.http.urls import split
+from spanpost.settings.section import Duration, Section
 
 #: A header's name, as HTTP and gRPC both take it.
 _HEADER: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
-class ForwardSettings(Room):
+class ForwardSettings(Section):
     """Send what happens to a gateway over OTLP, live, instead of recording it in the agent's process."""
 
     endpoint: str = Field(

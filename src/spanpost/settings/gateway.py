@@ -10,10 +10,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from spanpost.domain.errors import ConfigError
-from spanpost.hosts import is_loopback
+from spanpost.http.hosts import is_loopback
+from spanpost.model.errors import ConfigError
 from spanpost.settings.guards import are_hosts, are_networks, are_origins
-from spanpost.settings.room import Room
+from spanpost.settings.section import Section
 
 _MIB = 1024 * 1024
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
@@ -28,7 +28,7 @@ def digests(value: tuple[str, ...]) -> tuple[str, ...]:
     return found
 
 
-class TokenSettings(Room):
+class TokenSettings(Section):
     """The tokens of one tenant."""
 
     tenant: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -37,7 +37,7 @@ class TokenSettings(Room):
     _digests = field_validator("sha256")(digests)
 
 
-class GatewaySettings(Room):
+class GatewaySettings(Section):
     """The OTLP receiver of `spanpost run`, which turns it on with these defaults. `attach()` takes no notice of it."""
 
     enabled: bool = Field(default=True, description="`false`: `spanpost run` receives nothing; it delivers and serves metrics.")

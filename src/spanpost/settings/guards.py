@@ -7,13 +7,13 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from spanpost.hosts import Host, Origin, host_of, is_loopback, origin_of
-from spanpost.http_guard import Credential, Guard
+from spanpost.http.guard import Credential, Guard
+from spanpost.http.hosts import Host, HttpOrigin, host_of, is_loopback, origin_of
 
 if TYPE_CHECKING:
     from spanpost.settings.gateway import GatewaySettings
-    from spanpost.settings.house import Settings
     from spanpost.settings.metrics import MetricsSettings
+    from spanpost.settings.root import Settings
 
 
 def are_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,31 +46,31 @@ def are_networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one.strip() for one in value)
 
 
-def gateway_guard(settings: Settings, room: GatewaySettings) -> Guard:
+def gateway_guard(settings: Settings, section: GatewaySettings) -> Guard:
     """Return the guard of the gateway's HTTP port."""
     required = {Credential.SIGNATURE}
-    if room.tokens or room.client_ca is not None:
+    if section.tokens or section.client_ca is not None:
         required |= {Credential.TOKEN, Credential.OPERATOR}
-    elif room.operator_tokens:
+    elif section.operator_tokens:
         required.add(Credential.OPERATOR)
     logins = (settings.oidc, settings.slack_oauth)
     public = [one.public_url for one in logins if one is not None and one.public_url]
     return Guard(
-        hosts=_hosts((*room.hosts, *(urlsplit(url).netloc for url in public))),
+        hosts=_hosts((*section.hosts, *(urlsplit(url).netloc for url in public))),
         own_origins=_origins(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}" for url in public),
-        allowed_origins=_origins(room.allowed_origins),
-        trusted_proxies=tuple(ip_network(one, strict=False) for one in room.trusted_proxies),
-        is_beyond_loopback=not is_loopback(room.host),
+        allowed_origins=_origins(section.allowed_origins),
+        trusted_proxies=tuple(ip_network(one, strict=False) for one in section.trusted_proxies),
+        is_beyond_loopback=not is_loopback(section.host),
         required=frozenset(required),
     )
 
 
-def metrics_guard(room: MetricsSettings) -> Guard:
+def metrics_guard(section: MetricsSettings) -> Guard:
     """Return the guard of the port of metrics."""
     return Guard(
-        hosts=_hosts(room.hosts),
-        is_beyond_loopback=not is_loopback(room.host),
-        required=frozenset({Credential.OPERATOR} if room.tokens else ()),
+        hosts=_hosts(section.hosts),
+        is_beyond_loopback=not is_loopback(section.host),
+        required=frozenset({Credential.OPERATOR} if section.tokens else ()),
         hosts_setting="metrics.hosts",
         tokens_setting="metrics.tokens",
     )
@@ -85,5 +85,5 @@ def _hosts(names: Iterable[str]) -> frozenset[Host]:
     return frozenset(found)
 
 
-def _origins(names: Iterable[str]) -> frozenset[Origin]:
+def _origins(names: Iterable[str]) -> frozenset[HttpOrigin]:
     return frozenset(origin for one in names if (origin := origin_of(one)) is not None)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.room import Duration, Room
+from spanpost.settings.section import Duration, Section
 
 
-class IntakeSettings(Room):
+class IntakeSettings(Section):
     """What is taken in from an agent's process."""
 
     tenant: str = Field(default="default", min_length=1, max_length=200, description="Whose tasks these are in a shared database.")

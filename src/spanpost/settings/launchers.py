@@ -7,20 +7,20 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from spanpost.domain.errors import ConfigError
-from spanpost.fold.orders import FIELDS
-from spanpost.fold.templates import mistake, places
 from spanpost.launchers import registry
 from spanpost.launchers.base import LauncherSettings
-from spanpost.settings.room import Duration, Room
+from spanpost.model.errors import ConfigError
+from spanpost.routing.launch_orders import FIELDS
 from spanpost.settings.routes import Words
+from spanpost.settings.section import Duration, Section
+from spanpost.text.templates import mistake, places
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
 #: What a rule's texts may hold beside a task's own fields.
 _TABLES: Final = ("result.", "link.")
 
 
-class _OfTasks(Room):
+class _OfTasks(Section):
     """Conditions on a task: the same as a route has."""
 
     tenant: Words | None = Field(default=None, description="Takes tasks of this tenant.")
@@ -66,7 +66,7 @@ class OnEndSettings(_OfTasks):
         return value
 
 
-class LaunchersSettings(Room):
+class LaunchersSettings(Section):
     """Who starts work: by *Retry*, by `/agents start`, by requests that come in, and when a task ends."""
 
     named: dict[str, dict[str, Any]] = Field(
@@ -102,14 +102,14 @@ class LaunchersSettings(Room):
 
     @model_validator(mode="after")
     def _fit(self) -> LaunchersSettings:
-        for room, names in (
+        for section, names in (
             *((f"retries number {i}", (one.launcher,)) for i, one in enumerate(self.retries, 1)),
             *((f"rules number {i}", one.start) for i, one in enumerate(self.rules, 1)),
         ):
             for name in names:
                 if name not in self.named:
                     known = ", ".join(sorted(self.named)) or "none"
-                    raise ValueError(f"{room}: there is no launcher {name!r} in launchers.named (there: {known})")
+                    raise ValueError(f"{section}: there is no launcher {name!r} in launchers.named (there: {known})")
         rules = [rule.name for rule in self.rules]
         if len(set(rules)) < len(rules):
             raise ValueError("two rules have one name: by its name it is known what a rule has started")
@@ -118,7 +118,7 @@ class LaunchersSettings(Room):
     def launchers(self) -> dict[str, tuple[str, LauncherSettings]]:
         """Return kind and settings of those that are on, by name."""
         found = {name: (str(said["kind"]), _settings_of(name, said)) for name, said in sorted(self.named.items())}
-        return {name: (kind, room) for name, (kind, room) in found.items() if room.enabled}
+        return {name: (kind, section) for name, (kind, section) in found.items() if section.enabled}
 
 
 def _settings_of(name: str, said: dict[str, Any]) -> LauncherSettings:

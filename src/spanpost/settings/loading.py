@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import ValidationError, create_model
 from pydantic_settings import SettingsError
 
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.settings.database_url import foreign
-from spanpost.settings.house import PREFIX, Models, Settings
 from spanpost.settings.mistakes import explain, misspelt_keys, misspelt_variables, not_json
+from spanpost.settings.root import PREFIX, Models, Settings
 from spanpost.settings.sources import CONFIG_FILE, read_config_file
 from spanpost.sinks import registry
 
@@ -37,11 +37,11 @@ def load(**overrides: Any) -> Settings:
 
 def _sinks_set(environment: Mapping[str, str], *documents: Mapping[str, Any]) -> Models:
     """Return the models of the sinks of which anything is said. Nothing of the others is imported."""
-    said = {room.lower() for document in documents for room in document}
+    said = {section.lower() for document in documents for section in document}
     for name in environment:
-        room, parted, _ = name.upper().removeprefix(PREFIX).partition("__")
+        section, parted, _ = name.upper().removeprefix(PREFIX).partition("__")
         if parted and name.upper().startswith(PREFIX):
-            said.add(room.lower())
+            said.add(section.lower())
     said -= set(Settings.model_fields)
     # The installed packages are looked through only where something is left to be found there.
     found = sorted(said & set(registry.names())) if said else []

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from spanpost.settings.room import Room
+from spanpost.settings.section import Section
 
 
-class LogSettings(Room):
+class LogSettings(Section):
     """What spanpost says of itself on stderr."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severity that is written.")

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from pydantic import Field, field_validator
 
-from spanpost.hosts import is_loopback
+from spanpost.http.hosts import is_loopback
 from spanpost.settings.gateway import digests
 from spanpost.settings.guards import are_hosts
-from spanpost.settings.room import Duration, Room
+from spanpost.settings.section import Duration, Section
 
 
-class MetricsSettings(Room):
+class MetricsSettings(Section):
     """Prometheus metrics over HTTP. Off in `attach()` unless set; on in `run` and `demo`."""
 
     enabled: bool = Field(default=True, description="Serve them; a room that is named at all is on.")

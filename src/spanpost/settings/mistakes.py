@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from spanpost.settings.house import PREFIX, Models, Settings, models_installed, room_model, variable, variable_names
+from spanpost.settings.root import PREFIX, Models, Settings, models_installed, section_model, variable, variable_names
 from spanpost.settings.sources import CONFIG_FILE
 from spanpost.sinks import registry
 
@@ -28,8 +28,8 @@ def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterabl
     known = variable_names(sinks)
     # Of a table each entry can be set by a variable of its own: SPANPOST_SLACK__WORKSPACES__ACME__TOKEN.
     tables = tuple(
-        f"{variable(room, field)}__"
-        for room, model in (*sinks.items(), *((room, room_model(room)) for room in _WITH_TABLES))
+        f"{variable(section, field)}__"
+        for section, model in (*sinks.items(), *((section, section_model(section)) for section in _WITH_TABLES))
         for field, info in model.model_fields.items()
         if str(info.annotation).startswith("dict[")
     )
@@ -45,17 +45,17 @@ def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterabl
 
 
 def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
-    for room, fields in document.items():
-        if room not in Settings.model_fields and room not in sinks:
-            near = _nearest(room, (*Settings.model_fields, *registry.names()))
-            yield f"{CONFIG_FILE}: [{room}]: there is no such room{near}; rename or remove it ({REFERENCE} lists all)"
+    for section, fields in document.items():
+        if section not in Settings.model_fields and section not in sinks:
+            near = _nearest(section, (*Settings.model_fields, *registry.names()))
+            yield f"{CONFIG_FILE}: [{section}]: there is no such room{near}; rename or remove it ({REFERENCE} lists all)"
             continue
-        known = tuple((sinks.get(room) or room_model(room)).model_fields)
+        known = tuple((sinks.get(section) or section_model(section)).model_fields)
         for table in fields if isinstance(fields, list) else [fields]:
             for key in table if isinstance(table, dict) else ():
                 if key not in known:
                     yield (
-                        f"{CONFIG_FILE}: {room}.{key}: there is no such setting{_nearest(key, known)}; "
+                        f"{CONFIG_FILE}: {section}.{key}: there is no such setting{_nearest(key, known)}; "
                         f"rename or remove it ({REFERENCE} lists all)"
                     )
 
@@ -63,10 +63,10 @@ def misspelt_keys(document: Mapping[str, Any], sinks: Models) -> Iterable[str]:
 def not_json(environment: Mapping[str, str], sinks: Models) -> str:
     """Return which variable was at fault: pydantic-settings names the room alone."""
     compound = {PREFIX + "ROUTES"}
-    for room in (*Settings.model_fields, *sinks):
-        for field, info in (sinks.get(room) or room_model(room)).model_fields.items():
+    for section in (*Settings.model_fields, *sinks):
+        for field, info in (sinks.get(section) or section_model(section)).model_fields.items():
             if re.search(r"\b(tuple|list|dict|set|frozenset|Sequence|Mapping)\[", str(info.annotation)):
-                compound.add(variable(room, field))
+                compound.add(variable(section, field))
     for name, value in sorted(environment.items()):
         if name.upper() in compound:
             try:
@@ -97,9 +97,9 @@ def explain(item: Any, sinks: Models) -> str:
     return f"{name}: {reason}; mend it in {CONFIG_FILE} ({REFERENCE} lists all)"
 
 
-def _fields_of(room: str, sinks: Models) -> tuple[str, ...]:
-    if room in sinks:
-        return tuple(sinks[room].model_fields)
-    if room in Settings.model_fields:
-        return tuple(room_model(room).model_fields)
+def _fields_of(section: str, sinks: Models) -> tuple[str, ...]:
+    if section in sinks:
+        return tuple(sinks[section].model_fields)
+    if section in Settings.model_fields:
+        return tuple(section_model(section).model_fields)
     return (*Settings.model_fields, *registry.names())

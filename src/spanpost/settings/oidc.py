@@ -7,15 +7,15 @@ from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
-from spanpost.settings.desk import ApiRole, Word
-from spanpost.settings.room import Duration, Room
-from spanpost.urls import http_url
+from spanpost.http.urls import http_url
+from spanpost.settings.interactions import ApiRole, Word
+from spanpost.settings.section import Duration, Section
 
 #: Bytes of a secret that signs: shorter ones can be guessed by whoever has something that it signed.
 _LEAST: Final = 32
 
 
-class OidcSettings(Room):
+class OidcSettings(Section):
     """People log in at an OpenID Connect provider (`/api/login`). Register `<public_url>/api/login/callback` there."""
 
     issuer: str = Field(description="The provider, as its `/.well-known/openid-configuration` says: `https://login.example.com`.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from spanpost.settings.room import Room
+from spanpost.settings.section import Section
 from spanpost.text.secrets import ALL_KINDS
 
 _KIND = re.compile(r"[a-z][a-z0-9-]{1,39}")
@@ -21,7 +21,7 @@ _BEGINNING = re.compile(r"(?:[A-Za-z0-9_:@#%&=/~-]|\\[.+*?^$(){}|\[\]/-]){3}")
 _MOST_WAYS, _MOST_COUNT = 200, 200
 
 
-class PatternSettings(Room):
+class PatternSettings(Section):
     """A kind of secret of your own."""
 
     kind: str = Field(description="What it is called in its place: `[redacted:acme-key:32:…]`. Lower-case letters, digits and `-`.")
@@ -70,7 +70,7 @@ class PatternSettings(Room):
         return re.compile(self.pattern)
 
 
-class TenantRedactionSettings(Room):
+class TenantRedactionSettings(Section):
     """What is otherwise for one tenant."""
 
     off: tuple[str, ...] = Field(
@@ -78,7 +78,7 @@ class TenantRedactionSettings(Room):
     )
 
 
-class RedactionSettings(Room):
+class RedactionSettings(Section):
     """Secrets are taken out of all that senders say, before it is written, told or counted."""
 
     enabled: bool = Field(default=True, description="Take secrets out.")

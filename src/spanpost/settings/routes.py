@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from spanpost.settings.room import Duration, Room, Zone
-from spanpost.tongues import Language
+from spanpost.settings.section import Duration, Section, Zone
+from spanpost.text.locales import Language
 
 
 def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
@@ -23,7 +23,7 @@ def _is_something(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 Words: TypeAlias = Annotated[str | tuple[str, ...], AfterValidator(_is_something)]
 
 
-class RouteSettings(Room):
+class RouteSettings(Section):
     """Where news of some tasks goes: the first route of a sink whose conditions are all met. Not given: takes any.
 
     A condition is a word, or a list of which one must fit; `*` in it stands for anything.
@@ -73,7 +73,7 @@ class RouteSettings(Room):
     )
     prefix: str = Field(default="", max_length=40, description="Stands before each task's name, e.g. `[prod]`.")
     fallback: str | None = Field(
-        default=None, description="Where letters go that the address refuses; not given: as the sink's own settings say."
+        default=None, description="Where deliveries go that the address refuses; not given: as the sink's own settings say."
     )
     content: bool | None = Field(
         default=None,
@@ -122,7 +122,7 @@ class RouteSettings(Room):
         return self
 
 
-class NewsSettings(Room):
+class NotificationSettings(Section):
     """What is still news."""
 
     max_age: Duration = Field(

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from spanpost.sealing import is_key
-from spanpost.settings.desk import Word
-from spanpost.settings.room import Room
-from spanpost.urls import http_url
+from spanpost.encryption import is_key
+from spanpost.http.urls import http_url
+from spanpost.settings.interactions import Word
+from spanpost.settings.section import Section
 
 _ENTERPRISE = re.compile(r"^E[A-Z0-9]{2,30}$")
 _SCOPE = re.compile(r"^[a-z_]+(:[a-z_.]+)*$")
@@ -21,7 +21,7 @@ SCOPES = (
 )  # fmt: skip
 
 
-class SlackOauthSettings(Room):
+class SlackOauthSettings(Section):
     """People install the app in further workspaces at the gateway's `/slack/install`. Which: those with `team` in `slack`."""
 
     enabled: bool = Field(default=True, description="`false`: nobody installs anything, and what was installed is not used.")
@@ -40,7 +40,7 @@ class SlackOauthSettings(Room):
         description="Where people's browsers reach the gateway: `https://agents.example.com`. Register "
         "`<public_url>/slack/oauth_redirect` as a redirect URL of the app.",
     )
-    who: Literal["listed", "any"] = Field(
+    allow: Literal["listed", "any"] = Field(
         default="listed",
         description="Which workspaces are taken: `listed`, those with their `team` in the room `slack`, or in an organisation of "
         "`enterprises`; `any`. One that is not listed has its id for its name in routes (`T0222BBBB/#agents`), and for its tenant.",

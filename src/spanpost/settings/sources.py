@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic_settings import PydanticBaseSettingsSource
 
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.settings.database_url import NotUnderstood, is_postgres, understood
 
 CONFIG_VARIABLE: Final = "SPANPOST_CONFIG"

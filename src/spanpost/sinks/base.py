@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
-from spanpost.domain.errors import DeliveryError
-from spanpost.domain.findings import Finding as Finding
-from spanpost.domain.tasks import Task
-from spanpost.fold.routes import Route
+from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import DeliveryError
+from spanpost.model.findings import Finding as Finding
+from spanpost.model.tasks import Task
+from spanpost.routing.routes import Route
 
 
 @runtime_checkable
 class Sink(Protocol):
     """**Protocol:** shows a delivery somewhere and returns a receipt.
 
-    A sink does not queue, retry, batch, pace or count: the ledger's pump does, for all of them. It raises one of
-    `spanpost.domain.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `Refused`, `Unknown`, `Rejected`; any
+    A sink does not queue, retry, batch, pace or count: the store's pump does, for all of them. It raises one of
+    `spanpost.model.errors.DeliveryError` to say what to do next: `Throttled`, `Unavailable`, `Refused`, `Unknown`, `Rejected`; any
     other exception counts as `Unavailable` with the reason ``bug``. `deliver` may be called again with the same
     `Delivery.key` after `Unknown`; `reconcile` is asked first.
     """
@@ -36,10 +36,10 @@ class Sink(Protocol):
         """
         ...
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Name the budgets that a call to that address draws on, the widest first. Often ``()``.
 
-        Pure and cheap: it is asked for every round of the pump. The ledger hands a letter out only when each of them has a
+        Pure and cheap: it is asked for every round of the dispatcher. The store hands a delivery out only when each of them has a
         call left, so that the sink need not pace.
         """
         ...
@@ -48,7 +48,7 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Calls(Protocol):
+class CallingSink(Protocol):
     """**Protocol:** a sink that says of each call at its far side what came of it. Optional."""
 
     #: Set by whoever counts: (method, outcome), the outcome one of ok, throttled, refused, rejected, unavailable, unknown.
@@ -74,8 +74,8 @@ class Restarts(Protocol):
         ...
 
 
-class Tokens(Protocol):
-    """**Protocol:** tokens of workspaces in which somebody installed the app; `spanpost.workspaces.Workspaces` is it."""
+class TokenSource(Protocol):
+    """**Protocol:** tokens of workspaces in which somebody installed the app; `spanpost.runtime.workspaces.Workspaces` is it."""
 
     async def token(self, team: str, *, refused: str = "") -> str:
         """Return the token for a workspace; not `refused`, if there is another. Raises `NoToken`, and `LedgerUnavailable`."""
@@ -94,13 +94,13 @@ class NoToken(Exception):
 class Installs(Protocol):
     """**Protocol:** a sink that posts where somebody installed its app. Optional."""
 
-    def installed(self, tokens: Tokens) -> None:
+    def installed(self, tokens: TokenSource) -> None:
         """Hear whom to ask for tokens. Called once, before the first delivery, where apps can be installed."""
         ...
 
 
-class Answers(Protocol):
-    """**Protocol:** figures of a task that has ended; `spanpost.sinks.results.Figures` is it."""
+class AnsweringSink(Protocol):
+    """**Protocol:** figures of a task that has ended; `spanpost.sinks.outputs.Figures` is it."""
 
     async def of(self, task: Task, once: str) -> tuple[str, ...]:
         """Return lines to be shown. Takes little time and raises nothing; `once` is what the end is known by."""
@@ -111,14 +111,14 @@ class Answers(Protocol):
 class Figured(Protocol):
     """**Protocol:** a sink that shows figures with the end of a task. Optional."""
 
-    def figured(self, figures: Answers) -> None:
+    def figured(self, figures: AnsweringSink) -> None:
         """Hear whom to ask. Called once, before the first delivery."""
         ...
 
 
 @runtime_checkable
-class Checks(Protocol):
-    """**Protocol:** a sink that can look whether its far side would take letters. Optional."""
+class CheckingSink(Protocol):
+    """**Protocol:** a sink that can look whether its far side would take deliveries. Optional."""
 
     async def check(self, addresses: Sequence[str]) -> Sequence[Finding]:
         """Look, and change nothing. Raises nothing: what fails is a finding.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from spanpost.domain.tasks import Task
+from spanpost.model.tasks import Task
 
 
 def values(task: Task) -> dict[str, str]:

@@ -24,7 +24,7 @@ class RouteDefaults:
     fallback: str = ""
     shows_content: bool = True
     is_dry: bool = False
-    #: A code of `spanpost.tongues`, where the sink speaks several languages.
+    #: A code of `spanpost.text.locales`, where the sink speaks several languages.
     language: str = ""
 
 

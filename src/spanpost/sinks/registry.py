@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from spanpost.domain.errors import ConfigError
-from spanpost.plugins import Group, told
+from spanpost.model.errors import ConfigError
+from spanpost.plugins import PluginGroup, told
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
@@ -14,7 +14,7 @@ from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _METHODS: Final = ("deliver", "reconcile", "budgets", "close")
 
-_group: Final = Group(GROUP, "sink plugin", "docs/reference/sink-plugins.md")
+_group: Final = PluginGroup(GROUP, "sink plugin", "docs/reference/sink-plugins.md")
 
 
 def names() -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from spanpost import conventions as c
-from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.observations import Observation, Origin, Part, Status, log_index
-from spanpost.domain.tasks import Task
+from spanpost import semconv as c
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.observations import Observation, Origin, Part, Status, log_index
+from spanpost.model.tasks import Task
 
 SECOND = 1_000_000_000
 #: When everything built here begins: 2026-01-01 12:00 UTC.

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.observations import Observation
-from spanpost.domain.outcomes import Absent, Found, GiveUp, RetryAt
-from spanpost.fold.batch import Rules
-from spanpost.fold.routes import Route, Routes, Verbosity
-from spanpost.ledger.base import Ledger
-from spanpost.testing.exercise_ledger import POSTED, SINK, MakeLedger, drain, in_seconds, moved, steps
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.observations import Observation
+from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, RetryAt
+from spanpost.routing.routes import Route, Routes, Verbosity
+from spanpost.store.protocols import Store
+from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_pacing import limits, paced
+from spanpost.testing.exercise_store import POSTED, SINK, MakeStore, drain, in_seconds, moved, steps
 from spanpost.testing.observed import an_event, started
 
-EDITING = Rules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
+EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})))
 
 
 def failed(index: int, text: str = "timed out after {} s", trace: int = 1) -> Observation:
@@ -29,171 +29,171 @@ def _news(deliveries: list[Delivery], kind: Kind = Kind.ERROR) -> list[Delivery]
     return [d for d in deliveries if d.checkpoint is not None and d.checkpoint.kind is kind]
 
 
-async def _first_error(ledger: Ledger) -> Delivery:
-    await ledger.record([*steps(0), failed(1)])
-    [first] = _news(await drain(ledger))
+async def _first_error(store: Store) -> Delivery:
+    await store.record([*steps(0), failed(1)])
+    [first] = _news(await drain(store))
     return first
 
 
-async def _settle_until_news(ledger: Ledger, outcome: RetryAt) -> None:
+async def _settle_until_news(store: Store, outcome: RetryAt) -> None:
     """Deliver what goes before the next news, and settle that with an outcome."""
     while True:
-        for delivery in await ledger.claim([SINK], 10):
-            await ledger.settle(delivery, outcome if _news([delivery]) else POSTED)
+        for delivery in await store.claim([SINK], 10):
+            await store.settle(delivery, outcome if _news([delivery]) else POSTED)
             if _news([delivery]):
                 return
 
 
 class ExerciseAgain:
-    """How every ledger shows news anew, and lets the newest milestone wait."""
+    """How every store shows news anew, and lets the newest milestone wait."""
 
-    async def test_errors_that_are_alike_are_one_piece_of_news(self, make_ledger: MakeLedger) -> None:
-        """A repeat comes as the same letter, with its receipt, the newest checkpoint and a count; another error is another letter."""
-        ledger = await make_ledger(EDITING)
-        first = await _first_error(ledger)
+    async def test_errors_that_are_alike_are_one_piece_of_news(self, make_store: MakeStore) -> None:
+        """A repeat comes as the same delivery, with its receipt, the newest checkpoint and a count; another error is another delivery."""
+        store = await make_store(EDITING)
+        first = await _first_error(store)
         assert (first.count, first.receipt) == (1, None)
-        await ledger.record([failed(2), failed(3), failed(4, "disk full")])
-        again, other = sorted(_news(await drain(ledger)), key=lambda d: d.count, reverse=True)
+        await store.record([failed(2), failed(3), failed(4, "disk full")])
+        again, other = sorted(_news(await drain(store)), key=lambda d: d.count, reverse=True)
         assert (again.id, again.key, again.count, again.receipt) == (first.id, first.key, 3, POSTED)
         assert again.checkpoint is not None
         assert again.checkpoint.text.endswith("after 3 s")
         assert (other.count, other.receipt) == (1, None)
         assert again.urgency > first.urgency  # "normal": the first told the worst of it
 
-    async def test_an_error_that_comes_late_is_counted(self, make_ledger: MakeLedger) -> None:
+    async def test_an_error_that_comes_late_is_counted(self, make_store: MakeStore) -> None:
         """One of an earlier time than the one that is shown counts up, once; the newest stays shown."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([*steps(0), failed(5)])
-        assert [d.count for d in _news(await drain(ledger))] == [1]
+        store = await make_store(EDITING)
+        await store.record([*steps(0), failed(5)])
+        assert [d.count for d in _news(await drain(store))] == [1]
         for late in (2, 3, 2):
-            await ledger.record([failed(late)])
-        [again] = _news(await drain(ledger))
+            await store.record([failed(late)])
+        [again] = _news(await drain(store))
         assert again.checkpoint is not None
         assert (again.count, again.checkpoint.text.rpartition(" after ")[2]) == (3, "5 s")
 
-    async def test_a_repeat_of_a_telling_is_not_counted(self, make_ledger: MakeLedger) -> None:
+    async def test_a_repeat_of_a_telling_is_not_counted(self, make_store: MakeStore) -> None:
         """The same occurrences told once more change nothing."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([*steps(0), failed(1), failed(2)])
-        assert [d.count for d in _news(await drain(ledger))] == [2]
-        await ledger.record([failed(1), failed(2)])
-        assert _news(await drain(ledger)) == []
+        store = await make_store(EDITING)
+        await store.record([*steps(0), failed(1), failed(2)])
+        assert [d.count for d in _news(await drain(store))] == [2]
+        await store.record([failed(1), failed(2)])
+        assert _news(await drain(store)) == []
 
-    async def test_what_comes_while_it_is_sent_is_shown_after_it(self, make_ledger: MakeLedger) -> None:
+    async def test_what_comes_while_it_is_sent_is_shown_after_it(self, make_store: MakeStore) -> None:
         """A repeat that comes while the first is under way goes after it, as an edit."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([*steps(0), failed(1)])
-        [state] = await ledger.claim([SINK], 10)
-        await ledger.settle(state, POSTED)
-        claimed = await ledger.claim([SINK], 10)
+        store = await make_store(EDITING)
+        await store.record([*steps(0), failed(1)])
+        [state] = await store.claim([SINK], 10)
+        await store.settle(state, POSTED)
+        claimed = await store.claim([SINK], 10)
         while not _news(claimed):
             for delivery in claimed:
-                await ledger.settle(delivery, POSTED)
-            claimed = await ledger.claim([SINK], 10)
+                await store.settle(delivery, POSTED)
+            claimed = await store.claim([SINK], 10)
         [sending] = claimed
-        await ledger.record([failed(2)])
-        await ledger.settle(sending, POSTED)
-        [again] = _news(await drain(ledger))
+        await store.record([failed(2)])
+        await store.settle(sending, POSTED)
+        [again] = _news(await drain(store))
         assert (again.id, again.count, again.receipt) == (sending.id, 2, POSTED)
 
-    async def test_what_comes_while_it_is_looked_up_has_an_age_of_its_own(self, make_ledger: MakeLedger) -> None:
+    async def test_what_comes_while_it_is_looked_up_has_an_age_of_its_own(self, make_store: MakeStore) -> None:
         """A repeat that comes while the first is looked up goes out after it was found, as if it had been put then."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([*steps(0), failed(1)])
-        await _settle_until_news(ledger, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [look] = _news(await ledger.claim([SINK], 10))
-        await ledger.record([failed(2)])
-        await ledger.settle(look, Found(receipt=POSTED))
-        [again] = _news(await drain(ledger))
+        store = await make_store(EDITING)
+        await store.record([*steps(0), failed(1)])
+        await _settle_until_news(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [look] = _news(await store.claim([SINK], 10))
+        await store.record([failed(2)])
+        await store.settle(look, Arrived(receipt=POSTED))
+        [again] = _news(await drain(store))
         assert (look.is_unknown, again.id, again.count, again.receipt, again.attempt) == (True, look.id, 2, POSTED, 1)
         assert again.born_at > look.born_at
 
-    async def test_what_comes_while_an_edit_is_looked_up_is_sent(self, make_ledger: MakeLedger) -> None:
+    async def test_what_comes_while_an_edit_is_looked_up_is_sent(self, make_store: MakeStore) -> None:
         """News that was shown, and of which a look sees nothing, is edited all the same where it was told again meanwhile."""
-        ledger = await make_ledger(EDITING)
-        await _first_error(ledger)
-        await ledger.record([failed(2)])
-        await _settle_until_news(ledger, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
-        [look] = _news(await ledger.claim([SINK], 10))
-        await ledger.record([failed(3)])
-        await ledger.settle(look, Absent())
-        [again] = _news(await drain(ledger))
+        store = await make_store(EDITING)
+        await _first_error(store)
+        await store.record([failed(2)])
+        await _settle_until_news(store, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+        [look] = _news(await store.claim([SINK], 10))
+        await store.record([failed(3)])
+        await store.settle(look, NotArrived())
+        [again] = _news(await drain(store))
         assert (again.count, again.receipt, again.is_unknown) == (3, POSTED, False)
 
-    async def test_what_comes_while_it_is_given_up_is_sent(self, make_ledger: MakeLedger) -> None:
+    async def test_what_comes_while_it_is_given_up_is_sent(self, make_store: MakeStore) -> None:
         """A newer state that came while an older one was sent is sent, though that one was given up: it is as new as one put after."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record(moved(10.0, index=0))
-        [state] = await ledger.claim([SINK], 10)
-        await ledger.record(moved(20.0, index=1))
-        await ledger.settle(state, GiveUp(reason="expired", error="too old"))
-        [newer] = await ledger.claim([SINK], 10)
+        store = await make_store(EDITING)
+        await store.record(moved(10.0, index=0))
+        [state] = await store.claim([SINK], 10)
+        await store.record(moved(20.0, index=1))
+        await store.settle(state, GiveUp(reason="expired", error="too old"))
+        [newer] = await store.claim([SINK], 10)
         assert (newer.id, newer.task.progress, newer.attempt) == (state.id, 20.0, 1)
         assert newer.born_at > state.born_at
 
-    async def test_what_waits_again_has_no_error_of_before(self, make_ledger: MakeLedger) -> None:
+    async def test_what_waits_again_has_no_error_of_before(self, make_store: MakeStore) -> None:
         """A state that was given up and is put anew waits without the reason and the error of the older one, which are cut."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record(moved(10.0, index=0))
-        [state] = await ledger.claim([SINK], 10)
-        await ledger.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
-        [row] = [row for row in await ledger.deliveries() if row.id == state.id]
+        store = await make_store(EDITING)
+        await store.record(moved(10.0, index=0))
+        [state] = await store.claim([SINK], 10)
+        await store.settle(state, GiveUp(reason="r" * 5000, error="e" * 5000))
+        [row] = [row for row in await store.deliveries() if row.id == state.id]
         assert (row.state, len(row.reason) <= 4000, len(row.error) <= 4000) == ("dead", True, True)
-        await ledger.record(moved(20.0, index=1))
-        [row] = [row for row in await ledger.deliveries() if row.id == state.id]
+        await store.record(moved(20.0, index=1))
+        [row] = [row for row in await store.deliveries() if row.id == state.id]
         assert (row.state, row.reason, row.error) == ("waiting", "", "")
 
-    async def test_an_edit_of_news_draws_on_edits(self, make_ledger: MakeLedger) -> None:
+    async def test_an_edit_of_news_draws_on_edits(self, make_store: MakeStore) -> None:
         """What stands there is edited: its call is an edit, and one in doubt is looked up and sent again."""
-        ledger = await make_ledger(EDITING)
-        first = await _first_error(ledger)
-        await ledger.record([failed(2)])
-        budgets = limits(edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)])
+        store = await make_store(EDITING)
+        first = await _first_error(store)
+        await store.record([failed(2)])
+        rate_limits = limits(edit=[paced("edit", burst=9)], post=[paced("post", burst=9)], look=[paced("look", burst=9)])
         seen: list[Delivery] = []
-        while claimed := await ledger.claim([SINK], 10, budgets):
+        while claimed := await store.claim([SINK], 10, rate_limits):
             for delivery in claimed:
                 if delivery.id == first.id and not delivery.is_unknown and not seen:
                     seen.append(delivery)
-                    await ledger.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
+                    await store.settle(delivery, RetryAt(at=in_seconds(-1), reason="timeout", reconcile=True))
                 elif delivery.is_unknown:
                     seen.append(delivery)
-                    await ledger.settle(delivery, Found(receipt=POSTED))
+                    await store.settle(delivery, Arrived(receipt=POSTED))
                 else:
                     seen += [delivery] if delivery.id == first.id else []
-                    await ledger.settle(delivery, Receipt(ref=POSTED.ref))
+                    await store.settle(delivery, Receipt(ref=POSTED.ref))
         assert [d.drawn for d in seen] == [("edit",), ("look",), ("edit",)]
         assert {d.count for d in seen} == {2}
 
-    async def test_of_milestones_the_newest_waits_for_its_time(self, make_ledger: MakeLedger) -> None:
+    async def test_of_milestones_the_newest_waits_for_its_time(self, make_store: MakeStore) -> None:
         """The first milestone goes at once; those that come too early wait, a newer in place of an older; urgent news passes."""
         apart = timedelta(seconds=1.0)
         route = Route(sink=SINK, verbosity=Verbosity.MILESTONES, every=apart)
-        ledger = await make_ledger(Rules(routes=Routes(sinks=(SINK,), routes=(route,))))
-        await ledger.record(moved(0.0, index=0))
-        await ledger.record(moved(20.0, index=1))
-        [told] = _news(await drain(ledger), Kind.MILESTONE)
+        store = await make_store(FoldRules(routes=Routes(sinks=(SINK,), routes=(route,))))
+        await store.record(moved(0.0, index=0))
+        await store.record(moved(20.0, index=1))
+        [told] = _news(await drain(store), Kind.MILESTONE)
         for i, percent in enumerate((40.0, 45.0, 60.0, 62.0), 2):
-            await ledger.record(moved(percent, index=i))
-        await ledger.record([failed(9)])
-        early = await drain(ledger)
+            await store.record(moved(percent, index=i))
+        await store.record([failed(9)])
+        early = await drain(store)
         assert (_news(early, Kind.MILESTONE), len(_news(early))) == ([], 1)
         late: list[Delivery] = []
         async with asyncio.timeout(20):
-            while not (late := _news(await drain(ledger), Kind.MILESTONE)):
-                due = await ledger.due_in()
+            while not (late := _news(await drain(store), Kind.MILESTONE)):
+                due = await store.due_in()
                 assert due is not None
                 await asyncio.sleep(min(due, 0.05))
-                await ledger.elapse()
+                await store.elapse()
         [last] = late
         assert told.checkpoint is not None
         assert last.checkpoint is not None
         assert (told.checkpoint.progress, last.checkpoint.progress) == (20.0, 60.0)
-        assert last.mode is Mode.NEWS
+        assert last.mode is Mode.CHECKPOINT
 
-    async def test_what_changes_was_told_once(self, make_ledger: MakeLedger) -> None:
+    async def test_what_changes_was_told_once(self, make_store: MakeStore) -> None:
         """A question that is shown anew with its decision was asked once: it counts no more than that."""
-        ledger = await make_ledger(EDITING)
-        box = started(trace=1, span=1, name="agent", attributes={"agent.task.name": "release"})
+        store = await make_store(EDITING)
+        root_span = started(trace=1, span=1, name="agent", attributes={"agent.task.name": "release"})
         asked = an_event(
             trace=1, span=1, name="agent.approval.requested", index=0,
             attributes={"agent.approval.id": "a1", "agent.approval.question": "Deploy?"},
@@ -203,7 +203,7 @@ class ExerciseAgain:
             attributes={"agent.approval.id": "a1", "agent.approval.decision": "approve"},
         )  # fmt: skip
         told = []
-        for batch in ([box, asked], [decided]):
-            await ledger.record(batch)
-            told += [d for d in await drain(ledger) if d.checkpoint and d.checkpoint.kind is Kind.APPROVAL_REQUESTED]
+        for batch in ([root_span, asked], [decided]):
+            await store.record(batch)
+            told += [d for d in await drain(store) if d.checkpoint and d.checkpoint.kind is Kind.APPROVAL_REQUESTED]
         assert [(d.count, d.receipt is not None) for d in told] == [(1, False), (1, True)]

@@ -1,4 +1,4 @@
-"""What every ledger does with alerts: told once where they belong, and there once more when they are over."""
+"""What every store does with alerts: told once where they belong, and there once more when they are over."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from spanpost.domain.alerts import Alert
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.fold.alerts import read
-from spanpost.fold.batch import Rules
-from spanpost.fold.routes import Routes
-from spanpost.fold.silence import NO_SILENCE
-from spanpost.ledger.base import TaskQuery
+from spanpost.model.alerts import Alert
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.readers.alerts import read
+from spanpost.routing.routes import Routes
+from spanpost.store.protocols import TaskQuery
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.stall import NO_STALL
 from spanpost.testing import observed
-from spanpost.testing.exercise_ledger import SINK, TELLING, MakeLedger, drain
 from spanpost.testing.exercise_people import at_work
+from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
 from spanpost.testing.observed import ended, started
 
-EDITING = Rules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})), patience=NO_SILENCE)
+EDITING = FoldRules(routes=Routes(sinks=(SINK,), editing=frozenset({SINK})), stall_rules=NO_STALL)
 
 
 def an_alert(status: str = "firing", /, *, starts: str = "2026-11-21T10:00:00Z", tenant: str = "default", **labels: str) -> Alert:
@@ -42,7 +42,7 @@ def _told(deliveries: list[Delivery]) -> list[tuple[str, str, bool | None]]:
     """Return what was delivered: the news or the state, of which task, and whether its alert is over."""
     return [
         (
-            d.checkpoint.text if d.mode is Mode.NEWS and d.checkpoint is not None else f"[{d.task.status}]",
+            d.checkpoint.text if d.mode is Mode.CHECKPOINT and d.checkpoint is not None else f"[{d.task.status}]",
             d.task.name,
             None if d.alert is None else d.alert.is_resolved,
         )
@@ -51,86 +51,86 @@ def _told(deliveries: list[Delivery]) -> list[tuple[str, str, bool | None]]:
 
 
 class ExerciseAlerts:
-    """What every ledger does with alerts."""
+    """What every store does with alerts."""
 
-    async def test_an_alert_that_names_no_task_is_one_message(self, make_ledger: MakeLedger) -> None:
+    async def test_an_alert_that_names_no_task_is_one_message(self, make_store: MakeStore) -> None:
         """It is a message of its own, edited when it is over, with nothing told beside; no agent's task is counted for it."""
-        ledger = await make_ledger(EDITING)
-        taken = await ledger.take_alert(an_alert())
+        store = await make_store(EDITING)
+        taken = await store.take_alert(an_alert())
         assert taken.alert.is_own
-        assert _told(await drain(ledger)) == [("[waiting]", "DiskFull", False)]
-        fleet = await ledger.fleet()
+        assert _told(await drain(store)) == [("[waiting]", "DiskFull", False)]
+        fleet = await store.fleet()
         assert fleet is not None
         assert fleet.tasks == []
-        await ledger.take_alert(an_alert("resolved"))
-        [edited] = await drain(ledger)
+        await store.take_alert(an_alert("resolved"))
+        [edited] = await drain(store)
         assert _told([edited]) == [("[complete]", "DiskFull", True)]
-        assert edited.lane_receipt == Receipt(ref={"ts": "1.0"})
+        assert edited.message_receipt == Receipt(ref={"ts": "1.0"})
         assert edited.alert is not None
         assert (edited.alert.summary, edited.alert.links) == ("The disk is full", {"Runbook": "https://example.org/r"})
 
-    async def test_an_alert_stands_in_the_thread_of_its_task(self, make_ledger: MakeLedger) -> None:
+    async def test_an_alert_stands_in_the_thread_of_its_task(self, make_store: MakeStore) -> None:
         """One that names a task by its id or its trace's is told in its thread, and shown there anew when it is over."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([at_work("deploy", trace=1), at_work("other", trace=2)])
-        await drain(ledger)
-        by_id, by_trace = (await ledger.tasks(TaskQuery()))[0], f"{2:032x}"
+        store = await make_store(EDITING)
+        await store.record([at_work("deploy", trace=1), at_work("other", trace=2)])
+        await drain(store)
+        by_id, by_trace = (await store.tasks(TaskQuery()))[0], f"{2:032x}"
         for labels, name in (({"task_id": by_id.task_id}, by_id.name), ({"trace_id": by_trace}, "other")):
-            taken = await ledger.take_alert(an_alert(**labels))
+            taken = await store.take_alert(an_alert(**labels))
             assert not taken.alert.is_own
-            [told] = [d for d in await drain(ledger) if d.mode is Mode.NEWS]
+            [told] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
             assert _told([told]) == [("Critical · DiskFull: The disk is full", name, False)]
             assert (told.checkpoint and told.checkpoint.detail, told.urgency) == ("Delete something", "error")
-            await ledger.take_alert(an_alert("resolved", **labels))
-            [again] = [d for d in await drain(ledger) if d.mode is Mode.NEWS]
+            await store.take_alert(an_alert("resolved", **labels))
+            [again] = [d for d in await drain(store) if d.mode is Mode.CHECKPOINT]
             assert _told([again]) == [("Resolved · DiskFull: The disk is full", name, True)]
             assert (again.id, again.receipt) == (told.id, Receipt(ref={"ts": "1.0"}))
-        assert sum(c.kind is Kind.ALERT for c in await ledger.checkpoints()) == 4
+        assert sum(c.kind is Kind.ALERT for c in await store.checkpoints()) == 4
 
-    async def test_a_sink_that_cannot_edit_is_told_twice(self, make_ledger: MakeLedger) -> None:
+    async def test_a_sink_that_cannot_edit_is_told_twice(self, make_store: MakeStore) -> None:
         """Where news cannot be shown anew, that an alert is over is news of its own."""
-        ledger = await make_ledger(TELLING)
-        await ledger.record([at_work()])
+        store = await make_store(TELLING)
+        await store.record([at_work()])
         for status in ("firing", "resolved"):
-            await ledger.take_alert(an_alert(status, trace_id=f"{1:032x}"))
-        told = [text for text, _, _ in _told(await drain(ledger)) if "DiskFull" in text]
+            await store.take_alert(an_alert(status, trace_id=f"{1:032x}"))
+        told = [text for text, _, _ in _told(await drain(store)) if "DiskFull" in text]
         assert told == ["Critical · DiskFull: The disk is full", "Resolved · DiskFull: The disk is full"]
 
-    async def test_what_is_sent_again_says_nothing_new(self, make_ledger: MakeLedger) -> None:
+    async def test_what_is_sent_again_says_nothing_new(self, make_store: MakeStore) -> None:
         """Repeats, at once and later, and a firing that comes after the end tell nothing; the same alert that starts again does."""
-        ledger = await make_ledger(EDITING)
-        first = await asyncio.gather(*(ledger.take_alert(an_alert()) for _ in range(5)))
+        store = await make_store(EDITING)
+        first = await asyncio.gather(*(store.take_alert(an_alert()) for _ in range(5)))
         assert sorted(taken.is_repeat for taken in first) == [False, True, True, True, True]
-        over = [await ledger.take_alert(an_alert(status)) for status in ("resolved", "resolved", "firing")]
+        over = [await store.take_alert(an_alert(status)) for status in ("resolved", "resolved", "firing")]
         assert [taken.is_repeat for taken in over] == [False, True, True]
-        await drain(ledger)
-        assert (await ledger.tasks(TaskQuery()))[0].status == "complete"
-        assert await ledger.claim([SINK], 10) == []
-        later = await ledger.take_alert(an_alert(starts="2026-11-21T12:00:00Z"))
+        await drain(store)
+        assert (await store.tasks(TaskQuery()))[0].status == "complete"
+        assert await store.claim([SINK], 10) == []
+        later = await store.take_alert(an_alert(starts="2026-11-21T12:00:00Z"))
         assert not later.is_repeat
-        assert len(await ledger.tasks(TaskQuery())) == 2
-        assert (await ledger.alerts([later.alert.id]))[later.alert.id] == later.alert
+        assert len(await store.tasks(TaskQuery())) == 2
+        assert (await store.alerts([later.alert.id]))[later.alert.id] == later.alert
 
-    async def test_where_it_is_told_is_decided_once(self, make_ledger: MakeLedger) -> None:
+    async def test_where_it_is_told_is_decided_once(self, make_store: MakeStore) -> None:
         """An alert that names a task nobody knows is a message of its own, and stays it when the task comes."""
-        ledger = await make_ledger(EDITING)
-        assert (await ledger.take_alert(an_alert(task_id="late"))).alert.is_own
-        await ledger.record([at_work("late", attributes={"agent.task.id": "late"})])
-        await drain(ledger)
-        over = await ledger.take_alert(an_alert("resolved", task_id="late"))
+        store = await make_store(EDITING)
+        assert (await store.take_alert(an_alert(task_id="late"))).alert.is_own
+        await store.record([at_work("late", attributes={"agent.task.id": "late"})])
+        await drain(store)
+        over = await store.take_alert(an_alert("resolved", task_id="late"))
         assert over.alert.is_own
-        assert _told(await drain(ledger)) == [("[complete]", "DiskFull", True)]
+        assert _told(await drain(store)) == [("[complete]", "DiskFull", True)]
 
     @pytest.mark.parametrize("others", [0, 1])
-    async def test_the_one_task_that_is_meant(self, make_ledger: MakeLedger, others: int) -> None:
+    async def test_the_one_task_that_is_meant(self, make_store: MakeStore, others: int) -> None:
         """A rule that knows no ids says the state of the task it is about: the agent's only such task is told, never one of several."""
-        ledger = await make_ledger(EDITING)
+        store = await make_store(EDITING)
         said = {"agent.name": "coder", "agent.status": "working"}
-        await ledger.record([at_work(f"n{n}", trace=n, attributes=said) for n in range(1, 2 + others)])
-        await ledger.record([at_work("done", trace=9, attributes=said), ended(trace=9, span=1, name="agent", attributes=said)])
+        await store.record([at_work(f"n{n}", trace=n, attributes=said) for n in range(1, 2 + others)])
+        await store.record([at_work("done", trace=9, attributes=said), ended(trace=9, span=1, name="agent", attributes=said)])
         given = an_alert(agent="coder")
         meant = msgspec.structs.replace(given, annotations={"task_status": "working"})
-        assert (await ledger.take_alert(meant)).alert.is_own == bool(others)
+        assert (await store.take_alert(meant)).alert.is_own == bool(others)
 
     @pytest.mark.parametrize(
         ("late", "more", "is_own"),
@@ -138,36 +138,36 @@ class ExerciseAlerts:
         ids=["it alone", "one of two", "another began later", "it ended long before", "it began later"],
     )
     async def test_the_one_task_that_was_meant(
-        self, make_ledger: MakeLedger, late: float, more: list[tuple[int, float]], is_own: bool
+        self, make_store: MakeStore, late: float, more: list[tuple[int, float]], is_own: bool
     ) -> None:
         """A task that has ended, or left the state, before the alert came is told, where no other of its agent was under way then."""
-        ledger = await make_ledger(EDITING)
+        store = await make_store(EDITING)
         said = {"agent.name": "coder"}
         span: dict[str, Any] = {"trace": 1, "span": 1, "name": "agent", "at": -20.0, "attributes": said}
-        await ledger.record([started(**span), ended(**span, seconds=30.0)])
-        await ledger.record([started(trace=n, span=1, name="agent", at=at, attributes=said) for n, at in more])
+        await store.record([started(**span), ended(**span, seconds=30.0)])
+        await store.record([started(trace=n, span=1, name="agent", at=at, attributes=said) for n, at in more])
         starts = datetime.fromtimestamp(observed.BEGAN / 1e9 + late, UTC).isoformat()
         for is_first in (True, False):
             alert = an_alert("firing" if is_first else "resolved", starts=starts, agent="coder")
-            taken = await ledger.take_alert(msgspec.structs.replace(alert, annotations={"task_status": "context_warning"}))
+            taken = await store.take_alert(msgspec.structs.replace(alert, annotations={"task_status": "context_warning"}))
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
-    async def test_another_tenants_task_is_not_told(self, make_ledger: MakeLedger) -> None:
+    async def test_another_tenants_task_is_not_told(self, make_store: MakeStore) -> None:
         """An alert finds tasks of its own tenant alone, and is another alert there."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([at_work()])
+        store = await make_store(EDITING)
+        await store.record([at_work()])
         for tenant, is_own in (("other", True), ("default", False)):
-            taken = await ledger.take_alert(an_alert(tenant=tenant, trace_id=f"{1:032x}"))
+            taken = await store.take_alert(an_alert(tenant=tenant, trace_id=f"{1:032x}"))
             assert (taken.is_repeat, taken.alert.is_own) == (False, is_own)
 
-    async def test_a_task_that_ended_or_is_muted_hears_of_alerts(self, make_ledger: MakeLedger) -> None:
+    async def test_a_task_that_ended_or_is_muted_hears_of_alerts(self, make_store: MakeStore) -> None:
         """An alert about a task that is over stands in its thread, and changes nothing of the task."""
-        ledger = await make_ledger(EDITING)
-        await ledger.record([at_work(), ended(trace=1, span=1, name="agent", attributes={"agent.task.name": "deploy"})])
-        await drain(ledger)
-        [before] = await ledger.tasks(TaskQuery())
-        await ledger.take_alert(an_alert(trace_id=f"{1:032x}"))
-        assert [text for text, _, _ in _told(await drain(ledger)) if "DiskFull" in text] == [
+        store = await make_store(EDITING)
+        await store.record([at_work(), ended(trace=1, span=1, name="agent", attributes={"agent.task.name": "deploy"})])
+        await drain(store)
+        [before] = await store.tasks(TaskQuery())
+        await store.take_alert(an_alert(trace_id=f"{1:032x}"))
+        assert [text for text, _, _ in _told(await drain(store)) if "DiskFull" in text] == [
             "Critical · DiskFull: The disk is full"
         ]
-        assert await ledger.tasks(TaskQuery()) == [before]
+        assert await store.tasks(TaskQuery()) == [before]

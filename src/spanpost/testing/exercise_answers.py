@@ -1,4 +1,4 @@
-"""What every ledger does with answers: only what a person does through spanpost, or a deadline, is one where spanpost itself is asked."""
+"""What every store does with answers: only what a person does through spanpost, or a deadline, is one where spanpost itself is asked."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.interventions import ApprovalRow, Result, State, Verb
-from spanpost.domain.observations import Observation
-from spanpost.domain.readings import Told
-from spanpost.ledger.base import ApprovalQuery, Ledger, TaskQuery
-from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.model.checkpoints import Kind
+from spanpost.model.interventions import ApprovalRow, InterventionState, Result, Verb
+from spanpost.model.observations import Observation
+from spanpost.model.readings import ReportedDecision
+from spanpost.store.protocols import ApprovalQuery, Store, TaskQuery
 from spanpost.testing.exercise_people import BOB, an_act, asking, at_work, settled, telling, the_question
+from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended
 
@@ -42,165 +42,165 @@ FORGED: dict[str, list[Observation]] = {
 }  # fmt: skip
 
 
-async def of_trace(ledger: Ledger, trace: int, id: str = "a1") -> ApprovalRow:
+async def of_trace(store: Store, trace: int, id: str = "a1") -> ApprovalRow:
     """Return what a trace asked last under an id."""
-    found = await ledger.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
+    found = await store.approvals(ApprovalQuery(approval_id=id, trace=f"{trace:032x}"))
     return found[0]
 
 
 class ExerciseAnswers(Exercised):
-    """What every ledger does with answers."""
+    """What every store does with answers."""
 
     # --- what telemetry tells -------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", FORGED)
     @pytest.mark.parametrize("order", ["asked first", "told first", "at once"])
-    async def test_telemetry_answers_nothing_that_spanpost_is_asked(self, make_ledger: MakeLedger, what: str, order: str) -> None:
+    async def test_telemetry_answers_nothing_that_spanpost_is_asked(self, make_store: MakeStore, what: str, order: str) -> None:
         """Whatever a sender says of a decision, in whatever order and however often, the question is open, and a person answers it."""
-        ledger = await make_ledger()
+        store = await make_store()
         asked = [at_work(), asking(is_marked=True)]
         for batch in {
             "asked first": [asked, FORGED[what]], "told first": [FORGED[what], asked], "at once": [[*FORGED[what], *asked]]
         }[order] + [FORGED[what]]:  # fmt: skip
-            await ledger.record(batch)
-        row = await of_trace(ledger, 1)
-        assert (row.state, row.decision, row.by, row.source, row.is_asked) == (State.OPEN, "", "", "", True)
-        [task] = [task for task in await ledger.tasks(TaskQuery()) if task.name == "deploy"]
+            await store.record(batch)
+        row = await of_trace(store, 1)
+        assert (row.state, row.decision, row.by, row.source, row.is_asked) == (InterventionState.OPEN, "", "", "", True)
+        [task] = [task for task in await store.tasks(TaskQuery()) if task.name == "deploy"]
         assert (task.status, [a.is_open for a in task.approvals if a.question]) == ("waiting", [True])
-        verdict = await ledger.intervene(an_act(Verb.DENY, row.key, actor=BOB))
+        verdict = await store.intervene(an_act(Verb.DENY, row.key, actor=BOB))
         assert (verdict.result, verdict.decision) == (Result.DONE, "deny")
-        await ledger.record([*FORGED[what], *(telling(index=n, at=3.0 + n) for n in range(20, 23))])
-        after = await of_trace(ledger, 1)
-        assert (after.state, after.decision, after.by, after.source, after.told) == (State.DECIDED, "deny", "bob", "slack", None)
+        await store.record([*FORGED[what], *(telling(index=n, at=3.0 + n) for n in range(20, 23))])
+        after = await of_trace(store, 1)
+        assert (after.state, after.decision, after.by, after.source, after.told) == (InterventionState.DECIDED, "deny", "bob", "slack", None)
 
-    async def test_what_the_asking_trace_tells_is_shown_beside_the_question(self, make_ledger: MakeLedger) -> None:
+    async def test_what_the_asking_trace_tells_is_shown_beside_the_question(self, make_store: MakeStore) -> None:
         """It is kept as told, until a person has decided; of another trace it is not even that."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(is_marked=True), telling("deny", trace=2), telling()])
-        row = await of_trace(ledger, 1)
+        store = await make_store()
+        await store.record([at_work(), asking(is_marked=True), telling("deny", trace=2), telling()])
+        row = await of_trace(store, 1)
         assert row.told is not None
         assert (row.told.decision, row.told.by) == ("approve", "the CEO")
-        [task] = [task for task in await ledger.tasks(TaskQuery()) if task.open_approvals]
+        [task] = [task for task in await store.tasks(TaskQuery()) if task.open_approvals]
         assert [a.told for a in task.approvals] == [row.told]
-        await ledger.intervene(an_act(Verb.DENY, row.key))
-        assert (await of_trace(ledger, 1)).told is None
+        await store.intervene(an_act(Verb.DENY, row.key))
+        assert (await of_trace(store, 1)).told is None
 
-    async def test_a_question_of_a_frameworks_own_is_answered_by_the_trace_that_asked(self, make_ledger: MakeLedger) -> None:
+    async def test_a_question_of_a_frameworks_own_is_answered_by_the_trace_that_asked(self, make_store: MakeStore) -> None:
         """Spanpost is not asked: what another trace tells is nothing, what its own tells ends the wait, as told and by nobody here."""
-        ledger = await make_ledger()
+        store = await make_store()
         job = {"agent.task.id": "job"}
-        await ledger.record([at_work(attributes=job), at_work(trace=2, attributes=job), asking(), telling(trace=2)])
-        [task] = await ledger.tasks(TaskQuery())
-        assert ((await of_trace(ledger, 1)).state, task.status) == (State.OPEN, "waiting")
-        await ledger.record([telling("deny", at=3.0, by="carol")])
-        row = await of_trace(ledger, 1)
-        assert (row.state, row.source, row.decision, row.by, row.is_decided) == (State.DECIDED, "", "deny", "carol", False)
-        [task] = await ledger.tasks(TaskQuery())
+        await store.record([at_work(attributes=job), at_work(trace=2, attributes=job), asking(), telling(trace=2)])
+        [task] = await store.tasks(TaskQuery())
+        assert ((await of_trace(store, 1)).state, task.status) == (InterventionState.OPEN, "waiting")
+        await store.record([telling("deny", at=3.0, by="carol")])
+        row = await of_trace(store, 1)
+        assert (row.state, row.source, row.decision, row.by, row.is_decided) == (InterventionState.DECIDED, "", "deny", "carol", False)
+        [task] = await store.tasks(TaskQuery())
         assert (task.status, [a.source for a in task.approvals]) == ("working", [""])
 
     @pytest.mark.parametrize("is_told_first", [True, False])
-    async def test_a_person_replaces_what_was_told(self, make_ledger: MakeLedger, is_told_first: bool) -> None:
+    async def test_a_person_replaces_what_was_told(self, make_store: MakeStore, is_told_first: bool) -> None:
         """A person who answers after an answer was told has decided; the news is theirs alone, whichever came first."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(), *([telling()] if is_told_first else [])])
-        row = await of_trace(ledger, 1)
-        assert (await ledger.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
-        await ledger.record([telling()])
-        row = await of_trace(ledger, 1)
-        assert (row.state, row.decision, row.by, row.source) == (State.DECIDED, "deny", "alice", "slack")
-        assert [c.text for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["deny by alice"]
-        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
+        store = await make_store()
+        await store.record([at_work(), asking(), *([telling()] if is_told_first else [])])
+        row = await of_trace(store, 1)
+        assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
+        await store.record([telling()])
+        row = await of_trace(store, 1)
+        assert (row.state, row.decision, row.by, row.source) == (InterventionState.DECIDED, "deny", "alice", "slack")
+        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["deny by alice"]
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DECIDED
 
-    async def test_what_was_told_is_no_answer_to_who_waits_then(self, make_ledger: MakeLedger) -> None:
+    async def test_what_was_told_is_no_answer_to_who_waits_then(self, make_store: MakeStore) -> None:
         """An agent begins to wait after an answer was told: the question is open again, and telemetry closes it no more."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(), telling()])
-        row = await of_trace(ledger, 1)
-        assert row.state is State.DECIDED
+        store = await make_store()
+        await store.record([at_work(), asking(), telling()])
+        row = await of_trace(store, 1)
+        assert row.state is InterventionState.DECIDED
         for _ in range(2):
-            await ledger.await_answer(row.key)
-            await ledger.record([telling("deny", at=5.0, index=11)])
-            row = await of_trace(ledger, 1)
-            assert (row.state, row.is_asked, row.decision) == (State.OPEN, True, "")
-            assert row.told == Told(decision="approve", by="the CEO", at=row.told.at if row.told is not None else None)
-            [task] = await ledger.tasks(TaskQuery())
+            await store.await_answer(row.key)
+            await store.record([telling("deny", at=5.0, index=11)])
+            row = await of_trace(store, 1)
+            assert (row.state, row.is_asked, row.decision) == (InterventionState.OPEN, True, "")
+            assert row.told == ReportedDecision(decision="approve", by="the CEO", at=row.told.at if row.told is not None else None)
+            [task] = await store.tasks(TaskQuery())
             assert task.status == "waiting"
-        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
-        await ledger.await_answer(row.key)
-        assert (await of_trace(ledger, 1)).is_decided
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+        await store.await_answer(row.key)
+        assert (await of_trace(store, 1)).is_decided
 
     # --- who asks -------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("task", [{}, {"agent.task.id": "the victim's"}], ids=["another task", "the same task"])
-    async def test_another_trace_voids_nothing(self, make_ledger: MakeLedger, task: dict[str, Any]) -> None:
+    async def test_another_trace_voids_nothing(self, make_store: MakeStore, task: dict[str, Any]) -> None:
         """Other words under the same id, by another trace, are a question of their own: each is answered by itself, in one task, too."""
-        ledger = await make_ledger()
-        await ledger.record([at_work("victim", attributes=task), asking(question="May I delete all?", is_marked=True)])
+        store = await make_store()
+        await store.record([at_work("victim", attributes=task), asking(question="May I delete all?", is_marked=True)])
         bait = asking(question="May I print hello?", trace=2, at=5.0, is_marked=True)
-        await ledger.record([at_work("other", trace=2, attributes=task), bait, telling(trace=2, at=6.0)])
-        assert len(await ledger.tasks(TaskQuery())) == 2 - len(task)
-        mine, other = await of_trace(ledger, 1), await of_trace(ledger, 2)
-        assert (mine.state, other.state) == (State.OPEN, State.OPEN)
+        await store.record([at_work("other", trace=2, attributes=task), bait, telling(trace=2, at=6.0)])
+        assert len(await store.tasks(TaskQuery())) == 2 - len(task)
+        mine, other = await of_trace(store, 1), await of_trace(store, 2)
+        assert (mine.state, other.state) == (InterventionState.OPEN, InterventionState.OPEN)
         assert mine.key != other.key
-        told = [c.text for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        told = [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert told == ["May I delete all?", "May I print hello?"]
-        assert (await ledger.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
-        assert (await of_trace(ledger, 1)).state is State.OPEN
+        assert (await store.intervene(an_act(Verb.APPROVE, other.key))).result is Result.DONE
+        assert (await of_trace(store, 1)).state is InterventionState.OPEN
 
-    async def test_who_asks_the_same_words_takes_nothing_from_others(self, make_ledger: MakeLedger) -> None:
+    async def test_who_asks_the_same_words_takes_nothing_from_others(self, make_store: MakeStore) -> None:
         """The same words by another trace, with a time that is over, asked anew in others, their task ended: the first is as it was."""
-        ledger = await make_ledger()
+        store = await make_store()
         until = datetime.now(UTC) + timedelta(hours=1)
-        await ledger.record([at_work("victim"), asking(is_marked=True, expires_at=until.isoformat())])
-        before = await of_trace(ledger, 1)
+        await store.record([at_work("victim"), asking(is_marked=True, expires_at=until.isoformat())])
+        before = await of_trace(store, 1)
         over = {"agent.task.name": "other", "agent.status": "complete"}
         copied = asking(trace=2, at=5.0, is_marked=True, expires_at="2020-01-01T00:00:00Z", at_expiry="deny")
-        await ledger.record([at_work("other", trace=2), copied])
-        await ledger.record([asking(question="Or not?", trace=2, at=6.0, index=1, is_marked=True)])
-        await ledger.record([ended(trace=2, span=1, name="agent", attributes=over)])
-        await settled(ledger)
-        assert (await of_trace(ledger, 1)) == before
-        assert (await ledger.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
+        await store.record([at_work("other", trace=2), copied])
+        await store.record([asking(question="Or not?", trace=2, at=6.0, index=1, is_marked=True)])
+        await store.record([ended(trace=2, span=1, name="agent", attributes=over)])
+        await settled(store)
+        assert (await of_trace(store, 1)) == before
+        assert (await store.intervene(an_act(Verb.APPROVE, before.key))).result is Result.DONE
 
-    async def test_the_same_words_are_answered_wherever_they_are_asked(self, make_ledger: MakeLedger) -> None:
+    async def test_the_same_words_are_answered_wherever_they_are_asked(self, make_store: MakeStore) -> None:
         """An agent that was started again asks in another trace: who answers either question has answered both, once."""
-        ledger = await make_ledger()
-        await ledger.record([at_work("first"), asking(is_marked=True), at_work("again", trace=2)])
-        await ledger.record([asking(trace=2, at=5.0, is_marked=True), asking("b", trace=2, index=1, at=5.0, is_marked=True)])
-        assert (await ledger.intervene(an_act(Verb.APPROVE, (await of_trace(ledger, 1)).key))).result is Result.DONE
+        store = await make_store()
+        await store.record([at_work("first"), asking(is_marked=True), at_work("again", trace=2)])
+        await store.record([asking(trace=2, at=5.0, is_marked=True), asking("b", trace=2, index=1, at=5.0, is_marked=True)])
+        assert (await store.intervene(an_act(Verb.APPROVE, (await of_trace(store, 1)).key))).result is Result.DONE
         for trace in (1, 2):
-            row = await of_trace(ledger, trace)
-            assert (row.state, row.decision, row.by_id) == (State.DECIDED, "approve", "slack:T1:U1")
-            assert (await ledger.intervene(an_act(Verb.DENY, row.key))).result is Result.DECIDED
-        tasks = {task.name: task for task in await ledger.tasks(TaskQuery())}
+            row = await of_trace(store, trace)
+            assert (row.state, row.decision, row.by_id) == (InterventionState.DECIDED, "approve", "slack:T1:U1")
+            assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DECIDED
+        tasks = {task.name: task for task in await store.tasks(TaskQuery())}
         assert [tasks[name].status for name in ("first", "again")] == ["working", "waiting"]  # of "b" nobody has decided
         assert [(a.id, a.by) for a in tasks["again"].approvals] == [("a1", "alice"), ("b", "")]
 
-    async def test_time_that_is_over_for_one_is_not_for_another(self, make_ledger: MakeLedger) -> None:
+    async def test_time_that_is_over_for_one_is_not_for_another(self, make_store: MakeStore) -> None:
         """A question whose time was over for one trace is open for the next that asks it."""
-        ledger = await make_ledger()
-        await ledger.record([at_work("first"), asking(is_marked=True, expires_at="2020-01-01T00:00:00Z", at_expiry="deny")])
-        await settled(ledger)
-        assert (await of_trace(ledger, 1)).decision == "deny"
-        await ledger.record([at_work("again", trace=2), asking(trace=2, at=5.0, is_marked=True)])
-        assert (await of_trace(ledger, 2)).state is State.OPEN
+        store = await make_store()
+        await store.record([at_work("first"), asking(is_marked=True, expires_at="2020-01-01T00:00:00Z", at_expiry="deny")])
+        await settled(store)
+        assert (await of_trace(store, 1)).decision == "deny"
+        await store.record([at_work("again", trace=2), asking(trace=2, at=5.0, is_marked=True)])
+        assert (await of_trace(store, 2)).state is InterventionState.OPEN
 
-    async def test_an_end_that_is_told_shuts_nobody_out(self, make_ledger: MakeLedger) -> None:
+    async def test_an_end_that_is_told_shuts_nobody_out(self, make_store: MakeStore) -> None:
         """Where spanpost is asked, a task that is said to have ended leaves its question to people."""
-        ledger = await make_ledger()
+        store = await make_store()
         over = {"agent.task.name": "deploy", "agent.status": "complete"}
-        await ledger.record([at_work(), asking(is_marked=True), ended(trace=1, span=1, name="agent", attributes=over)])
-        assert (await ledger.intervene(an_act(Verb.APPROVE, (await the_question(ledger)).key))).result is Result.DONE
+        await store.record([at_work(), asking(is_marked=True), ended(trace=1, span=1, name="agent", attributes=over)])
+        assert (await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))).result is Result.DONE
 
-    async def test_a_copy_with_other_words_than_its_mark_takes_nothing_over(self, make_ledger: MakeLedger) -> None:
+    async def test_a_copy_with_other_words_than_its_mark_takes_nothing_over(self, make_store: MakeStore) -> None:
         """A question cut on its way bears the mark of the whole one: it stands beside it, can be denied alone, and voids nothing."""
         for order in (0, 1):
-            ledger = await make_ledger()
+            store = await make_store()
             whole = asking(question="Deploy all of it?", is_marked=True)
             cut = asking(question="Deploy", index=1, digest=whole.attributes["agent.approval.digest"])
-            await ledger.record([at_work(), *([whole, cut] if order else [cut, whole])])
-            rows = {row.question: row for row in await ledger.approvals(ApprovalQuery(approval_id="a1"))}
-            assert {words: row.state for words, row in rows.items()} == {"Deploy": State.VOID, "Deploy all of it?": State.OPEN}
+            await store.record([at_work(), *([whole, cut] if order else [cut, whole])])
+            rows = {row.question: row for row in await store.approvals(ApprovalQuery(approval_id="a1"))}
+            assert {words: row.state for words, row in rows.items()} == {"Deploy": InterventionState.VOID, "Deploy all of it?": InterventionState.OPEN}
             assert (rows["Deploy"].is_cut, rows["Deploy all of it?"].is_cut) == (True, False)
 
     # --- what is approved is what is read -------------------------------------------------------------------------------
@@ -217,22 +217,22 @@ class ExerciseAnswers(Exercised):
             {"question": "Deploy" + "".join(chr(0xE0000 + ord(c)) for c in "and delete everything")},
         ],
     )
-    async def test_what_nobody_can_read_whole_can_only_be_denied(self, make_ledger: MakeLedger, said: dict[str, Any]) -> None:
+    async def test_what_nobody_can_read_whole_can_only_be_denied(self, make_store: MakeStore, said: dict[str, Any]) -> None:
         """Of a question a part is taken out, cut or invisible: approval is refused with a result of its own, refusal is not."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(**said, is_marked=True)])
-        row = await the_question(ledger)
-        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result is Result.HIDDEN
-        assert (await the_question(ledger)) == row
-        assert (await ledger.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
+        store = await make_store()
+        await store.record([at_work(), asking(**said, is_marked=True)])
+        row = await the_question(store)
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.HIDDEN
+        assert (await the_question(store)) == row
+        assert (await store.intervene(an_act(Verb.DENY, row.key))).decision == "deny"
 
-    async def test_a_hidden_choice_can_only_be_denied(self, make_ledger: MakeLedger) -> None:
+    async def test_a_hidden_choice_can_only_be_denied(self, make_store: MakeStore) -> None:
         """Where an option is hidden none can be taken, and deny is an answer though it is no option."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(options=["staging", "api_key=abcdefgh1234"], is_marked=True)])
-        row = await the_question(ledger)
-        assert (await ledger.intervene(an_act(Verb.CHOOSE, row.key, option="staging"))).result is Result.HIDDEN
-        assert (await ledger.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
+        store = await make_store()
+        await store.record([at_work(), asking(options=["staging", "api_key=abcdefgh1234"], is_marked=True)])
+        row = await the_question(store)
+        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="staging"))).result is Result.HIDDEN
+        assert (await store.intervene(an_act(Verb.DENY, row.key))).result is Result.DONE
 
 
 __all__ = ["FORGED", "ExerciseAnswers", "of_trace"]

@@ -1,4 +1,4 @@
-"""What every ledger answers those who look: pages by key, any id, timelines, sums, and a stream in which nothing is missed."""
+"""What every store answers those who look: pages by key, any id, timelines, sums, and a stream in which nothing is missed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from spanpost.domain.browsing import ApprovalFilter, Page, Position, TaskFilter
-from spanpost.domain.interventions import Verb
-from spanpost.domain.observations import Observation
-from spanpost.domain.tasks import Task
-from spanpost.ledger.base import Ledger
-from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.model.interventions import Verb
+from spanpost.model.observations import Observation
+from spanpost.model.queries import ApprovalFilter, Page, Position, TaskFilter
+from spanpost.model.tasks import Task
+from spanpost.store.protocols import Store
 from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
+from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.observed import a_run, an_event, ended, started
 
 T = TypeVar("T")
@@ -38,9 +38,9 @@ async def all_pages(look: Callable[[Any], Awaitable[Page[T]]]) -> list[T]:
     raise AssertionError("the list has no end")
 
 
-async def names(ledger: Ledger, asked: TaskFilter, limit: int = 50) -> list[str]:
+async def names(store: Store, asked: TaskFilter, limit: int = 50) -> list[str]:
     """Return the names of the tasks that are asked for, newest first."""
-    return [task.name for task in await all_pages(lambda after: ledger.browse.tasks(asked, after, limit))]
+    return [task.name for task in await all_pages(lambda after: store.browse.tasks(asked, after, limit))]
 
 
 def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0) -> Observation:
@@ -52,24 +52,24 @@ def a_call(trace: int, span: int, used: int, *, parent: int = 1, at: float = 0.0
 class ExerciseBrowse:
     """The suite. Subclasses bring `make_ledger`."""
 
-    async def test_pages_visit_each_task_once(self, make_ledger: MakeLedger) -> None:
+    async def test_pages_visit_each_task_once(self, make_store: MakeStore) -> None:
         """Pages of any size come to the same list, newest first; what starts between two pages disturbs none of them."""
-        ledger = await make_ledger()
-        await ledger.record([at_work_on(n, at=float(n // 2)) for n in range(1, 12)])  # pairs begin at one moment
-        whole = await names(ledger, WHOLE)
+        store = await make_store()
+        await store.record([at_work_on(n, at=float(n // 2)) for n in range(1, 12)])  # pairs begin at one moment
+        whole = await names(store, WHOLE)
         assert sorted(whole) == sorted(f"job {n}" for n in range(1, 12))
-        starts = [task.started_at for task in (await ledger.browse.tasks(WHOLE, None, 50)).items]
+        starts = [task.started_at for task in (await store.browse.tasks(WHOLE, None, 50)).items]
         assert starts == sorted(starts, key=str, reverse=True)
-        assert [await names(ledger, WHOLE, size) for size in (1, 2, 5, 11)] == [whole] * 4
-        first = await ledger.browse.tasks(WHOLE, None, 4)
-        await ledger.record([at_work_on(99, at=99.0)])
-        rest = await all_pages(lambda after: ledger.browse.tasks(WHOLE, after or first.next, 4))
+        assert [await names(store, WHOLE, size) for size in (1, 2, 5, 11)] == [whole] * 4
+        first = await store.browse.tasks(WHOLE, None, 4)
+        await store.record([at_work_on(99, at=99.0)])
+        rest = await all_pages(lambda after: store.browse.tasks(WHOLE, after or first.next, 4))
         assert [task.name for task in [*first.items, *rest]] == whole
 
-    async def test_filters_take_what_they_say(self, make_ledger: MakeLedger) -> None:
+    async def test_filters_take_what_they_say(self, make_store: MakeStore) -> None:
         """Each filter, and several together, give the tasks that it takes, and no other tenant's."""
-        ledger = await make_ledger()
-        await ledger.record(
+        store = await make_store()
+        await store.record(
             [
                 at_work_on(1, agent__name="red", agent__topic="deploy", agent__action="100%_sure \\ really", at=1),
                 at_work_on(2, agent__name="blue", agent__topic="report", at=2),
@@ -82,7 +82,7 @@ class ExerciseBrowse:
                 at_work_on(9, agent__caused_by="t-1", agent__retry_of="t-2", agent__order__id="o-1", at=9),
             ]
         )
-        everything = await all_pages(lambda after: ledger.browse.tasks(TaskFilter(shows_all=True), after, 3))
+        everything = await all_pages(lambda after: store.browse.tasks(TaskFilter(shows_all=True), after, 3))
         assert {task.tenant for task in everything} == {"default", "other"}
         middle = sorted(task.started_at for task in everything if task.started_at)[3]
         [parent] = [task.uid for task in everything if task.name == "job 3"]
@@ -108,41 +108,41 @@ class ExerciseBrowse:
             *(TaskFilter(q=words) for words in ("RED", "100%_", "%", "_", "\\", "job 2", "ENDED", "nowhere", "a'b")),
         ]
         for one in asked:
-            found = await all_pages(lambda after, one=one: ledger.browse.tasks(one, after, 2))  # type: ignore[misc]
+            found = await all_pages(lambda after, one=one: store.browse.tasks(one, after, 2))  # type: ignore[misc]
             assert {t.uid for t in found} == {t.uid for t in everything if one.takes(t)}, one
         assert {t.name for t in everything if asked[-8].takes(t)} == {
             "job 1"
         }  # what stands for others in patterns stands for itself
-        assert await names(ledger, asked[15]) == ["part"]
-        assert [await names(ledger, one) for one in asked[16:20]] == [["job 9", "job 8"], ["job 9"], [], ["job 9"]]
+        assert await names(store, asked[15]) == ["part"]
+        assert [await names(store, one) for one in asked[16:20]] == [["job 9", "job 8"], ["job 9"], [], ["job 9"]]
 
-    async def test_a_task_is_found_by_any_of_its_ids(self, make_ledger: MakeLedger) -> None:
+    async def test_a_task_is_found_by_any_of_its_ids(self, make_store: MakeStore) -> None:
         """Task id, uid and trace id name it, living or ended, and none of them another tenant's."""
-        ledger = await make_ledger()
-        await ledger.record([at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")])
-        by_name = {task.name: task for task in (await ledger.browse.tasks(TaskFilter(), None, 9)).items}
+        store = await make_store()
+        await store.record([at_work_on(1, agent__task__id="job/1"), *a_run("over", trace=2), at_work_on(3, tenant="other")])
+        by_name = {task.name: task for task in (await store.browse.tasks(TaskFilter(), None, 9)).items}
         for task in by_name.values():
             for ref in (task.task_id, str(task.uid), task.trace_id.hex()):
-                found = await ledger.browse.task(task.tenant, ref)
+                found = await store.browse.task(task.tenant, ref)
                 assert found is not None
                 assert found.uid == task.uid
                 stranger = "default" if task.tenant == "other" else "other"
-                assert await ledger.browse.task(stranger, ref) is None
+                assert await store.browse.task(stranger, ref) is None
         assert by_name["job 1"].task_id == "job/1"
         for ref in ("", "nothing", "0" * 32, "00000000-0000-0000-0000-000000000000", "x" * 5000, "é" * 36):
-            assert await ledger.browse.task("default", ref) is None
+            assert await store.browse.task("default", ref) is None
 
-    async def test_a_timeline_has_news_and_acts_in_order(self, make_ledger: MakeLedger) -> None:
+    async def test_a_timeline_has_news_and_acts_in_order(self, make_store: MakeStore) -> None:
         """What was told and what people did stand in one order, whatever the size of the pages, and only that task's."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(), *a_run("another", trace=9)])
-        row = await the_question(ledger)
-        await ledger.intervene(an_act(Verb.APPROVE, row.key, refusal="only others may"))
-        await ledger.intervene(an_act(Verb.APPROVE, row.key, text="go"))
-        await ledger.intervene(an_act(Verb.PAUSE, row.task_uid))
+        store = await make_store()
+        await store.record([at_work(), asking(), *a_run("another", trace=9)])
+        row = await the_question(store)
+        await store.intervene(an_act(Verb.APPROVE, row.key, refusal="only others may"))
+        await store.intervene(an_act(Verb.APPROVE, row.key, text="go"))
+        await store.intervene(an_act(Verb.PAUSE, row.task_uid))
 
         async def timeline(size: int) -> list[tuple[str, str]]:
-            found = await all_pages(lambda after: ledger.browse.timeline(row.task_uid, after, size, content=False))
+            found = await all_pages(lambda after: store.browse.timeline(row.task_uid, after, size, content=False))
             assert [one.key for one in found] == sorted(one.key for one in found)
             assert len({(one.key.source, one.key.id) for one in found}) == len(found)
             return [(one.source, one.kind) for one in found if one.source != "event"]
@@ -152,43 +152,43 @@ class ExerciseBrowse:
         assert {("checkpoint", "approval_requested"), ("checkpoint", "approval_resolved")} <= set(whole)
         acts = [one for one in whole if one[0] == "intervention"]
         assert acts == [("intervention", "approve"), ("intervention", "approve"), ("intervention", "pause")]
-        page = await ledger.browse.timeline(row.task_uid, None, 100, content=False)
-        told = {c.id: c.message for c in await ledger.checkpoints(task_uid=row.task_uid)}
+        page = await store.browse.timeline(row.task_uid, None, 100, content=False)
+        told = {c.id: c.message for c in await store.checkpoints(task_uid=row.task_uid)}
         assert {one.key.id: one.message for one in page.items if one.source == "checkpoint"} == told
         assert any(told.values())
         assert [one.result for one in page.items if one.source == "intervention"] == ["refused", "done", "done"]
 
-    async def test_how_full_a_context_was(self, make_ledger: MakeLedger) -> None:
+    async def test_how_full_a_context_was(self, make_store: MakeStore) -> None:
         """Each call of the task's own is a point, in order of time, once however often it is told; what the agent says of itself stands above."""
-        ledger = await make_ledger()
+        store = await make_store()
         calls = [a_call(1, n, used, at=at) for n, used, at in ((10, 300, 3.0), (11, 100, 1.0), (12, 200, 2.0))]
-        await ledger.record(
+        await store.record(
             [at_work_on(1, agent__task__id="t-1", agent__name="red"), *calls[:2], a_call(2, 13, 900, at=4.0), at_work_on(2)]
         )
-        await ledger.record([*calls, at_work_on(3, at=9.0, agent__task__id="t-1", agent__name="red"), a_call(3, 14, 400, at=9.5)])
+        await store.record([*calls, at_work_on(3, at=9.0, agent__task__id="t-1", agent__name="red"), a_call(3, 14, 400, at=9.5)])
         said = {"agent.task.name": "part", "agent.name": "blue"}
         part = started(trace=1, span=2, parent=1, name="agent", attributes=said, at=4.5)
-        await ledger.record([part, a_call(1, 15, 700, parent=2, at=5.0)])
+        await store.record([part, a_call(1, 15, 700, parent=2, at=5.0)])
 
         async def curve(id: str) -> list[int]:
-            task = await ledger.browse.task("default", id)
+            task = await store.browse.task("default", id)
             assert task is not None
-            return [point.used_tokens for point in await ledger.curves.of(task.uid)]
+            return [point.used_tokens for point in await store.curves.of(task.uid)]
 
         assert await curve("t-1") == [100, 200, 300, 400]
         assert await curve(f"{2:032x}") == [900]
         more = {"agent.context.used_tokens": 5_000}
-        await ledger.record([an_event(trace=2, span=1, name="agent.checkpoint", attributes=more, index=1, at=1.0)])
+        await store.record([an_event(trace=2, span=1, name="agent.checkpoint", attributes=more, index=1, at=1.0)])
         assert await curve(f"{2:032x}") == [5_000]
 
-    async def test_sums_are_those_of_the_tasks(self, make_ledger: MakeLedger) -> None:
+    async def test_sums_are_those_of_the_tasks(self, make_store: MakeStore) -> None:
         """By agent, by day and by status the announced tasks of that time are added up, another tenant's are not."""
-        ledger = await make_ledger()
+        store = await make_store()
         runs = [run for n in range(1, 5) for run in a_run(f"run {n}", trace=n, at=float(n), is_failed=n == 4)]
-        await ledger.record([*runs, at_work_on(7, agent__name="writer"), *a_run("theirs", trace=1, tenant="other")])
-        tasks = [task for task in (await ledger.browse.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at]
+        await store.record([*runs, at_work_on(7, agent__name="writer"), *a_run("theirs", trace=1, tenant="other")])
+        tasks = [task for task in (await store.browse.tasks(TaskFilter(tenant="default"), None, 50)).items if task.started_at]
         first = min(task.started_at for task in tasks if task.started_at)
-        stats = await ledger.browse.stats("default", first, first + timedelta(days=1))
+        stats = await store.browse.stats("default", first, first + timedelta(days=1))
         assert (stats.total.tasks, stats.total.input_tokens, stats.total.output_tokens) == (5, 400, 80)
         assert stats.total.tool_calls == 4
         assert stats.total.cost_usd == sum_of(tasks)
@@ -196,20 +196,20 @@ class ExerciseBrowse:
         assert [(one.word, one.tasks) for one in stats.agents] == [("coder", 4), ("writer", 1)]
         assert {one.word: one.tasks for one in stats.statuses} == {"complete": 3, "error": 1, "starting": 1}
         assert sum(one.tasks for one in stats.days) == 5
-        none = await ledger.browse.stats("default", first - timedelta(days=9), first)
+        none = await store.browse.stats("default", first - timedelta(days=9), first)
         assert (none.total.tasks, none.total.input_tokens, none.total.seconds_p95, none.agents) == (0, None, None, [])
 
-    async def test_questions_come_by_page(self, make_ledger: MakeLedger) -> None:
+    async def test_questions_come_by_page(self, make_store: MakeStore) -> None:
         """Questions come newest first with their tasks, by state and task; another tenant's do not."""
-        ledger = await make_ledger()
+        store = await make_store()
         for n in range(1, 6):
-            await ledger.record([at_work(f"deploy {n}", trace=n), asking(f"a{n}", f"Deploy {n}?", trace=n, at=float(n))])
-        row = await the_question(ledger, "a3")
-        await ledger.intervene(an_act(Verb.APPROVE, row.key))
+            await store.record([at_work(f"deploy {n}", trace=n), asking(f"a{n}", f"Deploy {n}?", trace=n, at=float(n))])
+        row = await the_question(store, "a3")
+        await store.intervene(an_act(Verb.APPROVE, row.key))
 
         async def asked(**more: Any) -> list[str]:
             filter = ApprovalFilter(**({"tenant": "default"} | more))
-            found = await all_pages(lambda after: ledger.browse.approvals(filter, after, 2))
+            found = await all_pages(lambda after: store.browse.approvals(filter, after, 2))
             assert all(one.task is not None and one.task.uid == one.row.task_uid for one in found)
             return [one.row.approval_id for one in found]
 
@@ -219,19 +219,19 @@ class ExerciseBrowse:
         assert await asked(tenant="other") == []
         assert await asked(agent="nobody") == []
 
-    async def test_the_stream_has_each_news_once(self, make_ledger: MakeLedger) -> None:
+    async def test_the_stream_has_each_news_once(self, make_store: MakeStore) -> None:
         """From any position the stream goes on with what was told after it, in one order; news told again is not told again."""
-        ledger = await make_ledger()
-        await ledger.record([at_work_on(50)])
-        head = await ledger.browse.head()
-        assert await ledger.browse.news(head, 100) == []
+        store = await make_store()
+        await store.record([at_work_on(50)])
+        head = await store.browse.head()
+        assert await store.browse.news(head, 100) == []
         for n in range(1, 6):
-            await ledger.record([*a_run(f"run {n}", trace=n), at_work_on(n, tenant="other")])
-        await ledger.record(a_run("run 1", trace=1))
+            await store.record([*a_run(f"run {n}", trace=n), at_work_on(n, tenant="other")])
+        await store.record(a_run("run 1", trace=1))
 
         async def told(after: Position, size: int, tenant: str | None = None) -> list[tuple[Position, str]]:
             found: list[tuple[Position, str]] = []
-            while page := await ledger.browse.news(found[-1][0] if found else after, size, tenant):
+            while page := await store.browse.news(found[-1][0] if found else after, size, tenant):
                 found += [(one.position, f"{one.checkpoint.tenant} {one.task.name} {one.checkpoint.kind}") for one in page]
             return found
 

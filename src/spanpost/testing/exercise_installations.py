@@ -1,18 +1,18 @@
-"""What every ledger does with installations: the newest stands, and what was read before it changes nothing."""
+"""What every store does with installations: the newest stands, and what was read before it changes nothing."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from spanpost.domain.installations import Installed
-from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.model.installations import Installed
+from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 
 ENDS = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
 
 
-def an_installation(team: str = "T0222BBBB", sealed: bytes = b"\x00one", *, client: str = "11.22") -> Installed:
+def an_installation(team: str = "T0222BBBB", encrypted: bytes = b"\x00one", *, client: str = "11.22") -> Installed:
     """Return what is to be kept of an installation."""
     return Installed(
         client=client,
@@ -24,17 +24,17 @@ def an_installation(team: str = "T0222BBBB", sealed: bytes = b"\x00one", *, clie
         bot_user="U1",
         scopes=("chat:write", "users:read"),
         by="UALICE",
-        sealed=sealed,
+        encrypted=encrypted,
         expires_at=ENDS,
     )
 
 
 class ExerciseInstallations(Exercised):
-    """What every ledger does with installations."""
+    """What every store does with installations."""
 
-    async def test_an_installation_is_kept_and_the_next_takes_its_place(self, make_ledger: MakeLedger) -> None:
+    async def test_an_installation_is_kept_and_the_next_takes_its_place(self, make_store: MakeStore) -> None:
         """It is found by app and workspace alone, as it was given; installed again, the newer stands, with a later writing."""
-        kept = (await make_ledger()).installations
+        kept = (await make_store()).installations
         given = an_installation()
         first = await kept.save(given)
         assert first == await kept.find("11.22", "T0222BBBB")
@@ -43,45 +43,45 @@ class ExerciseInstallations(Exercised):
         ]
         assert await kept.find("11.23", "T0222BBBB") is None
         assert await kept.find("11.22", "T0222") is None
-        second = await kept.save(an_installation(sealed=b"two"))
+        second = await kept.save(an_installation(encrypted=b"two"))
         await kept.save(an_installation("T0333"))
         await kept.save(an_installation(client="other"))
         assert second.revision > first.revision
         assert first.installed_at is not None
         assert second.installed_at is not None
         assert second.installed_at >= first.installed_at
-        assert [(row.team, row.sealed) for row in await kept.listed("11.22")] == [("T0222BBBB", b"two"), ("T0333", b"\x00one")]
+        assert [(row.team, row.encrypted) for row in await kept.listed("11.22")] == [("T0222BBBB", b"two"), ("T0333", b"\x00one")]
 
-    async def test_what_was_removed_has_no_token_and_can_come_again(self, make_ledger: MakeLedger) -> None:
+    async def test_what_was_removed_has_no_token_and_can_come_again(self, make_store: MakeStore) -> None:
         """The row says when and why; removing again, or an older writing, is nothing; installed again it stands as new."""
-        kept = (await make_ledger()).installations
+        kept = (await make_store()).installations
         first = await kept.save(an_installation())
-        again = await kept.save(an_installation(sealed=b"two"))
+        again = await kept.save(an_installation(encrypted=b"two"))
         assert not await kept.remove("11.22", "T0222BBBB", "revoked", first.revision)
         assert await kept.remove("11.22", "T0222BBBB", "uninstalled", again.revision)
         assert not await kept.remove("11.22", "T0222BBBB", "revoked")
         assert not await kept.remove("11.22", "nobody", "revoked")
         row = await kept.find("11.22", "T0222BBBB")
         assert row is not None
-        assert (row.sealed, row.why, row.is_there, row.expires_at) == (b"", "uninstalled", False, None)
+        assert (row.encrypted, row.why, row.is_there, row.expires_at) == (b"", "uninstalled", False, None)
         assert row.removed_at is not None
-        back = await kept.save(an_installation(sealed=b"three"))
+        back = await kept.save(an_installation(encrypted=b"three"))
         assert (back.is_there, back.removed_at, back.why) == (True, None, "")
 
-    async def test_one_process_fetches_the_next_token(self, make_ledger: MakeLedger) -> None:
+    async def test_one_process_fetches_the_next_token(self, make_store: MakeStore) -> None:
         """The second is refused while the first is at it, and not for ever; what was read before a later writing writes nothing."""
-        ledger = await make_ledger()
-        kept = ledger.installations
+        store = await make_store()
+        kept = store.installations
         row = await kept.save(an_installation())
         assert await kept.claim(row, LEASE)
         assert not await kept.claim(row, LEASE)
-        await self.pass_time(ledger, 31)
+        await self.pass_time(store, 31)
         assert await kept.claim(row, LEASE)
         assert await kept.renew(row, b"renewed", None)
         assert not await kept.renew(row, b"too late", None)
         newest = await kept.find("11.22", "T0222BBBB")
         assert newest is not None
-        assert (newest.sealed, newest.expires_at, newest.revision) == (b"renewed", None, row.revision + 1)
+        assert (newest.encrypted, newest.expires_at, newest.revision) == (b"renewed", None, row.revision + 1)
         assert await kept.claim(newest, LEASE)
         await kept.remove("11.22", "T0222BBBB", "revoked")
         assert not await kept.renew(newest, b"back from the dead", None)

@@ -1,4 +1,4 @@
-"""The behavioural suite for launchers, ours and strangers': what the pump relies on.
+"""The behavioural suite for launchers, ours and strangers': what the dispatcher relies on.
 
     import pytest
     from spanpost.testing.exercise_launcher import CHECKS
@@ -21,10 +21,10 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from spanpost.domain.deliveries import Receipt
-from spanpost.domain.errors import DeliveryError
-from spanpost.domain.orders import Order
 from spanpost.launchers.base import Launcher
+from spanpost.model.deliveries import Receipt
+from spanpost.model.errors import DeliveryError
+from spanpost.model.launch_orders import Order
 from spanpost.testing.exercise_sink import HOSTILE
 from spanpost.testing.nouns import NOON
 
@@ -89,7 +89,7 @@ async def it_returns_a_receipt(make: MakeLauncher) -> None:
 
 
 async def it_launches_again(make: MakeLauncher) -> None:
-    """The same order once more is taken as the first was: the pump carries at least once."""
+    """The same order once more is taken as the first was: the dispatcher carries at least once."""
     async with _open(make) as launcher:
         first = await _launch(launcher, an_order())
         again = await _launch(launcher, an_order())
@@ -140,6 +140,6 @@ CHECKS: tuple[Check, ...] = (
 
 
 async def exercise_launcher(make: MakeLauncher) -> None:
-    """Run every check. Raises AssertionError with what the pump would have tripped over."""
+    """Run every check. Raises AssertionError with what the dispatcher would have tripped over."""
     for check in CHECKS:
         await check(make)

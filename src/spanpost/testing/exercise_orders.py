@@ -1,4 +1,4 @@
-"""What every ledger does with orders: rows first, carried by letters, once for each asking."""
+"""What every store does with orders: rows first, carried by deliveries, once for each asking."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from spanpost.domain.deliveries import Delivery, Receipt
-from spanpost.domain.interventions import Result, Verb
-from spanpost.domain.observations import Observation
-from spanpost.domain.orders import Order, Taken
-from spanpost.domain.outcomes import GiveUp
-from spanpost.fold.batch import Rules
-from spanpost.fold.matching import Match
-from spanpost.fold.orders import Launches, OnEnd, Retry
-from spanpost.ledger.base import Ledger, OrderQuery, TaskQuery
-from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.model.deliveries import Delivery, Receipt
+from spanpost.model.interventions import Result, Verb
+from spanpost.model.launch_orders import Order, Taken
+from spanpost.model.observations import Observation
+from spanpost.model.outcomes import GiveUp
+from spanpost.routing.launch_orders import Launches, OnEnd, Retry
+from spanpost.routing.matching import Match
+from spanpost.store.protocols import OrderQuery, Store, TaskQuery
+from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_people import ALICE, BOB, an_act
+from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import ended
 
@@ -43,155 +43,155 @@ def done(
     return msgspec.structs.replace(root, start_ns=now - 10**9, end_ns=now, at_ns=now)
 
 
-def on_end(name: str = "next", **fields: Any) -> Rules:
+def on_end(name: str = "next", **fields: Any) -> FoldRules:
     """Return rules by which the end of an analysis starts two."""
     given: dict[str, Any] = {"name": name, "start": ("fix", "review"), "match": Match(agent="analysis")}
     given |= {"text": "After {name}: {result.found}", "parameters": (("repo", "{repo}"),)}
     launchers = frozenset({"fix", "review"})
-    return Rules(launches=Launches(launchers=launchers, rules=(OnEnd(**(given | fields)),)))
+    return FoldRules(launches=Launches(launchers=launchers, rules=(OnEnd(**(given | fields)),)))
 
 
-async def carried(ledger: Ledger) -> list[Delivery]:
+async def carried(store: Store) -> list[Delivery]:
     """Claim what there is to be carried."""
-    return await ledger.claim(CARRIERS, 50)
+    return await store.claim(CARRIERS, 50)
 
 
 class ExerciseOrders(Exercised):
-    """What every ledger does with orders."""
+    """What every store does with orders."""
 
-    async def test_an_order_is_carried_once(self, make_ledger: MakeLedger) -> None:
+    async def test_an_order_is_carried_once(self, make_store: MakeStore) -> None:
         """An order is placed once however often it is handed in, is carried whole, and its receipt stands beside it."""
-        ledger = await make_ledger()
+        store = await make_store()
         order = an_order(text="Fix it", parameters={"repo": "acme/shop"}, by="alice", source="slack", body=b"\x00\xff")
-        assert [await ledger.order(order) for _ in range(3)] == [Taken.NEW, Taken.KNOWN, Taken.KNOWN]
-        [letter] = await carried(ledger)
-        assert letter.order == order
-        assert (letter.tenant, letter.sink, letter.checkpoint) == ("acme", "launch:fix", None)
-        await ledger.settle(letter, Receipt(ref={"pid": 7}))
-        assert await carried(ledger) == []
-        [row] = await ledger.orders(OrderQuery(tenant="acme"))
+        assert [await store.order(order) for _ in range(3)] == [Taken.NEW, Taken.KNOWN, Taken.KNOWN]
+        [delivery] = await carried(store)
+        assert delivery.order == order
+        assert (delivery.tenant, delivery.sink, delivery.checkpoint) == ("acme", "launch:fix", None)
+        await store.settle(delivery, Receipt(ref={"pid": 7}))
+        assert await carried(store) == []
+        [row] = await store.orders(OrderQuery(tenant="acme"))
         assert (row.order, row.state, row.ref) == (order, "delivered", {"pid": 7})
-        assert await ledger.orders(OrderQuery(tenant="other")) == []
-        [listed] = await ledger.deliveries(sink="launch:fix")
+        assert await store.orders(OrderQuery(tenant="other")) == []
+        [listed] = await store.deliveries(sink="launch:fix")
         assert (listed.kind, listed.state) == ("order", "delivered")
 
-    async def test_a_request_is_not_heard_twice(self, make_ledger: MakeLedger) -> None:
+    async def test_a_request_is_not_heard_twice(self, make_store: MakeStore) -> None:
         """The same signature is replayed; the same order by another signature is known; neither is carried again."""
-        ledger = await make_ledger()
+        store = await make_store()
         order = an_order(carrier="launch:fix")
         other = an_order(carrier="launch:fix")
-        assert await ledger.order(order, signature="s1") is Taken.NEW
-        assert await ledger.order(order, signature="s1") is Taken.REPLAYED
-        assert await ledger.order(other, signature="s1") is Taken.REPLAYED
-        assert await ledger.order(order, signature="s2") is Taken.KNOWN
-        assert [letter.order for letter in await carried(ledger)] == [order]
+        assert await store.order(order, signature="s1") is Taken.NEW
+        assert await store.order(order, signature="s1") is Taken.REPLAYED
+        assert await store.order(other, signature="s1") is Taken.REPLAYED
+        assert await store.order(order, signature="s2") is Taken.KNOWN
+        assert [delivery.order for delivery in await carried(store)] == [order]
 
-    async def test_hostile_texts_of_an_order(self, make_ledger: MakeLedger) -> None:
+    async def test_hostile_texts_of_an_order(self, make_store: MakeStore) -> None:
         """What PostgreSQL does not take in texts is mended, and the order is carried."""
-        ledger = await make_ledger()
-        assert await ledger.order(an_order(text="a\0b\ud800", parameters={"k\0": "\ud800"}, by="\0")) is Taken.NEW
-        assert len(await carried(ledger)) == 1
+        store = await make_store()
+        assert await store.order(an_order(text="a\0b\ud800", parameters={"k\0": "\ud800"}, by="\0")) is Taken.NEW
+        assert len(await carried(store)) == 1
 
-    async def test_a_failed_task_is_retried_once(self, make_ledger: MakeLedger) -> None:
+    async def test_a_failed_task_is_retried_once(self, make_store: MakeStore) -> None:
         """Of many who ask at once for a failed run to be tried again one is granted; the others are told by whom."""
-        ledger = await make_ledger()
-        await ledger.record([done("analysis", {"agent.repo": "acme/shop"}, status="error")])
-        [task] = await ledger.tasks(TaskQuery())
-        other = await self.another(ledger) or ledger
+        store = await make_store()
+        await store.record([done("analysis", {"agent.repo": "acme/shop"}, status="error")])
+        [task] = await store.tasks(TaskQuery())
+        other = await self.another(store) or store
         acts = [an_act(Verb.RETRY, task.uid, actor=BOB if i else ALICE, launcher="fix") for i in range(8)]
-        verdicts = await asyncio.gather(*((ledger, other)[i % 2].intervene(act) for i, act in enumerate(acts)))
+        verdicts = await asyncio.gather(*((store, other)[i % 2].intervene(act) for i, act in enumerate(acts)))
         assert sorted(v.result for v in verdicts) == sorted([Result.DONE, *[Result.DECIDED] * 7])
         [granted] = [v for v in verdicts if v.result is Result.DONE]
         assert {v.order_id for v in verdicts} == {granted.order_id}
         assert {v.by for v in verdicts if v.result is Result.DECIDED} <= {"alice", "bob"}
-        again = await ledger.intervene(acts[verdicts.index(granted)])
+        again = await store.intervene(acts[verdicts.index(granted)])
         assert (again.result, again.is_repeat, again.order_id) == (Result.DONE, True, granted.order_id)
-        [letter] = await carried(ledger)
-        order = letter.order
+        [delivery] = await carried(store)
+        order = delivery.order
         assert order is not None
         assert (order.retry_of, order.task_uid, order.text) == (task.task_id, task.uid, "analysis")
         assert (order.parameters["repo"], order.source, order.id) == ("acme/shop", "slack", granted.order_id)
-        assert letter.task.uid == task.uid
+        assert delivery.task.uid == task.uid
 
-    async def test_a_retry_that_failed_may_be_asked_for_again(self, make_ledger: MakeLedger) -> None:
+    async def test_a_retry_that_failed_may_be_asked_for_again(self, make_store: MakeStore) -> None:
         """An order that was given up stands no more, nor one that was carried a while ago; another run is another."""
-        ledger = await make_ledger()
-        await ledger.record([done("analysis", status="error")])
-        [task] = await ledger.tasks(TaskQuery())
+        store = await make_store()
+        await store.record([done("analysis", status="error")])
+        [task] = await store.tasks(TaskQuery())
 
         async def ask() -> Result:
-            return (await ledger.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))).result
+            return (await store.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))).result
 
         assert await ask() is Result.DONE
         assert await ask() is Result.DECIDED
-        [letter] = await carried(ledger)
-        await ledger.settle(letter, GiveUp(reason="exit", error="no"))
+        [delivery] = await carried(store)
+        await store.settle(delivery, GiveUp(reason="exit", error="no"))
         assert await ask() is Result.DONE
-        [letter] = await carried(ledger)
-        await ledger.settle(letter, Receipt())
+        [delivery] = await carried(store)
+        await store.settle(delivery, Receipt())
         assert await ask() is Result.DECIDED
 
-    async def test_what_was_started_is_started_again(self, make_ledger: MakeLedger) -> None:
+    async def test_what_was_started_is_started_again(self, make_store: MakeStore) -> None:
         """The retry of a task that an order started is given what that order gave, not what the clicker says."""
-        ledger = await make_ledger()
+        store = await make_store()
         first = an_order(tenant="default", text="Fix the till", parameters={"branch": "main"})
-        await ledger.order(first)
-        await ledger.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
-        [task] = await ledger.tasks(TaskQuery())
+        await store.order(first)
+        await store.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
+        [task] = await store.tasks(TaskQuery())
         assert task.order_id == str(first.id)
-        await ledger.intervene(an_act(Verb.RETRY, task.uid, launcher="fix", text="please"))
-        orders = [row.order for row in await ledger.orders(OrderQuery(task_uid=task.uid))]
+        await store.intervene(an_act(Verb.RETRY, task.uid, launcher="fix", text="please"))
+        orders = [row.order for row in await store.orders(OrderQuery(task_uid=task.uid))]
         assert [(order.text, order.parameters) for order in orders] == [("Fix the till", {"branch": "main"})]
 
-    async def test_what_people_start(self, make_ledger: MakeLedger) -> None:
+    async def test_what_people_start(self, make_store: MakeStore) -> None:
         """New work that a person starts is a row of theirs and an order, once; refused it is a row alone."""
-        ledger = await make_ledger()
-        act = an_act(Verb.START, uuid4(), launcher="fix", text="Fix it", parameters={"a": "b"}, once="once")
-        verdict = await ledger.intervene(act)
+        store = await make_store()
+        act = an_act(Verb.START, uuid4(), launcher="fix", text="Fix it", parameters={"a": "b"}, idempotency_key="idempotency_key")
+        verdict = await store.intervene(act)
         assert (verdict.result, verdict.is_repeat) == (Result.DONE, False)
-        assert (await ledger.intervene(act)).is_repeat
+        assert (await store.intervene(act)).is_repeat
         refused = an_act(Verb.START, uuid4(), launcher="fix", refusal="no rule says so")
-        assert (await ledger.intervene(refused)).result is Result.REFUSED
-        [letter] = await carried(ledger)
-        assert letter.order is not None
-        assert (letter.order.id, letter.order.text, letter.order.by_id) == (verdict.order_id, "Fix it", "slack:T1:U1")
-        assert letter.order.parameters == {"a": "b"}
+        assert (await store.intervene(refused)).result is Result.REFUSED
+        [delivery] = await carried(store)
+        assert delivery.order is not None
+        assert (delivery.order.id, delivery.order.text, delivery.order.by_id) == (verdict.order_id, "Fix it", "slack:T1:U1")
+        assert delivery.order.parameters == {"a": "b"}
 
-    async def test_the_end_of_a_task_starts_others(self, make_ledger: MakeLedger) -> None:
+    async def test_the_end_of_a_task_starts_others(self, make_store: MakeStore) -> None:
         """A run that ends well starts what its rule names, with its own words, once whatever is repeated; others do not."""
-        ledger = await make_ledger(on_end())
+        store = await make_store(on_end())
         record = done("analysis", {"agent.repo": "acme/shop", "agent.result.found": "two bugs", "agent.requested_by": "alice"})
-        await ledger.record([done("other", trace=2), done("analysis", trace=3, status="error")])
-        assert await carried(ledger) == []
-        await ledger.record([record])
-        await ledger.record([record])
-        letters = await carried(ledger)
-        orders = [letter.order for letter in letters if letter.order is not None]
+        await store.record([done("other", trace=2), done("analysis", trace=3, status="error")])
+        assert await carried(store) == []
+        await store.record([record])
+        await store.record([record])
+        deliveries = await carried(store)
+        orders = [delivery.order for delivery in deliveries if delivery.order is not None]
         assert sorted(o.carrier for o in orders) == ["launch:fix", "launch:review"]
-        [task] = await ledger.tasks(TaskQuery(agent_name="analysis", status="complete"))
+        [task] = await store.tasks(TaskQuery(agent_name="analysis", status="complete"))
         for order in orders:
             assert (order.text, order.parameters) == ("After analysis: two bugs", {"repo": "acme/shop"})
             assert (order.caused_by, order.rule, order.depth, order.source) == (task.task_id, "next", 1, "rule")
 
-    async def test_what_ended_long_ago_starts_nothing(self, make_ledger: MakeLedger) -> None:
+    async def test_what_ended_long_ago_starts_nothing(self, make_store: MakeStore) -> None:
         """A backlog that is drained late sets nothing off."""
-        ledger = await make_ledger(on_end())
-        await ledger.record([done("analysis", ago=3600)])
-        assert await carried(ledger) == []
+        store = await make_store(on_end())
+        await store.record([done("analysis", ago=3600)])
+        assert await carried(store) == []
 
-    async def test_a_loop_ends(self, make_ledger: MakeLedger) -> None:
+    async def test_a_loop_ends(self, make_store: MakeStore) -> None:
         """Agents that start themselves by a rule end at its depth; those that do not say by what they run, by the hour."""
         rules = on_end(start=("fix",))
         launches = msgspec.structs.replace(rules.launches, depth=3, hourly=7)
-        ledger = await make_ledger(msgspec.structs.replace(rules, launches=launches))
+        store = await make_store(msgspec.structs.replace(rules, launches=launches))
 
         async def run(trace: int, by: UUID | None) -> UUID | None:
             said = {"agent.order.id": str(by)} if by is not None else {}
-            await ledger.record([done("analysis", said, trace=trace)])
-            letters = await carried(ledger)
-            for letter in letters:
-                await ledger.settle(letter, Receipt())
-            return letters[0].order.id if letters and letters[0].order is not None else None
+            await store.record([done("analysis", said, trace=trace)])
+            deliveries = await carried(store)
+            for delivery in deliveries:
+                await store.settle(delivery, Receipt())
+            return deliveries[0].order.id if deliveries and deliveries[0].order is not None else None
 
         by: UUID | None = None
         depths = 0
@@ -201,33 +201,33 @@ class ExerciseOrders(Exercised):
                 break
             depths += 1
         assert depths == 3
-        silent = [await run(trace, None) for trace in range(10, 20)]
-        assert sum(one is not None for one in silent) == 7 - 3
+        stalled = [await run(trace, None) for trace in range(10, 20)]
+        assert sum(one is not None for one in stalled) == 7 - 3
 
-    async def test_another_tenants_order_counts_for_nothing(self, make_ledger: MakeLedger) -> None:
+    async def test_another_tenants_order_counts_for_nothing(self, make_store: MakeStore) -> None:
         """A task that names another tenant's order is given nothing of it."""
-        ledger = await make_ledger()
+        store = await make_store()
         first = an_order(tenant="acme", text="secret")
-        await ledger.order(first)
-        await ledger.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
-        [task] = await ledger.tasks(TaskQuery())
-        await ledger.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))
-        assert [row.order.text for row in await ledger.orders(OrderQuery(task_uid=task.uid))] == ["fix"]
+        await store.order(first)
+        await store.record([done("fix", {"agent.order.id": str(first.id)}, status="error")])
+        [task] = await store.tasks(TaskQuery())
+        await store.intervene(an_act(Verb.RETRY, task.uid, launcher="fix"))
+        assert [row.order.text for row in await store.orders(OrderQuery(task_uid=task.uid))] == ["fix"]
 
-    async def test_a_retry_rule_is_the_first_that_fits(self, make_ledger: MakeLedger) -> None:
+    async def test_a_retry_rule_is_the_first_that_fits(self, make_store: MakeStore) -> None:
         """Which launcher starts a task again goes by agent, topic and type, in order; without one none does."""
         retries = (
             Retry(launcher="special", match=Match(agent="analysis"), type="nightly"),
             Retry(launcher="fix", match=Match(agent="anal*")),
         )
         launches = Launches(launchers=frozenset({"fix", "special"}), retries=retries)
-        ledger = await make_ledger()
-        await ledger.record(
+        store = await make_store()
+        await store.record(
             [
                 done("analysis", {"agent.task.type": "nightly"}, trace=1),
                 done("analysis", trace=2),
                 done("other", trace=3),
             ]
         )
-        found = {(t.agent_name, t.type): launches.retrier(t) for t in await ledger.tasks(TaskQuery())}
+        found = {(t.agent_name, t.type): launches.retrier(t) for t in await store.tasks(TaskQuery())}
         assert found == {("analysis", "nightly"): "special", ("analysis", None): "fix", ("other", None): ""}

@@ -1,4 +1,4 @@
-"""What every ledger does with what people do: questions are kept, the first decision stands, deadlines pass."""
+"""What every store does with what people do: questions are kept, the first decision stands, deadlines pass."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from spanpost.conventions import question_mark
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Mode, Receipt
-from spanpost.domain.interventions import Actor, ApprovalRow, Intervention, Result, State, Verb
-from spanpost.domain.observations import Observation
-from spanpost.fold.approvals import APPROVAL, TASK, Expiry, topic_of
-from spanpost.ledger.base import ApprovalQuery, Ledger, TaskQuery
-from spanpost.testing.exercise_ledger import SINK, TELLING, MakeLedger, drain
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Mode, Receipt
+from spanpost.model.interventions import Actor, ApprovalRow, Intervention, InterventionState, Result, Verb
+from spanpost.model.observations import Observation
+from spanpost.semconv import question_mark
+from spanpost.store.protocols import ApprovalQuery, Store, TaskQuery
+from spanpost.tasks.approvals import APPROVAL, TASK, Expiry, topic_of
+from spanpost.testing.exercise_store import SINK, TELLING, MakeStore, drain
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, ended, started
 
@@ -26,9 +26,9 @@ BOB = Actor(provider="slack", team="T1", id="U2", name="bob")
 
 
 class Another(Protocol):
-    """**Protocol:** opens the same ledger once more, as another process would; None where a ledger is one process's."""
+    """**Protocol:** opens the same store once more, as another process would; None where a store is one process's."""
 
-    def __call__(self, ledger: Ledger) -> Awaitable[Ledger | None]: ...
+    def __call__(self, store: Store) -> Awaitable[Store | None]: ...
 
 
 def asking(
@@ -62,116 +62,116 @@ def at_work(name: str = "deploy", *, trace: int = 1, attributes: dict[str, Any] 
     return started(trace=trace, span=1, name="agent", attributes={"agent.task.name": name, **(attributes or {})})
 
 
-def an_act(verb: Verb, key: UUID, *, actor: Actor = ALICE, once: str | None = None, **fields: Any) -> Intervention:
+def an_act(verb: Verb, key: UUID, *, actor: Actor = ALICE, idempotency_key: str | None = None, **fields: Any) -> Intervention:
     """Return an act of a person; without `once` one that nobody repeats."""
-    given: dict[str, Any] = {"tenant": "default", "source": "slack", "at": datetime.now(UTC), "once": once or uuid4().hex}
+    given: dict[str, Any] = {"tenant": "default", "source": "slack", "at": datetime.now(UTC), "idempotency_key": idempotency_key or uuid4().hex}
     return Intervention(verb=verb, key=key, actor=actor, **(given | fields))
 
 
-async def the_question(ledger: Ledger, id: str = "a1") -> ApprovalRow:
+async def the_question(store: Store, id: str = "a1") -> ApprovalRow:
     """Return the newest question of an id."""
-    return (await ledger.approvals(ApprovalQuery(approval_id=id)))[0]
+    return (await store.approvals(ApprovalQuery(approval_id=id)))[0]
 
 
-async def settled(ledger: Ledger) -> None:
+async def settled(store: Store) -> None:
     """Fold all that has fallen due."""
     for _ in range(5):
-        await ledger.elapse()
+        await store.elapse()
 
 
 class ExercisePeople(Exercised):
-    """What every ledger does with what people do."""
+    """What every store does with what people do."""
 
     # --- questions ------------------------------------------------------------------------------------------------------
 
-    async def test_a_question_is_kept(self, make_ledger: MakeLedger) -> None:
+    async def test_a_question_is_kept(self, make_store: MakeStore) -> None:
         """A question is found by its key, with its words, its options and the task that asks; its task waits."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(options=["now", "later"], risk="high", detail="v2 to production")])
-        [task] = await ledger.tasks(TaskQuery())
+        store = await make_store()
+        await store.record([at_work(), asking(options=["now", "later"], risk="high", detail="v2 to production")])
+        [task] = await store.tasks(TaskQuery())
         [told] = task.approvals
         assert told.key is not None
-        row = await ledger.approval(told.key)
+        row = await store.approval(told.key)
         assert row is not None
         assert (row.question, row.detail, row.options, row.risk) == ("Deploy?", "v2 to production", ("now", "later"), "high")
-        assert (row.state, row.task_uid, row.tenant, row.approval_id) == (State.OPEN, task.uid, "default", "a1")
+        assert (row.state, row.task_uid, row.tenant, row.approval_id) == (InterventionState.OPEN, task.uid, "default", "a1")
         assert task.status == "waiting"
-        assert await ledger.approvals(ApprovalQuery(state="open")) == [row]
-        assert await ledger.approval(uuid4()) is None
+        assert await store.approvals(ApprovalQuery(state="open")) == [row]
+        assert await store.approval(uuid4()) is None
 
-    async def test_a_question_without_an_id_cannot_be_answered(self, make_ledger: MakeLedger) -> None:
+    async def test_a_question_without_an_id_cannot_be_answered(self, make_store: MakeStore) -> None:
         """A question that says no id is shown and has no key."""
-        ledger = await make_ledger()
+        store = await make_store()
         said = {"agent.approval.question": "Sure?"}
-        await ledger.record(
+        await store.record(
             [at_work(), an_event(trace=1, span=1, name="agent.approval.requested", attributes=said, index=0, at=1.0)]
         )
-        [task] = await ledger.tasks(TaskQuery())
+        [task] = await store.tasks(TaskQuery())
         assert [(a.question, a.key) for a in task.open_approvals] == [("Sure?", None)]
-        assert await ledger.approvals(ApprovalQuery()) == []
+        assert await store.approvals(ApprovalQuery()) == []
 
-    async def test_a_decision_stands_and_is_shown(self, make_ledger: MakeLedger) -> None:
+    async def test_a_decision_stands_and_is_shown(self, make_store: MakeStore) -> None:
         """A granted decision closes the question, is told once as news with who decided, and the task goes on."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
-        verdict = await ledger.intervene(an_act(Verb.APPROVE, row.key, text="ship it"))
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
+        verdict = await store.intervene(an_act(Verb.APPROVE, row.key, text="ship it"))
         assert (verdict.result, verdict.decision, verdict.by, verdict.is_repeat) == (Result.DONE, "approve", "alice", False)
-        [task] = await ledger.tasks(TaskQuery())
+        [task] = await store.tasks(TaskQuery())
         [told] = task.approvals
         assert (told.decision, told.by, told.comment, told.source) == ("approve", "alice", "ship it", "slack")
         assert (task.status, task.open_approvals) == ("working", ())
-        kept = await the_question(ledger)
+        kept = await the_question(store)
         assert (kept.state, kept.decision, kept.by_id, kept.decided_at) == (
-            State.DECIDED,
+            InterventionState.DECIDED,
             "approve",
             "slack:T1:U1",
             verdict.decided_at,
         )
-        [news] = [c for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]
+        [news] = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]
         assert news.text == "approve by alice: ship it"
 
-    async def test_what_the_agent_tells_of_it_is_the_same(self, make_ledger: MakeLedger) -> None:
+    async def test_what_the_agent_tells_of_it_is_the_same(self, make_store: MakeStore) -> None:
         """The agent's own resolution of a decided question, even one that its clock dates earlier, tells nothing new."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
-        await ledger.intervene(an_act(Verb.APPROVE, row.key))
-        before = await ledger.checkpoints()
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
+        await store.intervene(an_act(Verb.APPROVE, row.key))
+        before = await store.checkpoints()
         said = {"agent.approval.id": "a1", "agent.approval.decision": "deny", "agent.approval.by": "somebody else"}
-        recorded = await ledger.record(
+        recorded = await store.record(
             [an_event(trace=1, span=1, name="agent.approval.resolved", attributes=said, index=1, at=1.5)]
         )
         assert recorded.checkpoints == []
-        assert await ledger.checkpoints() == before
-        [task] = await ledger.tasks(TaskQuery())
+        assert await store.checkpoints() == before
+        [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.by) for a in task.approvals] == [("approve", "alice")]
 
-    async def test_the_first_decision_wins(self, make_ledger: MakeLedger) -> None:
+    async def test_the_first_decision_wins(self, make_store: MakeStore) -> None:
         """Of many decisions at once, through two connections, one stands, and every other is told which and by whom."""
-        ledger = await make_ledger()
-        other = await self.another(ledger) or ledger
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
+        store = await make_store()
+        other = await self.another(store) or store
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
         acts = [an_act(Verb.APPROVE if i % 2 else Verb.DENY, row.key, actor=ALICE if i % 2 else BOB) for i in range(10)]
-        verdicts = await asyncio.gather(*((ledger if i % 3 else other).intervene(act) for i, act in enumerate(acts)))
+        verdicts = await asyncio.gather(*((store if i % 3 else other).intervene(act) for i, act in enumerate(acts)))
         [won] = [v for v in verdicts if v.result is Result.DONE]
         lost = [v for v in verdicts if v is not won]
         assert {(v.result, v.decision, v.by, v.decided_at) for v in lost} == {
             (Result.DECIDED, won.decision, won.by, won.decided_at)
         }
-        [task] = await ledger.tasks(TaskQuery())
+        [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.by) for a in task.approvals] == [(won.decision, won.by)]
-        assert len([c for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]) == 1
+        assert len([c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED]) == 1
 
-    async def test_a_repeat_is_answered_as_the_first_was(self, make_ledger: MakeLedger) -> None:
+    async def test_a_repeat_is_answered_as_the_first_was(self, make_store: MakeStore) -> None:
         """The same act again, at once and later, by whatever process, changes nothing and gets the first's verdict."""
-        ledger = await make_ledger()
-        other = await self.another(ledger) or ledger
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
-        act = an_act(Verb.APPROVE, row.key, once="click")
-        verdicts = await asyncio.gather(*((ledger if i % 2 else other).intervene(act) for i in range(6)))
+        store = await make_store()
+        other = await self.another(store) or store
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
+        act = an_act(Verb.APPROVE, row.key, idempotency_key="click")
+        verdicts = await asyncio.gather(*((store if i % 2 else other).intervene(act) for i in range(6)))
         assert [v.is_repeat for v in verdicts].count(False) == 1
         assert {(v.result, v.decision, v.by, v.decided_at) for v in verdicts} == {
             (Result.DONE, "approve", "alice", verdicts[0].decided_at)
@@ -179,208 +179,208 @@ class ExercisePeople(Exercised):
         again = await other.intervene(msgspec.structs.replace(act, verb=Verb.DENY))
         assert (again.result, again.decision, again.is_repeat) == (Result.DONE, "approve", True)
 
-    async def test_a_question_asked_in_other_words_voids_the_old(self, make_ledger: MakeLedger) -> None:
+    async def test_a_question_asked_in_other_words_voids_the_old(self, make_store: MakeStore) -> None:
         """Asked again in other words a question has another key and is told anew; a decision by the old key changes nothing."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(question="Deploy v1?")])
-        old = await the_question(ledger)
-        await ledger.record([asking(question="Deploy v2?", index=1, at=2.0)])
-        new = await the_question(ledger)
+        store = await make_store()
+        await store.record([at_work(), asking(question="Deploy v1?")])
+        old = await the_question(store)
+        await store.record([asking(question="Deploy v2?", index=1, at=2.0)])
+        new = await the_question(store)
         assert new.key != old.key
-        assert (await ledger.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
-        [task] = await ledger.tasks(TaskQuery())
+        assert (await store.intervene(an_act(Verb.APPROVE, old.key))).result is Result.VOID
+        [task] = await store.tasks(TaskQuery())
         assert [(a.question, a.is_void, a.is_open) for a in task.approvals] == [
             ("Deploy v1?", True, False),
             ("Deploy v2?", False, True),
         ]
-        told = [c.text for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        told = [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
         assert told == ["Deploy v1?", "Deploy v2?"]
-        assert (await ledger.intervene(an_act(Verb.DENY, new.key))).result is Result.DONE
+        assert (await store.intervene(an_act(Verb.DENY, new.key))).result is Result.DONE
 
-    async def test_a_decision_is_of_the_words_that_were_read(self, make_ledger: MakeLedger) -> None:
+    async def test_a_decision_is_of_the_words_that_were_read(self, make_store: MakeStore) -> None:
         """A question that was approved and is then asked in other words is open again."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(question="Deploy v1?")])
-        await ledger.intervene(an_act(Verb.APPROVE, (await the_question(ledger)).key))
-        await ledger.record([asking(question="Deploy v2?", index=1, at=2.0)])
-        [task] = await ledger.tasks(TaskQuery())
+        store = await make_store()
+        await store.record([at_work(), asking(question="Deploy v1?")])
+        await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        await store.record([asking(question="Deploy v2?", index=1, at=2.0)])
+        [task] = await store.tasks(TaskQuery())
         assert (task.status, [a.question for a in task.open_approvals]) == ("waiting", ["Deploy v2?"])
-        assert (await the_question(ledger)).state is State.OPEN
+        assert (await the_question(store)).state is InterventionState.OPEN
 
-    async def test_who_asks_again_gets_what_was_decided(self, make_ledger: MakeLedger) -> None:
+    async def test_who_asks_again_gets_what_was_decided(self, make_store: MakeStore) -> None:
         """The same question under the same id, asked by a second run, is answered by the decision that was made for the first."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking()])
-        first = await the_question(ledger)
-        verdict = await ledger.intervene(an_act(Verb.APPROVE, first.key))
-        await ledger.record([at_work("again", trace=2), asking(trace=2, at=5.0)])
-        [again] = [t for t in await ledger.tasks(TaskQuery()) if t.name == "again"]
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        first = await the_question(store)
+        verdict = await store.intervene(an_act(Verb.APPROVE, first.key))
+        await store.record([at_work("again", trace=2), asking(trace=2, at=5.0)])
+        [again] = [t for t in await store.tasks(TaskQuery()) if t.name == "again"]
         assert [(a.decision, a.by, a.source) for a in again.approvals] == [("approve", "alice", "slack")]
         assert again.status != "waiting"
-        row = await the_question(ledger)
-        assert (row.task_uid, row.state, row.by_id, row.decided_at) == (again.uid, State.DECIDED, "slack:T1:U1", verdict.decided_at)
+        row = await the_question(store)
+        assert (row.task_uid, row.state, row.by_id, row.decided_at) == (again.uid, InterventionState.DECIDED, "slack:T1:U1", verdict.decided_at)
 
-    async def test_an_answer_before_its_question_is_no_less(self, make_ledger: MakeLedger) -> None:
+    async def test_an_answer_before_its_question_is_no_less(self, make_store: MakeStore) -> None:
         """Question and decision folded in whatever order come to the same task."""
         told = asking()
         said = {"agent.approval.id": "a1", "agent.approval.decision": "deny", "agent.approval.by": "carol"}
         answer = an_event(trace=1, span=1, name="agent.approval.resolved", attributes=said, index=1, at=2.0)
         seen = []
         for order in ([at_work(), told, answer], [answer, told, at_work()]):
-            ledger = await make_ledger()
+            store = await make_store()
             for observation in order:
-                await ledger.record([observation])
-            [task] = await ledger.tasks(TaskQuery())
-            row = await the_question(ledger)
+                await store.record([observation])
+            [task] = await store.tasks(TaskQuery())
+            row = await the_question(store)
             seen.append(([(a.question, a.decision) for a in task.approvals], row.state, row.decision, row.key))
-        assert seen[0] == seen[1] == ([("Deploy?", "deny")], State.DECIDED, "deny", seen[0][3])
+        assert seen[0] == seen[1] == ([("Deploy?", "deny")], InterventionState.DECIDED, "deny", seen[0][3])
 
     # --- what does not stand --------------------------------------------------------------------------------------------
 
-    async def test_another_tenant_learns_nothing(self, make_ledger: MakeLedger) -> None:
+    async def test_another_tenant_learns_nothing(self, make_store: MakeStore) -> None:
         """An act in another tenant's name is about nothing, whatever the key, and the question stays open."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
         for verb, key in ((Verb.APPROVE, row.key), (Verb.CANCEL, row.task_uid), (Verb.APPROVE, uuid4()), (Verb.CANCEL, uuid4())):
-            verdict = await ledger.intervene(an_act(verb, key, tenant="acme"))
+            verdict = await store.intervene(an_act(verb, key, tenant="acme"))
             assert (verdict.result, verdict.task_uid, verdict.decision) == (Result.UNKNOWN, None, "")
-        assert (await the_question(ledger)).state is State.OPEN
+        assert (await the_question(store)).state is InterventionState.OPEN
 
-    async def test_what_the_rules_refuse_changes_nothing(self, make_ledger: MakeLedger) -> None:
+    async def test_what_the_rules_refuse_changes_nothing(self, make_store: MakeStore) -> None:
         """A refused act is answered as refused, repeats too, and leaves question and task as they were."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking()])
-        row, tasks = await the_question(ledger), await ledger.tasks(TaskQuery())
-        act = an_act(Verb.APPROVE, row.key, refusal="only the release group may", once="refused")
-        assert (await ledger.intervene(act)).result is Result.REFUSED
-        granted_later = await ledger.intervene(msgspec.structs.replace(act, refusal=""))
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        row, tasks = await the_question(store), await store.tasks(TaskQuery())
+        act = an_act(Verb.APPROVE, row.key, refusal="only the release group may", idempotency_key="refused")
+        assert (await store.intervene(act)).result is Result.REFUSED
+        granted_later = await store.intervene(msgspec.structs.replace(act, refusal=""))
         assert (granted_later.result, granted_later.is_repeat) == (Result.REFUSED, True)
-        assert (await the_question(ledger), await ledger.tasks(TaskQuery())) == (row, tasks)
+        assert (await the_question(store), await store.tasks(TaskQuery())) == (row, tasks)
 
-    async def test_it_may_be_too_late(self, make_ledger: MakeLedger) -> None:
+    async def test_it_may_be_too_late(self, make_store: MakeStore) -> None:
         """What is asked of a task that has ended is too late; to try it again is too late only while nothing failed."""
-        ledger = await make_ledger()
+        store = await make_store()
         over = {"agent.task.name": "deploy", "agent.status": "complete"}
-        await ledger.record([at_work(), asking(), ended(trace=1, span=1, name="agent", attributes=over)])
-        row = await the_question(ledger)
+        await store.record([at_work(), asking(), ended(trace=1, span=1, name="agent", attributes=over)])
+        row = await the_question(store)
         for verb in (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MESSAGE, Verb.RETRY):
-            assert (await ledger.intervene(an_act(verb, row.task_uid))).result is Result.TOO_LATE
-        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result is Result.TOO_LATE
-        assert (await ledger.intervene(an_act(Verb.MUTE, row.task_uid))).result is Result.DONE
+            assert (await store.intervene(an_act(verb, row.task_uid))).result is Result.TOO_LATE
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.TOO_LATE
+        assert (await store.intervene(an_act(Verb.MUTE, row.task_uid))).result is Result.DONE
         failed = {"agent.task.name": "failed", "agent.status": "error"}
-        await ledger.record([ended(trace=2, span=1, name="agent", attributes=failed)])
-        [task] = await ledger.tasks(TaskQuery(status="error"))
-        assert (await ledger.intervene(an_act(Verb.RETRY, task.uid))).result is Result.DONE
+        await store.record([ended(trace=2, span=1, name="agent", attributes=failed)])
+        [task] = await store.tasks(TaskQuery(status="error"))
+        assert (await store.intervene(an_act(Verb.RETRY, task.uid))).result is Result.DONE
 
-    async def test_an_option_must_be_one_of_those_given(self, make_ledger: MakeLedger) -> None:
+    async def test_an_option_must_be_one_of_those_given(self, make_store: MakeStore) -> None:
         """Of the agent's options one is taken in its own words; what it did not offer is nothing."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(options=["blue", "green"])])
-        row = await the_question(ledger)
-        assert (await ledger.intervene(an_act(Verb.CHOOSE, row.key, option="red"))).result is Result.UNKNOWN
-        assert (await ledger.intervene(an_act(Verb.CHOOSE, row.key, option="green"))).decision == "green"
+        store = await make_store()
+        await store.record([at_work(), asking(options=["blue", "green"])])
+        row = await the_question(store)
+        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="red"))).result is Result.UNKNOWN
+        assert (await store.intervene(an_act(Verb.CHOOSE, row.key, option="green"))).decision == "green"
 
     # --- what is asked of tasks -----------------------------------------------------------------------------------------
 
-    async def test_what_people_ask_of_a_task_is_shown_and_told_to_the_agent(self, make_ledger: MakeLedger) -> None:
+    async def test_what_people_ask_of_a_task_is_shown_and_told_to_the_agent(self, make_store: MakeStore) -> None:
         """Cancel, pause, resume and mute stand on the task; each is handed to the agent once, in order, with a person's words."""
-        ledger = await make_ledger()
-        await ledger.record([at_work()])
-        [task] = await ledger.tasks(TaskQuery())
+        store = await make_store()
+        await store.record([at_work()])
+        [task] = await store.tasks(TaskQuery())
         for verb, text in ((Verb.MESSAGE, "look at the logs"), (Verb.PAUSE, ""), (Verb.MUTE, "")):
-            assert (await ledger.intervene(an_act(verb, task.uid, text=text))).result is Result.DONE
-        [paused] = await ledger.tasks(TaskQuery())
+            assert (await store.intervene(an_act(verb, task.uid, text=text))).result is Result.DONE
+        [paused] = await store.tasks(TaskQuery())
         assert (paused.status, paused.paused_by, paused.is_muted) == ("paused", "alice", True)
         for verb in (Verb.RESUME, Verb.UNMUTE, Verb.CANCEL):
-            await ledger.intervene(an_act(verb, task.uid, actor=BOB))
-        [after] = await ledger.tasks(TaskQuery())
+            await store.intervene(an_act(verb, task.uid, actor=BOB))
+        [after] = await store.tasks(TaskQuery())
         assert (after.status, after.paused_by, after.is_muted, after.cancel_by) == ("starting", "", False, "bob")
         verbs = [Verb.MESSAGE, Verb.PAUSE, Verb.RESUME, Verb.CANCEL]
-        deeds = await ledger.deeds(task.uid, verbs)
+        deeds = await store.deeds(task.uid, verbs)
         assert [(d.verb, d.by, d.text) for d in deeds] == [
             ("message", "alice", "look at the logs"), ("pause", "alice", ""), ("resume", "bob", ""), ("cancel", "bob", "")
         ]  # fmt: skip
-        assert await ledger.deeds(task.uid, verbs, after=deeds[1].number) == deeds[2:]
-        told = [c.text for c in await ledger.checkpoints() if c.kind is Kind.CHECKPOINT]
+        assert await store.deeds(task.uid, verbs, after=deeds[1].number) == deeds[2:]
+        told = [c.text for c in await store.checkpoints() if c.kind is Kind.CHECKPOINT]
         assert told == ["alice asked to pause it", "bob asked to go on", "bob asked to stop it"]
 
-    async def test_an_act_is_no_sign_of_the_agents_life(self, make_ledger: MakeLedger) -> None:
+    async def test_an_act_is_no_sign_of_the_agents_life(self, make_store: MakeStore) -> None:
         """What a person does changes neither when the agent was heard of last nor when its task was at work last."""
-        ledger = await make_ledger()
-        await ledger.record([at_work()])
-        [before] = await ledger.tasks(TaskQuery())
-        await ledger.intervene(an_act(Verb.MESSAGE, before.uid, text="hello?"))
-        [after] = await ledger.tasks(TaskQuery())
+        store = await make_store()
+        await store.record([at_work()])
+        [before] = await store.tasks(TaskQuery())
+        await store.intervene(an_act(Verb.MESSAGE, before.uid, text="hello?"))
+        [after] = await store.tasks(TaskQuery())
         assert (after.last_event_at, after.status) == (before.last_event_at, "starting")
 
-    async def test_a_tasks_key_outlives_its_merging(self, make_ledger: MakeLedger) -> None:
+    async def test_a_tasks_key_outlives_its_merging(self, make_store: MakeStore) -> None:
         """A task is found by the key that it had before its box was known, and by its ids and its trace."""
-        ledger = await make_ledger()
+        store = await make_store()
         call = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 1}
-        await ledger.record([ended(trace=1, span=2, parent=1, name="chat", attributes=call), asking()])
-        [before] = await ledger.tasks(TaskQuery())
-        row = await the_question(ledger)
-        await ledger.record([at_work("known", attributes={"agent.task.id": "job-7"})])
-        found = await ledger.find_task(before.uid)
+        await store.record([ended(trace=1, span=2, parent=1, name="chat", attributes=call), asking()])
+        [before] = await store.tasks(TaskQuery())
+        row = await the_question(store)
+        await store.record([at_work("known", attributes={"agent.task.id": "job-7"})])
+        found = await store.find_task(before.uid)
         assert found is not None
         assert (found.task_id, found.name) == ("job-7", "known")
-        by_id, by_trace = await ledger.refer("default", "job-7"), await ledger.refer("default", found.trace_id.hex())
+        by_id, by_trace = await store.refer("default", "job-7"), await store.refer("default", found.trace_id.hex())
         assert by_id == by_trace == found
-        assert await ledger.refer("acme", "job-7") is None
-        assert await ledger.refer("default", "f" * 32) is None
-        assert (await ledger.intervene(an_act(Verb.CANCEL, before.uid))).task_uid == found.uid
-        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).task_uid == found.uid
-        [task] = await ledger.tasks(TaskQuery())
+        assert await store.refer("acme", "job-7") is None
+        assert await store.refer("default", "f" * 32) is None
+        assert (await store.intervene(an_act(Verb.CANCEL, before.uid))).task_uid == found.uid
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).task_uid == found.uid
+        [task] = await store.tasks(TaskQuery())
         assert (task.cancel_by, [a.decision for a in task.approvals]) == ("alice", ["approve"])
 
-    async def test_a_message_leads_to_its_task(self, make_ledger: MakeLedger) -> None:
+    async def test_a_message_leads_to_its_task(self, make_store: MakeStore) -> None:
         """By a receipt's channel and ts the task of a message is found: of the root message and of news in its thread."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking()])
-        letters = await drain(ledger, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
-        [task] = await ledger.tasks(TaskQuery())
-        assert {d.mode for d in letters} == {Mode.STATE, Mode.NEWS}
-        for letter in letters:
-            assert await ledger.shown_in(SINK, {"channel": "C1", "ts": f"{letter.id}.0"}) == task
-        assert await ledger.shown_in("another", {"channel": "C1", "ts": f"{letters[0].id}.0"}) is None
-        assert await ledger.shown_in(SINK, {"channel": "C2", "ts": f"{letters[0].id}.0"}) is None
+        store = await make_store()
+        await store.record([at_work(), asking()])
+        deliveries = await drain(store, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
+        [task] = await store.tasks(TaskQuery())
+        assert {d.mode for d in deliveries} == {Mode.STATE, Mode.CHECKPOINT}
+        for delivery in deliveries:
+            assert await store.shown_in(SINK, {"channel": "C1", "ts": f"{delivery.id}.0"}) == task
+        assert await store.shown_in("another", {"channel": "C1", "ts": f"{deliveries[0].id}.0"}) is None
+        assert await store.shown_in(SINK, {"channel": "C2", "ts": f"{deliveries[0].id}.0"}) is None
 
-    async def test_a_task_leads_to_its_message(self, make_ledger: MakeLedger) -> None:
+    async def test_a_task_leads_to_its_message(self, make_store: MakeStore) -> None:
         """Where a sink shows the state of a task is found by its uid; of another sink, and of no task, nothing is."""
-        ledger = await make_ledger()
-        await ledger.record([at_work(), asking(), at_work("another", trace=2)])
-        letters = await drain(ledger, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
-        tasks = await ledger.tasks(TaskQuery())
-        states = {d.task.uid: f"{d.id}.0" for d in letters if d.mode is Mode.STATE and d.task is not None}
-        found = await ledger.browse.shown_at(SINK, [task.uid for task in tasks])
+        store = await make_store()
+        await store.record([at_work(), asking(), at_work("another", trace=2)])
+        deliveries = await drain(store, lambda d: Receipt(ref={"channel": "C1", "ts": f"{d.id}.0", "mark": "x"}))
+        tasks = await store.tasks(TaskQuery())
+        states = {d.task.uid: f"{d.id}.0" for d in deliveries if d.mode is Mode.STATE and d.task is not None}
+        found = await store.browse.shown_at(SINK, [task.uid for task in tasks])
         assert {uid: ref["ts"] for uid, ref in found.items()} == states
         assert len(states) == 2
-        assert await ledger.browse.shown_at("another", states) == {}
-        assert await ledger.browse.shown_at(SINK, [UUID(int=1)]) == {}
+        assert await store.browse.shown_at("another", states) == {}
+        assert await store.browse.shown_at(SINK, [UUID(int=1)]) == {}
 
-    async def test_a_request_is_heard_once_an_hour(self, make_ledger: MakeLedger) -> None:
+    async def test_a_request_is_heard_once_an_hour(self, make_store: MakeStore) -> None:
         """A request to the desk that was heard is remembered, by every process."""
-        ledger = await make_ledger()
-        other = await self.another(ledger) or ledger
-        assert [await ledger.is_first("r1"), await other.is_first("r1"), await other.is_first("r2")] == [True, False, True]
+        store = await make_store()
+        other = await self.another(store) or store
+        assert [await store.is_first("r1"), await other.is_first("r1"), await other.is_first("r2")] == [True, False, True]
 
     # --- waiting --------------------------------------------------------------------------------------------------------
 
-    async def test_who_listens_hears_of_a_decision_by_any_process(self, make_ledger: MakeLedger) -> None:
+    async def test_who_listens_hears_of_a_decision_by_any_process(self, make_store: MakeStore) -> None:
         """A decision is told at once to who listens, wherever it was made; who listens no more hears nothing more."""
-        ledger = await make_ledger()
-        other = await self.another(ledger) or ledger
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
+        store = await make_store()
+        other = await self.another(store) or store
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
         heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await ledger.listen(heard.put_nowait)
+        await store.listen(heard.put_nowait)
         await other.intervene(an_act(Verb.APPROVE, row.key))
         await self._hears(heard, topic_of("default", APPROVAL, "a1"))
-        [task] = await ledger.tasks(TaskQuery())
+        [task] = await store.tasks(TaskQuery())
         await other.intervene(an_act(Verb.CANCEL, row.task_uid))
         await self._hears(heard, topic_of("default", TASK, task.task_id))
-        ledger.listen_no_more(heard.put_nowait)
+        store.listen_no_more(heard.put_nowait)
 
     @staticmethod
     async def _hears(heard: asyncio.Queue[bytes], topic: bytes) -> None:
@@ -391,66 +391,66 @@ class ExercisePeople(Exercised):
 
     # --- deadlines ------------------------------------------------------------------------------------------------------
 
-    async def _overdue(self, make_ledger: MakeLedger, **said: Any) -> Ledger:
+    async def _overdue(self, make_store: MakeStore, **said: Any) -> Store:
         rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60)))
-        ledger = await make_ledger(rules=rules)
+        store = await make_store(rules=rules)
         now = datetime.now(UTC)
-        await ledger.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
-        await settled(ledger)
-        assert (await the_question(ledger)).state is State.OPEN
-        await self.pass_time(ledger, 120)
-        await settled(ledger)
-        return ledger
+        await store.record([at_work(), asking(expires_at=(now + timedelta(seconds=90)).isoformat(), **said)])
+        await settled(store)
+        assert (await the_question(store)).state is InterventionState.OPEN
+        await self.pass_time(store, 120)
+        await settled(store)
+        return store
 
-    async def test_time_that_is_over_is_no_refusal(self, make_ledger: MakeLedger) -> None:
+    async def test_time_that_is_over_is_no_refusal(self, make_store: MakeStore) -> None:
         """A question that nobody answered in time is expired, not denied; who clicks after is told so."""
-        ledger = await self._overdue(make_ledger)
-        row = await the_question(ledger)
-        assert (row.state, row.decision, row.source, row.by) == (State.EXPIRED, "expired", "spanpost", "")
-        verdict = await ledger.intervene(an_act(Verb.APPROVE, row.key))
+        store = await self._overdue(make_store)
+        row = await the_question(store)
+        assert (row.state, row.decision, row.source, row.by) == (InterventionState.EXPIRED, "expired", "spanpost", "")
+        verdict = await store.intervene(an_act(Verb.APPROVE, row.key))
         assert (verdict.result, verdict.decision) == (Result.EXPIRED, "expired")
-        [task] = await ledger.tasks(TaskQuery())
+        [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.is_expired, a.is_open) for a in task.approvals] == [("expired", True, False)]
-        assert [c.text for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["Nobody decided in time"]
+        assert [c.text for c in await store.checkpoints() if c.kind is Kind.APPROVAL_RESOLVED] == ["Nobody decided in time"]
 
-    async def test_what_is_to_be_denied_is_denied_as_expired(self, make_ledger: MakeLedger) -> None:
+    async def test_what_is_to_be_denied_is_denied_as_expired(self, make_store: MakeStore) -> None:
         """Where the agent wants it, time that is over denies, and is marked as what it is."""
-        ledger = await self._overdue(make_ledger, at_expiry="deny")
-        row = await the_question(ledger)
-        assert (row.state, row.decision, row.source) == (State.EXPIRED, "deny", "spanpost")
-        [task] = await ledger.tasks(TaskQuery())
+        store = await self._overdue(make_store, at_expiry="deny")
+        row = await the_question(store)
+        assert (row.state, row.decision, row.source) == (InterventionState.EXPIRED, "deny", "spanpost")
+        [task] = await store.tasks(TaskQuery())
         assert [(a.decision, a.is_expired) for a in task.approvals] == [("deny", True)]
 
-    async def test_what_is_to_wait_stays_open(self, make_ledger: MakeLedger) -> None:
+    async def test_what_is_to_wait_stays_open(self, make_store: MakeStore) -> None:
         """Where the agent wants it, a question stays open when its time is over, and can be answered."""
-        ledger = await self._overdue(make_ledger, at_expiry="wait")
-        row = await the_question(ledger)
-        assert row.state is State.OPEN
-        assert (await ledger.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+        store = await self._overdue(make_store, at_expiry="wait")
+        row = await the_question(store)
+        assert row.state is InterventionState.OPEN
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
 
-    async def test_an_escalated_question_is_told_once_more(self, make_ledger: MakeLedger) -> None:
+    async def test_an_escalated_question_is_told_once_more(self, make_store: MakeStore) -> None:
         """An escalation is news of its own, most urgent; the question is open for as long again, and then expires."""
-        ledger = await self._overdue(make_ledger, at_expiry="escalate")
-        row = await the_question(ledger)
-        assert (row.state, row.escalated_at is not None) == (State.OPEN, True)
-        [task] = await ledger.tasks(TaskQuery())
+        store = await self._overdue(make_store, at_expiry="escalate")
+        row = await the_question(store)
+        assert (row.state, row.escalated_at is not None) == (InterventionState.OPEN, True)
+        [task] = await store.tasks(TaskQuery())
         [asked] = task.approvals
-        told = [c for c in await ledger.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
-        assert [(c.id, c.text) for c in told] == [(asked.told_by, "Deploy?"), (asked.escalated_by, "Nobody has answered: Deploy?")]
+        told = [c for c in await store.checkpoints() if c.kind is Kind.APPROVAL_REQUESTED]
+        assert [(c.id, c.text) for c in told] == [(asked.reported_by, "Deploy?"), (asked.escalated_by, "Nobody has answered: Deploy?")]
         assert [task.approval_of(c.id) for c in told] == [asked, asked]
-        assert [d.checkpoint.id for d in await drain(ledger) if d.checkpoint is not None and d.checkpoint.kind is told[0].kind] == [
+        assert [d.checkpoint.id for d in await drain(store) if d.checkpoint is not None and d.checkpoint.kind is told[0].kind] == [
             c.id for c in told
         ]
-        await self.pass_time(ledger, 10**8)
-        await settled(ledger)
-        assert (await the_question(ledger)).state is State.EXPIRED
+        await self.pass_time(store, 10**8)
+        await settled(store)
+        assert (await the_question(store)).state is InterventionState.EXPIRED
 
-    async def test_a_question_that_says_no_time_has_the_settings(self, make_ledger: MakeLedger) -> None:
+    async def test_a_question_that_says_no_time_has_the_settings(self, make_store: MakeStore) -> None:
         """A question without a time of its own is open for as long as the settings say."""
         rules = msgspec.structs.replace(TELLING, expiry=Expiry(after=timedelta(seconds=60), then="deny"))
-        ledger = await make_ledger(rules=rules)
-        await ledger.record([at_work(), asking()])
-        row = await the_question(ledger)
+        store = await make_store(rules=rules)
+        await store.record([at_work(), asking()])
+        row = await the_question(store)
         assert (row.expires_at, row.at_expiry) == (row.requested_at + timedelta(seconds=60), "deny")
 
 

@@ -1,4 +1,4 @@
-"""The behavioural suite for sinks, ours and strangers': what the pump relies on.
+"""The behavioural suite for sinks, ours and strangers': what the dispatcher relies on.
 
     import pytest
     from spanpost.testing.exercise_sink import CHECKS
@@ -23,13 +23,13 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from spanpost.conventions import STATUSES
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Budget, Call, Delivery, Receipt
-from spanpost.domain.errors import DeliveryError
-from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.domain.tasks import Step, Task
-from spanpost.fold import paces
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import DeliveryError
+from spanpost.model.readings import Approval, Artifact, Failure
+from spanpost.model.tasks import Step, Task
+from spanpost.routing import rate_limiting
+from spanpost.semconv import STATUSES
 from spanpost.sinks.base import Sink
 from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
 
@@ -102,9 +102,9 @@ async def it_edits_what_it_posted(make: MakeSink) -> None:
     """A second state with the first receipt is taken, and so is the same state once more."""
     async with _open(make) as sink:
         first = await _deliver(sink, _of(sink, a_task(status="starting")))
-        later = _of(sink, a_task(status="complete", ended_at=NOON + timedelta(minutes=3)), lane_receipt=first)
+        later = _of(sink, a_task(status="complete", ended_at=NOON + timedelta(minutes=3)), message_receipt=first)
         second = await _deliver(sink, later)
-        await _deliver(sink, replace(later, lane_receipt=second or first))
+        await _deliver(sink, replace(later, message_receipt=second or first))
 
 
 async def it_takes_news_of_every_kind(make: MakeSink) -> None:
@@ -119,7 +119,7 @@ async def it_takes_news_of_every_kind(make: MakeSink) -> None:
                     checkpoint = a_checkpoint(
                         of, f"{kind}-{status}", kind=kind, status=status, progress=40.0, detail="line 1\nline 2"
                     )
-                    news = a_delivery(of, checkpoint, sink=sink.name, lane_receipt=root)
+                    news = a_delivery(of, checkpoint, sink=sink.name, message_receipt=root)
                     await _deliver(sink, news)
                     await _deliver(sink, replace(news, attempt=2))
 
@@ -147,30 +147,30 @@ async def it_takes_hostile_text(make: MakeSink) -> None:
             root = await _deliver(sink, _of(sink, task, children=(task,) * 20))
             for kind in (Kind.CHECKPOINT, Kind.ERROR, Kind.APPROVAL_REQUESTED, Kind.ARTIFACT, Kind.END):
                 checkpoint = a_checkpoint(task, f"{kind}{len(text)}", kind=kind, status=text, text=text, detail=text, ref=text)
-                await _deliver(sink, a_delivery(task, checkpoint, sink=sink.name, lane_receipt=root))
+                await _deliver(sink, a_delivery(task, checkpoint, sink=sink.name, message_receipt=root))
 
 
 async def it_names_its_budgets(make: MakeSink) -> None:
     """Budgets are a tuple of different ones that make sense, for each kind of call."""
     async with _open(make) as sink:
-        for call in Call:
-            budgets = sink.budgets("", call)
-            assert isinstance(budgets, tuple)
-            assert all(isinstance(b, Budget) for b in budgets)
-            for budget in budgets:
-                paces.check(budget)
-            assert len({b.key for b in budgets}) == len(budgets), "a budget is named twice: a call would be counted twice"
+        for call in SinkCall:
+            rate_limits = sink.rate_limits("", call)
+            assert isinstance(rate_limits, tuple)
+            assert all(isinstance(b, RateLimit) for b in rate_limits)
+            for rate_limit in rate_limits:
+                rate_limiting.check(rate_limit)
+            assert len({b.key for b in rate_limits}) == len(rate_limits), "a budget is named twice: a call would be counted twice"
 
 
 async def it_reconciles_or_leaves_out(make: MakeSink) -> None:
-    """Asked for letters it may never have seen, it answers receipts or None, of those asked for only."""
+    """Asked for deliveries it may never have seen, it answers receipts or None, of those asked for only."""
     async with _open(make) as sink:
         asked = [_of(sink, a_task(f"lost-{i}"), id=1000 + i, is_unknown=True) for i in range(3)]
         try:
             known = await sink.reconcile(asked)
         except DeliveryError:
             return
-        assert set(known) <= {d.id for d in asked}, "an answer for a letter that was not asked for"
+        assert set(known) <= {d.id for d in asked}, "an answer for a delivery that was not asked for"
         assert all(r is None or isinstance(r, (Receipt, DeliveryError)) for r in known.values())
         assert await sink.reconcile([]) == {}
 
@@ -217,7 +217,7 @@ def a_hostile_task(text: str) -> Task:
         artifacts=tuple(Artifact(name=text, uri=text, kind=text) for _ in range(30)),
         approvals=(Approval(id="a", question=text, detail=text, options=(text,) * 12, risk=text),),
         links={f"{text[:40]}{i}": text for i in range(12)} | {"js": "javascript:alert(1)", "ok": "https://example.com/a?b=1&c=2"},
-        results={f"{text[:40]}{i}": text for i in range(30)},
+        outputs={f"{text[:40]}{i}": text for i in range(30)},
         error=Failure(type=text, message=text, log_tail=text),
     )
 
@@ -239,6 +239,6 @@ CHECKS: tuple[Check, ...] = (
 
 
 async def exercise_sink(make: MakeSink) -> None:
-    """Run every check. Raises AssertionError with what the pump would have tripped over."""
+    """Run every check. Raises AssertionError with what the dispatcher would have tripped over."""
     for check in CHECKS:
         await check(make)

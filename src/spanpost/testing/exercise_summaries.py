@@ -1,4 +1,4 @@
-"""What every ledger does with digests and boards: each is placed once, whoever makes it, and shown as one message."""
+"""What every store does with digests and boards: each is placed once, whoever makes it, and shown as one message."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import msgspec
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import DeliveryError
-from spanpost.domain.observations import Observation
-from spanpost.domain.summaries import Board, Digest
-from spanpost.fold.batch import Rules
-from spanpost.fold.matching import Match
-from spanpost.fold.orders import KEPT
-from spanpost.fold.routes import Route, Routes
-from spanpost.ledger.base import Ledger, OrderQuery
-from spanpost.summaries import Summaries
-from spanpost.testing.exercise_ledger import MakeLedger
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import DeliveryError
+from spanpost.model.observations import Observation
+from spanpost.model.summaries import Board, Digest
+from spanpost.routing.launch_orders import KEPT
+from spanpost.routing.matching import Match
+from spanpost.routing.routes import Route, Routes
+from spanpost.runtime.summaries import Summaries
+from spanpost.store.protocols import OrderQuery, Store
+from spanpost.tasks.folded import FoldRules
 from spanpost.testing.exercise_orders import done
+from spanpost.testing.exercise_store import MakeStore
 from spanpost.testing.exercised import Exercised
 from spanpost.testing.observed import an_event, started
 
@@ -43,36 +43,36 @@ class Wall:
         assert delivery.summary is not None
         assert delivery.mode is Mode.STATE
         self.shown.append((delivery.key, delivery.summary.told))
-        if delivery.lane_receipt is not None:
+        if delivery.message_receipt is not None:
             self.edits += 1
-            return Receipt(ref=delivery.lane_receipt.ref)
+            return Receipt(ref=delivery.message_receipt.ref)
         return Receipt(ref={"ts": str(len(self.shown))})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
         return {}
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         return ()
 
     async def close(self) -> None: ...
 
 
-def rules(*routes: Route) -> Rules:
+def rules(*routes: Route) -> FoldRules:
     """Return rules by which these routes lead to Slack."""
-    return Rules(routes=Routes(sinks=("slack",), routes=routes, editing=frozenset({"slack"})))
+    return FoldRules(routes=Routes(sinks=("slack",), routes=routes, editing=frozenset({"slack"})))
 
 
-def made_by(ledger: Ledger, wall: Wall, *routes: Route) -> Summaries:
+def made_by(store: Store, wall: Wall, *routes: Route) -> Summaries:
     """Return the digests and boards of one process."""
-    return Summaries(ledger, {"slack": wall}, lambda: rules(*routes).routes, "default", lambda: None)
+    return Summaries(store, {"slack": wall}, lambda: rules(*routes).routes, "default", lambda: None)
 
 
-async def carry(ledger: Ledger, summaries: Summaries) -> int:
-    """Carry what waits; return how many letters that was."""
+async def carry(store: Store, summaries: Summaries) -> int:
+    """Carry what waits; return how many deliveries that was."""
     count = 0
-    while claimed := await ledger.claim([CARRIER], 50):
-        for letter in claimed:
-            await ledger.settle(letter, await summaries.carriers[CARRIER].deliver(letter))
+    while claimed := await store.claim([CARRIER], 50):
+        for delivery in claimed:
+            await store.settle(delivery, await summaries.carriers[CARRIER].deliver(delivery))
         count += len(claimed)
     return count
 
@@ -89,48 +89,48 @@ def asks(trace: int) -> Observation:
 
 
 class ExerciseSummaries(Exercised):
-    """What every ledger does with digests and boards."""
+    """What every store does with digests and boards."""
 
-    async def test_ends_are_found_by_when_they_were_recorded(self, make_ledger: MakeLedger) -> None:
+    async def test_ends_are_found_by_when_they_were_recorded(self, make_store: MakeStore) -> None:
         """A root task whose end was recorded in a time is found then, whatever its sender's clock says; not before, nor when it is old."""
-        ledger = await make_ledger()
-        now = await ledger.browse.now()
-        await ledger.record([done("writer", trace=1, ago=7200), done("old", trace=2, ago=200_000), at_work("editor", 3)])
+        store = await make_store()
+        now = await store.browse.now()
+        await store.record([done("writer", trace=1, ago=7200), done("old", trace=2, ago=200_000), at_work("editor", 3)])
         later = now + timedelta(hours=1)
         day = timedelta(days=1)
-        assert [task.name for task in await ledger.browse.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
-        assert await ledger.browse.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
-        await ledger.record([done("writer", trace=1, ago=7200)])  # told again it ends no second time
-        assert len(await ledger.browse.ended(now - timedelta(minutes=1), later, day)) == 1
+        assert [task.name for task in await store.browse.ended(now - timedelta(minutes=1), later, day)] == ["writer"]
+        assert await store.browse.ended(now - timedelta(hours=3), now - timedelta(minutes=1), day) == []
+        await store.record([done("writer", trace=1, ago=7200)])  # told again it ends no second time
+        assert len(await store.browse.ended(now - timedelta(minutes=1), later, day)) == 1
 
-    async def test_beside_a_digest_a_task_has_no_message(self, make_ledger: MakeLedger) -> None:
-        """A task that runs and ends makes no letter; one that asks has its message at once, and that goes on to its end."""
-        ledger = await make_ledger(rules(DIGEST))
-        await ledger.record([at_work("writer", 1), done("writer", trace=2), done("writer", trace=3, status="error")])
-        assert await ledger.claim(["slack"], 50) == []
-        await ledger.record([at_work("editor", 4), asks(4)])
+    async def test_beside_a_digest_a_task_has_no_message(self, make_store: MakeStore) -> None:
+        """A task that runs and ends makes no delivery; one that asks has its message at once, and that goes on to its end."""
+        store = await make_store(rules(DIGEST))
+        await store.record([at_work("writer", 1), done("writer", trace=2), done("writer", trace=3, status="error")])
+        assert await store.claim(["slack"], 50) == []
+        await store.record([at_work("editor", 4), asks(4)])
         told: list[tuple[str, str]] = []
-        while claimed := await ledger.claim(["slack"], 50):
-            told += [(str(letter.mode), letter.task.status) for letter in claimed]
-            for letter in claimed:
-                await ledger.settle(letter, Receipt(ref={"ts": "1"}))
+        while claimed := await store.claim(["slack"], 50):
+            told += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
+            for delivery in claimed:
+                await store.settle(delivery, Receipt(ref={"ts": "1"}))
         assert told == [("state", "waiting"), ("news", "waiting")]
-        await ledger.record([done("editor", trace=4)])
-        assert [(str(one.mode), one.task.status) for one in await ledger.claim(["slack"], 50)] == [("state", "complete")]
+        await store.record([done("editor", trace=4)])
+        assert [(str(one.mode), one.task.status) for one in await store.claim(["slack"], 50)] == [("state", "complete")]
 
-    async def test_failures_come_at_once_where_the_route_says_so(self, make_ledger: MakeLedger) -> None:
+    async def test_failures_come_at_once_where_the_route_says_so(self, make_store: MakeStore) -> None:
         """Beside a digest with failures told, a task that failed has a message and its end; one that did well has none."""
-        ledger = await make_ledger(rules(msgspec.structs.replace(DIGEST, tells_failures=True)))
-        await ledger.record([done("writer", trace=1), done("editor", trace=2, status="error")])
-        claimed = await ledger.claim(["slack"], 50)
-        assert [letter.task.name for letter in claimed] == ["editor"]
+        store = await make_store(rules(msgspec.structs.replace(DIGEST, tells_failures=True)))
+        await store.record([done("writer", trace=1), done("editor", trace=2, status="error")])
+        claimed = await store.claim(["slack"], 50)
+        assert [delivery.task.name for delivery in claimed] == ["editor"]
 
-    async def test_a_digest_is_posted_once(self, make_ledger: MakeLedger) -> None:
+    async def test_a_digest_is_posted_once(self, make_store: MakeStore) -> None:
         """Of an hour one message tells what ended and what waits, whoever looks how often; of an hour of nothing none is."""
-        ledger = await make_ledger(rules(DIGEST))
-        wall, now = Wall(), await ledger.browse.now()
+        store = await make_store(rules(DIGEST))
+        wall, now = Wall(), await store.browse.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        await ledger.record(
+        await store.record(
             [
                 done("writer", {"agent.topic": "a"}, trace=1),
                 done("editor", trace=2, status="error"),
@@ -139,97 +139,97 @@ class ExerciseSummaries(Exercised):
                 asks(4),
             ]
         )
-        houses = [made_by(ledger, wall, DIGEST) for _ in range(2)]
-        if (other := await self.another(ledger)) is not None:
+        houses = [made_by(store, wall, DIGEST) for _ in range(2)]
+        if (other := await self.another(store)) is not None:
             houses.append(made_by(other, wall, DIGEST))
         due = ends + timedelta(seconds=31)
-        placed = await asyncio.gather(*(house.look(due) for house in houses))
+        placed = await asyncio.gather(*(app.look(due) for app in houses))
         assert sum(placed) == 1
-        assert await carry(ledger, houses[0]) == 1
-        assert [await house.look(due + timedelta(minutes=1)) for house in houses] == [0] * len(houses)
-        restarted = made_by(ledger, wall, DIGEST)
+        assert await carry(store, houses[0]) == 1
+        assert [await app.look(due + timedelta(minutes=1)) for app in houses] == [0] * len(houses)
+        restarted = made_by(store, wall, DIGEST)
         assert await restarted.look(due + timedelta(minutes=2)) == 0
         [(_, told)] = wall.shown
         assert isinstance(told, Digest)
         assert (told.ended, told.living, told.ends_at) == ({"complete": 1, "error": 1}, {"waiting": 1}, ends)
         assert [task.name for task in (*told.failed, *told.needy)] == ["editor", "writer"]
 
-    async def test_what_was_recorded_at_the_last_moment_is_waited_for(self, make_ledger: MakeLedger) -> None:
+    async def test_what_was_recorded_at_the_last_moment_is_waited_for(self, make_store: MakeStore) -> None:
         """Just after the end of its period no digest is made yet."""
-        ledger = await make_ledger(rules(DIGEST))
-        await ledger.record([done("writer", trace=1)])
-        house, now = made_by(ledger, Wall(), DIGEST), await ledger.browse.now()
+        store = await make_store(rules(DIGEST))
+        await store.record([done("writer", trace=1)])
+        app, now = made_by(store, Wall(), DIGEST), await store.browse.now()
         ends = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-        assert await house.look(ends + timedelta(seconds=20)) == 0
-        assert await house.look(ends + timedelta(seconds=30)) == 1
+        assert await app.look(ends + timedelta(seconds=20)) == 0
+        assert await app.look(ends + timedelta(seconds=30)) == 1
 
-    async def test_a_board_is_one_message(self, make_ledger: MakeLedger) -> None:
+    async def test_a_board_is_one_message(self, make_store: MakeStore) -> None:
         """It begins with the first task, is edited where it changed, not where nothing did; another process goes on with it."""
-        ledger = await make_ledger(rules(BOARD))
+        store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
-        houses = [made_by(ledger, wall, BOARD), made_by(await self.another(ledger) or ledger, wall, BOARD)]
+        houses = [made_by(store, wall, BOARD), made_by(await self.another(store) or store, wall, BOARD)]
         assert await houses[0].look(now) == 0
-        await ledger.record([at_work("writer", 1), at_work("editor", 2), asks(2)])
+        await store.record([at_work("writer", 1), at_work("editor", 2), asks(2)])
         minute = timedelta(minutes=1)
-        assert sum(await asyncio.gather(*(house.look(now + minute) for house in houses))) == 1
-        await carry(ledger, houses[0])
-        assert [await house.look(now + 2 * minute) for house in houses] == [0, 0]
-        await ledger.record([done("editor", trace=2)])
-        assert [await house.look(now + 3 * minute) for house in houses] == [1, 0]
-        await carry(ledger, houses[1])
-        restarted = made_by(ledger, wall, BOARD)
-        await ledger.record([done("writer", trace=1)])
+        assert sum(await asyncio.gather(*(app.look(now + minute) for app in houses))) == 1
+        await carry(store, houses[0])
+        assert [await app.look(now + 2 * minute) for app in houses] == [0, 0]
+        await store.record([done("editor", trace=2)])
+        assert [await app.look(now + 3 * minute) for app in houses] == [1, 0]
+        await carry(store, houses[1])
+        restarted = made_by(store, wall, BOARD)
+        await store.record([done("writer", trace=1)])
         assert await restarted.look(now + 4 * minute) == 1
-        await carry(ledger, restarted)
+        await carry(store, restarted)
         listed = [[task.name for task in told.tasks] for _, told in wall.shown if isinstance(told, Board)]
         assert listed == [["editor", "writer"], ["writer"], []]
         assert (len({key for key, _ in wall.shown}), wall.edits) == (1, 2)
 
-    async def test_of_boards_that_wait_the_newest_is_shown(self, make_ledger: MakeLedger) -> None:
+    async def test_of_boards_that_wait_the_newest_is_shown(self, make_store: MakeStore) -> None:
         """After an outage the board as it is now is shown, and none that it was; they go in turn, one at a time."""
-        ledger = await make_ledger(rules(BOARD))
+        store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
-        house = made_by(ledger, wall, BOARD)
+        app = made_by(store, wall, BOARD)
         for n in range(3):
-            await ledger.record([at_work(f"agent-{n}", n + 1)])
-            assert await house.look(now + n * timedelta(minutes=1)) == 1
-        [first] = await ledger.claim([CARRIER], 50)
-        assert await ledger.claim([CARRIER], 50) == []
-        await ledger.settle(first, await house.carriers[CARRIER].deliver(first))
-        assert await carry(ledger, house) == 2
+            await store.record([at_work(f"agent-{n}", n + 1)])
+            assert await app.look(now + n * timedelta(minutes=1)) == 1
+        [first] = await store.claim([CARRIER], 50)
+        assert await store.claim([CARRIER], 50) == []
+        await store.settle(first, await app.carriers[CARRIER].deliver(first))
+        assert await carry(store, app) == 2
         [(_, told)] = wall.shown
         assert isinstance(told, Board)
         assert {task.name for task in told.tasks} == {"agent-0", "agent-1", "agent-2"}
 
-    async def test_old_boards_are_let_go(self, make_ledger: MakeLedger) -> None:
-        """Of a board that changes and changes the newest orders are kept, with their letters; it stays the one message."""
-        ledger = await make_ledger(rules(BOARD))
+    async def test_old_boards_are_let_go(self, make_store: MakeStore) -> None:
+        """Of a board that changes and changes the newest orders are kept, with their deliveries; it stays the one message."""
+        store = await make_store(rules(BOARD))
         wall, now = Wall(), datetime.now(UTC)
-        house = made_by(ledger, wall, BOARD)
+        app = made_by(store, wall, BOARD)
         for n in range(KEPT + 8):
-            await ledger.record([at_work(f"agent-{n}", n + 1)])
-            assert await house.look(now + n * timedelta(minutes=1)) == 1
-            await carry(ledger, house)
-        assert len(await ledger.orders(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
-        assert len(await ledger.deliveries(sink=CARRIER)) == KEPT
+            await store.record([at_work(f"agent-{n}", n + 1)])
+            assert await app.look(now + n * timedelta(minutes=1)) == 1
+            await carry(store, app)
+        assert len(await store.orders(OrderQuery(carrier=CARRIER, limit=100))) == KEPT
+        assert len(await store.deliveries(sink=CARRIER)) == KEPT
         assert (len(wall.shown), wall.edits) == (KEPT + 8, KEPT + 7)
 
-    async def test_a_board_that_may_stand_is_looked_for(self, make_ledger: MakeLedger) -> None:
+    async def test_a_board_that_may_stand_is_looked_for(self, make_store: MakeStore) -> None:
         """The first post of a board is looked for by its lasting key when it is in doubt; an edit in doubt is made again."""
-        ledger = await make_ledger(rules(BOARD))
+        store = await make_store(rules(BOARD))
         wall, now = _Doubtful(), datetime.now(UTC)
-        house = made_by(ledger, wall, BOARD)
-        await ledger.record([at_work("writer", 1)])
-        await house.look(now)
-        [letter] = await ledger.claim([CARRIER], 50)
-        answers = await house.carriers[CARRIER].reconcile([letter])
-        assert answers == {letter.id: None}
-        assert [one.key for one in wall.asked] == [f"summary|{letter.order.task_uid}" if letter.order else ""]
-        await ledger.settle(letter, await house.carriers[CARRIER].deliver(letter))
-        await ledger.record([at_work("editor", 2)])
-        await house.look(now + timedelta(minutes=1))
-        [edit] = await ledger.claim([CARRIER], 50)
-        assert await house.carriers[CARRIER].reconcile([edit]) == {edit.id: None}
+        app = made_by(store, wall, BOARD)
+        await store.record([at_work("writer", 1)])
+        await app.look(now)
+        [delivery] = await store.claim([CARRIER], 50)
+        answers = await app.carriers[CARRIER].reconcile([delivery])
+        assert answers == {delivery.id: None}
+        assert [one.key for one in wall.asked] == [f"summary|{delivery.order.task_uid}" if delivery.order else ""]
+        await store.settle(delivery, await app.carriers[CARRIER].deliver(delivery))
+        await store.record([at_work("editor", 2)])
+        await app.look(now + timedelta(minutes=1))
+        [edit] = await store.claim([CARRIER], 50)
+        assert await app.carriers[CARRIER].reconcile([edit]) == {edit.id: None}
         assert len(wall.asked) == 1
 
 

@@ -1,20 +1,20 @@
-"""What a suite of tests needs of a ledger beside its protocol."""
+"""What a suite of tests needs of a store beside its protocol."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
-from spanpost.ledger.base import Ledger
+from spanpost.store.protocols import Store
 
 
 class Exercised(ABC):
-    """Suites that let time pass, or open a ledger twice, derive from it; who runs them says how."""
+    """Suites that let time pass, or open a store twice, derive from it; who runs them says how."""
 
     @abstractmethod
-    async def pass_time(self, ledger: Any, seconds: float) -> None:
-        """Let time pass for a ledger: its clock goes on, or what it keeps grows older."""
+    async def pass_time(self, store: Any, seconds: float) -> None:
+        """Let time pass for a store: its clock goes on, or what it keeps grows older."""
 
-    async def another(self, ledger: Any) -> Ledger | None:
-        """Open the same ledger once more, as another process would; None where it is one process's."""
+    async def another(self, store: Any) -> Store | None:
+        """Open the same store once more, as another process would; None where it is one process's."""
         return None

@@ -21,7 +21,7 @@ TOKEN: Final = "glsa_fake_0123456789_spanpost"
 _APIS: Final = "/apis/annotation.grafana.app/v0alpha1/namespaces/default"
 
 
-class Fault(StrEnum):
+class GrafanaFault(StrEnum):
     """Before: nothing happened. After: it happened, and the answer is lost."""
 
     THROTTLE = "throttle"
@@ -45,7 +45,7 @@ class FakeGrafana:
     `odds` are by method (``POST``); a `script` goes before the dice.
     """
 
-    def __init__(self, odds: Mapping[str, Mapping[Fault, float]] | None = None, *, seed: int = 0) -> None:
+    def __init__(self, odds: Mapping[str, Mapping[GrafanaFault, float]] | None = None, *, seed: int = 0) -> None:
         self.token = TOKEN
         #: By id: text, time, timeEnd, tags, dashboardUID, name.
         self.annotations: dict[int, dict[str, Any]] = {}
@@ -54,7 +54,7 @@ class FakeGrafana:
         #: (method, path, what became of it).
         self.asked: list[tuple[str, str, str]] = []
         self.dealt: Counter[str] = Counter()
-        self._script: dict[str, deque[Fault | None]] = {}
+        self._script: dict[str, deque[GrafanaFault | None]] = {}
         self._random = random.Random(seed)
         self._next = 0
         self._runner: web.AppRunner | None = None
@@ -80,7 +80,7 @@ class FakeGrafana:
         """What `grafana.url` is set to."""
         return f"http://127.0.0.1:{self._port}"
 
-    def script(self, method: str, faults: Iterable[Fault | None]) -> None:
+    def script(self, method: str, faults: Iterable[GrafanaFault | None]) -> None:
         """Append to what becomes of the next calls of a method."""
         self._script.setdefault(method, deque()).extend(faults)
 
@@ -98,7 +98,7 @@ class FakeGrafana:
 
     # --- answers --------------------------------------------------------------------------------------------------------
 
-    def _deal(self, method: str) -> Fault | None:
+    def _deal(self, method: str) -> GrafanaFault | None:
         script = self._script.get(method)
         if script:
             return script.popleft()
@@ -121,14 +121,14 @@ class FakeGrafana:
         match fault:
             case None:
                 return web.json_response(answer, status=status)
-            case Fault.THROTTLE:
+            case GrafanaFault.THROTTLE:
                 return web.json_response({"message": "Too many requests"}, status=429, headers={"Retry-After": "0"})
-            case Fault.AWAY | Fault.HTML_AFTER:
-                status = 502 if fault is Fault.AWAY else 200
+            case GrafanaFault.AWAY | GrafanaFault.HTML_AFTER:
+                status = 502 if fault is GrafanaFault.AWAY else 200
                 return web.Response(text="<html>Bad Gateway</html>", status=status, content_type="text/html")
-            case Fault.ERROR_BEFORE | Fault.ERROR_AFTER:
+            case GrafanaFault.ERROR_BEFORE | GrafanaFault.ERROR_AFTER:
                 return web.json_response({"message": "Failed to save annotation"}, status=500)
-            case Fault.HANG_AFTER:
+            case GrafanaFault.HANG_AFTER:
                 await self._ends.wait()
         if request.transport is not None:
             request.transport.abort()

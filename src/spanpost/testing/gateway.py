@@ -10,12 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from spanpost.domain.observations import Part
-from spanpost.intake.decode import decode_logs, decode_traces
-from spanpost.testing.receivers import Seen
+from spanpost.model.observations import Part
+from spanpost.receivers.decode import decode_logs, decode_traces
+from spanpost.testing.receivers import SeenRequest
 
 
-class Gateway(Seen):
+class TestGateway(SeenRequest):
     """Listens on a free port of this machine: ``with Gateway() as gateway``. What arrived stands in `observations`.
 
     `answers` are statuses for the next requests; a refused request is not taken. Set `held` and it answers nobody until
@@ -45,7 +45,7 @@ class Gateway(Seen):
         self.port = self._server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> TestGateway:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 

@@ -20,7 +20,7 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a request: an answer, or after the request was read a reset or silence."""
 
     status: int = 200
@@ -40,7 +40,7 @@ class HttpReceiver:
     Answers stand in `answers`, the next first; when they are used up, 200.
     """
 
-    def __init__(self, answers: Iterable[Answer] = ()) -> None:
+    def __init__(self, answers: Iterable[HttpAnswer] = ()) -> None:
         self.posted: list[Posted] = []
         self.answers = deque(answers)
         self._server: asyncio.Server | None = None
@@ -82,7 +82,7 @@ class HttpReceiver:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.posted.append(Posted(method=method, path=path, headers=headers, body=body))
-        answer = self.answers.popleft() if self.answers else Answer()
+        answer = self.answers.popleft() if self.answers else HttpAnswer()
         if answer.hangs:
             await asyncio.Event().wait()
         if answer.resets:

@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
-from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.deliveries import Delivery, Mode
-from spanpost.domain.tasks import Task
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Delivery, Mode
+from spanpost.model.tasks import Task
 
 #: When the tasks of tests begin.
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -52,14 +52,14 @@ def a_checkpoint(task: Task | None = None, key: str = "checkpoint-1", **fields: 
 def a_delivery(task: Task | None = None, checkpoint: Checkpoint | None = None, *, sink: str = "console", **fields: Any) -> Delivery:
     """Return a claimed delivery: news when there is a checkpoint, else the task's state."""
     task = task or a_task()
-    lane = f"{sink}||{task.root_uid or task.uid}"
+    ordering_key = f"{sink}||{task.root_uid or task.uid}"
     given: dict[str, Any] = {
         "id": 1,
         "tenant": task.tenant,
         "sink": sink,
-        "lane": lane,
-        "mode": Mode.STATE if checkpoint is None else Mode.NEWS,
-        "key": lane if checkpoint is None else str(checkpoint.id),
+        "ordering_key": ordering_key,
+        "mode": Mode.STATE if checkpoint is None else Mode.CHECKPOINT,
+        "key": ordering_key if checkpoint is None else str(checkpoint.id),
         "task": task,
         "checkpoint": checkpoint,
         "born_at": NOON,

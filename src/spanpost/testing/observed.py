@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from spanpost.domain.observations import Observation, Origin, Part, Status
+from spanpost.model.observations import Observation, Origin, Part, Status
 
 ORIGIN = Origin(resource={"service.name": "tests"}, scope="tests", scope_version="1")
 #: One moment for a module of tests, so that repeats are repeats, and news is young enough to be told.
@@ -111,7 +111,7 @@ def an_event(
 
 def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False, tenant: str = "default") -> list[Observation]:
     """Return a whole run of an agent: a task, one model call, one tool call, an artifact."""
-    box: dict[str, Any] = {"agent.task.name": name, "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
+    root_span: dict[str, Any] = {"agent.task.name": name, "gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "coder"}
     call: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4o",
@@ -124,7 +124,7 @@ def a_run(name: str, *, trace: int = 1, at: float = 0.0, is_failed: bool = False
     made["agent.artifact.uri"] = f"https://example.org/{trace}"
     status = Status.ERROR if is_failed else Status.OK
     return [
-        ended(trace=trace, span=1, name="agent", attributes=box, at=at, seconds=10.0, status=status, tenant=tenant),
+        ended(trace=trace, span=1, name="agent", attributes=root_span, at=at, seconds=10.0, status=status, tenant=tenant),
         ended(trace=trace, span=2, parent=1, name="chat", attributes=call, at=at + 4, seconds=2.0, tenant=tenant),
         ended(trace=trace, span=3, parent=1, name="tool", attributes=tool, at=at + 1, seconds=2.0, tenant=tenant),
         an_event(trace=trace, span=1, name="agent.artifact", attributes=made, index=0, at=at + 6, tenant=tenant),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spanpost.ledger.embedded import EmbeddedPostgres
-from spanpost.ledger.embedded_roles import password_of
+from spanpost.store.embedded import EmbeddedPostgres
+from spanpost.store.embedded_roles import password_of
 
 #: Speed instead of durability: what is thrown away need not survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from spanpost.domain.observations import Observation, Part
+from spanpost.model.observations import Observation, Part
 
 
-class Seen:
+class SeenRequest:
     """Remembers every observation it is handed, and lets a test wait for one."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Seen:
             return [o for o in self.observations if o.part is part and name in (None, o.name)]
 
 
-class Stuck(Seen):
+class Stuck(SeenRequest):
     """Keeps its caller waiting until it is released, as a database that hangs does."""
 
     def __init__(self) -> None:

@@ -9,14 +9,14 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from spanpost.conventions import STATUSES
-from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.context import Forecast
-from spanpost.domain.messages import Saying
-from spanpost.domain.readings import Approval, Artifact, Failure
-from spanpost.domain.tasks import Step, Task
-from spanpost.tongues import english
-from spanpost.tongues.english import PHRASES
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.context import Forecast
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.readings import Approval, Artifact, Failure
+from spanpost.model.tasks import Step, Task
+from spanpost.semconv import STATUSES
+from spanpost.text.locales import english
+from spanpost.text.locales.english import PHRASES
 
 _TRICKS = [
     "<!channel>",
@@ -59,15 +59,15 @@ def fields_of(key: str) -> dict[str, str]:
     return {name: spec or "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None}
 
 
-def sayings(texts: st.SearchStrategy[str], keys: tuple[str, ...] = STORED, depth: int = 1) -> st.SearchStrategy[Saying]:
+def sayings(texts: st.SearchStrategy[str], keys: tuple[str, ...] = STORED, depth: int = 1) -> st.SearchStrategy[LocaleMessage]:
     """Return any message that is stored, whose texts are any, and whose messages go so deep."""
     inner = [sayings(texts, keys, depth - 1), st.lists(sayings(texts, keys, depth - 1), max_size=3)] if depth else []
 
-    def filled(key: str) -> st.SearchStrategy[Saying]:
+    def filled(key: str) -> st.SearchStrategy[LocaleMessage]:
         given = {
             name: _NUMBERS[spec] if spec else st.one_of(texts, st.integers(0, 99), *inner) for name, spec in fields_of(key).items()
         }
-        return st.builds(Saying, key=st.just(key), values=st.fixed_dictionaries(given))
+        return st.builds(LocaleMessage, key=st.just(key), values=st.fixed_dictionaries(given))
 
     return st.sampled_from(keys).flatmap(filled)
 

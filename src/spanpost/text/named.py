@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from spanpost.text.names import VENDORS, Strength, Verdict, verdict, words
+from spanpost.text.names import VENDORS, NameVerdict, Strength, verdict, words
 from spanpost.text.places import Found
 from spanpost.text.values import is_code, is_nothing, is_random, is_secret, is_spoken
 
@@ -122,7 +122,7 @@ def _name_around(plain: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def _beside(
-    plain: str, begin: int, end: int, said: Verdict, runs: Sequence[tuple[int, int]], effort: _Effort
+    plain: str, begin: int, end: int, said: NameVerdict, runs: Sequence[tuple[int, int]], effort: _Effort
 ) -> Found | None:
     """Return what a name's value is, if it is a secret."""
     name = plain[begin:end]
@@ -156,7 +156,7 @@ def _ends_clause(plain: str, end: int, set_: re.Match[str]) -> bool:
     return set_.group("sep").strip() == ":" and set_.group("opening") is None and set_.end() >= len(plain)
 
 
-def _assigned(plain: str, begin: int, said: Verdict, set_: re.Match[str], name: str, effort: _Effort) -> Found | None:
+def _assigned(plain: str, begin: int, said: NameVerdict, set_: re.Match[str], name: str, effort: _Effort) -> Found | None:
     at, opening = set_.end(), set_.group("opening")
     if said.kind == "authorization" and said.strength is Strength.STRONG:
         return _of_header(plain, at, opening, effort)
@@ -258,7 +258,7 @@ def _of_cookie(plain: str, at: int, name: str, first: re.Match[str]) -> Found | 
     return (at, line.end() if line is not None else first.end(), "cookie")
 
 
-def _of_flag(plain: str, said: Verdict, flag: re.Match[str], effort: _Effort) -> Found | None:
+def _of_flag(plain: str, said: NameVerdict, flag: re.Match[str], effort: _Effort) -> Found | None:
     opening = flag.group("opening")
     if opening is not None:
         value, begin, end = _quoted(plain, flag.end(), opening, effort)
@@ -275,7 +275,7 @@ def _of_flag(plain: str, said: Verdict, flag: re.Match[str], effort: _Effort) ->
     return None
 
 
-def _spoken(plain: str, end: int, said: Verdict, effort: _Effort) -> Found | None:
+def _spoken(plain: str, end: int, said: NameVerdict, effort: _Effort) -> Found | None:
     """Return what a sentence says that a secret is."""
     for pattern, is_connected in ((_CONNECTED, True), (_ADJACENT, False)):
         match = pattern.match(plain, end)
@@ -297,7 +297,7 @@ def _spoken(plain: str, end: int, said: Verdict, effort: _Effort) -> Found | Non
     return None
 
 
-def _near(plain: str, begin: int, end: int, said: Verdict, runs: Sequence[tuple[int, int]]) -> Found | None:
+def _near(plain: str, begin: int, end: int, said: NameVerdict, runs: Sequence[tuple[int, int]]) -> Found | None:
     """Return what looks random near a secret's name: the first after it, else the last before it."""
     if not runs or (said.strength is Strength.WEAK and said.kind != "key"):
         return None

@@ -25,7 +25,7 @@ class Strength(IntEnum):
     STRONG = 3
 
 
-class Verdict(NamedTuple):
+class NameVerdict(NamedTuple):
     """What a name says."""
 
     strength: Strength
@@ -37,7 +37,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_NONE = Verdict(Strength.NONE, "")
+_NONE = NameVerdict(Strength.NONE, "")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PARTS = re.compile(r"[^a-z0-9]+")
 #: Words that are written as one, and end many a name.
@@ -109,7 +109,7 @@ _ABOUT = words(
 
 
 @lru_cache(maxsize=8192)
-def verdict(name: str) -> Verdict:
+def verdict(name: str) -> NameVerdict:
     """Return what a name says of its value."""
     if not _ANY.search(name):
         return _NONE
@@ -117,7 +117,7 @@ def verdict(name: str) -> Verdict:
     return found if found.strength else _verdict(name, name.lower())  # PassWord
 
 
-def _verdict(name: str, lowered: str) -> Verdict:
+def _verdict(name: str, lowered: str) -> NameVerdict:
     parts = [part for part in _PARTS.split(_JOINED.sub(r"\1 \2\3", lowered)) if part]
     if not parts or len(parts) > 24:
         return _NONE
@@ -126,48 +126,48 @@ def _verdict(name: str, lowered: str) -> Verdict:
     return _said(parts, name)
 
 
-def _said(parts: list[str], name: str) -> Verdict:
+def _said(parts: list[str], name: str) -> NameVerdict:
     last = parts[-1]
     before = parts[-2] if len(parts) > 1 else ""
     if parts[0] in _ABOUT and len(parts) <= 3 and not name.isupper():
         return _NONE
     if parts[-3:] == ["private", "key", "id"]:
-        return Verdict(Strength.WEAK, "private-key")
+        return NameVerdict(Strength.WEAK, "private-key")
     if last in _PASSWORDS or (last == "pass" and len(parts) > 1):
-        return Verdict(Strength.STRONG, "password")
+        return NameVerdict(Strength.STRONG, "password")
     if last in _SECRETS:
-        return Verdict(Strength.STRONG if last != "secrets" or before else Strength.WEAK, "secret")
+        return NameVerdict(Strength.STRONG if last != "secrets" or before else Strength.WEAK, "secret")
     if last in _TOKENS or (last == "tokens" and before in ("access", "auth", "refresh", "api")):
         if before in _PIECES:
             return _NONE
-        return Verdict(Strength.STRONG if before or last != "token" else Strength.TOKEN, "token")
+        return NameVerdict(Strength.STRONG if before or last != "token" else Strength.TOKEN, "token")
     if last == "key":
         return _of_key(parts, before, name)
     if last == "apikey" or last == "authkey":
-        return Verdict(Strength.STRONG, "api-key")
+        return NameVerdict(Strength.STRONG, "api-key")
     if last in ("authorization", "authtoken"):
-        return Verdict(Strength.STRONG, "authorization")
+        return NameVerdict(Strength.STRONG, "authorization")
     if last in ("cookie", "cookies"):
-        return Verdict(Strength.STRONG if before in ("set", "header", "session", "auth", "") else Strength.WEAK, "cookie")
+        return NameVerdict(Strength.STRONG if before in ("set", "header", "session", "auth", "") else Strength.WEAK, "cookie")
     if parts[-2:] == ["connection", "string"]:
-        return Verdict(Strength.WEAK, "url-credentials")
+        return NameVerdict(Strength.WEAK, "url-credentials")
     if last in _WEAK:
-        return Verdict(Strength.WEAK, _WEAK[last])
+        return NameVerdict(Strength.WEAK, _WEAK[last])
     if len(last) < 24 and (glued := _GLUED.fullmatch(last)) is not None:  # dbpassword, authtoken
         found = glued.group(1)
-        return Verdict(Strength.STRONG, "api-key" if found == "apikey" else "password" if found.startswith("pass") else found)
+        return NameVerdict(Strength.STRONG, "api-key" if found == "apikey" else "password" if found.startswith("pass") else found)
     return _NONE
 
 
-def _of_key(parts: list[str], before: str, name: str) -> Verdict:
+def _of_key(parts: list[str], before: str, name: str) -> NameVerdict:
     if before in ("api", "access", "secret", "app", "subscription", "functions", "auth"):
-        return Verdict(Strength.STRONG, "api-key")
+        return NameVerdict(Strength.STRONG, "api-key")
     if before == "private":
-        return Verdict(Strength.STRONG, "private-key")
+        return NameVerdict(Strength.STRONG, "private-key")
     if before in _KEYS:
-        return Verdict(Strength.STRONG, "key")
+        return NameVerdict(Strength.STRONG, "key")
     if before in VENDORS:
-        return Verdict(Strength.WEAK, "api-key")
+        return NameVerdict(Strength.WEAK, "api-key")
     if before and before not in _PLAIN_KEYS and (name.isupper() or "access" in parts or "secret" in parts):
-        return Verdict(Strength.WEAK, "key")
+        return NameVerdict(Strength.WEAK, "key")
     return _NONE

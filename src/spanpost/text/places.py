@@ -17,7 +17,7 @@ from spanpost.text.values import is_basic, is_nothing, is_random
 Found = tuple[int, int, str]
 
 
-class Place(NamedTuple):
+class TextPlace(NamedTuple):
     """Where a secret stands. `hints`: without one of them (in lower case) the expression is not tried."""
 
     kind: str
@@ -42,22 +42,22 @@ def _is_bearer(value: str) -> bool:
 #: What may stand between a command and its option.
 _FAR = r"[^\n|;]{0,200}?[\s\",\[]"
 
-PLACES: tuple[Place, ...] = (
-    Place(
+PLACES: tuple[TextPlace, ...] = (
+    TextPlace(
         "authorization",
         ("bearer",),
         re.compile(r"(?i)\bbearer(?:\s|%20|\+|\\?[\"',:=]|\s*[:=]\s*){1,4}(?P<v>[A-Za-z0-9._~+/=%-]{12,}+)"),
         _is_bearer,
     ),
-    Place("authorization", ("basic",), re.compile(r"(?i)\bbasic(?:[ \t]|%20){1,4}(?P<v>[A-Za-z0-9+/_-]{8,}+={0,2})"), _is_basic),
-    Place(
+    TextPlace("authorization", ("basic",), re.compile(r"(?i)\bbasic(?:[ \t]|%20){1,4}(?P<v>[A-Za-z0-9+/_-]{8,}+={0,2})"), _is_basic),
+    TextPlace(
         "authorization",
         ("splunk ", "ssws ", "geniekey ", "apikey ", "bot ", "token ", "key="),
         re.compile(r"(?i)\b(?:splunk|ssws|geniekey|apikey|bot|token)[ \t]{1,2}(?:token=)?(?P<v>[A-Za-z0-9._~+/=-]{20,}+)"),
         is_random,
     ),
     # addresses that are secrets as a whole
-    Place(
+    TextPlace(
         "webhook-url",
         ("hooks.slack", "webhook", "hooks.zapier", "hook.", "ifttt", "feishu", "larksuite"),
         re.compile(
@@ -67,7 +67,7 @@ PLACES: tuple[Place, ...] = (
             r"open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook)/(?P<v>[A-Za-z0-9@/_=-]{6,}+)"
         ),
     ),
-    Place(
+    TextPlace(
         "signature",
         ("sig=", "signature=", "code=", "key=", "auth=", "session=", "ticket=", "otp=", "s=", "hash=", "sas="),
         re.compile(
@@ -75,14 +75,14 @@ PLACES: tuple[Place, ...] = (
         ),
         lambda value: is_random(re.sub("%[0-9A-Fa-f]{2}", "", value), 10),
     ),
-    Place(
+    TextPlace(
         "signature",
         ("signature=", "response=", "credential="),
         re.compile(r"(?i)\b(?:signature|response)=\\?\"?(?P<v>[A-Za-z0-9+/=%]{24,}+)"),
         is_random,
     ),
     # command lines
-    Place(
+    TextPlace(
         "password",
         ("curl", "wget", "http"),
         re.compile(
@@ -93,7 +93,7 @@ PLACES: tuple[Place, ...] = (
         ),
         most=200,
     ),
-    Place(
+    TextPlace(
         "password",
         (
             "az ",
@@ -117,8 +117,8 @@ PLACES: tuple[Place, ...] = (
         ),
         most=200,
     ),
-    Place("password", ("jdbc:oracle",), re.compile(r"jdbc:oracle:\w{1,10}:[\w$#.-]{1,60}/(?P<v>[^\s@\"']{2,100}+)@")),
-    Place(
+    TextPlace("password", ("jdbc:oracle",), re.compile(r"jdbc:oracle:\w{1,10}:[\w$#.-]{1,60}/(?P<v>[^\s@\"']{2,100}+)@")),
+    TextPlace(
         "password",
         ("identified", "password"),
         re.compile(
@@ -127,23 +127,23 @@ PLACES: tuple[Place, ...] = (
         ),
     ),
     # files
-    Place(
+    TextPlace(
         "password",
         ("machine", "login"),
         re.compile(r"(?i)\b(?:machine|login)\s{1,4}\S{1,200}\s{1,8}password\s{1,4}(?P<v>[^\s\"']{2,200}+)"),
     ),
-    Place(
+    TextPlace(
         "password",
         (":5432:", ":*:"),
         re.compile(r"(?:(?<=[\s\"'])|^)[A-Za-z0-9.*-]{1,100}:(?:5432|\*):[\w*-]{1,60}:[\w*-]{1,60}:(?P<v>[^\s:\"']{4,100}+)"),
     ),
-    Place("private-key", ("kty",), re.compile(r"\\?\"(?:d|p|q|dp|dq|qi|k)\\?\"\s{0,4}:\s{0,4}\\?\"(?P<v>[A-Za-z0-9_-]{30,}+)")),
-    Place(
+    TextPlace("private-key", ("kty",), re.compile(r"\\?\"(?:d|p|q|dp|dq|qi|k)\\?\"\s{0,4}:\s{0,4}\\?\"(?P<v>[A-Za-z0-9_-]{30,}+)")),
+    TextPlace(
         "private-key",
         ("private-lines",),
         re.compile(r"Private-Lines: \d{1,4}(?:\s|\\[rn])+(?P<v>(?:[A-Za-z0-9+/=]{4,80}+(?:\s|\\[rn]){0,4}+){1,400}+)"),
     ),
-    Place(
+    TextPlace(
         "private-key",
         ("mii",),
         re.compile(r"(?i)(?:private|secret|key|pkcs|pfx|p12)[^\n]{0,40}?[\"' =:](?P<v>MII[A-Za-z0-9+/]{60,}+={0,2})"),

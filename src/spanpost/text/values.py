@@ -166,7 +166,7 @@ def is_secret(value: str, strength: Strength, kind: str, *, is_quoted: bool, is_
         return False
     if size < 6 and not (is_password and has_mark(value)):
         return False
-    return not _TECHNICAL.fullmatch(value) and _has_letter_or_mark(value)
+    return not _TECHNICAL.fullmatch(value) and _has_delivery_or_mark(value)
 
 
 def is_basic(value: str) -> bool:
@@ -186,10 +186,10 @@ def is_code(value: str) -> bool:
 def has_mark(value: str) -> bool:
     """Tell whether letters and digits, or letters and other signs, are mixed as in a password."""
     inner = value.rstrip(".,;:!?)")
-    letters = sum(map(str.isalpha, inner))
+    deliveries = sum(map(str.isalpha, inner))
     digits = sum(map(str.isdigit, inner))
     marks = sum(c in "!@#$%^&*+=~?|" for c in value)
-    return bool(letters and (digits or marks)) and not _TECHNICAL.fullmatch(inner)
+    return bool(deliveries and (digits or marks)) and not _TECHNICAL.fullmatch(inner)
 
 
 def is_phrase(value: str, kind: str) -> bool:
@@ -237,5 +237,5 @@ def _is_compound(word: str) -> bool:
     return len(parts) > 1 and all(part.isdigit() or part.isalpha() for part in parts)
 
 
-def _has_letter_or_mark(value: str) -> bool:
+def _has_delivery_or_mark(value: str) -> bool:
     return any(c.isalnum() for c in value)

@@ -6,9 +6,9 @@ import re
 from typing import NamedTuple
 
 from spanpost import Checkpoint, Task
-from spanpost.domain.checkpoints import Kind
-from spanpost.fold.redact import line
-from spanpost.sinks import words
+from spanpost.model.checkpoints import Kind
+from spanpost.sinks import labels
+from spanpost.text.sanitise import line
 
 # "@everyone", "<!channel>": some services would ring everybody for them. A space without width parts them.
 _MENTION = re.compile(r"(?<!\w)@(?=\w)|<(?=[!@#])")
@@ -24,18 +24,18 @@ class Notification(NamedTuple):
 
 def notification(task: Task, news: Checkpoint) -> Notification:
     """Return the news as people read it. Text from agents is cut, scrubbed, and mentions nobody."""
-    look = words.task_look(task) if news.kind is Kind.END and news.status == task.status else words.news_look(news)
-    lines = [words.news_text(news)]
+    look = labels.task_look(task) if news.kind is Kind.END and news.status == task.status else labels.news_look(news)
+    lines = [labels.news_text(news)]
     if news.detail and (detail := line(news.detail, 500)):
         lines.append(detail)
     if news.kind is Kind.END:
         if task.error is not None and (why := line(task.error.message or task.error.type, 300)) and why not in lines:
             lines.append(why)
-        lines += [f"{name}: {value}" for name, value in words.results(task)]
-    lines += [f"{label}: {url}" for label, url in words.links(task, 3)]
-    if about := " · ".join([*words.byline(task), *words.figures(task, context=False)]):
+        lines += [f"{name}: {value}" for name, value in labels.results(task)]
+    lines += [f"{label}: {url}" for label, url in labels.links(task, 3)]
+    if about := " · ".join([*labels.byline(task), *labels.figures(task, context=False)]):
         lines.append(about)
-    return Notification(_harmless(f"{look.emoji} {words.title(task, 100)}: {look.word}"), _harmless("\n".join(lines)), _type(news))
+    return Notification(_harmless(f"{look.emoji} {labels.title(task, 100)}: {look.word}"), _harmless("\n".join(lines)), _type(news))
 
 
 def _type(news: Checkpoint) -> str:

@@ -12,26 +12,26 @@ from typing import Final
 
 from apprise import Apprise, AppriseAsset, NotifyBase, NotifyFormat, NotifyType
 
-from spanpost import Budget, Call, ConfigError, Delivery, Receipt, Rejected, Throttled, Unknown
+from spanpost import ConfigError, Delivery, DeliveryUncertain, RateLimit, Receipt, Rejected, SinkCall, Throttled
 from spanpost_apprise.render import Notification, notification
 from spanpost_apprise.settings import AppriseSettings
 
-#: Letters of which it is remembered which services have them, so that a try after a partial failure repeats less.
+#: Deliveries of which it is remembered which services have them, so that a try after a partial failure repeats less.
 REMEMBERED: Final = 1000
-#: Seconds that a letter waits for its turn at a service; apprise itself paces calls by sleeping.
+#: Seconds that a delivery waits for its turn at a service; apprise itself paces calls by sleeping.
 TURN: Final = 10.0
 
 _at_work: ContextVar[bool] = ContextVar("spanpost_apprise_at_work", default=False)
 
 
-class _Silence(logging.Filter):
+class _Stall(logging.Filter):
     """Drops what is logged while apprise works for us: addresses, which are secrets, and at DEBUG whole messages."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _at_work.get()
 
 
-_SILENCE = _Silence()
+_STALL = _Stall()
 
 
 class AppriseSink:
@@ -45,14 +45,14 @@ class AppriseSink:
 
     def __init__(self, settings: AppriseSettings) -> None:
         for logger in ("apprise", "urllib3.connectionpool", "requests", "requests_oauthlib"):
-            logging.getLogger(logger).addFilter(_SILENCE)  # adding it twice is adding it once
+            logging.getLogger(logger).addFilter(_STALL)  # adding it twice is adding it once
         asset = AppriseAsset(app_id="spanpost", app_desc="spanpost", async_mode=False, secure_logging=True)
         self._services = {name: _service(name, url.get_secret_value(), asset) for name, url in settings.urls.items()}
         self._turns = {name: asyncio.Lock() for name in self._services}
         self._taken: OrderedDict[str, set[str]] = OrderedDict()
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Notify the service that the address names, or all. Raises `Unknown` when one of them did not take it."""
+        """Notify the service that the address names, or all. Raises `DeliveryUncertain` when one of them did not take it."""
         news = delivery.checkpoint
         if news is None:
             return Receipt(skipped="what was sent cannot be edited")
@@ -68,16 +68,16 @@ class AppriseSink:
             if isinstance(result, BaseException):
                 raise result
         if failed := [name for name in asked if name not in taken]:
-            raise Unknown(f"not taken by {', '.join(failed)}; apprise says no more", reason="failed")
+            raise DeliveryUncertain(f"not taken by {', '.join(failed)}; apprise says no more", reason="failed")
         return Receipt(ref={"services": asked})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
         """Have all of them sent again: no service can be asked what it has."""
         return {delivery.id: None for delivery in deliveries}
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Name the services: where one is throttled or away, what goes to it waits."""
-        return tuple(Budget(key=f"apprise:{name}", is_breaker=True) for name in ([address] if address else self._services))
+        return tuple(RateLimit(key=f"apprise:{name}", is_breaker=True) for name in ([address] if address else self._services))
 
     async def close(self) -> None: ...
 

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from celery import Celery
 
-from spanpost import Order, Receipt, Unavailable, Unknown
-from spanpost.domain.orders import order_json
+from spanpost import DeliveryUncertain, Order, Receipt, Unavailable
+from spanpost.model.launch_orders import order_json
 from spanpost_celery.settings import CelerySettings
 
-#: For a connection, and for a message to be taken by the broker: seconds, of the pump's thirty.
+#: For a connection, and for a message to be taken by the broker: seconds, of the dispatcher's thirty.
 CONNECT: Final = 5.0
 SEND: Final = 15.0
 
@@ -36,7 +36,7 @@ class CeleryLauncher:
             async with asyncio.timeout(CONNECT + SEND):
                 await asyncio.to_thread(self._send, order)
         except TimeoutError:
-            raise Unknown("the broker did not take it in time", reason="timeout") from None
+            raise DeliveryUncertain("the broker did not take it in time", reason="timeout") from None
         return Receipt(ref={"task_id": str(order.id)})
 
     def _send(self, order: Order) -> None:
@@ -56,7 +56,7 @@ class CeleryLauncher:
                     **self._options(),
                 )
             except Exception as error:
-                raise Unknown(f"the broker may not have it ({type(error).__name__})", reason="send") from None
+                raise DeliveryUncertain(f"the broker may not have it ({type(error).__name__})", reason="send") from None
 
     def _options(self) -> dict[str, Any]:
         found = {"queue": self._settings.queue, "expires": self._settings.expires}

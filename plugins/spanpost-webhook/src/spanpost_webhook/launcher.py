@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spanpost import Order, Receipt
-from spanpost.domain.orders import order_json
+from spanpost.model.launch_orders import order_json
 from spanpost_webhook.post import Poster
 from spanpost_webhook.settings import WebhookLauncherSettings
 
@@ -32,9 +32,9 @@ class WebhookLauncher:
     repeats = True
 
     def __init__(self, name: str, settings: WebhookLauncherSettings, *, clock: Callable[[], float] = time.time) -> None:
-        room = f"launchers.named.{name}"
+        section = f"launchers.named.{name}"
         self._poster = Poster(
-            settings, mistake=f"{room}.url: is not a URL; mend it", cure=f"set {room}.enabled to false, or another URL", clock=clock
+            settings, mistake=f"{section}.url: is not a URL; mend it", cure=f"set {section}.enabled to false, or another URL", clock=clock
         )
 
     async def launch(self, order: Order) -> Receipt:

@@ -1,4 +1,4 @@
-"""What is posted, and under which id. Pure: the same letter gives the same bytes and the same id."""
+"""What is posted, and under which id. Pure: the same delivery gives the same bytes and the same id."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import math
 from typing import Any
 
 from spanpost import Delivery
-from spanpost.fold.redact import scrub
-from spanpost.fold.report import checkpoint_json, rfc3339, task_json
+from spanpost.tasks.json_form import checkpoint_json, rfc3339, task_json
+from spanpost.text.sanitise import scrub
 
 
 def body_of(delivery: Delivery) -> bytes:
-    """Return the letter as JSON: ``type``, ``timestamp`` (when it happened) and ``data``."""
+    """Return the delivery as JSON: ``type``, ``timestamp`` (when it happened) and ``data``."""
     news = delivery.checkpoint
     at = news.at if news is not None else delivery.task.last_event_at or delivery.born_at
     data: dict[str, Any] = {"tenant": delivery.tenant, "address": delivery.address or None, "task": task_json(delivery.task)}
@@ -24,14 +24,14 @@ def body_of(delivery: Delivery) -> bytes:
 
 
 def id_of(delivery: Delivery, body: bytes) -> str:
-    """Return the ``webhook-id``: equal for every try of one letter, by which the receiver knows a repeat.
+    """Return the ``webhook-id``: equal for every try of one delivery, by which the receiver knows a repeat.
 
     News has a key of its own. The states of a task share one; of those the id is made from what is posted and from what was
     posted before, so that a task that returns to an earlier state is no repeat.
     """
     parts = [delivery.sink.encode(), delivery.key.encode("utf-8", "replace")]
     if delivery.checkpoint is None:
-        before = delivery.lane_receipt.ref.get("id", "") if delivery.lane_receipt is not None else ""
+        before = delivery.message_receipt.ref.get("id", "") if delivery.message_receipt is not None else ""
         parts += [str(before).encode(), body]
     return "msg_" + hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 

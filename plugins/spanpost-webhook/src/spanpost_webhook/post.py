@@ -12,14 +12,14 @@ from typing import Final
 
 import httpx
 
-from spanpost import ConfigError, DeliveryError, Rejected, Throttled, Unavailable, Unknown
+from spanpost import ConfigError, DeliveryError, DeliveryUncertain, Rejected, Throttled, Unavailable
 from spanpost_webhook.settings import Receiver
 from spanpost_webhook.signature import key_of, sign
 
 #: What is read of an answer, bytes, so that the connection can be used again. Nothing in it is looked at.
 ANSWER: Final = 65_536
 #: How long a receiver that asks for patience without a number is left alone.
-PATIENCE: Final = timedelta(seconds=30)
+STALL_RULES: Final = timedelta(seconds=30)
 
 
 class Poster:
@@ -73,9 +73,9 @@ class Poster:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Unavailable(f"no connection to the receiver ({type(error).__name__})", reason="connect") from None
         except (TimeoutError, httpx.TimeoutException):
-            raise Unknown(f"no answer within {seconds:g} s", reason="timeout") from None
+            raise DeliveryUncertain(f"no answer within {seconds:g} s", reason="timeout") from None
         except httpx.TransportError as error:
-            raise Unknown(f"the connection broke before the answer ({type(error).__name__})", reason="reset") from None
+            raise DeliveryUncertain(f"the connection broke before the answer ({type(error).__name__})", reason="reset") from None
         try:
             # The status decides; whatever becomes of the rest of the answer changes nothing.
             with suppress(TimeoutError, httpx.TransportError):
@@ -104,7 +104,7 @@ def meaning(status: int, headers: Mapping[str, str], *, now: float, cure: str = 
     if status in (408, 409, 425, 503):
         return Unavailable(told, reason="busy")
     if status >= 500:
-        return Unknown(told, reason="server")
+        return DeliveryUncertain(told, reason="server")
     if 300 <= status < 400:
         return Rejected(f"{told}: redirects are not followed; set the URL that it leads to", reason="redirect")
     return Rejected(told, reason="refused")
@@ -120,4 +120,4 @@ def retry_after(value: str | None, now: float) -> timedelta:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
     except (ValueError, OverflowError, TypeError):
-        return PATIENCE
+        return STALL_RULES

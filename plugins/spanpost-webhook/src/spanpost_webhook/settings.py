@@ -26,7 +26,7 @@ class Receiver(BaseModel):
         default=timedelta(seconds=15),
         gt=timedelta(0),
         le=timedelta(seconds=25),
-        description="For a whole call. Less than the pump's own 30 s.",
+        description="For a whole call. Less than the dispatcher's own 30 s.",
     )
 
     @field_validator("url")

@@ -1,11 +1,11 @@
-"""The webhook's I/O: one POST a letter, and what its answer means."""
+"""The webhook's I/O: one POST a delivery, and what its answer means."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from spanpost import Budget, Call, Delivery, Receipt
+from spanpost import Delivery, RateLimit, Receipt, SinkCall
 from spanpost_webhook.payload import body_of, id_of
 from spanpost_webhook.post import Poster
 from spanpost_webhook.settings import WebhookSettings
@@ -15,7 +15,7 @@ _CURE = "set SPANPOST_WEBHOOK__ENABLED=false or another URL"
 
 
 class WebhookSink:
-    """Posts letters to one URL.
+    """Posts deliveries to one URL.
 
     What may have arrived is posted again under the same ``webhook-id``, by which the receiver knows a repeat; so nothing
     needs to be looked up before.
@@ -28,7 +28,7 @@ class WebhookSink:
         self._poster = Poster(settings, mistake=_MISTAKE, cure=_CURE, clock=clock)
 
     async def deliver(self, delivery: Delivery) -> Receipt:
-        """Post the letter. Raises what the answer, or its absence, means."""
+        """Post the delivery. Raises what the answer, or its absence, means."""
         if delivery.checkpoint is None and not self._settings.states:
             return Receipt(skipped="news alone is posted")
         body = body_of(delivery)
@@ -40,9 +40,9 @@ class WebhookSink:
         """Have all of them posted again: the receiver drops those that it has."""
         return {delivery.id: None for delivery in deliveries}
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
-        """Name the one receiver: where one letter is throttled, all wait, and while it fails it is probed alone."""
-        return (Budget(key=self.name, is_breaker=True),)
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        """Name the one receiver: where one delivery is throttled, all wait, and while it fails it is probed alone."""
+        return (RateLimit(key=self.name, is_breaker=True),)
 
     async def close(self) -> None:
         await self._poster.close()

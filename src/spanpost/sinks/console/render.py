@@ -18,20 +18,20 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.deliveries import Delivery, Mode
-from spanpost.domain.tasks import Task
-from spanpost.fold.redact import line, link, paragraph
-from spanpost.sinks import words
-from spanpost.tongues import ENGLISH, Tongue
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Delivery, Mode
+from spanpost.model.tasks import Task
+from spanpost.sinks import labels
+from spanpost.text.locales import ENGLISH, Locale
+from spanpost.text.sanitise import line, link, paragraph
 
 #: Slack's own attachment colours, as Grafana OnCall uses them, a little brighter for dark terminals.
 COLOURS = {"red": "#e5534b", "green": "#2eb886", "yellow": "#daa038", "blue": "#4d9de0", "grey": "#8b949e"}
-CHILDREN, ARTIFACTS, NEWS, TAIL = 8, 5, 8, 6
+CHILDREN, ARTIFACTS, CHECKPOINT, TAIL = 8, 5, 8, 6
 BAR = 20
 
 
-class News(msgspec.Struct, frozen=True):
+class CheckpointLine(msgspec.Struct, frozen=True):
     """A line of a thread. `who` names the sub-agent whose news it is."""
 
     checkpoint: Checkpoint
@@ -56,46 +56,46 @@ class Barred:
 def card(
     task: Task,
     children: Sequence[Task] = (),
-    thread: Sequence[News] = (),
+    thread: Sequence[CheckpointLine] = (),
     *,
     now: datetime | None = None,
     hidden: int = 0,
     zone: tzinfo = UTC,
     roomy: bool = True,
-    tongue: Tongue = ENGLISH,
+    locale: Locale = ENGLISH,
 ) -> RenderableType:
     """Draw a task's message with its thread beneath. `hidden` counts older news that is left out."""
-    shown = words.task_look(task, tongue)
+    shown = labels.task_look(task, locale)
     colour = COLOURS[shown.colour]
-    rows: list[RenderableType] = [_head(task, shown, colour, now, tongue)]
-    if progress := _progress(task, colour, tongue):
+    rows: list[RenderableType] = [_head(task, shown, colour, now, locale)]
+    if progress := _progress(task, colour, locale):
         rows.append(progress)
-    if (doing := words.doing(task, 200, tongue)) and not words.is_final(task):
+    if (doing := labels.doing(task, 200, locale)) and not labels.is_final(task):
         rows.append(_line(("▸ ", "dim"), (doing, "italic")))
-    rows += [_question(a.question, a.options, a.risk, tongue) for a in task.open_approvals[:3]]
-    if facts := _facts(task, tongue):
+    rows += [_question(a.question, a.options, a.risk, locale) for a in task.open_approvals[:3]]
+    if facts := _facts(task, locale):
         rows.append(facts)
     if task.error and task.status == "error":
-        rows += _failure(task, tongue)
+        rows += _failure(task, locale)
     if roomy:
-        rows += _children(children, now, tongue)
+        rows += _children(children, now, locale)
         rows += [_artifact(a.name, a.uri, a.kind) for a in task.artifacts[:ARTIFACTS]]
         if len(task.artifacts) > ARTIFACTS:
-            rows.append(_line((f"   {tongue.say('root.more', n=len(task.artifacts) - ARTIFACTS)}", "dim")))
-        rows += [_line(("🔗 ", ""), (f"{name} ", "dim"), (url, f"underline link {url}")) for name, url in words.links(task, 4)]
-        if task.results and words.is_final(task):
-            rows.append(_line(*_joined([(f"{k} ", "dim", v, "bold") for k, v in words.results(task, tongue=tongue)])))
+            rows.append(_line((f"   {locale.say('root.more', n=len(task.artifacts) - ARTIFACTS)}", "dim")))
+        rows += [_line(("🔗 ", ""), (f"{name} ", "dim"), (url, f"underline link {url}")) for name, url in labels.links(task, 4)]
+        if task.results and labels.is_final(task):
+            rows.append(_line(*_joined([(f"{k} ", "dim", v, "bold") for k, v in labels.results(task, locale=locale)])))
     message = Barred(Group(*rows), colour)
-    return Group(message, *_thread(thread, hidden, zone, tongue)) if thread else message
+    return Group(message, *_thread(thread, hidden, zone, locale)) if thread else message
 
 
-def _head(task: Task, shown: words.Look, colour: str, now: datetime | None, tongue: Tongue) -> RenderableType:
-    left = _line((f"{shown.emoji} ", ""), (words.title(task, tongue=tongue), "bold"))
-    for part in words.byline(task, tongue=tongue):
+def _head(task: Task, shown: labels.StatusLabel, colour: str, now: datetime | None, locale: Locale) -> RenderableType:
+    left = _line((f"{shown.emoji} ", ""), (labels.title(task, locale=locale), "bold"))
+    for part in labels.byline(task, locale=locale):
         left.append(f"  {part}", "dim")
     right = Text(shown.word, style=f"bold {colour}")
-    if (span := words.age(task, now)) is not None:
-        right.append(f"  {words.elapsed(span, tongue)}", "not bold default")
+    if (span := labels.age(task, now)) is not None:
+        right.append(f"  {labels.elapsed(span, locale)}", "not bold default")
     grid = Table.grid(expand=True, padding=0)
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     grid.add_column(justify="right", no_wrap=True)
@@ -104,48 +104,48 @@ def _head(task: Task, shown: words.Look, colour: str, now: datetime | None, tong
     return grid
 
 
-def _progress(task: Task, colour: str, tongue: Tongue) -> Text | None:
-    done, step = words.percent(task), words.step(task, tongue=tongue)
+def _progress(task: Task, colour: str, locale: Locale) -> Text | None:
+    done, step = labels.percent(task), labels.step(task, locale=locale)
     if done is None:
         return _line((step, "")) if step else None
-    drawn = words.bar(done / 100, BAR)
+    drawn = labels.bar(done / 100, BAR)
     full = drawn.count("█")
     text = _line((drawn[:full], colour), (drawn[full:], "bright_black"), (f" {done:3.0f} %", "bold"))
-    if step and not words.is_final(task):
+    if step and not labels.is_final(task):
         text.append(f"   {step}")
     return text
 
 
-def _facts(task: Task, tongue: Tongue) -> Text | None:
+def _facts(task: Task, locale: Locale) -> Text | None:
     text = Text()
     share = task.context_share
     if share is not None and task.context_window_tokens:
-        heat = COLOURS["red" if share >= words.HOT else "yellow" if share >= words.WARM else "green"]
-        drawn = words.bar(share, 10, full="▰", empty="▱")
+        heat = COLOURS["red" if share >= labels.HOT else "yellow" if share >= labels.WARM else "green"]
+        drawn = labels.bar(share, 10, full="▰", empty="▱")
         full = drawn.rstrip("▱")
-        before, _, after = words.context_bar(task, tongue=tongue).partition(drawn)
+        before, _, after = labels.context_bar(task, locale=locale).partition(drawn)
         text.append(before, "dim")
         text.append(full, heat)
         text.append(drawn[len(full) :], "bright_black")
         text.append(after, heat)
-        if said := words.forecast(task, tongue):
+        if said := labels.forecast(task, locale):
             text.append(f"   {said}", heat)
-    figures = [words.tokens(task, tongue)]
+    figures = [labels.tokens(task, locale)]
     if task.cost_usd is not None:
-        figures.append(words.cost(task, tongue))
+        figures.append(labels.cost(task, locale))
     if task.tool_calls:
-        said = tongue.say("figure.tool_calls", n=task.tool_calls)
-        figures.append(tongue.say("figure.some_failed_too", what=said, n=task.tool_errors) if task.tool_errors else said)
+        said = locale.say("figure.tool_calls", n=task.tool_calls)
+        figures.append(locale.say("figure.some_failed_too", what=said, n=task.tool_errors) if task.tool_errors else said)
     for figure in filter(None, figures):
         text.append("   " if text else "")
         text.append(figure, "dim")
     return text or None
 
 
-def _failure(task: Task, tongue: Tongue) -> list[RenderableType]:
+def _failure(task: Task, locale: Locale) -> list[RenderableType]:
     assert task.error is not None
     rows: list[RenderableType] = []
-    kind, why = line(task.error.type, 80), line(words.failure(task, tongue), 300)
+    kind, why = line(task.error.type, 80), line(labels.failure(task, locale), 300)
     if kind or why:
         rows.append(_line((kind, f"bold {COLOURS['red']}"), (": " if kind and why else "", "dim"), (why, "")))
     tail = paragraph(task.error.log_tail, 1200, keep="tail")
@@ -153,37 +153,37 @@ def _failure(task: Task, tongue: Tongue) -> list[RenderableType]:
     return rows
 
 
-def _question(question: str, options: Sequence[str], risk: str, tongue: Tongue) -> RenderableType:
-    text = _line(("✋ ", ""), (line(question, 300) or tongue.say("root.must_decide"), f"bold {COLOURS['yellow']}"))
+def _question(question: str, options: Sequence[str], risk: str, locale: Locale) -> RenderableType:
+    text = _line(("✋ ", ""), (line(question, 300) or locale.say("root.must_decide"), f"bold {COLOURS['yellow']}"))
     if said := line(risk, 40):
-        text.append(f"  {tongue.say('reply.risk', risk=said)}", "dim")
+        text.append(f"  {locale.say('reply.risk', risk=said)}", "dim")
     for option in options[:5]:
         text.append(f"  [{line(option, 40)}]", "bold")
     return text
 
 
-def _children(children: Sequence[Task], now: datetime | None, tongue: Tongue) -> list[RenderableType]:
+def _children(children: Sequence[Task], now: datetime | None, locale: Locale) -> list[RenderableType]:
     if not children:
         return []
-    rows: list[RenderableType] = [_line((words.at_work(children, tongue), "dim"))]
+    rows: list[RenderableType] = [_line((labels.at_work(children, locale), "dim"))]
     shown = children[:CHILDREN]
     for i, child in enumerate(shown):
-        looks = words.task_look(child, tongue)
+        lookups = labels.task_look(child, locale)
         last = i == len(shown) - 1 and len(children) <= CHILDREN
-        text = _line(("└ " if last else "├ ", "bright_black"), (f"{looks.emoji} ", ""), (words.title(child, 60, tongue), ""))
-        doing = words.doing(child, 80, tongue) or words.step(child, 60, tongue)
-        done = words.percent(child)
-        if words.is_final(child):
-            text.append(f"  {looks.word}", COLOURS[looks.colour])
+        text = _line(("└ " if last else "├ ", "bright_black"), (f"{lookups.emoji} ", ""), (labels.title(child, 60, locale), ""))
+        doing = labels.doing(child, 80, locale) or labels.step(child, 60, locale)
+        done = labels.percent(child)
+        if labels.is_final(child):
+            text.append(f"  {lookups.word}", COLOURS[lookups.colour])
         else:
-            text.append(f"  {words.share(done, tongue) if done is not None else looks.word}", COLOURS[looks.colour])
+            text.append(f"  {labels.share(done, locale) if done is not None else lookups.word}", COLOURS[lookups.colour])
             if doing:
                 text.append(f"  {doing}", "italic dim")
-        if (span := words.age(child, now)) is not None:
-            text.append(f"  {words.elapsed(span, tongue)}", "dim")
+        if (span := labels.age(child, now)) is not None:
+            text.append(f"  {labels.elapsed(span, locale)}", "dim")
         rows.append(text)
     if len(children) > CHILDREN:
-        rows.append(_line(("└ ", "bright_black"), (tongue.say("root.more", n=len(children) - CHILDREN), "dim")))
+        rows.append(_line(("└ ", "bright_black"), (locale.say("root.more", n=len(children) - CHILDREN), "dim")))
     return rows
 
 
@@ -198,26 +198,26 @@ def _artifact(name: str, uri: str, kind: str) -> Text:
     return text
 
 
-def _thread(thread: Sequence[News], hidden: int, zone: tzinfo, tongue: Tongue) -> list[RenderableType]:
+def _thread(thread: Sequence[CheckpointLine], hidden: int, zone: tzinfo, locale: Locale) -> list[RenderableType]:
     rows: list[RenderableType] = []
     if hidden:
-        rows.append(_line(("  │ ", "bright_black"), (tongue.say("console.earlier", n=hidden), "dim")))
+        rows.append(_line(("  │ ", "bright_black"), (locale.say("console.earlier", n=hidden), "dim")))
     for i, news in enumerate(thread):
         edge = "  ╰ " if i == len(thread) - 1 else "  │ "
         row = Table.grid(padding=0)
         # As wide as it is: rich would take room from both columns where a line is too long for the terminal.
         row.add_column(no_wrap=True, min_width=len(edge))
         row.add_column(overflow="ellipsis", no_wrap=True)
-        row.add_row(Text(edge, "bright_black"), news_line(news, zone, tongue))
+        row.add_row(Text(edge, "bright_black"), news_line(news, zone, locale))
         rows.append(row)
     return rows
 
 
-def news_line(news: News, zone: tzinfo = UTC, tongue: Tongue = ENGLISH) -> Text:
+def news_line(news: CheckpointLine, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> Text:
     """Draw one line of a thread: when, what, who."""
     checkpoint = news.checkpoint
-    looks = words.news_look(checkpoint, tongue)
-    text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{looks.emoji} ", ""))
+    lookups = labels.news_look(checkpoint, locale)
+    text = _line((f"{checkpoint.at.astimezone(zone):%H:%M:%S} ", "dim"), (f"{lookups.emoji} ", ""))
     if who := line(news.who, 40):
         text.append(f"{who}  ", "bold dim")
     loud = checkpoint.kind in (
@@ -230,19 +230,19 @@ def news_line(news: News, zone: tzinfo = UTC, tongue: Tongue = ENGLISH) -> Text:
         Kind.ALERT,
         Kind.END,
     )
-    text.append(words.news_text(checkpoint, tongue=tongue), COLOURS[looks.colour] if loud else "")
+    text.append(labels.news_text(checkpoint, locale=locale), COLOURS[lookups.colour] if loud else "")
     if checkpoint.progress is not None:
-        text.append(f"  {words.share(checkpoint.progress, tongue)}", "dim")
+        text.append(f"  {labels.share(checkpoint.progress, locale)}", "dim")
     return text
 
 
-def plain(news: News, title: str, zone: tzinfo = UTC, tongue: Tongue = ENGLISH) -> str:
+def plain(news: CheckpointLine, title: str, zone: tzinfo = UTC, locale: Locale = ENGLISH) -> str:
     """Write one line of news for a log: no colours, the task named."""
     named = f"{title} › {news.who}" if news.who else title
-    looks = words.news_look(news.checkpoint, tongue)
+    lookups = labels.news_look(news.checkpoint, locale)
     at = f"{news.checkpoint.at.astimezone(zone):%H:%M:%S}"
-    done = f" ({words.share(news.checkpoint.progress, tongue)})" if news.checkpoint.progress is not None else ""
-    return f"{at} [{line(named, 80)}] {looks.emoji} {words.news_text(news.checkpoint, tongue=tongue)}{done}"
+    done = f" ({labels.share(news.checkpoint.progress, locale)})" if news.checkpoint.progress is not None else ""
+    return f"{at} [{line(named, 80)}] {lookups.emoji} {labels.news_text(news.checkpoint, locale=locale)}{done}"
 
 
 def record(delivery: Delivery) -> dict[str, Any]:
@@ -250,15 +250,15 @@ def record(delivery: Delivery) -> dict[str, Any]:
     task, checkpoint = delivery.task, delivery.checkpoint
     shown: dict[str, Any] = {
         "mode": str(delivery.mode),
-        "lane": delivery.lane,
+        "ordering_key": delivery.ordering_key,
         "task": {
             "task_id": line(task.task_id, 200),
-            "name": words.title(task),
+            "name": labels.title(task),
             "agent_name": line(task.agent_name or "", 80) or None,
             "status": task.status,
-            "progress": words.percent(task),
+            "progress": labels.percent(task),
             "action": line(task.action or "", 200) or None,
-            "step": words.step(task) or None,
+            "step": labels.step(task) or None,
             "context_used_tokens": task.context_used_tokens,
             "context_window_tokens": task.context_window_tokens,
             "context_window_source": task.context_window_source or None,
@@ -268,7 +268,7 @@ def record(delivery: Delivery) -> dict[str, Any]:
             "children": len(delivery.children) or task.child_count,
         },
     }
-    if delivery.mode is Mode.NEWS and checkpoint is not None:
+    if delivery.mode is Mode.CHECKPOINT and checkpoint is not None:
         shown["checkpoint"] = {
             "id": str(checkpoint.id),
             "kind": str(checkpoint.kind),

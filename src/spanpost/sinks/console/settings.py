@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from spanpost.sinks.plugin import RouteDefaults, SinkSettings
-from spanpost.tongues import Language
+from spanpost.text.locales import Language
 
 
 class ConsoleSettings(SinkSettings):

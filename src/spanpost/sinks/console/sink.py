@@ -16,21 +16,21 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import Unavailable
-from spanpost.domain.tasks import Task
-from spanpost.fold.routes import Route, came_by
-from spanpost.sinks import words
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import Unavailable
+from spanpost.model.tasks import Task
+from spanpost.routing.routes import Route, came_by
+from spanpost.sinks import labels
 from spanpost.sinks.console import render
-from spanpost.tongues import ENGLISH, Tongue
-from spanpost.tongues import tongue as language
+from spanpost.text.locales import ENGLISH, Locale
+from spanpost.text.locales import locale as language
 
 #: Columns where there is no terminal to ask: a log is read in wider windows than a terminal's default of 80.
 WIDTH = 120
 
 
-class Form(StrEnum):
+class ConsoleForm(StrEnum):
     """How it is shown. AUTO: live where a person watches, plain elsewhere."""
 
     AUTO = "auto"
@@ -42,22 +42,22 @@ class Form(StrEnum):
 class _Card:
     """One root task with its thread."""
 
-    __slots__ = ("children", "has_news", "hidden", "is_printed", "keys", "task", "thread", "tongue")
+    __slots__ = ("children", "has_news", "hidden", "is_printed", "keys", "locale", "task", "thread")
 
     def __init__(self, task: Task) -> None:
         self.task: Task | None = task
         self.children: tuple[Task, ...] = ()
-        self.thread: list[render.News] = []
+        self.thread: list[render.CheckpointLine] = []
         self.keys: set[str] = set()
         self.hidden = 0
         self.is_printed = False
         self.has_news = False
-        self.tongue = ENGLISH
+        self.locale = ENGLISH
 
     @property
     def is_open(self) -> bool:
         """True while it is to be shown: not of a task that ended in another process, whose terminal told of it."""
-        return not self.is_printed and self.task is not None and (self.has_news or not words.is_final(self.task))
+        return not self.is_printed and self.task is not None and (self.has_news or not labels.is_final(self.task))
 
 
 def _now() -> datetime:
@@ -77,20 +77,20 @@ class ConsoleSink:
     def __init__(
         self,
         *,
-        form: Form = Form.AUTO,
+        form: ConsoleForm = ConsoleForm.AUTO,
         file: TextIO | None = None,
         console: Console | None = None,
         clock: Callable[[], datetime] = _now,
         zone: tzinfo | None = None,
-        tongue: Tongue = ENGLISH,
+        locale: Locale = ENGLISH,
     ) -> None:
         file = file or sys.stdout
         width = None if file.isatty() or "COLUMNS" in os.environ else WIDTH
         self._console = console or Console(file=file, width=width, highlight=False, markup=False, emoji=False)
         watched = self._console.is_terminal and not self._console.is_dumb_terminal
-        self.form = (Form.LIVE if watched else Form.PLAIN) if form is Form.AUTO else form
+        self.form = (ConsoleForm.LIVE if watched else ConsoleForm.PLAIN) if form is ConsoleForm.AUTO else form
         self._clock = clock
-        self._tongue = tongue
+        self._locale = locale
         self._routes: list[Route] = []
         self._zone = zone or datetime.now().astimezone().tzinfo or UTC
         self._cards: dict[str, _Card] = {}
@@ -110,21 +110,21 @@ class ConsoleSink:
             with self._lock:
                 self._take(delivery)
             self._write_out()
-            if self.form is Form.LIVE:
+            if self.form is ConsoleForm.LIVE:
                 self._show()
         except (OSError, ValueError) as error:  # a pipe that was closed; a file that was closed
             raise Unavailable(f"cannot write to the terminal: {error}", reason="closed") from error
-        return Receipt(ref={"lane": delivery.lane})
+        return Receipt(ref={"ordering_key": delivery.ordering_key})
 
     async def reconcile(self, deliveries: Sequence[Delivery]) -> dict[int, Receipt | None]:
         """Answer by what this process has shown. Another process's terminal is gone: show it again."""
         with self._lock:
             return {
-                d.id: Receipt(ref={"lane": d.lane}) if (card := self._cards.get(d.lane)) and d.key in card.keys else None
+                d.id: Receipt(ref={"ordering_key": d.ordering_key}) if (card := self._cards.get(d.ordering_key)) and d.key in card.keys else None
                 for d in deliveries
             }
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         return ()
 
     async def close(self) -> None:
@@ -147,17 +147,17 @@ class ConsoleSink:
     # --- what is shown ------------------------------------------------------------------------------------------
     def _take(self, delivery: Delivery) -> None:
         """Put a delivery on its card and write what the form writes at once."""
-        if self.form is Form.JSON:
+        if self.form is ConsoleForm.JSON:
             # ASCII only: nothing in it can steer the terminal that it may be printed on.
             self._out.append(json.dumps(render.record(delivery)))
-        card = self._cards.get(delivery.lane)
+        card = self._cards.get(delivery.ordering_key)
         if card is None:
-            card = self._cards[delivery.lane] = _Card(delivery.task)
+            card = self._cards[delivery.ordering_key] = _Card(delivery.task)
             route = came_by(self._routes, delivery.address, delivery.task)
-            card.tongue = language(route.language) if route is not None and route.language else self._tongue
+            card.locale = language(route.language) if route is not None and route.language else self._locale
             card.task = None
             self._forget()
-        if delivery.key in card.keys and delivery.mode is Mode.NEWS:
+        if delivery.key in card.keys and delivery.mode is Mode.CHECKPOINT:
             return
         card.keys.add(delivery.key)
         is_root = delivery.mode is Mode.STATE or _is_root(delivery)
@@ -169,19 +169,19 @@ class ConsoleSink:
             if delivery.has_moved and not card.is_printed:  # no news of its end follows
                 self._print(card)
         checkpoint = delivery.checkpoint
-        if delivery.mode is Mode.NEWS and checkpoint is not None:
+        if delivery.mode is Mode.CHECKPOINT and checkpoint is not None:
             card.has_news = True
-            self._tell(card, delivery, render.News(checkpoint, "" if is_root else words.title(delivery.task, 40, card.tongue)))
+            self._tell(card, delivery, render.CheckpointLine(checkpoint, "" if is_root else labels.title(delivery.task, 40, card.locale)))
             if is_root and checkpoint.kind is Kind.END and not card.is_printed:
                 self._print(card)
 
-    def _tell(self, card: _Card, delivery: Delivery, news: render.News) -> None:
-        if self.form is Form.PLAIN:
-            title = words.title(card.task or delivery.task, 60, card.tongue)
-            self._out.append(render.plain(news, title, self._zone, card.tongue))
+    def _tell(self, card: _Card, delivery: Delivery, news: render.CheckpointLine) -> None:
+        if self.form is ConsoleForm.PLAIN:
+            title = labels.title(card.task or delivery.task, 60, card.locale)
+            self._out.append(render.plain(news, title, self._zone, card.locale))
         elif card.is_printed:
-            text = Text(f"  {words.title(card.task or delivery.task, 40, card.tongue)}  ", style="dim")
-            self._out.append(text + render.news_line(news, self._zone, card.tongue))
+            text = Text(f"  {labels.title(card.task or delivery.task, 40, card.locale)}  ", style="dim")
+            self._out.append(text + render.news_line(news, self._zone, card.locale))
         else:
             card.thread.append(news)
             if len(card.thread) > 40:  # more than a live card ever shows
@@ -191,11 +191,11 @@ class ConsoleSink:
     def _print(self, card: _Card) -> None:
         """Print a card for good."""
         card.is_printed = True
-        if self.form is Form.JSON or card.task is None:
+        if self.form is ConsoleForm.JSON or card.task is None:
             return
-        thread = card.thread if self.form is Form.LIVE else ()
-        now = None if words.is_final(card.task) else self._clock()
-        drawn = render.card(card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone, tongue=card.tongue)
+        thread = card.thread if self.form is ConsoleForm.LIVE else ()
+        now = None if labels.is_final(card.task) else self._clock()
+        drawn = render.card(card.task, card.children, thread, now=now, hidden=card.hidden, zone=self._zone, locale=card.locale)
         self._out.append(Group(drawn, Text("")))
         card.thread, card.hidden = [], 0
 
@@ -234,33 +234,33 @@ class ConsoleSink:
         """Draw what is under way, newest last, as much as the terminal is high."""
         with self._lock:
             cards = [c for c in self._cards.values() if c.is_open]
-            room = max(self._console.height - 2, 8)
-            left_out = max(len(cards) - room // 2, 0)
+            section = max(self._console.height - 2, 8)
+            left_out = max(len(cards) - section // 2, 0)
             cards = cards[left_out:]
             # Threads are shortened first, then cards to their essentials, then the oldest are only counted.
-            for news, roomy in ((render.NEWS, True), (3, True), (1, False), (0, False)):
+            for news, roomy in ((render.CHECKPOINT, True), (3, True), (1, False), (0, False)):
                 drawn = [self._draw(c, news, roomy) for c in cards]
                 heights = [len(self._console.render_lines(d, pad=False)) for d in drawn]
-                if not left_out and sum(heights) <= room:
+                if not left_out and sum(heights) <= section:
                     return Group(*drawn)
-            while drawn and sum(heights) + 1 > room:
+            while drawn and sum(heights) + 1 > section:
                 drawn.pop(0)
                 heights.pop(0)
                 left_out += 1
-            return Group(Text(self._tongue.say("console.under_way", n=left_out), style="dim"), *drawn)
+            return Group(Text(self._locale.say("console.under_way", n=left_out), style="dim"), *drawn)
 
     def _draw(self, card: _Card, news: int, roomy: bool) -> RenderableType:
         assert card.task is not None
         thread = card.thread[-news:] if news else []
         hidden = card.hidden + len(card.thread) - len(thread) if thread else 0
-        now, tongue = self._clock(), card.tongue
-        drawn = render.card(card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, tongue=tongue)
+        now, locale = self._clock(), card.locale
+        drawn = render.card(card.task, card.children, thread, now=now, hidden=hidden, zone=self._zone, roomy=roomy, locale=locale)
         return Group(drawn, Text("")) if roomy else drawn
 
     def _forget(self) -> None:
         if len(self._cards) > self.KEPT:
-            for lane in [lane for lane, card in self._cards.items() if card.is_printed][: len(self._cards) - self.KEPT]:
-                del self._cards[lane]
+            for ordering_key in [ordering_key for ordering_key, card in self._cards.items() if card.is_printed][: len(self._cards) - self.KEPT]:
+                del self._cards[ordering_key]
 
 
 def _is_root(delivery: Delivery) -> bool:
@@ -268,4 +268,4 @@ def _is_root(delivery: Delivery) -> bool:
 
 
 def _run(task: Task) -> tuple[str, int]:
-    return task.status, task.segments
+    return task.status, task.runs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.sinks.base import Sink
 from spanpost.sinks.grafana.settings import GrafanaSettings
 from spanpost.sinks.plugin import SinkPlugin

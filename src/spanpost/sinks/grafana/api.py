@@ -22,7 +22,7 @@ from spanpost.sinks.grafana.render import Note
 FOUND: Final = 20
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class GrafanaRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A call."""
 
     method: str
@@ -52,23 +52,23 @@ class Api(Protocol):
     #: The end of what is there can be changed.
     moves_end: bool
 
-    def post(self, note: Note) -> Request: ...
+    def post(self, note: Note) -> GrafanaRequest: ...
 
     def made(self, note: Note, answer: Any) -> str:
         """Return the id of what a POST made; empty where the answer does not say."""
         ...
 
-    def patch(self, id: str, note: Note) -> Request: ...
+    def patch(self, id: str, note: Note) -> GrafanaRequest: ...
 
-    def delete(self, id: str) -> Request: ...
+    def delete(self, id: str) -> GrafanaRequest: ...
 
-    def find(self, mark: str) -> Request: ...
+    def find(self, mark: str) -> GrafanaRequest: ...
 
     def found(self, mark: str, answer: Any) -> list[Made]:
         """Return what bears a tag, the one to be kept first. Raises ValueError for an answer that is none."""
         ...
 
-    def probe(self) -> Request:
+    def probe(self) -> GrafanaRequest:
         """Return a call that reads a little, to see whether it may."""
         ...
 
@@ -79,29 +79,29 @@ class Legacy:
     exists: frozenset[int] = frozenset()
     moves_end = True
 
-    def post(self, note: Note) -> Request:
+    def post(self, note: Note) -> GrafanaRequest:
         body: dict[str, Any] = {"time": note.at_ms, "text": note.text, "tags": list(note.tags)}
         if note.until_ms is not None:
             body["timeEnd"] = note.until_ms
         if note.dashboard:
             body["dashboardUID"] = note.dashboard
-        return Request(method="POST", path="/api/annotations", body=body)
+        return GrafanaRequest(method="POST", path="/api/annotations", body=body)
 
     def made(self, note: Note, answer: Any) -> str:
         id = answer.get("id") if isinstance(answer, dict) else None
         return str(id) if isinstance(id, int) and id > 0 else ""
 
-    def patch(self, id: str, note: Note) -> Request:
+    def patch(self, id: str, note: Note) -> GrafanaRequest:
         body: dict[str, Any] = {"text": note.text, "tags": list(note.tags)}
         if note.until_ms is not None:
             body["timeEnd"] = note.until_ms
-        return Request(method="PATCH", path=f"/api/annotations/{quote(id, safe='')}", body=body)
+        return GrafanaRequest(method="PATCH", path=f"/api/annotations/{quote(id, safe='')}", body=body)
 
-    def delete(self, id: str) -> Request:
-        return Request(method="DELETE", path=f"/api/annotations/{quote(id, safe='')}")
+    def delete(self, id: str) -> GrafanaRequest:
+        return GrafanaRequest(method="DELETE", path=f"/api/annotations/{quote(id, safe='')}")
 
-    def find(self, mark: str) -> Request:
-        return Request(method="GET", path="/api/annotations", query=(("tags", mark), ("type", "annotation"), ("limit", str(FOUND))))
+    def find(self, mark: str) -> GrafanaRequest:
+        return GrafanaRequest(method="GET", path="/api/annotations", query=(("tags", mark), ("type", "annotation"), ("limit", str(FOUND))))
 
     def found(self, mark: str, answer: Any) -> list[Made]:
         if not isinstance(answer, list):
@@ -109,8 +109,8 @@ class Legacy:
         ids = [one["id"] for one in answer if _bears(one, mark) and isinstance(one.get("id"), int)]
         return [Made(str(id)) for id in sorted(ids)]
 
-    def probe(self) -> Request:
-        return Request(method="GET", path="/api/annotations", query=(("tags", "spanpost"), ("limit", "1")))
+    def probe(self) -> GrafanaRequest:
+        return GrafanaRequest(method="GET", path="/api/annotations", query=(("tags", "spanpost"), ("limit", "1")))
 
 
 class Apis:
@@ -127,7 +127,7 @@ class Apis:
         name = note.mark.replace(":", "-")
         return name if note.until_ms is None else f"{name}-{note.until_ms}"
 
-    def post(self, note: Note) -> Request:
+    def post(self, note: Note) -> GrafanaRequest:
         spec: dict[str, Any] = {"text": note.text, "time": note.at_ms, "tags": list(note.tags)}
         if note.until_ms is not None:
             spec["timeEnd"] = note.until_ms
@@ -139,7 +139,7 @@ class Apis:
             "metadata": {"name": self._name(note)},
             "spec": spec,
         }
-        return Request(method="POST", path=f"{self._base}/annotations", body=body)
+        return GrafanaRequest(method="POST", path=f"{self._base}/annotations", body=body)
 
     def made(self, note: Note, answer: Any) -> str:
         metadata = answer.get("metadata") if isinstance(answer, dict) else None
@@ -147,16 +147,16 @@ class Apis:
         # A 409 is answered with a status object, which names nothing of ours.
         return name if isinstance(name, str) and name and answer.get("kind") != "Status" else self._name(note)
 
-    def patch(self, id: str, note: Note) -> Request:
+    def patch(self, id: str, note: Note) -> GrafanaRequest:
         body = {"spec": {"text": note.text, "tags": list(note.tags)}}
         path = f"{self._base}/annotations/{quote(id, safe='')}"
-        return Request(method="PATCH", path=path, body=body, content_type="application/merge-patch+json")
+        return GrafanaRequest(method="PATCH", path=path, body=body, content_type="application/merge-patch+json")
 
-    def delete(self, id: str) -> Request:
-        return Request(method="DELETE", path=f"{self._base}/annotations/{quote(id, safe='')}")
+    def delete(self, id: str) -> GrafanaRequest:
+        return GrafanaRequest(method="DELETE", path=f"{self._base}/annotations/{quote(id, safe='')}")
 
-    def find(self, mark: str) -> Request:
-        return Request(method="GET", path=f"{self._base}/search", query=(("tag", mark), ("limit", str(FOUND))))
+    def find(self, mark: str) -> GrafanaRequest:
+        return GrafanaRequest(method="GET", path=f"{self._base}/search", query=(("tag", mark), ("limit", str(FOUND))))
 
     def found(self, mark: str, answer: Any) -> list[Made]:
         items = answer.get("items") if isinstance(answer, dict) else None
@@ -170,8 +170,8 @@ class Apis:
                 made.append(Made(name, ends if isinstance(ends, int) else 0))
         return sorted(made, key=lambda m: (-m.until_ms, m.id))
 
-    def probe(self) -> Request:
-        return Request(method="GET", path=f"{self._base}/search", query=(("tag", "spanpost"), ("limit", "1")))
+    def probe(self) -> GrafanaRequest:
+        return GrafanaRequest(method="GET", path=f"{self._base}/search", query=(("tag", "spanpost"), ("limit", "1")))
 
 
 def _of(value: Any, name: str) -> Any:

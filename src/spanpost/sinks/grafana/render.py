@@ -1,4 +1,4 @@
-"""What a letter is as an annotation. Pure.
+"""What a delivery is as an annotation. Pure.
 
 A task is a region from its start to its end, with its name, what became of it and its links; its warnings, errors and questions are
 points. While it runs the region is a point at its start. Grafana shows the text as HTML: what agents say is escaped.
@@ -16,12 +16,12 @@ from typing import Final
 
 import msgspec
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Mode
-from spanpost.domain.tasks import Task
-from spanpost.fold.letters import mark_of
-from spanpost.fold.redact import cut, line, link
-from spanpost.sinks import words
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Mode
+from spanpost.model.tasks import Task
+from spanpost.routing.planned import mark_of
+from spanpost.sinks import labels
+from spanpost.text.sanitise import cut, line, link
 
 #: News that is a point; of the rest the region says enough.
 POINTS: Final = frozenset(
@@ -60,13 +60,13 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -> Note | None:
-    """Return a letter as an annotation; None where it is none."""
+    """Return a delivery as an annotation; None where it is none."""
     task, checkpoint = delivery.task, delivery.checkpoint
-    mark = mark_of_letter(delivery)
+    mark = mark_of_delivery(delivery)
     if delivery.mode is Mode.STATE:
         if task.started_at is None:
             return None
-        until = task.ended_at if words.is_final(task) else None
+        until = task.ended_at if labels.is_final(task) else None
         until_ms = max(_ms(until), _ms(task.started_at)) if until is not None else None
         return Note(
             mark=mark,
@@ -78,25 +78,25 @@ def note(delivery: Delivery, *, dashboard: str = "", tags: Iterable[str] = ()) -
         )
     if checkpoint is None or checkpoint.kind not in POINTS:
         return None
-    look = words.news_look(checkpoint)
-    text = f"{look.emoji} {_safe(words.title(task, 150))} · {_safe(words.news_text(checkpoint, _TEXT))}"
+    look = labels.news_look(checkpoint)
+    text = f"{look.emoji} {_safe(labels.title(task, 150))} · {_safe(labels.news_text(checkpoint, _TEXT))}"
     return Note(
         mark=mark, text=text, tags=_tags(mark, str(checkpoint.kind), task, tags), at_ms=_ms(checkpoint.at), dashboard=dashboard
     )
 
 
-def mark_of_letter(delivery: Delivery) -> str:
-    """Return the tag by which a letter's annotation is found."""
+def mark_of_delivery(delivery: Delivery) -> str:
+    """Return the tag by which a delivery's annotation is found."""
     checkpoint_id = delivery.checkpoint.id if delivery.checkpoint is not None else None
-    known = delivery.lane if delivery.mode is Mode.STATE else mark_of(delivery.key, checkpoint_id)
-    # A lane and a key hold the address, which may be long, and whatever a ledger puts there: a tag holds no comma.
+    known = delivery.ordering_key if delivery.mode is Mode.STATE else mark_of(delivery.key, checkpoint_id)
+    # A lane and a key hold the address, which may be long, and whatever a store puts there: a tag holds no comma.
     return f"spanpost:{blake2b(known.encode('utf-8', 'replace'), digest_size=12).hexdigest()}"
 
 
 def _region(task: Task) -> str:
-    look = words.task_look(task)
-    said = f"{look.emoji} {_safe(words.title(task, 150))}"
-    if words.is_final(task):
+    look = labels.task_look(task)
+    said = f"{look.emoji} {_safe(labels.title(task, 150))}"
+    if labels.is_final(task):
         said += f" · {look.word}"
         if task.error is not None and task.status == "error":
             said += f": {_safe(line(f'{task.error.type} {task.error.message}'.strip(), 300))}"
@@ -108,7 +108,7 @@ def _region(task: Task) -> str:
 
 
 def _links(task: Task) -> Iterator[str]:
-    for name, url in words.links(task, _LINKS):
+    for name, url in labels.links(task, _LINKS):
         safe = link(url)
         if safe is not None:
             yield f'<a href="{escape(safe, quote=True)}">{_safe(name)}</a>'

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from spanpost.http.urls import http_url
 from spanpost.sinks.plugin import Duration, SinkSettings
-from spanpost.urls import http_url
 
 
 class GrafanaSettings(SinkSettings):

@@ -8,26 +8,26 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import DeliveryError, Refused, Rejected, Throttled, Unavailable, Unknown
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import DeliveryError, DeliveryRefused, DeliveryUncertain, Rejected, Throttled, Unavailable
 from spanpost.sinks.base import Finding
-from spanpost.sinks.grafana.api import Api, Apis, Legacy, Made, Request
-from spanpost.sinks.grafana.render import Note, mark_of_letter, note
+from spanpost.sinks.grafana.api import Api, Apis, GrafanaRequest, Legacy, Made
+from spanpost.sinks.grafana.render import Note, mark_of_delivery, note
 from spanpost.sinks.grafana.settings import GrafanaSettings
-from spanpost.sinks.grafana.transport import Answer
+from spanpost.sinks.grafana.transport import GrafanaAnswer
 
 #: How long a Grafana that asks for patience without a number is left alone.
-PATIENCE: Final = timedelta(seconds=30)
+STALL_RULES: Final = timedelta(seconds=30)
 #: An annotation that somebody deleted stays deleted.
 _DELETED: Final = {"ended": "deleted"}
 #: Edits for each annotation that may be made: most edits change nothing, and no call is made.
 _EDITS: Final = 20.0
 
 
-class Calls(Protocol):
+class GrafanaCalls(Protocol):
     """**Protocol:** the wire; `transport.Wire` is it."""
 
-    async def call(self, request: Request) -> Answer: ...
+    async def call(self, request: GrafanaRequest) -> GrafanaAnswer: ...
 
     async def close(self) -> None: ...
 
@@ -37,7 +37,7 @@ class GrafanaSink:
 
     name = "grafana"
 
-    def __init__(self, settings: GrafanaSettings, wire: Calls, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: GrafanaSettings, wire: GrafanaCalls, *, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._wire = wire
         self._clock = clock
@@ -64,7 +64,7 @@ class GrafanaSink:
         answer = await self._asked(request, allowed=self._api.exists)
         id = self._api.made(drawn, answer.body)
         if not id:
-            raise Unknown("Grafana's answer names no annotation", reason="bad_answer")
+            raise DeliveryUncertain("Grafana's answer names no annotation", reason="bad_answer")
         return _ref(id, drawn)
 
     async def _change(self, id: str, known: Mapping[str, Any], drawn: Note) -> dict[str, Any]:
@@ -87,14 +87,14 @@ class GrafanaSink:
                 answers[delivery.id] = Receipt(ref={k: v for k, v in known.items() if k != "print"})
                 continue
             try:
-                found = await self._find(mark_of_letter(delivery))
+                found = await self._find(mark_of_delivery(delivery))
             except DeliveryError as error:
                 answers[delivery.id] = error
                 continue
             if found:
                 until = {"until": found[0].until_ms} if found[0].until_ms else {}
                 answers[delivery.id] = Receipt(ref={"id": found[0].id} | until)
-            elif _elapsed(delivery, now) >= self._settings.settle and delivery.looks >= 1:
+            elif _elapsed(delivery, now) >= self._settings.settle and delivery.lookups >= 1:
                 answers[delivery.id] = None
         return answers
 
@@ -108,16 +108,16 @@ class GrafanaSink:
             await self._asked(self._api.delete(repeat.id), allowed=frozenset({404}))
         return found
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Name Grafana as a whole, and how many annotations it is given a minute."""
-        whole, rate = Budget(key=self.name, is_breaker=True), self._settings.per_minute / 60
+        whole, rate = RateLimit(key=self.name, is_breaker=True), self._settings.per_minute / 60
         match call:
-            case Call.POST:
-                return (whole, Budget(key=f"{self.name}:post", rate=rate, burst=20, reserve=5))
-            case Call.EDIT:
-                return (whole, Budget(key=f"{self.name}:edit", rate=rate * _EDITS, burst=50, reserve=10))
-            case Call.LOOK:
-                return (whole, Budget(key=f"{self.name}:look", rate=rate, burst=10, reserve=2))
+            case SinkCall.POST:
+                return (whole, RateLimit(key=f"{self.name}:post", rate=rate, burst=20, reserve=5))
+            case SinkCall.EDIT:
+                return (whole, RateLimit(key=f"{self.name}:edit", rate=rate * _EDITS, burst=50, reserve=10))
+            case SinkCall.LOOKUP:
+                return (whole, RateLimit(key=f"{self.name}:look", rate=rate, burst=10, reserve=2))
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
         """Look whether the token may read annotations, and whether the dashboards are there: Grafana takes annotations of any."""
@@ -128,7 +128,7 @@ class GrafanaSink:
         found = [Finding(ok=True, found=f"annotations can be read ({self._settings.api})")]
         for uid in sorted({address or self._settings.dashboard for address in addresses} - {""}):
             try:
-                answer = await self._asked(Request(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404}))
+                answer = await self._asked(GrafanaRequest(method="GET", path=f"/api/dashboards/uid/{uid}"), allowed=frozenset({404}))
             except DeliveryError as error:
                 found.append(Finding(ok=False, found=f"dashboard {uid}: {error}", cure=getattr(error, "cure", "")))
                 continue
@@ -145,7 +145,7 @@ class GrafanaSink:
     def _note(self, delivery: Delivery) -> Note | None:
         return note(delivery, dashboard=delivery.address or self._settings.dashboard, tags=self._settings.tags)
 
-    async def _asked(self, request: Request, allowed: frozenset[int] = frozenset()) -> Answer:
+    async def _asked(self, request: GrafanaRequest, allowed: frozenset[int] = frozenset()) -> GrafanaAnswer:
         """Make a call, say what came of it, and raise what its answer means."""
         method, outcome = request.method.lower(), "unknown"
         try:
@@ -163,24 +163,24 @@ class GrafanaSink:
         return answer
 
 
-def meaning(answer: Answer, request: Request, *, now: float) -> DeliveryError:
+def meaning(answer: GrafanaAnswer, request: GrafanaRequest, *, now: float) -> DeliveryError:
     """Return what an answer means that is not wanted. The one table of statuses."""
     status = answer.status
     told = f"Grafana answered {status} to {request.method}"
     if status == 429 or (status == 503 and answer.retry_after):
-        return Throttled(told, retry_after=_patience(answer.retry_after, now), reason="throttled")
+        return Throttled(told, retry_after=_stall_rules(answer.retry_after, now), reason="throttled")
     if status in (401, 403):
         cure = "set SPANPOST_GRAFANA__TOKEN to a service account's that may read and write annotations (role Editor)"
-        return Refused(told, cure=cure, reason="token")
+        return DeliveryRefused(told, cure=cure, reason="token")
     if status in (404, 405) or 300 <= status < 400:
         cure = "set SPANPOST_GRAFANA__URL to Grafana's own address and path, and grafana.api to what it has"
-        return Refused(told, cure=cure, reason="no_api")
+        return DeliveryRefused(told, cure=cure, reason="no_api")
     if status >= 500 or status in (408, 425):
-        return Unavailable(told, reason="server") if request.is_safe else Unknown(told, reason="server")
+        return Unavailable(told, reason="server") if request.is_safe else DeliveryUncertain(told, reason="server")
     return Rejected(told, reason="refused")
 
 
-def _patience(value: str, now: float) -> timedelta:
+def _stall_rules(value: str, now: float) -> timedelta:
     text = value.strip()
     try:
         if text.isascii() and text.isdigit():
@@ -189,11 +189,11 @@ def _patience(value: str, now: float) -> timedelta:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         return max(at - datetime.fromtimestamp(now, UTC), timedelta(0))
     except (ValueError, OverflowError, TypeError):
-        return PATIENCE
+        return STALL_RULES
 
 
 def _known(delivery: Delivery) -> dict[str, Any]:
-    receipt = delivery.lane_receipt if delivery.mode is Mode.STATE else delivery.receipt
+    receipt = delivery.message_receipt if delivery.mode is Mode.STATE else delivery.receipt
     return receipt.ref if receipt is not None else {}
 
 

@@ -9,14 +9,14 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from spanpost.domain.errors import Unavailable, Unknown
-from spanpost.sinks.grafana.api import Request
+from spanpost.model.errors import DeliveryUncertain, Unavailable
+from spanpost.sinks.grafana.api import GrafanaRequest
 
 #: Bytes that are read of an answer.
 MOST: Final = 2_000_000
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class GrafanaAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What came back. `body` is None where it was no JSON."""
 
     status: int
@@ -35,8 +35,8 @@ class Wire:
         self._timeout = timeout.total_seconds()
         self._open: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession] | None = None
 
-    async def call(self, request: Request) -> Answer:
-        """Make a call. Raises `Unavailable` when nothing can have happened, `Unknown` when it may have."""
+    async def call(self, request: GrafanaRequest) -> GrafanaAnswer:
+        """Make a call. Raises `Unavailable` when nothing can have happened, `DeliveryUncertain` when it may have."""
         body = msgspec.json.encode(request.body) if request.body is not None else None
         headers = {"Content-Type": request.content_type} if body is not None else {}
         # Of an error only the type is told: its text may hold the address.
@@ -47,15 +47,15 @@ class Wire:
                 read = await answer.content.read(MOST)
                 while len(read) < MOST and (more := await answer.content.read(MOST - len(read))):
                     read += more
-                return Answer(status=answer.status, body=_json(read), retry_after=answer.headers.get("Retry-After", ""))
+                return GrafanaAnswer(status=answer.status, body=_json(read), retry_after=answer.headers.get("Retry-After", ""))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unavailable(f"no connection to Grafana ({type(error).__name__})", reason="connect") from None
         except TimeoutError:
             said = f"no answer of Grafana within {self._timeout:g} s"
-            raise (Unavailable(said, reason="timeout") if request.is_safe else Unknown(said, reason="timeout")) from None
+            raise (Unavailable(said, reason="timeout") if request.is_safe else DeliveryUncertain(said, reason="timeout")) from None
         except (aiohttp.ClientError, OSError) as error:
             said = f"the connection to Grafana broke before the answer ({type(error).__name__})"
-            raise (Unavailable(said, reason="reset") if request.is_safe else Unknown(said, reason="reset")) from None
+            raise (Unavailable(said, reason="reset") if request.is_safe else DeliveryUncertain(said, reason="reset")) from None
 
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()

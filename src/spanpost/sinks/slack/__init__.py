@@ -5,24 +5,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from spanpost.domain.errors import ConfigError
+from spanpost.model.errors import ConfigError
 from spanpost.sinks.base import Sink
 from spanpost.sinks.plugin import SinkPlugin
 from spanpost.sinks.slack.settings import SlackSettings
 
 if TYPE_CHECKING:
-    from spanpost.sinks.slack.manner import Manner
     from spanpost.sinks.slack.preview import Preview, Transport
     from spanpost.sinks.slack.settings import WorkspaceSettings
+    from spanpost.sinks.slack.style import SlackStyle
 
 
-def manner_of(settings: SlackSettings) -> Manner:
+def slack_style_of(settings: SlackSettings) -> SlackStyle:
     """Return how messages look where no route says more."""
     from spanpost.sinks.slack.links import Template
-    from spanpost.sinks.slack.manner import Manner
-    from spanpost.tongues import tongue
+    from spanpost.sinks.slack.style import SlackStyle
+    from spanpost.text.locales import locale
 
-    return Manner(
+    return SlackStyle(
         mention=settings.mention,
         shows_content=settings.content,
         shows_logs=settings.logs,
@@ -31,7 +31,7 @@ def manner_of(settings: SlackSettings) -> Manner:
         retries=lambda task: False,  # until somebody says otherwise (`Restarts`)
         links=tuple(Template(name, address) for name, address in settings.links.items()),
         patterns=tuple(re.compile(one) for one in settings.redact),
-        tongue=tongue(settings.language),
+        locale=locale(settings.language),
     )
 
 
@@ -47,8 +47,8 @@ def _open(settings: SlackSettings) -> Sink:
 
     return SlackSink(
         own=space("default", settings),
-        settle=settings.patience,
-        manner=manner_of(settings),
+        settle=settings.stall_rules,
+        slack_style=slack_style_of(settings),
         others=[space(name, one) for name, one in settings.workspaces.items()],
         unlisted=unlisted,
         dry=_preview(settings),

@@ -32,7 +32,7 @@ MAX_TEXT = 4_000
 MAX_LABEL = 75
 MAX_BUTTONS = 25
 #: Characters of all blocks and attachments as JSON: under the measured ceiling, with room for buttons.
-BUDGET = 11_000
+RATE_LIMIT = 11_000
 
 
 def escape(text: str) -> str:

@@ -10,7 +10,7 @@ import msgspec
 T = TypeVar("T")
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class SlackRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A call of the Web API."""
 
     method: str
@@ -18,7 +18,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     #: Where a file's content goes, and the content: no method, an address that Slack has just named.
     upload_to: str = ""
     content: bytes = b""
-    #: What goes wrong with it is answered, not raised: the letter goes on without.
+    #: What goes wrong with it is answered, not raised: the delivery goes on without.
     is_optional: bool = False
 
     @property
@@ -54,11 +54,11 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: A conversation with Slack, without a network: yields requests, is sent responses.
-Talk = Generator[Request, Response, T]
+Talk = Generator[SlackRequest, Response, T]
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a letter goes, and the keys of the budgets that calls there draw on."""
+class SlackPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a delivery goes, and the keys of the budgets that calls there draw on."""
 
     workspace: str = "default"
     #: As it was set or routed: an id (``C…``), or a name.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from spanpost.domain.errors import DeliveryError, Refused
-from spanpost.fold.redact import line
+from spanpost.model.errors import DeliveryError, DeliveryRefused
 from spanpost.sinks.base import Finding
-from spanpost.sinks.slack.answers import meaning
-from spanpost.sinks.slack.calls import Place, Request, Response, Talk
+from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
+from spanpost.sinks.slack.errors import meaning
 from spanpost.sinks.slack.lookup import Memory, channel_id
+from spanpost.text.sanitise import line
 
 NO_TOKEN: Final = Finding(
     ok=True, found="no token: what would be posted is written down as a preview", cure="to post, set SPANPOST_SLACK__TOKEN"
@@ -27,9 +27,9 @@ SCOPES: Final = (
 )
 
 
-def check(places: Sequence[Place], memory: Memory) -> Talk[list[Finding]]:
+def check(places: Sequence[SlackPlace], memory: Memory) -> Talk[list[Finding]]:
     """Look at the token, its scopes and the channels."""
-    request = Request(method="auth.test")
+    request = SlackRequest(method="auth.test")
     response = yield request
     failed = meaning(response, request, places[0])
     if failed is not None:
@@ -41,7 +41,7 @@ def check(places: Sequence[Place], memory: Memory) -> Talk[list[Finding]]:
     return findings
 
 
-def _look(place: Place, memory: Memory) -> Talk[Finding]:
+def _look(place: SlackPlace, memory: Memory) -> Talk[Finding]:
     try:
         channel = yield from channel_id(place, memory)
     except DeliveryError as error:
@@ -49,14 +49,14 @@ def _look(place: Place, memory: Memory) -> Talk[Finding]:
     if not channel:
         cure = "mend the name; of a private channel, invite the app and set the channel's id (C...)"
         return Finding(ok=False, found=f"no channel {line(place.channel, 80)} is known to the app", cure=cure)
-    request = Request(method="conversations.info", arguments={"channel": channel})
+    request = SlackRequest(method="conversations.info", arguments={"channel": channel})
     response = yield request
     return _channel(response, request, place)
 
 
-def _unseen(place: Place, error: DeliveryError) -> Finding:
+def _unseen(place: SlackPlace, error: DeliveryError) -> Finding:
     """A channel that may not be looked at may still be posted in."""
-    if isinstance(error, Refused) and error.reason == "missing_scope":
+    if isinstance(error, DeliveryRefused) and error.reason == "missing_scope":
         return Finding(ok=True, found=f"{place.channel} could not be looked at, only posted in", cure=error.cure)
     return of_error(error)
 
@@ -73,7 +73,7 @@ def _scopes(response: Response) -> list[Finding]:
     ]
 
 
-def _channel(response: Response, request: Request, place: Place) -> Finding:
+def _channel(response: Response, request: SlackRequest, place: SlackPlace) -> Finding:
     error = meaning(response, request, place)
     if error is not None:
         return _unseen(place, error)
@@ -89,4 +89,4 @@ def _channel(response: Response, request: Request, place: Place) -> Finding:
 
 def of_error(error: DeliveryError) -> Finding:
     """Return an error as what was found."""
-    return Finding(ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, Refused) else _LATER)
+    return Finding(ok=False, found=line(str(error), 300), cure=error.cure if isinstance(error, DeliveryRefused) else _LATER)

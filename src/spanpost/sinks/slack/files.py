@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from spanpost.sinks.slack.calls import Request, Response
+from spanpost.sinks.slack.calls import Response, SlackRequest
 
 URL, SHARE = "files.getUploadURLExternal", "files.completeUploadExternal"
 NAME: Final = "log.txt"
@@ -23,24 +23,24 @@ class File(msgspec.Struct, frozen=True):
     missing: str = ""
 
 
-def upload(text: str | None) -> Generator[Request, Response, File | None]:
+def upload(text: str | None) -> Generator[SlackRequest, Response, File | None]:
     """Upload a text; None where there is none."""
     if text is None:
         return None
     content = text.encode("utf-8", "replace")
-    asked = yield Request(method=URL, arguments={"filename": NAME, "length": len(content)}, is_optional=True)
+    asked = yield SlackRequest(method=URL, arguments={"filename": NAME, "length": len(content)}, is_optional=True)
     address, id = asked.body.get("upload_url"), asked.body.get("file_id")
     if asked.body.get("ok") is not True or not isinstance(address, str) or not isinstance(id, str):
         return File(missing=asked.error or "bad_answer")
-    sent = yield Request(method="upload", upload_to=address, content=content, is_optional=True)
+    sent = yield SlackRequest(method="upload", upload_to=address, content=content, is_optional=True)
     return File(id=id) if sent.body.get("ok") is True else File(missing=sent.error or f"http_{sent.status}")
 
 
-def share(file: File, channel: str, thread: str) -> Generator[Request, Response, str]:
+def share(file: File, channel: str, thread: str) -> Generator[SlackRequest, Response, str]:
     """Show an uploaded file in a thread; return why it is not, empty when it is."""
     if file.missing:
         return file.missing
     shown = msgspec.json.encode([{"id": file.id, "title": NAME}]).decode()
     where = {"files": shown, "channel_id": channel, "thread_ts": thread}
-    response = yield Request(method=SHARE, arguments=where, is_optional=True)
+    response = yield SlackRequest(method=SHARE, arguments=where, is_optional=True)
     return "" if response.body.get("ok") is True else response.error or "bad_answer"

@@ -31,20 +31,20 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.errors import Refused, Rejected, Unknown
-from spanpost.domain.tasks import Task
-from spanpost.fold.letters import ON_THE_WAY, mark_of
-from spanpost.fold.routes import is_paced
-from spanpost.sinks import words
-from spanpost.sinks.slack import alerts, files, render, replies, sessions, summaries
-from spanpost.sinks.slack.answers import BLOCKS, CLOSED, GONE, meaning
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.errors import DeliveryRefused, DeliveryUncertain, Rejected
+from spanpost.model.tasks import Task
+from spanpost.routing.planned import ON_THE_WAY, mark_of
+from spanpost.routing.routes import is_paced
+from spanpost.sinks import labels
+from spanpost.sinks.slack import alert_blocks, files, render, replies, sessions, summaries
 from spanpost.sinks.slack.blocks import fingerprint
-from spanpost.sinks.slack.budgets import EDIT, POST
-from spanpost.sinks.slack.calls import Place, Request, Response, Talk
-from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import ANONYMOUS, Message, Style
+from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
+from spanpost.sinks.slack.errors import BLOCKS, CLOSED, GONE, meaning
+from spanpost.sinks.slack.rates import EDIT, POST
+from spanpost.sinks.slack.render import ANONYMOUS, SlackMessage, Style
+from spanpost.sinks.slack.style import SlackStyle
 
 #: Grafana links unfurl noisily. Not arguments of `chat.update`.
 _QUIET: Final = {"unfurl_links": False, "unfurl_media": False}
@@ -66,30 +66,30 @@ WHY: Final = {
 }
 
 
-def deliver(delivery: Delivery, place: Place, manner: Manner = ANONYMOUS, figures: Sequence[str] = ()) -> Talk[Receipt]:
-    """Deliver one letter to a place (a channel's id, or for the first post its name)."""
+def deliver(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle = ANONYMOUS, figures: Sequence[str] = ()) -> Talk[Receipt]:
+    """Deliver one delivery to a place (a channel's id, or for the first post its name)."""
     if delivery.mode is Mode.STATE:
-        receipt = yield from _State(delivery, place, manner).deliver()
-        return (yield from sessions.follow(delivery, receipt)) if manner.has_sessions else receipt
-    return (yield from _news(delivery, place, manner, figures))
+        receipt = yield from _DeliveryFlow(delivery, place, slack_style).deliver()
+        return (yield from sessions.follow(delivery, receipt)) if slack_style.has_sessions else receipt
+    return (yield from _news(delivery, place, slack_style, figures))
 
 
-class _State:
+class _DeliveryFlow:
     """A task's message."""
 
-    def __init__(self, delivery: Delivery, place: Place, manner: Manner) -> None:
+    def __init__(self, delivery: Delivery, place: SlackPlace, slack_style: SlackStyle) -> None:
         self.delivery, self.place, self.known = delivery, place, known_of(delivery)
-        self.manner = _in_place_of(manner, self.known)
+        self.slack_style = _in_place_of(slack_style, self.known)
 
-    def draw(self, generation: int, elsewhere: str = "") -> Any:
+    def draw(self, generation: int, installed_apps: str = "") -> Any:
         """Return what draws the message in a style."""
         if (summary := self.delivery.summary) is not None:
             return lambda style, task=None: summaries.draw(
-                summary, key=self.delivery.key, generation=generation, style=style, manner=self.manner
+                summary, key=self.delivery.key, generation=generation, style=style, slack_style=self.slack_style
             )
         if (alert := self.delivery.alert) is not None:
-            return lambda style, task=self.delivery.task: alerts.root(
-                alert, task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, manner=self.manner
+            return lambda style, task=self.delivery.task: alert_blocks.root(
+                alert, task, self.delivery.children, key=self.delivery.key, generation=generation, style=style, slack_style=self.slack_style
             )
         return lambda style, task=self.delivery.task: render.root(
             task,
@@ -97,8 +97,8 @@ class _State:
             key=self.delivery.key,
             generation=generation,
             style=style,
-            manner=self.manner,
-            elsewhere=elsewhere,
+            slack_style=self.slack_style,
+            installed_apps=installed_apps,
         )
 
     def mark(self, generation: int, style: Style) -> str:
@@ -121,8 +121,8 @@ class _State:
         if known.get("mark") == self.mark(generation, style) and not delivery.is_unknown:
             return Receipt(ref=known, skipped="unchanged")
         where = {"channel": known["channel"], "ts": known["ts"]}
-        elsewhere = (yield from _link(delivery.moved_to)) if delivery.moved_to is not None else ""
-        request, response, drawn = yield from _try(EDIT, where, self.draw(generation, elsewhere), style)
+        installed_apps = (yield from _link(delivery.moved_to)) if delivery.moved_to is not None else ""
+        request, response, drawn = yield from _try(EDIT, where, self.draw(generation, installed_apps), style)
         if response.error in GONE and revives(delivery, known):
             return (yield from self.post(generation + 1))
         if response.error in GONE | CLOSED:
@@ -139,12 +139,12 @@ class _State:
         if place.fallback and (instead or place.refused):
             instead = instead or {"instead_of": place.channel, "why": place.refused}
             channel = place.fallback
-        self.manner = _in_place_of(self.manner, instead)
+        self.slack_style = _in_place_of(self.slack_style, instead)
         request, response, drawn = yield from self._post(channel, generation)
         error = meaning(response, request, place)
-        if place.fallback and not instead and isinstance(error, Refused) and error.closes == place.address:
+        if place.fallback and not instead and isinstance(error, DeliveryRefused) and error.closes == place.address:
             instead = {"instead_of": place.channel, "why": error.reason}
-            self.manner = _in_place_of(self.manner, instead)
+            self.slack_style = _in_place_of(self.slack_style, instead)
             channel = place.fallback
             request, response, drawn = yield from self._post(channel, generation)
             error = meaning(response, request, place)
@@ -159,11 +159,11 @@ class _State:
                 return Receipt(ref=posted)  # without a mark, so that the next state is sent whatever it says
         return Receipt(ref=posted | self._seen(drawn, generation), diverted=str(instead.get("why", "")))
 
-    def _post(self, channel: str, generation: int) -> Generator[Request, Response, tuple[Request, Response, Message]]:
+    def _post(self, channel: str, generation: int) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
         arguments = {"channel": channel, "client_msg_id": client_msg_id(self.delivery.key, generation)} | _QUIET
         return (yield from _try(POST, arguments, self.draw(generation), Style.RICH))
 
-    def _seen(self, drawn: Message, generation: int) -> dict[str, Any]:
+    def _seen(self, drawn: SlackMessage, generation: int) -> dict[str, Any]:
         seen = {"mark": self.mark(generation, drawn.style)}
         return seen | {"style": Style.PLAIN.value} if drawn.style is Style.PLAIN else seen
 
@@ -173,7 +173,7 @@ def _link(message: Receipt) -> Talk[str]:
     where = {"channel": message.ref.get("channel"), "message_ts": message.ref.get("ts")}
     if not all(where.values()) or message.ref.get("ended") == DELETED:
         return ""
-    response = yield Request(method="chat.getPermalink", arguments=where, is_optional=True)
+    response = yield SlackRequest(method="chat.getPermalink", arguments=where, is_optional=True)
     found = response.body.get("permalink")
     return found if isinstance(found, str) else ""
 
@@ -181,36 +181,36 @@ def _link(message: Receipt) -> Talk[str]:
 def steady(task: Task) -> Task:
     """Return a task as if it had been heard of last at a round moment."""
     at = task.last_event_at
-    if at is None or words.is_final(task):
+    if at is None or labels.is_final(task):
         return task
     span = STEADY.total_seconds()
     floored = at - timedelta(seconds=at.timestamp() % span)
     return msgspec.structs.replace(task, last_event_at=max(floored, task.started_at) if task.started_at else floored)
 
 
-def _in_place_of(manner: Manner, known: dict[str, Any]) -> Manner:
+def _in_place_of(slack_style: SlackStyle, known: dict[str, Any]) -> SlackStyle:
     if "instead_of" not in known:
-        return manner
-    note = manner.tongue.say("root.meant_for", channel=known["instead_of"], why=known.get("why", "refused"))
-    return msgspec.structs.replace(manner, note=note)
+        return slack_style
+    note = slack_style.locale.say("root.meant_for", channel=known["instead_of"], why=known.get("why", "refused"))
+    return msgspec.structs.replace(slack_style, note=note)
 
 
 def revives(delivery: Delivery, known: dict[str, Any]) -> bool:
-    """Return whether a message that is deleted would be posted anew for this letter."""
+    """Return whether a message that is deleted would be posted anew for this delivery."""
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
     return bool(delivery.task.open_approvals) or delivery.task.status == "error"
 
 
 def may_have_revived(delivery: Delivery, known: dict[str, Any]) -> bool:
-    """Return whether an earlier attempt of this letter may have posted the message anew, whatever the task is like by now."""
+    """Return whether an earlier attempt of this delivery may have posted the message anew, whatever the task is like by now."""
     if known.get("ended") == CLOSED_FOR_EDITS or int(known.get("g", 0)) >= LAST:
         return False
     task = delivery.task
     return delivery.has_moved or bool(task.approvals) or task.error is not None or task.status == "error"
 
 
-def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[str]) -> Talk[Receipt]:
+def _news(delivery: Delivery, place: SlackPlace, slack_style: SlackStyle, figures: Sequence[str]) -> Talk[Receipt]:
     checkpoint = delivery.checkpoint
     if checkpoint is None:
         raise Rejected("news without a checkpoint", reason="empty")
@@ -224,20 +224,20 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
     if known.get("ended") == DELETED:
         return Receipt(skipped=WHY[DELETED])
     own = delivery.receipt.ref if delivery.receipt is not None else {}
-    if is_paced(checkpoint) and delivery.key.endswith(ON_THE_WAY) and words.is_final(delivery.task):
+    if is_paced(checkpoint) and delivery.key.endswith(ON_THE_WAY) and labels.is_final(delivery.task):
         return Receipt(ref=own, skipped="its end says more")
     mark = mark_of(delivery.key, checkpoint.id)
 
-    def draw(style: Style) -> Message:
+    def draw(style: Style) -> SlackMessage:
         if delivery.alert is not None:
-            return alerts.reply(delivery.alert, delivery.task, key=mark, is_root=is_root, style=style, manner=manner)
+            return alert_blocks.reply(delivery.alert, delivery.task, key=mark, is_root=is_root, style=style, slack_style=slack_style)
         return replies.reply(
             delivery.task,
             checkpoint,
             key=mark,
             is_root=is_root,
             style=style,
-            manner=manner,
+            slack_style=slack_style,
             count=delivery.count,
             figures=figures or own.get("figures", ()),
         )
@@ -247,7 +247,7 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
         return (yield from _edit_news(delivery, place, own, draw, style))
     if own.get("ended"):
         return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
-    file = yield from files.upload(replies.as_file(replies.log_of(delivery.task, checkpoint), manner))
+    file = yield from files.upload(replies.as_file(replies.log_of(delivery.task, checkpoint), slack_style))
     arguments = {"channel": known["channel"], "thread_ts": known["ts"], "client_msg_id": client_msg_id(mark, 0)} | _QUIET
     request, response, drawn = yield from _try(POST, arguments, draw, style)
     if response.error in GONE:
@@ -256,7 +256,7 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
     posted = _posted(response, known["channel"])
     if is_stray(response):
         # Best effort: what cannot be deleted stands in the channel, once.
-        yield Request(method="chat.delete", arguments={"channel": posted["channel"], "ts": posted["ts"]})
+        yield SlackRequest(method="chat.delete", arguments={"channel": posted["channel"], "ts": posted["ts"]})
         return Receipt(ref={"ended": DELETED})
     if file is not None:
         missing = yield from files.share(file, posted["channel"], known["ts"])
@@ -264,7 +264,7 @@ def _news(delivery: Delivery, place: Place, manner: Manner, figures: Sequence[st
     return Receipt(ref=posted | {"mark": fingerprint_of(drawn)} | ({"figures": list(figures)} if figures else {}))
 
 
-def _edit_news(delivery: Delivery, place: Place, own: dict[str, Any], draw: Any, style: Style) -> Talk[Receipt]:
+def _edit_news(delivery: Delivery, place: SlackPlace, own: dict[str, Any], draw: Any, style: Style) -> Talk[Receipt]:
     style = Style.PLAIN if own.get("style") else style
     if own.get("ended"):
         return Receipt(ref=own, skipped=WHY.get(str(own["ended"]), "nothing more can be shown"))
@@ -291,19 +291,19 @@ def is_stray(response: Response) -> bool:
 
 def _try(
     method: str, arguments: dict[str, Any], draw: Any, style: Style
-) -> Generator[Request, Response, tuple[Request, Response, Message]]:
+) -> Generator[SlackRequest, Response, tuple[SlackRequest, Response, SlackMessage]]:
     """Make the call, once more in plain sections when the blocks are refused; return what was shown, too."""
-    drawn: Message = draw(style)
-    request = Request(method=method, arguments=arguments | drawn.arguments())
+    drawn: SlackMessage = draw(style)
+    request = SlackRequest(method=method, arguments=arguments | drawn.arguments())
     response = yield request
     if response.error in BLOCKS and style is Style.RICH:
         drawn = draw(Style.PLAIN)
-        request = Request(method=method, arguments=arguments | drawn.arguments())
+        request = SlackRequest(method=method, arguments=arguments | drawn.arguments())
         response = yield request
     return request, response, drawn
 
 
-def _demand(response: Response, request: Request, place: Place) -> None:
+def _demand(response: Response, request: SlackRequest, place: SlackPlace) -> None:
     error = meaning(response, request, place)
     if error is not None:
         raise error
@@ -320,13 +320,13 @@ def _is_old(response: Response) -> bool:
 def _posted(response: Response, channel: str) -> dict[str, Any]:
     ts = response.body.get("ts")
     if not ts:
-        raise Unknown("posted, but the answer names no ts", reason="bad_answer")
+        raise DeliveryUncertain("posted, but the answer names no ts", reason="bad_answer")
     return {"channel": str(response.body.get("channel") or channel), "ts": str(ts)}
 
 
 def known_of(delivery: Delivery) -> dict[str, Any]:
     """Return what is known of the lane's message; empty before it is posted."""
-    return delivery.lane_receipt.ref if delivery.lane_receipt is not None else {}
+    return delivery.message_receipt.ref if delivery.message_receipt is not None else {}
 
 
 def client_msg_id(key: str, generation: int) -> str:
@@ -334,6 +334,6 @@ def client_msg_id(key: str, generation: int) -> str:
     return str(uuid5(_SPACE, f"{key}|{generation}"))
 
 
-def fingerprint_of(message: Message) -> str:
+def fingerprint_of(message: SlackMessage) -> str:
     """Return a short hash of what would be shown."""
     return fingerprint(message.text, message.blocks, message.attachments)

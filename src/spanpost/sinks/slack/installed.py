@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from spanpost.domain.errors import LedgerUnavailable, Refused, Unavailable
-from spanpost.sinks.base import NoToken, Tokens
-from spanpost.sinks.slack.calls import Request, Response
+from spanpost.model.errors import DeliveryRefused, StoreUnavailable, Unavailable
+from spanpost.sinks.base import NoToken, TokenSource
+from spanpost.sinks.slack.calls import Response, SlackRequest
 from spanpost.sinks.slack.preview import Transport
 
 #: Slack did nothing, because of the token: a newer one may be good.
@@ -21,17 +21,17 @@ class InstalledApi:
         self._name = name
         self._team = team
         self._web = web
-        self._tokens: Tokens | None = None
+        self._tokens: TokenSource | None = None
         self._token = ""
         self._now: Transport | None = None
         #: The one before is closed with the next change: calls may be under way in it.
         self._before: Transport | None = None
 
-    def lend(self, tokens: Tokens) -> None:
+    def lend(self, tokens: TokenSource) -> None:
         """Hear whom to ask for the token."""
         self._tokens = tokens
 
-    async def call(self, request: Request) -> Response:
+    async def call(self, request: SlackRequest) -> Response:
         """Make a call with the token of now; with a newer one, where Slack refuses that."""
         api = await self._wire()
         response = await api.call(request)
@@ -48,7 +48,7 @@ class InstalledApi:
             token = await self._tokens.token(self._team, refused=refused)
         except NoToken as error:
             raise self._none(str(error), error.cure) from None
-        except LedgerUnavailable:
+        except StoreUnavailable:
             raise Unavailable("the token cannot be looked up: the database is away", reason="no_database") from None
         if self._now is None or token != self._token:
             if self._before is not None:
@@ -56,9 +56,9 @@ class InstalledApi:
             self._before, self._now, self._token = self._now, self._web(token), token
         return self._now
 
-    def _none(self, why: str, cure: str) -> Refused:
+    def _none(self, why: str, cure: str) -> DeliveryRefused:
         told = f"workspace {self._name!r} ({self._team}): {why}"
-        return Refused(told, cure=cure, reason="not_installed", closes=f"slack:{self._name}")
+        return DeliveryRefused(told, cure=cure, reason="not_installed", closes=f"slack:{self._name}")
 
     async def close(self) -> None:
         for api in (self._before, self._now):

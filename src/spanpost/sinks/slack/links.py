@@ -8,9 +8,9 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from spanpost.domain.tasks import Task
-from spanpost.fold.redact import link
+from spanpost.model.tasks import Task
 from spanpost.sinks.fields import FIELDS, values
+from spanpost.text.sanitise import link
 
 _FIELD: Final = re.compile(r"\{([a-z_]{1,40})\}")
 

@@ -1,13 +1,13 @@
-"""Whether a doubtful letter arrived: looked up in the channel by its marker, before anything is posted again.
+"""Whether a doubtful delivery arrived: looked up in the channel by its marker, before anything is posted again.
 
-Without a network, like `flow`. One look settles all doubtful letters of a channel, or of a thread:
+Without a network, like `flow`. One look settles all doubtful deliveries of a channel, or of a thread:
 
 - An edit needs no look. Editing again is harmless, so the known message is the answer, without its mark.
 - Found: the answer is where. Found more than once: the oldest stays, the others are deleted.
 - Not found, `settle` after it was sent and looked for once before: it did not arrive. Before that: left out, asked again.
 - Looking is impossible (no scope, no id, allowed too seldom): `Unverifiable`. Posting it then is a person's decision.
 
-Times: the ledger's clock only measures how long ago it was sent; where that is in Slack's history goes by Slack's clock.
+Times: the store's clock only measures how long ago it was sent; where that is in Slack's history goes by Slack's clock.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from spanpost.domain.deliveries import Delivery, Mode, Receipt
-from spanpost.domain.errors import DeliveryError, Refused, Throttled, Unavailable, Unverifiable
-from spanpost.fold.letters import mark_of
+from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.errors import DeliveryError, DeliveryRefused, Throttled, Unavailable, Unverifiable
+from spanpost.routing.planned import mark_of
 from spanpost.sinks.slack import flow
-from spanpost.sinks.slack.answers import GONE, meaning
-from spanpost.sinks.slack.calls import Place, Request, Response, Talk
+from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
+from spanpost.sinks.slack.errors import GONE, meaning
 from spanpost.sinks.slack.render import marked
 
 #: What is looked at: from so long before it was sent.
@@ -33,11 +33,11 @@ BEFORE: Final = timedelta(seconds=60)
 #: Messages a page (Slack recommends no more than 200), and pages of one look.
 PAGE, PAGES = 200, 20
 #: A look that is not allowed for longer than this is impossible.
-PATIENCE: Final = timedelta(minutes=15)
+STALL_RULES: Final = timedelta(minutes=15)
 #: Channels are looked for by name in so many pages of a thousand.
 CHANNEL_PAGES: Final = 10
 
-#: By the letter's number: where it is, None when it did not arrive, or why it is not known.
+#: By the delivery's number: where it is, None when it did not arrive, or why it is not known.
 Answers: TypeAlias = dict[int, Receipt | DeliveryError | None]
 _ID: Final = re.compile(r"[CGD][A-Z0-9]{6,}")
 
@@ -56,10 +56,10 @@ class Memory:
     repeats: int = 0
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Doubtful letters that one look settles."""
+class DoubtfulDeliveries(msgspec.Struct, frozen=True, kw_only=True):
+    """Doubtful deliveries that one look settles."""
 
-    place: Place
+    place: SlackPlace
     #: Id of the channel, where a receipt knows it.
     channel: str = ""
     #: The thread that they are in; empty: the channel itself.
@@ -67,48 +67,48 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: tuple[Delivery, ...]
 
 
-def groups(asked: Iterable[tuple[Delivery, Place]]) -> list[Group]:
-    """Return the letters by the look that settles them."""
-    found: dict[tuple[str, str, str], list[tuple[Delivery, Place]]] = {}
+def groups(asked: Iterable[tuple[Delivery, SlackPlace]]) -> list[DoubtfulDeliveries]:
+    """Return the deliveries by the look that settles them."""
+    found: dict[tuple[str, str, str], list[tuple[Delivery, SlackPlace]]] = {}
     for delivery, place in asked:
         known = flow.known_of(delivery)
-        thread = str(known.get("ts", "")) if delivery.mode is Mode.NEWS else ""
+        thread = str(known.get("ts", "")) if delivery.mode is Mode.CHECKPOINT else ""
         found.setdefault((place.address, str(known.get("channel", "")), thread), []).append((delivery, place))
     return [
-        Group(place=members[0][1], channel=channel, thread=thread, deliveries=tuple(d for d, _ in members))
+        DoubtfulDeliveries(place=members[0][1], channel=channel, thread=thread, deliveries=tuple(d for d, _ in members))
         for (_, channel, thread), members in found.items()
     ]
 
 
-def unanswered(group: Group, error: DeliveryError, now: datetime) -> Answers:
-    """Return what is said of letters that could not be looked for."""
+def unanswered(group: DoubtfulDeliveries, error: DeliveryError, now: datetime) -> Answers:
+    """Return what is said of deliveries that could not be looked for."""
     answers: Answers = {}
     for delivery in group.deliveries:
         answers[delivery.id] = error
-        if isinstance(error, Refused) and error.reason == "missing_scope":
+        if isinstance(error, DeliveryRefused) and error.reason == "missing_scope":
             answers[delivery.id] = _impossible(group, "looking is not allowed", error.cure)
-        elif isinstance(error, Throttled) and _elapsed(delivery, now) > PATIENCE:
+        elif isinstance(error, Throttled) and _elapsed(delivery, now) > STALL_RULES:
             cure = "install the app as an internal one: others may look once a minute"
-            lost = _impossible(group, f"looking was not allowed for {PATIENCE}", cure)
+            lost = _impossible(group, f"looking was not allowed for {STALL_RULES}", cure)
             lost.closes, lost.retry_after = error.closes, error.retry_after
             answers[delivery.id] = lost
     return answers
 
 
-def _impossible(group: Group, why: str, cure: str) -> Unverifiable:
+def _impossible(group: DoubtfulDeliveries, why: str, cure: str) -> Unverifiable:
     where = group.place.channel
     return Unverifiable(f"it may have arrived in {where}, {why}: {cure}; retry it when it is not there")
 
 
-def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) -> Talk[Answers]:
+def settle(group: DoubtfulDeliveries, memory: Memory, *, stall_rules: timedelta, now: datetime) -> Talk[Answers]:
     """Settle a group. Raises a `DeliveryError` when the look failed, and nothing is known."""
     answers: Answers = {}
     doubtful: list[tuple[Delivery, int]] = []
     for delivery in group.deliveries:
         known = flow.known_of(delivery)
-        if delivery.mode is Mode.NEWS and delivery.receipt is not None and "ts" in delivery.receipt.ref:
+        if delivery.mode is Mode.CHECKPOINT and delivery.receipt is not None and "ts" in delivery.receipt.ref:
             answers[delivery.id] = Receipt(ref={k: v for k, v in delivery.receipt.ref.items() if k != "mark"})
-        elif delivery.mode is Mode.NEWS:
+        elif delivery.mode is Mode.CHECKPOINT:
             # Without a thread it was never sent.
             doubtful += [(delivery, 0)] if "ts" in known else []
             if "ts" not in known:
@@ -138,22 +138,22 @@ def settle(group: Group, memory: Memory, *, patience: timedelta, now: datetime) 
         if found:
             answers[delivery.id] = yield from _keep_one(delivery, group, channel, generation, found, memory)
         elif not is_whole:
-            if _elapsed(delivery, now) > PATIENCE:
+            if _elapsed(delivery, now) > STALL_RULES:
                 answers[delivery.id] = _impossible(
                     group, "and too much was said there since", f"look in {group.place.channel} yourself"
                 )
-        elif _elapsed(delivery, now) >= patience and delivery.looks >= 1:
+        elif _elapsed(delivery, now) >= stall_rules and delivery.lookups >= 1:
             answers[delivery.id] = None
     return answers
 
 
 def _keep_one(
-    delivery: Delivery, group: Group, channel: str, generation: int, found: Sequence[dict[str, Any]], memory: Memory
+    delivery: Delivery, group: DoubtfulDeliveries, channel: str, generation: int, found: Sequence[dict[str, Any]], memory: Memory
 ) -> Talk[Receipt]:
     kept, *repeats = found
     is_stray = bool(group.thread) and kept.get("thread_ts") in (None, "", kept["ts"])
     for message in [*repeats, *([kept] if is_stray else [])]:
-        request = Request(method="chat.delete", arguments={"channel": channel, "ts": message["ts"]})
+        request = SlackRequest(method="chat.delete", arguments={"channel": channel, "ts": message["ts"]})
         response = yield request
         if response.error not in GONE and response.error != "cant_delete_message":
             error = meaning(response, request, group.place)
@@ -166,14 +166,14 @@ def _keep_one(
     return Receipt(ref=ref | {"g": generation} if generation else ref)
 
 
-def _stands(place: Place, known: dict[str, Any]) -> Talk[bool]:
+def _stands(place: SlackPlace, known: dict[str, Any]) -> Talk[bool]:
     """Return whether a message is still there."""
     one = {"latest": known["ts"], "oldest": known["ts"], "inclusive": True, "limit": 1}
-    body = yield from _ask(Request(method="conversations.history", arguments={"channel": known["channel"]} | one), place)
+    body = yield from _ask(SlackRequest(method="conversations.history", arguments={"channel": known["channel"]} | one), place)
     return any(m.get("ts") == known["ts"] and m.get("subtype") != "tombstone" for m in _list(body, "messages"))
 
 
-def _messages(place: Place, channel: str, thread: str, oldest: float) -> Talk[tuple[list[dict[str, Any]], bool]]:
+def _messages(place: SlackPlace, channel: str, thread: str, oldest: float) -> Talk[tuple[list[dict[str, Any]], bool]]:
     """Return the messages since then, and whether that is all of them."""
     method = "conversations.replies" if thread else "conversations.history"
     arguments: dict[str, Any] = {"channel": channel, "oldest": f"{max(oldest, 0):.6f}", "limit": PAGE, "include_all_metadata": True}
@@ -181,7 +181,7 @@ def _messages(place: Place, channel: str, thread: str, oldest: float) -> Talk[tu
         arguments["ts"] = thread
     found: list[dict[str, Any]] = []
     for _ in range(PAGES):
-        request = Request(method=method, arguments=arguments)
+        request = SlackRequest(method=method, arguments=arguments)
         response = yield request
         if thread and response.error in GONE:
             # Its thread is gone: if it arrived, it stands in the channel.
@@ -195,7 +195,7 @@ def _messages(place: Place, channel: str, thread: str, oldest: float) -> Talk[tu
     return found, False
 
 
-def channel_id(place: Place, memory: Memory) -> Talk[str]:
+def channel_id(place: SlackPlace, memory: Memory) -> Talk[str]:
     """Return the id of a place's channel; empty when none of that name is known."""
     name = place.channel
     if is_id(name):
@@ -204,7 +204,7 @@ def channel_id(place: Place, memory: Memory) -> Talk[str]:
         return memory.ids[name]
     arguments: dict[str, Any] = {"types": "public_channel,private_channel", "exclude_archived": True, "limit": 999}
     for _ in range(CHANNEL_PAGES):
-        request = Request(method="conversations.list", arguments=arguments)
+        request = SlackRequest(method="conversations.list", arguments=arguments)
         response = yield request
         if response.error == "missing_scope" and "private_channel" in arguments["types"]:
             arguments = arguments | {"types": "public_channel"}
@@ -227,8 +227,8 @@ def is_id(channel: str) -> bool:
     return _ID.fullmatch(channel) is not None
 
 
-def _me(place: Place, memory: Memory) -> Talk[tuple[str, str]]:
-    body = yield from _ask(Request(method="auth.test"), place)
+def _me(place: SlackPlace, memory: Memory) -> Talk[tuple[str, str]]:
+    body = yield from _ask(SlackRequest(method="auth.test"), place)
     me = tuple(value for key in ("user_id", "bot_id") if isinstance(value := body.get(key), str) and value)
     if not me:
         raise Unavailable("auth.test does not say who we are", reason="bad_answer")
@@ -236,12 +236,12 @@ def _me(place: Place, memory: Memory) -> Talk[tuple[str, str]]:
     return memory.me
 
 
-def _ask(request: Request, place: Place) -> Talk[dict[str, Any]]:
+def _ask(request: SlackRequest, place: SlackPlace) -> Talk[dict[str, Any]]:
     response = yield request
     return _body(response, request, place)
 
 
-def _body(response: Response, request: Request, place: Place) -> dict[str, Any]:
+def _body(response: Response, request: SlackRequest, place: SlackPlace) -> dict[str, Any]:
     error = meaning(response, request, place)
     if error is not None:
         raise error
@@ -264,7 +264,7 @@ def _mark_of(delivery: Delivery) -> str:
 
 
 def _elapsed(delivery: Delivery, now: datetime) -> timedelta:
-    """Return how long ago it was sent, by the ledger's clock alone."""
+    """Return how long ago it was sent, by the store's clock alone."""
     return max((delivery.claimed_at or now) - (delivery.sent_at or delivery.born_at), timedelta(0))
 
 

@@ -16,20 +16,20 @@ import msgspec
 
 from spanpost.sinks.slack.blocks import Block, Element
 from spanpost.sinks.slack.picture_style import STYLE
-from spanpost.sinks.slack.render import Message
+from spanpost.sinks.slack.render import SlackMessage
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}")
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class ShownImage(msgspec.Struct, frozen=True, kw_only=True):
     """A message and its thread, with a caption above where there is one."""
 
-    message: Message
-    replies: Sequence[Message] = ()
+    message: SlackMessage
+    replies: Sequence[SlackMessage] = ()
     caption: str = ""
 
 
-def page(shown: Sequence[Shown], *, title: str = "spanpost in Slack") -> str:
+def page(shown: Sequence[ShownImage], *, title: str = "spanpost in Slack") -> str:
     """Return a whole page that needs nothing from elsewhere; light or dark, as its reader's system is."""
     body = "\n".join(_shown(one) for one in shown)
     return (
@@ -40,7 +40,7 @@ def page(shown: Sequence[Shown], *, title: str = "spanpost in Slack") -> str:
     )
 
 
-def _shown(shown: Shown) -> str:
+def _shown(shown: ShownImage) -> str:
     caption = f"<h2>{escape(shown.caption)}</h2>" if shown.caption else ""
     thread = ""
     if shown.replies:
@@ -50,7 +50,7 @@ def _shown(shown: Shown) -> str:
     return f'<section class="shown">{caption}{_message(shown.message)}{thread}</section>'
 
 
-def _message(message: Message) -> str:
+def _message(message: SlackMessage) -> str:
     parts = [_block(block) for block in message.blocks]
     for attachment in message.attachments:
         inner = "".join(_block(block) for block in attachment.get("blocks") or ())

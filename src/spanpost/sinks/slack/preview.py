@@ -6,8 +6,8 @@ import json
 import sys
 from typing import Final, Protocol, TextIO
 
-from spanpost.domain.errors import Unavailable
-from spanpost.sinks.slack.calls import Request, Response
+from spanpost.model.errors import Unavailable
+from spanpost.sinks.slack.calls import Response, SlackRequest
 
 #: How the made-up `ts` of a preview begins, as none of Slack's does.
 PREVIEWED: Final = "0."
@@ -16,7 +16,7 @@ PREVIEWED: Final = "0."
 class Transport(Protocol):
     """**Protocol:** makes a call of the Web API. Raises `Unavailable` when nothing was sent, `Unknown` when it may have been."""
 
-    async def call(self, request: Request) -> Response: ...
+    async def call(self, request: SlackRequest) -> Response: ...
 
     async def close(self) -> None: ...
 
@@ -28,7 +28,7 @@ class Preview:
         self._file = file
         self._posted = 0
 
-    async def call(self, request: Request) -> Response:
+    async def call(self, request: SlackRequest) -> Response:
         """Write the call; posts get a made-up `ts`."""
         file = self._file or sys.stderr
         # ASCII only: nothing in it can steer a terminal that it may be shown on.

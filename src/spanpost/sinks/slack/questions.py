@@ -10,25 +10,25 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from spanpost.domain.readings import Approval
-from spanpost.domain.tasks import Task
-from spanpost.fold.legible import BRIEF_RISK, Shown
-from spanpost.fold.redact import cut, line
-from spanpost.fold.routes import Routes, chosen
+from spanpost.model.readings import Approval
+from spanpost.model.tasks import Task
+from spanpost.routing.routes import Routes, chosen
 from spanpost.sinks.slack import buttons
 from spanpost.sinks.slack.blocks import Block, Element, plain, quote, rich, rows, section, text
-from spanpost.sinks.slack.guise import disarmed
-from spanpost.sinks.slack.manner import Manner
-from spanpost.tongues import Tongue
-from spanpost.tongues.questions import why_hidden
+from spanpost.sinks.slack.impersonation import disarmed
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.text.legible import BRIEF_RISK, ShownText
+from spanpost.text.locales import Locale
+from spanpost.text.locales.questions import why_hidden
+from spanpost.text.sanitise import cut, line
 
 #: Open questions, each as it may be read.
-Asked: TypeAlias = Sequence[tuple[Approval, Shown]]
+Asked: TypeAlias = Sequence[tuple[Approval, ShownText]]
 #: Before each line of an agent's where there are no quotations.
 BAR: Final = "│ "
 
 
-class Drawn(msgspec.Struct, frozen=True, kw_only=True):
+class DrawnQuestion(msgspec.Struct, frozen=True, kw_only=True):
     """A question in a message."""
 
     #: The line in which it is asked, ours where the question stands quoted.
@@ -53,58 +53,58 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
         return [*made, self.note] if self.note else made
 
 
-def draw(approval: Approval, shown: Shown, manner: Manner, *, most: int, detail: int) -> Drawn:
+def draw(approval: Approval, shown: ShownText, slack_style: SlackStyle, *, most: int, detail: int) -> DrawnQuestion:
     """Draw a question: brief, with all of it; else its beginning, of at most so many characters of it and of its detail."""
-    tongue = manner.tongue
-    note = _note(approval, shown, manner)
-    ours = tongue.say("root.must_decide")
+    locale = slack_style.locale
+    note = _note(approval, shown, slack_style)
+    ours = locale.say("root.must_decide")
     if not shown.is_brief:
         said = disarmed(line(shown.question, most))
-        return Drawn(said=said or ours, quoted=_quoted(("", cut(shown.detail, detail))), note=note)
+        return DrawnQuestion(said=said or ours, quoted=_quoted(("", cut(shown.detail, detail))), note=note)
     if "\n" not in shown.question and disarmed(shown.question) == shown.question:
-        return Drawn(said=shown.question or ours, quoted=_quoted(("", shown.detail)), note=note)
-    parts = (("", shown.question), (tongue.say("show.details"), shown.detail))
-    return Drawn(said=ours, quoted=_quoted(*parts), note=note)
+        return DrawnQuestion(said=shown.question or ours, quoted=_quoted(("", shown.detail)), note=note)
+    parts = (("", shown.question), (locale.say("show.details"), shown.detail))
+    return DrawnQuestion(said=ours, quoted=_quoted(*parts), note=note)
 
 
-def blocks_of(asked: Asked, manner: Manner, *, is_rich: bool, has_room: bool) -> list[Block]:
+def blocks_of(asked: Asked, slack_style: SlackStyle, *, is_rich: bool, has_space: bool) -> list[Block]:
     """Draw open questions, each with its own buttons right below it; where there is little room the second has none."""
     made: list[Block] = []
     for n, (approval, shown) in enumerate(asked):
-        drawn, risk = draw(approval, shown, manner, most=300, detail=0), risk_of(shown, manner.tongue)
+        drawn, risk = draw(approval, shown, slack_style, most=300, detail=0), risk_of(shown, slack_style.locale)
         if is_rich:
             made.append(rich(section(text("✋ "), text(drawn.said, "bold")), *drawn.elements(), section(text(risk))))
         else:
             made.append(plain("\n".join([f"✋ {drawn.said}", *drawn.lines(), *[risk] * bool(risk)])))
-        if manner.is_interactive and (n == 0 or has_room):
-            made += rows((str(approval.key), buttons.of_question(approval, shown, manner.tongue)), below=made)
+        if slack_style.is_interactive and (n == 0 or has_space):
+            made += rows((str(approval.key), buttons.of_question(approval, shown, slack_style.locale)), below=made)
     return made
 
 
-def risk_of(shown: Shown, tongue: Tongue) -> str:
+def risk_of(shown: ShownText, locale: Locale) -> str:
     """Return the risk that an agent gives, in a phrase."""
-    return disarmed(tongue.say("reply.risk", risk=cut(shown.risk, BRIEF_RISK))) if shown.risk else ""
+    return disarmed(locale.say("reply.risk", risk=cut(shown.risk, BRIEF_RISK))) if shown.risk else ""
 
 
 def _quoted(*parts: tuple[str, str]) -> list[tuple[str, str]]:
     return [(title, said) for title, said in parts if said]
 
 
-def _note(approval: Approval, shown: Shown, manner: Manner) -> str:
-    if not manner.is_interactive or approval.key is None or not approval.is_open:
+def _note(approval: Approval, shown: ShownText, slack_style: SlackStyle) -> str:
+    if not slack_style.is_interactive or approval.key is None or not approval.is_open:
         return ""
     if not shown.is_whole:
-        return why_hidden(shown.hidden, manner.tongue)
-    return "" if shown.is_brief else manner.tongue.say("reply.long")
+        return why_hidden(shown.hidden, slack_style.locale)
+    return "" if shown.is_brief else slack_style.locale.say("reply.long")
 
 
-def reader(manner: Manner, routes: Routes) -> Callable[[Task, Approval, str], Shown]:
+def reader(slack_style: SlackStyle, routes: Routes) -> Callable[[Task, Approval, str], ShownText]:
     """Return what shows a question of a task (its root) as a channel has it: by the task's route, of several by the strictest."""
 
-    def read(task: Task, approval: Approval, channel: str) -> Shown:
+    def read(task: Task, approval: Approval, channel: str) -> ShownText:
         told = list(chosen(task, routes, sink="slack"))
         here = [route for route in told if route.address.rpartition("/")[2] == channel] or told
-        found = [manner.by(route).question(approval) for route in here] or [manner.question(approval)]
+        found = [slack_style.by(route).question(approval) for route in here] or [slack_style.question(approval)]
         return next((one for one in found if not one.is_whole), found[0])
 
     return read

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from spanpost.domain.checkpoints import Checkpoint, Kind
-from spanpost.domain.readings import Approval
-from spanpost.domain.tasks import Task
-from spanpost.fold.legible import Hidden, Shown
-from spanpost.fold.redact import cut, line, link, paragraph
-from spanpost.sinks import words
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.readings import Approval
+from spanpost.model.tasks import Task
+from spanpost.sinks import labels
 from spanpost.sinks.slack import buttons
 from spanpost.sinks.slack.blocks import (
-    BUDGET,
+    RATE_LIMIT,
     Block,
     Element,
     clock,
@@ -38,11 +36,13 @@ from spanpost.sinks.slack.blocks import (
     small_parsed,
     text,
 )
-from spanpost.sinks.slack.guise import disarmed, quoted
-from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.questions import Drawn, draw, risk_of
-from spanpost.sinks.slack.render import ANONYMOUS, HOST, Message, Style, marker
-from spanpost.tongues import Tongue
+from spanpost.sinks.slack.impersonation import disarmed, quoted
+from spanpost.sinks.slack.questions import DrawnQuestion, draw, risk_of
+from spanpost.sinks.slack.render import ANONYMOUS, HOST, SlackMessage, Style, marker
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.text.legible import Hidden, ShownText
+from spanpost.text.locales import Locale
+from spanpost.text.sanitise import cut, line, link, paragraph
 
 #: A log tail longer than this is a file (Grafana OnCall caps messages there, too); of it the end stands in the message.
 TAIL: Final = 2_800
@@ -63,20 +63,20 @@ def reply(
     key: str,
     is_root: bool = True,
     style: Style = Style.RICH,
-    manner: Manner = ANONYMOUS,
+    slack_style: SlackStyle = ANONYMOUS,
     count: int = 1,
     figures: Sequence[str] = (),
-) -> Message:
+) -> SlackMessage:
     """Render a checkpoint as a reply in its task's thread.
 
     `count`: how often it was told by now. `figures`: answers of the queries that are asked at an end.
     """
     approval = _asked(task, checkpoint)
-    asked = manner.question(approval) if approval is not None else None
-    task, checkpoint = manner.of_task(task), manner.of_news(checkpoint)
+    asked = slack_style.question(approval) if approval is not None else None
+    task, checkpoint = slack_style.of_task(task), slack_style.of_news(checkpoint)
     for most in (_DETAIL, 600, 0):
-        message = _draw(task, checkpoint, key, is_root, style, manner, count, figures, asked, most)
-        if size([message.blocks]) <= BUDGET:
+        message = _draw(task, checkpoint, key, is_root, style, slack_style, count, figures, asked, most)
+        if size([message.blocks]) <= RATE_LIMIT:
             break
     return message
 
@@ -90,10 +90,10 @@ def log_of(task: Task, checkpoint: Checkpoint) -> str:
     return ""
 
 
-def as_file(log: str, manner: Manner) -> str | None:
+def as_file(log: str, slack_style: SlackStyle) -> str | None:
     """Return a log as a file's text, scrubbed; None where it is short enough to stand in the message."""
     whole = paragraph(log, 60_000, keep="tail")
-    return whole if manner.shows_logs and len(whole) > TAIL else None
+    return whole if slack_style.shows_logs and len(whole) > TAIL else None
 
 
 def _draw(
@@ -102,42 +102,42 @@ def _draw(
     key: str,
     is_root: bool,
     style: Style,
-    manner: Manner,
+    slack_style: SlackStyle,
     count: int,
     figures: Sequence[str],
-    asked: Shown | None,
+    asked: ShownText | None,
     most: int,
-) -> Message:
-    tongue = manner.tongue
-    look = words.news_look(checkpoint, tongue)
-    said = _told(checkpoint, 600 if most else 200, tongue)
-    who = "" if is_root else f"{disarmed(words.title(task, 80, tongue))}: "
+) -> SlackMessage:
+    locale = slack_style.locale
+    look = labels.news_look(checkpoint, locale)
+    said = _told(checkpoint, 600 if most else 200, locale)
+    who = "" if is_root else f"{disarmed(labels.title(task, 80, locale))}: "
     approval = _asked(task, checkpoint)
-    emoji, verdict = look.emoji, _verdict(approval, tongue)
+    emoji, verdict = look.emoji, _verdict(approval, locale)
     if checkpoint.kind is Kind.APPROVAL_RESOLVED:
-        said = tongue.say("reply.agent_says", said=quoted(words.news_text(checkpoint, 600 if most else 200, tongue)))
-    below = Drawn(said=said)
+        said = locale.say("reply.agent_says", said=quoted(labels.news_text(checkpoint, 600 if most else 200, locale)))
+    below = DrawnQuestion(said=said)
     if approval is not None and asked is not None:
         # In the words to which the buttons belong, whatever the checkpoint had told.
-        below = draw(approval, asked, manner, most=600 if most else 200, detail=most)
+        below = draw(approval, asked, slack_style, most=600 if most else 200, detail=most)
         is_again = checkpoint.id == approval.escalated_by
-        said = tongue.say("checkpoint.unanswered", question=below.said) if is_again else below.said
+        said = locale.say("checkpoint.unanswered", question=below.said) if is_again else below.said
     elif checkpoint.kind is Kind.APPROVAL_REQUESTED:
-        detail = paragraph(manner.detail_of(None, checkpoint.detail), most)
-        below = Drawn(said=said, quoted=[("", detail)] if detail else [])
-    log = paragraph(log_of(task, checkpoint), TAIL if most == _DETAIL else most, keep="tail") if manner.shows_logs else ""
-    facts = _facts(task, checkpoint, asked, manner)
+        detail = paragraph(slack_style.detail_of(None, checkpoint.detail), most)
+        below = DrawnQuestion(said=said, quoted=[("", detail)] if detail else [])
+    log = paragraph(log_of(task, checkpoint), TAIL if most == _DETAIL else most, keep="tail") if slack_style.shows_logs else ""
+    facts = _facts(task, checkpoint, asked, slack_style)
     if count > 1:
         said += f"  ×{count}"
-    results = _results(task, figures, tongue) if checkpoint.kind is Kind.END else []
+    results = _results(task, figures, locale) if checkpoint.kind is Kind.END else []
     until = approval.deadline if approval is not None and approval.is_open else None
-    calls = manner.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
-    row = buttons.of_question(approval, asked, tongue) if manner.is_interactive and approval and asked else []
+    calls = slack_style.mention if _is_calling(task, checkpoint, approval) and count == 1 else ()
+    row = buttons.of_question(approval, asked, locale) if slack_style.is_interactive and approval and asked else []
     head = f"{emoji} {who}{said}"
     blocks: list[Block]
     if style is Style.PLAIN:
-        again = tongue.say("reply.last_at", at=clock(checkpoint.at)) if count > 1 else ""
-        due = tongue.say("reply.until", at=clock(until)) if until is not None else ""
+        again = locale.say("reply.last_at", at=clock(checkpoint.at)) if count > 1 else ""
+        due = locale.say("reply.until", at=clock(until)) if until is not None else ""
         spoken = (
             head,
             *below.lines(),
@@ -152,44 +152,44 @@ def _draw(
         if calls:
             blocks.append(plain_mentions(calls))
     else:
-        blocks = _rich(checkpoint, (emoji, who, said), verdict, below, facts, calls, count, results, until, tongue)
+        blocks = _rich(checkpoint, (emoji, who, said), verdict, below, facts, calls, count, results, until, locale)
         if log:
             lines = log.count("\n") + 1
-            title = tongue.say("reply.log_lines", lines=lines) if lines > 1 else tongue.say("reply.log")
+            title = locale.say("reply.log_lines", lines=lines) if lines > 1 else locale.say("reply.log")
             blocks.append(folded(title, rich(preformatted(log))))
     if row and approval is not None:
         blocks += rows((str(approval.key), row), below=[blocks])
-    told = f"{head} ({disarmed(words.title(task, 80, tongue))})" if is_root else head
+    told = f"{head} ({disarmed(labels.title(task, 80, locale))})" if is_root else head
     if verdict:
         told = f"{verdict[0]} {verdict[1]}: {told}"
-    return Message(text=escape(cut(told, 900)), blocks=blocks, metadata=marker(key), style=style)
+    return SlackMessage(text=escape(cut(told, 900)), blocks=blocks, metadata=marker(key), style=style)
 
 
 def _rich(
     checkpoint: Checkpoint,
     head: tuple[str, str, str],
     verdict: tuple[str, ...],
-    below: Drawn,
+    below: DrawnQuestion,
     facts: Sequence[str],
     calls: Sequence[str],
     count: int,
     results: Sequence[Element],
     until: datetime | None,
-    tongue: Tongue,
+    locale: Locale,
 ) -> list[Block]:
     emoji, who, said = head
     is_loud = checkpoint.kind in (Kind.END, Kind.APPROVAL_REQUESTED, Kind.ERROR) and not verdict
     safe = link(checkpoint.ref, 500) if checkpoint.kind is Kind.ARTIFACT else None
     line_: list[Element] = [text(f"{emoji} "), text(who, "bold"), text(said, *(("bold",) if is_loud else ()), link=safe or "")]
     if safe:
-        line_.append(text(f"  {words.host(safe, HOST)}"))
+        line_.append(text(f"  {labels.host(safe, HOST)}"))
     if count > 1:
-        line_ += [text(f"  {tongue.say('reply.last')} "), date(checkpoint.at)]
+        line_ += [text(f"  {locale.say('reply.last')} "), date(checkpoint.at)]
     for one in calls:
         line_ += [text("  "), mention(one)]
     if checkpoint.kind in (Kind.MILESTONE, Kind.CHECKPOINT) and checkpoint.progress is not None:
         share = min(max(checkpoint.progress, 0.0), 100.0) if checkpoint.progress == checkpoint.progress else 0.0
-        line_.append(text(f"   {words.bar(share / 100, 10)} {words.share(share, tongue)}"))
+        line_.append(text(f"   {labels.bar(share / 100, 10)} {labels.share(share, locale)}"))
     parts: list[Element] = [section(*line_), *below.elements()]
     if verdict:
         parts.append(section(text(f"{verdict[0]} "), text(verdict[1], "bold"), *([text(f"  {verdict[2]}")] if verdict[2] else [])))
@@ -198,7 +198,7 @@ def _rich(
     blocks = [rich(*parts)]
     if facts or until is not None:
         told = "  ·  ".join(facts)
-        due = tongue.say("reply.until", at=dated(until, DAY)) if until is not None else ""
+        due = locale.say("reply.until", at=dated(until, DAY)) if until is not None else ""
         blocks.append(context(told, *([small_parsed(f"·  {due}" if told else due)] if due else [])))
     return blocks
 
@@ -211,29 +211,29 @@ def _asked(task: Task, checkpoint: Checkpoint) -> Approval | None:
     return told or next((a for a in reversed(task.approvals) if a.id == checkpoint.ref), None)
 
 
-def _verdict(approval: Approval | None, tongue: Tongue) -> tuple[str, ...]:
+def _verdict(approval: Approval | None, locale: Locale) -> tuple[str, ...]:
     """Return sign, words and comment of what has become of a question; empty while it is open."""
     if approval is None or approval.is_open:
         return ()
     if approval.is_void and not approval.decision:
-        return ("↪️", tongue.say("reply.asked_again"), "")
+        return ("↪️", locale.say("reply.asked_again"), "")
     if approval.is_expired:
-        return ("⌛", tongue.say("reply.expired_denied" if approval.decision == "deny" else "reply.expired"), "")
+        return ("⌛", locale.say("reply.expired_denied" if approval.decision == "deny" else "reply.expired"), "")
     comment = quoted(line(approval.comment, 200)) if approval.comment else ""
     by = line(approval.by, 80)
     if not approval.source:
-        told = line(approval.decision, 60) or tongue.say("reply.decided_word")
-        told = tongue.say("reply.by", decision=told, by=by) if by else told
-        return ("🗳️", tongue.say("reply.as_agent_says"), f"{quoted(told)}  {comment}".rstrip())
+        told = line(approval.decision, 60) or locale.say("reply.decided_word")
+        told = locale.say("reply.by", decision=told, by=by) if by else told
+        return ("🗳️", locale.say("reply.as_agent_says"), f"{quoted(told)}  {comment}".rstrip())
     sign, key = _DECISIONS.get(approval.decision, ("✅", "reply.decided"))
-    through = "" if approval.source == "slack" else tongue.say("reply.through", source=line(approval.source, 20))
+    through = "" if approval.source == "slack" else locale.say("reply.through", source=line(approval.source, 20))
     decision = quoted(line(approval.decision, 60))
-    return (sign, tongue.say(key, by=by or tongue.say("reply.somebody"), through=through, decision=decision), comment)
+    return (sign, locale.say(key, by=by or locale.say("reply.somebody"), through=through, decision=decision), comment)
 
 
-def _told(checkpoint: Checkpoint, limit: int, tongue: Tongue) -> str:
+def _told(checkpoint: Checkpoint, limit: int, locale: Locale) -> str:
     """Return what news says. What is said anew is ours, and poses as nothing: its English is what is looked at."""
-    said, original = words.news_text(checkpoint, limit, tongue), words.news_text(checkpoint, limit)
+    said, original = labels.news_text(checkpoint, limit, locale), labels.news_text(checkpoint, limit)
     return said if disarmed(original) == original else quoted(said)
 
 
@@ -246,33 +246,33 @@ def _is_calling(task: Task, checkpoint: Checkpoint, approval: Approval | None) -
     return checkpoint.kind is Kind.END and checkpoint.status == "error" and not task.is_inferred
 
 
-def _results(task: Task, figures: Sequence[str], tongue: Tongue) -> list[Element]:
+def _results(task: Task, figures: Sequence[str], locale: Locale) -> list[Element]:
     """Return what came of a task: what the agent says, then what Prometheus answered."""
     made: list[Element] = []
-    for name, value in words.results(task, tongue=tongue):
+    for name, value in labels.results(task, locale=locale):
         made += [text(f"{'   ' if made else ''}{disarmed(name)} "), text(disarmed(value), "bold")]
     for one in figures:
         made.append(text(f"{'   ' if made else ''}{one}"))
     return made
 
 
-def _facts(task: Task, checkpoint: Checkpoint, asked: Shown | None, manner: Manner) -> list[str]:
+def _facts(task: Task, checkpoint: Checkpoint, asked: ShownText | None, slack_style: SlackStyle) -> list[str]:
     """Return the small print."""
-    tongue = manner.tongue
+    locale = slack_style.locale
     if checkpoint.kind is Kind.END:
-        return words.figures(task, context=False, tongue=tongue)
+        return labels.figures(task, context=False, locale=locale)
     if checkpoint.kind in (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST):
-        return [one for one in (words.context_bar(task, tongue=tongue), words.forecast(task, tongue)) if one]
+        return [one for one in (labels.context_bar(task, locale=locale), labels.forecast(task, locale)) if one]
     if checkpoint.kind is Kind.APPROVAL_REQUESTED:
         approval = _asked(task, checkpoint)
         if approval is not None and asked is not None and approval.is_open:
-            is_answered_here = manner.is_interactive and approval.key is not None
-            options = "" if is_answered_here else _listed(asked.options, tongue)
-            hidden = tongue.say("reply.hidden") if Hidden.ARGUMENTS in asked.hidden and not is_answered_here else ""
-            return [one for one in (risk_of(asked, tongue), options, hidden) if one]
+            is_answered_here = slack_style.is_interactive and approval.key is not None
+            options = "" if is_answered_here else _listed(asked.options, locale)
+            hidden = locale.say("reply.hidden") if Hidden.ARGUMENTS in asked.hidden and not is_answered_here else ""
+            return [one for one in (risk_of(asked, locale), options, hidden) if one]
     return []
 
 
-def _listed(options: Sequence[str], tongue: Tongue) -> str:
+def _listed(options: Sequence[str], locale: Locale) -> str:
     shown = " / ".join(line(option, 40) for option in options[:5])
-    return tongue.say("reply.options", options=shown, n=len(options) - 5) if len(options) > 5 else shown
+    return locale.say("reply.options", options=shown, n=len(options) - 5) if len(options) > 5 else shown

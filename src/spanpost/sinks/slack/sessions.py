@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from spanpost.conventions import FINAL_STATUSES
-from spanpost.domain.deliveries import Delivery, Receipt
-from spanpost.fold.redact import line
-from spanpost.sinks.slack.calls import Request, Talk
+from spanpost.model.deliveries import Delivery, Receipt
+from spanpost.semconv import FINAL_STATUSES
+from spanpost.sinks.slack.calls import SlackRequest, Talk
+from spanpost.text.sanitise import line
 
 METHOD: Final = "agents.sessions.setStatus"
 WORKS, WAITS, IDLE = "processing", "suspended", "active"
@@ -60,7 +60,7 @@ def follow(delivery: Delivery, receipt: Receipt) -> Talk[Receipt]:
     arguments: dict[str, Any] = {"channel_id": ref["channel"], "thread_ts": ref["ts"], "status": want}
     if known is None and (title := line(delivery.task.name or "", 200)):
         arguments["title"] = title
-    response = yield Request(method=METHOD, arguments=arguments, is_optional=True)
+    response = yield SlackRequest(method=METHOD, arguments=arguments, is_optional=True)
     if response.error in _PASSING or response.status == 429 or response.status >= 500:
         return receipt
     ref |= {"session": want, "session_at": at}

@@ -9,12 +9,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from spanpost.http.urls import http_url
 from spanpost.sinks.fields import FIELDS
 from spanpost.sinks.plugin import Duration, RouteDefaults, SinkSettings
 from spanpost.sinks.slack import links
-from spanpost.sinks.slack.budgets import Rates
-from spanpost.tongues import Language
-from spanpost.urls import http_url
+from spanpost.sinks.slack.rates import Rates
+from spanpost.text.locales import Language
 
 _RATES = Rates()
 
@@ -56,7 +56,7 @@ class WorkspaceSettings(BaseModel):
         default=_RATES.posts_per_channel, gt=0, description="Posts in one channel. Slack allows about one a second."
     )
     looks_per_minute: float = Field(
-        default=_RATES.looks, gt=0, description="Looks for doubtful messages (`conversations.history`). Slack allows 50 (Tier 3)."
+        default=_RATES.lookups, gt=0, description="Looks for doubtful messages (`conversations.history`). Slack allows 50 (Tier 3)."
     )
 
     @field_validator("token")
@@ -93,7 +93,7 @@ class WorkspaceSettings(BaseModel):
             edits=self.edits_per_minute,
             posts=self.posts_per_minute,
             posts_per_channel=self.posts_per_channel_per_minute,
-            looks=self.looks_per_minute,
+            lookups=self.looks_per_minute,
         )
 
 
@@ -151,7 +151,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         description="Regular expressions of what is not to be seen in Slack, beside the secrets that are nowhere to be seen. The audit "
         "rows are not touched.",
     )
-    interactive: bool | None = Field(default=None, description="Show buttons. Not given: where somebody hears of them (`desk`).")
+    interactive: bool | None = Field(default=None, description="Show buttons. Not given: where somebody hears of them (`interactions`).")
     stop_button: bool = Field(
         default=False,
         description="Show in each task's thread that it works, with Slack's own button *Stop*, which cancels it for those who may. For an app "
@@ -186,7 +186,7 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
     def _have_names(cls, value: dict[str, WorkspaceSettings]) -> dict[str, WorkspaceSettings]:
         for name in value:
             if not _NAME.fullmatch(name) or name == "default":
-                raise ValueError("a workspace's name is lower-case letters, digits, - and _, and not `default`")
+                raise ValueError("a workspace's name is lower-case deliveries, digits, - and _, and not `default`")
         return value
 
     @model_validator(mode="after")
@@ -245,6 +245,6 @@ class SlackSettings(WorkspaceSettings, SinkSettings):
         return next((name for name, one in named.items() if one.team == team), None)
 
     @property
-    def patience(self) -> timedelta:
+    def stall_rules(self) -> timedelta:
         """How long a doubtful message is looked for."""
         return 2 * self.timeout + timedelta(seconds=30) if self.settle is None else self.settle

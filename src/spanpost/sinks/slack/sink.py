@@ -11,20 +11,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from spanpost.domain.checkpoints import Kind
-from spanpost.domain.deliveries import Budget, Call, Delivery, Mode, Receipt
-from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Rejected, Unverifiable
-from spanpost.domain.tasks import Task
-from spanpost.fold.redact import line
-from spanpost.fold.routes import Route, came_by
-from spanpost.fold.summaries import came_from
-from spanpost.sinks.base import Answers, Finding, Tokens
-from spanpost.sinks.slack import budgets, check, flow, lookup, render, sessions
-from spanpost.sinks.slack.budgets import Rates
-from spanpost.sinks.slack.calls import Place, Request, Response, Talk
-from spanpost.sinks.slack.manner import Manner
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, Rejected, Unverifiable
+from spanpost.model.tasks import Task
+from spanpost.routing.routes import Route, came_by
+from spanpost.routing.summaries import came_from
+from spanpost.sinks.base import AnsweringSink, Finding, TokenSource
+from spanpost.sinks.slack import check, flow, lookup, render, sessions
+from spanpost.sinks.slack import rates as rate_limits
+from spanpost.sinks.slack.calls import Response, SlackPlace, SlackRequest, Talk
 from spanpost.sinks.slack.preview import PREVIEWED, Preview, Transport
+from spanpost.sinks.slack.rates import Rates
 from spanpost.sinks.slack.settings import TEAM, are_ids
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.text.sanitise import line
 
 log = logging.getLogger("spanpost.slack")
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class SlackSink:
         rates: Rates | None = None,
         settle: timedelta = timedelta(seconds=50),
         clock: Callable[[], float] = time.time,
-        manner: Manner = render.ANONYMOUS,
+        slack_style: SlackStyle = render.ANONYMOUS,
         own: Space | None = None,
         others: Iterable[Space] = (),
         unlisted: Callable[[str], Space] | None = None,
@@ -77,11 +78,11 @@ class SlackSink:
         self._own = own
         self._spaces = {space.name: space for space in (own, *others)}
         self._unlisted = unlisted
-        self._tokens: Tokens | None = None
+        self._tokens: TokenSource | None = None
         self._dry = dry or Preview()
-        self._manner = manner
+        self._slack_style = slack_style
         self._routes: list[Route] = []
-        self._figures: Answers | None = None
+        self._figures: AnsweringSink | None = None
         self._settle = settle
         self._clock = clock
         self._told: set[str] = set()
@@ -107,7 +108,7 @@ class SlackSink:
                 raise ConfigError(f"routes: mention: {error}") from None
         self._routes = list(routes)
 
-    def installed(self, tokens: Tokens) -> None:
+    def installed(self, tokens: TokenSource) -> None:
         """Hear whom to ask for the tokens of workspaces in which somebody installed the app."""
         self._tokens = tokens
         for space in self._spaces.values():
@@ -115,9 +116,9 @@ class SlackSink:
 
     def restarts(self, can: Callable[[Task], bool]) -> None:
         """Hear which tasks something can start again."""
-        self._manner = msgspec.structs.replace(self._manner, retries=can)
+        self._slack_style = msgspec.structs.replace(self._slack_style, retries=can)
 
-    def figured(self, figures: Answers) -> None:
+    def figured(self, figures: AnsweringSink) -> None:
         """Hear whom to ask for figures when a task has ended."""
         self._figures = figures
 
@@ -136,7 +137,7 @@ class SlackSink:
         is_dry = route.is_dry or space.is_preview
         delivery, place = _real(delivery, is_dry), self._place(delivery.address, route)
         figures = await self._asked(delivery)
-        talk = flow.deliver(delivery, place, self._manner.by(route) if self._routes else self._manner, figures)
+        talk = flow.deliver(delivery, place, self._slack_style.by(route) if self._routes else self._slack_style, figures)
         receipt = await self._drive(talk, space, transport=self._dry if route.is_dry else space.transport)
         known = flow.known_of(delivery)
         if "ts" not in known and (channel := receipt.ref.get("channel")) and not is_dry:
@@ -145,7 +146,7 @@ class SlackSink:
         self._note(delivery, receipt, known, place)
         return receipt
 
-    def _note(self, delivery: Delivery, receipt: Receipt, known: Mapping[str, Any], place: Place) -> None:
+    def _note(self, delivery: Delivery, receipt: Receipt, known: Mapping[str, Any], place: SlackPlace) -> None:
         """Say what a person should know of a delivery."""
         ended, named = receipt.ref.get("ended"), line(delivery.task.task_id, 80)
         if ended and not known.get("ended") and delivery.mode is Mode.STATE:
@@ -172,7 +173,7 @@ class SlackSink:
     async def reconcile(self, deliveries: Sequence[Delivery]) -> lookup.Answers:
         """Say what had arrived. Of a preview nothing had: writing it twice costs nothing."""
         answers: lookup.Answers = {}
-        by_space: dict[str, list[tuple[Delivery, Place]]] = {}
+        by_space: dict[str, list[tuple[Delivery, SlackPlace]]] = {}
         for delivery in deliveries:
             route, space = self._route(delivery), self._space(delivery.address)
             if route.is_dry or space.is_preview:
@@ -184,11 +185,11 @@ class SlackSink:
             answers |= await self._look(self._spaces[name], asked)
         for answer in answers.values():
             if isinstance(answer, Unverifiable):
-                self._tell_once(f"slack: a letter is given up, said once: {answer}", is_error=True)
+                self._tell_once(f"slack: a delivery is given up, said once: {answer}", is_error=True)
         return answers
 
-    async def _look(self, space: Space, asked: Sequence[tuple[Delivery, Place]]) -> lookup.Answers:
-        """Look for doubtful letters of one workspace; where a channel cannot be looked at, in its fallback."""
+    async def _look(self, space: Space, asked: Sequence[tuple[Delivery, SlackPlace]]) -> lookup.Answers:
+        """Look for doubtful deliveries of one workspace; where a channel cannot be looked at, in its fallback."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         answers: lookup.Answers = {}
         repeats = space.memory.repeats
@@ -196,25 +197,25 @@ class SlackSink:
         waiting = lookup.groups(asked)
         for group in waiting:  # grows while it is walked
             try:
-                talk = lookup.settle(group, space.memory, patience=self._settle, now=now)
+                talk = lookup.settle(group, space.memory, stall_rules=self._settle, now=now)
                 answers |= await self._drive(talk, space, failed)
             except DeliveryError as error:
                 is_of_channel = error.closes == group.place.address or isinstance(error, Unverifiable)
                 if group.place.fallback and not group.channel and is_of_channel:
-                    elsewhere = msgspec.structs.replace(group.place, channel=group.place.fallback, fallback="")
-                    waiting.append(msgspec.structs.replace(group, place=elsewhere))
+                    installed_apps = msgspec.structs.replace(group.place, channel=group.place.fallback, fallback="")
+                    waiting.append(msgspec.structs.replace(group, place=installed_apps))
                     continue
                 answers |= lookup.unanswered(group, error, now)
-                if not isinstance(error, (Unverifiable, Refused)) or error.closes == group.place.whole:
+                if not isinstance(error, (Unverifiable, DeliveryRefused)) or error.closes == group.place.whole:
                     failed = error  # of no use for the others either: Slack is away, asks for patience, or wants another token
         if space.memory.repeats > repeats:
             log.warning("slack: %d messages stood twice and were deleted", space.memory.repeats - repeats)
         return answers
 
-    def budgets(self, address: str, call: Call) -> tuple[Budget, ...]:
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
         """Name the workspace, the method and the channel."""
         space = self._known(address.rpartition("/")[0] or self._own.name) or self._own
-        return budgets.budgets(self._place(address), call, space.rates)
+        return rate_limits.rate_limits(self._place(address), call, space.rates)
 
     async def check(self, addresses: Sequence[str] = ("",)) -> list[Finding]:
         """Look whether the tokens work, and whether they may post in the channels."""
@@ -263,7 +264,7 @@ class SlackSink:
             value: T = done.value
             return value
 
-    async def _called(self, wire: Transport, request: Request) -> Response:
+    async def _called(self, wire: Transport, request: SlackRequest) -> Response:
         """Make a call, and say what came of it."""
         outcome = "unknown"
         try:
@@ -285,18 +286,18 @@ class SlackSink:
             log.log(logging.ERROR if is_error else logging.WARNING, "%s", said)
 
     def _route(self, delivery: Delivery) -> Route:
-        """Return the route by which a letter came: of those that lead to its address the first that takes its task."""
+        """Return the route by which a delivery came: of those that lead to its address the first that takes its task."""
         if delivery.summary is not None and (route := came_from(delivery.summary.told, self._routes)) is not None:
             return route
         return came_by(self._routes, delivery.address, delivery.task) or Route(sink=self.name)
 
     def _space(self, address: str) -> Space:
-        """Return the workspace of an address: "workspace/#channel". Raises `Refused` for one that is not set any more."""
+        """Return the workspace of an address: "workspace/#channel". Raises `DeliveryRefused` for one that is not set any more."""
         name = address.rpartition("/")[0] or self._own.name
         space = self._known(name)
         if space is None:
-            cure = f"set slack.workspaces.{name}.token again, or bury its letters: spanpost deliveries list --state waiting"
-            raise Refused(f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}")
+            cure = f"set slack.workspaces.{name}.token again, or bury its deliveries: spanpost deliveries list --state waiting"
+            raise DeliveryRefused(f"no workspace {name!r} is set", cure=cure, reason="no_workspace", closes=f"slack:{name}")
         return space
 
     def _known(self, name: str) -> Space | None:
@@ -307,10 +308,10 @@ class SlackSink:
                 _lend(space, self._tokens)
         return self._spaces.get(name)
 
-    def _place(self, address: str, route: Route | None = None) -> Place:
+    def _place(self, address: str, route: Route | None = None) -> SlackPlace:
         name, _, channel = address.rpartition("/")
         space = self._known(name or self._own.name) or self._own
-        place = Place(workspace=name or self._own.name, channel=channel or space.channel)
+        place = SlackPlace(workspace=name or self._own.name, channel=channel or space.channel)
         if route is None or not route.fallback or route.fallback == place.channel:
             return place
         until, why = self._refused.get(place.address, (0.0, ""))
@@ -322,13 +323,13 @@ def _real(delivery: Delivery, is_preview: bool) -> Delivery:
     if is_preview:
         return delivery
     if str(flow.known_of(delivery).get("ts", "")).startswith(PREVIEWED):
-        delivery = msgspec.structs.replace(delivery, lane_receipt=None)
+        delivery = msgspec.structs.replace(delivery, message_receipt=None)
     if delivery.receipt is not None and str(delivery.receipt.ref.get("ts", "")).startswith(PREVIEWED):
         delivery = msgspec.structs.replace(delivery, receipt=None)
     return delivery
 
 
-def _lend(space: Space, tokens: Tokens) -> None:
+def _lend(space: Space, tokens: TokenSource) -> None:
     lend = getattr(space.transport, "lend", None)
     if lend is not None:
         lend(tokens)

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from spanpost.domain.summaries import Board, Digest, Summary
-from spanpost.domain.tasks import Task
-from spanpost.fold.redact import cut, line
-from spanpost.sinks import words
+from spanpost.model.summaries import Board, Digest, Summary
+from spanpost.model.tasks import Task
+from spanpost.sinks import labels
 from spanpost.sinks.slack.blocks import (
-    BUDGET,
+    RATE_LIMIT,
     Block,
     Element,
     context,
@@ -29,10 +28,11 @@ from spanpost.sinks.slack.blocks import (
     small_parsed,
     text,
 )
-from spanpost.sinks.slack.guise import disarmed
-from spanpost.sinks.slack.manner import Manner
-from spanpost.sinks.slack.render import ANONYMOUS, COLOURS, Message, Style, marker
-from spanpost.tongues import Tongue
+from spanpost.sinks.slack.impersonation import disarmed
+from spanpost.sinks.slack.render import ANONYMOUS, COLOURS, SlackMessage, Style, marker
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.text.locales import Locale
+from spanpost.text.sanitise import cut, line
 
 _NOBODY: Final = UUID(int=0)
 #: Counts stand in this order.
@@ -40,22 +40,22 @@ _ORDER: Final = ("complete", "error", "cancelled", "waiting", "stalled", "contex
 _MOMENT: Final = "{date_short_pretty} {time}"
 
 
-def draw(summary: Summary, *, key: str, generation: int = 0, style: Style = Style.RICH, manner: Manner = ANONYMOUS) -> Message:
+def draw(summary: Summary, *, key: str, generation: int = 0, style: Style = Style.RICH, slack_style: SlackStyle = ANONYMOUS) -> SlackMessage:
     """Render a digest or a board."""
     told = summary.told
     for most in (20, 10, 5, 2, 0):
-        head, body = _digest(told, most, manner) if isinstance(told, Digest) else _board(told, most, manner)
+        head, body = _digest(told, most, slack_style) if isinstance(told, Digest) else _board(told, most, slack_style)
         blocks = _blocks(head, body, style)
-        if size(blocks) <= BUDGET - 500:
+        if size(blocks) <= RATE_LIMIT - 500:
             break
     colour = _colour(told)
-    foot = [context(manner.note, small_parsed(_foot(told, manner.tongue)))] if isinstance(told, Digest) else []
-    if isinstance(told, Board) and manner.note:
-        foot = [context(manner.note)]
+    foot = [context(slack_style.note, small_parsed(_foot(told, slack_style.locale)))] if isinstance(told, Digest) else []
+    if isinstance(told, Board) and slack_style.note:
+        foot = [context(slack_style.note)]
     attachments = [{"color": COLOURS[colour], "fallback": escape(cut(head, 200)), "blocks": [*blocks[1:], *foot]}]
     if not attachments[0]["blocks"]:
         attachments = []
-    return Message(
+    return SlackMessage(
         text=escape(cut(head, 700)), blocks=blocks[:1], attachments=attachments, metadata=marker(key, generation), style=style
     )
 
@@ -67,51 +67,51 @@ def _blocks(head: str, body: Sequence[Sequence[Element]], style: Style) -> list[
     return [plain(head), *([plain(cut("\n".join(lines), 3_000))] if lines else [])]
 
 
-def _digest(told: Digest, most: int, manner: Manner) -> tuple[str, list[list[Element]]]:
-    tongue = manner.tongue
+def _digest(told: Digest, most: int, slack_style: SlackStyle) -> tuple[str, list[list[Element]]]:
+    locale = slack_style.locale
     n = sum(told.ended.values())
-    head = _headed(tongue.say("digest.head", n=n), "📰", manner)
+    head = _headed(locale.say("digest.head", n=n), "📰", slack_style)
     body: list[list[Element]] = []
-    if counts := _counts(told.ended, tongue):
+    if counts := _counts(told.ended, locale):
         body.append([text(counts)])
-    if figures := _figures(told, tongue):
+    if figures := _figures(told, locale):
         body.append([text(figures)])
     for title, tasks, all_ in (
         ("digest.failed", told.failed, told.ended.get("error", 0)),
         ("digest.needy", told.needy, told.living.get("waiting", 0) + told.living.get("stalled", 0)),
     ):
-        body += _listed(tongue.say(title), tasks, all_, most, manner)
+        body += _listed(locale.say(title), tasks, all_, most, slack_style)
     going = sum(told.living.values())
     if going:
-        body.append([text(tongue.say("digest.going", n=going))])
+        body.append([text(locale.say("digest.going", n=going))])
     return head, body
 
 
-def _foot(told: Digest, tongue: Tongue) -> str:
-    return tongue.say("digest.period", since=dated(told.began_at, _MOMENT), until=dated(told.ends_at, _MOMENT))
+def _foot(told: Digest, locale: Locale) -> str:
+    return locale.say("digest.period", since=dated(told.began_at, _MOMENT), until=dated(told.ends_at, _MOMENT))
 
 
-def _board(told: Board, most: int, manner: Manner) -> tuple[str, list[list[Element]]]:
-    tongue = manner.tongue
+def _board(told: Board, most: int, slack_style: SlackStyle) -> tuple[str, list[list[Element]]]:
+    locale = slack_style.locale
     n = sum(told.living.values())
-    head = _headed(tongue.say("board.head", n=n) if n else tongue.say("board.nothing"), "📋", manner)
+    head = _headed(locale.say("board.head", n=n) if n else locale.say("board.nothing"), "📋", slack_style)
     body: list[list[Element]] = []
-    if counts := _counts(told.living, tongue):
+    if counts := _counts(told.living, locale):
         body.append([text(counts)])
-    return head, [*body, *_listed("", told.tasks, n, most, manner)]
+    return head, [*body, *_listed("", told.tasks, n, most, slack_style)]
 
 
-def _headed(said: str, sign: str, manner: Manner) -> str:
-    return f"{sign} {f'{manner.prefix} ' if manner.prefix else ''}{said}"
+def _headed(said: str, sign: str, slack_style: SlackStyle) -> str:
+    return f"{sign} {f'{slack_style.prefix} ' if slack_style.prefix else ''}{said}"
 
 
-def _counts(by: dict[str, int], tongue: Tongue) -> str:
+def _counts(by: dict[str, int], locale: Locale) -> str:
     """Return how many there are of each status, in the order of the statuses."""
-    found = [(words.look(status, tongue), by[status]) for status in _ORDER if by.get(status)]
+    found = [(labels.look(status, locale), by[status]) for status in _ORDER if by.get(status)]
     return "   ".join(f"{look.emoji} {look.word} {n}" for look, n in found)
 
 
-def _figures(told: Digest, tongue: Tongue) -> str:
+def _figures(told: Digest, locale: Locale) -> str:
     sums = Task(
         uid=_NOBODY,
         tenant="",
@@ -121,44 +121,44 @@ def _figures(told: Digest, tongue: Tongue) -> str:
         cost_usd=told.cost_usd,
         unpriced_calls=told.unpriced,
     )
-    return " · ".join(part for part in (words.tokens(sums, tongue), words.cost(sums, tongue)) if part)
+    return " · ".join(part for part in (labels.tokens(sums, locale), labels.cost(sums, locale)) if part)
 
 
-def _listed(title: str, tasks: Sequence[Task], all_: int, most: int, manner: Manner) -> list[list[Element]]:
+def _listed(title: str, tasks: Sequence[Task], all_: int, most: int, slack_style: SlackStyle) -> list[list[Element]]:
     """Return a title and a line for each task; of more than are listed the number."""
-    shown = [manner.of_task(task) for task in tasks[:most]]
+    shown = [slack_style.of_task(task) for task in tasks[:most]]
     lines: list[list[Element]] = [[text(title, "bold")]] if title and tasks else []
-    lines += [_line(task, manner) for task in shown]
+    lines += [_line(task, slack_style) for task in shown]
     if all_ > len(shown) and tasks:
-        lines.append([text(manner.tongue.say("digest.more", n=all_ - len(shown)))])
+        lines.append([text(slack_style.locale.say("digest.more", n=all_ - len(shown)))])
     return lines
 
 
-def _line(task: Task, manner: Manner) -> list[Element]:
-    tongue = manner.tongue
-    look = words.task_look(task, tongue)
-    link = next((url for one in manner.links if (url := one.filled(task)) is not None), "")
-    link = link or next((url for _, url in words.links(task, 1)), "")
-    name = text(disarmed(words.title(task, 100, tongue)), "bold", link=link)
-    why = _why(task, tongue)
+def _line(task: Task, slack_style: SlackStyle) -> list[Element]:
+    locale = slack_style.locale
+    look = labels.task_look(task, locale)
+    link = next((url for one in slack_style.links if (url := one.filled(task)) is not None), "")
+    link = link or next((url for _, url in labels.links(task, 1)), "")
+    name = text(disarmed(labels.title(task, 100, locale)), "bold", link=link)
+    why = _why(task, locale)
     agent = line(task.agent_name or "", 40)
-    agent = "" if agent == words.title(task) else agent
+    agent = "" if agent == labels.title(task) else agent
     about = "".join(
-        f" · {part}" for part in (disarmed(agent), look.word if not words.is_final(task) else "", disarmed(why)) if part
+        f" · {part}" for part in (disarmed(agent), look.word if not labels.is_final(task) else "", disarmed(why)) if part
     )
     found = [text(f"{look.emoji} "), name, text(about)]
-    if task.started_at is not None and not words.is_final(task):
-        found += [text(f" · {tongue.say('command.since')} "), date(task.started_at, _MOMENT)]
+    if task.started_at is not None and not labels.is_final(task):
+        found += [text(f" · {locale.say('command.since')} "), date(task.started_at, _MOMENT)]
     return found
 
 
-def _why(task: Task, tongue: Tongue) -> str:
+def _why(task: Task, locale: Locale) -> str:
     """Return what is to be known of a task: what it asks, why it failed, else what it does."""
     if task.open_approvals:
         return line(task.open_approvals[0].question, 120)
-    if words.is_final(task):
-        return line(words.failure(task, tongue) or (task.error.type if task.error else ""), 120)
-    return words.doing(task, 100, tongue) or words.step(task, 80, tongue)
+    if labels.is_final(task):
+        return line(labels.failure(task, locale) or (task.error.type if task.error else ""), 120)
+    return labels.doing(task, 100, locale) or labels.step(task, 80, locale)
 
 
 def _colour(told: Digest | Board) -> str:

@@ -2,7 +2,7 @@
 
 slack_sdk's own retries re-send a post whose answer was lost; here nothing is sent twice. Its logging shows bodies; the logger
 that it is given here goes nowhere. Whether a request had left when a call failed is known from the HTTP client itself: before
-its first byte was written nothing can have happened (`Unavailable`), after that anything may (`Unknown`).
+its first byte was written nothing can have happened (`Unavailable`), after that anything may (`DeliveryUncertain`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import aiohttp
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from spanpost.domain.errors import ConfigError, DeliveryError, Refused, Unavailable, Unknown
-from spanpost.sinks.slack.calls import Request, Response
+from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, Unavailable
+from spanpost.sinks.slack.calls import Response, SlackRequest
 
 #: Seconds that a connection is kept for the next call. Shorter than what servers keep theirs: one that the far side has
 #: just closed is one more call in doubt.
@@ -70,7 +70,7 @@ class WebApi:
         client.proxy = self._proxy
         return client
 
-    async def call(self, request: Request) -> Response:
+    async def call(self, request: SlackRequest) -> Response:
         """Make a call; return whatever Slack answered."""
         loop = asyncio.get_running_loop()
         client = self._connected(loop)
@@ -91,7 +91,7 @@ class WebApi:
             raise self._failure(request, error, sending) from None
         return _response(answer)
 
-    async def _upload(self, request: Request) -> Response:
+    async def _upload(self, request: SlackRequest) -> Response:
         """Send a file's content to where Slack wants it; without our token, which is none of that server's business."""
         assert self._open is not None
         host = urlsplit(request.upload_to).hostname or ""
@@ -101,7 +101,7 @@ class WebApi:
             await answer.read()
             return Response(status=answer.status, body={"ok": answer.status == 200})
 
-    def _failure(self, request: Request, error: Exception, sending: _Sending) -> Exception:
+    def _failure(self, request: SlackRequest, error: Exception, sending: _Sending) -> Exception:
         if sending.is_redirected:
             return _redirected(request)
         kind = "timeout" if isinstance(error, TimeoutError) else type(error).__name__
@@ -112,11 +112,11 @@ class WebApi:
         if request.is_reading:
             return Unavailable(f"{request.method}: no answer ({kind})", reason="no_answer")
         if isinstance(error, TimeoutError):
-            return Unknown(f"{request.method}: no answer within {self._timeout:g} s", reason="timeout")
+            return DeliveryUncertain(f"{request.method}: no answer within {self._timeout:g} s", reason="timeout")
         if isinstance(error, (aiohttp.ClientError, OSError)):
-            return Unknown(f"{request.method}: the connection broke before the answer ({kind})", reason="reset")
+            return DeliveryUncertain(f"{request.method}: the connection broke before the answer ({kind})", reason="reset")
         # What slack_sdk makes of an answer that is JSON and no object, or text.
-        return Unknown(f"{request.method}: an answer that is not Slack's ({kind})", reason="bad_answer")
+        return DeliveryUncertain(f"{request.method}: an answer that is not Slack's ({kind})", reason="bad_answer")
 
     def _connected(self, loop: asyncio.AbstractEventLoop) -> AsyncWebClient:
         if self._open is None or self._open[0] is not loop or self._open[1].closed:
@@ -151,8 +151,8 @@ async def _is_redirected(session: aiohttp.ClientSession, context: Any, params: a
     raise _Abandoned
 
 
-def _redirected(request: Request) -> DeliveryError:
-    return Refused(
+def _redirected(request: SlackRequest) -> DeliveryError:
+    return DeliveryRefused(
         f"{request.method}: redirected, which Slack's Web API never does",
         cure="SPANPOST_SLACK__BASE_URL, or the proxy of this machine, does not lead to Slack's Web API: mend or unset it",
         reason="redirect",

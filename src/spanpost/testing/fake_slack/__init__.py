@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from spanpost.testing.fake_slack.faults import Fault, Faults
-from spanpost.testing.fake_slack.server import TOKEN, Asked, FakeSlack
+from spanpost.testing.fake_slack.server import TOKEN, FakeRequest, FakeSlack
 from spanpost.testing.fake_slack.tiers import TIERS, Early, Tiers
 from spanpost.testing.fake_slack.workspace import SCOPES, Channel, Workspace
 
-__all__ = ["SCOPES", "TIERS", "TOKEN", "Asked", "Channel", "Early", "FakeSlack", "Fault", "Faults", "Tiers", "Workspace"]
+__all__ = ["SCOPES", "TIERS", "TOKEN", "Channel", "Early", "FakeRequest", "FakeSlack", "Fault", "Faults", "Tiers", "Workspace"]

@@ -23,7 +23,7 @@ TOKEN = "xoxb-fake-000000000000-spanpost"
 
 
 @dataclass(frozen=True)
-class Asked:
+class FakeRequest:
     """A call as it arrived, blocks left out, and what became of it: ``ok``, Slack's word for an error, the fault that was dealt."""
 
     method: str
@@ -60,7 +60,7 @@ class FakeSlack:
         self.faults = faults or Faults()
         self.tiers = Tiers(TIERS if limits is True else limits or None, self.clock)
         self.retry_after = retry_after
-        self.asked: list[Asked] = []
+        self.asked: list[FakeRequest] = []
         self._host, self._port = host, port
         self._runner: web.AppRunner | None = None
         self._ends = asyncio.Event()
@@ -101,7 +101,7 @@ class FakeSlack:
         """Return the replies below a message, oldest first."""
         return self.workspace.channel(channel).replies(ts)
 
-    def calls(self, method: str) -> list[Asked]:
+    def calls(self, method: str) -> list[FakeRequest]:
         """Return the calls of a method, in order."""
         return [asked for asked in self.asked if asked.method == method]
 
@@ -158,12 +158,12 @@ class FakeSlack:
         if given is None:
             return self._answer({"ok": False, "error": "invalid_form_data"})
         fault = self.faults.next(method)
-        patience = self.tiers.refuse(method, str(given.get("channel", "")))
-        if patience is None and fault is Fault.THROTTLE:
-            patience = self.tiers.close(method, self.retry_after)
-        if patience is not None:
+        stall_rules = self.tiers.refuse(method, str(given.get("channel", "")))
+        if stall_rules is None and fault is Fault.THROTTLE:
+            stall_rules = self.tiers.close(method, self.retry_after)
+        if stall_rules is not None:
             self._note(method, given, "ratelimited")
-            return self._answer({"ok": False, "error": "ratelimited"}, status=429, headers={"Retry-After": str(patience)})
+            return self._answer({"ok": False, "error": "ratelimited"}, status=429, headers={"Retry-After": str(stall_rules)})
         if fault is not None and not fault.is_after:
             self._note(method, given, fault.value)
             return await self._break(request, fault, {})
@@ -213,7 +213,7 @@ class FakeSlack:
     def _note(self, method: str, given: Mapping[str, Any], became: str) -> None:
         # Blocks stand in the messages, too, and are most of what is sent.
         arguments = {key: value for key, value in given.items() if key not in ("blocks", "attachments")}
-        self.asked.append(Asked(method, arguments, became, self.clock()))
+        self.asked.append(FakeRequest(method, arguments, became, self.clock()))
 
     async def _told(self, request: web.Request) -> web.Response:
         return web.json_response(self.state())

@@ -34,7 +34,7 @@ class Early:
 
 
 @dataclass
-class _Bucket:
+class _TierBucket:
     tokens: float
     at: float
 
@@ -46,7 +46,7 @@ class Tiers:
         self.limits = dict(limits or {})
         self.per_channel = per_channel
         self._clock = clock
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, _TierBucket] = {}
         self._closed: dict[str, tuple[float, float]] = {}
         self.early: list[Early] = []
 
@@ -64,15 +64,15 @@ class Tiers:
 
     def close(self, method: str, seconds: float) -> int:
         """Ask for patience: from now on no call of the method may come for so long."""
-        patience = max(1, math.ceil(seconds))
+        stall_rules = max(1, math.ceil(seconds))
         now = self._clock()
-        self._closed[method] = (now, now + patience)
-        return patience
+        self._closed[method] = (now, now + stall_rules)
+        return stall_rules
 
     def _take(self, key: str, per_minute: float | None, burst: float, now: float) -> float:
         if per_minute is None:
             return 0.0
-        bucket = self._buckets.setdefault(key, _Bucket(burst, now))
+        bucket = self._buckets.setdefault(key, _TierBucket(burst, now))
         bucket.tokens = min(burst, bucket.tokens + (now - bucket.at) * per_minute / 60)
         bucket.at = now
         if bucket.tokens >= 1:

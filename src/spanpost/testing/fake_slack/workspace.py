@@ -20,7 +20,7 @@ _TRUE = (True, "true", "1", 1)
 
 
 @dataclass
-class Token:
+class WorkspaceToken:
     """A bot's token."""
 
     scopes: set[str]
@@ -88,7 +88,7 @@ class Workspace:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self.tokens: dict[str, Token] = {}
+        self.tokens: dict[str, WorkspaceToken] = {}
         self.channels: dict[str, Channel] = {}
         #: Posts are invisible to lookups for so many seconds.
         self.stale = 0.0
@@ -114,9 +114,9 @@ class Workspace:
 
     # --- people ---------------------------------------------------------------------------------------------------------
 
-    def add_token(self, token: str, scopes: Iterable[str] = SCOPES, **who: str) -> Token:
+    def add_token(self, token: str, scopes: Iterable[str] = SCOPES, **who: str) -> WorkspaceToken:
         """Install an app."""
-        self.tokens[token] = Token(set(scopes), **who)
+        self.tokens[token] = WorkspaceToken(set(scopes), **who)
         return self.tokens[token]
 
     def add_channel(self, name: str, *, is_private: bool = False, members: Iterable[str] = ("U0SPANPOST",)) -> Channel:
@@ -146,7 +146,7 @@ class Workspace:
 
     # --- the Web API ----------------------------------------------------------------------------------------------------
 
-    def call(self, method: str, given: Mapping[str, Any], token: str | None) -> tuple[dict[str, Any], Token | None]:
+    def call(self, method: str, given: Mapping[str, Any], token: str | None) -> tuple[dict[str, Any], WorkspaceToken | None]:
         """Carry a call out. Raises `SlackError` for ``ok: false``."""
         if method not in rules.ARGUMENTS:
             raise SlackError("unknown_method", req_method=method)
@@ -163,11 +163,11 @@ class Workspace:
         answer: dict[str, Any] = getattr(self, f"_{method.replace('.', '_')}")(given, caller)
         return {"ok": True} | answer, caller
 
-    def _auth_test(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _auth_test(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         who = {"user": "spanpost", "user_id": caller.user_id, "bot_id": caller.bot_id, "is_enterprise_install": False}
         return {"url": "https://acme.slack.com/", "team": "Acme", "team_id": caller.team} | who
 
-    def _agents_sessions_setStatus(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+    def _agents_sessions_setStatus(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
         """After docs.slack.dev/reference/methods/agents.sessions.setStatus, 2026-09."""
         self._need(caller, "chat:write")
         if self.sessions is None:
@@ -180,7 +180,7 @@ class Workspace:
         warning = {} if self.hears_stop else {"warning": "missing_agent_session_stopped_event_subscription"}
         return {"status": given["status"]} | warning
 
-    def _chat_postMessage(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+    def _chat_postMessage(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
         self._need(caller, "chat:write")
         channel = self._to_post(given, caller)
         shown = rules.content("chat.postMessage", given, self.refused_blocks)
@@ -199,7 +199,7 @@ class Workspace:
         channel.add(message)
         return {"channel": channel.id, "ts": ts, "message": _public(message)}
 
-    def _chat_update(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _chat_update(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         self._need(caller, "chat:write")
         channel = self._to_post(given, caller, archived="is_inactive")
         message = self._message(channel, given["ts"])
@@ -214,7 +214,7 @@ class Workspace:
         message["edited"] = {"user": caller.user_id, "ts": self._ts()}
         return {"channel": channel.id, "ts": message["ts"], "text": message["text"], "message": _public(message)}
 
-    def _chat_delete(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _chat_delete(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         self._need(caller, "chat:write")
         channel = self._seen_by(given["channel"], caller)
         message = self._message(channel, given["ts"])
@@ -223,7 +223,7 @@ class Workspace:
         self.remove(channel.id, message["ts"])
         return {"channel": channel.id, "ts": message["ts"]}
 
-    def _chat_getPermalink(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+    def _chat_getPermalink(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
         channel = self._seen_by(given["channel"], caller)
         message = self._message(channel, given["message_ts"])
         return {
@@ -231,11 +231,11 @@ class Workspace:
             "permalink": f"https://acme.slack.com/archives/{channel.id}/p{message['ts'].replace('.', '')}",
         }
 
-    def _conversations_history(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _conversations_history(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         channel = self._to_read(given, caller)
         return self._paged(list(reversed(channel.top())), given)
 
-    def _conversations_replies(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _conversations_replies(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         channel = self._to_read(given, caller)
         parent = channel.get(str(given["ts"]))
         if parent is None:
@@ -272,7 +272,7 @@ class Workspace:
         cursor = str(start + limit) if has_more else ""
         return {name: items[start : start + limit], "has_more": has_more, "response_metadata": {"next_cursor": cursor}}
 
-    def _conversations_list(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _conversations_list(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         types = str(given.get("types") or "public_channel").split(",")
         for kind, scope in (("public_channel", "channels:read"), ("private_channel", "groups:read")):
             if kind in types:
@@ -285,12 +285,12 @@ class Workspace:
         ]
         return self._page("channels", shown, given, default=100)
 
-    def _conversations_info(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _conversations_info(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         channel = self._seen_by(given["channel"], caller)
         self._need(caller, "groups:read" if channel.is_private else "channels:read")
         return {"channel": _described(channel, caller)}
 
-    def _conversations_join(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:
+    def _conversations_join(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:
         channel = self._seen_by(given["channel"], caller)
         self._need(caller, "channels:join")
         if channel.is_archived:
@@ -298,13 +298,13 @@ class Workspace:
         channel.members.add(caller.user_id)
         return {"channel": _described(channel, caller)}
 
-    def _files_getUploadURLExternal(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+    def _files_getUploadURLExternal(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
         self._need(caller, "files:write")
         id = f"F{len(self.files) + 1:09d}"
         self.files[id] = {"name": str(given["filename"]), "length": int(given["length"])}
         return {"upload_url": f"{self.uploads}{id}", "file_id": id}
 
-    def _files_completeUploadExternal(self, given: Mapping[str, Any], caller: Token) -> dict[str, Any]:  # noqa: N802
+    def _files_completeUploadExternal(self, given: Mapping[str, Any], caller: WorkspaceToken) -> dict[str, Any]:  # noqa: N802
         self._need(caller, "files:write")
         shared = rules.listed(given["files"])
         channel = self._seen_by(given["channel_id"], caller) if given.get("channel_id") else None
@@ -321,7 +321,7 @@ class Workspace:
 
     # --- who may what ---------------------------------------------------------------------------------------------------
 
-    def _need(self, caller: Token, scope: str) -> None:
+    def _need(self, caller: WorkspaceToken, scope: str) -> None:
         if scope not in caller.scopes:
             raise SlackError("missing_scope", needed=scope, provided=",".join(sorted(caller.scopes)))
 
@@ -329,13 +329,13 @@ class Workspace:
         plain = str(name).removeprefix("#")
         return self.channels.get(plain) or next((c for c in self.channels.values() if c.name == plain), None)
 
-    def _seen_by(self, name: Any, caller: Token) -> Channel:
+    def _seen_by(self, name: Any, caller: WorkspaceToken) -> Channel:
         channel = self._find(name)
         if channel is None or (channel.is_private and caller.user_id not in channel.members):
             raise SlackError("channel_not_found")
         return channel
 
-    def _to_post(self, given: Mapping[str, Any], caller: Token, archived: str = "is_archived") -> Channel:
+    def _to_post(self, given: Mapping[str, Any], caller: WorkspaceToken, archived: str = "is_archived") -> Channel:
         channel = self._seen_by(given["channel"], caller)
         if channel.is_archived:
             raise SlackError(archived)
@@ -345,7 +345,7 @@ class Workspace:
             raise SlackError(channel.restricted)
         return channel
 
-    def _to_read(self, given: Mapping[str, Any], caller: Token) -> Channel:
+    def _to_read(self, given: Mapping[str, Any], caller: WorkspaceToken) -> Channel:
         channel = self.channels.get(str(given["channel"]))  # by its id alone, as Slack has it
         if channel is None or (channel.is_private and caller.user_id not in channel.members):
             raise SlackError("channel_not_found")
@@ -365,7 +365,7 @@ class Workspace:
         return f"{self._last:.6f}"
 
 
-def _described(channel: Channel, caller: Token) -> dict[str, Any]:
+def _described(channel: Channel, caller: WorkspaceToken) -> dict[str, Any]:
     kind = {"is_channel": not channel.is_private, "is_private": channel.is_private, "is_archived": channel.is_archived}
     return {"id": channel.id, "name": channel.name, "is_member": caller.user_id in channel.members} | kind
 

@@ -1,1 +1,0 @@
-"""Slack's side of the desk: needs ``pip install 'spanpost[desk]'``."""

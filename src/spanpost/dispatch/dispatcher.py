@@ -1,0 +1,415 @@
+"""The dispatcher: carries deliveries from the store to the sinks and brings their receipts back.
+
+One asyncio task. A round claims what is due, starts its deliveries and asks when to look again; between rounds it sleeps
+until that moment, until `wake()`, or until a delivery ends. It never looks more often than something can have changed.
+
+How often a sink may call is kept in the store, for all dispatchers alike: the dispatcher only names the budgets, and says in its outcomes
+what the far side answered. A delivery whose outcome is unknown is looked up (`Sink.reconcile`) before anything is sent again; what a
+look finds is an outcome too, so that nothing of it is lost with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+
+from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import ConfigError, DeliveryError, DeliveryRefused, DeliveryUncertain, StoreUnavailable, Unavailable
+from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
+from spanpost.model.recorded import Recorded
+from spanpost.routing import rate_limiting
+from spanpost.routing.rate_limiting import OpenCircuit
+from spanpost.routing.retries import Policy, decide
+from spanpost.store.protocols import Store
+from spanpost.text.sanitise import line
+
+log = logging.getLogger("spanpost.pump")
+
+
+#: What a task that was cancelled is given to end in, seconds.
+_CANCELLED = 0.2
+
+
+class DeliveryCarrier(Protocol):
+    """**Protocol:** what the dispatcher needs of a sink; `spanpost.sinks.base.Sink` is it. (Rooms do not import one another.)"""
+
+    async def deliver(self, delivery: Delivery) -> Receipt: ...
+
+    async def reconcile(self, deliveries: list[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]: ...
+
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]: ...
+
+
+class DispatcherMetrics(Protocol):
+    """**Protocol:** is told what the dispatcher did; `spanpost.metrics.Metrics` is it."""
+
+    def delivered(self, delivery: Delivery, outcome: Outcome, age: timedelta) -> None: ...
+
+    def closed(self, sink: str, closed: OpenCircuit) -> None: ...
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How much at once, how long, how often. Seconds."""
+
+    #: Deliveries under way per sink, each of another lane.
+    per_sink: int = 8
+    #: One call of a sink. Shorter than the store's lease, else another pump takes the delivery over while it is being sent.
+    timeout: float = 30.0
+    #: What must be left of the lease beside that when a call begins; with less the delivery goes back unsent.
+    margin: float = 5.0
+    #: Between two looks that found something due and nothing to do (a lane busy elsewhere), growing from the first to the last.
+    idle: tuple[float, float] = (0.02, 1.0)
+    #: Between two tries to reach a store that is away, growing.
+    outage: tuple[float, float] = (0.1, 5.0)
+    #: At the latest: other processes write too, and nobody wakes us for theirs.
+    longest: float = 5.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _unheard(recorded: Recorded) -> None:
+    pass
+
+
+def _uptime() -> float:
+    """Return seconds that only go forward, those included in which the machine slept, where the system can tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+class Dispatcher:
+    """Carries deliveries. `start`, `wake` after each `Ledger.record`, `drain` before `close`."""
+
+    def __init__(
+        self,
+        store: Store,
+        sinks: Mapping[str, DeliveryCarrier],
+        policy: Policy | None = None,
+        clock: Callable[[], datetime] = _now,
+        *,
+        pace: Pace | None = None,
+        watch: DispatcherMetrics | None = None,
+        publish: Callable[[Recorded], Awaitable[None]] = _unheard,
+        jitter: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = _uptime,
+    ) -> None:
+        self._store = store
+        self._sinks = dict(sinks)
+        self._policy = policy or Policy()
+        self._clock = clock
+        self._pace = pace or Pace()
+        self._watch = watch
+        #: Receives what timers recorded; raises nothing.
+        self._publish = publish
+        self._jitter = jitter
+        self._monotonic = monotonic
+        self._task: asyncio.Task[None] | None = None
+        self._under_way: dict[asyncio.Task[None], str] = {}
+        self._news = asyncio.Event()
+        self._round_lock = asyncio.Lock()
+        self._empty_rounds = 0
+        self._outages = 0
+        self._elapsed_at = float("-inf")
+        if self._pace.timeout + self._pace.margin >= store.lease.total_seconds():
+            raise ConfigError(
+                f"the store's lease ({store.lease.total_seconds():g} s) must be longer than a call may take"
+                f" ({self._pace.timeout:g} s) and {self._pace.margin:g} s: lengthen the lease, or shorten Pace.timeout"
+            )
+        #: What a person was told to mend: (budget, reason), until a call of that budget succeeds.
+        self._refusals: set[tuple[str, str]] = set()
+        self._bugs: set[tuple[str, str]] = set()
+        self._rounds: set[asyncio.Task[tuple[bool, float]]] = set()
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to pump, in the running loop. Starting twice is starting once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="spanpost-pump")
+
+    def wake(self) -> None:
+        """Say that something new may be due. Cheap; of the loop's own thread."""
+        self._empty_rounds = 0
+        self._news.set()
+
+    async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109
+        """Stop claiming, give what is under way `timeout` seconds, then let go of it: its lease runs out, it is reconciled."""
+        self._closing = True
+        self._news.set()
+        task, self._task = self._task, None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        # Not cancelled at once: a claim cut in two leaves deliveries that nobody carries until their lease runs out.
+        for pending in ([task] if task is not None else [], list(self._rounds), list(self._under_way)):
+            if pending:
+                _, late = await asyncio.wait(pending, timeout=max(deadline - loop.time(), 0.0))
+                for each in late:
+                    each.cancel()
+                if late:
+                    # Who gives a connection back of a database that hangs does not end by being cancelled.
+                    await asyncio.wait(late, timeout=_CANCELLED)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109
+        """Deliver what is due. True when nothing of our sinks is left undelivered; False says that something is.
+
+        Works with and without `start`. Waits for retries that fall due within `timeout` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        is_far = False
+        while True:
+            look = asyncio.create_task(self._look(), name="spanpost-drain")
+            self._rounds.add(look)
+            look.add_done_callback(self._rounds.discard)
+            # Waited for, not cancelled, for the same reason as in `close`.
+            await asyncio.wait({look}, timeout=max(deadline - loop.time(), 0.001))
+            if not look.done():
+                return False
+            is_empty, wait = look.result()
+            left = deadline - loop.time()
+            if is_empty:
+                return True
+            if left <= 0:
+                return False
+            # A lane that was busy when the round claimed may be free since: a far wait is believed the second time only.
+            is_far, was_far = not self._under_way and wait > left, is_far
+            if is_far and was_far:
+                return False
+            await self._sleep(0 if is_far else min(wait, left))
+
+    async def _look(self) -> tuple[bool, float]:
+        try:
+            wait = await self._round()
+            return not self._under_way and await self._is_empty(), wait
+        except StoreUnavailable as error:
+            return False, self._outage(error)
+
+    async def _is_empty(self) -> bool:
+        for name in self._sinks:
+            for state in ("waiting", "sending"):
+                if await self._store.deliveries(state=state, sink=name, limit=1):
+                    return False
+        return True
+
+    # --- rounds -------------------------------------------------------------------------------------------------
+    async def _run(self) -> None:
+        while not self._closing:
+            try:
+                wait = await self._round()
+                if self._outages:
+                    log.info("the store is back after %d failed tries", self._outages)
+                    self._outages = 0
+            except StoreUnavailable as error:
+                wait = self._outage(error)
+            except Exception as error:  # a bug of the store's must not end all deliveries
+                self._bug("store", error)
+                wait = self._outage()
+            await self._sleep(min(wait, self._pace.longest))
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)  # let others run, even when there is always more
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _round(self) -> float:
+        """Claim and start what is due; return the seconds until the next look, were nobody to wake us."""
+        async with self._round_lock:
+            self._news.clear()
+            free = {name: self._pace.per_sink - n for name, n in self._busy().items() if n < self._pace.per_sink}
+            claimed: list[Delivery] = []
+            if free:
+                asked_at = self._monotonic()
+                claimed = await self._store.claim(list(free), min(free.values()), self._rate_limits)
+                self._begin(claimed, asked_at + self._store.lease.total_seconds())
+            due = await self._store.due_in(list(free), self._rate_limits)
+            loop_time = asyncio.get_running_loop().time()
+            # Seldom while deliveries flow: what falls due (settling, expiry) is counted in seconds.
+            if due is not None and due <= 0 and loop_time - self._elapsed_at >= (1.0 if claimed else 0.1):
+                self._elapsed_at = loop_time
+                recorded = await self._store.elapse()
+                if recorded != Recorded():
+                    await self._publish(recorded)
+                if recorded.deliveries or recorded.tasks or recorded.checkpoints:
+                    self._empty_rounds = 0
+                    return 0.0
+            if claimed:
+                self._empty_rounds = 0
+                return 0.0
+            if due is None:
+                return float("inf")
+            if due > 0:
+                self._empty_rounds = 0
+                return due
+            # Something is due and cannot be had: somebody else has its lane just now.
+            first, last = self._pace.idle
+            self._empty_rounds += 1
+            return min(last, first * 2.0 ** min(self._empty_rounds - 1, 16))
+
+    def _busy(self) -> dict[str, int]:
+        busy = dict.fromkeys(self._sinks, 0)
+        for name in self._under_way.values():
+            busy[name] += 1
+        return busy
+
+    def _outage(self, error: StoreUnavailable | None = None) -> float:
+        if self._outages == 0 and error is not None:
+            log.warning("the store is away, deliveries wait: %s", line(str(error), 300))
+        first, last = self._pace.outage
+        self._outages += 1
+        return min(last, first * 2.0 ** min(self._outages - 1, 16)) * (0.5 + self._jitter() / 2)
+
+    # --- deliveries ---------------------------------------------------------------------------------------------
+    def _begin(self, claimed: Iterable[Delivery], until: float) -> None:
+        """Start what was claimed; `until`: when its lease is over at the latest, by the monotonic clock."""
+        unsure: dict[str, list[Delivery]] = {}
+        for delivery in claimed:
+            if delivery.is_unknown:
+                unsure.setdefault(delivery.sink, []).append(delivery)
+            else:
+                self._spawn(delivery.sink, self._carry(delivery, until))
+        for name, deliveries in unsure.items():
+            self._spawn(name, self._reconcile(name, deliveries))
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=f"spanpost-deliver-{name}")
+        self._under_way[task] = name
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._under_way[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._bug("pump", error)
+        self.wake()
+
+    async def _carry(self, delivery: Delivery, until: float) -> None:
+        await self._settle(delivery, await self._attempt(delivery, until))
+
+    async def _attempt(self, delivery: Delivery, until: float) -> Outcome:
+        # A process that was frozen between claiming and here must not send what another has taken over.
+        if until - self._monotonic() <= self._pace.timeout + self._pace.margin:
+            return RetryAt(at=self._clock(), reason="late", error="the lease was nearly over before the call", is_unsent=True)
+        try:
+            async with asyncio.timeout(self._pace.timeout):
+                return await self._sinks[delivery.sink].deliver(delivery)
+        except TimeoutError:
+            return self._decide(DeliveryUncertain(f"no answer within {self._pace.timeout:g} s", reason="timeout"), delivery)
+        except Exception as error:
+            return self._decide(error, delivery)
+
+    async def _reconcile(self, name: str, deliveries: list[Delivery]) -> None:
+        """Look which of these had arrived, and settle them; what had not waits again, to be sent."""
+        try:
+            async with asyncio.timeout(self._pace.timeout):
+                known = await self._sinks[name].reconcile(deliveries)
+            outcomes = [self._seen(delivery, known) for delivery in deliveries]
+        except TimeoutError:
+            slow = Unavailable(f"no answer within {self._pace.timeout:g} s", reason="timeout")
+            outcomes = [self._decide(slow, delivery) for delivery in deliveries]
+        except Exception as error:
+            outcomes = [self._decide(error, delivery) for delivery in deliveries]
+        await asyncio.gather(*(self._settle(d, outcome) for d, outcome in zip(deliveries, outcomes, strict=True)))
+
+    def _seen(self, delivery: Delivery, known: Mapping[int, Receipt | DeliveryError | None]) -> Outcome:
+        if delivery.id in known:
+            answer = known[delivery.id]
+            if isinstance(answer, DeliveryError):
+                return self._decide(answer, delivery)
+            return NotArrived() if answer is None else Arrived(receipt=answer)
+        outcome = self._decide(DeliveryUncertain("not known yet whether it arrived", reason="unreconciled"), delivery)
+        # The far side answered; it only did not show the delivery yet.
+        if isinstance(outcome, RetryAt):
+            return msgspec.structs.replace(outcome, has_looked=True, is_failure=False)
+        return msgspec.structs.replace(outcome, is_failure=False)
+
+    def _decide(self, error: Exception, delivery: Delivery) -> RetryAt | GiveUp:
+        if not isinstance(error, DeliveryError):
+            self._bug(delivery.sink, error)
+        attempt, since = delivery.attempt, delivery.born_at
+        if delivery.is_unknown:
+            # Its own patience: however old the delivery was when it was sent, it is looked for as long as any other.
+            attempt, since = delivery.lookups + 1, max(delivery.sent_at or since, since)
+        outcome = decide(error, attempt, since, self._clock(), self._jitter(), self._policy, delivery.drawn)
+        if isinstance(error, DeliveryRefused) and outcome.closes:
+            self._refused(delivery.sink, outcome.closes[0], error)
+        return outcome
+
+    def _refused(self, sink: str, key: str, error: DeliveryRefused) -> None:
+        """Say what is to be mended: once for each budget and reason, until a call of that budget succeeds."""
+        if (key, error.reason) not in self._refusals:
+            self._refusals.add((key, error.reason))
+            log.error("%s refuses (%s): %s. %s", sink, error.reason, line(str(error), 300), line(error.cure, 500))
+
+    def _rate_limits(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        """Name the budgets of a call; a sink that names no breaker has one for all its calls."""
+        try:
+            found = self._sinks[sink].rate_limits(address, call)
+            for rate_limit in found:
+                rate_limiting.check(rate_limit)
+        except Exception as error:
+            self._bug(sink, error)
+            found = ()
+        if any(b.is_breaker for b in found):
+            return found
+        return (RateLimit(key=sink, is_breaker=True), *(b for b in found if b.key != sink))
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Bring the outcome home, however long the store is away: a lost receipt is a message posted twice."""
+        age = self._clock() - delivery.born_at
+        self._tell(lambda watch: watch.delivered(delivery, outcome, age))
+        if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):
+            self._refusals = {(key, reason) for key, reason in self._refusals if key not in delivery.drawn}
+        if isinstance(outcome, GiveUp):
+            log.warning("delivery %d to %s is buried: %s: %s", delivery.id, delivery.sink, outcome.reason, outcome.error)
+        first, last = self._pace.outage
+        tries = 0
+        while True:
+            try:
+                for closed in await self._store.settle(delivery, outcome):
+                    self._closed(delivery.sink, closed)
+                return
+            except StoreUnavailable as error:
+                if tries == 0 and self._outages == 0:
+                    log.warning("the store is away, a receipt waits: %s", line(str(error), 300))
+                await asyncio.sleep(min(last, first * 2.0 ** min(tries, 16)))
+                tries += 1
+
+    def _closed(self, sink: str, closed: OpenCircuit) -> None:
+        seconds = (closed.until - self._clock()).total_seconds()
+        said = logging.INFO if closed.why == "throttled" else logging.WARNING
+        log.log(said, "%s: %s is closed for %.0f s: %s, %s", sink, closed.key, seconds, closed.why, closed.reason)
+        self._tell(lambda watch: watch.closed(sink, closed))
+
+    def _tell(self, say: Callable[[DispatcherMetrics], None]) -> None:
+        if self._watch is None:
+            return
+        try:
+            say(self._watch)
+        except Exception as error:  # who counts must not stop who carries
+            self._bug("watch", error)
+
+    def _bug(self, name: str, error: BaseException) -> None:
+        kind = (name, type(error).__name__)
+        if kind not in self._bugs:
+            self._bugs.add(kind)
+            log.error("%s raised %s, said once: %s", name, kind[1], line(str(error), 300), extra={"where": _where(error)})
+
+
+def _where(error: BaseException) -> str:
+    """Return file and line of the innermost frame: a whole traceback could show arguments that are secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

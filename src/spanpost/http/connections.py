@@ -1,0 +1,95 @@
+"""The connections of an HTTP server: each address has a share of them, and the descriptors that they need
+are there."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Protocol
+
+from spanpost.http.shares import KEPT, Full, SharedPlaces, network_of
+
+log = logging.getLogger("spanpost.runtime.gateway")
+
+#: Connections beyond the limit, of which only some pages are answered.
+SPARE: Final = 32
+#: Which connections are closed first for a new one: those without any answer so far, then idle ones, then
+#: those whose body still comes or whose answer is not read. A connection that waits for its answer is closed
+#: last, and only for an address that has fewer connections.
+NEW, IDLE, SLOW = 0, 1, 2
+ANSWERING: Final = KEPT
+#: Descriptors of the rest of the process: the database's connections, sinks, files.
+_OTHERS: Final = 512
+
+
+class Connection(Protocol):
+    """**Protocol:** a connection, that may be accepted and not ready yet."""
+
+    def end(self) -> None:
+        """Close it for another."""
+
+
+class Connections:
+    """The places of connections. Where all are taken, a new connection takes the place of one of the address
+    with most of them."""
+
+    def __init__(self, most: int) -> None:
+        self._places: SharedPlaces[Connection] = SharedPlaces(most, renews=True)
+        self._spare: SharedPlaces[Connection] = SharedPlaces(SPARE, renews=True)
+
+    def add(self, connection: Connection, host: str) -> bool:
+        """Give a connection a place. False: only a spare one, because all others of its address are being
+        answered."""
+        holder, is_spare = (network_of(host),), False
+        try:
+            ended = self._places.take(holder, connection)
+        except Full:
+            ended, is_spare = self._spare.take(holder, connection), True
+        if ended is not None:
+            ended.end()
+        return not is_spare
+
+    def move(self, connection: Connection, rank: int) -> None:
+        """Note what a connection does now: `NEW`, `IDLE`, `SLOW` or `ANSWERING`."""
+        self._places.move(connection, rank)
+
+    def remove(self, connection: Connection) -> None:
+        """Note that a connection is closed. Safe to repeat."""
+        self._places.leave(connection)
+        self._spare.leave(connection)
+
+
+def fit_descriptors(http: int, grpc: int) -> tuple[int, int]:
+    """Return how many connections of HTTP and of gRPC the process can have, at most as many as are wanted.
+
+    The limit of open files is raised for them as far as the system allows.
+    """
+    wanted = http + SPARE + grpc + _OTHERS
+    allowed = _raise_limit(wanted)
+    if allowed >= wanted:
+        return http, grpc
+    share = max(allowed - SPARE - min(_OTHERS, allowed // 2), 2) / (http + grpc)
+    less = max(1, int(http * share)), max(1, int(grpc * share))
+    log.warning(
+        "only %d files may be open (ulimit -n), %d are needed: at most %d HTTP and %d gRPC connections are had, not %d and %d; "
+        "raise the hard limit (systemd: LimitNOFILE=%d), or set gateway.max_connections lower",
+        *(allowed, wanted, *less, http, grpc, wanted),
+    )
+    return less
+
+
+def _raise_limit(wanted: int) -> int:
+    """Raise the limit of open files to what is wanted, if it is lower; return what it is then."""
+    try:
+        import resource
+    except ImportError:  # a system that has no such limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):
+        return soft
+    log.info("%d files may be open now, before it were %d: connections need them", most, soft)
+    return most

@@ -1,0 +1,85 @@
+"""Hosts, origins and addresses as requests and settings name them: read strictly, or not at all."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, NamedTuple, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9._-]{0,252})")
+_ORIGIN: Final = re.compile(r"(https?)://(.+)")
+#: Characters of an address: an IPv6 one that ends in an IPv4 one.
+_LONGEST: Final = 45
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Host(NamedTuple):
+    """A host as requests and settings name it: in lower case, an IPv6 address without its brackets."""
+
+    name: str
+    port: int | None = None
+
+
+class HttpOrigin(NamedTuple):
+    """Where a web page is from."""
+
+    scheme: str
+    name: str
+    port: int
+
+
+def host_of(text: str) -> Host | None:
+    """Return the host and port that a text names, and nothing beside them; None for any other text."""
+    if text.startswith("["):
+        name, is_closed, rest = text[1:].partition("]")
+        if not is_closed or not isinstance(_address(name), IPv6Address) or (rest and rest[0] != ":"):
+            return None
+        is_with_port, port = bool(rest), rest[1:]
+    else:
+        name, colon, port = text.lower().partition(":")
+        is_with_port = bool(colon)
+        if not text.isascii() or not _NAME.fullmatch(name):
+            return None
+    if is_with_port and not (_PORT.fullmatch(port) and int(port) <= 65_535):
+        return None
+    return Host(name.lower(), int(port) if is_with_port else None)
+
+
+def origin_of(text: str) -> HttpOrigin | None:
+    """Return the origin that a text names; None for any other, ``null`` too."""
+    found = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
+    host = host_of(found[2]) if found is not None else None
+    return origin_at(found[1], host) if found is not None and host is not None else None
+
+
+def origin_at(scheme: str, host: Host) -> HttpOrigin:
+    """Return the origin of pages that a host serves."""
+    return HttpOrigin(scheme, host.name, host.port if host.port is not None else DEFAULT_PORTS[scheme])
+
+
+def is_loopback(name: str) -> bool:
+    """Tell whether a host is this machine: ``localhost``, or an address of loopback."""
+    address = _address(name)
+    return name.lower() == "localhost" if address is None else address.is_loopback
+
+
+def address_of(text: str) -> Address | None:
+    """Return an address, an IPv4 one that is written as IPv6 as what it is; None for any other text."""
+    address = _address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _address(text: str) -> Address | None:
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1024)  # every request names the same few, several times over
+def _parsed(text: str) -> Address | None:
+    try:
+        return ip_address(text) if "%" not in text else None
+    except ValueError:
+        return None

@@ -1,0 +1,346 @@
+"""What somebody does at the desk, from whatever provider: who may is asked, the store records it, granted or refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Sequence
+from datetime import datetime
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from spanpost.interactions import texts
+from spanpost.interactions.authorization import (
+    VIEW,
+    AuthorizationRules,
+    Found,
+    Look,
+    Person,
+    Ruling,
+    foreign,
+    judge,
+    judge_look,
+    refused,
+)
+from spanpost.interactions.protocols import Asked, InteractionMetrics, InteractionStore, PersonMessage
+from spanpost.model.ids import named
+from spanpost.model.interventions import Actor, Intervention, Result, Verb, Verdict
+from spanpost.model.readings import Approval
+from spanpost.model.tasks import Task
+from spanpost.routing.launch_orders import Launches
+from spanpost.text.legible import ShownText, shown
+from spanpost.text.locales import ENGLISH, Locale, LocaleMessage
+from spanpost.text.sanitise import line
+
+log = logging.getLogger("spanpost.interactions")
+
+#: A person's words, as far as they are kept: Slack's own limit of a message's text.
+MOST_WORDS = 4_000
+#: Returns a question of a task (its root) as it may be read in a channel.
+Reads: TypeAlias = Callable[[Task, Approval, str], ShownText]
+_NO_TASK = UUID(int=0)
+
+
+class People(Protocol):
+    """**Protocol:** knows people. Raises nothing: what cannot be had is a `Failed`."""
+
+    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        """Return what is found; at most five minutes old."""
+        ...
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        """Forget what a refusal rests on, where it is old enough to be asked anew; True when there was any such."""
+        ...
+
+
+class RequestedAct(msgspec.Struct, frozen=True, kw_only=True):
+    """An act as it was heard: nothing of it is known to be true but that the provider says so."""
+
+    verb: Verb
+    key: UUID
+    user: str
+    message: PersonMessage
+    #: The provider itself says that they are of another workspace.
+    is_foreign: bool = False
+    #: Of a `CHOOSE`: which of the options, from 0.
+    option: int | None = None
+    text: str = ""
+    idempotency_key: str
+    at: datetime
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that somebody wants to be started, as it was heard."""
+
+    launcher: str
+    text: str = ""
+    parameters: dict[str, str] = {}
+    user: str
+    #: Where they said it.
+    message: PersonMessage
+    is_foreign: bool = False
+    #: The same for every repeat of the same asking.
+    idempotency_key: str
+    at: datetime
+
+
+class ActOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an act, and what the person is told of it; empty where the message will show it."""
+
+    result: Result
+    told: str = ""
+    asked: Asked | None = None
+    #: What the store answered, and why the rules refused it, in plain words.
+    verdict: Verdict | None = None
+    refusal: str = ""
+    #: In which `told` is.
+    locale: Locale = ENGLISH
+
+
+class Interactions:
+    """Takes acts. One for each provider; `tenant` shuts out the tasks of others."""
+
+    def __init__(
+        self,
+        interaction_store: InteractionStore,
+        people: People,
+        rules: AuthorizationRules,
+        *,
+        source: str,
+        tenant: str,
+        is_bound: bool = False,
+        launches: Launches | None = None,
+        watch: InteractionMetrics | None = None,
+        speaks: Callable[[Task | None, Sequence[str]], Locale] = lambda task, channels: ENGLISH,
+        reads: Reads = lambda task, approval, channel: shown(approval),
+    ) -> None:
+        self.interaction_store = interaction_store
+        self.rules = rules
+        self._people = people
+        self._source = source
+        self.tenant = tenant
+        self._is_bound = is_bound
+        self._watch = watch
+        #: In which language people are told of a task (its root), else in one of these channels, by id or name.
+        self.speaks = speaks
+        #: How a question stands in a channel.
+        self.reads = reads
+        #: Which launchers there are, and which of them starts a task again.
+        self.launches = launches or Launches()
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Whose tasks may be looked at here: its own tenant's, and where it is nobody's own, those that a rule about seeing names."""
+        named = {rule.tenant for rule in self.rules.rules if VIEW in rule.actions and rule.tenant}
+        return (self.tenant, *(() if self._is_bound else sorted(named - {self.tenant})))
+
+    def shown(self, asked: Asked | None, message: PersonMessage) -> ShownText | None:
+        """Return a question as it may be read in a message; None where there is none, or it was decided through spanpost."""
+        if asked is None or asked.approval is None or (asked.approval.decision and asked.approval.source):
+            return None
+        return self.reads((asked.above or (asked.task,))[-1], asked.approval, message.channel)
+
+    def locale(self, asked: Asked | None, message: PersonMessage) -> Locale:
+        """Return the language in which somebody is answered."""
+        root = (asked.above or (asked.task,))[-1] if asked is not None else None
+        return self.speaks(root, [message.channel])
+
+    async def find(self, key: UUID, message: PersonMessage) -> Asked | None:
+        """Return what a key is about, unless it is another tenant's. Raises `LedgerUnavailable`."""
+        return self._own(await self.interaction_store.asked(key, message))
+
+    async def told_in(self, message: PersonMessage) -> Asked | None:
+        """Return the task of a message, unless it is another tenant's. Raises `LedgerUnavailable`."""
+        return self._own(await self.interaction_store.told_in(message))
+
+    def _own(self, asked: Asked | None) -> Asked | None:
+        return None if asked is not None and self._is_bound and asked.task.tenant != self.tenant else asked
+
+    async def rule(self, action: str, asked: Asked, user: str, message: PersonMessage) -> Ruling:
+        """Rule whether somebody may. A refusal that rests on what was looked up a while ago is looked up again."""
+        ruling = await self._judge(action, asked, user, message)
+        if not ruling.is_granted and await self._people.forget(ruling, user):
+            ruling = await self._judge(action, asked, user, message)
+        return ruling
+
+    async def _judge(self, action: str, asked: Asked, user: str, message: PersonMessage) -> Ruling:
+        return await self._talk(judge(self.rules, action, asked, user, message), action, asked, message)
+
+    async def _talk(self, talk: Generator[Look, Found, Ruling], action: str, asked: Asked, message: PersonMessage) -> Ruling:
+        try:
+            look = next(talk)
+            while True:
+                look = talk.send(await self._people.look(look, message, (action, asked)))
+        except StopIteration as done:
+            ruling: Ruling = done.value
+            return ruling
+
+    async def may_view(self, asked: Asked, user: str, message: PersonMessage, *, is_foreign: bool = False) -> str:
+        """Return what somebody is told who may not see more; empty when they may. Seeing is no intervention, and no row."""
+        if not asked.is_told_there:
+            return self.locale(asked, message).say("interactions.elsewhere")
+        ruling = foreign() if is_foreign else await self.rule(VIEW, asked, user, message)
+        self._count(VIEW, Result.DONE if ruling.is_granted else Result.REFUSED)
+        return "" if ruling.is_granted else texts.refused(ruling, self.locale(asked, message))
+
+    async def may_any(
+        self, verbs: Sequence[Verb], asked: Asked, user: str, message: PersonMessage, *, is_foreign: bool = False
+    ) -> tuple[tuple[Verb, ...], str]:
+        """Return which of these somebody may do, and what they are told where it is none. It is no intervention, and no row."""
+        ruling = foreign()
+        granted = []
+        for verb in () if is_foreign else verbs:
+            ruling = await self.rule(verb, asked, user, message)
+            granted += [verb] * ruling.is_granted
+        self._count(VIEW, Result.DONE if granted else Result.REFUSED)
+        return tuple(granted), "" if granted else texts.refused(ruling, self.locale(asked, message))
+
+    async def may_look(self, asked: Asked | None, user: str, message: PersonMessage) -> Ruling:
+        """Rule whether somebody may be told of a task in a list; without a task, of any at all. It is no intervention, and no row."""
+        if asked is not None and asked.task.tenant != self.tenant:
+            return await self.rule(VIEW, asked, user, message)  # to be a member of the workspace is not enough
+        about = asked or Asked(key=_NO_TASK, task=Task(uid=_NO_TASK, tenant=self.tenant, task_id=""))
+        ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+        if not ruling.is_granted and await self._people.forget(ruling, user):
+            ruling = await self._talk(judge_look(self.rules, asked, user, message), VIEW, about, message)
+        return ruling
+
+    async def may(self, act: RequestedAct) -> ActOutcome | None:
+        """Return what stands against an act before it is done, recorded; None where nothing does, and nothing is recorded."""
+        asked, ruling = await self._weigh(act)
+        if asked is not None and ruling.is_granted:
+            return None
+        return await self._record(act, asked, ruling)
+
+    async def do(self, act: RequestedAct) -> ActOutcome:
+        """Have an act recorded, granted or refused, and return what became of it. Raises `LedgerUnavailable`: nothing has."""
+        return await self._record(act, *await self._weigh(act))
+
+    async def _weigh(self, act: RequestedAct) -> tuple[Asked | None, Ruling]:
+        asked = await self.find(act.key, act.message)
+        if asked is None:
+            return None, Ruling(refusal=texts.UNKNOWN)
+        if not asked.is_told_there:
+            return asked, Ruling(refusal=texts.INSTALLED_APPS)
+        if act.verb.is_decision is not (asked.approval is not None) or (
+            act.verb is Verb.CHOOSE and self._option(act, asked) is None
+        ):
+            return asked, Ruling(refusal=texts.NO_OPTION)
+        if act.is_foreign:
+            return asked, foreign(act.user)
+        ruling = await self.rule(act.verb, asked, act.user, act.message)
+        if ruling.is_granted and act.verb is Verb.RETRY and not self.launches.retrier(asked.task):
+            ruling = Ruling(refusal=texts.NOBODY_LISTENS, person=ruling.person)
+        return asked, ruling
+
+    @staticmethod
+    def _option(act: RequestedAct, asked: Asked) -> str | None:
+        options = asked.options
+        return options[act.option] if act.option is not None and 0 <= act.option < len(options) else None
+
+    async def _record(self, act: RequestedAct, asked: Asked | None, ruling: Ruling) -> ActOutcome:
+        launcher = self.launches.retrier(asked.task) if asked is not None and act.verb is Verb.RETRY else ""
+        intervention = Intervention(
+            tenant=asked.task.tenant if asked is not None else self.tenant,
+            verb=act.verb,
+            key=act.key,
+            actor=actor_of(self._source, ruling.person or Person(id=act.user), act.message),
+            option=(self._option(act, asked) or "") if asked is not None and act.verb is Verb.CHOOSE else "",
+            text=act.text[:MOST_WORDS],
+            source=self._source,
+            launcher=launcher,
+            idempotency_key=act.idempotency_key,
+            refusal=ruling.refusal,
+            at=act.at,
+        )
+        verdict = await self.interaction_store.intervene(intervention)
+        self._count(act.verb, verdict.result, is_repeat=verdict.is_repeat)
+        locale = self.locale(asked, act.message)
+        told = self._told(act, verdict, ruling, locale)
+        return ActOutcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal, locale=locale)
+
+    async def may_start(self, launcher: str, user: str, message: PersonMessage) -> Ruling:
+        """Rule whether somebody may have that launcher start work; nothing is recorded."""
+        return await self.rule(Verb.START, self._to_start(_NO_TASK, self.tenant, launcher), user, message)
+
+    @staticmethod
+    def _to_start(key: UUID, tenant: str, launcher: str, text: str = "") -> Asked:
+        blank = Task(uid=key, tenant=tenant, task_id="", name=text)
+        return Asked(key=key, task=blank, is_told_there=True, launcher=launcher)
+
+    async def start(self, order: Start, tenant: str = "", locale: Locale | None = None) -> ActOutcome:
+        """Have work started by a launcher, if the rules let that person; recorded, granted or refused. Raises `LedgerUnavailable`.
+
+        The rules are asked for the action ``start``, of a task that is not there yet: such as ask for nothing but tenant and launcher.
+        """
+        tenant = tenant or self.tenant
+        key = start_key(tenant, order.idempotency_key)
+        asked = self._to_start(key, tenant, order.launcher, order.text)
+        if order.is_foreign:
+            ruling = foreign(order.user)
+        else:
+            ruling = await self.rule(Verb.START, asked, order.user, order.message)
+        if ruling.is_granted and order.launcher not in self.launches.launchers:
+            known = ", ".join(sorted(self.launches.launchers)) or LocaleMessage("why.none")
+            why = LocaleMessage("why.no_launcher", {"launcher": line(order.launcher, 60), "known": known})
+            ruling = refused(why, person=ruling.person)
+        intervention = Intervention(
+            tenant=tenant,
+            verb=Verb.START,
+            key=key,
+            actor=actor_of(self._source, ruling.person or Person(id=order.user), order.message),
+            text=order.text[:MOST_WORDS],
+            source=self._source,
+            launcher=order.launcher,
+            parameters=order.parameters,
+            idempotency_key=order.idempotency_key,
+            refusal=ruling.refusal,
+            at=order.at,
+        )
+        verdict = await self.interaction_store.intervene(intervention)
+        self._count(Verb.START, verdict.result, is_repeat=verdict.is_repeat)
+        told = "" if verdict.is_repeat or not ruling.refusal else texts.refused(ruling, locale or self.locale(None, order.message))
+        return ActOutcome(result=verdict.result, told=told, asked=asked, verdict=verdict, refusal=ruling.refusal)
+
+    @staticmethod
+    def _told(act: RequestedAct, verdict: Verdict, ruling: Ruling, locale: Locale) -> str:
+        if verdict.is_repeat:
+            return ""  # whoever heard it first has said it
+        if ruling.refusal in texts.WHOLE:
+            return locale.say(texts.WHOLE[ruling.refusal])
+        return texts.refused(ruling, locale) if ruling.refusal else texts.verdict(act.verb, verdict, locale)
+
+    def _count(self, verb: str, result: Result, *, is_repeat: bool = False) -> None:
+        if self._watch is not None:
+            self._watch.intervened(str(verb), "repeat" if is_repeat else str(result), self._source)
+
+
+def start_key(tenant: str, idempotency_key: str) -> UUID:
+    """Return what stands for the task that is to be started."""
+    return UUID(bytes=named(f"{tenant}\0start\0{idempotency_key}"))
+
+
+def actor_of(source: str, person: Person, message: PersonMessage) -> Actor:
+    """Return who did it, as far as that is known."""
+    return Actor(provider=source, id=person.id, team=message.team, name=person.name, email=person.email[:320])
+
+
+class Keeper:
+    """Holds what goes on after its caller was answered, so that it is not collected, and can be waited for at the end."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a task until it is done."""
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def close(self, seconds: float) -> None:
+        """Wait for what is under way, then cut it off."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=seconds)
+            for task in late:
+                task.cancel()

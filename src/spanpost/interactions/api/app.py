@@ -1,0 +1,60 @@
+"""The HTTP API: ``/api``, an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse, Response
+
+from spanpost.http.asgi import Receive, Scope, Send
+from spanpost.interactions.api import acts, events, oidc, tasks, views
+from spanpost.interactions.api.errors import ALWAYS, GuardedApi, handle_errors
+from spanpost.interactions.api.parts import ApiParts
+
+PREFIX = "/api/"
+
+
+def application(parts: ApiParts, drawing: views.Views | None = None) -> GuardedApi:
+    """Return the application. Without a `drawing` it can say what it would answer, and draws nothing."""
+    app = FastAPI(
+        title="spanpost",
+        version=version("spanpost"),
+        description="Tasks of agents, live: what runs, what waits, what failed; and what people answer.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=ALWAYS,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.parts = parts
+    app.state.views = drawing
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        # It takes a while to be made, once: whoever records in this loop goes on.
+        return JSONResponse(await asyncio.to_thread(app.openapi))
+
+    handle_errors(app)
+    # First what ends in a word: an id may hold slashes.
+    routers = oidc.router, events.router, acts.router, views.router, tasks.router
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(Packing)
+    return GuardedApi(app, routers)
+
+
+class Packing:
+    """Sends long answers packed to who takes them so: a list of tasks shrinks to a tenth. Of streams each event goes as it is."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+        self._packs = GZipMiddleware(app, minimum_size=2_000, compresslevel=3)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request."""
+        await (self._app if scope.get("path") == f"{PREFIX}events" else self._packs)(scope, receive, send)

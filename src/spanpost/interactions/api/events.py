@@ -1,0 +1,244 @@
+"""``/api/events``: server-sent events. Checkpoints each once, in order, with ids from which a stream is resumed; tasks as they are now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Header, Query
+from pydantic import Field
+from starlette.responses import Response
+
+from spanpost.http.asgi import Receive, Scope, Send, until_hung_up
+from spanpost.http.errors import HttpError
+from spanpost.http.shares import Full
+from spanpost.interactions.api.cursors import position_of, position_text
+from spanpost.interactions.api.errors import INVALID, NOT_FOUND
+from spanpost.interactions.api.parts import TheParts, Who
+from spanpost.interactions.api.requests import TaskWords, Word, uid_of
+from spanpost.interactions.api.responses import dumped, task_summary
+from spanpost.interactions.api.store import BrowsingStore
+from spanpost.interactions.api.stream import Hub, Joined
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.queries import Position, StreamedCheckpoint, TaskFilter
+from spanpost.model.tasks import Task
+from spanpost.tasks.json_form import news_json
+
+router = APIRouter(tags=["events"])
+
+#: Between two tellings of states, seconds; checkpoints go with them.
+_PACE: Final = 0.2
+#: A reader that takes nothing for so long is let go, seconds.
+_STUCK: Final = 60.0
+#: Tasks that a stream remembers to have told; a reader that is behind more than so many states asks anew.
+_REMEMBERED: Final = 10_000
+_PAGE: Final = 200
+#: After how long a browser comes back, milliseconds.
+_RETRY: Final = 2_000
+
+
+class EventQuery(TaskWords):
+    """Of which tasks, and what."""
+
+    event: list[Literal["checkpoint", "task"]] = Field(default=[], max_length=2, description="Only these; both without any.")
+    task: Word | None = Field(default=None, description="Only of this task and those below it, by any of its ids.")
+    after: str | None = Field(default=None, max_length=100, description="As `Last-Event-ID`, for who cannot send headers.")
+
+
+@router.get(
+    "/api/events",
+    response_class=Response,
+    responses=INVALID
+    | NOT_FOUND
+    | {
+        200: {
+            "description": "A stream that does not end: `event: checkpoint` (with an id), `event: task` (a task as it is now), "
+            "`event: hello` at its beginning, `event: reset` when tasks are to be asked for anew, and comments as heartbeats.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def events(
+    caller: Who,
+    parts: TheParts,
+    asked: Annotated[EventQuery, Query()],
+    last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=100)] = None,
+) -> Response:
+    """Follow tasks. A stream that was cut is resumed by `Last-Event-ID`: no checkpoint is missing, none comes twice."""
+    hub = parts.hub
+    said = last or asked.after
+    after = position_of(said) if said else None
+    uid = await uid_of(parts.interaction_store, caller, asked.task, "task")
+    if hub.is_ended:
+        raise _too_many()
+    try:
+        joined = await hub.join((caller.tenant, f"{caller.provider}:{caller.id}"))
+    except Full:
+        raise _too_many() from None
+    kinds = frozenset(asked.event or ("checkpoint", "task"))
+    following = Following(
+        hub, joined, parts.interaction_store, asked.filter(caller.tenant), uid, kinds, parts.heartbeat, is_known=partial(parts.is_known, caller)
+    )
+    return Stream(following.told(after), hub, joined)
+
+
+def _too_many() -> HttpError:
+    said = "as many streams as may be are open (api.max_streams); come back"
+    return HttpError(503, "too_many", said, headers={"retry-after": "5"})
+
+
+class Stream(Response):
+    """An answer that goes on until its reader hangs up, is stuck, or the stream ends. It has joined the hub, and leaves it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, told: AsyncIterator[str], hub: Hub, joined: Joined) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._told = told
+        self._hub = hub
+        self._joined = joined
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            telling = asyncio.ensure_future(self._tell(send))
+            gone = asyncio.ensure_future(until_hung_up(receive))
+            try:
+                await asyncio.wait({telling, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if telling.done():
+                    telling.result()
+            finally:
+                for each in (telling, gone):
+                    each.cancel()
+                await asyncio.wait({telling, gone})
+        finally:
+            self._hub.leave(self._joined)
+
+    async def _tell(self, send: Send) -> None:
+        async for text in self._told:
+            async with asyncio.timeout(_STUCK):
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class Following:
+    """What one stream tells."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        joined: Joined,
+        interaction_store: BrowsingStore,
+        asked: TaskFilter,
+        uid: UUID | None,
+        kinds: frozenset[str],
+        heartbeat: float,
+        *,
+        is_known: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._hub = hub
+        self._joined = joined
+        self._interaction_store = interaction_store
+        self._tenant = asked.tenant
+        #: Whether who follows may still: their session is not over.
+        self._is_known = is_known
+        self._asked = asked
+        self._of_task = msgspec.structs.replace(asked, statuses=())
+        self._uid = uid
+        self._kinds = kinds
+        self._heartbeat = heartbeat
+        self._era = hub.era
+        self._version = hub.version
+        #: Tasks that were told: one that is no longer among those asked for is told once more.
+        self._shown: OrderedDict[UUID, None] = OrderedDict()
+
+    async def _is_over(self) -> bool:
+        if self._hub.is_ended or self._joined.is_over or self._hub.era != self._era:
+            return True
+        try:
+            return not await self._is_known()
+        except StoreUnavailable:  # nothing is recorded meanwhile that could be told
+            return False
+
+    async def told(self, after: Position | None) -> AsyncIterator[str]:
+        """Yield what is sent, for ever."""
+        hub = self._hub
+        assert hub.read_to is not None
+        place, is_lost = hub.read_to, False
+        if after is not None:
+            # Another process may have read further than this one; further than the store none has.
+            is_lost = after > place and after.number > (await self._interaction_store.head()).number
+            place = place if is_lost else after
+        yield _event("hello", {"heartbeat": self._heartbeat}, place, retry=_RETRY)
+        if is_lost:  # an id of another database, or of one that was restored
+            yield _event("reset", {"reason": "the id is of another stream"})
+        quiet_since = asyncio.get_running_loop().time()
+        while not await self._is_over():
+            seen = hub.changes
+            text, place, is_behind = await self._next(place)
+            now = asyncio.get_running_loop().time()
+            if text:
+                quiet_since = now
+                yield text
+            elif now - quiet_since >= self._heartbeat:
+                quiet_since = now
+                # The place goes along, so that a stream in which little is told is not resumed from long ago.
+                yield f": still here\nid: {position_text(place)}\n\n"
+            if not is_behind:
+                await hub.wait(seen, max(0.0, quiet_since + self._heartbeat - now))
+                await asyncio.sleep(_PACE)
+        yield ": the stream ends, come back\n\n"
+
+    async def _next(self, place: Position) -> tuple[str, Position, bool]:
+        """Return what is told next, up to where, and whether there is more already."""
+        hub, out, is_behind = self._hub, list[str](), False
+        if "checkpoint" in self._kinds:
+            found = hub.news_after(place)
+            if found is None:
+                read_to = hub.read_to
+                try:
+                    found = await self._interaction_store.news(place, _PAGE, self._tenant)
+                except StoreUnavailable:
+                    return "", place, False
+                is_behind = len(found) == _PAGE
+                if not is_behind and read_to is not None:
+                    place = max(place, found[-1].position if found else read_to, read_to)
+            else:
+                is_behind = len(found) > _PAGE
+                found = found[:_PAGE]
+            out += [_event("checkpoint", news_json(one), one.position) for one in found if self._takes(one)]
+            place = max(place, found[-1].position) if found else place
+        if "task" in self._kinds:
+            if self._version < hub.dropped:
+                out.append(_event("reset", {"reason": "too far behind: ask for the tasks anew"}))
+            states, self._version = hub.states_after(self._version), hub.version
+            out += [_event("task", task_summary(task)) for task in states if self._shows(task)]
+        return "".join(out), place, is_behind
+
+    def _takes(self, one: StreamedCheckpoint) -> bool:
+        return self._is_of(one.task) and (not self._asked.statuses or one.checkpoint.status in self._asked.statuses)
+
+    def _is_of(self, task: Task) -> bool:
+        return self._of_task.takes(task) and (self._uid is None or self._uid in (task.uid, task.parent_uid, task.root_uid))
+
+    def _shows(self, task: Task) -> bool:
+        if not self._is_of(task):
+            return False
+        if not self._asked.statuses or task.status in self._asked.statuses:
+            self._shown[task.uid] = None
+            if len(self._shown) > _REMEMBERED:
+                self._shown.popitem(last=False)
+            return True
+        return self._shown.pop(task.uid, 0) is None
+
+
+def _event(name: str, told: Any, place: Position | None = None, *, retry: int | None = None) -> str:
+    head = f"retry: {retry}\n" if retry is not None else ""
+    head += f"id: {position_text(place)}\n" if place is not None else ""
+    return f"{head}event: {name}\ndata: {dumped(told)}\n\n"

@@ -1,0 +1,348 @@
+"""People log in: OpenID Connect, authorization code with PKCE. What the provider says is believed only as its keys sign it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from html import escape
+from typing import Any, Final
+from urllib.parse import quote_plus, urlencode, urlsplit
+
+import httpx
+import msgspec
+from fastapi import APIRouter, Request
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from starlette.responses import RedirectResponse, Response
+
+from spanpost.http.authentication import require_own_page
+from spanpost.http.errors import HttpError
+from spanpost.interactions.api.callers import Caller, CallerRole
+from spanpost.interactions.api.parts import TheParts
+from spanpost.interactions.api.sessions import COOKIE, Sessions
+
+log = logging.getLogger("spanpost.interactions")
+
+router = APIRouter(include_in_schema=False)
+
+_LOGIN: Final = "spanpost_login"
+#: How long logging in may take; how long what the provider says of itself is believed; what its answers may take. Seconds.
+_STALL_RULES, _BELIEVED, _TIMEOUT = 600.0, 3600.0, 10.0
+_LEEWAY: Final = 60
+_ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+_MOST: Final = 1024 * 1024
+#: What a browser is shown that nobody was logged in with, in the looks of the board.
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Not signed in</title><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><link rel="stylesheet" href="/board/static/now/board.css"></head>
+<body><main><section class="empty failed"><h1>Not signed in</h1><p>{said}</p><p><a class="button" href="/">Try again</a></p></section></main></body></html>
+"""
+_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+#: How a client says who it is, as providers call it.
+_BASIC, _POST = "client_secret_basic", "client_secret_post"
+#: What else is taken of what a provider tells of somebody.
+_ABOUT: Final = ("preferred_username", "email_verified")
+
+
+class LoginRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a login while somebody is at the provider, in a signed cookie."""
+
+    state: str
+    nonce: str
+    verifier: str
+    next: str
+
+
+class OidcTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider is used, and what its claims mean here."""
+
+    issuer: str
+    client_id: str
+    client_secret: str
+    public_url: str
+    scopes: tuple[str, ...]
+    tenant: str
+    tenant_claim: str
+    roles_claim: str
+    roles: Mapping[str, tuple[str, ...]]
+    default_roles: tuple[str, ...]
+
+
+class Oidc:
+    """A provider, and the sessions of those who log in there."""
+
+    def __init__(self, terms: OidcTerms, sessions: Sessions) -> None:
+        self.terms = terms
+        self.sessions = sessions
+        self._said: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._keys: KeySet | None = None
+
+    @property
+    def is_secure(self) -> bool:
+        """True where people come by HTTPS: cookies go nowhere else then."""
+        return self.terms.public_url.startswith("https://")
+
+    @property
+    def _callback(self) -> str:
+        return f"{self.terms.public_url}/api/login/callback"
+
+    async def begin(self, then: str) -> tuple[str, str]:
+        """Return where to send somebody who logs in, and the cookie that goes along. Raises `HttpError`."""
+        asked = LoginRequest(
+            state=secrets.token_urlsafe(24), nonce=secrets.token_urlsafe(24), verifier=secrets.token_urlsafe(48), next=then
+        )
+        challenge = urlsafe_b64encode(sha256(asked.verifier.encode()).digest()).decode().rstrip("=")
+        query = {
+            "response_type": "code",
+            "client_id": self.terms.client_id,
+            "redirect_uri": self._callback,
+            "scope": " ".join(self.terms.scopes),
+            "state": asked.state,
+            "nonce": asked.nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        endpoint = str((await self._provider())["authorization_endpoint"])
+        signer = await self.sessions.signer(_LOGIN)
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}", signer.sign(asked, _STALL_RULES)
+
+    async def finish(self, code: str, state: str, cookie: str | None) -> tuple[Caller, str]:
+        """Return who came back from the provider, and where they wanted to go. Raises `HttpError`."""
+        value = (await self.sessions.signer(_LOGIN)).read(cookie)
+        asked = msgspec.convert(value, LoginRequest) if value is not None else None
+        if asked is None or not secrets.compare_digest(asked.state.encode(), state.encode()):
+            raise HttpError(403, "login_failed", "this login was not begun here, or too long ago: begin anew at /api/login")
+        provider = await self._provider()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._callback,
+            "code_verifier": asked.verifier,
+        }
+        told = await self._tokens(provider, form)
+        claims = await self._claims(told, provider, asked.nonce)
+        return self.person_of(claims | await self._more(told, provider, claims)), asked.next
+
+    async def _tokens(self, provider: Mapping[str, Any], form: dict[str, str]) -> dict[str, Any]:
+        """Return what the provider gives for a code. A client's secret is sent as most expect it, then as the others do (RFC 6749, 2.3.1)."""
+        terms = self.terms
+        url = str(provider["token_endpoint"])
+        own = {"client_id": terms.client_id}
+        if not terms.client_secret:
+            return await _ask("POST", url, form | own)
+        known = provider.get("token_endpoint_auth_methods_supported")
+        methods = known if isinstance(known, list) else [_BASIC]
+        if _BASIC in methods:
+            try:
+                return await _ask("POST", url, form, authorization=basic_of(terms.client_id, terms.client_secret))
+            except NotKnown:
+                if _POST not in methods:
+                    raise
+        return await _ask("POST", url, form | own | {"client_secret": terms.client_secret})
+
+    async def _more(self, told: Mapping[str, Any], provider: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the provider tells of somebody beside the ID token, where that says too little; nothing of anybody else."""
+        terms = self.terms
+        wanted = {"name", "email", terms.roles_claim, terms.tenant_claim} - {""}
+        url, token = provider.get("userinfo_endpoint"), told.get("access_token")
+        if wanted <= claims.keys() or not isinstance(url, str) or not isinstance(token, str):
+            return {}
+        try:
+            found = await _ask("GET", url, authorization=f"Bearer {token}")
+        except HttpError as error:
+            log.warning("oidc: of somebody who logs in only the ID token is known: %s", error.message)
+            return {}
+        if found.get("sub") != claims["sub"]:
+            raise HttpError(403, "login_failed", "the provider tells of somebody else than its ID token is for")
+        # An address and whether it is verified are said by one and the same.
+        known = claims.keys() | ({"email_verified"} if "email" in claims else set())
+        return {name: value for name, value in found.items() if name in (*wanted, *_ABOUT) and name not in known}
+
+    async def _claims(self, told: Mapping[str, Any], provider: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+        token = told.get("id_token")
+        if not isinstance(token, str):
+            raise HttpError(503, "login_failed", "the provider gave no ID token; is the scope openid allowed?")
+        for is_last in (False, True):
+            if self._keys is None or is_last:
+                # They may have been replaced since.
+                self._keys = KeySet.import_key_set(await _ask("GET", str(provider["jwks_uri"])))  # type: ignore[arg-type]
+            try:
+                found = jwt.decode(token, self._keys, algorithms=_ALGORITHMS)
+                break
+            except (JoseError, ValueError) as error:
+                if is_last:
+                    raise HttpError(
+                        403, "login_failed", f"the provider's ID token is not to be believed ({type(error).__name__})"
+                    ) from None
+        claims = dict(found.claims)
+        registry = jwt.JWTClaimsRegistry(
+            leeway=_LEEWAY,
+            iss={"essential": True, "value": str(provider["issuer"])},
+            aud={"essential": True, "value": self.terms.client_id},
+            exp={"essential": True},
+            sub={"essential": True},
+            nonce={"essential": True, "value": nonce},
+        )
+        try:
+            registry.validate(claims)
+        except JoseError as error:
+            raise HttpError(403, "login_failed", f"the provider's ID token is not for us or of now ({error.description})") from None
+        if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and claims.get("azp") != self.terms.client_id:
+            raise HttpError(403, "login_failed", "the provider's ID token is for several, and was not asked for by us")
+        return claims
+
+    def person_of(self, claims: Mapping[str, Any]) -> Caller:
+        """Return whom claims are about. Raises `HttpError` for who has no role here, or no tenant."""
+        terms = self.terms
+        said = claims.get(terms.roles_claim)
+        words = [said] if isinstance(said, str) else [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
+        known = {str(role) for role in CallerRole}
+        roles = {role for word in words for role in terms.roles.get(word, ())} | set(terms.default_roles)
+        tenant = claims.get(terms.tenant_claim) if terms.tenant_claim else terms.tenant
+        email = claims.get("email") if claims.get("email_verified") is True else None
+        name = next((one for key in ("name", "preferred_username", "email", "sub") if isinstance(one := claims.get(key), str)), "")
+        if not roles & known:
+            raise HttpError(
+                403, "no_role", f"{name[:200]} has no role here: oidc.roles says whose words of {terms.roles_claim!r} have one"
+            )
+        if not isinstance(tenant, str) or not tenant:
+            raise HttpError(403, "no_tenant", f"the provider says no tenant for {name[:200]} (claim {terms.tenant_claim!r})")
+        return Caller(
+            provider="oidc",
+            id=str(claims["sub"])[:255],
+            name=name[:200],
+            email=email[:320] if isinstance(email, str) else "",
+            tenant=tenant[:200],
+            roles=frozenset(roles & known),
+        )
+
+    async def _provider(self) -> dict[str, Any]:
+        at, said = self._said
+        if not said or time.monotonic() - at > _BELIEVED:
+            said = await _ask("GET", f"{self.terms.issuer}/.well-known/openid-configuration")
+            missing = {"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} - said.keys()
+            if missing or str(said["issuer"]).rstrip("/") != self.terms.issuer:
+                raise HttpError(503, "login_failed", "oidc.issuer: what it says of itself does not fit; check the setting")
+            self._said = (time.monotonic(), said)
+        return said
+
+
+class NotKnown(HttpError):
+    """The provider does not know us, as we said who we are."""
+
+
+def basic_of(client_id: str, secret: str) -> str:
+    """Return a client's id and secret as a header has them."""
+    return "Basic " + b64encode(f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()).decode()
+
+
+async def _ask(method: str, url: str, form: Mapping[str, str] | None = None, *, authorization: str = "") -> dict[str, Any]:
+    """Return what the provider answers. Never what was sent: it is secret. Raises `HttpError`; `NotKnown` where it does not know us."""
+    headers = {"accept": "application/json"} | ({"authorization": authorization} if authorization else {})
+    # Certificates are loaded for it, which takes a while: whoever records in this loop goes on.
+    client = await asyncio.to_thread(httpx.AsyncClient, timeout=_TIMEOUT)
+    try:
+        async with client:
+            answer = await client.request(method, url, data=form, headers=headers)
+            if answer.status_code != 200 or len(answer.content) > _MOST:
+                why = _error_of(answer)
+                said = f"the provider answers {answer.status_code}{f' ({why})' if why else ''} at {urlsplit(url).path}"
+                if why == "invalid_client":
+                    raise NotKnown(503, "login_failed", f"{said}; check oidc.client_id and oidc.client_secret")
+                raise HttpError(503, "login_failed", said)
+            told = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise HttpError(503, "login_failed", f"the provider cannot be reached ({type(error).__name__})") from None
+    if not isinstance(told, dict):
+        raise HttpError(503, "login_failed", "the provider answers something else than JSON objects")
+    return told
+
+
+def _error_of(answer: httpx.Response) -> str:
+    """Return the word by which a provider says what went wrong (RFC 6749, 5.2); empty where it says none."""
+    try:
+        word = answer.json().get("error")
+    except (ValueError, AttributeError):
+        return ""
+    return word if isinstance(word, str) and word.isascii() and word.replace("_", "").isalnum() and len(word) <= 60 else ""
+
+
+def _own(path: str | None) -> str:
+    """Return a path of ours to go to, and no address of elsewhere."""
+    text = path or "/"
+    is_own = text.startswith("/") and text.isascii() and text.isprintable() and "\\" not in text and not text.startswith("//")
+    return text if is_own else "/"
+
+
+@router.get("/api/login")
+async def login(request: Request, parts: TheParts, next: str | None = None) -> Response:
+    """Send somebody to the provider."""
+    try:
+        oidc = _oidc(parts, request)
+        url, cookie = await oidc.begin(_own(next))
+    except HttpError as error:
+        return _page(request, error)
+    answer = RedirectResponse(url, 303, {"cache-control": "no-store"})
+    answer.set_cookie(
+        _LOGIN, cookie, max_age=int(_STALL_RULES), path="/api/login", secure=oidc.is_secure, httponly=True, samesite="lax"
+    )
+    return answer
+
+
+@router.get("/api/login/callback")
+async def callback(request: Request, parts: TheParts, code: str = "", state: str = "", error: str = "") -> Response:
+    """Take somebody back from the provider."""
+    try:
+        oidc = _oidc(parts, request)
+        if error or not code or not state:
+            said = error[:100] if error.isascii() and error.isprintable() else ""
+            raise HttpError(403, "login_failed", f"the provider let nobody in ({said or 'no code'})")
+        person, then = await oidc.finish(code, state, request.cookies.get(_LOGIN))
+    except HttpError as refused:
+        return _page(request, refused)
+    answer = RedirectResponse(then, 303, {"cache-control": "no-store"})
+    answer.delete_cookie(_LOGIN, path="/api/login")
+    session = await oidc.sessions.begin(person)
+    seconds = int(oidc.sessions.seconds)
+    answer.set_cookie(COOKIE, session, max_age=seconds, path="/", secure=oidc.is_secure, httponly=True, samesite="lax")
+    return answer
+
+
+@router.post("/api/logout", status_code=204)
+async def logout(request: Request, parts: TheParts) -> Response:
+    """End somebody's session, and forget it in their browser."""
+    require_own_page(request)
+    if parts.oidc is not None:
+        await parts.oidc.sessions.end(request.cookies.get(COOKIE))
+    answer = Response(status_code=204, headers={"cache-control": "no-store"})
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+def _page(request: Request, error: HttpError) -> Response:
+    """Tell a browser in a page why nobody is logged in. Raises the error for who takes no pages."""
+    if "text/html" not in request.headers.get("accept", ""):
+        raise error
+    said = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
+    body = _PAGE.replace("{said}", said).encode("ascii", "xmlcharrefreplace")
+    headers = {
+        "cache-control": "no-store",
+        "content-security-policy": _POLICY,
+        "x-content-type-options": "nosniff",
+        **(error.headers or {}),
+    }
+    return Response(body, error.status_code, headers, "text/html; charset=utf-8")
+
+
+def _oidc(parts: TheParts, request: Request) -> Oidc:
+    require_own_page(request)
+    oidc: Oidc | None = parts.oidc
+    if oidc is None:
+        raise HttpError(404, "not_found", "nobody can log in here: set the room oidc, or use a token")
+    return oidc

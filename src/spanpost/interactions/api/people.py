@@ -1,0 +1,63 @@
+"""What the rules of who may are told of one who asks over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from spanpost.interactions.api.callers import Caller
+from spanpost.interactions.authorization import Ask, Failed, Found, Look, Person, PersonOf, Ruling
+from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question, Resolver
+from spanpost.model.interventions import Actor
+
+log = logging.getLogger("spanpost.interactions")
+
+#: What a resolver may take, seconds; as for Slack.
+_RESOLVER: Final = 1.5
+
+
+class OnePerson:
+    """Knows the one who asks, and nobody else."""
+
+    def __init__(self, caller: Caller, resolvers: Mapping[str, Resolver]) -> None:
+        self._caller = caller
+        self._resolvers = resolvers
+
+    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        """Return what is found."""
+        match look:
+            case PersonOf():
+                return person_of(self._caller)
+            case Ask():
+                return await self._ask(look, question)
+        return Failed("groups and channels are Slack's")
+
+    async def _ask(self, look: Ask, question: tuple[str, Asked]) -> Found:
+        resolver = self._resolvers.get(look.resolver)
+        if resolver is None:
+            return Failed("it is not here")
+        action, asked = question
+        caller = self._caller
+        actor = Actor(provider=caller.provider, id=caller.id, team=caller.tenant, name=caller.name, email=look.person.email)
+        try:
+            async with asyncio.timeout(_RESOLVER):
+                answer = await resolver(Question(action=action, actor=actor, task=asked.task, approval=asked.approval))
+        except TimeoutError:
+            return Failed("it took too long")
+        except Exception:
+            log.exception("resolver %s failed", look.resolver)
+            return Failed("it failed")
+        return answer if isinstance(answer, Answer) else Failed("it gave no answer")
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        """Forget nothing: nothing is remembered."""
+        return False
+
+
+def person_of(caller: Caller) -> Person:
+    """Return who asks, as the rules know people."""
+    return Person(
+        id=caller.id, provider=caller.provider, roles=caller.roles, team=caller.tenant, name=caller.name, email=caller.email
+    )

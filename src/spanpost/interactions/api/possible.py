@@ -1,0 +1,83 @@
+"""What who asks may do just now: the same rules as of an act, asked before anybody tries. Nothing of it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from spanpost.interactions.acts import Interactions
+from spanpost.interactions.api.callers import Caller
+from spanpost.interactions.api.parts import ApiParts
+from spanpost.interactions.api.people import OnePerson
+from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.model.interventions import Verb
+from spanpost.model.queries import TaskQuestion
+from spanpost.model.tasks import Task
+from spanpost.tasks.approvals import approval_of
+from spanpost.tasks.interventions import answers, possible
+
+#: Of a list, so many are looked up at once.
+_AT_ONCE = 8
+
+
+def interactions_of(parts: ApiParts, caller: Caller) -> Interactions:
+    """Return the desk as it takes the acts of who asks."""
+    return Interactions(
+        parts.interaction_store,
+        OnePerson(caller, parts.resolvers),
+        parts.rules,
+        source=caller.provider,
+        tenant=caller.tenant,
+        is_bound=True,
+        launches=parts.launches,
+        watch=parts.watch,
+    )
+
+
+def place_of(caller: Caller) -> PersonMessage:
+    """Return where somebody stands who acts over HTTP: in no message."""
+    return PersonMessage(team=caller.tenant, channel="", ts="", is_ours=True)
+
+
+async def acts_on(parts: ApiParts, caller: Caller, task: Task) -> list[str]:
+    """Return what may be asked of a task as it is, by who asks."""
+    verbs = [verb for verb in possible(task) if verb is not Verb.RETRY or parts.launches.retrier(task)]
+    return await _granted(parts, caller, await _asked(parts, caller, task), verbs)
+
+
+async def answers_to(parts: ApiParts, caller: Caller, questions: Iterable[TaskQuestion]) -> list[list[str]]:
+    """Return of each question what who asks may do with it; nothing of one that is not open."""
+    few, now = asyncio.Semaphore(_AT_ONCE), datetime.now(UTC)
+
+    async def one(question: TaskQuestion) -> list[str]:
+        row, task = question.row, question.task
+        verbs = answers(row, task, now)
+        if task is None or not verbs:
+            return []
+        async with few:
+            asked = await _asked(parts, caller, task)
+            about = Asked(key=row.key, task=task, approval=approval_of(row), is_told_there=True, above=asked.above)
+            return await _granted(parts, caller, about, verbs)
+
+    return await asyncio.gather(*map(one, questions))
+
+
+async def launchers_of(parts: ApiParts, caller: Caller) -> list[str]:
+    """Return the launchers that who asks may start."""
+    interactions, place = interactions_of(parts, caller), place_of(caller)
+    known = sorted(parts.launches.launchers)
+    rulings = await asyncio.gather(*(interactions.may_start(launcher, caller.id, place) for launcher in known))
+    return [launcher for launcher, ruling in zip(known, rulings, strict=True) if ruling.is_granted]
+
+
+async def _asked(parts: ApiParts, caller: Caller, task: Task) -> Asked:
+    """Return a task as rules look at it: with those for which it works."""
+    found = await parts.interaction_store.asked(task.uid, place_of(caller)) if task.parent_uid is not None else None
+    return found or Asked(key=task.uid, task=task, is_told_there=True)
+
+
+async def _granted(parts: ApiParts, caller: Caller, asked: Asked, verbs: Sequence[Verb]) -> list[str]:
+    interactions, place = interactions_of(parts, caller), place_of(caller)
+    rulings = await asyncio.gather(*(interactions.rule(verb, asked, caller.id, place) for verb in verbs))
+    return [str(verb) for verb, ruling in zip(verbs, rulings, strict=True) if ruling.is_granted]

@@ -1,0 +1,185 @@
+"""What the store knows, as JSON-ready values. Nothing of it can fail to be written: what is no JSON is null."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from spanpost.interactions.api.cursors import written
+from spanpost.model.queries import Page, Stats, Sums, TaskQuestion, TimelineEntry
+from spanpost.model.tasks import Task
+from spanpost.semconv import ERROR
+from spanpost.tasks.json_form import message_json, question_json, rfc3339, task_json
+from spanpost.text.sanitise import line, strip
+
+#: Of a question, or of what went wrong, in a list.
+_SHORT = 300
+#: By what something is found again, and what an auditor asks for: exactly as it was given.
+_EXACT = frozenset(
+    {"id", "task_id", "parent_task_id", "retry_of", "caused_by", "order_id", "session_id", "aliases", "next", "content"}
+)
+_DETAILS = ("steps", "artifacts", "approvals", "error", "totals")
+
+
+class ApiJson(JSONResponse):
+    """An answer that no cache keeps. Text is written in ASCII."""
+
+    def __init__(self, content: Any, status_code: int = 200) -> None:
+        super().__init__(content, status_code, {"cache-control": "no-store"})
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return dumped(content).encode()
+
+
+def dumped(content: Any) -> str:
+    """Return JSON on one line, in ASCII."""
+    return json.dumps(plain(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def plain(value: Any, show: Callable[[str], str] = strip) -> Any:
+    """Return a value as JSON has it: money and times as text, numbers that are none as null, texts as `show` makes them."""
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return show(str(value))
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return format(value, "f") if value.is_finite() else None
+        case datetime():
+            return rfc3339(value)
+        case bytes():
+            return value.hex()
+        case dict():
+            return {show(str(name)): plain(one, str if name in _EXACT else show) for name, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(one, show) for one in value]
+    return str(value)
+
+
+def page_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> ApiJson:
+    """Return a page of a list."""
+    return ApiJson({"items": list(items), "next": written(page.next)})
+
+
+def task_summary(task: Task) -> dict[str, Any]:
+    """Return a task as it stands in a list."""
+    told = {name: value for name, value in task_json(task).items() if name not in _DETAILS}
+    return told | {
+        "uid": str(task.uid),
+        "parent_uid": str(task.parent_uid) if task.parent_uid is not None else None,
+        "root_uid": str(task.root_uid or task.uid),
+        "tenant": task.tenant,
+        "type": task.type,
+        "environment": task.environment,
+        "service": task.service,
+        "topic": task.topic,
+        "repo": task.repo,
+        "requested_by": task.requested_by,
+        "action": task.action,
+        "step_name": task.step_name,
+        "step_index": task.step_index,
+        "step_count": task.step_count,
+        "last_event_at": rfc3339(task.last_event_at),
+        "cost_usd": task.cost_usd,
+        "child_count": task.child_count,
+        "child_failed": task.child_failed,
+        "open_approvals": len(task.open_approvals),
+        "question": _question(task),
+        "failure": _failure(task),
+        "announced": task.is_announced,
+        "muted": task.is_muted,
+        "cancel_by": task.cancel_by or None,
+        "paused_by": task.paused_by or None,
+        "trace_id": task.trace_id.hex() or None,
+        "traceparent": f"00-{task.trace_id.hex()}-{task.span_id.hex()}-01" if task.trace_id and task.span_id else None,
+    }
+
+
+def task_whole(
+    task: Task, children: Iterable[Task], after: Iterable[Task], questions: Iterable[dict[str, Any]], acts: Iterable[str]
+) -> dict[str, Any]:
+    """Return a task with all that belongs to it. `after`: what followed it; `questions` as `asked_json` has them."""
+    told = task_json(task)
+    return task_summary(task) | {
+        "aliases": list(task.aliases),
+        "agent_id": task.agent_id,
+        "agent_version": task.agent_version,
+        "segments": task.runs,
+        "steps": told["steps"],
+        "artifacts": told["artifacts"],
+        "approvals": list(questions),
+        "error": told["error"],
+        "links": task.links,
+        "results": task.results,
+        "children": [task_summary(child) for child in children],
+        "followed_by": [task_summary(one) for one in after],
+        "acts": list(acts),
+    }
+
+
+def _question(task: Task) -> str | None:
+    return next((said for one in task.open_approvals if (said := line(one.question, _SHORT))), None)
+
+
+def _failure(task: Task) -> str | None:
+    if task.error is None or task.status != ERROR:
+        return None
+    kind, message = task.error.type, task.error.message
+    return line(message if message.startswith(kind) else ": ".join(part for part in (kind, message) if part), _SHORT) or None
+
+
+def asked_json(question: TaskQuestion, acts: Iterable[str]) -> dict[str, Any]:
+    """Return a question, and what who asks may do with it."""
+    return question_json(question.row, question.task) | {"acts": list(acts)}
+
+
+def happening_json(one: TimelineEntry) -> dict[str, Any]:
+    """Return a line of a timeline."""
+    return {
+        "id": str(one.key.id),
+        "at": rfc3339(one.key.at),
+        "source": one.source,
+        "kind": one.kind,
+        "text": one.text,
+        **message_json(one.message),
+        "status": one.status,
+        "detail": one.detail,
+        "seconds": one.seconds,
+        "by": one.by,
+        "result": one.result,
+        "span_id": one.span_id.hex() or None,
+        "content": one.content,
+    }
+
+
+def stats_json(stats: Stats, since: datetime, until: datetime) -> dict[str, Any]:
+    """Return sums over tasks."""
+
+    def sums(one: Sums, name: str | None = None) -> dict[str, Any]:
+        figures = ("input_tokens", "output_tokens", "cost_usd", "unpriced_calls", "llm_calls", "tool_calls", "tool_errors")
+        return ({name: one.word} if name else {}) | {
+            "tasks": one.tasks,
+            **{figure: getattr(one, figure) for figure in figures},
+            "ended": one.ended,
+            "seconds_mean": one.seconds_mean,
+            "seconds_p50": one.seconds_p50,
+            "seconds_p95": one.seconds_p95,
+        }
+
+    return {
+        "since": since,
+        "until": until,
+        "total": sums(stats.total),
+        "agents": [sums(one, "agent_name") for one in stats.agents],
+        "days": [sums(one, "day") for one in stats.days],
+        "statuses": [sums(one, "status") for one in stats.statuses],
+    }

@@ -1,0 +1,215 @@
+"""What all event streams of a process share: what was told last, how tasks stand now, and one reader of the store.
+
+Checkpoints are exact: each stream has its own place in the store's order, and what it has not seen is read from the store, or
+from the newest of them that are kept here. Tasks are states: of each only the newest matters. Neither is queued for anybody, so a
+slow reader costs nothing. What this process records wakes the reader at once; what others record is looked for, while anybody streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from spanpost.http.shares import Holder, SharedPlaces
+from spanpost.interactions.api.store import Streams
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.queries import Position, StreamedCheckpoint
+from spanpost.model.tasks import Task
+
+log = logging.getLogger("spanpost.interactions")
+
+#: News that are kept, and tasks of which the newest state is.
+_KEPT_NEWS, _KEPT_TASKS = 2_000, 5_000
+#: Seconds between two looks for what others recorded: checkpoints, tasks; and checkpoints when something was just recorded here.
+_LOOK, _LOOK_TASKS, _SOON = 0.5, 1.0, 0.05
+#: A change may be committed so much later than it says.
+_OVERLAP: Final = timedelta(seconds=20)
+_PAGE: Final = 500
+
+
+class Joined:
+    """One stream's place."""
+
+    def __init__(self) -> None:
+        #: The place is another's: the stream ends, and its reader comes back.
+        self.is_over = False
+
+
+class Hub:
+    """Reads for all streams of a process, `most` at once. `join` and `leave` say whether anybody streams."""
+
+    def __init__(self, interaction_store: Streams, *, most: int) -> None:
+        self._interaction_store = interaction_store
+        self._streams: SharedPlaces[Joined] = SharedPlaces(most)
+        #: The gateway stops: all streams end.
+        self.is_ended = False
+        #: Counts up when all streams are to begin anew (tokens were taken back).
+        self.era = 0
+        self.changes = 0
+        self._changed = asyncio.Event()
+        self._hint = asyncio.Event()
+        self._joining = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._news: list[StreamedCheckpoint] = []
+        self._places: list[Position] = []
+        #: Before the first of the news that are kept; and up to where it was read.
+        self.kept_from: Position | None = None
+        self.read_to: Position | None = None
+        self._states: OrderedDict[UUID, tuple[int, Task]] = OrderedDict()
+        self.version = 0
+        #: Newest version of a state that was let go of.
+        self.dropped = 0
+        self._seen: dict[UUID, datetime] = {}
+
+    # --- streams --------------------------------------------------------------------------------------------------------
+
+    async def join(self, holder: Holder) -> Joined:
+        """Have the store read for a stream of this holder. Raises `Full` and `LedgerUnavailable`."""
+        joined = Joined()
+        over = self._streams.take(holder, joined)
+        if over is not None:
+            over.is_over = True
+            self._tell()
+        try:
+            # One after the other: of two that begin in one moment each would make a reader, and all would be told twice.
+            async with self._joining:
+                if self.read_to is None or self._reader is None or self._reader.done():
+                    self.read_to = self.kept_from = await self._interaction_store.head()
+                    self._news, self._places = [], []
+                    self._reader = asyncio.create_task(self._read(), name="spanpost-streams")
+        except BaseException:
+            self.leave(joined)
+            raise
+        return joined
+
+    def leave(self, joined: Joined) -> None:
+        """Let the reader rest when nobody streams any more."""
+        self._streams.leave(joined)
+        if not self._streams:
+            if self._reader is not None:
+                self._reader.cancel()
+            self._reader, self.read_to = None, None
+            self._states.clear()
+            self._seen.clear()
+
+    def end(self) -> None:
+        """End all streams."""
+        self.is_ended = True
+        self._tell()
+
+    def renew(self) -> None:
+        """Have all streams begin anew, with who they are looked up again."""
+        self.era += 1
+        self._tell()
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Return when something has changed since `changes` was that, or when that time is over."""
+        if self.changes != seen:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
+    def _tell(self) -> None:
+        # Those who wait hold the event that was: it is set once, for all of them.
+        self.changes += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def news_after(self, place: Position) -> list[StreamedCheckpoint] | None:
+        """Return the news that are kept after a place; None where some before them are not."""
+        if self.kept_from is None or place < self.kept_from:
+            return None
+        return self._news[bisect_right(self._places, place) :]
+
+    def states_after(self, version: int) -> list[Task]:
+        """Return the tasks that changed after a version, longest ago first."""
+        found: list[Task] = []
+        for changed, task in reversed(self._states.values()):
+            if changed <= version:
+                break
+            found.append(task)
+        return found[::-1]
+
+    # --- reading --------------------------------------------------------------------------------------------------------
+
+    def hear(self, tasks: Iterable[Task]) -> None:
+        """Take in what this process has recorded. In the loop."""
+        if not self._streams:
+            return
+        self._keep(tasks)
+        self._hint.set()
+        self._tell()
+
+    def _keep(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            known = self._states.get(task.uid)
+            if known is not None and known[1] == task:
+                continue
+            self.version += 1
+            self._states[task.uid] = (self.version, task)
+            self._states.move_to_end(task.uid)
+        while len(self._states) > _KEPT_TASKS:
+            _, (self.dropped, _) = self._states.popitem(last=False)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        changed_at: datetime | None = None
+        tasks_due = loop.time()
+        soon = 0
+        while True:
+            pause = _LOOK
+            try:
+                has_more = await self._read_news()
+                if loop.time() >= tasks_due:
+                    began = loop.time()
+                    changed_at = await self._read_tasks(changed_at)
+                    # Where very many tasks are under way a look takes long: then they are seldom.
+                    tasks_due = loop.time() + max(_LOOK_TASKS, 20 * (loop.time() - began))
+                pause = 0.0 if has_more else _SOON if soon > 0 else _LOOK
+            except StoreUnavailable as error:
+                log.info("event streams wait for the store: %s", error)
+            soon -= 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hint.wait()
+                self._hint.clear()
+                soon = 4  # another transaction may hold back what was just committed
+
+    async def _read_news(self) -> bool:
+        """Read a page of news; True where there may be more."""
+        assert self.read_to is not None
+        found = await self._interaction_store.news(self.read_to, _PAGE)
+        if not found:
+            return False
+        self._news += found
+        self._places += [one.position for one in found]
+        self.read_to = found[-1].position
+        if (excess := len(self._news) - _KEPT_NEWS) > 0:
+            self.kept_from = self._places[excess - 1]
+            del self._news[:excess], self._places[:excess]
+        # A task that has ended is looked for by nobody else.
+        self._keep({one.task.uid: one.task for one in found}.values())
+        self._tell()
+        return len(found) == _PAGE
+
+    async def _read_tasks(self, since: datetime | None) -> datetime:
+        """Read the tasks that others have changed; return from when on to look next."""
+        if since is None:
+            return await self._interaction_store.now()
+        found = await self._interaction_store.changed(since - _OVERLAP, _KEPT_TASKS)
+        new = [uid for uid, at in found if self._seen.get(uid) != at]
+        self._seen = dict(found)
+        if new:
+            before = self.version
+            self._keep(await self._interaction_store.those(new))
+            if self.version != before:
+                self._tell()
+        return max((at for _, at in found), default=since)

@@ -1,0 +1,94 @@
+"""What is drawn of a task: its message as Slack would show it, and how full its context was."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+from spanpost.http.errors import HttpError
+from spanpost.interactions.api.errors import NOT_FOUND
+from spanpost.interactions.api.parts import Who
+from spanpost.interactions.api.responses import ApiJson
+from spanpost.model.tasks import Task
+from spanpost.tasks.context_curve import Point
+from spanpost.tasks.json_form import rfc3339
+
+router = APIRouter(tags=["tasks"])
+
+
+class Views(Protocol):
+    """**Protocol:** draws tasks. All of it raises `LedgerUnavailable`."""
+
+    async def task(self, tenant: str, ref: str) -> Task | None: ...
+
+    async def curve(self, task_uid: UUID) -> list[Point]: ...
+
+    async def message(self, task: Task) -> dict[str, Any]: ...
+
+
+class DrawnMessage(BaseModel):
+    """A message as Slack's `chat.postMessage` would get it. What stands in it is text from agents."""
+
+    text: str
+    blocks: list[dict[str, Any]]
+    attachments: list[dict[str, Any]]
+
+
+class MessageView(BaseModel):
+    """A task's message, and the news of its thread."""
+
+    message: DrawnMessage
+    replies: list[DrawnMessage]
+    channel: str | None = Field(description="Where its route sends it; null where none does, and this is how it would look.")
+    verbosity: str = Field(description="How much of it the route tells: `live`, `milestones`, `final` or `mute`.")
+    task_uid: str = Field(description="The task whose message it is: of a sub-agent that for which it works.")
+
+
+class UseView(BaseModel):
+    """How full the context was at one call."""
+
+    at: str
+    used_tokens: int
+    model: str | None
+
+
+class ContextView(BaseModel):
+    """How full a task's context was, call after call."""
+
+    items: list[UseView] = Field(description="Oldest first; of many the newest.")
+    window_tokens: int | None
+    window_source: str | None
+
+
+async def _views(request: Request) -> Views:
+    views: Views = request.app.state.views
+    return views
+
+
+TheViews = Annotated[Views, Depends(_views)]
+
+
+async def _task(views: Views, tenant: str, id: str) -> Task:
+    found = await views.task(tenant, id) if "\0" not in id else None
+    if found is None:
+        raise HttpError(404, "not_found", "no task is known by that id")
+    return found
+
+
+@router.get("/api/tasks/{id:path}/context", response_model=ContextView, responses=NOT_FOUND)
+async def context_curve(caller: Who, views: TheViews, id: str) -> ApiJson:
+    """Tell how full a task's context was, call after call."""
+    task = await _task(views, caller.tenant, id)
+    items = [
+        {"at": rfc3339(point.at), "used_tokens": point.used_tokens, "model": point.model} for point in await views.curve(task.uid)
+    ]
+    return ApiJson({"items": items, "window_tokens": task.context_window_tokens, "window_source": task.context_window_source or None})
+
+
+@router.get("/api/tasks/{id:path}/message", response_model=MessageView, responses=NOT_FOUND)
+async def shown_message(caller: Who, views: TheViews, id: str) -> ApiJson:
+    """Return a task's message as Slack would be sent it, with the news of its thread."""
+    return ApiJson(await views.message(await _task(views, caller.tenant, id)))

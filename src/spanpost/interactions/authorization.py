@@ -1,0 +1,282 @@
+"""Who may do what: pure rules, which fail closed.
+
+1. The first rule that names the action, and whose conditions the task meets, decides. Without one, nobody may.
+2. Guests, bots, people who left, strangers and people of another workspace may nothing, whatever a rule says.
+3. `not_requester` shuts out the one for whom the task runs; where nobody can tell who that is, everybody. What a task does not
+   say of itself holds as the task says for which it works: no agent gets around a rule by a sub-agent.
+4. Then one of the rule's groups of people must hold the person. A rule that names nobody lets nobody.
+5. What cannot be looked up lets nobody through: the refusal says what could not be.
+
+`judge` is a generator: it yields what must be looked up, is sent what was found, and returns a ruling. No rule needs a network
+to be tested, and nothing is looked up that is not needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from spanpost.interactions.protocols import Answer, Asked, PersonMessage
+from spanpost.model.interventions import Verb
+from spanpost.text.locales import ENGLISH, LocaleMessage
+
+#: What is no intervention and needs a rule all the same.
+VIEW: Final = "view"
+DECIDE: Final = "decide"
+ACTIONS: Final = (*(str(verb) for verb in Verb), VIEW)
+#: In place of a channel: the one in which the message stands.
+HERE: Final = "here"
+_FOREIGN: Final = LocaleMessage("why.foreign")
+FOREIGN: Final = ENGLISH.tell(_FOREIGN)
+_WHO_YOU_ARE: Final = LocaleMessage("why.who_you_are")
+_DECISIONS: Final = frozenset(str(verb) for verb in Verb if verb.is_decision)
+_SLACK_ID: Final = re.compile(r"^(?:slack:|<@|@)?([UW][A-Z0-9]{2,30})>?\Z")
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody, as the provider knows them."""
+
+    id: str
+    #: slack; api (a token) and oidc (a person) at the HTTP API. Of another provider Slack's ids say nothing.
+    provider: str = "slack"
+    #: What a token or an identity provider says that they are (`interactions.api.callers.Role`).
+    roles: frozenset[str] = frozenset()
+    team: str = ""
+    name: str = ""
+    #: Confirmed by the provider; empty when unknown.
+    email: str = ""
+    is_bot: bool = False
+    is_gone: bool = False
+    is_guest: bool = False
+    is_stranger: bool = False
+
+
+class PersonOf(msgspec.Struct, frozen=True):
+    """Look up: who is it? Answered by a `Person`."""
+
+    id: str
+
+
+class MembersOf(msgspec.Struct, frozen=True):
+    """Look up: who is in it? A user group, or a channel. Answered by a set of user ids."""
+
+    id: str
+    is_group: bool
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Look up: what does that resolver say of the person? Answered by an `Answer`."""
+
+    resolver: str
+    person: Person
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """What is sent in place of an answer that could not be had."""
+
+    reason: str
+
+
+Look: TypeAlias = PersonOf | MembersOf | Ask
+Found: TypeAlias = Person | frozenset[str] | Answer | Failed
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may do these actions to the tasks that meet the conditions. Conditions not given are met by any."""
+
+    actions: frozenset[str]
+    tenant: str | None = None
+    agent: str | None = None
+    topic: str | None = None
+    environment: str | None = None
+    risk: str | None = None
+    launcher: str | None = None
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    requester: bool = False
+    resolver: str = ""
+    not_requester: bool = False
+
+    def takes(self, action: str, asked: Asked) -> bool:
+        """Say whether this rule decides about the action on that task."""
+        risk = asked.approval.risk if asked.approval is not None else ""
+        return (
+            (action in self.actions or (DECIDE in self.actions and action in _DECISIONS))
+            and (self.tenant is None or self.tenant == asked.task.tenant)
+            and (self.agent is None or self.agent in asked.agents)
+            and (self.topic is None or self.topic == asked.topic)
+            and (self.environment is None or self.environment == asked.environment)
+            and (self.risk is None or self.risk == risk)
+            and (self.launcher is None or self.launcher == asked.launcher)
+        )
+
+
+class AuthorizationRules(msgspec.Struct, frozen=True, kw_only=True):
+    """All rules, in order, and how people are told apart."""
+
+    rules: tuple[Rule, ...] = ()
+    #: How `agent.requested_by` names somebody, and who that is: an e-mail address or a user id. Keys in lower case.
+    people: Mapping[str, str] = {}
+    #: Domains whose addresses count; empty: any that the provider has confirmed. Lower case.
+    domains: tuple[str, ...] = ()
+
+
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
+    """May they? `refusal` is empty when they may."""
+
+    refusal: str = ""
+    #: The same in phrases, to be said in the language of whoever asked; without any, `refusal` is all that can be said.
+    why: tuple[LocaleMessage | str, ...] = ()
+    person: Person | None = None
+    #: Who may, for the one who may not: (kind, value) with kind user, group, channel, email, role, requester, resolver.
+    who: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_granted(self) -> bool:
+        """True when nothing speaks against it."""
+        return not self.refusal
+
+
+def refused(*why: LocaleMessage | str, person: Person | None = None, who: tuple[tuple[str, str], ...] = ()) -> Ruling:
+    """Return a refusal. What is recorded of it is English."""
+    return Ruling(refusal="; ".join(map(ENGLISH.tell, why)), why=why, person=person, who=who)
+
+
+def foreign(user: str = "") -> Ruling:
+    """Refuse somebody whom the provider itself calls one of another workspace."""
+    return refused(_FOREIGN, person=Person(id=user) if user else None)
+
+
+def judge(rules: AuthorizationRules, action: str, asked: Asked, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
+    """Rule about an action of a user, pressed or said in that message."""
+    rule = next((rule for rule in rules.rules if rule.takes(action, asked)), None)
+    if rule is None:
+        return refused(LocaleMessage("why.no_rule", {"action": LocaleMessage(f"action.{action}")}), person=Person(id=user))
+    person = yield PersonOf(user)
+    if not isinstance(person, Person):
+        return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
+    if why := unfit(person, message.team):
+        return refused(why, person=person)
+    person = msgspec.structs.replace(person, email=_counted(person.email, rules.domains))
+    who = may(rule, message)
+    for requester in asked.requesters if rule.not_requester else ():
+        is_requester = _is_requester(person, requester, rules.people)
+        if is_requester is None:
+            return refused(LocaleMessage("why.perhaps_requester"), person=person, who=who)
+        if is_requester:
+            return refused(LocaleMessage("why.requester"), person=person, who=who)
+    failures: list[LocaleMessage | str] = []
+    if (yield from _holds(rule, rules, asked, person, message, failures)):
+        return Ruling(person=person, who=who)
+    told = {ENGLISH.tell(one): one for one in failures}
+    return refused(*(told.values() or [LocaleMessage("why.may_not", {"action": LocaleMessage(f"action.{action}")})]), person=person, who=who)
+
+
+def judge_look(rules: AuthorizationRules, asked: Asked | None, user: str, message: PersonMessage) -> Generator[Look, Found, Ruling]:
+    """Rule whether somebody may be told of a task in a list; without a task, whether of any at all.
+
+    Where a rule is about seeing it (`VIEW`), that rule decides; where none is, everybody may who is a member of the workspace.
+    """
+    if asked is not None and any(rule.takes(VIEW, asked) for rule in rules.rules):
+        return (yield from judge(rules, VIEW, asked, user, message))
+    person = yield PersonOf(user)
+    if not isinstance(person, Person):
+        return refused(_failed(_WHO_YOU_ARE, person), person=Person(id=user))
+    why = unfit(person, message.team)
+    return refused(why, person=person) if why is not None else Ruling(person=person)
+
+
+def _holds(
+    rule: Rule, rules: AuthorizationRules, asked: Asked, person: Person, message: PersonMessage, failures: list[LocaleMessage | str]
+) -> Generator[Look, Found, bool]:
+    is_of_slack = person.provider == "slack"
+    if (is_of_slack and person.id in rule.users) or (person.email and _listed(person.email, rule.emails)):
+        return True
+    if not person.roles.isdisjoint(rule.roles):
+        return True
+    if rule.requester and asked.requesters and _is_requester(person, asked.requesters[0], rules.people):
+        return True
+    lookups = [MembersOf(group, True) for group in rule.groups]
+    channels = [message.channel if channel == HERE else channel for channel in rule.channels]
+    lookups += [MembersOf(channel, False) for channel in channels if channel]
+    if is_of_slack and "" in channels:  # said in no message of ours: whoever makes a channel would make the rule
+        failures.append(LocaleMessage("why.no_message"))
+    for look in lookups if is_of_slack else ():
+        found = yield look
+        if isinstance(found, frozenset):
+            if person.id in found:
+                return True
+        else:
+            failures.append(_failed(LocaleMessage("why.who_is_in", {"id": look.id}), found))
+    if rule.resolver:
+        answer = yield Ask(rule.resolver, person)
+        if isinstance(answer, Answer):
+            if answer.is_allowed is True:
+                return True
+            if answer.reason:
+                failures.append(answer.reason)
+        else:
+            failures.append(_failed(LocaleMessage("why.what_says", {"resolver": rule.resolver}), answer))
+    if rule.emails and not person.email:
+        failures.append(LocaleMessage("why.no_email"))
+    return False
+
+
+def unfit(person: Person, team: str) -> LocaleMessage | None:
+    """Return why somebody may nothing at all; None when nothing speaks against them."""
+    if person.is_bot:
+        return LocaleMessage("why.bot")
+    if person.is_gone:
+        return LocaleMessage("why.gone")
+    if person.is_stranger or not person.team or person.team != team:
+        return _FOREIGN
+    if person.is_guest:
+        return LocaleMessage("why.guest")
+    return None
+
+
+def may(rule: Rule, message: PersonMessage) -> tuple[tuple[str, str], ...]:
+    """Return who may by a rule, for those who ask."""
+    found = [("user", user) for user in rule.users]
+    found += [("group", group) for group in rule.groups]
+    found += [
+        ("channel", message.channel if channel == HERE else channel)
+        for channel in rule.channels
+        if channel != HERE or message.channel
+    ]
+    found += [("email", email) for email in rule.emails]
+    found += [("role", role) for role in rule.roles]
+    found += [("requester", "")] * rule.requester
+    found += [("resolver", rule.resolver)] * bool(rule.resolver)
+    return tuple(found)
+
+
+def _is_requester(person: Person, requested_by: str, people: Mapping[str, str]) -> bool | None:
+    """Say whether the task runs for that person; None where nobody can tell."""
+    said = requested_by.strip()
+    said = people.get(said.casefold(), said).strip()
+    if match := _SLACK_ID.match(said):
+        return match[1] == person.id if person.provider == "slack" else None
+    if "@" in said.strip("@"):
+        return said.casefold() == person.email.casefold() if person.email else None
+    return None
+
+
+def _counted(email: str, domains: Sequence[str]) -> str:
+    """Return the address if it counts, else nothing."""
+    return email if not domains or email.rpartition("@")[2].casefold() in domains else ""
+
+
+def _listed(email: str, emails: Sequence[str]) -> bool:
+    return email.casefold() in (one.casefold() for one in emails)
+
+
+def _failed(what: LocaleMessage, found: object) -> LocaleMessage:
+    reason: LocaleMessage | str = found.reason if isinstance(found, Failed) else LocaleMessage("why.odd_answer")
+    return LocaleMessage("why.not_found", {"what": what, "reason": reason})

@@ -1,0 +1,7 @@
+"""The web board: static files in the package, and the small application that serves them. Its data come from ``/api``."""
+
+from __future__ import annotations
+
+from spanpost.interactions.board.serving import board_routes
+
+__all__ = ["board_routes"]

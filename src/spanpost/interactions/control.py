@@ -1,0 +1,173 @@
+"""The control API (`spanpost.control_protocol`): agents wait here for people, and ask what they may spend.
+
+A long poll: with ``wait`` (seconds) it answers as soon as there is something to tell. A bearer token says whose the agent is; what is
+another tenant's does not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from spanpost.control_protocol import AFTER, APPROVALS, BUDGET, MARK, QUERY, TASKS, TRACE, UNKNOWN, WAIT
+from spanpost.http.asgi import HungUp, Receive, TooLong, address_of, read_body, until_hung_up
+from spanpost.http.authentication import Authenticator, KnowsTokens, authorization_of
+from spanpost.http.errors import HttpError
+from spanpost.http.routing import HttpRoute
+from spanpost.http.shares import Full, Sender, SharedPlaces
+from spanpost.interactions.answers import Answers, UnknownQuestion
+from spanpost.text.repair import mend_value
+
+#: A proxy between would cut longer waits: many do after a minute.
+LONGEST: Final = 50.0
+_LONGEST_ID: Final = 1024
+#: Of a question about budgets: bytes.
+_MOST_BODY: Final = 256 * 1024
+_NUMBER: Final = re.compile(r"^\d{1,18}(\.\d{1,6})?\Z", re.ASCII)
+_MARK: Final = re.compile(r"^([0-9a-f]{64})?\Z")
+_TRACE: Final = re.compile(r"^([0-9a-f]{32})?\Z")
+
+
+class ControlHttp:
+    """The endpoints. At most `most` agents wait at once; tenants share those places, and within a tenant
+    its addresses do."""
+
+    def __init__(self, answers: Answers, sender_tokens: KnowsTokens, *, most: int) -> None:
+        self._answers = answers
+        self._authenticator = Authenticator(sender_tokens)
+        #: Agents that wait, each by the event that ends its waiting.
+        self._waiting: SharedPlaces[asyncio.Event] = SharedPlaces(most)
+
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [
+            HttpRoute(APPROVALS, self._approval, ["GET"]),
+            HttpRoute(TASKS, self._task, ["GET"]),
+            HttpRoute(BUDGET, self._budget, ["POST"]),
+        ]
+
+    def end(self) -> None:
+        """Answer all who wait with what is known."""
+        self._answers.end()
+
+    async def _approval(self, request: Request) -> JSONResponse:
+        ref, query = _ref(request, APPROVALS), _query(request)
+        tenant = self._authenticator.tenant(request.scope)
+        mark, trace = query.get(MARK, ""), query.get(TRACE, "")
+        if "\0" in ref + mark + trace:
+            raise _unknown("no id has such a character")
+        if not (_MARK.match(mark) and _TRACE.match(trace)):
+            raise HttpError(
+                400, "invalid", "mark is a SHA-256 (64 hex digits, lower case), trace a trace's id (32); see control.md", field=MARK
+            )
+        return await self._told(request, tenant, query, lambda wait: self._answers.approval(tenant, ref, mark, trace, wait))
+
+    async def _task(self, request: Request) -> JSONResponse:
+        ref, query = _ref(request, TASKS), _query(request)
+        tenant = self._authenticator.tenant(request.scope)
+        after = int(_number(query, AFTER))
+        if "\0" in ref:
+            raise _unknown("no id has such a character")
+        return await self._told(request, tenant, query, lambda wait: self._answers.task(tenant, ref, after, wait))
+
+    async def _budget(self, request: Request) -> JSONResponse:
+        _query(request)
+        tenant = self._authenticator.tenant(request.scope)
+        try:
+            body = await read_body(request.receive, _MOST_BODY)
+        except TooLong:
+            raise HttpError(413, "too_large", f"it is longer than {_MOST_BODY} bytes: send fewer attributes") from None
+        try:
+            asked = json.loads(body)
+            ref, attributes = asked.get("ref", ""), asked.get("attributes", {})
+        except (ValueError, AttributeError, RecursionError):
+            raise HttpError(400, "invalid", "the body is no JSON object; it has ref and attributes") from None
+        if not isinstance(ref, str) or not isinstance(attributes, dict) or len(ref) > _LONGEST_ID:
+            raise HttpError(400, "invalid", "ref is the id of a task or of a trace, as text; attributes is an object")
+        plain = {str(name): value for name, value in attributes.items() if isinstance(value, (str, int, float))}
+        return _json(await self._answers.budget(tenant, "" if "\0" in ref else ref, mend_value(plain)[0]))
+
+    async def _told(
+        self, request: Request, tenant: str, query: dict[str, str], ask: Callable[[float], Coroutine[Any, Any, Any]]
+    ) -> JSONResponse:
+        wait = min(_number(query, WAIT), LONGEST)
+        try:
+            if not wait:
+                return _json(await ask(0.0))
+            return _json(await self._wait(Sender(tenant, address_of(request.scope)), ask, wait, request.receive))
+        except UnknownQuestion as error:
+            raise _unknown(str(error)) from None
+
+    async def _wait(
+        self, sender: Sender, ask: Callable[[float], Coroutine[Any, Any, Any]], wait: float, receive: Receive
+    ) -> Any:
+        """Wait for an answer, for as long as the agent does. Raises `HungUp`."""
+        told_to_go = asyncio.Event()
+        try:
+            longest = self._waiting.take(sender, told_to_go)
+        except Full:
+            said = "as many wait already as may (gateway.max_waiters); come back"
+            raise HttpError(503, "too_many", said) from None
+        if longest is not None:
+            longest.set()
+        answer = asyncio.ensure_future(ask(wait))
+        ends = [asyncio.ensure_future(until_hung_up(receive)), asyncio.ensure_future(told_to_go.wait())]
+        try:
+            await asyncio.wait({answer, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return await answer
+            if ends[0].done():
+                await ends[0]  # a body without end is refused
+                raise HungUp
+            return await ask(0.0)
+        finally:
+            self._waiting.leave(told_to_go)
+            for each in (answer, *ends):
+                each.cancel()
+
+
+def _ref(request: Request, prefix: str) -> str:
+    """Return the id of a path: it may hold slashes, which are escaped."""
+    path = (request.scope.get("raw_path") or request.scope["path"].encode()).decode("latin-1")
+    escaped = path.removeprefix(prefix)
+    if not path.startswith(prefix) or not escaped or "/" in escaped:
+        raise HttpError(404, "not_found", f"there is nothing here; there is {APPROVALS}{{id}}, {TASKS}{{id}} and {BUDGET}")
+    ref = unquote(escaped, errors="replace")
+    if len(ref) > _LONGEST_ID:
+        raise HttpError(400, "invalid", "the id is too long", field="id")
+    return ref
+
+
+def _query(request: Request) -> dict[str, str]:
+    authorization_of(request.scope)  # a token in the URL is refused as one, not as a name that is not understood
+    try:
+        query = dict(parse_qsl((request.scope.get("query_string") or b"").decode(), keep_blank_values=True, max_num_fields=16))
+    except (ValueError, UnicodeDecodeError):
+        raise HttpError(400, "invalid", "the query cannot be read") from None
+    if unknown := sorted(query.keys() - set(QUERY)):
+        name = unknown[0][:50]
+        raise HttpError(400, "invalid", f"{name!r} is not understood; there is wait, after, mark and trace", field=name)
+    return query
+
+
+def _number(query: dict[str, str], name: str) -> float:
+    said = query.get(name, "0")
+    if not _NUMBER.match(said):
+        raise HttpError(400, "invalid", f"{name} must be a number, not {said[:50]!r}", field=name)
+    return float(said)
+
+
+def _unknown(message: str) -> HttpError:
+    return HttpError(404, UNKNOWN, message)
+
+
+def _json(told: Any) -> JSONResponse:
+    return JSONResponse(told, headers={"cache-control": "no-store"})

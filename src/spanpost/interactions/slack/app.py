@@ -1,0 +1,400 @@
+"""The desk's Slack app: Bolt reads what came, by HTTP or by socket; a few listeners make acts of it.
+
+What is asked is recorded before Slack is answered, wherever that takes less than two and a half seconds: an answer that Slack
+has is in the database. Where it takes longer, the person is told that it is not certain. An event is only acknowledged once it
+is recorded; Slack brings it again otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from slack_bolt.async_app import AsyncApp
+from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.context.async_context import AsyncBoltContext
+from slack_bolt.request.async_request import AsyncBoltRequest
+from slack_bolt.response import BoltResponse
+
+from spanpost.interactions.acts import ActOutcome, Keeper
+from spanpost.interactions.protocols import PersonMessage
+from spanpost.interactions.slack import payloads, threads
+from spanpost.interactions.slack import phrases as spoken_in
+from spanpost.interactions.slack.commands import ACTS, Commands
+from spanpost.interactions.slack.decisions import Comments, PressedAnswer, pressed, submitted
+from spanpost.interactions.slack.departures import departed
+from spanpost.interactions.slack.guard import SlackRefused
+from spanpost.interactions.slack.installations import App, Everywhere, Installation, choose
+from spanpost.interactions.slack.lines import SlackAnswer
+from spanpost.interactions.slack.lists import MORE
+from spanpost.interactions.slack.payloads import PREFIX, Click
+from spanpost.interactions.slack.phrases import Spoken
+from spanpost.interactions.slack.responses import PayloadOrigin, SlackAnswered, answer, first_line, update
+from spanpost.interactions.slack.web import Trouble, silent
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.interventions import Result
+from spanpost.model.tasks import Task
+from spanpost.text.locales import Locale
+
+log = logging.getLogger("spanpost.interactions")
+#: Slack waits three seconds, the network's included.
+ANSWER: Final = 2.5
+#: What is left of that at least, however long it took to come so far.
+_LEAST: Final = 0.2
+#: What was told to whom is remembered so far, so that a thread is not answered with one refusal after another.
+_TOLD: Final = 5_000
+_OURS: Final = re.compile("^" + re.escape(PREFIX))
+_MORE: Final = re.compile("^" + re.escape(MORE) + ":")
+_ANY: Final = re.compile("")
+Replies = Literal["all", "mentions", "off"]
+
+
+class SlackApp:
+    """Hears what Slack sends, whatever way it came."""
+
+    def __init__(
+        self,
+        installations: Sequence[Installation],
+        *,
+        comments: Comments = "deny",
+        replies: Replies = "all",
+        conceal: Callable[[Task], Task] = lambda task: task,
+        answer: float = ANSWER,
+        everywhere: Everywhere | None = None,
+    ) -> None:
+        self.installations = tuple(installations)
+        #: The app that people install in further workspaces, where they may.
+        self.everywhere = everywhere
+        self._comments = comments
+        self._replies = replies
+        self._conceal = conceal
+        self._answer = answer
+        self._keeper = Keeper()
+        self._told: set[tuple[str, ...]] = set()
+        self._bolt = self._make_bolt()
+
+    def _make_bolt(self) -> AsyncApp:
+        # The signature was checked before (`guard`), bots and ourselves are refused by who may; what Bolt would do here it
+        # does in another way than we promise: it answers 500 to a malformed header, and hears a replay thrice.
+        app = AsyncApp(
+            # Bolt sets the level of the logger of this name: not of ours.
+            name="slack_bolt.spanpost",
+            logger=silent(),
+            process_before_response=True,
+            authorize=_authorize,
+            request_verification_enabled=False,
+            ssl_check_enabled=False,
+            ignoring_self_events_enabled=False,
+            attaching_function_token_enabled=False,
+            attaching_conversation_kwargs_enabled=False,
+        )
+        app.block_action(_MORE)(self._listener(self._on_more))
+        app.block_action(_OURS)(self._listener(self._on_click))
+        app.block_action(_ANY)(self._listener(self._on_other))
+        app.view(_OURS)(self._listener(self._on_submission))
+        app.event("message")(self._listener(self._on_message))
+        app.event("agent_session_stopped")(self._listener(self._on_stop))
+        app.event("app_mention")(self._listener(self._on_mention))
+        app.command(_ANY)(self._listener(self._on_command))
+        return app
+
+    @staticmethod
+    def _listener(
+        hear: Callable[[dict[str, Any], PayloadOrigin], Awaitable[BoltResponse]],
+    ) -> Callable[..., Awaitable[BoltResponse]]:
+        async def listen(body: dict[str, Any], context: AsyncBoltContext) -> BoltResponse:
+            try:
+                return await hear(body, context["heard"])
+            except Exception as error:
+                log.error("something that Slack sent could not be taken: %s: %s", type(error).__name__, first_line(error))
+                return answer(503, "fault")
+
+        return listen
+
+    @property
+    def apps(self) -> tuple[App, ...]:
+        """All that a request may be for."""
+        return (*self.installations, self.everywhere) if self.everywhere is not None else self.installations
+
+    async def hear(self, candidates: Sequence[App], body: dict[str, Any], *, took: float = 0.0) -> SlackAnswered:
+        """Take a payload that is proven to be for one of these installations. Raises nothing.
+
+        `took` is how much of the time for an answer is gone: seconds.
+        """
+        until = asyncio.get_running_loop().time() + self._answer - took
+        try:
+            if (said := payloads.departure(body)) is not None:
+                return await departed(candidates, body, *said)
+            context: dict[str, Any] = {}
+            if body.get("type") != "url_verification":
+                installation, team = await choose(candidates, body)
+                context["heard"] = PayloadOrigin(installation=installation, team=team, until=until)
+            response = await self._bolt.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode", context=context))
+        except SlackRefused as refused:
+            return SlackAnswered(status=refused.status, word=refused.why)
+        except Trouble as trouble:
+            log.warning("Slack could not be asked whose a request is: %s", trouble)
+            return SlackAnswered(status=503, word="slack")
+        except StoreUnavailable:
+            return SlackAnswered(status=503, word="unavailable")
+        except Exception:  # a payload that Bolt cannot read
+            return SlackAnswered(status=400, word="payload")
+        word = (response.headers.get("x-spanpost") or [""])[0]
+        if not word and response.status == 404:
+            return SlackAnswered(status=200, word="ignored")
+        if not word and response.status >= 500:
+            return SlackAnswered(status=400, word="payload")
+        content_type = (response.headers.get("content-type") or ["text/plain"])[0]
+        return SlackAnswered(status=response.status, word=word or "greeting", body=response.body or "", content_type=content_type)
+
+    async def close(self, seconds: float = 2.0) -> None:
+        """Finish what is under way, and let go of the connections."""
+        await self._keeper.close(seconds)
+        for one in self.apps:
+            await one.web.close()
+        if self.everywhere is not None:
+            await self.everywhere.finds.close()
+
+    # --- clicks -----------------------------------------------------------------------------------------------------
+
+    async def _on_other(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        return answer(200, "ignored")  # a link's button: pressing it is told to us, and is nothing to us
+
+    async def _on_click(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        installation = heard.installation
+        click = payloads.click(body, heard.team)
+        if click is None:
+            url, interactions = body.get("response_url"), installation.interactions
+            if isinstance(url, str):
+                self._later(self._respond(installation, url, interactions.speaks(None, ()).say("interactions.unknown")))
+            return answer(200, "unreadable")
+        me = await installation.whoami()
+        is_ours = bool(click.author) and click.author == me.bot
+        click = msgspec.structs.replace(click, message=msgspec.structs.replace(click.message, is_ours=is_ours))
+        locale = installation.interactions.locale(None, click.message)
+
+        async def work() -> None:
+            try:
+                await self._press(installation, click)
+            except StoreUnavailable:
+                self._tell(installation, click, locale.say("interactions.unsure"))
+            except Exception as error:
+                log.error("a click could not be taken: %s: %s", type(error).__name__, first_line(error))
+                self._tell(installation, click, locale.say("interactions.unsure"))
+
+        if not await self._within(work(), heard.until):
+            self._tell(installation, click, locale.say("interactions.late"))
+            return answer(200, "late")
+        return answer(200, "click")
+
+    async def _press(self, installation: Installation, click: Click) -> None:
+        answered = await pressed(installation.interactions, click, self._comments, self._conceal)
+        if answered.view is not None:
+            await self._open(installation, click, answered.view, answered.locale)
+        elif answered.told:
+            self._tell(installation, click, answered.told)
+
+    async def _open(self, installation: Installation, click: Click, view: dict[str, Any], locale: Locale) -> None:
+        try:
+            await installation.web.call("views.open", trigger_id=click.trigger, view=view)
+        except Trouble as trouble:
+            log.warning("a dialogue could not be opened: %s", trouble)
+            self._tell(installation, click, locale.say("interactions.no_dialogue"))
+
+    # --- dialogues --------------------------------------------------------------------------------------------------
+
+    async def _on_submission(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        sent = payloads.submission(body, heard.team)
+        if sent is None:
+            return answer(200, "unreadable")
+        interactions, outcome = heard.installation.interactions, list[tuple[bool, PressedAnswer | None]]()
+        locale = interactions.speaks(None, [str(sent.meta.get("c"))])
+
+        async def work() -> None:
+            try:
+                outcome.append((True, await submitted(interactions, sent)))
+            except StoreUnavailable:
+                outcome.append((False, None))
+
+        if not await self._within(work(), heard.until):
+            return update(locale.say("interactions.late"), "late", locale)
+        [(is_recorded, said)] = outcome
+        if not is_recorded:
+            return answer(200, "unavailable", {"response_action": "errors", "errors": {"comment": locale.say("interactions.unsure")}})
+        if said is None or not said.told:
+            return answer(200, "unreadable" if said is None else "submission")
+        return update(said.told, "submission", said.locale)
+
+    # --- replies ----------------------------------------------------------------------------------------------------
+
+    async def _on_message(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        installation = heard.installation
+        reply = payloads.reply(body, heard.team)
+        if reply is None or self._replies == "off":
+            return answer(200, "ignored")
+        me = await installation.whoami()
+        text = reply.text.replace(f"@{me.bot_user}", "").strip() if me.bot_user else reply.text
+        is_installed_apps = bool(reply.parent) and bool(me.bot_user) and reply.parent != me.bot_user
+        is_unmeant = self._replies == "mentions" and f"<@{me.bot_user}>" not in reply.raw
+        if is_installed_apps or is_unmeant or reply.user == me.bot_user or not text:
+            return answer(200, "ignored")
+        # A thread of ours of which nothing is known was begun a moment ago, or is no task's.
+        is_known = reply.parent != me.bot_user or not reply.parent or threads.is_settled(reply.root)
+        found: list[tuple[bool, ActOutcome | None]] = []
+
+        async def work() -> None:
+            found.append(await threads.do(installation.interactions, reply.root, threads.said(reply, text), is_known=is_known))
+
+        if not await self._within(work(), heard.until) or not found[0][0]:
+            return answer(503, "unavailable")  # Slack brings it again
+        outcome = found[0][1]
+        if outcome is None:
+            return answer(200, "ignored")
+        if outcome.told and self._is_new((reply.user, reply.root.channel, reply.root.ts, str(outcome.result))):
+            self._later(self._whisper(installation, reply.root, reply.root.ts, reply.user, outcome.told))
+        return answer(200, "message")
+
+    def _is_new(self, told: tuple[str, ...]) -> bool:
+        if len(self._told) >= _TOLD:
+            self._told.clear()
+        is_new = told not in self._told
+        self._told.add(told)
+        return is_new
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    async def _on_stop(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        """Take Slack's own *Stop* for a cancel of the thread's task. What the session is then, is for us to say."""
+        installation, stop = heard.installation, payloads.stop(body, heard.team)
+        if stop is None:
+            return answer(200, "ignored")
+        found: list[tuple[bool, ActOutcome | None]] = []
+
+        async def work() -> None:
+            is_known = threads.is_settled(stop.root)
+            found.append(await threads.do(installation.interactions, stop.root, threads.stopped(stop), is_known=is_known))
+
+        if not await self._within(work(), heard.until) or not found[0][0]:
+            return answer(503, "unavailable")  # Slack brings it again
+        outcome = found[0][1]
+        if outcome is not None and outcome.told:
+            self._later(self._whisper(installation, stop.root, stop.root.ts, stop.user, outcome.told))
+        if outcome is None or outcome.result is not Result.REFUSED:  # refused, it goes on, and the button stays
+            self._later(threads.rest(installation.web, stop.root))
+        return answer(200, "stop" if outcome is not None else "ignored")
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    async def _on_command(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        return await self._on_spoken(spoken_in.command(body, heard.team), "command", heard)
+
+    async def _on_more(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        return await self._on_spoken(spoken_in.goes_on(body, heard.team), "more", heard)
+
+    async def _on_spoken(self, spoken: Spoken | None, word: str, heard: PayloadOrigin) -> BoltResponse:
+        if spoken is None:
+            return answer(200, "unreadable")
+        await self._obey(heard, spoken)
+        return answer(200, word)
+
+    async def _on_mention(self, body: dict[str, Any], heard: PayloadOrigin) -> BoltResponse:
+        spoken = spoken_in.mention(body, heard.team, (await heard.installation.whoami()).bot_user)
+        if spoken is None:
+            return answer(200, "ignored")
+        thread = spoken_in.place(spoken)
+        try:
+            # In a task's thread it is said to the agent, and comes as a message, too.
+            if thread is not None and await heard.installation.interactions.told_in(thread) is not None:
+                return answer(200, "ignored")
+        except StoreUnavailable:
+            return answer(503, "unavailable")  # Slack brings it again
+        await self._obey(heard, spoken)
+        return answer(200, "mention")
+
+    async def _obey(self, heard: PayloadOrigin, spoken: Spoken) -> None:
+        """Do what was said: what changes something before Slack is answered, where that is in time."""
+        installation = heard.installation
+        locale = installation.interactions.speaks(None, (spoken.channel, spoken.channel_name))
+        commands = Commands(installation.interactions, installation.web, self._conceal, locale)
+
+        async def work() -> None:
+            try:
+                told = await commands.answer(spoken)
+            except StoreUnavailable:
+                told = SlackAnswer(text=locale.say("interactions.unsure" if spoken.word in ACTS else "interactions.away"))
+            except Exception as error:
+                log.error("a command could not be taken: %s: %s", type(error).__name__, first_line(error))
+                told = SlackAnswer(text=locale.say("interactions.uncertain"))
+            if told is not None:
+                self._later(self._say(installation, spoken, told))
+
+        if spoken.word in ACTS:
+            await self._within(work(), heard.until)  # what takes longer is told when it is done
+        else:
+            self._later(work())
+
+    async def _say(self, installation: Installation, spoken: Spoken, told: SlackAnswer) -> None:
+        if spoken.response_url and await installation.web.respond(spoken.response_url, told.text, told.blocks):
+            return
+        place = PersonMessage(team=spoken.team, channel=spoken.channel, ts="")
+        await self._whisper(installation, place, spoken.thread, spoken.user, told.text, told.blocks)
+
+    # --- telling ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, installation: Installation, click: Click, text: str) -> None:
+        """Tell the one who pressed, and nobody else, after Slack was answered."""
+
+        async def tell() -> None:
+            if not await installation.web.respond(click.response_url, text):
+                await self._whisper(installation, click.message, click.thread, click.user, text)
+
+        self._later(tell())
+
+    async def _respond(self, installation: Installation, url: str, text: str) -> None:
+        await installation.web.respond(url, text)
+
+    @staticmethod
+    async def _whisper(
+        installation: Installation, message: PersonMessage, thread: str, user: str, text: str, blocks: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        more: dict[str, Any] = ({"thread_ts": thread} if thread else {}) | ({"blocks": list(blocks)} if blocks else {})
+        try:
+            await installation.web.call("chat.postEphemeral", channel=message.channel, user=user, text=text, **more)
+        except Trouble as trouble:
+            log.warning("somebody could not be told what became of their click or command: %s", trouble)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        self._keeper.keep(asyncio.create_task(work))
+
+    async def _within(self, work: Coroutine[Any, Any, None], until: float) -> bool:
+        """Do it in the time that Slack gives; False when it goes on after that."""
+        task = asyncio.create_task(work)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=max(until - asyncio.get_running_loop().time(), _LEAST))
+        except asyncio.CancelledError:
+            self._keeper.keep(task)
+            raise
+        if not done:
+            self._keeper.keep(task)
+            return False
+        task.result()
+        return True
+
+
+async def _authorize(
+    context: AsyncBoltContext, enterprise_id: str | None, team_id: str | None, user_id: str | None
+) -> AuthorizeResult:
+    """Tell Bolt what it would ask Slack with every request."""
+    installation: Installation = context["heard"].installation
+    me = await installation.whoami()
+    return AuthorizeResult(
+        enterprise_id=me.enterprise or None,
+        team_id=me.team or None,
+        bot_user_id=me.bot_user or None,
+        bot_id=me.bot or None,
+        bot_token=installation.token,
+    )

@@ -1,0 +1,99 @@
+"""What ``spanpost check`` asks Slack for the desk: whose tokens these are, and which scope is missing for what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE, AuthorizationRules
+from spanpost.interactions.slack.installations import Installation
+from spanpost.interactions.slack.web import Trouble
+from spanpost.text.sanitise import line
+
+_AGAIN: Final = "add it to the app (OAuth & Permissions) and install the app again"
+
+
+class Seen(NamedTuple):
+    """One thing that was looked at, and the next step where it is not well."""
+
+    ok: bool
+    found: str
+    cure: str = ""
+
+
+def wanted(rules: AuthorizationRules, *, hears_replies: bool, joins: bool) -> dict[str, str]:
+    """Return the scopes that are needed, and what cannot be done without each."""
+    needs = {
+        "chat:write": "nobody can be told what became of their click",
+        "users:read": "nobody can be known, so that nobody may do anything",
+    }
+    if any(rule.groups for rule in rules.rules):
+        needs["usergroups:read"] = "rules with groups let nobody through"
+    if any(rule.emails for rule in rules.rules) or any("@" in who for who in rules.people.values()):
+        needs["users:read.email"] = "rules with emails let nobody through, and who a task runs for is known by user id alone"
+    if any(rule.channels for rule in rules.rules):
+        needs["channels:read"] = "rules with channels let nobody through"
+    if any(HERE in rule.channels for rule in rules.rules):
+        needs["groups:read"] = "in private channels rules with channels let nobody through"
+    needs["commands"] = "the command /agents is not there"
+    needs["app_mentions:read"] = "messages that mention the app are not heard"
+    if hears_replies:
+        needs["channels:history"] = "replies in threads of public channels are not heard"
+        needs["groups:history"] = "replies in threads of private channels are not heard"
+    if joins:
+        needs["channels:join"] = "public channels are not joined"
+    return needs
+
+
+#: Without these nothing can be done at all; the others are a loss that is told.
+_ALL: Final = ("chat:write", "users:read")
+
+
+def of_rules(rules: AuthorizationRules) -> Iterable[Seen]:
+    """Look at the rules: which actions nobody may do, and which rules let nobody through."""
+    if not rules.rules:
+        yield Seen(False, "no rule says who may do anything, so nobody may", "add a [[interactions.rules]] to spanpost.toml")
+        return
+    named = {action for rule in rules.rules for action in rule.actions}
+    if DECIDE in named:
+        named |= {"approve", "deny", "choose"}
+    if missing := [action for action in ACTIONS if action not in named and action not in ("pause", "resume", "retry", "start")]:
+        yield Seen(True, f"no rule names {', '.join(missing)}: nobody may", "add them to the actions of a [[interactions.rules]]")
+    for number, rule in enumerate(rules.rules, 1):
+        if not (rule.users or rule.groups or rule.channels or rule.emails or rule.requester or rule.resolver):
+            yield Seen(True, f"rule {number} names nobody, so nobody may do what it is about")
+
+
+async def look(one: Installation, *, hears_replies: bool, joins: bool) -> list[Seen]:
+    """Ask Slack about one app. Changes nothing."""
+    seen: list[Seen] = []
+    try:
+        told, scopes = await one.web.ask("auth.test")
+        who = " of ".join(line(str(told.get(key) or "?"), 80) for key in ("user", "team"))
+        seen.append(Seen(True, f"the bot token is {who}"))
+    except Trouble as trouble:
+        return [Seen(False, f"the bot token cannot be used: {trouble}", "see whether Slack is reached, or install the app again")]
+    needs = wanted(one.interactions.rules, hears_replies=hears_replies, joins=joins)
+    if scopes is None:
+        seen.append(Seen(True, "the answer names no scopes"))
+    else:
+        seen += [
+            Seen(scope not in _ALL, f"without the scope {scope}, {lack}", _AGAIN)
+            for scope, lack in needs.items()
+            if scope not in scopes
+        ]
+    if one.app_token:
+        seen.append(await _socket(one))
+    if one.secrets:
+        more = " (two signing secrets hold; take the old one back when it is replaced)" if len(one.secrets) > 1 else ""
+        seen.append(Seen(True, f"/slack/events takes signed requests{more}"))
+    return seen
+
+
+async def _socket(one: Installation) -> Seen:
+    try:
+        await one.web.call("apps.connections.open", token=one.app_token)
+    except Trouble as trouble:
+        cure = "make an app-level token with the scope connections:write, and turn Socket Mode on in the app's settings"
+        return Seen(False, f"Socket Mode cannot be used: {trouble}", cure)
+    return Seen(True, "Socket Mode can be used")

@@ -1,0 +1,23 @@
+"""An app leaves a workspace: somebody removed it there, or revoked its token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from spanpost.interactions.slack.guard import SlackRefused
+from spanpost.interactions.slack.installations import App, Everywhere
+from spanpost.interactions.slack.payloads import team_of
+from spanpost.interactions.slack.responses import SlackAnswered
+
+
+async def departed(candidates: Sequence[App], body: dict[str, Any], why: str, at: float | None) -> SlackAnswered:
+    """Let go of what was installed. Raises `SlackRefused`, `Trouble` and `LedgerUnavailable`: Slack brings it again."""
+    meant = [one for one in candidates if one.is_app_of(body)]
+    if not meant:
+        raise SlackRefused(401, "app")
+    team, _ = team_of(body)
+    for one in meant:
+        if team and isinstance(one, Everywhere) and await one.finds.gone(team, why, at):
+            return SlackAnswered(status=200, word="departure")
+    return SlackAnswered(status=200, word="ignored")

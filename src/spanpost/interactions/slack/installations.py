@@ -1,0 +1,162 @@
+"""An app in a workspace: its tokens, who it is there, and which of several a payload is for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from spanpost.interactions.acts import Interactions
+from spanpost.interactions.slack.guard import Secret, SlackRefused
+from spanpost.interactions.slack.payloads import app_of, team_of
+from spanpost.interactions.slack.web import Trouble, Web
+from spanpost.model.errors import StoreUnavailable
+
+
+class Self(msgspec.Struct, frozen=True, kw_only=True):
+    """Who we are in a workspace, as Slack says."""
+
+    team: str
+    enterprise: str = ""
+    bot_user: str = ""
+    bot: str = ""
+
+
+class Installation:
+    """One app in one workspace. What it is there, Slack is asked once."""
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        web: Web,
+        token: str,
+        *,
+        secrets: Iterable[str] = (),
+        app_token: str = "",
+        app_id: str = "",
+        team: str = "",
+        me: Self | None = None,
+    ) -> None:
+        self.interactions = interactions
+        self.web = web
+        self.token = token
+        self.secrets = tuple(secrets)
+        self.app_token = app_token
+        # xapp-1-A012AB3CD-…: the token says whose it is.
+        self.app_id = app_id or app_of_token(app_token)
+        self._team = team
+        self._self = me
+        self._asking: asyncio.Task[Self] | None = None
+
+    async def whoami(self) -> Self:
+        """Return who we are there. Raises `Trouble`."""
+        if self._self is None:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            self._self = await asyncio.shield(self._asking)
+        return self._self
+
+    async def _ask(self) -> Self:
+        told = await self.web.call("auth.test")
+        return Self(
+            team=_text(told.get("team_id")),
+            enterprise=_text(told.get("enterprise_id")),
+            bot_user=_text(told.get("user_id")),
+            bot=_text(told.get("bot_id")),
+        )
+
+    def is_app_of(self, body: dict[str, Any]) -> bool:
+        """Tell whether a payload is for this app; where its id is not known, the signature or the connection has proved it."""
+        return is_meant(self.app_id, body)
+
+    async def at(self, team: str, enterprise: str) -> Installation | None:
+        """Return itself where it is that workspace's. Raises `Trouble`."""
+        return self if await self.is_of(team, enterprise) else None
+
+    async def is_of(self, team: str, enterprise: str) -> bool:
+        """Tell whether a workspace is the one of the bot token. Raises `Trouble`."""
+        if self._team and self._team not in (team, enterprise):
+            return False
+        me = await self.whoami()
+        return bool(me.team) and (team == me.team or (bool(me.enterprise) and enterprise == me.enterprise))
+
+
+def is_meant(app_id: str, body: dict[str, Any]) -> bool:
+    """Tell whether a payload is for an app, as far as its id is known."""
+    return not app_id or app_of(body) == app_id
+
+
+def app_of_token(token: str) -> str:
+    parts = token.split("-")
+    return parts[2] if len(parts) > 3 and parts[0] == "xapp" and parts[2].startswith("A") else ""
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+class Finds(Protocol):
+    """**Protocol:** knows where an app was installed. All of it raises `LedgerUnavailable`."""
+
+    async def find(self, team: str) -> Installation | None:
+        """Return the app in a workspace; None where it is not installed, or may not be used."""
+        ...
+
+    async def gone(self, team: str, why: str, at: float | None) -> bool:
+        """Let go of a workspace that is said to have gone, at that time; False where it has not. Raises `Trouble`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Everywhere:
+    """One app in all the workspaces in which people installed it. `web` is for calls with the app's own token."""
+
+    def __init__(self, finds: Finds, web: Web, *, secrets: Iterable[str] = (), app_token: str = "", app_id: str = "") -> None:
+        self.finds = finds
+        self.web = web
+        self.secrets = tuple(secrets)
+        self.app_token = app_token
+        self.app_id = app_id or app_of_token(app_token)
+
+    def is_app_of(self, body: dict[str, Any]) -> bool:
+        """Tell whether a payload is for this app."""
+        return is_meant(self.app_id, body)
+
+    async def at(self, team: str, enterprise: str) -> Installation | None:
+        """Return the app in a workspace. Raises `LedgerUnavailable`."""
+        return await self.finds.find(team)
+
+
+App: TypeAlias = Installation | Everywhere
+
+
+async def choose(candidates: Sequence[App], body: dict[str, Any]) -> tuple[Installation, str]:
+    """Return which installation a payload is for, and its workspace; raises `SlackRefused` where none of them, `Trouble` unasked.
+
+    One that cannot be asked must not keep another from being found: that of a workspace of its own is asked last, since Slack is
+    asked for it. Raises `LedgerUnavailable` where that alone kept it from being found.
+    """
+    candidates = [one for one in candidates if one.is_app_of(body)]
+    if not candidates:
+        raise SlackRefused(401, "app")
+    team, enterprise = team_of(body)
+    failed: Exception | None = None
+    for one in sorted(candidates, key=lambda one: isinstance(one, Installation)) if team else ():
+        try:
+            found = await one.at(team, enterprise)
+        except (Trouble, StoreUnavailable) as error:
+            failed = failed or error
+            continue
+        if found is not None:
+            return found, team
+    if failed is not None:
+        raise failed
+    raise SlackRefused(401, "team")
+
+
+def secrets_of(apps: Sequence[App]) -> list[Secret]:
+    """Return all signing secrets, and what each proves."""
+    return [Secret(i, secret) for i, one in enumerate(apps) for secret in one.secrets]

@@ -1,0 +1,80 @@
+"""Answers to commands as lines of rich text: what agents wrote stands there as it is, and neither mentions nor links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from spanpost.interactions import texts
+from spanpost.model.tasks import Task
+from spanpost.text.locales import ENGLISH, Locale
+from spanpost.text.sanitise import cut, line
+
+Element = dict[str, Any]
+Line = Sequence[Element]
+#: Of all lines: far below what Slack takes in one message.
+_MOST: Final = 9_000
+_FORM: Final = "{date_short_pretty} {time}"
+
+
+class SlackAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer. `text` is mrkdwn, with everybody else's words escaped; without blocks it is the answer."""
+
+    text: str
+    blocks: list[dict[str, Any]] = []
+
+
+def text(value: str, *, link: str = "", is_bold: bool = False) -> Element:
+    """Return words; with a link, that is opened by them."""
+    element: Element = {"type": "link", "url": link, "text": value} if link else {"type": "text", "text": value}
+    return element | {"style": {"bold": True}} if is_bold else element
+
+
+def since(at: datetime) -> Element:
+    """Return a moment, shown in its reader's zone."""
+    shown = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {"type": "date", "timestamp": max(int(at.timestamp()), 0), "format": _FORM, "fallback": shown}
+
+
+def told(lines: Iterable[Line], locale: Locale = ENGLISH, buttons: Sequence[dict[str, Any]] = ()) -> SlackAnswer:
+    """Return lines as an answer, with buttons below them."""
+    kept: list[Element] = []
+    said: list[str] = []
+    space = _MOST
+    for one in lines:
+        elements = [element for element in one if element.get("text") or element.get("fallback")]
+        literal = "".join(str(element.get("text") or element.get("fallback")) for element in elements)
+        space -= len(literal) + 40 * len(elements)
+        if space < 0:
+            kept.append(text(f"\n{locale.say('command.cut')}"))
+            said.append(locale.say("command.cut"))
+            break
+        kept += [text("\n"), *elements] if said else elements
+        said.append(literal)
+    section = {"type": "rich_text_section", "elements": kept or [text(locale.say("command.nothing"))]}
+    blocks: list[dict[str, Any]] = [{"type": "rich_text", "elements": [section]}]
+    blocks += [{"type": "actions", "elements": list(buttons)}] if buttons else []
+    return SlackAnswer(text=texts.escape(cut("\n".join(said), 3_000)), blocks=blocks)
+
+
+def task(one: Task, link: str = "", locale: Locale = ENGLISH) -> Line:
+    """Return a task as one line of a list."""
+    what = "action" if one.action else "step_name"
+    doing = line(locale.translate(one.messages.get(what), one.action or one.step_name or ""), 120)
+    parts = [line(one.agent_name or "", 60), locale.word(f"status.{one.status}", one.status), doing]
+    known = [part for part in parts if part]
+    name = line(one.name or one.task_id, 100)
+    found = [text("• "), text(name or locale.say("command.a_task"), link=link, is_bold=True), text(" · " + " · ".join(known))]
+    if one.started_at is not None:
+        found += [text(f" · {locale.say('command.since')} "), since(one.started_at)]
+    return [*found, text(f" · {line(one.task_id, 100)}")]
+
+
+def more(count: int, what: Literal["tasks", "questions"], locale: Locale = ENGLISH, *, is_open: bool = False) -> list[Line]:
+    """Return the line that counts what is not listed; none where that is nothing."""
+    if not count:
+        return [[text(locale.say(f"command.more_{what}_open"))]] if is_open else []
+    return [[text(locale.say(f"command.more_{what}_or_more" if is_open else f"command.more_{what}", n=count))]]

@@ -1,0 +1,216 @@
+"""Dialogues: a question whole with its decision, why it is denied, and what more there is to know of a task. All is literal text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from spanpost.interactions.slack.payloads import PREFIX
+from spanpost.model.interventions import Verb
+from spanpost.model.tasks import Task
+from spanpost.text.legible import ShownText, pieces
+from spanpost.text.locales import ENGLISH, Locale
+from spanpost.text.locales.questions import why_hidden
+from spanpost.text.sanitise import cut, line
+
+DECISION: Final = PREFIX + "decision"
+DETAILS: Final = PREFIX + "details"
+#: Slack's limits (docs.slack.dev/reference/block-kit, 2026-08).
+_MOST_COMMENT: Final = 3_000
+_MOST_BLOCKS: Final = 90
+_MOST_SECTION: Final = 2_900
+_MOST_RADIO: Final = 10
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What travels in a dialogue."""
+
+    #: What was pressed; ``read`` where the dialogue itself says what is decided.
+    v: str
+    #: The question's key, the message's channel and timestamp, and whether it is one of ours.
+    k: str
+    c: str
+    t: str
+    b: bool = False
+    #: The digest of what stands in it.
+    d: str = ""
+
+
+def comment(meta: Meta, shown: ShownText, locale: Locale = ENGLISH, *, option: int | None = None) -> dict[str, Any]:
+    """Return the dialogue that asks for a comment to what was pressed, which travels in it and is weighed again when it is sent."""
+    is_denied = meta.v == Verb.DENY
+    title = locale.say(f"button.{meta.v}" if meta.v in (Verb.APPROVE, Verb.DENY) else "button.answer")
+    said = line(shown.question, 500) + (f"\n→ {shown.options[option]}" if option is not None else "")
+    blocks = [_section(said)] if said else []
+    return _form(meta, title, title, [*blocks, _comment("show.why" if is_denied else "show.comment", locale)], locale)
+
+
+def decision(meta: Meta, shown: ShownText, verbs: Sequence[Verb], locale: Locale = ENGLISH) -> dict[str, Any]:
+    """Return the dialogue in which a question stands whole, and is decided.
+
+    What an agent wrote stands quoted. The answer is chosen below it, so that nobody sends it off who has not come so far. Where
+    there is nothing to choose it is denied.
+    """
+    blocks = [_section(f"⚠️ {why_hidden(shown.hidden, locale)}")] if shown.hidden else []
+    blocks += _quoted("show.question", shown.question, locale) + _quoted("show.details", shown.detail, locale)
+    blocks += _quoted("show.risk", shown.risk, locale)
+    listed = "\n".join(f"{n}. {option}" for n, option in enumerate(shown.options, 1))
+    blocks += _quoted("show.options", listed, locale)
+    title = locale.say("show.read")
+    if tuple(verbs) == (Verb.DENY,):
+        meta = msgspec.structs.replace(meta, v=str(Verb.DENY))
+        return _form(meta, title, locale.say("button.deny"), [*blocks, _comment("show.why", locale)], locale)
+    labels = {Verb.APPROVE: locale.say("button.approve"), Verb.DENY: locale.say("button.deny")}
+    choices = {str(verb): label for verb, label in labels.items() if verb in verbs}
+    if Verb.CHOOSE in verbs:
+        choices |= {f"{Verb.CHOOSE}:{n}": f"{n + 1}. {option}" for n, option in enumerate(shown.options)}
+    blocks += [{"type": "divider"}, _choice(choices, locale), _comment("show.comment", locale)]
+    return _form(meta, title, locale.say("button.answer"), blocks, locale)
+
+
+def _form(meta: Meta, title: str, submit: str, blocks: list[dict[str, Any]], locale: Locale) -> dict[str, Any]:
+    return {
+        "type": "modal",
+        "callback_id": DECISION,
+        "private_metadata": msgspec.json.encode(meta).decode(),
+        "title": _plain(title, 24),
+        "submit": _plain(submit, 24),
+        "close": _plain(locale.say("button.back"), 24),
+        "blocks": blocks,
+    }
+
+
+def _choice(choices: Mapping[str, str], locale: Locale) -> dict[str, Any]:
+    options = [{"text": _plain(label, 75), "value": value} for value, label in choices.items()]
+    element: dict[str, Any] = {"type": "radio_buttons", "action_id": "choice", "options": options}
+    if len(options) > _MOST_RADIO:
+        element |= {"type": "static_select", "placeholder": _plain(locale.say("button.choose"))}
+    return {"type": "input", "block_id": "choice", "label": _plain(locale.say("show.decision")), "element": element}
+
+
+def _comment(label: str, locale: Locale) -> dict[str, Any]:
+    text = {"type": "plain_text_input", "action_id": "text", "multiline": True, "max_length": _MOST_COMMENT}
+    return {"type": "input", "block_id": "comment", "optional": True, "label": _plain(locale.say(label)), "element": text}
+
+
+def _quoted(title: str, said: str, locale: Locale) -> list[dict[str, Any]]:
+    """Return somebody's words whole, quoted below a title of ours."""
+    made: list[dict[str, Any]] = []
+    for piece in pieces(said, _MOST_SECTION):
+        made.append({"type": "rich_text_quote", "elements": [{"type": "text", "text": piece.removesuffix("\n") or " "}]})
+    if not made:
+        return []
+    head = {"type": "text", "text": locale.say(title), "style": {"bold": True}}
+    first = {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [head]}, made[0]]}
+    return [first, *({"type": "rich_text", "elements": [one]} for one in made[1:])]
+
+
+def told(text: str, locale: Locale = ENGLISH) -> dict[str, Any]:
+    """Return a dialogue that says one thing. `text` is mrkdwn of ours."""
+    block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
+    return {
+        "type": "modal",
+        "callback_id": DETAILS,
+        "title": _plain(locale.say("show.answer"), 24),
+        "close": _plain(locale.say("show.close"), 24),
+        "blocks": [block],
+    }
+
+
+def details(task: Task, locale: Locale = ENGLISH) -> dict[str, Any]:
+    """Return a dialogue with what is known of a task."""
+    parts = [_section(text) for text in texts(task, locale) if text][:_MOST_BLOCKS]
+    return {
+        "type": "modal",
+        "callback_id": DETAILS,
+        "title": _plain(locale.say("show.title"), 24),
+        "close": _plain(locale.say("show.close"), 24),
+        "blocks": parts or [_section(locale.say("show.nothing"))],
+    }
+
+
+def texts(task: Task, locale: Locale = ENGLISH) -> list[str]:
+    """Return what is known of a task, literal: what it is first, then its results, steps, questions and error."""
+
+    def said(field: str, text: str) -> str:
+        return locale.translate(task.messages.get(field), text)
+
+    # Neither what a question has in its details nor logs: whether those are shown in Slack is a route's to say.
+    status = locale.word(f"status.{task.status}", task.status)
+    facts = {
+        "show.task": line(task.name or task.task_id, 200),
+        "show.id": line(task.task_id, 200),
+        "show.status": locale.say("show.inferred", status=status) if task.is_inferred else status,
+        "show.agent": " ".join(filter(None, (line(task.agent_name or "", 100), line(task.agent_version or "", 40)))),
+        "show.requested_by": line(task.requested_by or "", 200),
+        "show.doing": line(said("action", task.action or ""), 300),
+        "show.step": line(said("step_name", task.step_name or ""), 200),
+        "show.repo": line(task.repo or "", 200),
+        "show.service": " ".join(filter(None, (line(task.service or "", 100), line(task.environment or "", 60)))),
+        "show.started": _time(task.started_at),
+        "show.ended": _time(task.ended_at),
+        "show.heard": _time(task.last_event_at),
+        "show.model": line(task.model or "", 120),
+    }
+    told = [locale.say(key, value=value) for key, value in facts.items() if value]
+    told.append(locale.say("show.calls", models=task.llm_calls, tools=task.tool_calls, failed=task.tool_errors))
+    if tokens := _tokens(task, locale):
+        told.append(locale.say("show.tokens", value=tokens))
+    if task.cost_usd is not None:
+        told.append(locale.say("show.cost", value=f"{task.cost_usd:f}"))
+    if task.trace_id:
+        told.append(locale.say("show.trace", value=task.trace_id.hex()))
+    found = ["\n".join(told)]
+    found.append("\n".join(f"{line(name, 60)}: {line(str(value), 200)}" for name, value in list(task.results.items())[:30]))
+    steps = [
+        f"{step.index or i + 1}. {line(locale.translate(step.message, step.name), 150)}" for i, step in enumerate(task.steps[:40])
+    ]
+    found.append(f"{locale.say('show.steps')}\n" + "\n".join(steps) if steps else "")
+    for approval in task.approvals[-10:]:
+        answer = approval.decision or locale.say("show.open")
+        if approval.by:
+            answer = locale.say("show.answered_by", decision=approval.decision, by=approval.by)
+        asked = locale.say("show.asked", value=line(approval.question, 400))
+        found.append(
+            "\n".join(filter(None, (asked, locale.say("show.answered", value=line(answer, 200)), line(approval.comment, 500))))
+        )
+    if task.error is not None:
+        found.append(f"{line(task.error.type, 100)}: {line(said('error', task.error.message), 600)}")
+    return [cut(text, _MOST_SECTION) for text in found]
+
+
+def _tokens(task: Task, locale: Locale) -> str:
+    figures = {
+        "show.tokens_in": task.input_tokens,
+        "show.tokens_out": task.output_tokens,
+        "show.tokens_cached": task.cache_read_tokens,
+    }
+    told = [locale.say(key, n=n) for key, n in figures.items() if n is not None]
+    if task.context_share is not None:
+        told.append(locale.say("show.context", share=task.context_share))
+    return ", ".join(told)
+
+
+def _time(at: datetime | None) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if at is not None else ""
+
+
+def _section(text: str) -> dict[str, Any]:
+    # Rich text knows no mentions or links but explicit ones: what an agent wrote stands there as it is.
+    parts = [{"type": "rich_text_section", "elements": [{"type": "text", "text": text}]}]
+    return {"type": "rich_text", "elements": parts}
+
+
+def _plain(text: str, limit: int = 150) -> dict[str, Any]:
+    return {"type": "plain_text", "text": cut(text, limit)}
+
+
+def read(meta: dict[str, Any]) -> Meta | None:
+    """Read what travelled; None for what is not of ours."""
+    try:
+        return msgspec.convert(meta, Meta)
+    except msgspec.ValidationError:
+        return None

@@ -1,0 +1,305 @@
+"""``/slack/install`` and ``/slack/oauth_redirect``: Bolt's flow of OAuth, over stores of ours. A person reads the answers: they are
+pages, for a client that takes pages.
+
+Who comes to `install` is a stranger: nothing is written for them. The state that goes to Slack and comes back is sealed and has
+its time in it, so that there is nothing to keep; that it was used is remembered for all processes, for longer than it holds.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs, urljoin
+
+import aiohttp
+import msgspec
+from slack_bolt.error import BoltError
+from slack_bolt.oauth.async_callback_options import AsyncCallbackOptions, AsyncFailureArgs, AsyncSuccessArgs
+from slack_bolt.oauth.async_oauth_flow import AsyncOAuthFlow
+from slack_bolt.oauth.async_oauth_settings import AsyncOAuthSettings
+from slack_bolt.request.async_request import AsyncBoltRequest
+from slack_bolt.response import BoltResponse
+from slack_sdk.oauth import OAuthStateUtils
+from slack_sdk.oauth.installation_store import Installation as BoltInstallation
+from slack_sdk.oauth.installation_store.async_installation_store import AsyncInstallationStore
+from slack_sdk.oauth.state_store.async_state_store import AsyncOAuthStateStore
+from slack_sdk.web.async_client import AsyncWebClient
+from starlette.requests import Request
+from starlette.responses import Response
+
+from spanpost.encryption import Broken, Encryption
+from spanpost.http.asgi import Scope
+from spanpost.http.errors import HttpError, note_outcome
+from spanpost.http.routing import HttpRoute
+from spanpost.interactions.protocols import NO_KEY, InteractionMetrics, NotTaken
+from spanpost.interactions.slack.web import silent
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.installations import Installed
+from spanpost.text.sanitise import line
+
+log = logging.getLogger("spanpost.interactions")
+
+INSTALL: Final = "/slack/install"
+REDIRECT: Final = "/slack/oauth_redirect"
+#: Seconds for which a state holds: whoever installs reads what the app asks for, and says yes.
+HOLDS: Final = 600
+#: What Slack's answers may take, seconds.
+_TIMEOUT: Final = 8.0
+#: Characters of a query: a state and a code.
+_MOST_QUERY: Final = 4_096
+_ID: Final = re.compile(r"^[TE][A-Z0-9]{2,30}\Z")
+_WORD: Final = re.compile(r"^[a-z_]{1,60}\Z")
+_STATE: Final = "slack\0state"
+#: ``__Host-``: of this host alone, and over HTTPS. What browsers take for safe is their own machine, too.
+_COOKIE: Final = "__Host-spanpost-slack-state"
+_BEGIN_AGAIN: Final = "Begin again, and finish within ten minutes in the same browser."
+_WHY: Final = {
+    "access_denied": "The installation was cancelled in Slack. Nothing was installed.",
+    "invalid_browser": f"This installation was not begun in this browser, or too long ago. {_BEGIN_AGAIN}",
+    "invalid_state": f"This installation is finished already, or was begun too long ago. {_BEGIN_AGAIN}",
+    "missing_code": f"Slack sent no code. {_BEGIN_AGAIN}",
+    "invalid_code": f"Slack does not take the code that it sent. {_BEGIN_AGAIN}",
+}
+
+
+class InstallTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What the app is at Slack, and where it is."""
+
+    client_id: str
+    client_secret: str
+    public_url: str
+    scopes: Sequence[str]
+    app_id: str = ""
+    base_url: str = "https://slack.com/api/"
+    proxy: str | None = None
+
+
+class Remembers(Protocol):
+    """**Protocol:** remembers for an hour, for all processes."""
+
+    async def is_first(self, key: str) -> bool:
+        """Return False when it was heard before. Raises `LedgerUnavailable`."""
+        ...
+
+
+class Keeps(Protocol):
+    """**Protocol:** keeps installations. `seal` is None where no key is set."""
+
+    encryption: Encryption | None
+
+    async def install(self, installed: Installed, tokens: dict[str, str]) -> Installed:
+        """Keep one. Raises `NotTaken`, and `LedgerUnavailable`."""
+        ...
+
+    def name_of(self, team: str) -> str:
+        """Return what routes call a workspace."""
+        ...
+
+
+class _InstallRefused(BoltError):
+    """What Bolt hands on to who tells people of a failure."""
+
+
+class _Cookies(OAuthStateUtils):
+    def build_set_cookie_for_new_state(self, state: str) -> str:
+        return f"{super().build_set_cookie_for_new_state(state)}; SameSite=Lax"
+
+
+class States(AsyncOAuthStateStore):
+    """States that are sealed: each holds for ten minutes, once, whatever process it comes back to."""
+
+    def __init__(self, encryption: Encryption, interaction_store: Remembers) -> None:
+        self._encryption = encryption
+        self._interaction_store = interaction_store
+
+    async def async_issue(self, *args: Any, **kwargs: Any) -> str:
+        """Return a new state."""
+        return self._encryption.encryption(_STATE, {"n": secrets.token_hex(16)}).decode().rstrip("=")
+
+    async def async_consume(self, state: str) -> bool:
+        """Tell whether a state is ours, of now, and was not used before. Raises `LedgerUnavailable`."""
+        try:
+            found = self._encryption.open(_STATE, (state + "=" * (-len(state) % 4)).encode(), within=HOLDS)
+        except (Broken, ValueError):
+            return False
+        return await self._interaction_store.is_first(f"slack:state:{found.get('n')}")
+
+
+class SlackInstallations(AsyncInstallationStore):
+    """Bolt's store, over ours. Of what Bolt can ask of it the flow asks for one thing."""
+
+    def __init__(self, keeps: Keeps, terms: InstallTerms) -> None:
+        self._keeps = keeps
+        self._terms = terms
+
+    async def async_save(self, installation: BoltInstallation) -> None:
+        """Keep an installation. Raises `BoltError` with what may be shown, and `LedgerUnavailable`."""
+        if installation.is_enterprise_install or not installation.team_id:
+            raise _InstallRefused(
+                "This app is installed in single workspaces, not in an organisation as a whole. Install it in one of them."
+            )
+        if not installation.bot_token or not _ID.match(installation.team_id):
+            raise _InstallRefused("Slack gave no bot token. Nothing was installed.")
+        if self._terms.app_id and installation.app_id != self._terms.app_id:
+            raise _InstallRefused("This is another app than the one that is heard here. Nothing was installed.")
+        ends = installation.bot_token_expires_at
+        if (ends is not None) is not bool(installation.bot_refresh_token):
+            raise _InstallRefused("Slack gave a token that ends, and nothing to renew it with. Nothing was installed.")
+        given = Installed(
+            client=self._terms.client_id,
+            team=installation.team_id,
+            enterprise=installation.enterprise_id or "",
+            team_name=line(installation.team_name or "", 200),
+            app_id=installation.app_id or "",
+            bot=installation.bot_id or "",
+            bot_user=installation.bot_user_id or "",
+            scopes=tuple(installation.bot_scopes or ()),
+            by=installation.user_id or "",
+            expires_at=datetime.fromtimestamp(ends, UTC) if ends is not None else None,
+        )
+        tokens = {"token": installation.bot_token} | (
+            {"refresh": installation.bot_refresh_token} if installation.bot_refresh_token else {}
+        )
+        try:
+            await self._keeps.install(given, tokens)
+        except NotTaken as refusal:
+            raise _InstallRefused(str(refusal)) from None
+
+
+class OauthHttp:
+    """The endpoints, of both paths."""
+
+    def __init__(self, terms: InstallTerms, keeps: Keeps, interaction_store: Remembers, *, watch: InteractionMetrics | None = None) -> None:
+        self._terms = terms
+        self._keeps = keeps
+        self._interaction_store = interaction_store
+        self._watch = watch
+
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [HttpRoute(path, self._show, ["GET"], count=self._count) for path in (INSTALL, REDIRECT)]
+
+    def _count(self, status: int, outcome: str) -> None:
+        if self._watch is not None:
+            self._watch.knocked("slack_oauth", outcome)
+
+    async def _show(self, request: Request) -> Response:
+        try:
+            response, word = await self._answer(request.scope)
+        except StoreUnavailable:
+            response, word = (
+                _page(503, "Not now", f"The database does not answer. Nothing was installed. {_BEGIN_AGAIN}"),
+                "unavailable",
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            response, word = _page(502, "Not now", f"Slack does not answer. Nothing was installed. {_BEGIN_AGAIN}"), "slack"
+        except Exception as error:
+            log.error("an installation could not be finished: %s", type(error).__name__)
+            response, word = _page(502, "Not installed", f"Slack's answer could not be read. {_BEGIN_AGAIN}"), "fault"
+        if response.status >= 400 and "text/html" not in request.headers.get("accept", ""):
+            raise HttpError(response.status, word, " ".join(response.headers.get(_TEXT, ())))
+        note_outcome(request.scope, word)
+        answer = Response((response.body or "").encode("utf-8", "replace"), response.status, dict(_HEADERS))
+        for name, values in response.headers.items():
+            if name.lower() in _PASSED:
+                for value in values:
+                    answer.headers.append(name, value.encode("latin-1", "replace").decode("latin-1"))
+        return answer
+
+    async def _answer(self, scope: Scope) -> tuple[BoltResponse, str]:
+        if self._keeps.encryption is None:
+            return _page(503, "Not installed", NO_KEY), "no_key"
+        query = bytes(scope["query_string"])
+        if len(query) > _MOST_QUERY:
+            return _page(400, "Not installed", f"The address is too long. {_BEGIN_AGAIN}"), "query"
+        told = parse_qs(query.decode("latin-1"))
+        cookies = [bytes(value).decode("latin-1") for name, value in scope["headers"] if bytes(name).lower() == b"cookie"]
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
+            flow = self._flow(session, self._keeps.encryption)
+            if scope["path"] == INSTALL:
+                # It is written into a header: nothing of it but a workspace's id.
+                team = next((team for team in told.get("team", ()) if _ID.match(team)), "")
+                asked = AsyncBoltRequest(body="", query={"team": team} if team else {})
+                return await flow.handle_installation(asked), "install"
+            query_of = {name: values[0] for name, values in told.items()}
+            request = AsyncBoltRequest(body="", query=query_of, headers={"cookie": cookies} if cookies else {})
+            response = await flow.handle_callback(request)
+        return response, (response.headers.pop("x-spanpost", None) or ["callback"])[0]
+
+    def _flow(self, session: aiohttp.ClientSession, encryption: Encryption) -> AsyncOAuthFlow:
+        terms = self._terms
+        client = AsyncWebClient(base_url=terms.base_url, session=session, retry_handlers=[], logger=silent())
+        client.proxy = terms.proxy
+        settings = AsyncOAuthSettings(
+            client_id=terms.client_id,
+            client_secret=terms.client_secret,
+            scopes=list(terms.scopes),
+            user_scopes=[],
+            redirect_uri=terms.public_url + REDIRECT,
+            install_path=INSTALL,
+            install_page_rendering_enabled=False,
+            redirect_uri_path=REDIRECT,
+            callback_options=AsyncCallbackOptions(self._succeeded, self._failed),
+            authorization_url=urljoin(terms.base_url, "/oauth/v2/authorize"),
+            installation_store=SlackInstallations(self._keeps, terms),
+            installation_store_bot_only=True,
+            state_store=States(encryption, self._interaction_store),
+            state_cookie_name=_COOKIE,
+            state_expiration_seconds=HOLDS,
+            logger=silent(),
+        )
+        settings.state_utils = _Cookies(cookie_name=_COOKIE, expiration_seconds=HOLDS)
+        return AsyncOAuthFlow(client=client, logger=silent(), settings=settings)
+
+    async def _succeeded(self, done: AsyncSuccessArgs) -> BoltResponse:
+        team = done.installation.team_id or ""
+        name = self._keeps.name_of(team)
+        told = (
+            f"The app is installed in {line(done.installation.team_name or team, 200)}. Invite it to a channel, and have routes lead there: "
+            f"they call this workspace {name}."
+        )
+        return self._ended(200, "Installed", told, "installed")
+
+    async def _failed(self, failure: AsyncFailureArgs) -> BoltResponse:
+        if isinstance(failure.error, _InstallRefused):
+            log.warning("the Slack app was not installed: %s", failure.error)
+            return self._ended(403, "Not installed", str(failure.error), "refused")
+        reason = failure.reason if _WORD.match(failure.reason or "") else "an error"
+        told = _WHY.get(reason, f"Slack answers {reason}. Nothing was installed. {_BEGIN_AGAIN}")
+        return self._ended(max(failure.suggested_status_code, 400), "Not installed", told, reason if reason in _WHY else "slack")
+
+    @staticmethod
+    def _ended(status: int, title: str, text: str, word: str) -> BoltResponse:
+        response = _page(status, title, text)
+        response.headers["set-cookie"] = [_Cookies(cookie_name=_COOKIE).build_set_cookie_for_deletion()]
+        response.headers["x-spanpost"] = [word]
+        return response
+
+
+#: Where a page's text is kept, for a client that takes no pages.
+_TEXT: Final = "x-spanpost-text"
+#: Of a response of Bolt's these go out.
+_PASSED: Final = frozenset({"location", "set-cookie"})
+_HEADERS: Final = {
+    "content-type": "text/html; charset=utf-8",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+}
+
+
+def _page(status: int, title: str, text: str) -> BoltResponse:
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;"
+        "padding:0 1rem;color-scheme:light dark}</style>"
+        f'<h1>{html.escape(title)}</h1><p>{html.escape(text)}</p><p><a href="{INSTALL}">Begin the installation</a></p></html>'
+    )
+    return BoltResponse(status=status, body=page, headers={_TEXT: text})

@@ -1,0 +1,294 @@
+"""What Slack sends, read: bytes and shapes of any kind give a value or None, and never raise."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import msgspec
+
+from spanpost.interactions.authorization import VIEW
+from spanpost.interactions.protocols import PersonMessage
+from spanpost.model.interventions import Verb
+from spanpost.text.sanitise import strip
+
+#: Of action ids, callback ids and block ids: ours begin so.
+PREFIX: Final = "spanpost:"
+#: Of the button that opens the dialogue in which a question stands whole: no act of a person on a task.
+READ: Final = "read"
+FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = "application/json"
+_ID: Final = re.compile(r"^[A-Z][A-Z0-9]{1,31}\Z")
+_TS: Final = re.compile(r"^[0-9]{1,16}(\.[0-9]{1,16})?\Z")
+_UUID: Final = re.compile(r"^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\Z")
+_LABELLED: Final = re.compile(r"<([^<>|]{1,4000})(?:\|([^<>]{0,4000}))?>")
+
+
+class Click(msgspec.Struct, frozen=True, kw_only=True):
+    """A button, or an entry of a menu, that somebody pressed."""
+
+    #: A verb of interventions, ``view`` or ``read``.
+    action: str
+    key: UUID
+    option: int | None
+    user: str
+    message: PersonMessage
+    #: The root of the thread, where the message stands in one.
+    thread: str
+    #: The bot that wrote the message, as Slack says.
+    author: str
+    trigger: str
+    response_url: str
+    is_foreign: bool
+    idempotency_key: str
+    at: datetime
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A dialogue of ours that somebody sent off. `meta` is what we gave it."""
+
+    user: str
+    team: str
+    meta: dict[str, Any]
+    comment: str
+    #: The answer that was chosen in it.
+    choice: str
+    is_foreign: bool
+    idempotency_key: str
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wrote in a thread."""
+
+    user: str
+    #: The thread's root message.
+    root: PersonMessage
+    #: Of the message itself.
+    ts: str
+    text: str
+    #: As it was written, mentions included.
+    raw: str
+    #: Who began the thread, where Slack says so.
+    parent: str
+    is_foreign: bool
+    idempotency_key: str
+    at: datetime
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody pressed Slack's own button in the thread of a session."""
+
+    user: str
+    #: The thread's root message.
+    root: PersonMessage
+    is_foreign: bool
+    idempotency_key: str
+    at: datetime
+
+
+def decode(body: bytes, content_type: str) -> dict[str, Any] | None:
+    """Return the payload of a request: an object of JSON, or of a form with one in `payload`; None for anything else."""
+    try:
+        text = body.decode("utf-8")
+        if content_type == FORM:
+            form = parse_qs(text, keep_blank_values=True, strict_parsing=True, max_num_fields=100)
+            if "payload" not in form:
+                return {name: values[0] for name, values in form.items()}
+            if len(form["payload"]) != 1:
+                return None
+            text = form["payload"][0]
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def team_of(body: dict[str, Any]) -> tuple[str, str]:
+    """Return the workspace and the organisation that a payload is of; empty where it does not say."""
+    team = _text(_dict(body.get("team")).get("id")) or _text(body.get("team_id")) or _text(body.get("team"))
+    enterprise = _text(_dict(body.get("enterprise")).get("id")) or _text(body.get("enterprise_id"))
+    enterprise = enterprise or _text(_dict(body.get("team")).get("enterprise_id"))
+    if not team:  # org-wide installations leave it out of interactions
+        team = _text(_dict(body.get("user")).get("team_id")) or _text(_dict(body.get("view")).get("team_id"))
+    return team if _ID.match(team) else "", enterprise if _ID.match(enterprise) else ""
+
+
+def app_of(body: dict[str, Any]) -> str:
+    """Return the id of the app that a payload is for."""
+    return _text(body.get("api_app_id"))
+
+
+def departure(body: dict[str, Any]) -> tuple[str, float | None] | None:
+    """Read an event that says that an app's token has gone: why, in one word, and when; None for anything else."""
+    event = _dict(body.get("event"))
+    at = body.get("event_time")
+    when = float(at) if isinstance(at, (int, float)) and not isinstance(at, bool) and abs(at) < 1e11 else None
+    match event.get("type") if body.get("type") == "event_callback" else None:
+        case "app_uninstalled":
+            return "uninstalled", when
+        case "tokens_revoked" if _dict(event.get("tokens")).get("bot"):
+            # Of which token it speaks it does not say: the one that is kept may be a newer one.
+            return "revoked", None
+    return None
+
+
+def click(body: dict[str, Any], team: str) -> Click | None:
+    """Read `block_actions`; None where it is none of ours, or none at all."""
+    actions = body.get("actions")
+    action = _dict(actions[0]) if isinstance(actions, list) and len(actions) == 1 else {}
+    chosen = _text(_dict(action.get("selected_option")).get("value"))
+    user, container = _dict(body.get("user")), _dict(body.get("container"))
+    message = _dict(body.get("message"))
+    channel = _text(container.get("channel_id")) or _text(_dict(body.get("channel")).get("id"))
+    ts = _text(container.get("message_ts")) or _text(message.get("ts"))
+    meant = grammar(_text(action.get("action_id")), chosen or _text(action.get("value")))
+    who, action_ts = _text(user.get("id")), _text(action.get("action_ts"))
+    if meant is None or not (_ID.match(who) and _ID.match(channel) and _TS.match(ts) and _TS.match(action_ts)):
+        return None
+    if container.get("is_ephemeral") is True:
+        return None
+    word, option, key = meant
+    idempotency_key = fingerprint("click", team, channel, ts, _text(action.get("action_id")), chosen, action_ts, who)
+    thread = _text(container.get("thread_ts")) or _text(message.get("thread_ts"))
+    return Click(
+        action=word,
+        key=key,
+        option=option,
+        user=who,
+        message=PersonMessage(team=team, channel=channel, ts=ts),
+        thread=thread if _TS.match(thread) else "",
+        author=_text(message.get("bot_id")),
+        trigger=_text(body.get("trigger_id"))[:200],
+        response_url=_text(body.get("response_url"))[:1000],
+        is_foreign=_is_foreign(body, user.get("team_id"), team),
+        idempotency_key=idempotency_key,
+        at=moment(action_ts),
+    )
+
+
+def grammar(action_id: str, value: str) -> tuple[str, int | None, UUID] | None:
+    """Read ``spanpost:<verb>[:<n>]`` with the key as value; of a menu's entry the value is ``<verb>[:<n>]:<key>``."""
+    if not action_id.startswith(PREFIX) or len(action_id) > 255 or len(value) > 2000:
+        return None
+    *before, key = value.removeprefix(PREFIX).split(":")
+    words = before or action_id.removeprefix(PREFIX).split(":")
+    if not _UUID.match(key) or not 1 <= len(words) <= 2 or words[0] not in (*Verb, VIEW, READ):
+        return None
+    option = None
+    if len(words) == 2:
+        if not (words[1].isascii() and words[1].isdigit() and len(words[1]) <= 3):
+            return None
+        option = int(words[1])
+    if (words[0] == Verb.CHOOSE) is not (option is not None) or words[0] == Verb.MESSAGE:
+        return None
+    return words[0], option, UUID(key)
+
+
+def submission(body: dict[str, Any], team: str) -> Submission | None:
+    """Read `view_submission` of a dialogue of ours; None for anything else."""
+    view, user = _dict(body.get("view")), _dict(body.get("user"))
+    view_id, who = _text(view.get("id")), _text(user.get("id"))
+    if not _text(view.get("callback_id")).startswith(PREFIX) or not _ID.match(who) or not view_id:
+        return None
+    try:
+        meta = json.loads(_text(view.get("private_metadata")))
+    except (ValueError, RecursionError):
+        return None
+    comment = choice = ""
+    for block in _dict(_dict(view.get("state")).get("values")).values():
+        for element in _dict(block).values():
+            comment = comment or _text(_dict(element).get("value"))
+            choice = choice or _text(_dict(_dict(element).get("selected_option")).get("value"))
+    idempotency_key = fingerprint("view", team, view_id, _text(view.get("hash")), who)
+    is_foreign = _is_foreign(body, user.get("team_id"), team)
+    return Submission(
+        user=who, team=team, meta=_dict(meta), comment=strip(comment), choice=choice, is_foreign=is_foreign, idempotency_key=idempotency_key
+    )
+
+
+def reply(body: dict[str, Any], team: str) -> Reply | None:
+    """Read a `message` event that is a person's new reply in a thread; None for anything else."""
+    event = _dict(body.get("event"))
+    channel, ts, root = (_text(event.get(name)) for name in ("channel", "ts", "thread_ts"))
+    who = _text(event.get("user"))
+    if event.get("type") != "message" or event.get("subtype") not in (None, "thread_broadcast", "file_share"):
+        return None
+    if event.get("bot_id") or event.get("bot_profile") or event.get("app_id") or event.get("hidden"):
+        return None
+    if not (_ID.match(who) and _ID.match(channel) and _TS.match(ts) and _TS.match(root)) or root == ts:
+        return None
+    raw = _text(event.get("text"))
+    return Reply(
+        user=who,
+        root=PersonMessage(team=team, channel=channel, ts=root),
+        ts=ts,
+        text=plain(raw),
+        raw=raw,
+        parent=_text(event.get("parent_user_id")),
+        is_foreign=_is_foreign(body, event.get("user_team") or event.get("team"), team),
+        idempotency_key=fingerprint("message", team, channel, ts),
+        at=moment(ts),
+    )
+
+
+def stop(body: dict[str, Any], team: str) -> Stop | None:
+    """Read an `agent_session_stopped` event (docs.slack.dev/reference/events/agent_session_stopped); None for anything else."""
+    event = _dict(body.get("event"))
+    user, channel, thread, ts = (_text(event.get(name)) for name in ("user", "channel", "thread_ts", "event_ts"))
+    if event.get("type") != "agent_session_stopped" or not (_ID.match(user) and _ID.match(channel)):
+        return None
+    if not (_TS.match(thread) and _TS.match(ts)):
+        return None
+    return Stop(
+        user=user,
+        root=PersonMessage(team=team, channel=channel, ts=thread),
+        is_foreign=_is_foreign(body, event.get("user_team"), team),
+        idempotency_key=fingerprint("stop", team, channel, thread, ts, user),
+        at=moment(ts),
+    )
+
+
+def plain(text: str) -> str:
+    """Return Slack's mrkdwn as a person sees it: entities and links written out."""
+
+    def shown(match: re.Match[str]) -> str:
+        target, label = match[1], match[2] or ""
+        if target[0] in "@#!":
+            sign = "@" if target[0] != "#" else "#"
+            return sign + (label.lstrip("@#") or target[1:].removeprefix("subteam^"))
+        target = target.removeprefix("mailto:")
+        return f"{label} ({target})" if label and label != target else target
+
+    shown_text = _LABELLED.sub(shown, text)
+    return strip(shown_text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).strip()
+
+
+def fingerprint(*parts: str) -> str:
+    """Return what all repeats of one act have in common."""
+    return "slack:" + sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def moment(ts: str) -> datetime:
+    """Return the time of a Slack timestamp; the epoch's where it is beyond a calendar."""
+    try:
+        return datetime.fromtimestamp(float(ts), UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _is_foreign(body: dict[str, Any], home: object, team: str) -> bool:
+    """Tell whether a payload itself calls somebody one of another workspace; of an organisation's people Slack is asked."""
+    return bool(_text(home)) and home != team and not team_of(body)[1]
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,138 @@
+"""Who people are and where they belong, as Slack knows it: asked when needed, believed for some minutes, never guessed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from spanpost.interactions.acts import actor_of
+from spanpost.interactions.authorization import Ask, Failed, Found, Look, MembersOf, Person, PersonOf, Ruling
+from spanpost.interactions.protocols import Answer, Asked, PersonMessage, Question, Resolver
+from spanpost.interactions.slack.web import Trouble, Web
+from spanpost.text.sanitise import line
+
+#: A refusal is looked up anew where what it rests on is older than this, seconds: who was just let in need not wait. Slack
+#: allows 20 looks a minute at user groups (Tier 2).
+ANEW: Final = 20.0
+#: What could not be had is not asked for again so soon, seconds.
+FAILED: Final = 5.0
+#: A resolver's patience, seconds.
+STALL_RULES: Final = 1.5
+#: Members of a channel that are read at most, and of a page (Slack's limit).
+MOST_MEMBERS: Final = 20_000
+_PAGE: Final = 1_000
+#: What is believed of so many people, groups and channels.
+_MOST: Final = 10_000
+
+
+class SlackPeople:
+    """The people of one workspace."""
+
+    def __init__(
+        self,
+        web: Web,
+        *,
+        remember: float = 300.0,
+        resolvers: Mapping[str, Resolver] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._web = web
+        self._remember = remember
+        self._resolvers = dict(resolvers or {})
+        self._clock = clock
+        self._known: dict[Look, tuple[float, Found]] = {}
+        self._asking: dict[Look, asyncio.Task[Found]] = {}
+
+    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        """Return what is found; `Failed` where nothing is."""
+        if isinstance(look, Ask):
+            return await self._resolve(look, message, question)
+        known = self._known.get(look)
+        if known is not None:
+            stall_rules = min(FAILED, self._remember) if isinstance(known[1], Failed) else self._remember
+            if self._clock() - known[0] < stall_rules:
+                return known[1]
+        task = self._asking.get(look)
+        if task is None:
+            task = self._asking[look] = asyncio.create_task(self._ask(look, message))
+            task.add_done_callback(lambda _: self._asking.pop(look, None))
+        return await asyncio.shield(task)
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        """Forget what a refusal rests on, where it is old enough to be asked anew."""
+        lookups: list[Look] = [PersonOf(user)]
+        lookups += [MembersOf(value, kind == "group") for kind, value in ruling.who if kind in ("group", "channel")]
+        old = [look for look in lookups if look in self._known and self._clock() - self._known[look][0] > ANEW]
+        for look in old:
+            del self._known[look]
+        return bool(old)
+
+    async def _ask(self, look: PersonOf | MembersOf, message: PersonMessage) -> Found:
+        found: Found
+        try:
+            found = await (self._person(look.id, message) if isinstance(look, PersonOf) else self._members(look))
+        except Trouble as trouble:
+            found = Failed(line(f"Slack answers {trouble}", 200))
+        except Exception as error:  # an answer that is not as it should be: nobody is let through by it
+            found = Failed(f"Slack's answer could not be read ({type(error).__name__})")
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[look] = (self._clock(), found)
+        return found
+
+    async def _person(self, user: str, message: PersonMessage) -> Person:
+        told = await self._web.call("users.info", user=user)
+        return person_of(told["user"], user, message.team)
+
+    async def _members(self, look: MembersOf) -> frozenset[str]:
+        if look.is_group:
+            told = await self._web.call("usergroups.users.list", usergroup=look.id)
+            return frozenset(str(user) for user in told["users"])
+        members: set[str] = set()
+        cursor = ""
+        while True:
+            told = await self._web.call("conversations.members", channel=look.id, limit=_PAGE, cursor=cursor)
+            members.update(str(user) for user in told["members"])
+            cursor = str((told.get("response_metadata") or {}).get("next_cursor") or "")
+            if not cursor:
+                return frozenset(members)
+            if len(members) >= MOST_MEMBERS:
+                raise Trouble(f"the channel has more than {MOST_MEMBERS} members")
+
+    async def _resolve(self, look: Ask, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        resolver = self._resolvers.get(look.resolver)
+        if resolver is None:
+            return Failed("it is not installed")
+        action, asked = question
+        who = actor_of("slack", look.person, message)
+        try:
+            async with asyncio.timeout(STALL_RULES):
+                answer = await resolver(Question(action=action, actor=who, task=asked.task, approval=asked.approval))
+        except TimeoutError:
+            return Failed(f"no answer within {STALL_RULES:g} s")
+        except Exception as error:  # a stranger's code: whatever it raises lets nobody through
+            return Failed(type(error).__name__)
+        return answer if isinstance(answer, Answer) else Failed("an answer of another kind")
+
+
+def person_of(user: Any, asked_for: str, team: str) -> Person:
+    """Read a user object of the Web API, as seen from a workspace. Raises for what is none, or is somebody else's."""
+    if user["id"] != asked_for:
+        raise ValueError("another user")
+    profile = user.get("profile") or {}
+    grid = user.get("enterprise_user") or {}
+    teams = [str(user.get("team_id") or ""), *(str(one) for one in grid.get("teams") or ())]
+    is_confirmed = user.get("is_email_confirmed", True) is True
+    return Person(
+        id=asked_for,
+        # Of an organisation's people who are in several workspaces, the one that asks.
+        team=team if team in teams else teams[0],
+        name=line(str(profile.get("display_name") or user.get("real_name") or user.get("name") or ""), 200),
+        email=str(profile.get("email") or "").strip() if is_confirmed else "",
+        is_bot=bool(user.get("is_bot") or user.get("is_workflow_bot") or asked_for == "USLACKBOT"),
+        is_gone=bool(user.get("deleted")),
+        is_guest=bool(user.get("is_restricted") or user.get("is_ultra_restricted")),
+        is_stranger=bool(user.get("is_stranger")),
+    )

@@ -1,0 +1,58 @@
+"""What people do in a task's thread, without a button of ours: they write, or press Slack's own *Stop*."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from spanpost.interactions.acts import ActOutcome, Interactions, RequestedAct
+from spanpost.interactions.protocols import PersonMessage
+from spanpost.interactions.slack.payloads import Reply, Stop, moment
+from spanpost.interactions.slack.web import Trouble, Web
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.interventions import Verb
+
+log = logging.getLogger("spanpost.interactions")
+
+#: By then the receipt of a message of ours is here, though whoever posted it was killed.
+_SETTLED: Final = timedelta(minutes=3)
+
+
+def is_settled(root: PersonMessage) -> bool:
+    """Tell whether a thread is old enough for what is known of it to be all."""
+    return datetime.now(UTC) - moment(root.ts) > _SETTLED
+
+
+async def do(interactions: Interactions, root: PersonMessage, make: Callable[[UUID], RequestedAct], *, is_known: bool) -> tuple[bool, ActOutcome | None]:
+    """Do something to the task of a thread; None where it is no task's. False: not yet, Slack is to bring it again.
+
+    `is_known`: that nothing is known of the thread means that it is no task's. Else it may have been begun a moment ago.
+    """
+    try:
+        asked = await interactions.told_in(root)
+        return (is_known, None) if asked is None else (True, await interactions.do(make(asked.key)))
+    except StoreUnavailable:
+        return False, None
+
+
+def said(reply: Reply, text: str) -> Callable[[UUID], RequestedAct]:
+    """Return what makes a message to the agent of a reply."""
+    common: dict[str, Any] = {"user": reply.user, "message": reply.root, "is_foreign": reply.is_foreign, "once": reply.idempotency_key}
+    return lambda key: RequestedAct(verb=Verb.MESSAGE, key=key, text=text, at=reply.at, **common)
+
+
+def stopped(stop: Stop) -> Callable[[UUID], RequestedAct]:
+    """Return what makes a cancel of Slack's own *Stop*."""
+    common: dict[str, Any] = {"user": stop.user, "message": stop.root, "is_foreign": stop.is_foreign, "once": stop.idempotency_key}
+    return lambda key: RequestedAct(verb=Verb.CANCEL, key=key, at=stop.at, **common)
+
+
+async def rest(web: Web, root: PersonMessage) -> None:
+    """Say that a thread's session rests: Slack goes on showing that it works until the app says so."""
+    try:
+        await web.call("agents.sessions.setStatus", channel_id=root.channel, thread_ts=root.ts, status="active")
+    except Trouble as trouble:
+        log.warning("Slack goes on showing that a task works which somebody stopped: %s", trouble)

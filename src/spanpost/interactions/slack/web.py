@@ -1,0 +1,133 @@
+"""Calls of Slack's Web API and of response URLs. Nothing of them is logged, and no error holds a token, a URL or a body."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+#: What a call may take: a click is answered within three seconds, whatever Slack's Web API does. Seconds.
+TIMEOUT = 1.5
+#: Where Slack has response URLs: of the world, and of the US government.
+SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
+#: Bytes of an answer, at most.
+_MOST = 4 * 1024 * 1024
+
+
+def silent() -> logging.Logger:
+    """Return a logger of nobody's: slack_sdk and Bolt show bodies and tokens in theirs."""
+    return logging.Logger("spanpost.interactions.nowhere", level=logging.CRITICAL + 1)
+
+
+class Trouble(Exception):
+    """A call that Slack refused, or that did not reach it. The text is fit to be shown."""
+
+    def __init__(self, error: str, needed: str = "") -> None:
+        super().__init__(f"{error}: {needed}" if needed else error)
+        self.error = error
+
+
+class Web:
+    """The Web API of one workspace, in the running loop."""
+
+    def __init__(self, token: str, *, base_url: str, proxy: str | None = None) -> None:
+        self.base_url = base_url
+        self._token = token
+        self._proxy = proxy
+        self._open: tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession, AsyncWebClient] | None = None
+
+    @property
+    def client(self) -> AsyncWebClient:
+        """slack_sdk's client, made to keep silent and to try once."""
+        return self._connected()[1]
+
+    def _connected(self) -> tuple[aiohttp.ClientSession, AsyncWebClient]:
+        loop = asyncio.get_running_loop()
+        if self._open is None or self._open[0] is not loop or self._open[1].closed:
+            session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+            client = AsyncWebClient(token=self._token, base_url=self.base_url, session=session, retry_handlers=[], logger=silent())
+            client.proxy = self._proxy  # slack_sdk takes one from the environment without heeding NO_PROXY
+            self._open = (loop, session, client)
+        return self._open[1], self._open[2]
+
+    async def call(self, method: str, *, token: str | None = None, **arguments: Any) -> dict[str, Any]:
+        """Return what Slack answers. Raises `Trouble`."""
+        return (await self.ask(method, token=token, **arguments))[0]
+
+    async def ask(
+        self, method: str, *, token: str | None = None, **arguments: Any
+    ) -> tuple[dict[str, Any], tuple[str, ...] | None]:
+        """Return what Slack answers, and the scopes of the token where it names them. Raises `Trouble`."""
+        _, client = self._connected()
+        headers = {"Authorization": f"Bearer {token}"} if token else None
+        try:
+            if any(isinstance(value, (dict, list)) for value in arguments.values()):
+                answer = await client.api_call(method, json=arguments, headers=headers)
+            else:
+                answer = await client.api_call(method, data=arguments, headers=headers)
+        except SlackApiError as error:
+            body = getattr(error.response, "data", None)
+            body = body if isinstance(body, dict) else {}
+            raise Trouble(_word(body.get("error")) or "an answer that is not Slack's", _word(body.get("needed"))) from None
+        except TimeoutError:
+            raise Trouble("no answer in time") from None
+        except Exception as error:
+            raise Trouble(f"no answer ({type(error).__name__})") from None
+        scopes = answer.headers.get("x-oauth-scopes")
+        told = answer.data if isinstance(answer.data, dict) else {}
+        return told, tuple(one.strip() for one in scopes.split(",") if one.strip()) if scopes is not None else None
+
+    async def respond(self, url: str, text: str, blocks: list[dict[str, Any]] | None = None) -> bool:
+        """Tell the one who pressed something, and nobody else; False where that address is not Slack's or does not take it."""
+        if not leads_to_slack(url, self.base_url):
+            return False
+        session, _ = self._connected()
+        told: dict[str, Any] = {"response_type": "ephemeral", "replace_original": False, "text": text}
+        told |= {"blocks": blocks} if blocks else {}
+        try:
+            async with session.post(url, json=told, proxy=self._proxy, allow_redirects=False) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            return False
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._open is not None:
+            _, session, _ = self._open
+            self._open = None
+            await session.close()
+
+
+def leads_to_slack(url: str, base_url: str) -> bool:
+    """Tell whether a response URL may be called: HTTPS at Slack, or the very server that stands in for it."""
+    try:
+        parts, base = urlsplit(url), urlsplit(base_url)
+        if parts.username is not None or parts.password is not None or "@" in parts.netloc:
+            return False
+        place = (parts.scheme, parts.hostname, parts.port)
+        stands_in = (base.scheme, base.hostname, base.port)
+    except ValueError:
+        return False
+    if is_slack(base_url):
+        return parts.scheme == "https" and parts.hostname in SLACK_HOSTS and parts.port in (None, 443)
+    return place == stands_in
+
+
+def is_slack(base_url: str) -> bool:
+    """Tell whether an address is Slack's own, not of what stands in for it."""
+    host = urlsplit(base_url).hostname or ""
+    return host in ("slack.com", "slack-gov.com") or host.endswith((".slack.com", ".slack-gov.com"))
+
+
+def _word(value: object) -> str:
+    return value[:100] if isinstance(value, str) and value.isprintable() else ""
+
+
+#: Makes the Web API of a token.
+Opens = Callable[[str], Web]

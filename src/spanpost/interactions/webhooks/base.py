@@ -1,0 +1,55 @@
+"""What the hooks need of others, and what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from spanpost.interactions.webhooks.schemes import Scheme
+from spanpost.model.interventions import ApprovalRow, Intervention, Verb, Verdict
+from spanpost.model.launch_orders import Order, Taken
+from spanpost.model.tasks import Task
+from spanpost.routing.matching import Wanted
+
+
+class WebhookRecorder(Protocol):
+    """**Protocol:** what the store does for the hooks. All of it raises `LedgerUnavailable` when it cannot be reached."""
+
+    async def order(self, order: Order, *, signature: str = "") -> Taken:
+        """Place an order, once, and have it carried."""
+        ...
+
+    async def intervene(self, intervention: Intervention) -> Verdict: ...
+
+    async def refer(self, tenant: str, ref: str) -> Task | None: ...
+
+    async def questions_named(self, tenant: str, ref: str) -> Sequence[ApprovalRow]:
+        """Return a question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
+        ...
+
+
+class Does(msgspec.Struct, frozen=True, kw_only=True):
+    """What is made of a request that meets the conditions. Texts are templates."""
+
+    when: tuple[tuple[str, Wanted], ...] = ()
+    start: str = ""
+    text: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+    task: str = ""
+    verb: Verb = Verb.MESSAGE
+    approval: str = ""
+    decision: str = ""
+    by: str = ""
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that sends requests."""
+
+    name: str
+    tenant: str
+    scheme: Scheme
+    keys: tuple[bytes, ...]
+    idempotency_key: str = ""
+    does: tuple[Does, ...] = ()

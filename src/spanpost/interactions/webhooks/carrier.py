@@ -1,0 +1,128 @@
+"""A provider's requests as the dispatcher sees them: orders to be understood, each answered by what was made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from spanpost.interactions.webhooks.base import Does, Provider, WebhookRecorder
+from spanpost.interactions.webhooks.reading import chosen, document_of
+from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import Rejected, StoreUnavailable, Unavailable
+from spanpost.model.ids import named
+from spanpost.model.interventions import Actor, Intervention, Result, Verb
+from spanpost.model.launch_orders import HOOK, LAUNCH, Order
+from spanpost.tasks.interventions import verb_of
+from spanpost.text.sanitise import line
+from spanpost.text.templates import render
+
+#: Characters of a message or comment, of a name, and of what a launcher is given.
+_WORDS, _NAME, _PARAMETER = 4_000, 100, 1_000
+
+
+class HookCarrier:
+    """Makes of a request what its provider's settings say; safe to repeat, whatever became of an earlier try."""
+
+    def __init__(
+        self, interaction_store: WebhookRecorder, provider: Callable[[], Provider | None], launchers: Callable[[], frozenset[str]], name: str
+    ) -> None:
+        self.name = HOOK + name
+        self._interaction_store = interaction_store
+        self._provider = provider
+        self._launchers = launchers
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Understand a request and do it. Raises `Rejected` for what nothing can be made of: it is kept, and can be tried again."""
+        order, provider = delivery.order, self._provider()
+        if order is None or provider is None:
+            raise Rejected("its provider is no longer set up: set it up again, then retry this delivery", reason="no_provider")
+        document = document_of(order.parameters, order.body)
+        if document is None:
+            raise Rejected("the request is no JSON", reason="no_json")
+        does = chosen(provider, document)
+        if does is None:
+            return Receipt(skipped="nothing is to be made of it")
+        try:
+            if does.start:
+                return await self._start(order, does, document)
+            if does.approval:
+                return await self._decide(order, does, document)
+            if does.task:
+                return await self._ask(order, does, document)
+        except StoreUnavailable as error:
+            raise Unavailable(f"it could not be recorded: {line(str(error), 200)}", reason="store") from None
+        return Receipt(skipped="nothing is to be made of it")
+
+    async def _start(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
+        if does.start not in self._launchers():
+            raise Rejected(
+                f"there is no launcher {does.start!r} that is on: set it up, then retry this delivery", reason="no_launcher"
+            )
+        made = Order(
+            id=UUID(bytes=named(f"{order.id}\0start\0{does.start}")),
+            tenant=order.tenant,
+            carrier=LAUNCH + does.start,
+            text=render(does.text, document)[:_WORDS],
+            parameters={name: render(text, document)[:_PARAMETER] for name, text in does.parameters},
+            source="hook",
+            by=render(does.by, document)[:_NAME] or order.by,
+            by_id=self.name,
+            at=order.at,
+        )
+        await self._interaction_store.order(made)
+        return Receipt(ref={"order": str(made.id)})
+
+    async def _ask(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
+        ref = render(does.task, document).strip()
+        task = await self._interaction_store.refer(order.tenant, ref) if ref else None
+        if task is None:
+            raise Rejected(f"there is no task {line(ref, 100)!r}: once there is, retry this delivery", reason="no_task")
+        return await self._act(order, does, document, does.verb, task.uid)
+
+    async def _decide(self, order: Order, does: Does, document: Mapping[str, Any]) -> Receipt:
+        id = render(does.approval, document).strip()
+        found = await self._interaction_store.questions_named(order.tenant, id) if id else ()
+        if not found:
+            raise Rejected(f"there is no question {line(id, 100)!r}: once there is, retry this delivery", reason="no_question")
+        if len(found) > 1:
+            said = (
+                f"{line(id, 100)!r} was asked in {len(found)} wordings: give each question an id of its own, or name it by its key"
+            )
+            raise Rejected(said, reason="several_questions")
+        [question], decision = found, render(does.decision, document).strip()
+        verb = verb_of(question, decision)
+        if verb is None:
+            raise Rejected(f"{line(decision, 100)!r} is no answer to that question", reason="no_answer")
+        return await self._act(order, does, document, verb, question.key, option=decision if verb is Verb.CHOOSE else "")
+
+    async def _act(
+        self, order: Order, does: Does, document: Mapping[str, Any], verb: Verb, key: UUID, *, option: str = ""
+    ) -> Receipt:
+        by = render(does.by, document)[:_NAME]
+        act = Intervention(
+            tenant=order.tenant,
+            verb=verb,
+            key=key,
+            actor=Actor(provider="hook", id=order.name, name=by or order.name),
+            option=option,
+            text=render(does.text, document)[:_WORDS],
+            source="hook",
+            idempotency_key=f"hook:{order.id}",
+            at=order.at,
+        )
+        verdict = await self._interaction_store.intervene(act)
+        if verdict.result in (Result.DONE, Result.DECIDED):
+            return Receipt(ref={"result": str(verdict.result), "task": verdict.task_id})
+        raise Rejected(f"it was not done: {verdict.result}", reason=str(verdict.result))
+
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | None]:
+        """Have all of them done again: what was done is known by the request."""
+        return {delivery.id: None for delivery in deliveries}
+
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        """Name none of its own."""
+        return ()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,45 @@
+"""What a provider's request says, and what is to be made of it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from spanpost.interactions.webhooks.base import Does, Provider
+from spanpost.routing.matching import is_wanted
+from spanpost.text.templates import look, text_of
+
+#: Where headers stand in the document that templates are filled from.
+HEADER: Final = "header"
+
+
+def document_of(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
+    """Return the JSON of a request, with its headers beside; None where it is none.
+
+    A form whose field ``payload`` holds the JSON is taken too. What is no object stands under ``body``.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        text = body.decode("utf-8")
+        if kind == "application/x-www-form-urlencoded":
+            text = parse_qs(text, max_num_fields=100).get("payload", [""])[0]
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    document = dict(found) if isinstance(found, dict) else {"body": found}
+    return {**document, HEADER: dict(headers)}
+
+
+def chosen(provider: Provider, document: Mapping[str, Any]) -> Does | None:
+    """Return what is to be made of a request: the first whose conditions it meets."""
+    for does in provider.does:
+        if all(is_wanted(wanted, _said(document, path)) for path, wanted in does.when):
+            return does
+    return None
+
+
+def _said(document: Mapping[str, Any], path: str) -> str | None:
+    value = look(document, path)
+    return None if value is None else text_of(value)

@@ -1,0 +1,163 @@
+"""How providers sign their requests: one form, by which most schemes are a declaration. Pure.
+
+A signature is an HMAC over a text made of the request's id, its timestamp and its raw body. It stands in a header, alone or
+among others, each with a prefix; any one that is right proves the request.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+#: How far a request's time may be from ours, seconds.
+WINDOW: Final = 300
+#: Bytes of a key. Providers make most of them, so that this is less than what is asked of secrets of our own.
+_LEAST: Final = 16
+#: Signatures of one header that are looked at.
+_MOST: Final = 10
+#: Characters of a header that is looked at.
+_LONGEST: Final = 2_000
+_PARTS: Final = re.compile(r"(\{(?:id|timestamp|body)\})")
+_DIGITS: Final = re.compile(r"[0-9]{1,12}")
+
+Algorithm = Literal["sha256", "sha384", "sha512", "sha1"]
+
+
+class Scheme(msgspec.Struct, frozen=True, kw_only=True):
+    """A way to sign. Names of headers are in lower case."""
+
+    signature_header: str
+    #: What stands before the signature; what does not begin so is passed over.
+    prefix: str = ""
+    #: What parts several in one header; empty: there is one.
+    separator: str = ""
+    #: Where the time stands, in Unix seconds: in a header of its own, or in that of the signature after this prefix.
+    timestamp_header: str = ""
+    timestamp_prefix: str = ""
+    #: A header with what the request is known by; only where it is signed too.
+    id_header: str = ""
+    #: What is signed: of ``{id}``, ``{timestamp}`` and ``{body}``.
+    signed: str = "{timestamp}.{body}"
+    encoding: Literal["hex", "base64"] = "hex"
+    #: What the secret is: a text, or base64 of the key (after ``whsec_`` where that stands there).
+    key: Literal["text", "base64"] = "text"
+    algorithm: Algorithm = "sha256"
+    #: What an event is known by, of its body in braces, where that is more than one request.
+    idempotency_key: str = ""
+
+    @property
+    def has_time(self) -> bool:
+        """True where a request says when it was made, and that is signed."""
+        return bool(self.timestamp_header or self.timestamp_prefix)
+
+
+#: By name, as their makers document them (looked up 2026-11): standardwebhooks.com; docs.stripe.com/webhooks/signature;
+#: docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries; docs.slack.dev/authentication/verifying-requests-from-slack.
+SCHEMES: Final[Mapping[str, Scheme]] = MappingProxyType(
+    {
+        "standard": Scheme(
+            signature_header="webhook-signature",
+            prefix="v1,",
+            separator=" ",
+            timestamp_header="webhook-timestamp",
+            id_header="webhook-id",
+            signed="{id}.{timestamp}.{body}",
+            encoding="base64",
+            key="base64",
+        ),
+        "stripe": Scheme(signature_header="stripe-signature", prefix="v1=", separator=",", timestamp_prefix="t=", idempotency_key="{id}"),
+        "github": Scheme(signature_header="x-hub-signature-256", prefix="sha256=", signed="{body}"),
+        "slack": Scheme(
+            signature_header="x-slack-signature",
+            prefix="v0=",
+            timestamp_header="x-slack-request-timestamp",
+            signed="v0:{timestamp}:{body}",
+        ),
+    }
+)
+
+
+class WebhookRefused(Exception):
+    """A request is not proven to be its provider's. `why` is one word."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Proven(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that its provider sent."""
+
+    #: That of its signatures which is right, as it stood there.
+    signature: str
+    #: Signed id of the request; empty where the scheme has none.
+    id: str = ""
+
+
+def key_of(secret: str, scheme: Scheme) -> bytes:
+    """Return the key that a secret stands for. Raises ValueError, which tells nothing of the secret."""
+    if scheme.key == "text":
+        if len(secret.encode()) < _LEAST:
+            raise ValueError(f"must have {_LEAST} bytes at least: shorter ones can be guessed")
+        return secret.encode()
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64, after whsec_ where that stands there") from None
+    if len(key) < _LEAST:
+        raise ValueError(f"must hold {_LEAST} bytes at least, in base64")
+    return key
+
+
+def prove(scheme: Scheme, headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], now: float) -> Proven:
+    """Return what proves the request. Raises `WebhookRefused`.
+
+    `headers` are in lower case; one that stood there twice is left out.
+    """
+    said = headers.get(scheme.signature_header, "")
+    if not said or len(said) > _LONGEST:
+        raise WebhookRefused("unsigned")
+    parts = [part.strip() for part in said.split(scheme.separator)] if scheme.separator else [said.strip()]
+    timestamp = headers.get(scheme.timestamp_header, "").strip() if scheme.timestamp_header else ""
+    if scheme.timestamp_prefix:
+        times = [part.removeprefix(scheme.timestamp_prefix) for part in parts if part.startswith(scheme.timestamp_prefix)]
+        timestamp = times[0] if len(times) == 1 else ""
+    if scheme.has_time:
+        if not _DIGITS.fullmatch(timestamp):
+            raise WebhookRefused("timestamp")
+        if abs(now - int(timestamp)) > WINDOW:
+            raise WebhookRefused("too_old")
+    id = headers.get(scheme.id_header, "").strip() if scheme.id_header else ""
+    if scheme.id_header and not id:
+        raise WebhookRefused("unsigned")
+    signed = _signed(scheme, id, timestamp, body)
+    given = [part.removeprefix(scheme.prefix) for part in parts if part.startswith(scheme.prefix)][:_MOST]
+    right = _right(scheme, given, signed, keys)
+    if right is None:
+        raise WebhookRefused("signature")
+    return Proven(signature=right, id=id)
+
+
+def _signed(scheme: Scheme, id: str, timestamp: str, body: bytes) -> bytes:
+    said = {"{id}": id.encode("latin-1", "replace"), "{timestamp}": timestamp.encode(), "{body}": body}
+    return b"".join(said.get(part, part.encode()) for part in _PARTS.split(scheme.signed))
+
+
+def _right(scheme: Scheme, given: Sequence[str], signed: bytes, keys: Iterable[bytes]) -> str | None:
+    found = None
+    for key in keys:
+        digest = hmac.new(key, signed, getattr(hashlib, scheme.algorithm)).digest()
+        expected = digest.hex() if scheme.encoding == "hex" else base64.b64encode(digest).decode()
+        for signature in given:
+            compared = signature.lower() if scheme.encoding == "hex" else signature
+            if hmac.compare_digest(compared.encode("utf-8", "replace"), expected.encode()):
+                found = expected
+    return found

@@ -1,0 +1,69 @@
+"""The closed lists of label values."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from typing import Final
+
+from spanpost.model.checkpoints import Kind
+
+OTHER: Final = "other"
+UNKNOWN: Final = "unknown"
+COMPONENTS: Final = ("intake", "spool", "fold", "store", "sinks", "desk")
+#: The closed list of reasons of `spanpost_dropped_total`; anything else is counted as ``other``.
+LOST: Final = (
+    # intake: the queue of the in-process door
+    "queue_full",
+    "superseded",
+    "closed",
+    "callback",
+    "convert",
+    "receive",
+    "no_worker",
+    # intake: what was received or read
+    "undecodable",
+    "too_large",
+    "too_deep",
+    "bad_span",
+    "bad_event",
+    "bad_record",
+    "bad_point",
+    "bad_shape",
+    "bad_line",
+    "too_many_events",
+    # spool: what was imported of a dead process
+    "damaged",
+    "refused",
+    "gap",
+    # fold and store
+    "no_task",
+    "memory",
+    "unfoldable",
+    "over_budget",
+    "ledger_unavailable",
+    # sinks
+    "buried",
+    "bug",
+    OTHER,
+)
+#: The closed list of reasons of `spanpost_spool_bypassed_total`.
+BYPASSED: Final = ("stalled", "full", "no_space", "failed", "too_large", "unpackable", OTHER)
+#: What came of one call to a sink's far side.
+CALLED: Final = ("ok", "throttled", "refused", "rejected", "unavailable", "unknown", OTHER)
+#: Kinds of checkpoints that warn.
+WARNINGS: Final = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION, Kind.STALLED, Kind.BUDGET_WARNING)
+
+#: Buckets, seconds. Runs and people's answers last from moments to days; steps and calls from milliseconds to minutes.
+RUNS: Final = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+CALLS: Final = (0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300)
+DELIVERIES: Final = (0.01, 0.05, 0.25, 1, 5, 30, 120, 900, 3600)
+COMMITS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+def version() -> str:
+    """Return spanpost's own version."""
+    try:
+        return version_of("spanpost")
+    except PackageNotFoundError:
+        return UNKNOWN

@@ -1,0 +1,148 @@
+"""A task as people see it: the row, the message, the line in a list."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.context import Forecast
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.readings import Approval, Artifact, Failure
+from spanpost.semconv import ALERT
+
+#: `Task.end_reason` of what a message shows at last that goes on in another (`Delivery.has_moved`).
+MERGED: Final = "merged"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One step of a plan, by its index (from 1) where the agent gave one."""
+
+    name: str
+    index: int | None = None
+    at: datetime | None = None
+    #: The message that `name` renders in English; None for an agent's own words.
+    message: LocaleMessage | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One run of an agent on one piece of work, as known now.
+
+    Figures are the task's own calls, not its child tasks'; `None` is unknown. `status` is one of the nine; what was
+    concluded rather than said is marked by `is_inferred`, with the rule in `rule`.
+    """
+
+    uid: UUID
+    tenant: str
+    #: The public id: the highest-ranked alias known.
+    task_id: str
+    aliases: tuple[str, ...] = ()
+    parent_uid: UUID | None = None
+    parent_task_id: str | None = None
+    #: Root of its trace of tasks: the task whose Slack message carries it.
+    root_uid: UUID | None = None
+    #: The lane of that message: the root's own uid, or that of a provisional task whose message it took over.
+    message_uid: UUID | None = None
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    name: str = ""
+    type: str | None = None
+    agent_name: str | None = None
+    agent_id: str | None = None
+    agent_version: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    repo: str | None = None
+    topic: str | None = None
+    requested_by: str | None = None
+    retry_of: str | None = None
+    #: The task whose end started this one, and the order that did (`domain.orders`), as the agent says.
+    caused_by: str | None = None
+    order_id: str | None = None
+    session_id: str | None = None
+
+    status: str = "working"
+    end_reason: str | None = None
+    is_inferred: bool = False
+    rule: str = ""
+    #: False for what is recorded and not announced (a lone model call, a trace not settled yet).
+    is_announced: bool = True
+    progress: float | None = None
+    action: str | None = None
+    step_name: str | None = None
+    step_index: int | None = None
+    step_count: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: The newest time that anything of the task told of itself (the sender's clock).
+    last_event_at: datetime | None = None
+    runs: int = 1
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    #: Model calls of which no cost is known: with some the cost is that of the others.
+    unpriced_calls: int = 0
+    context_used_tokens: int | None = None
+    context_window_tokens: int | None = None
+    #: How the window is known: given, said, observed, table, default (`fold.context`); empty when unknown.
+    context_window_source: str = ""
+    #: The model whose window it is, and the most that it writes in one answer.
+    context_model: str | None = None
+    context_max_output_tokens: int | None = None
+    #: When the window will be as full as is warned of; None when there is nothing to say.
+    context_forecast: Forecast | None = None
+    model: str | None = None
+    llm_calls: int = 0
+    tool_calls: int = 0
+    tool_errors: int = 0
+    error_count: int = 0
+    #: Direct child tasks, and how many of them failed.
+    child_count: int = 0
+    child_failed: int = 0
+
+    steps: tuple[Step, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    #: Requested approvals with their decision when there is one.
+    approvals: tuple[Approval, ...] = ()
+    #: A person asked to be told less of it (`Verb.MUTE`).
+    is_muted: bool = False
+    #: Who asked to stop it and when (`Verb.CANCEL`); it goes on until the agent heeds it.
+    cancel_by: str = ""
+    cancel_at: datetime | None = None
+    #: Who asked to pause it (`Verb.PAUSE`), until somebody resumes it.
+    paused_by: str = ""
+    links: dict[str, str] = {}
+    results: dict[str, Any] = {}
+    error: Failure | None = None
+    #: Attributes that routes ask for by name, as texts; of no other is anything kept here.
+    attributes: dict[str, str] = {}
+    #: The messages that texts of this task render in English, by field: action, step_name, error, cancel_by, paused_by.
+    messages: dict[str, LocaleMessage] = {}
+
+    @property
+    def is_alert(self) -> bool:
+        """True for an alert that names no task: a message of its own, and no agent's work."""
+        return self.type == ALERT and self.agent_name is None
+
+    @property
+    def open_approvals(self) -> tuple[Approval, ...]:
+        """Questions that nobody has answered yet."""
+        return tuple(a for a in self.approvals if a.is_open)
+
+    def approval_of(self, checkpoint_id: UUID) -> Approval | None:
+        """Return the question that a checkpoint (`APPROVAL_REQUESTED`) told, or told once more."""
+        return next((a for a in self.approvals if checkpoint_id in (a.reported_by, a.escalated_by)), None)
+
+    @property
+    def context_share(self) -> float | None:
+        """Used share of the context window, 0 to 1 (above 1 when the window is wrong); None when unknown."""
+        if self.context_used_tokens is None or not self.context_window_tokens:
+            return None
+        return self.context_used_tokens / self.context_window_tokens

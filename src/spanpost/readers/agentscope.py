@@ -1,0 +1,24 @@
+"""AgentScope: it speaks ``gen_ai.*``, and names on the agent the tools that wait for somebody's permission."""
+
+from __future__ import annotations
+
+from spanpost.readers import values as v
+from spanpost.readers.dialect import Dialect, ReadSpan
+
+_PENDING = "agentscope.agent.hitl_pending_tools"
+
+
+def _refine(span: ReadSpan) -> None:
+    pending = v.text(span.attributes.get(_PENDING))
+    if pending is not None and pending not in ("[]", "null") and span.role.is_root_span:
+        span.said["is_interrupt"] = True
+
+
+AGENTSCOPE = Dialect(
+    name="agentscope",
+    source="agentscope 2.0.10, its TracingMiddleware",
+    cannot_tell=("that a tool failed: what it gave says so in words alone", "what kind of error it was"),
+    scopes=("agentscope",),
+    marks=frozenset({_PENDING}),
+    refine=_refine,
+)

@@ -1,0 +1,269 @@
+"""What a dialect declares, and how declarations become look-up tables.
+
+Rules. A dialect is data: which attribute holds which field, which attribute says what a span is and by which words, and for
+what data cannot say one `refine` function. Dialects are ordered; of two that say the same field, or what a span is, the
+earlier wins. A dialect with `scopes` speaks only for spans of instrumentation scopes that begin so, and comes before the
+general ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from spanpost.model.observations import Observation
+from spanpost.model.readings import Finish, Role
+from spanpost.readers import values as v
+from spanpost.readers.unseen import WORDS, shape_of
+from spanpost.readers.used import used
+
+Coerce = Callable[[Any], Any]
+
+#: Fields of `Reading` that are said by attributes as they are, and how each is taken.
+DIRECT: dict[str, Coerce] = {
+    "task_id": v.identifier,
+    "task_alias": v.identifier,
+    "task_name": v.text,
+    "task_type": v.text,
+    "task_parent_id": v.identifier,
+    "agent_id": v.agent_id,
+    "agent_version": v.text,
+    "repo": v.text,
+    "topic": v.text,
+    "requested_by": v.text,
+    "retry_of": v.identifier,
+    "caused_by": v.identifier,
+    "order_id": v.identifier,
+    "conversation_id": v.conversation,
+    "tool_name": v.text,
+    "tool_call_id": v.identifier,
+    "status": v.status,
+    "progress": v.percent,
+    "action": v.text,
+    "step_name": v.text,
+    "step_index": v.count,
+    "step_count": v.count,
+    "context_used": v.count,
+    "context_window": v.count,
+    "provider": v.text,
+    "cost_usd": v.money,
+}
+#: Fields that the interpreter puts together.
+INNER: dict[str, Coerce] = {
+    "agent": v.name,
+    "workflow": v.name,
+    "model_answered": v.text,
+    "model_asked": v.text,
+    "response": v.response,
+    "finish": v.finish,
+    "input": v.count,
+    "output": v.count,
+    "cache_read": v.count,
+    "cache_write": v.count,
+    "reasoning": v.count,
+    "cost": v.money,
+    "used": used,
+    "compacted": v.truth,
+    "total_input": v.count,
+    "total_output": v.count,
+    "total_cache_read": v.count,
+    "total_cache_write": v.count,
+    "total_reasoning": v.count,
+    "error_type": v.text,
+    "error_message": v.long_text,
+}
+
+
+#: Short text and plain numbers, which most values are, are taken without a call.
+SHORT_TEXT, PLAIN_NUMBER = 1, 2
+_SHORTCUTS: dict[Coerce, int] = {v.text: SHORT_TEXT, v.identifier: SHORT_TEXT, v.count: PLAIN_NUMBER}
+
+
+@dataclass(slots=True)
+class ReadSpan:
+    """A span while it is being read. `refine` functions change role, rule, `said` (fields of the reading) and `inner`."""
+
+    observation: Observation
+    attributes: Mapping[str, Any]
+    said: dict[str, Any]
+    inner: dict[str, Any]
+    role: Role = Role.OTHER
+    rule: str = ""
+    finish: Finish = Finish.UNKNOWN
+    #: A STEP that is the top of its trace is a workflow (rule R1.7), unless its kind says that it is a leaf.
+    is_leaf: bool = False
+    #: `input` leaves out what came from and went to the cache.
+    excludes_cache: bool = False
+    #: What a box says that was used, was used since its agent was made.
+    is_lifetime: bool = False
+
+
+Refine = Callable[[ReadSpan], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """One vocabulary. `fields` maps a field of `DIRECT` or `INNER` to attribute names, best first."""
+
+    name: str
+    #: What it was read from, with version: a package, or a page of conventions.
+    source: str = ""
+    #: What it does not say, for the person who wonders why a figure is missing.
+    cannot_tell: tuple[str, ...] = ()
+    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The attribute that says what a span is, its words, and the role of any other word (None: it says nothing).
+    kind: str = ""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    otherwise: Role | None = None
+    #: Span names that say what a span is, where no attribute does.
+    names: Mapping[str, Role] = field(default_factory=dict)
+    #: Prefixes of the instrumentation scopes for which alone this dialect speaks; empty: for all.
+    scopes: tuple[str, ...] = ()
+    #: Attributes that do not make a span an agent's by themselves (HTTP spans carry them too).
+    weak: frozenset[str] = frozenset()
+    #: Attributes that are no fields and make a span an agent's all the same: `refine` looks into them.
+    marks: frozenset[str] = frozenset()
+    #: Totals on boxes are those of the agent's lifetime, not of the run: what the run before it had used is taken off when shown.
+    has_lifetime_totals: bool = False
+    #: Asked when the dialect's word, or a name, decided; of a dialect with scopes, for each of their spans.
+    refine: Refine | None = None
+
+
+#: (attribute, field, how to take it, is it a field of the reading)
+Take = tuple[str, str, Coerce, bool]
+
+
+class Plan(NamedTuple):
+    """What to do with spans that have the same attributes, in the same order."""
+
+    #: Nothing in them is said by an agent: what is left is the span's name.
+    is_silent: bool
+    #: What one attribute alone says: as short text, as plain numbers, and as neither.
+    texts: tuple[Take, ...]
+    numbers: tuple[Take, ...]
+    others: tuple[Take, ...]
+    #: What other attributes say too, of one field the best first: the best that can be used is taken. With what is plain of it.
+    rivals: tuple[tuple[str, str, Coerce, bool, int], ...]
+    #: ``agent.*`` attributes that are no fields: links and results.
+    extras: tuple[str, ...]
+    #: Of the tables' kinds those that the span has.
+    kinds: tuple[tuple[str, Mapping[str, Role], Role | None, Refine | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The dialects that speak for one scope, compiled."""
+
+    #: attribute → (field, rank, how to take it, is it a field of the reading, shortcut)
+    keys: Mapping[str, tuple[str, int, Coerce, bool, int]]
+    #: Attributes of which one at least makes a span worth reading.
+    marks: frozenset[str]
+    #: (attribute, its words, role of other words, what refines the dialect's answer)
+    kinds: tuple[tuple[str, Mapping[str, Role], Role | None, Refine | None], ...]
+    #: Of dialects that speak for this very scope: asked for each of its spans, which are read even without a mark.
+    refines: tuple[Refine, ...]
+    is_vendor: bool
+    has_lifetime_totals: bool
+    #: What a span is by its name, and what refines the answer.
+    names: Mapping[str, tuple[str, Role, Refine | None]]
+    #: A program makes the same few sorts of spans over and over.
+    plans: Plans
+
+
+class Plans(dict[tuple[str, ...], "Plan"]):
+    """Plans by the names of the attributes, as many as have `_NAMES` names together."""
+
+    __slots__ = ("_section",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._section = _NAMES
+
+    def remember(self, names: tuple[str, ...], plan: Plan) -> None:
+        """Keep a plan; all others go where there is no room."""
+        self._section -= len(names) + 1
+        if self._section < 0:
+            self.clear()
+            self._section = _NAMES
+        self[names] = plan
+
+
+def own_dialects(dialects: tuple[Dialect, ...], scope: str) -> tuple[Dialect, ...]:
+    """Return the dialects that speak for a scope and not for all."""
+    return tuple([d for d in dialects if d.scopes and scope.startswith(d.scopes)])
+
+
+def compile_tables(dialects: tuple[Dialect, ...], scope: str) -> Tables:
+    """Return the tables for a scope."""
+    own = own_dialects(dialects, scope)
+    speaking = [dialects[0], *own, *(d for d in dialects[1:] if not d.scopes)]
+    keys: dict[str, tuple[str, int, Coerce, bool, int]] = {}
+    marks: set[str] = set()
+    for order, dialect in enumerate(speaking):
+        for name, attributes in dialect.fields.items():
+            is_direct = name in DIRECT
+            coerce = DIRECT[name] if is_direct else INNER[name]
+            for place, attribute in enumerate(attributes):
+                keys.setdefault(attribute, (name, order * 32 + place, coerce, is_direct, _SHORTCUTS.get(coerce, 0)))
+                if attribute not in dialect.weak:
+                    marks.add(attribute)
+        marks |= dialect.marks
+        if dialect.kind:
+            marks.add(dialect.kind)
+    return Tables(
+        keys=keys,
+        marks=frozenset(marks),
+        kinds=tuple((d.kind, d.roles, d.otherwise, None if d.scopes else d.refine) for d in speaking if d.kind),
+        refines=tuple(d.refine for d in own if d.refine is not None),
+        is_vendor=bool(own),
+        has_lifetime_totals=any(d.has_lifetime_totals for d in own),
+        names={name: (d.name, role, d.refine) for d in reversed(speaking) for name, role in d.names.items()},
+        plans=Plans(),
+    )
+
+
+#: The rank of what no dialect declares.
+_LAST = 10**6
+#: Names of attributes in the plans that are remembered: strangers choose them, and a name has 70 bytes.
+_NAMES = 32 * 1024
+
+
+def plan_for(tables: Tables, attributes: Collection[str]) -> Plan:
+    """Return the plan for spans with attributes of these names."""
+    names = set(attributes)
+    keys, kinds = tables.keys, [kind for kind in tables.kinds if kind[0] in names]
+    found = {key: keys[key] for key in attributes if key in keys}
+    is_silent = not tables.is_vendor and tables.marks.isdisjoint(attributes)
+    for key in attributes:
+        if key not in keys and key not in tables.marks and (shape := shape_of(key)) is not None:
+            name, marks = shape
+            is_silent = is_silent and not marks
+            if name == "kind":
+                kinds.append((key, WORDS, None, None))
+            else:
+                coerce = DIRECT.get(name) or INNER[name]
+                found[key] = (name, _LAST, coerce, name in DIRECT, _SHORTCUTS.get(coerce, 0))
+    said_by = Counter(entry[0] for entry in found.values())
+    rivals: list[tuple[str, str, Coerce, bool, int]] = []
+    takes: tuple[list[Take], list[Take], list[Take]] = ([], [], [])
+    for _, key in sorted((entry[1], key) for key, entry in found.items()):
+        name, _, coerce, is_direct, shortcut = found[key]
+        if said_by[name] > 1:
+            rivals.append((key, name, coerce, is_direct, shortcut))
+        else:
+            takes[shortcut].append((key, name, coerce, is_direct))
+    others, texts, numbers = map(tuple, takes)
+    extras = tuple(key for key in attributes if key[:6] == "agent." and key not in keys)
+    plan = Plan(
+        is_silent=is_silent and not extras,
+        texts=texts,
+        numbers=numbers,
+        others=others,
+        rivals=tuple(rivals),
+        extras=extras,
+        kinds=tuple(kinds),
+    )
+    tables.plans.remember(tuple(attributes), plan)
+    return plan

@@ -1,0 +1,167 @@
+"""OpenInference: ``openinference.span.kind`` and ``llm.*``, as openinference-semantic-conventions 0.1.42 has them.
+
+Seen with instrumentors of openai-agents 2.6.0, langchain 0.1.80, anthropic 3.1.0, crewai 1.1.21, llama-index 4.6.1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from spanpost.model.observations import Part, Status
+from spanpost.model.readings import Finish, Role
+from spanpost.readers.dialect import Dialect, ReadSpan
+from spanpost.readers.langchain import refine_by_agent
+from spanpost.readers.values import doing, identifier, name, name_of_span
+
+#: Bound once: an enum's members are looked up slowly (0.2 µs each in CPython 3.11).
+_OTHER = Role.OTHER
+_STEP = Role.STEP
+_LLM = Role.LLM
+_TOOL = Role.TOOL
+_AGENT = Role.AGENT
+_WORKFLOW = Role.WORKFLOW
+_HANDOFF = Role.HANDOFF
+_STATUS_ERROR = Status.ERROR
+_PART_STARTED = Part.STARTED
+_PART_ENDED = Part.ENDED
+_FINISH_STOP = Finish.STOP
+_FINISH_TOOLS = Finish.TOOLS
+
+_OPENAI_AGENTS = "openinference.instrumentation.openai_agents"
+_LANGCHAIN = "openinference.instrumentation.langchain"
+_LLAMA_INDEX = "openinference.instrumentation.llama_index"
+#: llama-index names the agent at work in the text of what its steps give, and nowhere else.
+_CURRENT_AGENT = re.compile(r"current_agent_name='([^'\\]{1,100})'")
+_LEAVES = frozenset({"EMBEDDING", "RETRIEVER", "RERANKER", "GUARDRAIL", "EVALUATOR", "PROMPT"})
+_AGENT_OF = re.compile(r'"lc_agent_name": ?"((?:[^"\\]|\\.){1,200})"')
+_THREAD_OF = re.compile(r'"thread_id": ?"([^"\\]{1,200})"')
+#: A provider's id of a response, in the JSON of ``output.value``.
+_RESPONSE = re.compile(r'"id": ?"((?:chatcmpl-|resp_|msg_|cmpl-)[\w.-]{4,120})"')
+#: How much of a long output is looked at, from either end.
+_GLANCE = 4096
+_ASKS_FOR_TOOLS = (
+    "llm.output_messages.0.message.tool_calls.0.tool_call.function.name",
+    "llm.output_messages.0.message.tool_calls.0.tool_call.id",
+    "llm.output_messages.1.message.tool_calls.0.tool_call.function.name",
+)
+
+
+def _refine(span: ReadSpan) -> None:
+    if span.rule != "openinference.span.kind":
+        return
+    attributes, scope, role = span.attributes, span.observation.origin.scope, span.role
+    if role is _LLM:
+        _refine_call(span, scope)
+    elif role is _TOOL:
+        if scope == _OPENAI_AGENTS and span.observation.name.startswith("handoff to "):
+            span.role = _HANDOFF
+        elif (
+            # These two always write what a tool gave; nothing means that it waits for a person.
+            scope in (_OPENAI_AGENTS, _LANGCHAIN)
+            and "output.value" not in attributes
+            and span.observation.part is _PART_ENDED
+            and span.observation.status is not _STATUS_ERROR
+        ):
+            span.said["has_no_result"] = True
+        if "tool_name" not in span.said and (called := doing(span.observation.name)) is not None:
+            span.said["tool_name"] = called
+    elif role is _STEP and scope == _LLAMA_INDEX and "agent" not in span.inner:
+        output = attributes.get("output.value")
+        found_agent = _CURRENT_AGENT.search(output, 0, _GLANCE) if type(output) is str else None
+        if found_agent is not None:
+            span.inner["agent"] = name(found_agent.group(1))
+    elif attributes.get("openinference.span.kind") in _LEAVES:
+        span.is_leaf = True
+    elif role is _AGENT and scope == _OPENAI_AGENTS and "agent" not in span.inner:
+        span.role, span.rule = _WORKFLOW, "openai_agents: AGENT without agent.name"
+    metadata = attributes.get("metadata")
+    if type(metadata) is str:
+        _refine_langchain(span, metadata[:65536])
+    if span.role is _AGENT and "agent" not in span.inner:
+        found = name(attributes.get("graph.node.id")) or name_of_span(span.observation.name)
+        if found is not None:
+            span.inner["agent"] = found
+
+
+def _refine_langchain(span: ReadSpan, metadata: str) -> None:
+    found = _AGENT_OF.search(metadata)
+    if found is not None:
+        refine_by_agent(span, found.group(1), "metadata.lc_agent_name")
+    if "conversation_id" not in span.said:
+        thread = _THREAD_OF.search(metadata)
+        if thread is not None:
+            span.said["conversation_id"] = identifier(thread.group(1))
+
+
+def _refine_call(span: ReadSpan, scope: str) -> None:
+    attributes, inner = span.attributes, span.inner
+    if span.observation.name.endswith("_prepare_chat_with_tools"):
+        span.role, span.is_leaf = _STEP, True
+        return
+    output = attributes.get("output.value")
+    if type(output) is not str:
+        output = ""
+    if "response" not in inner and output:
+        found = _RESPONSE.search(output, 0, _GLANCE)
+        if found is None and len(output) > _GLANCE:
+            found = _RESPONSE.search(output, len(output) - _GLANCE)
+        if found is not None:
+            inner["response"] = found.group(1)
+    # openai-agents says "stop" whatever happened, so the answer itself is asked.
+    if inner.get("finish", _FINISH_STOP) is _FINISH_STOP and (
+        any(key in attributes for key in _ASKS_FOR_TOOLS)
+        or (scope == _OPENAI_AGENTS and ('"type":"function_call"' in output or '"type": "function_call"' in output))
+    ):
+        inner["finish"] = _FINISH_TOOLS
+
+
+#: How LangChain's run of a model is called: by its class. Without a parent that is a lone call, no run.
+_OF_A_MODEL = re.compile(r"Chat[A-Z]|LLM|OpenAI|Embeddings|Retriever")
+
+
+def _refine_unsaid(span: ReadSpan) -> None:
+    # LangChain's instrumentation says what a span is when it ends. Until then it is a part of an agent's work.
+    if span.role is _OTHER and span.observation.part is _PART_STARTED and "openinference.span.kind" not in span.attributes:
+        span.role, span.rule = _STEP, "openinference: not said yet"
+        span.is_leaf = _OF_A_MODEL.search(span.observation.name) is not None
+
+
+#: All spans of these scopes are an agent's, whatever they say, or do not say yet.
+OPENINFERENCE_LIVE = Dialect(
+    name="openinference, live",
+    scopes=("openinference.instrumentation.",),
+    source="openinference-instrumentation-langchain 0.1.80, spans that have not ended",
+    refine=_refine_unsaid,
+)
+
+OPENINFERENCE = Dialect(
+    name="openinference",
+    source="openinference-semantic-conventions 0.1.42",
+    cannot_tell=(
+        "ids of tool calls",
+        "tokens of streams without usage",
+        "that the model asked for a tool, by `llm.finish_reason`: the answer is asked",
+        "an agent's name within llama-index",
+    ),
+    kind="openinference.span.kind",
+    roles={"AGENT": Role.AGENT, "CHAIN": Role.STEP, "LLM": Role.LLM, "TOOL": Role.TOOL},
+    otherwise=Role.STEP,
+    fields={
+        "agent": ("graph.node.name",),
+        "conversation_id": ("session.id",),
+        "provider": ("llm.provider", "llm.system"),
+        "model_answered": ("llm.response.model_name", "llm.model_name"),
+        "model_asked": ("llm.request.model_name",),
+        "finish": ("llm.finish_reason",),
+        "tool_name": ("tool.name", "tool_call.function.name"),
+        "tool_call_id": ("tool.id", "tool_call.id"),
+        "input": ("llm.token_count.prompt",),
+        "output": ("llm.token_count.completion",),
+        "cache_read": ("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
+        "cache_write": ("llm.token_count.prompt_details.cache_write",),
+        "reasoning": ("llm.token_count.completion_details.reasoning",),
+        "cost": ("llm.cost.total",),
+    },
+    weak=frozenset({"session.id", "llm.provider", "llm.system"}),
+    refine=_refine,
+)

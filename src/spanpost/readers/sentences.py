@@ -1,0 +1,31 @@
+"""Sentences of spanpost for what telemetry says: messages of the catalogue."""
+
+from __future__ import annotations
+
+import msgspec
+
+from spanpost import semconv as c
+from spanpost.model.interventions import Verb
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.observations import Observation
+from spanpost.model.readings import Act
+from spanpost.text.wording import message
+
+#: Acts of which a checkpoint tells.
+_ASKED = (Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.RETRY)
+
+
+def asked(act: Act) -> LocaleMessage | None:
+    """Return what a checkpoint tells of an act; None where it tells nothing."""
+    if act.verb not in _ASKED:
+        return None
+    said = message(f"checkpoint.asked_{act.verb}", who=act.by or message("checkpoint.somebody"))
+    return message("checkpoint.with_words", text=said, words=act.text) if act.text else said
+
+
+def message_of(record: Observation) -> LocaleMessage | None:
+    """Return what the record of a share that was passed tells (`grown`)."""
+    try:
+        return msgspec.json.decode(record.attributes.get(c.BUDGET_MESSAGE) or "", type=LocaleMessage)
+    except (msgspec.DecodeError, TypeError):
+        return None

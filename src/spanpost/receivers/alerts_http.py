@@ -1,0 +1,148 @@
+"""``POST /alerts/alertmanager`` and ``/alerts/grafana``: webhooks of monitors.
+
+Alertmanager 0.25 tries again on a 5xx alone, and sends what was answered otherwise once more with each `group_interval` (measured
+2026-11). So: 2xx once everything is stored, what nobody can read too (kept in `dead_letters` and counted); 503 while it cannot be
+stored. What is sent again is known again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from spanpost.http.asgi import Receive, TooLong, address_of, read_body
+from spanpost.http.authentication import Authenticator
+from spanpost.http.errors import HttpError
+from spanpost.http.rate_limited_log import RateLimitedLog
+from spanpost.http.routing import HttpRoute
+from spanpost.http.shares import Full, Sender
+from spanpost.http.tokens import SenderTokens
+from spanpost.model.alerts import Alert
+from spanpost.model.errors import StoreUnavailable
+from spanpost.readers.alerts import ALERTMANAGER, GRAFANA, Unreadable, alerts_of, read
+from spanpost.receivers.receiver import KEPT, Keep
+from spanpost.receivers.turns import Turns
+
+log = logging.getLogger("spanpost.runtime.gateway")
+_limited_log = RateLimitedLog(log)
+
+PREFIX: Final = "/alerts/"
+PATHS: Final = {f"{PREFIX}{source}": source for source in (ALERTMANAGER, GRAFANA)}
+#: Bytes of a body that are read; of what is larger the beginning is kept.
+MOST_BODY: Final = 8 * 1024 * 1024
+#: Requests that are stored at once, which tenants and addresses share; the others are asked to come back.
+MOST: Final = 4
+#: Seconds after which what is left of a request is left to its repeat: senders wait ten.
+LONGEST: Final = 8.0
+
+
+class Takes(Protocol):
+    """**Protocol:** keeps alerts and tells them; returns of each whether it was new. Raises `LedgerUnavailable`."""
+
+    async def __call__(self, alerts: Sequence[Alert], /, until: float) -> Sequence[bool]: ...
+
+
+class AlertMetrics(Protocol):
+    """**Protocol:** counts; `spanpost.metrics.Metrics` is it."""
+
+    def requested(self, endpoint: str, signal: str, answer: str) -> None: ...
+
+    def alerted(self, source: str, outcome: str, n: int = 1) -> None: ...
+
+
+class AlertsHttp:
+    """The endpoints. `base` is where links without a host lead: Grafana."""
+
+    def __init__(
+        self, take: Takes, sender_tokens: SenderTokens, *, keep: Keep | None = None, watch: AlertMetrics | None = None, base: str = ""
+    ) -> None:
+        self._take = take
+        self._sender_tokens = sender_tokens
+        self._authenticator = Authenticator(sender_tokens)
+        self._keep = keep
+        self._watch = watch
+        self._base = base
+        self._under_way = Turns(MOST)
+
+    @property
+    def routes(self) -> list[HttpRoute]:
+        """The routes of its endpoints."""
+        return [HttpRoute(path, partial(self._answer, source), ["POST"], count=self._count) for path, source in PATHS.items()]
+
+    def _count(self, status: int, outcome: str) -> None:
+        if self._watch is not None:
+            self._watch.requested("http", "alerts", str(status))
+
+    async def _answer(self, source: str, request: Request) -> JSONResponse:
+        tenant, is_of_all = self._authenticator.tenant_or_operator(request.scope)
+        body, is_whole = await _body(request.receive)
+        tenant = tenant or self._sender_tokens.default
+        try:
+            async with self._under_way.take(Sender(tenant, address_of(request.scope))):
+                return JSONResponse(await self._read(source, tenant, body, is_whole=is_whole, is_of_all=is_of_all))
+        except (Full, TimeoutError):
+            raise HttpError(503, "too_many", "as many alerts are under way as may be; send it again") from None
+
+    async def _read(self, source: str, tenant: str, body: bytes, *, is_whole: bool, is_of_all: bool) -> dict[str, Any]:
+        until = time.monotonic() + LONGEST
+        try:
+            if not is_whole:
+                raise Unreadable(f"the body is larger than {MOST_BODY} bytes")
+            listed = alerts_of(msgspec.json.decode(body))
+        except (ValueError, RecursionError) as error:  # msgspec's and ours are both
+            await self._discard(tenant, source, str(error), body)
+            return {"taken": 0, "new": 0, "unreadable": 1}
+        alerts: list[Alert] = []
+        unreadable = 0
+        for i, each in enumerate(listed):
+            try:
+                alerts.append(read(each, source, _tenant(each) or tenant if is_of_all else tenant, base=self._base))
+            except (ValueError, RecursionError) as error:
+                unreadable += 1
+                await self._discard(tenant, source, f"alerts[{i}]: {error}", msgspec.json.encode(each))
+        new = await self._take(alerts, until=until)
+        if self._watch is not None:
+            for alert, is_new in zip(alerts, new, strict=True):
+                self._watch.alerted(source, ("resolved" if alert.is_resolved else "firing") if is_new else "repeat")
+        return {"taken": len(alerts), "new": sum(new), "unreadable": unreadable}
+
+    async def _discard(self, tenant: str, source: str, error: str, body: bytes) -> None:
+        _limited_log.warning("alert", "an alert of %s cannot be read and is kept in dead_letters: %s", source, error[:300])
+        if self._watch is not None:
+            self._watch.alerted(source, "unreadable")
+        if self._keep is not None:
+            await self._keep(tenant, f"alerts/{source}", error[:300], body[:KEPT])
+
+
+def _tenant(given: object) -> str:
+    """Return the label `tenant` of an alert: an operator's token is no tenant's."""
+    labels = given.get("labels") if isinstance(given, dict) else None
+    said = labels.get("tenant") if isinstance(labels, dict) else None
+    return said[:200] if isinstance(said, str) and said.isprintable() else ""
+
+
+async def _body(receive: Receive) -> tuple[bytes, bool]:
+    """Return a body, or what is kept of one that is too large, and whether it is whole."""
+    try:
+        return await read_body(receive, MOST_BODY), True
+    except TooLong as error:
+        return error.begun, False
+
+
+async def take_each(alerts: Sequence[Alert], take: Callable[[Alert], Awaitable[bool]], until: float) -> list[bool]:
+    """Take alerts one after the other; raises `LedgerUnavailable` when that takes too long. What was taken is known again then."""
+    new = []
+    for alert in alerts:
+        if time.monotonic() > until:
+            raise StoreUnavailable(f"{len(alerts)} alerts take too long")
+        new.append(await take(alert))
+        await asyncio.sleep(0)
+    return new

@@ -1,0 +1,188 @@
+"""Joining the providers that are there: the processors are added once, beside whatever else is attached."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from contextlib import suppress
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from spanpost.model.errors import ConfigError
+from spanpost.receivers.queue import CAPACITY
+from spanpost.receivers.sdk import SdkLogProcessor, SdkSpanProcessor
+from spanpost.receivers.worker import LOOK_EVERY, MAX_CLOSE, MAX_FLUSH, Feed, Receive
+
+_log = logging.getLogger("spanpost.receivers")
+
+#: Left on a provider that is joined, so that a second attachment finds the first.
+_MARK = "_spanpost_attachment"
+
+
+class Attachment:
+    """What is attached: flush it, shut it down, ask what was lost. Without a feed it does nothing, and says so truthfully."""
+
+    def __init__(self, feed: Feed | None = None) -> None:
+        self.feed = feed
+        self.joined: list[tuple[Any, Any]] = []
+
+    @property
+    def is_active(self) -> bool:
+        """False when nothing is followed: the SDK is disabled, or this is shut down."""
+        return self.feed is not None and not self.feed.is_closed
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Losses so far, by reason (`spanpost.receivers.queue.Loss`)."""
+        return {} if self.feed is None else self.feed.losses.totals()
+
+    def flush(self, timeout: float = MAX_FLUSH) -> bool:
+        """Wait, 2 s at most, until all that was told before is handed on; False when it is not."""
+        return self.feed is None or self.feed.flush(timeout)
+
+    def shutdown(self, timeout: float = MAX_CLOSE) -> bool:
+        """Mark open spans interrupted, hand on what is queued, leave the providers; 3 s at most, safe to repeat."""
+        if self.feed is None:
+            return True
+        is_done = self.feed.close(timeout)
+        for provider, processor in self.joined:
+            _leave(provider, processor)
+        self.joined.clear()
+        atexit.unregister(self.shutdown)
+        return is_done
+
+    detach = shutdown
+
+
+def join(
+    receive: Receive | Feed,
+    *,
+    tenant: str = "default",
+    capacity: int = CAPACITY,
+    look_every: float = LOOK_EVERY,
+    tracer_provider: Any = None,
+    logger_provider: Any = None,
+) -> Attachment:
+    """Put the processors on the tracer and logger providers (the current ones unless given), once.
+
+    A provider made by someone else is joined, not replaced. Where there is only the API's placeholder an SDK provider is made
+    and set. Joined already (by this or by hand): the attachment that is there comes back and `receive` is not used. Nothing is
+    followed, and one line logged, where ``OTEL_SDK_DISABLED`` is true or a no-op provider was set on purpose.
+
+    Raises `ConfigError` for a tracer provider that takes no processors.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        _log.info("OTEL_SDK_DISABLED is true: spanpost follows nothing")
+        return Attachment()
+    provider = tracer_provider if tracer_provider is not None else _current_tracer_provider()
+    if isinstance(provider, trace.NoOpTracerProvider):
+        _log.info("the tracer provider is a no-op: spanpost follows nothing")
+        return Attachment()
+    if not hasattr(provider, "add_span_processor"):
+        raise ConfigError(
+            f"tracer provider {type(provider).__module__}.{type(provider).__qualname__} takes no span processors; "
+            "pass one that has add_span_processor, as opentelemetry.sdk.trace.TracerProvider does"
+        )
+    if (there := _attachment_of(provider)) is not None:
+        if there.feed is not None and there.feed is receive:  # ours: what is still missing of it is added
+            _join_logs(there, there.feed, provider, logger_provider)
+        return there
+
+    feed = receive if isinstance(receive, Feed) else Feed(receive, tenant=tenant, capacity=capacity, look_every=look_every)
+    attachment = Attachment(feed)
+    processor = SdkSpanProcessor(feed)
+    provider.add_span_processor(processor)
+    attachment.joined.append((provider, processor))
+    _mark(provider, attachment)
+    _join_logs(attachment, feed, provider, logger_provider)
+    if getattr(_real(provider), "_atexit_handler", None) is None:
+        # Nobody will shut this provider down at exit; last registered runs first, so this is before what is there already.
+        atexit.register(attachment.shutdown)
+    return attachment
+
+
+def _current_tracer_provider() -> Any:
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+        provider = trace.get_tracer_provider()  # somebody may have been faster; theirs it is
+    return provider
+
+
+def _join_logs(attachment: Attachment, feed: Feed, tracer_provider: Any, logger_provider: Any) -> None:
+    """Join the logger provider; spans are followed without it, so what is missing is logged and no error."""
+    try:
+        from opentelemetry import _logs as logs
+        from opentelemetry.sdk._logs import LoggerProvider
+    except ImportError:
+        _log.info("this opentelemetry has no logs: only spans are followed")
+        return
+    provider = logger_provider
+    if provider is None:
+        provider = logs.get_logger_provider()
+        if type(provider).__name__ == "ProxyLoggerProvider" and not hasattr(provider, "add_log_record_processor"):
+            resource = getattr(_real(tracer_provider), "resource", None)
+            logs.set_logger_provider(LoggerProvider(resource=resource))
+            provider = logs.get_logger_provider()
+    if not hasattr(provider, "add_log_record_processor"):
+        _log.info("logger provider %s takes no processors: only spans are followed", type(provider).__qualname__)
+        return
+    if _hears(provider, feed):
+        return
+    processor = SdkLogProcessor(feed)
+    provider.add_log_record_processor(processor)
+    attachment.joined.append((provider, processor))
+
+
+def _hears(logger_provider: Any, feed: Feed) -> bool:
+    """Say whether a logger provider was joined, by this or by hand."""
+    held = getattr(_real(logger_provider), "_multi_log_record_processor", None)
+    there = getattr(held, "_log_record_processors", ())
+    return any(isinstance(p, SdkLogProcessor) and p.feed is feed for p in there)
+
+
+def _real(provider: Any) -> Any:
+    """Return the SDK's provider behind a wrapper (Logfire's keeps it as `provider`)."""
+    inner = getattr(provider, "provider", None)
+    is_provider = hasattr(inner, "add_span_processor") or hasattr(inner, "add_log_record_processor")
+    return inner if is_provider else provider
+
+
+def _mark(provider: Any, attachment: Attachment) -> None:
+    for one in {id(p): p for p in (provider, _real(provider))}.values():
+        with suppress(AttributeError):  # a provider with slots: found by its processors
+            setattr(one, _MARK, attachment)
+
+
+def _attachment_of(provider: Any) -> Attachment | None:
+    """Return the living attachment of a provider: the one it is marked with, or one around a processor added by hand."""
+    for one in (provider, _real(provider)):
+        marked = one.__dict__.get(_MARK) if hasattr(one, "__dict__") else None
+        if isinstance(marked, Attachment) and marked.is_active:
+            return marked
+        held = getattr(one, "_active_span_processor", None)
+        for processor in getattr(held, "_span_processors", ()):
+            if isinstance(processor, SdkSpanProcessor) and not processor.feed.is_closed:
+                _log.info("an AgentSpanProcessor is there already: it is used as it is")
+                attachment = Attachment(processor.feed)
+                _mark(provider, attachment)
+                return attachment
+    return None
+
+
+def _leave(provider: Any, processor: Any) -> None:
+    """Take a processor off its provider, as far as the SDK's containers are known; a closed one left there does nothing."""
+    for held_by, name in (
+        ("_active_span_processor", "_span_processors"),
+        ("_multi_log_record_processor", "_log_record_processors"),
+    ):
+        held = getattr(_real(provider), held_by, None)
+        there = getattr(held, name, None)
+        lock = getattr(held, "_lock", None)
+        if held is None or lock is None or not isinstance(there, tuple):
+            continue
+        with lock:
+            setattr(held, name, tuple(p for p in getattr(held, name) if p is not processor))

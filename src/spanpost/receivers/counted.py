@@ -1,0 +1,39 @@
+"""Bodies of all requests that are not OTLP: they count for the memory of the address that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from spanpost.http.asgi import Application, Receive, Scope, Send, address_of
+from spanpost.http.errors import HttpError
+from spanpost.http.shares import Sender
+from spanpost.receivers.admission import Admission, Busy
+
+
+class Counted:
+    """An application whose bodies count for the memory of their addresses while it answers. A body beyond its
+    address's share is answered 503.
+
+    A request's tenant is known only after the body was read (a signature covers it): it counts for none.
+    """
+
+    def __init__(self, application: Application, admission: Admission) -> None:
+        self._application = application
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reservation = self._admission.reservation(Sender("", address_of(scope)))
+
+        async def counted() -> MutableMapping[str, Any]:
+            message = await receive()
+            try:
+                reservation.grow(len(message.get("body") or b""))
+            except Busy as busy:
+                raise HttpError(503, "busy", str(busy), retry_after=busy.retry_after) from None
+            return message
+
+        try:
+            await self._application(scope, counted, send)
+        finally:
+            reservation.leave()

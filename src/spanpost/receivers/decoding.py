@@ -1,0 +1,59 @@
+"""Bodies decoded beside the loop's other work: large ones a piece at a time, with pauses, so that small requests go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
+
+from spanpost.receivers.pieces import Piece, pieces
+
+#: Bodies up to this are decoded at once, in a few milliseconds at most.
+_AT_ONCE: Final = 16 * 1024
+#: Seconds of work after which others may go on; and for how long, as a multiple of the work: a small
+#: request takes a dozen turns of the loop.
+_SLICE: Final = 0.01
+_PAUSE: Final = 2
+
+
+class Decoding:
+    """The decoding of all bodies of one loop. Of a large body one piece is parsed at a time, and no other one beside it."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def pieces(
+        self, signal: str, body: bytes, tenant: str, *, is_json: bool, has_others: Callable[[], bool]
+    ) -> AsyncIterator[Piece]:
+        """Yield a body in pieces; raises as `pieces.pieces` does. `has_others` says whether other requests are under way."""
+        coming = pieces(signal, body, tenant, is_json=is_json)
+        if len(body) <= _AT_ONCE:
+            await asyncio.sleep(0)
+            for piece in coming:
+                if piece is not None:
+                    yield piece
+            return
+        worked = 0.0
+        while True:
+            async with self._lock:
+                piece, worked = await self._next(coming, worked, has_others)
+            if piece is None:
+                return
+            yield piece
+
+    @staticmethod
+    async def _next(coming: Iterator[Piece | None], worked: float, has_others: Callable[[], bool]) -> tuple[Piece | None, float]:
+        """Return the next piece, None after the last, and the seconds of work since the last pause."""
+        while True:
+            began = time.monotonic() - worked
+            for piece in coming:
+                worked = time.monotonic() - began
+                if piece is not None:
+                    return piece, worked
+                if worked > _SLICE:
+                    break
+            else:
+                return None, 0.0
+            await asyncio.sleep(_PAUSE * worked if has_others() else 0)
+            worked = 0.0

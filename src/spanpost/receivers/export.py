@@ -1,0 +1,118 @@
+"""The exporters: doors for what has ended. They see nothing of a span while it lives; the processors do.
+
+What the processors of the same feed have heard already is not told again. Before a log event reaches the worker nobody can
+know that (a record has no id), so that its second telling is recognised by its content when it is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from spanpost.receivers.follower import is_plumbing
+from spanpost.receivers.queue import Loss, QueuedKind
+from spanpost.receivers.sdk import put_log
+from spanpost.receivers.spans import event_name_of
+from spanpost.receivers.worker import MAX_CLOSE, Feed, Receive
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import export as _export
+
+    LogExporterBase = _export.LogRecordExporter
+    LogExportResult = _export.LogRecordExportResult
+else:
+    try:
+        from opentelemetry.sdk._logs import export as _export
+
+        # The names were longer from 1.39 on.
+        LogExporterBase = getattr(_export, "LogRecordExporter", None) or _export.LogExporter
+        LogExportResult = getattr(_export, "LogRecordExportResult", None) or _export.LogExportResult
+    except ImportError:  # an SDK that was built without logs
+        LogExporterBase = object
+        LogExportResult = SpanExportResult
+
+_ENDED = int(QueuedKind.ENDED)
+
+
+def _feed(sink: Receive | Feed, tenant: str) -> Feed:
+    return sink if isinstance(sink, Feed) else Feed(sink, tenant=tenant)
+
+
+class _ExportPipeline:
+    """What both exporters share: a feed, and an end."""
+
+    def __init__(self, sink: Receive | Feed, tenant: str) -> None:
+        self.feed = _feed(sink, tenant)
+        self.feed.open_endpoint()
+        self._is_shut = False
+
+    def shutdown(self) -> None:
+        """Hand on what is queued; at most 3 s, safe to repeat."""
+        try:
+            if not self._is_shut:
+                self._is_shut = True
+                self.feed.close_endpoint(MAX_CLOSE)
+        except Exception:
+            self.feed.losses.count(Loss.CALLBACK)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until all that was exported before is handed on: at most 2 s; False when it is not."""
+        try:
+            return self.feed.flush(timeout_millis / 1000)
+        except Exception:
+            self.feed.losses.count(Loss.CALLBACK)
+            return False
+
+
+class SdkSpanExporter(_ExportPipeline, SpanExporter):
+    """Takes ended spans from a batch or simple processor. Sees nothing of a span until it ends; prefer the processor."""
+
+    def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
+        super().__init__(sink, tenant)
+        self.feed.remember_ends()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Queue ended spans; FAILURE when one was lost (and counted)."""
+        try:
+            inherited = self.feed.inherited  # a parent process's to tell
+            kept = [self._put(span) for span in spans if _id_of(span) not in inherited]
+            return SpanExportResult.SUCCESS if all(kept) else SpanExportResult.FAILURE
+        except Exception:
+            self.feed.losses.count(Loss.CALLBACK)
+            return SpanExportResult.FAILURE
+
+    def _put(self, span: Any) -> bool:
+        feed = self.feed
+        # What a processor follows it wrote at the span's end.
+        if (spool := feed.spool) is None or feed.follows:
+            return feed.put((_ENDED, span, None))
+        return feed.put_durably((_ENDED, span, None), spool.told_end, span, False)
+
+
+class AgentLogExporter(_ExportPipeline, LogExporterBase):
+    """Takes log records that are events. Plain lines are left to the processor, which knows the spans that they belong to."""
+
+    def __init__(self, sink: Receive | Feed, *, tenant: str = "default") -> None:
+        super().__init__(sink, tenant)
+
+    def export(self, batch: Sequence[Any]) -> Any:
+        """Queue the events among the records; FAILURE when one was lost (and counted)."""
+        try:
+            kept = [put_log(self.feed, data) for data in batch if _is_event(data)]
+            return LogExportResult.SUCCESS if all(kept) else LogExportResult.FAILURE
+        except Exception:
+            self.feed.losses.count(Loss.CALLBACK)
+            return LogExportResult.FAILURE
+
+
+def _id_of(span: Any) -> int:
+    number: int = span.get_span_context().span_id
+    return number
+
+
+def _is_event(data: Any) -> bool:
+    scope = data.instrumentation_scope
+    return bool(event_name_of(data.log_record)) and not (scope is not None and is_plumbing(scope.name))

@@ -1,0 +1,250 @@
+"""OTLP/gRPC: the three export services, on TCP and on a Unix socket, and gRPC's health service.
+
+Bodies are taken as bytes, inflated and read by what does it for HTTP: left to gRPC, each of them may become as large as the
+limit before anybody was asked. Nothing is read of a sender without a valid token. UNAVAILABLE with RetryInfo is the answer that
+asks to come back; RESOURCE_EXHAUSTED, without RetryInfo, is for what is larger than the limit, which gRPC itself refuses where it
+is not compressed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
+
+import grpc
+
+from spanpost.http.rate_limited_log import RateLimitedLog
+from spanpost.http.shares import Full, Holder, Sender, network_of
+from spanpost.http.status import as_protobuf
+from spanpost.http.tokens import SenderTokens
+from spanpost.receivers import otlp_responses
+from spanpost.receivers.admission import Busy
+from spanpost.receivers.decoded import Undecodable
+from spanpost.receivers.encodings import BodyTooLarge
+from spanpost.receivers.receiver import Receiver
+from spanpost.receivers.turns import Turns
+
+log = logging.getLogger("spanpost.runtime.gateway")
+_limited_log = RateLimitedLog(log)
+
+_METHODS: Final = {
+    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
+}
+_HEALTH: Final = "/grpc.health.v1.Health/Check"
+#: HealthCheckResponse: field 1, SERVING or NOT_SERVING.
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+#: Messages that are read at once, each of at most `max_body` bytes as it is sent. gRPC takes memory for what
+#: has come of each.
+READERS: Final = 16
+#: Seconds from the beginning of a request until its message was read.
+READING: Final = 15.0
+#: Requests at once whose message was not read yet; and those of one connection.
+_UNREAD, _STREAMS = 1000, 100
+#: A connection without requests is closed after as many seconds as one of HTTP is; one that has not said
+#: what it is, after these.
+_IDLE, _HANDSHAKE = 75, 10
+#: How a compressed message begins (gRPC's gzip and deflate, which is zlib's). A request in protobuf begins with the tag of field 1.
+_ENCODED: Final = {
+    b"\x1f\x8b": "gzip",
+    b"\x78\x01": "deflate",
+    b"\x78\x5e": "deflate",
+    b"\x78\x9c": "deflate",
+    b"\x78\xda": "deflate",
+}
+_DETAILS: Final = "grpc-status-details-bin"
+
+
+class GrpcMetrics(Protocol):
+    """**Protocol:** counts requests; `spanpost.metrics.Metrics` is it."""
+
+    def requested(self, endpoint: str, signal: str, answer: str) -> None: ...
+
+
+class CertificateSource(Protocol):
+    """**Protocol:** what TLS needs, in PEM: the certificate's chain, its key, and who signs clients, if they must have one."""
+
+    @property
+    def chain(self) -> bytes: ...
+
+    @property
+    def key(self) -> bytes: ...
+
+    @property
+    def client_ca(self) -> bytes | None: ...
+
+
+class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """The handlers of all methods. Give it to a `GrpcServer`."""
+
+    def __init__(
+        self, receiver: Receiver, sender_tokens: SenderTokens, *, is_ready: Callable[[], bool], watch: GrpcMetrics | None = None
+    ) -> None:
+        self._receiver = receiver
+        self._sender_tokens = sender_tokens
+        self._is_ready = is_ready
+        self._watch = watch
+        self._unread = Turns(_UNREAD)
+        self._readers = Turns(READERS)
+        # On the wire it is the same as a unary call; here it leaves it to us whether and when the message is
+        # read.
+        answers_by = {method: self._export(signal) for method, signal in _METHODS.items()} | {_HEALTH: self._health}
+        self._handlers = {method: grpc.stream_unary_rpc_method_handler(answer) for method, answer in answers_by.items()}
+
+    def service(self, details: Any) -> Any:
+        """Return the handler of a method, None for one that is not here (gRPC answers UNIMPLEMENTED)."""
+        return self._handlers.get(details.method)
+
+    async def _health(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
+        return _SERVING if self._is_ready() else _NOT_SERVING
+
+    def _export(self, signal: str) -> Callable[[AsyncIterator[bytes], Any], Any]:
+        async def export(messages: AsyncIterator[bytes], context: Any) -> bytes:
+            answer, code, message, retry_after = await self._answer(signal, messages, context)
+            if self._watch is not None:
+                self._watch.requested("grpc", signal, code.name.lower())
+            if answer is not None:
+                return answer
+            if retry_after:
+                details = as_protobuf(code.value[0], message, retry_after=retry_after)
+                context.set_trailing_metadata(((_DETAILS, details),))
+            await context.abort(code, message)
+            raise AssertionError("abort returned")
+
+        return export
+
+    async def _answer(
+        self, signal: str, messages: AsyncIterator[bytes], context: Any
+    ) -> tuple[bytes | None, grpc.StatusCode, str, int]:
+        authorization = next((value for name, value in context.invocation_metadata() or () if name == "authorization"), None)
+        tenant = self._sender_tokens.tenant_of(authorization if isinstance(authorization, str) else None)
+        if tenant is None:
+            _limited_log.warning("token", "a request without a valid token was refused")
+            return None, grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed", 0
+        sender = Sender(tenant, _address(context.peer()))
+        try:
+            reservation = self._receiver.admit(sender, 0)  # a refusal comes before the reading
+            raw = await self._read((*sender, context.peer()), messages)
+            try:
+                reservation.grow(len(raw))
+                body = await self._receiver.admission.inflate(reservation, raw, _ENCODED.get(raw[:2], ""))
+            except BaseException as error:
+                reservation.leave()
+                if isinstance(error, Undecodable):
+                    await self._receiver.keep(signal, tenant, str(error), raw)
+                raise
+            taken = await self._receiver.take(reservation, signal, body, is_json=False)
+        except BodyTooLarge as error:
+            return None, grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), 0
+        except Busy as busy:
+            return None, grpc.StatusCode.UNAVAILABLE, str(busy), busy.retry_after
+        except Undecodable as error:
+            return None, grpc.StatusCode.INVALID_ARGUMENT, str(error), 0
+        except Exception as error:
+            kind = type(error).__name__
+            said = "a request failed in here, its sender keeps it: %s: %s"
+            _limited_log.error(f"fault {kind}", said, kind, str(error)[:300], fault=error)
+            return None, grpc.StatusCode.UNAVAILABLE, "it failed in here; try again", 5
+        return otlp_responses.exported(signal, taken.rejected, taken.message, is_json=False), grpc.StatusCode.OK, "", 0
+
+    async def _read(self, holder: Holder, messages: AsyncIterator[bytes]) -> bytes:
+        """Return the message of a request. Raises `Busy` when it does not come, or others are to have their
+        turn."""
+        try:
+            async with asyncio.timeout(READING), self._unread.take(holder), self._readers.wait(holder):
+                return await anext(messages, b"")
+        except TimeoutError:
+            said = f"the message was not sent within {READING:g} s, or others had to have their turn; send it again"
+            raise Busy(said, 1) from None
+        except Full:
+            raise Busy("as many requests as may be wait to be read; send it again") from None
+
+
+def _address(peer: str) -> str:
+    """Return the address that a request counts for: of ``ipv4:127.0.0.1:4711``, ``ipv6:%5B::1%5D:4711`` or
+    ``unix:``."""
+    kind, _, rest = peer.partition(":")
+    return network_of(unquote(rest).rpartition(":")[0].strip("[]")) if kind in ("ipv4", "ipv6") else kind
+
+
+class GrpcServer:
+    """Serves the handlers on addresses (``127.0.0.1:4317``, ``[::1]:4317``) and Unix sockets, in the running loop."""
+
+    def __init__(
+        self,
+        handlers: OtlpGrpc,
+        *,
+        most_bytes: int,
+        connections: int,
+        certificates: CertificateSource | None = None,
+        is_shared: bool = False,
+    ) -> None:
+        self._server = grpc.aio.server(
+            handlers=(handlers,),
+            options=(
+                ("grpc.max_receive_message_length", most_bytes),
+                ("grpc.per_message_decompression", 0),
+                # A second server on the same port takes half of the requests, without a word: only where both were told so.
+                ("grpc.so_reuseport", int(is_shared)),
+                ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.max_allowed_incoming_connections", connections),
+                ("grpc.max_connection_idle_ms", _IDLE * 1000),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE * 1000),
+                # Clients that ping to keep a connection through a firewall are no attackers.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                # Long-lived connections come back now and then, so that replicas share the work.
+                ("grpc.max_connection_age_ms", 600_000),
+                ("grpc.max_connection_age_grace_ms", 30_000),
+                ("grpc.max_metadata_size", 64 * 1024),
+            ),
+        )
+        self._certificates = certificates
+
+    def listen(self, address: str) -> int:
+        """Bind an address; return the port. Raises OSError."""
+        try:
+            if self._certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, _credentials(self._certificates))
+        except RuntimeError as error:
+            raise OSError(f"gRPC cannot listen on {address}") from error
+        if not port:
+            raise OSError(f"gRPC cannot listen on {address}")
+        return int(port)
+
+    def listen_on_socket(self, path: Path) -> None:
+        """Bind a Unix socket; whoever may open it may send. A file left by a process that is gone is replaced."""
+        before = os.umask(0o117)  # owner and group, from the first moment on
+        try:
+            port = self._server.add_insecure_port(f"unix://{path}")
+        except RuntimeError as error:
+            raise OSError(f"gRPC cannot listen on {path}") from error
+        finally:
+            os.umask(before)
+        if not port:
+            raise OSError(f"gRPC cannot listen on {path}")
+
+    async def start(self) -> None:
+        """Accept requests."""
+        await self._server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Accept nothing new and wait for the answers under way."""
+        await self._server.stop(grace)
+
+
+def _credentials(certificates: CertificateSource) -> Any:
+    def fresh() -> Any:
+        pair: Sequence[tuple[bytes, bytes]] = [(certificates.key, certificates.chain)]
+        return grpc.ssl_server_certificate_configuration(pair, root_certificates=certificates.client_ca)
+
+    # Asked at each handshake: a renewed certificate holds without a restart.
+    return grpc.dynamic_ssl_server_credentials(fresh(), fresh, require_client_authentication=certificates.client_ca is not None)

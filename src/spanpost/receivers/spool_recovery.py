@@ -1,0 +1,197 @@
+"""What killed processes left in the spool is recorded: at the start, and every few seconds by any process of the machine.
+
+Repeats are nothing new where they are recorded, so that a segment is imported whole, whatever of it was recorded before. Its
+file goes only after that; when this process is killed in between, the next one imports it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.observations import Observation
+from spanpost.receivers import spool_files, spool_packing
+from spanpost.receivers.queue import Counts
+from spanpost.receivers.spool import VERSION, SpoolSettings
+from spanpost.receivers.spool_unpacking import Unpacked, Unpacker
+from spanpost.receivers.spool_writer import SpoolFile
+
+log = logging.getLogger("spanpost.receivers")
+
+LOOK_EVERY = 10.0
+_BATCH = 512
+_TRIES = 5
+
+#: Why something of a segment is not recorded. `GAP`: at most so many; they went past the file, and may have been recorded since.
+DAMAGED, REFUSED, GAP = "damaged", "refused", "gap"
+
+
+def read_own(spool_file: SpoolFile, unpacker: Unpacker, receive: Callable[[list[Observation]], object]) -> None:
+    """Hand on what a segment of this process holds. Raises what `receive` raises, and `OSError`."""
+    _hand_on(unpacker.unpack(spool_files.parse(spool_file.path.read_bytes()).records).observations, receive)
+
+
+def _hand_on(told: list[Observation], receive: Callable[[list[Observation]], object]) -> None:
+    for start in range(0, len(told), _BATCH):
+        receive(told[start : start + _BATCH])
+
+
+class Recovery:
+    """Imports what dead processes left. `record` is called in a thread of its own and returns when a batch is committed."""
+
+    def __init__(
+        self, settings: SpoolSettings, record: Callable[[list[Observation]], object], *, look_every: float = LOOK_EVERY
+    ) -> None:
+        self._settings = settings
+        self._record = record
+        self._look_every = look_every
+        self._destination = spool_files.fingerprint(settings.destination)
+        self.lost = Counts()
+        #: Segments imported.
+        self.imported = 0
+        self._has_looked = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._tries: dict[Path, int] = {}
+        self._is_said: set[str] = set()
+
+    def start(self) -> None:
+        """Look now, and again and again, in a thread."""
+        self._thread = threading.Thread(target=self._run, name="spanpost-recovery", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the first look is over and nothing of it waits for the store; False when it takes longer."""
+        return self._has_looked.wait(max(0.0, timeout))
+
+    def stop(self, timeout: float) -> None:
+        """End after the batch that is being recorded."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.look()
+                self._has_looked.set()
+            except StoreUnavailable as error:
+                self._say("away", "the store is away, what is in the spool waits: %s", error)
+            except Exception as error:
+                self._say("look", "the spool in %s cannot be looked through: %s", self._settings.directory, error)
+                self._has_looked.set()
+            if self._stop.wait(self._look_every):
+                return
+
+    def look(self) -> int:
+        """Import what there is to import; return how many segments. Raises `LedgerUnavailable`: what was not imported stays."""
+        before = self.imported
+        directory = self._settings.directory
+        with spool_files.import_lock(directory) as is_ours:
+            if not is_ours:
+                return 0
+            spool_files.sweep(directory)
+            there = spool_files.found(directory)
+            others = [s for s in there if s.destination != self._destination]
+            if others:
+                self._say("others", "%d files in %s wait for another database: they are recorded when a process with that "
+                          "database starts with this spool", len(others), directory)  # fmt: skip
+            for _, group in groupby((s for s in there if s.destination == self._destination), key=lambda s: s.process):
+                self._import(list(group))
+        return self.imported - before
+
+    def _import(self, group: list[spool_files.SpoolContents]) -> None:
+        """Import the segments of one process, the oldest first."""
+        unpacker: Unpacker | None = None
+        for spool_file in group:
+            if self._stop.is_set():
+                return
+            with spool_files.abandoned(spool_file.path) as is_free:
+                if not is_free:
+                    continue
+                read = spool_files.parse(spool_file.path.read_bytes())
+                head = _head(read.records)
+                if head is not None and head[1] != VERSION:
+                    self._say(
+                        "version", "%s is of another version of spanpost: it waits for one that can read it", spool_file.path.name
+                    )
+                    continue
+                if unpacker is None:  # a damaged head costs no more than who produced it
+                    unpacker = Unpacker(head[2], head[3]) if head is not None else Unpacker(self._settings.tenant, "")
+                unpacked = unpacker.unpack(read.records)
+                told = unpacked.observations
+                if spool_file is group[-1]:
+                    told = told + unpacker.interruptions(unpacked)
+                try:
+                    _hand_on(told, self._record_or_stop)
+                except _Stopped:
+                    return
+                except StoreUnavailable:
+                    raise
+                except Exception as error:
+                    self._refused(spool_file.path, len(told), error)
+                    continue
+                spool_file.path.unlink(missing_ok=True)
+                self._tries.pop(spool_file.path, None)
+                self.imported += 1
+                self._tell(spool_file.path, read, unpacked, len(told))
+
+    def _record_or_stop(self, batch: list[Observation]) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        self._record(batch)
+
+    def _tell(self, path: Path, read: spool_files.Read, unpacked: Unpacked, number: int) -> None:
+        log.info("recorded what a process left in the spool: %d observations of %s", number, path.name)
+        bad = read.damaged + unpacked.bad
+        if bad:
+            self.lost.count(DAMAGED, bad)
+            log.warning("%d records of %s were damaged and are lost", bad, path.name)
+        for begun, ended, count, reason in unpacked.gaps:
+            self.lost.count(GAP, count)
+            log.warning(
+                "between %s and %s %d spans and events went past the spool (%s): of these, what waited in memory when the process "
+                "ended is lost",
+                _clock(begun), _clock(ended), count, reason,
+            )  # fmt: skip
+
+    def _refused(self, path: Path, number: int, error: Exception) -> None:
+        tries = self._tries[path] = self._tries.get(path, 0) + 1
+        log.warning("%s could not be recorded, try %d of %d: %s", path.name, tries, _TRIES, error)
+        if tries >= _TRIES:
+            self.lost.count(REFUSED, number)
+            self._set_aside(path, "it was refused again and again")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        with suppress(OSError):
+            path.rename(path.with_suffix(".aside"))
+        log.error("%s is set aside as %s: %s", path.name, path.with_suffix(".aside").name, why)
+
+    def _say(self, about: str, text: str, *values: Any) -> None:
+        if about not in self._is_said:
+            self._is_said.add(about)
+            log.warning(text, *values)
+
+
+class _Stopped(Exception):
+    """This process ends."""
+
+
+def _head(records: list[bytes]) -> list[Any] | None:
+    for raw in records[:1]:
+        with suppress(Exception):
+            head: list[Any] = spool_packing.decode(raw)
+            if head[0] == spool_packing.HEADER and all(type(x) is str for x in head[2:4]):
+                return head
+    return None
+
+
+def _clock(ns: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ns / 1e9))

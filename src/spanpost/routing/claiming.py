@@ -1,0 +1,115 @@
+"""Which delivery of an ordering key goes first, whether it is sent when its turn has come, and what the sink gets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from spanpost.model.alerts import Alert
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Delivery, Receipt, SinkCall
+from spanpost.model.launch_orders import Order
+from spanpost.model.tasks import Task
+from spanpost.routing import rate_limiting
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.planned import ON_THE_WAY
+
+
+def place(*, is_state: bool, is_on_the_way: bool, has_message_receipt: bool) -> int:
+    """Return the place of a waiting delivery within its ordering key, 0 first; equals go in the order of their numbers.
+
+    The state goes first until it has a message, because news hangs below that. Then news, newest-only news after the rest; then the edit.
+    """
+    if is_state:
+        return 3 if has_message_receipt else 0
+    return 2 if is_on_the_way else 1
+
+
+def first(entries: Iterable[OutboxEntry], *, has_message_receipt: bool) -> OutboxEntry | None:
+    """Return the waiting delivery of one ordering key that goes first."""
+    return min(
+        entries,
+        key=lambda e: (
+            place(is_state=e.is_state, is_on_the_way=e.key.endswith(ON_THE_WAY), has_message_receipt=has_message_receipt),
+            e.id,
+        ),
+        default=None,
+    )
+
+
+def call_of(entry: OutboxEntry, *, has_message_receipt: bool) -> SinkCall:
+    """Return what the sink will be asked to do."""
+    has_receipt = entry.receipt is not None and bool(entry.receipt.ref)
+    return rate_limiting.call_of(entry.mode, entry.is_unsure, has_message_receipt, has_receipt)
+
+
+class Claimed(StrEnum):
+    """What becomes of a delivery whose turn has come."""
+
+    #: The sink gets it.
+    DELIVER = "deliver"
+    #: `skip`: its message ended before it was posted.
+    SKIP = "skip"
+    #: `set_aside`: its subject does not exist.
+    GONE = "gone"
+    #: News below a message that was never posted and never will be: it goes where news of its task goes now.
+    STRAY = "stray"
+
+
+def decide_claim(entry: OutboxEntry, *, has_subject: bool, is_carried: bool, is_bound: bool, has_message_receipt: bool) -> Claimed:
+    """Decide what becomes of a delivery whose turn has come.
+
+    `has_subject`: what it tells of exists. `is_carried`: its ordering key is where its root task's message stands
+    (`fold.carrying`). `is_bound`: it tells of a checkpoint, which belongs below such a message.
+    """
+    if entry.is_state:
+        is_shown = has_message_receipt or entry.is_unsure
+        return Claimed.DELIVER if is_carried or is_shown else Claimed.SKIP
+    if not has_subject:
+        return Claimed.GONE
+    if is_bound and entry.is_unseen and not has_message_receipt and not is_carried:
+        return Claimed.STRAY
+    return Claimed.DELIVER
+
+
+def as_delivery(
+    entry: OutboxEntry,
+    *,
+    sent_before: datetime | None,
+    task: Task,
+    children: tuple[Task, ...],
+    checkpoint: Checkpoint | None,
+    order: Order | None,
+    alert: Alert | None,
+    message_receipt: Receipt | None,
+    drawn: tuple[str, ...],
+) -> Delivery:
+    """Return a claimed entry as the sink gets it. `sent_before`: `sent_at` before this claim."""
+    return Delivery(
+        id=entry.id,
+        tenant=entry.tenant,
+        sink=entry.sink,
+        address=entry.address,
+        ordering_key=entry.ordering_key,
+        mode=entry.mode,
+        key=entry.key,
+        urgency=entry.urgency,
+        task=task,
+        children=children,
+        checkpoint=checkpoint,
+        order=order,
+        alert=alert,
+        attempt=entry.attempt,
+        is_unknown=entry.is_unsure,
+        # Errors that are alike are counted. Other news is shown anew where its subject changed, and was told once.
+        count=entry.revision + 1 if checkpoint is not None and checkpoint.kind is Kind.ERROR else 1,
+        born_at=entry.born_at,
+        not_before=entry.not_before,
+        message_receipt=message_receipt,
+        receipt=entry.receipt,
+        claimed_at=entry.claimed_at,
+        sent_at=sent_before,
+        lookups=entry.lookups,
+        drawn=drawn,
+    )

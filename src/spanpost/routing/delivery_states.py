@@ -1,0 +1,401 @@
+"""The states of a delivery in the outbox. Pure: the store gives the row, the outcome and its own clock, and writes what comes back.
+
+1. A delivery changes by the events of `TRANSITIONS` and by nothing else. A function below stands for each event.
+2. One delivery of an ordering key (`lane`) is under way at a time. `claiming.place` says which one goes first.
+3. A worker that sends may never come back. Then the delivery may have arrived: it is *unsure*, and the next call looks for it.
+4. What was told is told once. A newer revision goes out after the one that is under way, whatever became of that one.
+5. A dead delivery stays dead, until a person retries it, a newer telling takes its place, or a late worker says that it sent it.
+
+    waiting ──claim──▶ sending ──receipt, found──▶ delivered
+       ▲                  │  └──────give_up──────▶ dead
+       └─retry, absent────┘
+
+A row that is delivered or dead waits again when something newer is put. PostgreSQL and the memory store call these functions for
+every change; the table in docs/explanation/how-deliveries-travel.md is tested against `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.deliveries import Delivery, Mode, Receipt, SinkCall, Urgency
+from spanpost.model.outcomes import Arrived, GiveUp, NotArrived, Outcome, RetryAt
+from spanpost.routing.planned import ON_THE_WAY, Again, PlannedDelivery
+from spanpost.text.repair import mend_text
+
+#: Characters of a reason or an error that are kept.
+LONGEST: Final = 4000
+#: Order of urgency, 0 first.
+RANK: Final = {Urgency.APPROVAL: 0, Urgency.END: 1, Urgency.ERROR: 2, Urgency.NORMAL: 3}
+#: Reason of a delivery whose subject does not exist, or has no message yet: it goes on when it is put again.
+GONE: Final = "gone"
+#: Errors of these two cases.
+NO_SUBJECT: Final = "what it told of is no more"
+NO_MESSAGE: Final = "the task that it tells of has no message yet"
+#: Reason of a delivery that was given up because no look could tell whether it arrived.
+UNVERIFIABLE: Final = "unverifiable"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+class DeliveryEvent(StrEnum):
+    """What changes a delivery."""
+
+    CLAIM = "claim"
+    RECEIPT = "receipt"
+    FOUND = "found"
+    ABSENT = "absent"
+    RETRY = "retry"
+    GIVE_UP = "give up"
+    EXPIRE = "expire"
+    REPORT_LATE = "report late"
+    PUT_AGAIN = "put again"
+    SKIP = "skip"
+    SET_ASIDE = "set aside"
+    DISCARD = "discard"
+    REVIVE = "revive"
+
+
+class Transition(NamedTuple):
+    """One row of the table: from which states an event may come, and to which it may lead."""
+
+    event: DeliveryEvent
+    sources: tuple[DeliveryState, ...]
+    targets: tuple[DeliveryState, ...]
+    when: str
+
+
+_WAITING, _SENDING, _DELIVERED, _DEAD = DeliveryState
+_CLOSED: Final = (_DELIVERED, _DEAD)
+
+#: An event that keeps the state has it on both sides. A new delivery is born waiting.
+TRANSITIONS: Final = (
+    Transition(DeliveryEvent.CLAIM, (_WAITING,), (_SENDING,), "A worker leases it, to send it or to look whether it arrived."),
+    Transition(DeliveryEvent.RECEIPT, (_SENDING,), (_DELIVERED, _WAITING), "The sink delivered it. It waits if a newer one came."),
+    Transition(
+        DeliveryEvent.FOUND, (_SENDING,), (_DELIVERED, _WAITING), "A look found it. An edit is sent again: its text may be old."
+    ),
+    Transition(
+        DeliveryEvent.ABSENT, (_SENDING,), (_WAITING, _DELIVERED), "A look found nothing: it is sent, unless it has a receipt."
+    ),
+    Transition(DeliveryEvent.RETRY, (_SENDING,), (_WAITING,), "The call failed and may succeed later."),
+    Transition(DeliveryEvent.GIVE_UP, (_SENDING,), (_DEAD, _WAITING), "The call can never succeed. It waits if a newer one came."),
+    Transition(DeliveryEvent.EXPIRE, (_SENDING,), (_WAITING,), "The lease ran out: nobody knows whether it arrived."),
+    Transition(
+        DeliveryEvent.REPORT_LATE, (_SENDING,), (_SENDING,), "A worker sent it after its lease had run out: look once more."
+    ),
+    Transition(DeliveryEvent.REPORT_LATE, (_WAITING, *_CLOSED), (_WAITING,), "The same, while no other worker has it."),
+    Transition(DeliveryEvent.PUT_AGAIN, (_WAITING, *_CLOSED), (_WAITING,), "Something newer takes its place."),
+    Transition(DeliveryEvent.PUT_AGAIN, (_SENDING,), (_SENDING,), "The same, while it is under way: the newer one goes out next."),
+    Transition(DeliveryEvent.SKIP, (_WAITING,), (_DELIVERED,), "No message was posted, and another message covers it."),
+    Transition(DeliveryEvent.SET_ASIDE, (_WAITING,), (_DEAD,), "Its subject is gone, or has no message yet."),
+    Transition(DeliveryEvent.DISCARD, (_WAITING,), (_DEAD,), "A person gives it up."),
+    Transition(DeliveryEvent.REVIVE, (_DEAD,), (_WAITING,), "A person retries it."),
+)
+_ALLOWED: Final = {(t.event, source): t.targets for t in TRANSITIONS for source in t.sources}
+
+
+class OutboxEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A delivery as the outbox keeps it. Times are of the store's clock."""
+
+    #: Number of the row; 0 before it is stored.
+    id: int = 0
+    tenant: str = ""
+    sink: str
+    address: str = ""
+    #: Ordering key.
+    ordering_key: str
+    mode: Mode
+    key: str
+    urgency: Urgency = Urgency.NORMAL
+    task_uid: UUID
+    checkpoint_id: UUID | None = None
+    state: DeliveryState = DeliveryState.WAITING
+    #: Attempts to send it that were begun. A look is none.
+    attempt: int = 0
+    born_at: datetime
+    not_before: datetime | None = None
+    #: Of the newest claim: who, when, until when, and which revision.
+    owner: UUID | None = None
+    claimed_at: datetime | None = None
+    lease_until: datetime | None = None
+    claimed_revision: int = 0
+    #: Counts up with each newer state or telling.
+    revision: int = 0
+    #: When an attempt to send it was claimed last, and the looks since then that found nothing yet.
+    sent_at: datetime | None = None
+    lookups: int = 0
+    #: An attempt may have arrived: look first.
+    is_unsure: bool = False
+    #: While sending: another worker, whose lease had run out, sent it too.
+    is_rechecked: bool = False
+    receipt: Receipt | None = None
+    reason: str = ""
+    error: str = ""
+    finalized_at: datetime | None = None
+
+    @property
+    def is_state(self) -> bool:
+        """True for the state of a task, False for news."""
+        return self.mode is Mode.STATE
+
+    @property
+    def is_unseen(self) -> bool:
+        """True for news of which nothing was ever shown."""
+        return not self.is_state and self.receipt is None and not self.is_unsure
+
+    @property
+    def is_behind(self) -> bool:
+        """True when something newer was put after it was claimed."""
+        return self.revision > self.claimed_revision
+
+    @property
+    def due_at(self) -> datetime:
+        """When it may be claimed."""
+        return self.not_before or self.born_at
+
+
+def _changed(entry: OutboxEntry, event: DeliveryEvent, state: DeliveryState, **fields: Any) -> OutboxEntry:
+    if state not in _ALLOWED.get((event, entry.state), ()):
+        raise ValueError(f"delivery {entry.id}: {event} leads from {entry.state} to {state}, which the table does not have")
+    return msgspec.structs.replace(entry, state=state, **fields)
+
+
+def _anew(now: datetime) -> dict[str, Any]:
+    """Return the fields of a delivery that was never tried."""
+    return {"attempt": 0, "born_at": now, "not_before": None, "reason": "", "error": ""}
+
+
+def _short(text: str) -> str:
+    return mend_text(text, LONGEST)[0]
+
+
+# --- putting ----------------------------------------------------------------------------------------------------------
+
+
+def begin(planned: PlannedDelivery, now: datetime, *, tenant: str = "") -> OutboxEntry:
+    """Return a new delivery."""
+    return OutboxEntry(
+        tenant=tenant,
+        sink=planned.sink,
+        address=planned.address,
+        ordering_key=planned.ordering_key,
+        mode=planned.mode,
+        key=planned.key,
+        urgency=planned.urgency,
+        task_uid=planned.task_uid,
+        checkpoint_id=planned.checkpoint_id,
+        born_at=now,
+    )
+
+
+def comes_after(new: tuple[datetime, UUID] | None, known: tuple[datetime, UUID] | None) -> bool:
+    """Tell whether a checkpoint is newer than another, by their times and ids; None: it is not recorded."""
+    return new is not None and (known is None or new > known)
+
+
+def put(entry: OutboxEntry, planned: PlannedDelivery, now: datetime, *, is_newer: bool = False, is_recorded_now: bool = False) -> OutboxEntry:
+    """Put a delivery onto the delivery that has its key already. The very same entry comes back when nothing changes.
+
+    `is_newer`: the delivery's checkpoint is newer than the one that is kept. `is_recorded_now`: it was recorded just now.
+    """
+    if planned.mode is Mode.STATE:
+        urgency = planned.urgency
+        if entry.state is _WAITING and RANK[entry.urgency] < RANK[urgency]:
+            urgency = entry.urgency
+        return _put_again(entry, now, address=planned.address, key=planned.key, task_uid=planned.task_uid, urgency=urgency)
+    is_gone = entry.state is _DEAD and entry.reason == GONE
+    shown: dict[str, Any] = {"task_uid": planned.task_uid, "checkpoint_id": planned.checkpoint_id}
+    counts = is_newer or planned.again is Again.CHANGED
+    if planned.again is Again.COUNTED and not is_newer:
+        # A late one counts, once. The newer one stays shown.
+        counts = is_recorded_now and planned.checkpoint_id != entry.checkpoint_id
+        shown = {"task_uid": entry.task_uid, "checkpoint_id": entry.checkpoint_id}
+    if planned.again is Again.NEVER:
+        counts = False
+    if is_gone:  # it was set aside before anyone saw it, and is told after all, where news of its task goes now
+        moved = {"ordering_key": planned.ordering_key, "address": planned.address, "urgency": planned.urgency, "task_uid": planned.task_uid}
+        return _put_again(entry, now, by=int(counts), **{**moved, **(shown if counts else {})})
+    if not counts:
+        return entry
+    if entry.state in _CLOSED:
+        # A count is no news: what stands there already told the worst of it.
+        shown["urgency"] = Urgency.NORMAL if planned.again is Again.COUNTED else planned.urgency
+        if planned.again is Again.NEWEST:
+            shown["receipt"] = None
+    # It is told again where it stands, though its task may have another message by now.
+    return _put_again(entry, now, **shown)
+
+
+def wake(entry: OutboxEntry, now: datetime) -> OutboxEntry:
+    """Have a state looked at again, because its task may have another message by now."""
+    return _put_again(entry, now, urgency=entry.urgency if entry.state is _WAITING else Urgency.NORMAL)
+
+
+def count_more(entry: OutboxEntry, by: int) -> OutboxEntry:
+    """Add the revisions of a delivery whose news it carries on."""
+    return msgspec.structs.replace(entry, revision=entry.revision + by)
+
+
+def _put_again(entry: OutboxEntry, now: datetime, *, by: int = 1, **fields: Any) -> OutboxEntry:
+    state = _SENDING if entry.state is _SENDING else _WAITING
+    if entry.state in _CLOSED:
+        fields |= _anew(now)
+    return _changed(entry, DeliveryEvent.PUT_AGAIN, state, revision=entry.revision + by, **fields)
+
+
+# --- claiming ---------------------------------------------------------------------------------------------------------
+
+
+def claim(entry: OutboxEntry, call: SinkCall, now: datetime, lease: timedelta, owner: UUID | None = None) -> OutboxEntry:
+    """Lease a delivery, to send it or to look for it."""
+    sent: dict[str, Any] = {} if call is SinkCall.LOOKUP else {"attempt": entry.attempt + 1, "sent_at": now, "lookups": 0}
+    return _changed(
+        entry,
+        DeliveryEvent.CLAIM,
+        _SENDING,
+        owner=owner,
+        claimed_at=now,
+        lease_until=now + lease,
+        claimed_revision=entry.revision,
+        **sent,
+    )
+
+
+def expire(entry: OutboxEntry) -> OutboxEntry:
+    """Take over a delivery whose lease ran out."""
+    return _changed(entry, DeliveryEvent.EXPIRE, _WAITING, is_unsure=True, is_rechecked=False, owner=None, lease_until=None)
+
+
+def skip(entry: OutboxEntry) -> OutboxEntry:
+    """Finish a delivery that need not be sent."""
+    return _changed(entry, DeliveryEvent.SKIP, _DELIVERED, claimed_revision=entry.revision, reason="", error="")
+
+
+def set_aside(entry: OutboxEntry, error: str) -> OutboxEntry:
+    """Give up a delivery until it is put again."""
+    return _changed(entry, DeliveryEvent.SET_ASIDE, _DEAD, reason=GONE, error=_short(error))
+
+
+# --- settling ---------------------------------------------------------------------------------------------------------
+
+
+def is_same_claim(entry: OutboxEntry, delivery: Delivery) -> bool:
+    """Tell whether this delivery is the newest claim of the entry."""
+    return (entry.claimed_at, entry.attempt) == (delivery.claimed_at, delivery.attempt)
+
+
+def is_held(entry: OutboxEntry, delivery: Delivery, owner: UUID | None = None) -> bool:
+    """Tell whether this claim still holds the lease: then its outcome counts."""
+    return entry.state is _SENDING and entry.owner == owner and is_same_claim(entry, delivery)
+
+
+def has_sent(delivery: Delivery, outcome: Outcome) -> bool:
+    """Tell whether a claim whose lease was lost may have shown something: then it is looked up again."""
+    if delivery.is_unknown:
+        return False
+    return (isinstance(outcome, Receipt) and not outcome.skipped) or (isinstance(outcome, (RetryAt, GiveUp)) and outcome.reconcile)
+
+
+def wait_of(outcome: Outcome, now: datetime) -> timedelta:
+    """Return how far away the time is that an outcome names, `now` by the clock that named it.
+
+    The store adds the distance to its own clock, so that clocks that differ change nothing.
+    """
+    at = outcome.at if isinstance(outcome, RetryAt) else outcome.until if isinstance(outcome, GiveUp) else None
+    return max(at - now, timedelta(0)) if at is not None else timedelta(0)
+
+
+def kept_receipt(outcome: Outcome) -> Receipt | None:
+    """Return the receipt that an outcome brings; None where the sink did nothing, and the receipt before it stays."""
+    if isinstance(outcome, Arrived):
+        return outcome.receipt
+    return outcome if isinstance(outcome, Receipt) and (outcome.ref or not outcome.skipped) else None
+
+
+def settle(
+    entry: OutboxEntry,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    wait: timedelta = timedelta(0),
+    sent_before: datetime | None = None,
+    is_paced: bool = False,
+) -> OutboxEntry:
+    """Return the entry after a claim that holds its lease had this outcome.
+
+    `wait` is `wait_of` the outcome, `sent_before` is `Delivery.sent_at`. `is_paced`: a circuit breaker paces the next try, which needs
+    no wait of its own.
+    """
+    is_rechecked, is_behind = entry.is_rechecked, entry.is_behind
+    left: dict[str, Any] = {"owner": None, "lease_until": None, "is_rechecked": False, "finalized_at": now, "not_before": None}
+    match outcome:
+        case Receipt() | Arrived():
+            receipt = kept_receipt(outcome)
+            # An edit that was found may show the old text.
+            is_edit = isinstance(outcome, Arrived) and (entry.is_state or entry.receipt is not None)
+            left |= {"receipt": receipt or entry.receipt, "is_unsure": is_rechecked, "reason": "", "error": ""}
+            state = _WAITING if is_edit or is_behind or is_rechecked else _DELIVERED
+            event = DeliveryEvent.FOUND if isinstance(outcome, Arrived) else DeliveryEvent.RECEIPT
+            if state is _WAITING:
+                left["attempt"] = 0
+            if is_behind and entry.key.endswith(ON_THE_WAY):
+                left["receipt"] = None  # the newer one is told beside it
+        case NotArrived():
+            # News with a receipt was delivered, whatever a look cannot see.
+            was_shown = not entry.is_state and entry.receipt is not None
+            left["is_unsure"] = is_rechecked
+            state = _DELIVERED if was_shown and not is_behind and not is_rechecked else _WAITING
+            event, is_behind = DeliveryEvent.ABSENT, is_behind and was_shown
+        case RetryAt():
+            left |= {"not_before": now if is_paced else now + wait, **_said(outcome), "is_unsure": entry.is_unsure or is_rechecked}
+            if outcome.is_unsent:
+                left |= {"attempt": max(entry.attempt - (not entry.is_unsure), 0), "sent_at": sent_before}
+            else:
+                left["is_unsure"] |= outcome.reconcile
+                left["lookups"] = entry.lookups + outcome.has_looked
+            event, state, is_behind = DeliveryEvent.RETRY, _WAITING, False
+        case GiveUp():
+            left |= {**_said(outcome), "is_unsure": entry.is_unsure or outcome.reconcile or is_rechecked}
+            event, state = DeliveryEvent.GIVE_UP, _WAITING if is_behind or is_rechecked else _DEAD
+    if is_behind:  # the newer one has an age of its own, and every attempt before it
+        left |= {"attempt": 0, "born_at": now}
+    return _changed(entry, event, state, **left)
+
+
+def report_late(entry: OutboxEntry) -> OutboxEntry:
+    """Note that a worker sent it whose lease had run out: it is looked up again, whoever has it now."""
+    if entry.state is _SENDING:
+        return _changed(entry, DeliveryEvent.REPORT_LATE, _SENDING, is_rechecked=True)
+    return _changed(entry, DeliveryEvent.REPORT_LATE, _WAITING, is_unsure=True, not_before=None)
+
+
+def _said(outcome: RetryAt | GiveUp) -> dict[str, str]:
+    return {"reason": _short(outcome.reason), "error": _short(outcome.error or outcome.reason)}
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+def revive(entry: OutboxEntry, now: datetime) -> OutboxEntry:
+    """Have a dead delivery wait again, with its last error."""
+    # What no look could find is sent without another look: that is what the person decided.
+    is_unsure = entry.is_unsure and entry.reason != UNVERIFIABLE
+    return _changed(entry, DeliveryEvent.REVIVE, _WAITING, attempt=0, not_before=None, born_at=now, is_unsure=is_unsure)
+
+
+def discard(entry: OutboxEntry) -> OutboxEntry:
+    """Give up a waiting delivery by hand."""
+    return _changed(entry, DeliveryEvent.DISCARD, _DEAD, reason="buried", error="buried by hand")

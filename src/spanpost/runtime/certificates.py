@@ -1,0 +1,150 @@
+"""The certificates of the gateway's doors: read from their files, judged, and read again when they were renewed."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from spanpost.model.errors import ConfigError
+from spanpost.settings.gateway import GatewaySettings
+
+#: What is left of a certificate's life when a person is told of it; of one that lives shorter, a third of its life.
+SOON: Final = timedelta(days=14)
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+class Certificates:
+    """Certificate, key and client authority of TLS, read from their files when asked."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+
+    @property
+    def chain(self) -> bytes:
+        assert self._settings.tls_certificate is not None
+        return self._settings.tls_certificate.read_bytes()
+
+    @property
+    def key(self) -> bytes:
+        assert self._settings.tls_key is not None
+        return self._settings.tls_key.read_bytes()
+
+    @property
+    def client_ca(self) -> bytes | None:
+        return self._settings.client_ca.read_bytes() if self._settings.client_ca else None
+
+
+def tls_context(settings: GatewaySettings) -> ssl.SSLContext | None:
+    """Return the TLS of the HTTP door, None without; raises `ConfigError` for files that cannot be used."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        take(context, settings)
+        if settings.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        said = str(error)
+        if "KEY_VALUES_MISMATCH" in said:
+            said = "the key is not the certificate's"
+        raise ConfigError(
+            f"gateway: the certificates cannot be used ({said}): tls_certificate, tls_key and client_ca must be readable PEM "
+            "files, and the key must be the certificate's"
+        ) from None
+    return context
+
+
+def take(context: ssl.SSLContext, settings: GatewaySettings) -> None:
+    """Have new connections use what the files hold now. A client authority that was taken out goes at the next start."""
+    assert settings.tls_certificate is not None
+    # Without an empty password OpenSSL would ask for one on the terminal.
+    context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="")
+    if settings.client_ca is not None:
+        context.load_verify_locations(settings.client_ca)
+
+
+def stamp(settings: GatewaySettings) -> tuple[tuple[int, int, int], ...]:
+    """Return what changes when a file is renewed, be it written over, moved there or linked anew; empty where one is missing."""
+    files = [path for path in (settings.tls_certificate, settings.tls_key, settings.client_ca) if path is not None]
+    try:
+        return tuple((found.st_mtime_ns, found.st_ino, found.st_size) for found in (path.stat() for path in files))
+    except OSError:
+        return ()
+
+
+class Validity(NamedTuple):
+    """From when until when a certificate holds."""
+
+    begins: datetime
+    ends: datetime
+
+
+class Judgement(NamedTuple):
+    """What is to be said of a certificate, and what to do about it; `holds` is False where clients refuse it."""
+
+    holds: bool
+    said: str
+    cure: str = ""
+
+
+def judge(path: Path, field: str, now: datetime) -> Iterator[Judgement]:
+    """Yield what is to be said of the certificates in a file, each of a chain. Raises OSError and ValueError."""
+    found = [validity(ssl.PEM_cert_to_DER_cert(pem)) for pem in _PEM.findall(path.read_text("ascii", "replace"))]
+    if not found:
+        raise ValueError("there is no certificate in it")
+    renewed = "; the gateway takes a renewed file by itself within a minute, at SIGHUP at once"
+    for number, (begins, ends) in enumerate(found, 1):
+        which = f"{field}: {path}" + (f", number {number} of {len(found)}," if len(found) > 1 else "")
+        if now < begins:
+            yield Judgement(False, f"{which} holds from {begins:%Y-%m-%d %H:%M} UTC only", "look at this machine's clock, or wait")
+        elif now >= ends:
+            yield Judgement(False, f"{which} expired on {ends:%Y-%m-%d %H:%M} UTC: clients refuse it", f"renew it{renewed}")
+        elif ends - now < min(SOON, (ends - begins) / 3):
+            yield Judgement(True, f"{which} expires soon, on {ends:%Y-%m-%d %H:%M} UTC", f"renew it before{renewed}")
+        else:
+            yield Judgement(True, f"{which} holds until {ends:%Y-%m-%d}")
+
+
+def validity(der: bytes) -> Validity:
+    """Return a certificate's validity (RFC 5280, 4.1.2.5); raises `ValueError` for what is no certificate.
+
+    By hand: the standard library decodes certificates of peers alone.
+    """
+    try:
+        _, start, _ = _element(der, 0)  # Certificate
+        _, at, _ = _element(der, start)  # its TBSCertificate
+        tag, _, end = _element(der, at)
+        if tag == 0xA0:  # the version, which may be left out
+            _, _, end = _element(der, end)
+        for _ in range(2):  # behind the serial number: signature and issuer
+            _, _, end = _element(der, end)
+        _, at, _ = _element(der, end)
+        begins, at = _time(der, at)
+        ends, _ = _time(der, at)
+    except IndexError:
+        raise ValueError("this is no certificate") from None
+    return Validity(begins, ends)
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Return tag, begin and end of the content."""
+    tag, length, start = der[at], der[at + 1], at + 2
+    if length > 127:
+        size = length & 127
+        length, start = int.from_bytes(der[start : start + size]), start + size
+    return tag, start, start + length
+
+
+def _time(der: bytes, at: int) -> tuple[datetime, int]:
+    tag, start, end = _element(der, at)
+    text = der[start:end].decode("ascii", "replace")
+    if tag == 0x17:  # UTCTime: two digits of the year
+        text = ("19" if text >= "50" else "20") + text
+    elif tag != 0x18:
+        raise ValueError("this is no certificate")
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC), end

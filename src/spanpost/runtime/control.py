@@ -1,0 +1,127 @@
+"""People's answers in the process that follows its own agents: what `spanpost.agent.control` asks, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from spanpost.agent.gateway import GatewayClosed, Unreachable
+from spanpost.control_protocol import ApprovalAnswer, BudgetAnswer, TaskAnswer
+from spanpost.interactions.answers import Answers, UnknownQuestion, as_said
+from spanpost.model.budgets import Spent
+from spanpost.model.errors import ConfigError, StoreUnavailable
+from spanpost.model.interventions import ApprovalRow, StandingAct
+from spanpost.model.observations import Observation, Origin, Part, log_index
+from spanpost.model.tasks import Task
+from spanpost.store.protocols import ApprovalQuery, Store
+from spanpost.tasks.questions import heard
+
+if TYPE_CHECKING:
+    from spanpost.runtime.pipeline import Pipeline
+
+T = TypeVar("T")
+
+
+#: Of one id, so many questions are looked at. Where there are more, who names neither mark nor trace is told of none.
+_MOST = 50
+
+
+class ControlStore:
+    """The store of a pipeline, as those need it who answer agents."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    @property
+    def _store(self) -> Store:
+        return self._pipeline.store
+
+    async def question(self, tenant: str, approval_id: str, mark: str, trace: str) -> tuple[ApprovalRow | None, str]:
+        asked = ApprovalQuery(tenant=tenant, approval_id=approval_id, mark=mark or None, trace=trace or None, limit=_MOST)
+        rows = await self._store.approvals(asked)
+        row, why = heard(rows, mark=mark, trace=trace, is_all=len(rows) < _MOST)
+        if row is not None and not why and not row.is_asked:
+            await self._store.await_answer(row.key)
+            row = await self._store.approval(row.key)
+        return row, why
+
+    async def refer(self, tenant: str, ref: str) -> Task | None:
+        return await self._store.refer(tenant, ref)
+
+    async def allowance(self, task: Task) -> Sequence[Spent]:
+        return await self._store.allowance(task)
+
+    async def deeds(self, task: Task, verbs: Sequence[str], after: int, limit: int) -> list[StandingAct]:
+        # What was asked of a run that has ended is over with it. A task whose first run goes on has had no end.
+        since = await self._store.last_end(task.uid) if task.runs > 1 or task.ended_at is not None else None
+        return await self._store.deeds(task.uid, verbs, after, limit, since=since)
+
+    async def listen(self, hears: Callable[[bytes], None]) -> None:
+        def heard(topic: bytes) -> None:
+            hears(topic)
+            self._pipeline.wake()  # what another process recorded has deliveries too
+
+        await self._store.listen(heard)
+
+    async def record(self, batch: Sequence[Observation]) -> object:
+        return await self._pipeline.record(batch)
+
+
+class InProcess:
+    """Brings answers from the pipeline of this process."""
+
+    #: Nothing lies between that would cut a wait.
+    wait = 300.0
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def ask(self, said: Mapping[str, Any], trace_id: int, span_id: int, at_ns: int, resource: Mapping[str, Any]) -> None:
+        """Have a question recorded."""
+        record = Observation(
+            part=Part.LOG,
+            trace_id=trace_id.to_bytes(16, "big") if trace_id else b"",
+            span_id=span_id.to_bytes(8, "big") if span_id else b"",
+            tenant=self._pipeline.settings.intake.tenant,
+            name=said["event.name"],
+            at_ns=at_ns,
+            severity=9,
+            attributes=as_said({name: value for name, value in said.items() if name != "event.name"}),
+            origin=Origin(resource=as_said(resource), scope="spanpost.agent"),
+        )
+        record = msgspec.structs.replace(record, index=log_index(record))
+        await self._there(lambda answers, tenant: answers.ask(tenant, record))
+
+    async def approval(self, id: str, mark: str, trace_id: int, wait: float) -> ApprovalAnswer | None:
+        """Return what became of a question that a trace asked."""
+        return await self._there(lambda answers, tenant: answers.approval(tenant, id, mark, f"{trace_id:032x}", wait))
+
+    async def task(self, ref: str, after: int, wait: float) -> TaskAnswer | None:
+        """Return what people asked of a task."""
+        return await self._there(lambda answers, tenant: answers.task(tenant, ref, after, wait))
+
+    async def budget(self, ref: str, attributes: Mapping[str, Any]) -> BudgetAnswer:
+        """Return what a task may still spend."""
+        return await self._there(lambda answers, tenant: answers.budget(tenant, ref, as_said(attributes))) or {"budgets": []}
+
+    async def _there(self, question: Callable[[Answers, str], Coroutine[Any, Any, T]]) -> T | None:
+        """Await something in the pipeline's loop."""
+        pipeline = self._pipeline
+        if pipeline.is_shut:
+            raise GatewayClosed("spanpost was shut down in this process: no person can be asked any more")
+        try:
+            await asyncio.to_thread(pipeline.start)  # in a forked child it has not started yet
+            answer = pipeline.begin(question(pipeline.answers, pipeline.settings.intake.tenant))
+            return await asyncio.wrap_future(answer)
+        except UnknownQuestion:
+            return None
+        except (StoreUnavailable, ConfigError) as error:
+            raise Unreachable(str(error)) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Unreachable("spanpost is being shut down in this process") from None

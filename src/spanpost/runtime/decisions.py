@@ -1,0 +1,126 @@
+"""Answers and orders of programs that reach the database: what the command line, the API and hooks mean by an id, and `decide`, `start`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from spanpost.interactions.acts import start_key
+from spanpost.model.errors import ConfigError
+from spanpost.model.interventions import Actor, ApprovalRow, Intervention, Verb, Verdict
+from spanpost.routing.launch_orders import Launches
+from spanpost.store.protocols import ApprovalQuery, Store
+from spanpost.tasks.interventions import option_of, verb_of, words_of
+from spanpost.tasks.questions import answerable
+from spanpost.text.sanitise import line
+
+#: Of one id, so many questions are looked at.
+_MOST = 50
+
+
+class NoSuchQuestion(ConfigError):
+    """Nothing open is known by that name."""
+
+
+class SeveralQuestions(ConfigError):
+    """An id means several questions: asked in other words, each is one of its own."""
+
+
+async def decide(
+    store: Store,
+    approval: str,
+    decision: str,
+    *,
+    by: str,
+    comment: str = "",
+    tenant: str,
+    source: str = "api",
+    user: str = "",
+) -> Verdict:
+    """Decide an open question, by its id or its key, in the name of `by`: ``approve``, ``deny`` or one of its options.
+
+    Whoever may call this may decide: no rule of the desk is asked. `user` is who it is in truth, where `by` is only a claim. Raises
+    `NoSuchQuestion`, `SeveralQuestions`, and `ConfigError` for a word that is no answer.
+    """
+    row = await question_named(store, tenant, approval)
+    word = option_of(row, decision.strip())
+    verb = verb_of(row, word)
+    if verb is None:
+        raise ConfigError(f"{decision!r} is no answer to it; answer {' or '.join(words_of(row))}")
+    act = Intervention(
+        tenant=tenant,
+        verb=verb,
+        key=row.key,
+        actor=Actor(provider=source, id=user or by, name=by),
+        option=word if verb is Verb.CHOOSE else "",
+        text=comment,
+        source=source,
+        idempotency_key=f"{source} {uuid4()}",
+        at=datetime.now(UTC),
+    )
+    return await store.intervene(act)
+
+
+async def start(
+    store: Store,
+    launches: Launches,
+    launcher: str,
+    text: str = "",
+    parameters: Mapping[str, str] | None = None,
+    *,
+    by: str,
+    tenant: str,
+    source: str = "api",
+    user: str = "",
+) -> Verdict:
+    """Order work of a launcher, in the name of `by`. Whoever has the launcher in its settings carries it.
+
+    Whoever may call this may start: no rule of the desk is asked. `user` is who it is in truth, where `by` is only a claim. Raises `ConfigError` for a launcher that these settings do not name.
+    """
+    if launcher not in launches.launchers:
+        known = ", ".join(sorted(launches.launchers)) or "none"
+        raise ConfigError(
+            f"there is no launcher {launcher[:60]!r} in the settings (there: {known}); name one, or ask a gateway by --url"
+        )
+    idempotency_key = f"{source} {uuid4()}"
+    act = Intervention(
+        tenant=tenant,
+        verb=Verb.START,
+        key=start_key(tenant, idempotency_key),
+        actor=Actor(provider=source, id=user or by, name=by),
+        text=text,
+        source=source,
+        launcher=launcher,
+        parameters=dict(parameters or {}),
+        idempotency_key=idempotency_key,
+        at=datetime.now(UTC),
+    )
+    return await store.intervene(act)
+
+
+async def questions_named(store: Store, tenant: str, ref: str) -> list[ApprovalRow]:
+    """Return a tenant's question by its key; or by the agent's id those that an answer by it may mean, one for each wording."""
+    with suppress(ValueError):
+        row = await store.approval(UUID(ref))
+        if row is not None and row.tenant == tenant:
+            return [row]
+    return answerable(await store.approvals(ApprovalQuery(tenant=tenant, approval_id=ref, limit=_MOST)))
+
+
+async def question_named(store: Store, tenant: str, ref: str) -> ApprovalRow:
+    """Return the one question of that key or id. Raises `NoSuchQuestion`, `SeveralQuestions`."""
+    found = await questions_named(store, tenant, ref)
+    if not found:
+        raise NoSuchQuestion(
+            f"{ref!r}: no question of tenant {tenant!r} has that id or key; `spanpost approvals list` lists those that are open"
+        )
+    if len(found) > 1:
+        raise SeveralQuestions(f"{ref!r} was asked in {len(found)} wordings: name one by its key, {' or '.join(keys_of(found))}")
+    return found[0]
+
+
+def keys_of(rows: Sequence[ApprovalRow]) -> list[str]:
+    """Return the keys of questions, each with the beginning of its words."""
+    return [f"{row.key} ({line(row.question, 60)})" for row in rows[:5]]

@@ -1,0 +1,155 @@
+"""The endpoints of the gateway's HTTP port beside OTLP: the modules of this package make their routes.
+
+Each module is one door: its ``doors(house)`` returns what it opens, nothing where its settings or packages are missing; it may have ``prepare(settings)``, which imports what takes long. A new
+room adds a module here and touches no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import pkgutil
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from spanpost.http.asgi import Receive, Scope, Send
+from spanpost.http.errors import log_fault, of_refusal, response_of
+from spanpost.http.guard import AllowedRequest, Guard, GuardedRequest, Refusal, by_name, mark
+from spanpost.http.rate_limited_log import RateLimitedLog
+from spanpost.http.routing import HttpRoute, HttpRouter
+
+if TYPE_CHECKING:
+    from spanpost.http.tokens import SenderTokens
+    from spanpost.receivers.otlp_http import HttpMetrics
+    from spanpost.runtime.pipeline import Pipeline
+    from spanpost.settings import Settings
+
+log = logging.getLogger("spanpost.runtime.gateway")
+_limited_log = RateLimitedLog(log)
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+#: What pages of `gateway.allowed_origins` may do: send telemetry.
+_PREFLIGHT: Final = {
+    "access-control-allow-methods": "POST",
+    "access-control-allow-headers": "authorization, content-type, content-encoding, traceparent, tracestate",
+    "access-control-max-age": "600",
+}
+
+
+class EndpointContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a door is given of the gateway that it is in."""
+
+    pipeline: Pipeline
+    settings: Settings
+    sender_tokens: SenderTokens
+    #: As it is reached: scheme, host, port.
+    url: str
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Routes that belong together. All of it is called in the pipeline's loop."""
+
+    routes: Sequence[HttpRoute]
+    #: Goes by other settings from now on. Raises `ConfigError`, and then nothing has changed.
+    reload: Callable[[Settings], None] | None = None
+    #: The gateway stops: answer who waits, end streams, at once.
+    end: Callable[[], None] | None = None
+
+
+class Endpoints:
+    """The application of the HTTP port: the guard judges each request, then the router finds its endpoint. `first` are found first."""
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        first: Sequence[HttpRoute],
+        guard: Guard,
+        *,
+        watch: HttpMetrics | None = None,
+        on_fault: Callable[[Scope, Exception], None] = log_fault,
+    ) -> None:
+        #: Holds from the next request on.
+        self.guard = guard
+        self._watch = watch
+        self._endpoints = tuple(endpoints)
+        self.router = HttpRouter([*first, *(route for endpoint in self._endpoints for route in endpoint.routes)], on_fault)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        verdict = self.guard.judge(request_of(scope))
+        if isinstance(verdict, Refusal):
+            await self._refuse(scope, receive, send, verdict)
+            return
+        mark(scope, verdict)
+        send = _with_headers(send, verdict)
+        if verdict.shared_with and scope["method"] == "OPTIONS":
+            await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, send)
+            return
+        await self.router(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
+        _limited_log.warning(f"guard {refusal.why}", "a request for %r was refused: %s", scope["path"][:100], refusal.message)
+        if self._watch is not None:
+            self._watch.requested("http", "guard", str(refusal.status))
+        await response_of(scope, of_refusal(refusal))(scope, receive, _with_headers(send))
+
+    def reload(self, settings: Settings) -> None:
+        """Have all doors go by other settings."""
+        for endpoint in self._endpoints:
+            if endpoint.reload is not None:
+                endpoint.reload(settings)
+
+    def end(self) -> None:
+        """Tell all doors that the gateway stops."""
+        for endpoint in self._endpoints:
+            if endpoint.end is not None:
+                endpoint.end()
+
+
+def request_of(scope: Scope) -> GuardedRequest:
+    """Return the head of a request, as the guard reads it."""
+    client = scope.get("client")
+    return GuardedRequest(
+        method=scope["method"],
+        path=scope["path"],
+        target=scope.get("spanpost.target", "/"),
+        http_version=scope.get("http_version", "1.1"),
+        scheme=scope.get("scheme", "http"),
+        peer=client[0] if client else "",
+        headers=by_name(scope["headers"]),
+    )
+
+
+def _with_headers(send: Send, passed: AllowedRequest | None = None) -> Send:
+    """Add the headers that every answer has."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [one for one in message.get("headers", ()) if one[0].lower() != _NOSNIFF[0]]
+            headers.append(_NOSNIFF)
+            if passed is not None and passed.shared_with:
+                headers += [(b"access-control-allow-origin", passed.shared_with.encode("latin-1")), (b"vary", b"origin")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sending
+
+
+def prepare(settings: Settings) -> None:
+    """Import what the doors need, before there is a loop that it would hold up."""
+    for module in _modules():
+        if hasattr(module, "prepare"):
+            module.prepare(settings)
+
+
+def endpoints_of(context: EndpointContext) -> list[Endpoint]:
+    """Open all doors that there are. Raises `ConfigError`."""
+    return [endpoint for module in _modules() for endpoint in module.endpoints(context)]
+
+
+def _modules() -> list[Any]:
+    found = sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name)
+    return [import_module(f"{__name__}.{module.name}") for module in found]

@@ -1,0 +1,37 @@
+"""Alerts that come home: kept, told by deliveries, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spanpost.model.alerts import Alert
+from spanpost.readers.alerts import again
+from spanpost.receivers.alerts_http import AlertsHttp, take_each
+from spanpost.runtime.endpoints import Endpoint, EndpointContext
+
+
+def endpoints(context: EndpointContext) -> list[Endpoint]:
+    """Open ``/alerts/``."""
+    pipeline = context.pipeline
+
+    async def take(alerts: Sequence[Alert], /, until: float) -> Sequence[bool]:
+        known = await pipeline.store.alerts([alert.id for alert in alerts])
+
+        async def one(alert: Alert) -> bool:
+            before = known.get(alert.id)
+            if before is not None and again(before, alert) is None:
+                return False  # most of what is sent again: it costs one query for all
+            taken = await pipeline.store.take_alert(alert)
+            pipeline.take(taken.recorded)
+            return not taken.is_repeat
+
+        return await take_each(alerts, one, until)
+
+    application = AlertsHttp(
+        take,
+        context.sender_tokens,
+        keep=getattr(pipeline.store, "keep_body", None),
+        watch=pipeline.metrics,
+        base=str(getattr(context.settings.sinks.get("grafana"), "url", "") or ""),
+    )
+    return [Endpoint(routes=application.routes)]

@@ -1,0 +1,22 @@
+"""Requests of other programs."""
+
+from __future__ import annotations
+
+from spanpost.interactions.webhooks.http import HooksHttp
+from spanpost.runtime.endpoints import Endpoint, EndpointContext
+from spanpost.settings import Settings
+
+
+def endpoints(context: EndpointContext) -> list[Endpoint]:
+    """Open ``/hooks/``."""
+    hooks = context.pipeline.hooks
+    if hooks is None:
+        return []
+    section = context.settings.webhooks
+    application = HooksHttp(hooks.interaction_store, hooks.providers, max_body=section.max_body, watch=context.pipeline.metrics)
+
+    def reload(settings: Settings) -> None:
+        application.providers = dict(hooks.providers)
+        application.max_body = settings.webhooks.max_body
+
+    return [Endpoint(routes=application.routes, reload=reload)]

@@ -1,0 +1,50 @@
+"""Slack, where it is heard over HTTP, and where its app is installed."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from spanpost.model.errors import ConfigError
+from spanpost.runtime.endpoints import Endpoint, EndpointContext
+
+if TYPE_CHECKING:
+    from spanpost.interactions.slack.oauth import OauthHttp
+    from spanpost.runtime.workspaces import Workspaces
+
+log = logging.getLogger("spanpost.interactions")
+
+
+def endpoints(context: EndpointContext) -> list[Endpoint]:
+    """Open ``/slack/events``, and ``/slack/install`` with where Slack leads back to. Raises `ConfigError`."""
+    opened = []
+    interactions_runtime, workspaces = context.pipeline.interactions_runtime, context.pipeline.workspaces
+    if interactions_runtime is not None and interactions_runtime.has_http:
+        opened.append(Endpoint(routes=interactions_runtime.http().routes))
+    if workspaces is not None:
+        try:
+            opened.append(Endpoint(routes=oauth(context, workspaces).routes))
+        except ImportError as error:
+            raise ConfigError(f"slack_oauth: {error.name} is missing; install it with: pip install 'spanpost[interactions]'") from error
+        if workspaces.encryption is None:
+            log.warning("nobody can install the Slack app: slack_oauth.key is not set; `spanpost slack key` makes one")
+    return opened
+
+
+def oauth(context: EndpointContext, workspaces: Workspaces) -> OauthHttp:
+    """Return the application by which the app is installed."""
+    from spanpost.interactions.slack.oauth import InstallTerms, OauthHttp
+    from spanpost.sinks.slack.transport import proxy_for
+
+    section, interactions = workspaces.section, context.settings.interactions
+    assert section.client_secret is not None
+    terms = InstallTerms(
+        client_id=section.client_id,
+        client_secret=section.client_secret.get_secret_value(),
+        public_url=section.public_url,
+        scopes=section.scopes,
+        app_id=interactions.app_id if interactions is not None else "",
+        base_url=workspaces.base_url,
+        proxy=proxy_for(workspaces.base_url),
+    )
+    return OauthHttp(terms, workspaces, context.pipeline.store, watch=context.pipeline.metrics)

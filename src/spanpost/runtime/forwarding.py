@@ -1,0 +1,105 @@
+"""A pipeline that records nothing: what happens in this process is sent to a gateway over OTLP, live.
+
+It has a queue, a worker and two exporters; no store, pump, sinks or metrics. All of that is the gateway's
+(``spanpost run``), which may stand behind any Collector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+
+from spanpost.agent.gateway import ControlUnavailable, GatewayClient
+from spanpost.model.observations import Observation
+from spanpost.receivers.forwarder import ForwardedSpans, Forwarder, Target
+from spanpost.runtime.assembly import enabled_sinks, redaction_of
+from spanpost.runtime.pipeline import Pipeline, log
+from spanpost.settings import ForwardSettings, Settings
+
+if TYPE_CHECKING:
+    from spanpost.agent.control import Control
+
+
+def target_of(section: ForwardSettings) -> Target:
+    """Return where the settings say that it is sent to."""
+    headers = {name: value.get_secret_value() for name, value in section.headers.items()}
+    if section.token is not None:
+        headers["authorization"] = f"Bearer {section.token.get_secret_value()}"
+    return Target(
+        section.endpoint,
+        protocol=section.protocol or "",
+        headers=headers,
+        timeout=section.timeout.total_seconds(),
+        certificate=_text(section.certificate),
+        client_certificate=_text(section.client_certificate),
+        client_key=_text(section.client_key),
+    )
+
+
+def _text(path: Any) -> str | None:
+    return str(path.expanduser()) if path is not None else None
+
+
+class Forwarding(Pipeline):
+    """What `attach` returns where an endpoint is set. `start` raises `ConfigError` when the exporters cannot be had."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.forward is not None
+        super().__init__(settings)
+        self._forwarder: Forwarder | None = None
+
+    def start(self) -> None:
+        """Make the exporters; connections are opened by the first batch."""
+        section = self.settings.forward
+        assert section is not None
+        if self.is_off or self._forwarder is not None:
+            return
+        redaction = redaction_of(self.settings, spares_questions=True)
+        if redaction is not None:
+            redaction.keyed(token_bytes(32))
+        self._forwarder = Forwarder(target_of(section), spans=ForwardedSpans(section.spans), providers=self._providers, redaction=redaction)
+        self._tell_end = self._forwarder.tell_end
+        if sinks := enabled_sinks(self.settings):
+            log.warning("forward: settings of %s are not used here: sinks belong to the gateway", ", ".join(sinks))
+
+    def control(self) -> Control | None:
+        """Return the gateway to which everything is sent, where it is reached over HTTP and no other is named for answers."""
+        section = self.settings.forward
+        assert section is not None
+        target = target_of(section)
+        control = self.settings.control
+        if (
+            control.endpoint is not None
+            or control.token is not None
+            or not section.endpoint.startswith("http")
+            or target.protocol == "grpc"
+        ):
+            return None
+        with suppress(ControlUnavailable):
+            return GatewayClient(section.endpoint.removesuffix("/v1/logs"), headers=target.headers, certificate=target.certificate)
+        return None
+
+    def receive(self, batch: Sequence[Observation]) -> None:
+        """Send a batch, from a worker thread of a door."""
+        if self._forwarder is not None and not self.is_off:
+            self._forwarder(batch)
+
+    def _providers(self) -> list[Any]:
+        joined = [provider for provider, _ in self.attachment.joined] if self.attachment is not None else []
+        # Processors that were added by hand do not say to what.
+        return [p for p in joined if hasattr(p, "add_span_processor")] or [trace.get_tracer_provider()]
+
+    def shutdown(self, timeout: float = 3.0) -> bool:
+        """Send what is left and let go of everything, within about `timeout` seconds. Safe to repeat."""
+        if self._is_shut:
+            return True
+        if self._forwarder is not None:
+            self._forwarder.give_up()
+        is_done = super().shutdown(timeout)
+        if self._forwarder is not None:
+            self._forwarder.close()
+        return is_done

@@ -1,0 +1,455 @@
+"""What the settings make of the desk: Slack apps that are heard over HTTP and by Socket Mode, and who may do what."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
+
+import msgspec
+
+from spanpost.interactions.authorization import AuthorizationRules, Rule
+from spanpost.interactions.protocols import RESOLVERS, Asked, InteractionMetrics, InteractionStore, PersonMessage, Resolver
+from spanpost.model.errors import ConfigError, StoreUnavailable
+from spanpost.model.interventions import Intervention, Verdict
+from spanpost.model.queries import ApprovalFilter, ApprovalKey, Page, TaskFilter, TaskKey, TaskQuestion
+from spanpost.model.recorded import Recorded
+from spanpost.model.tasks import Task
+from spanpost.plugins import PluginGroup
+from spanpost.routing.routes import Routes, chosen
+from spanpost.runtime import workers
+from spanpost.runtime.assembly import launches_of, routes_of
+from spanpost.settings import Settings
+from spanpost.settings.interactions import AppSettings, FurtherAppSettings, InteractionsSettings
+from spanpost.tasks.approvals import approval_of
+from spanpost.text.locales import Locale, locale
+
+if TYPE_CHECKING:
+    from spanpost.interactions.acts import Reads
+    from spanpost.interactions.slack.app import SlackApp
+    from spanpost.interactions.slack.check import Seen
+    from spanpost.interactions.slack.http import SlackHttp
+    from spanpost.interactions.slack.installations import App, Everywhere, Installation, Self
+    from spanpost.interactions.slack.socket import Socket
+    from spanpost.runtime.installed_apps import InstalledApps
+    from spanpost.runtime.workspaces import Workspaces
+    from spanpost.sinks.slack.settings import SlackSettings
+    from spanpost.store.protocols import Browses, Store
+
+log = logging.getLogger("spanpost.interactions")
+
+#: Tasks above one that are looked at.
+_ABOVE: Final = 16
+#: What the desk's end may take: work under way, then connections. Seconds.
+_FINISH: Final = 1.0
+
+
+def rules_of(section: InteractionsSettings) -> AuthorizationRules:
+    """Return who may do what."""
+    return AuthorizationRules(
+        rules=tuple(
+            Rule(
+                actions=frozenset(rule.actions),
+                tenant=rule.tenant,
+                agent=rule.agent,
+                topic=rule.topic,
+                environment=rule.environment,
+                risk=rule.risk,
+                launcher=rule.launcher,
+                users=rule.users,
+                groups=rule.groups,
+                channels=rule.channels,
+                emails=rule.emails,
+                roles=rule.roles,
+                requester=rule.requester,
+                resolver=rule.resolver or "",
+                not_requester=rule.not_requester,
+            )
+            for rule in section.rules
+        ),
+        people={name.strip().casefold(): who for name, who in section.people.items()},
+        domains=tuple(domain.casefold().lstrip("@") for domain in section.email_domains),
+    )
+
+
+def apps_of(settings: Settings) -> list[tuple[AppSettings, str, str | None]]:
+    """Return the apps that are heard, each with its bot token, and its tenant where it has one. Raises `ConfigError`."""
+    section = settings.interactions
+    if section is None or not section.enabled:
+        return []
+    apps: list[tuple[AppSettings, str, str | None]] = []
+    if section.app_token or section.signing_secret:
+        slack = slack_of(settings)
+        if slack is not None and slack.token is not None:
+            apps.append((section, slack.token.get_secret_value(), slack.tenant.strip() or None))
+        elif settings.slack_oauth is None or not settings.slack_oauth.enabled:
+            raise ConfigError(
+                "desk: an app is set that has no bot token: set SPANPOST_SLACK__TOKEN (xoxb-...), or have it installed (slack_oauth)"
+            )
+    for app in section.apps:
+        if not (app.app_token or app.signing_secret):
+            raise ConfigError("interactions.apps: one has neither app_token nor signing_secret, and cannot be heard: set one of them")
+        apps.append((app, *_token_of(app, settings)))
+    return apps
+
+
+def _token_of(app: FurtherAppSettings, settings: Settings) -> tuple[str, str | None]:
+    """Return the bot token of an app, and its tenant: its own, or its workspace's."""
+    if app.token is not None:
+        return app.token.get_secret_value(), app.tenant
+    slack = slack_of(settings)
+    workspace = slack.workspaces.get(app.workspace) if slack is not None else None
+    if workspace is None or workspace.token is None:
+        raise ConfigError(f"interactions.apps: workspace {app.workspace!r}: there is no such name in slack.workspaces, or it has no token")
+    tenant = workspace.tenant.strip() or None
+    if app.tenant is not None and tenant is not None and app.tenant != tenant:
+        raise ConfigError(
+            f"interactions.apps: workspace {app.workspace!r} is tenant {tenant!r}'s, and the app {app.tenant!r}'s: say one of them"
+        )
+    return workspace.token.get_secret_value(), app.tenant or tenant
+
+
+def slack_of(settings: Settings) -> SlackSettings | None:
+    """Return the settings of the sink `slack`, where any are set."""
+    return cast("SlackSettings | None", settings.sinks.get("slack"))
+
+
+def resolvers_of(section: InteractionsSettings) -> dict[str, Resolver]:
+    """Load the resolvers that rules name. Raises `ConfigError`."""
+    group = PluginGroup(RESOLVERS, "interactions.rules: resolver", "docs/how-to/answer-from-slack.md")
+    found: dict[str, Resolver] = {}
+    for name in sorted({rule.resolver for rule in section.rules if rule.resolver}):
+        resolver = group.load(name)
+        if not callable(resolver):
+            raise group.refusal(name, "it cannot be called; it takes a Question and returns an Answer")
+        found[name] = resolver
+    return found
+
+
+def _concealing(slack: SlackSettings | None) -> Callable[[Task], Task]:
+    """Return what hides of a task what the sink's settings do not want to be seen in Slack."""
+    from spanpost.sinks.slack import slack_style_of
+
+    return slack_style_of(slack).of_task if slack is not None else lambda task: task
+
+
+def speaking(settings: Settings) -> Callable[[Task | None, Sequence[str]], Locale]:
+    """Return what tells in which language people are answered: of a task that of its route, else that of the route to a channel."""
+    slack = slack_of(settings)
+    routes = routes_of(settings) if slack is not None else Routes()
+    otherwise = slack.language if slack is not None else "en"
+
+    def speaks(task: Task | None, channels: Sequence[str]) -> Locale:
+        if task is not None:
+            return locale(next((route.language for route in chosen(task, routes, sink="slack")), "") or otherwise)
+        told_in = {
+            route.address.rpartition("/")[2].lstrip("#"): route.language for route in reversed(routes.routes) if route.address
+        }
+        named = (channel.lstrip("#") for channel in channels if channel)
+        return locale(next((told_in[name] for name in named if name in told_in), "") or otherwise)
+
+    return speaks
+
+
+def reading(settings: Settings) -> Reads:
+    """Return what shows a question as it may be read in Slack."""
+    from spanpost.sinks.slack import slack_style_of
+    from spanpost.sinks.slack.questions import reader
+    from spanpost.sinks.slack.style import SlackStyle
+
+    slack = slack_of(settings)
+    return reader(slack_style_of(slack), routes_of(settings)) if slack is not None else reader(SlackStyle(), Routes())
+
+
+def _secrets(app: AppSettings) -> tuple[str, ...]:
+    return tuple(one.get_secret_value() for one in (app.signing_secret, app.old_signing_secret) if one is not None)
+
+
+class InteractionsRuntime:
+    """The desk of one process. Made and started in the loop that it lives in. `ping`: seconds between two looks at a connection."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        interaction_store: InteractionStore,
+        *,
+        workspaces: Workspaces | None = None,
+        watch: InteractionMetrics | None = None,
+        ping: float = 5.0,
+    ) -> None:
+        section = settings.interactions
+        assert section is not None
+        try:
+            from spanpost.interactions.slack.app import SlackApp
+            from spanpost.interactions.slack.socket import Socket
+        except ImportError as error:
+            raise ConfigError(f"desk: {error.name} is missing; install it with: pip install 'spanpost[interactions]'") from error
+        from spanpost.sinks.slack.transport import proxy_for
+
+        slack = slack_of(settings)
+        self._base_url = slack.base_url if slack is not None else "https://slack.com/api/"
+        self._proxy = proxy = proxy_for(self._base_url)
+        self._interaction_store = interaction_store
+        self._watch = watch
+        self._settings = settings
+        self._resolvers = resolvers_of(section)
+        self._installed_apps: InstalledApps | None = None
+        installations = [self._make(*each) for each in apps_of(settings)]
+        is_installed = workspaces is not None and bool(section.app_token or section.signing_secret)
+        self.app: SlackApp = SlackApp(
+            installations,
+            comments=section.comments,
+            replies=section.replies,
+            conceal=_concealing(slack),
+            everywhere=self._everywhere(section, workspaces) if is_installed and workspaces is not None else None,
+        )
+        # An app has one connection, whatever workspaces it is in.
+        by_token: dict[str, list[App]] = {}
+        for one in self.app.apps:
+            by_token.setdefault(one.app_token, []).append(one)
+        self.sockets: list[Socket] = [
+            Socket(self.app, *of, proxy=proxy, watch=watch, ping=ping)
+            for token, of in by_token.items()
+            if token and workers.is_first()
+        ]
+        self._joining: asyncio.Task[None] | None = None
+
+    def _make(
+        self, app: AppSettings, token: str, tenant: str | None, rules: AuthorizationRules | None = None, me: Self | None = None
+    ) -> Installation:
+        """Make an app in one workspace; with `me`, one that somebody installed."""
+        from spanpost.interactions.acts import Interactions
+        from spanpost.interactions.slack.installations import Installation
+        from spanpost.interactions.slack.people import SlackPeople
+        from spanpost.interactions.slack.web import Web
+
+        settings, section = self._settings, self._settings.interactions
+        assert section is not None
+        web = Web(token, base_url=self._base_url, proxy=self._proxy)
+        interactions = Interactions(
+            self._interaction_store,
+            SlackPeople(web, remember=section.remember.total_seconds(), resolvers=self._resolvers),
+            rules if rules is not None else rules_of(section),
+            source="slack",
+            tenant=tenant or settings.intake.tenant,
+            is_bound=tenant is not None,
+            launches=launches_of(settings),
+            watch=self._watch,
+            speaks=speaking(settings),
+            reads=reading(settings),
+        )
+        if me is not None:
+            return Installation(interactions, web, token, me=me)
+        app_token = app.app_token.get_secret_value() if app.app_token is not None else ""
+        return Installation(interactions, web, token, secrets=_secrets(app), app_token=app_token, app_id=app.app_id, team=app.team)
+
+    def _everywhere(self, section: InteractionsSettings, workspaces: Workspaces) -> Everywhere:
+        from spanpost.interactions.slack.installations import Everywhere
+        from spanpost.interactions.slack.web import Web
+        from spanpost.runtime.installed_apps import InstalledApps
+
+        def make(token: str, tenant: str, me: Self) -> Installation:
+            # A stranger's workspace: who administers it says who its people are. Rules that are about anybody's tasks are not for them.
+            settings = self._settings.interactions
+            assert settings is not None
+            rules = rules_of(settings)
+            own = tuple(rule for rule in rules.rules if rule.tenant == tenant)
+            return self._make(settings, token, tenant, msgspec.structs.replace(rules, rules=own), me)
+
+        self._installed_apps = InstalledApps(workspaces, make)
+        app_token = section.app_token.get_secret_value() if section.app_token is not None else ""
+        web = Web("", base_url=self._base_url, proxy=self._proxy)
+        return Everywhere(self._installed_apps, web, secrets=_secrets(section), app_token=app_token, app_id=section.app_id)
+
+    @property
+    def has_http(self) -> bool:
+        """True where an app is heard over HTTP."""
+        return any(one.secrets for one in self.app.apps)
+
+    def http(self) -> SlackHttp:
+        """Return the application that takes ``POST /slack/events``."""
+        from spanpost.interactions.slack.http import SlackHttp
+
+        return SlackHttp(self.app, self._interaction_store, watch=self._watch)
+
+    def start(self) -> None:
+        """Connect, in the background, and stay connected."""
+        for socket in self.sockets:
+            socket.start()
+        section = self._settings.interactions
+        if section is not None and section.join_channels:
+            self._joining = asyncio.create_task(self._join())
+
+    async def _join(self) -> None:
+        from spanpost.interactions.slack.join import join
+
+        slack = slack_of(self._settings)
+        addresses = [route.address for route in self._settings.routes if route.sink == "slack" and route.address]
+        addresses += [slack.channel] if slack is not None else []
+        if not self.app.installations:
+            return
+        await join(self.app.installations[0].web, [address.rpartition("/")[2] for address in addresses])
+
+    def reload(self, settings: Settings) -> None:
+        """Go by other rules and signing secrets from now on. Raises `ConfigError`, and then nothing has changed."""
+        section = settings.interactions
+        if section is None:
+            raise ConfigError("desk: it is turned on and off at the start: restart spanpost, or take that back")
+        apps = apps_of(settings)
+        known = self.app.installations
+        if [(token, app.app_token.get_secret_value() if app.app_token else "") for app, token, _ in apps] != [
+            (one.token, one.app_token) for one in known
+        ]:
+            raise ConfigError("desk: tokens are read at the start: restart spanpost, or take that back")
+        rules, launches, speaks, reads = rules_of(section), launches_of(settings), speaking(settings), reading(settings)
+        for (app, _, _), one in zip(apps, known, strict=True):
+            one.secrets = _secrets(app)
+            one.interactions.rules = rules
+            one.interactions.launches = launches
+            one.interactions.speaks = speaks
+            one.interactions.reads = reads
+        self._settings = settings
+        if self.app.everywhere is not None:
+            self.app.everywhere.secrets = _secrets(section)
+        if self._installed_apps is not None:
+            self._installed_apps.forget()
+
+    async def close(self) -> None:
+        """Hear nobody any more, finish what is under way."""
+        if self._joining is not None:
+            self._joining.cancel()
+        await asyncio.gather(*(socket.close() for socket in self.sockets))
+        await self.app.close(_FINISH)
+
+
+def needs_interactions(settings: Settings, *, is_gateway: bool) -> bool:
+    """Tell whether a process has a desk: the gateway where any app is heard, another where one is by Socket Mode."""
+    section = settings.interactions
+    if section is None or not section.is_heard:
+        return False
+    return is_gateway or any(app.app_token for app in (section, *section.apps))
+
+
+class StoreInteractions:
+    """The store, as the desk needs it. `take` is handed what an act came to."""
+
+    def __init__(self, store: Store, take: Callable[[Recorded], None]) -> None:
+        self._store = store
+        self._take = take
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        """Record an act, and have its deliveries sent."""
+        verdict = await self._store.intervene(intervention)
+        if verdict.recorded is not None:
+            self._take(verdict.recorded)
+        return verdict
+
+    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
+        """Return what a key is about, and whether the message tells it."""
+        row, shown = await asyncio.gather(self._store.approval(key), self._shown(message))
+        task = await self._store.find_task(row.task_uid if row is not None else key)
+        if task is None:
+            return None
+        approval = approval_of(row) if row is not None else None
+        # Of a delivery whose receipt is not settled nothing is known: it was shown a moment ago, or whoever posted it was killed.
+        # A button in a message of ours was put there by us.
+        is_there = message.is_ours
+        if shown is not None:
+            is_there = shown.tenant == task.tenant and shown.uid in (task.root_uid, task.uid)
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there, above=await self._above(task))
+
+    async def told_in(self, message: PersonMessage) -> Asked | None:
+        """Return the task whose message this is."""
+        shown = await self._shown(message)
+        if shown is None:
+            return None
+        return Asked(key=shown.uid, task=shown, is_told_there=True, above=await self._above(shown))
+
+    async def _above(self, task: Task) -> tuple[Task, ...]:
+        """Return the tasks for which one works, the nearest first."""
+        found: list[Task] = []
+        while task.parent_uid is not None and len(found) < _ABOVE:
+            parent = await self._store.find_task(task.parent_uid)
+            if parent is None or parent.uid == task.uid or parent in found:
+                break
+            found.append(parent)
+            task = parent
+        return tuple(found)
+
+    async def _shown(self, message: PersonMessage) -> Task | None:
+        return await self._store.shown_in("slack", {"channel": message.channel, "ts": message.ts})
+
+    async def is_first(self, key: str) -> bool:
+        """Remember a request; False when it was heard before."""
+        return await self._store.is_first(key)
+
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        """Return a page of tasks, newest first."""
+        return await self._browse.tasks(asked, after, limit)
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids."""
+        return await self._browse.task(tenant, ref)
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
+        """Return a page of questions, newest first."""
+        return await self._browse.approvals(asked, after, limit)
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
+        """Return the messages in which these tasks are told in Slack."""
+        refs = await self._browse.shown_at("slack", uids)
+        found = {uid: (str(ref.get("channel") or ""), str(ref.get("ts") or "")) for uid, ref in refs.items()}
+        return {uid: PersonMessage(channel=channel, ts=ts) for uid, (channel, ts) in found.items() if channel and ts}
+
+    @property
+    def _browse(self) -> Browses:
+        return self._store.browse
+
+
+class _Nobody:
+    """A hall for those who only look at Slack."""
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        raise StoreUnavailable("it is not open")
+
+    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
+        raise StoreUnavailable("it is not open")
+
+    async def told_in(self, message: PersonMessage) -> Asked | None:
+        raise StoreUnavailable("it is not open")
+
+    async def is_first(self, key: str) -> bool:
+        raise StoreUnavailable("it is not open")
+
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        raise StoreUnavailable("it is not open")
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        raise StoreUnavailable("it is not open")
+
+    async def questions(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
+        raise StoreUnavailable("it is not open")
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
+        raise StoreUnavailable("it is not open")
+
+
+async def examine(settings: Settings) -> list[Seen]:
+    """Look at the rules, and ask Slack about the apps; changes nothing. Raises `ConfigError`."""
+    section = settings.interactions
+    assert section is not None
+    interactions_runtime = InteractionsRuntime(settings, _Nobody())
+    from spanpost.interactions.slack.check import Seen, look, of_rules
+
+    seen = list(of_rules(rules_of(section)))
+    try:
+        for one in interactions_runtime.app.installations:
+            seen += await look(one, hears_replies=section.replies != "off", joins=section.join_channels)
+        if interactions_runtime.has_http and (settings.gateway is None or not settings.gateway.enabled or settings.gateway.http_port < 0):
+            cure = "`spanpost run` serves /slack/events on its HTTP port; where there is none, use Socket Mode (app_token)"
+            seen.append(Seen(True, "a signing secret is used by the gateway alone", cure))
+        return seen
+    finally:
+        await interactions_runtime.close()

@@ -1,0 +1,243 @@
+"""What model calls cost: one's own prices, then those of `genai-prices` where it is installed (extra ``cost``).
+
+Rules. A cost is an exact sum over kinds of tokens, each at its own price: fresh input, input read from the cache, input written
+to it, output, reasoning. A kind without a price of its own has that of the kind it is part of. Where a figure or a price is
+missing that the sum needs, the cost is unknown (None), never 0. What a call's span says of its cost stands above what is
+computed here, one's own prices above what the span's instrumentation computed, and ``agent.cost_usd`` above all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from spanpost.model.observations import Observation
+from spanpost.model.usage import Usage
+from spanpost.semconv import COST_USD
+from spanpost.tasks.context import model_names
+from spanpost.text.sanitise import line
+
+log = logging.getLogger("spanpost")
+
+_MILLION = Decimal(1_000_000)
+_THOUSAND = Decimal(1_000)
+_ZERO = Decimal(0)
+#: Models of which a row, or its absence, is remembered; and of which it is told that they have no price.
+_MEMO = 4096
+#: Servers of one's own hardware: what others take for the model says nothing.
+_LOCAL = ("ollama", "vllm", "lmstudio", "lm_studio", "llama.cpp", "llamacpp", "llamafile", "localai", "sglang", "tgi", "mlx")
+
+
+class Row(NamedTuple):
+    """Prices in US dollars of a million tokens; None where a kind has none of its own. `request` is the price of the call."""
+
+    input: Decimal | None = None
+    output: Decimal | None = None
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    reasoning: Decimal | None = None
+    request: Decimal = _ZERO
+
+    def cost(self, usage: Usage) -> Decimal | None:
+        """Return what a call cost; None when a figure or a price is missing that it takes."""
+        if usage.input is None or usage.output is None:
+            return None
+        fresh, spoken, total = usage.input, usage.output, self.request
+        for price, tokens in ((self.cache_read, usage.cache_read), (self.cache_write, usage.cache_write)):
+            if price is not None and tokens:
+                fresh -= tokens
+                total += price * tokens / _MILLION
+        if self.reasoning is not None and usage.reasoning:
+            spoken -= usage.reasoning
+            total += self.reasoning * usage.reasoning / _MILLION
+        if fresh < 0 or spoken < 0:
+            return None  # more of the cache than there was input: one of these figures is wrong
+        for price, tokens in ((self.input, fresh), (self.output, spoken)):
+            if tokens and price is None:
+                return None
+            total += (price or _ZERO) * tokens / _MILLION
+        return total
+
+
+#: Returns the row that holds for a call: of so many input tokens, at that time.
+Priced = Callable[[int, datetime], Row | None]
+
+
+def _not_looked_up(tokens: int, at: datetime) -> Row | None:
+    """Stand for a model that was not looked up yet: where it is found there may be no price."""
+    return None
+
+
+class Prices:
+    """The prices that one process goes by. It belongs to the worker's thread; `load` alone may be called from another."""
+
+    def __init__(self, own: Mapping[str, Row] | None = None, *, is_published: bool = True) -> None:
+        self._own = _by_name(own or {})
+        self._is_published = is_published
+        self._snapshot: Any = None
+        self._is_loading = False
+        self._memo: dict[tuple[str | None, str], Priced | None] = {}
+        self._told: set[tuple[str | None, str]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """True when nothing is left to be loaded."""
+        return not self._is_published or self._snapshot is not None
+
+    def load(self) -> None:
+        """Load the published prices, which takes a second or so. Without the package one's own prices are all there are."""
+        if self.is_ready or self._is_loading:
+            return
+        self._is_loading = True
+        try:
+            from genai_prices.data_snapshot import get_snapshot
+
+            self._snapshot = get_snapshot()
+        except Exception as error:
+            self._is_published = False
+            if not isinstance(error, ImportError):
+                log.warning("the prices of genai-prices cannot be used: %s: %s", type(error).__name__, line(str(error), 200))
+        finally:
+            self._is_loading = False
+
+    def are_needed(self, batch: Iterable[Observation]) -> bool:
+        """Tell whether a batch holds calls that may be priced."""
+        return any("tokens" in key or "token_count" in key for o in batch for key in o.attributes)
+
+    def priced(self, o: Observation, provider: str | None, model: str | None, usage: Usage) -> Usage:
+        """Return the usage of a model call with its cost, as far as that is known."""
+        if model is None or COST_USD in o.attributes:
+            return usage
+        own = self._own_row(model)
+        if own is None and usage.cost_usd is not None:
+            return usage
+        cost = own.cost(usage) if own is not None else self._published(provider, model, usage, o.start_ns or o.at_ns)
+        if cost is None:
+            return usage
+        return Usage(
+            input=usage.input,
+            output=usage.output,
+            cache_read=usage.cache_read,
+            cache_write=usage.cache_write,
+            reasoning=usage.reasoning,
+            cost_usd=cost,
+        )
+
+    def _own_row(self, model: str) -> Row | None:
+        return next((row for name in model_names(model) if (row := self._own.get(name)) is not None), None) if self._own else None
+
+    def _published(self, provider: str | None, model: str, usage: Usage, at_ns: int) -> Decimal | None:
+        if usage.input is None or usage.output is None:
+            return None  # without its tokens no model has a price
+        key = (provider, model)
+        priced = self._memo.get(key, _not_looked_up)
+        if priced is _not_looked_up:
+            self.load()
+            if not self.is_ready:
+                return None  # another thread loads them: what is told is worth more than what it cost
+            if len(self._memo) >= _MEMO:
+                self._memo.clear()
+            priced = self._memo[key] = self._find(provider, model)
+        row = priced(usage.input, _moment(at_ns)) if priced is not None else None
+        cost = row.cost(usage) if row is not None else None
+        if row is None:
+            self._tell(provider, model)
+        return cost
+
+    def _tell(self, provider: str | None, model: str) -> None:
+        """Say once that a model has no price."""
+        if (provider, model) in self._told or len(self._told) >= _MEMO or not (self._own or self._snapshot is not None):
+            return
+        self._told.add((provider, model))
+        whose = f" of {line(provider, 60)}" if provider else ""
+        log.warning(
+            "no price is known for the model %s%s: what it costs is shown as unknown; see cost.prices", line(model, 100), whose
+        )
+
+    def _find(self, provider: str | None, model: str) -> Priced | None:
+        if self._snapshot is None:
+            return None
+        for whose, name in _spellings(provider, model):
+            try:
+                _, info = self._snapshot.find_provider_model(name, None, whose, None)
+            except LookupError:
+                continue
+            except Exception as error:
+                log.debug("genai-prices cannot look for %s: %s", line(name, 100), error)
+                continue
+            return _priced(info)
+        return None
+
+
+def _spellings(provider: str | None, model: str) -> Iterable[tuple[str | None, str]]:
+    """Yield what to look for, the surest first: who serves it, if that is said, and the model's names."""
+    names = tuple(dict.fromkeys((model, *model_names(model))))
+    if any(name.startswith("ft:") for name in names):
+        names = (model,)  # a tuned model has a price of its own, or none that is known
+    whose = provider.strip().lower() if provider else ""
+    if whose.startswith(_LOCAL):
+        return
+    if whose:
+        for spelling in dict.fromkeys((whose, whose.replace("_", "-"), whose.replace("_", ""))):
+            for name in names:
+                yield spelling, name
+    head, _, rest = model.partition("/")
+    if rest and not whose:
+        if head.lower().startswith(_LOCAL):
+            return
+        yield head.lower(), rest
+    # Whoever speaks OpenAI's protocol is called so; frameworks give their own name. The model says more.
+    for name in names:
+        yield None, name
+
+
+def _priced(info: Any) -> Priced | None:
+    """Return how a model of genai-prices is priced."""
+    rows: dict[tuple[int, int], Row | None] = {}
+
+    def priced(tokens: int, at: datetime) -> Row | None:
+        prices = info.get_prices(at)
+        tier = max((t.start for p in vars(prices).values() for t in getattr(p, "tiers", ()) if tokens > t.start), default=-1)
+        key = id(prices), tier
+        if key not in rows:
+            rows[key] = _row(prices, tokens)
+        return rows[key]
+
+    return priced
+
+
+def _row(prices: Any, tokens: int) -> Row | None:
+    """Return the prices of text that hold for a call with so many input tokens."""
+
+    def of(name: str) -> Decimal | None:
+        price = vars(prices).get(name)
+        for tier in reversed(getattr(price, "tiers", ())):
+            if tokens > tier.start:
+                return Decimal(tier.price)
+        price = getattr(price, "base", price)
+        return Decimal(price) if price is not None else None
+
+    row = Row(
+        of("input_mtok"),
+        of("output_mtok"),
+        of("cache_read_mtok"),
+        of("cache_write_mtok"),
+        of("output_reasoning_mtok"),
+        (of("requests_kcount") or _ZERO) / _THOUSAND,
+    )
+    return None if row.input is None and row.output is None else row
+
+
+def _by_name(own: Mapping[str, Row]) -> dict[str, Row]:
+    """Return one's own prices by exact name; without a date one holds for all dates, with one for no other."""
+    return {model_names(model)[0]: row for model, row in own.items()}
+
+
+def _moment(ns: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    except (OverflowError, OSError, ValueError):
+        return datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,55 @@
+"""Whether and where a process keeps a spool: from the settings to `spanpost.receivers.spool`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from spanpost.model.errors import ConfigError
+from spanpost.receivers import spool, spool_files
+from spanpost.settings import Settings
+
+#: What of a URL's options says which database it is.
+_WHERE = ("host", "hostaddr", "port", "dbname", "service")
+
+
+def spool_settings(settings: Settings) -> spool.SpoolSettings | None:
+    """Return where the spool is kept; None where none is asked for. Raises `ConfigError` where it could keep no promise."""
+    intake = settings.intake
+    if not intake.durable and intake.spool_dir is None:
+        return None
+    if settings.forward is not None:
+        raise ConfigError(
+            "intake.durable: what is forwarded to a gateway is not kept here; let a Collector with a persistent queue stand in "
+            "between, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
+        )
+    if settings.dsn is None and not settings.database.embedded:
+        raise ConfigError(
+            "intake.durable: there is no database, and without one nothing is kept that a spool could lead to; set DATABASE_URL or "
+            "SPANPOST_DATABASE__EMBEDDED=true, or unset SPANPOST_INTAKE__DURABLE and SPANPOST_INTAKE__SPOOL_DIR"
+        )
+    return spool.SpoolSettings(
+        directory=(intake.spool_dir or _beside(settings.database.data_dir)).absolute(),
+        destination=destination(settings),
+        tenant=intake.tenant,
+        max_size=intake.spool_max_bytes,
+    )
+
+
+def open_spool(found: spool.SpoolSettings) -> spool.Spool:
+    """Make the directory ready and return a spool in it. Raises `ConfigError`."""
+    spool_files.prepare(found.directory)
+    return spool.Spool(found)
+
+
+def destination(settings: Settings) -> str:
+    """Return which database is recorded to, without user and password."""
+    if settings.dsn is None:
+        return f"embedded {settings.database.data_dir.absolute()}"
+    url = urlsplit(settings.dsn)
+    where = urlencode([(name, value) for name, value in parse_qsl(url.query) if name in _WHERE])
+    return url.netloc.rpartition("@")[2] + url.path + (f"?{where}" if where else "")
+
+
+def _beside(data_dir: Path) -> Path:
+    return data_dir.with_name(data_dir.name + "-spool")

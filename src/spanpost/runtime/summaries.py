@@ -1,0 +1,183 @@
+"""Digests and boards: made when they are due, ordered once whoever makes them, and carried to the sink as any message is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from spanpost.model.deliveries import Delivery, Mode, RateLimit, Receipt, SinkCall
+from spanpost.model.errors import DeliveryError, Rejected, StoreUnavailable
+from spanpost.model.launch_orders import Order, Taken
+from spanpost.model.queries import TaskFilter
+from spanpost.model.summaries import SUMMARY, Board, Summary
+from spanpost.model.tasks import Task
+from spanpost.routing import summaries
+from spanpost.routing.launch_orders import KEPT
+from spanpost.routing.routes import Route, Routes
+from spanpost.semconv import FINAL_STATUSES, STATUSES
+from spanpost.sinks.base import Sink
+from spanpost.store.protocols import OrderQuery, Store
+from spanpost.text.sanitise import line
+
+log = logging.getLogger("spanpost.runtime.summaries")
+
+_UNDER_WAY: Final = tuple(status for status in STATUSES if status not in FINAL_STATUSES)
+#: Tasks of one question to the store.
+_PAGE: Final = 500
+#: Between two looks whether anything is due, seconds.
+LOOKUP: Final = 5.0
+
+
+class Summaries:
+    """Those of one process. All processes on a database make the same ones, and each is placed once."""
+
+    def __init__(
+        self, store: Store, sinks: Mapping[str, Sink], routes: Callable[[], Routes], tenant: str, wake: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._routes = routes
+        self._tenant = tenant
+        self._wake = wake
+        self._task: asyncio.Task[None] | None = None
+        self._done: dict[str, datetime] = {}
+        self._duplicates_of: dict[str, int] = {}
+        self.carriers = {SUMMARY + name: SummaryCarrier(store, sink) for name, sink in sinks.items()}
+
+    def start(self) -> None:
+        """Look from now on, in the running loop."""
+        self._task = asyncio.create_task(self._run(), name="spanpost-summaries")
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if any(route.digest or route.has_board for route in self._routes().routes):
+                    await self.look()
+            except StoreUnavailable:
+                pass  # the dispatcher says so; what is due stays due
+            except Exception as error:
+                log.error("digests and boards could not be made: %s: %s", type(error).__name__, line(str(error), 300))
+            await asyncio.sleep(LOOKUP)
+
+    async def look(self, now: datetime | None = None) -> int:
+        """Order what is due; return how many messages that was. `now` is the store's clock. Raises `LedgerUnavailable`."""
+        now, routes = now or await self._store.browse.now(), self._routes()
+        living: list[Task] | None = None
+        placed = 0
+        for route in routes.routes:
+            key = summaries.route_key(route)
+            if route.digest and self._done.get(key) != (period := summaries.period(route, now))[0]:
+                if not await self._store.orders(OrderQuery(id=summaries.digest_id(route, period[0]), limit=1)):
+                    living = await self._living() if living is None else living
+                    placed += await self._digest(route, *period, living, routes)
+                self._done[key] = period[0]
+            duplicates = int(now.timestamp() // route.board_every.total_seconds())
+            if route.has_board and self._duplicates_of.get(key) != duplicates:
+                living = await self._living() if living is None else living
+                placed += await self._board(route, living, routes, now)
+                self._duplicates_of[key] = duplicates
+        if placed:
+            self._wake()
+        return placed
+
+    async def _digest(self, route: Route, began: datetime, ends: datetime, living: Sequence[Task], routes: Routes) -> int:
+        ended = await self._store.browse.ended(began, ends, summaries.LATEST)
+        told = summaries.digest(route, began, ends, ended, living, routes)
+        return (
+            0 if told is None else await self._place(summaries.digest_order(route, told, summaries.tenant_of(route, self._tenant)))
+        )
+
+    async def _board(self, route: Route, living: Sequence[Task], routes: Routes, now: datetime) -> int:
+        told = summaries.board(route, living, routes)
+        last = await self._store.orders(OrderQuery(task_uid=summaries.board_id(route), limit=1))
+        shown = summaries.summary_of(last[0].order) if last else None
+        before = shown.told if shown is not None and isinstance(shown.told, Board) else None
+        if before is None and not told.tasks:
+            return 0  # a board begins with the first task
+        if before is not None and before == told:
+            return 0
+        return await self._place(summaries.board_order(route, told, summaries.tenant_of(route, self._tenant), now))
+
+    async def _place(self, order: Order) -> int:
+        return int(await self._store.order(order) is Taken.NEW)
+
+    async def _living(self) -> list[Task]:
+        found: list[Task] = []
+        after: Any = None
+        while True:
+            page = await self._store.browse.tasks(TaskFilter(statuses=_UNDER_WAY, is_root=True), after, _PAGE)
+            found += page.items
+            if page.next is None:
+                return found
+            after = page.next
+
+
+class SummaryCarrier:
+    """Carries summaries to one sink, as the state of a message: a board is edited where it stands, a digest is posted once."""
+
+    def __init__(self, store: Store, sink: Sink) -> None:
+        self.name = SUMMARY + sink.name
+        self._store = store
+        self._sink = sink
+
+    async def deliver(self, delivery: Delivery) -> Receipt:
+        """Show it. Of a board that a newer one follows nothing is shown. Raises what the sink says."""
+        order, summary = delivery.order, _summary(delivery)
+        if order is None or summary is None:
+            raise Rejected("a delivery that carries no digest or board", reason="no_summary")
+        stands, newest = await self._stands(order, summary)
+        if newest is not None and newest.at > order.at:
+            return Receipt(ref=stands.ref if stands is not None else {}, skipped="a newer one follows")
+        return await self._sink.deliver(self._state(delivery, summary, stands))
+
+    async def reconcile(self, deliveries: Sequence[Delivery]) -> Mapping[int, Receipt | DeliveryError | None]:
+        """Have the sink look for those that may stand; what is edited in place is edited again."""
+        answers: dict[int, Receipt | DeliveryError | None] = {}
+        doubtful: list[Delivery] = []
+        for delivery in deliveries:
+            order, summary = delivery.order, _summary(delivery)
+            stands = (await self._stands(order, summary))[0] if order is not None and summary is not None else None
+            if summary is None or stands is not None:
+                answers[delivery.id] = None
+            else:
+                doubtful.append(self._state(delivery, summary, None))
+        return answers | dict(await self._sink.reconcile(doubtful)) if doubtful else answers
+
+    def rate_limits(self, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        """Name what the sink names: they are its calls."""
+        return self._sink.rate_limits(address, call)
+
+    async def _stands(self, order: Order, summary: Summary) -> tuple[Receipt | None, Order | None]:
+        """Return where a board's message is known to stand, and the newest order of it; of a digest neither."""
+        if not isinstance(summary.told, Board):
+            return None, None
+        rows = await self._store.orders(OrderQuery(task_uid=order.task_uid, limit=KEPT))
+        ref = next((row.ref for row in rows if row.ref), None)
+        return Receipt(ref=ref) if ref else None, rows[0].order if rows else None
+
+    def _state(self, delivery: Delivery, summary: Summary, stands: Receipt | None) -> Delivery:
+        return msgspec.structs.replace(
+            delivery,
+            sink=self._sink.name,
+            mode=Mode.STATE,
+            key=summary.key,
+            summary=summary,
+            checkpoint=None,
+            order=None,
+            message_receipt=stands,
+            receipt=None,
+        )
+
+
+def _summary(delivery: Delivery) -> Summary | None:
+    return summaries.summary_of(delivery.order) if delivery.order is not None else None

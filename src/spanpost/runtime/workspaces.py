@@ -1,0 +1,321 @@
+"""The workspaces in which somebody installed the Slack app: which are taken, whose they are, and their tokens.
+
+Tokens are sealed (`spanpost.encryption`) before they come to the store, with the app and the workspace that they are for, so that
+a row that was copied over another opens nothing. slack_sdk's stores on SQLAlchemy would keep them in clear, and want a pool of
+connections of their own beside the store's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+
+from spanpost.encryption import Broken, Encryption
+from spanpost.interactions.protocols import NO_KEY, NotTaken
+from spanpost.model.errors import ConfigError, StoreUnavailable
+from spanpost.model.findings import Finding
+from spanpost.model.installations import Installed
+from spanpost.settings import Settings
+from spanpost.sinks.base import Installs, NoToken, Sink
+from spanpost.text.sanitise import line
+
+if TYPE_CHECKING:
+    from spanpost.settings import SlackOauthSettings
+    from spanpost.sinks.slack.settings import SlackSettings, WorkspaceSettings
+    from spanpost.store.protocols import Store
+
+log = logging.getLogger("spanpost.slack")
+
+#: What was read of a workspace is believed so long, seconds: other processes install and remove, too.
+BELIEVED: Final = 5.0
+#: A token that ends is replaced when so much of its time is left (Slack gives them twelve hours).
+AHEAD: Final = timedelta(hours=2)
+#: After an installation, what waited is let go once more, each so long after the last, seconds.
+_AGAIN: Final = (1.0, 5.0, 15.0)
+#: How long one process is left alone to fetch the next token.
+_LEASE: Final = timedelta(seconds=30)
+#: Workspaces of which something is remembered.
+_MOST: Final = 10_000
+_KEY: Final = "set slack_oauth.key to the key that the gateways have, or install the app there again: {}"
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """An installation and its token."""
+
+    installed: Installed
+    token: str
+
+
+class Workspaces:
+    """The workspaces of one process. `wake` is called when deliveries may go that waited. `clock` is the time of day."""
+
+    def __init__(
+        self,
+        section: SlackOauthSettings,
+        slack: SlackSettings | None,
+        store: Store,
+        *,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.section = section
+        self._slack = slack
+        self._store = store
+        self._wake = wake
+        self._clock = clock
+        self.encryption: Encryption | None = Encryption(section.keys) if section.keys else None
+        self._known: dict[str, tuple[float, Opened]] = {}
+        self._told: set[tuple[str, int]] = set()
+        self._fetching = asyncio.Lock()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    # --- whose they are -------------------------------------------------------------------------------------------------
+
+    def name_of(self, team: str) -> str:
+        """Return what routes call a workspace."""
+        return (self._slack.name_of(team) if self._slack is not None else None) or team
+
+    def tenant_of(self, team: str) -> str:
+        """Return whose tasks alone are told in a workspace, and answered from there."""
+        name = self.name_of(team)
+        if name == team or self._slack is None:
+            return team
+        one = self._slack if name == "default" else self._slack.workspaces[name]
+        return one.tenant.strip()
+
+    def takes(self, team: str, enterprise: str) -> bool:
+        """Tell whether the app may be installed there, and used."""
+        return self.name_of(team) != team or self.section.allow == "any" or (bool(enterprise) and enterprise in self.section.enterprises)
+
+    # --- coming and going -----------------------------------------------------------------------------------------------
+
+    async def install(self, installed: Installed, tokens: dict[str, str]) -> Installed:
+        """Keep an installation, and let go what waited for it. Raises `NotTaken`, and `LedgerUnavailable`."""
+        if self.encryption is None:
+            raise NotTaken(NO_KEY)
+        if not self.takes(installed.team, installed.enterprise):
+            raise NotTaken("This workspace is not among those in which this app may be installed. Ask who runs it to add it.")
+        encrypted = self.encryption.encryption(_of(installed), tokens)
+        kept = await self._store.installations.save(msgspec.structs.replace(installed, client=self.section.client_id, encrypted=encrypted))
+        self._known.pop(kept.team, None)
+        name = self.name_of(kept.team)
+        log.info("the Slack app was installed in %s by %s: routes call it %s", kept.team, kept.by, name)
+        await self._let_go(name)
+        again = asyncio.create_task(self._let_go_again(name))
+        self._under_way.add(again)
+        again.add_done_callback(self._under_way.discard)
+        return kept
+
+    async def _let_go(self, name: str) -> None:
+        await self._store.reopen_rate_limits([f"slack:{name}"])
+        self._wake()
+
+    async def _let_go_again(self, name: str) -> None:
+        """Let go what was refused at the very moment: its refusal may be written down after the installation was."""
+        for pause in _AGAIN:
+            await asyncio.sleep(pause)
+            with suppress(StoreUnavailable):
+                await self._let_go(name)
+
+    async def remove(self, team: str, why: str, revision: int | None = None) -> bool:
+        """Let go of a workspace's token; of that writing alone where one is named. Raises `LedgerUnavailable`."""
+        self._known.pop(team, None)
+        is_gone = await self._store.installations.remove(self.section.client_id, team, why, revision)
+        if is_gone:
+            log.warning("the Slack app is gone from workspace %s (%s): its deliveries wait", self.name_of(team), why)
+        return is_gone
+
+    async def reseal(self) -> int:
+        """Seal with the first key what an older one sealed; return how many. Raises `LedgerUnavailable`."""
+        count = 0
+        for one in await self._store.installations.listed(self.section.client_id):
+            if self.encryption is None or not one.is_there or not self.encryption.is_old(one.encrypted):
+                continue
+            try:
+                encrypted = self.encryption.encryption(_of(one), self.encryption.open(_of(one), one.encrypted))
+            except Broken as error:
+                log.warning("workspace %s: %s; it is left as it is", one.team, error)
+                continue
+            count += await self._store.installations.renew(one, encrypted, one.expires_at)
+        return count
+
+    async def listed(self) -> list[Installed]:
+        """List the installations, removed ones too. Raises `LedgerUnavailable`."""
+        return await self._store.installations.listed(self.section.client_id)
+
+    # --- tokens ---------------------------------------------------------------------------------------------------------
+
+    async def token(self, team: str, *, refused: str = "") -> str:
+        """Return a workspace's token. Raises `NoToken`, and `LedgerUnavailable`."""
+        opened = await self.find(team)
+        if refused and opened is not None and opened.token == refused:
+            self._known.pop(team, None)
+            opened = await self.find(team)
+        if opened is None:
+            raise NoToken("the app is not installed there", f"install it: {self.section.install_url}")
+        return opened.token
+
+    async def find(self, team: str) -> Opened | None:
+        """Return an installation that may be used, with its token; None without. Raises `NoToken`, and `LedgerUnavailable`."""
+        known = self._known.get(team)
+        if known is None or time.monotonic() - known[0] > BELIEVED:
+            opened = await self._read(team)
+            if opened is not None and self._ends_soon(opened.installed):
+                opened = await self._renewed(opened)
+            if opened is None:
+                self._known.pop(team, None)  # it may be installed in a moment, at another process
+                return None
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            known = self._known[team] = (time.monotonic(), opened)
+        return known[1]
+
+    async def row(self, team: str) -> Installed | None:
+        """Return what is kept of an installation, as it is now; None where there is none. Raises `LedgerUnavailable`."""
+        found = await self._store.installations.find(self.section.client_id, team)
+        return found if found is not None and found.is_there else None
+
+    async def _read(self, team: str) -> Opened | None:
+        found = await self.row(team)
+        if found is None or not self.takes(team, found.enterprise):
+            return None
+        return Opened(found, self.open(found)["token"])
+
+    def open(self, installed: Installed) -> dict[str, str]:
+        """Return what was sealed. Raises `NoToken`."""
+        cure = _KEY.format(self.section.install_url)
+        if self.encryption is None:
+            raise NoToken("its token is sealed, and no key is set here", cure)
+        try:
+            return self.encryption.open(_of(installed), installed.encrypted)
+        except Broken as error:
+            raise NoToken(f"its token cannot be opened: {error}", cure) from None
+
+    def _ends_soon(self, installed: Installed) -> bool:
+        return installed.expires_at is not None and installed.expires_at - self._now() < AHEAD
+
+    async def _renewed(self, opened: Opened) -> Opened | None:
+        """Fetch the next token, if no other process does; what there is holds until it has come."""
+        async with self._fetching:
+            one = opened.installed
+            tokens = self.open(one)
+            if not tokens.get("refresh") or not await self._store.installations.claim(one, _LEASE):
+                return opened
+            from spanpost.sinks.slack.rotation import NoRotation, rotated
+
+            assert self.section.client_secret is not None
+            try:
+                new = await rotated(
+                    self.section.client_id, self.section.client_secret.get_secret_value(), tokens["refresh"], base_url=self.base_url
+                )
+            except NoRotation as error:
+                if (one.team, one.revision) not in self._told:
+                    self._told.add((one.team, one.revision))
+                    log.warning(
+                        "workspace %s: the next token cannot be had (%s); if it stays so, install the app again", one.team, error
+                    )
+                return opened
+            assert self.encryption is not None
+            encrypted = self.encryption.encryption(_of(one), {"token": new.token, "refresh": new.refresh})
+            await self._keep(one, encrypted, self._now() + new.lasts)
+            return await self._read(one.team)
+
+    async def _keep(self, one: Installed, encrypted: bytes, ends: datetime) -> None:
+        """Keep what was paid for with the refresh token, which is good for nothing more: a short outage must not lose it."""
+        for pause in (0.2, 1.0, 3.0):
+            with suppress(StoreUnavailable):
+                await self._store.installations.renew(one, encrypted, ends)
+                return
+            await asyncio.sleep(pause)
+        await self._store.installations.renew(one, encrypted, ends)
+
+    @property
+    def base_url(self) -> str:
+        """Where Slack's Web API is."""
+        return self._slack.base_url if self._slack is not None else "https://slack.com/api/"
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _of(installed: Installed) -> str:
+    return f"slack\0{installed.client}\0{installed.team}"
+
+
+def workspaces_of(settings: Settings, store: Store, **more: Any) -> Workspaces | None:
+    """Return the workspaces of these settings; None where nothing can be installed. Raises `ConfigError`."""
+    refuse_unfit(settings)
+    section = settings.slack_oauth
+    if section is None or not section.enabled:
+        return None
+    return Workspaces(section, cast("SlackSettings | None", settings.sinks.get("slack")), store, **more)
+
+
+def refuse_unfit(settings: Settings) -> None:
+    """Raise `ConfigError` where a workspace is meant that nobody could install the app in."""
+    slack = cast("SlackSettings | None", settings.sinks.get("slack"))
+    if slack is None:
+        return
+    from spanpost.sinks.slack.settings import TEAM
+
+    section = settings.slack_oauth if settings.slack_oauth is not None and settings.slack_oauth.enabled else None
+    routed = [one.address for one in settings.routes if one.sink == "slack" and TEAM.fullmatch(one.address.rpartition("/")[0])]
+    if section is None:
+        wanting = [f"slack.workspaces.{name}.team" if name else "slack.team" for name, one in named(slack).items() if one.team]
+        for each in [*wanting, *(f"routes: {address!r}" for address in routed)]:
+            raise ConfigError(
+                f"{each}: a workspace in which the app is installed needs the room slack_oauth: set it, or give a token"
+            )
+    elif routed and section.allow != "any" and not section.enterprises:
+        raise ConfigError(
+            f"routes: {routed[0]!r}: the app may not be installed there: list the workspace with its team in slack.workspaces, "
+            'or set slack_oauth.allow to "any"'
+        )
+
+
+def named(slack: SlackSettings) -> dict[str, WorkspaceSettings]:
+    """Return all workspaces that are set, by name; the sink's own has none."""
+    return {"": slack, **slack.workspaces}
+
+
+def lend(sinks: Iterable[Sink], workspaces: Workspaces | None) -> None:
+    """Tell those sinks that go by it whom to ask for tokens."""
+    for sink in sinks:
+        if workspaces is not None and isinstance(sink, Installs):
+            sink.installed(workspaces)
+
+
+async def examined(workspaces: Workspaces) -> list[Finding]:
+    """Look at the settings and at each installation; ask Slack nothing. Raises `LedgerUnavailable`."""
+    section = workspaces.section
+    found = [Finding(ok=True, found=f"the app is installed at {section.install_url}")]
+    if workspaces.encryption is None:
+        cure = "set SPANPOST_SLACK_OAUTH__KEY; `spanpost slack key` makes one"
+        found = [Finding(ok=False, found="no key is set: nothing can be installed", cure=cure)]
+    for one in await workspaces.listed():
+        name = f"{workspaces.name_of(one.team)} ({one.team}, {line(one.team_name, 80)})"
+        again = f"install it again: {section.install_url}"
+        if not one.is_there:
+            found.append(Finding(ok=True, found=f"{name}: removed ({one.why}); its deliveries wait", cure=again))
+            continue
+        if not workspaces.takes(one.team, one.enterprise):
+            cure = "list it in slack.workspaces with its team, or remove it: spanpost slack remove"
+            found.append(Finding(ok=True, found=f"{name}: installed, and not used: it is not listed", cure=cure))
+            continue
+        try:
+            workspaces.open(one)
+        except NoToken as error:
+            found.append(Finding(ok=False, found=f"{name}: {error}", cure=error.cure))
+            continue
+        told = f"{name}: installed by {one.by}, of tenant {workspaces.tenant_of(one.team)}"
+        lacking = [scope for scope in section.scopes if scope not in one.scopes]
+        more = f"; without the scopes {', '.join(lacking)}" if lacking else ""
+        found.append(Finding(ok=True, found=told + more, cure=again if lacking else ""))
+    return found

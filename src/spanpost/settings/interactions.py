@@ -1,0 +1,244 @@
+"""Settings of the room `interactions`: how people's answers come in, and who may give them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
+
+from spanpost.interactions.authorization import ACTIONS, DECIDE, HERE
+from spanpost.settings.gateway import digests
+from spanpost.settings.section import Duration, Section
+
+_USER = re.compile(r"^[UW][A-Z0-9]{2,30}$")
+_GROUP = re.compile(r"^S[A-Z0-9]{2,30}$")
+_CHANNEL = re.compile(r"^[CG][A-Z0-9]{2,30}$")
+_EMAIL = re.compile(r"^[^@\s<>]+@[^@\s<>]+$")
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+
+
+ApiRole = Literal["viewer", "operator", "approver", "auditor"]
+
+
+class RuleSettings(Section):
+    """Who may do what: the first rule that names the action and whose conditions are all met decides. Without one, nobody may."""
+
+    actions: tuple[Word, ...] = Field(
+        min_length=1,
+        description=f"What it is about: {', '.join(f'`{action}`' for action in ACTIONS)}; `{DECIDE}` stands for approve, deny and "
+        "choose. `message` is an answer in the thread, `view` the button *Show more*, `start` new work by a "
+        "launcher.",
+    )
+    tenant: Word | None = Field(default=None, description="Decides about tasks of this tenant.")
+    agent: Word | None = Field(default=None, description="Decides about tasks of the agent with this name.")
+    topic: Word | None = Field(default=None, description="Decides about tasks with this `agent.topic`.")
+    environment: Word | None = Field(default=None, description="Decides about tasks of this `deployment.environment.name`.")
+    risk: Word | None = Field(default=None, description="Decides about approvals with this `agent.approval.risk`.")
+    launcher: Word | None = Field(default=None, description="Decides about `start` by this launcher of `launchers.named`.")
+    users: tuple[Word, ...] = Field(default=(), description="Slack user ids (`U...`) of those who may.")
+    groups: tuple[Word, ...] = Field(
+        default=(), description="Slack user groups (`S...`) whose members may. Needs the scope `usergroups:read`."
+    )
+    channels: tuple[Word, ...] = Field(
+        default=(),
+        description=f"Channels (`C...`) whose members may; `{HERE}` is the one in which the message stands. Needs `channels:read`, in "
+        "private channels `groups:read`.",
+    )
+    emails: tuple[Word, ...] = Field(
+        default=(), description="Addresses of those who may, as Slack knows them. Needs `users:read.email`."
+    )
+    roles: tuple[ApiRole, ...] = Field(
+        default=(),
+        description="Those may who have one of these roles at the HTTP API (`interactions.tokens`, `oidc`). Where no rule decides, there "
+        "an `operator` may do what is asked of tasks and an `approver` may decide.",
+    )
+    requester: bool = Field(
+        default=False, description="The one may for whom the task runs, as the agent says in `agent.requested_by` (see `people`)."
+    )
+    not_requester: bool = Field(
+        default=False,
+        description="The one may not for whom the task runs, whatever else holds; where it cannot be told who that is, nobody may.",
+    )
+    resolver: Word | None = Field(
+        default=None, description="Those may of whom this resolver says so: a plugin of the entry point group `spanpost.resolvers`."
+    )
+
+    @field_validator("actions")
+    @classmethod
+    def _are_actions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, action in enumerate(value, 1):
+            if action not in (*ACTIONS, DECIDE):
+                raise ValueError(f"number {number} is no action; there are {', '.join((*ACTIONS, DECIDE))}")
+        return value
+
+    @field_validator("users", "groups", "channels", "emails")
+    @classmethod
+    def _are_ids(cls, value: tuple[str, ...], info: object) -> tuple[str, ...]:
+        name = getattr(info, "field_name", "")
+        form, example = {
+            "users": (_USER, "a user id (U...), in Slack under Profile, Copy member ID"),
+            "groups": (_GROUP, "a user group's id (S...), as in its address"),
+            "channels": (_CHANNEL, f"a channel's id (C...), or {HERE}"),
+            "emails": (_EMAIL, "an address"),
+        }[name]
+        for number, one in enumerate(value, 1):
+            if not form.match(one) and not (name == "channels" and one == HERE):
+                # Never the value: it may be a token that was pasted into the wrong place.
+                raise ValueError(f"number {number} is not {example}")
+        return value
+
+
+def _one_word(value: SecretStr | None, prefix: str, what: str) -> SecretStr | None:
+    text = value.get_secret_value().strip() if value is not None else ""
+    if not text:
+        return None
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be one word of ASCII, as Slack shows it")
+    if not text.startswith(prefix):
+        raise ValueError(what)
+    return SecretStr(text)
+
+
+class AppSettings(Section):
+    """One Slack app in one workspace: how it is heard and known."""
+
+    app_token: SecretStr | None = Field(
+        default=None,
+        description="App-level token (`xapp-...`, scope `connections:write`): Socket Mode, which needs no public address. Never printed.",
+    )
+    signing_secret: SecretStr | None = Field(
+        default=None, description="Signing secret of the app: requests to the gateway's `/slack/events`. Never printed."
+    )
+    old_signing_secret: SecretStr | None = Field(default=None, description="The one before, while it is replaced.")
+    app_id: str = Field(
+        default="", pattern=r"^(A[A-Z0-9]{2,30})?$", description="The app's id (`A...`). Set, what is about another app is refused."
+    )
+    team: str = Field(
+        default="",
+        pattern=r"^([TE][A-Z0-9]{2,30})?$",
+        description="The workspace's id (`T...`). Not given, it is the bot token's, as Slack says.",
+    )
+
+    @field_validator("app_token")
+    @classmethod
+    def _is_an_app_token(cls, value: SecretStr | None) -> SecretStr | None:
+        return _one_word(value, "xapp-", "is no app-level token (xapp-...); make one under Basic Information, App-Level Tokens")
+
+    @field_validator("signing_secret", "old_signing_secret")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        return _one_word(value, "", "")
+
+    @model_validator(mode="after")
+    def _rotates(self) -> AppSettings:
+        if self.old_signing_secret is not None and self.signing_secret is None:
+            raise ValueError("old_signing_secret stands beside signing_secret: set that first")
+        return self
+
+
+class FurtherAppSettings(AppSettings):
+    """A further app, or the same app in a further workspace, with a bot token of its own."""
+
+    workspace: str = Field(default="", description="Its name in `slack.workspaces`, whose bot token is used.")
+    token: SecretStr | None = Field(
+        default=None, description="Its bot token (`xoxb-...`), where it has no such name. Never printed."
+    )
+    tenant: Word | None = Field(default=None, description="Whose tasks may be answered there; not given: any.")
+
+    @field_validator("token")
+    @classmethod
+    def _is_a_bot_token(cls, value: SecretStr | None) -> SecretStr | None:
+        return _one_word(value, "xox", "is no bot token (xoxb-...)")
+
+    @model_validator(mode="after")
+    def _has_a_token(self) -> FurtherAppSettings:
+        if (self.token is None) is not bool(self.workspace):
+            raise ValueError("needs a bot token: say either workspace, a name in slack.workspaces, or token")
+        return self
+
+
+class ApiTokenSettings(Section):
+    """A token of the HTTP API: whose it is, and what its bearer may."""
+
+    name: Word = Field(description="Who is told to have done what is done with it.")
+    sha256: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = Field(
+        description="Hash of the token, as `spanpost token new` prints it; two while it is replaced."
+    )
+    tenant: Word | None = Field(default=None, description="Whose tasks it is for; not given: `intake.tenant`.")
+    roles: tuple[ApiRole, ...] = Field(
+        default=("viewer",),
+        description="`viewer` sees tasks, `operator` may also cancel, pause, resume, retry, mute and send messages, `approver` may "
+        "decide approvals, `auditor` sees what was recorded, prompts and tool arguments included.",
+    )
+
+    _digests = field_validator("sha256")(digests)
+
+
+class InteractionsSettings(AppSettings):
+    """People's answers from Slack: buttons, and replies in threads. The bot token is the room `slack`'s."""
+
+    enabled: bool = Field(default=True, description="`false`: nobody is heard.")
+    apps: tuple[FurtherAppSettings, ...] = Field(
+        default=(),
+        description="Further apps and workspaces: each a `[[interactions.apps]]` (below).",
+    )
+    rules: tuple[RuleSettings, ...] = Field(
+        default=(),
+        description="Who may do what, in order; each is a `[[interactions.rules]]` (below). Without any, nobody may do anything.",
+    )
+    tokens: tuple[ApiTokenSettings, ...] = Field(
+        default=(),
+        description="Who may use the HTTP API (`/api`); each is a `[[interactions.tokens]]` (below). Without any, and without `oidc`, a gateway "
+        "on loopback takes this machine's (`api.local`).",
+    )
+    people: dict[str, str] = Field(
+        default={},
+        description="Who is meant where `agent.requested_by` is neither an address nor a Slack user id: "
+        '`{"alice": "alice@example.com", "build-bot": "U012AB3CD"}`.',
+    )
+    email_domains: tuple[Word, ...] = Field(
+        default=(),
+        description='Domains whose addresses count in rules: `["example.com"]`. Not given: any that Slack has confirmed.',
+    )
+    comments: Literal["deny", "always", "never"] = Field(
+        default="deny", description="Which answers ask for a comment in a dialogue before they count."
+    )
+    replies: Literal["all", "mentions", "off"] = Field(
+        default="all",
+        description="Which replies in a task's thread reach the agent: those of everybody who may `message`, only those that mention "
+        "the app, or none.",
+    )
+    remember: Duration = Field(
+        default=timedelta(minutes=5),
+        ge=timedelta(0),
+        le=timedelta(minutes=5),
+        description="How long it is believed who somebody is, and who is in a group or channel, before Slack is asked again.",
+    )
+    join_channels: bool = Field(
+        default=False, description="Join the public channels that routes lead to, at the start. Needs the scope `channels:join`."
+    )
+
+    @field_validator("people")
+    @classmethod
+    def _are_people(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, who in value.items():
+            if not (_USER.match(who) or _EMAIL.match(who)):
+                raise ValueError(f"{name[:100]!r} must lead to an address or a Slack user id (U...)")
+        return value
+
+    @field_validator("tokens")
+    @classmethod
+    def _are_different(cls, value: tuple[ApiTokenSettings, ...]) -> tuple[ApiTokenSettings, ...]:
+        seen: dict[str, int] = {}
+        for number, token in enumerate(value, 1):
+            for digest in token.sha256:
+                if seen.setdefault(digest, number) != number:
+                    raise ValueError(f"numbers {seen[digest]} and {number} have the same token: give each its own")
+        return value
+
+    @property
+    def is_heard(self) -> bool:
+        """True where any app can be heard."""
+        return self.enabled and any(app.app_token or app.signing_secret for app in (self, *self.apps))

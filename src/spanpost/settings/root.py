@@ -1,0 +1,147 @@
+"""All rooms' settings in one, and the names of their fields and variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from spanpost.model.errors import ConfigError
+from spanpost.settings.api import ApiSettings
+from spanpost.settings.approvals import ApprovalsSettings, ControlSettings
+from spanpost.settings.attach import AttachSettings
+from spanpost.settings.budgets import SpendSettings
+from spanpost.settings.context import ContextSettings
+from spanpost.settings.cost import CostSettings
+from spanpost.settings.database import DatabaseSettings
+from spanpost.settings.forward import ForwardSettings
+from spanpost.settings.gateway import GatewaySettings
+from spanpost.settings.intake import IntakeSettings
+from spanpost.settings.interactions import InteractionsSettings
+from spanpost.settings.launchers import LaunchersSettings
+from spanpost.settings.log import LogSettings
+from spanpost.settings.metrics import MetricsSettings
+from spanpost.settings.oidc import OidcSettings
+from spanpost.settings.outputs import ResultsSettings
+from spanpost.settings.redaction import RedactionSettings
+from spanpost.settings.routes import NotificationSettings, RouteSettings
+from spanpost.settings.section import Section
+from spanpost.settings.slack_oauth import SlackOauthSettings
+from spanpost.settings.sources import CONFIG_VARIABLE, DatabaseUrl, Toml
+from spanpost.settings.stall import StallSettings
+from spanpost.settings.webhooks import HooksSettings
+from spanpost.sinks import registry
+from spanpost.sinks.plugin import SinkSettings
+
+#: Settings of sinks, by the sink's name.
+Models: TypeAlias = Mapping[str, type[SinkSettings]]
+
+PREFIX: Final = "SPANPOST_"
+#: No setting: where a shell script keeps the task that `spanpost emit` tells of.
+TASK_VARIABLE: Final = "SPANPOST_TASK"
+#: No setting: the order by which an agent was started.
+ORDER_VARIABLE: Final = "SPANPOST_ORDER"
+#: No settings: the gateway whose API the command line asks, and the token for that.
+URL_VARIABLE: Final = "SPANPOST_URL"
+TOKEN_VARIABLE: Final = "SPANPOST_TOKEN"
+
+
+class Settings(BaseSettings):
+    """All settings. Make it with `load`, which adds a room for each sink that is set and refuses misspelt names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
+    attach: AttachSettings = Field(default_factory=lambda: AttachSettings())
+    intake: IntakeSettings = Field(default_factory=lambda: IntakeSettings())
+    redaction: RedactionSettings = Field(default_factory=lambda: RedactionSettings())
+    forward: ForwardSettings | None = None
+    gateway: GatewaySettings | None = None
+    interactions: InteractionsSettings | None = None
+    oidc: OidcSettings | None = None
+    slack_oauth: SlackOauthSettings | None = None
+    api: ApiSettings = Field(default_factory=lambda: ApiSettings())
+    metrics: MetricsSettings | None = None
+    routes: tuple[RouteSettings, ...] = Field(default=(), description="The routing table, in order.")
+    log: LogSettings = Field(default_factory=lambda: LogSettings())
+    context: ContextSettings = Field(default_factory=lambda: ContextSettings())
+    cost: CostSettings = Field(default_factory=lambda: CostSettings())
+    notifications: NotificationSettings = Field(default_factory=lambda: NotificationSettings())
+    outputs: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
+    budgets: SpendSettings = Field(default_factory=lambda: SpendSettings())
+    stall: StallSettings = Field(default_factory=lambda: StallSettings())
+    approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
+    control: ControlSettings = Field(default_factory=lambda: ControlSettings())
+    launchers: LaunchersSettings = Field(default_factory=lambda: LaunchersSettings())
+    webhooks: HooksSettings = Field(default_factory=lambda: HooksSettings())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return who is asked, most important first."""
+        return (init_settings, env_settings, Toml(settings_cls), DatabaseUrl(settings_cls))
+
+    @property
+    def dsn(self) -> str | None:
+        """The database's URL in the clear, for those who connect; None without one."""
+        return self.database.url.get_secret_value() if self.database.url else None
+
+    @property
+    def read_dsn(self) -> str | None:
+        """Where to read from: `database.read_url`, else the database's own URL; None where that is the embedded one."""
+        return self.database.read_url.get_secret_value() if self.database.read_url else self.dsn
+
+    @property
+    def has_database(self) -> bool:
+        """True where rows are kept in a PostgreSQL, the embedded one included."""
+        return self.dsn is not None or self.database.embedded
+
+    @property
+    def sinks(self) -> dict[str, SinkSettings]:
+        """The sinks of which anything is set, by name, sorted."""
+        return {name: section for name, section in sorted(self.__dict__.items()) if isinstance(section, SinkSettings)}
+
+
+def models_installed() -> Models:
+    """Return the models of every sink that can be had, to say which name was meant."""
+    models: dict[str, type[SinkSettings]] = {}
+    for name in registry.names():
+        with suppress(ConfigError):
+            models[name] = registry.find(name).settings
+    return models
+
+
+def section_model(name: str) -> type[BaseModel]:
+    """Return the model behind a room's name, a sink's among them. Raises `ConfigError` for a sink that cannot be had."""
+    if name not in Settings.model_fields:
+        return registry.find(name).settings
+    annotation = Settings.model_fields[name].annotation
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    raise KeyError(name)
+
+
+def variable_names(sinks: Models | None = None) -> tuple[str, ...]:
+    """Return every environment variable that is read, sorted; of these sinks, or of all that are installed."""
+    names = {CONFIG_VARIABLE, TASK_VARIABLE, ORDER_VARIABLE, URL_VARIABLE, TOKEN_VARIABLE, PREFIX + "ROUTES"}
+    sections: dict[str, type[BaseModel]] = {section: section_model(section) for section in Settings.model_fields if section != "routes"}
+    for section, model in (sections | dict(models_installed() if sinks is None else sinks)).items():
+        names.update(variable(section, field) for field in model.model_fields)
+    return tuple(sorted(names))
+
+
+def variable(section: str, field: str) -> str:
+    """Return the environment variable of a room's field."""
+    return f"{PREFIX}{section}__{field}".upper()

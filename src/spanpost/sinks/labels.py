@@ -1,0 +1,371 @@
+"""The words, signs and colours that every window shares, so that a status looks the same wherever it is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.tasks import MERGED, Task
+from spanpost.model.totals import together
+from spanpost.semconv import FINAL_STATUSES
+from spanpost.tasks.context_limits import limit_of
+from spanpost.text.locales import ENGLISH, Locale
+from spanpost.text.sanitise import ELLIPSIS, line, link
+
+
+class StatusLabel(msgspec.Struct, frozen=True):
+    """How a status is shown: never by colour alone."""
+
+    emoji: str
+    word: str
+    #: red, green, yellow, blue or grey
+    colour: str
+
+
+#: Sign and colour of the nine statuses (``docs/reference/conventions.md``).
+_STATUSES: dict[str, tuple[str, str]] = {
+    "starting": ("🚀", "blue"),
+    "working": ("⚙️", "green"),
+    "waiting": ("✋", "yellow"),
+    "paused": ("⏸️", "grey"),
+    "stalled": ("🐢", "yellow"),
+    "context_warning": ("⚠️", "yellow"),
+    "error": ("❌", "red"),
+    "complete": ("✅", "green"),
+    "cancelled": ("🛑", "grey"),
+}
+_NEWS = {
+    Kind.START: "🚀",
+    Kind.CHECKPOINT: "📍",
+    Kind.ARTIFACT: "📎",
+    Kind.ERROR: "❗",
+    Kind.APPROVAL_REQUESTED: "✋",
+    Kind.APPROVAL_RESOLVED: "🗳️",
+    Kind.CONTEXT_WARNING: "⚠️",
+    Kind.CONTEXT_FORECAST: "🔮",
+    Kind.COMPACTION: "🗜️",
+    Kind.STALLED: "🐢",
+    Kind.BUDGET_WARNING: "💸",
+    Kind.MILESTONE: "📍",
+}
+#: Of the context window, where a status calls it a warning.
+WARM, HOT = 0.70, 0.85
+
+
+def look(status: str, locale: Locale = ENGLISH) -> StatusLabel:
+    """Return how a status is shown; an unknown one by its own word."""
+    if status in _STATUSES:
+        emoji, colour = _STATUSES[status]
+        return StatusLabel(emoji, locale.say(f"status.{status}"), colour)
+    return StatusLabel("❔", line(status, 30) or locale.say("status.unknown"), "grey")
+
+
+def _alert_look(is_over: bool, locale: Locale) -> StatusLabel:
+    return StatusLabel("✅", locale.say("alert.resolved"), "green") if is_over else StatusLabel("🔔", locale.say("alert.firing"), "red")
+
+
+def task_look(task: Task, locale: Locale = ENGLISH) -> StatusLabel:
+    """Return how the task is shown: a good end over failed parts says so, and the end of a message that goes on in another."""
+    if task.end_reason == MERGED:
+        return StatusLabel("↪", locale.say("status.moved"), "grey")
+    if task.is_alert:
+        return _alert_look(is_final(task), locale)
+    if task.status == "complete" and task.child_failed:
+        return StatusLabel("⚠️", locale.say("status.partly_failed", failed=task.child_failed, n=task.child_count), "yellow")
+    return look(task.status, locale)
+
+
+def news_look(checkpoint: Checkpoint, locale: Locale = ENGLISH) -> StatusLabel:
+    """Return how a checkpoint is shown: an end as its verdict, anything else as what it tells."""
+    if checkpoint.kind is Kind.END:
+        return look(checkpoint.status, locale)
+    if checkpoint.kind is Kind.ALERT:
+        return _alert_look(checkpoint.status in FINAL_STATUSES, locale)
+    colour = {
+        Kind.ERROR: "red",
+        Kind.APPROVAL_REQUESTED: "yellow",
+        Kind.CONTEXT_WARNING: "yellow",
+        Kind.CONTEXT_FORECAST: "yellow",
+        Kind.STALLED: "yellow",
+        Kind.BUDGET_WARNING: "yellow",
+    }
+    kind = checkpoint.kind
+    return StatusLabel(_NEWS.get(kind, "📍"), locale.word(f"news.{kind}", str(kind)), colour.get(kind, "blue"))
+
+
+def news_text(checkpoint: Checkpoint, limit: int = 300, locale: Locale = ENGLISH) -> str:
+    """Return the line of a checkpoint: what was said, else what kind it is."""
+    said = line(locale.translate(checkpoint.message, checkpoint.text), limit)
+    return said or news_look(checkpoint, locale).word
+
+
+def title(task: Task, limit: int = 150, locale: Locale = ENGLISH) -> str:
+    """Return the name that a person reads: the task's, else its agent's, else its id."""
+    return line(task.name, limit) or line(task.agent_name or "", limit) or line(locale.say("task.unnamed", id=task.task_id), limit)
+
+
+def byline(task: Task, limit: int = 80, locale: Locale = ENGLISH) -> list[str]:
+    """Return who works for whom on what, where that is known and not the title already."""
+    parts = [line(task.agent_name or "", limit), line(task.repo or "", limit)]
+    if task.requested_by:
+        parts.append(locale.say("task.for", who=line(task.requested_by, limit)))
+    return [p for p in parts if p and p != title(task, locale=locale)]
+
+
+def is_final(task: Task) -> bool:
+    """True when the run has ended."""
+    return task.status in FINAL_STATUSES
+
+
+def percent(task: Task) -> float | None:
+    """Return the progress shown, 0 to 100: what was said, never more than that; a good end is 100."""
+    if task.status == "complete":
+        return 100.0 if task.progress is not None or task.step_count else None
+    if task.progress is not None:
+        return min(max(task.progress, 0.0), 100.0) if task.progress == task.progress else None
+    if task.step_index and task.step_count and 0 < task.step_index <= task.step_count:
+        # A step under way is not done.
+        return 100.0 * (task.step_index - 1) / task.step_count
+    return None
+
+
+def bar(share: float, width: int, *, full: str = "█", empty: str = "░") -> str:
+    """Draw a share (0 to 1) as a bar; full only when it is."""
+    done = int(min(max(share, 0.0), 1.0) * width + 1e-9)
+    return full * done + empty * (width - done)
+
+
+def count(n: int) -> str:
+    """Write a number of tokens as people say it: 950, 12.4k, 1.2M."""
+    if abs(n) < 1_000:
+        return str(n)
+    for size, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
+        if abs(n) < size * 999.5:
+            shown = f"{n / size:.1f}" if abs(n) < size * 99.95 else f"{n / size:.0f}"
+            return shown.removesuffix(".0") + unit
+    return f"{n / 1e12:.3g}T"
+
+
+def window(task: Task, locale: Locale = ENGLISH) -> str:
+    """Write the size of the context window, and how it is known: ``200k (table)``; empty when unknown."""
+    if not task.context_window_tokens:
+        return ""
+    source = locale.word(f"window.{task.context_window_source}", task.context_window_source)
+    return count(task.context_window_tokens) + (f" ({source})" if source else "")
+
+
+def forecast(task: Task, locale: Locale = ENGLISH) -> str:
+    """Write when the window will be as full as is warned of: ``85 % in about 3 calls, 40s``; empty when nothing is to be said."""
+    told = task.context_forecast
+    if told is None or is_final(task):
+        return ""
+    limit = line(locale.translate(limit_of(told), told.limit), 40)
+    if told.seconds < 1:
+        return locale.say("figure.forecast", limit=limit, n=told.calls)
+    return locale.say("figure.forecast_time", limit=limit, n=told.calls, time=locale.span(told.seconds))
+
+
+def cost(task: Task, locale: Locale = ENGLISH) -> str:
+    """Write what is known of the cost, and of how many calls it is not: ``$0.41 + 2 calls unpriced``; empty when unknown."""
+    if task.cost_usd is None:
+        return ""
+    n = task.unpriced_calls
+    return locale.say("figure.unpriced", cost=money(task.cost_usd), n=n) if n else money(task.cost_usd)
+
+
+def money(usd: Decimal) -> str:
+    """Write dollars: cents where cents matter, more digits below one."""
+    if usd and abs(usd) < Decimal("0.01"):
+        return f"${usd:.4f}" if abs(usd) >= Decimal("0.0001") else "<$0.0001"
+    return f"${usd:,.2f}"
+
+
+def elapsed(span: timedelta, locale: Locale = ENGLISH) -> str:
+    """Write a duration in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
+    return locale.span(span.total_seconds())
+
+
+def age(task: Task, now: datetime | None) -> timedelta | None:
+    """Return how long the run took, or has taken until `now` (without it: until it was last heard)."""
+    end = task.ended_at if is_final(task) else (now or task.last_event_at)
+    return None if task.started_at is None or end is None else end - task.started_at
+
+
+def step(task: Task, limit: int = 100, locale: Locale = ENGLISH) -> str:
+    """Return ``2/5 Fetch data``, as much of it as is known."""
+    name = line(locale.translate(task.messages.get("step_name"), task.step_name or ""), limit)
+    if task.step_index is None:
+        return name
+    place = f"{task.step_index}/{task.step_count}" if task.step_count else str(task.step_index)
+    return f"{place} {name}".strip()
+
+
+def tokens(task: Task, locale: Locale = ENGLISH) -> str:
+    """Return ``188k in · 4.2k out``; empty when unknown, which is never 0."""
+    parts = []
+    if task.input_tokens is not None:
+        parts.append(locale.say("figure.tokens_in", tokens=count(task.input_tokens)))
+    if task.output_tokens is not None:
+        parts.append(locale.say("figure.tokens_out", tokens=count(task.output_tokens)))
+    return " · ".join(parts)
+
+
+def is_count_of_agents(action: LocaleMessage | None) -> bool:
+    """Tell whether the message of an action counts the agents that are at work (`fold.closing`)."""
+    if action is not None and action.key == "checkpoint.with_words":
+        counted = action.values.get("text")
+        action = counted if isinstance(counted, LocaleMessage) else None
+    return action is not None and action.key in ("task.agents_at_work", "task.agent_at_work")
+
+
+def doing(task: Task, limit: int = 300, locale: Locale = ENGLISH) -> str:
+    """Return what a task is doing: its agent's words, or what was made up of its calls and agents."""
+    return line(locale.translate(task.messages.get("action"), task.action or ""), limit)
+
+
+def at_work(children: Sequence[Task], locale: Locale = ENGLISH) -> str:
+    """Return what the child tasks do together: ``1 of 2 agents at work``, ``2 of 8 agents failed``."""
+    if not children:
+        return ""
+    open_, n = sum(not is_final(c) for c in children), len(children)
+    failed = sum(c.status == "error" for c in children)
+    said = locale.say("figure.agents_at_work", open=open_, n=n) if open_ else locale.say("figure.agents_done", n=n)
+    return f"{said}, {locale.say('figure.failed', n=failed)}" if failed else said
+
+
+def with_children(task: Task, children: Sequence[Task], locale: Locale = ENGLISH) -> str:
+    """Return what a task came to with all tasks below it: ``together 188k in · 4.2k out, $0.41``; empty when they add nothing."""
+    if not children:
+        return ""
+    sums = together((task, *children))
+    shown = msgspec.structs.replace(
+        task,
+        input_tokens=sums.usage.input,
+        output_tokens=sums.usage.output,
+        cost_usd=sums.usage.cost_usd,
+        unpriced_calls=sums.unpriced_calls,
+    )
+    told = [part for part in (tokens(shown, locale), cost(shown, locale)) if part]
+    is_more = (sums.usage.input, sums.usage.cost_usd) != (task.input_tokens, task.cost_usd)
+    return locale.say("figure.together", sums=", ".join(told)) if told and is_more else ""
+
+
+def host(url: str, limit: int = 253) -> str:
+    """Return where an address leads that `redact.link` let through: its host, in ASCII, so that no delivery poses as another.
+
+    Of a long one the end is kept: the beginning is chosen by whoever has the domain.
+    """
+    said = urlsplit(url).hostname or ""
+    if not said.isascii():
+        try:
+            said = said.encode("idna").decode()
+        except UnicodeError:
+            said = said.encode("ascii", "backslashreplace").decode()
+    return said if len(said) <= limit else ELLIPSIS + said[1 - limit :]
+
+
+def links(task: Task, most: int, limit: int = 300) -> list[tuple[str, str]]:
+    """Return (label, address) of the links worth showing, unsafe ones left out."""
+    shown = []
+    for name, url in task.links.items():
+        if (safe := link(str(url), limit)) is not None:
+            shown.append((line(name, 40) or host(safe), safe))
+        if len(shown) == most:
+            break
+    return shown
+
+
+def results(task: Task, most: int = 8, locale: Locale = ENGLISH) -> list[tuple[str, str]]:
+    """Return (name, value) of the figures of the end; ``x_before`` and ``x_after`` are one: ``x  840 → 310``."""
+    shown: list[tuple[str, str]] = []
+    for name, value in task.results.items():
+        stem = name.removesuffix("_after")
+        if stem != name and f"{stem}_before" in task.results:
+            continue
+        said, whole = line(figure(value, locale), 80), name.removesuffix("_before")
+        if whole != name and f"{whole}_after" in task.results:
+            name, said = whole, f"{said} → {line(figure(task.results[f'{whole}_after'], locale), 80)}"
+        shown.append((line(name, 40), said))
+    return shown[:most]
+
+
+def figure(value: object, locale: Locale = ENGLISH) -> str:
+    """Write a value as people read it: a float without its noise."""
+    if isinstance(value, bool):
+        return locale.say("figure.yes" if value else "figure.no")
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
+
+
+def figures(task: Task, now: datetime | None = None, *, context: bool = True, locale: Locale = ENGLISH) -> list[str]:
+    """Return tokens, cost, calls and time, each only where it is known."""
+    parts = []
+    share = task.context_share
+    if context and share is not None and task.context_window_tokens:
+        parts.append(locale.say("figure.context", share=100 * share, window=window(task, locale)))
+        if said := forecast(task, locale):
+            parts.append(said)
+    if said := tokens(task, locale):
+        parts.append(said)
+    if task.cost_usd is not None:
+        parts.append(cost(task, locale))
+    if said := tools(task, locale):
+        parts.append(said)
+    if (span := age(task, now)) is not None:
+        parts.append(elapsed(span, locale))
+    return parts
+
+
+def tools(task: Task, locale: Locale = ENGLISH) -> str:
+    """Return ``7 tool calls (1 failed)``; empty without any."""
+    if not task.tool_calls:
+        return ""
+    said = locale.say("figure.tool_calls", n=task.tool_calls)
+    return locale.say("figure.some_failed", what=said, n=task.tool_errors) if task.tool_errors else said
+
+
+def share(percent: float, locale: Locale = ENGLISH) -> str:
+    """Return ``40 %``."""
+    return locale.say("figure.percent", share=percent)
+
+
+def heat(task: Task) -> str:
+    """Return the sign of a context that fills; empty while there is room."""
+    share = task.context_share
+    return "" if share is None or share < WARM else "🔴" if share >= HOT else "🟡"
+
+
+def context_bar(task: Task, width: int = 10, *, is_short: bool = False, locale: Locale = ENGLISH) -> str:
+    """Write how full the context is: ``context ▰▰▰▱▱▱▱▱▱▱ 31 % of 200k (table)``; empty when unknown."""
+    share = task.context_share
+    if share is None or not task.context_window_tokens:
+        return ""
+    drawn = bar(share, width, full="▰", empty="▱")
+    if is_short:
+        return locale.say("figure.context_bar", bar=drawn, share=100 * share)
+    return locale.say("figure.context_bar_of", bar=drawn, share=100 * share, window=window(task, locale))
+
+
+def failure(task: Task, locale: Locale = ENGLISH) -> str:
+    """Return why a task failed: the agent's words, or ours of a process that is gone."""
+    return locale.translate(task.messages.get("error"), task.error.message) if task.error is not None else ""
+
+
+def sentence(task: Task, locale: Locale = ENGLISH) -> str:
+    """Say the task's state in one line: what a notification or a list shows."""
+    shown = task_look(task, locale)
+    parts = [f"{shown.emoji} {title(task, locale=locale)}: {shown.word}"]
+    done = percent(task)
+    if done is not None and not is_final(task):
+        parts.append(share(done, locale))
+    if is_final(task):
+        if task.error and (why := line(failure(task, locale) or task.error.type, 120)):
+            parts.append(why)
+    elif now := (doing(task, 120, locale) or step(task, locale=locale)):
+        parts.append(now)
+    return " · ".join(parts)

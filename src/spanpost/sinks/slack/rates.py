@@ -1,0 +1,46 @@
+"""How fast Slack may be called.
+
+Slack's limits hold for each method, app and workspace (docs.slack.dev/apis/web-api/rate-limits, 2026-08): `chat.update` and
+`conversations.history` are Tier 3, 50 or more a minute. `chat.postMessage` is special: about one a second and channel with
+short bursts, and "several hundred" a minute in the workspace. What we allow ourselves stays below, and is a setting.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from spanpost.model.deliveries import RateLimit, SinkCall
+from spanpost.sinks.slack.calls import SlackPlace
+
+POST, EDIT, LOOKUP = "chat.postMessage", "chat.update", "conversations.history"
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that we allow ourselves."""
+
+    #: `chat.update` in the workspace, per minute: nine tenths of Tier 3.
+    edits: float = 45.0
+    #: `chat.postMessage` in the workspace, per minute: a good half of "several hundred", which Slack does not tell more exactly.
+    posts: float = 180.0
+    #: `chat.postMessage` in one channel, per minute.
+    posts_per_channel: float = 60.0
+    #: `conversations.history` in the workspace, per minute: half of Tier 3, because one look may turn several pages.
+    lookups: float = 25.0
+
+
+def rate_limits(place: SlackPlace, call: SinkCall, rates: Rates) -> tuple[RateLimit, ...]:
+    """Return what a call draws on, the widest first."""
+    whole = RateLimit(key=place.whole, is_breaker=True)
+    channel = RateLimit(key=place.address)
+    match call:
+        case SinkCall.POST:
+            return (
+                whole,
+                RateLimit(key=place.method(POST), rate=rates.posts / 60, burst=12, reserve=3),
+                channel,
+                RateLimit(key=f"{place.address}:{POST}", rate=rates.posts_per_channel / 60, burst=5, reserve=2),
+            )
+        case SinkCall.EDIT:
+            return (whole, RateLimit(key=place.method(EDIT), rate=rates.edits / 60, burst=8, reserve=2), channel)
+        case SinkCall.LOOKUP:
+            return (whole, RateLimit(key=place.method(LOOKUP), rate=rates.lookups / 60, burst=5, reserve=1), channel)

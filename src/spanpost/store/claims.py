@@ -1,0 +1,413 @@
+"""Deliveries under way: claimed as their budgets allow, settled by what became of them.
+
+A claim is one transaction. It asks which sorts of call wait (sink, address, call, urgency: few, however many lanes), leaves out
+those whose budgets are closed, locks the best lanes of the others, looks at the delivery that each has first, locks the buckets and
+draws in the order of urgency. A lane that gets nothing is left as it was. Locks, as everywhere: lanes, deliveries, buckets by key;
+lanes that somebody else has are skipped.
+
+What a lane says of its next delivery (`address`, `call`) only chooses; what is drawn is decided by the delivery itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.deliveries import Delivery, RateLimit, Receipt, SinkCall
+from spanpost.model.outcomes import GiveUp, Outcome, RetryAt
+from spanpost.model.tasks import Task
+from spanpost.routing import claiming, delivery_states, rate_limiting
+from spanpost.routing.claiming import Claimed
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.routing.launch_orders import blank_task
+from spanpost.routing.message_owner import carries, last, ordering_keys_of
+from spanpost.routing.planned import ON_THE_WAY
+from spanpost.routing.rate_limiting import OpenCircuit
+from spanpost.routing.routes import Routes
+from spanpost.store import alert_rows, delivery_rows, launch_order_rows, takeovers
+from spanpost.store import rate_limit_rows as bucket_rows
+from spanpost.store.delivery_rows import COLUMNS
+from spanpost.store.protocols import RateLimits, alert_of
+from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, json_text, task_of
+from spanpost.tasks.stall import now_shown
+
+_NONE = UUID(int=0)
+#: Ranks below this are urgent: approval, end, error.
+URGENT = 3
+#: More lanes of a sort than there are calls for are looked at, because others may have locked the first.
+SPARE = 4
+
+#: The sorts of call that wait, by leaps through the index `lanes_heads`, each with when its first is due.
+_SORTS = """
+WITH RECURSIVE sort AS (
+  (SELECT sink, address, call, rank, due_at FROM ordering_keys WHERE due_at IS NOT NULL ORDER BY sink, address, call, rank, due_at LIMIT 1)
+  UNION ALL
+  SELECT following.* FROM sort CROSS JOIN LATERAL (
+    SELECT l.sink, l.address, l.call, l.rank, l.due_at FROM ordering_keys l
+    WHERE l.due_at IS NOT NULL AND (l.sink, l.address, l.call, l.rank) > (sort.sink, sort.address, sort.call, sort.rank)
+    ORDER BY l.sink, l.address, l.call, l.rank, l.due_at LIMIT 1
+  ) AS following
+)
+SELECT sink, address, call, rank, due_at, clock_timestamp() AS now FROM sort"""
+_PICK = """
+WITH best AS MATERIALIZED (
+  SELECT found.sink, found.ordering_key, found.rank, found.due_at
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::int2[], $5::int4[]) AS sort(sink, address, call, rank, most)
+  CROSS JOIN LATERAL (
+    SELECT l.sink, l.ordering_key, l.rank, l.due_at FROM ordering_keys l
+    WHERE l.sink = sort.sink AND l.address = sort.address AND l.call = sort.call AND l.rank = sort.rank
+      AND l.due_at <= $6 AND (l.lease_until IS NULL OR l.lease_until <= $6)
+    ORDER BY l.due_at LIMIT sort.most
+  ) AS found
+  ORDER BY found.rank, found.due_at LIMIT $7 * 4
+)
+SELECT l.sink, l.ordering_key, l.rank, l.address, l.call, l.receipt::text, l.lease_until IS NOT NULL AS is_lost
+FROM best JOIN ordering_keys l USING (sink, ordering_key)
+WHERE l.due_at <= $6 AND (l.lease_until IS NULL OR l.lease_until <= $6)
+ORDER BY l.rank, l.due_at, l.sink, l.ordering_key LIMIT $7 FOR UPDATE OF l SKIP LOCKED"""
+_LOST = f"""
+SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key WHERE d.state = 'sending' FOR UPDATE OF d"""
+_FREE = """
+UPDATE ordering_keys SET lease_until = NULL FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
+
+
+def _place(receipt: str) -> str:
+    """Return `claiming.place` of a delivery `d` as SQL; `receipt` is what its lane has."""
+    news, on_the_way, root, edit = (
+        claiming.place(is_state=is_state, is_on_the_way=flag, has_message_receipt=flag)
+        for is_state in (False, True)
+        for flag in (False, True)
+    )
+    return (
+        f"CASE WHEN d.mode = 'checkpoint' THEN CASE WHEN d.key LIKE '%{ON_THE_WAY}' THEN {on_the_way} ELSE {news} END"
+        f" WHEN {receipt} IS NULL THEN {root} ELSE {edit} END"
+    )
+
+
+def _first(receipt: str) -> str:
+    """Return a subquery: the waiting delivery of lane `l` that goes first."""
+    return f"""
+SELECT d.id, d.born_at, d.not_before, d.rank, d.mode, d.unsure, d.address, coalesce(d.receipt -> 'ref', '{{}}') <> '{{}}' AS has_receipt
+FROM deliveries d WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.state = 'waiting' ORDER BY {_place(receipt)}, d.id LIMIT 1"""
+
+
+#: The first delivery of each lane that is due.
+_FIRST = f"""
+SELECT {COLUMNS} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+CROSS JOIN LATERAL ({_first("l.receipt")}) AS head
+JOIN deliveries d ON d.id = head.id
+WHERE d.state = 'waiting' AND (d.not_before IS NULL OR d.not_before <= $3) FOR UPDATE OF d"""
+
+
+def _refresh(lease: str, receipt: str, more: str = "") -> str:
+    return f"""
+UPDATE ordering_keys AS target SET {more}
+  due_at = coalesce({lease}, head.not_before, head.born_at),
+  rank = coalesce(head.most, 3), address = coalesce(head.address, l.address),
+  call = CASE WHEN {lease} IS NOT NULL OR head.unsure THEN 'look'
+    WHEN CASE WHEN coalesce(head.mode, 'state') = 'state' THEN {receipt} IS NOT NULL ELSE head.has_receipt END THEN 'edit'
+    ELSE 'post' END
+FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+LEFT JOIN LATERAL (
+  SELECT first.*, (SELECT min(d.rank) FROM deliveries d WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.state = 'waiting') AS most
+  FROM ({_first(receipt)}) AS first
+) AS head ON true
+WHERE target.sink = l.sink AND target.ordering_key = l.ordering_key"""
+
+
+#: Brings the lanes named by $1, $2 up to date: when each may be claimed, how urgent it is, and which call comes next.
+REFRESH = _refresh("l.lease_until", "l.receipt")
+_RECEIPT = "coalesce($3::text::jsonb, l.receipt)"
+#: The same, of lanes whose lease ends. Receipt of their state: $3, or what it was.
+_END_LEASE = _refresh("NULL::timestamptz", _RECEIPT, f"lease_until = NULL, receipt = {_RECEIPT},")
+#: While it is under way a lane is due when its lease is over, to be looked up.
+_LEASE = """
+UPDATE ordering_keys SET lease_until = $3, due_at = $3, call = 'look' FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+WHERE ordering_keys.sink = g.sink AND ordering_keys.ordering_key = g.ordering_key"""
+_RECEIPTS = """
+SELECT l.sink, l.ordering_key, l.receipt::text FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key WHERE l.receipt IS NOT NULL"""
+_BELOW = "SELECT root_uid, doc, spanpost_phase(agent_tasks) FROM agent_tasks WHERE root_uid = ANY($1::uuid[]) AND uid <> root_uid ORDER BY started_at, uid"
+
+#: Locks the lane, and tells whether a plain answer would change one of its buckets.
+_OPEN = f"""
+SELECT EXISTS (SELECT FROM rate_limits WHERE key = ANY($3::text[]) AND ({bucket_rows.TROUBLED}))
+FROM ordering_keys WHERE sink = $1 AND ordering_key = $2 FOR UPDATE"""
+_HELD = f"SELECT {COLUMNS}, clock_timestamp() AS now FROM deliveries d WHERE d.id = $1 FOR UPDATE"
+
+
+async def claim(
+    connection: Any, sinks: Sequence[str], limit: int, owner: UUID, lease: timedelta, rate_limits: RateLimits, routes: Routes
+) -> tuple[list[Delivery], list[int]]:
+    """Lease the first delivery of each lane that is due and has its calls, most urgent lanes first.
+
+    Return with them the numbers of news that waits in a lane which is not its task's message, and never was one: it is to be led on
+    (`handovers.look_at`), in a transaction of its own because that locks other lanes.
+    """
+    sorts = [sort for sort in await connection.fetch(_SORTS) if sort["sink"] in sinks and sort["due_at"] <= sort["now"]]
+    if not sorts:
+        return [], []
+    now: datetime = sorts[0]["now"]
+    limits = {at: rate_limits(*at) for at in {_at(sort) for sort in sorts}}
+    known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
+    left = [rate_limiting.all_left(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT) for sort in sorts]
+    able = [(sort, count) for sort, count in zip(sorts, left, strict=True) if count > 0]
+    in_turn = rate_limiting.in_turn([(sort["due_at"], limits[_at(sort)]) for sort, _ in able], known)
+    chosen = [
+        (sort["sink"], sort["address"], sort["call"], sort["rank"], min(count, limit) + SPARE)
+        for sort, count in (able[i] for i in in_turn)
+    ]
+    if not chosen:
+        return [], []
+    picked = await connection.fetch(_PICK, *(list(column) for column in zip(*chosen, strict=True)), now, limit + SPARE)
+    if not picked:
+        return [], []
+    ordering_keys = {(row["sink"], row["ordering_key"]): row for row in picked}
+    lost = [at for at, row in ordering_keys.items() if row["is_lost"]]
+    if lost:
+        under_way = [delivery_rows.entry_of(row) for row in await connection.fetch(_LOST, *ordering_key_columns(lost))]
+        await delivery_rows.write(connection, [delivery_states.expire(entry) for entry in under_way])
+        await connection.execute(_FREE, *ordering_key_columns(lost))
+    entries = [delivery_rows.entry_of(row) for row in await connection.fetch(_FIRST, *ordering_key_columns(ordering_keys), now)]
+    first = {(entry.sink, entry.ordering_key): entry for entry in entries}
+    calls = {
+        at: (entry.address, claiming.call_of(entry, has_message_receipt=ordering_keys[at]["receipt"] is not None))
+        for at, entry in first.items()
+    }
+    wanted = {at: rate_limits(at[0], *call) for at, call in calls.items()}
+    drawn, changed, now = await _draw(connection, {at: wanted[at] for at in ordering_keys if at in wanted}, ordering_keys, limit, lease, now)
+    if not drawn:
+        deliveries, led = list[Delivery](), list[int]()
+    else:
+        await bucket_rows.write(connection, changed, {b.key: b for found in wanted.values() for b in found})
+        receipts = {at: receipt_of(ordering_keys[at]["receipt"]) for at in drawn}
+        turns = [_Turn(first[at], calls[at][1], receipts[at], keys) for at, keys in drawn.items()]
+        deliveries, led, entries = await _lend(connection, turns, routes, now, lease, owner)
+        await delivery_rows.write(connection, entries)
+    leased = [(d.sink, d.ordering_key) for d in deliveries]
+    if leased:
+        await connection.execute(_LEASE, *ordering_key_columns(leased), now + lease)
+    hinted = {at: (row["address"], row["call"]) for at, row in ordering_keys.items()}
+    wrong = [at for at in ordering_keys if at not in leased and (at in drawn or hinted[at] != calls.get(at))]
+    if wrong or lost:
+        await connection.execute(REFRESH, *ordering_key_columns([*wrong, *(at for at in lost if at not in leased and at not in wrong)]))
+    return deliveries, led
+
+
+async def _draw(
+    connection: Any,
+    wanted: Mapping[tuple[str, str], tuple[RateLimit, ...]],
+    ordering_keys: Mapping[tuple[str, str], Any],
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+) -> tuple[dict[tuple[str, str], tuple[str, ...]], dict[str, rate_limiting.Bucket], datetime]:
+    """Draw for as many lanes as their budgets allow, in order; return the keys drawn by lane, and the buckets as changed."""
+    rate_limits = {b.key: b for found in wanted.values() for b in found}
+    buckets = await bucket_rows.read(connection, rate_limits)
+    # Buckets that only count failures, and have none to count, are not locked: else all calls of a sink would queue there.
+    held = {
+        key: b for key, b in rate_limits.items() if b.rate is not None or (key in buckets and not rate_limiting.is_quiet(buckets[key], now))
+    }
+    if held:
+        locked, now = await bucket_rows.lock(connection, held, buckets)
+        buckets.update(locked)
+    drawn: dict[tuple[str, str], tuple[str, ...]] = {}
+    changed: dict[str, rate_limiting.Bucket] = {}
+    for at, found in wanted.items():
+        if len(drawn) >= limit:
+            break
+        new = rate_limiting.draw(buckets, found, now, is_urgent=ordering_keys[at]["rank"] < URGENT, lease=lease)
+        if new is not None:
+            drawn[at] = tuple(b.key for b in found)
+            buckets.update(new)
+            changed.update(new)
+    return drawn, changed, now
+
+
+async def due_in(connection: Any, sinks: Sequence[str] | None, rate_limits: RateLimits) -> float | None:
+    """Seconds until a delivery may be claimed or a timer falls due; None when nothing waits."""
+    timer = await connection.fetchval("SELECT extract(epoch FROM min(at) - clock_timestamp())::float8 FROM timers")
+    waits = [] if timer is None else [float(timer)]
+    sorts = [sort for sort in await connection.fetch(_SORTS) if sinks is None or sort["sink"] in sinks]
+    if sorts:
+        limits = {at: rate_limits(*at) for at in {_at(sort) for sort in sorts}}
+        known = await bucket_rows.read(connection, {b.key for found in limits.values() for b in found})
+        for sort in sorts:
+            now = sort["now"]
+            opens = rate_limiting.all_open_at(known, limits[_at(sort)], now, is_urgent=sort["rank"] < URGENT)
+            waits.append((max(sort["due_at"], opens) - now).total_seconds())
+    return max(0.0, min(waits)) if waits else None
+
+
+class _Turn(NamedTuple):
+    """A delivery whose call was drawn, and the receipt of its lane."""
+
+    entry: OutboxEntry
+    call: SinkCall
+    message_receipt: Receipt | None
+    drawn: tuple[str, ...]
+
+
+async def _lend(
+    connection: Any, turns: Sequence[_Turn], routes: Routes, now: datetime, lease: timedelta, owner: UUID
+) -> tuple[list[Delivery], list[int], list[OutboxEntry]]:
+    """Lease deliveries whose turn has come; return the deliveries, the numbers of news that is to be led on, and all that changed."""
+    tasks, roots = await takeovers.known(connection, {turn.entry.task_uid for turn in turns})
+    carried: dict[int, Task | None] = {}
+    for entry, _, message_receipt, _ in turns:
+        if not entry.is_state and (message_receipt is not None or not entry.is_unseen):
+            continue  # its message stands
+        root = takeovers.root_of(tasks.get(entry.task_uid), roots)
+        has_it = root is not None and carries(entry.ordering_key, entry.sink, entry.address, root, routes)
+        carried[entry.id] = root if has_it else None
+    shown = {root.uid for turn in turns if turn.entry.is_state and (root := carried[turn.entry.id]) is not None}
+    shown |= {task.uid for task in tasks.values()}
+    children: dict[UUID, list[Task]] = {}
+    for root_uid, doc, phase in await connection.fetch(_BELOW, list(shown)):
+        children.setdefault(root_uid, []).append(now_shown(task_of(doc), phase))
+    told: dict[UUID | None, Checkpoint] = {}
+    ids = [turn.entry.checkpoint_id for turn in turns if turn.entry.checkpoint_id is not None]
+    if ids:
+        for row in await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", ids):
+            told[row["id"]] = checkpoint_of(row)
+    ordered = await launch_order_rows.known(connection, {id for id in ids if id not in told})
+    about = {e.id: alert_of(tasks.get(e.task_uid), told.get(e.checkpoint_id)) for e, *_ in turns}
+    alerts = await alert_rows.read(connection, sorted({id for id in about.values() if id is not None}))
+    out: list[Delivery] = []
+    led: list[int] = []
+    changed: list[OutboxEntry] = []
+    moved: dict[int, Task | None] = {}
+    for entry, call, message_receipt, drawn in turns:
+        task, checkpoint = tasks.get(entry.task_uid), told.get(entry.checkpoint_id)
+        order = ordered.get(entry.checkpoint_id) if entry.checkpoint_id is not None else None
+        root = takeovers.root_of(task, roots)
+        if entry.is_state and carried[entry.id] is None:
+            moved[entry.id], task = root, root or Task(uid=entry.task_uid, tenant=entry.tenant, task_id="")
+        elif entry.is_state:
+            task = root
+        elif order is not None:
+            task = task or blank_task(order)
+        has_subject = task is not None and (entry.is_state or checkpoint is not None or order is not None)
+        match claiming.decide_claim(
+            entry,
+            has_subject=has_subject,
+            is_carried=carried.get(entry.id) is not None,
+            is_bound=checkpoint is not None,
+            has_message_receipt=message_receipt is not None,
+        ):
+            case Claimed.SKIP:
+                changed.append(delivery_states.skip(entry))
+                continue
+            case Claimed.GONE:
+                changed.append(delivery_states.set_aside(entry, delivery_states.NO_SUBJECT))
+                continue
+            case Claimed.STRAY:
+                if root is not None and root.is_announced:
+                    led.append(entry.id)  # waits as before, until it is led on
+                else:
+                    changed.append(delivery_states.set_aside(entry, delivery_states.NO_MESSAGE))
+                continue
+        assert task is not None
+        changed.append(delivery_states.claim(entry, call, now, lease, owner))
+        out.append(
+            claiming.as_delivery(
+                changed[-1],
+                sent_before=entry.sent_at,
+                task=task,
+                children=tuple(children.get(task.uid, ())),
+                checkpoint=checkpoint,
+                order=order,
+                alert=alerts.get(about[entry.id] or _NONE),
+                message_receipt=message_receipt,
+                drawn=drawn,
+            )
+        )
+    return (await _moved(connection, out, moved, routes) if moved else out), led, changed
+
+
+async def _moved(
+    connection: Any, deliveries: Sequence[Delivery], moved: Mapping[int, Task | None], routes: Routes
+) -> list[Delivery]:
+    """Make the deliveries of messages that ended their ends."""
+    asked = {d.id: list(ordering_keys_of(d.sink, root, routes)) for d in deliveries if (root := moved.get(d.id)) is not None}
+    ordering_keys = sorted({(d.sink, ordering_key) for d in deliveries for ordering_key in asked.get(d.id, ())})
+    rows = await connection.fetch(_RECEIPTS, *ordering_key_columns(ordering_keys)) if ordering_keys else []
+    stands = {(row["sink"], row["ordering_key"]): receipt_of(row["receipt"]) for row in rows}
+    out = []
+    for d in deliveries:
+        if d.id in moved:
+            installed_apps = next((stands[d.sink, ordering_key] for ordering_key in asked.get(d.id, ()) if (d.sink, ordering_key) in stands), None)
+            d = last(d, moved[d.id], installed_apps)
+        out.append(d)
+    return out
+
+
+async def settle(
+    connection: Any, delivery: Delivery, outcome: Outcome, owner: UUID, rate_limits: Mapping[str, RateLimit], jitter: float
+) -> tuple[bool, list[OpenCircuit]]:
+    """Write down what became of a claimed delivery; return whether its lease held, and the budgets that closed.
+
+    A lease that was lost to another settles nothing of the delivery. When it was sent nevertheless it is looked up once more.
+    """
+    ordering_key = ([delivery.sink], [delivery.ordering_key])
+    is_troubled = await connection.fetchval(_OPEN, delivery.sink, delivery.ordering_key, list(delivery.drawn))
+    row = await connection.fetchrow(_HELD, delivery.id)
+    entry = delivery_rows.entry_of(row) if row is not None else None
+    is_held = entry is not None and delivery_states.is_held(entry, delivery, owner)
+    closed: list[OpenCircuit] = []
+    is_paced = False
+    # Settled before: its answer was lost on the way to us, and is not counted twice.
+    is_repeat = entry is not None and delivery_states.is_same_claim(entry, delivery) and not is_held
+    wait = delivery_states.wait_of(outcome, datetime.now(UTC))
+    if not is_repeat and (is_troubled or not rate_limiting.is_plain(outcome)) and (is_held or not rate_limiting.is_uncalled(outcome)):
+        closed, is_paced = await _answer(connection, delivery, outcome, rate_limits, wait, jitter)
+    if entry is not None and is_held:
+        new = delivery_states.settle(entry, outcome, row["now"], wait=wait, sent_before=delivery.sent_at, is_paced=is_paced)
+        await delivery_rows.write(connection, [new])
+        receipt = delivery_states.kept_receipt(outcome) if entry.is_state else None
+        await connection.execute(_END_LEASE, *ordering_key, json_text(receipt) if receipt is not None else None)
+        return True, closed
+    if entry is not None and entry.claimed_at != delivery.claimed_at and delivery_states.has_sent(delivery, outcome):
+        await delivery_rows.write(connection, [delivery_states.report_late(entry)])
+    await connection.execute(REFRESH, *ordering_key)
+    return False, closed
+
+
+async def _answer(
+    connection: Any, delivery: Delivery, outcome: Outcome, rate_limits: Mapping[str, RateLimit], wait: timedelta, jitter: float
+) -> tuple[list[OpenCircuit], bool]:
+    """Bring what the far side answered to the buckets of the call; return what closed, and whether they pace the next try."""
+    concerned = {key: rate_limits.get(key) or RateLimit(key=key) for key in rate_limiting.concerned(delivery.drawn, outcome)}
+    known = await bucket_rows.read(connection, concerned)
+    said = outcome if isinstance(outcome, (RetryAt, GiveUp)) else None
+    made = {key for key, b in concerned.items() if said is not None and (key in said.closes or (said.is_failure and b.is_breaker))}
+    concerned = {key: b for key, b in concerned.items() if key in known or key in made}
+    locked, now = await bucket_rows.lock(connection, concerned, known)
+    changed, closed = rate_limiting.settled(locked, concerned, outcome, now, claimed_at=delivery.claimed_at, wait=wait, jitter=jitter)
+    await bucket_rows.write(connection, changed, concerned)
+    return closed, rate_limiting.is_held((locked | changed).values(), outcome)
+
+
+def ordering_key_columns(ordering_keys: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    """Return lanes as two parameters: their sinks, their names."""
+    ordering_keys = list(ordering_keys)
+    return [sink for sink, _ in ordering_keys], [ordering_key for _, ordering_key in ordering_keys]
+
+
+def receipt_of(text: str | None) -> Receipt | None:
+    """Return a receipt as it was written."""
+    return msgspec.json.decode(text, type=Receipt) if text is not None else None
+
+
+def _at(sort: Any) -> tuple[str, str, SinkCall]:
+    return sort["sink"], sort["address"], SinkCall(sort["call"])

@@ -1,0 +1,56 @@
+"""The calls of a task from its audit rows, read again for what they say of its context."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.observations import Observation, Origin, Part, Status
+from spanpost.model.readings import Role
+from spanpost.semconv import CONTEXT_USED
+from spanpost.tasks.context_curve import Point, curve
+
+#: The newest calls are looked at: a line has no more points that anybody sees.
+MOST: Final = 600
+#: A figure is short: prompts and answers stay where they are.
+_SHORT: Final = 300
+_CALLS: Final = f"""
+SELECT e.part, e.name, e.kind, e.start_ns, e.end_ns, e.occurred_at, e.scope, e.trace_id, e.span_id,
+  (SELECT jsonb_object_agg(a.key, a.value) FROM jsonb_each(e.attributes) a WHERE length(a.value::text) <= {_SHORT})::text AS attributes,
+  (SELECT jsonb_object_agg(r.key, r.value) FROM jsonb_each(e.resource) r WHERE length(r.value::text) <= {_SHORT})::text AS resource
+FROM agent_events e
+WHERE e.task_uid = $1 AND e.part <> {int(Part.STARTED)}
+  AND ((e.part = {int(Part.ENDED)} AND e.role = {int(Role.LLM)}) OR e.attributes ? '{CONTEXT_USED}')
+ORDER BY e.occurred_at DESC, e.event_id LIMIT {MOST}"""
+
+
+class PostgresCurves:
+    """Looks, over the transactions of a store. Raises `LedgerUnavailable`."""
+
+    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
+        self._run = run
+
+    async def of(self, task_uid: UUID) -> list[Point]:
+        """Return how full a task's context was, oldest first; its newest calls only."""
+        return curve([_observation(row) for row in await self._run(lambda c: c.fetch(_CALLS, task_uid))])
+
+
+def _observation(row: Any) -> Observation:
+    resource, attributes = (msgspec.json.decode(row[name]) if row[name] else {} for name in ("resource", "attributes"))
+    at_ns = int(row["occurred_at"].timestamp() * 1_000_000) * 1000
+    return Observation(
+        part=Part(row["part"]),
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        name=row["name"],
+        kind=row["kind"],
+        at_ns=at_ns,
+        start_ns=row["start_ns"] or 0,
+        end_ns=row["end_ns"] or 0,
+        status=Status.UNSET,
+        attributes=attributes,
+        origin=Origin(resource=resource, scope=row["scope"]),
+    )

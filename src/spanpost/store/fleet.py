@@ -1,0 +1,66 @@
+"""What is told of all processes on a database, by one of them: whose turn it is, and the figures."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from spanpost.model.fleet import Fleet, Health, OpenApprovals, OpenTasks, SinkQueue
+from spanpost.semconv import ALERT
+from spanpost.store import budgets, journal
+from spanpost.store.protocols import SHOWN
+
+#: How long a turn lasts without being asked for again. Whoever publishes asks three times as often.
+TURN = timedelta(seconds=30)
+_TAKE = """
+UPDATE heartbeats SET reported_by = $1, told_until = clock_timestamp() + $2
+WHERE reported_by = $1 OR told_until IS NULL OR told_until < clock_timestamp() RETURNING true"""
+_LEAVE = "UPDATE heartbeats SET reported_by = NULL, told_until = NULL WHERE reported_by = $1"
+_LIVING = "status NOT IN ('complete', 'error', 'cancelled')"
+_TASKS = f"""
+SELECT spanpost_phase(t) AS status, t.agent_name, t.type AS task_type, t.environment, t.tenant, count(*)::int AS count,
+  greatest(max(extract(epoch FROM clock_timestamp() -
+    CASE WHEN clock_timestamp() - t.last_seen_at < '1 min' THEN t.last_seen_at ELSE spanpost_last_seen(t) END)), 0)::float8 AS silence,
+  max(t.context_used_tokens::float8 / nullif(t.context_window_tokens, 0)) AS context_share,
+  min((t.context_forecast->>'seconds')::float8) AS context_ahead
+FROM agent_tasks t WHERE t.{_LIVING} AND NOT (t.type IS NOT DISTINCT FROM '{ALERT}' AND t.agent_name IS NULL) GROUP BY 1, 2, 3, 4, 5"""
+#: A question is open until it is decided here, whatever telemetry tells; one that nobody can answer here (it has no id), until that does.
+_APPROVALS = f"""
+SELECT t.agent_name, t.environment, t.tenant, count(*)::int AS count,
+  greatest(max(extract(epoch FROM clock_timestamp() - greatest(a.recorded_at, a.requested_at))), 0)::float8 AS oldest
+FROM agent_tasks t JOIN approvals a ON a.task_uid = t.uid AND a.state = 'open' WHERE t.{_LIVING} GROUP BY 1, 2, 3"""
+_DELIVERIES = """
+SELECT sink, sum(waiting)::int AS waiting, max(oldest)::float8 AS oldest, sum(dead)::int AS dead FROM (
+  SELECT sink, count(*) AS waiting, greatest(max(extract(epoch FROM clock_timestamp() - born_at)), 0) AS oldest, 0 AS dead
+  FROM deliveries WHERE state IN ('waiting', 'sending') GROUP BY sink
+  UNION ALL SELECT sink, 0, 0, count(*) FROM deliveries WHERE state = 'dead' GROUP BY sink
+) AS each GROUP BY sink"""
+_BUDGETS = """
+SELECT CASE WHEN refused THEN 'refused' WHEN opened > 0 THEN 'failing' ELSE 'throttled' END, count(*)::int
+FROM rate_limits WHERE blocked_until > clock_timestamp() OR opened > 0 GROUP BY 1"""
+_DEAD = "SELECT reason, count(*)::int FROM (SELECT reason FROM quarantine LIMIT 100000) AS kept GROUP BY 1"
+_HEALTH = "SELECT tenant, agent_name, score, errors, stalls, waiting, budget FROM agent_health"
+_SCHEMA = "SELECT max(version_num) FROM spanpost_version"
+
+
+async def told(connection: Any, owner: UUID) -> Fleet | None:
+    """Return what is under way when it is the owner's turn to tell, else None."""
+    if not await connection.fetchval(_TAKE, owner, TURN):
+        return None
+    return Fleet(
+        tasks=[OpenTasks(**dict(row)) for row in await connection.fetch(_TASKS)],
+        approvals=[OpenApprovals(**dict(row)) for row in await connection.fetch(_APPROVALS)],
+        deliveries=[SinkQueue(**dict(row)) for row in await connection.fetch(_DELIVERIES)],
+        health=[Health(**dict(row)) for row in await connection.fetch(_HEALTH)],
+        spending=await budgets.listed(connection, None, SHOWN),
+        closed_rate_limits={row[0]: row[1] for row in await connection.fetch(_BUDGETS)},
+        quarantined={row[0]: row[1] for row in await connection.fetch(_DEAD)},
+        journal=await journal.depth(connection),
+        schema_version=await connection.fetchval(_SCHEMA) or "",
+    )
+
+
+async def leave(connection: Any, owner: UUID) -> None:
+    """Give the turn back, if it is the owner's."""
+    await connection.execute(_LEAVE, owner)

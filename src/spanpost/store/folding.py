@@ -1,0 +1,284 @@
+"""One transaction of the Postgres store: the domains of what comes in are locked, what is known of them is fetched, folded and
+written.
+
+Locks, in one order for everybody: the domains of a batch (`locks`), rows of events, kin, tasks and checkpoints (sorted by
+key), lanes (sorted), deliveries. All advisory locks end with the transaction, so that a pooler in transaction mode does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.observations import Observation, Part
+from spanpost.model.recorded import Recorded
+from spanpost.model.tasks import Task
+from spanpost.readers.redaction import Redaction
+from spanpost.store import audit, heartbeats, intervention_rows, launch_orders, outbox, rows, takeovers, usage
+from spanpost.store import budgets as spend
+from spanpost.store.fold_threads import FoldThreads, TimeMeter
+from spanpost.store.locks import lock, try_lock
+from spanpost.store.task_state import Changed, FetchedRecords
+from spanpost.store.transactions import unfoldable
+from spanpost.tasks import batches, durations, provider_limits
+from spanpost.tasks.folded import Folded, FoldRules, Placed
+from spanpost.tasks.questions import speaks_of_approvals
+from spanpost.tasks.records import node_key
+from spanpost.tasks.work import Interrupted, Key
+
+T = TypeVar("T")
+
+#: How often a batch is begun anew because it touched more than was locked.
+WIDENINGS = 5
+#: Levels of parents that are fetched one after the other.
+_LEVELS = 32
+
+
+class Wider(Exception):
+    """The fold touched domains that are not locked, and somebody else has them just now."""
+
+    def __init__(self, domains: set[bytes]) -> None:
+        super().__init__(f"{len(domains)} domains")
+        self.domains = domains
+
+
+class Ready(NamedTuple):
+    """What a fold came to, ready to be written: records, audit rows, tasks."""
+
+    changed: Changed
+    events: list[bytes]
+    tasks: list[Task]
+    given: str
+
+
+class Folding(ABC):
+    """What all parts of the store do with a transaction in which something is folded."""
+
+    rules: FoldRules
+    #: Seconds of processor time that one trace may take in one transaction.
+    trace_budget: float
+    _threads: FoldThreads
+    _begun: usage.Begun
+    #: The database's key of the hashes in secrets' places.
+    _key: bytes
+
+    @property
+    def _redaction(self) -> Redaction | None:
+        """What takes secrets out, by the rules that hold now."""
+        redaction = self.rules.redaction
+        if redaction is not None:
+            redaction.keyed(self._key)
+        return redaction
+
+    @abstractmethod
+    async def _run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Do `work` in a transaction of its own."""
+
+    async def _widening(self, work: Callable[[Any, set[bytes]], Awaitable[T]], domains: Iterable[bytes]) -> T:
+        locked = set(domains)
+        for _ in range(WIDENINGS):
+            try:
+                return await self._run(partial(_with, work, locked))
+            except Wider as wider:
+                locked = locked | wider.domains
+        raise StoreUnavailable(f"the batch touched more than was locked, {WIDENINGS} times: try again")
+
+    async def _lock(self, connection: Any, domains: Iterable[bytes]) -> datetime:
+        return await lock(connection, domains)
+
+    async def _lock_more(self, connection: Any, locked: set[bytes], domains: set[bytes]) -> None:
+        """Lock further domains if nobody else has them; raises `Wider`: begin anew with all of them locked in order."""
+        if not await try_lock(connection, locked, domains):
+            raise Wider(domains)
+        locked |= domains
+
+    async def _take_locked(
+        self,
+        connection: Any,
+        placed: Sequence[Placed],
+        locked: set[bytes],
+        now: datetime,
+        *,
+        asks_all: bool,
+        touched: set[bytes] | None = None,
+        meter: TimeMeter | None = None,
+    ) -> Recorded:
+        """Record what is new. The audit is asked of what may have been recorded before; of all of it for `asks_all`.
+
+        `touched` are its domains, where they are known. Raises `asyncpg.UniqueViolationError` where a row is met of which all
+        other traces were pruned, or a checkpoint that somebody else tells at this moment; and `OverBudget`.
+        """
+        meter = meter or self.meter()
+        distinct = list({(p.event_id, p.content_hash): p for p in placed}.values())
+        records = self._records(connection, locked, meter)
+        await records.fetch_domains(connection, batches.domains(distinct) if touched is None else touched)
+        doubtful = distinct if asks_all else [p for p in distinct if not _is_new(records, p)]
+        new = await self._without_known(connection, distinct, doubtful) if doubtful else distinct
+        repeats = len(placed) - len(new)
+        if not new:
+            return Recorded(repeats=repeats)
+        await self._follow(connection, records, locked, new, meter)
+        folded, ready = await self._fold(meter, records, new, now, lambda: batches.fold(records, new, self.rules, now, meter.tick))
+        is_first = touched is not None and not asks_all
+        recorded = await self._write(connection, new, folded, ready, now, is_first=is_first)
+        recorded.repeats = repeats
+        recorded.ignored = len(new) - len(folded.recorded)
+        return await self._spend(connection, recorded, folded, locked, now, meter)
+
+    async def _spend(
+        self, connection: Any, recorded: Recorded, folded: Folded, locked: set[bytes], now: datetime, meter: TimeMeter
+    ) -> Recorded:
+        """Add what was spent to its budgets, and record which shares were passed by it.
+
+        The last rows that are locked. What follows a share that was passed is of tasks that are locked already.
+        """
+        growths, budgets = folded.growths, self.rules.budgets
+        passed = await spend.keep(connection, growths, budgets, now, self._begun) if growths else []
+        if folded.used:
+            await usage.keep(connection, folded.used)
+        if not passed:
+            return recorded
+        placed = batches.prepare(passed)
+        return recorded.plus(await self._take_locked(connection, placed, locked, now, asks_all=False, meter=meter))
+
+    async def _without_known(self, connection: Any, distinct: list[Placed], doubtful: list[Placed]) -> list[Placed]:
+        known = await connection.fetch(audit.KNOWN_EVENTS, audit.identities(doubtful))
+        if not known:
+            return distinct
+        gone = {id(doubtful[row[0]]) for row in known}
+        return [p for p in distinct if id(p) not in gone]
+
+    def meter(self) -> TimeMeter:
+        """Return a measure of what one transaction may take where nobody gives less: what one trace may take alone."""
+        return TimeMeter(self.trace_budget)
+
+    def _records(self, connection: Any, locked: set[bytes], meter: TimeMeter) -> FetchedRecords:
+        """Return the records of one transaction, which brings what the fold asks for and was not fetched."""
+        loop = asyncio.get_running_loop()
+
+        async def bring(keys: Sequence[Key]) -> None:
+            await self._lock_more(connection, locked, {key[:16] for key in keys})
+            if len(keys) == 1:
+                await records.fetch_around(connection, keys[0])
+            else:
+                await records.fetch(connection, keys)
+
+        def ask(keys: Sequence[Key]) -> None:
+            meter.asked()
+            try:
+                asyncio.run_coroutine_threadsafe(bring(keys), loop).result()
+            except BaseException as error:
+                raise Interrupted(error) from error
+
+        records = FetchedRecords(ask)
+        return records
+
+    async def _follow(self, connection: Any, records: FetchedRecords, locked: set[bytes], new: Sequence[Placed], meter: TimeMeter) -> None:
+        """Fetch what hangs together with a batch, level by level; from a depth on that no honest trace has, by the handful."""
+        trail = await self._threads.run(meter, lambda: batches.Prefetch(records.loaded, records.whole, records.leads, new))
+        level = 0
+        while wanted := await self._threads.run(meter, trail.step):
+            level += 1
+            await self._lock_more(connection, locked, {key[:16] for key in wanted})
+            await records.fetch(connection, wanted)
+            if level > _LEVELS:
+                for domain in {domain for domain, _ in trail.open}:
+                    await records.fetch_more(connection, domain)
+
+    async def _fold(
+        self, meter: TimeMeter, records: FetchedRecords, placed: Sequence[Placed], now: datetime, fold: Callable[[], Folded]
+    ) -> tuple[Folded, Ready]:
+        """Fold in a thread, and make ready there what is to be written."""
+
+        def work() -> tuple[Folded, Ready]:
+            with unfoldable():
+                folded = fold()
+            events = [row for _, row in audit.events(placed, folded.recorded, now)]
+            return folded, Ready(records.changed(), events, *rows.ready_tasks(folded.tasks))
+
+        return await self._threads.run(meter, work)
+
+    async def _write(
+        self,
+        connection: Any,
+        placed: Sequence[Placed],
+        folded: Folded,
+        ready: Ready,
+        now: datetime,
+        *,
+        is_first: bool = False,
+    ) -> Recorded:
+        if folded.moves:
+            await rows.write_moves(connection, folded.moves)
+        parts: dict[str, int] = {}
+        if folded.recorded:
+            await audit.write_events(connection, ready.events)
+            met = Counter([placed[i].source.part for i in folded.recorded])
+            parts = {part.name.lower(): count for part, count in met.items()}
+        await ready.changed.save(connection)
+        if folded.gone:
+            await rows.write_gone(connection, folded.gone)
+        new: set[UUID] = set()
+        if folded.checkpoints or folded.retracted:
+            new = await rows.write_checkpoints(connection, folded, is_first=is_first)
+        if folded.tasks:
+            has_moved = bool(folded.moves or folded.gone)
+            await rows.write_tasks(connection, ready.tasks, ready.given, has_moved=has_moved, is_heard=_is_heard(placed))
+            await heartbeats.watch_tasks(connection, folded.tasks, folded.started, self.rules.stall_rules)
+        owed: list[Observation] = []
+        if speaks_of_approvals(placed, folded):
+            owed = (await intervention_rows.keep(connection, folded.tasks, now)).owed
+        if folded.timers:
+            timers = sorted({t.key: t.at for t in folded.timers}.items())
+            await connection.execute(
+                "INSERT INTO timers (key, at) SELECT * FROM unnest($1::bytea[], $2::timestamptz[])"
+                " ON CONFLICT (key) DO UPDATE SET at = excluded.at",
+                [key for key, _ in timers],
+                [at for _, at in timers],
+            )
+        count, coalesced = 0, dict[str, int]()
+        takeover = await takeovers.look(connection, folded.woken, self.rules.routes) if folded.woken else None
+        if folded.deliveries or folded.retracted or takeover is not None:
+            count, coalesced = await outbox.put(connection, folded.deliveries, folded.retracted, takeover)
+        limited = provider_limits.limited(placed, folded)
+        if limited:
+            await spend.count_limits(connection, limited)
+        count += await launch_orders.on_end(connection, folded, self.rules.launches, now)
+        return Recorded(
+            events=sum(parts.values()),
+            parts=parts,
+            tasks=folded.tasks,
+            started=folded.started,
+            ended=folded.ended,
+            checkpoints=[c for c in folded.checkpoints if c.id in new],
+            settled=folded.settled,
+            corrections=folded.corrections,
+            timed=durations.timed(placed, folded),
+            limited=limited,
+            waited=durations.waited(folded, new),
+            deliveries=count,
+            coalesced=coalesced,
+            lost=folded.lost,
+            owed=owed,
+        )
+
+
+def _is_new(records: FetchedRecords, p: Placed) -> bool:
+    key = node_key(p.domain, p.observation.span_id)
+    return p.domain in records.new or (records.is_known(key) and batches.is_new(records.get(key), p))
+
+
+def _is_heard(placed: Sequence[Placed]) -> bool:
+    """Tell whether a task changed by what was told of it: neither time nor a person's act is a sign of its life."""
+    return any(p.observation.part is not Part.INTERVENTION for p in placed)
+
+
+async def _with(work: Callable[[Any, set[bytes]], Awaitable[T]], locked: set[bytes], connection: Any) -> T:
+    return await work(connection, locked)

@@ -1,0 +1,85 @@
+"""The rows of `slack_installations`: who is installed where. Tokens come and go sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from spanpost.model.installations import Installed
+from spanpost.store.rows import json_text
+from spanpost.text.repair import mend_text
+
+_GIVEN: Final = ("client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes", "by", "sealed", "expires_at")
+_READ: Final = (
+    "client", "team", "enterprise", "team_name", "app_id", "bot", "bot_user", "scopes::text", '"by"',
+    "sealed", "expires_at", "installed_at", "removed_at", "why", "revision",
+)  # fmt: skip
+_SELECT: Final = f"SELECT {', '.join(_READ)} FROM slack_installations"
+_VALUES: Final = ", ".join(f"${i}::text::jsonb" if name == "scopes" else f"${i}" for i, name in enumerate(_GIVEN, 1))
+_SAVE: Final = f"""
+INSERT INTO slack_installations ({", ".join(f'"{name}"' for name in _GIVEN)}) VALUES ({_VALUES})
+ON CONFLICT (client, team) DO UPDATE SET {", ".join(f'"{name}" = excluded."{name}"' for name in _GIVEN[2:])},
+  refreshing_until = NULL, installed_at = clock_timestamp(), removed_at = NULL, why = '',
+  revision = slack_installations.revision + 1
+RETURNING {", ".join(_READ)}"""
+_REMOVE: Final = """
+UPDATE slack_installations SET encrypted = NULL, expires_at = NULL, refreshing_until = NULL, removed_at = clock_timestamp(), why = $3,
+  revision = revision + 1
+WHERE client = $1 AND team = $2 AND removed_at IS NULL AND ($4::bigint IS NULL OR revision = $4) RETURNING true"""
+_CLAIM: Final = """
+UPDATE slack_installations SET refreshing_until = clock_timestamp() + $4::interval
+WHERE client = $1 AND team = $2 AND revision = $3 AND removed_at IS NULL
+  AND (refreshing_until IS NULL OR refreshing_until < clock_timestamp()) RETURNING true"""
+_RENEW: Final = """
+UPDATE slack_installations SET encrypted = $4, expires_at = $5, refreshing_until = NULL, revision = revision + 1
+WHERE client = $1 AND team = $2 AND revision = $3 AND removed_at IS NULL RETURNING true"""
+#: Listed at most.
+_MOST: Final = 10_000
+
+
+class PostgresInstallations:
+    """Reads and writes, over the transactions of a store. Raises `LedgerUnavailable`."""
+
+    def __init__(self, run: Callable[[Callable[[Any], Awaitable[Any]]], Awaitable[Any]]) -> None:
+        self._run = run
+
+    async def save(self, installed: Installed) -> Installed:
+        """Keep an installation, in place of what was known of the workspace; return it as it is kept."""
+        values: list[Any] = [getattr(installed, name) for name in _GIVEN]
+        values = [mend_text(value, 500)[0] if isinstance(value, str) else value for value in values]
+        values[_GIVEN.index("scopes")] = json_text(installed.scopes)
+        return _of(await self._run(lambda c: c.fetchrow(_SAVE, *values)))
+
+    async def find(self, client: str, team: str) -> Installed | None:
+        """Return an installation, a removed one too."""
+        row = await self._run(lambda c: c.fetchrow(f"{_SELECT} WHERE client = $1 AND team = $2", client, team))
+        return _of(row) if row is not None else None
+
+    async def listed(self, client: str) -> list[Installed]:
+        """List an app's installations by team, removed ones too."""
+        rows = await self._run(lambda c: c.fetch(f"{_SELECT} WHERE client = $1 ORDER BY team LIMIT {_MOST}", client))
+        return [_of(row) for row in rows]
+
+    async def remove(self, client: str, team: str, why: str, revision: int | None = None) -> bool:
+        """Let go of its tokens, of that writing alone where one is named; False where there were none."""
+        return bool(await self._run(lambda c: c.fetchval(_REMOVE, client, team, why, revision)))
+
+    async def claim(self, installed: Installed, lease: timedelta) -> bool:
+        """Take it upon oneself to fetch the next token; False where another process does, or the row has changed."""
+        key = (installed.client, installed.team, installed.revision)
+        return bool(await self._run(lambda c: c.fetchval(_CLAIM, *key, lease)))
+
+    async def renew(self, installed: Installed, encrypted: bytes, expires_at: datetime | None) -> bool:
+        """Keep tokens sealed anew; False where the row has changed since it was read."""
+        key = (installed.client, installed.team, installed.revision)
+        return bool(await self._run(lambda c: c.fetchval(_RENEW, *key, encrypted, expires_at)))
+
+
+def _of(row: Any) -> Installed:
+    values = dict(row)
+    values["scopes"] = tuple(msgspec.json.decode(values["scopes"]))
+    values["sealed"] = values["sealed"] or b""
+    return Installed(**values)

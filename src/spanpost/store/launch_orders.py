@@ -1,0 +1,124 @@
+"""Orders in PostgreSQL: placed with the deliveries that carry them, in the transaction of whatever asked for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.launch_orders import Order
+from spanpost.model.summaries import SUMMARY
+from spanpost.model.tasks import Task
+from spanpost.routing import launch_orders as rules
+from spanpost.routing.launch_orders import Launches
+from spanpost.store import outbox
+from spanpost.store.launch_order_rows import PLACE, SELECT, known, of_row, values_of
+from spanpost.store.protocols import OrderQuery, OrderRow
+from spanpost.tasks.folded import Folded
+
+log = logging.getLogger(__name__)
+
+_DELIVERY = "LEFT JOIN deliveries d ON d.sink = o.carrier AND d.key = o.id::text AND d.mode = 'checkpoint'"
+#: A run is being started again: it was carried a while ago, or is still to be.
+_STANDING = f"""
+SELECT {SELECT} FROM launch_orders o {_DELIVERY}
+WHERE o.task_uid = $1 AND o.run = $2 AND o.retry_of <> '' AND coalesce(d.state, '') <> 'dead'
+  AND (d.state IN ('waiting', 'sending') OR coalesce(d.finalized_at, o.recorded_at) > clock_timestamp() - $3::interval)
+ORDER BY o.recorded_at, o.id LIMIT 1"""
+_LISTED = f"""
+SELECT {SELECT}, coalesce(d.state, '') AS state, coalesce(d.reason, '') AS reason, coalesce(d.error, '') AS error,
+  coalesce(d.receipt -> 'ref', '{{}}')::text AS ref
+FROM launch_orders o {_DELIVERY}
+WHERE ($1::text IS NULL OR o.tenant = $1) AND ($2::text IS NULL OR o.carrier = $2) AND ($3::uuid IS NULL OR o.task_uid = $3)
+  AND ($4::uuid IS NULL OR o.id = $4)
+ORDER BY o.recorded_at DESC, o.id LIMIT $5"""
+_HOURLY = "SELECT count(*) FROM launch_orders WHERE rule = $1 AND recorded_at > clock_timestamp() - $2::interval"
+_TIDY_DELIVERIES = """
+DELETE FROM deliveries d WHERE d.sink = $1 AND d.ordering_key = $2 AND d.state IN ('delivered', 'dead') AND d.id < (
+  SELECT min(newest.id) FROM (SELECT id FROM deliveries WHERE sink = $1 AND ordering_key = $2 ORDER BY id DESC LIMIT $3) AS newest)"""
+_TIDY_ORDERS = """
+DELETE FROM launch_orders o WHERE o.task_uid = $2 AND o.carrier = $1
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.sink = o.carrier AND d.key = o.id::text AND d.mode = 'checkpoint')"""
+_HOUR = timedelta(hours=1)
+
+
+async def place(connection: Any, orders: Iterable[Order]) -> list[Order]:
+    """Write orders with the deliveries that carry them; return those that are new."""
+    new = []
+    for order in sorted(orders, key=lambda order: order.id):
+        if await connection.fetchval(PLACE, *values_of(order)):
+            new.append(order)
+    if new:
+        await outbox.put(connection, [rules.planned_of(order) for order in new], [])
+    for order in new:
+        if order.carrier.startswith(SUMMARY):
+            # Each holds a whole message, and one a minute may follow: the newest are enough.
+            await connection.execute(_TIDY_DELIVERIES, order.carrier, rules.planned_of(order).ordering_key, rules.KEPT)
+            await connection.execute(_TIDY_ORDERS, order.carrier, order.task_uid)
+    return new
+
+
+async def standing(connection: Any, task: Task) -> Order | None:
+    """Return the order by which this run of a task is being started again."""
+    row = await connection.fetchrow(_STANDING, task.uid, task.runs, rules.STANDS)
+    return of_row(row) if row is not None else None
+
+
+async def first(connection: Any, task: Task) -> Order | None:
+    """Return the order by which a task was started, as far as it says it."""
+    named = order_ids([task])
+    return (await known(connection, named.values())).get(named[task.uid]) if named else None
+
+
+def order_ids(tasks: Iterable[Task]) -> dict[UUID, UUID]:
+    """Return by which orders tasks say that they were started, by the task's uid."""
+    found = {}
+    for task in tasks:
+        try:
+            found[task.uid] = UUID(task.order_id or "")
+        except ValueError:
+            continue
+    return found
+
+
+async def on_end(connection: Any, folded: Folded, launches: Launches, now: datetime) -> int:
+    """Place what the runs that ended in this batch start; return how many orders are new."""
+    if not launches.rules or not folded.ended:
+        return 0
+    ended = set(folded.ended)
+    tasks = [task for task in folded.tasks if task.uid in ended]
+    named = order_ids(tasks)
+    by = await known(connection, named.values())
+    wanted = [order for task in tasks for order in rules.on_end(task, launches, _own(by, named, task), now)]
+    may, deep = rules.too_deep(wanted, launches)
+    for order in deep:
+        log.warning("launcher %s is not started after %s: %d rules deep, a loop?", order.name, order.caused_by, order.depth)
+    placed = 0
+    for order in may:
+        if await connection.fetchval(_HOURLY, order.rule, _HOUR) >= launches.hourly:
+            log.warning(
+                "launcher %s is not started after %s: its rule has started enough in this hour", order.name, order.caused_by
+            )
+            continue
+        placed += len(await place(connection, [order]))
+    return placed
+
+
+def _own(by: Mapping[UUID, Order], named: Mapping[UUID, UUID], task: Task) -> Order | None:
+    order = by.get(named[task.uid]) if task.uid in named else None
+    return order if order is not None and order.tenant == task.tenant else None
+
+
+async def listed(connection: Any, query: OrderQuery) -> list[OrderRow]:
+    """List orders, newest first."""
+    found: Sequence[Any] = await connection.fetch(_LISTED, query.tenant, query.carrier, query.task_uid, query.id, query.limit)
+    return [
+        OrderRow(
+            order=of_row(row), state=row["state"], reason=row["reason"], error=row["error"], ref=msgspec.json.decode(row["ref"])
+        )
+        for row in found
+    ]

@@ -1,0 +1,228 @@
+"""What the store answers those who look, in memory: the same answers as `browse`, over dictionaries. It keeps no audit rows."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.queries import (
+    ApprovalFilter,
+    ApprovalKey,
+    Page,
+    Position,
+    Stats,
+    StreamedCheckpoint,
+    Sums,
+    TaskFilter,
+    TaskKey,
+    TaskQuestion,
+    TimelineEntry,
+    TimelineKey,
+)
+from spanpost.model.tasks import Task
+from spanpost.model.totals import together
+from spanpost.store.memory_interventions import MemoryInterventions
+from spanpost.store.pages import NIL, OLDEST, bounds_of, page_of, stats_of, trace_of, uuid_of
+
+T = TypeVar("T")
+
+
+class BrowseHost(Protocol):
+    """**Protocol:** what is asked of the store that keeps the tasks."""
+
+    def stored(self) -> Collection[Task]: ...
+
+    def task(self, uid: UUID) -> Task | None: ...
+
+    def shown(self, task: Task) -> Task: ...
+
+    def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]: ...
+
+    def checkpoints_now(self, *, task_uid: UUID | None = None, limit: int = 1000) -> list[Checkpoint]: ...
+
+
+class MemoryBrowse:
+    """Looks at what one process's store keeps."""
+
+    def __init__(self, knows: BrowseHost, people: MemoryInterventions, clock: Callable[[], datetime]) -> None:
+        self._knows = knows
+        self._people = people
+        self._clock = clock
+        self._stream: list[Position] = []
+        self._number = 0
+        #: Ends, with when they were recorded first.
+        self._ends: dict[UUID, datetime] = {}
+
+    def tell(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Put news that were not told before at the end of the stream."""
+        self._number += 1
+        checkpoints = list(checkpoints)
+        self._stream += sorted(Position(self._number, c.at, c.id) for c in checkpoints)
+        self._ends |= {c.id: self._clock() for c in checkpoints if c.kind is Kind.END}
+
+    def forget(self) -> None:
+        """Let go of news that are gone."""
+        self._stream = [one for one in self._stream if self._knows.checkpoint(one.id) is not None]
+        self._ends = {id: at for id, at in self._ends.items() if self._knows.checkpoint(id) is not None}
+
+    async def tasks(self, asked: TaskFilter, after: TaskKey | None, limit: int) -> Page[Task]:
+        """Return a page of tasks, newest first."""
+        found = [task for task in map(self._knows.shown, self._knows.stored()) if asked.takes(task)]
+        found.sort(key=lambda task: _order(TaskKey(task.started_at, task.uid)), reverse=True)
+        if after is not None:
+            found = [task for task in found if _order(TaskKey(task.started_at, task.uid)) < _order(after)]
+        return page_of(found, limit, lambda task: TaskKey(task.started_at, task.uid))
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        """Return a task by any of its ids, its uid, or its trace's id."""
+        own = [task for task in self._knows.stored() if task.tenant == tenant]
+        named = [task for task in own if ref in (task.task_id, *task.aliases)]
+        named.sort(key=lambda task: (task.task_id != ref, -_stamp(task.started_at), task.uid))
+        found = named[0] if named else None
+        if found is None and (uid := uuid_of(ref)) is not None:
+            found = self._knows.task(uid)
+            found = found if found is not None and found.tenant == tenant else None
+        if found is None and (trace := trace_of(ref)) is not None:
+            late = datetime.max.replace(tzinfo=UTC)
+            of_trace = [task for task in own if task.trace_id == trace]
+            of_trace.sort(key=lambda task: (task.parent_uid is not None, task.started_at or late, task.uid))
+            found = of_trace[0] if of_trace else None
+        return self._knows.shown(found) if found is not None else None
+
+    async def timeline(self, task_uid: UUID, after: TimelineKey | None, limit: int, *, content: bool) -> Page[TimelineEntry]:
+        """Return a page of what happened in a task, oldest first."""
+        found = [
+            TimelineEntry(
+                key=TimelineKey(c.at, 0, c.id),
+                kind=str(c.kind),
+                text=c.text,
+                message=c.message,
+                status=c.status,
+                detail=c.detail or None,
+                span_id=c.span_id,
+            )
+            for c in self._knows.checkpoints_now(task_uid=task_uid, limit=2**31)
+        ]
+        found += self._people.happenings(task_uid)
+        found = [one for one in found if (one.key.at, one.key.id) > bounds_of(after, one.key.source)]
+        return page_of(sorted(found, key=lambda one: one.key), limit, lambda one: one.key)
+
+    async def stats(self, tenant: str, since: datetime, until: datetime) -> Stats:
+        """Return sums over the tasks that began within that time."""
+        asked = TaskFilter(tenant=tenant, since=since, until=until)
+        found = [task for task in map(self._knows.shown, self._knows.stored()) if asked.takes(task)]
+
+        def by(word: Callable[[Task], str | None]) -> list[Sums]:
+            states: dict[str | None, list[Task]] = {}
+            for task in found:
+                states.setdefault(word(task), []).append(task)
+            return [_sums(name, tasks) for name, tasks in states.items()]
+
+        def day(task: Task) -> str:
+            assert task.started_at is not None
+            return task.started_at.astimezone(UTC).date().isoformat()
+
+        return stats_of(_sums(None, found), by(lambda task: task.agent_name), by(day), by(lambda task: task.status))
+
+    async def approvals(self, asked: ApprovalFilter, after: ApprovalKey | None, limit: int) -> Page[TaskQuestion]:
+        """Return a page of questions, newest first."""
+        found = []
+        for row in self._people.rows.values():
+            stored = self._knows.task(row.task_uid)
+            task = self._knows.shown(stored) if stored is not None else None
+            if (
+                row.tenant == asked.tenant
+                and (asked.state is None or row.state == asked.state)
+                and (asked.agent is None or (task is not None and task.agent_name == asked.agent))
+                and (asked.risk is None or row.risk == asked.risk)
+                and (asked.task_uid is None or row.task_uid == asked.task_uid)
+                and (after is None or (row.requested_at, row.key) < (after.requested_at, after.key))
+            ):
+                found.append(TaskQuestion(row=row, task=task))
+        found.sort(key=lambda one: (one.row.requested_at, one.row.key), reverse=True)
+        return page_of(found, limit, lambda one: ApprovalKey(one.row.requested_at, one.row.key))
+
+    async def head(self) -> Position:
+        """Return the end of the stream."""
+        return Position(self._number + 1, OLDEST, NIL)
+
+    async def news(self, after: Position, limit: int, tenant: str | None = None) -> list[StreamedCheckpoint]:
+        """Return what was told after a position, in the order of the stream."""
+        found: list[StreamedCheckpoint] = []
+        for position in self._stream[bisect_right(self._stream, after) :]:
+            checkpoint = self._knows.checkpoint(position.id)
+            task = self._knows.task(checkpoint.task_uid) if checkpoint is not None else None
+            if checkpoint is not None and task is not None and (tenant is None or checkpoint.tenant == tenant):
+                found.append(StreamedCheckpoint(position=position, checkpoint=checkpoint, task=self._knows.shown(task)))
+                if len(found) == limit:
+                    break
+        return found
+
+    async def changed(self, since: datetime, limit: int) -> list[tuple[UUID, datetime]]:
+        """Return nothing: no other process changes what is kept here."""
+        return []
+
+    async def now(self) -> datetime:
+        """Return the time by the store's clock."""
+        return self._clock()
+
+    async def those(self, uids: Iterable[UUID]) -> list[Task]:
+        """Return tasks by their uids, those that there are."""
+        found = [self._knows.task(uid) for uid in uids]
+        return [self._knows.shown(task) for task in found if task is not None]
+
+    async def ended(self, since: datetime, until: datetime, latest: timedelta) -> list[Task]:
+        """Return the root tasks of which an end was recorded first in that time, at most `latest` after it was."""
+        ends = [self._knows.checkpoint(id) for id, at in self._ends.items() if since <= at < until]
+        uids = {end.task_uid for end in ends if end is not None and end.at >= since - latest}
+        return sorted((task for task in await self.those(uids) if task.parent_uid is None), key=lambda task: task.uid)
+
+    async def shown_at(self, sink: str, uids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks, of those that it shows."""
+        return self._knows.refs(sink, frozenset(uids))
+
+
+def _order(key: TaskKey) -> tuple[datetime, UUID]:
+    return key.started_at or OLDEST, key.uid
+
+
+def _stamp(at: datetime | None) -> float:
+    return at.timestamp() if at is not None else float("-inf")
+
+
+def _sums(word: str | None, tasks: Sequence[Task]) -> Sums:
+    figures = together(tasks)
+    seconds = sorted(
+        (t.ended_at - t.started_at).total_seconds() for t in tasks if t.ended_at is not None and t.started_at is not None
+    )
+    return Sums(
+        word=word,
+        tasks=len(tasks),
+        input_tokens=figures.usage.input,
+        output_tokens=figures.usage.output,
+        cost_usd=figures.usage.cost_usd,
+        unpriced_calls=figures.unpriced_calls,
+        llm_calls=figures.llm_calls,
+        tool_calls=sum(task.tool_calls for task in tasks),
+        tool_errors=sum(task.tool_errors for task in tasks),
+        ended=len(seconds),
+        seconds_mean=sum(seconds) / len(seconds) if seconds else None,
+        seconds_p50=_share(seconds, 0.5),
+        seconds_p95=_share(seconds, 0.95),
+    )
+
+
+def _share(ordered: Sequence[float], share: float) -> float | None:
+    """Return the value below which that share of them lies, between two of them in proportion (SQL's percentile_cont)."""
+    if not ordered:
+        return None
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

@@ -1,0 +1,122 @@
+"""The deliveries of the memory store: what people see of them and do with them, over what recording and the dispatcher do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from spanpost.model import fleet
+from spanpost.model.deliveries import RateLimit, Receipt
+from spanpost.model.launch_orders import Order
+from spanpost.routing import delivery_states, rate_limiting
+from spanpost.routing.delivery_states import OutboxEntry
+from spanpost.store.memory_claims import Claims
+from spanpost.store.protocols import DeliveryRow, OrderRow, RateLimitRow, row_of
+
+
+class MemoryDeliveries(Claims):
+    """Deliveries, lanes and buckets of one process."""
+
+    def fleet(self) -> list[fleet.SinkQueue]:
+        """Return what waits and what was given up, by sink."""
+        now = self._clock()
+        found: dict[str, list[OutboxEntry]] = {}
+        for row in self._deliveries.values():
+            if row.state != "delivered":
+                found.setdefault(row.sink, []).append(row)
+        out = []
+        for sink, rows in found.items():
+            waits = [max((now - row.born_at).total_seconds(), 0.0) for row in rows if row.state != "dead"]
+            out.append(fleet.SinkQueue(sink=sink, waiting=len(waits), oldest=max(waits, default=0.0), dead=len(rows) - len(waits)))
+        return out
+
+    def listed(self, state: str | None, sink: str | None, limit: int) -> list[DeliveryRow]:
+        """List deliveries, oldest first."""
+        rows = []
+        for row in self._deliveries.values():
+            if (state is not None and row.state != state) or (sink is not None and row.sink != sink):
+                continue
+            task = self._knows.task(row.task_uid)
+            checkpoint = self._knows.checkpoint(row.checkpoint_id) if row.checkpoint_id is not None else None
+            rows.append(
+                DeliveryRow(
+                    id=row.id,
+                    sink=row.sink,
+                    address=row.address,
+                    ordering_key=row.ordering_key,
+                    mode=row.mode,
+                    state=row.state,
+                    task_id=task.task_id if task is not None else "",
+                    kind=checkpoint.kind if checkpoint is not None else "state" if row.is_state else "order",
+                    attempt=row.attempt,
+                    born_at=row.born_at,
+                    not_before=row.not_before,
+                    reason=row.reason,
+                    error=row.error,
+                )
+            )
+            if len(rows) >= limit:
+                break
+        return rows
+
+    def shown_in(self, sink: str, ref: Mapping[str, Any]) -> UUID | None:
+        """Return the task of a message, by a part of its receipt's `ref`; that of a lane's state before that of news."""
+        found = [r for r in self._deliveries.values() if r.sink == sink and r.receipt is not None and _holds(r.receipt, ref)]
+        best = max(found, key=lambda row: (row.is_state, row.id), default=None)
+        return best.task_uid if best is not None else None
+
+    def refs(self, sink: str, uids: Collection[UUID]) -> dict[UUID, dict[str, Any]]:
+        """Return where a sink shows the state of these tasks; of several places the newest."""
+        rows = [row for row in self._deliveries.values() if row.sink == sink and row.is_state and row.task_uid in uids]
+        rows.sort(key=lambda row: row.id)
+        return {row.task_uid: dict(row.receipt.ref) for row in rows if row.receipt is not None}
+
+    def of(self, order: Order) -> OrderRow:
+        """Return an order with what became of its delivery."""
+        row = self._deliveries.get(self._ids.get((order.carrier, str(order.id)), 0))
+        if row is None:
+            return OrderRow(order=order)
+        ref = row.receipt.ref if row.receipt is not None else {}
+        return OrderRow(order=order, state=row.state, reason=row.reason, error=row.error, ref=ref)
+
+    def revive(self, ids: Sequence[int] | None, sink: str | None) -> int:
+        """Set dead deliveries waiting again."""
+        chosen = [
+            row
+            for row in self._deliveries.values()
+            if row.state == "dead" and (ids is None or row.id in ids) and (sink is None or row.sink == sink)
+        ]
+        for row in chosen:
+            self._store(delivery_states.revive(row, self._clock()))
+        return len(chosen)
+
+    def discard(self, ids: Sequence[int]) -> int:
+        """Give up waiting deliveries by hand."""
+        chosen = [row for number in ids if (row := self._deliveries.get(number)) is not None and row.state == "waiting"]
+        for row in chosen:
+            self._store(delivery_states.discard(row))
+        return len(chosen)
+
+    def states(self) -> dict[str, int]:
+        """Count deliveries by state."""
+        return dict(Counter(row.state for row in self._deliveries.values()))
+
+    def rate_limits(self, *, is_closed: bool) -> list[RateLimitRow]:
+        """List budgets, those that are closed for longest first."""
+        now = self._clock()
+        found = [(b, self._rate_limits.get(b.key) or RateLimit(key=b.key)) for b in self._buckets.values()]
+        rows = [row_of(bucket, rate_limit, now) for bucket, rate_limit in found]
+        rows.sort(key=lambda row: (row.state == "open", -(row.until or now).timestamp(), row.key))
+        return [row for row in rows if not is_closed or row.state != "open"]
+
+    def reopen(self, keys: Iterable[str]) -> int:
+        """Open closed budgets by hand."""
+        closed = {row.key for row in self.rate_limits(is_closed=True)} & set(keys)
+        self._buckets.update({key: rate_limiting.reopened(self._buckets[key]) for key in closed})
+        return len(closed)
+
+
+def _holds(receipt: Receipt, ref: Mapping[str, Any]) -> bool:
+    return all(receipt.ref.get(name) == value for name, value in ref.items())

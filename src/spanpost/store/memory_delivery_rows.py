@@ -1,0 +1,138 @@
+"""The deliveries of the memory store as they lie there: by lane, by what waits first, by the task that they name."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+from spanpost.model.alerts import Alert
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.deliveries import RateLimit, Receipt
+from spanpost.model.launch_orders import Order
+from spanpost.model.tasks import Task
+from spanpost.routing import claiming
+from spanpost.routing.delivery_states import GONE, RANK, DeliveryState, OutboxEntry
+from spanpost.routing.message_owner import carries
+from spanpost.routing.rate_limiting import Bucket
+from spanpost.store.memory_queue import OrderingKey, Waiting
+from spanpost.tasks.folded import FoldRules
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class DeliveryRowsHost(Protocol):
+    """**Protocol:** what deliveries ask of the store that keeps their tasks."""
+
+    rules: FoldRules
+
+    def task(self, uid: UUID) -> Task | None: ...
+
+    def checkpoint(self, id: UUID) -> Checkpoint | None: ...
+
+    def order_of(self, id: UUID) -> Order | None: ...
+
+    def alert(self, id: UUID) -> Alert | None: ...
+
+    def below(self, root: Task) -> tuple[Task, ...]: ...
+
+    def shown(self, task: Task) -> Task: ...
+
+
+class DeliveryRows:
+    """Deliveries, lanes and buckets of one process, and what every room of them asks."""
+
+    def __init__(self, knows: DeliveryRowsHost, clock: Callable[[], datetime], lease: timedelta, jitter: Callable[[], float]) -> None:
+        self._knows = knows
+        self._clock = clock
+        self._lease = lease
+        self._jitter = jitter
+        self._deliveries: dict[int, OutboxEntry] = {}
+        self._ids: dict[tuple[str, str], int] = {}
+        #: Deliveries of state by the task that they name.
+        self._states: dict[UUID, dict[int, None]] = {}
+        #: Deliveries that wait or are under way.
+        self._open: dict[OrderingKey, dict[int, OutboxEntry]] = {}
+        self._sending: dict[int, OutboxEntry] = {}
+        self._waiting = Waiting()
+        self._receipts: dict[OrderingKey, Receipt] = {}
+        self._buckets: dict[str, Bucket] = {}
+        self._rate_limits: dict[str, RateLimit] = {}
+        self._numbers = itertools.count(1)
+        #: News of nothing, as yet; and what of it was met since the last claim began and may have somewhere to go.
+        self._strays: list[OutboxEntry] = []
+        self._aside: dict[int, None] = {}
+        #: Since this was asked last: states that were put to wait, and lanes whose state gave way to a newer one before it was sent.
+        self._fresh: set[int] = set()
+        self._coalesced: set[OrderingKey] = set()
+
+    def _store(self, entry: OutboxEntry) -> None:
+        """Keep a delivery as it is now, and bring what lies by it up to date."""
+        before = self._deliveries.get(entry.id)
+        if before is not None:
+            self._unlist(before)
+        self._deliveries[entry.id] = entry
+        self._ids[entry.sink, entry.key] = entry.id
+        if entry.is_state:
+            self._states.setdefault(entry.task_uid, {})[entry.id] = None
+        if entry.state in (DeliveryState.WAITING, DeliveryState.SENDING):
+            self._open.setdefault(ordering_key_of(entry), {})[entry.id] = entry
+        if entry.state is DeliveryState.SENDING:
+            self._sending[entry.id] = entry
+        if entry.state is DeliveryState.DEAD and entry.reason == GONE and entry.is_unseen:
+            self._aside[entry.id] = None
+        if before is not None and ordering_key_of(before) != ordering_key_of(entry):
+            self._place(ordering_key_of(before))
+        self._place(ordering_key_of(entry))
+
+    def _forget(self, entry: OutboxEntry) -> None:
+        self._unlist(entry)
+        del self._deliveries[entry.id], self._ids[entry.sink, entry.key]
+        self._place(ordering_key_of(entry))
+
+    def _unlist(self, entry: OutboxEntry) -> None:
+        _drop(self._open, ordering_key_of(entry), entry.id)
+        if entry.is_state:
+            _drop(self._states, entry.task_uid, entry.id)
+        self._sending.pop(entry.id, None)
+        self._aside.pop(entry.id, None)
+
+    def _place(self, ordering_key: OrderingKey) -> None:
+        """Bring up to date what waits first in a lane."""
+        entries = self._open.get(ordering_key, {}).values()
+        is_held = any(entry.state is DeliveryState.SENDING for entry in entries)
+        head = claiming.first(entries, has_message_receipt=ordering_key in self._receipts) if not is_held else None
+        if head is None:
+            self._waiting.drop(ordering_key)
+        else:
+            rank = min(RANK[entry.urgency] for entry in entries)
+            call = claiming.call_of(head, has_message_receipt=ordering_key in self._receipts)
+            self._waiting.put(ordering_key, (head.sink, head.address, call, rank), head.due_at, head.id)
+
+    def _order(self, checkpoint_id: UUID | None) -> Order | None:
+        return self._knows.order_of(checkpoint_id) if checkpoint_id is not None else None
+
+    def _root(self, task: Task | None) -> Task | None:
+        return (self._knows.task(task.root_uid) or task) if task is not None and task.root_uid is not None else task
+
+    def _carrier(self, entry: OutboxEntry) -> tuple[Task | None, Task | None]:
+        """Return the task whose message stands in a delivery's lane, None where that ended; and the root where it goes on."""
+        root = self._root(self._knows.task(entry.task_uid))
+        if root is None or not carries(entry.ordering_key, entry.sink, entry.address, root, self._knows.rules.routes):
+            return None, root
+        return root, root
+
+
+def ordering_key_of(entry: OutboxEntry) -> OrderingKey:
+    """Return the lane of a delivery."""
+    return entry.sink, entry.ordering_key
+
+
+def _drop(known: dict[K, dict[int, V]], key: K, number: int) -> None:
+    if (found := known.get(key)) is not None:
+        found.pop(number, None)
+        if not found:
+            del known[key]

@@ -1,0 +1,171 @@
+"""Who is heard, in memory: the same rules as `hearing`, over dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.observations import Observation
+from spanpost.model.tasks import Task
+from spanpost.routing.routes import Routes, deliveries
+from spanpost.tasks import stall
+from spanpost.tasks.folded import Folded
+from spanpost.tasks.stall import Producer, StallRules
+
+#: Below another, so deep is looked for who was heard.
+_DEPTH = 16
+
+
+class HeartbeatsHost(Protocol):
+    """**Protocol:** what is asked of the store that keeps the tasks."""
+
+    def stored(self) -> Collection[Task]: ...
+
+    def task(self, uid: UUID) -> Task | None: ...
+
+    def has_open_call(self, tasks: Collection[Task], since: datetime) -> bool: ...
+
+
+class MemoryHeartbeats:
+    """Who was heard last, of one process's store. `timers` are the store's."""
+
+    def __init__(self, knows: HeartbeatsHost, clock: Callable[[], datetime], stall_rules: StallRules, timers: dict[bytes, datetime]) -> None:
+        self._knows = knows
+        self._clock = clock
+        self._stall_rules = stall_rules
+        self._timers = timers
+        self._producers: dict[bytes, Producer] = {}
+        self._heard: dict[UUID, datetime] = {}
+        self._told: set[tuple[UUID, datetime]] = set()
+        self._seen_at = self._resumed_at = clock()
+
+    def pulse(self) -> None:
+        """Note that somebody listens; after an outage everybody's patience begins anew."""
+        now = self._clock()
+        if now - self._seen_at > self._stall_rules.outage:
+            self._resumed_at = now
+        self._seen_at = max(self._seen_at, now)
+
+    def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        self._seen_at = self._resumed_at = self._clock()
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def recorded(self, tasks: Iterable[Task], started: Collection[UUID]) -> None:
+        """Note that something of these tasks was recorded."""
+        now = self._clock()
+        for task in tasks:
+            self._heard[task.uid] = now
+            if self._stall_rules.is_endless:
+                continue
+            if task.ended_at is None and (task.uid in started or task.runs > 1):
+                self._timers.setdefault(stall.stall_key(task.uid.bytes), now + self._stall_rules.stall)
+
+    def forget(self, uids: Iterable[UUID]) -> None:
+        """Let go of tasks."""
+        for uid in uids:
+            self._heard.pop(uid, None)
+        self._told = {(uid, at) for uid, at in self._told if uid in self._heard}
+
+    def last_seen_at(self, task: Task) -> datetime:
+        """Return when a task was heard of last: itself, living tasks below it, its process; while nobody listened, now."""
+        now = self._clock()
+        heard = [now if now - self._seen_at > self._stall_rules.outage else self._resumed_at]
+        heard += [self._heard[t.uid] for t in self._living(task) if t.uid in self._heard]
+        for p in self._producers.values():
+            if p.gone_at is None and p.tenant == task.tenant and task.trace_id in p.traces:
+                heard.append(p.last_seen_at)
+        return max(heard)
+
+    def _living(self, task: Task) -> list[Task]:
+        """Return a task and the living ones below it."""
+        found, below, depth = [task], [task], 0
+        while below and depth < _DEPTH:
+            uids = {t.uid for t in below}
+            below = [t for t in self._knows.stored() if t.parent_uid in uids and t.ended_at is None]
+            found += below
+            depth += 1
+        return found
+
+    def shown(self, task: Task) -> Task:
+        """Return a task under its status of now."""
+        now = self._clock()
+        stall_rules = self._stall_rules
+        own = self._heard.get(task.uid, now)
+        if task.ended_at is not None or now - own < stall_rules.stall:
+            return task
+        has_open_call = self._knows.has_open_call(self._living(task), now - stall_rules.call)
+        return stall.now_shown(task, stall.phase(task, self.last_seen_at(task), now, stall_rules, has_open_call=has_open_call))
+
+    def look(self, keys: Iterable[bytes], routes: Routes) -> Folded:
+        """Look at tasks whose time has come; return what is told of those that fell silent."""
+        out = Folded()
+        now = self._clock()
+        for key in keys:
+            task = self._knows.task(UUID(bytes=key[:16]))
+            if task is None or task.ended_at is not None:
+                continue
+            last_seen_at, shown = self.last_seen_at(task), self.shown(task)
+            self._timers[key] = stall.look_again(last_seen_at, now, self._stall_rules)
+            if shown.rule != "silence" or (task.uid, last_seen_at) in self._told:
+                continue
+            self._told.add((task.uid, last_seen_at))
+            told = stall.stalled(shown, last_seen_at, self._stall_rules)
+            root = self._knows.task(task.root_uid or task.uid) or task
+            out.tasks.append(shown)
+            out.checkpoints.append(told)
+            out.deliveries.extend(deliveries(shown, told, routes, root=self.shown(root), now=now))
+        return out
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def hear(self, beats: Sequence[Observation]) -> list[Observation]:
+        """Take heartbeats in; return the records that bring tasks back of processes that had been given up."""
+        now = self._clock()
+        back: list[Observation] = []
+        for beat in stall.newest(beats):
+            key = stall.producer_key(beat.tenant, beat.producer)
+            before = self._producers.get(key)
+            heard = stall.hear(before, beat, now)
+            if heard is None:
+                continue
+            self._producers[key] = heard
+            self._timers.setdefault(key, heard.last_seen_at + stall.gone_after(heard, self._stall_rules))
+            if before is not None and before.gone_at is not None:
+                records = [stall.revived(t, heard) for t in self._of(heard)]
+                back += [record for record in records if record is not None]
+        return back
+
+    def _of(self, producer: Producer) -> list[Task]:
+        others = {t for p in self._producers.values() if p.key != producer.key and p.gone_at is None for t in p.traces}
+        tasks = [t for t in self._knows.stored() if t.tenant == producer.tenant]
+        return sorted((t for t in tasks if stall.is_of(t, producer, others)), key=lambda t: t.uid)
+
+    def overdue(self, keys: Iterable[bytes]) -> list[Observation]:
+        """Look at processes whose time has come; return the records that interrupt the tasks of those that are gone."""
+        now = self._clock()
+        records: list[Observation] = []
+        for key in keys:
+            producer = self._producers.get(key)
+            if producer is None or producer.gone_at is not None:
+                continue
+            after = stall.gone_after(producer, self._stall_rules)
+            due = max(producer.last_seen_at, self._resumed_at) + after
+            if due > now:
+                self._timers[key] = due
+                continue
+            living = [t for t in self._of(producer) if t.ended_at is None]
+            stalled = [r for t in living if (r := stall.silenced(t, producer, self._stall_rules)) is not None]
+            records += stalled
+            if len(stalled) < len(living):
+                self._timers[key] = now + after
+            elif stalled:
+                self._producers[key] = msgspec.structs.replace(producer, gone_at=now)
+            else:
+                del self._producers[key]
+        return records

@@ -1,0 +1,251 @@
+"""What people do, in memory: the same rules as `people`, over dictionaries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.ids import named
+from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, Result, StandingAct, Verb, Verdict
+from spanpost.model.observations import Observation
+from spanpost.model.queries import TimelineEntry, TimelineKey
+from spanpost.model.recorded import Recorded
+from spanpost.model.tasks import Task
+from spanpost.routing import launch_orders as ordering
+from spanpost.store.memory_launch_orders import Orders
+from spanpost.store.protocols import ApprovalQuery, Hears
+from spanpost.tasks import interventions as judging
+from spanpost.tasks import questions
+from spanpost.tasks.approvals import APPROVAL, topic_of
+
+log = logging.getLogger("spanpost.store.memory")
+
+#: Acts, and requests to the desk, that are remembered.
+_ACTS = 20_000
+#: How long a request to the desk is remembered.
+_REMEMBERED = timedelta(hours=1)
+
+
+class InterventionsHost(Protocol):
+    """**Protocol:** what is asked of the store that keeps the tasks."""
+
+    def task(self, uid: UUID) -> Task | None: ...
+
+    def shown(self, task: Task) -> Task: ...
+
+    def record_own(self, records: Sequence[Observation]) -> Recorded: ...
+
+
+class _KeptAct(msgspec.Struct, frozen=True):
+    number: int
+    act: Intervention
+    verdict: Verdict
+    at: datetime
+
+
+class MemoryInterventions:
+    """Questions and acts of one process's store. `timers` are the store's."""
+
+    def __init__(self, knows: InterventionsHost, clock: Callable[[], datetime], timers: dict[bytes, datetime], orders: Orders) -> None:
+        self._knows = knows
+        self._orders = orders
+        self._clock = clock
+        self._timers = timers
+        self.rows: dict[UUID, ApprovalRow] = {}
+        self._acts: dict[tuple[str, str], _KeptAct] = {}
+        self._numbers = 0
+        self._hears: list[Hears] = []
+        self._knocks: dict[str, datetime] = {}
+
+    # --- questions ------------------------------------------------------------------------------------------------------
+
+    def keep(self, tasks: Iterable[Task]) -> list[Observation]:
+        """Bring the kept questions of these tasks up to date; return what is to be recorded next."""
+        tasks = list(tasks)
+        _, asked = questions.questions_of(tasks)
+        decided = [row for row in self.rows.values() if row.is_decided and row.state is InterventionState.DECIDED and _words(row) in asked]
+        kept = questions.keep(self.rows, sorted(decided, key=_decided_at, reverse=True), tasks, self._clock())
+        self.rows.update(kept.rows)
+        for key, at in kept.timers:
+            self._timers[key.bytes + judging.TIMER] = at
+        self._tell(kept.topics)
+        return kept.owed
+
+    def expire(self, timers: Iterable[bytes], now: datetime) -> Recorded:
+        """Look at questions whose time is over."""
+        total = Recorded()
+        for timer in timers:
+            row = self.rows.get(UUID(bytes=timer[:16]))
+            if row is None or row.state is not InterventionState.OPEN or row.expires_at is None:
+                continue
+            if row.expires_at > now:
+                self._timers[timer] = row.expires_at
+                continue
+            row, record = judging.overdue(row, now)
+            if record is None:
+                continue
+            self.rows[row.key] = row
+            if row.state is InterventionState.OPEN and row.expires_at is not None:
+                self._timers[timer] = row.expires_at
+            total = total.plus(self._knows.record_own([record]))
+            self._tell({topic_of(row.tenant, APPROVAL, row.approval_id)})
+        return total
+
+    def forget(self, tasks: Iterable[UUID]) -> None:
+        """Let go of tasks: of what was asked and done there."""
+        gone = set(tasks)
+        self.rows = {key: row for key, row in self.rows.items() if row.task_uid not in gone}
+
+    # --- acts -----------------------------------------------------------------------------------------------------------
+
+    def intervene(self, act: Intervention) -> Verdict:
+        """Record what a person did, and what it changes."""
+        before = self._acts.get((act.tenant, act.idempotency_key))
+        if before is not None:
+            return msgspec.structs.replace(before.verdict, is_repeat=True)
+        now = self._clock()
+        row = self.rows.get(act.key) if act.verb.is_decision else None
+        task = self._task(row.task_uid if row is not None else act.key) if row is not None or not act.verb.is_decision else None
+        retried = task if act.verb is Verb.RETRY and act.launcher else None
+        verdict = judging.judge(act, row, task, now, self._orders.standing(retried) if retried is not None else None)
+        recorded = Recorded()
+        topics: set[bytes] = set()
+        if verdict.result is Result.DONE:
+            if row is not None:
+                verdict = msgspec.structs.replace(verdict, decided_at=now)
+                row = self.rows[row.key] = judging.taken(row, act, now)
+                others = [judging.taken(other, act, now) for other in self._undecided(row)]
+                self.rows.update({other.key: other for other in others})
+                recorded = self._knows.record_own([judging.decided(each, now) for each in (row, *others)])
+                topics = {topic_of(row.tenant, APPROVAL, row.approval_id)}
+            elif task is not None:
+                recorded = self._knows.record_own([judging.done(act, task, now)])
+                topics = judging.topics_of(task)
+            first = self._orders.first(task) if task is not None else None
+            who = {"by": judging.name_of(act.actor), "by_id": judging.id_of(act.actor)}
+            order = ordering.of_act(act, task, first, now, **who)
+            if order is not None:
+                recorded = recorded.plus(Recorded(deliveries=self._orders.place([order])))
+                verdict = msgspec.structs.replace(verdict, order_id=order.id)
+        self._numbers += 1
+        self._acts[act.tenant, act.idempotency_key] = _KeptAct(self._numbers, act, verdict, now)
+        if len(self._acts) > _ACTS:
+            del self._acts[next(iter(self._acts))]
+        self._tell(topics)
+        return msgspec.structs.replace(verdict, recorded=recorded)
+
+    def await_answer(self, key: UUID) -> None:
+        """Note that an agent waits for the answer to a question."""
+        row = self.rows.get(key)
+        if row is not None and not row.is_asked:
+            row = self.rows[key] = questions.awaited(row)
+            self._knows.record_own([judging.awaiting(row, self._clock())])
+
+    def _undecided(self, row: ApprovalRow) -> list[ApprovalRow]:
+        others = [other for other in self.rows.values() if _words(other) == _words(row) and other.key != row.key]
+        return [other for other in others if not other.is_decided and other.state in (InterventionState.OPEN, InterventionState.DECIDED)]
+
+    # --- looking --------------------------------------------------------------------------------------------------------
+
+    def _task(self, uid: UUID) -> Task | None:
+        task = self._knows.task(uid)
+        return self._knows.shown(task) if task is not None else None
+
+    def listed(self, query: ApprovalQuery) -> list[ApprovalRow]:
+        """List questions, newest first."""
+        found = [
+            row
+            for row in self.rows.values()
+            if (query.tenant is None or row.tenant == query.tenant)
+            and (query.approval_id is None or row.approval_id == query.approval_id)
+            and (query.mark is None or row.mark == query.mark)
+            and (query.trace is None or row.trace == query.trace)
+            and (query.state is None or row.state == query.state)
+            and (query.task_uid is None or row.task_uid == query.task_uid)
+        ]
+        found.sort(key=lambda row: (-row.requested_at.timestamp(), row.key))
+        return found[: query.limit]
+
+    def deeds(self, task_uid: UUID, verbs: Sequence[str], after: int, limit: int, since: datetime | None) -> list[StandingAct]:
+        """Return what people asked of a task that stands, after a number and a moment."""
+        found = [
+            StandingAct(number=a.number, verb=str(a.act.verb), by=judging.name_of(a.act.actor), text=a.act.text, at=a.at)
+            for a in self._acts.values()
+            if a.number > after
+            and (since is None or a.at > since)
+            and a.verdict.result is Result.DONE
+            and a.act.verb in verbs
+            and self._is_of(a.verdict, task_uid)
+        ]
+        return found[:limit]
+
+    def happenings(self, task_uid: UUID) -> list[TimelineEntry]:
+        """Return what people did to a task, granted or not, for its timeline."""
+        return [
+            TimelineEntry(
+                key=TimelineKey(a.at, 2, UUID(bytes=named(f"{a.act.tenant}\0act\0{a.act.idempotency_key}"))),
+                kind=str(a.act.verb),
+                text=a.act.text,
+                by=judging.name_of(a.act.actor) or None,
+                result=str(a.verdict.result),
+                detail=a.act.refusal or self._question(a.act.key) or None,
+                status=(judging.decision_of(a.act) if a.act.verb.is_decision else "") or None,
+            )
+            for a in self._acts.values()
+            if self._is_of(a.verdict, task_uid)
+        ]
+
+    def _question(self, key: UUID) -> str:
+        row = self.rows.get(key)
+        return row.question if row is not None else ""
+
+    def _is_of(self, verdict: Verdict, task_uid: UUID) -> bool:
+        if verdict.task_uid is None:
+            return False
+        task = self._knows.task(verdict.task_uid)
+        return task is not None and task.uid == task_uid
+
+    def is_first(self, key: str) -> bool:
+        """Remember a request for an hour; False when it was heard before."""
+        now = self._clock()
+        while self._knocks:
+            oldest = next(iter(self._knocks))
+            if now - self._knocks[oldest] < _REMEMBERED and len(self._knocks) < _ACTS:
+                break
+            del self._knocks[oldest]
+        if key in self._knocks:
+            return False
+        self._knocks[key] = now
+        return True
+
+    # --- telling --------------------------------------------------------------------------------------------------------
+
+    def listen(self, hears: Hears) -> None:
+        """Tell of what was decided or asked, from now on."""
+        self._hears.append(hears)
+
+    def listen_no_more(self, hears: Hears) -> None:
+        """Tell it no more."""
+        if hears in self._hears:
+            self._hears.remove(hears)
+
+    def _tell(self, topics: Iterable[bytes]) -> None:
+        for topic in topics:
+            for hears in list(self._hears):
+                try:
+                    hears(topic)
+                except Exception:  # who hears must not stop who records
+                    log.exception("what was heard could not be told")
+
+
+def _words(row: ApprovalRow) -> tuple[str, str, str]:
+    return row.tenant, row.approval_id, row.mark
+
+
+def _decided_at(row: ApprovalRow) -> tuple[float, UUID]:
+    return row.decided_at.timestamp() if row.decided_at is not None else 0.0, row.key

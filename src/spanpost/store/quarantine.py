@@ -1,0 +1,98 @@
+"""Observations that a store cannot take: mended where that is possible, else kept with their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from spanpost.model.errors import OverBudget
+from spanpost.model.observations import Observation, Origin, Repair
+from spanpost.model.recorded import OVER_BUDGET
+from spanpost.text.repair import mend, mend_text, mend_value
+
+_INT64 = 2**63 - 1
+_encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
+
+#: Why observations are kept, where that is no fault of ours and none that the database names.
+_REASONS: dict[type[BaseException], str] = {OverBudget: OVER_BUDGET}
+#: Rows written by one call: others may go between.
+_AT_ONCE = 500
+
+_DISCARD = """
+INSERT INTO quarantine AS known (key, tenant, source, reason, error, bytes) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (key) DO UPDATE SET attempts = known.attempts + 1, last_at = now(), error = excluded.error, reason = excluded.reason"""
+
+
+def mended(o: Observation) -> Observation:
+    """Return the observation with every value as PostgreSQL takes it, flagged in `repairs`; the very one when it was fine.
+
+    The same observation is mended the same way each time, so that its repeats are recognised.
+    """
+    flags = 0
+    changes: dict[str, Any] = {}
+    for field in ("name", "status_message", "tenant", "producer"):
+        text, bits = mend_text(getattr(o, field))
+        if bits:
+            changes[field] = text
+            flags |= bits
+    for field in ("at_ns", "start_ns", "end_ns"):
+        if not 0 <= getattr(o, field) <= _INT64:
+            changes[field] = 0
+            flags |= Repair.TIME
+    for field, most in (("severity", 32767), ("kind", 32767), ("seq", _INT64), ("repairs", 2**31 - 1)):
+        if not 0 <= getattr(o, field) <= most:
+            changes[field] = 0
+            flags |= Repair.NUMBER
+    attributes, bits = mend(o.attributes)
+    if bits:
+        changes["attributes"] = attributes
+        flags |= bits
+    if o.body is not None:
+        body, bits = mend_value(o.body)
+        if bits:
+            changes["body"] = body
+            flags |= bits
+    resource, bits = mend(o.origin.resource)
+    scope, more = mend_text(o.origin.scope)
+    version, most_bits = mend_text(o.origin.scope_version)
+    if bits | more | most_bits:
+        changes["origin"] = Origin(resource=resource, scope=scope, scope_version=version)
+        flags |= bits | more | most_bits
+    if not flags:
+        return o
+    changes["repairs"] = changes.get("repairs", o.repairs) | flags
+    return msgspec.structs.replace(o, **changes)
+
+
+async def discard(connection: Any, o: Observation, error: BaseException) -> None:
+    """Keep an observation that cannot be recorded, with why."""
+    await connection.execute(_DISCARD, *next(discarded([o], error)))
+
+
+def discarded(batch: Iterable[Observation], error: BaseException) -> Iterator[tuple[Any, ...]]:
+    """Return observations that cannot be recorded as they are kept, with why."""
+    said, _ = mend_text(f"{type(error).__name__}: {error}", 2000)
+    reason = _REASONS.get(type(error)) or str(getattr(error, "sqlstate", None) or type(error).__name__)
+    for o in batch:
+        try:
+            kept = _encode(o)
+        except Exception:
+            kept = repr(o).encode("utf-8", "backslashreplace")
+        yield blake2b(kept, digest_size=16).digest(), mend_text(o.tenant)[0], "record", reason, said, kept
+
+
+async def set_aside(connection: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Keep observations (`buried`), many at once."""
+    for start in range(0, len(rows), _AT_ONCE):
+        await connection.executemany(_DISCARD, rows[start : start + _AT_ONCE])
+
+
+async def discard_body(connection: Any, tenant: str, source: str, said: str, body: bytes) -> None:
+    """Keep a body that no door can decode, with why."""
+    whose = mend_text(tenant)[0]
+    # A body that two tenants send is each one's own.
+    key = blake2b(body, digest_size=16, person=source.encode()[:16], salt=blake2b(whose.encode(), digest_size=16).digest()).digest()
+    await connection.execute(_DISCARD, key, whose, source, "undecodable", mend_text(said, 2000)[0], body)

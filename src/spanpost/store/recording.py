@@ -1,0 +1,269 @@
+"""The part of the Postgres store that records what is observed: a batch in one transaction, as far as nobody else is recording the
+same traces, and whatever a database refuses set aside."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import asyncpg
+
+from spanpost.model.errors import OverBudget
+from spanpost.model.observations import Observation
+from spanpost.model.recorded import OVER_BUDGET, UNFOLDABLE, Recorded
+from spanpost.store import faults, heartbeats
+from spanpost.store.fold_threads import TimeMeter
+from spanpost.store.folding import Folding, Wider
+from spanpost.store.locks import FINE, is_few, lock_free
+from spanpost.store.quarantine import discard, discard_body, discarded, mended, set_aside
+from spanpost.store.transactions import Unfoldable, is_of_data, unfoldable
+from spanpost.tasks import batches
+from spanpost.tasks.folded import Placed
+from spanpost.tasks.stall import without_beats
+from spanpost.text.content import without_content
+
+log = logging.getLogger(__name__)
+
+#: Domains of one transaction, where a batch touches too many for fine locks: with room for those that are found out later.
+_AT_ONCE = FINE * 3 // 4
+
+
+#: A tenant and a trace id.
+Trace = tuple[str, bytes]
+#: Positions in a batch, and the domains that they touch.
+Part = tuple[list[int], set[bytes]]
+#: Traces remembered that took too long.
+_SLOW = 1000
+
+
+class Recording(Folding):
+    """Recording, over the transactions of the store that this is a part of."""
+
+    #: Seconds of processor time that one transaction may take in which several traces are recorded.
+    batch_budget: float
+    _slow: dict[Trace, None]
+
+    async def record(self, batch: Sequence[Observation], *, is_whole: bool = False) -> Recorded:
+        """Record a batch. See `Ledger.record`.
+
+        When a value is refused, the batch is mended and bisected: the guilty observation is kept in `dead_letters`, its
+        siblings are recorded, all in one transaction. A batch of very many traces is recorded in several, one after the other;
+        when a later one fails, what was recorded before is met as repeats by whoever tries again.
+
+        A batch that takes more time than `batch_budget` is recorded trace by trace, the smallest first, and a trace that takes more
+        than `trace_budget` is kept in `dead_letters`. With `is_whole` that is the caller's affair: then it raises `OverBudget`.
+        """
+        batch, beats = without_beats(batch)
+        recorded = await self._record(batch, self.batch_budget) if is_whole else await self._record_all(batch)
+        recorded = self._with_losses(recorded)
+        return recorded.plus(await self._hear(beats)) if beats else recorded
+
+    def _with_losses(self, recorded: Recorded) -> Recorded:
+        """Add the faults and the secrets that were met since this was last asked."""
+        lost = faults.losses()
+        redacted = redaction.found() if (redaction := self._redaction) is not None else {}
+        return recorded.plus(Recorded(lost=lost, redacted=redacted)) if lost or redacted else recorded
+
+    def _clean(self, o: Observation) -> Observation:
+        return o if (redaction := self._redaction) is None else redaction.clean(o)
+
+    async def _record_all(self, batch: Sequence[Observation]) -> Recorded:
+        """Record a batch in parts where it takes too long, and keep aside what takes too long by itself."""
+        traces: dict[Trace, list[Observation]] = {}
+        for o in batch:
+            traces.setdefault((o.tenant, o.trace_id), []).append(o)
+        if len(traces) > 1:
+            with contextlib.suppress(OverBudget):
+                return await self._record(batch, self.batch_budget)
+        recorded = Recorded()
+        for trace, part in sorted(traces.items(), key=lambda item: len(item[1])):
+            # One that was slow is not given as much again each time that somebody sends more of it.
+            most = self.batch_budget if trace in self._slow else self.trace_budget
+            try:
+                recorded = recorded.plus(await self._record(part, most))
+            except OverBudget as error:
+                recorded = recorded.plus(await self._set_aside(trace, part, error))
+        return recorded
+
+    async def _set_aside(self, trace: Trace, part: Sequence[Observation], error: OverBudget) -> Recorded:
+        self._slow[trace] = None
+        if len(self._slow) > _SLOW:
+            del self._slow[next(iter(self._slow))]
+        log.error(
+            "%d observations of tenant %s, trace %s, are kept in dead_letters, and their sender is told so: %s",
+            len(part), trace[0], trace[1].hex(), error,
+        )  # fmt: skip
+        kept = map(self._clean, part if self.rules.keeps_content else map(without_content, part))
+        rows = await self._threads.run(TimeMeter(math.inf), lambda: list(discarded(kept, error)))
+        await self._run(lambda c: set_aside(c, rows))
+        return Recorded(lost={OVER_BUDGET: len(part)})
+
+    async def _record(self, batch: Sequence[Observation], most: float | None = None) -> Recorded:
+        """Record a batch, each transaction within so many seconds of processor time; raises `OverBudget`."""
+        if not batch:
+            return Recorded()
+        recorded = await self._record_parts(batch, most or self.trace_budget)
+        return recorded.plus(await self._record(recorded.owed, most)) if recorded.owed else recorded
+
+    def _prepared(self, batch: Sequence[Observation], meter: TimeMeter) -> tuple[list[Placed], set[bytes]]:
+        rules = self.rules
+        with unfoldable():
+            placed = batches.prepare(
+                batch, keeps_content=rules.keeps_content, prices=rules.prices, redaction=self._redaction, tick=meter.look
+            )
+            return placed, batches.domains(placed)
+
+    async def _record_parts(self, batch: Sequence[Observation], most: float) -> Recorded:
+        try:
+            meter = TimeMeter(most)
+            placed, domains = await self._threads.run(meter, lambda: self._prepared(batch, meter))
+        except Exception as error:
+            return await self._mend(batch, error, most)
+        if is_few(domains):
+            return await self._record_at_once(batch, placed, domains, most)
+        # Locks on so many would keep everybody else waiting, whatever they touch: trace by trace is sooner done for all.
+        return await self._record_one_by_one(batch, placed, batches.parts(placed, _AT_ONCE), most)
+
+    async def _record_one_by_one(
+        self, batch: Sequence[Observation], placed: Sequence[Placed], parts: Sequence[Part], most: float
+    ) -> Recorded:
+        recorded = Recorded()
+        for part, touched in parts:
+            given = [placed[i] for i in part]
+            recorded = recorded.plus(await self._record_at_once([batch[i] for i in part], given, touched, most))
+        return recorded
+
+    async def _record_at_once(
+        self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes], most: float
+    ) -> Recorded:
+        """Record first what nobody else is recording just now, then, in a transaction of its own, the traces that others held.
+
+        So a batch does not wait, with all that it holds itself, for the one trace of which somebody else was sent a part.
+        """
+        if not is_few(domains):
+            return await self._record_in_turn(batch, placed, domains, most)
+        try:
+            recorded, held, touched = await self._run(partial(self._take_free, placed, domains, most))
+        except Wider as wider:
+            parts = batches.parts(placed, 0) if not is_few(domains | wider.domains) else []
+            if len(parts) > 1:  # one of the traces touches very many: it alone is to keep others of its tenant waiting
+                return await self._record_one_by_one(batch, placed, parts, most)
+            return await self._record_in_turn(batch, placed, domains | wider.domains, most)
+        except asyncpg.UniqueViolationError:
+            return await self._record_in_turn(batch, placed, domains, most)
+        except Exception as error:
+            return await self._mend(batch, error, most)
+        if held:
+            left = [placed[i] for i in held]
+            recorded = recorded.plus(await self._record_in_turn([batch[i] for i in held], left, touched, most))
+        return recorded
+
+    async def _record_in_turn(
+        self, batch: Sequence[Observation], placed: Sequence[Placed], domains: set[bytes], most: float
+    ) -> Recorded:
+        try:
+            try:
+                return await self._widening(lambda c, locked: self._take(c, placed, locked, most), domains)
+            except asyncpg.UniqueViolationError:
+                return await self._widening(lambda c, locked: self._take(c, placed, locked, most, asks_all=True), domains)
+        except Exception as error:
+            return await self._mend(batch, error, most)
+
+    async def _take_free(
+        self, placed: Sequence[Placed], domains: set[bytes], most: float, connection: Any
+    ) -> tuple[Recorded, list[int], set[bytes]]:
+        """Record the traces that nobody else holds; return the positions of the others, and the domains that those touch."""
+        now, taken = await lock_free(connection, domains)
+        held, touched = list[int](), set[bytes]()
+        if taken:
+            (free, domains), (held, touched) = batches.apart(placed, taken)
+            placed = [placed[i] for i in free]
+        if not placed:
+            return Recorded(), held, touched
+        meter = TimeMeter(most)
+        recorded = await self._take_locked(connection, placed, set(domains), now, asks_all=False, touched=domains, meter=meter)
+        return recorded, held, touched
+
+    async def _take(
+        self, connection: Any, placed: Sequence[Placed], locked: set[bytes], most: float, *, asks_all: bool = False
+    ) -> Recorded:
+        now = await self._lock(connection, locked)
+        meter = TimeMeter(most)
+        return await self._take_locked(connection, placed, locked, now, asks_all=asks_all, touched=locked, meter=meter)
+
+    async def _mend(self, batch: Sequence[Observation], error: Exception, most: float) -> Recorded:
+        if not is_of_data(error):
+            raise error
+        log.warning("a batch of %d is mended and taken apart: %s", len(batch), error)
+        if isinstance(error, Unfoldable):
+            faults.tell(error)
+        meter = TimeMeter(most)
+        kept, known = await self._threads.run(meter, lambda: self._mended(batch, meter))
+
+        def prepared(first: int, end: int, meter: TimeMeter) -> list[Placed]:
+            return self._prepared(kept[first:end], meter)[0]
+
+        return await self._widening(lambda c, locked: self._bisect(c, batch, prepared, locked, most), known)
+
+    def _mended(self, batch: Sequence[Observation], meter: TimeMeter) -> tuple[list[Observation], set[bytes]]:
+        kept = [mended(o) for o in batch]
+        known: set[bytes] = set()
+        for o in kept:
+            with contextlib.suppress(Exception):
+                known |= self._prepared([o], meter)[1]
+        return kept, known
+
+    async def _bisect(
+        self,
+        connection: Any,
+        batch: Sequence[Observation],
+        prepared: Callable[[int, int, TimeMeter], list[Placed]],
+        locked: set[bytes],
+        most: float,
+    ) -> Recorded:
+        """Record a batch but for the observations that are refused. `prepared` returns what its positions from the first to the end mean."""
+        now = await self._lock(connection, locked)
+        meter = TimeMeter(most)
+        total = Recorded()
+        waiting = [(0, len(batch))]
+        while waiting:
+            first, end = waiting.pop()
+            try:
+                placed = await self._threads.run(meter, partial(prepared, first, end, meter))
+                async with connection.transaction():
+                    # A copy: what is locked within goes when the part is rolled back.
+                    part = await self._take_locked(connection, placed, set(locked), now, asks_all=True, meter=meter)
+            except Exception as error:
+                if not is_of_data(error):
+                    raise
+                if end - first > 1:
+                    middle = (first + end) // 2
+                    waiting += [(middle, end), (first, middle)]
+                else:
+                    await discard(connection, self._clean(batch[first]), error)
+                    total.lost = dict(Counter(total.lost) + Counter({UNFOLDABLE: 1}))
+                continue
+            total = total.plus(part)
+        return total
+
+    async def _hear(self, beats: Sequence[Observation]) -> Recorded:
+        """Take heartbeats in; what was interrupted of a process that is heard again is taken back."""
+        try:
+            back = await self._run(lambda c: heartbeats.hear(c, [mended(beat) for beat in beats], self.rules.stall_rules))
+        except Exception as error:
+            if not is_of_data(error):
+                raise
+            log.warning("%d heartbeats are left out: %s", len(beats), error)
+            return Recorded(lost={UNFOLDABLE: len(beats)})
+        return await self._record_all(back) if back else Recorded()
+
+    async def keep_body(self, tenant: str, source: str, error: str, body: bytes) -> None:
+        """Keep a body that a door could not decode, in `dead_letters`. The same bytes again count on."""
+        if (redaction := self._redaction) is not None:
+            body, error = redaction.body(tenant, body), redaction.of(tenant).text(error)
+        await self._run(lambda c: discard_body(c, tenant, source, error, body))

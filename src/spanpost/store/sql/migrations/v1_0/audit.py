@@ -1,0 +1,171 @@
+"""Audit rows, and the months that they are partitioned by.
+
+Why `agent_events` is partitioned by month of the event's own time
+------------------------------------------------------------------
+
+PostgreSQL demands the partition column in every unique key. Partitioned by `received_at`, a repeat after
+midnight would be a second row. The event's own time (`occurred_at`, as sent, never clamped to a window around
+now) is the same in every repeat: it is computed from `at_ns`, which `content_hash` covers, so equal
+(event_id, content_hash) implies equal occurred_at, and the key (occurred_at, event_id, content_hash) refuses
+exactly what (event_id, content_hash) would.
+
+What it buys over one table (about 1 kB a row; 100 million rows are 100 GB): the past is dropped as a table
+instead of deleted row by row; with time in front the key's index grows at its right edge instead of at random
+pages, serves time ranges without another index, and the month that is written stays small enough for memory.
+What it costs: a look-up by trace or task without a time range visits each month's index (a handful, by
+retention), and months must exist beforehand.
+
+So: `spanpost_add_month` makes a month; the store keeps the previous, this and the next two when it opens and
+daily after. Rows of all other months (senders with broken clocks, replayed recordings, a role that may not
+make tables) go to `agent_events_rest` and are found there as well; when a month is made later, its rows are
+moved out of the rest. Nothing is refused.
+
+No foreign keys: events come before the tasks that they turn out to belong to, and tasks are merged.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spanpost.store.sql.migrations.ddl import table
+from spanpost.store.sql.migrations.v1_0.shared import SPAN, SUBTREE, TENANT, TRACE
+
+EVENTS: Final = table(
+    "agent_events",
+    "Audit rows: each span, span event and log record, once, as it was received. Partitioned by month of occurred_at.",
+    [
+        ("event_id", "uuid NOT NULL", "Identity on the wire: a hash of tenant, trace, span, part and index."),
+        (
+            "content_hash",
+            "bytea NOT NULL",
+            "Hash of the content without resource and scope. A duplicate has both equal and is not stored again; "
+            "other content under one event_id is kept beside.",
+        ),
+        TENANT,
+        TRACE,
+        SPAN,
+        ("parent_span_id", "bytea", "Parent span, 8 bytes; null for a root span."),
+        (
+            "part",
+            "smallint NOT NULL",
+            "0 ended span, 1 span not yet ended, 2 span event, 3 link, 4 log record, 5 a person's act, "
+            "recorded by spanpost.",
+        ),
+        ("idx", "bigint", "Position among the span's events or links; null for log records, whose index is a hash."),
+        ("name", "text NOT NULL", "Span name or event name; empty for a plain log line."),
+        ("kind", "smallint NOT NULL", "OTLP span kind, 0 to 5."),
+        (
+            "role",
+            "smallint NOT NULL",
+            "Role of the span: 0 other, 1 step, 2 model call, 3 tool, 4 agent, 5 workflow, 6 task, 7 "
+            "plumbing, 8 handoff.",
+        ),
+        (
+            "occurred_at",
+            "timestamptz NOT NULL",
+            "Its own time as sent: a span's end (else its start), an event's timestamp.",
+        ),
+        ("start_ns", "bigint", "Start of the span, Unix nanoseconds as sent."),
+        ("end_ns", "bigint", "End of the span, Unix nanoseconds as sent."),
+        ("status", "smallint NOT NULL", "Span status: 0 unset, 1 ok, 2 error."),
+        ("status_message", "text NOT NULL", "Span status message."),
+        ("attributes", "jsonb NOT NULL", "Attributes as received."),
+        ("resource", "jsonb NOT NULL", "Resource attributes of the sender."),
+        ("scope", "text NOT NULL", "Instrumentation scope: name and version."),
+        ("links", "jsonb NOT NULL", "Span links: pairs of hex trace id and span id."),
+        ("body", "jsonb", "A log record's body."),
+        ("severity", "smallint NOT NULL", "A log record's severity number, 0 when not given."),
+        (
+            "repairs",
+            "integer NOT NULL",
+            "Bits of what was repaired: 1 synthetic id, 2 text, 4 number, 8 truncated, 16 time, 32 depth, "
+            "64 not UTF-8; "
+            "128 time far from received_at. 0: as received.",
+        ),
+        ("task_uid", "uuid", "Task, as known now: agent_tasks.uid."),
+        SUBTREE,
+        ("producer", "text NOT NULL", "Live records: the process that sent it."),
+        ("seq", "bigint NOT NULL", "Live records: number given by the process."),
+        (
+            "received_at",
+            "timestamptz NOT NULL DEFAULT clock_timestamp()",
+            "When it was stored, by the database's clock.",
+        ),
+    ],
+    rules=["PRIMARY KEY (occurred_at, event_id, content_hash)"],
+    options="PARTITION BY RANGE (occurred_at)",
+    indexes=[
+        "CREATE INDEX agent_events_subtree ON agent_events (trace_id, subtree)",
+        "CREATE INDEX agent_events_task ON agent_events (task_uid, occurred_at)",
+    ],
+)
+
+#: After the table with its indexes, which each partition is made like.
+MONTHS: Final = [
+    "CREATE TABLE agent_events_rest (LIKE agent_events INCLUDING ALL)",
+    "COMMENT ON TABLE agent_events_rest IS 'Part of agent_events: rows of months that have no table of their own.'",
+    "ALTER TABLE agent_events ATTACH PARTITION agent_events_rest DEFAULT",
+    """
+CREATE FUNCTION spanpost_add_month(month timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  opens timestamptz := date_trunc('month', month AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+  ends timestamptz := (date_trunc('month', month AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
+  child text := 'agent_events_' || to_char(month AT TIME ZONE 'UTC', 'YYYY_MM');
+BEGIN
+  IF to_regclass(child) IS NOT NULL THEN
+    RETURN false;
+  END IF;
+  -- Writers to the rest wait from here to the commit, so that none adds a row of this month behind our back.
+  LOCK TABLE agent_events_rest IN ACCESS EXCLUSIVE MODE;
+  IF to_regclass(child) IS NOT NULL THEN
+    RETURN false;
+  END IF;
+  EXECUTE format('CREATE TABLE %I (LIKE agent_events INCLUDING ALL)', child);
+  EXECUTE format('WITH moved AS (DELETE FROM agent_events_rest WHERE occurred_at >= %L AND occurred_at < %L RETURNING *)'
+                 ' INSERT INTO %I SELECT * FROM moved', opens, ends, child);
+  EXECUTE format('ALTER TABLE agent_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', child, opens, ends);
+  EXECUTE format('COMMENT ON TABLE %I IS %L', child, 'Part of agent_events: one month.');
+  RETURN true;
+END $$""",
+    "COMMENT ON FUNCTION spanpost_add_month IS 'Make the partition of agent_events for the month of a "
+    "moment, unless it exists.'",
+    """
+CREATE FUNCTION spanpost_keep_months() RETURNS integer LANGUAGE sql AS $$
+  SELECT count(*)::integer
+  FROM generate_series(-1, 2) AS ahead
+  WHERE spanpost_add_month(((date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month') AT TIME ZONE 'UTC'))
+$$""",
+    "COMMENT ON FUNCTION spanpost_keep_months IS 'Make the months of agent_events around now; return how "
+    "many were missing.'",
+    "SELECT spanpost_keep_months()",
+    # A role that may not make tables calls this function, which has the owner's rights and takes no argument.
+    """
+DO $$ BEGIN
+  EXECUTE format('ALTER FUNCTION spanpost_keep_months() SECURITY DEFINER SET search_path = %I, pg_temp', current_schema());
+END $$""",
+    "REVOKE EXECUTE ON FUNCTION spanpost_keep_months(), spanpost_add_month(timestamptz) FROM PUBLIC",
+]
+
+JOURNAL: Final = [
+    *table(
+        "journal",
+        "One row per part of requests that are answered and not recorded yet. "
+        "A recorder deletes it in the transaction that records it.",
+        [
+            ("tenant", "text NOT NULL", "Tenant of all its observations."),
+            ("id", "bigint GENERATED ALWAYS AS IDENTITY", "Its place in the order of arrival."),
+            ("received_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was written, by the database's clock."),
+            ("observations", "integer NOT NULL", "How many observations it holds."),
+            ("domains", "integer NOT NULL", "How many locks its recording takes: rows are recorded together up to a number of them."),
+            (
+                "body",
+                "bytea NOT NULL",
+                "The observations as they were read, without secrets and without content that is not kept: MessagePack, deflated.",
+            ),
+        ],
+        rules=["PRIMARY KEY (tenant, id)"],
+        options="WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",
+    ),
+    # Its bodies are deflated already.
+    "ALTER TABLE journal ALTER COLUMN body SET STORAGE EXTERNAL",
+]

@@ -1,0 +1,209 @@
+"""People: what they are asked, what they do, and how they come in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spanpost.store.sql.migrations.ddl import table
+from spanpost.store.sql.migrations.v1_0.shared import RECORDED, SUBTREE, TENANT
+
+APPROVALS: Final = table(
+    "approvals",
+    "One row per question to a person, with its answer. A question that is asked again in other words is another row.",
+    [
+        (
+            "key",
+            "uuid PRIMARY KEY",
+            "Value that a button carries. Made of tenant, approval id, mark and the trace that asked.",
+        ),
+        TENANT,
+        ("approval_id", "text NOT NULL", "The question's id, as the agent gave it."),
+        (
+            "mark",
+            "text NOT NULL",
+            "Hash of the words: question, detail, options and risk, as spanpost computed it (SHA-256, hex).",
+        ),
+        ("task_uid", "uuid NOT NULL", "Task that asked: agent_tasks.uid."),
+        ("span", "text NOT NULL", "Trace and span that asked last, hex, with a dash between."),
+        # The question.
+        ("question", "text NOT NULL", "The question: untrusted text."),
+        ("detail", "text NOT NULL", "Longer text behind the question."),
+        ("options", "jsonb NOT NULL", "Answers that the agent offers; empty: approve or deny."),
+        ("risk", "text NOT NULL", "Risk as the agent says."),
+        (
+            "is_asked",
+            "boolean NOT NULL DEFAULT false",
+            "The agent asks spanpost itself: the question bears its mark, or an agent waits. Telemetry "
+            "cannot answer it.",
+        ),
+        (
+            "is_cut",
+            "boolean NOT NULL DEFAULT false",
+            "Its words are not all stored as they were sent: it can only be denied.",
+        ),
+        ("requested_at", "timestamptz NOT NULL", "When it was last asked, by the sender's clock."),
+        ("expires_at", "timestamptz", "Deadline, by the database's clock; null: none."),
+        ("at_expiry", "text NOT NULL", "What happens then: wait, deny, escalate or expire."),
+        ("escalated_at", "timestamptz", "When it was posted once more because it had no answer."),
+        # The answer.
+        (
+            "state",
+            "text NOT NULL CHECK (state IN ('open', 'decided', 'void', 'expired'))",
+            "open, decided, void (asked again in other words) or expired (no decision in time).",
+        ),
+        ("decision", "text NOT NULL", "approve, deny, expired, or one of the options; empty while it is open."),
+        ("by", "text NOT NULL", "Name of the person who decided."),
+        (
+            "by_id",
+            "text NOT NULL",
+            "Identity of that person: provider, team and id; empty for a decision reported by the agent.",
+        ),
+        ("comment", "text NOT NULL", "Comment of that person."),
+        (
+            "source",
+            "text NOT NULL",
+            "slack, api, cli, spanpost (a deadline). Empty for a decision that only telemetry reported: no "
+            "person made it here.",
+        ),
+        ("decided_at", "timestamptz", "When it was decided."),
+        (
+            "told",
+            "jsonb",
+            "Decision that telemetry reported: decision, by, comment, at. It decided nothing. Null: none.",
+        ),
+        RECORDED,
+    ],
+    options="WITH (fillfactor = 80)",
+    indexes=[
+        "CREATE INDEX approvals_id ON approvals USING hash (approval_id)",
+        "CREATE INDEX approvals_open ON approvals (requested_at) WHERE state = 'open'",
+        "CREATE INDEX approvals_task ON approvals (task_uid)",
+    ],
+)
+
+INTERVENTIONS: Final = table(
+    "human_interventions",
+    "One row per act of a person through spanpost, granted or refused; per deadline that decided; and per operation of "
+    "the command line (prune and the like). Rows are added, and neither changed nor deleted.",
+    [
+        ("id", "uuid PRIMARY KEY", "Identity of the act: the same for every repeat of it."),
+        ("number", "bigint GENERATED ALWAYS AS IDENTITY", "Ascending; agents ask for the acts after a number."),
+        TENANT,
+        (
+            "task_uid",
+            "uuid NOT NULL",
+            "Task, as known now: agent_tasks.uid. The only column that is written again, when that task is "
+            "merged into another.",
+        ),
+        ("key", "uuid", "Subject of the act: approvals.key, or agent_tasks.uid as it was then."),
+        ("idempotency_key", "text", "Idempotency key: the same for every repeat of the act; null for a deadline or an operation."),
+        # The act.
+        (
+            "verb",
+            "text NOT NULL DEFAULT ''",
+            "What the person asked for: approve, deny, choose, cancel, retry, pause, resume, mute, unmute, "
+            "message; or the operation. Empty for a deadline.",
+        ),
+        ("action", "text NOT NULL", "resolved for a decision that stands; else as in verb."),
+        ("decision", "text NOT NULL", "The answer; empty for an act that is none."),
+        ("comment", "text NOT NULL", "The person's comment."),
+        # Who did it, where, and by which database role.
+        ("actor", "text NOT NULL", "Name of the person. From the command line: the name given with --as."),
+        (
+            "actor_id",
+            "text NOT NULL DEFAULT ''",
+            "Identity: provider, team and id. From the command line: the operating system's user and host.",
+        ),
+        ("actor_email", "text NOT NULL DEFAULT ''", "Email address, as verified by the provider; empty when unknown."),
+        ("via", "text NOT NULL", "Where it came from: slack, api, cli, or spanpost (a deadline)."),
+        ("database_role", "text NOT NULL DEFAULT session_user", "Database role that wrote the row."),
+        # Its outcome.
+        (
+            "result",
+            "text NOT NULL DEFAULT ''",
+            "Outcome: done, decided, void, expired, too_late, hidden, refused or unknown.",
+        ),
+        ("refusal", "text NOT NULL DEFAULT ''", "Why the authorization rules refused it."),
+        ("verdict", "jsonb", "The answer, repeated to every repeat of the act."),
+        # The question as it stood then.
+        ("approval_id", "text NOT NULL", "The question's id, as the agent gave it."),
+        ("question", "text NOT NULL", "The question: untrusted text."),
+        ("detail", "text NOT NULL", "Longer text behind the question."),
+        ("options", "jsonb NOT NULL", "Answers that the agent offers."),
+        ("risk", "text NOT NULL", "Risk as the agent says."),
+        ("expires_at", "text NOT NULL", "When the question expires, as the agent wrote it."),
+        ("trace_id", "bytea NOT NULL", "Trace that asked, or empty."),
+        ("span_id", "bytea NOT NULL", "Span that asked, or empty."),
+        SUBTREE,
+        ("at", "timestamptz NOT NULL", "When it happened."),
+        RECORDED,
+    ],
+    indexes=[
+        "CREATE UNIQUE INDEX human_interventions_idempotency_key ON human_interventions (idempotency_key, tenant) WHERE idempotency_key IS NOT NULL",
+        "CREATE UNIQUE INDEX human_interventions_numbers ON human_interventions (number)",
+        # What agents ask for: the acts on a task that were granted.
+        "CREATE INDEX human_interventions_number ON human_interventions (task_uid, number) WHERE result = 'done'",
+        "CREATE INDEX human_interventions_task ON human_interventions (task_uid, at)",
+        "CREATE INDEX human_interventions_approval ON human_interventions USING hash (approval_id)",
+        "CREATE INDEX human_interventions_at ON human_interventions (at)",
+    ],
+)
+
+REQUESTS: Final = table(
+    "interaction_requests",
+    "Internal: requests from Slack and other providers, so that a repeat is recognised.",
+    [
+        ("key", "bytea PRIMARY KEY", "Hash by which a repeat is recognised."),
+        ("at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it came, by the database's clock."),
+    ],
+    indexes=["CREATE INDEX desk_requests_at ON interaction_requests (at)"],
+)
+
+SESSION_SECRET: Final = table(
+    "session_secret",
+    "One row: the key that signs the sessions of people who logged in, the same in all gateways. A new key "
+    "ends all sessions.",
+    [
+        ("one", "boolean PRIMARY KEY DEFAULT true CHECK (one)", "True: there is one row."),
+        ("secret", "bytea NOT NULL CHECK (length(secret) >= 32)", "Random bytes."),
+        ("made_at", "timestamptz NOT NULL DEFAULT clock_timestamp()", "When it was made, by the database's clock."),
+    ],
+)
+
+ENDED_SESSIONS: Final = table(
+    "ended_sessions",
+    "One row per session that was ended by logging out, until it would have expired.",
+    [
+        ("id", "text PRIMARY KEY", "The session's id, as its cookie says."),
+        ("until", "timestamptz NOT NULL", "When it would have expired; the row is deleted after that."),
+    ],
+)
+
+INSTALLATIONS: Final = table(
+    "slack_installations",
+    "One row per Slack app and workspace that it was installed in by /slack/install. Removed ones stay, "
+    "without tokens.",
+    [
+        ("client", "text NOT NULL", "The app: its client id at Slack."),
+        ("team", "text NOT NULL", "The workspace (T...)."),
+        ("enterprise", "text NOT NULL", "The workspace's organisation (E...); empty without one."),
+        ("team_name", "text NOT NULL", "Its name, as Slack said at the installation: untrusted text."),
+        ("app_id", "text NOT NULL", "The app (A...)."),
+        ("bot", "text NOT NULL", "The app's bot there (B...)."),
+        ("bot_user", "text NOT NULL", "And that bot's user (U...)."),
+        ("scopes", "jsonb NOT NULL", "Scopes of the token."),
+        ("by", "text NOT NULL", "User id of the person who installed it."),
+        ("encrypted", "bytea", "The tokens, encrypted with slack_oauth.key. Null once it was removed."),
+        ("expires_at", "timestamptz", "When the token expires; null: never."),
+        ("refreshing_until", "timestamptz", "Until then one process fetches the next token."),
+        (
+            "installed_at",
+            "timestamptz NOT NULL DEFAULT clock_timestamp()",
+            "When it was last installed, by the database's clock.",
+        ),
+        ("removed_at", "timestamptz", "When it was removed; null while it is installed."),
+        ("why", "text NOT NULL DEFAULT ''", "Why it was removed: uninstalled, revoked, or by hand."),
+        ("revision", "bigint NOT NULL DEFAULT 1", "Counts up with each write, so that none overwrites a later one."),
+    ],
+    rules=["PRIMARY KEY (client, team)"],
+)

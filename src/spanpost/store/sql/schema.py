@@ -1,0 +1,126 @@
+"""The schema's version: upgrading it, and refusing what does not fit.
+
+Revisions are ``major.minor``. A minor only adds (columns with defaults, tables, indexes), so that this version of spanpost
+goes on working on it while a newer one runs beside; a major does not, and is refused by what is older.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from spanpost.model.errors import ConfigError
+from spanpost.store import roles
+
+#: The newest revision in `migrations/versions`.
+HEAD = "1.0"
+#: Advisory lock that a migration, or a change of grants, holds to its commit. The number is arbitrary and fixed.
+LOCK = 5_791_443_902
+_NEXT_STEP = "run `spanpost db upgrade`"
+_INSTALLED_APPS = "name another database, or another schema, in DATABASE_URL"
+_REVISION = re.compile(r"[0-9]+\.[0-9]+")
+#: SQLSTATEs of a table, a function or a type whose name is taken.
+_TAKEN = ("42P07", "42723", "42710")
+
+
+async def upgrade(dsn: str, *, reader: str = "") -> tuple[str | None, str]:
+    """Bring the schema to `HEAD`; return the revision before and after. Safe to repeat, and from many processes at once.
+
+    Roles that were granted rights before are granted those to new tables too, and `reader` those to read. Raises `ConfigError`
+    when the database refuses. A newer schema is left as it is.
+    """
+    import asyncpg
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    async def connect() -> Any:
+        settings = {"application_name": "spanpost-migrate"}
+        return await asyncpg.connect(dsn, timeout=10, statement_cache_size=0, server_settings=settings)
+
+    # The DSN goes to asyncpg as it is, because SQLAlchemy's URL would not understand all of it.
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, poolclass=NullPool, connect_args={"prepared_statement_cache_size": 0}
+    )
+    try:
+        async with engine.begin() as connection:
+            before, after = await connection.run_sync(_upgrade)
+            if after == HEAD:
+                driver = (await connection.get_raw_connection()).driver_connection
+                await roles.renew(driver)
+                if reader:
+                    await roles.grant(driver, {"reader": reader})
+            return before, after
+    except (*UNREACHABLE, asyncpg.InterfaceError) as error:
+        raise ConfigError(unreachable(error)) from None
+    except (asyncpg.PostgresError, SQLAlchemyError) as error:
+        cause = getattr(error, "orig", None) or error
+        todo = f"The role in DATABASE_URL needs the right to create tables in its schema; {_NEXT_STEP} with one that has it"
+        if getattr(cause, "sqlstate", None) in _TAKEN:
+            todo = f"spanpost did not make what has that name; {_INSTALLED_APPS}"
+        raise ConfigError(f"the schema could not be upgraded: {cause}. {todo}") from error
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Any) -> tuple[str | None, str]:
+    from alembic import command
+    from alembic.config import Config
+
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    before: str | None = None
+    if connection.exec_driver_sql("SELECT to_regclass('spanpost_version') IS NOT NULL").scalar():
+        before = connection.exec_driver_sql("SELECT max(version_num) FROM spanpost_version").scalar()
+    if before is not None and not _REVISION.fullmatch(before):
+        raise ConfigError(_unknown(before))
+    if before is not None and number(before) >= number(HEAD):
+        return before, before
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return before, HEAD
+
+
+#: What a connection attempt raises beside the driver's own errors; a port beyond 65535 overflows.
+UNREACHABLE = (OSError, TimeoutError, ValueError, OverflowError)
+
+
+def unreachable(error: BaseException) -> str:
+    """Say that a database cannot be reached, why, and what to do. Never the URL: it holds the password."""
+    # What cannot be parsed is quoted by the parser, and may be the password.
+    why = (
+        "it is not the URL of a PostgreSQL"
+        if isinstance(error, (ValueError, OverflowError))
+        else f"{type(error).__name__}: {error}"
+    )
+    return (
+        f"the database cannot be reached ({why}): check DATABASE_URL and that the server runs, "
+        "or leave DATABASE_URL out to use the embedded PostgreSQL"
+    )
+
+
+def number(revision: str) -> tuple[int, int]:
+    """Return a revision as numbers that compare."""
+    major, _, minor = revision.partition(".")
+    return int(major), int(minor)
+
+
+def _unknown(found: str) -> str:
+    return f"the database's spanpost_version says {found!r}, which is no revision of spanpost's schema: {_INSTALLED_APPS}"
+
+
+async def check(connection: Any) -> str | None:
+    """Return why the database's schema does not fit this version of spanpost, or None when it does."""
+    if not await connection.fetchval("SELECT to_regclass('spanpost_version') IS NOT NULL"):
+        return f"the database has no spanpost schema yet: {_NEXT_STEP}"
+    found = await connection.fetchval("SELECT max(version_num) FROM spanpost_version")
+    if found is not None and not _REVISION.fullmatch(found):
+        return _unknown(found)
+    if found is None or number(found) < number(HEAD):
+        return f"the database's schema is {found}, this spanpost needs {HEAD}: {_NEXT_STEP}"
+    if number(found)[0] > number(HEAD)[0]:
+        return f"the database's schema is {found}, made by a newer spanpost than this one (which knows {HEAD}): upgrade spanpost"
+    return None

@@ -1,0 +1,139 @@
+"""Lanes whose message may have changed hands: looked at anew, and news that still waits there sent where it goes now.
+
+What a lane is told is decided when its delivery is handed out (`fold.carrying`); here it is only woken. News that was never sent
+leaves a message that ended; what was told there stays, and is changed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from spanpost.model.deliveries import Mode
+from spanpost.model.tasks import Task
+from spanpost.routing import delivery_states
+from spanpost.routing.message_owner import anew, carries
+from spanpost.routing.planned import PlannedDelivery
+from spanpost.routing.routes import Routes
+from spanpost.store import delivery_rows
+from spanpost.store.rows import CHECKPOINT_COLUMNS, checkpoint_of, task_of
+from spanpost.tasks.stall import now_shown
+
+_TASKS = """
+SELECT asked.uid, t.doc, spanpost_phase(t) FROM unnest($1::uuid[]) AS asked(uid)
+LEFT JOIN task_redirects r ON r.uid = asked.uid
+JOIN agent_tasks t ON t.uid = coalesce((SELECT own.uid FROM agent_tasks own WHERE own.uid = asked.uid), r.merged_into)"""
+_STATES = """
+SELECT sink, address, ordering_key, task_uid FROM deliveries WHERE mode = 'state' AND task_uid = ANY($1::uuid[]) ORDER BY sink, ordering_key"""
+_UNSEEN = "d.mode = 'checkpoint' AND d.receipt IS NULL AND NOT d.unsure"
+_WAITS = f"{_UNSEEN} AND d.state = 'waiting'"
+#: Of nothing, as yet.
+_ASIDE = f"{_UNSEEN} AND d.state = 'dead' AND d.reason = 'gone'"
+_DELIVERY = "SELECT d.id, d.sink, d.ordering_key, d.task_uid, d.checkpoint_id, d.revision"
+_NEWS = f"""
+{_DELIVERY} FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key)
+JOIN deliveries d ON d.sink = g.sink AND d.ordering_key = g.ordering_key WHERE {_WAITS}
+UNION ALL {_DELIVERY} FROM deliveries d WHERE d.task_uid = ANY($3::uuid[]) AND {_ASIDE} ORDER BY id"""
+_THESE = f"{_DELIVERY} FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND {_WAITS} ORDER BY d.id"
+_TAKE = f"DELETE FROM deliveries d WHERE d.id = ANY($1::bigint[]) AND (({_WAITS}) OR ({_ASIDE})) RETURNING d.id"
+#: Messages that stand, or are about to.
+_BEGUN = """
+SELECT l.sink, l.ordering_key FROM unnest($1::text[], $2::text[]) AS g(sink, ordering_key) JOIN ordering_keys l ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+WHERE l.receipt IS NOT NULL OR EXISTS (SELECT FROM deliveries d
+  WHERE d.sink = l.sink AND d.ordering_key = l.ordering_key AND d.mode = 'state' AND d.state IN ('waiting', 'sending'))"""
+_LOCK = """
+SELECT FROM ordering_keys l JOIN unnest($1::text[], $2::text[]) AS g(sink, ordering_key) ON l.sink = g.sink AND l.ordering_key = g.ordering_key
+ORDER BY l.sink, l.ordering_key FOR UPDATE OF l"""
+
+
+class Takeover(NamedTuple):
+    """Lanes to be woken, news to be taken out of lanes: number, how often it was counted, the deliveries by which it goes now; and these."""
+
+    ordering_keys: list[tuple[str, str]]
+    news: list[tuple[int, int, list[PlannedDelivery]]]
+    left: list[tuple[str, str]]
+
+
+async def known(connection: Any, uids: Collection[UUID]) -> tuple[dict[UUID, Task], dict[UUID, Task]]:
+    """Return tasks, or those that they became part of, by the uid that was asked for, and the roots of all by their own."""
+    tasks = await _tasks(connection, uids)
+    roots = {task.uid: task for task in tasks.values()}
+    missing = {task.root_uid for task in tasks.values() if task.root_uid is not None} - roots.keys()
+    if missing:
+        roots |= {task.uid: task for task in (await _tasks(connection, missing)).values()}
+    return tasks, roots
+
+
+async def _tasks(connection: Any, uids: Collection[UUID]) -> dict[UUID, Task]:
+    return {uid: now_shown(task_of(doc), phase) for uid, doc, phase in await connection.fetch(_TASKS, list(uids))}
+
+
+def root_of(task: Task | None, roots: Mapping[UUID, Task]) -> Task | None:
+    """Return a task's root; the task itself while that is not known."""
+    return roots.get(task.root_uid, task) if task is not None and task.root_uid is not None else task
+
+
+async def look(connection: Any, woken: Collection[UUID], routes: Routes) -> Takeover | None:
+    """Find what is to be done about the messages of tasks; None when they have none. Changes nothing, and locks nothing."""
+    uids = list(set(woken))
+    delivery_states = await connection.fetch(_STATES, uids)
+    tasks, roots = await known(connection, {row["task_uid"] for row in delivery_states}) if delivery_states else ({}, {})
+    left = []
+    for row in delivery_states:
+        root = root_of(tasks.get(row["task_uid"]), roots)
+        if root is None or not carries(row["ordering_key"], row["sink"], row["address"], root, routes):
+            left.append((row["sink"], row["ordering_key"]))
+    rows = await connection.fetch(_NEWS, *_columns(left), uids)
+    if not (delivery_states or rows):
+        return None
+    return await _led(connection, [(row["sink"], row["ordering_key"]) for row in delivery_states], rows, routes)
+
+
+async def look_at(connection: Any, numbers: Collection[int], routes: Routes) -> Takeover:
+    """Find where news goes that waits in a lane which is not its task's message."""
+    return await _led(connection, [], await connection.fetch(_THESE, list(numbers)), routes)
+
+
+async def _led(connection: Any, ordering_keys: list[tuple[str, str]], rows: Sequence[Any], routes: Routes) -> Takeover:
+    news: list[tuple[int, int, list[PlannedDelivery]]] = []
+    left: set[tuple[str, str]] = set()
+    if rows:
+        ids = {row["checkpoint_id"] for row in rows}
+        found = await connection.fetch(f"SELECT {CHECKPOINT_COLUMNS} FROM agent_checkpoints WHERE id = ANY($1::uuid[])", list(ids))
+        told = {row["id"]: checkpoint_of(row) for row in found}
+        tasks, roots = await known(connection, {row["task_uid"] for row in rows})
+        for row in rows:
+            task, checkpoint = tasks.get(row["task_uid"]), told.get(row["checkpoint_id"])
+            root = root_of(task, roots)
+            # Of a root without a message: it stays, is set aside when its turn comes, and goes on when the root is announced.
+            if task is not None and root is not None and checkpoint is not None and root.is_announced:
+                news.append((row["id"], row["revision"], anew(checkpoint, row["sink"], task, root, routes)))
+                left.add((row["sink"], row["ordering_key"]))
+    return Takeover(ordering_keys, news, sorted(left))
+
+
+async def lock(connection: Any, ordering_keys: Collection[tuple[str, str]]) -> None:
+    """Lock the lanes that are there, in their order."""
+    await connection.execute(_LOCK, *_columns(sorted(set(ordering_keys))))
+
+
+async def take(connection: Any, takeover: Takeover) -> tuple[list[PlannedDelivery], list[tuple[str, str, int]]]:
+    """Wake lanes and take news out of lanes; return its deliveries, and what is to be added to their counts: sink, key, by how much."""
+    if takeover.ordering_keys:
+        asleep = await delivery_rows.lock_known(connection, {(Mode.STATE.value, sink, ordering_key) for sink, ordering_key in takeover.ordering_keys})
+        now = await connection.fetchval("SELECT clock_timestamp()")
+        await delivery_rows.write(connection, [delivery_states.wake(entry, now) for entry in asleep])
+    if not takeover.news:
+        return [], []
+    taken = {row[0] for row in await connection.fetch(_TAKE, [number for number, _, _ in takeover.news])}
+    deliveries = [delivery for number, _, found in takeover.news if number in taken for delivery in found]
+    messages = sorted({(x.sink, x.ordering_key) for x in deliveries if x.mode is Mode.STATE})
+    begun = {(row["sink"], row["ordering_key"]) for row in await connection.fetch(_BEGUN, *_columns(messages))} if messages else set()
+    deliveries = [x for x in deliveries if x.mode is Mode.CHECKPOINT or (x.sink, x.ordering_key) not in begun]
+    counts = [(x.sink, x.key, by) for number, by, found in takeover.news if number in taken and by for x in found]
+    return deliveries, counts
+
+
+def _columns(ordering_keys: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [sink for sink, _ in ordering_keys], [ordering_key for _, ordering_key in ordering_keys]

@@ -1,0 +1,150 @@
+"""The part of the Postgres store that folds what falls due by the database's clock: settling, expiry, silence."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from spanpost.model.errors import OverBudget, StoreUnavailable
+from spanpost.model.observations import Observation
+from spanpost.model.recorded import Recorded
+from spanpost.store import heartbeats, outbox, rows
+from spanpost.store.fold_threads import TimeMeter
+from spanpost.store.folding import Folding
+from spanpost.store.task_state import tenants_of
+from spanpost.tasks import batches
+from spanpost.tasks.interventions import TIMER
+from spanpost.tasks.milestones import state_of
+from spanpost.tasks.records import tenant_key
+
+log = logging.getLogger(__name__)
+
+#: A time for `Rules.settle` that nobody lives to see: what it puts off waits for `elapse_never`.
+NEVER = timedelta(days=36_500)
+#: Timers folded in one transaction: those who record wait for its locks.
+_DUE = 100
+#: How far it is looked beforehand for what the fold of timers will ask for.
+_ROUNDS = 2
+
+
+#: How long the timer of a task waits whose fold takes too long.
+PUT_OFF = timedelta(hours=1)
+_PUT_OFF = "UPDATE timers SET at = clock_timestamp() + $2 WHERE key = $1"
+
+
+class Elapsing(Folding):
+    """What falls due, over the transactions of the store that this is a part of."""
+
+    _months_due = 0.0
+
+    batch_budget: float
+
+    @abstractmethod
+    async def _record_all(self, batch: Sequence[Observation]) -> Recorded: ...
+
+    @abstractmethod
+    async def _expire(self, keys: Sequence[bytes]) -> Recorded: ...
+
+    async def elapse(self) -> Recorded:
+        """Fold what has fallen due by the database's clock, and say who has fallen silent."""
+        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at <= clock_timestamp() ORDER BY at LIMIT $1", _DUE))
+        await self._keep_months()
+        due: dict[bytes, list[bytes]] = {}
+        for row in keys:
+            due.setdefault(row[0][16:17], []).append(row[0])
+        recorded = await self._elapse(due.get(b"g", []) + due.get(b"w", []))
+        if processes := due.get(b"p"):
+            gone, stalled = await self._run(lambda c: heartbeats.overdue(c, processes, self.rules.stall_rules))
+            # First what it means, then that it is so: cut in two, it is found out once more and comes to the same.
+            if stalled:
+                recorded = recorded.plus(await self._record_all(stalled))
+            back = await self._run(lambda c: heartbeats.give_up(c, gone))
+            if back:
+                recorded = recorded.plus(await self._record_all(back))
+        if tasks := due.get(b"t"):
+            recorded = recorded.plus(await self._run(partial(self._look, tasks)))
+        if questions := due.get(TIMER):
+            recorded = recorded.plus(await self._expire(questions))
+        return recorded
+
+    async def listen_anew(self) -> None:
+        """Give everybody a full patience from now on."""
+        await self._run(lambda c: c.execute(heartbeats.ANEW))
+
+    async def _look(self, keys: Sequence[bytes], connection: Any) -> Recorded:
+        folded = await heartbeats.look(connection, keys, self.rules.stall_rules, self.rules.routes)
+        new = await rows.write_checkpoints(connection, folded) if folded.checkpoints else set()
+        count, coalesced = await outbox.put(connection, folded.deliveries, []) if folded.deliveries else (0, {})
+        return Recorded(
+            tasks=folded.tasks,
+            checkpoints=[c for c in folded.checkpoints if c.id in new],
+            deliveries=count,
+            coalesced=coalesced,
+        )
+
+    async def elapse_never(self) -> Recorded:
+        """Fold now what was put off for ever (`NEVER`), so that nobody else meets it."""
+        keys = await self._run(lambda c: c.fetch("SELECT key FROM timers WHERE at > clock_timestamp() + $1::interval / 2", NEVER))
+        recorded = Recorded()
+        for start in range(0, len(keys), _DUE):
+            recorded = recorded.plus(await self._elapse([row[0] for row in keys[start : start + _DUE]], ahead=2 * NEVER))
+        return recorded
+
+    async def _elapse(self, asked: Sequence[bytes], ahead: timedelta = timedelta(0)) -> Recorded:
+        """Fold that time has passed for these tasks: together, else one by one. One that takes too long is put off."""
+        if not asked:
+            return Recorded()
+        try:
+            return await self._elapse_at_once(asked, ahead)
+        except OverBudget as error:
+            if len(asked) == 1:
+                log.error("the timer of a task is put off for %s: %s", PUT_OFF, error)
+                await self._run(lambda c: c.execute(_PUT_OFF, asked[0], PUT_OFF))
+                return Recorded()
+        recorded = Recorded()
+        for key in asked:
+            recorded = recorded.plus(await self._elapse([key], ahead))
+        return recorded
+
+    async def _elapse_at_once(self, asked: Sequence[bytes], ahead: timedelta) -> Recorded:
+        tenants = await self._run(partial(tenants_of, keys=[state_of(key) for key in asked]))
+
+        async def work(connection: Any, locked: set[bytes]) -> Recorded:
+            now = await self._lock(connection, locked)
+            statement = "DELETE FROM timers WHERE key = ANY($1::bytea[]) AND at <= $2 RETURNING key"
+            due = await connection.fetch(statement, asked, now + ahead)
+            names = sorted(row[0] for row in due)
+            if not names:
+                return Recorded()
+            meter = TimeMeter(self.batch_budget) if len(asked) > 1 else self.meter()
+            records = self._records(connection, locked, meter)
+            await records.fetch_domains(connection, {name[:16] for name in names})
+            await records.fetch(connection, names)
+            # What would be missed one by one, and begun anew for each: the traces of these tasks, and the tasks beside them.
+            for _ in range(_ROUNDS):
+                beside = await self._threads.run(meter, lambda: batches.beside(records, names)) - records.whole
+                if not beside:
+                    break
+                await self._lock_more(connection, locked, beside)
+                await records.fetch_domains(connection, beside)
+            fold = partial(batches.elapse, records, names, self.rules, now, meter.tick)
+            folded, ready = await self._fold(meter, records, [], now, fold)
+            recorded = await self._write(connection, [], folded, ready, now)
+            return await self._spend(connection, recorded, folded, locked, now, meter)
+
+        return await self._widening(work, {key[:16] for key in asked} | {tenant_key(tenant) for tenant in tenants})
+
+    async def _keep_months(self) -> None:
+        # Best effort: a role that may not make tables goes on in agent_events_rest.
+        if time.monotonic() < self._months_due:
+            return
+        self._months_due = time.monotonic() + 12 * 3600.0
+        try:
+            await self._run(lambda c: c.fetchval("SELECT spanpost_keep_months()"))
+        except StoreUnavailable as error:
+            log.info("partitions of agent_events could not be made ahead, new rows go to agent_events_rest: %s", error)

@@ -1,0 +1,311 @@
+"""Turn one understood observation into facts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from zlib import crc32
+
+from spanpost.model.observations import MAX_NS, Observation, Part, Status
+from spanpost.model.readings import Failure, Reading, Role, Tells
+from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import name as clean_name
+from spanpost.semconv import FINAL_STATUSES
+from spanpost.tasks import acts, approvals
+from spanpost.tasks.amounts import nano
+from spanpost.tasks.context import canonical_model
+from spanpost.tasks.facts import LOG_CAP, Ending, Facts
+from spanpost.text.sanitise import paragraph
+from spanpost.text.wording import TEXT_CAP, message, packed, worded
+
+#: Bound once: an enum's members are looked up slowly.
+_STARTED, _ENDED, _EVENT, _INTERVENTION = Part.STARTED, Part.ENDED, Part.EVENT, Part.INTERVENTION
+_OK, _ERROR = Status.OK, Status.ERROR
+_COMPACTION = Tells.COMPACTION
+_STEP, _LLM, _TOOL, _AGENT, _TASK, _HANDOFF = Role.STEP, Role.LLM, Role.TOOL, Role.AGENT, Role.TASK, Role.HANDOFF
+
+#: The lane of calls that name no model, and of what the agent says itself: no model is called so.
+NO_MODEL, AGENT_CONVERSATION = "model", "agent"
+#: Of an attribute that routes ask for, characters kept.
+ATTRIBUTE_CAP = 200
+#: Identity that a box says of its task, and the attribute of `Reading` that holds it.
+_IDENTITY = (
+    ("type", "task_type"),
+    ("agent_name", "agent_name"),
+    ("agent_id", "agent_id"),
+    ("agent_version", "agent_version"),
+    ("repo", "repo"),
+    ("topic", "topic"),
+    ("requested_by", "requested_by"),
+    ("retry_of", "retry_of"),
+    ("caused_by", "caused_by"),
+    ("order_id", "order_id"),
+    ("alias", "task_alias"),
+    ("parent_id", "task_parent_id"),
+)
+
+
+def absorb(facts: Facts, o: Observation, r: Reading, key: bytes, *, role: Role, is_ending: bool) -> None:
+    """Add to `facts` what the observation says.
+
+    `key` breaks ties between facts of one time (the content hash). `role` is the span's role as its cell knows it;
+    `is_ending` says that the span is a box or the top of its trace, so that its end is the end of something.
+    """
+    at = o.at_ns if o.part is not _EVENT or not o.end_ns else o.end_ns
+    if o.part is _INTERVENTION:  # a person's act is no sign of work
+        if r.approval is not None:
+            approvals.enter(facts, o, r, at, key)
+        if r.act is not None:
+            acts.enter(facts, r.act, at, key)
+        return
+    if r.is_stalled:  # nothing was heard: no fact of it but that
+        stalled = (at, key)
+        if facts.ending.stalled is None or stalled > facts.ending.stalled:
+            facts.ending.stalled = stalled
+        return
+    begins = o.start_ns or at
+    if begins and (not facts.first_ns or begins < facts.first_ns):
+        facts.first_ns = begins
+    if at > facts.last_ns:
+        facts.last_ns = at
+    is_span = o.part <= _STARTED
+    if is_span:
+        # Of what began at one moment the same stands in every form in which it is told: a span's end knows most of it.
+        _identity(facts, o, r, o.span_id + (b"\1" if o.part is _ENDED else b"\0") + key, begins, role)
+        if o.part is _ENDED:
+            _ended(facts, o, r, key, role, is_ending)
+        else:
+            if role is _LLM or role is _TOOL:
+                if begins > facts.active_ns:
+                    facts.active_ns = begins
+                if role is _TOOL and not r.is_same_call:
+                    facts.note("begun", 0, begins, key, True)
+            _doing(facts, o, r, key, begins)
+        if (role is _LLM or role is _TOOL) and begins and not r.is_same_call:
+            # By what a run began: of one span's copies the ended one says most.
+            first = facts.latest.get("first")
+            if first is None or first[1] <= -begins:
+                what = ("tool", r.tool_name or "", r.tool_call_id or "") if role is _TOOL else ("model", "", "")
+                facts.note("first", 0, -begins, (b"\1" if o.part is _ENDED else b"\0") + key, what)
+        if role is _TOOL and r.tool_name:
+            name = clean_name(r.tool_name) or "a tool"
+            facts.note("action", 0, begins, key, packed(message("task.tool", name=name)))
+            # The newest stay: what sorts first is kept.
+            rank = 1 if o.part is _ENDED else 0
+            facts.enter("acts", f"{MAX_NS - begins:019d}{o.span_id.hex()}", rank, at, key, (name, begins, o.end_ns))
+    elif at > facts.active_ns and not r.is_quiet:
+        facts.active_ns = at
+    if r.is_idle:
+        facts.note("idle", 0, at, key, True)
+    if r.rests:
+        rested = (at, key)
+        if facts.ending.rested is None or rested > facts.ending.rested:
+            facts.ending.rested = rested
+    _progress(facts, o, r, key, role, at)
+    if r.tells is _COMPACTION:
+        facts.note("compacted", 0, o.start_ns or at, key, True)
+    if r.is_interrupt:
+        facts.note("interrupt", 0, at, key, True)
+    if r.approval is not None:
+        approvals.enter(facts, o, r, at, key)
+    if r.is_gone:
+        _gone(facts.ending, at, key)
+
+
+def keep(facts: Facts, o: Observation, names: Collection[str], key: bytes, *, is_root_span: bool) -> None:
+    """Keep the attributes that routes ask for: a box's own before its process's, those before what lies below; the earliest."""
+    begins = -(o.start_ns or o.at_ns)
+    for name in names:
+        for rank, source in ((2 if is_root_span else 0, o.attributes), (1, o.origin.resource)):
+            value = source.get(name)
+            if isinstance(value, (str, int, float)):  # a bool is an int
+                shown = str(value).lower() if isinstance(value, bool) else str(value)
+                facts.enter("attributes", name, rank, begins, key, shown[:ATTRIBUTE_CAP])
+
+
+def _identity(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int, role: Role) -> None:
+    """Keep who is at work. Among equals the earliest stands, so that a name does not change under its readers."""
+    earliest = -begins
+    # Of one span's copies the ended one says most: at its start a lesser attribute may stand in for one that comes later.
+    key = (b"\1" if o.part is _ENDED else b"\0") + key
+    is_root_span = 4 <= role <= 6
+    if is_root_span:
+        name = r.task_name
+        if name:
+            facts.note("name", 3, earliest, key, name[:TEXT_CAP])
+        elif r.agent_name:
+            facts.note("name", 2 if role is _AGENT else 1, earliest, key, r.agent_name[:TEXT_CAP])
+        elif o.name and ((called := name_of_span(o.name)) is None or called != r.model):
+            # A name that says nothing ("Agent workflow") is better than none.
+            facts.note("name", 0 if called is not None else -1, earliest, key, o.name[:TEXT_CAP])
+        for field, attribute in _IDENTITY:
+            value = getattr(r, attribute)
+            if value:
+                facts.note(field, 0, earliest, key, value)
+        if r.aggregate is not None and o.part is _ENDED:
+            facts.note("aggregate", 0, o.at_ns, key, (r.aggregate.input, r.aggregate.output))
+            if r.totals_of:
+                facts.note("totals_of", 0, o.at_ns, key, r.totals_of)
+    elif r.agent_label:
+        facts.note("agent_label", 0, earliest, key, r.agent_label)
+    if r.is_session:
+        facts.note("is_session", 0, earliest, key, True)
+    # Most spans say what an earlier one has said: that is seen without a call.
+    latest = facts.latest
+    if (said := r.conversation_id) and ((known := latest.get("conversation")) is None or known[1] <= earliest or is_root_span):
+        facts.note("conversation", 1 if is_root_span else 0, earliest, key, said)
+    if (said := r.service) and ((known := latest.get("service")) is None or known[1] <= earliest):
+        facts.note("service", 0, earliest, key, said)
+    if (said := r.environment) and ((known := latest.get("environment")) is None or known[1] <= earliest):
+        facts.note("environment", 0, earliest, key, said)
+
+
+def _doing(facts: Facts, o: Observation, r: Reading, key: bytes, begins: int) -> None:
+    """Keep what is being done just now, for as long as the task runs: the newest start says it.
+
+    By what this very copy says it is: what its cell knows by now depends on the order of arrival.
+    """
+    role = r.role
+    if role is not _LLM and role is not _TOOL and (role is not _STEP or not o.parent_id):
+        return
+    if begins > facts.active_ns:
+        facts.active_ns = begins
+    if role is _LLM:
+        shown = packed(message("task.model", name=r.model) if r.model else message("task.asking_model"))
+    else:
+        name = r.tool_name or doing(o.name)
+        if name is None:
+            return
+        shown = packed(message("task.tool", name=name) if role is _TOOL else name[:TEXT_CAP])
+    facts.note("doing", 0, begins, key, shown)
+
+
+def _ended(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, is_ending: bool) -> None:
+    at = o.at_ns
+    failure = r.failure
+    has_failed = (failure is not None or o.status is _ERROR) and not r.is_interrupt
+    if o.exceptions and not has_failed and not r.is_interrupt and not r.has_no_result:
+        # LangSmith's export says OK over an exception. A call that was answered after all is well.
+        has_failed = role is _TOOL or (role is _LLM and (r.usage is None or not r.usage.is_known))
+    if role is _LLM:
+        usage = r.usage
+        if r.is_metered:  # of many calls, and late: when they were, nobody knows
+            facts.note("metered", 0, at, key, True)
+            if r.model:
+                facts.note("model", -1, at, key, r.model)
+            return
+        facts.active_ns = max(facts.active_ns, at)
+        facts.note(
+            "call",
+            0,
+            at,
+            key,
+            (r.model, usage.input if usage is not None else None, int(r.finish), has_failed, r.conversation_id),
+        )
+        facts.deed((at, key[:8], o.start_ns or at, False, has_failed, int(r.finish), "", ""))
+        if r.model:
+            facts.note("model", -1 if r.is_aside else 0, at, key, r.model)
+        if usage is not None and usage.input is not None and not r.is_aside:
+            model = canonical_model(r.model or NO_MODEL)
+            facts.point((at, key[:8], o.start_ns or at, usage.input, model, _conversation(r)))
+            if not has_failed:
+                facts.accept(model, usage.input)
+    elif role is _TOOL:
+        facts.active_ns = max(facts.active_ns, at)
+        # What it gave: unknown (0), known to be nothing (1), known to be something (2).
+        result = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+        if not r.is_same_call:
+            _tool(facts, o, key, r.tool_name or "", has_failed, result, r.tool_call_id or "")
+    elif role is _HANDOFF:
+        _tool(facts, o, key, "handoff", has_failed, 0, "")
+    elif role is _STEP and has_failed and not is_ending:
+        facts.note("failed_turn", 0, at, key, True)
+    if has_failed and (failure is not None or o.status is _ERROR):  # else an event has told it better
+        words = _failure(failure, o)
+        facts.note("failure", (1 if is_ending else 0) if any(words) else -1, at, key, words)
+    if is_ending:
+        shown = _failure(failure, o) if has_failed else ("", "", "")
+        outcome = "cancelled" if r.is_cancelled else "error" if has_failed else "ok" if o.status is _OK else "unset"
+        if o.exceptions and role != _TASK and outcome in ("ok", "unset"):
+            facts.note("exception", 0, at, key, True)
+        closed = (at, key, outcome, shown[0], shown[1])
+        if facts.ending.closed is None or closed > facts.ending.closed:
+            facts.ending.closed = closed
+
+
+def _conversation(r: Reading) -> int:
+    """Return a number that differs between conversations; 0 when it is not said which."""
+    return crc32(r.conversation_id.encode("utf-8", "replace")) or 1 if r.conversation_id else 0
+
+
+def _tool(facts: Facts, o: Observation, key: bytes, name: str, has_failed: bool, result: int, call_id: str) -> None:
+    at = o.at_ns
+    facts.note("tool", 0, at, key, (name, has_failed, result, call_id))
+    facts.deed((at, key[:8], o.start_ns or at, True, has_failed, result, name[:TEXT_CAP], call_id[:TEXT_CAP]))
+
+
+def _failure(failure: Failure | None, o: Observation) -> tuple[str, str, str]:
+    if failure is None:
+        return "", o.status_message[:TEXT_CAP], ""
+    return failure.type[:200], (failure.message or o.status_message)[:TEXT_CAP], _tail(failure.log_tail)
+
+
+def _tail(log: str) -> str:
+    # Of a long one the secrets go before it is cut: the better half of one would be known by no pattern any more.
+    return log if len(log) <= LOG_CAP else paragraph(log, LOG_CAP, keep="tail")
+
+
+def _progress(facts: Facts, o: Observation, r: Reading, key: bytes, role: Role, at: int) -> None:
+    if r.status is not None:
+        if r.status in FINAL_STATUSES:
+            said = (-at, key, r.status)
+            if facts.ending.said is None or said > facts.ending.said:
+                facts.ending.said = said
+            if r.failure is not None:
+                facts.note("failure", 1, at, key, _failure(r.failure, o))
+        else:
+            facts.note("status", 0, at, key, r.status)
+    if r.progress is not None:
+        facts.note("progress", 0, at, key, r.progress)
+    if r.action:
+        facts.note("action", 1, at, key, r.action[:TEXT_CAP])
+    if r.step_name or (r.step_index is not None and r.says_something):
+        name, saying = r.step_name or "", r.step_saying
+        if not name:
+            name, saying = worded(message("task.step", index=r.step_index or 0))
+        name, ours = name[:TEXT_CAP], packed(saying) if saying is not None else None
+        # What the agent says of its steps itself stands above a plan that it wrote down.
+        is_named = bool(r.step_name) or not r.is_plan
+        step = (name if is_named else None, r.step_index, r.step_count, ours if is_named else None)
+        facts.note("step", 0 if r.is_plan or r.step_key else 1, at, key, step)
+    if r.step_name or (r.step_index is not None and not r.is_plan and r.says_something):
+        has_place = r.step_index is not None and 0 <= r.step_index < 10**9
+        entry = r.step_key or (f"{r.step_index:09d}" if has_place else f"~{name}")
+        # The earliest mention of a step stands: that is when it began. An event says when; a span's attribute may have been
+        # set late, so that its start is only the second best answer.
+        is_span = o.part in (Part.ENDED, Part.STARTED)
+        began = (o.start_ns or at) if is_span else at
+        # Of a step that is a span, its end says last what it was.
+        best = 1 if not is_span or (r.step_key and o.part is _ENDED) else 0
+        facts.enter("steps", entry, best, -began, key, (name, r.step_index, began, ours))
+    if r.cost_usd is not None and 4 <= role <= 6:
+        facts.enter("costs", f"{o.trace_id.hex()}{o.span_id.hex()}", 0, at, key, nano(r.cost_usd))
+    if r.context_used is not None:
+        facts.note("context_used", 0, at, key, r.context_used)
+        facts.point((at, key[:8], at, r.context_used, AGENT_CONVERSATION, _conversation(r)))
+    if r.context_window is not None:
+        facts.note("context_window", 0, at, key, r.context_window)
+    for name, url in r.links.items():
+        facts.enter("links", name, 0, at, key, url)
+    for name, value in r.results.items():
+        facts.enter("results", name, 0, at, key, value)
+    if r.artifact is not None:
+        a = r.artifact
+        facts.enter("artifacts", a.key[:TEXT_CAP], 0, at, key, (a.name, a.uri, a.kind))
+    if r.tells is Tells.ERROR and r.failure is not None:
+        facts.note("failure", 0, at, key, _failure(r.failure, o))
+
+
+def _gone(ending: Ending, at: int, key: bytes) -> None:
+    gone = (at, key)
+    if ending.gone is None or gone > ending.gone:
+        ending.gone = gone

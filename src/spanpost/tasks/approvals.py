@@ -1,0 +1,249 @@
+"""Questions to people, as facts: what was asked in which words, what was answered, and what counts.
+
+Rules. A question is known by its id, by the *mark* of its words and by the trace that asked it. Asked in other words it is another:
+of one id the newest wording of a trace stands, its others are void. What another trace asks under the same id is a question of its
+own, and voids nothing.
+A decision is what spanpost recorded itself (`Part.INTERVENTION`): what a person did through it, or a deadline. The first stands.
+What telemetry tells of a decision counts where spanpost itself was not asked, and only in the trace that asked; where it was asked, it
+is shown beside the question and decides nothing.
+
+Theory. All are facts by rank (`facts`), in maps into which either spanpost enters or telemetry does, so any order comes to the same and
+no sender can push out what a person did. Of questions the newest are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost import semconv as c
+from spanpost.model.ids import named, uuid_of
+from spanpost.model.interventions import ApprovalRow
+from spanpost.model.observations import Observation, Part
+from spanpost.model.readings import Approval, Reading, ReportedDecision
+from spanpost.tasks.facts import Fact, Facts
+from spanpost.tasks.times import EPOCH, moment
+from spanpost.text.wording import TEXT_CAP
+
+#: Maps of facts: by question (`_entry`). Into `TOLD` telemetry enters its answers, under an empty mark where they bear none.
+ASKS, ANSWERS, ESCALATIONS, AWAITED, TOLD = "asks", "answers", "escalations", "awaited", "told"
+#: Kinds of topics.
+APPROVAL, TASK = "approval", "task"
+#: No honest deadline lies outside.
+_EARLIEST, _LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class Expiry(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for questions that do not say it themselves."""
+
+    #: How long a question is open; None: for ever.
+    after: timedelta | None = None
+    #: One of `conventions.AT_EXPIRY`.
+    then: str = "expire"
+
+
+def approval_of(row: ApprovalRow) -> Approval:
+    """Return a question that is kept, in the words in which it was asked."""
+    return Approval(
+        id=row.approval_id,
+        question=row.question,
+        detail=row.detail,
+        options=row.options,
+        risk=row.risk,
+        mark=row.mark,
+        is_asked=row.is_asked,
+        is_cut=row.is_cut,
+        decision=row.decision,
+        by=row.by,
+        comment=row.comment,
+        source=row.source,
+        told=row.told,
+        key=row.key,
+    )
+
+
+def approval_key(tenant: str, id: str, mark: str, trace: str) -> UUID:
+    """Return what a button carries."""
+    return _named(tenant, "approval", id, mark, trace)
+
+
+def told_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
+    """Return the id of the checkpoint that tells a question."""
+    return _named(tenant, "approval_requested", id, mark, trace)
+
+
+def escalated_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
+    """Return the id of the checkpoint that tells a question once more because nobody answered."""
+    return _named(tenant, "approval_escalated", id, mark, trace)
+
+
+def decided_id(tenant: str, id: str, mark: str, trace: str) -> UUID:
+    """Return the id of the checkpoint that tells what a person decided."""
+    return _named(tenant, "approval_decided", id, mark, trace)
+
+
+def answered_id(tenant: str, id: str, trace: str) -> UUID:
+    """Return the id of the checkpoint that tells what telemetry says was decided."""
+    return _named(tenant, "approval_told", id, trace)
+
+
+def _named(tenant: str, *parts: str) -> UUID:
+    return uuid_of(named("\0".join((tenant, *parts))))
+
+
+def topic_of(tenant: str, kind: str, id: str) -> bytes:
+    """Return the 16 bytes under which an approval (by its id) or a task (by an alias) is locked, and waited for."""
+    return blake2b(f"{tenant}\0{kind}\0{id}".encode("utf-8", "replace"), digest_size=16, person=b"topic").digest()
+
+
+def deadline(said: str) -> datetime | None:
+    """Return a time as agents write it: RFC 3339 (without a zone: UTC), or Unix seconds. None for what is neither."""
+    said = said.strip()
+    try:
+        at = EPOCH + timedelta(seconds=float(said))
+    except (ValueError, OverflowError):
+        try:
+            at = datetime.fromisoformat(said)
+        except ValueError:
+            return None
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return at if _EARLIEST < at < _LATEST else None
+
+
+# --- facts ------------------------------------------------------------------------------------------------------------
+
+
+def enter(facts: Facts, o: Observation, r: Reading, at: int, key: bytes) -> None:
+    """Take in a question, an answer, or what spanpost recorded of one."""
+    a: Any = r.approval
+    trace = o.trace_id.hex()
+    entry = _entry(a.id, a.mark, trace)
+    if o.part is Part.INTERVENTION:
+        if o.name == c.EVENT_APPROVAL_RESOLVED:  # the first stands
+            facts.enter(ANSWERS, entry, 0, -at, key, [a.decision, a.by, a.comment, a.source, a.is_expired])
+        elif o.name == c.EVENT_APPROVAL_ESCALATED:
+            facts.enter(ESCALATIONS, entry, 0, -at, key, at)
+        else:
+            facts.enter(AWAITED, entry, 0, -at, key, True)
+    elif a.decision:
+        facts.enter(TOLD, entry, 0, -at, key, [a.decision, a.by, a.comment, a.is_expired])
+    else:
+        # Of equal words those stand by which spanpost itself is asked, and that came whole: a copy may have been cut on the way.
+        rank = 2 * a.is_asked + (not a.is_cut)
+        asked = [a.question, a.detail, list(a.options), a.risk, a.expires_at, a.at_expiry, a.has_id, a.is_cut, a.is_altered]
+        facts.enter(ASKS, entry, rank, at, key, [*asked, f"{trace}-{o.span_id.hex()}"])
+
+
+def is_waiting(facts: Facts) -> bool:
+    """Tell whether a question is open."""
+    if not facts.maps.get(ASKS):
+        return False
+    return any(a.is_open for a in approvals(facts, "", Expiry()))
+
+
+def approvals(facts: Facts, tenant: str, expiry: Expiry) -> tuple[Approval, ...]:
+    """Return the questions of a task in the order of asking, each wording of each trace by itself, with the answers that there are."""
+    asks = facts.maps.get(ASKS, {})
+    answers, escalations, awaited = (facts.maps.get(name, {}) for name in (ANSWERS, ESCALATIONS, AWAITED))
+    standing = _standing(asks)
+    out = []
+    for entry, (rank, at, _, value) in sorted(asks.items(), key=lambda item: (item[1][1], item[0])):
+        id, mark, trace = entry.split("\0")
+        question, detail, options, risk, expires_at, at_expiry, has_id, is_cut, is_altered, span = value
+        is_asked = rank >= 2 or entry in awaited
+        answer, said, escalated = answers.get(entry), _told(facts, id, mark, trace), escalations.get(entry)
+        told = ReportedDecision(decision=said[3][0], by=said[3][1], comment=said[3][2], at=moment(-said[1])) if said is not None else None
+        if answer is None and said is not None and not is_asked:
+            answer, told = (*said[:3], [*said[3][:3], "", said[3][3]]), None
+        decision, by, comment, source, is_expired = answer[3] if answer is not None else ("", "", "", "", False)
+        asked_at, until = moment(at), deadline(expires_at)
+        if until is None and expiry.after is not None and asked_at is not None:
+            until = asked_at + expiry.after
+        out.append(
+            Approval(
+                id=id,
+                question=question,
+                detail=detail,
+                options=tuple(options),
+                risk=risk,
+                expires_at=expires_at,
+                decision=decision,
+                by=by,
+                comment=comment,
+                at_expiry=at_expiry or expiry.then,
+                mark=mark,
+                is_asked=is_asked,
+                is_cut=is_cut,
+                is_altered=is_altered,
+                has_id=has_id,
+                source=source,
+                is_expired=is_expired,
+                # What a person decided replaces what was told before.
+                told=told if answer is None else None,
+                key=approval_key(tenant, id, mark, trace) if has_id else None,
+                reported_by=told_id(tenant, id, mark, trace),
+                escalated_by=escalated_id(tenant, id, mark, trace) if escalated is not None else None,
+                is_void=entry not in standing and not decision,
+                asked_at=asked_at,
+                deadline=until,
+                decided_at=moment(-answer[1]) if answer is not None else None,
+                escalated_at=moment(escalated[3]) if escalated is not None else None,
+                span=span,
+            )
+        )
+    # Answers to what was never asked, as far as it is known.
+    return (*_unasked(facts, {a.id for a in out}), *out)
+
+
+def seconds_to_answer(facts: Facts, id: str, trace: str) -> float | None:
+    """Return how long the newest answered question of an id in a trace was open; None where there is none."""
+    newest: tuple[int, float] | None = None
+    for entry, ask in facts.maps.get(ASKS, {}).items():
+        asked, mark, within = entry.split("\0")
+        if (asked, within) != (id, trace):
+            continue
+        answer = facts.maps.get(ANSWERS, {}).get(entry) or _told(facts, id, mark, trace)
+        if answer is not None:  # the first stands: it is entered by its negative time
+            newest = max(newest or (0, 0.0), (ask[1], max(-answer[1] - ask[1], 0) / 1e9))
+    return newest[1] if newest is not None else None
+
+
+def _entry(id: str, mark: str, trace: str) -> str:
+    return "\0".join(part[:TEXT_CAP].replace("\0", "") for part in (id, mark, trace))
+
+
+def _standing(asks: Mapping[str, Fact]) -> set[str]:
+    """Return the questions that are not void: of an id the newest wording of each trace.
+
+    One that was altered on its way stands before no other. What was asked outside any trace, nobody is known to have asked anew.
+    """
+    newest: dict[tuple[str, ...], tuple[bool, int, str]] = {}
+    for entry, (_, at, _, value) in asks.items():
+        id, mark, trace = entry.split("\0")
+        which = (id, trace) if trace else (id, trace, mark)
+        newest[which] = max(newest.get(which, (False, 0, "")), (not value[8], at, entry))
+    return {entry for _, _, entry in newest.values()}
+
+
+def _told(facts: Facts, id: str, mark: str, trace: str) -> Fact | None:
+    """Return what the trace that asked tells of a decision; the first stands. Outside any trace nobody knows who tells."""
+    told = facts.maps.get(TOLD, {}) if trace else {}
+    said = [fact for which in (mark, "") if (fact := told.get(_entry(id, which, trace))) is not None]
+    return max(said, key=lambda fact: fact[:3], default=None)
+
+
+def _unasked(facts: Facts, asked: Set[str]) -> list[Approval]:
+    found: dict[str, Approval] = {}
+    for name in (TOLD, ANSWERS):
+        for entry, fact in sorted(facts.maps.get(name, {}).items()):
+            id = entry.split("\0")[0]
+            if id not in asked:
+                decision, by, comment = fact[3][:3]
+                source = fact[3][3] if name == ANSWERS else ""
+                found[id] = Approval(id=id, decision=decision, by=by, comment=comment, source=source, decided_at=moment(-fact[1]))
+    return [found[id] for id in sorted(found)]

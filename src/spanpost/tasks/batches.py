@@ -1,0 +1,381 @@
+"""Lead a batch through the fold: read, place, judge, tell, address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from datetime import datetime
+
+import msgspec
+
+from spanpost.model.ids import explicit_uid
+from spanpost.model.observations import Observation, Part, content_hash, event_id
+from spanpost.model.readings import Reading, Role, Tells
+from spanpost.readers import NOTHING, read
+from spanpost.readers.redaction import Redaction
+from spanpost.tasks import milestones
+from spanpost.tasks.approvals import APPROVAL, topic_of
+from spanpost.tasks.checkpoints import occurrence_id, possible_telling
+from spanpost.tasks.conversations import talk_domain
+from spanpost.tasks.fold import Fold, go_on
+from spanpost.tasks.folded import Folded, FoldRules, Placed, PriceSource, Timer
+from spanpost.tasks.records import (
+    PLACEHOLDER,
+    ChildTasks,
+    Members,
+    Node,
+    Subtree,
+    TaskState,
+    candidates_key,
+    child_roots_key,
+    child_tasks_key,
+    domain_of,
+    duplicates_key,
+    given_key,
+    linked_traces_key,
+    members_key,
+    node_key,
+    seen_key,
+    state_key,
+    subtree_key,
+    tenant_key,
+)
+from spanpost.tasks.spans import link_of
+from spanpost.tasks.work import Key, Work
+from spanpost.text.content import without_content
+
+__all__ = ["FoldRules", "Folded", "Placed", "Prefetch", "Timer", "domains", "elapse", "fold", "is_new", "mend", "parts", "prepare"]
+
+#: Bound once: an enum's members are looked up slowly.
+_STARTED = Part.STARTED
+_LLM = Role.LLM
+_NOTHING = Tells.NOTHING
+
+
+def prepare(
+    batch: Sequence[Observation],
+    *,
+    keeps_content: bool = False,
+    prices: PriceSource | None = None,
+    redaction: Redaction | None = None,
+    tick: Callable[[], None] = go_on,
+) -> list[Placed]:
+    """Read a batch and name what it is known by. Pure; nothing is dropped but secrets, and content where it is not to be kept.
+
+    Model calls are priced here, once: what a call cost is kept with it. Whatever leaves here holds no secret that is known.
+    `tick` is called before each observation, and may raise `Interrupted`.
+    """
+    placed = []
+    domains: dict[tuple[str, bytes], bytes] = {}
+    talks: dict[tuple[str, str], bytes] = {}
+    for source in batch:
+        tick()
+        reading = read(source)
+        if redaction is None:
+            told = source
+            kept = source if keeps_content else without_content(source)
+        else:
+            source, reading, kept = redaction.taken(source, reading, keeps_content=keeps_content)
+            told = kept
+        if reading.is_plan and reading.step_name is not None and not keeps_content:
+            reading = msgspec.structs.replace(reading, step_name=None)
+        o = told if reading.stands_for is None else _stand_in(told, reading)
+        tenant, part = o.tenant, o.part
+        domain = domains.get((tenant, o.trace_id))
+        if domain is None:
+            domain = domains[tenant, o.trace_id] = domain_of(tenant, o.trace_id)
+        if reading is NOTHING and o is told and part <= _STARTED:
+            placed.append(Placed(o, reading, event_id(source), content_hash(source), domain, kept))
+            continue
+        usage = reading.usage
+        if usage is not None and prices is not None and reading.role == _LLM:
+            priced = prices.priced(source, reading.provider, reading.model, usage)
+            if priced is not usage:
+                reading = msgspec.structs.replace(reading, usage=priced)
+        telling = None
+        if reading.tells is not _NOTHING or reading.failure is not None:
+            kind = possible_telling(o, reading)
+            if kind is not None:
+                id = occurrence_id(o, reading, kind)
+                telling = (kind, id, seen_key(domain, id.bytes))
+        talk = b""
+        if (said := reading.conversation_id) and (usage is not None or reading.context_used is not None) and reading.says_use:
+            talk = talks.get((tenant, said), b"")
+            if not talk:
+                talk = talks[tenant, said] = talk_domain(tenant, said)
+        placed.append(
+            Placed(
+                o,
+                reading,
+                event_id(source),
+                content_hash(source),
+                domain,
+                kept,
+                telling,
+                duplicates_key(tenant, of_call) if (of_call := reading.call_key or reading.response_id) else b"",
+                explicit_uid(tenant, reading.task_id) if reading.task_id else b"",
+                talk,
+            )
+        )
+    return placed
+
+
+def _stand_in(record: Observation, reading: Reading) -> Observation:
+    """Return the span for which a log record stands, or the record on the span that it is told of."""
+    assert reading.stands_for is not None
+    trace_id, span_id, parent_id, start_ns = reading.stands_for
+    at_ns = reading.at_ns or record.at_ns
+    part = Part.LOG if reading.is_event else Part.STARTED if reading.is_open else Part.ENDED
+    return msgspec.structs.replace(
+        record,
+        part=part,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_id=parent_id,
+        at_ns=at_ns,
+        start_ns=start_ns,
+        end_ns=at_ns if part is Part.ENDED else 0,
+    )
+
+
+def domains(batch: Sequence[Placed]) -> set[bytes]:
+    """Return the lock domains that are known to be touched before anything is fetched, and their tenants' keys."""
+    out = {p.domain for p in batch}
+    out.update(map(tenant_key, {p.observation.tenant for p in batch}))
+    talks = {(p.observation.tenant, p.reading.conversation_id) for p in batch if p.reading.conversation_id}
+    out |= {candidates_key(tenant, b"c", talk)[:16] for tenant, talk in talks if talk}
+    for p in batch:
+        if p.duplicates:
+            out.add(p.duplicates[:16])
+        if p.task_uid:
+            out.add(p.task_uid)
+        if p.talk:
+            out.add(p.talk)
+        if p.telling is not None:
+            out.add(p.telling[2][:16])
+        if p.reading.approval is not None:
+            out.add(topic_of(p.observation.tenant, APPROVAL, p.reading.approval.id))
+        if p.observation.links and p.reading.role.is_root_span and (other := link_of(p.observation)):
+            out.add(other)
+    return out
+
+
+def parts(batch: Sequence[Placed], most: int) -> list[tuple[list[int], set[bytes]]]:
+    """Return the positions of a batch in parts, each with the domains that it touches: at most so many, as far as that goes with
+    whole traces."""
+    traces: dict[bytes, list[int]] = {}
+    for i, p in enumerate(batch):
+        traces.setdefault(p.domain, []).append(i)
+    found: list[tuple[list[int], set[bytes]]] = []
+    for positions in traces.values():
+        more = domains([batch[i] for i in positions])
+        if not found or len(found[-1][1] | more) > most:
+            found.append(([], set()))
+        found[-1][0].extend(positions)
+        found[-1][1].update(more)
+    return found
+
+
+def apart(batch: Sequence[Placed], domains: Set[bytes]) -> tuple[tuple[list[int], set[bytes]], tuple[list[int], set[bytes]]]:
+    """Return the positions of the traces of a batch that touch none of some domains, and of those that do, with what each touch."""
+    others: tuple[list[int], set[bytes]] = ([], set())
+    those: tuple[list[int], set[bytes]] = ([], set())
+    for positions, touched in parts(batch, 0):
+        found = others if touched.isdisjoint(domains) else those
+        found[0].extend(positions)
+        found[1].update(touched)
+    return others, those
+
+
+def is_new(node: Node | None, p: Placed) -> bool:
+    """Tell by its span's cell whether an observation was surely not recorded before: whatever is recorded leaves that behind.
+
+    Cells that were pruned are forgotten; what they were of is then taken for new.
+    """
+    return node is None or (p.is_span and node.state == PLACEHOLDER)
+
+
+class Prefetch:
+    """The keys that the fold of a batch will ask for: what hangs together with what is fetched, found out step by step.
+
+    `loaded` is what is fetched, `whole` the domains of which everything is, `leads` the units and tasks among it, in the order
+    in which they came.
+    """
+
+    def __init__(
+        self,
+        loaded: Mapping[Key, msgspec.Struct | None],
+        whole: Collection[bytes],
+        leads: Sequence[msgspec.Struct],
+        batch: Sequence[Placed],
+    ) -> None:
+        self._loaded, self._whole, self._leads = loaded, whole, leads
+        self._at = 0
+        self._wanted: set[Key] = set()
+        self._parents = {
+            (p.domain, p.observation.span_id): p.observation.parent_id for p in batch if p.domain not in whole and p.is_span
+        }
+        #: Spans whose cells are not fetched yet, and all that were met.
+        self.open: dict[tuple[bytes, bytes], None] = {}
+        self._met: set[tuple[bytes, bytes]] = set()
+        for p in batch:
+            self._begin(p)
+
+    def _begin(self, p: Placed) -> None:
+        domain, span_id = p.domain, p.observation.span_id
+        if p.duplicates:
+            self._look(p.duplicates)
+        if p.task_uid:
+            self._task(state_key(p.task_uid))
+        if p.telling is not None:
+            self._look(p.telling[2])
+        if domain not in self._whole:
+            self._task(state_key(domain))
+            self._look(linked_traces_key(domain))
+            if p.reading.role.is_root_span:
+                self._task(state_key(domain, span_id))
+            if self._meet(domain, span_id):
+                self.open[domain, span_id] = None
+
+    def step(self) -> set[Key]:
+        """Return the keys that are wanted and not fetched yet; empty at the end of the trail. Each step climbs one level of parents."""
+        while self._at < len(self._leads):
+            record = self._leads[self._at]
+            self._at += 1
+            if type(record) is Subtree:
+                self._task(record.state)
+                for candidates in record.meetings:
+                    self._look(candidates)
+            elif type(record) is TaskState and record.parent:
+                self._look(record.parent)
+        waiting, self.open = self.open, {}
+        for domain, span_id in waiting:
+            while True:
+                key = node_key(domain, span_id)
+                if key not in self._loaded and domain not in self._whole:
+                    self.open[domain, span_id] = None
+                    break
+                node = self._loaded.get(key)
+                span_id = (node.parent if type(node) is Node else b"") or self._parents.get((domain, span_id), b"")
+                if not span_id or not self._meet(domain, span_id):
+                    break
+        wanted, self._wanted = {key for key in self._wanted if key not in self._loaded}, set()
+        return wanted
+
+    def _meet(self, domain: bytes, span_id: bytes) -> bool:
+        """Ask for what is kept of a span; return whether it was not met before."""
+        if (domain, span_id) in self._met:
+            return False
+        self._met.add((domain, span_id))
+        for key in (node_key(domain, span_id), subtree_key(domain, span_id), child_roots_key(domain, span_id)):
+            self._look(key)
+        return True
+
+    def _look(self, key: Key) -> None:
+        if key not in self._loaded and key[:16] not in self._whole:
+            self._wanted.add(key)
+
+    def _task(self, key: Key) -> None:
+        if key:
+            for asked in (key, members_key(key), child_tasks_key(key), given_key(key)):
+                self._look(asked)
+
+
+def fold(work: Work, batch: Sequence[Placed], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
+    """Fold a batch of new observations into the records and return what it came to.
+
+    `now` is the store's clock: it stamps deliveries and timers and decides nothing else. Total: whatever the observations
+    hold, nothing raises but `work` and `tick`, which is called again and again; they may end it by raising `Interrupted`.
+    """
+    fold = Fold(work, rules, now, tick)
+    try:
+        for i in parents_first(batch):
+            tick()
+            if batch[i].is_span:
+                fold.span(i, batch[i])
+            else:
+                fold.event(i, batch[i])
+        return fold.close()
+    except Exception:
+        fold.keep()  # a fault of ours: a store that cannot throw half-done work away must have it whole, to `mend` it
+        raise
+
+
+def beside(work: Work, tasks: Sequence[Key]) -> set[bytes]:
+    """Return the domains that the tasks' own records name: of their spans, of the task above and of those below."""
+    found: set[bytes] = set()
+    keys = list(map(milestones.state_of, tasks))
+    work.want([asked for key in keys for asked in (key, members_key(key), child_tasks_key(key))])
+    for key in keys:
+        state = work.get(key, TaskState)
+        if state is not None and state.parent:
+            found.add(state.parent[:16])
+        members = work.get(members_key(key), Members)
+        if members is not None:
+            found.update([subtree[:16] for subtree in members.subtrees])
+        below = work.get(child_tasks_key(key), ChildTasks)
+        if below is not None:
+            found.update([child[:16] for child in below.tasks])
+    return found
+
+
+def elapse(work: Work, due: Sequence[Key], rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> Folded:
+    """Fold that time has passed: announce the tasks (by key) whose settling is over."""
+    fold = Fold(work, rules, now, tick)
+    for key in due:
+        state = milestones.state_of(key)
+        if state is not key:
+            fold.closing.tell_held(state)
+        else:
+            fold.settled(key)
+    return fold.close()
+
+
+def mend(work: Work, changed: Iterable[Key], rules: FoldRules, now: datetime) -> Folded:
+    """Build the tasks anew of which records were changed by a fold that did not come to its end.
+
+    For a store that cannot throw half-done work away: what cells and units hold is whole after each observation, what
+    their tasks add up may not be.
+    """
+    fold = Fold(work, rules, now)
+    for key in changed:
+        subtree = work.get(key, Subtree) if key[16:17] == b"u" else None
+        state = subtree.state if subtree is not None else key if key[16:17] == b"g" else b""
+        if state:
+            fold.states.stale.add(state)
+    return fold.close()
+
+
+def parents_first(batch: Sequence[Placed]) -> list[int]:
+    """Return the positions of a batch in the order in which they are folded: parents before what lies below them, whatever their
+    times say, so that each span is placed once; of one span its start before its end, and the greatest copy first; events last."""
+    spans: dict[bytes, list[int]] = {}
+    events = []
+    for i in sorted(range(len(batch)), key=list(map(_begins, batch)).__getitem__):
+        p = batch[i]
+        if p.is_span:
+            spans.setdefault(p.domain + p.observation.span_id, []).append(i)
+        else:
+            events.append(i)
+    order: list[int] = []
+    met: set[bytes] = set()
+    for span in spans:
+        way = []
+        while span in spans and span not in met:
+            met.add(span)
+            way.append(span)
+            p = batch[spans[span][-1]]
+            span = p.domain + p.observation.parent_id
+        for at in reversed(way):
+            copies = spans[at]
+            order += copies if len(copies) == 1 else sorted(copies, key=lambda i: _greatest(batch[i]))
+    return order + events
+
+
+def _begins(p: Placed) -> tuple[int, int, bytes, bytes]:
+    o = p.observation
+    return (o.start_ns or o.at_ns, 0 if 4 <= p.reading.role <= 6 else 1, o.span_id, p.content_hash)
+
+
+def _greatest(p: Placed) -> tuple[int, int, int]:
+    o = p.observation
+    return (-o.part, -(o.end_ns or o.at_ns), -len(o.attributes) - o.unread)

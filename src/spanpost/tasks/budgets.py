@@ -1,0 +1,237 @@
+"""Budgets of money and tokens: who spends from which, and when that is warned of.
+
+Rules. What a task's calls used is spent once it has settled, by those that the task names then, in the period of the store's
+clock. A budget that is newly set begins with what was used in that period before. It is kept for each tenant by itself, and within it for each value of what `per` names; a task that does not name it
+spends from none. A share is warned of when it is passed, once in a period: what was corrected downwards and is passed again is
+not told again. Where a limit is raised, what is below its shares may be warned of anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from spanpost import semconv as c
+from spanpost.model.budgets import Growth, Spent
+from spanpost.model.messages import LocaleMessage, Value
+from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.tasks import Task
+from spanpost.routing.matching import FIELDS, Match, attribute
+from spanpost.text.wording import message, worded
+
+#: Words that stand for attributes in `Budget.per`.
+WORDS: Final[Mapping[str, str]] = {
+    "agent": "agent.name",
+    "person": c.REQUESTED_BY,
+    "type": "agent.task.type",
+    "environment": "deployment.environment.name",
+    "service": "service.name",
+    "team": c.TEAM,
+}
+_DAY: Final = timedelta(days=1)
+#: Characters of a value that a budget is kept for.
+_VALUE: Final = 200
+
+
+class Period(StrEnum):
+    """How long a budget is for."""
+
+    DAY = "day"
+    MONTH = "month"
+    YEAR = "year"
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget, as it is set."""
+
+    name: str
+    period: Period = Period.DAY
+    #: Attributes by which it is kept apart.
+    per: tuple[str, ...] = ()
+    match: Match = msgspec.field(default_factory=Match)
+    limit_usd: Decimal | None = None
+    limit_tokens: int | None = None
+    #: Shares of the limit to warn at, ascending.
+    warn_at: tuple[float, ...] = (0.8, 1.0)
+    #: IANA name of the time zone in which days begin.
+    zone: str = "UTC"
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the attributes that a task must keep for it."""
+        return self.match.kept | {name for name in self.per if name not in FIELDS}
+
+
+def asked_of(budget: Budget) -> frozenset[str]:
+    """Return the attributes of a task that decide whether it spends of a budget, and for whom."""
+    match = budget.match
+    fields = {
+        "agent.name": match.agent,
+        "agent.topic": match.topic,
+        "deployment.environment.name": match.environment,
+        "service.name": match.service,
+        "agent.repo": match.repo,
+    }
+    return frozenset(budget.per) | {name for name, _ in match.attributes} | {name for name, wanted in fields.items() if wanted}
+
+
+def scope_of(budget: Budget, task: Task) -> tuple[tuple[str, str], ...] | None:
+    """Return whom the task's part of a budget is kept for; None where the task spends nothing of it."""
+    if not budget.match.takes(task):
+        return None
+    found = {name: attribute(task, name) for name in sorted(budget.per)}
+    scope = tuple((name, value[:_VALUE]) for name, value in found.items() if value)
+    return scope if len(scope) == len(found) else None
+
+
+def period_of(budget: Budget, now: datetime) -> tuple[datetime, datetime]:
+    """Return when the period began that is now, and when it ends."""
+    zone = ZoneInfo(budget.zone)
+    began = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if budget.period is Period.DAY:
+        ends = began + _DAY  # by the wall's clock: a day may have 23 hours
+    elif budget.period is Period.MONTH:
+        began = began.replace(day=1)
+        ends = (began + 31 * _DAY).replace(day=1)
+    else:
+        began = began.replace(month=1, day=1)
+        ends = began.replace(year=began.year + 1)
+    return began.astimezone(now.tzinfo), ends.astimezone(now.tzinfo)
+
+
+#: What a row of spending is known by: budget, tenant, scope, and when its period began.
+SpentKey = tuple[str, str, tuple[tuple[str, str], ...], datetime]
+
+
+def key_of(spent: Spent) -> SpentKey:
+    """Return what the row is known by."""
+    return spent.budget, spent.tenant, spent.scope, spent.began_at
+
+
+def drawn(
+    budgets: Sequence[Budget], growths: Iterable[Growth], now: datetime
+) -> dict[SpentKey, tuple[Budget, list[Growth]]]:
+    """Return what is drawn from which budget, in the order in which the rows are locked."""
+    found: dict[SpentKey, tuple[Budget, list[Growth]]] = {}
+    for growth in growths:
+        for budget in budgets:
+            scope = scope_of(budget, growth.task)
+            if scope is not None:
+                key = (budget.name, growth.task.tenant, scope, period_of(budget, now)[0])
+                found.setdefault(key, (budget, []))[1].append(growth)
+    return dict(sorted(found.items(), key=lambda item: item[0]))
+
+
+def opened(budget: Budget, tenant: str, scope: tuple[tuple[str, str], ...], now: datetime) -> Spent:
+    """Return a budget of which nothing is spent yet."""
+    began, ends = period_of(budget, now)
+    return Spent(
+        budget=budget.name,
+        tenant=tenant,
+        scope=scope,
+        began_at=began,
+        ends_at=ends,
+        limit_usd=budget.limit_usd,
+        limit_tokens=budget.limit_tokens,
+    )
+
+
+def begun(budget: Budget, used: Iterable[Growth], now: datetime) -> list[Spent]:
+    """Return what was spent of a budget in its period of now before it was set: nothing of that is warned of by itself."""
+    found: dict[SpentKey, Spent] = {}
+    for growth in used:
+        scope = scope_of(budget, growth.task)
+        if scope is not None:
+            new = opened(budget, growth.task.tenant, scope, now)
+            found[key_of(new)] = _sum(found.get(key_of(new), new), [growth])
+    return list(found.values())
+
+
+def _sum(spent: Spent, growths: Sequence[Growth]) -> Spent:
+    return msgspec.structs.replace(
+        spent,
+        cost_usd=max(spent.cost_usd + sum((g.cost_usd for g in growths), Decimal(0)), Decimal(0)),
+        tokens=max(spent.tokens + sum(g.tokens for g in growths), 0),
+        calls=max(spent.calls + sum(g.calls for g in growths), 0),
+        unpriced=max(spent.unpriced + sum(g.unpriced for g in growths), 0),
+    )
+
+
+def grown(spent: Spent, budget: Budget, growths: Iterable[Growth], now: datetime) -> tuple[Spent, Observation | None]:
+    """Return what is spent now, and the record of the highest share that was passed by it, if one was."""
+    growths = list(growths)
+    if (spent.limit_usd, spent.limit_tokens) != (budget.limit_usd, budget.limit_tokens):
+        spent = msgspec.structs.replace(spent, limit_usd=budget.limit_usd, limit_tokens=budget.limit_tokens)
+        passed = [share for share in budget.warn_at if share <= min(spent.share, spent.warned)]
+        spent = msgspec.structs.replace(spent, warned=max(passed, default=0.0))
+    after = _sum(spent, growths)
+    share = after.share
+    passed = [level for level in budget.warn_at if spent.warned < level <= share]
+    if not passed:
+        return after, None
+    after = msgspec.structs.replace(after, warned=max(passed))
+    return after, _passed(after, max(passed), growths[-1].task, now)
+
+
+def standing(budgets: Sequence[Budget], spent: Mapping[SpentKey, Spent], task: Task, now: datetime) -> list[Spent]:
+    """Return each budget that a task spends from, as it stands now under the limits of now."""
+    found = []
+    for budget in budgets:
+        scope = scope_of(budget, task)
+        if scope is None:
+            continue
+        new = opened(budget, task.tenant, scope, now)
+        known = spent.get(key_of(new))
+        found.append(
+            new if known is None else msgspec.structs.replace(known, limit_usd=budget.limit_usd, limit_tokens=budget.limit_tokens)
+        )
+    return found
+
+
+def in_words(spent: Spent) -> LocaleMessage:
+    """Return a budget as it stands: untrusted text where names of agents are in it."""
+    whom = ", ".join(value for _, value in spent.scope)
+    parts = []
+    if spent.limit_usd is not None:
+        parts.append(message("checkpoint.spent_usd", spent=f"{spent.cost_usd:,.2f}", limit=f"{spent.limit_usd:,.2f}"))
+    if spent.limit_tokens is not None:
+        parts.append(message("checkpoint.spent_tokens", spent=spent.tokens, limit=spent.limit_tokens))
+    values: dict[str, Value] = {"budget": spent.budget, "percent": int(spent.share * 100), "figures": parts}
+    return message("checkpoint.budget_of", scope=whom, **values) if whom else message("checkpoint.budget", **values)
+
+
+
+
+
+def _passed(spent: Spent, level: float, task: Task, now: datetime) -> Observation:
+    saying = in_words(spent)
+    said = {
+        c.BUDGET_NAME: spent.budget,
+        c.BUDGET_TEXT: worded(saying)[0],
+        c.BUDGET_MESSAGE: msgspec.json.encode(saying).decode(),
+        c.BUDGET_LEVEL: level,
+        # What makes it the same occurrence: the budget, its period, the level.
+        c.BUDGET_KEY: blake2b(
+            repr((*key_of(spent)[:3], spent.began_at.isoformat(), level, str(spent.limit_usd), spent.limit_tokens)).encode(),
+            digest_size=16,
+        ).hexdigest(),
+    }
+    if not task.span_id:
+        said[c.TASK_ID] = task.task_id  # of a task that was told by log records alone: known by its id
+    record = Observation(
+        part=Part.INTERVENTION,
+        trace_id=task.trace_id,
+        span_id=task.span_id,
+        tenant=task.tenant,
+        name=c.EVENT_BUDGET,
+        at_ns=int(now.timestamp() * 1e6) * 1000,
+        attributes=said,
+    )
+    return msgspec.structs.replace(record, index=log_index(record))

@@ -1,0 +1,173 @@
+"""What is told: one checkpoint per occurrence, with an id that any order and any repetition finds again.
+
+An id is made of the occurrence alone (tenant, trace, span, what happened), not of the task: a span's task may be learned
+later, and news that was posted must keep its name.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from spanpost import semconv as c
+from spanpost.model.checkpoints import SAID, Checkpoint, Kind
+from spanpost.model.ids import named, uuid_of
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.observations import Observation, Part
+from spanpost.model.readings import Approval, Reading, Role, Tells
+from spanpost.tasks.approvals import answered_id, decided_id, escalated_id, told_id
+from spanpost.tasks.status import TaskVerdict
+from spanpost.tasks.times import EPOCH, moment
+from spanpost.text.secrets import unhashed
+from spanpost.text.wording import TEXT_CAP, message, worded
+
+#: Bound once: an enum's members are looked up slowly.
+_NOTHING, _ERROR = Tells.NOTHING, Tells.ERROR
+_OTHER, _LLM, _TOOL = Role.OTHER, Role.LLM, Role.TOOL
+_ENDED = Part.ENDED
+
+_KINDS = {
+    Tells.CHECKPOINT: Kind.CHECKPOINT,
+    Tells.ARTIFACT: Kind.ARTIFACT,
+    Tells.ERROR: Kind.ERROR,
+    Tells.APPROVAL_REQUESTED: Kind.APPROVAL_REQUESTED,
+    Tells.APPROVAL_RESOLVED: Kind.APPROVAL_RESOLVED,
+    Tells.COMPACTION: Kind.COMPACTION,
+    Tells.BUDGET: Kind.BUDGET_WARNING,
+    Tells.ALERT: Kind.ALERT,
+}
+
+
+def occurrence_id(o: Observation, r: Reading, kind: Kind) -> UUID:
+    """Return the id of what happened, equal in its live form, its log form and its final form."""
+    trace, span = o.trace_id.hex(), o.span_id.hex()
+    if kind is Kind.APPROVAL_REQUESTED and r.approval is not None:
+        id_of = escalated_id if o.name == c.EVENT_APPROVAL_ESCALATED else told_id
+        return id_of(o.tenant, r.approval.id, r.approval.mark, trace)
+    if kind is Kind.APPROVAL_RESOLVED and r.approval is not None:
+        if o.part is Part.INTERVENTION:
+            return decided_id(o.tenant, r.approval.id, r.approval.mark, trace)
+        return answered_id(o.tenant, r.approval.id, trace)
+    if kind is Kind.ARTIFACT and r.artifact is not None:
+        what = f"{trace}\0{kind}\0{unhashed(r.artifact.key)}"
+    elif r.occurrence.startswith("call\0"):  # a call's own id: whichever of its spans and records tells it
+        what = f"{kind}\0{r.occurrence}"
+    elif r.occurrence:
+        what = f"{trace}\0{span}\0{kind}\0{r.occurrence}"
+    elif o.part is Part.ENDED:
+        what = f"{trace}\0{span}\0{kind}\0ended"
+    else:
+        what = f"{trace}\0{span}\0{o.name}\0{o.at_ns}\0{o.ordinal}"
+    return uuid_of(named(f"{o.tenant}\0{what}"))
+
+
+def telling(o: Observation, r: Reading, role: Role) -> Kind | None:
+    """Return what kind of news the observation is, if any.
+
+    A failed call is told by its span's end, where its name is known; an exception event is told on spans that are no call,
+    no step and no box, because there it would be the same failure on its way up.
+    """
+    tells = r.tells
+    if tells is not _NOTHING:
+        if tells is _ERROR and o.name == c.EVENT_EXCEPTION and role is not _OTHER:
+            return None
+        return _KINDS[tells]
+    if r.failure is not None and (role is _TOOL or role is _LLM) and o.part is _ENDED and not r.is_interrupt:
+        return Kind.ERROR
+    return None
+
+
+def possible_telling(o: Observation, r: Reading) -> Kind | None:
+    """Return the kind of news that the observation may be, whatever its span turns out to be."""
+    return _KINDS[r.tells] if r.tells is not _NOTHING else telling(o, r, r.role)
+
+
+def told(o: Observation, r: Reading, kind: Kind, id: UUID, task_uid: UUID, subtree: bytes) -> Checkpoint:
+    """Return the checkpoint of an occurrence."""
+    status, detail, ref = c.WORKING, "", ""
+    said: LocaleMessage | str = ""
+    if kind is Kind.CHECKPOINT:
+        status = r.status or c.WORKING
+        said = r.saying or r.message or r.action or r.step_saying or r.step_name or o.name
+        ref = r.act.verb if r.act is not None else ""
+    elif kind is Kind.ARTIFACT and r.artifact is not None:
+        said, ref = r.artifact.name, r.artifact.uri
+    elif kind is Kind.ERROR and r.failure is not None:
+        what = r.tool_name or r.model if o.part is Part.ENDED else ""
+        words = [part for part in (r.failure.type, r.failure.message) if part]
+        failed = message("checkpoint.error_of", name=what) if what else message("checkpoint.error")
+        said = ": ".join([what, *words] if what and words else words) or failed
+        detail, ref = r.failure.log_tail, r.failure.type
+    elif kind is Kind.BUDGET_WARNING:
+        said = r.saying or message("checkpoint.budget_unnamed")
+        ref = f"{o.attributes.get(c.BUDGET_NAME)} {o.attributes.get(c.BUDGET_LEVEL)}"
+    elif kind is Kind.ALERT:
+        status = c.COMPLETE if o.attributes.get(c.ALERT_STATE) == c.RESOLVED else c.WAITING
+        said, detail = r.message or o.name, str(o.attributes.get(c.ALERT_DESCRIPTION) or "")
+        ref = str(o.attributes.get(c.ALERT_ID) or "")
+    elif kind is Kind.COMPACTION:
+        said, ref = r.saying or r.message or compaction(*(r.compaction or (None, None))), SAID
+    elif r.approval is not None:
+        a = r.approval
+        ref = a.id
+        if o.name == c.EVENT_APPROVAL_ESCALATED:
+            status, said, detail = c.WAITING, message("checkpoint.unanswered", question=_question(a)), a.detail
+        elif kind is Kind.APPROVAL_REQUESTED:
+            status, said, detail = c.WAITING, _question(a), a.detail
+        else:
+            said = _decision(a)
+    text, saying = worded(said)
+    return Checkpoint(
+        id=id,
+        tenant=o.tenant,
+        task_uid=task_uid,
+        kind=kind,
+        status=status,
+        text=text,
+        message=saying,
+        at=moment(o.at_ns) or EPOCH,
+        trace_id=o.trace_id,
+        span_id=o.span_id,
+        subtree=subtree,
+        progress=r.progress,
+        detail=detail,
+        ref=ref[:TEXT_CAP],
+    )
+
+
+def _question(asked: Approval) -> LocaleMessage | str:
+    return asked.question or message("checkpoint.decision_needed")
+
+
+def _decision(answer: Approval) -> LocaleMessage | str:
+    if answer.is_expired:
+        is_plain = answer.decision in ("", c.EXPIRED)
+        return message("checkpoint.expired") if is_plain else message("checkpoint.expired_as", decision=answer.decision)
+    said: LocaleMessage | str = answer.decision or message("checkpoint.resolved")
+    if answer.by:
+        said = message("checkpoint.decided_by", decision=said, by=answer.by)
+    return message("checkpoint.with_words", text=said, words=answer.comment) if answer.comment else said
+
+
+def end(verdict: TaskVerdict, started_ns: int) -> LocaleMessage:
+    """Return how a segment ended."""
+    if verdict.status == c.ERROR:
+        kind, words, _ = verdict.failure or ("", "", "")
+        reason: LocaleMessage | str = words if kind and words.startswith(kind) else ": ".join(part for part in (kind, words) if part)
+        reason = verdict.reason or reason
+        return message("checkpoint.failed_because", reason=reason) if reason else message("checkpoint.failed")
+    if verdict.status == c.WAITING:
+        is_prompt = verdict.rule.startswith("session")
+        return message("checkpoint.waiting_for_prompt" if is_prompt else "checkpoint.waiting_for_person")
+    seconds = (verdict.ended_ns - started_ns) / 1e9 if started_ns and verdict.ended_ns > started_ns else 0
+    if verdict.status == c.CANCELLED:
+        return message("checkpoint.cancelled_in", time=seconds) if seconds else message("checkpoint.cancelled")
+    return message("checkpoint.complete_in", time=seconds) if seconds else message("checkpoint.complete")
+
+
+def compaction(before: int | None, after: int | None) -> LocaleMessage:
+    """Return a compaction, with its tokens as far as they are known."""
+    if before is not None and after is not None:
+        return message("checkpoint.compacted_from_to", before=before, after=after)
+    if before is not None:
+        return message("checkpoint.compacted_from", before=before)
+    return message("checkpoint.compacted_to", after=after) if after is not None else message("checkpoint.compacted")

@@ -1,0 +1,84 @@
+"""How full a task's context is, from its facts: what its row shows.
+
+Rules. Each model is a lane of its own, and of a lane the newest conversation counts. Of several lanes the fullest is shown:
+a small call to a small model in between does not hide that the large one fills. Lanes that none of the newest calls
+(`facts.POINT_CAP`) belongs to are out of sight. What the agent says of its use itself stands above what its calls say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from spanpost.model.context import Forecast
+from spanpost.tasks.absorb import AGENT_CONVERSATION
+from spanpost.tasks.context import Window, resolve
+from spanpost.tasks.context_limits import alarm, named
+from spanpost.tasks.facts import Facts, Point
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.forecast import Call, climb_of, forecast, may_reach
+
+
+class ContextUse(msgspec.Struct, frozen=True, gc=False):
+    """How full the context is."""
+
+    used: int | None = None
+    window: Window | None = None
+    model: str | None = None
+    calls: tuple[Call, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Used share of the window; negative when unknown."""
+        return self.used / self.window.tokens if self.used is not None and self.window is not None else -1.0
+
+
+NO_USE = ContextUse()
+
+
+def use_of(facts: Facts, rules: FoldRules) -> ContextUse:
+    """Return how full a task's context is, in its fullest lane."""
+    said_used, said_window = facts.value("context_used"), facts.value("context_window")
+    if said_used is None and not facts.points:
+        if said_window is None:
+            return NO_USE
+        return ContextUse(window=resolve(facts.value("model"), rules.known_windows, said=said_window))
+    conversations: dict[str, list[Point]] = {}
+    for point in facts.points:
+        if (point[4] == AGENT_CONVERSATION) == (said_used is not None):
+            conversations.setdefault(point[4], []).append(point)
+    compacted = facts.at("compacted")
+    found: ContextUse | None = None
+    for model, points in conversations.items():
+        named = facts.value("model") if model == AGENT_CONVERSATION else model
+        use = ContextUse(
+            points[-1][3] if said_used is None else said_used,
+            resolve(named, rules.known_windows, said=said_window, accepted=_accepted(facts.accepted, model)),
+            named,
+            tuple(_conversation(points, compacted)),
+        )
+        if found is None or use.share >= found.share:
+            found = use
+    return found or ContextUse(said_used, resolve(facts.value("model"), rules.known_windows, said=said_window), facts.value("model"))
+
+
+def _accepted(accepted: Mapping[str, int], model: str) -> int:
+    return accepted.get(model, 0)
+
+
+def _conversation(points: list[Point], compacted: int) -> list[Call]:
+    """Return the calls of a lane's newest conversation since a compaction."""
+    current = next((point[5] for point in reversed(points) if point[5]), 0)
+    return [(at, start, used) for at, _, start, used, _, said in points if (said == current or not said) and at > compacted]
+
+
+def ahead(use: ContextUse, rules: FoldRules) -> Forecast | None:
+    """Return when the context will be as full as is warned of; None when there is nothing to say."""
+    if use.used is None or len(use.calls) < 3:
+        return None
+    limit = alarm(use.used, use.window, rules)
+    if limit is None or not may_reach(use.calls, limit.tokens):
+        return None
+    told = forecast(climb_of(use.calls), limit.tokens)
+    return None if told is None else named(told, limit)

@@ -1,0 +1,261 @@
+"""Context use, call by call: what is warned of, and when.
+
+Rules. A lane is the calls of one agent with one model: within its task, or within its conversation where calls say which one
+it is, because each turn of a conversation may be a task of its own. A limit is told once per climb, and so is the forecast
+that it is near. A compaction (said, or a drop to `DROP` that the next call confirms) or a new conversation begins the next
+climb. A call older than its lane's newest never tells.
+
+Theory. The climb's number, not a time, is part of an id: whatever subset of a history is seen in order, the n-th climb's
+warnings have the same ids, so no order tells one twice.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.observations import Observation
+from spanpost.model.readings import Reading
+from spanpost.tasks.absorb import AGENT_CONVERSATION, NO_MODEL
+from spanpost.tasks.conclusions import Conclusion, Judged
+from spanpost.tasks.context import Window, canonical_model, resolve
+from spanpost.tasks.context_checkpoints import context_news
+from spanpost.tasks.context_limits import alarm, is_near, limits, named
+from spanpost.tasks.facts import Facts
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.forecast import DROP, STEPS, climb_of, forecast, may_reach
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.records import Conversation, Seen, TaskState, seen_key
+from spanpost.tasks.work import Key, RecordSet
+
+#: Lanes kept of one task.
+CONVERSATION_CAP = 16
+
+
+class ModelCall(msgspec.Struct, frozen=True, gc=False):
+    """What a model call was given."""
+
+    at_ns: int
+    key: bytes
+    start_ns: int
+    used: int
+    conversation: str = ""
+    #: When it was last said of its task that the context was compacted (ns); 0 when never.
+    compacted_ns: int = 0
+
+
+def judge(conversation: Conversation, call: ModelCall, window: Window | None, rules: FoldRules) -> list[Judged]:
+    """Take a call into its lane, in place, and return what is to be told."""
+    if (call.at_ns, call.key) <= (conversation.newest_ns, conversation.newest_key):
+        return []
+    out: list[Judged] = []
+    used = call.used
+    is_compacted = conversation.compacted_ns < call.compacted_ns <= call.at_ns and 0 < conversation.newest_ns <= call.compacted_ns
+    conversation.compacted_ns = max(conversation.compacted_ns, call.compacted_ns)
+    if is_compacted or (call.conversation and conversation.conversation and call.conversation != conversation.conversation):
+        _rearm(conversation)
+        conversation.used = 0  # what was used before is no height to drop from
+    if call.conversation:
+        conversation.conversation = call.conversation
+    if conversation.drop is not None:
+        before, after = conversation.drop
+        first, since_ns, conversation.drop = conversation.points[-1:], conversation.points[-2][0], None
+        if used <= before * DROP:
+            _rearm(conversation)
+            conversation.points = first
+            out.append(Judged(Conclusion.COMPACTION, conversation.climb, after, window, before=before, since_ns=since_ns))
+    if conversation.used and used <= conversation.used * DROP and not out:
+        conversation.drop = (conversation.used, used)
+    conversation.newest_ns, conversation.newest_key, conversation.used = call.at_ns, call.key, used
+    if not conversation.points or used != conversation.points[-1][2] or call.start_ns != call.at_ns:  # what an agent says of itself it repeats
+        conversation.points = [*conversation.points, (call.at_ns, call.start_ns, used)][-STEPS - 3 :]
+    if conversation.drop is not None:
+        return out
+    for limit in limits(window, rules):
+        if used >= limit.tokens and limit.name not in conversation.warned:
+            conversation.warned.append(limit.name)
+            out.append(Judged(Conclusion.WARNING, conversation.climb, used, window, limit.name))
+    near = _near(conversation, used, window, rules)
+    if near is not None:
+        out.append(near)
+    return out
+
+
+def _near(conversation: Conversation, used: int, window: Window | None, rules: FoldRules) -> Judged | None:
+    """Return the warning ahead, if a limit that nobody was warned of is near."""
+    limit = alarm(used, window, rules)
+    if limit is None or limit.name in conversation.ahead or limit.name in conversation.warned:
+        return None
+    if not may_reach(conversation.points, limit.tokens):
+        return None
+    told = forecast(climb_of(conversation.points), limit.tokens)
+    if told is None or not is_near(told, rules):
+        return None
+    conversation.ahead.append(limit.name)
+    return Judged(Conclusion.AHEAD, conversation.climb, used, window, limit.name, forecast=named(told, limit))
+
+
+def _rearm(conversation: Conversation) -> None:
+    conversation.climb += 1
+    conversation.warned, conversation.ahead, conversation.points = [], [], []
+    conversation.drop = None
+
+
+def talk_domain(tenant: str, conversation: str) -> bytes:
+    """Return the 16 bytes under which a conversation's lanes lie and are locked."""
+    return blake2b(f"{tenant}\0conversation\0{conversation}".encode("utf-8", "replace"), digest_size=16).digest()
+
+
+def conversation_key(talk: bytes, agent: str, model: str) -> Key:
+    return talk + b"w" + blake2b(f"{agent}\0{model}".encode("utf-8", "replace"), digest_size=8).digest()
+
+
+class _CallPlace(NamedTuple):
+    """The task in which calls are judged, and what is known of it."""
+
+    owner: bytes
+    key: Key
+    state: TaskState
+    facts: Facts
+    #: The agent's name and the task's, of a task with a box.
+    agent: tuple[str | None, str | None] | None
+    #: It says itself how full its context is, and how large that is.
+    says_use: bool
+    said_window: int | None
+    compacted_ns: int
+
+
+def _in_order(call: tuple[Any, ...]) -> tuple[int, bytes, bytes]:
+    return call[:3]
+
+
+class Conversations:
+    """The lanes of one batch."""
+
+    def __init__(self, states: TaskStates, rules: FoldRules, seen: RecordSet[Seen]) -> None:
+        self.states = states
+        self.rules = rules
+        self.seen = seen
+        self.talks = RecordSet(states.work, Conversation)
+        #: Calls to be judged in order of time: (time, key, domain, owner, observation, reading, domain of the conversation).
+        self.calls: list[tuple[int, bytes, bytes, bytes, Observation, Reading, bytes]] = []
+        #: Canonical names, windows and keys of lanes, as they were asked for.
+        self._models: dict[str, str] = {}
+        self._windows: dict[tuple[str | None, int | None], Window | None] = {}
+        self._keys: dict[tuple[bytes, str | None, str], Key] = {}
+        self._known = rules.known_windows
+
+    def judged(self) -> list[tuple[Checkpoint, Key]]:
+        """Judge this batch's calls, in order of time; return what they tell, with the task."""
+        news: list[tuple[Checkpoint, Key]] = []
+        places: dict[tuple[bytes, bytes], _CallPlace | None] = {}
+        for at, key, domain, met, o, r, talk in sorted(self.calls, key=_in_order):
+            try:
+                where = places[domain, met]
+            except KeyError:
+                where = places[domain, met] = self._place(domain, met)
+            if where is None:
+                continue
+            state, facts = where.state, where.facts
+            if r.context_used is not None:
+                used, name, begun = r.context_used, AGENT_CONVERSATION, at
+                model = r.model or facts.value("model")
+            elif r.usage is not None and r.usage.input is not None and not where.says_use:
+                used, name, begun = r.usage.input, self._canonical(r.model or NO_MODEL), o.start_ns or at
+                model = name
+            else:
+                continue
+            found = self._conversation(where, r, name, talk)
+            if found is None:
+                continue
+            conversation, place = found
+            window = self._window(model, r.context_window or where.said_window, max(facts.accepted.get(name, 0), conversation.used))
+            call = ModelCall(at, key, begun, used, r.conversation_id or "", where.compacted_ns)
+            for judged in judge(conversation, call, window, self.rules):
+                if judged.what is Conclusion.COMPACTION and call.compacted_ns:
+                    continue  # who says its compactions is believed
+                checkpoint = context_news(judged, state, place or name, name, o, where.owner)
+                # A task that was part of another for a while has forgotten its lanes, not what was told of it.
+                told = seen_key(where.key[:16], checkpoint.id.bytes)
+                if self.seen.get(told) is None:
+                    self.seen.put(told, Seen(at, key))
+                    news.append((checkpoint, where.key))
+                    if judged.what is Conclusion.COMPACTION:
+                        state.inferred = [*state.inferred, (checkpoint.id.bytes, judged.since_ns, at)][-CONVERSATION_CAP:]
+            if place:
+                self.talks.put(place, conversation)
+        return news
+
+    def overtaken(self) -> list[UUID]:
+        """Return the compactions that were inferred, and that the agent has said since: told once, in its own words."""
+        out: list[UUID] = []
+        for key in list(self.states.touched):
+            state = self.states.state(key)
+            said_ns = state.facts.at("compacted") if state is not None else 0
+            if state is None or not said_ns or not state.inferred:
+                continue
+            gone = [entry for entry in state.inferred if entry[1] < said_ns <= entry[2]]
+            if gone:
+                state.inferred = [entry for entry in state.inferred if entry not in gone]
+                self.states.states.put(key, state)
+                out += [UUID(bytes=id) for id, _, _ in gone]
+        return out
+
+    def _place(self, domain: bytes, met: bytes) -> _CallPlace | None:
+        """Return the task of calls that were met under a owner; that they are judged may change its row."""
+        tree = self.states.tree(domain)
+        owner = tree.owner(met)
+        subtree = tree.subtrees.get(owner)
+        state = self.states.state(subtree.state) if subtree is not None else None
+        if subtree is None or state is None:
+            return None
+        self.states.touch(subtree.state, state)
+        facts = state.facts
+        agent = (facts.value("agent_name"), facts.value("name")) if state.has_root_span else None
+        says_use = facts.value("context_used") is not None
+        return _CallPlace(owner, subtree.state, state, facts, agent, says_use, facts.value("context_window"), facts.at("compacted"))
+
+    def _conversation(self, where: _CallPlace, r: Reading, name: str, talk: bytes) -> tuple[Conversation, Key] | None:
+        """Return the lane of a call, and its key where it is a conversation's."""
+        state = where.state
+        own = state.conversations.get(name)
+        agent = r.agent_label
+        if where.agent is not None:
+            agent = where.agent[0] or agent or where.agent[1]
+        if talk:
+            # Without a box whose calls these are is not known: they are nobody's, as they are in the task.
+            place = self._keys.get((talk, agent, name))
+            if place is None:
+                place = self._keys[talk, agent, name] = conversation_key(talk, agent or "", name)
+            conversation = self.talks.get(place)
+            if own is not None:  # it was not known yet whose calls these are
+                del state.conversations[name]
+                if conversation is None or (own.newest_ns, own.newest_key) > (conversation.newest_ns, conversation.newest_key):
+                    own.climb = max(own.climb, conversation.climb + 1) if conversation is not None else own.climb
+                    conversation = own
+            return conversation or Conversation(), place
+        if own is None:
+            if len(state.conversations) >= CONVERSATION_CAP:
+                return None
+            own = state.conversations[name] = Conversation()
+        return own, b""
+
+    def _window(self, model: str | None, said: int | None, accepted: int) -> Window | None:
+        """Return a model's window, as `resolve` does."""
+        try:
+            window = self._windows[model, said]
+        except KeyError:
+            window = self._windows[model, said] = resolve(model, self._known, said=said)
+        if window is not None and accepted > window.tokens:
+            return resolve(model, self._known, said=said, accepted=accepted)
+        return window
+
+    def _canonical(self, model: str) -> str:
+        known = self._models.get(model)
+        if known is None:
+            known = self._models[model] = canonical_model(model)
+        return known

@@ -1,0 +1,137 @@
+"""Why a task is what it is: why it is one, what was merged into it, and which rule decided its status, name and tokens.
+
+Asked of a replay alone: it reads the records that the fold keeps, and the observations once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from spanpost.model.ids import uuid_of
+from spanpost.model.observations import Observation, Part
+from spanpost.model.readings import Reading, Role
+from spanpost.model.tasks import Task
+from spanpost.readers import read
+from spanpost.tasks.records import DuplicateCalls, Members, Node, Subtree, TaskState, domain_of, members_key, node_key, subtree_key
+from spanpost.tasks.work import Key, Work
+
+#: By its priority, what gave a task its name (`absorb`).
+_NAMED = {
+    3: "its task's or workflow's own name",
+    2: "its agent's name",
+    1: "the agent's name on its workflow",
+    0: "its span's name",
+}
+_KINDS = {Role.AGENT: "an agent's span", Role.WORKFLOW: "a workflow's span", Role.TASK: "a span that names a task"}
+
+#: (domain, span id)
+Place = tuple[bytes, bytes]
+
+
+class Explaining:
+    """The answers for one replay. `groups` are the keys of its tasks."""
+
+    def __init__(self, work: Work, states: Iterable[Key], observations: Iterable[Observation]) -> None:
+        self._work = work
+        self._states: dict[Any, Key] = {}
+        for key in states:
+            state = work.get(key, TaskState)
+            if state is not None:
+                self._states[uuid_of(state.uid)] = key
+        self._spans: dict[Place, tuple[Observation, Reading]] = {}
+        for o in sorted(observations, key=lambda o: (o.part is Part.ENDED, o.at_ns)):
+            if o.part <= Part.STARTED:
+                self._spans[(domain_of(o.tenant, o.trace_id), o.span_id)] = (o, read(o))
+
+    def explain(self, task: Task) -> dict[str, Any]:
+        """Return why the task is one, what was merged into it, and by which rules."""
+        key = self._states.get(task.uid)
+        state = self._work.get(key, TaskState) if key is not None else None
+        if key is None or state is None:
+            return {"why": "", "merged": [], "status": task.rule, "name": "", "tokens": ""}
+        subtrees = self._subtrees(key)
+        leader = next((place for place, subtree in subtrees if subtree.root == subtree_key(*place) and not subtree.joined), None)
+        return {
+            "why": self._why(state, leader, subtrees),
+            "merged": [said for place, subtree in subtrees if place != leader and (said := self._merged(place, subtree))],
+            "status": task.rule + (" (inferred)" if task.is_inferred else ""),
+            "name": self._name(state, task),
+            "tokens": self._tokens(state, task, subtrees),
+        }
+
+    def _subtrees(self, key: Key) -> list[tuple[Place, Subtree]]:
+        members = self._work.get(members_key(key), Members)
+        found = []
+        for own in members.subtrees if members is not None else ():
+            subtree = self._work.get(own, Subtree)
+            if subtree is not None:
+                found.append(((own[:16], own[17:]), subtree))
+        return sorted(found, key=lambda one: (one[1].start_ns or one[1].facts.first_ns, one[0]))
+
+    def _why(self, state: TaskState, leader: Place | None, subtrees: list[tuple[Place, Subtree]]) -> str:
+        if state.task_id:
+            return "it says its own id (agent.task.id or a session's id)"
+        subtree = next((subtree for place, subtree in subtrees if place == leader), None)
+        if leader is None or subtree is None or not subtree.is_root_span:
+            return "no span of an agent is known: what was done in the trace"
+        _, reading = self._spans.get(leader, (None, Reading()))
+        why = f"{_KINDS.get(subtree.role, 'a span')} ({reading.rule})" if reading.rule else _KINDS.get(subtree.role, "a span")
+        if subtree.linked_to:
+            return f"{why}, below another agent's by a link"
+        if state.parent:
+            return f"{why}, {'called as a tool by' if subtree.is_via_tool else 'one of several agents of'} the task above"
+        return f"{why} without one above"
+
+    def _merged(self, place: Place, subtree: Subtree) -> str:
+        o, reading = self._spans.get(place, (None, Reading()))
+        name = f"{o.name!r}" if o is not None else f"span {place[1].hex()}"
+        if subtree.joined:
+            return f"{name}: a later run, by {subtree.joined_by}"
+        if not subtree.is_root_span:
+            return ""
+        if subtree.root == subtree_key(*place):
+            return f"{name}: another run of the same task id"
+        if subtree.task_id:
+            return f"{name}: the same task id"
+        if subtree.role is Role.WORKFLOW or not subtree.agent_name:
+            return f"{name}: a workflow within ({reading.rule})"
+        return f"{name}: the agent {subtree.agent_name!r}, the same or the only one within ({reading.rule})"
+
+    def _name(self, state: TaskState, task: Task) -> str:
+        fact = state.facts.latest.get("name")
+        if fact is not None:
+            return _NAMED.get(fact[0], "")
+        if state.facts.value("agent_label"):
+            return "the agent that its spans name"
+        return "its service" if task.name == task.service else "its model" if task.name else "nothing names it"
+
+    def _tokens(self, state: TaskState, task: Task, subtrees: list[tuple[Place, Subtree]]) -> str:
+        if state.amounts[0] == 0:
+            if task.input_tokens is not None or task.output_tokens is not None:
+                told = "totals of the agent's own span: no model call was told"
+                return f"{told}; less what the agent had used before" if state.before is not None else told
+            return "unknown: no model call was told"
+        places = {place for place, _ in subtrees}
+        copies = 0
+        for (domain, span_id), (_, reading) in self._spans.items():
+            if reading.role is not Role.LLM or self._owner(domain, span_id) not in places:
+                continue
+            copies += 1
+            node = self._work.get(node_key(domain, span_id), Node)
+            duplicates = self._work.get(node.duplicates, DuplicateCalls) if node is not None and node.duplicates and node.wins else None
+            if duplicates is not None:  # copies that lie in traces of their own
+                copies += sum(self._owner(one[:16], one[17:]) not in places for one in duplicates.call_copies)
+        twice = max(copies - state.amounts[0], 0)
+        told = f"the sum of {state.amounts[0]} model call{'s' if state.amounts[0] > 1 else ''}, each once"
+        if task.input_tokens is None and task.output_tokens is None:
+            told = f"unknown: none of {state.amounts[0]} model calls told any"
+        return told + (f"; {twice} told by another span, too" if twice else "")
+
+    def _owner(self, domain: bytes, span_id: bytes) -> Place:
+        for _ in range(256):
+            node = self._work.get(node_key(domain, span_id), Node)
+            if node is None or node.owns_subtree:
+                break
+            span_id = node.parent
+        return domain, span_id

@@ -1,0 +1,216 @@
+"""One transaction's work: take observations in, one by one, and close with what they came to.
+
+The rooms of the fold in their order: `spans` and `kin` (which copy counts, where it hangs, what it passes up), `groups`
+(where it is shown), `absorb` (what it teaches), `news` (what it tells), `rebuild` and `closing` (what the batch came to).
+
+What an observation teaches goes to the unit of its owner alone; tasks take it in when the batch closes. Nothing between
+reads a task's facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from spanpost.model.ids import uuid_of
+from spanpost.model.observations import Part
+from spanpost.model.readings import Reading, Role, Tells
+from spanpost.model.recorded import NO_TASK
+from spanpost.readers import NOTHING as STALL
+from spanpost.tasks.absorb import absorb, keep
+from spanpost.tasks.checkpoints import telling
+from spanpost.tasks.closing import Closing
+from spanpost.tasks.conversations import Conversations
+from spanpost.tasks.facts import Facts
+from spanpost.tasks.folded import Folded, FoldRules, Move, Placed
+from spanpost.tasks.matching_runs import Joining
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.rebuild import gather, rebuild
+from spanpost.tasks.records import ENDED, PLACEHOLDER, STARTED, Node, domain_of
+from spanpost.tasks.reported import ReportedCheckpoints
+from spanpost.tasks.span_tree import SpanTree
+from spanpost.tasks.spans import Spans, link_of
+from spanpost.tasks.succession import hand_over, successor_of
+from spanpost.tasks.work import Key, Work
+
+#: Bound once: an enum's members are looked up slowly.
+_OTHER, _PLUMBING, _LLM = Role.OTHER, Role.PLUMBING, Role.LLM
+_STEP, _TOOL = Role.STEP, Role.TOOL
+_PART_ENDED = Part.ENDED
+_NOTHING = Tells.NOTHING
+
+#: Rounds of joining: a run that is shown elsewhere may make others go on elsewhere, too.
+ROUNDS = 16
+
+
+def go_on() -> None:
+    """Take all the time it takes."""
+
+
+class Fold:
+    """The fold at work on one batch."""
+
+    def __init__(self, work: Work, rules: FoldRules, now: datetime, tick: Callable[[], None] = go_on) -> None:
+        self.out = Folded()
+        self.tick = tick
+        #: Attributes that routes and budgets ask for.
+        self.kept = rules.attributes
+        self.states = TaskStates(work, tick)
+        self.spans = Spans(self.states)
+        self.news = ReportedCheckpoints(self.states)
+        self.conversations = Conversations(self.states, rules, self.news.seen)
+        self.joining = Joining(self.states)
+        self.closing = Closing(self.states, rules, now, self.out, self.news.seen)
+        #: Of tasks that lost their last unit, what they were called.
+        self._uids: dict[Key, bytes] = {}
+
+    def span(self, position: int, p: Placed) -> None:
+        """Take in a span: started, looked at again, or ended."""
+        o, r = p.observation, p.reading
+        span_id = o.span_id
+        if not span_id:
+            return
+        tree = self.states.tree(p.domain)
+        node = tree.nodes.get(span_id)
+        state, end_ns = (ENDED, o.end_ns) if o.part is _PART_ENDED else (STARTED, o.at_ns)
+        rank = (end_ns, len(o.attributes) + o.unread, p.content_hash)
+        if r is STALL and node is None and state == ENDED and o.parent_id and o.parent_id != span_id:
+            self.spans.edge(tree, span_id, o.parent_id, rank, link_of(o) if o.links else b"")
+            return
+        is_first_end = state == ENDED and (node is None or node.state != ENDED)
+        if node is None or (state, rank) > (node.state, node.rank):
+            learned = self.states.take_unended(tree, node, span_id)
+            node = self.spans.adopt(tree, p, node, state, rank)
+            if learned is not None:
+                self.states.put_unended(tree, node, o, learned)
+            if node.errors and node.role is not _OTHER:
+                self.news.take_back(tree, node, span_id)
+        elif node.is_root_span and r.role.is_root_span:
+            self.spans.identify(tree, p, (state, rank))
+        role = node.role
+        if o.links and r.role is _PLUMBING:
+            for trace_id, _ in o.links[:16]:
+                if trace_id != o.trace_id:
+                    self.states.links.append((p.domain, domain_of(o.tenant, trace_id)))
+        if not r.is_of_agent:
+            return
+        # A copy teaches what it says itself: what the cell knows by now depends on the order of arrival.
+        is_ending = 4 <= r.role <= 6 or o.parent_id in (b"", span_id)
+        owner = self._record(position, tree, p, node, r.role, is_ending=is_ending)
+        if (
+            is_first_end
+            and _STEP <= role <= _TOOL
+            and not (r.is_metered or r.is_same_call)
+            and (role is not _LLM or self._is_outermost(tree, node))
+        ):
+            self.out.ended_spans.append(position)
+        usage = r.usage
+        if state == ENDED and role is _LLM and usage is not None and usage.input is not None and self._counts_first(node, r):
+            if self._is_outermost(tree, node):
+                self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
+        elif r.context_used is not None:
+            self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
+
+    @staticmethod
+    def _is_outermost(tree: SpanTree, node: Node) -> bool:
+        """Tell whether a model call counts, as far as is known: no copy of it does, and none lies around it."""
+        above = tree.nodes.get(node.parent) if node.parent else None
+        return node.wins and (above is None or above.role is not _LLM)
+
+    def _counts_first(self, node: Node, r: Reading) -> bool:
+        """Tell whether this is the first telling of a model call that is known to count."""
+        if not node.wins or r.is_metered or r.is_aside:
+            return False
+        duplicates = self.spans.duplicates_of.get(node.duplicates) if r.call_key else None
+        return duplicates is None or len(duplicates.call_copies) == 1
+
+    def event(self, position: int, p: Placed) -> None:
+        """Take in something that happened on a span."""
+        o, r = p.observation, p.reading
+        span_id = o.span_id
+        if r.open_roots:
+            return  # a heartbeat is of a process, not of a task
+        tree = self.states.tree(p.domain)
+        node = tree.nodes.get(span_id) if span_id else None
+        if node is None or node.role is _OTHER or node.role is _PLUMBING:
+            is_known = node is not None and node.state == PLACEHOLDER
+            if not r.is_of_agent and r.tells is _NOTHING and not is_known and not r.is_interrupt:
+                return
+        if not span_id and not r.task_id:
+            self.out.lost[NO_TASK] = self.out.lost.get(NO_TASK, 0) + 1
+            return
+        if node is None:
+            node = Node()
+            tree.nodes.put(span_id, node)
+        owner = self._record(position, tree, p, node, node.role, is_ending=False)
+        if r.context_used is not None:
+            self.conversations.calls.append((o.at_ns, p.content_hash, p.domain, owner, o, r, p.talk))
+
+    def _record(self, position: int, tree: SpanTree, p: Placed, node: Node, role: Role, *, is_ending: bool) -> bytes:
+        """Enter what the observation teaches and tells under its owner, and return that."""
+        o, r = p.observation, p.reading
+        owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
+        subtree = tree.subtrees.get(owner)
+        if subtree is None:
+            subtree = self.states.need_subtree(tree, owner, o.trace_id, o.tenant)
+        if r.task_id is not None and not subtree.is_root_span:
+            self.states.hint(tree, owner, subtree, r.task_id)
+        facts = subtree.facts
+        if node.state == STARTED and owner != o.span_id:
+            facts = subtree.unended.setdefault(o.span_id, Facts())
+        absorb(facts, o, r, p.content_hash, role=role, is_ending=is_ending)
+        if self.kept:
+            keep(facts, o, self.kept, p.content_hash, is_root_span=r.role.is_root_span)
+        tree.recorded.setdefault(owner, []).append(position)
+        if r.tells is not _NOTHING or r.failure is not None:
+            kind = telling(o, r, role)
+            if kind is not None:
+                self.news.tell(tree, p, owner, node, kind)
+        return owner
+
+    def settled(self, key: Key) -> None:
+        """The settling time of a task is over: announce it if there is something to announce, count what it used."""
+        self.closing.settled(key)
+
+    def close(self) -> Folded:
+        """Judge and tell what the batch came to."""
+        states, out = self.states, self.out
+        states.settle()
+        for _ in range(ROUNDS):
+            gather(states)
+            self._uids |= {key: g.uid for key in states.gone if (g := states.state(key)) is not None}
+            rebuild(states)
+            self.joining.examine()
+            if not self.joining.join():
+                break
+        states.touch_all_below()
+        for key, uid in self._uids.items():
+            if states.state(key) is None:
+                successor = successor_of(states, key)[1]
+                out.gone.append((uuid_of(uid), uuid_of(successor.uid) if successor is not None else None))
+        for domain, trace_id, subtree_from, subtree_to, state_key in states.moves:
+            # A task that was met only on the way is gone by now: what was recorded goes where the move went on to.
+            state = states.state(state_key) or states.state_of(domain, subtree_to)
+            if state is not None:
+                out.moves.append(Move(trace_id, subtree_from, subtree_to, uuid_of(state.uid)))
+        news = self.news.resolved() + self.conversations.judged()
+        overtaken = self.conversations.overtaken()
+        news = [item for item in news if item[0].id not in overtaken]
+        out.retracted = [*self.news.retracted, *states.retracted_ids(), *overtaken]
+        hand_over(states, out)
+        self.closing.judge(news)
+        for tree in list(states.trees.values()):
+            for met, positions in tree.recorded.items():
+                owner = tree.owner(met)
+                subtree = tree.subtrees.get(owner)
+                state = states.state(subtree.state) if subtree is not None else None
+                place = (uuid_of(state.uid) if state is not None else None, owner)
+                for position in positions:
+                    out.recorded[position] = place
+        self.keep()
+        return out
+
+    def keep(self) -> None:
+        """Hand all records that changed to the work."""
+        for shelf in (self.states, self.joining, self.spans.duplicates_of, self.news.seen, self.conversations.talks):
+            shelf.flush()

@@ -1,0 +1,200 @@
+"""The tasks of a batch and their units, and which task hangs below which.
+
+Rules. A task hangs below the task of the box above its leader. Where several segments say another, the earliest that has a
+parent stands. The root of a task is the topmost of those above it, of which `DEPTH` are followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from spanpost.tasks.placement import root_span_above
+from spanpost.tasks.records import DEPTH, ChildTasks, Members, Seen, Subtree, TaskState, child_tasks_key, given_key, members_key
+from spanpost.tasks.span_tree import SpanTree
+from spanpost.tasks.work import Key, RecordSet, Work
+
+#: Tasks whose rows are made anew at once because of a task above them.
+BELOW_CAP = 10_000
+
+
+class SpanTrees(dict[bytes, SpanTree]):
+    """The kin of each trace domain."""
+
+    def __init__(self, work: Work, tick: Callable[[], None]) -> None:
+        super().__init__()
+        self._work = work
+        self._tick = tick
+
+    def __missing__(self, domain: bytes) -> SpanTree:
+        tree = self[domain] = SpanTree(self._work, domain, self._tick)
+        return tree
+
+
+class Hierarchy:
+    """The records of the tasks that one transaction touches, and how they are related."""
+
+    def __init__(self, work: Work, tick: Callable[[], None]) -> None:
+        self.work = work
+        #: Called in each loop over what may be much: whoever waits for the fold may end it there.
+        self.tick = tick
+        self.trees = SpanTrees(work, tick)
+        self.states = RecordSet(work, TaskState)
+        # By domain and by key. Asked for a dozen times a span, so that what is at hand is found without a call of ours.
+        self.tree: Callable[[bytes], SpanTree] = self.trees.__getitem__
+        self.state: Callable[[Key], TaskState | None] = self.states.__getitem__
+        self._members = RecordSet(work, Members)
+        self._child_tasks = RecordSet(work, ChildTasks)
+        #: How often a task's message was taken over, by `given_key`.
+        self.given = RecordSet(work, Seen)
+        #: Tasks whose row may have changed.
+        self.touched: dict[Key, None] = {}
+        #: Tasks below which rows are to be made anew, and how far down that was done by now.
+        self._to_touch: dict[Key, None] = {}
+        self._levels: dict[Key, int] = {}
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def subtree(self, key: Key) -> Subtree | None:
+        """Return a unit by its whole key."""
+        return self.tree(key[:16]).subtrees.get(key[17:])
+
+    def key_of(self, node: Key) -> Key:
+        """Return the key of the task in which a span (by its cell's key) is shown now; empty for none."""
+        tree = self.tree(node[:16])
+        subtree = tree.subtrees.get(tree.owner(node[17:]))
+        return subtree.state if subtree is not None else b""
+
+    def state_of(self, domain: bytes, span_id: bytes) -> TaskState | None:
+        """Return the task in which a span is shown now."""
+        tree = self.tree(domain)
+        subtree = tree.subtrees.get(tree.owner(span_id))
+        return self.state(subtree.state) if subtree is not None else None
+
+    def members(self, key: Key) -> Members:
+        return self._members.get(members_key(key)) or Members()
+
+    def put_members(self, key: Key, members: Members) -> None:
+        """Keep a task's units; a task without units has no such record."""
+        if members.subtrees:
+            self._members.put(members_key(key), members)
+        else:
+            self._members.drop(members_key(key))
+
+    def child_tasks(self, key: Key) -> ChildTasks:
+        return self._child_tasks.get(child_tasks_key(key)) or ChildTasks()
+
+    def put_child_tasks(self, key: Key, child_tasks: ChildTasks) -> None:
+        self._child_tasks.put(child_tasks_key(key), child_tasks)
+
+    def touch(self, key: Key, state: TaskState) -> None:
+        self.states.put(key, state)
+        self.touched[key] = None
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """Say that tasks, their units and those below them will be asked for."""
+        asked = [key for key in dict.fromkeys(keys) if key and key not in self.states]
+        if asked:
+            self.work.want([of(key) for key in asked for of in (bytes, members_key, child_tasks_key, given_key)])
+
+    def forget(self, key: Key) -> None:
+        """Drop a task that is no more."""
+        self.states.drop(key)
+        self._child_tasks.drop(child_tasks_key(key))
+        self.touched.pop(key, None)
+
+    def flush(self) -> None:
+        """Hand all that changed to the work."""
+        for tree in self.trees.values():
+            tree.flush()
+        for shelf in (self.states, self._members, self._child_tasks, self.given):
+            shelf.flush()
+
+    # --- who hangs below whom -----------------------------------------------------------------------------------------
+
+    def relate(self, tree: SpanTree, subtree: Subtree) -> None:
+        """Hang a leader's task below the task of the box above it."""
+        state = self.state(subtree.state)
+        if state is None:
+            return
+        above = root_span_above(tree, subtree)[1]
+        # A run that goes on with another hangs where that one does.
+        linked_to = b"" if subtree.joined else subtree.linked_to
+        parent = above.state if above is not None else linked_to
+        if parent == subtree.state:
+            parent = b""
+        rank = (subtree.start_ns, subtree.root)
+        has_changed, subtree.parent_state = subtree.parent_state != parent, parent
+        if has_changed:
+            self.tree(subtree.root[:16]).subtrees.put(subtree.root[17:], subtree)
+        if state.parent and state.parent_rank[1] == subtree.root and (has_changed or state.parent_rank != rank):
+            self._hang(subtree.state, state, *self._earliest_parent(subtree.state))
+        elif parent and (not state.parent or rank < state.parent_rank):
+            self._hang(subtree.state, state, parent, rank)
+
+    def _earliest_parent(self, key: Key) -> tuple[Key, tuple[int, Key]]:
+        """Return the parent that the earliest segment with one says, and that segment's rank."""
+        found: tuple[tuple[int, Key], Key] | None = None
+        for own in self.members(key).subtrees:
+            subtree = self.subtree(own)
+            if subtree is not None and subtree.root == own and subtree.parent_state:
+                rank = (subtree.start_ns, own)
+                if found is None or rank < found[0]:
+                    found = (rank, subtree.parent_state)
+        return (found[1], found[0]) if found is not None else (b"", (0, b""))
+
+    def _hang(self, key: Key, state: TaskState, parent: Key, rank: tuple[int, Key]) -> None:
+        state.parent_rank = rank
+        if parent != state.parent:
+            if state.parent:
+                siblings = self.child_tasks(state.parent)
+                siblings.at_work.pop(key, None)
+                if siblings.tasks.pop(key, None) is not None:
+                    self.put_child_tasks(state.parent, siblings)
+                    self.touched[state.parent] = None
+            state.parent = parent
+            if parent:
+                siblings = self.child_tasks(parent)
+                siblings.tasks[key] = state.is_failed
+                self.put_child_tasks(parent, siblings)
+                self.touched[parent] = None
+        self.touch(key, state)
+        self.touch_below(key)
+
+    def root(self, key: Key, state: TaskState) -> tuple[Key, TaskState]:
+        """Return the topmost task above; where tasks hang in a circle, the one whose key sorts first."""
+        seen = {key: state}
+        while state.parent and len(seen) < DEPTH:
+            if state.parent in seen:
+                # Of the circle alone: what hangs below it is no part of it, and has the same root.
+                way = list(seen)
+                key = min(way[way.index(state.parent) :])
+                return key, seen[key]
+            above = self.state(state.parent)
+            if above is None:
+                break
+            key, state = state.parent, above
+            seen[key] = state
+        return key, state
+
+    def touch_below(self, key: Key) -> None:
+        """Have the rows of a task's child tasks made anew, by `touch_all_below`: what they say of their root has changed."""
+        self._to_touch[key] = None
+
+    def touch_all_below(self) -> list[Key]:
+        """Touch what lies below the tasks that `touch_below` named, as far down as a root is looked for; return what was not before."""
+        waiting = [(key, DEPTH) for key in self._to_touch]
+        self._to_touch.clear()
+        new = []
+        for at, levels in waiting:  # grows while it is walked: level by level, so that no task is met from farther above later
+            self.tick()
+            if self._levels.get(at, 0) >= levels or len(waiting) > BELOW_CAP:
+                continue
+            self._levels[at] = levels
+            below = self.child_tasks(at).tasks
+            self.want(below)
+            for child in below:
+                if child not in self.touched:
+                    self.touched[child] = None
+                    new.append(child)
+                waiting.append((child, levels - 1))
+        return new

@@ -1,0 +1,281 @@
+"""What becomes of a person's act, and of the questions that are kept: the same rules for every store.
+
+Rules. The first decision of a person stands; what telemetry told before is no decision. A question that was asked again in other words
+is void, one whose time is over is expired, one that nobody can read whole can only be denied, and a refused act changes nothing. What
+stands is recorded as an observation of its own (`Part.INTERVENTION`) on the span that asked, and folded like any other: so a replay
+comes to the same. The same words under the same id are answered for every trace that asks them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from spanpost import semconv as c
+from spanpost.model.interventions import Actor, ApprovalRow, Intervention, InterventionState, Result, Verb, Verdict
+from spanpost.model.launch_orders import Order
+from spanpost.model.observations import Observation, Part, log_index
+from spanpost.model.readings import Approval
+from spanpost.model.tasks import Task
+from spanpost.tasks.approvals import TASK, topic_of
+from spanpost.text.legible import hidden, shown
+
+#: The delivery of a timer at which a question's time is over, after the 16 bytes of its key.
+TIMER = b"a"
+#: Who decided, where a deadline did.
+SPANPOST = "spanpost"
+_INTERRUPTED = "interrupted"
+#: An escalated question is open at least so long.
+_LEAST = timedelta(minutes=1)
+
+
+def judge(act: Intervention, row: ApprovalRow | None, task: Task | None, now: datetime, standing: Order | None = None) -> Verdict:
+    """Return what becomes of an act. `row` is the question of a decision; `task` the task that it is about, None where it is gone.
+
+    `standing` is the order by which this run of the task is being started again already.
+    """
+    if act.verb is Verb.START:
+        return Verdict(result=Result.REFUSED if act.refusal else Result.DONE, by=name_of(act.actor))
+    if (row is None if act.verb.is_decision else task is None) or (task is not None and task.tenant != act.tenant):
+        return Verdict(result=Result.UNKNOWN)
+    if row is not None and row.tenant != act.tenant:
+        return Verdict(result=Result.UNKNOWN)
+    about: dict[str, Any] = {
+        "task_uid": task.uid if task is not None else None,
+        "task_id": task.task_id if task is not None else "",
+    }
+    if act.refusal:
+        return Verdict(result=Result.REFUSED, **about)
+    if row is None:
+        assert task is not None
+        if standing is not None:
+            told: dict[str, Any] = {
+                "decision": str(act.verb),
+                "by": standing.by,
+                "decided_at": standing.at,
+                "order_id": standing.id,
+            }
+            return Verdict(result=Result.DECIDED, **about, **told)
+        return Verdict(result=Result.TOO_LATE if _is_too_late(act.verb, task) else Result.DONE, by=name_of(act.actor), **about)
+    decided: dict[str, Any] = {"decision": row.decision, "by": row.by, "decided_at": row.decided_at}
+    if row.state is InterventionState.VOID:
+        return Verdict(result=Result.VOID, **about)
+    if row.is_decided:
+        return Verdict(result=Result.EXPIRED if row.state is InterventionState.EXPIRED else Result.DECIDED, **about, **decided)
+    if is_over(row, now):  # nobody has looked yet: what watches deadlines was down, or is on its way
+        return Verdict(result=Result.EXPIRED, **about)
+    if _is_over_for(row, task):
+        return Verdict(result=Result.TOO_LATE, **about)
+    if not is_whole(row):
+        if act.verb is not Verb.DENY:
+            return Verdict(result=Result.HIDDEN, **about)
+    elif (act.option not in row.options) if act.verb is Verb.CHOOSE else (row.options and act.verb not in row.options):
+        return Verdict(result=Result.UNKNOWN, **about)
+    return Verdict(result=Result.DONE, decision=decision_of(act), by=name_of(act.actor), **about)
+
+
+def _has_ended(task: Task) -> bool:
+    # An agent whose process is gone may come back and ask again: what was decided meanwhile is what it came back for.
+    return task.status in c.FINAL_STATUSES and task.ended_at is not None and task.end_reason != _INTERRUPTED
+
+
+def _is_over_for(row: ApprovalRow, task: Task | None) -> bool:
+    """Tell whether a question ended with its task. Where spanpost itself is asked it does not: an end is told by telemetry, too."""
+    return task is not None and not row.is_asked and _has_ended(task)
+
+
+def is_whole(asked: ApprovalRow | Approval) -> bool:
+    """Tell whether a person can read all of a question (`fold.legible`). One that is not whole is denied or asked anew."""
+    return not hidden(asked)
+
+
+def why_not_whole(row: ApprovalRow) -> str:
+    """Return, for who asked, why a question cannot be approved as it stands; empty where it can."""
+    if row.is_cut:
+        return (
+            f"the question cannot be approved, only denied: not all of it came, or its mark is of other words; ask with at most"
+            f" {c.QUESTION_LIMIT} characters of question and of detail, {c.OPTIONS_LIMIT} options and {c.OPTION_LIMIT} characters of each"
+        )
+    if not is_whole(row):
+        return (
+            "the question cannot be approved, only denied: part of it is hidden from people because it looks like a secret, or"
+            " cannot be seen; ask without it"
+        )
+    return ""
+
+
+def _is_too_late(verb: Verb, task: Task) -> bool:
+    if verb in (Verb.MUTE, Verb.UNMUTE):
+        return False
+    if verb is Verb.RETRY:
+        return task.status not in (c.ERROR, c.CANCELLED)
+    return _has_ended(task)
+
+
+def possible(task: Task) -> tuple[Verb, ...]:
+    """Return what may be asked of a task as it is: it would stand, and something would come of it. Who may is another matter."""
+    muting = Verb.UNMUTE if task.is_muted else Verb.MUTE
+    if task.status in c.FINAL_STATUSES:
+        return (muting,) if _is_too_late(Verb.RETRY, task) else (Verb.RETRY, muting)
+    if _has_ended(task):
+        return (muting,)
+    found = [] if task.cancel_by else [Verb.CANCEL]
+    found.append(Verb.RESUME if task.paused_by or task.status == c.PAUSED else Verb.PAUSE)
+    return (*found, Verb.MESSAGE, muting)
+
+
+def answers(row: ApprovalRow, task: Task | None, now: datetime) -> tuple[Verb, ...]:
+    """Return by what a question can be decided now; nothing where it cannot be any more."""
+    if row.state is InterventionState.VOID or row.is_decided or is_over(row, now) or _is_over_for(row, task):
+        return ()
+    if not is_whole(row):
+        return (Verb.DENY,)
+    return (Verb.CHOOSE,) if row.options else (Verb.APPROVE, Verb.DENY)
+
+
+def words_of(row: ApprovalRow) -> tuple[str, ...]:
+    """Return the words by which a question is answered."""
+    return row.options or (str(Verb.APPROVE), str(Verb.DENY))
+
+
+def option_of(row: ApprovalRow, word: str) -> str:
+    """Return the option that a word names: as the agent wrote it, or as a person reads it; any other word as it is."""
+    read = shown(row).options
+    return row.options[read.index(word)] if word not in row.options and word in read else word
+
+
+def verb_of(row: ApprovalRow, word: str) -> Verb | None:
+    """Return what a word answers to a question; None where it is no answer. What cannot be read whole can always be denied."""
+    if word in row.options:
+        return Verb.CHOOSE
+    if word == Verb.DENY and not is_whole(row):
+        return Verb.DENY
+    return Verb(word) if not row.options and word in (Verb.APPROVE, Verb.DENY) else None
+
+
+def decision_of(act: Intervention) -> str:
+    """Return a decision in the agent's words: the option that was taken, else approve or deny."""
+    return act.option if act.verb is Verb.CHOOSE else str(act.verb)
+
+
+def taken(row: ApprovalRow, act: Intervention, now: datetime) -> ApprovalRow:
+    """Return a question as a decision leaves it."""
+    return msgspec.structs.replace(
+        row,
+        state=InterventionState.DECIDED,
+        decision=decision_of(act),
+        by=name_of(act.actor),
+        by_id=id_of(act.actor),
+        comment=act.text,
+        source=act.source or act.actor.provider,
+        decided_at=now,
+        told=None,
+    )
+
+
+def name_of(actor: Actor) -> str:
+    """Return who a person is, for people."""
+    return actor.name or actor.id
+
+
+def id_of(actor: Actor) -> str:
+    """Return who a person is, for programs: provider, team and id."""
+    return ":".join(part for part in (actor.provider, actor.team, actor.id) if part)
+
+
+# --- as observations --------------------------------------------------------------------------------------------------
+
+
+def decided(row: ApprovalRow, at: datetime, *, again: datetime | None = None) -> Observation:
+    """Return the record of a decision, on the span that asked; `again` is when that asked what was decided before.
+
+    Asked again on one span, that makes it a record of its own.
+    """
+    said: dict[str, Any] = {c.APPROVAL_DECISION: row.decision, c.APPROVAL_BY: row.by, c.APPROVAL_COMMENT: row.comment}
+    said[c.INTERVENTION_SOURCE] = row.source
+    if again is not None:
+        said[c.INTERVENTION_AGAIN] = _ns(again)
+    if row.state is InterventionState.EXPIRED:
+        return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said | {c.INTERVENTION_EXPIRED: True})
+    return _of_approval(c.EVENT_APPROVAL_RESOLVED, row, at, said)
+
+
+def escalated(row: ApprovalRow, at: datetime) -> Observation:
+    """Return the record that nobody answered in time, by which the question is told once more."""
+    return _of_approval(c.EVENT_APPROVAL_ESCALATED, row, at, {c.APPROVAL_QUESTION: row.question, c.APPROVAL_DETAIL: row.detail})
+
+
+def awaiting(row: ApprovalRow, at: datetime) -> Observation:
+    """Return the record that an agent waits for the answer."""
+    return _of_approval(c.EVENT_APPROVAL_AWAITED, row, at, {})
+
+
+def _of_approval(name: str, row: ApprovalRow, at: datetime, said: dict[str, Any]) -> Observation:
+    trace, _, span = row.span.partition("-")
+    said = {c.APPROVAL_ID: row.approval_id, c.APPROVAL_DIGEST: row.mark} | said
+    return _record(name, row.tenant, bytes.fromhex(trace), bytes.fromhex(span), at, said)
+
+
+def done(act: Intervention, task: Task, at: datetime) -> Observation:
+    """Return the record of what was asked of a task, on its box."""
+    said: dict[str, Any] = {
+        c.INTERVENTION_VERB: str(act.verb),
+        c.INTERVENTION_BY: name_of(act.actor),
+        c.INTERVENTION_TEXT: act.text,
+        c.INTERVENTION_SOURCE: act.source,
+    }
+    if task.last_event_at is not None:
+        said[c.INTERVENTION_SEEN] = _ns(task.last_event_at)
+    return _record(c.EVENT_INTERVENTION, task.tenant, task.trace_id, task.span_id, at, said, task_id=task.task_id)
+
+
+def _record(
+    name: str, tenant: str, trace_id: bytes, span_id: bytes, at: datetime, said: dict[str, Any], *, task_id: str = ""
+) -> Observation:
+    if not span_id and task_id:
+        said = said | {c.TASK_ID: task_id}  # by a log record that was in no span: known by what it said it belongs to
+    record = Observation(
+        part=Part.INTERVENTION,
+        trace_id=trace_id,
+        span_id=span_id,
+        tenant=tenant,
+        name=name,
+        at_ns=_ns(at),
+        attributes={key: value for key, value in said.items() if value != ""},
+    )
+    return msgspec.structs.replace(record, index=log_index(record))
+
+
+def _ns(at: datetime) -> int:
+    return int(at.timestamp() * 1e6) * 1000
+
+
+# --- deadlines --------------------------------------------------------------------------------------------------------
+
+
+def is_over(row: ApprovalRow, now: datetime) -> bool:
+    """Tell whether the time of an open question is over, so that it will be found expired."""
+    if row.expires_at is None or row.expires_at > now or row.at_expiry == "wait":
+        return False
+    return row.at_expiry != "escalate" or row.escalated_at is not None
+
+
+def overdue(row: ApprovalRow, now: datetime) -> tuple[ApprovalRow, Observation | None]:
+    """Return what becomes of an open question whose time is over, and the record of it; None where it simply stays open."""
+    if row.at_expiry == "wait":
+        return row, None
+    if row.at_expiry == "escalate" and row.escalated_at is None and row.expires_at is not None:
+        # Once more for as long again, and at least for a while: the agent may have given a time that was over when it came.
+        more = max(row.expires_at - row.requested_at, _LEAST)
+        row = msgspec.structs.replace(row, escalated_at=now, expires_at=now + more)
+        return row, escalated(row, now)
+    decision = str(Verb.DENY) if row.at_expiry == "deny" else c.EXPIRED
+    row = msgspec.structs.replace(row, state=InterventionState.EXPIRED, decision=decision, source=SPANPOST, decided_at=now)
+    return row, decided(row, now)
+
+
+def topics_of(task: Task) -> set[bytes]:
+    """Return what those wait for who wait for acts on a task: each of its ids."""
+    return {topic_of(task.tenant, TASK, alias) for alias in (task.task_id, *task.aliases)}

@@ -1,0 +1,239 @@
+"""The public JSON form of tasks and checkpoints, as ``spanpost replay --json`` and ``spanpost tasks --json`` print it.
+
+Keys stand in a fixed order; a time is RFC 3339 in UTC, a cost a JSON number; what is not known is null, never 0 or "".
+The page docs/reference/replay-format.md describes it; changing it is a matter for the changelog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.budgets import Spent
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.context import Forecast
+from spanpost.model.interventions import ApprovalRow
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.queries import StreamedCheckpoint
+from spanpost.model.readings import Approval, Artifact, Failure, ReportedDecision
+from spanpost.model.tasks import Step, Task
+from spanpost.model.totals import Totals, totals
+from spanpost.text.legible import shown
+
+
+def report(
+    tasks: Iterable[Task],
+    checkpoints: Iterable[Checkpoint],
+    lost: Mapping[str, int],
+    *,
+    explained: Mapping[UUID, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the whole of a replay as one JSON-ready object.
+
+    With `explained`, by uid, each task has the rule that decided its status and why it is what it is.
+    """
+    tasks = list(tasks)
+    sums = totals(tasks)
+    ids = {task.uid: task.task_id for task in tasks}
+    return {
+        "tasks": [
+            task_json(task, explained=None if explained is None else explained.get(task.uid, {}), totals=sums.get(task.uid))
+            for task in tasks
+        ],
+        "checkpoints": [checkpoint_json(one, ids.get(one.task_uid, str(one.task_uid))) for one in checkpoints],
+        "lost": dict(sorted(lost.items())),
+    }
+
+
+def task_json(task: Task, *, explained: Mapping[str, Any] | None = None, totals: Totals | None = None) -> dict[str, Any]:
+    """Return one task. `totals` are its own figures with those of all tasks below it."""
+    told: dict[str, Any] = {
+        "task_id": task.task_id,
+        "parent_task_id": task.parent_task_id,
+        "name": task.name or None,
+        "agent_name": task.agent_name,
+        "status": task.status,
+        "end_reason": task.end_reason,
+        "inferred": task.is_inferred,
+        "progress": task.progress,
+        "started_at": rfc3339(task.started_at),
+        "ended_at": rfc3339(task.ended_at),
+        "input_tokens": task.input_tokens,
+        "output_tokens": task.output_tokens,
+        "cache_read_tokens": task.cache_read_tokens,
+        "cache_write_tokens": task.cache_write_tokens,
+        "reasoning_tokens": task.reasoning_tokens,
+        "cost_usd": None if task.cost_usd is None else float(task.cost_usd),
+        "unpriced_calls": task.unpriced_calls,
+        "context_used_tokens": task.context_used_tokens,
+        "context_window_tokens": task.context_window_tokens,
+        "context_window_source": task.context_window_source or None,
+        "context_forecast": _forecast(task.context_forecast),
+        "model": task.model,
+        "llm_calls": task.llm_calls,
+        "tool_calls": task.tool_calls,
+        "tool_errors": task.tool_errors,
+        "steps": [_step(one) for one in task.steps],
+        "artifacts": [_artifact(one) for one in task.artifacts],
+        "approvals": [_approval(one) for one in task.approvals],
+        "error": _failure(task.error),
+        "session_id": task.session_id,
+        "retry_of": task.retry_of,
+        "caused_by": task.caused_by,
+        "order_id": task.order_id,
+        "totals": None if totals is None else _totals(totals),
+    }
+    if explained is not None:
+        told["rule"] = task.rule or None
+        told["explained"] = dict(explained)
+        told["context_model"] = task.context_model
+        told["context_max_output_tokens"] = task.context_max_output_tokens
+    return told
+
+
+def checkpoint_json(checkpoint: Checkpoint, task_id: str) -> dict[str, Any]:
+    """Return one checkpoint of the task with that public id."""
+    return {
+        "id": str(checkpoint.id),
+        "task_id": task_id,
+        "kind": str(checkpoint.kind),
+        "status": checkpoint.status,
+        "text": checkpoint.text,
+        **message_json(checkpoint.message),
+        "at": rfc3339(checkpoint.at),
+    }
+
+
+def message_json(message: LocaleMessage | None) -> dict[str, Any]:
+    """Return the message that a text renders in English, for those who render it in other words."""
+    return {
+        "message": None if message is None else message.key,
+        "values": {} if message is None else msgspec.to_builtins(message.values),
+    }
+
+
+def spent_json(spent: Spent) -> dict[str, Any]:
+    """Return a budget as programs are told of it: money as text."""
+    return {
+        "budget": spent.budget,
+        "scope": dict(spent.scope),
+        "began_at": rfc3339(spent.began_at),
+        "ends_at": rfc3339(spent.ends_at),
+        "cost_usd": str(spent.cost_usd),
+        "tokens": spent.tokens,
+        "calls": spent.calls,
+        "unpriced_calls": spent.unpriced,
+        "limit_usd": None if spent.limit_usd is None else str(spent.limit_usd),
+        "limit_tokens": spent.limit_tokens,
+        "left_usd": None if spent.left_usd is None else str(spent.left_usd),
+        "left_tokens": spent.left_tokens,
+        "share": round(spent.share, 4),
+    }
+
+
+def news_json(one: StreamedCheckpoint) -> dict[str, Any]:
+    """Return a checkpoint of the stream."""
+    checkpoint, task = one.checkpoint, one.task
+    return checkpoint_json(checkpoint, task.task_id) | {
+        "detail": checkpoint.detail or None,
+        "ref": checkpoint.ref or None,
+        "progress": checkpoint.progress,
+        "task_uid": str(task.uid),
+        "root_uid": str(task.root_uid or task.uid),
+        "task_name": task.name or None,
+        "agent_name": task.agent_name,
+        "task_status": task.status,
+    }
+
+
+def question_json(row: ApprovalRow, task: Task | None) -> dict[str, Any]:
+    """Return a question to a person, as one reads it."""
+    read = shown(row)
+    return {
+        "key": str(row.key),
+        "id": row.approval_id,
+        "state": str(row.state),
+        "task_uid": str(row.task_uid),
+        "task_id": task.task_id if task is not None else None,
+        "task_name": (task.name or None) if task is not None else None,
+        "agent_name": task.agent_name if task is not None else None,
+        "question": read.question or None,
+        "detail": read.detail or None,
+        "options": list(read.options),
+        "risk": read.risk or None,
+        "is_whole": read.is_whole,
+        "hidden": [str(why) for why in read.hidden],
+        "requested_at": rfc3339(row.requested_at),
+        "expires_at": rfc3339(row.expires_at),
+        "decision": row.decision or None,
+        "by": row.by or None,
+        "comment": row.comment or None,
+        "source": row.source or None,
+        "decided_at": rfc3339(row.decided_at),
+        "is_asked": row.is_asked,
+        "told": _told(row.told),
+    }
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """Return the time in UTC, with as many digits of a second as it has."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _totals(totals: Totals) -> dict[str, Any]:
+    usage = totals.usage
+    return {
+        "tasks": totals.tasks,
+        "llm_calls": totals.llm_calls,
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+        "reasoning_tokens": usage.reasoning,
+        "cost_usd": None if usage.cost_usd is None else float(usage.cost_usd),
+        "unpriced_calls": totals.unpriced_calls,
+    }
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    return None if forecast is None else msgspec.structs.asdict(forecast)
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {"name": step.name, "index": step.index, "at": rfc3339(step.at)}
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    return {"name": artifact.name, "uri": artifact.uri or None, "kind": artifact.kind or None}
+
+
+def _approval(approval: Approval) -> dict[str, Any]:
+    return {
+        "id": approval.id,
+        "question": approval.question or None,
+        "detail": approval.detail or None,
+        "options": list(approval.options),
+        "risk": approval.risk or None,
+        "expires_at": approval.expires_at or None,
+        "decision": approval.decision or None,
+        "by": approval.by or None,
+        "comment": approval.comment or None,
+        "source": approval.source or None,
+        "told": _told(approval.told),
+    }
+
+
+def _told(told: ReportedDecision | None) -> dict[str, Any] | None:
+    return None if told is None else {"decision": told.decision, "by": told.by, "comment": told.comment, "at": rfc3339(told.at)}
+
+
+def _failure(failure: Failure | None) -> dict[str, Any] | None:
+    if failure is None:
+        return None
+    return {"type": failure.type or None, "message": failure.message or None, "log_tail": failure.log_tail or None}

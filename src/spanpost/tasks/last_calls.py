@@ -1,0 +1,92 @@
+"""What a run did last, its newest model call and its newest tool call, and whether that left something open.
+
+Rules. What begins after a run has ended says nothing of how it ended: a tool that cleans up afterwards leaves no question behind,
+a summary that fails afterwards fails no run. It may settle what was open: whoever answered a tool call late has answered it.
+
+Theory. The end may be learned before or after what follows it, so the newest few deeds are kept with their beginnings, and asked
+as of the end when that is judged. Where all that is kept began after the end, nothing is concluded from deeds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from spanpost.model.readings import Finish
+from spanpost.tasks.facts import Facts
+
+#: Tools after which no model turn is expected: closing on one of them is an end, not a question.
+_CLOSING = (
+    "final_answer",
+    "final_result",
+    "final_output",
+    "finish",
+    "handoff",
+    "transfer",
+    "submit",
+    "return_",
+    "complete_task",
+    "attempt_completion",
+)
+
+
+class Called(msgspec.Struct, frozen=True, gc=False):
+    """A model call or a tool call that ended."""
+
+    at: int
+    has_failed: bool
+    #: Of a model call its `Finish`; of a tool what it gave: unknown (0), nothing (1), something (2).
+    outcome: int
+    name: str = ""
+    id: str = ""
+
+
+class Last(msgspec.Struct, frozen=True, gc=False):
+    """The newest of each."""
+
+    call: Called | None = None
+    tool: Called | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """True when the last thing done was a model call, and it failed."""
+        return self.call is not None and self.call.has_failed and (self.tool is None or self.tool.at <= self.call.at)
+
+    @property
+    def is_unresolved(self) -> bool:
+        """True when it closed on a tool call that was asked for and never made, or made and never answered by a model turn."""
+        call, tool = self.call, self.tool
+        if call is None:
+            return tool is not None and tool.outcome == 1
+        if tool is not None and tool.at > call.at:
+            name = tool.name.lower()
+            if any(closing in name for closing in _CLOSING):
+                return False
+            return tool.outcome == 1 or (tool.outcome != 2 and call.outcome in (Finish.TOOLS, Finish.UNKNOWN))
+        return call.outcome == Finish.TOOLS
+
+
+def last(facts: Facts) -> Last:
+    """Return what was done last, of all that is known."""
+    call, tool = facts.latest.get("call"), facts.latest.get("tool")
+    return Last(
+        Called(call[1], call[3][3], call[3][2]) if call is not None else None,
+        Called(tool[1], tool[3][1], tool[3][2], str(tool[3][0]), tool[3][3]) if tool is not None else None,
+    )
+
+
+def last_by(facts: Facts, end_ns: int) -> Last:
+    """Return what was done last of what had begun by then."""
+    newest = last(facts)
+    call, tool = newest.call, newest.tool
+    if call is not None and call.at > end_ns:
+        call = _begun(facts, end_ns, is_tool=False)
+    if tool is not None and tool.at > end_ns:
+        tool = _begun(facts, end_ns, is_tool=True)
+    return newest if call is newest.call and tool is newest.tool else Last(call, tool)
+
+
+def _begun(facts: Facts, end_ns: int, *, is_tool: bool) -> Called | None:
+    for at, _, start_ns, of_tool, has_failed, outcome, name, id in reversed(facts.deeds):
+        if of_tool == is_tool and start_ns <= end_ns:
+            return Called(at, has_failed, outcome, name, id)
+    return None

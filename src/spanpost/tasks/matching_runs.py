@@ -1,0 +1,479 @@
+"""Which runs of different traces belong to one task: those that go on with one that waits, and those that messages join.
+
+Rules. A *run* is a box without a box above it and without a task id of its own. Runs meet by the id of a tool call, by their
+conversation, by the strand of traces that links of a framework's own messages join, and by a link of their own: of their box, or
+of a span above it (the consumer of a queue). Of those that meet
+- a run goes on with the one that ended, before it began, waiting for a person: if it begins with the tool call that was left
+  open, without a model call before; or, where the wait was said and no tool call was left open, if it is the same agent's.
+  Each wait is gone on with by one run, the earliest;
+- runs of one strand are one task where they are the same agent's; those of other agents hang below the earliest;
+- a run that links to another trace goes on with the same agent's run there, else it hangs below the earliest run that began
+  before it. A span that links to several traces (the consumer of a batch) joins nothing.
+
+Theory. What a run is (`RunCandidate`) is a function of the facts of its own units, never of what it was joined to; who goes on with
+whom is a function of the runs that meet. Both are asked anew whenever they may have changed, so any order comes to the same.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest
+from typing import NamedTuple
+
+from spanpost.tasks.facts import Facts
+from spanpost.tasks.last_calls import last, last_by
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.placement import root_span_above
+from spanpost.tasks.records import (
+    DEPTH,
+    LinkedTraces,
+    Run,
+    RunCandidate,
+    RunCandidates,
+    Subtree,
+    TaskState,
+    candidates_key,
+    linked_traces_key,
+)
+from spanpost.tasks.span_tree import SpanTree
+from spanpost.tasks.status import how_it_waits
+from spanpost.tasks.work import Key, RecordSet
+
+#: Runs remembered of one meeting; of more, those that wait for nobody are forgotten first, the oldest first.
+RUNS_CAP = 32
+#: Runs of one strand that are joined, the earliest, and as many that link to it; others are tasks of their own.
+LINKED_TRACES_CAP = 256
+
+#: Where runs of one agent meet whose totals are of its lifetime, by the end of its key.
+_TOTALS = b"rt"
+#: By which rule runs of a meeting go on with one another, the strongest first, by the end of its key.
+RULES = {
+    b"ra": "the tool call that was left open",
+    b"rc": "the conversation's run that waited",
+    b"l": "a link to the former's trace",
+}
+
+
+class _Met(NamedTuple):
+    """A meeting as it was before."""
+
+    runs: dict[Key, RunCandidate]
+    guests: dict[Key, RunCandidate]
+    is_joined: bool
+
+
+class Joining:
+    """The runs that one transaction touches, and those that they meet."""
+
+    def __init__(self, states: TaskStates) -> None:
+        self.states = states
+        self.meetings = RecordSet(states.work, RunCandidates)
+        self.linked_traces_of = RecordSet(states.work, LinkedTraces)
+        #: Meetings that changed, and the runs that met there before: whoever goes on as before is left alone.
+        self._changed: dict[Key, _Met] = {}
+        self._has_moved = False
+        #: The runs that changed, and where they are to be found, as what.
+        self._wanted: list[tuple[Key, Subtree, dict[Key, RunCandidate], Key]] = []
+        #: The facts of each run of tasks that have several, since they were asked for.
+        self._facts: dict[Key, dict[Key, Facts]] = {}
+
+    def flush(self) -> None:
+        """Hand what changed to the work."""
+        self.meetings.flush()
+        self.linked_traces_of.flush()
+
+    def examine(self) -> None:
+        """Find out where the runs that changed are to be found."""
+        states, self._has_moved = self.states, False
+        self._facts.clear()
+        for domain, other in states.links:
+            self._tie(domain, other)
+        states.links.clear()
+        for key, left in states.withdrawn.items():
+            for candidates in left:
+                self._withdraw(candidates, key)
+        states.withdrawn.clear()
+        runs, states.runs = sorted(states.runs), set()
+        for key in runs:
+            subtree = states.subtree(key)
+            wanted = self._wants(key, subtree) if subtree is not None else None
+            if subtree is not None and wanted is not None:
+                self._wanted.append((key, subtree, *wanted))
+
+    def join(self) -> bool:
+        """Have runs that changed meet others; return whether one of them is now shown elsewhere."""
+        asked = [candidates for _, _, wanted, _ in self._wanted for candidates in wanted]
+        self.meetings.want(candidates for candidates in asked if candidates[16:17] != b"l")
+        self.linked_traces_of.want(candidates for candidates in asked if candidates[16:17] == b"l")
+        for key, subtree, wanted, guest_of in self._wanted:
+            self._meet(key, subtree, wanted, guest_of)
+        self._wanted.clear()
+        changed, self._changed = self._changed, {}
+        for candidates, before in changed.items():
+            self._decide(candidates, before)
+        return self._has_moved
+
+    # --- who meets where ----------------------------------------------------------------------------------------------
+
+    def _wants(self, key: Key, subtree: Subtree) -> tuple[dict[Key, RunCandidate], Key] | None:
+        """Return the meetings at which a run is to be found, as what, and at which of them as a guest; None while that cannot be said."""
+        tree = self.states.tree(key[:16])
+        is_run = subtree.is_root_span and subtree.root == key and not subtree.task_id and root_span_above(tree, subtree)[1] is None
+        if not is_run:
+            return {}, b""
+        state = self.states.state(subtree.state)
+        if state is None:
+            return None
+        candidate, meets = self._run(key, subtree, state)
+        wanted = dict.fromkeys(meets, candidate)
+        # A strand needs no more than who it was and when: what changes with every batch is not written there.
+        own, linked_traces = self._linked_traces(key[:16])
+        wanted[own] = RunCandidate(subtree.start_ns, 0, subtree.state, subtree.agent_name)
+        other = self._linked_traces(link)[0] if not linked_traces.is_joined and (link := self._link(tree, key[17:])) else own
+        if other == own:
+            return wanted, b""
+        wanted[other] = wanted[own]
+        return wanted, other
+
+    def _meet(self, key: Key, subtree: Subtree, wanted: dict[Key, RunCandidate], guest_of: Key) -> None:
+        for candidates in [m for m in subtree.meetings if m not in wanted]:
+            self._withdraw(candidates, key)
+            del subtree.meetings[candidates]
+            if candidates[16:] == b"l":
+                subtree.linked_to = b""
+            self._show(key, subtree)
+        for candidates, as_run in wanted.items():
+            if self._enter(candidates, key, as_run, is_guest=candidates == guest_of) and candidates not in subtree.meetings:
+                subtree.meetings[candidates] = b""
+                self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
+
+    def _run(self, key: Key, subtree: Subtree, state: TaskState) -> tuple[RunCandidate, list[Key]]:
+        """Return what others may go by, and the meetings at which the run is to be found."""
+        run = state.runs.get(key) or Run()
+        facts = state.facts if len(state.runs) <= 1 else self._facts_of(key, subtree)
+        waits = how_it_waits(facts, run)
+        if run.waited != (waits > 0) and key in state.runs:
+            run.waited = waits > 0
+            self.states.touch(subtree.state, state)
+        first, closed = facts.value("first"), run.ending.closed
+        began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
+        pending = ("", "")
+        done = last_by(facts, closed[0]) if closed is not None else last(facts)
+        if waits and done.tool is not None and (done.tool.outcome == 1 or done.call is None or done.tool.at > done.call.at):
+            pending = (done.tool.name, done.tool.id)
+        candidate = RunCandidate(
+            run.start_ns or subtree.start_ns,
+            closed[0] if closed is not None else 0,
+            subtree.state,
+            subtree.agent_name,
+            waits,
+            pending,
+            began_with,
+            first is None,
+            totals_of(facts, state) if closed is not None else None,
+        )
+        meets = []
+        for call_id in (pending[1], began_with[1] if began_with is not None else ""):
+            if call_id:
+                meets.append(candidates_key(subtree.tenant, b"a", call_id))
+        conversation = facts.value("conversation")
+        if conversation:
+            meets.append(candidates_key(subtree.tenant, b"c", conversation))
+        if candidate.totals is not None:
+            meets.append(candidates_key(subtree.tenant, b"t", facts.value("totals_of")))
+        return candidate, meets
+
+    def _facts_of(self, root: Key, subtree: Subtree) -> Facts:
+        """Return the facts of one run of a task that has several."""
+        runs = self._facts.get(subtree.state)
+        if runs is None:
+            runs = self._facts[subtree.state] = {}
+            self.states.work.want(self.states.members(subtree.state).subtrees)
+            for own in self.states.members(subtree.state).subtrees:
+                self.states.tick()
+                one = self.states.subtree(own)
+                if one is not None and one.root[:16] == own[:16]:
+                    for facts in one.all_facts:
+                        runs.setdefault(one.root, Facts()).merge(facts)
+        return runs.get(root) or Facts()
+
+    def _enter(self, candidates: Key, key: Key, candidate: RunCandidate, *, is_guest: bool) -> bool:
+        if candidates[16:17] == b"l":
+            linked_traces = self.linked_traces_of.get(candidates) or LinkedTraces()
+            runs = linked_traces.guests if is_guest else linked_traces.runs
+            if runs.get(key) == candidate:
+                return True
+            self._change(candidates)
+            runs[key] = candidate
+            self.linked_traces_of.put(candidates, linked_traces)
+            return key not in self._let_go(candidates, runs)
+        runs = self._runs(candidates)
+        if runs.get(key) == candidate:
+            return True
+        self._change(candidates)
+        runs[key] = candidate
+        if len(runs) > RUNS_CAP:
+            del runs[min(runs, key=lambda k: (runs[k].waits > 0, runs[k].start_ns, k))]
+        self.meetings.put(candidates, self.meetings.get(candidates) or RunCandidates(runs=runs))
+        return True
+
+    def _let_go(self, linked_traces: Key, runs: dict[Key, RunCandidate]) -> list[Key]:
+        """Have the latest runs of a strand be tasks of their own where it has too many; return them."""
+        gone = nlargest(len(runs) - LINKED_TRACES_CAP, runs, key=lambda k: (runs[k].start_ns, k))
+        for key in gone:
+            del runs[key]
+            subtree = self.states.subtree(key)
+            if subtree is not None and subtree.meetings.pop(linked_traces, None) is not None:
+                subtree.linked_to = b""
+                self._show(key, subtree)
+        return gone
+
+    def _change(self, candidates: Key) -> None:
+        """Remember a meeting as it was when it was last decided who goes on with whom."""
+        if candidates not in self._changed:
+            linked_traces = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else None
+            guests, is_joined = (dict(linked_traces.guests), linked_traces.is_joined) if linked_traces is not None else ({}, False)
+            self._changed[candidates] = _Met(dict(self._runs(candidates)), guests, is_joined)
+
+    def _withdraw(self, candidates: Key, key: Key) -> None:
+        if candidates[16:17] == b"l":
+            candidates = self._linked_traces(candidates[:16])[0]
+            linked_traces = self.linked_traces_of.get(candidates)
+            if linked_traces is None or not (key in linked_traces.runs or key in linked_traces.guests):
+                return
+            self._change(candidates)
+            if linked_traces.runs.pop(key, None) is None:
+                del linked_traces.guests[key]
+            self.linked_traces_of.put(candidates, linked_traces)
+            return
+        met = self.meetings.get(candidates)
+        if met is None or key not in met.runs:
+            return
+        self._change(candidates)
+        del met.runs[key]
+        self.meetings.put(candidates, met)
+        subtree = self.states.subtree(key) if candidates[16:] == _TOTALS else None
+        state = self.states.state(subtree.state) if subtree is not None else None
+        if subtree is not None and state is not None and state.before is not None:
+            # The task is no run of its own any more: nothing is taken off its total.
+            state.before = None
+            self.states.touch(subtree.state, state)
+
+    def _runs(self, candidates: Key) -> dict[Key, RunCandidate]:
+        record = self.linked_traces_of.get(candidates) if candidates[16:17] == b"l" else self.meetings.get(candidates)
+        return record.runs if record is not None else {}
+
+    def _link(self, tree: SpanTree, span_id: bytes) -> bytes:
+        """Return the domain to which a run links: by its box, or the nearest span above it that links anywhere."""
+        for _ in range(DEPTH):
+            node = tree.nodes.get(span_id)
+            if node is None:
+                return b""
+            if node.link or not node.parent or node.is_cut:
+                return node.link
+            span_id = node.parent
+        return b""
+
+    # --- strands ------------------------------------------------------------------------------------------------------
+
+    def _linked_traces(self, domain: bytes) -> tuple[Key, LinkedTraces]:
+        """Return the strand of a trace: of those that were joined, the one that speaks for all."""
+        linked_traces = LinkedTraces()
+        for _ in range(DEPTH):
+            linked_traces = self.linked_traces_of.get(linked_traces_key(domain)) or LinkedTraces()
+            if not linked_traces.into:
+                break
+            domain = linked_traces.into
+        return linked_traces_key(domain), linked_traces
+
+    def _tie(self, domain: bytes, other: bytes) -> None:
+        (a, mine), (b, its) = self._linked_traces(domain), self._linked_traces(other)
+        if a == b:
+            return
+        if (-len(its.runs) - len(its.guests), b) < (-len(mine.runs) - len(mine.guests), a):  # the fewer move
+            (a, mine), (b, its) = (b, its), (a, mine)
+        self._change(a)
+        for of, to in ((its.runs, mine.runs), (its.guests, mine.guests)):
+            for key, candidate in of.items():
+                self.states.tick()
+                to[key] = candidate
+                subtree = self.states.subtree(key)
+                if subtree is not None and subtree.meetings.pop(b, None) is not None:
+                    subtree.meetings[a] = b""
+                    self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
+            self._let_go(a, to)
+        mine.is_joined, its.into, its.runs, its.guests = True, a[:16], {}, {}
+        self.states.runs.update(mine.runs)  # whoever was a guest elsewhere is so no more
+        self.linked_traces_of.put(a, mine)
+        self.linked_traces_of.put(b, its)
+
+    # --- who goes on with whom ----------------------------------------------------------------------------------------
+
+    def _decide(self, candidates: Key, former: _Met) -> None:
+        if candidates[16:17] == b"l":
+            linked_traces = self.linked_traces_of.get(candidates)
+            if linked_traces is None:
+                return
+            on, below, runs = of_links(linked_traces.runs, linked_traces.guests, linked_traces.is_joined)
+            was_on, was_below, were = of_links(former.runs, former.guests, former.is_joined)
+        elif candidates[16:] == _TOTALS:
+            self._take_off(self._runs(candidates))
+            return
+        else:
+            runs, were = self._runs(candidates), former.runs
+            on, was_on = continued(runs), continued(were)
+            below = was_below = {}
+        is_talk = candidates[16:] == b"rc"
+        for key in sorted(runs):
+            is_held = is_talk and may_go_on(runs, key, on)
+            if (
+                key in were
+                and on.get(key) == was_on.get(key)
+                and below.get(key) == was_below.get(key)
+                and is_held == (is_talk and may_go_on(were, key, was_on))
+            ):
+                continue  # not even asked for: a long conversation has many runs
+            subtree = self.states.subtree(key)
+            if subtree is None:
+                continue
+            to = on.get(key, b"")
+            if is_talk and subtree.is_held != is_held:
+                subtree.is_held = is_held
+                self.states.tree(key[:16]).subtrees.put(key[17:], subtree)
+                state = self.states.state(subtree.state)
+                if state is not None:
+                    self.states.touch(subtree.state, state)
+            known = subtree.meetings.get(candidates, b"")
+            is_linked = candidates[16:17] == b"l" and subtree.linked_to != below.get(key, b"")
+            if known == to and not is_linked:
+                continue
+            subtree.meetings[candidates] = to
+            if is_linked:
+                subtree.linked_to = below.get(key, b"")
+            self._show(key, subtree)
+
+    def _take_off(self, runs: dict[Key, RunCandidate]) -> None:
+        """Say of each run what its agent had used before it: the total of the run that ended before it, unless it is the greater."""
+        before: tuple[int, int] | None = None
+        for key in sorted(runs, key=lambda key: (runs[key].end_ns, key)):
+            totals, state = runs[key].totals, self.states.state(runs[key].state)
+            assert totals is not None
+            less = before if before is not None and before[0] <= totals[0] and before[1] <= totals[1] else None
+            before = totals
+            if state is not None and state.before != less:
+                state.before = less
+                self.states.touch(runs[key].state, state)
+
+    def _show(self, key: Key, subtree: Subtree) -> None:
+        """Show a run where its meetings, and links, say."""
+        tree = self.states.tree(key[:16])
+        self._has_moved = True
+        before, subtree.joined, subtree.joined_by = subtree.joined, b"", ""
+        for end, rule in RULES.items():
+            for candidates, to in sorted(subtree.meetings.items()):
+                if to and not subtree.joined and candidates[16:] == end:
+                    subtree.joined, subtree.joined_by = to, rule
+        if not any(candidates[16:17] == b"l" for candidates in subtree.meetings):
+            subtree.linked_to = b""
+        tree.subtrees.put(key[17:], subtree)
+        if bool(before) != bool(subtree.joined):  # where it is shown need not change by it; how its beginning is told does
+            self.states.stale.add(subtree.state)
+        self.states.regroup(tree, key[17:])
+
+
+def totals_of(facts: Facts, state: TaskState) -> tuple[int, int] | None:
+    """Return the lifetime totals that a run told at its end, where no call of it tells tokens."""
+    total = facts.value("aggregate")
+    if facts.value("totals_of") is None or total is None or state.amounts[0]:
+        return None
+    return (total[0] or 0, total[1] or 0)
+
+
+def continued(runs: dict[Key, RunCandidate]) -> dict[Key, Key]:
+    """Return for each run that goes on with another the task of that other."""
+    out: dict[Key, Key] = {}
+    waiting: list[Key] = []
+    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
+        candidate, best = runs[key], b""
+        for former in waiting:
+            before = runs[former]
+            if before.end_ns > candidate.start_ns or not goes_on(before, candidate):
+                continue
+            if not best or (before.end_ns, former) > (runs[best].end_ns, best):
+                best = former
+        if best:
+            waiting.remove(best)
+            out[key] = runs[best].state
+        if candidate.waits and candidate.end_ns:
+            waiting.append(key)
+    return out
+
+
+def may_go_on(runs: dict[Key, RunCandidate], key: Key, on: dict[Key, Key]) -> bool:
+    """Tell whether a run that did nothing yet may turn out to go on with one that waits."""
+    candidate = runs[key]
+    if not candidate.is_idle or candidate.end_ns or key in on:
+        return False
+    return any(former.waits and 0 < former.end_ns <= candidate.start_ns for former in runs.values())
+
+
+def goes_on(before: RunCandidate, candidate: RunCandidate) -> bool:
+    """Tell whether a run does what the one that waits left open."""
+    name, call_id = before.pending
+    if not name and not call_id and before.waits == 2:
+        return not before.agent_name or not candidate.agent_name or before.agent_name == candidate.agent_name
+    if candidate.began_with is None:
+        return False
+    its_name, its_id = candidate.began_with
+    if call_id and its_id:
+        return call_id == its_id
+    return not name or not its_name or name == its_name
+
+
+def of_links(
+    runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate], is_joined: bool
+) -> tuple[dict[Key, Key], dict[Key, Key], dict[Key, RunCandidate]]:
+    """Return of a strand and its guests who goes on with which task, who hangs below which, and of whom that says anything."""
+    on, below = of_guests(runs, guests)
+    if not is_joined:  # of one trace, which its own spans tell
+        return on, below, guests
+    one, other = of_linked_traces(runs)
+    return {**on, **one}, {**below, **other}, {**guests, **runs}
+
+
+def of_guests(runs: dict[Key, RunCandidate], guests: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run that links to a trace the task there that it goes on with, else the one that it hangs below."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    hosts = sorted((candidate.start_ns, host) for host, candidate in runs.items())
+    by_agent: dict[str, list[tuple[int, Key]]] = {}
+    for at in hosts:
+        by_agent.setdefault(runs[at[1]].agent_name, []).append(at)
+    for key, guest in guests.items():
+        began = (guest.start_ns, key)
+        same = _earliest(by_agent.get(guest.agent_name, []), began) if guest.agent_name else b""
+        if same:
+            on[key] = runs[same].state
+        elif first := _earliest(hosts, began):
+            below[key] = runs[first].state
+    return on, below
+
+
+def _earliest(hosts: list[tuple[int, Key]], began: tuple[int, Key]) -> Key:
+    """Return the first of some runs that began before, in another trace; empty for none."""
+    return next((host for at, host in hosts if host[:16] != began[1][:16] and (at, host) < began), b"")
+
+
+def of_linked_traces(runs: dict[Key, RunCandidate]) -> tuple[dict[Key, Key], dict[Key, Key]]:
+    """Return for each run the task that it goes on with, and for the first run of each agent the task it hangs below."""
+    on: dict[Key, Key] = {}
+    below: dict[Key, Key] = {}
+    first: dict[str, Key] = {}
+    for key in sorted(runs, key=lambda key: (runs[key].start_ns, key)):
+        agent = runs[key].agent_name
+        if agent in first:
+            on[key] = runs[first[agent]].state
+        else:
+            if first:
+                below[key] = runs[next(iter(first.values()))].state
+            first[agent] = key
+    return on, below

@@ -1,0 +1,406 @@
+"""The life of units and tasks: made, placed, moved, handed over.
+
+Where a unit is shown is asked of `placing`; here it is carried out. A task that loses a unit is marked stale and built anew
+when the batch closes (`rebuild`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from spanpost.model.ids import end_id, explicit_uid, message_of, root_span_uid, start_id
+from spanpost.model.observations import Observation
+from spanpost.model.readings import METERED
+from spanpost.tasks.amounts import ZERO, Amounts, Count, Models, count_plus, minus, models_minus, models_plus, plus
+from spanpost.tasks.facts import Ending, Facts
+from spanpost.tasks.hierarchy import Hierarchy
+from spanpost.tasks.placement import hint_of, is_of_one_agent, place, place_of, says
+from spanpost.tasks.records import STARTED, ChildRoot, Node, Subtree, TaskState, given_key, subtree_key
+from spanpost.tasks.runs import enter_run
+from spanpost.tasks.span_tree import SpanTree, total
+from spanpost.tasks.usage import told_more
+from spanpost.tasks.work import Key, Work
+
+
+class TaskStates(Hierarchy):
+    """The tasks touched in one transaction, and the units shown in them."""
+
+    def __init__(self, work: Work, tick: Callable[[], None]) -> None:
+        super().__init__(work, tick)
+        #: Boundaries below which others are to be placed anew, and those whose child roots may hang elsewhere by now: once for a batch.
+        self._unsettled: dict[tuple[bytes, bytes], None] = {}
+        self._orphaning: dict[tuple[bytes, bytes], None] = {}
+        #: Tasks to be built anew from their units.
+        self.stale: set[Key] = set()
+        #: (domain, trace id, unit from, unit to, group key)
+        self.moves: list[tuple[bytes, bytes, bytes, bytes, Key]] = []
+        #: Tasks that lost their last unit, and where it went.
+        self.gone: dict[Key, Key] = {}
+        #: Tasks that lost a unit, and where the last one went; of those that are no more, what they were.
+        self.went: dict[Key, Key] = {}
+        self.dropped: dict[Key, TaskState] = {}
+        #: Tellings of a model call that do not count any more, and the one that does instead, by cell.
+        self.outdone: list[tuple[Key, Key]] = []
+        self._where_outdone: dict[Key, Key] | None = None
+        #: Segments that are no longer their task's: their start and end are taken back.
+        self.retracted: set[Key] = set()
+        #: Tasks that had members before their first box.
+        self.boxed: set[Key] = set()
+        #: Roots of segments that changed, for `joining`; traces that links tie together; runs that are no more.
+        self.runs: set[Key] = set()
+        self.links: list[tuple[bytes, bytes]] = []
+        #: What was counted of one task and is now another's: uid of both, tenant, figures by model.
+        self.moved_use: list[tuple[bytes, bytes, str, Models]] = []
+        self.withdrawn: dict[Key, list[Key]] = {}
+
+    def retracted_ids(self) -> list[UUID]:
+        """Return the ids of what was told of segments that are no more."""
+        return [id for root in sorted(self.retracted) for id in (start_id(root), end_id(root))]
+
+    def where_outdone(self) -> dict[Key, Key]:
+        """Return for tasks whose telling of a call does not count any more the task of the one that does. For the close: computed once."""
+        if self._where_outdone is None:
+            self._where_outdone = {}
+            for loser, winner in self.outdone:
+                key, to = self.key_of(loser), self.key_of(winner)
+                if to != key:
+                    self._where_outdone.setdefault(key, to)
+        return self._where_outdone
+
+    # --- units ------------------------------------------------------------------------------------------------------
+
+    def need_subtree(self, tree: SpanTree, span_id: bytes, trace_id: bytes, tenant: str) -> Subtree:
+        """Return the unit of a owner, made and placed if it was not there, with those above it that are not either."""
+        subtree = tree.subtrees.get(span_id)
+        if subtree is not None:
+            return subtree
+        made = []
+        while subtree is None:
+            new = self._new_subtree(tree, span_id, trace_id, tenant)
+            tree.subtrees.put(span_id, new)
+            made.append((span_id, new))
+            span_id = new.up
+            if not span_id:  # none is known above; what is in no span has no id itself
+                break
+            subtree = tree.subtrees.get(span_id)
+        for span_id, new in reversed(made):
+            if new.up:
+                tree.add_child_root(new.up, span_id, _child_root(tree, span_id, new))
+            self.regroup(tree, span_id)
+        return made[0][1]
+
+    @staticmethod
+    def _new_subtree(tree: SpanTree, span_id: bytes, trace_id: bytes, tenant: str) -> Subtree:
+        node = tree.nodes.get(span_id)
+        subtree = Subtree(trace_id=trace_id, tenant=tenant)
+        if node is not None:
+            subtree.role = node.role
+            subtree.up, subtree.is_via_tool = tree.above(node)
+            subtree.is_top = node.state != 0 and not node.parent
+            if node.closed is not None:
+                subtree.facts.ending.merge(Ending(closed=node.closed))
+        return subtree
+
+    def update(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
+        """Place a owner anew after it, or its place, changed."""
+        node = tree.nodes.get(span_id)
+        if node is None:
+            return
+        up, via_tool = tree.above(node)
+        old_up = subtree.up
+        if up != old_up and old_up:
+            tree.drop_child_root(old_up, span_id)
+        subtree.up, subtree.is_via_tool, subtree.role = up, via_tool, node.role
+        subtree.is_top = node.state != 0 and not node.parent
+        if node.closed is not None:
+            subtree.facts.ending.merge(Ending(closed=node.closed))
+        tree.subtrees.put(span_id, subtree)
+        if up:
+            self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
+            tree.add_child_root(up, span_id, _child_root(tree, span_id, subtree))
+        if old_up and old_up != up:
+            self._recount(tree, old_up)
+        if up:
+            self._recount(tree, up)
+        self.regroup(tree, span_id)
+        shape = (int(subtree.role), subtree.agent_name, subtree.task_id, up, via_tool)
+        if subtree.shape != shape:
+            subtree.shape = shape
+            tree.subtrees.put(span_id, subtree)
+            self._unsettled[tree.domain, span_id] = None
+        tree.learned[span_id] = None
+
+    def dissolve(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
+        """Hand over what a owner owned, because it turned out to be no box: to the owner above it."""
+        node = tree.nodes.get(span_id)
+        assert node is not None
+        up, _ = tree.above(node)
+        successor = self.need_subtree(tree, up, subtree.trace_id, subtree.tenant)
+        successor.facts.merge(subtree.facts)
+        for below, facts in subtree.unended.items():
+            successor.unended.setdefault(below, Facts()).merge(facts)
+        successor.errors += subtree.errors
+        successor.doubtful = [*successor.doubtful, *subtree.doubtful]
+        tree.subtrees.put(up, successor)
+        if subtree.hint:
+            self.hint(tree, up, successor, subtree.hint)
+        tree.learned[up] = None
+        if subtree.up:
+            tree.drop_child_root(subtree.up, span_id)
+        child_roots = tree.child_roots(span_id)
+        moved = list(child_roots.subtrees)
+        tree.drop_child_roots(span_id)
+        self._leave(tree, span_id, subtree, successor.state)
+        if successor.state != subtree.state:
+            self._move_counted(tree, span_id, subtree.state, successor.state)
+        tree.subtrees.drop(span_id)
+        if subtree.meetings:
+            self.withdrawn[subtree_key(tree.domain, span_id)] = list(subtree.meetings)
+        self.moves.append((tree.domain, subtree.trace_id, span_id, up, successor.state))
+        successor_state = self.state(successor.state)
+        if successor_state is not None and successor.state != subtree.state:
+            successor_state.errors += subtree.errors
+            enter_run(successor_state, successor, subtree_key(tree.domain, up), up)
+            self.touch(successor.state, successor_state)
+        for child_root in moved:
+            child = tree.subtrees.get(child_root)
+            if child is not None:
+                child_node = tree.nodes.get(child_root)
+                assert child_node is not None
+                child.up, child.is_via_tool = tree.above(child_node)
+                tree.subtrees.put(child_root, child)
+                tree.add_child_root(child.up, child_root, _child_root(tree, child_root, child))
+        self._recount(tree, up)
+        for child_root in moved:
+            self.regroup(tree, child_root)
+
+    def hint(self, tree: SpanTree, span_id: bytes, subtree: Subtree, task_id: str) -> None:
+        """Show a owner below no box in the task that something in it names; of several the first by name."""
+        if subtree.is_root_span or (subtree.hint and subtree.hint <= task_id):
+            return
+        subtree.hint = task_id
+        tree.subtrees.put(span_id, subtree)
+        self.regroup(tree, span_id)
+
+    def adopt_child_roots(self, tree: SpanTree, up: bytes) -> None:
+        """Have `settle` place the owners below `up` anew, after a transparent span below it changed."""
+        self._orphaning[tree.domain, up] = None
+
+    def settle(self) -> None:
+        """Do once what the batch made necessary, perhaps many times: look who lies below whom, and place what is below."""
+        orphaning, self._orphaning = self._orphaning, {}
+        for domain, up in orphaning:
+            tree = self.tree(domain)
+            child_roots = list(tree.child_roots(up).subtrees)
+            self._want_subtrees(tree, child_roots)
+            for child_root in child_roots:
+                self.tick()
+                child, node = tree.subtrees.get(child_root), tree.nodes.get(child_root)
+                if child is not None and node is not None and tree.above(node) != (up, child.is_via_tool):
+                    self.update(tree, child_root, child)
+        unsettled, self._unsettled = self._unsettled, {}
+        for domain, span_id in unsettled:
+            self._regroup_below(self.tree(domain), span_id)
+
+    # --- spans that have not ended ----------------------------------------------------------------------------
+
+    def take_unended(self, tree: SpanTree, node: Node | None, span_id: bytes) -> tuple[bytes, Facts] | None:
+        """Take the facts of a span that has not ended out of its owner; return the owner and the facts."""
+        if node is None or node.state != STARTED or node.owns_subtree:
+            return None
+        owner = tree.owner(node.parent)
+        subtree = tree.subtrees.get(owner)
+        facts = subtree.unended.pop(span_id, None) if subtree is not None else None
+        if subtree is None or facts is None:
+            return None
+        tree.subtrees.put(owner, subtree)
+        return owner, facts
+
+    def put_unended(self, tree: SpanTree, node: Node, o: Observation, taken: tuple[bytes, Facts]) -> None:
+        """Give these facts to the owner above the span now; have the task that lost them built anew."""
+        former, facts = taken
+        owner = o.span_id if node.owns_subtree else tree.owner(node.parent)
+        subtree = self.need_subtree(tree, owner, o.trace_id, o.tenant)
+        if node.state == STARTED and owner != o.span_id:
+            subtree.unended[o.span_id] = facts
+        else:
+            subtree.facts.merge(facts)
+        tree.subtrees.put(owner, subtree)
+        tree.learned[owner] = None
+        lost = tree.subtrees.get(former)
+        if owner != former and lost is not None and lost.state:
+            self.stale.add(lost.state)
+
+    # --- grouping -----------------------------------------------------------------------------------------------------
+
+    def regroup(self, tree: SpanTree, span_id: bytes) -> None:
+        """Show a unit, and what depends on it, where it now belongs."""
+        waiting = [span_id]
+        while waiting:
+            self.tick()
+            span_id = waiting.pop()
+            subtree = tree.subtrees.get(span_id)
+            if subtree is not None and self._put_in_place(tree, span_id, subtree):
+                child_roots = list(tree.child_roots(span_id).subtrees)
+                self._want_subtrees(tree, child_roots)
+                waiting.extend(child_roots)
+
+    def _want_subtrees(self, tree: SpanTree, span_ids: Sequence[bytes]) -> None:
+        """Say that units, and the tasks that show them, will be asked for."""
+        if span_ids:
+            tree.want(span_ids)
+            self.want([subtree.state for span_id in span_ids if (subtree := tree.subtrees.get(span_id)) is not None])
+
+    def _put_in_place(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> bool:
+        """Show one unit where it belongs; return whether that has changed, so that what is below must be asked too."""
+        known, now = place_of(subtree), place(tree, span_id, subtree)
+        state, root = now.state, now.root
+        if root[16:17] == b"u":
+            self.runs.add(root)
+        if subtree.meetings:
+            self.runs.add(subtree_key(tree.domain, span_id))
+        if now != known:
+            subtree.root_span, subtree.is_root_span_via_tool, subtree.within = now[2:]
+            tree.subtrees.put(span_id, subtree)
+        if now[:2] == known[:2]:
+            if root == subtree_key(tree.domain, span_id):
+                self.relate(tree, subtree)
+            return now != known
+        old = subtree.state
+        if old and old != state:
+            self._leave(tree, span_id, subtree, state)
+            self.moves.append((tree.domain, subtree.trace_id, span_id, span_id, state))
+        elif old:
+            self.stale.add(old)
+        subtree.state, subtree.root = state, root
+        if old != state:
+            self._join(tree, span_id, subtree)
+            self._move_counted(tree, span_id, old, state)
+        elif root == subtree_key(tree.domain, span_id):
+            self.relate(tree, subtree)  # it was shown there already, as what lies below no known box
+        return True
+
+    def _recount(self, tree: SpanTree, span_id: bytes) -> None:
+        """Tell the nearest box who lies below: what is directly below it is placed anew when its being "of one agent" changed."""
+        subtree = tree.subtrees.get(span_id)
+        while subtree is not None and not subtree.is_root_span:
+            if not subtree.up or not tree.add_child_root(subtree.up, span_id, _child_root(tree, span_id, subtree)):
+                return
+            span_id, subtree = subtree.up, tree.subtrees.get(subtree.up)
+        if subtree is None or subtree.agent_name:
+            return
+        is_of_one = is_of_one_agent(tree, span_id)
+        if is_of_one == subtree.is_of_many:
+            subtree.is_of_many = not is_of_one
+            tree.subtrees.put(span_id, subtree)
+            self._unsettled[tree.domain, span_id] = None
+
+    def _regroup_below(self, tree: SpanTree, span_id: bytes) -> None:
+        """Regroup the boxes directly below a owner, and what is no box on the way to them."""
+        waiting = [span_id]
+        for at in waiting:
+            child_roots = list(tree.child_roots(at).subtrees.items())
+            self._want_subtrees(tree, [child_root_id for child_root_id, _ in child_roots])
+            for child_root_id, child_root in child_roots:
+                self.regroup(tree, child_root_id)
+                if not child_root.is_root_span:
+                    waiting.append(child_root_id)
+
+    def _join(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> None:
+        key = subtree.state
+        state = self.state(key)
+        if state is None:
+            state = self._new(tree, span_id, subtree)
+        members = self.members(key)
+        member = subtree_key(tree.domain, span_id)
+        if member not in members.subtrees:
+            members.subtrees[member] = None
+            self.put_members(key, members)
+        self.gone.pop(key, None)
+        if subtree.is_root_span and not state.has_root_span:
+            state.has_root_span = True
+            if len(members.subtrees) > 1:
+                self.boxed.add(key)
+        tree.learned[span_id] = None
+        state.errors += subtree.errors
+        node = tree.nodes.get(span_id)
+        if node is not None:
+            tree.former.pop(span_id, None)
+            add_figures(state, span_id, *total(node))
+        enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
+        self.touch(key, state)
+        if subtree.root == subtree_key(tree.domain, span_id):
+            self.relate(tree, subtree)
+
+    def _new(self, tree: SpanTree, span_id: bytes, subtree: Subtree) -> TaskState:
+        task_id = subtree.task_id if subtree.is_root_span else hint_of(tree, subtree)
+        if task_id and subtree.state[:16] != tree.domain:
+            uid = explicit_uid(subtree.tenant, task_id)
+        else:
+            uid = root_span_uid(subtree.tenant, subtree.trace_id, subtree.state[17:])
+        state = TaskState(uid=uid, tenant=subtree.tenant, trace_id=subtree.trace_id, span_id=subtree.state[17:])
+        given = self.given.get(given_key(subtree.state))
+        state.message_uid = message_of(uid, given.at_ns if given is not None else 0)
+        state.task_id = task_id
+        return state
+
+    def _leave(self, tree: SpanTree, span_id: bytes, subtree: Subtree, successor: Key) -> None:
+        key = subtree.state
+        if not key:
+            return
+        members = self.members(key)
+        members.subtrees.pop(subtree_key(tree.domain, span_id), None)
+        tree.former.pop(span_id, None)
+        self.put_members(key, members)
+        if not members.subtrees:
+            self.gone[key] = successor
+        if successor != key:  # what is dissolved may stay in its task
+            self.went[key] = successor
+        self.stale.add(key)
+
+    def _move_counted(self, tree: SpanTree, span_id: bytes, old: Key, new: Key) -> None:
+        """What was added to counters of a unit's figures stays counted in the task it moves to."""
+        before, after, node = self.state(old) if old else None, self.state(new), tree.nodes.get(span_id)
+        if before is None or before.counted == ZERO or after is None or node is None:
+            return
+        if span_id == METERED and before.amounts != ZERO:
+            return
+        _, _, models = total(node)
+        known = before.counted_models
+        moved = told_more(before.counted, ZERO, {m: tuple(map(min, f, known.get(m, ZERO))) for m, f in models.items()})  # type: ignore[misc]
+        share: Amounts = tuple(map(sum, zip(*moved.values(), strict=True))) if moved else ZERO  # type: ignore[assignment]
+        before.counted_models = models_minus(known, moved)
+        after.counted_models = models_plus(after.counted_models, moved)
+        self.moved_use.append((before.uid, after.uid, before.tenant, moved))
+        before.told, after.told = minus(before.told, share), plus(after.told, share)
+        before.counted, after.counted = minus(before.counted, share), plus(after.counted, share)
+        self.states.put(old, before)
+        self.states.put(new, after)
+
+
+def pass_on_counted(states: TaskStates, key: Key, successor_key: Key, successor: TaskState | None) -> None:
+    """What was counted of a task that is no more stays counted in the task that took over what it lost last."""
+    former = states.state(key)
+    if former is None or former.counted == ZERO:
+        return
+    if successor is not None:
+        successor.told, successor.counted = plus(successor.told, former.told), plus(successor.counted, former.counted)
+        successor.counted_models = models_plus(successor.counted_models, former.counted_models)
+        states.touch(successor_key, successor)
+    states.moved_use.append((former.uid, successor.uid if successor is not None else b"", former.tenant, former.counted_models))
+
+
+def add_figures(state: TaskState, span_id: bytes, amounts: Amounts, tools: Count, models: Models) -> None:
+    """Add a owner's figures, or what they changed by, to its task; those of data points are kept apart."""
+    if span_id == METERED:
+        state.metered = plus(state.metered, amounts)
+        state.metered_models = models_plus(state.metered_models, models)
+    else:
+        state.amounts = plus(state.amounts, amounts)
+        state.models = models_plus(state.models, models)
+        state.tools = count_plus(state.tools, tools)
+
+
+def _child_root(tree: SpanTree, span_id: bytes, subtree: Subtree) -> ChildRoot:
+    return ChildRoot(subtree.role, subtree.agent_name, subtree.task_id, subtree.is_via_tool, says(tree, span_id, subtree))

@@ -1,0 +1,117 @@
+"""Which units are shown together as one task, and the merged facts of each task.
+
+Rules. A box is a task of its own, unless it is shown within the box above it (`is_within`):
+- the same explicit task id: the same task, in whatever trace;
+- below a tool call, or with a task id of its own: a child task;
+- a workflow without an agent's name, or the same agent's name: within;
+- the box above names no agent and all boxes directly below it are one agent: within.
+What is no box is shown with the box above it; without one, in the task that something in it says it belongs to (a session's
+model call, before its prompt's span has ended), else in the trace's provisional task.
+
+At most `DEPTH` boxes above a box are one task with it: a deeper one is a task of its own, below the task of the box above it.
+
+Theory. Grouping is a projection of the units: it depends on what they are, not on when they were learned. It may change as
+more arrives (a second agent appears in a workflow); then the tasks concerned are built anew from their units. A unit's place
+follows from that of the owner above it, so that nothing is walked: what changes is handed down, to those alone whom it changes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from spanpost.model.ids import explicit_uid
+from spanpost.model.readings import Role
+from spanpost.tasks.records import DEPTH, MANY, Subtree, state_key, subtree_key
+from spanpost.tasks.span_tree import SpanTree, agent_below
+from spanpost.tasks.work import Key
+
+_WORKFLOW = Role.WORKFLOW
+
+
+class Place(NamedTuple):
+    """Where a unit is shown, and what the units below it go by."""
+
+    state: Key
+    root: Key
+    root_span: bytes
+    is_root_span_via_tool: bool
+    within: int
+
+
+def place_of(subtree: Subtree) -> Place:
+    """Return the place that a unit was given."""
+    return Place(subtree.state, subtree.root, subtree.root_span, subtree.is_root_span_via_tool, subtree.within)
+
+
+def root_span_above(tree: SpanTree, subtree: Subtree) -> tuple[bytes, Subtree | None, bool]:
+    """Return the nearest box above a unit and whether a tool call lies between."""
+    above = tree.subtrees.get(subtree.up) if subtree.up else None
+    if above is None:
+        return b"", None, subtree.is_via_tool
+    if above.is_root_span:
+        return subtree.up, above, subtree.is_via_tool
+    root_span = tree.subtrees.get(above.root_span) if above.root_span else None
+    via_tool = subtree.is_via_tool or above.is_root_span_via_tool
+    return (above.root_span, root_span, via_tool) if root_span is not None and root_span.is_root_span else (b"", None, via_tool)
+
+
+def hint_of(tree: SpanTree, subtree: Subtree) -> str:
+    """Return the task that a unit below no box belongs to by what is said in it, or above it; empty when nothing is."""
+    for _ in range(DEPTH):
+        if subtree.hint:
+            return subtree.hint
+        above = tree.subtrees.get(subtree.up) if subtree.up else None
+        if above is None:
+            break
+        subtree = above
+    return ""
+
+
+def is_of_one_agent(tree: SpanTree, span_id: bytes) -> bool:
+    """Tell whether all boxes directly below are one agent's: through owners that are no boxes, not through tools."""
+    return agent_below(tree.child_roots(span_id)) != MANY
+
+
+def says(tree: SpanTree, span_id: bytes, subtree: Subtree) -> str | None:
+    """Return what a owner adds to the names of the agents directly below the one above it."""
+    if subtree.is_via_tool:
+        return None
+    if subtree.is_root_span:
+        return subtree.agent_name if subtree.role is not _WORKFLOW else None
+    return agent_below(tree.child_roots(span_id))
+
+
+def is_within(tree: SpanTree, subtree: Subtree, above_id: bytes, above: Subtree, via_tool: bool) -> bool:
+    """Tell whether a box is shown within the box above it."""
+    if subtree.task_id:
+        return subtree.task_id == above.task_id
+    if via_tool:
+        return False
+    if subtree.role is _WORKFLOW or not subtree.agent_name:
+        return True
+    if subtree.agent_name == above.agent_name:
+        return True
+    return not above.agent_name and is_of_one_agent(tree, above_id)
+
+
+def place(tree: SpanTree, span_id: bytes, subtree: Subtree) -> Place:
+    """Return the task in which a unit is shown, and the root of its segment there, by the place of the owner above it."""
+    above_id, above, via_tool = root_span_above(tree, subtree)
+    if not subtree.is_root_span:
+        if above is not None:
+            return Place(above.state, above.root, above_id, via_tool, 0)
+        hint = hint_of(tree, subtree)
+        provisional = state_key(explicit_uid(subtree.tenant, hint)) if hint else state_key(tree.domain)
+        return Place(provisional, provisional, above_id, via_tool, 0)
+    within = 0
+    if above is not None and is_within(tree, subtree, above_id, above, via_tool):
+        within = min(above.within + 1, DEPTH)
+        if within < DEPTH:
+            return Place(above.state, above.root, above_id, via_tool, within)
+    own = subtree_key(tree.domain, span_id)
+    state = state_key(tree.domain, span_id)
+    if subtree.task_id:
+        state = state_key(explicit_uid(subtree.tenant, subtree.task_id))
+    elif subtree.joined and above is None:
+        state = subtree.joined
+    return Place(state, own, above_id, via_tool, within)

@@ -1,0 +1,183 @@
+"""The questions that are kept, one row each: brought up to date with what tasks know of them, and told to agents that wait.
+
+Rules. What a person decided stays. What telemetry tells of a decision never becomes one where spanpost itself is asked, and makes way for
+a person's everywhere. The same words under the same id, asked by whatever trace, have the answer that a person gave to any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.interventions import ApprovalRow, InterventionState
+from spanpost.model.observations import Observation
+from spanpost.model.readings import Approval, ReportedDecision
+from spanpost.model.tasks import Task
+from spanpost.tasks.approvals import APPROVAL, topic_of
+from spanpost.tasks.folded import Folded, Placed
+from spanpost.tasks.interventions import decided
+
+#: Of equal words what a person decided counts, then what is open; what is over for one trace may be open for another.
+_WEIGHT = {InterventionState.OPEN: 0, InterventionState.DECIDED: 0, InterventionState.EXPIRED: 1, InterventionState.VOID: 2}
+
+
+class KeptQuestion(msgspec.Struct):
+    """What the questions of a batch came to."""
+
+    rows: dict[UUID, ApprovalRow] = {}
+    #: When the time of a question is over that is new, or has another time than before.
+    timers: list[tuple[UUID, datetime]] = []
+    #: What agents may wait for.
+    topics: set[bytes] = set()
+    #: Decisions that the asking task does not know of: it asked again what was decided for another, or long ago.
+    owed: list[Observation] = []
+
+
+def speaks_of_approvals(placed: Sequence[Placed], folded: Folded) -> bool:
+    """Tell whether questions that are kept may have to change."""
+    if any(p.reading.approval is not None for p in placed):
+        return True
+    has_moved = bool(folded.moves or folded.gone)
+    return any(has_moved or a.is_open for task in folded.tasks for a in task.approvals)
+
+
+def questions_of(tasks: Iterable[Task]) -> tuple[set[UUID], set[tuple[str, str, str]]]:
+    """Return the keys of the questions of tasks, and by tenant, id and mark those that may have been decided for another trace."""
+    asked = [(task.tenant, a) for task in tasks for a in task.approvals if a.key is not None]
+    return {a.key for _, a in asked if a.key is not None}, {(tenant, a.id, a.mark) for tenant, a in asked if not a.source}
+
+
+def keep(known: Mapping[UUID, ApprovalRow], decided_before: Iterable[ApprovalRow], tasks: Iterable[Task], now: datetime) -> KeptQuestion:
+    """Return what the questions of these tasks come to, beside those that are kept already.
+
+    `decided_before`: what people decided of the same words under the same ids, for whatever trace.
+    """
+    out = KeptQuestion()
+    answers = {(row.tenant, row.approval_id, row.mark): row for row in decided_before}
+    for task in tasks:
+        for a in task.approvals:
+            if a.key is None:
+                continue
+            before = out.rows.get(a.key) or known.get(a.key)
+            row = _row(a, task, now) if before is None else _merged(before, a, task)
+            answer = row if row.is_decided else answers.get((task.tenant, a.id, a.mark))
+            if answer is not None and not a.is_void:
+                row = _answered(row, answer)
+                if not a.source:  # its task does not know of it: another trace asked, or it has forgotten
+                    on = msgspec.structs.replace(answer, span=a.span or row.span)
+                    out.owed.append(decided(on, on.decided_at or now, again=a.asked_at or now))
+            if row == before:
+                continue
+            out.rows[row.key] = row
+            is_open = row.state is InterventionState.OPEN
+            was_open = before is not None and before.state is InterventionState.OPEN
+            if is_open and row.expires_at is not None and (before is None or not was_open or before.expires_at != row.expires_at):
+                out.timers.append((row.key, row.expires_at))
+            if was_open != is_open or before is None:
+                out.topics.add(topic_of(row.tenant, APPROVAL, row.approval_id))
+    return out
+
+
+def _row(a: Approval, task: Task, now: datetime) -> ApprovalRow:
+    assert a.key is not None
+    return ApprovalRow(
+        key=a.key,
+        tenant=task.tenant,
+        approval_id=a.id,
+        mark=a.mark,
+        is_asked=a.is_asked,
+        is_cut=a.is_cut,
+        task_uid=task.uid,
+        span=a.span or f"{task.trace_id.hex()}-{task.span_id.hex()}",
+        question=a.question,
+        detail=a.detail,
+        options=a.options,
+        risk=a.risk,
+        requested_at=a.asked_at or now,
+        expires_at=a.deadline,
+        at_expiry=a.at_expiry,
+        escalated_at=a.escalated_at,
+        state=InterventionState.OPEN if a.is_open else InterventionState.VOID if a.is_void else InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED,
+        decision=a.decision,
+        by=a.by,
+        comment=a.comment,
+        source=a.source,
+        decided_at=a.decided_at,
+        told=a.told,
+    )
+
+
+def _merged(row: ApprovalRow, a: Approval, task: Task) -> ApprovalRow:
+    """Return a kept question with what is known of it now. What was decided stays, and that spanpost itself is asked."""
+    row = msgspec.structs.replace(row, is_asked=row.is_asked or a.is_asked, is_cut=row.is_cut and a.is_cut)
+    if (a.asked_at or row.requested_at) >= row.requested_at:
+        # Asked again: what was asked for is the same, how long may be another.
+        until = a.deadline if row.escalated_at is None or a.asked_at != row.requested_at else row.expires_at
+        row = msgspec.structs.replace(
+            row,
+            task_uid=task.uid,
+            span=a.span or row.span,
+            requested_at=a.asked_at or row.requested_at,
+            expires_at=until,
+            at_expiry=a.at_expiry,
+        )
+    if row.is_decided:
+        return row
+    if a.decision:
+        state = InterventionState.EXPIRED if a.is_expired else InterventionState.DECIDED
+        row = msgspec.structs.replace(
+            row, state=state, decision=a.decision, by=a.by, comment=a.comment, source=a.source, decided_at=a.decided_at, told=a.told
+        )
+        # A task that does not know that spanpost is asked takes what is told for an answer.
+        return row if a.source or not row.is_asked else _open(row)
+    return msgspec.structs.replace(_open(row), state=InterventionState.VOID if a.is_void else InterventionState.OPEN, told=a.told)
+
+
+def _answered(row: ApprovalRow, answer: ApprovalRow) -> ApprovalRow:
+    said = (answer.state, answer.decision, answer.by, answer.by_id, answer.comment, answer.source, answer.decided_at)
+    state, decision, by, by_id, comment, source, decided_at = said
+    return msgspec.structs.replace(
+        row, state=state, decision=decision, by=by, by_id=by_id, comment=comment, source=source, decided_at=decided_at, told=None
+    )
+
+
+def answerable(rows: Sequence[ApprovalRow]) -> list[ApprovalRow]:
+    """Return of the questions of one id, the newest first, those that an answer by that id may mean: one for each wording.
+
+    Where nobody has to answer any more, the newest: so that who answers is told what became of it.
+    """
+    waiting = [row for row in rows if not row.is_decided and row.state is not InterventionState.VOID]
+    return list({row.mark: row for row in reversed(waiting)}.values()) or list(rows[:1])
+
+
+def awaited(row: ApprovalRow) -> ApprovalRow:
+    """Return a question for which an agent waits: from now on it is spanpost that is asked, and what was told is none."""
+    if row.is_decided or row.state is InterventionState.VOID:
+        return msgspec.structs.replace(row, is_asked=True)
+    return _open(msgspec.structs.replace(row, is_asked=True))
+
+
+def _open(row: ApprovalRow) -> ApprovalRow:
+    told = row.told
+    if row.decision:
+        told = ReportedDecision(decision=row.decision, by=row.by, comment=row.comment, at=row.decided_at)
+    return msgspec.structs.replace(row, state=InterventionState.OPEN, decision="", by="", by_id="", comment="", decided_at=None, told=told)
+
+
+def heard(rows: Sequence[ApprovalRow], *, mark: str, trace: str, is_all: bool) -> tuple[ApprovalRow | None, str]:
+    """Return of the questions of one id that of which an agent is told, and why it is told nothing of an answer; empty: it is told.
+
+    `mark` and `trace` are what it named; of `rows` those that fit, the newest first. `is_all` is false where there are more.
+    """
+    if not rows:
+        return None, ""
+    standing = [row for row in rows if row.state is not InterventionState.VOID]
+    if trace and not mark:  # what that trace asked last
+        return (standing or rows)[0], ""
+    if not mark and (not is_all or len({row.mark for row in standing}) > 1):
+        said = "it was asked in several wordings: name the mark of yours (mark=), or the trace that asks (trace=)"
+        return rows[0], said
+    return min(rows, key=lambda row: (not row.is_decided or row.state is InterventionState.EXPIRED, _WEIGHT[row.state])), ""

@@ -1,0 +1,115 @@
+"""What happens to tasks when a batch closes: they take in what their units learned, or are built anew from them.
+
+Theory. Facts merge in any order and any number of times to the same, so that a unit's facts may be handed to its task once
+per batch, whole, instead of each by each. Figures are sums: what they changed by is added, once.
+"""
+
+from __future__ import annotations
+
+from spanpost.tasks.amounts import ZERO
+from spanpost.tasks.facts import Facts
+from spanpost.tasks.ownership import TaskStates, add_figures, pass_on_counted
+from spanpost.tasks.records import Subtree, TaskState, node_key, subtree_key
+from spanpost.tasks.runs import enter_run
+from spanpost.tasks.span_tree import NO_COUNT, total
+from spanpost.tasks.succession import pass_on_held
+from spanpost.tasks.work import Key
+
+
+def gather(states: TaskStates) -> None:
+    """Have tasks take in what the batch taught their units, and what their figures changed by."""
+    for tree in list(states.trees.values()):
+        tree.carry()
+        for span_id, amounts, tools, models in tree.changes():
+            subtree = tree.subtrees.get(span_id)
+            state = states.state(subtree.state) if subtree is not None and subtree.state else None
+            if subtree is not None and state is not None:
+                add_figures(state, span_id, amounts, tools, models)
+                states.touch(subtree.state, state)
+        tree.former.clear()
+        for span_id in {**tree.learned, **dict.fromkeys(tree.recorded)}:
+            states.tick()
+            subtree = tree.subtrees.get(span_id)
+            if subtree is None:  # dissolved: its successor has learned what it knew
+                continue
+            tree.subtrees.put(span_id, subtree)
+            if subtree.root[16:17] == b"u":
+                states.runs.add(subtree.root)
+            state = states.state(subtree.state)
+            if state is not None and subtree.state not in states.stale:
+                for facts in subtree.all_facts:
+                    state.facts.merge(facts)
+                enter_run(state, subtree, subtree_key(tree.domain, span_id), span_id)
+                states.touch(subtree.state, state)
+        tree.learned.clear()
+
+
+def rebuild(states: TaskStates) -> None:
+    """Build stale tasks anew from their units; drop those that have none."""
+    for key in sorted(states.stale):
+        state = states.state(key)
+        if state is None:
+            continue
+        members = states.members(key)
+        if not members.subtrees:
+            _drop(states, key, state)
+            continue
+        old_runs, had_root_span = state.runs, state.has_root_span
+        state.facts, state.amounts, state.tools, state.runs, state.has_root_span = Facts(), ZERO, NO_COUNT, {}, False
+        state.metered, state.models, state.metered_models = ZERO, {}, {}
+        state.errors = 0
+        subtrees: list[tuple[bytes, bytes, Subtree]] = []
+        states.work.want([*members.subtrees, *(node_key(own[:16], own[17:]) for own in members.subtrees)])
+        for own in members.subtrees:
+            states.tick()
+            domain, span_id = own[:16], own[17:]
+            subtree = states.subtree(own)
+            if subtree is None or subtree.state != key:
+                continue
+            subtrees.append((domain, span_id, subtree))
+            state.has_root_span = state.has_root_span or subtree.is_root_span
+        if state.has_root_span and not had_root_span:
+            states.boxed.add(key)
+        for domain, span_id, subtree in subtrees:
+            for facts in subtree.all_facts:
+                state.facts.merge(facts)
+            state.errors += subtree.errors
+            node = states.tree(domain).nodes.get(span_id)
+            if node is not None:
+                add_figures(state, span_id, *total(node))
+            enter_run(state, subtree, subtree_key(domain, span_id), span_id)
+        for root, run in old_runs.items():
+            if root in state.runs:
+                state.runs[root].told_start = run.told_start
+                state.runs[root].told_end = run.told_end
+                state.runs[root].waited = run.waited
+                state.runs[root].is_counted = run.is_counted
+            elif run.told_start or run.told_end:
+                states.retracted.add(root)
+        states.touch(key, state)
+    states.stale.clear()
+
+
+def _drop(states: TaskStates, key: Key, state: TaskState) -> None:
+    for root, run in state.runs.items():
+        if run.told_start or run.told_end:
+            states.retracted.add(root)
+    successor_key = states.gone.get(key, b"")
+    successor = states.state(successor_key) if successor_key else None
+    pass_on_counted(states, key, successor_key, successor)
+    if successor is not None:
+        for name, conversation in state.conversations.items():
+            known = successor.conversations.get(name)
+            if known is None or (conversation.newest_ns, conversation.newest_key) > (known.newest_ns, known.newest_key):
+                successor.conversations[name] = conversation
+        states.touch(successor_key, successor)
+    if state.parent:
+        siblings = states.child_tasks(state.parent)
+        siblings.at_work.pop(key, None)
+        if siblings.tasks.pop(key, None) is not None:
+            states.put_child_tasks(state.parent, siblings)
+            states.touched[state.parent] = None
+    former = states.dropped.setdefault(key, state)
+    if former is not state:  # it came again for a moment
+        pass_on_held(state, former)
+    states.forget(key)

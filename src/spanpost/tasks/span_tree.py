@@ -1,0 +1,390 @@
+"""Placement and counting: whose a span is, and what counts once.
+
+Rules.
+1. Every span has a cell; the first child that names a parent makes the parent's cell as a placeholder.
+2. A *owner* owns what lies below it down to the next owner: a box (agent, workflow, task), the top of a trace, and
+   every span of which it is not yet known that it is no box (not seen, or started and still without a role).
+3. A span that turns out to be no box hands what it owned to the owner above. A box keeps it.
+4. Cells pass sums upward. A change adds the difference to the parent, and on, until the difference is nothing or a owner
+   is reached. A owner passes nothing up.
+5. A circle of parents is cut before anything walks it: above its smallest box, by span id, because what lies below a box is the box's
+   with the cut or without; where there is no box, above its smallest span.
+
+Theory. A cell's sums are a function of its children's, its role and its own figures, never of the order in which they were
+learned; a owner's facts are a merge of the facts below it. Both are therefore the same for every order of arrival.
+
+Cost. A batch is linear in its spans and in the spans above them, whatever the depth. Differences are collected and carried up
+once, children before parents. Walks up leave shortcuts behind, which hold until a span that was known turns into something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from spanpost.model.readings import Role
+from spanpost.tasks.amounts import (
+    NO_MODELS,
+    NO_OTHERS,
+    NO_TOOLS,
+    NOTHING,
+    ZERO,
+    Amount,
+    Amounts,
+    Count,
+    Models,
+    minus,
+    models_minus,
+    together,
+)
+from spanpost.tasks.records import MANY, CallCopy, ChildRoot, ChildRoots, DuplicateCalls, Node, Subtree
+from spanpost.tasks.work import Key, RecordSet, Work
+
+#: Bound once: an enum's members are looked up slowly.
+_LLM = Role.LLM
+_TOOL = Role.TOOL
+
+#: The name of a tool call that is a part of the one above it, and counts for itself nowhere.
+SAME_CALL = "\0"
+#: A named tuple's own constructor is a Python function.
+_tuple = tuple.__new__
+#: Figures of nothing.
+NO_COUNT: Count = (0, 0)
+_NO_FIGURES: tuple[Amounts, Count, Models] = (ZERO, NO_COUNT, NO_MODELS)
+#: Spans that may carry one response id; more is no honest telemetry, and those that rank last count by themselves.
+CALL_COPY_CAP = 16
+
+
+def passes(node: Node) -> Amount:
+    """Return what a cell hands to its parent."""
+    return NOTHING if node.owns_subtree else hands(node)
+
+
+def hands(node: Node) -> Amount:
+    """Return what a cell amounts to with all below it, were it not a owner.
+
+    A model call covers the calls within it. A copy that lost its response id to another span counts nothing and still
+    covers those within, but not the holders of response ids: one of them may be the copy that won.
+    """
+    role, own = node.role, node.own
+    if node.below is None and node.wins:  # most cells: nothing lies below them
+        if role is _TOOL:
+            return _tuple(Amount, (ZERO, ZERO, ZERO, {node.tool_name: (1, 1 if node.failed else 0)}, "", NO_OTHERS))
+        if role is _LLM and own is not None:
+            plain, slotted = (ZERO, own) if node.duplicates else (own, ZERO)
+            return _tuple(Amount, (plain, slotted, ZERO, NO_TOOLS, node.model, NO_OTHERS))
+        return NOTHING
+    below = below_of(node)
+    if role is _TOOL:
+        # A tool call inside one of the same name, or without a name, is the same call told by another layer.
+        if not node.wins:  # told by another span, too
+            return below
+        name, failed = node.tool_name, node.failed
+        if not below.tools:
+            return Amount(ZERO, ZERO, below.calls, {name: (1, 1 if failed else 0)}, below.model, below.all_barred)
+        tools = {n: t for n, t in below.tools.items() if n and n != name and n != SAME_CALL}
+        inner = next((t[1] for n in (name, "", SAME_CALL) if (t := below.tools.get(n)) is not None and t[1]), 0)
+        tools[name] = (1, 1 if failed or inner else 0)
+        return Amount(ZERO, ZERO, below.calls, tools, below.model, below.all_barred)
+    if role is _LLM and own is not None:
+        if not node.wins:
+            others = {m: (ZERO, s, b) for m, (_, s, b) in below.others.items()} if below.others else NO_OTHERS
+            return Amount(ZERO, below.slotted, below.barred, below.tools, below.model, others)
+        if own[1] or own[3] or not (below.plain[0] or below.slotted[0]):
+            barred, plain, slotted = below.barred, *((ZERO, own) if node.duplicates else (own, ZERO))
+            if barred is ZERO or barred == ZERO:
+                return Amount(plain, slotted, ZERO, below.tools, node.model, NO_OTHERS)
+            others = {m: (ZERO, ZERO, b) for m, (_, _, b) in below.others.items()} if below.others else NO_OTHERS
+            return Amount(ZERO, ZERO, barred, below.tools, below.model, others).plus(
+                Amount(plain, slotted, ZERO, NO_TOOLS, node.model, NO_OTHERS)
+            )
+    return below
+
+
+def below_of(node: Node) -> Amount:
+    """Return what lies below a cell."""
+    below = node.below
+    return NOTHING if below is None else _tuple(Amount, (*below, node.model_below, node.others))
+
+
+def total(node: Node) -> tuple[Amounts, Count, Models]:
+    """Return the figures of the unit that this owner cell heads: model calls, tool calls (all, failed), model calls by model."""
+    # The top of a trace that is no box counts itself.
+    amount = below_of(node) if node.is_root_span or node.is_open_question else hands(node)
+    calls = failed = 0
+    for name, count in amount.tools.items():
+        if name != SAME_CALL:
+            calls, failed = calls + count[0], failed + count[1]
+    return amount.calls, (calls, failed), amount.models
+
+
+class SpanTree:
+    """The kin of one trace domain: its cells and units, and what a batch changes in them."""
+
+    def __init__(self, work: Work, domain: bytes, tick: Callable[[], None]) -> None:
+        self.domain = domain
+        self._tick = tick
+        self.nodes = RecordSet(work, Node, domain + b"c")
+        self.subtrees = RecordSet(work, Subtree, domain + b"u")
+        self._child_roots = RecordSet(work, ChildRoots, domain + b"k")
+        #: Figures of owners that change, as the tasks that show them know them: of the time before.
+        self.former: dict[bytes, tuple[Amounts, Count, Models]] = {}
+        #: Boundaries that changed: their tasks take in what they know when the batch closes.
+        self.learned: dict[bytes, None] = {}
+        #: Positions of the batch that are recorded, by the owner under which they were met.
+        self.recorded: dict[bytes, list[int]] = {}
+        #: Differences that are not added yet, by the cell below which they are.
+        self._pending: dict[bytes, list[Amount]] = {}
+        #: Shortcuts: a span above without a owner before it, and whether a tool call is passed; any span above.
+        self._ways: dict[bytes, tuple[bytes, bool]] = {}
+        self._tops: dict[bytes, bytes] = {}
+
+    def flush(self) -> None:
+        """Hand what changed to the work."""
+        self.nodes.flush()
+        self.subtrees.flush()
+        self._child_roots.flush()
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def child_roots(self, span_id: bytes) -> ChildRoots:
+        return self._child_roots.get(span_id) or ChildRoots()
+
+    def want(self, span_ids: Iterable[bytes]) -> None:
+        """Say that what is kept of these owners will be asked for."""
+        asked = list(span_ids)
+        for shelf in (self.subtrees, self.nodes, self._child_roots):
+            shelf.want(asked)
+
+    def add_child_root(self, up: bytes, span_id: bytes, child_root: ChildRoot) -> bool:
+        """Enter a owner below another, as it is now; return whether it was there otherwise, or not at all."""
+        child_roots = self.child_roots(up)
+        known = child_roots.subtrees.get(span_id)
+        if known == child_root:
+            return False
+        child_roots.subtrees[span_id] = child_root
+        _count(child_roots, known, -1)
+        _count(child_roots, child_root, 1)
+        self._child_roots.put(up, child_roots)
+        return True
+
+    def drop_child_root(self, up: bytes, span_id: bytes) -> None:
+        child_roots = self.child_roots(up)
+        known = child_roots.subtrees.pop(span_id, None)
+        if known is not None:
+            _count(child_roots, known, -1)
+            if child_roots.subtrees:
+                self._child_roots.put(up, child_roots)
+            else:
+                self._child_roots.drop(up)
+
+    def drop_child_roots(self, up: bytes) -> None:
+        self._child_roots.drop(up)
+
+    # --- walking up -------------------------------------------------------------------------------------------------
+
+    def owner(self, span_id: bytes) -> bytes:
+        """Return the nearest owner at or above the span."""
+        return self._climb(span_id)[0]
+
+    def above(self, node: Node) -> tuple[bytes, bool]:
+        """Return the nearest owner above a cell, and whether a tool call lies between; empty at a top."""
+        if not node.parent or node.is_cut:
+            return b"", False
+        span_id, via_tool = self._climb(node.parent)
+        top = self.nodes.get(span_id)
+        return span_id, via_tool or (top is not None and top.role is _TOOL)
+
+    def _climb(self, span_id: bytes) -> tuple[bytes, bool]:
+        """Return the nearest owner at or above the span, and whether a tool call is passed on the way to it."""
+        nodes, ways = self.nodes, self._ways
+        passed: list[tuple[bytes, bool]] = []
+        while True:
+            node = nodes.get(span_id)
+            if node is None or node.owns_subtree:
+                break
+            known = ways.get(span_id)
+            passed.append((span_id, known[1] if known is not None else node.role is _TOOL))
+            span_id = known[0] if known is not None else node.parent
+        via_tool = False
+        for at, is_tool in reversed(passed):
+            via_tool = via_tool or is_tool
+            ways[at] = (span_id, via_tool)
+        return span_id, via_tool
+
+    def _top(self, span_id: bytes) -> bytes:
+        """Return the topmost span known above, or the span itself."""
+        passed = []
+        while True:
+            up = self._tops.get(span_id, b"")
+            if not up:
+                node = self.nodes.get(span_id)
+                if node is None or not node.parent or node.is_cut:
+                    break
+                up = node.parent
+            passed.append(span_id)
+            span_id = up
+        self._tops.update(dict.fromkeys(passed, span_id))
+        return span_id
+
+    def turned(self) -> None:
+        """Forget the shortcuts: a span that was known is something else, or hangs elsewhere, from now on."""
+        self._ways.clear()
+        self._tops.clear()
+
+    # --- sums -------------------------------------------------------------------------------------------------------
+
+    def push(self, span_id: bytes, change: Amount) -> None:
+        """Have a difference added to a cell's sums, and what that changes carried upward, by `carry`."""
+        self._pending.setdefault(span_id, []).append(change)
+
+    def carry(self) -> None:
+        """Add the differences that were pushed: to each cell once, and to those below before those above."""
+        pending, self._pending = self._pending, {}
+        ready, left = self._order(pending)
+        while ready:
+            self._tick()
+            span_id = ready.pop()
+            node, changes = self.nodes.get(span_id), pending.pop(span_id, None)
+            if node is None:  # every parent has its placeholder
+                continue
+            change = self._add(span_id, node, changes) if changes else NOTHING
+            if node.owns_subtree:
+                continue
+            if not change.is_nothing:
+                pending.setdefault(node.parent, []).append(change)
+            left[node.parent] -= 1
+            if not left[node.parent]:
+                ready.append(node.parent)
+
+    def _order(self, pending: dict[bytes, list[Amount]]) -> tuple[list[bytes], dict[bytes, int]]:
+        """Return the cells to begin with, and of those above how many wait to be carried to each."""
+        left: dict[bytes, int] = {}
+        met: set[bytes] = set()
+        for span_id in pending:
+            while span_id not in met:
+                met.add(span_id)
+                left.setdefault(span_id, 0)
+                node = self.nodes.get(span_id)
+                if node is None or node.owns_subtree:
+                    break
+                span_id = node.parent
+                left[span_id] = left.get(span_id, 0) + 1
+        return [span_id for span_id, n in left.items() if not n], left
+
+    def _add(self, span_id: bytes, node: Node, changes: list[Amount]) -> Amount:
+        """Add differences to a cell's sums; return what it hands to its parent more than before."""
+        owns_subtree, role = node.owns_subtree, node.role
+        change = changes[0] if len(changes) == 1 else together(changes)
+        old = hands(node) if not owns_subtree and (role is _TOOL or role is _LLM) else None
+        if owns_subtree and span_id not in self.former:
+            self.former[span_id] = total(node)
+        below = change if node.below is None else together((below_of(node), change))
+        node.below, node.model_below, node.others = below[:4], below[4], below[5]
+        self.nodes.put(span_id, node)
+        if old is not None:
+            return hands(node).minus(old)
+        return NOTHING if owns_subtree else change
+
+    def recast(self, span_id: bytes, node: Node, old: Amount, before: tuple[Amounts, Count, Models] | None) -> None:
+        """After a cell changed: carry the difference of what it passes up. `old` and `before` are of the time before."""
+        self.nodes.put(span_id, node)
+        owns_subtree = node.owns_subtree
+        if (owns_subtree or before is not None) and span_id not in self.former:
+            self.former[span_id] = before or _NO_FIGURES
+        if node.parent and not node.is_cut:
+            change = (NOTHING if owns_subtree else hands(node)).minus(old)
+            if not change.is_nothing:
+                self.push(node.parent, change)
+
+    def changes(self) -> Iterator[tuple[bytes, Amounts, Count, Models]]:
+        """Yield the owners whose figures changed, and by what."""
+        for span_id, (amounts, tools, models) in self.former.items():
+            node = self.nodes.get(span_id)
+            now = total(node) if node is not None and node.owns_subtree else _NO_FIGURES
+            more = (now[1][0] - tools[0], now[1][1] - tools[1])
+            amounts, models = minus(now[0], amounts), models_minus(now[2], models)
+            if amounts is not ZERO or more != NO_COUNT or models:
+                yield span_id, amounts, more, models
+
+    # --- circles ----------------------------------------------------------------------------------------------------
+
+    def circle(self, span_id: bytes, parent: bytes, *, is_root_span: bool) -> bytes:
+        """Return the span whose edge must be cut if `span_id` under `parent` closes a circle; empty when it does not."""
+        node = self.nodes.get(span_id)
+        is_top = node is None or not node.parent or node.is_cut
+        if is_top and self._top(parent) != span_id:
+            return b""
+        first, at = (not is_root_span, span_id), parent
+        while at != span_id:
+            above = self.nodes.get(at)
+            if above is None or not above.parent or above.is_cut:
+                return b""
+            first = min(first, (not above.is_root_span, at))
+            at = above.parent
+        return first[1]
+
+    def cut_anew(self, span_id: bytes) -> tuple[bytes, bytes]:
+        """Return the span of a circle that is cut and the one that is to be, after a span of it became a box, or none; else nothing."""
+        cut = self._top(span_id)
+        top = self.nodes.get(cut)
+        if top is None or not top.is_cut:
+            return b"", b""
+        first, at, is_in = (not top.is_root_span, cut), top.parent, cut == span_id
+        while at != cut:
+            above = self.nodes.get(at)
+            if above is None or not above.parent or above.is_cut:
+                return b"", b""
+            first = min(first, (not above.is_root_span, at))
+            is_in = is_in or at == span_id
+            at = above.parent
+        return (cut, first[1]) if is_in and first[1] != cut else (b"", b"")
+
+
+def _count(child_roots: ChildRoots, child_root: ChildRoot | None, by: int) -> None:
+    """Count in, or out, what a owner adds to the agents' names directly below the one above it."""
+    if child_root is None or child_root.says is None:
+        return
+    child_roots.names[child_root.says] = left = child_roots.names.get(child_root.says, 0) + by
+    if not left:
+        del child_roots.names[child_root.says]
+
+
+def agent_below(child_roots: ChildRoots) -> str | None:
+    """Return the name of the only agent directly below a owner; None for no agent at all, `MANY` for more than one."""
+    return next(iter(child_roots.names), None) if len(child_roots.names) <= 1 else MANY
+
+
+def claim(duplicates_of: RecordSet[DuplicateCalls], duplicates_key: Key, node_key: Key, call_copy: CallCopy | None) -> Key:
+    """Enter, change or withdraw (None) a span's claim to a response id. Return the one for which there is no room; empty for none."""
+    duplicates = duplicates_of.get(duplicates_key) or DuplicateCalls()
+    out = b""
+    if call_copy is None:
+        duplicates.call_copies.pop(node_key, None)
+    else:
+        duplicates.call_copies[node_key] = call_copy
+        if len(duplicates.call_copies) > CALL_COPY_CAP:
+            out = min(duplicates.call_copies, key=lambda key: duplicates.call_copies[key].rank)
+            del duplicates.call_copies[out]
+    if out != node_key:
+        duplicates_of.put(duplicates_key, duplicates)
+    return out
+
+
+def winners(duplicates: DuplicateCalls) -> set[Key]:
+    """Return the cells that count: of copies that overlap in time the greatest; copies apart in time are separate calls."""
+    if len(duplicates.call_copies) <= 1:
+        return set(duplicates.call_copies)
+    won: list[tuple[Key, CallCopy]] = []
+    for key, c in sorted(duplicates.call_copies.items(), key=lambda item: item[1].rank, reverse=True):
+        if not any(c.start_ns <= w.end_ns and w.start_ns <= c.end_ns for _, w in won):
+            won.append((key, c))
+    return {key for key, _ in won}
+
+
+def borrowed(duplicates: DuplicateCalls, holder: Key) -> int:
+    """Return the cost that a holder of the slot does not know and another telling of the same call does; 0 for none."""
+    own = duplicates.call_copies[holder]
+    if own.cost >= 0:
+        return 0
+    told = [c.cost for c in duplicates.call_copies.values() if c.start_ns <= own.end_ns and own.start_ns <= c.end_ns]
+    return max(0, *told)

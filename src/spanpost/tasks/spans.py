@@ -1,0 +1,249 @@
+"""Spans as they become known: which copy counts, where it hangs, which of the holders of a response id counts.
+
+A span is told in several copies (its start, a later look, its end, repeats with other content). The greatest by (state, end
+time, number of attributes, hash) stands; a greater copy takes the place of a smaller, and what the smaller one passed up is
+taken back. All of it is carried out in the kin of the span's domain.
+"""
+
+from __future__ import annotations
+
+from spanpost.model.observations import Observation, Part, Status
+from spanpost.model.readings import Reading, Role
+from spanpost.tasks.amounts import NOTHING, of_call
+from spanpost.tasks.folded import Placed
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.records import ENDED, CallCopy, Copy, DuplicateCalls, Node, Subtree, domain_of, node_key
+from spanpost.tasks.span_tree import SAME_CALL, SpanTree, borrowed, claim, hands, passes, total, winners
+from spanpost.tasks.work import Key, RecordSet
+from spanpost.text.wording import TEXT_CAP
+
+_LLM, _TOOL = Role.LLM, Role.TOOL
+_STARTED = Part.STARTED
+
+#: Characters kept of a model's name.
+MODEL_CAP = 200
+#: A span's copies are ranked by this: end time, number of attributes, hash.
+Rank = tuple[int, int, bytes]
+
+
+class Spans:
+    """The spans of one batch."""
+
+    def __init__(self, states: TaskStates) -> None:
+        self.states = states
+        self.duplicates_of = RecordSet(states.work, DuplicateCalls)
+
+    def adopt(self, tree: SpanTree, p: Placed, node: Node | None, state: int, rank: Rank) -> Node:
+        """Make this copy of the span the one that counts."""
+        o, r = p.observation, p.reading
+        span_id, role = o.span_id, r.role
+        parent = o.parent_id if o.parent_id != span_id else b""
+        is_cut = bool(parent) and self._link(tree, span_id, parent, node, is_root_span=role.is_root_span)
+        is_new = node is None
+        old, before, owned_subtree, former, was_root_span = NOTHING, None, False, (b"", False), False
+        if node is None:
+            node = Node()
+        else:  # only now: a cut may have changed it
+            owned_subtree, was_root_span = node.owns_subtree, node.is_root_span
+            former = (node.parent, node.role is _TOOL)
+            old = passes(node)
+            before = total(node) if owned_subtree else None
+            if parent and node.parent and parent != node.parent and not node.is_cut:
+                tree.push(node.parent, NOTHING.minus(old))
+                old = NOTHING
+        node.parent = parent or node.parent
+        node.is_cut = node.is_cut or is_cut
+        node.state, node.rank, node.role = state, rank, role
+        if o.links:
+            node.link = link_of(o)
+        node.tool_name = (SAME_CALL if r.is_same_call else r.tool_name or "") if role is _TOOL else ""
+        node.failed = r.failure is not None and not r.is_interrupt
+        node.own = of_call(r.usage) if role is _LLM else None
+        node.model = (r.model or "")[:MODEL_CAP] if role is _LLM else ""
+        if (r.is_metered or r.is_same_call) and node.own is not None:
+            node.own = (0, *node.own[1:])  # how many calls it was, nobody knows; or another span counts the call
+        node.lent = 0
+        node.closed = _closed(p) if state == ENDED and not node.parent and not node.is_root_span else None
+        contests = self._claim_duplicates(p, node, tree.domain) if node.duplicates or (p.duplicates and (role is _LLM or r.call_key)) else ()
+        owns_subtree = node.owns_subtree
+        is_installed_apps = bool(former[0]) and former[0] != node.parent
+        if is_installed_apps or (not is_new and not owned_subtree and (owns_subtree or former[1] != (role is _TOOL))):
+            tree.turned()
+        if not (is_new or owned_subtree or owns_subtree) and former[1] != (role is _TOOL):
+            self.states.adopt_child_roots(tree, tree.owner(span_id))  # a tool call lies above them now, or none does
+        if is_new and not owns_subtree:
+            tree.nodes.put(span_id, node)
+            change = hands(node)
+            if not change.is_nothing:
+                tree.push(node.parent, change)
+        else:
+            tree.recast(span_id, node, old, before)
+        for contest in contests:
+            self._crown(contest)
+        if not is_new or owns_subtree:  # nothing can be known below a span that nobody named
+            self._settle_owner(tree, p, node, span_id, is_new, owned_subtree)
+        if not is_new and was_root_span != node.is_root_span:
+            self._cut_anew(tree, span_id)
+        return node
+
+    def edge(self, tree: SpanTree, span_id: bytes, parent: bytes, rank: Rank, link: bytes) -> None:
+        """Keep of an ended span that is not an agent's and that nobody named where it hangs: all that `adopt` would do."""
+        if tree.nodes.get(parent) is None:
+            tree.nodes.put(parent, Node())
+        tree.nodes.put(span_id, Node(parent=parent, state=ENDED, rank=rank, link=link))
+
+    def _link(self, tree: SpanTree, span_id: bytes, parent: bytes, node: Node | None, *, is_root_span: bool) -> bool:
+        """Make room for the parent; where it would close a circle, cut that. Return whether this very edge is cut."""
+        if tree.nodes.get(parent) is None:
+            tree.nodes.put(parent, Node())
+            return False
+        if node is None or node.parent == parent:  # no parent leads back to a span that nobody named
+            return False
+        cut = tree.circle(span_id, parent, is_root_span=is_root_span)
+        if not cut or cut == span_id:
+            return bool(cut)
+        self._set_cut(tree, cut, is_cut=True)
+        return False
+
+    def _cut_anew(self, tree: SpanTree, span_id: bytes) -> None:
+        """Have a circle be cut where it is now to be: first the one, then not the other, so that it is never whole."""
+        was_cut, cut = tree.cut_anew(span_id)
+        if cut:
+            self._set_cut(tree, cut, is_cut=True)
+            self._set_cut(tree, was_cut, is_cut=False)
+
+    def _set_cut(self, tree: SpanTree, span_id: bytes, *, is_cut: bool) -> None:
+        node = tree.nodes.get(span_id)
+        if node is None or node.is_cut == is_cut:
+            return
+        old, before = passes(node), total(node) if node.owns_subtree else None
+        if is_cut:
+            tree.push(node.parent, NOTHING.minus(old))
+        node.is_cut = is_cut
+        tree.turned()
+        tree.recast(span_id, node, NOTHING, before)
+        subtree = tree.subtrees.get(span_id)
+        if subtree is not None and not node.owns_subtree:
+            self.states.dissolve(tree, span_id, subtree)
+        elif subtree is not None:
+            self.states.update(tree, span_id, subtree)
+
+    def _settle_owner(self, tree: SpanTree, p: Placed, node: Node, span_id: bytes, is_new: bool, owned_subtree: bool) -> None:
+        o, r = p.observation, p.reading
+        subtree = tree.subtrees.get(span_id)
+        if node.owns_subtree:
+            if subtree is None and not node.is_root_span and not tree.child_roots(span_id).subtrees:
+                return  # nothing to own yet
+            is_first = subtree is None
+            subtree = subtree if subtree is not None else Subtree(trace_id=o.trace_id, tenant=o.tenant)
+            if node.is_root_span:
+                _identify(subtree, o, r, (node.state, node.rank))
+            subtree.is_live = subtree.is_live or (o.part is _STARTED and node.is_root_span)
+            tree.subtrees.put(span_id, subtree)
+            self.states.update(tree, span_id, subtree)
+            if is_first and not is_new and not owned_subtree:  # nothing lies below a span that nobody has named yet
+                up = subtree.up
+                if up:
+                    self.states.adopt_child_roots(tree, up)
+        elif subtree is not None:
+            self.states.dissolve(tree, span_id, subtree)
+        elif tree.child_roots(span_id).subtrees:
+            subtree = self.states.need_subtree(tree, span_id, o.trace_id, o.tenant)
+            self.states.dissolve(tree, span_id, subtree)
+
+    def identify(self, tree: SpanTree, p: Placed, copy: Copy) -> None:
+        """Take in what a smaller copy of a box says of itself and the greater ones do not."""
+        span_id = p.observation.span_id
+        subtree = tree.subtrees.get(span_id)
+        if subtree is not None and _identify(subtree, p.observation, p.reading, copy):
+            tree.subtrees.put(span_id, subtree)
+            self.states.update(tree, span_id, subtree)
+
+    def _claim_duplicates(self, p: Placed, node: Node, domain: bytes) -> list[Key]:
+        """Enter the race for the response id, of whose copies one counts; return the races whose outcome may have changed."""
+        o, r = p.observation, p.reading
+        own = node_key(domain, o.span_id)
+        key = p.duplicates if r.role is _LLM or r.call_key else b""
+        contests = []
+        if node.duplicates and node.duplicates != key:
+            claim(self.duplicates_of, node.duplicates, own, None)
+            contests.append(node.duplicates)
+        node.duplicates, node.wins = key, True
+        if key:
+            # A span knows its place, a record that stands for one only what it was told in.
+            place = -1 if r.stands_for is not None else 1 if node.parent else 0
+            ranks = (place, 1 if r.usage is not None and r.usage.is_known else 0, own)
+            cost = node.own[12] if node.own is not None and node.own[11] else -1
+            out = claim(self.duplicates_of, key, own, CallCopy(o.start_ns or o.at_ns, o.end_ns or o.at_ns, ranks, cost))
+            if out == own:
+                return contests
+            if out:
+                self._let_go(key, out)
+            duplicates = self.duplicates_of.get(key)
+            node.wins = duplicates is None or own in winners(duplicates)
+            contests.append(key)
+        return contests
+
+    def _let_go(self, key: Key, holder: Key) -> None:
+        """Have a holder of a response id for which there is no room any more count by itself."""
+        tree, span_id = self.states.tree(holder[:16]), holder[17:]
+        node = tree.nodes.get(span_id)
+        if node is not None and node.duplicates == key:
+            self._judge(tree, span_id, node, wins=True, lent=0)
+
+    def _crown(self, key: Key) -> None:
+        """Have the holders of a response id count, or not."""
+        duplicates = self.duplicates_of.get(key)
+        if duplicates is None:
+            return
+        won = winners(duplicates)
+        for holder in sorted(duplicates.call_copies):
+            tree, span_id = self.states.tree(holder[:16]), holder[17:]
+            node = tree.nodes.get(span_id)
+            lent = borrowed(duplicates, holder) if holder in won else 0
+            if node is None or node.duplicates != key:
+                continue
+            if node.wins and holder not in won:
+                self.states.outdone += [(holder, winner) for winner in won if winner != holder][:1]
+            self._judge(tree, span_id, node, wins=holder in won, lent=lent)
+
+    @staticmethod
+    def _judge(tree: SpanTree, span_id: bytes, node: Node, *, wins: bool, lent: int) -> None:
+        """Have a holder of a response id count, or not, at the cost that another telling of the call knew."""
+        if (node.wins, node.lent) == (wins, lent):
+            return
+        old, before = passes(node), total(node) if node.owns_subtree else None
+        node.wins = wins
+        if node.lent != lent and node.own is not None:
+            node.own = (*node.own[:11], 1 if lent else 0, lent)
+            node.lent = lent
+        tree.recast(span_id, node, old, before)
+
+
+def _identify(subtree: Subtree, o: Observation, r: Reading, copy: Copy) -> bool:
+    """Take in what one copy of a box says of itself; return whether that changed the unit.
+
+    Of each word the greatest copy that says it stands, and the earliest start: the same for any order of the copies.
+    """
+    before = (subtree.agent_name, subtree.task_id, subtree.start_ns)
+    if r.agent_name and copy > subtree.named_by:
+        subtree.agent_name, subtree.named_by = r.agent_name, copy
+    if r.task_id and copy > subtree.identified_by:
+        subtree.task_id, subtree.identified_by = r.task_id, copy
+    if o.start_ns and (not subtree.start_ns or o.start_ns < subtree.start_ns):
+        subtree.start_ns = o.start_ns
+    return before != (subtree.agent_name, subtree.task_id, subtree.start_ns)
+
+
+def link_of(o: Observation) -> bytes:
+    """Return the domain of the trace to which a span links; empty where it links to several, as the consumer of a batch does."""
+    traces = {trace_id for trace_id, _ in o.links} - {o.trace_id}
+    return domain_of(o.tenant, traces.pop()) if len(traces) == 1 else b""
+
+
+def _closed(p: Placed) -> tuple[int, bytes, str, str, str]:
+    """Return how a span ended, for the ending of what lies below it."""
+    o, failure = p.observation, p.reading.failure
+    outcome = "error" if o.status is Status.ERROR else "ok" if o.status is Status.OK else "unset"
+    kind, message = (failure.type, failure.message) if failure is not None else ("", o.status_message)
+    return o.at_ns, p.content_hash, outcome, kind[:200], message[:TEXT_CAP]

@@ -1,0 +1,152 @@
+"""Whose message is whose, when tasks turn out to be one.
+
+Rules.
+1. A message tells of one root task, and a root task has one message (in each place that routes name).
+2. What becomes part of another task, or comes to hang below one, hands its message to the root above it, for good, where that
+   has none. Its own message, should it be a root again, is a new one (`given_key`).
+3. Where the root has a message, the other one ends: it says where it went on (`carrying`). Should its task be a root again,
+   the message is its own again.
+4. News that was held back for want of a message goes the same way.
+5. What comes loose from a root that had a message is looked at once more when its own root is announced: some news of it may have
+   been on its way to a message that was never shown, and is set aside until then.
+
+Theory. Nobody is told who owns a lane. A lane's deliveries name the task that it told of first; redirects lead from there to the task
+that this became part of, and that task's row to its root. Whether the root's message is this very lane is asked whenever a delivery
+of it is handed out: so what was concluded too early is put right by looking again, and all that is told here is where to
+look (`Folded.woken`).
+"""
+
+from __future__ import annotations
+
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.ids import message_of, uuid_of
+from spanpost.tasks.amounts import ZERO
+from spanpost.tasks.folded import Folded
+from spanpost.tasks.ownership import TaskStates
+from spanpost.tasks.records import NOWHERE, Seen, TaskState, domain_of, given_key, node_key
+from spanpost.tasks.work import Key
+
+#: News held back for a task that is not announced yet; older news gives way.
+HELD_CAP = 50
+
+
+def is_shown(state: TaskState) -> bool:
+    """A task without a box is shown when something was done in it that counts."""
+    if state.has_root_span or state.amounts[0] > 0 or any(state.tools) or state.metered != ZERO:
+        return True
+    if state.facts.maps.keys() - {"attributes"}:  # which of these are kept is a matter of routes
+        return True
+    return state.facts.value("status") is not None
+
+
+def successor_of(states: TaskStates, key: Key) -> tuple[Key, TaskState | None]:
+    """Return the task that took over what another lost last; of one that handed it on, the next."""
+    found: tuple[Key, TaskState | None] = b"", None
+    seen = {key}
+    state = states.state(key)
+    if state is not None and is_shown(state):
+        return key, state
+    while (key := _next(states, key)) and key not in seen:
+        seen.add(key)
+        state = states.state(key)
+        if state is not None:
+            found = key, state
+            if is_shown(state):
+                break
+    return found
+
+
+def _next(states: TaskStates, key: Key) -> Key:
+    to = states.went.get(key, b"")
+    if to:
+        return to
+    return states.where_outdone().get(key, b"")
+
+
+def hand_over(states: TaskStates, out: Folded) -> None:
+    """Have the messages of tasks that are no more, or no root any more, go where they belong; tell which lanes are concerned."""
+    for key in sorted(states.went):
+        _lead_held(states, key, states.dropped.get(key) or states.state(key))
+    for key, former in sorted(states.dropped.items()):
+        _inherit(states, key, former, out)
+    for key in sorted(states.touched):
+        state = states.state(key)
+        if state is None:
+            continue
+        if not is_shown(state):
+            if state.status:
+                _inherit(states, key, state, out)
+        elif _has_own(state):
+            root_key, root = states.root(key, state)
+            if root_key != key:
+                _take_over(states, key, state, root_key, root)
+
+
+def _has_own(state: TaskState) -> bool:
+    """Tell whether a task was a root with a message when it was shown last."""
+    return state.has_message and state.is_announced and state.shown_below == state.uid
+
+
+def _inherit(states: TaskStates, key: Key, former: TaskState, out: Folded) -> None:
+    """Have the task that took over what there was of another look after its messages and what was held of its news."""
+    successor_key, successor = successor_of(states, key)
+    if former.has_message:
+        out.woken.append(uuid_of(successor.uid if successor is not None else former.uid))
+    if successor is None:
+        return
+    pass_on_held(former, successor)
+    if former.has_message:
+        successor.has_message, successor.shown_below = True, successor.shown_below or NOWHERE
+        if _has_own(former):
+            _take_over(states, key, former, *states.root(successor_key, successor))
+            former.is_announced = False  # should something come of it after all, it is announced anew
+    states.touch(successor_key, successor)
+
+
+def _take_over(states: TaskStates, key: Key, former: TaskState, root_key: Key, root: TaskState) -> None:
+    """Give a task's message to a root that has none."""
+    if root.is_announced:
+        return
+    root.message_uid, root.is_announced, root.has_message = former.message_uid, True, True
+    root.shown_below = root.shown_below or NOWHERE
+    states.touch(root_key, root)
+    states.touch_below(root_key)
+    if root_key != key:
+        given = states.given.get(given_key(key)) or Seen()
+        given.at_ns += 1
+        states.given.put(given_key(key), given)
+        former.message_uid = message_of(former.uid, given.at_ns)
+
+
+def _lead_held(states: TaskStates, key: Key, former: TaskState | None) -> None:
+    """Have news that was held in a task that lost a part go with that part."""
+    if former is None or not former.held:
+        return
+    stays = []
+    for checkpoint in former.held:
+        domain = domain_of(former.tenant, checkpoint.trace_id)
+        to = states.key_of(node_key(domain, checkpoint.subtree)) if checkpoint.subtree else b""
+        successor = states.state(to) if to and to != key else None
+        if successor is None:
+            stays.append(checkpoint)
+        else:
+            _hold(successor, [checkpoint])
+            states.touch(to, successor)
+    if len(stays) < len(former.held):
+        former.held = stays
+        if key not in states.dropped:
+            states.states.put(key, former)
+
+
+def pass_on_held(former: TaskState, successor: TaskState) -> None:
+    """Hand on what was held of a task's news: until it is announced, or until its time has come."""
+    waits = [held.checkpoint for held in former.held_back.values() if held.checkpoint is not None]
+    if former is successor or not (former.held or waits):
+        return
+    _hold(successor, [*former.held, *waits])
+    former.held, former.held_back = [], {}
+
+
+def _hold(successor: TaskState, news: list[Checkpoint]) -> None:
+    known = {c.id for c in successor.held}
+    successor.held = sorted([*successor.held, *(c for c in news if c.id not in known)], key=lambda c: (c.at, c.id))[-HELD_CAP:]

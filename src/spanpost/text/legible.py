@@ -1,0 +1,167 @@
+"""A question as a person reads it, and whether that is all of what was asked.
+
+Rules. A question is *whole* when each word that was asked can be read: nothing of it looks like a secret, nothing was cut when
+it was recorded, stripping dropped nothing but blanks, colours and joiners, and no two options read alike. A question that is not
+whole can be denied and not approved. One that is *brief*, too, can be taken in beside a button; a longer one is read first.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Final, Protocol
+
+import msgspec
+
+from spanpost.text.sanitise import is_redacted, scrub, strip
+
+#: Slack folds what stands in an attachment above 700 characters or 5 line breaks
+#: (docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments); the rest of a message stands beside it.
+BRIEF: Final = 600
+BRIEF_LINES: Final = 5
+#: Of a button's label Slack shows about so many characters; of a risk one line of small print is shown.
+BRIEF_OPTION: Final = 30
+BRIEF_RISK: Final = 40
+#: White space beyond this only pushes what follows out of sight.
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n){2,}")
+_FIRST_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+_BLANKS = re.compile(r"([^\S\n]{40})[^\S\n]+")
+
+#: Colours of a terminal: dropped, and nothing is said by them.
+_COLOURS = re.compile(r"(?:\x1b\[|\x9b)\d{0,3}(?:[;:]\d{0,3}){0,8}m")
+_ESCAPES = re.compile(r"\x1b[\[\]]|\x9b[0-?]{0,64}[ -/]{0,16}[@-~]")
+_JOINERS = "\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+#: What may be dropped, or become a blank, without a word being lost.
+_UNSAID = re.compile(rf"[\s\x00-\x20\x7f-\xa0\u115f\u1160\u2800\u3164\uffa0{_JOINERS}]+")
+#: No language joins so many joiners: they spell something out.
+_SPELLED = re.compile(rf"[{_JOINERS}]{{5}}")
+
+
+class Hidden(StrEnum):
+    """Why somebody does not read all of a question. Public: the API's ``hidden``."""
+
+    #: Part of it looks like a secret, and is redacted.
+    SECRET = "secret"
+    #: It is longer than what is recorded.
+    CUT = "cut"
+    #: It has characters that cannot be seen and may say something.
+    INVISIBLE = "invisible"
+    #: Two options read alike.
+    ALIKE = "alike"
+    #: In Slack alone: the settings keep tool arguments out (`slack.content`).
+    ARGUMENTS = "arguments"
+    #: In Slack alone: a pattern of `slack.redact` matches.
+    PATTERN = "pattern"
+    #: In Slack alone: it is longer than a dialogue takes.
+    LONG = "long"
+
+    @property
+    def is_here_alone(self) -> bool:
+        """True for what can be read elsewhere: on the board, in a terminal, through the API."""
+        return self in (Hidden.ARGUMENTS, Hidden.PATTERN, Hidden.LONG)
+
+
+class Words(Protocol):
+    """**Protocol:** the words of a question: an `Approval`, or its row."""
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def detail(self) -> str: ...
+
+    @property
+    def options(self) -> tuple[str, ...]: ...
+
+    @property
+    def risk(self) -> str: ...
+
+    @property
+    def is_cut(self) -> bool: ...
+
+
+class ShownText(msgspec.Struct, frozen=True, kw_only=True):
+    """A question as a person reads it. All of it is untrusted text, fit to be shown."""
+
+    question: str = ""
+    detail: str = ""
+    options: tuple[str, ...] = ()
+    risk: str = ""
+    #: Why that is not all; empty: it is.
+    hidden: tuple[Hidden, ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """True where it is all that was asked."""
+        return not self.hidden
+
+    @property
+    def is_brief(self) -> bool:
+        """True where it can be taken in beside a button."""
+        texts = (self.question, self.detail)
+        return (
+            sum(map(len, texts)) <= BRIEF
+            and sum(text.count("\n") for text in texts) <= BRIEF_LINES
+            and len(self.risk) <= BRIEF_RISK
+            and all(len(option) <= BRIEF_OPTION for option in self.options)
+        )
+
+    @property
+    def digest(self) -> str:
+        """A hash of what is read, by which a dialogue that was open meanwhile says what stood in it."""
+        return blake2b(msgspec.json.encode(self), digest_size=16).hexdigest()
+
+
+def shown(asked: Words) -> ShownText:
+    """Return a question as a person reads it."""
+    return ShownText(
+        question=legible(asked.question).lstrip(),
+        detail=legible(asked.detail),
+        options=tuple(_line(option) for option in asked.options),
+        risk=_line(asked.risk),
+        hidden=hidden(asked),
+    )
+
+
+def hidden(asked: Words) -> tuple[Hidden, ...]:
+    """Return why nobody can read all of a question; empty: it is whole."""
+    texts = (asked.question, asked.detail, *asked.options, asked.risk)
+    read = [strip(text) for text in texts]
+    options = [_line(option) for option in asked.options]
+    found = {
+        Hidden.SECRET: any(is_redacted(text) or scrub(text) != text for text in read),
+        Hidden.CUT: asked.is_cut,
+        Hidden.INVISIBLE: any(_loses(text, kept) for text, kept in zip(texts, read, strict=True)),
+        Hidden.ALIKE: len(set(options)) < len(options),
+    }
+    return tuple(why for why, is_so in found.items() if is_so)
+
+
+def legible(text: str) -> str:
+    """Return a text of several lines as it is shown: stripped, scrubbed, without long runs of white space."""
+    return _BLANKS.sub(r"\1", _BLANK_LINES.sub("\n\n", _FIRST_LINES.sub("", scrub(strip(text))))).rstrip()
+
+
+def pieces(text: str, limit: int) -> list[str]:
+    """Cut a text into pieces of at most `limit` characters, at the end of a line or of a word where one is near."""
+    found = []
+    while len(text) > limit:
+        at = max(text.rfind("\n", limit // 2, limit), 0) or max(text.rfind(" ", limit // 2, limit), 0) or limit - 1
+        found.append(text[: at + 1])
+        text = text[at + 1 :]
+    return [*found, text] if text else found
+
+
+def _line(text: str) -> str:
+    return " ".join(scrub(strip(text)).split())
+
+
+def _loses(text: str, read: str) -> bool:
+    """Tell whether stripping a text drops something that can be read, if not by a person."""
+    text = _COLOURS.sub("", text)
+    return _ESCAPES.search(text) is not None or _SPELLED.search(text) is not None or _said(text) != _said(read)
+
+
+def _said(text: str) -> str:
+    return _UNSAID.sub("", text)

@@ -1,0 +1,109 @@
+"""The languages that spanpost speaks to people: each string of ours by its key, with named placeholders, one module for each language.
+
+Only what we say ourselves stands here. What agents, people and alerts say is filled in as it is, and never looked up.
+
+`str.format` and the standard library do: gettext would want compiled files and has English sentences as keys; Fluent brings Babel's
+data of some hundred languages, for two whose plurals are one and other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import Formatter
+from typing import Any, Final, Literal, TypeAlias
+
+from spanpost.model.messages import LocaleMessage as LocaleMessage
+from spanpost.model.messages import Value
+from spanpost.text.locales import english, korean
+from spanpost.text.locales.catalogue import Phrase
+
+#: What settings call a language.
+Language: TypeAlias = Literal["en", "ko"]
+
+
+class Locale:
+    """A language. `say` fills a phrase; of one with two forms `n` chooses."""
+
+    def __init__(self, code: str, phrases: Mapping[str, Phrase]) -> None:
+        self.code = code
+        self._phrases = phrases
+        self._durations = _Durations(self)
+
+    def say(self, key: str, /, **values: object) -> str:
+        """Return a phrase of ours with its placeholders filled. Raises `KeyError` for what no catalogue has."""
+        phrase = self._phrases[key]
+        if not isinstance(phrase, str):
+            phrase = phrase[values.get("n") != 1]
+        if ":duration}" in phrase:
+            return self._durations.vformat(phrase, (), values)
+        return phrase.format_map(values)
+
+    def tell(self, saying: LocaleMessage | str) -> str:
+        """Return a phrase that was made before; somebody else's text as it is."""
+        if isinstance(saying, str):
+            return saying
+        return self.say(saying.key, **{name: self._value(value) for name, value in saying.values.items()})
+
+    def _value(self, value: Value) -> str | int | float:
+        if isinstance(value, list):
+            return ", ".join([self.tell(one) for one in value])
+        return self.tell(value) if isinstance(value, LocaleMessage) else value
+
+    def translate(self, saying: LocaleMessage | None, text: str) -> str:
+        """Return a stored message in this language. `text`: its English, for messages that this catalogue cannot render."""
+        if saying is None or self.code == "en":
+            return text
+        try:
+            return self.tell(saying)
+        except (LookupError, ValueError, TypeError, ArithmeticError):
+            return text  # stored by another release
+
+    def duration(self, seconds: float) -> str:
+        """Return a length of time within a sentence: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min. An `int` has no tenths."""
+        if seconds < 10 and not isinstance(seconds, int):
+            return self.say("duration.tenths", s=seconds)
+        minutes, s = divmod(int(seconds), 60)
+        if not minutes:
+            return self.say("duration.seconds", s=s)
+        h, m = divmod(minutes, 60)
+        if not h:
+            return self.say("duration.minutes" if s else "duration.minutes_even", m=m, s=s)
+        return self.say("duration.hours" if m else "duration.hours_even", h=h, m=m)
+
+    def word(self, key: str, otherwise: str) -> str:
+        """Return a phrase without placeholders; of a key that no catalogue has, what is given for it."""
+        phrase = self._phrases.get(key, otherwise)
+        return phrase if isinstance(phrase, str) else otherwise
+
+    def span(self, seconds: float) -> str:
+        """Return a length of time in its two largest units: 42s, 3m 07s, 2h 05m, 4d 03h."""
+        whole = max(int(seconds), 0)
+        if whole < 60:
+            return self.say("span.seconds", s=whole)
+        if whole < 3_600:
+            return self.say("span.minutes" if whole % 60 else "span.minutes_even", m=whole // 60, s=whole % 60)
+        if whole < 86_400:
+            minutes = whole % 3_600 // 60
+            return self.say("span.hours" if minutes else "span.hours_even", h=whole // 3_600, m=minutes)
+        hours = whole % 86_400 // 3_600
+        return self.say("span.days" if hours else "span.days_even", d=whole // 86_400, h=hours)
+
+
+class _Durations(Formatter):
+    """`str.format` with one specification more: `{time:duration}` renders seconds as a length of time in a language."""
+
+    def __init__(self, locale: Locale) -> None:
+        self._locale = locale
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        return self._locale.duration(value) if format_spec == "duration" else format(value, format_spec)
+
+
+ENGLISH: Final = Locale("en", english.PHRASES)
+KOREAN: Final = Locale("ko", korean.PHRASES)
+LOCALES: Final[Mapping[str, Locale]] = {one.code: one for one in (ENGLISH, KOREAN)}
+
+
+def locale(code: str) -> Locale:
+    """Return a language by its code; English where that is none of ours."""
+    return LOCALES.get(code, ENGLISH)

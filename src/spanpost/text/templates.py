@@ -1,0 +1,59 @@
+"""Texts with braces: ``{issue.title}`` is replaced by what a document holds there. Nothing is evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from spanpost.text.sanitise import strip
+
+#: Names, joined by dots: of objects, or numbers of a list. ``{{`` and ``}}`` stand for the braces themselves.
+_PLACE: Final = re.compile(r"\{\{|\}\}|\{([A-Za-z0-9_][A-Za-z0-9_.:/-]*)\}")
+_NOTHING: Final = object()
+
+
+def render(template: str, document: Mapping[str, Any]) -> str:
+    """Return the text with its places filled; what the document does not hold is empty."""
+
+    def fill(place: re.Match[str]) -> str:
+        if place[1] is None:
+            return place[0][0]
+        return text_of(look(document, place[1]))
+
+    return _PLACE.sub(fill, template)
+
+
+def places(template: str) -> Iterator[str]:
+    """Return what a template asks for."""
+    return (place[1] for place in _PLACE.finditer(template) if place[1] is not None)
+
+
+def mistake(template: str) -> str:
+    """Return what is wrong with a template; empty when nothing is."""
+    rest = _PLACE.sub("", template)
+    return "a brace stands alone: write {{ or }} for a brace itself" if "{" in rest or "}" in rest else ""
+
+
+def look(document: Any, path: str) -> Any:
+    """Return what stands at a path of names and numbers, joined by dots; None where nothing does."""
+    at = document
+    for name in path.split("."):
+        if isinstance(at, Mapping):
+            at = at.get(name, _NOTHING)
+        elif isinstance(at, Sequence) and not isinstance(at, str | bytes) and name.isdecimal() and len(name) < 9:
+            at = at[int(name)] if int(name) < len(at) else _NOTHING
+        else:
+            return None
+        if at is _NOTHING:
+            return None
+    return at
+
+
+def text_of(value: Any) -> str:
+    """Return a value as a text: scalars alone, on as many lines as they have, without what no one can see."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return strip(value) if isinstance(value, str) else ""

@@ -1,0 +1,85 @@
+"""`spanpost slack`, and what `spanpost check` says of installations: everything but the tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spanpost.cli import main
+from spanpost.cli.examination import examine
+from spanpost.encryption import is_key, new_key
+from spanpost.model.installations import Installed
+from spanpost.runtime.workspaces import Workspaces, workspaces_of
+from spanpost.settings import load
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.sql import schema
+
+pytestmark = pytest.mark.acceptance
+
+OLD, NEW = new_key(), new_key()
+ACME = {"preview_file": "/dev/null", "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "acme"}}}
+OAUTH = {"client_id": "1.2", "client_secret": "client-secret", "public_url": "https://agents.example.com"}
+
+
+def test_installations_are_listed_resealed_and_removed(
+    dsn: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is listed holds no token; sealed anew, the old key is not needed; removed, nothing is left to open; `check` tells each by its state."""
+    settings = load(database={"url": dsn}, slack=ACME, slack_oauth=OAUTH | {"key": OLD})
+
+    def ask(work: Callable[[Workspaces], Awaitable[Any]]) -> Any:
+        async def asked() -> Any:
+            store = PostgresStore(dsn)
+            await store.open()
+            try:
+                found = workspaces_of(settings, store)
+                assert found is not None
+                return await work(found)
+            finally:
+                await store.close()
+
+        return asyncio.run(asked())
+
+    asyncio.run(schema.upgrade(dsn))
+    given = Installed(client="1.2", team="T0222BBBB", team_name="Acme \x1b[31m", by="UALICE", scopes=("chat:write",))
+    ask(lambda workspaces: workspaces.install(given, {"token": "xoxb-the-token"}))
+    for name, value in {"CLIENT_ID": "1.2", "CLIENT_SECRET": "client-secret", "PUBLIC_URL": OAUTH["public_url"]}.items():
+        monkeypatch.setenv(f"SPANPOST_SLACK_OAUTH__{name}", value)
+    told = '[slack]\npreview_file = "/dev/null"\n[slack.workspaces.acme]\nteam = "T0222BBBB"\ntenant = "acme"\n'
+    (clean_environment / "spanpost.toml").write_text(told)
+    monkeypatch.setenv("SPANPOST_DATABASE__URL", dsn)
+    monkeypatch.setenv("SPANPOST_SLACK_OAUTH__KEY", NEW)
+    monkeypatch.setenv("SPANPOST_SLACK_OAUTH__OLD_KEYS", json.dumps([OLD]))
+
+    def run(*words: str, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["spanpost", "slack", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        told = capsys.readouterr()
+        assert ((left.value.code or 0), "xoxb" in told.out + told.err) == (code, False), told
+        return told.out
+
+    [shown] = json.loads(run("installations", "--json"))["installations"]
+    assert (shown["workspace"], shown["team"], shown["tenant"], shown["state"]) == ("acme", "T0222BBBB", "acme", "installed")
+    assert "acme" in run("installations")
+    assert json.loads(run("reseal", "--json")) == {"resealed": 1}
+
+    def looked(key: str) -> dict[str, bool]:
+        oauth = OAUTH | {"key": key}
+        return {
+            f.finding: f.ok for f in examine(load(database={"url": dsn}, slack=ACME, slack_oauth=oauth)) if f.name == "slack_oauth"
+        }
+
+    assert any("installed by UALICE, of tenant acme; without the scopes" in told and ok for told, ok in looked(NEW).items())
+    assert any("another key" in told and not ok for told, ok in looked(OLD).items())
+    assert "removed" in run("remove", "acme")
+    assert run("remove", "acme", code=2) == ""
+    assert json.loads(run("installations", "--json"))["installations"][0]["state"] == "removed"
+    assert any("removed (by hand); its deliveries wait" in told for told in looked(NEW))
+    assert is_key(run("key").strip())

@@ -1,0 +1,146 @@
+"""Acting over HTTP: the same rules, rows and repeats as a click in Slack."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.errors import field_of, reason_of
+from tests.interactions.api.served import Served
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres")]
+
+
+def acts(served: Served, task_uid: str) -> list[tuple[str, str, str]]:
+    """Return verb, result and who, of what was done to a task."""
+    items = served.as_of("viewer").get(f"/api/tasks/{task_uid}/timeline").json()["items"]
+    return [(one["kind"], one["result"], one["by"]) for one in items if one["source"] == "intervention"]
+
+
+def decide(client: httpx.Client, question: dict[str, Any], decision: str, **headers: str) -> httpx.Response:
+    path = f"/api/approvals/{question['key']}/decision"
+    return client.post(path, json={"decision": decision, "comment": "as agreed"}, headers=headers)
+
+
+def test_a_decision_is_an_approvers(served: Served) -> None:
+    """Who is no approver is refused, which is kept; an approver decides; the first decision stands, and later ones are told it."""
+    question = served.question("decide-1")
+    for role in ("viewer", "operator", "auditor"):
+        answer = decide(served.as_of(role), question, "approve")
+        assert (answer.status_code, reason_of(answer.json())) == (403, "refused")
+    done = decide(served.as_of("approver"), question, "deny")
+    assert done.json() == {
+        "result": "done",
+        "task_id": question["task_id"],
+        "decision": "deny",
+        "by": "approver",
+        "order_id": None,
+        "is_repeat": False,
+    }
+    late = decide(served.as_of("approver"), question, "approve")
+    assert (late.status_code, reason_of(late.json())) == (409, "decided")
+    assert "deny by approver" in late.json()["message"]
+    [told] = served.as_of("viewer").get("/api/approvals", params={"task": question["task_uid"]}).json()["items"]
+    assert (told["state"], told["decision"], told["by"], told["comment"], told["source"]) == (
+        "decided", "deny", "approver", "as agreed", "api",
+    )  # fmt: skip
+    assert [one[1:] for one in acts(served, question["task_uid"])] == [
+        ("refused", "viewer"), ("refused", "operator"), ("refused", "auditor"), ("done", "approver"), ("decided", "approver"),
+    ]  # fmt: skip
+
+
+def test_options_are_answers(served: Served) -> None:
+    """A question with options takes those and no other word; it is decided by the agent's id of it, too."""
+    question = served.question("choose/1", options=["blue", "green"])
+    client = served.as_of("approver")
+    wrong = decide(client, question, "approve")
+    assert (wrong.status_code, field_of(wrong.json())) == (422, "decision")
+    assert client.post("/api/approvals/choose%2F1/decision", json={"decision": "green"}).json()["decision"] == "green"
+
+
+def test_what_operators_do(served: Served) -> None:
+    """Acts reach the task; a viewer's are refused; what cannot be started again says so; after the end it is too late."""
+    task = served.task("operate")
+    client = served.as_of("operator")
+    assert served.as_of("viewer").post(f"/api/tasks/{task['uid']}/cancel").status_code == 403
+    assert client.post(f"/api/tasks/{task['uid']}/pause", json={"comment": "wait"}).json()["result"] == "done"
+    assert client.get(f"/api/tasks/{task['uid']}").json()["paused_by"] == "operator"
+    assert client.post(f"/api/tasks/{task['uid']}/resume").status_code == 200
+    assert client.post(f"/api/tasks/{task['uid']}/mute").status_code == 200
+    assert client.post(f"/api/tasks/{task['uid']}/messages", json={"text": "look at the log"}).status_code == 200
+    assert client.post(f"/api/tasks/{task['uid']}/cancel").status_code == 200
+    told = client.get(f"/api/tasks/{task['uid']}").json()
+    assert (told["paused_by"], told["muted"], told["cancel_by"]) == (None, True, "operator")
+    retry = client.post(f"/api/tasks/{task['uid']}/retry")
+    assert (retry.status_code, reason_of(retry.json())) == (403, "refused")
+    served.end(task)
+    late = client.post(f"/api/tasks/{task['uid']}/pause")
+    assert (late.status_code, reason_of(late.json())) == (409, "too_late")
+
+
+def test_a_repeat_with_a_key_is_the_same_act(served: Served) -> None:
+    """Twenty requests at once with one Idempotency-Key are one act and one answer; another body with that key is another act."""
+    task = served.task("repeat")
+    client = served.as_of("operator")
+
+    def say(text: str) -> dict[str, Any]:
+        told = client.post(f"/api/tasks/{task['uid']}/messages", json={"text": text}, headers={"idempotency-key": "k1"})
+        return dict(told.raise_for_status().json())
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(say, ["hello"] * 20))
+    assert sorted(answer.pop("is_repeat") for answer in answers) == [False] + [True] * 19
+    assert all(answer == answers[0] for answer in answers)
+    assert say("good-bye")["is_repeat"] is False
+    assert acts(served, task["uid"]) == [("message", "done", "operator")] * 2
+
+
+def test_two_callers_with_one_key_are_two(served: Served) -> None:
+    """An Idempotency-Key is its sender's own: with the same key another's refused act is not answered for mine."""
+    question = served.question("own-key")
+    headers = {"idempotency-key": "shared"}
+    assert decide(served.as_of("viewer"), question, "approve", **headers).status_code == 403
+    assert decide(served.as_of("approver"), question, "approve", **headers).json()["is_repeat"] is False
+    assert decide(served.as_of("viewer"), question, "approve", **headers).status_code == 403
+    assert len(acts(served, question["task_uid"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "field"),
+    [
+        (b"{", "application/json", 400, None),
+        (b"[]", "application/json", 422, None),
+        (b"{}", "application/json", 422, "text"),
+        (b'{"text": ""}', "application/json", 422, "text"),
+        (b'{"text": 7}', "application/json", 422, "text"),
+        (b'{"text": "\\u0000"}', "application/json", 422, "text"),
+        (b'{"text": "\\ud800"}', "application/json", 422, "text"),
+        (b'{"text": "a", "as": "root"}', "application/json", 422, "as"),
+        (b'{"text": "\xff"}', "application/json", 400, None),
+        (b"", "application/json", 422, None),
+        (b'{"text": "' + b"x" * 70_000 + b'"}', "application/json", 413, None),
+        (b"[" * 60_000, "application/json", 400, None),
+    ],
+)
+def test_bodies_that_are_not_understood(served: Served, body: bytes, content_type: str, status: int, field: str | None) -> None:
+    """Bodies that are malformed, of another type, too large or nested without end are refused with the field; nothing is done."""
+    task = served.task("bodies")
+    headers = {"content-type": content_type}
+    answer = served.as_of("operator").post(f"/api/tasks/{task['uid']}/messages", content=body, headers=headers)
+    assert (answer.status_code, field_of(answer.json())) == (status, field), answer.text
+    assert acts(served, task["uid"]) == []
+
+
+def test_pages_of_elsewhere_cannot_act(served: Served) -> None:
+    """Without a token nothing is done here, whatever a page of elsewhere has a browser send; with one its Host does not matter."""
+    task = served.task("elsewhere")
+    path = f"/api/tasks/{task['uid']}/cancel"
+    for headers in ({"origin": "http://evil.example"}, {"host": "evil.example"}):
+        assert served.client(**headers).post(path).status_code == 403
+        assert served.client(**headers).get("/api/me").status_code == 403
+    assert served.as_of("operator").post(path, content="{}", headers={"content-type": "text/plain"}).status_code == 415
+    assert acts(served, task["uid"]) == []
+    assert served.client("spt_viewer", host="behind.a.proxy").get("/api/me").status_code == 200

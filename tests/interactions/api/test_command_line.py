@@ -1,0 +1,168 @@
+"""The command line asks a gateway as it asks the database: tasks, approvals, watch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from spanpost.runtime.system_user import system_user
+from spanpost.testing.postgres import as_role
+from tests.conftest import ROOT, WRITER, Database
+from tests.errors import reason_of
+from tests.interactions.api.served import Served
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres"), pytest.mark.timeout(180)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SPANPOST_", "OTEL_")) and name != "DATABASE_URL"
+    }
+    return {**kept, "PYTHONPATH": str(ROOT / "src"), **more}
+
+
+def run(directory: Path, *arguments: str, **more: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "spanpost", *arguments]
+    done = subprocess.run(command, cwd=directory, env=environment(**more), capture_output=True, text=True, timeout=90)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_tasks_of_a_gateway_and_of_its_database(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """Both list the same tasks for the same filters; a gateway's refusal is told with what to set, and never the token."""
+    for n in range(3):
+        served.task(f"listed {n}", agent__topic="listing")
+    asked = ("tasks", "--topic", "listing", "--search", "LISTED", "--since", "1d", "--roots", "--status", "starting", "--json")
+    at_gateway = run(tmp_path, *asked, SPANPOST_URL=served.url, SPANPOST_TOKEN="spt_viewer")
+    in_database = run(tmp_path, *asked, DATABASE_URL=api_dsn)
+    names = [[task["name"] for task in json.loads(told[1])["tasks"]] for told in (at_gateway, in_database)]
+    assert names[0] == names[1]
+    assert sorted(names[0]) == ["listed 0", "listed 1", "listed 2"]
+    table = run(tmp_path, "tasks", "--url", served.url, "--topic", "listing", SPANPOST_TOKEN="spt_viewer")
+    assert "listed 1" in table[1]
+    code, told, why = run(tmp_path, "tasks", "--url", served.url, SPANPOST_TOKEN="spt_wrong")
+    assert (code, told) == (1, "")
+    assert "SPANPOST_TOKEN" in why
+    assert "spt_wrong" not in why
+
+
+def test_approvals_are_listed_and_answered(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """At a gateway its rules hold and the name is the token's; in the database a name must be said; the first decision stands."""
+    served.question("cli-1")
+    served.question("cli-2")
+    code, _, why = run(tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_viewer")
+    assert (code, "may not approve" in why) == (1, True)
+    code, told, _ = run(
+        tmp_path, "approvals", "approve", "cli-1", "--yes", "--url", served.url, "--json", SPANPOST_TOKEN="spt_approver"
+    )
+    assert (code, json.loads(told)["by"]) == (0, "approver")
+    code, _, why = run(tmp_path, "approvals", "deny", "cli-2", "--yes", DATABASE_URL=api_dsn)
+    assert (code, "--as" in why) == (2, True)
+    assert run(tmp_path, "approvals", "deny", "cli-2", "--yes", "--as", "alice", DATABASE_URL=api_dsn)[0] == 0
+    code, _, why = run(tmp_path, "approvals", "approve", "cli-2", "--yes", "--url", served.url, SPANPOST_TOKEN="spt_approver")
+    assert (code, "deny by alice" in why) == (1, True)
+    told = run(tmp_path, "approvals", "list", "--state", "decided", "--json", DATABASE_URL=api_dsn)[1]
+    found = {one["id"]: one["decision"] for one in json.loads(told)["approvals"]}
+    assert (found["cli-1"], found["cli-2"]) == ("approve", "deny")
+
+
+def test_a_question_is_read_whole_before_it_is_answered(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """All of it is shown, however long; on a terminal it is asked whether that is meant, and without one `--yes` is needed."""
+    long = "x" * 7000 + " and then DROP ALL DATABASES"
+    served.question("cli-read", detail=long)
+    answer = ("approvals", "approve", "cli-read", "--as", "alice")
+    code, told, why = run(tmp_path, *answer, DATABASE_URL=api_dsn)
+    assert (code, told, "--yes" in why) == (2, "", True)
+    for where in ({"DATABASE_URL": api_dsn}, {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_approver"}):
+        code, shown = at_a_terminal(tmp_path, "n", *answer, **where)
+        assert (code, "DROP ALL DATABASES" in shown, "Answer 'approve'?" in shown) == (1, True, True), shown
+    assert served.as_of("viewer").get("/api/approvals/cli-read").json()["state"] == "open"
+    code, shown = at_a_terminal(tmp_path, "y", *answer, DATABASE_URL=api_dsn)
+    assert (code, "the agent is told" in shown) == (0, True), shown
+
+
+def at_a_terminal(directory: Path, says: str, *arguments: str, **more: str) -> tuple[int, str]:
+    """Run a command at a terminal at which this is typed; return its exit code and all that it shows."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "spanpost", *arguments]
+    with subprocess.Popen(command, cwd=directory, env=environment(**more), stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        os.write(ours, f"{says}\n".encode())
+        shown = b""
+        with contextlib.suppress(OSError):  # it has ended, and the terminal with it
+            while part := os.read(ours, 65_536):
+                shown += part
+        code = process.wait(60)
+    os.close(ours)
+    return code, shown.decode().replace("\r\n", "\n")
+
+
+def test_the_systems_user_is_kept_beside_the_name_that_is_claimed(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """Whatever `--as` says, the row names user and host of the system and the database's role; prune and deliveries leave a row, too."""
+    served.question("cli-who")
+    at = {"DATABASE_URL": api_dsn, "USER": "mallory", "LOGNAME": "mallory"}
+    assert run(tmp_path, "approvals", "approve", "cli-who", "--yes", "--as", "the CEO", **at)[0] == 0
+    assert run(tmp_path, "deliveries", "retry", "--sink", "nothing", **at)[0] == 0
+    assert run(tmp_path, "db", "prune", "--older-than", "900w", "--yes", **at)[0] == 0
+    asked = "SELECT verb, actor, actor_id, database_role, detail FROM human_interventions WHERE via = 'cli'"
+    at["DATABASE_URL"] = as_role(api_dsn, WRITER)  # a superuser's queries are refused
+    rows = json.loads(run(tmp_path, "db", "query", "--json", f"{asked} ORDER BY recorded_at", **at)[1])["rows"]
+    found = {row["verb"]: row for row in rows if row["actor"] == "the CEO" or row["verb"] in ("retry_deliveries", "prune")}
+    user = system_user()
+    assert (found["approve"]["actor"], found["approve"]["actor_id"]) == ("the CEO", f"cli:{user}")
+    assert (found["retry_deliveries"]["actor"], found["retry_deliveries"]["detail"]) == (user, "all of nothing")
+    assert found["prune"]["actor_id"] == f"cli:{user}"
+    assert {row["database_role"] for row in rows} == {urlsplit(api_dsn).username}
+
+
+def test_an_id_with_several_wordings_is_answered_by_a_key(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """Another trace asks other words under the same id: neither the command line nor the API guesses which is meant."""
+    mine = served.question("cli-bait", detail="delete all customers")
+    other = served.question("cli-bait", detail="print hello")
+    code, _, why = run(tmp_path, "approvals", "approve", "cli-bait", "--yes", "--as", "alice", DATABASE_URL=api_dsn)
+    assert (code, mine["key"] in why, other["key"] in why) == (2, True, True)
+    client = served.as_of("approver")
+    refused = client.post("/api/approvals/cli-bait/decision", json={"decision": "approve"})
+    assert (refused.status_code, reason_of(refused.json())) == (409, "several")
+    assert client.post(f"/api/approvals/{mine['key']}/decision", json={"decision": "deny"}).status_code == 200
+    assert client.get(f"/api/approvals/{other['key']}").json()["state"] == "open"
+
+
+def test_work_is_started(served: Served, api_dsn: str, tmp_path: Path) -> None:
+    """At a gateway its rules hold; in the database a name must be said, and a launcher of the settings. Each is one order."""
+    at = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_operator"}
+    code, told, _ = run(tmp_path, "start", "fix", "Fix the till", "-p", "repo=acme/till", "-p", "note=a=b", "--json", **at)
+    assert (code, json.loads(told)["launcher"]) == (0, "fix")
+    code, _, why = run(tmp_path, "start", "locked", "x", **at)
+    assert (code, "may not start" in why) == (1, True)
+    (tmp_path / "spanpost.toml").write_text('[launchers.named.fix]\nkind = "command"\ncommand = ["/bin/true"]\n')
+    for more, says in ((("fix",), "--as"), (("nothere", "--as", "alice"), "there: fix"), (("fix", "-p", "x"), "NAME=VALUE")):
+        code, _, why = run(tmp_path, "start", *more, DATABASE_URL=api_dsn)
+        assert (code, says in why) == (2, True), why
+    code, told, _ = run(tmp_path, "start", "fix", "Sweep", "--as", "alice", DATABASE_URL=api_dsn)
+    assert (code, "order " in told) == (0, True)
+    found = {text: by for text, *by in Database(api_dsn).fetch('SELECT text, "by", source FROM launch_orders')}
+    assert (found["Fix the till"], found["Sweep"]) == (["operator", "api"], ["alice", "cli"])
+
+
+@pytest.mark.parametrize("where", ["gateway", "database"])
+def test_watching(served: Served, api_dsn: str, tmp_path: Path, where: str) -> None:
+    """What is told from now on is printed as it happens, a JSON object a line, as the filter says."""
+    more = {"SPANPOST_URL": served.url, "SPANPOST_TOKEN": "spt_viewer"} if where == "gateway" else {"DATABASE_URL": api_dsn}
+    command = [sys.executable, "-m", "spanpost", "watch", "--json", "--count", "2", "--topic", f"watch {where}"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(**more), **pipes) as process:
+        assert "watching" in process.stderr.readline()  # type: ignore[union-attr]
+        served.task("unwatched")
+        task = served.task("watched", agent__topic=f"watch {where}")
+        served.record(served.checkpoint(task, 1, "one"))
+        told, _ = process.communicate(timeout=60)
+    assert [json.loads(line)["text"] for line in told.splitlines()] == ["Started: watched", "one"]
+    assert process.returncode == 0

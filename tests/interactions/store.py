@@ -1,0 +1,142 @@
+"""A hall in memory, for tests of the desk alone: first decision wins, repeats change nothing, one transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from msgspec.structs import replace
+
+from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.model.errors import StoreUnavailable
+from spanpost.model.interventions import ApprovalRow, Intervention, InterventionState, Result, Verb, Verdict
+from spanpost.model.queries import ApprovalFilter, Page, TaskFilter, TaskQuestion
+from spanpost.model.readings import Approval
+from spanpost.model.tasks import Task
+
+AT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+
+
+class InteractionStore:
+    """What is asked stands in `known`, by key, with the messages in which it is told. `rows` are the interventions."""
+
+    def __init__(self) -> None:
+        self.known: dict[UUID, tuple[Task, Approval | None, set[tuple[str, str]]]] = {}
+        self.roots: dict[tuple[str, str], UUID] = {}
+        self.rows: list[Intervention] = []
+        self.verdicts: dict[str, Verdict] = {}
+        self.decided: dict[UUID, str] = {}
+        self.heard: set[str] = set()
+        self.is_away = False
+        #: Held, nobody is answered.
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.calls: Counter[str] = Counter()
+
+    def ask(self, task: Task, channel: str, ts: str, approval: Approval | None = None) -> UUID:
+        """Have a question, or a task, told in a message; return its key."""
+        key = uuid4()
+        if approval is not None:
+            approval = replace(approval, key=key)
+            task = replace(task, approvals=(approval,))
+        self.known[key] = (task, approval, {(channel, ts)})
+        if approval is None:
+            self.roots[channel, ts] = key
+        return key
+
+    @property
+    def granted(self) -> list[Intervention]:
+        """The acts that nobody refused."""
+        return [row for row in self.rows if not row.refusal]
+
+    async def _answer(self, call: str) -> None:
+        self.calls[call] += 1
+        await self.gate.wait()
+        if self.is_away:
+            raise StoreUnavailable("away")
+
+    async def intervene(self, intervention: Intervention) -> Verdict:
+        await self._answer("intervene")
+        if (known := self.verdicts.get(intervention.idempotency_key)) is not None:
+            return Verdict(result=known.result, is_repeat=True)
+        verdict = self.verdicts[intervention.idempotency_key] = self._judge(intervention)
+        self.rows.append(intervention)
+        return verdict
+
+    def _judge(self, act: Intervention) -> Verdict:
+        if act.verb is Verb.START:
+            return Verdict(result=Result.REFUSED if act.refusal else Result.DONE)
+        if act.key not in self.known:
+            return Verdict(result=Result.UNKNOWN)
+        if act.refusal:
+            return Verdict(result=Result.REFUSED)
+        if not act.verb.is_decision:
+            return Verdict(result=Result.DONE)
+        if act.key in self.decided:
+            decision, _, by = self.decided[act.key].partition(" ")
+            return Verdict(result=Result.DECIDED, decision=decision, by=by)
+        self.decided[act.key] = f"{act.option if act.verb is Verb.CHOOSE else act.verb} {act.actor.id}"
+        return Verdict(result=Result.DONE)
+
+    async def asked(self, key: UUID, message: PersonMessage) -> Asked | None:
+        await self._answer("asked")
+        if key not in self.known:
+            return None
+        task, approval, places = self.known[key]
+        is_there = (message.channel, message.ts) in places
+        if not any((message.channel, message.ts) in known[2] for known in self.known.values()):
+            is_there = message.is_ours
+        return Asked(key=key, task=task, approval=approval, is_told_there=is_there)
+
+    async def told_in(self, message: PersonMessage) -> Asked | None:
+        await self._answer("told_in")
+        key = self.roots.get((message.channel, message.ts))
+        return Asked(key=key, task=self.known[key][0], is_told_there=True) if key is not None else None
+
+    async def tasks(self, asked: TaskFilter, after: Any, limit: int) -> Page[Task]:
+        await self._answer("tasks")
+        found = [task for task, approval, _ in self.known.values() if approval is None and asked.takes(task)]
+
+        def order(key: Any) -> Any:
+            return key.started_at or datetime(1, 1, 1, tzinfo=UTC), key.uid
+
+        found.sort(key=order, reverse=True)
+        found = [task for task in found if after is None or order(task) < order(after)]
+        return Page(items=found[:limit], next="more" if len(found) > limit else None)
+
+    async def task(self, tenant: str, ref: str) -> Task | None:
+        await self._answer("task")
+        own = (task for task, _, _ in self.known.values() if task.tenant == tenant)
+        return next((task for task in own if ref in (task.task_id, str(task.uid))), None)
+
+    async def questions(self, asked: ApprovalFilter, after: Any, limit: int) -> Page[TaskQuestion]:
+        await self._answer("questions")
+        found = []
+        for key, (task, approval, _) in self.known.items():
+            if approval is not None and task.tenant == asked.tenant and key not in self.decided:
+                row = ApprovalRow(
+                    key=key,
+                    tenant=task.tenant,
+                    task_uid=task.uid,
+                    approval_id=approval.id,
+                    mark="m",
+                    state=InterventionState.OPEN,
+                    requested_at=AT,
+                )
+                found.append(TaskQuestion(row=row, task=task))
+        return Page(items=found[:limit], next="more" if len(found) > limit else None)
+
+    async def places(self, uids: Iterable[UUID]) -> dict[UUID, PersonMessage]:
+        found = {task.uid: places for task, _, places in self.known.values() if places}
+        return {uid: PersonMessage(channel=min(found[uid])[0], ts=min(found[uid])[1]) for uid in uids if uid in found}
+
+    async def is_first(self, key: str) -> bool:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        is_first = key not in self.heard
+        self.heard.add(key)
+        return is_first

@@ -1,0 +1,449 @@
+"""Commands and mentions: each is told what helps, alone; nobody gets round a rule by where they write."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from spanpost.interactions.acts import Interactions
+from spanpost.interactions.authorization import AuthorizationRules, Found, Look, MembersOf, Person, PersonOf, Rule, Ruling
+from spanpost.interactions.protocols import Asked, PersonMessage
+from spanpost.interactions.slack import phrases
+from spanpost.interactions.slack.app import SlackApp
+from spanpost.interactions.slack.installations import Installation, Self
+from spanpost.interactions.slack.web import Trouble
+from spanpost.model.interventions import Verb
+from spanpost.model.messages import LocaleMessage
+from spanpost.model.readings import Approval
+from spanpost.routing.launch_orders import Launches
+from spanpost.testing.nouns import a_task
+from spanpost.text.locales import KOREAN
+from tests.interactions.store import InteractionStore
+
+TEAM, BOT = "T1", "UBOT"
+AT = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
+
+
+PEOPLE = {
+    "UALICE": Person(id="UALICE", team=TEAM, name="alice"),
+    "UBOB": Person(id="UBOB", team=TEAM, name="bob"),
+    "UGUEST": Person(id="UGUEST", team=TEAM, is_guest=True),
+    "USTRANGER": Person(id="USTRANGER", team="T9"),
+}
+
+
+class Workspace:
+    """Its people: Alice, Bob, a guest, and a stranger; in C1 is Alice alone, in any other channel Bob, too."""
+
+    async def look(self, look: Look, message: PersonMessage, question: tuple[str, Asked]) -> Found:
+        if isinstance(look, PersonOf):
+            return PEOPLE[look.id]
+        assert isinstance(look, MembersOf)
+        return frozenset({"UALICE"} if look.id == "C1" else {"UBOB", "UALICE"})
+
+    async def forget(self, ruling: Ruling, user: str) -> bool:
+        return False
+
+
+class Web:
+    """Keeps what people were told: (user, text, blocks)."""
+
+    base_url = "http://127.0.0.1:9/api/"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, Any]] = []
+
+    async def call(self, method: str, **given: Any) -> dict[str, Any]:
+        if method == "chat.getPermalink":
+            if given["channel"] != "C1":
+                raise Trouble("channel_not_found")
+            return {"permalink": f"https://acme.slack.com/archives/{given['channel']}/p{given['message_ts'].replace('.', '')}"}
+        assert method == "chat.postEphemeral", method
+        self.told.append((given["user"], given["text"], given.get("blocks", [])))
+        return {}
+
+    async def respond(self, url: str, text: str, blocks: Any = None) -> bool:
+        if url != "https://hooks.slack.com/commands/1":
+            return False
+        self.told.append(("", text, blocks))
+        return True
+
+    async def close(self) -> None: ...
+
+
+class App:
+    """An app in a workspace, without any network."""
+
+    def __init__(self, *rules: Rule, launchers: frozenset[str] = frozenset({"nightly", "fix"})) -> None:
+        self.interaction_store, self.web = InteractionStore(), Web()
+        interactions = Interactions(
+            self.interaction_store,
+            Workspace(),
+            AuthorizationRules(rules=rules),
+            source="slack",
+            tenant="default",
+            launches=Launches(launchers=launchers),
+        )
+        one = Installation(interactions, self.web, "xoxb-1")  # type: ignore[arg-type]
+        one._self = Self(team=TEAM, bot_user=BOT)
+        self.one = one
+        self.app = SlackApp([one])
+        self.count = 0
+
+    def task(self, key: str, channel: str = "C1", **fields: Any) -> Any:
+        task = a_task(key, **fields)
+        self.interaction_store.known[task.uid] = (task, None, {(channel, f"{len(self.interaction_store.known) + 1}.5")} if channel else set())
+        return task
+
+    async def say(self, text: str, user: str = "UALICE", *, channel: str = "C7", again: bool = False) -> str:
+        """Write ``/agents`` and a text; return all that was told for it."""
+        self.count += not again
+        body = {
+            "command": "/agents",
+            "text": text,
+            "team_id": TEAM,
+            "user_id": user,
+            "channel_id": channel,
+            "trigger_id": f"{self.count}.1",
+            "response_url": "https://hooks.slack.com/commands/1",
+        }
+        return await self.hear(body)
+
+    async def mention(self, text: str, user: str = "UALICE", **event: Any) -> str:
+        self.count += 1
+        said = {"type": "app_mention", "user": user, "text": text, "ts": f"{self.count}.9", "channel": "C7"} | event
+        return await self.hear({"type": "event_callback", "team_id": TEAM, "event": said})
+
+    async def hear(self, body: dict[str, Any]) -> str:
+        before = len(self.web.told)
+        answered = await self.app.hear([self.one], body)
+        assert answered.status == 200, answered
+        assert not answered.body
+        while self.app._keeper._under_way:
+            await asyncio.gather(*self.app._keeper._under_way)
+        return "\n".join(text for _, text, _ in self.web.told[before:])
+
+
+ANY = Rule(actions=frozenset({"cancel", "start"}), users=("UALICE",))
+
+
+async def test_what_runs_and_what_waits() -> None:
+    """Tasks under way and open questions are listed with their ids and links; what has ended and what is another tenant's is not."""
+    app = App()
+    app.task("one", name="Nightly <!channel> *report*")
+    app.task("over", status="complete")
+    app.task("other", tenant="acme")
+    app.task("silent", channel="", name="Of no message")
+    asks = a_task("asks", name="Deploys")
+    app.interaction_store.ask(asks, "C2", "9.5", Approval(id="a", question="Go <@U1>?"))
+    told = await app.say("")
+    assert [word in told for word in ("one", "silent", "over", "acme", "Go &lt;@U1&gt;?", "<!", "<@")] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ] + [False] * 2
+    elements = app.web.told[0][2][0]["elements"][0]["elements"]
+    assert {"type": "link", "url": "https://acme.slack.com/archives/C1/p15", "text": "Nightly <!channel> *report*"}.items() <= next(
+        e for e in elements if e.get("url")
+    ).items()
+    assert {e["type"] for e in elements} <= {"text", "link", "date"}  # nothing that calls anybody
+    assert await App().say("list") == "Nothing runs."
+
+
+async def test_long_lists_are_cut_and_counted() -> None:
+    """Of forty tasks fifteen are listed, and the rest is counted; long names do not make a message that Slack refuses."""
+    app = App()
+    for n in range(40):
+        app.task(f"task-{n}", name="x" * 5000)
+    told = await app.say("")
+    assert told.count("• ") == 15
+    assert "and 25 more tasks" in told
+    assert len(json.dumps(app.web.told[0][2])) < 11_000
+
+
+async def test_show_by_id_and_by_words() -> None:
+    """An id or words that fit one task show it; words that fit several name the candidates; nothing is said to be nothing."""
+    app = App()
+    app.task("report-1", name="Report of May")
+    app.task("report-2", name="Report of June")
+    assert "Report of May" in (shown := await app.say("show report-1"))
+    assert "Status: working" in shown
+    assert "Report of June" in await app.say("Show  june")
+    told = await app.say("show report")
+    assert "report-1" in told
+    assert "report-2" in told
+    assert "Nothing is known here by “never”" in await app.say("show never")
+    assert "Say which: /agents show" in await app.say("show")
+    assert app.interaction_store.rows == []
+
+
+async def test_what_helps() -> None:
+    """Help names each command, and so does the answer to a word that is none, which is told literally."""
+    app = App()
+    for said in ("help", "<!here> do"):
+        told = await app.say(said)
+        assert all(f"/agents {word}" in told for word in ("show", "cancel", "start", "help"))
+        assert "<!" not in told
+    assert "Say which: /agents cancel &lt;id&gt;" in await app.say("cancel")
+
+
+async def test_a_cancel_counts_once_however_often_it_comes() -> None:
+    """By its id, or the one beginning of it, a task is asked to stop; a repeat is the same act and is told once."""
+    app = App(ANY)
+    task = app.task("deploy-77")
+    app.task("report-1")
+    assert "Asked to stop: Quarterly report" in await app.say("cancel deploy-77")
+    assert await app.say("cancel deploy-77", again=True) == ""
+    assert [(row.verb, row.key, row.actor.id, row.refusal) for row in app.interaction_store.rows] == [(Verb.CANCEL, task.uid, "UALICE", "")]
+    assert "Asked to stop" in await app.say("cancel deplo")
+    assert "it fits these" in await app.say("cancel Quarterly")
+    assert "Nothing is known here" in await app.say("cancel nope")
+    assert len(app.interaction_store.rows) == 2
+
+
+async def test_a_command_is_weighed_where_its_task_is_told() -> None:
+    """A rule's channel "here" is that of the task's message, not one of the writer's choosing; told nowhere, it lets nobody in."""
+    here = Rule(actions=frozenset({"cancel", "start"}), channels=("here",))
+    app = App(here)
+    app.task("told", channel="C1")
+    app.task("untold", channel="")
+    assert "Not done" in await app.say("cancel told", "UBOB", channel="C7")
+    assert "Asked to stop" in await app.say("cancel told", "UALICE", channel="C9")
+    for said in ("cancel untold", "start fix it"):
+        assert "there is no message of it" in await app.say(said, "UALICE", channel="C1")
+    assert [row.refusal == "" for row in app.interaction_store.rows] == [False, True, False, False]
+
+
+async def test_a_rule_about_seeing_holds_in_lists() -> None:
+    """Where a rule says who may view a task, others are not told of it, by list, id or words; that something is left out is said."""
+    app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
+    app.task("hidden", name="Merger", agent_name="secretive", channel="C1")
+    app.task("plain", name="Lunch", channel="C1")
+    for said in ("", "show hidden", "show merger"):
+        assert "Merger" in await app.say(said, "UALICE")
+        assert "Merger" not in (told := await app.say(said, "UBOB"))
+    assert "not listed" in await app.say("", "UBOB")
+    assert "Nothing is known" in told
+
+
+@pytest.mark.parametrize("user", ["UGUEST", "USTRANGER"])
+async def test_guests_and_strangers_see_and_do_nothing(user: str) -> None:
+    """Whoever is refused elsewhere is told of no task here, starts and stops none; what they tried is a row."""
+    app = App(replace(ANY, users=(user,)))
+    app.task("deploy-77", name="Merger")
+    for said in ("", "help", "show deploy-77", "what", "cancel never", "start never", "cancel deploy-77", "start fix"):
+        told = await app.say(said, user)
+        assert told.startswith("Not done: "), said
+        assert "Merger" not in told
+        assert "nightly" not in told
+    assert app.interaction_store.granted == []
+    assert [row.verb for row in app.interaction_store.rows] == [Verb.CANCEL, Verb.START]
+
+
+async def test_a_start_is_one_start() -> None:
+    """A launcher gets the words, once; one that is not there is answered with those that are; who may not is refused, with a row."""
+    app = App(ANY)
+    assert "fix was asked" in await app.say("start fix the\nbroken  <build>")
+    assert await app.say("start fix the\nbroken  <build>", again=True) == ""
+    [row] = app.interaction_store.rows
+    assert (row.verb, row.launcher, row.text, row.refusal) == (Verb.START, "fix", "the\nbroken  <build>", "")
+    for said in ("start nothere x", "start"):
+        assert "Launchers: fix, nightly." in await app.say(said)
+    assert "Not done" in await app.say("start fix x", "UBOB")
+    assert [row.refusal == "" for row in app.interaction_store.rows] == [True, False]
+    assert "none, until" in await App(ANY, launchers=frozenset()).say("start x")
+
+
+async def test_mentions_have_the_same_words() -> None:
+    """A mention is answered in its channel, to its writer alone; in a task's thread it is the agent's, and no command."""
+    app = App(ANY)
+    task = app.task("deploy-77", channel="C1")
+    assert "deploy-77" in await app.mention(f"hello <@{BOT}>")
+    assert app.web.told[-1][0] == "UALICE"
+    assert "Asked to stop" in await app.mention(f"<@{BOT}> cancel deploy-77")
+    assert "fix was asked" in await app.mention(f"<@{BOT}|spanpost> start fix a &lt; b")
+    assert app.interaction_store.rows[-1].text == "a < b"
+    app.interaction_store.roots["C1", "1.5"] = task.uid
+    assert await app.mention(f"<@{BOT}> cancel deploy-77", channel="C1", thread_ts="1.5") == ""
+    assert await app.mention(f"<@{BOT}> help", bot_id="B1") == ""
+    assert await app.mention("<@UELSE> help") != ""  # Slack says that it mentions us: what it says is asked
+    event = {"type": "app_mention", "user": "UALICE", "text": f"<@{BOT}>", "ts": "99.1", "channel": "C7"}
+    idempotency_key = {"type": "event_callback", "team_id": TEAM, "event": event}
+    assert [await app.hear(idempotency_key) != "" for _ in range(2)] == [True, False]
+    assert len(app.interaction_store.rows) == 2
+
+
+async def test_while_the_database_is_away() -> None:
+    """Slack is answered, and the person told that nothing was looked up, or nothing recorded."""
+    app = App(ANY)
+    app.interaction_store.is_away = True
+    assert "does not answer" in await app.say("")
+    assert "Nothing has changed" in await app.say("start fix x")
+    answered = await app.app.hear(
+        [app.one],
+        {
+            "type": "event_callback",
+            "team_id": TEAM,
+            "event": {
+                "type": "app_mention",
+                "user": "UALICE",
+                "text": f"<@{BOT}>",
+                "ts": "1.1",
+                "thread_ts": "1.0",
+                "channel": "C1",
+            },
+        },
+    )
+    assert answered.status == 503  # whose thread it is could not be told: Slack brings it again
+
+
+async def test_a_response_url_that_is_not_slacks_is_not_called() -> None:
+    """Then the person is told in the channel."""
+    app = App()
+    body = {"command": "/agents", "text": "help", "team_id": TEAM, "user_id": "UALICE", "channel_id": "C7", "trigger_id": "t"}
+    assert "cancel" in await app.hear(body | {"response_url": "https://evil.example/"})
+    assert app.web.told[0][0] == "UALICE"
+
+
+FIELDS = ("command", "text", "user_id", "channel_id", "trigger_id", "response_url", "team_id", "event", "type")
+ODD = st.one_of(
+    st.none(),
+    st.integers(),
+    st.text(max_size=12),
+    st.lists(st.text(max_size=3), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.text()),
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=5), st.text(max_size=60))
+def test_any_words_are_answered(odd: dict[str, Any], text: str) -> None:
+    """Whatever a command or a mention holds: no error, and nothing is done that was not asked in good form."""
+    app = App()
+    body = {"command": "/agents", "text": text, "team_id": TEAM, "user_id": "UALICE", "channel_id": "C7", "trigger_id": uuid4().hex}
+    phrases.command(body | odd, TEAM)
+    phrases.mention(
+        {"event": {"type": "app_mention", "user": "UALICE", "channel": "C1", "ts": "1.1", "text": text} | odd}, TEAM, BOT
+    )
+
+    async def hear() -> int:
+        answered = await app.app.hear([app.one], body | odd | {"team_id": TEAM})
+        await app.app.close()
+        return answered.status
+
+    assert asyncio.run(hear()) in (200, 400, 401)
+    assert app.interaction_store.granted == []
+
+
+async def press(app: App, button: dict[str, Any], user: str = "UALICE", at: str = "5.5", **value: Any) -> str:
+    """Press a button of an answer."""
+    body = {"type": "block_actions", "team": {"id": TEAM}, "user": {"id": user, "team_id": TEAM}, "trigger_id": "t"}
+    container = {"type": "message", "is_ephemeral": True, "message_ts": "1.1", "channel_id": "C7"}
+    action = {"type": "button", "action_id": button["action_id"], "value": button["value"], "action_ts": at} | value
+    return await app.hear(
+        body | {"container": container, "response_url": "https://hooks.slack.com/commands/1", "actions": [action]}
+    )
+
+
+def buttons(app: App) -> list[dict[str, Any]]:
+    return [one for block in app.web.told[-1][2] if block["type"] == "actions" for one in block["elements"]]
+
+
+async def test_a_long_list_goes_on_at_a_button() -> None:
+    """Page after page each task is listed once, in order, to the end; a page is for who presses, by the rules of now, and once per press."""
+    app = App(Rule(actions=frozenset({"view"}), agent="secretive", channels=("here",)))
+    for number in range(40):
+        agent = "secretive" if number % 5 == 0 else "plain"
+        started = AT + timedelta(minutes=number)
+        app.task(f"run-{number:02}", agent_name=agent, name="Nightly", status="working", started_at=started)
+    seen: list[str] = []
+    told = await app.say("")
+    for turn in range(4):
+        seen += re.findall(r"run-\d\d", told)
+        if not (found := buttons(app)):
+            break
+        told = await press(app, found[0], at=f"{turn}.1")
+    assert seen == [f"run-{number:02}" for number in reversed(range(40))]
+    await app.say("")
+    [more] = buttons(app)
+    assert await press(app, more, at="9.1") != ""
+    assert await press(app, more, at="9.1") == ""
+    told = await press(app, more, "UBOB", at="9.2")
+    assert "run-20" not in told
+    assert "run-21" in told
+    assert "Not done" in await press(app, more, "UGUEST", at="9.3")
+    assert "it fits these" in await app.say("show nightly")
+    assert "run-31" in await press(app, buttons(app)[0], at="9.4")
+    for bad in ("", "{}", "[]", '{"w": "tasks", "q": "", "k": "x", "b": ""}', more["value"].replace("tasks", "all"), "x" * 9000):
+        await press(app, more, value=bad, at=f"8.{len(bad)}")
+    assert "no command" in await app.say(f"more {more['value']}")
+    assert app.interaction_store.rows == []
+
+
+async def test_other_tenants_are_looked_at_where_a_rule_names_them() -> None:
+    """In a workspace of nobody's own: its own tenant's tasks for all members, another's for whom a rule for `view` lets that names it, and none
+    besides. In a tenant's workspace there is that tenant alone, whatever rules say."""
+    rule = Rule(actions=frozenset({"view"}), tenant="acme", users=("UALICE",))
+    app = App(rule, Rule(actions=frozenset({"view"}), tenant="beta", agent="open", users=("UALICE",)))
+    started = {"started_at": AT}
+    app.task("own-1", **started)
+    app.task("acme-1", tenant="acme", **started)
+    app.task("beta-1", tenant="beta", agent_name="closed", **started)
+    app.task("gamma-1", tenant="gamma", **started)
+    assert re.findall(r"[a-z]+-1", await app.say("", "UALICE")) in (["own-1", "acme-1"], ["acme-1", "own-1"])
+    assert re.findall(r"[a-z]+-1", await app.say("", "UBOB")) == ["own-1"]
+    assert "acme-1" in await app.say("show acme-1", "UALICE")
+    for user, ref in (("UBOB", "acme-1"), ("UALICE", "beta-1"), ("UALICE", "gamma-1")):
+        assert "Nothing is known" in await app.say(f"show {ref}", user)
+        assert "Nothing is known" in await app.say(f"cancel {ref}", user)
+    assert app.interaction_store.rows == []
+    app.one.interactions._is_bound = True
+    assert re.findall(r"[a-z]+-1", await app.say("", "UALICE")) == ["own-1"]
+    assert "Nothing is known" in await app.say("show acme-1", "UALICE")
+
+
+async def test_commands_are_answered_in_korean() -> None:
+    """Where the route speaks Korean, lists, one task, refusals and help do: not one English word of ours, and agents' words as they are."""
+    app = App(Rule(actions=frozenset({"cancel"}), users=("UBOB",)), launchers=frozenset())
+    app.one.interactions.speaks = lambda task, channels: KOREAN
+    for n in range(17):
+        app.task(
+            f"작업-{n}",
+            name=f"보고서 {n}",
+            agent_name="작가",
+            status="stalled",
+            is_inferred=True,
+            action="tool: 검색",
+            messages={"action": LocaleMessage("task.tool", {"name": "검색"})},
+        )
+    app.interaction_store.known.update()
+    said = [
+        await app.say(text)
+        for text in ("", "help", "보고서", "show", "show 작업-1", "show 보고서", "show 없음", "cancel", "start", "start 야간")
+    ]
+    said += [
+        await app.say("cancel 작업-1"),
+        await app.say("cancel 작업-1", "UBOB"),
+        await app.say("", "UGUEST"),
+        await app.say("", "USTRANGER"),
+    ]
+    assert all(said)
+    literal = re.sub(
+        r"<@U\w+>|/agents|UTC|\b(?:show|cancel|start|help|US)\b|(?<=\d)k|[0-9a-f]{32}", "", html.unescape("\n".join(said))
+    )
+    assert re.findall("[A-Za-z]+", literal) == []
+    assert "응답 없음 (추정)" in literal
+    assert "게스트에게는 허용되지 않습니다" in literal
+    assert "취소 권한이 없습니다" in literal
+    assert app.interaction_store.rows[0].refusal == "you may not cancel this", "the audit has it in English"

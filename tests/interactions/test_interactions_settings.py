@@ -1,0 +1,143 @@
+"""The room `interactions`: what is refused at the start, without a word of any secret; what is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spanpost.interactions.slack.check import wanted
+from spanpost.model.errors import ConfigError
+from spanpost.runtime.interactions import InteractionsRuntime, apps_of, needs_interactions, rules_of
+from spanpost.settings import SlackOauthSettings, load
+from spanpost.sinks.slack.check import SCOPES
+from tests.conftest import ROOT
+from tests.interactions.store import InteractionStore
+
+RULE = {"actions": ["decide"], "users": ["U01"]}
+
+
+@pytest.mark.parametrize(
+    "desk",
+    [
+        {"app_token": "xoxb-secret-1"},
+        {"app_token": "xapp-secret 1"},
+        {"signing_secret": "secret 1"},
+        {"old_signing_secret": "secret"},
+        {"rules": [{"actions": []}]},
+        {"rules": [{"actions": ["xoxb-secret-1"]}]},
+        {"rules": [RULE | {"users": ["xoxb-secret-1"]}]},
+        {"rules": [RULE | {"groups": ["U01"]}]},
+        {"rules": [RULE | {"channels": ["#secret"]}]},
+        {"rules": [RULE | {"emails": ["secret"]}]},
+        {"rules": [RULE | {"user": ["U01"]}]},
+        {"people": {"alice": "secret"}},
+        {"remember": 301},
+        {"apps": [{"token": "xapp-secret-1", "signing_secret": "s"}]},
+        {"apps": [{"signing_secret": "s"}]},
+    ],
+)
+def test_mistakes_are_refused_at_the_start(clean_environment: Path, interactions: dict[str, Any]) -> None:
+    """Each names its place, and none the value, which may be a secret in the wrong place."""
+    with pytest.raises(ConfigError) as caught:
+        load(interactions=interactions)
+    assert "desk" in str(caught.value)
+    assert "secret-1" not in str(caught.value)
+    assert "secret 1" not in str(caught.value)
+
+
+def test_an_app_needs_its_bot_token_and_ears(clean_environment: Path) -> None:
+    """An app without a bot token, or that cannot be heard, is refused with the next step."""
+    with pytest.raises(ConfigError, match="SPANPOST_SLACK__TOKEN"):
+        apps_of(load(interactions={"app_token": "xapp-1"}))
+    with pytest.raises(ConfigError, match="app_token nor signing_secret"):
+        apps_of(load(interactions={"apps": [{"token": "xoxb-1"}]}))
+
+
+def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
+    """A rule that names a resolver which is not there stops the start."""
+    settings = load(slack={"token": "xoxb-1"}, interactions={"app_token": "xapp-1", "rules": [RULE | {"resolver": "okta"}]})
+    with pytest.raises(ConfigError, match="'okta': not installed"):
+        InteractionsRuntime(settings, InteractionStore())
+
+
+@pytest.mark.parametrize(
+    ("desk", "in_gateway", "elsewhere"),
+    [
+        (None, False, False),
+        ({"rules": [RULE]}, False, False),
+        ({"signing_secret": "s"}, True, False),
+        ({"app_token": "xapp-1"}, True, True),
+        ({"app_token": "xapp-1", "enabled": False}, False, False),
+        ({"apps": [{"token": "xoxb-2", "app_token": "xapp-2"}]}, True, True),
+    ],
+)
+def test_who_has_a_desk(clean_environment: Path, interactions: Any, in_gateway: bool, installed_apps: bool) -> None:
+    """HTTP is the gateway's alone; by Socket Mode any process can be heard."""
+    settings = load(interactions=interactions) if interactions is not None else load()
+    assert (needs_interactions(settings, is_gateway=True), needs_interactions(settings, is_gateway=False)) == (in_gateway, installed_apps)
+
+
+async def test_rules_and_secrets_are_read_again(clean_environment: Path) -> None:
+    """A reload changes who may and the signing secrets; other tokens need a restart, and change nothing."""
+    base: dict[str, Any] = {"slack": {"token": "xoxb-1"}}
+    interactions_runtime = InteractionsRuntime(load(**base, interactions={"signing_secret": "one", "rules": [RULE]}), InteractionStore())
+    (one,) = interactions_runtime.app.installations
+    interactions_runtime.reload(load(**base, interactions={"signing_secret": "two", "old_signing_secret": "one"}))
+    assert (one.secrets, one.interactions.rules.rules) == (("two", "one"), ())
+    with pytest.raises(ConfigError, match="restart"):
+        interactions_runtime.reload(load(**base, interactions={"app_token": "xapp-1", "rules": [RULE]}))
+    assert (one.secrets, one.interactions.rules.rules) == (("two", "one"), ())
+    await interactions_runtime.close()
+
+
+def test_rules_are_made_as_they_are_written(clean_environment: Path) -> None:
+    """Every field of a rule arrives, and domains and people are compared without regard to case."""
+    rule = RULE | {"tenant": "t", "agent": "a", "topic": "o", "environment": "e", "risk": "high", "groups": ["S01"]}
+    rule |= {
+        "channels": ["here", "C01"],
+        "emails": ["a@b.example"],
+        "requester": True,
+        "not_requester": True,
+        "resolver": "okta",
+        "launcher": "nightly",
+        "roles": ["operator"],
+    }
+    settings = load(interactions={"rules": [rule], "people": {"Alice ": "U01"}, "email_domains": ["@Acme.Example"]})
+    assert settings.interactions is not None
+    rules = rules_of(settings.interactions)
+    (made,) = rules.rules
+    told = {name: getattr(made, name) for name in made.__struct_fields__}
+    assert {name: list(value) if isinstance(value, (tuple, frozenset)) else value for name, value in told.items()} == rule
+    assert (dict(rules.people), rules.domains) == ({"alice": "U01"}, ("acme.example",))
+
+
+@pytest.mark.parametrize(
+    "name", ["app-manifest.yaml", "app-manifest-http.yaml", "app-manifest-oauth.yaml", "app-manifest-agent.yaml"]
+)
+def test_the_manifests_ask_for_what_is_used(clean_environment: Path, name: str) -> None:
+    """Scopes are what the rules can need and what the sink uses, and no more; events and interactivity come as they are heard."""
+    manifest = yaml.safe_load((ROOT / "docs" / "slack" / name).read_text())
+    rule = {"actions": ["decide"], "groups": ["S01"], "channels": ["here"], "emails": ["a@b.example"]}
+    settings = load(interactions={"rules": [rule]})
+    assert settings.interactions is not None
+    needed = wanted(rules_of(settings.interactions), hears_replies=True, joins=False)
+    of_sink = {scope for scope, _ in SCOPES} | {"files:write"}
+    of_agent = {"assistant:write"} if "agent" in name else set()
+    assert set(manifest["oauth_config"]["scopes"]["bot"]) == set(needed) | of_sink | of_agent
+    assert set(SlackOauthSettings.model_fields["scopes"].default) == set(needed) | of_sink
+    told = manifest["settings"]
+    further = {"oauth": ["app_uninstalled", "tokens_revoked"], "agent": ["agent_session_stopped"]}.get(name[13:18], [])
+    assert told["event_subscriptions"]["bot_events"] == ["message.channels", "message.groups", "app_mention", *further]
+    assert ("agent_view" in manifest["features"]) is ("agent" in name)
+    leads = ["https://spanpost.example.com/slack/oauth_redirect"] if "oauth" in name else None
+    assert manifest["oauth_config"].get("redirect_urls") == leads
+    assert told["interactivity"]["is_enabled"] is True
+    is_http = "http" in name or "oauth" in name
+    assert told["socket_mode_enabled"] is not is_http
+    [command] = manifest["features"]["slash_commands"]
+    assert (command["command"], command["should_escape"]) == ("/agents", False)
+    urls = {told["interactivity"].get("request_url"), told["event_subscriptions"].get("request_url"), command.get("url")}
+    assert urls == ({"https://spanpost.example.com/slack/events"} if is_http else {None})

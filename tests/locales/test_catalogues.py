@@ -1,0 +1,127 @@
+"""The catalogues: the same keys, the same placeholders, nothing missing, nothing left over."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+import spanpost
+from spanpost.testing.strategies import STORED, fields_of
+from spanpost.text.locales import ENGLISH, KOREAN, LOCALES, LocaleMessage, english, korean, locale
+from spanpost.text.locales.catalogue import Phrase
+
+PLACE = Path(spanpost.__file__).parent
+#: Nothing in them is a word.
+BARE = {
+    "figure.percent", "limit.percent", "checkpoint.with_ranges", "checkpoint.with_words", "checkpoint.range_of_time", "checkpoint.spent_usd",
+    "task.nth_step", "root.went_on_after", "command.form_help",
+}  # fmt: skip
+#: What makes a key of a word that is known beforehand: f"status.{status}".
+MADE = ("status.", "news.", "window.", "action.", "checkpoint.asked_", "command.more_", "hidden.")
+
+
+def placeholders(phrase: Phrase) -> set[str]:
+    """Names of what is filled in; `n` chooses between two forms and need not be said."""
+    forms = [phrase] if isinstance(phrase, str) else phrase
+    return {name for form in forms for _, name, _, _ in Formatter().parse(form) if name is not None}
+
+
+def constants() -> set[str]:
+    """Every text in the code that could be a key."""
+    found = set()
+    for path in PLACE.rglob("*.py"):
+        if path.parent.name == "tongues" and path.stem in ("english", "korean"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[a-z]+\.[a-z_]+", node.value):
+                found.add(node.value)
+    return found
+
+
+def said() -> set[str]:
+    """Every key that is asked for by name, wherever a phrase is said."""
+    found = set()
+    for path in PLACE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+                if name in ("say", "_say", "Saying", "message") and re.fullmatch(r"[a-z]+\.[a-z_]+", str(node.args[0].value)):
+                    found.add(node.args[0].value)
+    return found
+
+
+def test_the_languages_have_the_same_keys_in_the_same_order() -> None:
+    """What one language can say, the other can; in one order, so that they can be read side by side."""
+    assert list(english.PHRASES) == list(korean.PHRASES)
+
+
+def test_the_languages_fill_the_same_placeholders() -> None:
+    """No figure and no name is lost, or asked for in vain, in another language."""
+    filled = {key: placeholders(phrase) for key, phrase in english.PHRASES.items()}
+    assert {key: placeholders(phrase) for key, phrase in korean.PHRASES.items()} == filled
+
+
+def test_stored_messages_format_the_same_values() -> None:
+    """A value that is stored as a number is formatted as one in each language: a template asks for no text where another asks for a number."""
+    for key in STORED:
+        asked = {name: spec != "" for name, spec in fields_of(key).items()}
+        forms = (korean.PHRASES[key],) if isinstance(korean.PHRASES[key], str) else korean.PHRASES[key]
+        assert {name: spec != "" for form in forms for _, name, spec, _ in Formatter().parse(form) if name is not None} == asked, (
+            key
+        )
+
+
+def test_korean_is_korean() -> None:
+    """Each Korean phrase has Korean deliveries, and no Latin ones but names: commands as they are typed, API, US$, placeholders."""
+    for key, phrase in korean.PHRASES.items():
+        assert isinstance(phrase, str), key
+        literal = "".join(text for text, *_ in Formatter().parse(phrase))
+        assert key in BARE or re.search("[가-힣]", literal), key
+        left = re.sub(r"(?<![A-Za-z])(?:show|cancel|start|help|API|here|US)(?![A-Za-z])", "", literal)
+        assert not re.search("[A-Za-z]", left), key
+
+
+def test_every_key_that_is_said_is_there_and_none_is_left_over() -> None:
+    """Code asks for no key that no catalogue has; a phrase that nothing says is taken out."""
+    assert said() <= english.PHRASES.keys()
+    left = {key for key in english.PHRASES.keys() - constants() if not key.startswith(MADE)}
+    assert left == set()
+
+
+def test_one_and_other() -> None:
+    """English has two forms, and Korean one."""
+    assert [ENGLISH.say("figure.agents_done", n=n) for n in (0, 1, 2)] == ["0 agents done", "1 agent done", "2 agents done"]
+    assert [KOREAN.say("figure.agents_done", n=n) for n in (1, 2)] == ["에이전트 1개 완료", "에이전트 2개 완료"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "en", "ko"),
+    [
+        (-5, "0s", "0초"),
+        (42, "42s", "42초"),
+        (123, "2m 03s", "2분 3초"),
+        (300, "5m 00s", "5분"),
+        (7500, "2h 05m", "2시간 5분"),
+        (356_400, "4d 03h", "4일 3시간"),
+    ],
+)
+def test_lengths_of_time(seconds: float, en: str, ko: str) -> None:
+    """A length of time has two units, in either language as people write it."""
+    assert (ENGLISH.span(seconds), KOREAN.span(seconds)) == (en, ko)
+
+
+def test_a_phrase_can_be_said_later() -> None:
+    """A phrase within a phrase is said in the language of the moment; somebody else's braces are no placeholders."""
+    saying = LocaleMessage("why.not_found", {"what": LocaleMessage("why.who_is_in", {"id": "S{0}"}), "reason": "{x}"})
+    assert ENGLISH.tell(saying) == "who is in S{0} could not be looked up ({x})"
+    assert KOREAN.tell(saying) == "S{0} 구성원을 확인하지 못했습니다 ({x})"
+
+
+def test_an_unknown_language_is_english() -> None:
+    """A code of none of ours is answered in English, never with an error."""
+    assert locale("xx") is ENGLISH
+    assert {code: locale(code).code for code in LOCALES} == {"en": "en", "ko": "ko"}

@@ -1,0 +1,123 @@
+"""What frameworks say in words of their own, as their spans have it; those of which no recording is committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from spanpost.model.observations import Observation, Origin, Part, Status
+from spanpost.model.readings import Finish, Reading, Role
+from spanpost.readers import read
+
+LOGFIRE = "logfire.openai_agents"
+
+
+def span(scope: str, name: str, attributes: dict[str, Any], *, parent: bytes = b"", status: Status = Status.UNSET) -> Reading:
+    return read(
+        Observation(
+            part=Part.ENDED,
+            trace_id=b"t" * 16,
+            span_id=b"s" * 8,
+            parent_id=parent,
+            name=name,
+            status=status,
+            origin=Origin(scope=scope),
+            attributes=attributes,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "role"),
+    [
+        ("OpenAI Agents trace: {name}", {"name": "Weather desk", "group_id": "thread-1"}, Role.WORKFLOW),
+        ("Task: Agent workflow", {"name": "Agent workflow", "usage": "{}"}, Role.STEP),
+        ("Turn {turn} for agent a", {"name": "turn", "agent_name": "a"}, Role.STEP),
+        ("Agent run: {name!r}", {"name": "weather_agent"}, Role.AGENT),
+        ("Function: {name}", {"name": "get_weather", "input": "{}", "output": "sunny"}, Role.TOOL),
+    ],
+)
+def test_logfire_tells_openai_agents_by_templates(name: str, attributes: dict[str, Any], role: Role) -> None:
+    """logfire's span names are templates: the word before the colon says what a span is, `name` whose."""
+    reading = span(LOGFIRE, name, attributes, parent=b"p" * 8)
+    assert reading.role is role
+    assert (reading.task_name, reading.conversation_id) == (("Weather desk", "thread-1") if role is Role.WORKFLOW else (None, None))
+    assert reading.agent_name == ("weather_agent" if role is Role.AGENT else None)
+    assert reading.tool_name == ("get_weather" if role is Role.TOOL else None)
+
+
+def test_a_group_that_is_null_is_no_conversation() -> None:
+    """logfire writes null as text; runs without a group have nothing in common."""
+    assert span(LOGFIRE, "OpenAI Agents trace: {name}", {"name": "x", "group_id": "null"}).conversation_id is None
+
+
+def test_logfire_tells_what_was_cached_in_the_raw_usage() -> None:
+    """Cached tokens stand in `gen_ai.usage.raw` alone."""
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.usage.input_tokens": 10,
+        "gen_ai.usage.output_tokens": 5,
+        "gen_ai.usage.raw": '{"input_tokens":10,"input_tokens_details":{"cached_tokens":2}}',
+    }
+    usage = span(LOGFIRE, "Responses API with {gen_ai.request.model!r}", attributes).usage
+    assert usage is not None
+    assert (usage.input, usage.cache_read) == (10, 2)
+
+
+def test_tools_that_wait_are_known_by_what_is_missing() -> None:
+    """openai-agents: a tool with arguments and no result waits; the same tool with the same arguments is the same call."""
+    scope = "opentelemetry.instrumentation.genai.openai_agents"
+    asked = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "rm", "gen_ai.tool.call.arguments": '{"path":"x"}'}
+    waits, done = span(scope, "execute_tool rm", asked), span(scope, "execute_tool rm", {**asked, "gen_ai.tool.call.result": "ok"})
+    other = span(scope, "execute_tool rm", {**asked, "gen_ai.tool.call.arguments": '{"path":"y"}'})
+    assert (waits.has_no_result, done.has_no_result) == (True, False)
+    assert waits.tool_call_id == done.tool_call_id != other.tool_call_id
+
+
+def test_an_agent_within_a_graph_is_told_once() -> None:
+    """Traceloop's langchain: `invoke_agent` within a run is empty and no agent; at the top it is one."""
+    attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "planner"}
+    scope = "opentelemetry.instrumentation.langchain"
+    assert span(scope, "invoke_agent planner", attributes).role is Role.AGENT
+    assert span(scope, "invoke_agent planner", attributes, parent=b"p" * 8).role is Role.PLUMBING
+
+
+def test_workflows_of_agent_framework_are_boxes() -> None:
+    """`workflow.run` is the run, its executors are steps, what it builds and sends is plumbing."""
+    run = span("agent_framework", "workflow.run", {"workflow.id": "w", "workflow.name": "review"})
+    assert (run.role, run.task_name) == (Role.WORKFLOW, "review")
+    assert span("agent_framework", "executor.process writer", {"executor.id": "w"}, parent=b"p" * 8).role is Role.STEP
+    assert span("agent_framework", "edge_group.process", {"edge_group.id": "e"}).role is Role.PLUMBING
+
+
+def test_a_crew_tells_its_tokens_as_text() -> None:
+    """Traceloop's crewAI: the crew's tokens are a total, never usage of a call."""
+    attributes = {
+        "traceloop.span.kind": "workflow",
+        "gen_ai.operation.name": "invoke_agent",
+        "crewai.crew.token_usage": "total_tokens=894 prompt_tokens=841 cached_prompt_tokens=0 completion_tokens=53 successful_requests=3",
+    }
+    crew = span("opentelemetry.instrumentation.crewai", "crewai.workflow", attributes)
+    assert crew.role is Role.WORKFLOW
+    assert crew.usage is None
+    assert crew.aggregate is not None
+    assert (crew.aggregate.input, crew.aggregate.output) == (841, 53)
+
+
+def test_haystack_is_known_by_the_names_of_its_spans() -> None:
+    """Names say what a span is, the answer's JSON what was used, `haystack.tool.error` that a tool failed."""
+    output = (
+        '{"replies": [{"content": [{"text": "sunny"}], "meta": {"model": "gpt-4o", "finish_reason": "stop", '
+        '"usage": {"prompt_tokens": 20, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}}}]}'
+    )
+    call = span("my_application", "haystack.agent.step.llm", {"haystack.agent.step.llm.output": output}, parent=b"p" * 8)
+    assert (call.role, call.model, call.finish) == (Role.LLM, "gpt-4o", Finish.STOP)
+    assert call.usage is not None
+    assert (call.usage.input, call.usage.output, call.usage.cache_read) == (20, 5, 2)
+    assert span("my_application", "haystack.agent.step.llm", {}, parent=b"p" * 8).usage is None
+    tool = {"haystack.tool.name": "get_weather", "haystack.tool.error": True}
+    failed = span("my_application", "haystack.agent.step.tool", tool, parent=b"p" * 8)
+    assert (failed.role, failed.tool_name, failed.failure is not None) == (Role.TOOL, "get_weather", True)
+    assert span("my_application", "haystack.agent.run", {"haystack.agent.max_steps": 9}).role.is_root_span
+    assert span("my_application", "haystack.pipeline.run", {}).role is Role.OTHER

@@ -1,0 +1,209 @@
+"""The way through the journal: who is answered when, who is recorded when, and who is sent away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+
+import pytest
+
+from spanpost.model.errors import OverBudget, StoreUnavailable
+from spanpost.model.journal import Appended, Backlog, Entry
+from spanpost.model.observations import Observation
+from spanpost.model.recorded import Recorded
+from spanpost.receivers.admission import AdmissionLimits
+from tests.receivers.endpoints import Answer, Endpoint, opened, traces
+
+BUSY = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0)
+SIZE = 100
+
+
+class MemoryJournal:
+    """A journal in memory: each entry is a row of `SIZE` bytes. Nothing is recorded while `gate` is closed."""
+
+    def __init__(self) -> None:
+        self.rows: list[Entry] = []
+        self.recorded: list[Observation] = []
+        self.set_aside: list[Observation] = []
+        self.appends = self.postponed = 0
+        self.age = 0.0
+        self.gate = asyncio.Event()
+        self.fail: Exception | None = None
+        #: Numbers of spans that are refused, and that take too long.
+        self.refused, self.slow = set[int](), set[int]()
+
+    async def append(self, entries: Sequence[Entry], /) -> Appended:
+        self.appends += 1
+        if self.fail is not None:
+            raise self.fail
+        refused = frozenset(i for i, entry in enumerate(entries) if self.refused & numbers(entry.observations))
+        kept = [entry for i, entry in enumerate(entries) if i not in refused]
+        self.rows += kept
+        return Appended(refused=refused, sizes={entry.tenant: SIZE for entry in kept}, recorded=Recorded())
+
+    def _take(self, tenant: str) -> Entry | None:
+        return next((row for row in self.rows if row.tenant == tenant), None)
+
+    async def record(self, tenant: str, most: int, /) -> Recorded | None:
+        await self.gate.wait()
+        if (row := self._take(tenant)) is None:
+            return None
+        if self.slow & numbers(row.observations):
+            await asyncio.sleep(0)
+            raise OverBudget("it takes too long")
+        self.rows.remove(row)
+        self.recorded += row.observations
+        return Recorded()
+
+    async def record_alone(self, tenant: str, /) -> Recorded | None:
+        if (row := self._take(tenant)) is None:
+            return None
+        self.rows.remove(row)
+        for o in row.observations:
+            (self.set_aside if self.slow & numbers([o]) else self.recorded).append(o)
+        return Recorded()
+
+    async def depth(self) -> Sequence[Backlog]:
+        tenants = dict.fromkeys(row.tenant for row in self.rows)
+        count = {tenant: sum(row.tenant == tenant for row in self.rows) for tenant in tenants}
+        return [Backlog(tenant=t, rows=n, size=n * SIZE, observations=n, age=self.age) for t, n in count.items()]
+
+    async def postpone_stalls(self) -> None:
+        self.postponed += 1
+
+
+def numbers(observations: Sequence[Observation]) -> set[int]:
+    return {int.from_bytes(o.span_id, "big") for o in observations}
+
+
+@asynccontextmanager
+async def busy(
+    journal: MemoryJournal, limits: AdmissionLimits = BUSY, tokens: Sequence[tuple[str, str]] = (), **headers: str
+) -> AsyncIterator[tuple[Endpoint, list[asyncio.Task[Answer]]]]:
+    """Lend a door whose writers hang in a transaction while another request waits: what comes now would have to wait."""
+    async with opened(limits, tokens, journal=journal) as endpoint:
+        endpoint.interaction_store.gate.clear()
+        direct = [asyncio.create_task(endpoint.post("/v1/traces", traces(901), **headers))]
+        await endpoint.interaction_store.entered.wait()
+        direct.append(asyncio.create_task(endpoint.post("/v1/traces", traces(902), **headers)))
+        while not endpoint.receiver.groups.parts:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        yield endpoint, direct
+        journal.gate.set()
+        endpoint.interaction_store.gate.set()
+        assert [(await task).status for task in direct] == [200, 200]
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+async def until(happened: object) -> None:
+    """Let others go on until a condition holds."""
+    while not happened():  # type: ignore[operator]  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def test_an_idle_gateway_records_directly(journal: MemoryJournal) -> None:
+    """Requests that come one after the other never see the journal."""
+    async with opened(AdmissionLimits(), journal=journal) as endpoint:
+        for number in range(1, 20):
+            assert (await endpoint.post("/v1/traces", traces(number))).status == 200
+        assert journal.appends == 0
+        assert endpoint.interaction_store.spans == [*range(1, 20)]
+
+
+async def test_what_would_have_to_wait_is_answered_when_it_is_in_the_journal(journal: MemoryJournal) -> None:
+    """While a transaction hangs and a request waits, others are answered from the journal, and recorded from it later."""
+    async with busy(journal) as (endpoint, _):
+        answers = await asyncio.gather(*(endpoint.post("/v1/traces", traces(number)) for number in range(1, 10)))
+        assert {answer.status for answer in answers} == {200}
+        assert journal.appends < 9  # several to a commit
+        assert len(journal.rows) == 9
+        assert endpoint.interaction_store.spans == []
+        journal.gate.set()
+    async with opened(BUSY, journal=journal) as _:
+        await until(lambda: not journal.rows)
+    assert numbers(journal.recorded) == {*range(1, 10)}
+
+
+async def test_a_full_journal_sends_senders_away_as_a_full_queue_does(journal: MemoryJournal) -> None:
+    """One tenant may fill half of the journal; beyond that, and beyond its share of the queue, it is 503 with Retry-After."""
+    limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
+    async with busy(journal, limits) as (endpoint, _):
+        answers = [await endpoint.post("/v1/traces", traces(number)) for number in range(1, 6)]
+        assert [answer.status for answer in answers] == [200, 200, 200, 200, 503]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 5
+        assert len(journal.rows) == 4
+
+
+async def test_another_tenant_has_a_share_of_a_full_journal(journal: MemoryJournal) -> None:
+    """Where one tenant's share is used up another is still answered."""
+    tokens = [(tenant, sha256(tenant.encode()).hexdigest()) for tenant in ("greedy", "modest")]
+    limits = AdmissionLimits(writers=1, direct_bytes=0, direct=0.0, queue=0.0, queue_bytes=10, journal=6 * SIZE)
+    async with busy(journal, limits, tokens, authorization="Bearer greedy") as (endpoint, _):
+        greedy = [(await endpoint.post("/v1/traces", traces(n), authorization="Bearer greedy")).status for n in range(1, 6)]
+        assert greedy[-1] == 503
+        modest = asyncio.create_task(endpoint.post("/v1/traces", traces(50), authorization="Bearer modest"))
+    assert (await modest).status == 200
+
+
+async def test_what_the_journal_refuses_is_recorded_directly(journal: MemoryJournal) -> None:
+    """A request that no row can hold waits for its turn as it would without a journal; its neighbours are answered at once."""
+    journal.refused = {2}
+    async with busy(journal) as (endpoint, _):
+        refused = asyncio.create_task(endpoint.post("/v1/traces", traces(2)))
+        assert (await endpoint.post("/v1/traces", traces(1))).status == 200
+        assert not refused.done()
+    assert (await refused).status == 200
+    assert 2 in endpoint.interaction_store.spans
+    assert 2 not in numbers([o for row in journal.rows for o in row.observations])
+
+
+async def test_while_the_journal_cannot_be_written_senders_come_back(journal: MemoryJournal) -> None:
+    """A store that is away is 503 with Retry-After, through the journal as directly."""
+    journal.fail = StoreUnavailable("no space left on device")
+    async with busy(journal) as (endpoint, _):
+        answer = await endpoint.post("/v1/traces", traces(1))
+        assert (answer.status, 1 <= answer.retry_delay <= 5) == (503, True)
+        assert endpoint.receiver.trouble
+    assert not journal.rows
+
+
+async def test_a_tenant_that_takes_too_long_holds_up_no_other(journal: MemoryJournal) -> None:
+    """What takes too long is recorded apart and set aside; what waits of others, and of its own tenant, is recorded."""
+    journal.slow = {3}
+    entries = [(tenant, number) for number in range(1, 6) for tenant in ("evil", "good")]
+    for tenant, number in entries:
+        observations = [Observation(part=0, trace_id=bytes(16), span_id=number.to_bytes(8, "big"), tenant=tenant)]  # type: ignore[arg-type]
+        journal.rows.append(Entry(tenant=tenant, observations=observations))
+    journal.rows = [row for row in journal.rows if row.tenant == "evil" or 3 not in numbers(row.observations)]
+    journal.gate.set()
+    async with opened(BUSY, journal=journal):
+        await until(lambda: not journal.rows)
+    assert [(o.tenant, int.from_bytes(o.span_id, "big")) for o in journal.set_aside] == [("evil", 3)]
+    assert len(journal.recorded) == 8
+
+
+async def test_tenants_have_their_turns(journal: MemoryJournal) -> None:
+    """A tenant with one request is recorded after one of another's, not after its hundred."""
+    for tenant, count in (("many", 100), ("one", 1)):
+        for number in range(count):
+            observations = [Observation(part=0, trace_id=bytes(16), span_id=number.to_bytes(8, "big"), tenant=tenant)]  # type: ignore[arg-type]
+            journal.rows.append(Entry(tenant=tenant, observations=observations))
+    journal.gate.set()
+    async with opened(BUSY, journal=journal):
+        await until(lambda: not journal.rows)
+    assert [o.tenant for o in journal.recorded].index("one") <= 2
+
+
+async def test_stalls_are_put_off_while_the_journal_is_late(journal: MemoryJournal) -> None:
+    """Where the oldest row is old, what it says of its task's life is not missed: everybody is given a full patience."""
+    journal.age = 60.0
+    journal.rows.append(Entry(tenant="default", observations=[]))
+    async with opened(BUSY, journal=journal):
+        await until(lambda: journal.postponed)
+    assert journal.postponed == 1

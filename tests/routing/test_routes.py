@@ -1,0 +1,235 @@
+"""Routes: who is told what, where."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Mode, Urgency
+from spanpost.model.readings import Approval
+from spanpost.routing.planned import Again
+from spanpost.routing.routes import Match, Route, Routes, Severity, Verbosity, deliveries
+from spanpost.routing.similarity import likeness
+from spanpost.testing.nouns import NOON, a_checkpoint, a_task
+
+BOTH = Routes(sinks=("console", "slack"))
+
+
+def test_without_routes_every_enabled_sink_gets_the_state():
+    """A change without news is one state delivery per sink, in the root task's lane, keyed by the lane."""
+    task = a_task()
+    told = deliveries(task, None, BOTH)
+    assert [(x.sink, x.mode, x.ordering_key, x.key, x.task_uid) for x in told] == [
+        (s, Mode.STATE, f"{s}||{task.uid}", f"{s}||{task.uid}", task.uid) for s in ("console", "slack")
+    ]
+
+
+def test_news_comes_with_its_state_and_is_keyed_by_its_checkpoint():
+    """A checkpoint is a state delivery and a news delivery of one lane; telling it twice is the same key."""
+    task, checkpoint = a_task(), a_checkpoint()
+    state, news = deliveries(task, checkpoint, Routes(sinks=("slack",)))
+    assert (state.mode, news.mode, news.key, news.checkpoint_id) == (Mode.STATE, Mode.CHECKPOINT, str(checkpoint.id), checkpoint.id)
+    assert state.ordering_key == news.ordering_key
+    assert deliveries(task, checkpoint, Routes(sinks=("slack",))) == [state, news]
+
+
+def test_the_first_matching_route_is_taken():
+    """Routes are asked in order; the default is not taken beside a match."""
+    routes = Routes(
+        sinks=("slack",),
+        routes=(
+            Route(sink="slack", address="#legal", match=Match(topic="legal")),
+            Route(sink="slack", address="#reporters", match=Match(agent="reporter")),
+            Route(sink="slack", address="#all"),
+        ),
+    )
+    assert [x.address for x in deliveries(a_task(), None, routes)] == ["#reporters"]
+    assert [x.address for x in deliveries(a_task(topic="legal"), None, routes)] == ["#legal"]
+    assert [x.address for x in deliveries(a_task(agent_name="x"), None, routes)] == ["#all"]
+
+
+def test_a_status_route_is_taken_beside_the_others():
+    """A failing task is told to the alarm channel also, and its message stays where it was."""
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#alarms", match=Match(status="error")),))
+    before = {x.address for x in deliveries(a_task(), None, routes)}
+    after = {x.address for x in deliveries(a_task(status="error"), None, routes)}
+    assert (before, after) == ({""}, {"", "#alarms"})
+
+
+def test_two_addresses_of_one_sink_get_two_keys():
+    """(sink, key) is unique in the store, so one checkpoint told to two channels has two keys."""
+    routes = Routes(
+        sinks=("slack",), routes=(Route(sink="slack", address="#a", match=Match(status="error")), Route(sink="slack", address="#b"))
+    )
+    task = a_task(status="error")
+    keys = [(x.sink, x.key) for x in deliveries(task, a_checkpoint(task, kind=Kind.END), routes)]
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_a_childs_news_stands_in_its_roots_thread():
+    """A sub-agent is routed by its root task; the state delivery is the root's, the news delivery the child's."""
+    root = a_task()
+    child = a_task("child", root_uid=root.uid, agent_name="other")
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", address="#r", match=Match(agent="reporter")),))
+    state, news = deliveries(child, a_checkpoint(child), routes, root=root)
+    assert (state.ordering_key, news.ordering_key) == (f"slack|#r|{root.uid}",) * 2
+    assert (state.task_uid, news.task_uid) == (root.uid, child.uid)
+
+
+def test_what_is_not_announced_is_not_told():
+    """A lone model call is recorded and no delivery is written."""
+    assert deliveries(a_task(is_announced=False), a_checkpoint(), BOTH) == []
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "kinds"),
+    [
+        (Verbosity.LIVE, set(Kind)),
+        (Verbosity.MILESTONES, set(Kind) - {Kind.START, Kind.CHECKPOINT, Kind.COMPACTION, Kind.STALLED}),
+        (Verbosity.FINAL, {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT}),
+        (Verbosity.MUTE, set()),
+    ],
+)
+def test_verbosity_says_which_news_passes(verbosity, kinds):
+    """Each verbosity lets exactly its kinds through."""
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", verbosity=verbosity),))
+    passed = {k for k in Kind for x in deliveries(a_task(), a_checkpoint(kind=k), routes) if x.mode is Mode.CHECKPOINT}
+    assert passed == kinds
+
+
+def test_final_only_posts_nothing_before_the_end():
+    """A route that wants the end alone has no message while the task works, and one when it ended or asks."""
+    routes = Routes(sinks=("slack",), routes=(Route(sink="slack", verbosity=Verbosity.FINAL),))
+    assert deliveries(a_task(), a_checkpoint(), routes) == []
+    assert [x.mode for x in deliveries(a_task(status="complete"), None, routes)] == [Mode.STATE]
+    assert [x.mode for x in deliveries(a_task(approvals=(Approval(id="a"),)), None, routes)] == [Mode.STATE]
+
+
+@pytest.mark.parametrize(
+    ("kind", "urgency"),
+    [
+        (Kind.APPROVAL_REQUESTED, Urgency.APPROVAL),
+        (Kind.END, Urgency.END),
+        (Kind.ERROR, Urgency.ERROR),
+        (Kind.CHECKPOINT, Urgency.NORMAL),
+    ],
+)
+def test_urgency_follows_the_kind(kind, urgency):
+    """Approvals go before ends, ends before errors, errors before the rest; the state goes along."""
+    assert [x.urgency for x in deliveries(a_task(), a_checkpoint(kind=kind), Routes(sinks=("slack",)))] == [urgency, urgency]
+
+
+def test_old_news_is_not_told_but_the_message_is_brought_up_to_date():
+    """A drained backlog pages nobody; an approval that is still open goes out whatever its age."""
+    routes, late = Routes(sinks=("slack",)), NOON + timedelta(hours=1)
+    assert [x.mode for x in deliveries(a_task(), a_checkpoint(), routes, now=late)] == [Mode.STATE]
+    asked = a_checkpoint(kind=Kind.APPROVAL_REQUESTED, ref="a")
+    is_open = a_task(approvals=(Approval(id="a"),))
+    is_closed = a_task(approvals=(Approval(id="a", decision="deny"),))
+    assert [x.mode for x in deliveries(is_open, asked, routes, now=late)] == [Mode.STATE, Mode.CHECKPOINT]
+    assert [x.mode for x in deliveries(is_closed, asked, routes, now=late)] == [Mode.STATE]
+
+
+_match = st.builds(
+    Match,
+    agent=st.sampled_from([None, "reporter", "x"]),
+    topic=st.sampled_from([None, "legal"]),
+    status=st.sampled_from([None, "working", "error"]),
+)
+_routes = st.builds(
+    Routes,
+    sinks=st.sampled_from([(), ("slack",), ("slack", "console")]),
+    routes=st.lists(
+        st.builds(Route, sink=st.sampled_from(["slack", "console", "off"]), address=st.sampled_from(["", "#a"]), match=_match,
+                  verbosity=st.sampled_from(Verbosity)),
+        max_size=6,
+    ).map(tuple),
+)  # fmt: skip
+
+
+@given(_routes, st.sampled_from(["working", "error"]), st.sampled_from([None, "legal"]), st.sampled_from(Kind))
+def test_letters_are_unique_and_of_enabled_sinks(routes, status, topic, kind):
+    """For any table: no two deliveries share (sink, key), none goes to a sink that is off, news never goes without state."""
+    told = deliveries(a_task(status=status, topic=topic), a_checkpoint(kind=kind), routes)
+    assert len({(x.sink, x.key) for x in told}) == len(told)
+    assert {x.sink for x in told} <= set(routes.sinks)
+    assert {x.ordering_key for x in told if x.mode is Mode.CHECKPOINT} <= {x.ordering_key for x in told if x.mode is Mode.STATE}
+
+
+@pytest.mark.parametrize(
+    ("match", "task", "is_taken"),
+    [
+        (Match(topic=("legal", "pay*")), a_task(topic="payments"), True),
+        (Match(topic="pay*"), a_task(topic="repay"), False),
+        (Match(topic="*"), a_task(topic=None), False),
+        (Match(repo="shop/*"), a_task(repo="shop/checkout"), True),
+        (Match(attributes=(("agent.requested_by", "mina"),)), a_task(requested_by="mina"), True),
+        (Match(attributes=(("team.name", "a.c"),)), a_task(attributes={"team.name": "abc"}), False),
+        (Match(attributes=(("team.name", ("pay*", "legal")),)), a_task(attributes={"team.name": "payments"}), True),
+        (Match(cost_usd=Decimal(5)), a_task(cost_usd=Decimal("5.01")), True),
+        (Match(cost_usd=Decimal(5)), a_task(cost_usd=None), False),
+        (Match(least=Severity.ERROR), a_task(status="stalled"), False),
+        (Match(least=Severity.WARNING), a_task(status="stalled"), True),
+        (Match(least=Severity.ERROR), a_task(status="error"), True),
+        (Match(least=Severity.WARNING), a_task(error_count=1), True),
+    ],
+)
+def test_what_a_route_takes(match, task, is_taken):
+    """Words with stars, lists of them, fields by the name of their attribute, other attributes, cost, severity."""
+    assert match.takes(task) is is_taken
+
+
+def test_a_route_for_the_grave_tells_what_is_grave_beside_the_others():
+    """Of a task that failed the alarm channel hears the end, and not the milestones on the way."""
+    alarms = Route(sink="slack", address="#alarms", match=Match(least=Severity.ERROR))
+    routes = Routes(sinks=("slack",), routes=(alarms,))
+    failed = a_task(status="error")
+    for kind, status, told in ((Kind.END, "error", {"", "#alarms"}), (Kind.ARTIFACT, "working", {""})):
+        news = [x.address for x in deliveries(failed, a_checkpoint(failed, kind=kind, status=status), routes) if x.mode is Mode.CHECKPOINT]
+        assert set(news) == told
+
+
+def test_of_a_muted_task_only_questions_alerts_and_the_end_are_told():
+    """A person muted it: its message goes on, its thread is quiet."""
+    muted = a_task(is_muted=True)
+    news = {k for k in Kind for x in deliveries(muted, a_checkpoint(kind=k), BOTH) if x.mode is Mode.CHECKPOINT}
+    assert news == {Kind.END, Kind.APPROVAL_REQUESTED, Kind.APPROVAL_RESOLVED, Kind.ALERT}
+    assert [x.mode for x in deliveries(muted, None, Routes(sinks=("slack",)))] == [Mode.STATE]
+
+
+def test_where_news_can_be_edited_a_decision_is_shown_with_its_question():
+    """A sink that edits has the question's delivery anew in place of another; the others hear of the decision by itself."""
+    told = UUID(int=5)
+    task = a_task(approvals=(Approval(id="a", question="Deploy?", reported_by=told, decision="deny"),))
+    resolved = a_checkpoint(task, kind=Kind.APPROVAL_RESOLVED, ref="a")
+    routes = Routes(sinks=("slack", "webhook"), editing=frozenset({"slack"}))
+    news = {x.sink: x for x in deliveries(task, resolved, routes) if x.mode is Mode.CHECKPOINT}
+    assert (news["slack"].checkpoint_id, news["slack"].key, news["slack"].again) == (told, str(told), Again.CHANGED)
+    assert (news["webhook"].checkpoint_id, news["webhook"].again) == (resolved.id, Again.NEVER)
+
+
+def test_errors_that_are_alike_have_one_key():
+    """Numbers, ids, paths and quotes differ between two accidents of one kind; another text or type is another error."""
+    routes = Routes(sinks=("slack",), editing=frozenset({"slack"}))
+
+    def key(text, ref="Timeout"):
+        [one] = [x for x in deliveries(a_task(), a_checkpoint(kind=Kind.ERROR, text=text, ref=ref), routes) if x.mode is Mode.CHECKPOINT]
+        return one.key
+
+    same = ["no answer within 120 s from /srv/a/b.py", "No answer within 7 s from /opt/c.py/d", "no answer within 0x7f s from /x/y"]
+    assert len({key(text) for text in same}) == 1
+    assert len({key(text) for text in ('no "a"', "no 'b'")}) == 1
+    assert len({key(same[0]), key("disk full"), key(same[0], "OSError")}) == 3
+
+
+@given(st.text(max_size=600))
+def test_any_error_has_a_key(text):
+    """Whatever it says, it is like itself."""
+    error = a_checkpoint(kind=Kind.ERROR, text=text)
+    assert likeness(error) == likeness(error)

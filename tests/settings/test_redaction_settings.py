@@ -1,0 +1,126 @@
+"""Settings of what is taken out: misspelt kinds and dangerous patterns are refused at the start, with what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from spanpost.cli.examination import examine
+from spanpost.model.errors import ConfigError
+from spanpost.readers.redaction import Redaction
+from spanpost.runtime import assembly
+from spanpost.settings import RedactionSettings, load
+from spanpost.text.secrets import ALL_KINDS
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
+
+
+def redaction(**section: object) -> Redaction | None:
+    return assembly.redaction_of(load(database={"embedded": False}, redaction=section))
+
+
+def test_it_is_on_unless_it_is_turned_off():
+    """Without a word in the settings secrets are taken out; `enabled = false` leaves them."""
+    assert redaction() is not None
+    assert redaction(enabled=False) is None
+
+
+@pytest.mark.parametrize("room", [{"off": ["github-tokens"]}, {"tenants": {"acme": {"off": ["github-tokens"]}}}])
+def test_a_misspelt_kind_is_refused(section):
+    """The message names what was meant and all kinds that there are."""
+    with pytest.raises(ConfigError, match=r"there is no kind 'github-tokens' \(did you mean 'github-token'\?\).*anthropic-key"):
+        redaction(**section)
+
+
+def test_kinds_stay_where_they_are_turned_off():
+    """For all tenants, and for one alone."""
+    made = redaction(off=["jwt"], tenants={"acme": {"off": ["github-token"]}})
+    assert made is not None
+    assert made.of("acme").text(TOKEN) == TOKEN
+    assert made.of("other").text(TOKEN) != TOKEN
+
+
+def test_kinds_of_ones_own_are_taken_out():
+    """A pattern adds a kind, by its name in what stands there; it can be turned off for a tenant."""
+    made = redaction(patterns=[{"kind": "acme-key", "pattern": r"acme_[a-z0-9]{8}"}], tenants={"acme": {"off": ["acme-key"]}})
+    assert made is not None
+    assert made.of("x").text("my acme_ab12cd34 here") == "my [redacted:acme-key] here"
+    assert made.of("acme").text("my acme_ab12cd34 here") == "my acme_ab12cd34 here"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *(
+            "acme_[a-z]+",
+            "acme_.*",
+            "acme_(?:ab){2,9}",
+            r"acme_(\w)\1",
+            "acme_(?=x)",
+            "acme_[a-z]{1,}",
+            "acme_[a-z]{1,500}",
+            "acme_[",
+            "a",
+            "[a-z]{32}",
+        ),
+        *("acme_|b", "acme_[a-z]{1,50}[a-z]{1,50}", "acme_a?a?a?a?a?a?a?a?[a-z]{1,100}", "acme_[a-z]{1,9}+"),
+    ],
+)
+def test_a_pattern_that_could_take_long_is_refused(pattern):
+    """Repeats without a bound, repeated groups, look-arounds, back references and no beginning that can be looked for."""
+    with pytest.raises(ConfigError, match=r"redaction"):
+        redaction(patterns=[{"kind": "acme-key", "pattern": pattern}])
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"acme_[A-Za-z0-9]{32}", r"ACME-\d{4}-(?:live|test)-[0-9a-f]{16,64}", r"cust:[\w-]{8,64}", r"x\.y\.z[.]?[a-z]{3}"]
+)
+@pytest.mark.timeout(30)
+def test_a_pattern_that_is_taken_is_done_with_any_text(pattern):
+    """What begins again and again is gone through in time that grows with the text."""
+    compiled = RedactionSettings(patterns=[{"kind": "acme-key", "pattern": pattern}]).patterns[0].compiled
+    begun = pattern.split("[")[0].replace("\\", "")[:8]
+    text = (begun + "a" * 40) * 20_000 + begun * 50_000
+    assert len(compiled.sub("", text)) <= len(text)
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        {"hash_key": "short"},
+        {"patterns": [{"kind": "jwt", "pattern": "acme_x"}]},
+        {"patterns": [{"kind": "A B", "pattern": "acme_x"}]},
+    ],
+)
+def test_what_cannot_be_is_refused(section):
+    """A short key, a kind that is known already, a kind that is no word."""
+    with pytest.raises(ConfigError, match="redaction"):
+        redaction(**section)
+
+
+def test_the_settings_key_comes_before_the_databases():
+    """Where the settings give a key, processes with different databases make the same hashes; it is never printed."""
+    key = "0123456789abcdef0123456789abcdef"
+    first, second = redaction(hash_key=key), redaction(hash_key=key)
+    assert first is not None
+    assert second is not None
+    first.keyed(b"a" * 32)
+    second.keyed(b"b" * 32)
+    assert first.of("x").text(TOKEN) == second.of("x").text(TOKEN)
+    assert key not in repr(load(database={"embedded": False}, redaction={"hash_key": key}))
+
+
+def test_check_tells_what_is_taken_out():
+    """How many kinds are on, which stay, and that it is off."""
+    [on] = [
+        f
+        for f in examine(load(database={"embedded": False}, redaction={"off": ["jwt"], "tenants": {"acme": {"off": ["token"]}}}))
+        if f.name == "redaction"
+    ]
+    assert f"{len(ALL_KINDS) - 1} kinds" in on.finding
+    assert "jwt stay" in on.finding
+    assert "acme" in on.finding
+    [off] = [f for f in examine(load(database={"embedded": False}, redaction={"enabled": False})) if f.name == "redaction"]
+    assert off.finding.startswith("off")
+    assert off.next_step

@@ -1,0 +1,173 @@
+"""Settings: what is read, which source wins, and what is refused at the start."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from spanpost.model.errors import ConfigError
+from spanpost.settings import Settings, is_sdk_disabled, load, section_model, variable, variable_names
+from spanpost.sinks import registry
+
+pytestmark = pytest.mark.usefixtures("clean_environment")
+
+
+def test_without_settings_optional_rooms_are_off() -> None:
+    """Nothing set: no sink, no metrics, no database."""
+    settings = load()
+    assert (settings.sinks, settings.metrics, settings.dsn, settings.routes) == ({}, None, None, ())
+
+
+def test_a_room_that_is_named_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable of a room turns the room on, with defaults for the rest."""
+    monkeypatch.setenv("SPANPOST_METRICS__PORT", "9999")
+    metrics = load().metrics
+    assert metrics is not None
+    assert (metrics.enabled, metrics.host, metrics.port) == (True, "127.0.0.1", 9999)
+
+
+def test_what_is_said_later_wins(monkeypatch: pytest.MonkeyPatch, clean_environment: Path) -> None:
+    """DATABASE_URL < spanpost.toml < environment < arguments, field by field."""
+    monkeypatch.setenv("DATABASE_URL", "postgres://from/database_url")
+    assert load().dsn == "postgresql://from/database_url"
+    (clean_environment / "spanpost.toml").write_text('[database]\nurl = "postgresql://from/toml"\npool_size = 7\n')
+    assert load().dsn == "postgresql://from/toml"
+    monkeypatch.setenv("SPANPOST_DATABASE__URL", "postgresql://from/env")
+    assert load().dsn == "postgresql://from/env"
+    settings = load(database={"url": "postgresql://from/argument"})
+    assert settings.dsn == "postgresql://from/argument"
+    assert settings.database.pool_size == 7
+
+
+def test_a_driver_in_the_url_means_the_same_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy's postgresql+psycopg:// is understood."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://u:p@h/d")
+    assert load().dsn == "postgresql://u:p@h/d"
+
+
+def test_another_database_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application's MySQL in DATABASE_URL is left alone, and refused where it is meant for spanpost."""
+    monkeypatch.setenv("DATABASE_URL", "mysql://u:p@h/d")
+    assert load().dsn is None
+    monkeypatch.setenv("SPANPOST_DATABASE__URL", "mysql://u:hunter2@h/d")
+    with pytest.raises(ConfigError, match=r"database\.url: it names a mysql database.*SPANPOST_DATABASE__URL") as refused:
+        load()
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SPANPOST_DATABASE_URL", "SPANPOST_DATABASE__URL"),
+        ("SPANPOST_SLACK__TOKN", "SPANPOST_SLACK__TOKEN"),
+        ("SPANPOST_METRIC__PORT", "SPANPOST_METRICS__PORT"),
+        ("SPANPOST_CONFG", "SPANPOST_CONFIG"),
+    ],
+)
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    """A misspelt variable stops the start, and the name that was meant is told."""
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=rf"^{name}: there is no such setting \(did you mean {meant}\?\)"):
+        load()
+
+
+def test_a_misspelt_key_is_refused(clean_environment: Path) -> None:
+    """Misspelt rooms and fields of the file are all told at once."""
+    (clean_environment / "spanpost.toml").write_text('[databse]\nurl = "x"\n[slack]\nchanel = "#a"\n[[routes]]\nsnk = "slack"\n')
+    with pytest.raises(ConfigError) as refused:
+        load()
+    lines = str(refused.value).splitlines()
+    assert [line.split(";")[0] for line in lines] == [
+        "spanpost.toml: [databse]: there is no such room (did you mean database?)",
+        "spanpost.toml: slack.chanel: there is no such setting (did you mean channel?)",
+        "spanpost.toml: routes.snk: there is no such setting (did you mean sink?)",
+    ]
+
+
+def test_kubernetes_variables_are_nobodys_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that Kubernetes sets for a service named spanpost do not stop the start; a slip beside them does."""
+    monkeypatch.setenv("SPANPOST_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("SPANPOST_PORT", "tcp://10.0.0.1:4318")
+    monkeypatch.setenv("SPANPOST_GATEWAY_PORT_4318_TCP_ADDR", "10.0.0.1")
+    assert load().metrics is None
+    monkeypatch.setenv("SPANPOST_METRICS_PORT", "9464")
+    with pytest.raises(ConfigError, match="SPANPOST_METRICS__PORT"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SPANPOST_DATABASE__POOL_SIZE", "many", r"database\.pool_size: .*integer.*SPANPOST_DATABASE__POOL_SIZE"),
+        ("SPANPOST_METRICS__PORT", "70000", r"metrics\.port: .*65535"),
+        ("SPANPOST_CONTEXT__WARN_AT", "0.9,0.5", r"SPANPOST_CONTEXT__WARN_AT: this is not JSON"),
+        ("SPANPOST_CONTEXT__WARN_AT", "[0.9, 0.5]", r"context\.warn_at: must be ascending"),
+        ("SPANPOST_CONTEXT__WARN_AT", "[70, 85]", r"context\.warn_at\.0: .*less than 1"),
+        ("SPANPOST_ROUTES", '[{"agent": "x"}]', r"routes\.0\.sink: field required"),
+        ("SPANPOST_NOTIFICATIONS__MAX_AGE", "soon", r"news\.max_age: "),
+    ],
+)
+def test_a_wrong_value_is_explained(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    """A wrong value is told with its field, the reason and where to mend it."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=says):
+        load()
+
+
+def test_a_broken_file_is_explained(monkeypatch: pytest.MonkeyPatch, clean_environment: Path) -> None:
+    """A file that is missing, or no TOML, is named."""
+    monkeypatch.setenv("SPANPOST_CONFIG", "nowhere.toml")
+    with pytest.raises(ConfigError, match=r"SPANPOST_CONFIG: there is no file nowhere\.toml"):
+        load()
+    (clean_environment / "broken.toml").write_text("[database\n")
+    monkeypatch.setenv("SPANPOST_CONFIG", "broken.toml")
+    with pytest.raises(ConfigError, match=r"broken\.toml: this is not TOML"):
+        load()
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the token nor the database's password can be read from the settings' text."""
+    monkeypatch.setenv("SPANPOST_SLACK__TOKEN", "xoxb-hunter2")
+    monkeypatch.setenv("SPANPOST_DATABASE__URL", "postgresql://u:hunter2@h/d")
+    settings = load()
+    assert "hunter2" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_time_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time span is seconds or ISO 8601."""
+    monkeypatch.setenv("SPANPOST_NOTIFICATIONS__MAX_AGE", "90")
+    monkeypatch.setenv("SPANPOST_INTAKE__POLL_INTERVAL", "PT0.5S")
+    settings = load()
+    assert (settings.notifications.max_age, settings.intake.poll_interval) == (timedelta(seconds=90), timedelta(seconds=0.5))
+
+
+def test_data_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded database lives under XDG_DATA_HOME where that is set."""
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert load().database.data_dir == Path("/data/spanpost")
+
+
+def test_otel_sdk_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_SDK_DISABLED is honoured as OpenTelemetry reads it: only `true`, in any case."""
+    assert not is_sdk_disabled()
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "1")
+    assert not is_sdk_disabled()
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    assert is_sdk_disabled()
+
+
+def test_every_setting_is_described_and_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each field has a description and a variable among the known names."""
+    for section in (*Settings.model_fields, *registry.names()):
+        model = section_model(section)
+        for name, field in model.model_fields.items():
+            assert field.description, f"{section}.{name}"
+            assert section == "routes" or variable(section, name) in variable_names()
+
+
+def test_a_misspelt_room_in_an_argument_is_refused() -> None:
+    """A room that an argument misspells is named, with the one that was meant."""
+    with pytest.raises(ConfigError, match=r"databse: there is no such room \(did you mean database\?\)"):
+        load(databse={"url": "x"})

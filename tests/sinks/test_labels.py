@@ -1,0 +1,82 @@
+"""Words: how figures are written for people."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from spanpost.semconv import STATUSES
+from spanpost.sinks import labels
+from spanpost.testing.nouns import NOON, a_task
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [
+        *((0, "0"), (999, "999"), (1_000, "1k"), (12_440, "12.4k"), (99_960, "100k"), (188_000, "188k")),
+        *((999_600, "1M"), (2_500_000, "2.5M"), (10**10, "10G"), (10**13, "10T")),
+    ],
+)
+def test_tokens_are_written_short(n, said):
+    """Token counts are as short as people say them, and never round up into four digits."""
+    assert labels.count(n) == said
+
+
+@pytest.mark.parametrize(
+    ("usd", "said"),
+    [("0", "$0.00"), ("0.0041", "$0.0041"), ("0.00001", "<$0.0001"), ("0.41", "$0.41"), ("1234.5", "$1,234.50")],
+)
+def test_money_keeps_what_matters(usd, said):
+    """Below a cent more digits are shown, for a price of zero is not a small price."""
+    assert labels.money(Decimal(usd)) == said
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(-5, "0s"), (42, "42s"), (187, "3m 07s"), (7500, "2h 05m"), (356_400, "4d 03h")])
+def test_durations_have_two_units(seconds, said):
+    """A duration is written in its two largest units."""
+    assert labels.elapsed(timedelta(seconds=seconds)) == said
+
+
+def test_every_status_has_emoji_word_and_colour():
+    """No status is told by colour alone, none is forgotten."""
+    lookups = [labels.look(status) for status in STATUSES]
+    assert all(look.emoji != "❔" and look.word and look.colour for look in lookups)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, None),
+        ({"progress": 60.0}, 60.0),
+        ({"progress": 250.0}, 100.0),
+        ({"progress": float("nan")}, None),
+        ({"step_index": 2, "step_count": 5}, 20.0),
+        ({"step_index": 9, "step_count": 5}, None),
+        ({"status": "complete", "progress": 80.0}, 100.0),
+        ({"status": "error", "progress": 80.0}, 80.0),
+        ({"status": "complete"}, None),
+    ],
+)
+def test_progress_is_what_was_said(fields, shown):
+    """Progress is said, or follows from the step under way (which is not done); nothing is made up."""
+    assert labels.percent(a_task(**fields)) == shown
+
+
+def test_unknown_figures_are_left_out():
+    """Unknown is never written as 0."""
+    task = a_task(input_tokens=None, output_tokens=None, cost_usd=None, started_at=None)
+    assert labels.figures(task) == []
+
+
+def test_partial_failure_is_said():
+    """A good end over failed sub-agents says how many failed."""
+    assert labels.task_look(a_task(status="complete", child_count=8, child_failed=2)).word == "complete, 2 of 8 agents failed"
+
+
+def test_elapsed_ends_with_the_run():
+    """A task under way is measured to now, an ended one to its end."""
+    now = NOON + timedelta(hours=1)
+    assert labels.age(a_task(), now) == timedelta(hours=1)
+    assert labels.age(a_task(status="complete", ended_at=NOON + timedelta(seconds=9)), now) == timedelta(seconds=9)

@@ -1,0 +1,485 @@
+"""What a route and the settings say of Slack's messages, against a fake Slack: whom, where, how much."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from spanpost.model.checkpoints import Kind
+from spanpost.model.deliveries import Delivery, Receipt
+from spanpost.model.errors import ConfigError, DeliveryRefused
+from spanpost.model.readings import Approval, Failure
+from spanpost.model.tasks import Step
+from spanpost.routing.routes import Route, Severity, Verbosity
+from spanpost.runtime.assembly import open_sinks, routes_of, rules_of
+from spanpost.settings import load
+from spanpost.sinks.slack.impersonation import disarmed
+from spanpost.sinks.slack.links import FIELDS, Template, problem
+from spanpost.sinks.slack.preview import Preview
+from spanpost.sinks.slack.render import SlackMessage, root
+from spanpost.sinks.slack.replies import reply
+from spanpost.sinks.slack.sink import SlackSink, Space
+from spanpost.sinks.slack.style import SlackStyle
+from spanpost.sinks.slack.transport import WebApi
+from spanpost.testing.fake_slack import FakeSlack
+from spanpost.testing.nouns import NOON, a_checkpoint, a_delivery, a_task
+from spanpost.text import wording
+from spanpost.text.locales import ENGLISH, KOREAN
+from tests.sinks.slack_limits import blocks_of, check, nodes
+
+KEY = UUID(int=7)
+ASKED = Approval(id="a", question="Deploy?", key=KEY, reported_by=UUID(int=8), detail="31 tests passed")
+ASKING = a_task(status="waiting", approvals=(ASKED,))
+QUESTION = replace(
+    a_checkpoint(ASKING, kind=Kind.APPROVAL_REQUESTED, ref="a", text="Deploy?", detail="31 tests passed"), id=UUID(int=8)
+)
+
+
+@pytest.fixture
+async def slack():
+    async with FakeSlack() as fake:
+        yield fake
+
+
+def api(slack: FakeSlack, token: str = "") -> WebApi:
+    return WebApi(token or slack.token, base_url=slack.url, timeout=timedelta(seconds=2))
+
+
+async def posted(sink: SlackSink, task: Any, news: Any = None, **fields: Any) -> tuple[Receipt, Receipt | None]:
+    """Deliver a task's state and its news."""
+    state = await sink.deliver(a_delivery(task, sink="slack", **fields))
+    if news is None:
+        return state, None
+    return state, await sink.deliver(a_delivery(task, news, sink="slack", message_receipt=state, key=f"k-{news.id}", **fields))
+
+
+def actions(message: dict[str, Any] | SlackMessage) -> list[str]:
+    parts = message.arguments() if isinstance(message, SlackMessage) else message
+    every = [parts["blocks"], [a["blocks"] for a in parts["attachments"]]]
+    return [n["action_id"] for n in nodes(every) if "action_id" in n]
+
+
+def said(message: SlackMessage) -> str:
+    return json.dumps([message.text, message.blocks, message.attachments], ensure_ascii=False)
+
+
+# --- where ----------------------------------------------------------------------------------------------------------------
+
+
+async def test_each_workspace_has_its_token_its_channel_and_its_budgets(slack):
+    """Deliveries of two workspaces go by two tokens to two channels, and draw on different budgets."""
+    slack.workspace.add_token("xoxb-other")
+    slack.workspace.add_channel("ops")
+    sink = SlackSink(transport=api(slack), others=[Space("acme", api(slack, "xoxb-other"), "#ops")])
+    await sink.deliver(a_delivery(sink="slack"))
+    await sink.deliver(a_delivery(a_task("other"), sink="slack", address="acme/"))
+    assert (len(slack.messages("#agents")), len(slack.messages("#ops"))) == (1, 1)
+    from spanpost.model.deliveries import SinkCall
+
+    own, acme = ({b.key for b in sink.rate_limits(address, SinkCall.EDIT)} for address in ("", "acme/#ops"))
+    assert not own & acme
+    await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("ailment", "why"), [("archive", "is_archived"), ("kick", "not_in_channel"), ("none", "channel_not_found")]
+)
+async def test_what_a_channel_does_not_take_its_fallback_has(slack, ailment, why, caplog):
+    """The message stands in the fallback, says so, is edited and answered there; the next goes there at once."""
+    slack.workspace.add_channel("ops")
+    channel = "#deploys"
+    if ailment != "none":
+        slack.workspace.add_channel("deploys")
+        getattr(slack, ailment)("#deploys")
+    sink = SlackSink(transport=api(slack))
+    sink.routed([Route(sink="slack", address=channel, fallback="#ops")])
+    with caplog.at_level(logging.WARNING):
+        state, news = await posted(sink, a_task(), a_checkpoint(), address=channel)
+    [message] = slack.messages("#ops")
+    assert (state.ref["instead_of"], state.ref["why"]) == ("#deploys", why)
+    assert f"meant for #deploys ({why})" in json.dumps(message["attachments"])
+    assert news is not None
+    assert [r["ts"] for r in slack.thread(message["ts"], "#ops")] == [news.ref["ts"]]
+    edited = await sink.deliver(a_delivery(a_task(status="complete"), sink="slack", address=channel, message_receipt=state))
+    assert edited.ref["ts"] == message["ts"]
+    assert "meant for #deploys" in json.dumps(slack.messages("#ops")[0]["attachments"])
+    before = len(slack.calls("chat.postMessage"))
+    await sink.deliver(a_delivery(a_task("second"), sink="slack", address=channel))
+    assert [c.arguments["channel"] for c in slack.calls("chat.postMessage")[before:]] == ["#ops"]
+    assert len([r for r in caplog.records if "takes no message" in r.message]) == 1
+    await sink.close()
+
+
+async def test_without_a_fallback_a_channel_is_refused(slack):
+    """Nothing is posted elsewhere that nobody named."""
+    sink = SlackSink(transport=api(slack))
+    with pytest.raises(DeliveryRefused):
+        await sink.deliver(a_delivery(sink="slack", address="#nowhere"))
+    await sink.close()
+
+
+async def test_a_dry_route_posts_nothing(slack):
+    """Its deliveries are written down and taken for delivered; the others are posted. Set free, they are posted after all."""
+    out = io.StringIO()
+    sink = SlackSink(transport=api(slack), dry=Preview(out))
+    sink.routed([Route(sink="slack", address="#dry", is_dry=True)])
+    state, _ = await posted(sink, a_task(), a_checkpoint(), address="#dry")
+    assert [json.loads(x)["method"] for x in out.getvalue().splitlines()] == ["chat.postMessage"] * 2
+    assert slack.asked == []
+    await sink.deliver(a_delivery(sink="slack"))
+    assert len(slack.messages()) == 1
+    slack.workspace.add_channel("dry")
+    sink.routed([Route(sink="slack", address="#dry")])
+    await sink.deliver(a_delivery(sink="slack", address="#dry", message_receipt=state))
+    assert len(slack.messages("#dry")) == 1
+    await sink.close()
+
+
+def test_routes_to_what_is_not_set_are_refused_at_the_start():
+    """A workspace that is not set, a mention that is no id, a fallback elsewhere: each names what is to be mended."""
+    for route, word in (
+        ({"address": "acme/#x"}, "acme"),
+        ({"mention": ["@mina"]}, "mention"),
+        ({"fallback": "acme/#x"}, "fallback"),
+    ):
+        settings = load(slack={"preview_file": "/dev/null"}, routes=[{"sink": "slack", **route}])
+        with pytest.raises(ConfigError, match=word):
+            open_sinks(settings)
+
+
+def test_settings_make_routes():
+    """What the settings say of a route and of Slack comes to the route; the route's word stands before Slack's."""
+    routes = [
+        {
+            "sink": "slack", "address": "#pay", "topic": ["pay*", "billing"], "attributes": {"team.name": "payments"},
+            "severity": "error", "cost_usd": 5, "every": 10, "prefix": "[prod]", "mention": ["S0GROUP1"], "content": True,
+        },
+        {"sink": "slack", "enabled": False, "agent": "noisy"},
+    ]  # fmt: skip
+    slack = {"preview_file": "/dev/null", "mention": ["U012AB3CD"], "fallback": "#ops"}
+    first, off, rest = routes_of(load(slack=slack, routes=routes)).routes
+    assert first.match.topic == ("pay*", "billing")
+    assert (first.match.least, first.match.attributes) == (Severity.ERROR, (("team.name", "payments"),))
+    assert (first.every.total_seconds(), first.prefix, first.mention, first.shows_content) == (10, "[prod]", ("S0GROUP1",), True)
+    assert (off.verbosity, rest.verbosity) == (Verbosity.MUTE, Verbosity.MILESTONES)
+    assert (rest.every.total_seconds(), rest.mention, rest.fallback, rest.shows_content) == (30, ("U012AB3CD",), "#ops", False)
+    rules = rules_of(load(slack=slack, routes=routes))
+    assert (rules.routes.editing, rules.routes.attributes) == (frozenset({"slack"}), frozenset({"team.name"}))
+
+
+def test_a_workspaces_token_has_a_variable_of_its_own(monkeypatch):
+    """SPANPOST_SLACK__WORKSPACES__ACME__TOKEN is read beside the file, and never printed."""
+    monkeypatch.setenv("SPANPOST_SLACK__WORKSPACES__ACME__TOKEN", "xoxb-canary")
+    monkeypatch.setenv("SPANPOST_SLACK__WORKSPACES__ACME__CHANNEL", "#ops")
+    settings = load(slack={"preview_file": "/dev/null"})
+    acme = settings.sinks["slack"].workspaces["acme"]  # type: ignore[attr-defined]
+    assert (acme.token.get_secret_value(), acme.channel) == ("xoxb-canary", "#ops")
+    assert "canary" not in repr(settings)
+
+
+# --- whom -----------------------------------------------------------------------------------------------------------------
+
+
+def _mentioned(message: SlackMessage) -> list[str]:
+    return [str(n.get("user_id") or n.get("usergroup_id")) for n in nodes(message.blocks) if n.get("type") in ("user", "usergroup")]
+
+
+def test_only_failures_and_questions_mention_and_only_whom_the_settings_name():
+    """An open question and a failure mention; nothing else does, nor a muted task, nor what was merely inferred, nor a repeat."""
+    slack_style = SlackStyle(mention=("U012AB3CD", "S0GROUP1"))
+    failed = a_task(status="error")
+    end = a_checkpoint(failed, kind=Kind.END, status="error")
+    assert _mentioned(reply(ASKING, QUESTION, key="k", slack_style=slack_style)) == ["U012AB3CD", "S0GROUP1"]
+    assert _mentioned(reply(failed, end, key="k", slack_style=slack_style)) == ["U012AB3CD", "S0GROUP1"]
+    assert _mentioned(root(failed, key="k", slack_style=slack_style)) == []
+    for task, news in (
+        (replace(ASKING, is_muted=True), QUESTION),
+        (replace(failed, is_muted=True), end),
+        (replace(failed, is_inferred=True), end),
+        (a_task(status="complete"), a_checkpoint(kind=Kind.END, status="complete")),
+        (replace(ASKING, approvals=(replace(ASKED, decision="deny", source="slack"),)), QUESTION),
+        *((a_task(), a_checkpoint(kind=kind)) for kind in Kind if kind not in (Kind.END, Kind.APPROVAL_REQUESTED)),
+    ):
+        assert _mentioned(reply(task, news, key="k", slack_style=slack_style)) == []
+    assert _mentioned(reply(failed, end, key="k", slack_style=slack_style, count=2)) == []
+
+
+# --- what is hidden -------------------------------------------------------------------------------------------------------
+
+
+def test_patterns_hide_in_slack_what_the_rows_keep():
+    """A pattern of the settings holds for every text of a task and its news, however an invisible character parts it."""
+    slack_style = SlackStyle(patterns=tuple(map(__import__("re").compile, [r"ACME-\d+", r"(?i)project x"])))
+    hidden = "deploy AC\u200bME-4123 of Project X"
+    task = a_task(
+        name=hidden,
+        action=hidden,
+        error=Failure(message=hidden, log_tail=hidden),
+        status="error",
+        links={hidden: "https://e.example/ACME-1"},
+    )
+    message, news = root(task, key="k", slack_style=slack_style), a_checkpoint(task, kind=Kind.ERROR, text=hidden, detail=hidden)
+    for shown in (said(message), said(reply(task, news, key="k", slack_style=slack_style))):
+        assert "4123" not in shown
+        assert "roject X" not in shown
+        assert "[redacted]" in shown
+    assert task.name == hidden
+
+
+def test_patterns_hide_what_messages_carry():
+    """A pattern holds for the values of a message, nested ones included, in each language; its key and placeholders stay."""
+    patterns = tuple(map(__import__("re").compile, [r"ACME-\d+", "name|checkpoint|text"]))
+    given = wording.message(
+        "checkpoint.with_words", text=wording.message("checkpoint.started", name="AC\u200bME-4123"), words="see ACME-99"
+    )
+    text, saying = wording.worded(given)
+    for locale, started in ((ENGLISH, "Started: [redacted]: see [redacted]"), (KOREAN, "시작: [redacted]: see [redacted]")):
+        slack_style = SlackStyle(patterns=patterns, locale=locale)
+        news = a_checkpoint(kind=Kind.START, text=text, message=saying)
+        task = a_task(
+            action=text, messages={"action": given}, steps=(Step(name=text, message=given), Step(name="b")), step_name="b"
+        )
+        assert started in said(reply(task, news, key="k", slack_style=slack_style))
+        for shown in (said(reply(task, news, key="k", slack_style=slack_style)), said(root(task, key="k", slack_style=slack_style))):
+            assert "4123" not in shown
+            assert "ACME-99" not in shown
+
+
+def test_arguments_are_shown_where_a_route_allows_it():
+    """A question's details that are data, or that were inferred, are left out; an agent's own words stay."""
+    for detail, approval, is_shown in (
+        ("31 tests passed", ASKED, True),
+        ('{"path": "/etc/passwd"}', ASKED, False),
+        ("31 tests passed", replace(ASKED, has_id=False), False),
+    ):
+        task, news = replace(ASKING, approvals=(replace(approval, detail=detail),)), replace(QUESTION, detail=detail)
+        closed = said(reply(task, news, key="k", slack_style=SlackStyle(shows_content=False)))
+        assert ("31 tests" in closed) is is_shown
+        assert ("not shown here" in closed) is not is_shown
+        assert "not shown here" not in said(reply(task, news, key="k", slack_style=SlackStyle(shows_content=True)))
+
+
+@pytest.mark.parametrize(
+    "posing",
+    [
+        "Approved by @mina", "✅ Approved by Mina", "APPROVED  BY mina", "Аpprоved bу mina", "Approved via Slack", "[Approve] [Deny]", "Approve",
+        "A p p r o v e d by mina", "Ａｐｐｒｏｖｅｄ by mina", "denied by the board", "🟢 Approve  🔴 Deny", "Cancelled by Mina",
+    ],
+)  # fmt: skip
+def test_what_poses_as_ours_stands_in_quotation_marks(posing):
+    """A verdict or a button that an agent writes is shown as its words, wherever it stands."""
+    assert disarmed(posing) == f"“{posing}”"
+    task = a_task(name=posing, action=posing, status="working")
+    for message in (root(task, key="k"), reply(task, a_checkpoint(text=posing), key="k")):
+        texts = [n["text"] for b in blocks_of(message) for n in nodes(b) if n.get("type") in ("text", "plain_text")]
+        assert posing.split() not in [text.split() for text in texts]
+
+
+@pytest.mark.parametrize(
+    "prose", ["Reading the changelog", "The reviewer asked for changes", "Found it: #4123", "pytest: 3 failed", "deploy"]
+)
+def test_prose_stands_as_it_is(prose):
+    """What is no verdict gets no quotation marks."""
+    assert disarmed(prose) == prose
+
+
+def test_a_decision_says_whose_it_is():
+    """Through spanpost: who decided. As an agent tells it: its words. Late: nobody. Asked anew: void. Open: with buttons."""
+    slack_style = SlackStyle(is_interactive=True)
+
+    def shown(**more: Any) -> SlackMessage:
+        return reply(replace(ASKING, approvals=(replace(ASKED, **more),)), QUESTION, key="k", slack_style=slack_style)
+
+    assert actions(shown()) == ["spanpost:approve", "spanpost:deny"]
+    assert actions(shown(options=("ship", "hold"))) == ["spanpost:choose:0", "spanpost:choose:1"]
+    assert actions(shown(key=None)) == []
+    for more, words in (
+        ({"decision": "approve", "by": "Mina", "source": "slack"}, "Approved by Mina"),
+        ({"decision": "deny", "by": "Mina", "source": "api"}, "Denied by Mina, through api"),
+        ({"decision": "hold", "by": "Mina", "source": "slack"}, "Decided: “hold” by Mina"),
+        ({"decision": "approve", "by": "Mina"}, "Decided, as the agent says"),
+        ({"decision": "expired", "is_expired": True, "source": "spanpost"}, "Nobody decided in time"),
+        ({"decision": "deny", "is_expired": True, "source": "spanpost"}, "Nobody decided in time: it counts as denied"),
+        ({"is_void": True}, "Asked again in other words"),
+    ):
+        message = shown(**more)
+        assert words in said(message)
+        assert actions(message) == []
+        check(message)
+    assert "Approved" not in said(shown(decision="approve", by="Mina"))
+
+
+@pytest.mark.parametrize(
+    ("task", "offered"),
+    [
+        (a_task(), ["spanpost:cancel", "spanpost:menu"]),
+        (a_task(cancel_by="Mina"), ["spanpost:menu"]),
+        (a_task(status="paused", paused_by="Mina"), ["spanpost:resume", "spanpost:cancel", "spanpost:menu"]),
+        (ASKING, ["spanpost:approve", "spanpost:deny", "spanpost:cancel", "spanpost:menu"]),
+        (a_task(status="error"), ["spanpost:retry", "spanpost:menu"]),
+        (a_task(status="cancelled"), ["spanpost:retry", "spanpost:menu"]),
+        (a_task(status="complete"), []),
+    ],
+)
+def test_buttons_fit_the_state(task, offered):
+    """Of each state what can be asked for then, and nothing where nobody hears."""
+    message = root(task, key="k", slack_style=SlackStyle(is_interactive=True))
+    assert actions(message) == offered
+    assert actions(root(task, key="k")) == []
+    cancel = [n for b in blocks_of(message) for n in nodes(b) if n.get("action_id") == "spanpost:cancel"]
+    assert all(n["confirm"]["style"] == "danger" and n["value"] == str(task.uid) for n in cancel)
+    for row in (b for b in blocks_of(message) if b["type"] == "actions"):
+        prefix, key, revision = row["block_id"].split(":")
+        assert (prefix, key in (str(task.uid), str(KEY)), len(revision)) == ("spanpost", True, 16)
+
+
+# --- links ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://x/{trace_id}", "https://{agent}/x", "https://x/{nothing}", "https://x/{", "https://u:p@x/{agent}", "{trace_id}", "https://x.example{agent}/"]
+)  # fmt: skip
+def test_a_template_that_leads_astray_is_refused(address):
+    """No field before the path, none that is not known, no scheme but http and https, no secret."""
+    assert problem(address)
+
+
+@given(st.text(max_size=60), st.sampled_from(FIELDS))
+def test_a_filled_link_leads_where_its_template_does(text, name):
+    """Whatever an agent calls itself, scheme, host and path stay the template's."""
+    from urllib.parse import parse_qs, urlsplit
+
+    template = Template("x", f"https://g.example/explore?q={{{name}}}")
+    assert problem(template.address) == ""
+    task = a_task(name=text, agent_name=text, topic=text, repo=text, service=text, environment=text, session_id=text)
+    filled = template.filled(task)
+    if filled is not None:
+        parts = urlsplit(filled)
+        assert (parts.scheme, parts.netloc, parts.path, parts.fragment) == ("https", "g.example", "/explore", "")
+        assert list(parse_qs(parts.query, keep_blank_values=True)) == ["q"]
+
+
+# --- news that is told again, and files -----------------------------------------------------------------------------------
+
+
+def _again(first: Delivery, receipt: Receipt, **more: Any) -> Delivery:
+    return replace(first, receipt=receipt, **more)
+
+
+async def test_a_repeated_error_counts_up_where_it_stands(slack):
+    """The reply is edited, not repeated: a count, and when it was last."""
+    sink = SlackSink(transport=api(slack))
+    state = await sink.deliver(a_delivery(sink="slack"))
+    error = a_checkpoint(kind=Kind.ERROR, text="pytest: Timeout")
+    first = a_delivery(a_task(), error, sink="slack", message_receipt=state, key="fingerprint")
+    receipt = await sink.deliver(first)
+    later = replace(error, id=UUID(int=9), at=NOON + timedelta(minutes=31, seconds=5))
+    second = await sink.deliver(_again(first, receipt, checkpoint=later, count=7))
+    [one] = slack.thread(state.ref["ts"])
+    assert second.ref["ts"] == one["ts"] == receipt.ref["ts"]
+    assert "×7" in one["text"]
+    assert [n["timestamp"] for n in nodes(one["blocks"]) if n.get("type") == "date"] == [int(later.at.timestamp())]
+    assert (await sink.deliver(_again(first, second, checkpoint=later, count=7))).skipped == "unchanged"
+    await sink.close()
+
+
+async def test_a_question_shows_its_decision_where_it_stands(slack):
+    """The buttons give way to the verdict, in the thread and in the root message; a deleted reply stays deleted."""
+    sink = SlackSink(transport=api(slack), slack_style=SlackStyle(is_interactive=True))
+    state = await sink.deliver(a_delivery(ASKING, sink="slack"))
+    first = a_delivery(ASKING, QUESTION, sink="slack", message_receipt=state)
+    receipt = await sink.deliver(first)
+    [asked] = slack.thread(state.ref["ts"])
+    assert actions(asked) == ["spanpost:approve", "spanpost:deny"]
+    decided = replace(ASKING, status="working", approvals=(replace(ASKED, decision="approve", by="Mina", source="slack"),))
+    await sink.deliver(_again(first, receipt, task=decided))
+    await sink.deliver(a_delivery(decided, sink="slack", message_receipt=state))
+    [shown], [message] = slack.thread(state.ref["ts"]), slack.messages()
+    assert (actions(shown), actions(message)) == ([], ["spanpost:cancel", "spanpost:menu"])
+    assert "Approved by Mina" in json.dumps(shown["blocks"])
+    slack.delete(shown["ts"])
+    void = replace(ASKING, approvals=(replace(ASKED, is_void=True),))
+    gone = await sink.deliver(_again(first, receipt, task=void))
+    assert gone.ref["ended"] == "deleted"
+    assert (await sink.deliver(_again(first, gone))).skipped
+    await sink.close()
+
+
+async def test_a_long_log_is_a_file_in_the_thread(slack, caplog):
+    """Above 2.8 kB the whole log, scrubbed, follows its news as a file; without the scope its end stands alone, and that is said once."""
+    sink = SlackSink(transport=api(slack))
+    log = "\n".join(f"line {i}" for i in range(900)) + "\nxoxb-123456789012-abcdefghijkl"
+    error = a_checkpoint(kind=Kind.ERROR, text="pytest failed", detail=log)
+    state, receipt = await posted(sink, a_task(), error)
+    news, file = slack.thread(state.ref["ts"])
+    assert receipt is not None
+    assert news["ts"] == receipt.ref["ts"]
+    [kept] = slack.workspace.files.values()
+    assert kept["shared"] == (state.ref["channel"], state.ref["ts"])
+    assert kept["content"].startswith("line 0\n")
+    assert kept["content"].endswith("[redacted:slack-token]")
+    assert file["files"][0]["title"] == "log.txt"
+    slack.remove_scope("files:write")
+    with caplog.at_level(logging.WARNING):
+        for number in (2, 3):
+            _, cut = await posted(sink, a_task(f"t{number}"), error)
+            assert cut is not None
+            assert cut.ref["file"] == "missing_scope"
+    assert len([r for r in caplog.records if "as a file" in r.message]) == 1
+    assert len(slack.workspace.files) == 1
+    await sink.close()
+
+
+async def test_being_heard_of_is_no_change_for_a_while(slack):
+    """A task that was only heard of is not redrawn within five minutes; after that it is."""
+    sink = SlackSink(transport=api(slack))
+    task = a_task(last_event_at=NOON + timedelta(seconds=10), started_at=NOON)
+    state = await sink.deliver(a_delivery(task, sink="slack"))
+    for seconds, is_skipped in ((70, True), (290, True), (310, False)):
+        heard = replace(task, last_event_at=NOON + timedelta(seconds=seconds))
+        receipt = await sink.deliver(a_delivery(heard, sink="slack", message_receipt=state))
+        assert bool(receipt.skipped) is is_skipped
+    assert len(slack.calls("chat.update")) == 1
+    await sink.close()
+
+
+def test_a_route_says_language_digest_and_board(clean_environment: object) -> None:
+    """What a route says of its language, digest and board reaches its messages; the sink's own language where it says none."""
+    slack = {"language": "ko"}
+    routes = [
+        {"sink": "slack", "address": "#a", "topic": "a", "digest": "daily", "digest_at": "09:30", "timezone": "Asia/Seoul"},
+        {"sink": "slack", "address": "#b", "topic": "b", "language": "en", "board": True, "board_every": 30},
+        {"sink": "slack", "address": "#c", "topic": "c", "digest": "hourly", "board": True, "enabled": False},
+    ]
+    first, second, off, rest = routes_of(load(slack=slack, routes=routes)).routes
+    assert (first.digest, first.digest_at, first.zone, first.language, first.has_board) == ("daily", 570, "Asia/Seoul", "ko", False)
+    assert (second.digest, second.has_board, second.board_every, second.language) == ("", True, timedelta(seconds=30), "en")
+    assert (off.digest, off.has_board, rest.language) == ("", False, "ko")
+    assert SlackStyle().by(first).locale.code == "ko"
+
+
+@pytest.mark.parametrize(
+    ("route", "why"),
+    [
+        ({"sink": "slack", "digest": "weekly"}, "digest"),
+        ({"sink": "slack", "digest": "daily", "digest_at": "9"}, "HH:MM"),
+        ({"sink": "slack", "digest": "daily", "timezone": "Mars/Olympus"}, "time zone"),
+        ({"sink": "slack", "board": True, "status": "error"}, "not with status"),
+        ({"sink": "slack", "board": True, "board_every": 1}, "board_every"),
+        ({"sink": "slack", "language": "tlh"}, "language"),
+        ({"sink": "console", "digest": "daily"}, "take it to slack"),
+    ],
+)
+def test_what_a_route_cannot_have_is_refused(clean_environment: object, route: dict, why: str) -> None:
+    """A digest or board that nothing could come of is refused at the start, with the field and what to do."""
+    with pytest.raises(ConfigError, match=why):
+        routes_of(load(slack={}, console={}, routes=[route]))

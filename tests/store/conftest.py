@@ -1,0 +1,67 @@
+"""Fixtures that need a real component; a component that is missing skips its tests on a laptop and fails them in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spanpost.model.errors import ConfigError
+from spanpost.testing.exercise_store import TELLING
+from tests.conftest import fresh_database, made_server
+
+if TYPE_CHECKING:
+    from spanpost.store.postgres import PostgresStore
+
+
+def missing(reason: str) -> None:
+    """Skip for want of a component; where CI is set, fail: there the component should be."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", params=["system", "embedded"])
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """DSN of a throw-away server, of the system's PostgreSQL and of the embedded one, with a migrated database ``made``."""
+    pytest.importorskip("asyncpg")
+    from spanpost.testing.postgres import system_binaries
+
+    pg_bin = system_binaries() if request.param == "system" else None
+    if request.param == "system" and pg_bin is None:
+        missing("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
+    try:
+        with made_server(pg_bin) as dsn:
+            yield dsn
+    except ConfigError as error:
+        missing(str(error))
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: str) -> Iterator[str]:
+    """DSN of a fresh database with the schema."""
+    with fresh_database(postgres_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    """A store on a fresh database."""
+    from spanpost.store.postgres import PostgresStore
+
+    made = PostgresStore(postgres_dsn, rules=TELLING, pool_size=4)
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[Any]:
+    """A connection to the same database."""
+    import asyncpg
+
+    connection = await asyncpg.connect(postgres_dsn)
+    yield connection
+    await connection.close()

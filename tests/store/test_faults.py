@@ -1,0 +1,42 @@
+"""A fault of spanpost's own: counted, never raised, and told once to who can mend it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from spanpost import readers as reader
+from spanpost.store import faults
+from spanpost.store.memory import MemoryStore
+from spanpost.tasks import fold
+from spanpost.testing.builders import a_span
+
+CALL = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 1}
+
+
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "_told", set())
+    reader.overlooked()
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise NameError("name 'mistyped' is not defined")
+
+
+@pytest.mark.parametrize(("where", "what"), [(reader, "_as_call"), (fold, "absorb")])
+def test_a_fault_is_logged_once_with_its_traceback(
+    where: Any, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A name that does not exist, in reading or in folding: each observation is counted as lost, the log has one traceback."""
+    monkeypatch.setattr(where, what, broken)
+    store = MemoryStore()
+    with caplog.at_level(logging.WARNING, "spanpost"):
+        lost = [store.record_now([a_span(span=n, attributes=CALL)]).lost for n in (1, 2, 3)]
+    assert lost == [{"unfoldable": 1}] * 3
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert record.name == "spanpost.faults"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is NameError

@@ -1,0 +1,154 @@
+"""Who waits for whom: locks on domains before a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from spanpost.store.locks import FINE, lock, lock_free, try_lock
+from spanpost.store.postgres import PostgresStore
+from spanpost.tasks.records import domain_of, tenant_key
+from spanpost.testing.builders import a_span
+
+pytestmark = pytest.mark.acceptance
+
+FEW = {bytes([n]) * 16 for n in range(3)}
+MINE, THEIRS = tenant_key("mine"), tenant_key("theirs")
+MANY = {n.to_bytes(16, "big") for n in range(FINE + 1)}
+#: A domain that is in neither.
+OTHER = bytes([77]) * 16
+
+
+@pytest.fixture
+async def two(postgres_dsn: str) -> AsyncIterator[tuple[Any, Any]]:
+    """Two connections, each within a transaction."""
+    first, second = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+    await first.execute("BEGIN")
+    await second.execute("BEGIN; SET LOCAL lock_timeout = '200ms'")
+    yield first, second
+    await first.close()
+    await second.close()
+
+
+async def waits(connection: Any, domains: set[bytes]) -> bool:
+    try:
+        await lock(connection, domains)
+    except asyncpg.LockNotAvailableError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "is_kept_waiting"),
+    [
+        (FEW, {OTHER}, False),
+        (FEW, {OTHER, bytes([1]) * 16}, True),
+        (MANY, FEW, True),
+        (FEW, MANY | FEW, True),
+        (MANY, MANY, True),
+    ],
+    ids=["strangers", "one in common", "few after many", "many after few", "many after many"],
+)
+async def test_who_has_a_domain_in_common_waits(
+    two: tuple[Any, Any], held: set[bytes], asked: set[bytes], is_kept_waiting: bool
+) -> None:
+    """Batches of different domains go side by side; those that share one do not, however many either has."""
+    first, second = two
+    await lock(first, {MINE, *held})
+    assert await waits(second, {MINE, *asked}) is is_kept_waiting
+
+
+async def test_a_tenant_in_common_is_none(two: tuple[Any, Any]) -> None:
+    """Hundreds of domains do not wait for hundreds of others of the same tenant."""
+    first, second = two
+    await lock(first, {MINE, *(n.to_bytes(16, "big") for n in range(400))})
+    assert not await waits(second, {MINE, *(n.to_bytes(16, "big") for n in range(400, 800))})
+
+
+async def test_very_many_of_one_tenant_keep_no_other_waiting(two: tuple[Any, Any]) -> None:
+    """Who has more domains than are locked one by one keeps its own tenant waiting, and nobody else."""
+    first, second = two
+    await lock(first, {MINE, *MANY})
+    assert not await waits(second, {THEIRS, OTHER})
+    assert not await waits(second, {THEIRS, *(n.to_bytes(16, "little") for n in range(FINE + 1))})
+    assert await try_lock(second, {THEIRS, OTHER}, {b"free" * 4})
+    assert (await lock_free(second, {THEIRS, OTHER}))[1] == set()
+
+
+async def test_what_is_tried_is_had_at_once_or_not(two: tuple[Any, Any]) -> None:
+    """Further domains are locked without waiting; what somebody has, or what makes too many, is not."""
+    first, second = two
+    await lock(first, FEW)
+    await lock(second, {OTHER})
+    assert not await asyncio.wait_for(try_lock(second, {OTHER}, set(FEW)), 5)
+    assert await try_lock(second, {OTHER}, {b"free" * 4})
+    assert await try_lock(first, set(FEW), set(FEW))  # its own
+    assert not await try_lock(first, set(FEW), MANY)
+    assert await waits(second, {bytes([0]) * 16})
+
+
+async def test_a_batch_of_many_traces_waits_for_nobody_who_has_none_of_them(two: tuple[Any, Any], postgres_dsn: str) -> None:
+    """More domains than are locked one by one are recorded some at a time: who has others in hand keeps nobody waiting."""
+    await lock(two[0], {n.to_bytes(16, "little") for n in range(400)})
+    store = PostgresStore(postgres_dsn)
+    await store.open()
+    try:
+        batch = [a_span(trace=n, attributes={"gen_ai.operation.name": "invoke_agent"}) for n in range(1, FINE + 10)]
+        recorded = await asyncio.wait_for(store.record(batch), 60)
+    finally:
+        await store.close()
+    assert (recorded.events, len(recorded.tasks)) == (len(batch), len(batch))
+
+
+async def test_what_is_free_is_had_and_the_rest_is_named(two: tuple[Any, Any]) -> None:
+    """Of several domains those are locked that nobody has, at once, and it is told which somebody has."""
+    first, second = two
+    await lock(first, FEW)
+    _, taken = await asyncio.wait_for(lock_free(second, FEW | {OTHER}), 5)
+    assert taken == FEW
+    assert not await try_lock(first, set(FEW), {OTHER})
+    _, taken = await asyncio.wait_for(lock_free(second, {b"free" * 4}), 5)
+    assert taken == set()
+
+
+async def test_all_of_them_are_taken_where_somebody_has_very_many(two: tuple[Any, Any]) -> None:
+    """Of a tenant of whom somebody holds very many domains nothing is to be had: that is told by the tenant's key."""
+    first, second = two
+    await lock(first, {MINE, *MANY})
+    asked = {MINE, *sorted(MANY)[:3]}
+    _, taken = await asyncio.wait_for(lock_free(second, asked), 5)
+    assert taken == {MINE}
+
+
+async def test_a_batch_waits_for_a_trace_that_somebody_holds_with_that_trace_alone(two: tuple[Any, Any], postgres_dsn: str) -> None:
+    """The other traces of a batch are committed while one of them is in somebody else's hands, and that one once it is free."""
+    first, looking = two
+    held, free = 1, range(2, 6)
+    await lock(first, {domain_of("default", held.to_bytes(16, "big"))})
+    batch = [a_span(trace=n, attributes={"gen_ai.operation.name": "invoke_agent"}) for n in (held, *free)]
+    assert batch[0].trace_id == held.to_bytes(16, "big")
+    await looking.execute("COMMIT")
+
+    async def recorded_by_now() -> list[int]:
+        found = await looking.fetch("SELECT trace_id FROM agent_events WHERE part = 0 ORDER BY trace_id")
+        return [int.from_bytes(row[0], "big") for row in found]
+
+    store = PostgresStore(postgres_dsn)
+    await store.open()
+    try:
+        recording = asyncio.create_task(store.record(batch))
+        async with asyncio.timeout(30):
+            while await recorded_by_now() != [*free]:
+                assert not recording.done()
+                await asyncio.sleep(0.02)
+        assert not recording.done()
+        await first.execute("COMMIT")
+        recorded = await asyncio.wait_for(recording, 30)
+        assert await recorded_by_now() == [held, *free]
+    finally:
+        await store.close()
+    assert (recorded.events, len(recorded.tasks)) == (len(batch), len(batch))

@@ -1,0 +1,104 @@
+"""What only the memory store does: it lives in an agent's process, stays small, and makes good a fold that failed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.stall import StallRules
+from spanpost.testing.observed import a_run, started
+
+
+async def test_finished_traces_are_let_go_oldest_first() -> None:
+    """A thousand finished runs leave the newest tasks and nothing that grows."""
+    store = MemoryStore(keep=50)
+    for i in range(1, 1001):
+        recorded = await store.record(a_run(f"run {i}", trace=i))
+        assert recorded.lost == {}
+    tasks = await store.tasks(TaskQuery(limit=1000))
+    assert 20 <= len(tasks) <= 63  # a run with an id of its own counts as two: its trace and its task
+    assert "run 1000" in {t.name for t in tasks}
+    assert len(store._records.by_key) < 50 * 30
+    counts = await store.counts()
+    assert counts["agent_checkpoints"] < 50 * 12
+
+
+async def test_a_task_under_way_is_kept_while_others_come_and_go() -> None:
+    """A long task is not forgotten because many short ones ended since; its late end is still its own."""
+    store = MemoryStore(keep=20)
+    await store.record([started(trace=9_999, span=1, name="long", attributes={"agent.task.name": "the long one"})])
+    for i in range(1, 200):
+        await store.record(a_run(f"short {i}", trace=i))
+    names = {t.name for t in await store.tasks(TaskQuery(limit=1000))}
+    assert "the long one" in names
+
+
+async def test_beyond_all_bounds_what_is_let_go_is_counted() -> None:
+    """Tasks that never end are let go at ten times the bound, and said to be lost."""
+    store = MemoryStore(keep=5)
+    lost = 0
+    for i in range(1, 120):
+        recorded = await store.record([started(trace=i, span=1, name="endless", attributes={"agent.task.name": f"endless {i}"})])
+        lost += recorded.lost.get("memory", 0)
+    tasks = await store.tasks(TaskQuery(limit=1000))
+    assert len(tasks) <= 63
+    assert lost == 119 - len(tasks)
+
+
+class Broken(dict[str, int]):
+    """A table of windows that cannot be read once: stands for a fault of ours in the midst of a fold."""
+
+    def __init__(self) -> None:
+        self.faults = 1
+
+    def get(self, key: object, default: object = None) -> int:  # type: ignore[override]
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("a fault")
+        return 1000
+
+
+def test_a_fold_that_fails_half_way_is_made_good() -> None:
+    """After a fault in the midst of a batch nothing is lost, doubled or half counted."""
+    batch = [*a_run("a"), *a_run("b", trace=2)]
+    whole, broken = MemoryStore(FoldRules(windows={})), MemoryStore(FoldRules(windows=Broken()))
+    whole.record_now(batch)
+    recorded = broken.record_now(batch)
+    assert (recorded.events, recorded.lost) == (len(batch), {})
+    figures = [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in whole.tasks_now(TaskQuery())]
+    assert figures == [(t.task_id, t.status, t.input_tokens, t.llm_calls, t.tool_calls) for t in broken.tasks_now(TaskQuery())]
+    assert broken.record_now(batch).events == 0
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+async def test_after_an_outage_of_ours_a_full_patience_passes_first() -> None:
+    """A process that was frozen for an hour calls nobody stalled at once, and everybody who stays silent after that."""
+    clock = Clock()
+    store = MemoryStore(FoldRules(stall_rules=StallRules(stall=timedelta(minutes=5), outage=timedelta(seconds=30))), clock=clock)
+    await store.record([started(trace=1, span=1, name="agent", attributes={"agent.task.name": "job"})])
+    clock.now += timedelta(hours=1)
+    assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"]
+    await store.due_in()  # the first look after the outage
+    await store.elapse()
+    for seconds in range(0, 290, 10):
+        clock.now += timedelta(seconds=10)
+        await store.due_in()
+        await store.elapse()
+        assert [t.status for t in await store.tasks(TaskQuery())] == ["starting"], seconds
+    for _ in range(2):
+        clock.now += timedelta(seconds=10)
+        await store.due_in()
+        await store.elapse()
+    assert [t.status for t in await store.tasks(TaskQuery())] == ["stalled"]
+    assert {c.kind for c in await store.checkpoints()} == {"start", "stalled"}

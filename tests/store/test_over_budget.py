@@ -1,0 +1,105 @@
+"""A trace that takes too long to record is set aside, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from spanpost.http.shares import Sender
+from spanpost.model.errors import OverBudget
+from spanpost.model.observations import Observation
+from spanpost.model.recorded import OVER_BUDGET
+from spanpost.readers.redaction import Redaction
+from spanpost.receivers.receiver import AdmissionLimits, Receiver
+from spanpost.store.postgres import PostgresStore
+from spanpost.tasks.folded import FoldRules
+from tests.tasks.hostile_traces import SHAPES, agent, span
+
+pytestmark = pytest.mark.acceptance
+
+#: Seconds of processor time. One span takes a tenth of it, the spans of `POISON` many times as much.
+BUDGET = 0.05
+POISON = SHAPES["circle, as many agents"](1500)
+
+
+def honest(number: int, tenant: str = "honest") -> Observation:
+    return msgspec.structs.replace(span(1, None, agent("a"), trace=1000 + number), tenant=tenant)
+
+
+@pytest.fixture
+async def store(postgres_dsn: str) -> AsyncIterator[PostgresStore]:
+    """A store that gives a transaction very little time."""
+    store = PostgresStore(postgres_dsn, batch_budget=BUDGET, trace_budget=2 * BUDGET)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def kept(store: PostgresStore) -> tuple[int, list[tuple[str, str, int]]]:
+    """Return the audit rows, and the rows of what is set aside: tenant, reason, how often it came."""
+    counts = await store.counts()
+    rows = await store._run(lambda c: c.fetch("SELECT tenant, reason, attempts FROM quarantine"))
+    return counts["agent_events"], [tuple(row) for row in rows]
+
+
+async def test_a_trace_that_takes_too_long_is_set_aside_and_its_neighbours_are_recorded(store: PostgresStore) -> None:
+    """Of a batch the other traces are recorded, the one is kept with its bytes; sent again, it is known, and has not come back."""
+    recorded = await store.record([*POISON, honest(1), honest(2)])
+    assert recorded.lost == {OVER_BUDGET: len(POISON)}
+    assert recorded.events == 2
+    assert await kept(store) == (2, [("default", "over_budget", 1)] * len(POISON))
+    again = await store.record(POISON)
+    assert again.lost == {OVER_BUDGET: len(POISON)}
+    assert await kept(store) == (2, [("default", "over_budget", 2)] * len(POISON))
+    small = await store.record(POISON[:1])
+    assert (small.events, small.lost) == (1, {})
+
+
+async def test_who_takes_batches_apart_itself_is_told(store: PostgresStore) -> None:
+    """A batch that takes too long, as a whole, raises and leaves nothing behind."""
+    with pytest.raises(OverBudget):
+        await store.record([*POISON, honest(1)], is_whole=True)
+    assert await kept(store) == (0, [])
+
+
+async def test_reading_counts_as_folding_does(postgres_dsn: str) -> None:
+    """Texts in which a search for secrets takes long are within the same bound: the batch is given up before it is read to its end."""
+    redaction = Redaction(key=b"k" * 32)
+    store = PostgresStore(postgres_dsn, rules=FoldRules(redaction=redaction), batch_budget=BUDGET, trace_budget=2 * BUDGET)
+    await store.open()
+    texts = {f"agent.note.{n}": f"{n} " + "pw:" * 1300 for n in range(16)}
+    costly = [msgspec.structs.replace(span(n, None, texts, trace=7), name=f"n {n}") for n in range(1, 101)]
+    with pytest.raises(OverBudget):
+        await store.record(costly, is_whole=True)
+    assert (await kept(store))[0] == 0
+    await store.close()
+
+
+async def test_the_loop_goes_on_while_something_is_folded(store: PostgresStore) -> None:
+    """Others are served in the midst of a fold: the loop comes round again and again before it ends."""
+    recording = asyncio.create_task(store.record(POISON))
+    turns = 0
+    while not recording.done():
+        turns += 1
+        await asyncio.sleep(0.001)
+    assert turns > 20
+
+
+async def test_the_sender_of_a_poison_is_answered_and_another_tenant_is_recorded(store: PostgresStore) -> None:
+    """Requests of two tenants in one group: the one's are committed, the other is told how many of its spans are set aside."""
+    receiver = Receiver(store.record, limits=AdmissionLimits(writers=1))
+    evil = receiver.states.put(Sender("evil", ""), [msgspec.structs.replace(o, tenant="evil") for o in POISON], 1000)
+    good = [receiver.states.put(Sender("honest", ""), [honest(n)], 10)[0] for n in range(3)]
+    receiver.start()
+    done, _ = await asyncio.wait([evil[0].done, *(part.done for part in good)], timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    assert evil[0].done not in done
+    assert [await part.done for part in good] == [0, 0, 0]
+    assert await evil[0].done == len(POISON)
+    more = receiver.states.put(Sender("honest", ""), [honest(3)], 10)
+    assert await more[0].done == 0
+    assert await receiver.close(10)
+    events, rows = await kept(store)
+    assert (events, {row[0] for row in rows}) == (4, {"evil"})

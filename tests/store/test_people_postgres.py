@@ -1,0 +1,119 @@
+"""What people do, in PostgreSQL: rows, kills of nothing but doubt, poolers, and who shares the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from spanpost.model.interventions import Result, Verb
+from spanpost.store.postgres import PostgresStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.tasks import batches
+from spanpost.tasks.approvals import APPROVAL, topic_of
+from spanpost.testing.exercise_people import an_act, asking, at_work, the_question
+from spanpost.testing.exercise_store import TELLING
+
+pytestmark = pytest.mark.acceptance
+
+_ACTS = (
+    "SELECT action, verb, result, refusal, actor_id, decision, via FROM human_interventions WHERE idempotency_key IS NOT NULL ORDER BY number"
+)
+
+
+async def test_every_click_is_one_row(store: PostgresStore, database: Any) -> None:
+    """Granted, late, refused and unknown acts are a row each, with who, what and why; repeats add none."""
+    await store.record([at_work(), asking()])
+    row = await the_question(store)
+    acts = [
+        an_act(Verb.APPROVE, row.key, refusal="only the release group may"),
+        an_act(Verb.APPROVE, row.key),
+        an_act(Verb.DENY, row.key),
+        an_act(Verb.CANCEL, uuid4()),
+    ]
+    for act in [*acts, *acts]:
+        await store.intervene(act)
+    assert [tuple(r) for r in await database.fetch(_ACTS)] == [
+        ("approve", "approve", "refused", "only the release group may", "slack:T1:U1", "approve", "slack"),
+        ("resolved", "approve", "done", "", "slack:T1:U1", "approve", "slack"),
+        ("deny", "deny", "decided", "", "slack:T1:U1", "deny", "slack"),
+        ("cancel", "cancel", "unknown", "", "slack:T1:U1", "", "slack"),
+    ]
+    assert await database.fetchval("SELECT count(*) FROM human_interventions") == len(acts)
+    parts = await database.fetch("SELECT name, attributes->>'agent.approval.decision' FROM agent_events WHERE part = 5")
+    assert [tuple(p) for p in parts] == [("agent.approval.resolved", "approve")]
+
+
+async def test_hostile_words_of_a_person_are_kept(store: PostgresStore) -> None:
+    """What PostgreSQL does not take (NUL, lone surrogates) in a name, a comment or an id is mended, and the decision stands."""
+    await store.record([at_work(), asking()])
+    row = await the_question(store)
+    act = an_act(Verb.APPROVE, row.key, text="a\0b\ud800" + "x" * 20_000, idempotency_key="o\0\ud800")
+    act = msgspec.structs.replace(act, actor=msgspec.structs.replace(act.actor, name="al\0ice", email="\ud800"))
+    assert (await store.intervene(act)).result is Result.DONE
+    assert (await store.intervene(act)).is_repeat
+    [task] = await store.tasks(TaskQuery())
+    assert [a.decision for a in task.approvals] == ["approve"]
+
+
+async def test_a_decision_stands_though_the_fold_fails(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours while the task is brought up to date takes no decision back: who waits hears of it, and it is logged."""
+    await store.record([at_work(), asking()])
+    row = await the_question(store)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batches, "fold", broken)
+        assert (await store.intervene(an_act(Verb.APPROVE, row.key))).result is Result.DONE
+    assert (await the_question(store)).decision == "approve"
+    assert "is not shown at its task" in caplog.text
+
+
+async def test_behind_a_pooler_decisions_are_looked_for(store: PostgresStore, postgres_dsn: str) -> None:
+    """Where a pooler hands connections around nothing can be listened to, and a decision is heard of all the same."""
+    other = PostgresStore(postgres_dsn, rules=TELLING, statement_cache=0, pool_size=2)
+    await other.open()
+    try:
+        await store.record([at_work(), asking()])
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        await other.listen(heard.put_nowait)
+        await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        async with asyncio.timeout(20):
+            while await heard.get() != topic_of("default", APPROVAL, "a1"):
+                pass
+    finally:
+        await other.close()
+
+
+async def test_who_listens_goes_on_after_its_connection_was_cut(store: PostgresStore, database: Any) -> None:
+    """An ear whose connection is ended listens again, and says that something may have been missed."""
+    await store.record([at_work(), asking()])
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    await store.listen(heard.put_nowait)
+    assert await heard.get() == b""
+    await database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'"
+    )
+    async with asyncio.timeout(20):
+        while await heard.get() != b"":
+            pass
+        await store.intervene(an_act(Verb.APPROVE, (await the_question(store)).key))
+        while await heard.get() != topic_of("default", APPROVAL, "a1"):
+            pass
+
+
+async def test_the_row_of_an_expired_question_says_who_decided(store: PostgresStore, database: Any) -> None:
+    """A deadline leaves the row of a resolution that nobody made: by spanpost, with the decision `expired`."""
+    await store.record([at_work(), asking(expires_at="2026-01-01T00:00:00Z", options=["blue"])])
+    for _ in range(3):
+        await store.elapse()
+    found = await database.fetchrow("SELECT decision, actor, via, options::text FROM human_interventions WHERE action = 'resolved'")
+    assert (found[0], found[1], found[2], json.loads(found[3])) == ("expired", "", "spanpost", ["blue"])

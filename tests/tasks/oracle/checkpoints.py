@@ -1,0 +1,72 @@
+"""What was told of tasks: what happened in them, and the start and the end of each of their runs."""
+
+from __future__ import annotations
+
+from spanpost import semconv as c
+from spanpost.model.checkpoints import Checkpoint, Kind
+from tests.tasks.oracle.ids import named
+from tests.tasks.oracle.occurrences import checkpoint
+from tests.tasks.oracle.questions import EPOCH, moment
+from tests.tasks.oracle.status import TaskRun, Verdict, end_of_former
+from tests.tasks.oracle.tasks import Task, Tasks
+
+
+def told(tasks: Tasks, shown: list[Task]) -> list[Checkpoint]:
+    """Return all that was told of a finished history, in order of time."""
+    out = []
+    for one in tasks.occurrences:
+        task = tasks.task_of(one.run)
+        if task.has_root_span or not one.is_doubtful:
+            out.append(checkpoint(one, task.uid))
+    for task in shown:
+        if task.has_root_span or task.root.is_worth_a_message:
+            for task_run in task.task_runs:
+                out += _turns(task, task_run)
+    return sorted(out, key=lambda news: (news.at, news.id))
+
+
+def _turns(task: Task, task_run: TaskRun) -> list[Checkpoint]:
+    """Return the start of a run, and its end if it has ended."""
+    name, started_ns = task.facts.name or "task", task_run.start_ns or task.facts.first_ns
+    begun = f"{'Resumed' if task_run.goes_on else 'Started'}: {name}"
+    out = [_turn(task, task_run, Kind.START, c.STARTING, begun, started_ns)]
+    verdict = task.verdict if task_run is task.newest else end_of_former(task_run)
+    if verdict is not None and verdict.is_over:
+        out.append(_turn(task, task_run, Kind.END, verdict.status, _end_text(verdict, started_ns), verdict.ended_ns))
+    return out
+
+
+def _turn(task: Task, task_run: TaskRun, kind: Kind, status: str, text: str, at_ns: int) -> Checkpoint:
+    return Checkpoint(
+        id=named(kind, task_run.key.hex()),
+        tenant=task.tenant,
+        task_uid=task.uid,
+        kind=kind,
+        status=status,
+        text=text,
+        at=moment(at_ns) or EPOCH,
+        trace_id=task_run.trace_id or task.trace_id,
+        span_id=task_run.span_id,
+        subtree=task_run.span_id,
+    )
+
+
+def _end_text(verdict: Verdict, started_ns: int) -> str:
+    if verdict.status == c.ERROR:
+        kind, message, _ = verdict.failure or ("", "", "")
+        why = message if kind and message.startswith(kind) else ": ".join(word for word in (kind, message) if word)
+        return f"Failed: {why}"[:2000] if why else "Failed"
+    if verdict.status == c.WAITING:
+        return "Waiting for its next prompt" if verdict.rule.startswith("session") else "Waiting for a person"
+    word = {c.COMPLETE: "Complete", c.CANCELLED: "Cancelled"}.get(verdict.status, verdict.status.capitalize())
+    took = (verdict.ended_ns - started_ns) / 1e9
+    return f"{word} in {_duration(took)}" if started_ns and took > 0 else word
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    hours, minutes, rest = int(seconds) // 3600, int(seconds) // 60 % 60, int(seconds) % 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

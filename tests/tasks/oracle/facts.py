@@ -1,0 +1,511 @@
+"""What a pile of notes says: each fact is the greatest of what was said, by priority, time and content."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from spanpost.model.observations import Status
+from spanpost.model.readings import Failure, Role, Tells
+from spanpost.readers.values import doing, name_of_span
+from spanpost.readers.values import name as clean_name
+from spanpost.semconv import FINAL_STATUSES
+from tests.tasks.oracle.notes import Note
+from tests.tasks.oracle.tree import Span
+
+#: Longest texts that are kept, and entries of each kind.
+TEXT, LOG, ENTRIES, ACTS = 2000, 8192, 100, 20
+#: Model and tool calls that are remembered with their beginnings, and model calls of which the use is.
+DEEDS, POINTS = 4, 10
+#: Closing on one of these tools is an end, not a question.
+_CLOSING = ("final_answer", "final_result", "final_output", "finish", "handoff", "transfer", "submit", "return_")
+_CLOSING += ("complete_task", "attempt_completion")
+
+TOOLS_WANTED = 2  # `Finish.TOOLS`
+
+#: How something ended: time, content hash, outcome, type and message of the failure.
+Closed = tuple[int, bytes, str, str, str]
+
+
+class Said(NamedTuple):
+    """One thing that was said: the greatest stands."""
+
+    priority: int
+    at: int
+    key: bytes
+    value: Any = None
+
+
+class Call(NamedTuple):
+    """A model call or a tool call that ended. The outcome of a tool is 0 (unknown), 1 (nothing) or 2 (something)."""
+
+    at: int
+    key: bytes
+    start: int
+    is_tool: bool
+    has_failed: bool
+    outcome: int
+    name: str
+    id: str
+
+
+class Placed(NamedTuple):
+    """A note, and what it is of: a copy of a span is what it says itself, an event is of what its span is."""
+
+    n: Note
+    role: Role
+    is_ending: bool
+
+
+class Facts:
+    """What the notes of some owners say."""
+
+    def __init__(self, notes: Iterable[tuple[Note, Span]]) -> None:
+        everything = [Placed(n, n.r.role if n.is_span else s.role, n.is_ending) for n, s in notes]
+        self.all = [p.n for p in everything]
+        #: What people did, and what telemetry tells. Of a silent process nothing is learned but when it was silent.
+        self.acts = [p.n for p in everything if p.n.is_act]
+        self.told = [p for p in everything if not p.n.is_act and not p.n.r.is_stalled]
+        self.stalled = max(((p.n.at, p.n.key) for p in everything if p.n.r.is_stalled and not p.n.is_act), default=None)
+        self.spans = [p for p in self.told if p.n.is_span]
+        self.ended = [p for p in self.told if p.n.is_end]
+        #: A started tool or model call is known by what its span is; what is being done by what this very note says.
+        self.started = [p for p in self.told if p.n.is_span and not p.n.is_end]
+
+    # --- times --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def first_ns(self) -> int:
+        return min((n.begins for n, *_ in self.told if n.begins), default=0)
+
+    @cached_property
+    def last_ns(self) -> int:
+        return max((n.at for n, *_ in self.told), default=0)
+
+    @cached_property
+    def active_ns(self) -> int:
+        """The newest sign of work: a call, something being done, an event that is not quiet."""
+        found = [n.begins for n, role, _ in self.started if role in (Role.LLM, Role.TOOL) or _is_doing(n)]
+        found += [n.at for n, role, _ in self.ended if (role is Role.LLM and not n.r.is_metered) or role is Role.TOOL]
+        found += [n.at for n, *_ in self.told if not n.is_span and not n.r.is_quiet]
+        return max(found, default=0)
+
+    # --- who is at work -----------------------------------------------------------------------------------------------
+
+    def earliest(self, field: str, *, of_root_span: bool | None = None) -> Any:
+        """Return what the earliest span says under a field; `of_box`: only boxes, or only spans that are none."""
+        return _value(
+            Said(0, *_earliest(n), value)
+            for n, role, _ in self.spans
+            if (value := getattr(n.r, field)) and (of_root_span is None or of_root_span == role.is_root_span)
+        )
+
+    @cached_property
+    def own_name(self) -> str | None:
+        """The name that a box has: the task's, the agent's, or what its span is called."""
+        return _value(said for n, role, _ in self.spans if role.is_root_span and (said := _name(n, role)) is not None)
+
+    @cached_property
+    def name(self) -> str:
+        return self.own_name or self.agent_label or self.earliest("service") or self.model or ""
+
+    @cached_property
+    def agent_label(self) -> str | None:
+        return self.earliest("agent_label", of_root_span=False)  # type: ignore[no-any-return]
+
+    @cached_property
+    def conversation(self) -> str | None:
+        return _value(
+            Said(int(role.is_root_span), *_earliest(n), n.r.conversation_id)
+            for n, role, _ in self.spans
+            if n.r.conversation_id
+        )  # type: ignore[no-any-return]
+
+    @cached_property
+    def is_session(self) -> bool:
+        return any(n.r.is_session for n, *_ in self.spans)
+
+    @cached_property
+    def aggregate(self) -> tuple[int | None, int | None] | None:
+        """Input and output that a box says of all its calls."""
+        return _value(
+            Said(0, n.o.at_ns, _earliest(n)[1], (n.r.aggregate.input, n.r.aggregate.output))
+            for n, role, _ in self.ended
+            if role.is_root_span and n.r.aggregate is not None
+        )  # type: ignore[no-any-return]
+
+    @cached_property
+    def totals_of(self) -> str | None:
+        return _value(
+            Said(0, n.o.at_ns, _earliest(n)[1], n.r.totals_of)
+            for n, role, _ in self.ended
+            if role.is_root_span and n.r.aggregate is not None and n.r.totals_of
+        )  # type: ignore[no-any-return]
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def deeds(self) -> list[Call]:
+        """All model calls and tool calls that ended."""
+        found = []
+        for n, role, _ in self.ended:
+            r, failed = n.r, has_failed(n, role)
+            if role is Role.LLM and not r.is_metered:
+                found.append(Call(n.at, n.key, n.o.start_ns or n.at, False, failed, int(r.finish), "", ""))
+            elif role is Role.TOOL and not r.is_same_call:
+                gave = 1 if r.has_no_result or r.is_interrupt else 2 if r.has_result else 0
+                found.append(
+                    Call(n.at, n.key, n.o.start_ns or n.at, True, failed, gave, r.tool_name or "", r.tool_call_id or "")
+                )
+            elif role is Role.HANDOFF:
+                found.append(Call(n.at, n.key, n.o.start_ns or n.at, True, failed, 0, "handoff", ""))
+        return sorted(found)
+
+    def last(self, *, is_tool: bool, by: int | None = None) -> Call | None:
+        """Return the last model or tool call; of what had begun `by` then."""
+        of_kind = [call for call in self.deeds if call.is_tool == is_tool]
+        newest = of_kind[-1] if of_kind else None
+        if newest is None or by is None or newest.at <= by:
+            return newest
+        return next(
+            (call for call in reversed(self.deeds[-DEEDS:]) if call.is_tool == is_tool and call.start <= by), None
+        )
+
+    def has_failed_last(self, by: int | None = None) -> bool:
+        """Tell whether the last thing done was a model call, and it failed."""
+        call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
+        return call is not None and call.has_failed and (tool is None or tool.at <= call.at)
+
+    def is_unresolved(self, by: int | None = None) -> bool:
+        """Tell whether it closed on a tool call that was not made, or that no model turn answered."""
+        call, tool = self.last(is_tool=False, by=by), self.last(is_tool=True, by=by)
+        if tool is None or (call is not None and tool.at <= call.at):
+            return call is not None and call.outcome == TOOLS_WANTED
+        if call is None:
+            return tool.outcome == 1
+        if any(closing in tool.name.lower() for closing in _CLOSING):
+            return False
+        return tool.outcome == 1 or (tool.outcome == 0 and call.outcome in (0, TOOLS_WANTED))
+
+    @cached_property
+    def begun_ns(self) -> int:
+        """When the last tool call started that was seen to start."""
+        return max((n.begins for n, role, _ in self.started if role is Role.TOOL and not n.r.is_same_call), default=0)
+
+    @cached_property
+    def first_call(self) -> tuple[str, str, str] | None:
+        """By what it began: a model call, or a tool call with its name and id."""
+        return _value(
+            Said(
+                0,
+                -n.begins,
+                _ended_first(n) + n.key,
+                ("tool", n.r.tool_name or "", n.r.tool_call_id or "") if role is Role.TOOL else ("model", "", ""),
+            )
+            for n, role, _ in self.spans
+            if role in (Role.LLM, Role.TOOL) and n.begins and not n.r.is_same_call
+        )  # type: ignore[no-any-return]
+
+    @cached_property
+    def model(self) -> str | None:
+        """The newest model; one of data points, or of a call beside the conversation, only where no other is known."""
+        return _value(
+            Said(-int(n.r.is_metered or n.r.is_aside), n.at, n.key, n.r.model)
+            for n, role, _ in self.ended
+            if role is Role.LLM and n.r.model
+        )  # type: ignore[no-any-return]
+
+    @cached_property
+    def metered_ns(self) -> int:
+        return max((n.at for n, role, _ in self.ended if role is Role.LLM and n.r.is_metered), default=0)
+
+    @cached_property
+    def failed_turn_ns(self) -> int:
+        return max(
+            (n.at for n, role, is_ending in self.ended if role is Role.STEP and not is_ending and has_failed(n, role)),
+            default=0,
+        )
+
+    # --- failures -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def failure(self) -> Said | None:
+        return max(self._failures(), key=lambda said: said[:3], default=None)
+
+    def _failures(self) -> Iterator[Said]:
+        for n, role, is_ending in self.told:
+            r = n.r
+            is_metered = role is Role.LLM and r.is_metered
+            if (
+                n.is_end
+                and not is_metered
+                and has_failed(n, role)
+                and (r.failure is not None or n.o.status is Status.ERROR)
+            ):
+                words = _words(r.failure, n)
+                yield Said(int(is_ending) if any(words) else -1, n.at, n.key, words)
+            if r.failure is not None and r.status in FINAL_STATUSES:
+                yield Said(1, n.at, n.key, _words(r.failure, n))
+            if r.failure is not None and r.tells is Tells.ERROR:
+                yield Said(0, n.at, n.key, _words(r.failure, n))
+
+    @cached_property
+    def words(self) -> tuple[str, str, str] | None:
+        return self.failure.value if self.failure is not None else None
+
+    @cached_property
+    def exception_ns(self) -> int:
+        """When a root or a box ended well over an exception."""
+        found = [
+            n.at
+            for n, role, is_ending in self.ended
+            if is_ending
+            and n.o.exceptions
+            and role is not Role.TASK
+            and _outcome(n, role) in ("ok", "unset")
+            and not _is_metered(n, role)
+        ]
+        return max(found, default=0)
+
+    @cached_property
+    def interrupt_ns(self) -> int:
+        return max((n.at for n, *_ in self.told if n.r.is_interrupt), default=0)
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def closed(self) -> Closed | None:
+        return max(
+            (
+                (n.at, n.key, _outcome(n, role), *(_words(n.r.failure, n)[:2] if has_failed(n, role) else ("", "")))
+                for n, role, is_ending in self.ended
+                if is_ending and not _is_metered(n, role)
+            ),
+            default=None,
+        )
+
+    @cached_property
+    def final(self) -> tuple[int, bytes, str] | None:
+        """The final status that was said first: its negative time, content hash, status."""
+        return max(((-n.at, n.key, n.r.status) for n, *_ in self.told if n.r.status in FINAL_STATUSES), default=None)
+
+    @cached_property
+    def gone(self) -> tuple[int, bytes] | None:
+        return max(((n.at, n.key) for n, *_ in self.told if n.r.is_gone), default=None)
+
+    @cached_property
+    def rested(self) -> tuple[int, bytes] | None:
+        return max(((n.at, n.key) for n, *_ in self.told if n.r.rests), default=None)
+
+    @cached_property
+    def idle_ns(self) -> int:
+        return max((n.at for n, *_ in self.told if n.r.is_idle), default=0)
+
+    # --- progress -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def status(self) -> Said | None:
+        """The newest status that ends nothing."""
+        said = [
+            Said(0, n.at, n.key, n.r.status) for n, *_ in self.told if n.r.status and n.r.status not in FINAL_STATUSES
+        ]
+        return max(said, key=lambda s: s[:3], default=None)
+
+    def newest(self, field: str) -> Any:
+        """Return what was said last under a field."""
+        return _value(Said(0, n.at, n.key, value) for n, *_ in self.told if (value := getattr(n.r, field)) is not None)
+
+    @cached_property
+    def action(self) -> Said | None:
+        """What it is doing: as it said itself, else the tool that was called last."""
+        said = [Said(1, n.at, n.key, n.r.action[:TEXT]) for n, *_ in self.told if n.r.action]
+        said += [
+            Said(0, n.begins, n.key, f"tool: {clean_name(n.r.tool_name) or 'a tool'}")
+            for n, role, _ in self.spans
+            if role is Role.TOOL and n.r.tool_name
+        ]
+        return max(said, key=lambda s: s[:3], default=None)
+
+    @cached_property
+    def doing(self) -> Said | None:
+        """What was seen to start last."""
+        said = [Said(0, n.begins, n.key, words) for n, *_ in self.started if (words := _doing(n)) is not None]
+        return max(said, key=lambda s: s[:3], default=None)
+
+    @cached_property
+    def step(self) -> tuple[str | None, int | None, int | None] | None:
+        """Name, index and count of the current step; the agent's own words stand above a plan that it wrote down."""
+        return _value(
+            Said(
+                0 if n.r.is_plan or n.r.step_key else 1,
+                n.at,
+                n.key,
+                (None if n.r.is_plan and not n.r.step_name else _step_name(n), n.r.step_index, n.r.step_count),
+            )
+            for n, *_ in self.told
+            if n.r.step_name or (n.r.step_index is not None and n.r.says_something)
+        )  # type: ignore[no-any-return]
+
+    @cached_property
+    def steps(self) -> dict[str, Said]:
+        """Steps by what they are known by: name, index and beginning, as the earliest mention says."""
+        found: dict[str, list[Said]] = defaultdict(list)
+        for n, *_ in self.told:
+            r = n.r
+            if not (r.step_name or (r.step_index is not None and not r.is_plan and r.says_something)):
+                continue
+            is_numbered = r.step_index is not None and 0 <= r.step_index < 10**9
+            entry = r.step_key or (f"{r.step_index:09d}" if is_numbered else f"~{_step_name(n)}")
+            began = n.begins if n.is_span else n.at
+            is_sure = not n.is_span or bool(r.step_key and n.is_end)
+            found[entry].append(Said(int(is_sure), -began, n.key, (_step_name(n), r.step_index, began)))
+        return _entries(found)
+
+    @cached_property
+    def tool_steps(self) -> dict[str, Said]:
+        """The newest tool calls: name, beginning and end."""
+        found: dict[str, list[Said]] = defaultdict(list)
+        for n, role, _ in self.spans:
+            if role is Role.TOOL and n.r.tool_name:
+                entry = f"{2**63 - 1 - n.begins:019d}{n.o.span_id.hex()}"
+                name = clean_name(n.r.tool_name) or "a tool"
+                found[entry].append(Said(int(n.is_end), n.at, n.key, (name, n.begins, n.o.end_ns)))
+        return _entries(found, ACTS)
+
+    def by_name(self, field: str) -> dict[str, Any]:
+        """Return what was said last under each name of a field."""
+        found: dict[str, list[Said]] = defaultdict(list)
+        for n, *_ in self.told:
+            for name, value in getattr(n.r, field).items():
+                found[name].append(Said(0, n.at, n.key, value))
+        return {name: said.value for name, said in _entries(found).items()}
+
+    @cached_property
+    def artifacts(self) -> dict[str, Said]:
+        found: dict[str, list[Said]] = defaultdict(list)
+        for n, *_ in self.told:
+            if (a := n.r.artifact) is not None:
+                found[a.key[:TEXT]].append(Said(0, n.at, n.key, a))
+        return _entries(found)
+
+    @cached_property
+    def costs(self) -> dict[tuple[bytes, bytes], int]:
+        """What boxes say that they cost, in nano-dollars, by trace and span."""
+        found: dict[str, list[Said]] = defaultdict(list)
+        for n, role, _ in self.told:
+            if n.r.cost_usd is not None and role.is_root_span:
+                where = (n.o.trace_id, n.o.span_id)
+                cost = min(round(n.r.cost_usd * 10**9), 10**15)
+                found[f"{where[0].hex()}{where[1].hex()}"].append(Said(0, n.at, n.key, (where, cost)))
+        return dict(said.value for said in _entries(found).values())
+
+    def attributes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return attributes: a box's own before its process's, those before what lies below; the earliest."""
+        found: dict[str, list[Said]] = defaultdict(list)
+        for n in self.all:
+            for name in names:
+                for rank, source in ((2 if n.r.role.is_root_span else 0, n.o.attributes), (1, n.o.origin.resource)):
+                    value = source.get(name)
+                    if isinstance(value, (str, int, float)):
+                        shown = str(value).lower() if isinstance(value, bool) else str(value)
+                        found[name].append(Said(rank, -(n.o.start_ns or n.o.at_ns), n.key, shown[:200]))
+        return {name: said.value for name, said in _entries(found).items()}
+
+    @cached_property
+    def compacted_ns(self) -> int:
+        return max((n.o.start_ns or n.at for n, *_ in self.told if n.r.tells is Tells.COMPACTION), default=0)
+
+    @cached_property
+    def has_questions(self) -> bool:
+        return any(n.r.approval is not None for n in [*self.acts, *(p.n for p in self.told)])
+
+    @cached_property
+    def says_more_than_calls(self) -> bool:
+        """Tell whether there is anything but calls to show."""
+        return bool(
+            self.steps
+            or self.artifacts
+            or self.costs
+            or self.has_questions
+            or any(n.r.links or n.r.results for n, *_ in self.told)
+        )
+
+
+def _value(said: Iterable[Said]) -> Any:
+    """Return the value of the greatest."""
+    greatest = max(said, key=lambda s: s[:3], default=None)
+    return greatest.value if greatest is not None else None
+
+
+def _entries(found: dict[str, list[Said]], most: int = ENTRIES) -> dict[str, Said]:
+    """Return the greatest of each entry, and the entries that sort first."""
+    return {name: max(found[name], key=lambda s: s[:3]) for name in sorted(found)[:most]}
+
+
+def _ended_first(n: Note) -> bytes:
+    return b"\1" if n.is_end else b"\0"
+
+
+def _earliest(n: Note) -> tuple[int, bytes]:
+    """Return the rank of a span among others: the earlier first, of one moment the ended one, which says most."""
+    return -n.begins, _ended_first(n) + n.o.span_id + _ended_first(n) + n.key
+
+
+def _name(n: Note, role: Role) -> Said | None:
+    if n.r.task_name:
+        return Said(3, *_earliest(n), n.r.task_name[:TEXT])
+    if n.r.agent_name:
+        return Said(2 if role is Role.AGENT else 1, *_earliest(n), n.r.agent_name[:TEXT])
+    called = name_of_span(n.o.name) if n.o.name else None
+    if not n.o.name or (called is not None and called == n.r.model):
+        return None
+    return Said(0 if called is not None else -1, *_earliest(n), n.o.name[:TEXT])
+
+
+def _step_name(n: Note) -> str:
+    return (n.r.step_name or f"Step {n.r.step_index}")[:TEXT]
+
+
+def _is_doing(n: Note) -> bool:
+    return n.r.role in (Role.LLM, Role.TOOL) or (n.r.role is Role.STEP and bool(n.o.parent_id))
+
+
+def _doing(n: Note) -> str | None:
+    if not _is_doing(n):
+        return None
+    if n.r.role is Role.LLM:
+        return (f"model: {n.r.model}" if n.r.model else "asking the model")[:TEXT]
+    name = n.r.tool_name or doing(n.o.name)
+    return None if name is None else (f"tool: {name}" if n.r.role is Role.TOOL else name)[:TEXT]
+
+
+def _is_metered(n: Note, role: Role) -> bool:
+    return role is Role.LLM and n.r.is_metered
+
+
+def has_failed(n: Note, role: Role) -> bool:
+    """Tell whether an ended span failed; a call may say OK over an exception."""
+    r = n.r
+    if r.is_interrupt:
+        return False
+    if r.failure is not None or n.o.status is Status.ERROR:
+        return True
+    is_unanswered = role is Role.TOOL or (role is Role.LLM and (r.usage is None or not r.usage.is_known))
+    return bool(n.o.exceptions) and not r.has_no_result and is_unanswered
+
+
+def _outcome(n: Note, role: Role) -> str:
+    if n.r.is_cancelled:
+        return "cancelled"
+    if has_failed(n, role):
+        return "error"
+    return "ok" if n.o.status is Status.OK else "unset"
+
+
+def _words(failure: Failure | None, n: Note) -> tuple[str, str, str]:
+    """Return type, message and log of a failure; no history here has a log so long that it is cut otherwise."""
+    if failure is None:
+        return "", n.o.status_message[:TEXT], ""
+    return failure.type[:200], (failure.message or n.o.status_message)[:TEXT], failure.log_tail[:LOG]

@@ -1,0 +1,176 @@
+"""Which runs of different traces are one task: those that go on with one that waits, and those that messages join.
+
+Only a box without a box above it and without a task id of its own is asked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from spanpost.model.readings import Role
+from tests.tasks.oracle.ids import candidates, domain
+from tests.tasks.oracle.status import TaskRun, how_it_waits
+from tests.tasks.oracle.tree import Trace
+
+
+class Asked(NamedTuple):
+    """What others may go by to tell whether a run goes on with another."""
+
+    key: bytes
+    trace: bytes
+    start_ns: int
+    end_ns: int
+    agent_name: str
+    waits: int
+    #: The tool call that was left open, and the one by which it began: name and id.
+    pending: tuple[str, str]
+    began_with: tuple[str, str] | None
+
+
+@dataclass
+class Resumption:
+    """By run: the run with which it goes on, the run below which it hangs."""
+
+    goes_on: dict[bytes, bytes] = field(default_factory=dict)
+    hangs_below: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def resumption(traces: list[Trace], task_runs: dict[bytes, TaskRun]) -> Resumption:
+    """Ask every run of a history."""
+    runs = {
+        key: _asked(s)
+        for key, s in task_runs.items()
+        if s.run.root is not None and s.run.above is None and not s.run.task_id
+    }
+    out = Resumption()
+    _by_links(traces, task_runs, runs, out)
+    for kind in "ca":  # the strongest rule last: it stands
+        met: dict[bytes, list[Asked]] = defaultdict(list)
+        for key, run in runs.items():
+            for id in _ids(kind, run, task_runs[key]):
+                met[candidates(task_runs[key].run.tenant, kind, id)].append(run)
+        for _, those in sorted(met.items(), reverse=True):  # of several meetings the first stands
+            out.goes_on.update(_continued(those))
+    for key in out.goes_on:
+        out.hangs_below.pop(key, None)
+    return out
+
+
+def _asked(s: TaskRun) -> Asked:
+    facts, root = s.facts, s.run.root
+    assert root is not None
+    end = s.closed[0] if s.closed is not None else 0
+    s.waits = how_it_waits(s)
+    pending = ("", "")
+    call, tool = facts.last(is_tool=False, by=end), facts.last(is_tool=True, by=end)
+    if s.waits and tool is not None and (tool.outcome == 1 or call is None or tool.at > call.at):
+        pending = (tool.name[:2000], tool.id)
+    first = facts.first_call
+    began_with = (first[1], first[2]) if first is not None and first[0] == "tool" else None
+    return Asked(s.key, s.run.trace.domain, s.start_ns, end, root.agent_name, s.waits, pending, began_with)
+
+
+def _ids(kind: str, run: Asked, s: TaskRun) -> set[str]:
+    """Return the tool calls, or the conversation, by which a run is found."""
+    if kind == "c":
+        return {s.facts.conversation} if s.facts.conversation else set()
+    return {run.pending[1], run.began_with[1] if run.began_with is not None else ""} - {""}
+
+
+def _continued(runs: list[Asked]) -> dict[bytes, bytes]:
+    """Return who goes on with whom: each wait is gone on with by one run, the earliest."""
+    out: dict[bytes, bytes] = {}
+    waiting: list[Asked] = []
+    for run in sorted(runs, key=lambda r: (r.start_ns, r.key)):
+        fitting = [w for w in waiting if w.end_ns <= run.start_ns and _goes_on(w, run)]
+        if fitting:
+            former = max(fitting, key=lambda w: (w.end_ns, w.key))
+            waiting.remove(former)
+            out[run.key] = former.key
+        if run.waits and run.end_ns:
+            waiting.append(run)
+    return out
+
+
+def _goes_on(before: Asked, run: Asked) -> bool:
+    """Tell whether a run does what the one that waits left open."""
+    name, id = before.pending
+    if not name and not id and before.waits == 2:
+        return not before.agent_name or not run.agent_name or before.agent_name == run.agent_name
+    if run.began_with is None:
+        return False
+    if id and run.began_with[1]:
+        return id == run.began_with[1]
+    return not name or not run.began_with[0] or name == run.began_with[0]
+
+
+def _by_links(traces: list[Trace], task_runs: dict[bytes, TaskRun], runs: dict[bytes, Asked], out: Resumption) -> None:
+    """Join the traces that messages link, and lead those that link to one trace there."""
+    linked_set_of = _linked_sets(traces)
+    linked_sets: dict[bytes, list[Asked]] = defaultdict(list)
+    for run in runs.values():
+        linked_sets[linked_set_of.get(run.trace, run.trace)].append(run)
+    for linked_set, members in linked_sets.items():
+        if linked_set in linked_set_of:
+            _within_linked_traces(members, out)
+    for run in runs.values():
+        link = _link(task_runs[run.key]) if run.trace not in linked_set_of else b""
+        to = linked_set_of.get(link, link)
+        if to and to != run.trace:
+            # Guests of one linked_set are no hosts to one another.
+            _as_guest(run, linked_sets.get(to, []), out)
+
+
+def _within_linked_traces(runs: list[Asked], out: Resumption) -> None:
+    """Runs of one agent are one task; those of other agents hang below the earliest."""
+    first: dict[str, Asked] = {}
+    for run in sorted(runs, key=lambda r: (r.start_ns, r.key)):
+        if run.agent_name in first:
+            out.goes_on[run.key] = first[run.agent_name].key
+        else:
+            if first:
+                out.hangs_below[run.key] = next(iter(first.values())).key
+            first[run.agent_name] = run
+
+
+def _as_guest(guest: Asked, hosts: list[Asked], out: Resumption) -> None:
+    """A run goes on with the same agent's run that began before it, else it hangs below the earliest that did."""
+    before = sorted(
+        (h for h in hosts if h.trace != guest.trace and (h.start_ns, h.key) < (guest.start_ns, guest.key)),
+        key=lambda h: (h.start_ns, h.key),
+    )
+    same = [h for h in before if guest.agent_name and h.agent_name == guest.agent_name]
+    if same:
+        out.goes_on[guest.key] = same[0].key
+    elif before:
+        out.hangs_below[guest.key] = before[0].key
+
+
+def _linked_sets(traces: list[Trace]) -> dict[bytes, bytes]:
+    """Return for each trace that messages of a framework link to others the one that stands for all."""
+    head: dict[bytes, bytes] = {}
+
+    def find(trace: bytes) -> bytes:
+        while head.get(trace, trace) != trace:
+            trace = head[trace]
+        return trace
+
+    for trace in traces:
+        for span in trace.order:
+            for n in [n for n in span.copies if n.r.role is Role.PLUMBING]:
+                for other in {other for other, _ in n.o.links[:16]} - {trace.id}:
+                    a, b = find(trace.domain), find(domain(trace.tenant, other))
+                    head[a] = head[b] = min(a, b)
+    return {trace: find(trace) for trace in head}
+
+
+def _link(s: TaskRun) -> bytes:
+    """Return the trace to which a run links: by its box, or by the nearest span above it that links anywhere."""
+    span = s.run.root
+    for _ in range(64):
+        if span is None or span.link:
+            break
+        span = span.parent
+    return span.link if span is not None else b""

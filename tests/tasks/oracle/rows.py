@@ -1,0 +1,178 @@
+"""A task to its row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spanpost import semconv as c
+from spanpost.model.interventions import Verb
+from spanpost.model.readings import Artifact, Failure
+from spanpost.model.tasks import Step
+from spanpost.model.tasks import Task as Row
+from tests.tasks.oracle.context import use_of
+from tests.tasks.oracle.facts import Facts
+from tests.tasks.oracle.questions import moment, questions
+from tests.tasks.oracle.rules import Rules
+from tests.tasks.oracle.status import asked
+from tests.tasks.oracle.tasks import Task, Tasks
+
+
+def row(task: Task, tasks: Tasks, rules: Rules) -> Row:
+    """Return the row of a task."""
+    facts, verdict, usage, newest = task.facts, task.verdict, task.usage, task.newest
+    use = use_of(facts, rules)
+    input_tokens, output_tokens = _tokens(task)
+    steps = _steps(facts)
+    step = facts.step or (None, None, None)
+    if step[1] is None and steps and steps[-1].name.endswith(f". {step[0]}"):
+        step = (steps[-1].name, None, None)
+    starts = [s.start_ns for s in task.task_runs if s.start_ns]
+    cancelled, paused = (
+        asked(facts, task.all_task_runs, Verb.CANCEL),
+        asked(facts, task.all_task_runs, Verb.PAUSE, Verb.RESUME),
+    )
+    muted = asked(facts, [], Verb.MUTE, Verb.UNMUTE)
+    failure = verdict.failure if verdict.status == c.ERROR else None
+    root = task.root
+
+    def said(field: str) -> Any:
+        return facts.earliest(field, of_root_span=True)
+
+    return Row(
+        uid=task.uid,
+        tenant=task.tenant,
+        task_id=task.public_id,
+        aliases=_aliases(task),
+        parent_uid=task.parent.uid if task.parent is not None else None,
+        parent_task_id=task.parent.public_id if task.parent is not None else said("task_parent_id"),
+        root_uid=root.uid,
+        is_announced=root.is_worth_a_message,
+        trace_id=newest.trace_id or task.trace_id,
+        span_id=newest.span_id or task.span_id,
+        name=facts.name,
+        type=said("task_type"),
+        agent_name=said("agent_name") or facts.agent_label,
+        agent_id=said("agent_id"),
+        agent_version=said("agent_version"),
+        service=facts.earliest("service"),
+        environment=facts.earliest("environment"),
+        repo=said("repo"),
+        topic=said("topic"),
+        requested_by=said("requested_by"),
+        retry_of=said("retry_of"),
+        caused_by=said("caused_by"),
+        order_id=said("order_id"),
+        session_id=facts.conversation,
+        status=verdict.status,
+        end_reason=verdict.end_reason,
+        is_inferred=verdict.is_inferred,
+        rule=verdict.rule,
+        progress=facts.newest("progress"),
+        action=_action(task),
+        step_name=step[0],
+        step_index=step[1],
+        step_count=step[2],
+        steps=steps,
+        started_at=moment(min(starts, default=0) or facts.first_ns),
+        ended_at=moment(verdict.ended_ns) if verdict.is_over else None,
+        last_event_at=moment(facts.last_ns),
+        runs=len(task.task_runs),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cache_read_tokens=usage.tokens.get("cache_read"),
+        cache_write_tokens=usage.tokens.get("cache_write"),
+        reasoning_tokens=usage.tokens.get("reasoning"),
+        cost_usd=usage.cost_usd,
+        unpriced_calls=usage.unpriced,
+        context_used_tokens=use.used,
+        context_window_tokens=use.tokens,
+        context_window_source=use.window[1] if use.window is not None else "",
+        context_model=use.model,
+        context_max_output_tokens=rules.most_output(use.model),
+        context_forecast=None if verdict.is_over else use.ahead(rules),
+        model=facts.model,
+        llm_calls=task.own_usage.calls,
+        tool_calls=task.tools[0],
+        tool_errors=task.tools[1],
+        error_count=len(tasks.errors_of(task)),
+        child_count=len(task.children),
+        child_failed=sum(child.has_failed for child in task.children),
+        artifacts=_artifacts(facts),
+        approvals=questions(facts, task.tenant),
+        is_muted=muted is not None and muted.value.verb == Verb.MUTE,
+        cancel_by=(cancelled.value.by or "a person") if cancelled is not None else "",
+        cancel_at=moment(cancelled.at) if cancelled is not None else None,
+        paused_by=(paused.value.by or "a person") if paused is not None and paused.value.verb == Verb.PAUSE else "",
+        links=facts.by_name("links"),
+        results=facts.by_name("results"),
+        attributes=facts.attributes(rules.attributes),
+        error=Failure(type=failure[0], message=failure[1], log_tail=failure[2]) if failure is not None else None,
+    )
+
+
+def _tokens(task: Task) -> tuple[int | None, int | None]:
+    """Return input and output: of the calls, else what a box says of all of them."""
+    tokens, total = task.usage.tokens, task.facts.aggregate
+    if tokens.keys() & {"input", "output"} or total is None or task.own_usage.calls:
+        return tokens.get("input"), tokens.get("output")
+    if task.before is not None and task.facts.totals_of is not None:
+        (input_, output), (input_before, output_before) = total, task.before
+        return (
+            input_ - input_before if input_ is not None else None,
+            output - output_before if output is not None else None,
+        )
+    return total
+
+
+def _aliases(task: Task) -> tuple[str, ...]:
+    newest = task.newest
+    span = f"{newest.trace_id.hex()}-{newest.span_id.hex()}" if task.task_id else task.span_name
+    known = (task.task_id, task.facts.earliest("task_alias", of_root_span=True), span)
+    return tuple(dict.fromkeys(alias for alias in known if alias))
+
+
+def _action(task: Task) -> str | None:
+    """Return what it is doing: what it said, else which of its agents are at work, else what started last."""
+    action, doing = task.facts.action, task.facts.doing
+    at_work = sorted((child for child in task.children if child.is_at_work), key=lambda child: child.key)
+    if at_work and not task.verdict.is_over and (action is None or action.priority == 0):
+        many = len(task.children)
+        told = f"{len(at_work)} of {many} agents at work" if many > 1 else "an agent at work"
+        names = sorted(str(name) for child in at_work[:3] if (name := child.facts.own_name))
+        return f"{told}: {', '.join(names)}" if names else told
+    if (
+        doing is not None
+        and not task.verdict.is_over
+        and (action is None or (action.priority, action.at) < (0, doing.at))
+    ):
+        action = doing
+    return action.value if action is not None else None
+
+
+def _steps(facts: Facts) -> tuple[Step, ...]:
+    """Return the steps that the agent told; where it told none, its tool calls, each once."""
+    if facts.steps:
+        told = sorted(
+            ((entry, *said.value) for entry, said in facts.steps.items()),
+            key=lambda s: (s[2] is None, s[2] or 0, s[3], s[0]),
+        )
+        return tuple(
+            Step(name=f"{n}. {name}" if index is None and entry[0] != "~" else name, index=index, at=moment(at))
+            for n, (entry, name, index, at) in enumerate(told, 1)
+        )
+    out: list[Step] = []
+    former, ended_ns = "", 0
+    for entry, said in sorted(
+        facts.tool_steps.items(), key=lambda item: (item[1].value[1], -item[1].value[2], item[0])
+    ):
+        del entry
+        name, begins, ends = said.value
+        if name == former and begins < ended_ns:
+            continue  # another layer's telling of the same call
+        former, ended_ns = name, ends
+        out.append(Step(name=name, at=moment(begins)))
+    return tuple(out)
+
+
+def _artifacts(facts: Facts) -> tuple[Artifact, ...]:
+    return tuple(said.value for _, said in sorted(facts.artifacts.items(), key=lambda item: (item[1].at, item[0])))

@@ -1,0 +1,247 @@
+"""The status of a task, and why: the newest run decides, and in it the greatest authority."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from spanpost import semconv as c
+from spanpost.model.interventions import Verb
+from tests.tasks.oracle.context import Use
+from tests.tasks.oracle.facts import Closed, Facts, Said
+from tests.tasks.oracle.placement import Run
+from tests.tasks.oracle.questions import is_waiting
+from tests.tasks.oracle.rules import Rules
+
+
+@dataclass
+class Verdict:
+    """A status, the rule that decided, and how it ended if it did."""
+
+    status: str
+    rule: str
+    end_reason: str | None = None
+    is_inferred: bool = False
+    is_over: bool = False
+    ended_ns: int = 0
+    failure: tuple[str, str, str] | None = None
+
+
+class TaskRun:
+    """One run within its task: when it began, and how it and the boxes within it ended."""
+
+    def __init__(self, run: Run, *, has_root_span: bool) -> None:
+        self.run = run
+        self.facts = Facts((n, span) for b in run.owners for n in b.notes for span in [b.trace.spans[n.o.span_id]])
+        own = [b for b in run.owners if b is run.root or (run.is_loose and not has_root_span)]
+        inner = [b for b in run.owners if b not in own]
+        self.own, self.inner = _facts(own), _facts(inner)
+        self.tops = [b.closed for b in own if b.closed is not None]
+        self.inner_tops = [b.closed for b in inner if b.closed is not None]
+        self.start_ns = run.start_ns if not run.is_loose else self.facts.first_ns if not has_root_span else 0
+        self.waits, self.goes_on = 0, False
+
+    @property
+    def key(self) -> bytes:
+        return self.run.key
+
+    @property
+    def span_id(self) -> bytes:
+        return self.run.root.id if self.run.root is not None else b""
+
+    @property
+    def trace_id(self) -> bytes:
+        return self.run.trace.id if self.run.root is not None else b""
+
+    @cached_property
+    def closed(self) -> Closed | None:
+        return max([*self.tops, *([self.own.closed] if self.own.closed is not None else [])], default=None)
+
+    @cached_property
+    def inner_closed(self) -> Closed | None:
+        return max([*self.inner_tops, *([self.inner.closed] if self.inner.closed is not None else [])], default=None)
+
+    @property
+    def final(self) -> tuple[int, bytes, str] | None:
+        return max((f.final for f in (self.own, self.inner) if f.final is not None), default=None)
+
+
+def _facts(owners: list) -> Facts:  # type: ignore[type-arg]
+    return Facts((n, b.trace.spans[n.o.span_id]) for b in owners for n in b.notes)
+
+
+def judge(facts: Facts, task_runs: list[TaskRun], use: Use, rules: Rules, *, has_root_span: bool, has_loose: bool) -> Verdict:
+    """Return the status of a task of which nothing more will come."""
+    newest = newest_of(task_runs)
+    verdict = end_of(facts, newest, has_root_span=has_root_span, is_beside_loose=has_loose)
+    if verdict is not None:
+        return verdict
+    if facts.has_failed_last() and not is_waiting(facts):
+        rule = "last call failed, and silence since"
+        return Verdict(c.ERROR, rule, "error", True, True, facts.last_ns, facts.words)
+    if is_waiting(facts):
+        return Verdict(c.WAITING, "open approval")
+    said = facts.status
+    paused = asked(facts, task_runs, Verb.PAUSE, Verb.RESUME)
+    if paused is not None and paused.value.verb == Verb.PAUSE and (said is None or said.at < paused.at):
+        return Verdict(c.PAUSED, "a person paused it")
+    if said is not None and said.value in (c.WAITING, c.PAUSED, c.STALLED):
+        return Verdict(said.value, "agent.status")
+    if _is_interrupted(facts):
+        return Verdict(c.WAITING, "interrupt", is_inferred=True)
+    if use.is_warned_of(rules):
+        return Verdict(c.CONTEXT_WARNING, "context window")
+    ahead = use.ahead(rules)
+    if ahead is not None and rules.is_near(ahead):
+        return Verdict(c.CONTEXT_WARNING, "context forecast", is_inferred=True)
+    active_ns = _active_ns(facts, has_root_span=has_root_span)
+    if said is not None:
+        if said.value == c.STARTING and active_ns > said.at:
+            return Verdict(c.WORKING, "activity")
+        return Verdict(said.value, "agent.status")
+    if not active_ns and facts.step is None and facts.newest("progress") is None:
+        return Verdict(c.STARTING, "no activity yet")
+    return Verdict(c.WORKING, "activity")
+
+
+def end_of(facts: Facts, task_run: TaskRun, *, has_root_span: bool, is_beside_loose: bool = False) -> Verdict | None:
+    """Return how the newest run ended; None while it goes on."""
+    closed = task_run.closed or _rested(facts, task_run, has_root_span=has_root_span)
+    if closed is not None and facts.active_ns > closed[0] and has_root_span and is_beside_loose:
+        closed = None  # something goes on of which the box is not known yet
+    if (said := task_run.final) is not None:
+        failure = None
+        if said[2] == c.ERROR:
+            is_told = closed is not None and closed[2] == "error" and (closed[3] or closed[4])
+            failure = (closed[3], closed[4], _log(facts)) if closed is not None and is_told else facts.words
+        return Verdict(
+            said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0], failure
+        )
+    if closed is None:
+        return _lost(facts, task_run)
+    at, _, outcome, *words = closed
+    told = (words[0], words[1], _log(facts))
+
+    def over(
+        status: str, rule: str, reason: str, *, is_inferred: bool = True, failure: tuple[str, str, str] | None = None
+    ) -> Verdict:
+        return Verdict(status, rule, reason, is_inferred, True, at, failure)
+
+    if _is_interrupted(facts):
+        return over(c.WAITING, "interrupt", "waiting")
+    if is_waiting(facts) and outcome != "error":
+        return over(c.WAITING, "open approval", "waiting", is_inferred=False)
+    if outcome == "cancelled":
+        return over(c.CANCELLED, "cancelled", "cancelled", is_inferred=False)
+    if outcome == "error":
+        return over(c.ERROR, "root error", "error", is_inferred=False, failure=told if any(words) else facts.words)
+    inner = task_run.inner_closed
+    if inner is not None and inner[2] in ("error", "cancelled"):
+        its = (inner[3], inner[4], _log(facts))
+        status = c.ERROR if inner[2] == "error" else c.CANCELLED
+        return over(status, "inner box", inner[2], failure=its if any(its) else facts.words)
+    last_done = max(call.at for call in facts.deeds) if facts.deeds else 0
+    if facts.has_failed_last(by=at) and facts.has_failed_last():
+        return over(c.ERROR, "last call failed", "error", failure=facts.words)
+    if facts.exception_ns and facts.failure is not None and facts.failure.at >= last_done:
+        return over(c.ERROR, "exception on a root", "error", failure=facts.words)
+    if facts.failed_turn_ns and facts.failed_turn_ns >= last_done:
+        return over(c.ERROR, "turn failed", "error", failure=facts.words)
+    if has_root_span and facts.is_unresolved(by=at) and facts.is_unresolved():
+        return over(c.WAITING, "unresolved tool call", "waiting")
+    if outcome == "rested" and not facts.is_session:
+        return over(c.COMPLETE, "answered", "complete")
+    if facts.is_session:
+        return over(c.WAITING, "session between prompts", "waiting")
+    if outcome == "ok":
+        return over(c.COMPLETE, "root OK", "complete", is_inferred=False)
+    return over(c.COMPLETE, "root ended UNSET", "complete")
+
+
+def end_of_former(task_run: TaskRun) -> Verdict | None:
+    """Return how a run ended that is not the newest: by its own end alone."""
+    closed, inner = task_run.closed, task_run.inner_closed
+    if closed is None and task_run.own.rested is not None:
+        closed = (*task_run.own.rested, "unset", "", "")
+    if (said := task_run.final) is not None:
+        return Verdict(said[2], "agent.status", "said", False, True, closed[0] if closed is not None else -said[0])
+    if closed is None:
+        gone = task_run.own.gone or task_run.own.stalled
+        return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0]) if gone is not None else None
+    if task_run.waits:
+        return Verdict(c.WAITING, "a later run goes on", "waiting", True, True, closed[0])
+    outcome = closed[2]
+    if outcome == "unset" and inner is not None and inner[2] != "unset":
+        outcome = inner[2]
+    status = {"error": c.ERROR, "cancelled": c.CANCELLED}.get(outcome, c.COMPLETE)
+    failure = (closed[3], closed[4], "") if status == c.ERROR else None
+    return Verdict(status, "task_run ended", outcome, outcome == "unset", True, closed[0], failure)
+
+
+def newest_of(task_runs: list[TaskRun]) -> TaskRun:
+    """Return the run that started last."""
+    return max(task_runs, key=lambda s: (s.start_ns, s.key))
+
+
+def how_it_waits(task_run: TaskRun) -> int:
+    """Return whether a run ended waiting for a person: 0 no, 1 probably, 2 as it said itself."""
+    if task_run.closed is None:
+        return 0
+    verdict = end_of(task_run.facts, task_run, has_root_span=True)
+    if verdict is None or verdict.status != c.WAITING:
+        return 0
+    return {"unresolved tool call": 1, "interrupt": 2, "open approval": 2}.get(verdict.rule, 0)
+
+
+def asked(facts: Facts, task_runs: list[TaskRun], *verbs: Verb) -> Said | None:
+    """Return what people asked last with one of these verbs, unless it was asked of a run that ended since."""
+    said = max(
+        (Said(0, n.at, n.key, n.r.act) for n in facts.acts if n.r.act is not None and n.r.act.verb in verbs),
+        key=lambda s: s[:3],
+        default=None,
+    )
+    if said is None or len(task_runs) < 2:
+        return said
+    newest = newest_of(task_runs)
+    ends = max((s.closed[0] for s in task_runs if s is not newest and s.closed is not None), default=0)
+    seen = said.value.seen_ns + 999 if said.value.seen_ns else said.at - 1
+    return said if seen >= ends else None
+
+
+def _lost(facts: Facts, task_run: TaskRun) -> Verdict | None:
+    gone, stalled = (
+        task_run.own.gone,
+        max((f.stalled for f in (task_run.own, task_run.inner) if f.stalled is not None), default=None),
+    )
+    if gone is not None:
+        words = ("", "The process ended with the task open.", "")
+        return Verdict(c.ERROR, "process gone", "interrupted", True, True, gone[0], words)
+    if stalled is not None and stalled[0] >= facts.last_ns:
+        words = ("", "Its process is not heard of any more.", "")
+        return Verdict(c.ERROR, "process silent", "interrupted", True, True, stalled[0], words)
+    return None
+
+
+def _rested(facts: Facts, task_run: TaskRun, *, has_root_span: bool) -> Closed | None:
+    """Return the end of a run that has answered and did nothing since."""
+    rested = task_run.own.rested
+    if rested is None or rested[0] < _active_ns(facts, has_root_span=has_root_span):
+        return None
+    tool = facts.last(is_tool=True)
+    if facts.begun_ns > max(tool.at if tool is not None else 0, facts.idle_ns):  # a tool is at work
+        return None
+    return *rested, "rested", "", ""
+
+
+def _active_ns(facts: Facts, *, has_root_span: bool) -> int:
+    return facts.active_ns if has_root_span else max(facts.active_ns, facts.metered_ns)
+
+
+def _is_interrupted(facts: Facts) -> bool:
+    """An interrupt after which neither a model nor a tool did anything."""
+    at, call = facts.interrupt_ns, facts.last(is_tool=False)
+    return at > 0 and (call is None or call.at <= at) and facts.begun_ns <= at
+
+
+def _log(facts: Facts) -> str:
+    return facts.words[2] if facts.words is not None else ""

@@ -1,0 +1,225 @@
+"""A far side on which deliveries are shown as chance lets it, and what must be true of what stands there at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from random import Random
+from uuid import UUID
+
+import msgspec
+
+from spanpost.model.checkpoints import Checkpoint
+from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.outcomes import Arrived, NotArrived, Outcome, RetryAt
+from spanpost.model.tasks import Task
+from spanpost.routing.matching import Match
+from spanpost.routing.planned import ON_THE_WAY
+from spanpost.routing.routes import Route, Routes, Verbosity, chosen
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import DeliveryRow, unlimited
+from spanpost.tasks import batches
+from spanpost.tasks.folded import FoldRules, Placed
+from spanpost.tasks.stall import NO_STALL
+from tests.tasks.histories import NOW
+
+SINKS = ("window", "board")
+_EVER = timedelta(days=36_500)
+#: One sink with one place; and one where ann's tasks have a place of their own, and those that failed are told in a third, too.
+ROUTES = Routes(
+    sinks=SINKS,
+    routes=(
+        Route(sink="window", max_age=_EVER),
+        Route(sink="board", address="errors", match=Match(status="error"), max_age=_EVER),
+        Route(sink="board", address="ann", match=Match(agent="ann"), max_age=_EVER, every=timedelta(seconds=30)),
+        Route(sink="board", address="all", max_age=_EVER),
+    ),
+)
+RULES = FoldRules(windows={"gpt-x": 1000}, routes=ROUTES, stall_rules=NO_STALL)
+#: The same, where a message appears with the first news that is an end or a question, and news is edited.
+LIMITED_LOG = msgspec.structs.replace(
+    RULES,
+    routes=msgspec.structs.replace(
+        ROUTES,
+        routes=tuple(msgspec.structs.replace(route, verbosity=Verbosity.FINAL) for route in ROUTES.routes),
+        editing=frozenset(SINKS),
+    ),
+)
+
+
+class FarSide:
+    """What people see: by lane what its message shows, and each piece of news with how often it was told.
+
+    Some answers come late (`hold`), some are lost, after what was sent arrived or before.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.stands: dict[tuple[str, str], Delivery] = {}
+        self.news: dict[tuple[str, str], list[Delivery]] = {}
+        self.held: list[Delivery] = []
+        #: Deliveries that arrived although their answer was lost.
+        self._arrived: set[int] = set()
+        self.wrongs: list[str] = []
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Tell whether the answer to a delivery is to come later."""
+        if self.random.random() < 0.3:
+            self.held.append(delivery)
+            return True
+        return False
+
+    def answer(self, delivery: Delivery, *, is_sure: bool = False) -> Outcome:
+        """Take a delivery, or lose it."""
+        receipt = Receipt(ref={"ordering_key": delivery.conversation})
+        if delivery.is_unknown:
+            is_there = delivery.id in self._arrived or delivery.receipt is not None
+            self._arrived.discard(delivery.id)
+            return Arrived(receipt=receipt) if is_there else NotArrived()
+        if not is_sure and self.random.random() < 0.2:
+            if self.random.random() < 0.5:
+                self._show(delivery)
+                self._arrived.add(delivery.id)
+            return RetryAt(at=NOW, reason="lost", reconcile=True)
+        self._show(delivery)
+        return receipt
+
+    def _show(self, delivery: Delivery) -> None:
+        conversation = (delivery.sink, delivery.conversation)
+        if delivery.mode is Mode.STATE:
+            if delivery.has_moved and conversation not in self.stands:
+                self.wrongs.append(f"an end where nothing stands: {conversation}")
+            self.stands[conversation] = delivery
+            return
+        if conversation not in self.stands:
+            self.wrongs.append(f"news below no message: {delivery.key}")
+        if delivery.receipt is None:
+            self.news.setdefault((delivery.sink, delivery.key), []).append(delivery)
+
+
+def faults(
+    far: FarSide, tasks: Mapping[UUID, Task], checkpoints: Iterable[Checkpoint], rows: Iterable[DeliveryRow], routes: Routes
+) -> list[str]:
+    """Return what is wrong with what stands at the end, when all deliveries have gone."""
+    out = list(far.wrongs)
+    roots = [t for t in tasks.values() if t.is_announced and t.root_uid == t.uid]
+    owners = {str(t.message_uid): t for t in roots}
+    if len(owners) < len(roots):
+        out.append("two tasks have one message")
+    live: dict[tuple[str, UUID], set[str]] = {}
+    for (sink, conversation), shown in far.stands.items():
+        _, address, uid = conversation.split("|")
+        owner = owners.get(uid)
+        if shown.has_moved:
+            if owner is not None and address in _places(owner, sink, routes):
+                out.append(f"ended, though it is a task's: {conversation}")
+            to = tasks.get(shown.task.root_uid) if shown.task.root_uid is not None else None
+            if shown.task.task_id and (to is None or to.root_uid != to.uid):
+                out.append(f"went on in what is no root: {conversation}")
+        elif owner is None or owner.uid != shown.task.uid:
+            out.append(f"left standing: {conversation}")
+        else:
+            live.setdefault((sink, owner.uid), set()).add(address)
+            if address in _places(owner, sink, routes, is_now=True) and shown.task != owner:
+                out.append(f"an old text: {conversation}")
+    for root in roots:
+        for sink in routes.sinks:
+            if live.get((sink, root.uid), set()) - {"errors"} != _places(root, sink, routes):
+                out.append(f"a task without its message: {root.task_id} in {sink}")
+    out += [
+        f"told {len(told)} times: {key}" for (_, key), told in far.news.items() if len(told) > 1 and not key.endswith(ON_THE_WAY)
+    ]
+    told_ids = {
+        d.checkpoint.id for (sink, _), told in far.news.items() for d in told if d.checkpoint is not None and sink == SINKS[0]
+    }
+    for checkpoint in checkpoints:
+        task = tasks.get(checkpoint.task_uid)
+        if task is not None and task.is_announced and checkpoint.id not in told_ids:
+            out.append(f"never told: {checkpoint.text}")
+    # News of what was taken back is of nothing: nobody need see it.
+    return out + [f"{row.state}: {row.mode} {row.conversation}" for row in rows if row.state != "delivered" and row.reason != "gone"]
+
+
+def _places(task: Task, sink: str, routes: Routes, *, is_now: bool = False) -> set[str]:
+    return {route.address for route in chosen(task, routes, sink=sink) if is_now or not route.match.is_passing}
+
+
+class Post(MemoryStore):
+    """Folds readings instead of attributes, and has its deliveries carried."""
+
+    def __init__(self, random: Random, rules: FoldRules = RULES) -> None:
+        self.now = NOW
+        super().__init__(rules, clock=lambda: self.now, keep=None, jitter=random.random, lease=timedelta(days=9))
+        self.random = random
+        self.far = FarSide(random)
+        self.seen: set[tuple[bytes, bytes]] = set()
+
+    def take(self, batch: list[Placed]) -> None:
+        """Record what is new of a batch."""
+        new = [
+            p for p in {(p.event_id, p.content_hash): p for p in batch}.values() if (p.event_id, p.content_hash) not in self.seen
+        ]
+        self.seen.update((p.event_id, p.content_hash) for p in new)
+        self._write(batches.fold(self._records, new, self.rules, self.now))
+
+    def settled(self) -> None:
+        """Let all settling times pass."""
+        self.now += timedelta(hours=1)
+        self.elapse_now(self.now)
+
+    def carry(self) -> None:
+        """Have some deliveries go."""
+        held, self.far.held = self.far.held, []
+        for delivery in held:
+            self._deliveries.settle(delivery, self.far.answer(delivery))
+        for _ in range(self.random.randrange(4)):
+            for delivery in self._deliveries.claim(SINKS, 2, unlimited):
+                if not self.far.holds(delivery):
+                    self._deliveries.settle(delivery, self.far.answer(delivery))
+
+    def finish(self) -> None:
+        """Have all deliveries go."""
+        for delivery in self.far.held:
+            self._deliveries.settle(delivery, self.far.answer(delivery))
+        self.far.held = []
+        for _ in range(1000):
+            claimed = self._deliveries.claim(SINKS, 50, unlimited)
+            if not claimed:
+                return
+            for delivery in claimed:
+                self._deliveries.settle(delivery, self.far.answer(delivery, is_sure=True))
+        self.far.wrongs.append("deliveries for ever")
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with what stands at the end."""
+        rows = self._deliveries.listed(None, None, 10_000)
+        tasks = {uid: self.shown(task) for uid, task in self._tasks.items()}
+        return faults(self.far, tasks, self._checkpoints.values(), rows, self.rules.routes)
+
+
+def torn(batch: list[Placed], random: Random) -> list[list[Placed]]:
+    """Return a history shuffled, with repeats, in small batches."""
+    mixed = [*batch, *random.choices(batch, k=random.randrange(1 + len(batch)))]
+    random.shuffle(mixed)
+    out = []
+    while mixed:
+        k = random.choice((1, 1, 2, 5))
+        out.append(mixed[:k])
+        mixed = mixed[k:]
+    return out
+
+
+def posted(batch: list[Placed], random: Random, rules: FoldRules = RULES) -> Post:
+    """Feed a torn history, between whose batches settling times pass and deliveries go; at last have all go that there are."""
+    store = Post(random, rules)
+    for part in torn(batch, random):
+        store.take(part)
+        if random.random() < 0.5:
+            store.settled()
+        store.carry()
+    for _ in range(3):
+        store.settled()
+    store.finish()
+    store.settled()
+    store.finish()
+    return store

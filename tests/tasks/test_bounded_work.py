@@ -1,0 +1,117 @@
+"""The work for one observation does not grow with what is there already, and depth is no fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from spanpost.model.observations import Observation, Part
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.tasks import batches
+from spanpost.tasks.folded import FoldRules
+from spanpost.tasks.records import DEPTH
+from spanpost.tasks.work import Key, R
+from tests.tasks.histories import BASE, NOW, SECOND
+from tests.tasks.hostile_traces import ORDERS, SHAPES, Trace
+
+AGENT = {"gen_ai.operation.name": "invoke_agent"}
+
+
+class Counting:
+    """A `Work` that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.records: dict[Key, Any] = {}
+        self.asked = 0
+
+    def get(self, key: Key, kind: type[R]) -> R | None:
+        self.asked += 1
+        return self.records.get(key)
+
+    def want(self, keys: Iterable[Key]) -> None:
+        """Everything is at hand."""
+
+    def put(self, key: Key, record: msgspec.Struct) -> None:
+        self.records[key] = record
+
+    def drop(self, key: Key) -> None:
+        self.records.pop(key, None)
+
+
+def root_span(number: int, parent: int, name: str, part: Part = Part.ENDED) -> Observation:
+    start, end = BASE + number, BASE + SECOND - number
+    return Observation(
+        part=part,
+        trace_id=b"t" * 16,
+        span_id=number.to_bytes(8, "big"),
+        parent_id=parent.to_bytes(8, "big") if parent else b"",
+        name=f"invoke_agent {name}",
+        start_ns=start,
+        end_ns=end if part is Part.ENDED else 0,
+        at_ns=end if part is Part.ENDED else start,
+        attributes={**AGENT, "gen_ai.agent.name": name},
+    )
+
+
+@pytest.mark.parametrize("is_root_first", [True, False], ids=["root first", "root last"])
+def test_the_thousandth_sub_agent_costs_what_the_tenth_cost(is_root_first: bool) -> None:
+    """Records looked at for one more sub-agent are as many among ten as among a thousand."""
+    work = Counting()
+    lookups = []
+    children = [root_span(n, 1, f"agent-{n}") for n in range(2, 1002)]
+    for o in [root_span(1, 0, "lead", Part.STARTED), *children] if is_root_first else children:
+        work.asked = 0
+        batches.fold(work, batches.prepare([o]), FoldRules(), NOW)
+        lookups.append(work.asked)
+    assert max(lookups[900:]) <= max(lookups[5:50])
+
+
+def ticks(parts: list[Trace]) -> int:
+    """Return how often the fold of these batches came round in its loops, one after the other."""
+    work, count = Counting(), 0
+
+    def tick() -> None:
+        nonlocal count
+        count += 1
+
+    for part in parts:
+        batches.fold(work, batches.prepare(part), FoldRules(), NOW, tick)
+    return count
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_work_for_a_batch_is_linear_in_its_spans(shape: str, order: str) -> None:
+    """Four times as large a body, of any shape and in any order, is four times the work, and not much for each of its spans."""
+    small, large = (ORDERS[order](SHAPES[shape](n)) for n in (100, 400))
+    first, second = ticks([small]) / len(small), ticks([large]) / len(large)
+    assert second < max(1.5 * first, first + 1)
+    assert second < 100
+
+
+@pytest.mark.parametrize("shape", ["ordinary", "star, calls", "orphans, calls of one parent", "star, as many tools", "checkpoints"])
+def test_a_trace_that_grows_costs_the_same_for_each_request(shape: str) -> None:
+    """What a request of a long-lived trace costs does not depend on how much was recorded of it before."""
+    told = SHAPES[shape](2000)
+    parts = [told[start : start + 20] for start in range(0, len(told), 20)]
+    assert ticks(parts) < 1.5 * (len(parts) / 10) * ticks(parts[:10])
+
+
+def test_boxes_within_boxes_are_one_task_down_to_a_depth() -> None:
+    """Of a thousand boxes of one agent, each within the one before, 64 are one task and deeper ones tasks of their own, in any order."""
+    chain = [root_span(n, n - 1, "deep") for n in range(1, 1001)]
+    shuffled = Random(1).sample(chain, len(chain))
+    kept = []
+    for told in ([chain], [chain[::-1]], [shuffled], [shuffled[start : start + 50] for start in range(0, 1000, 50)]):
+        store = MemoryStore()
+        for part in told:
+            assert not store.record_now(part).lost
+        tasks = sorted((t.task_id, str(t.parent_uid), str(t.root_uid)) for t in store.tasks_now(TaskQuery(limit=2000)))
+        kept.append(tasks)
+    assert len(kept[0]) == 1000 - DEPTH + 1
+    assert kept == [kept[0]] * len(kept)

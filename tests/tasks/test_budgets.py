@@ -1,0 +1,104 @@
+"""Budgets: periods, scopes, and shares that are passed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanpost.model.budgets import Growth
+from spanpost.model.tasks import Task
+from spanpost.tasks.budgets import Budget, Period, grown, in_words, opened, period_of, scope_of
+from spanpost.text.wording import worded
+
+NOW = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
+TASK = Task(
+    uid=UUID(int=1),
+    tenant="default",
+    task_id="t",
+    agent_name="miner",
+    trace_id=b"\1" * 16,
+    span_id=b"\1" * 8,
+    attributes={"agent.team": "red"},
+)
+
+
+def growth(usd: Decimal, tokens: int = 0) -> Growth:
+    return Growth(task=TASK, calls=1, unpriced=0, tokens=tokens, cost_usd=usd)
+
+
+@pytest.mark.parametrize(
+    ("period", "zone", "began", "ends"),
+    [
+        (Period.DAY, "UTC", datetime(2026, 11, 21, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)),
+        (Period.DAY, "Asia/Seoul", datetime(2026, 11, 21, 15, tzinfo=UTC), datetime(2026, 11, 22, 15, tzinfo=UTC)),
+        (Period.MONTH, "UTC", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+        (Period.YEAR, "America/New_York", datetime(2026, 1, 1, 5, tzinfo=UTC), datetime(2027, 1, 1, 5, tzinfo=UTC)),
+    ],
+)
+def test_a_period_is_of_the_calendar(period: Period, zone: str, began: datetime, ends: datetime) -> None:
+    """Days, months and years begin at midnight where the budget says it is."""
+    assert period_of(Budget(name="b", period=period, zone=zone), NOW) == (began, ends)
+
+
+def test_a_day_may_be_shorter() -> None:
+    """On the day when clocks go forward a day has 23 hours."""
+    began, ends = period_of(Budget(name="b", zone="Europe/Berlin"), datetime(2026, 3, 29, 12, tzinfo=UTC))
+    assert ends - began == timedelta(hours=23)
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    st.sampled_from(list(Period)),
+    st.sampled_from(["UTC", "Asia/Seoul", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]),
+)
+def test_periods_follow_one_another(now: datetime, period: Period, zone: str) -> None:
+    """Each moment is in one period; where it ends the next begins."""
+    budget = Budget(name="b", period=period, zone=zone)
+    began, ends = period_of(budget, now)
+    assert began <= now < ends
+    assert period_of(budget, ends)[0] == ends
+    assert period_of(budget, began) == (began, ends)
+
+
+def test_who_lacks_what_it_is_kept_by_spends_nothing() -> None:
+    """A task is in the scope of what it names, and in none where it does not."""
+    assert scope_of(Budget(name="b", per=("agent.team", "agent.name")), TASK) == (
+        ("agent.name", "miner"),
+        ("agent.team", "red"),
+    )
+    assert scope_of(Budget(name="b", per=("agent.requested_by",)), TASK) is None
+
+
+@given(st.lists(st.decimals(-5, 20, places=2), max_size=30), st.integers(1, 50))
+def test_each_share_is_told_once(steps: list[Decimal], limit: int) -> None:
+    """However it climbs and is corrected, a share is told at most once, none below it is, and the highest that was reached is."""
+    budget = Budget(name="b", limit_usd=Decimal(limit), warn_at=(0.5, 0.8, 1.0))
+    spent = opened(budget, "default", (), NOW)
+    told, highest, total = [], 0.0, Decimal(0)
+    for step in steps:
+        spent, record = grown(spent, budget, [growth(step)], NOW)
+        total = max(total + step, Decimal(0))
+        highest = max(highest, spent.share)
+        if record is not None:
+            told.append(record.attributes["agent.budget.level"])
+    assert spent.cost_usd == total
+    assert told == sorted(set(told))
+    assert max(told, default=0.0) == max((level for level in budget.warn_at if level <= highest), default=0.0)
+
+
+def test_a_raised_limit_is_climbed_again() -> None:
+    """Where the limit is raised, a share of the new one is warned of when it is passed; what is passed already is not."""
+    small, large = Budget(name="b", limit_usd=Decimal(10)), Budget(name="b", limit_usd=Decimal(20))
+    spent, first = grown(opened(small, "default", (), NOW), small, [growth(Decimal(10))], NOW)
+    spent, quiet = grown(spent, large, [growth(Decimal(1))], NOW)
+    spent, again = grown(spent, large, [growth(Decimal(5))], NOW)
+    assert first is not None
+    assert quiet is None
+    assert again is not None
+    assert again.attributes["agent.budget.level"] == 0.8
+    assert worded(in_words(spent))[0] == "Budget b is 80 % spent: $16.00 of $20.00"

@@ -1,0 +1,229 @@
+"""How full a context is: which window holds, what is warned of, and where that is shown."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.observations import Observation
+from spanpost.model.tasks import Task
+from spanpost.sinks import labels
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.tasks.context import Window, Windows, resolve
+from spanpost.tasks.folded import FoldRules
+from spanpost.testing.builders import SECOND, a_span, an_event
+
+TABLE = {"gpt-x": 1000, "gpt-y": 200_000, "gpt-z": 5_000}
+KNOWN = Windows(TABLE, frozenset({"gpt-z"}))
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "found"),
+    [
+        ("gpt-z", {"said": 9_000, "accepted": 9_000}, Window(5_000, "given")),
+        ("openai/gpt-z-2026-01-01", {}, Window(5_000, "given")),
+        ("gpt-y", {"said": 50_000, "accepted": 60_000}, Window(50_000, "said")),
+        (None, {"said": 50_000}, Window(50_000, "said")),
+        ("unheard-of[1m]", {}, Window(1_000_000, "said")),
+        ("gpt-y", {"accepted": 200_001}, Window(262_144, "observed")),
+        ("gpt-y", {"accepted": 700_000}, Window(1_000_000, "observed")),
+        ("gpt-y", {"accepted": 9_000_000}, Window(9_000_000, "observed")),
+        ("gpt-y", {"accepted": 200_000}, Window(200_000, "table")),
+        ("unheard-of", {"accepted": 900_000}, None),
+        (None, {}, None),
+    ],
+)
+def test_the_surest_window_holds(model: str | None, how: dict[str, Any], found: Window | None) -> None:
+    """Given beats said, said beats observed, observed beats the table, and what is not known is not guessed."""
+    assert resolve(model, KNOWN, **how) == found
+
+
+def test_a_default_is_the_last_resort() -> None:
+    """A default holds for models of which nothing is known, until one accepts more."""
+    known = Windows(TABLE, default=32_000)
+    assert resolve("unheard-of", known) == Window(32_000, "default")
+    assert resolve(None, known) == Window(32_000, "default")
+    assert resolve("unheard-of", known, accepted=40_000) == Window(65_536, "observed")
+    assert resolve("gpt-y", known) == Window(200_000, "table")
+
+
+RULES = FoldRules(windows=TABLE)
+
+
+def a_call(at: int, used: int, *, trace: int = 1, model: str = "gpt-x", conversation_id: str = "", **more: Any) -> Observation:
+    """Return a model call of a second that ended at that second, below the box of its trace."""
+    said = {"gen_ai.conversation.id": conversation_id} if conversation_id else {}
+    return a_span(
+        trace=trace, span=at + 10, parent=1, name="chat", start=(at - 1) * SECOND, end=at * SECOND,
+        attributes={
+            "gen_ai.operation.name": "chat", "gen_ai.response.model": model, "gen_ai.usage.input_tokens": used,
+            "gen_ai.usage.output_tokens": 1, **said, **more,
+        },
+    )  # fmt: skip
+
+
+def a_root_span(*, trace: int = 1, end: int | None = 1000, start: int = 0, name: str = "ann", **more: Any) -> Observation:
+    at = None if end is None else end * SECOND
+    return a_span(
+        trace=trace, span=1, start=start * SECOND, end=at, attributes={"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": name, **more}
+    )  # fmt: skip
+
+
+def told(batches: list[list[Observation]], rules: FoldRules = RULES) -> tuple[list[Task], list[Checkpoint]]:
+    """Return the tasks, and what was judged or told of their contexts, in order."""
+    store = MemoryStore(rules)
+    for batch in batches:
+        store.record_now(batch)
+    kinds = (Kind.CONTEXT_WARNING, Kind.CONTEXT_FORECAST, Kind.COMPACTION)
+    news = [c for c in store.checkpoints_now(limit=10**9) if c.kind in kinds]
+    return store.tasks_now(TaskQuery(limit=100)), sorted(news, key=lambda c: (c.at, c.kind, c.ref))
+
+
+def told_of(batches: list[list[Observation]], rules: FoldRules = RULES) -> list[tuple[str, str]]:
+    return [(str(c.kind), c.ref) for c in told(batches, rules)[1]]
+
+
+def test_each_turn_of_a_conversation_may_be_a_task() -> None:
+    """A conversation that is a trace and a task a turn is warned of once per climb, and forecast over its turns."""
+    turns = [[a_call(at * 10, used, trace=at, conversation_id="talk"), a_root_span(trace=at, start=at * 10 - 2, end=at * 10 + 1)]
+             for at, used in enumerate((200, 350, 500, 650, 800, 950, 980), 1)]  # fmt: skip
+    tasks, news = told(turns)
+    assert len(tasks) == 7
+    assert [(str(c.kind), c.ref) for c in news] == [
+        ("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")
+    ]  # fmt: skip
+    assert len({c.task_uid for c in news}) == 3
+    # the same as one batch, and each turn live: its box first
+    assert told_of([[o for turn in turns for o in turn]]) == told_of(turns)
+    assert told_of([[o] for turn in turns for o in (msg_started(turn[1]), *turn)]) == told_of(turns)
+
+
+def msg_started(root_span: Observation) -> Observation:
+    return a_root_span(trace=int.from_bytes(root_span.trace_id, "big"), start=(root_span.start_ns - a_span().start_ns) // SECOND, end=None)
+
+
+def test_without_a_conversation_each_task_has_its_own_climb() -> None:
+    """Tasks that do not say that they belong together are warned of each by itself."""
+    turns = [[a_call(at * 10, used, trace=at), a_root_span(trace=at)] for at, used in enumerate((710, 720), 1)]
+    assert told_of(turns) == [("context_warning", "70")] * 2
+
+
+def test_agents_and_models_of_one_conversation_are_lanes_of_their_own() -> None:
+    """Two agents, and two models, that share a conversation neither drop nor climb for each other."""
+    batches = []
+    for at in range(1, 9):
+        name = "ann" if at % 2 else "bob"
+        batches.append([a_call(at * 10, 720 if at % 2 else 90, trace=at, conversation_id="t"), a_root_span(trace=at, name=name)])
+        batches.append([a_call(at * 10 + 1, 100, trace=at, conversation_id="t", model="gpt-y")])
+    assert told_of(batches) == [("context_warning", "70")]
+
+
+def test_a_cap_in_tokens_is_warned_of_whatever_the_window() -> None:
+    """A cap is a limit of its own: with a window and without one, once per climb; and it may be forecast."""
+    rules = FoldRules(windows=TABLE, warn_tokens=(1_500, 3_000))
+    for model in ("gpt-y", "unheard-of"):
+        calls = [a_call(at, 500 * at, model=model) for at in range(1, 8)]
+        assert told_of([[a_root_span(end=None)], *([c] for c in calls)], rules) == [
+            ("context_forecast", "3000 tokens"), ("context_warning", "1500 tokens"), ("context_warning", "3000 tokens"),
+        ]  # fmt: skip
+
+
+def test_a_forecast_is_told_once_per_climb_and_again_after_a_compaction() -> None:
+    """Warned ahead once, warned twice, compacted, and all of it again."""
+    climb = [200, 330, 460, 590, 720, 850]
+    calls = [a_call(at, used) for at, used in enumerate([*climb, *climb], 1)]
+    _, news = told([[a_root_span(end=None)], *([c] for c in calls)])
+    idempotency_key = [("context_forecast", "85"), ("context_warning", "70"), ("context_warning", "85")]
+    assert [(str(c.kind), c.ref) for c in news] == [*idempotency_key, ("compaction", "inferred"), *idempotency_key]
+    assert len({c.id for c in news}) == 7
+    assert "(inferred from the drop)" in next(c.text for c in news if c.kind is Kind.COMPACTION)
+
+
+def test_settings_turn_the_forecast_off() -> None:
+    """With neither calls nor seconds nothing is warned of ahead, and the row tells the forecast all the same."""
+    rules = FoldRules(windows=TABLE, ahead_calls=0, ahead_seconds=0)
+    calls = [a_call(at, 100 * at) for at in range(1, 7)]
+    tasks, news = told([[a_root_span(end=None), *calls]], rules)
+    assert news == []
+    assert tasks[0].context_forecast is not None
+    assert (tasks[0].context_forecast.limit, tasks[0].context_forecast.calls, tasks[0].status) == ("85 %", 3, "working")
+
+
+def test_a_near_limit_is_a_status() -> None:
+    """A task that will soon be as full as is warned of is shown so; one that has ended has no forecast."""
+    calls = [a_call(at, 100 * at) for at in range(1, 7)]
+    (task,), _ = told([[a_root_span(end=None), *calls]])
+    assert (task.status, task.rule, task.is_inferred) == ("context_warning", "context forecast", True)
+    assert labels.forecast(task) == "85 % in about 3 calls, 3s"
+    (ended,), _ = told([[a_root_span(end=None), *calls, a_root_span()]])
+    assert (ended.status, ended.context_forecast, labels.forecast(ended)) == ("complete", None, "")
+
+
+def test_a_compaction_that_is_said_is_told_and_begins_a_climb() -> None:
+    """A call that says that its conversation was compacted, and an event that says so, are told once each and marked as said."""
+    compacted = {"gen_ai.conversation.compacted": True}
+    _, news = told([[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 750, **compacted)], [a_call(3, 760)]])
+    assert [(str(c.kind), c.ref, c.text) for c in news if c.kind is Kind.COMPACTION] == [
+        ("compaction", "said", "Context compacted")
+    ]
+    assert [c.ref for c in news if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
+
+    event = an_event(on=a_root_span(), name="agent.context.compacted", at=3 * SECOND // 2, attributes={
+        "agent.context.before_tokens": 800, "agent.context.used_tokens": 100})  # fmt: skip
+    calls = [[a_call(1, 800)], [event], [a_call(2, 100)], [a_call(3, 110)], [a_call(4, 710)]]
+    _, news = told([[a_root_span(end=None)], *calls])
+    assert [(str(c.kind), c.text) for c in news if c.kind is Kind.COMPACTION] == [
+        ("compaction", "Context compacted: 800 → 100 tokens")
+    ]  # fmt: skip
+    assert [c.ref for c in news if c.kind is Kind.CONTEXT_WARNING] == ["70", "70"]
+
+
+def test_a_compaction_that_is_said_late_takes_the_place_of_the_inferred_one() -> None:
+    """Records come later than spans: what was concluded from the drop goes when the agent's own word for it comes; of another drop it stays."""
+    event = an_event(on=a_root_span(), name="agent.context.compacted", at=3 * SECOND // 2, attributes={
+        "agent.context.before_tokens": 800, "agent.context.used_tokens": 100})  # fmt: skip
+    calls = [[a_root_span(end=None)], [a_call(1, 800)], [a_call(2, 100)], [a_call(3, 110)]]
+    _, before = told(calls)
+    assert [c.ref for c in before if c.kind is Kind.COMPACTION] == ["inferred"]
+    _, after = told([*calls, [event]])
+    assert [c.ref for c in after if c.kind is Kind.COMPACTION] == ["said"]
+    later = an_event(on=a_root_span(), name="agent.context.compacted", at=9 * SECOND, attributes={})
+    _, both = told([*calls, [later]])
+    assert [c.ref for c in both if c.kind is Kind.COMPACTION] == ["inferred", "said"]
+
+
+def test_any_order_shows_the_same_use() -> None:
+    """Use, window, its source and the forecast are the same for any order of a handful of calls."""
+    calls = [a_call(1, 300), a_call(2, 400), a_call(3, 500, model="gpt-y"), a_call(4, 520), a_call(5, 600)]
+    shown = set()
+    for order in permutations([a_root_span(end=None), *calls]):
+        (task,), _ = told([[o] for o in order])
+        forecast = task.context_forecast and (task.context_forecast.calls, task.context_forecast.seconds)
+        shown.add((task.context_used_tokens, task.context_window_tokens, task.context_window_source, task.context_model, forecast))
+    assert shown == {(600, 1000, "table", "gpt-x", (3, 3.0))}
+
+
+def test_a_small_call_between_does_not_hide_the_large_context() -> None:
+    """Of several models the fullest context is shown."""
+    (task,), _ = told([[a_root_span(end=None), a_call(1, 650), a_call(2, 900, model="gpt-y")]])
+    assert (task.context_used_tokens, task.context_window_tokens, task.context_model) == (650, 1000, "gpt-x")
+
+
+def test_how_the_window_is_known_is_shown() -> None:
+    """The word stands in the warning's text and wherever the window is shown; a failed call has accepted nothing."""
+    cases = [
+        ([a_call(1, 720)], "table"),
+        ([a_call(1, 720, **{"agent.context.window_tokens": 1000})], "said"),
+        ([a_call(1, 3_900, model="gpt-z")], "given"),
+        ([a_call(1, 200_001, model="gpt-y")], "observed"),
+    ]
+    for calls, source in cases:
+        rules = FoldRules(windows=TABLE, given_windows=frozenset({"gpt-z"}))
+        (task,), news = told([[a_root_span(end=None), *calls]], rules)
+        assert task.context_window_source == source
+        assert labels.window(task).endswith(f"({source})")
+        assert f"window: {source}" in news[0].text

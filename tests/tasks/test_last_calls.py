@@ -1,0 +1,84 @@
+"""What a run did last decides how it ended; what begins after its end does not."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from spanpost.model.observations import Observation, Status
+from spanpost.model.tasks import Task
+from spanpost.store.memory import MemoryStore
+from spanpost.store.protocols import TaskQuery
+from spanpost.testing.builders import SECOND, a_span
+
+ASKING = {"gen_ai.response.finish_reasons": ["tool_calls"]}
+ANSWERING = {"gen_ai.response.finish_reasons": ["stop"]}
+
+
+def run(end: int = 10) -> Observation:
+    root_span = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "ann"}
+    return a_span(start=0, end=end * SECOND, attributes=root_span)
+
+
+def model(span: int, start: int, status: Status = Status.UNSET, **said: Any) -> Observation:
+    attributes = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3, **said}
+    return a_span(span=span, parent=1, start=start * SECOND, end=(start + 1) * SECOND, attributes=attributes, status=status)
+
+
+def tool(span: int, start: int, seconds: int = 1, **said: Any) -> Observation:
+    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "save", **said}
+    return a_span(span=span, parent=1, start=start * SECOND, end=(start + seconds) * SECOND, attributes=attributes)
+
+
+def of_any_order(observations: list[Observation]) -> Task:
+    """Record them in every order, one by one; return the task, which must be the same in all."""
+    found = []
+    for order in permutations(observations):
+        store = MemoryStore()
+        for observation in order:
+            store.record_now([observation])
+        [task] = store.tasks_now(TaskQuery(limit=9))
+        found.append(task)
+    assert len({(t.status, t.rule, t.ended_at) for t in found}) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("what_follows", "rule"),
+    [
+        ([tool(5, 11)], "root ended UNSET"),
+        ([tool(5, 11), tool(6, 13)], "root ended UNSET"),
+        ([model(5, 12, Status.ERROR)], "root ended UNSET"),
+        ([model(5, 12, **ASKING)], "root ended UNSET"),
+        ([tool(5, 9, seconds=3)], "unresolved tool call"),
+    ],
+    ids=["a tool", "two tools", "a call that fails", "a call that asks for tools", "a tool that began before the end"],
+)
+def test_what_begins_after_the_end_says_nothing_of_it(what_follows: list[Observation], rule: str) -> None:
+    """A run that answered has ended, whatever is done afterwards; a tool that it left at work is left open."""
+    calls = {"gen_ai.response.finish_reasons": ["stop"]} if rule == "root ended UNSET" else {}
+    task = of_any_order([run(), model(2, 1, **calls), *what_follows])
+    assert (task.rule, task.status) == (rule, "complete" if rule == "root ended UNSET" else "waiting")
+
+
+def test_a_call_left_open_at_the_end_waits_though_something_follows() -> None:
+    """What was asked for and not made when the run ended is still waited for after a tool that says nothing of it."""
+    assert of_any_order([run(), model(2, 1, **ASKING), tool(5, 12)]).status == "waiting"
+
+
+def test_a_call_left_open_may_be_answered_late() -> None:
+    """A tool that gives its result after the end, and a model that goes on from there, settle what was open."""
+    late = tool(5, 12, **{"gen_ai.tool.call.result": "saved"})
+    assert of_any_order([run(), model(2, 1, **ASKING), late]).status == "complete"
+    assert of_any_order([run(), model(2, 1, **ASKING), tool(5, 12), model(6, 14, **ANSWERING)]).status == "complete"
+
+
+def test_a_run_after_which_much_is_done_is_as_its_root_says() -> None:
+    """Where only later calls are remembered nothing is concluded from them."""
+    late = [tool(20 + n, 11 + n) for n in range(9)]
+    store = MemoryStore()
+    store.record_now([*late, model(2, 1, **ANSWERING), run()])
+    [task] = store.tasks_now(TaskQuery(limit=9))
+    assert (task.status, task.tool_calls) == ("complete", 9)

@@ -1,0 +1,46 @@
+"""One task, one message: whatever order a history comes in, what stands at the end is true, and nothing is left standing."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import example, given, settings
+
+from tests.tasks.histories import history, resumptions
+from tests.tasks.posting import LIMITED_LOG, posted
+from tests.tasks.test_property import HISTORIES, seeds, trying
+
+
+@settings(trying, max_examples=max(50, HISTORIES // 4))
+@given(seed=seeds, order=seeds)
+@example(seed=1518, order=0)  # what torn histories used to leave standing
+@example(seed=0, order=332812)
+@example(seed=4294967296, order=537)  # a task loses its calls to another, and the rest of it is dissolved within it
+@example(seed=61, order=427)  # news of a task of which nothing else is known yet, and that goes elsewhere
+@example(seed=51, order=357)  # news that is taken back while nobody knows whether it arrived
+@example(seed=64213504, order=64213504)  # a task is torn loose while news of it waits below a message that is never shown
+def test_every_message_is_its_tasks_or_has_ended_and_all_news_is_told_once(seed: int, order: int) -> None:
+    """In any order, however late tasks are announced and deliveries go: a message shows its task as it is, or where it went on.
+
+    Each announced root has one message in each place that routes name; each piece of news is told once, below a message that is there.
+    """
+    for batch in (history(Random(seed)), resumptions(Random(seed))):
+        assert posted(batch, Random(order)).faults() == []
+
+
+@settings(trying, max_examples=max(25, HISTORIES // 8))
+@given(seed=seeds, order=seeds)
+@example(seed=5000047, order=35000330)  # news goes on to a task whose message was not worth beginning before
+def test_where_little_is_told_nothing_is_told_below_no_message(seed: int, order: int) -> None:
+    """Where messages appear only with their first news that counts, that news follows its message, wherever it was addressed first."""
+    for batch in (history(Random(seed)), resumptions(Random(seed))):
+        assert posted(batch, Random(order), LIMITED_LOG).far.wrongs == []
+
+
+def test_histories_end_messages() -> None:
+    """Among such histories are many in which a message ends, so that the property is about something."""
+    ended = 0
+    for seed in range(30):
+        for batch in (history(Random(seed)), resumptions(Random(seed))):
+            ended += sum(shown.has_moved for shown in posted(batch, Random(seed)).far.stands.values())
+    assert ended > 20

@@ -1,0 +1,135 @@
+"""Milestones: what is one, and how often."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spanpost.model.checkpoints import Checkpoint, Kind
+from spanpost.model.deliveries import Delivery, Mode, Receipt
+from spanpost.model.outcomes import Outcome
+from spanpost.routing.routes import Route, Routes, Verbosity
+from spanpost.store.memory import MemoryStore
+from spanpost.tasks.folded import FoldRules
+from spanpost.testing.observed import an_event, ended, started
+
+ROOT_SPAN = {"agent.task.name": "job"}
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+EVERY = timedelta(seconds=30)
+
+
+class App:
+    """A memory store on a clock of its own, with one task in it, and what it told."""
+
+    def __init__(self, verbosity: Verbosity = Verbosity.MILESTONES, every: timedelta = EVERY, root_span: dict[str, Any] = ROOT_SPAN) -> None:
+        self.now = NOON
+        routes = Routes(sinks=("s",), routes=(Route(sink="s", verbosity=verbosity, every=every),), editing=frozenset({"s"}))
+        self.store = MemoryStore(FoldRules(routes=routes), clock=lambda: self.now, keep=None)
+        self._index = 0
+        self.store.record_now([started(trace=1, span=1, name="agent", attributes=root_span)])
+        self.told: list[tuple[float, Checkpoint]] = []
+
+    async def say(self, after: float = 0.0, name: str = "moved", **attributes: Any) -> None:
+        """Let time pass, then tell something."""
+        await self.until((self.now - NOON).total_seconds() + after)
+        self._index += 1
+        given = {f"agent.{key.replace('__', '.')}": value for key, value in attributes.items()}
+        at = 1.0 + (self.now - NOON).total_seconds() + self._index / 1000
+        self.store.record_now([an_event(trace=1, span=1, name=name, attributes=given, index=self._index, at=at)])
+        await self._drain()
+
+    async def until(self, seconds: float) -> None:
+        """Let time pass, and what falls due be told when it does."""
+        until = NOON + timedelta(seconds=seconds)
+        while True:
+            wait = await self.store.due_in(["s"])
+            if wait is None or self.now + timedelta(seconds=wait) > until:
+                break
+            self.now += timedelta(seconds=wait)
+            await self.store.elapse()
+            await self._drain()
+        self.now = until
+
+    async def _drain(self) -> None:
+        while claimed := await self.store.claim(["s"], 10):
+            for delivery in claimed:
+                if delivery.mode is Mode.CHECKPOINT and delivery.checkpoint is not None:
+                    self.told.append(((self.now - NOON).total_seconds(), delivery.checkpoint))
+                await self.store.settle(delivery, self._answer(delivery))
+
+    def _answer(self, delivery: Delivery) -> Outcome:
+        return Receipt(ref={"ts": "1"})
+
+    def texts(self, *kinds: Kind) -> list[tuple[float, str]]:
+        wanted = kinds or (Kind.MILESTONE, Kind.CHECKPOINT)
+        return [(at, c.text) for at, c in self.told if c.kind in wanted]
+
+
+async def test_a_step_and_each_fifth_are_milestones_and_nothing_between():
+    """Progress that crosses no fifth, the same step again and what is said between are none."""
+    app = App(every=timedelta(0))
+    for progress in (5, 19, 21, 25, 39.9, 40, 41, 38, 45, 99, 100):
+        await app.say(progress=progress)
+    assert [c.progress for _, c in app.told] == [21, 40, 99, 100]
+    app = App(every=timedelta(0))
+    for name, index in (("Plan", 1), ("Plan", 1), ("Fetch", 2), ("Fetch", 2), ("Write", 3)):
+        await app.say(step__name=name, step__index=index, step__count=3)
+    assert app.texts() == [(0.0, "1/3 Plan"), (0.0, "2/3 Fetch"), (0.0, "3/3 Write")]
+
+
+async def test_what_the_agent_said_with_it_is_the_milestone():
+    """A checkpoint that comes with a new step is told in its own words, once; one that comes without is not told."""
+    app = App(every=timedelta(0))
+    await app.say(name="agent.checkpoint", checkpoint__message="Reading the alert", step__name="Read")
+    await app.say(name="agent.checkpoint", checkpoint__message="still reading")
+    assert app.texts() == [(0.0, "Reading the alert")]
+    live = App(Verbosity.LIVE, timedelta(0))
+    await live.say(name="agent.checkpoint", checkpoint__message="Reading the alert", step__name="Read")
+    await live.say(name="agent.checkpoint", checkpoint__message="still reading")
+    assert [text for _, text in live.texts()] == ["Reading the alert", "still reading"]
+
+
+async def test_where_a_run_is_when_it_is_first_heard_of_is_no_milestone():
+    """A live span that says at its start what its checkpoints are about to tell is told by them alone, in their order."""
+    app = App(Verbosity.LIVE, timedelta(0), ROOT_SPAN | {"agent.progress": 20, "agent.step.name": "Find"})
+    await app.say(name="agent.checkpoint", checkpoint__message="Planning", progress=5)
+    await app.say(name="agent.checkpoint", checkpoint__message="Looking", progress=20, step__name="Find")
+    await app.say(progress=40)
+    assert [text for _, text in app.texts()] == ["Planning", "Looking", "Find"]
+
+
+async def test_milestones_come_apart_and_the_newest_wins():
+    """Of many within half a minute the first is told at once and the last when its time has come; none is told twice."""
+    app = App()
+    for i in range(1, 21):
+        await app.say(2, step__name=f"step {i}", step__index=i)
+    await app.until(200)
+    assert app.texts() == [(2.0, "step 1"), (32.0, "step 15"), (62.0, "step 20")]
+
+
+async def test_what_is_urgent_never_waits_and_an_end_lets_go_of_what_does():
+    """Questions, errors and the end are told at once; what waited is not told after the end."""
+    app = App()
+    await app.say(step__name="one")
+    await app.say(1, step__name="two")
+    await app.say(1, name="agent.approval.requested", approval__id="a", approval__question="Deploy?")
+    await app.say(1, name="agent.error")
+    app.store.record_now([ended(trace=1, span=1, name="agent", attributes=ROOT_SPAN | {"agent.status": "complete"}, seconds=10)])
+    await app._drain()
+    await app.until(300)
+    assert [(at, c.kind) for at, c in app.told if c.kind is not Kind.MILESTONE] == [
+        (2.0, Kind.APPROVAL_REQUESTED), (3.0, Kind.ERROR), (3.0, Kind.END)
+    ]  # fmt: skip
+    assert app.texts(Kind.MILESTONE) == [(0.0, "one")]
+
+
+async def test_steps_that_were_made_up_are_no_milestones():
+    """An agent that says nothing has its tool calls as steps; they are not told."""
+    app = App()
+    tool = {"gen_ai.operation.name": "execute_tool"}
+    for i in range(5):
+        app.store.record_now(
+            [ended(trace=1, span=10 + i, parent=1, name="tool", attributes=tool | {"gen_ai.tool.name": f"t{i}"})]
+        )
+    await app.until(100)
+    assert app.told == []

@@ -1,0 +1,46 @@
+"""What is offered of a task, and of a question, stands when it is done."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanpost.model.interventions import Actor, ApprovalRow, Intervention, InterventionState, Result, Verb
+from spanpost.model.tasks import Task
+from spanpost.tasks.interventions import answers, judge, possible
+from spanpost.testing.strategies import tasks
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ALICE = Actor(provider="api", id="alice")
+
+
+def act(verb: Verb, task: Task, option: str = "") -> Intervention:
+    return Intervention(tenant=task.tenant, verb=verb, key=task.uid, actor=ALICE, option=option, idempotency_key="1", at=NOW)
+
+
+@given(tasks)
+def test_what_is_offered_of_a_task_stands(task: Task) -> None:
+    """Whatever a task is like, each act that is offered stands, and no decision and no start is among them."""
+    offered = possible(task)
+    assert {judge(act(verb, task), None, task, NOW).result for verb in offered} <= {Result.DONE}
+    assert not any(verb.is_decision or verb is Verb.START for verb in offered)
+    assert len(set(offered) & {Verb.PAUSE, Verb.RESUME}) <= 1
+    assert len(set(offered) & {Verb.MUTE, Verb.UNMUTE}) == 1
+
+
+@given(tasks, st.sampled_from(InterventionState), st.lists(st.text(max_size=3), max_size=3), st.sampled_from([None, -1, 1]))
+def test_an_answer_that_is_offered_stands(task: Task, state: InterventionState, options: list[str], expires: int | None) -> None:
+    """Of a question an answer is offered exactly where it would stand."""
+    at = NOW.replace(year=NOW.year + expires) if expires is not None else None
+    row = ApprovalRow(
+        key=UUID(int=9), tenant=task.tenant, approval_id="a", mark="m", task_uid=task.uid, options=tuple(options), requested_at=NOW,
+        expires_at=at, state=state,
+    )  # fmt: skip
+    verb = Verb.CHOOSE if options else Verb.APPROVE
+    option = options[0] if options else ""
+    stands = judge(msgspec.structs.replace(act(verb, task, option), key=row.key), row, task, NOW).result is Result.DONE
+    assert (verb in answers(row, task, NOW)) is stands

@@ -1,0 +1,143 @@
+"""The property of the fold: any order and any repetition gives the same tasks and the same told checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from random import Random
+from uuid import UUID
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from spanpost.model.observations import Part
+from spanpost.model.readings import Role
+from spanpost.tasks import batches
+from tests.tasks.against_oracle import compared, outcome_of
+from tests.tasks.histories import deep, feed, history, placed, resumptions
+from tests.tasks.torn_histories import ROUTED, torn
+from tests.thorough import IN_CI, IS_SAME
+
+#: Histories tried. A laptop tries fewer; for many more: SPANPOST_HISTORIES=10000, and pytest --timeout=0.
+HISTORIES = int(os.environ.get("SPANPOST_HISTORIES") or ("1000" if IN_CI else "100"))
+seeds = st.integers(min_value=0, max_value=2**32)
+trying = settings(max_examples=HISTORIES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=IS_SAME)
+
+
+@trying
+@given(seed=seeds, order=seeds)
+@example(seed=30380, order=0)  # tasks in a circle, of which none announces itself
+@example(seed=4048, order=0)  # a task that hangs below such a circle
+@example(seed=1595511321, order=2**32 - 1)  # an exception in a task that a span names before a run of it is known
+@example(seed=22460, order=1646605573)  # a run taken for a later one until the box above it came
+@example(seed=26696, order=1)  # a task that two traces name, and of which no run is known in either
+@example(seed=259115, order=259113)  # two runs that began at once and link to one another
+def test_any_order_and_repetition_gives_the_same_tasks_and_the_same_told_checkpoints(seed: int, order: int) -> None:
+    """A history, in order or shuffled, repeated and in batches, has the oracle's rows in every field."""
+    assert compared(history(Random(seed)), Random(order)) == []
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_runs_that_go_on_with_one_another_are_joined_in_any_order(seed: int, order: int) -> None:
+    """Runs of a conversation and of a team's messages come to the oracle's tasks, in any order."""
+    assert compared(resumptions(Random(seed)), Random(order)) == []
+
+
+@settings(trying, max_examples=max(30, HISTORIES // 5))
+@given(seed=seeds, order=seeds)
+def test_what_is_deeper_than_is_followed_comes_to_the_same_in_any_order(seed: int, order: int) -> None:
+    """Chains far deeper than what is followed, and circles, come to the oracle's tasks and figures, in any order."""
+    assert compared(deep(Random(seed)), Random(order)) == []
+
+
+@settings(trying, max_examples=max(60, HISTORIES // 2))
+@given(seed=seeds, order=seeds)
+def test_torn_histories_come_to_what_the_oracle_makes_of_them(seed: int, order: int) -> None:
+    """Starts that hang elsewhere, copies under other roles, acts of people and prices make no difference."""
+    assert compared(torn(Random(seed)), Random(order), ROUTED) == []
+
+
+@given(seed=seeds, most=st.integers(min_value=1, max_value=12))
+def test_parts_of_a_batch_hold_it_whole_and_no_trace_is_torn(seed: int, most: int) -> None:
+    """Each observation is in one part, each trace too, and only a trace that touches more alone makes a part touch more."""
+    told = history(Random(seed))
+    found = batches.parts(told, most)
+    parts = [part for part, _ in found]
+    assert sorted(i for part in parts for i in part) == list(range(len(told)))
+    traces = [{told[i].domain for i in part} for part in parts]
+    assert sum(map(len, traces)) == len({p.domain for p in told})
+    assert [touched for _, touched in found] == [batches.domains([told[i] for i in part]) for part in parts]
+    assert all(len(touched) <= most for (_, touched), of in zip(found, traces, strict=True) if len(of) > 1)
+
+
+@trying
+@given(seed=seeds, order=seeds)
+@example(seed=604657, order=604657)  # a task that was part of another between two of its calls
+def test_no_order_tells_a_judged_checkpoint_twice(seed: int, order: int) -> None:
+    """Whatever the order, each context warning and each compaction is told once at most."""
+    mixed = feed(history(Random(seed)), Random(order))
+    assert len(mixed.judged) == len(set(mixed.judged))
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_counters_are_told_the_oracle_s_figures(seed: int, order: int) -> None:
+    """Counters get the oracle's figures by model and by task, also when calls moved between tasks."""
+    told = history(Random(seed))
+    twin = feed(told, Random(order))
+    for _ in range(3):  # what is announced only when its time has come settles after that
+        twin.settle()
+    by_model: Counter[str] = Counter()
+    by_task: Counter[UUID] = Counter()
+    for one in twin.used:
+        by_model.update({f"calls of {one.model}": one.calls, f"input of {one.model}": one.usage.input or 0})
+        by_task[one.task_uid] += one.usage.input or 0
+    expected = outcome_of(told, twin.rules)
+    assert +by_task == expected.by_task
+    assert {name: n for name, n in by_model.items() if n} == expected.by_model
+
+
+@trying
+@given(seed=seeds, order=seeds)
+def test_a_repeated_history_is_nothing_new(seed: int, order: int) -> None:
+    """Folding everything a second time changes no task and tells nothing."""
+    told = history(Random(seed))
+    twin = feed(told, Random(order))
+    before = twin.outcome()
+    again = twin.record(told)
+    assert (again.tasks, again.checkpoints) == ([], [])
+    assert twin.outcome() == before
+
+
+def test_resumptions_are_joined_by_each_rule() -> None:
+    """The random conversations hold runs joined by a tool call, by their conversation, and by links, as segments and below."""
+    joined, below = 0, 0
+    for seed in range(60):
+        tasks = feed(resumptions(Random(seed)), None).tasks.values()
+        joined += sum(t.runs > 1 for t in tasks)
+        below += sum(t.parent_uid is not None for t in tasks)
+    assert joined > 20
+    assert below > 5
+
+
+def test_histories_hold_what_the_property_is_about() -> None:
+    """The random histories have what makes placement hard: stacked calls, shared response ids, lost parents, late boxes."""
+    seen: set[str] = set()
+    for seed in range(200):
+        told = history(Random(seed))
+        spans = {p.observation.span_id: p for p in told if p.observation.part is Part.ENDED}
+        for p in told:
+            o, r = p.observation, p.reading
+            if o.part is Part.STARTED and r.role is Role.OTHER and o.span_id in spans and spans[o.span_id].reading.role.is_root_span:
+                seen.add("late box")
+            if o.part is Part.ENDED and r.role is Role.LLM:
+                above = spans.get(o.parent_id)
+                if above is not None and above.reading.role is Role.LLM:
+                    seen.add("stacked")
+                if r.response_id and sum(q.reading.response_id == r.response_id for q in spans.values()) > 1:
+                    seen.add("shared response id")
+            if o.parent_id and o.parent_id not in {q.observation.span_id for q in told}:
+                seen.add("lost parent")
+    assert seen == {"late box", "stacked", "shared response id", "lost parent"}
+    assert placed(told[0].observation, told[0].reading) == told[0]

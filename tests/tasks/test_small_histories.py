@@ -1,0 +1,150 @@
+"""Small histories that once came to something else in another order: a table, each fed note by note in every order."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from spanpost import semconv as c
+from spanpost.model.observations import Observation, Part
+from spanpost.model.readings import Approval, Reading, Role, Tells
+from spanpost.model.usage import Usage
+from spanpost.tasks.folded import Placed
+from tests.tasks.against_oracle import differences, outcome_of
+from tests.tasks.histories import BASE, SECOND, Twin, placed
+from tests.tasks.torn_histories import ROUTED
+
+AGENT = Reading(role=Role.AGENT, agent_name="ann")
+
+
+def a_note(
+    part: Part, id: str, above: str, begins: int, at: int, r: Reading, *, trace: str = "1", **more: Any
+) -> Placed:
+    """Return one note on a span of a trace; times are seconds."""
+    is_span = part in (Part.ENDED, Part.STARTED)
+    o = Observation(
+        part=part,
+        trace_id=trace.encode() * 16,
+        span_id=id.encode() * 8,
+        parent_id=above.encode() * 8 if is_span else b"",
+        start_ns=BASE + begins * SECOND if is_span else 0,
+        at_ns=BASE + at * SECOND,
+        end_ns=BASE + at * SECOND if part is Part.ENDED else 0,
+        **{"name": id, **more},
+    )
+    return placed(o, r)
+
+
+def ended(id: str, above: str, begins: int, at: int, r: Reading, **more: Any) -> Placed:
+    return a_note(Part.ENDED, id, above, begins, at, r, **more)
+
+
+def started(id: str, above: str, at: int, r: Reading, **more: Any) -> Placed:
+    return a_note(Part.STARTED, id, above, at, at, r, **more)
+
+
+def total(tokens: int) -> Reading:
+    return Reading(
+        role=Role.AGENT, agent_name="ann", aggregate=Usage(input=tokens, output=tokens), totals_of="ann's process"
+    )
+
+
+def escalated(at: int) -> Placed:
+    r = Reading(tells=Tells.APPROVAL_REQUESTED, approval=Approval(id="q", question="sure?"))
+    return a_note(Part.INTERVENTION, "a", "", 0, at, r, name=c.EVENT_APPROVAL_ESCALATED)
+
+
+LINKS = (b"2" * 16, b"b" * 8)
+TOOL = Reading(role=Role.TOOL, tool_name="search")
+
+
+@pytest.mark.parametrize(
+    ("history", "sentence"),
+    [
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                a_note(Part.EVENT, "a", "", 0, 4, Reading(is_interrupt=True)),
+                started("t", "a", 5, Reading()),
+                ended("t", "a", 5, 6, TOOL),
+            ],
+            "a start that says no role teaches nothing, also where the span is known as a tool call by then",
+            id="start without a role",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, Reading(role=Role.WORKFLOW, agent_name="zed")),
+                started("a", "", 1, AGENT),
+                ended("l", "a", 2, 3, Reading(role=Role.LLM, model="m")),
+            ],
+            "an agent names its task before a workflow does, also where a greater copy is a workflow's",
+            id="roles of copies",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                started("p", "a", 2, Reading(role=Role.PLUMBING), links=(LINKS,)),
+                ended("p", "a", 2, 3, TOOL, links=(LINKS,)),
+                ended("b", "", 4, 9, AGENT, trace="2"),
+            ],
+            "a copy that is a message's joins the traces to which it links, also where a greater copy is a tool call's",
+            id="links of copies",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 3, total(10), trace="2"),
+                ended("w", "", 1, 9, Reading(role=Role.AGENT, agent_name="bob")),
+                ended("b", "w", 2, 8, total(30)),
+            ],
+            "nothing is taken off the total of what turns out to be no run of its own",
+            id="lifetime totals",
+        ),
+        pytest.param(
+            [ended("a", "", 1, 9, AGENT), escalated(3), escalated(6)],
+            "of two escalations of one question the same one is told, in one batch or in two",
+            id="escalations",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT, attributes={"team": "later"}),
+                a_note(Part.EVENT, "a", "", 0, 0, Reading(progress=1.0), attributes={"team": "event"}),
+                ended("l", "a", 0, 3, Reading(role=Role.LLM), attributes={"team": "call"}),
+            ],
+            "an event's attribute is not its box's own",
+            id="attribute of an event",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                ended("b", "a", 2, 8, Reading(role=Role.AGENT, agent_name="bob")),
+                started("t", "b", 3, TOOL),
+                ended("t", "a", 3, 8, TOOL),
+            ],
+            "what the start of a call taught goes with it when its end hangs elsewhere",
+            id="start elsewhere",
+        ),
+        pytest.param(
+            [
+                ended("a", "", 1, 9, AGENT),
+                started("h", "a", 2, Reading(role=Role.HANDOFF)),
+                ended("b", "h", 3, 8, Reading(role=Role.WORKFLOW)),
+                ended("h", "a", 2, 8, TOOL),
+            ],
+            "a box is a child task when what lies above it turns out to be a tool call",
+            id="tool above",
+        ),
+    ],
+)
+def test_a_small_history_comes_to_the_same_in_every_order(history: list[Placed], sentence: str) -> None:
+    """Note by note in every order, and all at once, a history comes to what the oracle makes of it."""
+    expected = outcome_of(history, ROUTED)
+    for order in permutations(history):
+        for batches in ([[p] for p in order], [list(order)]):
+            twin = Twin(ROUTED)
+            for batch in batches:
+                twin.record(batch)
+            for _ in range(3):
+                twin.settle()
+            assert differences(twin, expected) == [], sentence

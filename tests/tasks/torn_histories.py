@@ -1,0 +1,240 @@
+"""Histories torn further than `histories`: the same spans, told in ways that senders and collectors are known for.
+
+A start hangs elsewhere than its end, or is told under another role; a person acts; a call is told as a data point.
+Each is done to a history of `histories`. What is left out: copies of which one says its parent and another does not,
+events that say nothing, which are signs of work only where their span was known before them; and calls that name their
+task, or below which something hangs, whose start hangs elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from random import Random
+
+import msgspec
+
+from spanpost import semconv as c
+from spanpost.model.interventions import Verb
+from spanpost.model.observations import Observation, Origin, Part
+from spanpost.model.readings import METERED, Act, Approval, Failure, Reading, Role, Tells
+from spanpost.model.usage import Usage
+from spanpost.routing.routes import Match, Route, Routes
+from spanpost.tasks.folded import FoldRules, Placed
+from tests.tasks.histories import SECOND, history, placed
+
+#: Rules that ask for attributes of `routed`.
+ROUTED = FoldRules(
+    windows={"gpt-x": 1000},
+    routes=Routes(sinks=("x",), routes=(Route(sink="x", match=Match(attributes=(("team", "a"), ("region", "eu")))),)),
+)
+
+Tear = Callable[[Random, list[Placed]], list[Placed]]
+
+
+def torn(random: Random) -> list[Placed]:
+    """Return a history that was torn in one to three ways."""
+    return torn_by(random, *random.sample(TEARS, random.randint(1, 3)))
+
+
+def torn_by(random: Random, *tears: Tear) -> list[Placed]:
+    """Return a history that was torn in these ways, in order of time."""
+    out = history(random)
+    for tear in tears:
+        out = tear(random, out)
+    return sorted(out, key=lambda p: (p.observation.at_ns, p.content_hash))
+
+
+def started_installed_apps(random: Random, told: list[Placed]) -> list[Placed]:
+    """Calls below which nothing hangs are told at their start too, and some of these starts hang below another span."""
+    out = list(told)
+    parents = {q.observation.parent_id for q in told}
+    tell = {q.observation.span_id for q in told if not q.is_span or q.reading.tells}
+    for p in told:
+        o, r = p.observation, p.reading
+        is_leaf = r.role in (Role.LLM, Role.TOOL) and o.span_id not in parents | tell and not r.task_id
+        if o.part is not Part.ENDED or not is_leaf or random.random() < 0.3:
+            continue
+        others = [
+            q.observation.span_id
+            for q in told
+            if q.domain == p.domain and q.is_span and q.observation.span_id != o.span_id
+        ]
+        parent = random.choice(others) if others and random.random() < 0.7 else o.parent_id
+        early = msgspec.structs.replace(
+            o,
+            part=Part.STARTED,
+            parent_id=parent,
+            at_ns=o.start_ns,
+            end_ns=0,
+            status=0,
+            attributes={"early": random.randrange(3)},
+        )
+        out.append(placed(early, msgspec.structs.replace(r, usage=None, failure=None)))
+    return out
+
+
+def other_roles(random: Random, told: list[Placed]) -> list[Placed]:
+    """Copies of a span under another role, as by two instrumentations that name it differently: a box stays a box."""
+    out = list(told)
+    for p in told:
+        if p.is_span and p.reading.role is not Role.OTHER and random.random() < 0.25:
+            root_spans = (Role.AGENT, Role.WORKFLOW, Role.TASK)
+            role = random.choice(root_spans if p.reading.role.is_root_span else (Role.STEP, Role.TOOL, Role.LLM, Role.HANDOFF))
+            o = msgspec.structs.replace(p.observation, attributes={**p.observation.attributes, "as": int(role)})
+            if random.random() < 0.5 and o.part is Part.ENDED:
+                o = msgspec.structs.replace(o, part=Part.STARTED, at_ns=o.start_ns, end_ns=0)
+            out.append(
+                placed(
+                    o, Reading(role=role) if random.random() < 0.5 else msgspec.structs.replace(p.reading, role=role)
+                )
+            )
+    return out
+
+
+def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
+    """Waits for people, coding sessions that rest, processes that are gone or silent, and what is said of these."""
+    out = list(told)
+    for p in told:
+        if not p.is_span or random.random() < 0.8:
+            continue
+        o = p.observation
+        said = random.choice(
+            (
+                Reading(is_interrupt=True),
+                Reading(is_gone=True),
+                Reading(is_stalled=True),
+                Reading(rests=True, is_quiet=True, progress=9.0),
+                Reading(is_idle=True, is_quiet=True, action="idle"),
+                Reading(tells=Tells.ERROR, failure=Failure(type="E", log_tail="tail")),
+                Reading(status="cancelled"),
+                Reading(is_cancelled=True),
+                Reading(context_used=random.randrange(900), context_window=1000),
+                Reading(action="thinks"),
+                Reading(step_index=2, step_count=3, progress=10.0),
+                Reading(step_key="k1", step_name="prompt"),
+                Reading(is_plan=True, step_index=1),
+                Reading(links={"pr": "https://x"}, outputs={"n": random.randrange(3)}),
+            )
+        )
+        event = Observation(
+            part=Part.EVENT, trace_id=o.trace_id, span_id=o.span_id, name="agent.word", at_ns=o.at_ns + len(out)
+        )
+        out.append(placed(event, said))
+    return out
+
+
+def acts_of_people(random: Random, told: list[Placed]) -> list[Placed]:
+    """What people did through spanpost: decisions, and what they asked of tasks."""
+    out = list(told)
+    for p in told:
+        if not p.is_span or random.random() < 0.85:
+            continue
+        o, trace = p.observation, p.observation.trace_id
+        at = o.at_ns + random.randrange(-5, 5) * SECOND
+        if random.random() < 0.5:
+            name = random.choice(
+                (
+                    c.EVENT_APPROVAL_RESOLVED,
+                    c.EVENT_APPROVAL_RESOLVED,
+                    c.EVENT_APPROVAL_ESCALATED,
+                    c.EVENT_APPROVAL_AWAITED,
+                )
+            )
+            is_answer = name == c.EVENT_APPROVAL_RESOLVED
+            tells = {
+                c.EVENT_APPROVAL_RESOLVED: Tells.APPROVAL_RESOLVED,
+                c.EVENT_APPROVAL_ESCALATED: Tells.APPROVAL_REQUESTED,
+            }
+            a = Approval(
+                id=random.choice(("q1", "q2")),
+                decision=random.choice(("approve", "deny")) if is_answer else "",
+                by="eve" if is_answer else "",
+                source="slack" if is_answer else "",
+                question="" if is_answer else "sure?",
+            )
+            r = Reading(tells=tells.get(name, Tells.NOTHING), approval=a)
+        else:
+            name = c.EVENT_INTERVENTION
+            verb = random.choice((Verb.CANCEL, Verb.PAUSE, Verb.RESUME, Verb.MUTE, Verb.UNMUTE))
+            r = Reading(act=Act(verb=str(verb), by=random.choice(("eve", "")), seen_ns=random.choice((0, at))))
+        out.append(
+            placed(Observation(part=Part.INTERVENTION, trace_id=trace, span_id=o.span_id, name=name, at_ns=at), r)
+        )
+    return out
+
+
+def priced(random: Random, told: list[Placed]) -> list[Placed]:
+    """Calls that say their cost, boxes that say the cost or the tokens of a run, data points of a session."""
+    out = []
+    for p in told:
+        o, r = p.observation, p.reading
+        if r.role is Role.LLM and r.usage is not None and random.random() < 0.6:
+            r = msgspec.structs.replace(
+                r, usage=msgspec.structs.replace(r.usage, cost_usd=Decimal(random.randrange(9)) / 100)
+            )
+        elif r.role.is_root_span and o.part is Part.ENDED and random.random() < 0.3:
+            r = msgspec.structs.replace(r, cost_usd=Decimal(random.randrange(9)))
+        elif r.role.is_root_span and o.part is Part.ENDED and random.random() < 0.4:
+            total = Usage(input=random.randrange(100), output=random.randrange(100))
+            r = msgspec.structs.replace(
+                r, aggregate=total, totals_of=random.choice(("", "ann's life")), conversation_id=None
+            )
+        out.append(placed(o, r))
+        if p.is_span and random.random() < 0.1:
+            point = msgspec.structs.replace(
+                o,
+                span_id=random.randbytes(8),
+                parent_id=METERED,
+                part=Part.ENDED,
+                end_ns=o.at_ns,
+                name="point",
+                links=(),
+            )
+            used = Usage(input=random.randrange(50), output=1, cost_usd=random.choice((None, Decimal(1))))
+            out.append(
+                placed(
+                    point,
+                    Reading(
+                        role=Role.LLM,
+                        is_metered=True,
+                        usage=used,
+                        model="gpt-x",
+                        task_id=random.choice((None, "job-1")),
+                    ),
+                )
+            )
+    return out
+
+
+def routed(random: Random, told: list[Placed]) -> list[Placed]:
+    """Spans and processes with attributes that routes ask for."""
+    out = []
+    for p in told:
+        o = p.observation
+        if random.random() < 0.5:
+            o = msgspec.structs.replace(o, attributes={**o.attributes, "team": random.choice(("a", True, 3, 1.5))})
+        if random.random() < 0.5:
+            o = msgspec.structs.replace(o, origin=Origin(resource={"region": random.choice(("eu", "us"))}))
+        out.append(placed(o, p.reading))
+    return out
+
+
+def called_alike(random: Random, told: list[Placed]) -> list[Placed]:
+    """Calls that several spans tell under one name, tools among them, and parts of calls."""
+    out = []
+    for p in told:
+        r = p.reading
+        if r.role in (Role.LLM, Role.TOOL) and random.random() < 0.4:
+            r = msgspec.structs.replace(r, call_key=f"call-{random.randrange(3)}", is_same_call=random.random() < 0.2)
+        elif r.role is Role.LLM and random.random() < 0.2:
+            r = msgspec.structs.replace(r, is_aside=True)
+        elif r.role is Role.TOOL and random.random() < 0.3:
+            r = msgspec.structs.replace(
+                r, tool_name=random.choice((None, "final_answer")), has_result=random.random() < 0.5
+            )
+        out.append(placed(p.observation, r))
+    return out
+
+
+TEARS: tuple[Tear, ...] = (started_installed_apps, other_roles, interrupted, acts_of_people, priced, routed, called_alike)
