@@ -62,8 +62,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "gateway": {
             "http_port": 0, "grpc_port": -1, "max_body": LIMIT, "tokens": [own], "operator_tokens": [hash_of("spt_operators")],
         },
-        "hooks": {"max_body": LIMIT, "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
-        "desk": {"tokens": tokens(), "signing_secret": SECRET},
+        "webhooks": {"max_body": LIMIT, "providers": {"own": {"scheme": "github", "secret": SECRET, "does": [{"start": "fix"}]}}},
+        "interactions": {"tokens": tokens(), "signing_secret": SECRET},
         "slack": {"base_url": "http://127.0.0.1:9/api/", "workspaces": {"acme": {"team": "T0222BBBB", "tenant": "a", "channel": "#a"}}},
         "slack_oauth": {
             "client_id": "1.2", "client_secret": SECRET, "public_url": "https://agents.example.com", "key": new_key(),

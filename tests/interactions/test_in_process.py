@@ -45,7 +45,7 @@ def sections(url: str, **interactions: Any) -> dict[str, Any]:
     rules = [{"actions": ["decide"], "users": [ALICE]}]
     return {
         "slack": {"token": BOT_TOKEN, "base_url": f"{url}/api/", "channel": CHANNEL},
-        "desk": {"app_token": APP_TOKEN, "rules": rules, "comments": "always"} | interactions,
+        "interactions": {"app_token": APP_TOKEN, "rules": rules, "comments": "always"} | interactions,
     }
 
 
@@ -78,7 +78,7 @@ async def test_an_agent_alone_hears_its_person(slack_url: str, clean_environment
 
 
 def found(**given: Any) -> list[tuple[bool, str]]:
-    return [(one.ok, one.finding) for one in examine(load(**given)) if one.name == "desk"]
+    return [(one.ok, one.finding) for one in examine(load(**given)) if one.name == "interactions"]
 
 
 def test_check_looks_at_the_desk(slack_url: str, clean_environment: Path) -> None:

@@ -20,7 +20,7 @@ RULE = {"actions": ["decide"], "users": ["U01"]}
 
 
 @pytest.mark.parametrize(
-    "desk",
+    "interactions",
     [
         {"app_token": "xoxb-secret-1"},
         {"app_token": "xapp-secret 1"},
@@ -43,7 +43,7 @@ def test_mistakes_are_refused_at_the_start(clean_environment: Path, interactions
     """Each names its place, and none the value, which may be a secret in the wrong place."""
     with pytest.raises(ConfigError) as caught:
         load(interactions=interactions)
-    assert "desk" in str(caught.value)
+    assert "interactions" in str(caught.value)
     assert "secret-1" not in str(caught.value)
     assert "secret 1" not in str(caught.value)
 
@@ -64,7 +64,7 @@ def test_a_resolver_must_be_installed(clean_environment: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("desk", "in_gateway", "elsewhere"),
+    ("interactions", "in_gateway", "elsewhere"),
     [
         (None, False, False),
         ({"rules": [RULE]}, False, False),

@@ -315,7 +315,7 @@ async def test_a_workspace_is_heard_as_soon_as_it_is_installed(slack: FakeSlack)
     app = App(slack)
     settings = app.settings.model_copy(
         update={
-            "desk": app.settings.interactions.model_copy(  # type: ignore[union-attr]
+            "interactions": app.settings.interactions.model_copy(  # type: ignore[union-attr]
                 update={
                     "rules": load(
                         interactions={

@@ -343,9 +343,9 @@ def test_a_budget_that_makes_no_sense_is_named(more):
 
 def test_the_call_is_read_off_the_letter():
     """What is in doubt is looked up; a state with a message is edited; all else is posted."""
-    assert rate_limiting.call_of("news", True, True) is SinkCall.LOOKUP
+    assert rate_limiting.call_of("checkpoint", True, True) is SinkCall.LOOKUP
     assert rate_limiting.call_of("state", False, True) is SinkCall.EDIT
-    assert [rate_limiting.call_of(m, False, r) for m, r in (("state", False), ("news", True), ("news", False))] == [SinkCall.POST] * 3
+    assert [rate_limiting.call_of(m, False, r) for m, r in (("state", False), ("checkpoint", True), ("checkpoint", False))] == [SinkCall.POST] * 3
 
 
 def test_reopened_by_hand_it_is_as_new():

@@ -152,11 +152,11 @@ async def test_json_lines_are_one_object_each():
     records = [json.loads(x) for x in (await _told(ConsoleForm.JSON)).splitlines()]
     assert [(r["mode"], r["task"]["status"]) for r in records] == [
         ("state", "working"),
-        ("news", "working"),
-        ("news", "working"),
+        ("checkpoint", "working"),
+        ("checkpoint", "working"),
         ("state", "complete"),
-        ("news", "complete"),
-        ("news", "complete"),
+        ("checkpoint", "complete"),
+        ("checkpoint", "complete"),
     ]
 
 

@@ -42,7 +42,7 @@ def a_task(*said: Say, inner: tuple[Say, ...] = (), **more: Any) -> TaskState:
     facts = learned(*said, *inner)
     ending, run_inner = learned(*said).ending, learned(*inner).ending if inner else Ending()
     run = Run(start_ns=facts.first_ns, ending=ending, inner=run_inner, trace_id=TRACE, span_id=SPAN)
-    given = {"has_box": True, "facts": facts, "runs": {ROOT: run}, **more}
+    given = {"has_root_span": True, "facts": facts, "runs": {ROOT: run}, **more}
     return TaskState(uid=b"u" * 16, message_uid=b"u" * 16, tenant="default", trace_id=TRACE, span_id=SPAN, **given)
 
 

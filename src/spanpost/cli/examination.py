@@ -230,20 +230,20 @@ def _interactions(settings: Settings) -> Iterator[Finding]:
         return
     if not section.is_heard:
         cure = "set SPANPOST_INTERACTIONS__APP_TOKEN (Socket Mode), or SPANPOST_INTERACTIONS__SIGNING_SECRET (HTTP, in the gateway)"
-        yield Finding("desk", False, "nobody is heard: neither an app token nor a signing secret is set", cure)
+        yield Finding("interactions", False, "nobody is heard: neither an app token nor a signing secret is set", cure)
         return
     if settings.forward is not None:
-        yield Finding("desk", True, "nobody is heard in this process: what is forwarded is answered through the gateway")
+        yield Finding("interactions", True, "nobody is heard in this process: what is forwarded is answered through the gateway")
         return
     from spanpost.runtime.interactions import examine
 
     try:
         seen = asyncio.run(_bounded(examine(settings)))
     except ConfigError as error:
-        yield Finding("desk", False, str(error))  # it says what to do itself
+        yield Finding("interactions", False, str(error))  # it says what to do itself
         return
     for each in seen:
-        yield Finding("desk", each.ok, each.found, each.cure)
+        yield Finding("interactions", each.ok, each.found, each.cure)
 
 
 async def _bounded(looking: Awaitable[Sequence[Seen]]) -> Sequence[Seen]:

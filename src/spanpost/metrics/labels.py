@@ -10,7 +10,7 @@ from spanpost.model.checkpoints import Kind
 
 OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
-COMPONENTS: Final = ("intake", "spool", "fold", "store", "sinks", "desk")
+COMPONENTS: Final = ("intake", "spool", "fold", "store", "sinks", "interactions")
 #: The closed list of reasons of `spanpost_dropped_total`; anything else is counted as ``other``.
 LOST: Final = (
     # intake: the queue of the in-process door

@@ -19,7 +19,7 @@ class Mode(StrEnum):
     """How deliveries of one lane relate: each matters, or only the newest."""
 
     #: Each is delivered, in order.
-    CHECKPOINT = "news"
+    CHECKPOINT = "checkpoint"
     #: Only the newest matters; a newer one replaces a waiting one.
     STATE = "state"
 

@@ -21,7 +21,7 @@ _KUBERNETES: Final = re.compile(
 
 
 #: Rooms of ours that hold tables whose entries can be set by variables: launchers' and providers' secrets.
-_WITH_TABLES: Final = ("launchers", "hooks")
+_WITH_TABLES: Final = ("launchers", "webhooks")
 
 
 def misspelt_variables(environment: Mapping[str, str], sinks: Models) -> Iterable[str]:

@@ -160,7 +160,7 @@ async def look(connection: Any, keys: Sequence[bytes], stall_rules: StallRules, 
             stall.now_shown(task_of(row["root"]), row["root_phase"]),
         )
         timed.append((stall.stall_key(task.uid.bytes), stall.look_again(row["last_seen_at"], now, stall_rules)))
-        if task.rule != "silence":
+        if task.rule != "stall":
             continue
         told = stall.stalled(task, row["last_seen_at"], stall_rules)
         if await connection.fetchval("SELECT true FROM agent_checkpoints WHERE id = $1", told.id):

@@ -112,7 +112,7 @@ class MemoryHeartbeats:
                 continue
             last_seen_at, shown = self.last_seen_at(task), self.shown(task)
             self._timers[key] = stall.look_again(last_seen_at, now, self._stall_rules)
-            if shown.rule != "silence" or (task.uid, last_seen_at) in self._told:
+            if shown.rule != "stall" or (task.uid, last_seen_at) in self._told:
                 continue
             self._told.add((task.uid, last_seen_at))
             told = stall.stalled(shown, last_seen_at, self._stall_rules)

@@ -206,7 +206,7 @@ def stalled(task: Task, last_seen_at: datetime, stall_rules: StallRules) -> Chec
 
 def now_shown(task: Task, status: str) -> Task:
     """Return a task as it is shown under its status of now."""
-    return task if status == task.status else msgspec.structs.replace(task, status=status, is_inferred=True, rule="silence")
+    return task if status == task.status else msgspec.structs.replace(task, status=status, is_inferred=True, rule="stall")
 
 
 def without_beats(batch: Sequence[Observation]) -> tuple[Sequence[Observation], list[Observation]]:

@@ -349,7 +349,7 @@ class ExerciseStore:
         rest = await drain(store)
         assert news.id not in {d.id for d in rest}
         [dead] = await store.deliveries(state="dead")
-        assert (dead.id, dead.error, dead.sink, dead.mode) == (news.id, "archived channel", SINK, "news")
+        assert (dead.id, dead.error, dead.sink, dead.mode) == (news.id, "archived channel", SINK, "checkpoint")
         assert await store.retry_deliveries([dead.id + 1000]) == 0
         assert await store.retry_deliveries([dead.id]) == 1
         assert [d.id for d in await drain(store)] == [dead.id]

@@ -114,7 +114,7 @@ class ExerciseSummaries(Exercised):
             told += [(str(delivery.mode), delivery.task.status) for delivery in claimed]
             for delivery in claimed:
                 await store.settle(delivery, Receipt(ref={"ts": "1"}))
-        assert told == [("state", "waiting"), ("news", "waiting")]
+        assert told == [("state", "waiting"), ("checkpoint", "waiting")]
         await store.record([done("editor", trace=4)])
         assert [(str(one.mode), one.task.status) for one in await store.claim(["slack"], 50)] == [("state", "complete")]
 

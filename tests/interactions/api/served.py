@@ -36,7 +36,7 @@ class Served:
         given: dict[str, Any] = {
             "database": {"data_dir": Path(self._home.name) / "data"} | ({"url": dsn} if dsn is not None else {}),
             "gateway": {"http_port": 0, "grpc_port": -1},
-            "desk": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
+            "interactions": {"tokens": tokens(), "rules": [{"actions": ["start"], "launcher": "locked", "roles": ["approver"]}]},
             "api": {"heartbeat": 1},
             "launchers": {
                 "named": {name: {"kind": "command", "command": ["/bin/true"]} for name in ("fix", "locked")},

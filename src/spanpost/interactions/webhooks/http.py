@@ -60,7 +60,7 @@ class HooksHttp:
 
     def _count(self, status: int, outcome: str) -> None:
         if self._watch is not None:
-            self._watch.knocked("hooks", outcome)
+            self._watch.knocked("webhooks", outcome)
 
     async def _take(self, request: Request) -> JSONResponse:
         provider = self.providers.get(request.scope["path"].removeprefix(PREFIX).rstrip("/"))

@@ -20,7 +20,7 @@ DELIVERIES: Final = table(
         ("ordering_key", "text NOT NULL", "Ordering key: sink, address and root task."),
         (
             "mode",
-            "text NOT NULL CHECK (mode IN ('news', 'state'))",
+            "text NOT NULL CHECK (mode IN ('checkpoint', 'state'))",
             "news: a checkpoint; each is delivered, in order. state: only the newest matters.",
         ),
         ("key", "text NOT NULL", "Idempotency key: a delivery with the same key is the same delivery."),
