@@ -25,7 +25,7 @@ from spanpost.interactions.api.app import application
 from spanpost.interactions.api.parts import ApiParts
 from spanpost.metrics import Metrics
 from spanpost.metrics.fleet import FleetGauges
-from spanpost.metrics.labels import BYPASSED, CALLED, LOST, WARNINGS
+from spanpost.metrics.labels import BYPASSED, CALLED, DROPPED, WARNINGS
 from spanpost.metrics.series import OPEN, Registry
 from spanpost.readers import DIALECTS
 from spanpost.runtime.replay import replay
@@ -132,7 +132,7 @@ def metrics_page() -> str:
             for where, words in (
                 ("`outcome` of `spanpost_sink_calls_total`", CALLED),
                 ("`kind` of `spanpost_warnings_total`", [str(kind) for kind in WARNINGS]),
-                ("`reason` of `spanpost_dropped_total`", LOST),
+                ("`reason` of `spanpost_dropped_total`", DROPPED),
                 ("`reason` of `spanpost_spool_bypassed_total`", BYPASSED),
             )
         ),

@@ -78,7 +78,7 @@ class App(NamedTuple):
         return self.run(work)
 
     def decide(self, key: UUID, verb: Verb = Verb.APPROVE, once: str | None = None) -> Verdict:
-        return self.run(lambda store: store.intervene(an_act(verb, key, once=once)))
+        return self.run(lambda store: store.intervene(an_act(verb, key, idempotency_key=once)))
 
     def effects(self, id: str) -> tuple[int, int]:
         """Return how many acts and how many resolutions there are of a question."""
@@ -169,13 +169,13 @@ from spanpost.testing.exercise_people import an_act
 async def main():
     store = PostgresLedger({app.dsn!r})
     await ledger.open()
-    await ledger.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), once="the click"))
+    await ledger.intervene(an_act(Verb.APPROVE, UUID({str(key)!r}), idempotency_key="the click"))
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """
     killed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
     assert killed.returncode == -signal.SIGKILL
-    again = app.decide(key, once="the click")
+    again = app.decide(key, idempotency_key="the click")
     assert (again.result, again.is_repeat) == (Result.DONE, True)
     assert waiting.result(30).approved
     assert app.effects("click") == (1, 1)
@@ -292,7 +292,7 @@ def test_what_people_ask_of_a_task_is_heard_through_the_gateway(app: App) -> Non
             task = await store.refer("default", "job-9")
             assert task is not None
             act = Intervention(
-                tenant="default", verb=Verb.CANCEL, key=task.uid, actor=ALICE, once="cancel-9", source="cli", at=datetime.now(UTC)
+                tenant="default", verb=Verb.CANCEL, key=task.uid, actor=ALICE, idempotency_key="cancel-9", source="cli", at=datetime.now(UTC)
             )
             return await store.intervene(act)
 

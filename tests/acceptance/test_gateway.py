@@ -58,8 +58,8 @@ def test_the_stock_exporters_are_understood(start: Start, tmp_path: Path) -> Non
     assert gateway.recorded == list(range(500))
     assert gateway.rows("SELECT count(*), count(DISTINCT trace_id) FROM agent_tasks") == [(50, 50)]
     metrics = gateway.get("/metrics")[1].decode()
-    assert 'spanpost_requests_total{answer="200",door="http",signal="traces"} 3.0' in metrics
-    assert 'spanpost_requests_total{answer="ok",door="grpc",signal="traces"} 3.0' in metrics
+    assert 'spanpost_requests_total{endpoint="http",signal="traces",status="200"} 3.0' in metrics
+    assert 'spanpost_requests_total{endpoint="grpc",signal="traces",status="ok"} 3.0' in metrics
     assert "spanpost_duplicate_observations_total 2500.0" in metrics
     assert gateway.end() == 0
 

@@ -66,7 +66,7 @@ class Interactions:
     def do(self, verb: Verb, key: Any, text: str = "", option: str = "") -> Verdict:
         act = Intervention(
             tenant="default", verb=verb, key=key, actor=ALICE, text=text, option=option, source="api",
-            once=f"{verb}{key}{text}", at=datetime.now(UTC),
+            idempotency_key=f"{verb}{key}{text}", at=datetime.now(UTC),
         )  # fmt: skip
         return self.pipeline.ask(StoreInteractions(self.pipeline.store, self.pipeline.take).intervene(act))
 

@@ -160,7 +160,7 @@ def test_refusals_are_counted(gateway: Served) -> None:
     """An operator whose telemetry does not arrive finds a count of what the guard refused."""
     ask(gateway, "/metrics", host="evil.example")
     page = ask(gateway, "/metrics")[2].decode()
-    [line] = [one for one in page.splitlines() if one.startswith("spanpost_requests_total{") and 'answer="403"' in one]
+    [line] = [one for one in page.splitlines() if one.startswith("spanpost_requests_total{") and 'status="403"' in one]
     assert 'signal="guard"' in line
 
 

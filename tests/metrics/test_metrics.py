@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from spanpost.metrics import Metrics
-from spanpost.metrics.labels import LOST
+from spanpost.metrics.labels import DROPPED
 from spanpost.model.checkpoints import Kind
 from spanpost.model.deliveries import Receipt
 from spanpost.model.errors import ConfigError
@@ -111,7 +111,7 @@ def test_label_values_are_capped():
         (Receipt(skipped="unchanged"), "skipped"),
         (RetryAt(at=NOON, reason="x"), "retried"),
         (RetryAt(at=NOON, reason="x", reconcile=True), "unknown"),
-        (GiveUp(reason="x"), "buried"),
+        (GiveUp(reason="x"), "dead"),
         (Arrived(receipt=Receipt()), "found"),
         (NotArrived(), "absent"),
     ],
@@ -122,7 +122,7 @@ def test_deliveries_are_counted_by_outcome(outcome, label):
     metrics.delivered(a_delivery(), outcome, timedelta(seconds=2))
     assert value(metrics, "spanpost_deliveries_total", sink="console", outcome=label) == 1
     assert value(metrics, "spanpost_deliveries_age_seconds_sum", sink="console") == (2 if label == "delivered" else None)
-    assert value(metrics, "spanpost_dropped_total", component="sinks", reason="buried") == (1 if label == "buried" else None)
+    assert value(metrics, "spanpost_dropped_total", component="sinks", reason="dead") == (1 if label == "dead" else None)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_hostile_figures_do_not_break_counters():
 def test_reasons_of_losses_are_a_closed_list():
     """A reason is one of the list or other; so is a room."""
     metrics = Metrics()
-    for reason in (*LOST, "made up"):
+    for reason in (*DROPPED, "made up"):
         metrics.lost("intake", reason)
     metrics.lost("cellar", "bug")
     assert value(metrics, "spanpost_dropped_total", component="intake", reason="other") == 2
@@ -212,7 +212,7 @@ def test_an_impossible_address_is_a_clear_error(address, port):
 
 def test_every_reason_of_the_in_process_door_has_a_label():
     """A loss that a door counts is shown under its own reason, not under "other"."""
-    from spanpost.metrics.labels import LOST
+    from spanpost.metrics.labels import DROPPED
     from spanpost.receivers.queue import Loss
 
-    assert {loss.value for loss in Loss} <= set(LOST)
+    assert {loss.value for loss in Loss} <= set(DROPPED)

@@ -110,7 +110,7 @@ async def test_steps_calls_and_answers_are_timed_once():
     assert value(metrics, "spanpost_model_call_duration_seconds_sum", model="gpt-4o", **agent) == pytest.approx(4.0)
     assert value(metrics, "spanpost_model_call_duration_seconds_count", **agent) == 1
     assert value(metrics, "spanpost_approval_wait_seconds_sum", **agent) == pytest.approx(60.0)
-    assert value(metrics, "spanpost_errors_total", error_type="TimeoutError", of="part", **agent) == 1
+    assert value(metrics, "spanpost_errors_total", error_type="TimeoutError", scope="part", **agent) == 1
     fleet = await store.fleet()
     assert fleet is not None
     assert fleet.approvals == []

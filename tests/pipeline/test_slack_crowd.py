@@ -69,8 +69,8 @@ class Crowd:
         self.edits: list[datetime] = []
         self.skipped = 0
 
-    def budgets(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        return self.sink.budgets(address, call)
+    def rate_limits(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        return self.sink.rate_limits(address, call)
 
     def tell(self, *observations: Any) -> None:
         """Record something; the messages of its tasks are behind from now on."""
@@ -80,10 +80,10 @@ class Crowd:
     async def run(self, until: datetime | None = None) -> None:
         """Go on until then, or until no delivery waits."""
         while True:
-            for delivery in await self.store.claim(["slack"], 8, self.budgets):
+            for delivery in await self.store.claim(["slack"], 8, self.rate_limits):
                 await self._deliver(delivery)
             await self.store.elapse()
-            wait = await self.store.due_in(["slack"], self.budgets)
+            wait = await self.store.due_in(["slack"], self.rate_limits)
             then = self.now + timedelta(seconds=wait) if wait is not None else None
             if until is not None and (then is None or then >= until):
                 self.now = until
@@ -146,7 +146,7 @@ async def test_a_thousand_tasks_in_one_channel_stay_readable() -> None:
     busy = len(crowd.edits)
     await crowd.run()
 
-    [pace] = [b for b in crowd.budgets("slack", "", SinkCall.EDIT) if b.rate is not None]
+    [pace] = [b for b in crowd.rate_limits("slack", "", SinkCall.EDIT) if b.rate is not None]
     assert pace.rate is not None
     for first, at in enumerate(crowd.edits):
         assert bisect_right(crowd.edits, at + timedelta(minutes=1)) - first <= pace.burst + pace.rate * 60

@@ -38,16 +38,16 @@ class World:
         self.calls: list[tuple[datetime, Delivery]] = []
         self._posted = 0
 
-    def budgets(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
-        return self._sink.budgets(address, call)
+    def rate_limits(self, sink: str, address: str, call: SinkCall) -> tuple[RateLimit, ...]:
+        return self._sink.rate_limits(address, call)
 
     async def run(self, until: datetime | None = None) -> None:
         """Go on until then, or until no delivery waits."""
         while True:
-            for delivery in await self.store.claim(["slack"], 8, self.budgets):
+            for delivery in await self.store.claim(["slack"], 8, self.rate_limits):
                 await self.store.settle(delivery, self._answer(delivery))
             await self.store.elapse()
-            wait = await self.store.due_in(["slack"], self.budgets)
+            wait = await self.store.due_in(["slack"], self.rate_limits)
             then = self.now + timedelta(seconds=wait) if wait is not None else None
             if until is not None and (then is None or then >= until):
                 self.now = until
@@ -112,7 +112,7 @@ async def test_after_an_outage_each_message_is_edited_once_and_what_is_urgent_go
     shown = max(at for at, d in world.calls if d.ordering_key in urgent) - back_at
     assert shown < took / 4
 
-    [pace] = [b for b in world.budgets("slack", "", SinkCall.EDIT) if b.rate is not None]
+    [pace] = [b for b in world.rate_limits("slack", "", SinkCall.EDIT) if b.rate is not None]
     assert pace.rate is not None
     times = [at for at, _ in edits]
     for first, at in enumerate(times):

@@ -162,5 +162,5 @@ def test_any_answer_is_read(body):
 def test_settings_that_cannot_work_are_refused(given: Any, word: str) -> None:
     """Each names what is to be mended, and no secret."""
     with pytest.raises(ConfigError, match=word) as caught:
-        load(results=given)
+        load(outputs=given)
     assert "canary" not in str(caught.value)

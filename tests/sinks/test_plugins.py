@@ -42,7 +42,7 @@ class Ticker:
         return Receipt()
     async def reconcile(self, deliveries):
         return {}
-    def budgets(self, address, call):
+    def rate_limits(self, address, call):
         return ()
     async def close(self):
         pass

@@ -148,7 +148,7 @@ def test_a_task_that_ended_is_short():
     """No plan, no bar, no action: what came of it, its figures, and when it ended."""
     steps = (Step(name="Plan", index=1), Step(name="Fetch", index=2))
     task = a_task(
-        status="complete", progress=100.0, action="x", steps=steps, ended_at=NOON, outputs={"p99_before": 840, "p99_after": 310}
+        status="complete", progress=100.0, action="x", steps=steps, ended_at=NOON, results={"p99_before": 840, "p99_after": 310}
     )
     message = render.root(task, (a_task("c"),), key="k", slack_style=SlackStyle(is_interactive=True))
     assert [b["type"] for b in blocks_of(message)] == ["rich_text", "rich_text", "context"]
@@ -214,7 +214,7 @@ def test_a_failure_shows_the_end_of_its_log_scrubbed_and_folded():
 
 def test_an_end_says_its_figures():
     """The last reply carries tokens, cost, time and the results that the agent gave."""
-    task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), outputs={"accuracy": "0.97"})
+    task = a_task(status="complete", ended_at=NOON + timedelta(seconds=90), results={"accuracy": "0.97"})
     text = shown(reply(task, a_checkpoint(task, kind=Kind.END, status="complete", text="written"), key="k"))
     assert text == "✅ written\naccuracy 0.9718.4k in · 1.2k out  ·  $0.04  ·  1m 30s"
 

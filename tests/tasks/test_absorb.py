@@ -327,14 +327,14 @@ def test_artifacts_links_results_and_steps_are_kept_by_name() -> None:
         tells=Tells.ARTIFACT,
         artifact=Artifact(name="a", uri="u"),
         links={"pr": "old"},
-        outputs={"n": 1},
+        results={"n": 1},
         step_name="build",
     )
     then = Reading(
         tells=Tells.ARTIFACT,
         artifact=Artifact(name="b", uri="u"),
         links={"pr": "new"},
-        outputs={"n": 2},
+        results={"n": 2},
         step_name="build",
     )
     for order in permutations([event(first, 1), event(then, 2)]):

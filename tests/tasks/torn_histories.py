@@ -114,7 +114,7 @@ def interrupted(random: Random, told: list[Placed]) -> list[Placed]:
                 Reading(step_index=2, step_count=3, progress=10.0),
                 Reading(step_key="k1", step_name="prompt"),
                 Reading(is_plan=True, step_index=1),
-                Reading(links={"pr": "https://x"}, outputs={"n": random.randrange(3)}),
+                Reading(links={"pr": "https://x"}, results={"n": random.randrange(3)}),
             )
         )
         event = Observation(

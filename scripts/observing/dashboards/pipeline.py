@@ -116,20 +116,20 @@ def pipeline() -> d.Dashboard:
         ),
         lines(
             "Requests a minute",
-            "At the doors and at the desk, by answer.",
+            "At the OTLP receivers and of people's clients, by status.",
             (
-                f"sum by (door, answer) (rate(spanpost_requests_total[{rate}])) * 60"
-                f" or sum by (door, answer) (rate(spanpost_interactions_requests_total[{rate}])) * 60",
-                "{{door}} {{answer}}",
+                f"sum by (endpoint, status) (rate(spanpost_requests_total[{rate}])) * 60"
+                f" or sum by (endpoint, status) (rate(spanpost_interactions_requests_total[{rate}])) * 60",
+                "{{endpoint}} {{status}}",
             ),
             width=8,
         ),
         bars(
             "Losses by reason",
             "In this range; zeros are good.",
-            "round(sum by (room, reason) (increase(spanpost_dropped_total[$__range]))) > 0"
-            ' or label_replace(sum(spanpost_store_up) * 0, "room", "nothing is lost", "", "")',
-            "{{room}} {{reason}}",
+            "round(sum by (component, reason) (increase(spanpost_dropped_total[$__range]))) > 0"
+            ' or label_replace(sum(spanpost_store_up) * 0, "component", "nothing is dropped", "", "")',
+            "{{component}} {{reason}}",
         ),
         bars(
             "Checkpoints",

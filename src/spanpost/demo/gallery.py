@@ -243,7 +243,7 @@ def _failed() -> GalleryPiece:
 
 def _complete() -> GalleryPiece:
     made = Artifact(name="Prices are rounded once", uri="https://git.example/shop/pull/4123", kind="pr")
-    task = _task("complete", 5, artifacts=(made,), outputs={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
+    task = _task("complete", 5, artifacts=(made,), results={"p99_ms_before": 840, "p99_ms_after": 310, "tests": 31})
     news = [
         _news("working", made.name, Kind.ARTIFACT, ref=made.uri),
         _news("complete", message("checkpoint.complete_in", time=641), Kind.END),

@@ -372,7 +372,7 @@ class Dispatcher:
         if isinstance(outcome, (Receipt, Arrived, NotArrived)) and not rate_limiting.is_uncalled(outcome):
             self._refusals = {(key, reason) for key, reason in self._refusals if key not in delivery.drawn}
         if isinstance(outcome, GiveUp):
-            log.warning("delivery %d to %s is buried: %s: %s", delivery.id, delivery.sink, outcome.reason, outcome.error)
+            log.warning("delivery %d to %s is dead: %s: %s", delivery.id, delivery.sink, outcome.reason, outcome.error)
         first, last = self._pace.outage
         tries = 0
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operator import add
 
-from spanpost.metrics.labels import LOST, OTHER
+from spanpost.metrics.labels import DROPPED, OTHER
 from spanpost.metrics.series import Gauges, Registry
 from spanpost.model.fleet import Fleet
 from spanpost.semconv import FINAL_STATUSES, STATUSES
@@ -53,8 +53,8 @@ class FleetGauges:
         self.deliveries = gauge("deliveries_waiting", "Deliveries that wait to be delivered.", "sink")
         self.delivery_oldest = gauge("delivery_oldest_seconds", "Age of the oldest delivery that waits.", "sink")
         self.deliveries_dead = gauge("deliveries_dead", "Deliveries that were given up and are kept.", "sink")
-        self.budgets = gauge("budgets_closed", "Budgets of calls that are closed now, by why.", "reason")
-        self.quarantined = gauge("dead_letters", "Observations and bodies that could not be taken and are kept.", "reason")
+        self.breakers = gauge("circuit_breakers_open", "Rate limits whose calls are stopped now, by reason.", "reason")
+        self.quarantined = gauge("quarantined_observations", "Observations and request bodies that could not be recorded and are kept.", "reason")
         self.journal_bytes = gauge(
             "journal_bytes", "Bytes that wait in the journal: answered, durable, and not recorded yet.", "tenant"
         )
@@ -84,9 +84,9 @@ class FleetGauges:
         self.deliveries.show([((each.sink,), each.waiting) for each in fleet.deliveries], add)
         self.delivery_oldest.show([((each.sink,), each.oldest) for each in fleet.deliveries], max)
         self.deliveries_dead.show([((each.sink,), each.dead) for each in fleet.deliveries], add)
-        self.budgets.show([((why,), fleet.closed_rate_limits.get(why, 0)) for why in _WHY if told], add)
+        self.breakers.show([((why,), fleet.closed_rate_limits.get(why, 0)) for why in _WHY if told], add)
         dead = fleet.quarantined.items()
-        self.quarantined.show([((reason if reason in LOST else OTHER,), n) for reason, n in dead], add)
+        self.quarantined.show([((reason if reason in DROPPED else OTHER,), n) for reason, n in dead], add)
         # Without labels where nothing waits, so that a rule can tell none from unknown.
         empty = [("",)] if told and not fleet.journal else []
         self.journal_bytes.show([((each.tenant,), each.size) for each in fleet.journal], add, zeros=empty)

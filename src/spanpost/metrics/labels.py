@@ -12,8 +12,8 @@ OTHER: Final = "other"
 UNKNOWN: Final = "unknown"
 COMPONENTS: Final = ("intake", "spool", "fold", "store", "sinks", "interactions")
 #: The closed list of reasons of `spanpost_dropped_total`; anything else is counted as ``other``.
-LOST: Final = (
-    # intake: the queue of the in-process door
+DROPPED: Final = (
+    # intake: the queue of the in-process queue
     "queue_full",
     "superseded",
     "closed",
@@ -41,9 +41,9 @@ LOST: Final = (
     "memory",
     "unfoldable",
     "over_budget",
-    "ledger_unavailable",
+    "store_unavailable",
     # sinks
-    "buried",
+    "dead",
     "bug",
     OTHER,
 )

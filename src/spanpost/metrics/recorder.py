@@ -20,7 +20,19 @@ from prometheus_client.exposition import choose_encoder
 
 from spanpost.http.guard import Guard
 from spanpost.metrics.fleet import FleetGauges
-from spanpost.metrics.labels import BYPASSED, CALLED, CALLS, COMMITS, COMPONENTS, DELIVERIES, LOST, OTHER, RUNS, WARNINGS, version
+from spanpost.metrics.labels import (
+    BYPASSED,
+    CALLED,
+    CALLS,
+    COMMITS,
+    COMPONENTS,
+    DELIVERIES,
+    DROPPED,
+    OTHER,
+    RUNS,
+    WARNINGS,
+    version,
+)
 from spanpost.metrics.series import MetricFamily, Registry
 from spanpost.metrics.serving import MetricsServer, shown
 from spanpost.model.checkpoints import Checkpoint, Kind
@@ -95,7 +107,7 @@ class Metrics:
         self.errors = of_agents(
             "errors",
             "Failures by their type: of a part of a task, or of the task.",
-            "of",
+            "scope",
             "error_type",
             "agent",
             "environment",
@@ -119,9 +131,9 @@ class Metrics:
         )
         # what comes in
         self.events = counter("events", "Audit rows that were new, by part of a span.", "part")
-        self.repeats = counter("repeats", "Observations that had been recorded before.")
-        self.ignored = counter("passed_over", "Spans that are not an agent's.")
-        self.requests = counter("requests", "Requests of the gateway's doors, by what was answered.", "door", "signal", "answer")
+        self.repeats = counter("duplicate_observations", "Observations that were recorded before.")
+        self.ignored = counter("ignored_spans", "Spans that are not an agent's.")
+        self.requests = counter("requests", "Requests at the OTLP receivers, by status of the answer.", "endpoint", "signal", "status")
         self.metric_points = counter("metric_points", "Data points of OTLP metrics that were accepted and not read.")
         self.in_flight = Gauge(
             "spanpost_in_flight_bytes", "Bytes of requests that the gateway holds.", registry=registry, multiprocess_mode="livesum"
@@ -135,7 +147,7 @@ class Metrics:
         self.reloads = counter("reloads", "Times that settings were read again, by what came of it.", "outcome")
         self.worker_restarts = counter("worker_restarts", "Workers of the gateway that ended unasked and were started again.")
         self.redactions = counter("redactions", "Secrets taken out of what was sent, those of repeats too.", "kind")
-        self.lost_total = counter("lost", "Observations or deliveries lost, by room and reason.", "room", "reason")
+        self.dropped = counter("dropped", "Observations or deliveries dropped, by component and reason.", "component", "reason")
         self.spool_bypassed = counter("spool_bypassed", "Spans and events that went past the spool, to memory alone.", "reason")
         self.spool_bytes = Gauge(
             "spanpost_spool_bytes", "Size of the spool's directory.", registry=registry, multiprocess_mode="max"
@@ -168,8 +180,8 @@ class Metrics:
         self.diverted = counter(
             "deliveries_diverted", "Deliveries that a fallback took in place of their address, by reason.", "sink", "reason"
         )
-        self.retried = counter("deliveries_put_off", "Attempts after which a delivery waits again, by reason.", "sink", "reason")
-        self.budget_closed = counter("budget_closed", "Times that a budget of calls was closed, by reason.", "sink", "reason")
+        self.retried = counter("deliveries_retried", "Attempts after which a delivery waits for another one, by reason.", "sink", "reason")
+        self.breaker_opened = counter("circuit_breaker_opened", "Times that calls to a sink were stopped for a while, by reason.", "sink", "reason")
         self.sink_calls = counter(
             "sink_calls", "Calls that a sink made at its far side, by method and outcome.", "sink", "method", "outcome"
         )
@@ -184,7 +196,7 @@ class Metrics:
             "source",
         )
         self.interactions_requests = counter(
-            "desk_requests", "What came in at the desk, by door and what it was taken for.", "door", "answer"
+            "interactions_requests", "Requests of people's clients (Slack, API, webhooks), by endpoint and status.", "endpoint", "status"
         )
         self._fleet = FleetGauges(registry)
         build = Gauge(
@@ -389,13 +401,13 @@ class Metrics:
                 case NotArrived():
                     self.deliveries.labels(sink, "absent").inc()
                 case GiveUp():
-                    self.deliveries.labels(sink, "buried").inc()
-                    self._lost("sinks", "buried", 1)
+                    self.deliveries.labels(sink, "dead").inc()
+                    self._lost("sinks", "dead", 1)
 
     def closed(self, sink: str, closed: OpenCircuit) -> None:
         """Count a budget that closed."""
         with self._lock:
-            self.budget_closed.labels(sink, closed.why).inc()
+            self.breaker_opened.labels(sink, closed.why).inc()
 
     def called(self, sink: str, method: str, outcome: str) -> None:
         """Count a call of a sink at its far side. An outcome outside the closed list is ``other``."""
@@ -453,7 +465,7 @@ class Metrics:
                     self.spool_bypassed.labels(reason if reason in BYPASSED else OTHER).inc(more)
 
     def _lost(self, component: str, reason: str, n: int) -> None:
-        self.lost_total.labels(component if component in COMPONENTS else OTHER, reason if reason in LOST else OTHER).inc(n)
+        self.dropped.labels(component if component in COMPONENTS else OTHER, reason if reason in DROPPED else OTHER).inc(n)
 
     def fleet(self, fleet: Fleet | None) -> None:
         """Show what is under way on the database; None: nothing, because another process shows it."""

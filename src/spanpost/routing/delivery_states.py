@@ -398,4 +398,4 @@ def revive(entry: OutboxEntry, now: datetime) -> OutboxEntry:
 
 def discard(entry: OutboxEntry) -> OutboxEntry:
     """Give up a waiting delivery by hand."""
-    return _changed(entry, DeliveryEvent.DISCARD, _DEAD, reason="buried", error="buried by hand")
+    return _changed(entry, DeliveryEvent.DISCARD, _DEAD, reason="discarded", error="discarded by hand")

@@ -82,7 +82,7 @@ def redaction_of(settings: Settings, *, spares_questions: bool = False) -> Redac
 
 def budgets_of(settings: Settings) -> tuple[Budget, ...]:
     """Return the budgets that are set."""
-    section = settings.budgets
+    section = settings.spend
     return tuple(
         Budget(
             name=said.name,

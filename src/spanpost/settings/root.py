@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     cost: CostSettings = Field(default_factory=lambda: CostSettings())
     notifications: NotificationSettings = Field(default_factory=lambda: NotificationSettings())
     outputs: ResultsSettings = Field(default_factory=lambda: ResultsSettings())
-    budgets: SpendSettings = Field(default_factory=lambda: SpendSettings())
+    spend: SpendSettings = Field(default_factory=lambda: SpendSettings())
     stall: StallSettings = Field(default_factory=lambda: StallSettings())
     approvals: ApprovalsSettings = Field(default_factory=lambda: ApprovalsSettings())
     control: ControlSettings = Field(default_factory=lambda: ControlSettings())

@@ -12,7 +12,7 @@ from spanpost.sinks.plugin import GROUP, SinkPlugin, SinkSettings
 
 # Fit for a variable's name ("__" parts room and field), for a lane ("|") and for a metric's label.
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-_METHODS: Final = ("deliver", "reconcile", "budgets", "close")
+_METHODS: Final = ("deliver", "reconcile", "rate_limits", "close")
 
 _group: Final = PluginGroup(GROUP, "sink plugin", "docs/reference/sink-plugins.md")
 

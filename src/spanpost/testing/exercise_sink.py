@@ -217,7 +217,7 @@ def a_hostile_task(text: str) -> Task:
         artifacts=tuple(Artifact(name=text, uri=text, kind=text) for _ in range(30)),
         approvals=(Approval(id="a", question=text, detail=text, options=(text,) * 12, risk=text),),
         links={f"{text[:40]}{i}": text for i in range(12)} | {"js": "javascript:alert(1)", "ok": "https://example.com/a?b=1&c=2"},
-        outputs={f"{text[:40]}{i}": text for i in range(30)},
+        results={f"{text[:40]}{i}": text for i in range(30)},
         error=Failure(type=text, message=text, log_tail=text),
     )
 

@@ -109,7 +109,7 @@ ORDERING_KEYS: Final = table(
         ("call", "text NOT NULL DEFAULT 'post'", "Call of its next delivery: post, edit or look (reconcile)."),
         ("receipt", "jsonb", "Receipt of its state: what the sink needs to edit the message."),
     ],
-    rules=["PRIMARY KEY (sink, lane)"],
+    rules=["PRIMARY KEY (sink, ordering_key)"],
     options="WITH (fillfactor = 70)",
     indexes=["CREATE INDEX ordering_keys_heads ON ordering_keys (sink, address, call, rank, due_at) WHERE due_at IS NOT NULL"],
 )
